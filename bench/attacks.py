@@ -174,7 +174,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 async def lines_of(pair: Pair, name: str, port: int, arguments: argparse.Namespace) -> list[str]:
     """Play one attack while requests are offered."""
-    load = {"rate": arguments.rate, "seconds": 3 * arguments.seconds + 1, "patience": 3 * ATTACK_TIMEOUT}
+    load = {"rate": arguments.rate, "seconds": 3 * arguments.seconds + 1, "reply_timeout": 3 * ATTACK_TIMEOUT}
     done: dict[str, Any] = {}
     phases: list[Phase] = []
 

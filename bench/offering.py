@@ -19,7 +19,7 @@ from bench.processes import tail
 from bench.series import stalled_alerts
 from kmsconn.emulator.generations import FHEVM_014
 
-WARM_UP = {"rate": 10, "seconds": 2, "patience": 60}
+WARM_UP = {"rate": 10, "seconds": 2, "reply_timeout": 60}
 IDLE = 3.0  # seconds in which nothing is offered
 PERIOD = 0.25  # seconds between samples
 SETTLING = 2.0  # seconds in which work after the last reply (finality, journal) may end before the next load
@@ -118,7 +118,7 @@ async def offer(pair: Pair, size: int, rate: float, seconds: float, forms: Seque
         "seconds": seconds,
         "forms": list(forms),
         "prepared": True,
-        "patience": LAST_REPLY_TIMEOUT,
+        "reply_timeout": LAST_REPLY_TIMEOUT,
     }
     done = await _while_watching(pair, lambda: pair.dependencies.post("/load", wanted))
     found = outcome(done["rows"], done["offered"], rate)

@@ -134,7 +134,7 @@ async def soak(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     async with open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing, *HISTORY) as pair:
         warm = await pair.dependencies.get("/status")
-        load = {"rate": arguments.rate, "seconds": seconds, "patience": LATE}
+        load = {"rate": arguments.rate, "seconds": seconds, "reply_timeout": LATE}
         async with trio.open_nursery() as nursery:
             for task in (partial(pair.watch, 1.0), partial(tell, pair, seconds / 30), partial(act, pair)):
                 nursery.start_soon(task)

@@ -21,7 +21,7 @@ from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import CiphertextReference, Request
 from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.protocols.port import CoreCall, Profile
-from kmsconn.rpc.asking import inquire
+from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.together import together
 
@@ -78,7 +78,7 @@ class Stages:
             return None
         chain_id, rounds = plan
         with self.checker.second_look.of((checked.request.rid, "gather"), chain_id):
-            return await inquire(self.chains[chain_id], rounds)
+            return await run_query_plan(self.chains[chain_id], rounds)
 
     async def submit(self, gathered: Gathered) -> Submitted:
         """Hand the request to the Core, and take its result if that comes at once.

@@ -11,7 +11,7 @@ from kmsconn.checks.shared import Shared
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet
 from kmsconn.ethereum.ids import id_name
 from kmsconn.protocols.port import Profile
-from kmsconn.rpc.asking import inquire
+from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.backoff import Backoff
 
@@ -69,7 +69,7 @@ class Contexts:
         checks = self.profile.context_checks(*pair)
         try:
             if checks is not None:
-                await inquire(self.ethereum, checks[1])
+                await run_query_plan(self.ethereum, checks[1])
         except Destroyed as error:
             self.weigh(error)
             raise

@@ -14,7 +14,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Kind, Request
 from kmsconn.protocols.port import ContractQuery, Profile
-from kmsconn.rpc.asking import ask, ask_all, inquire
+from kmsconn.rpc.asking import ask, ask_all, run_query_plan
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.backoff import Backoff
 
@@ -115,7 +115,7 @@ class NodeIdentity:
     async def _is_member_anywhere(self) -> bool:
         known = [context_id for _, context_id in self._signers]
         chain_id, rounds = self.profile.memberships(self.tx_sender, known)
-        return await inquire(self.chains[chain_id], rounds)
+        return await run_query_plan(self.chains[chain_id], rounds)
 
     def _known_context(self, request: Request) -> int | Sequence[ContractQuery[int]]:
         """Return the context of a request where it is known without asking, else the questions for it."""

@@ -11,7 +11,7 @@ from kmsconn.checks.identity import NodeIdentity
 from kmsconn.errors import AlreadyDone, Destroyed, NotMember, NotYet, Over
 from kmsconn.model.requests import Request
 from kmsconn.protocols.port import PlannedQueries, Profile, QueryPlan
-from kmsconn.rpc.asking import inquire
+from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Rpc
 
@@ -56,7 +56,7 @@ class StillOpen:
 
     async def _still_stands(self, chain_id: int, rounds: QueryPlan[bool]) -> bool:
         try:
-            return await inquire(self.chains[chain_id], rounds)
+            return await run_query_plan(self.chains[chain_id], rounds)
         except Destroyed as error:
             self.contexts.weigh(error)
             raise

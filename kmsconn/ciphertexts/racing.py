@@ -12,8 +12,8 @@ from kmsconn.errors import Misconfigured, Retryable, Unreachable
 T = TypeVar("T")
 
 
-async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], patience: float) -> T:
-    """Return the first success; the next way starts when the one before failed or after ``patience`` seconds without a result.
+async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], hedge_delay: float) -> T:
+    """Return the first success; the next way starts when the one before failed or after ``hedge_delay`` seconds without a result.
 
     Raises Unreachable with the reason of each when every way failed; Misconfigured when only the operator can open any of them.
     Cancellation: cancels what runs. What the losers had begun is cancelled, so a way must be safe to repeat and to leave undone.
@@ -35,7 +35,7 @@ async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], patience: fl
         for way in ways:
             over = trio.Event()
             nursery.start_soon(run, way, over)
-            with trio.move_on_after(patience):
+            with trio.move_on_after(hedge_delay):
                 await over.wait()
             if won:
                 break

@@ -32,7 +32,7 @@ _ACCOUNTS = 2**32
 
 
 @attrs.frozen
-class WalletSettings:
+class FoundWallet:
     """A key that can sign, where it was found, and the address it signs for, as far as that is known here."""
 
     place: str
@@ -49,7 +49,7 @@ class KeySource:
     """One configured place of a wallet, not read yet."""
 
     place: str
-    read: Callable[[], WalletSettings | None]
+    read: Callable[[], FoundWallet | None]
 
 
 def find_wallet(
@@ -85,9 +85,7 @@ def _sources(
 ) -> Iterator[KeySource]:
     """Yield what is configured, in the order of httpz-rc7."""
 
-    def given(
-        option: str, read: Callable[[str, Any, Findings], WalletSettings | None]
-    ) -> Iterator[KeySource]:
+    def given(option: str, read: Callable[[str, Any, Findings], FoundWallet | None]) -> Iterator[KeySource]:
         if values[option] is not None:
             place = findings.given[option].place
             yield KeySource(place, partial(read, place, values[option], findings))
@@ -111,24 +109,24 @@ def _only_first(sources: list[KeySource], findings: Findings) -> list[KeySource]
     return [first]
 
 
-def _aws_wallet(values: Mapping[str, Any], place: str, key_id: str, _: Findings) -> WalletSettings:
+def _aws_wallet(values: Mapping[str, Any], place: str, key_id: str, _: Findings) -> FoundWallet:
     region, endpoint = (values[f"aws_kms_config.{name}"] for name in ("region", "endpoint"))
-    return WalletSettings(place, AwsKmsKey(key_id, region, endpoint))
+    return FoundWallet(place, AwsKmsKey(key_id, region, endpoint))
 
 
-def _from_signing_key_file(place: str, path: Path, findings: Findings) -> WalletSettings | None:
+def _from_signing_key_file(place: str, path: Path, findings: Findings) -> FoundWallet | None:
     key = read_signing_key_file(place, path, findings)
     return None if key is None else _hex_wallet(place, key, findings)
 
 
-def _from_hex_file(place: str, path: Path, findings: Findings) -> WalletSettings | None:
+def _from_hex_file(place: str, path: Path, findings: Findings) -> FoundWallet | None:
     key = read_hex_key(place, path, findings)
     return None if key is None else _hex_wallet(place, key, findings)
 
 
-def _hex_wallet(place: str, key: Secret, findings: Findings) -> WalletSettings | None:
+def _hex_wallet(place: str, key: Secret, findings: Findings) -> FoundWallet | None:
     try:
-        return WalletSettings(place, key, PrivateKey.parse(key.reveal()).address)
+        return FoundWallet(place, key, PrivateKey.parse(key.reveal()).address)
     except ValueError as error:
         findings.fault(place, f"invalid private key: {error}")
         return None
@@ -136,7 +134,7 @@ def _hex_wallet(place: str, key: Secret, findings: Findings) -> WalletSettings |
 
 def _from_mnemonic(
     values: Mapping[str, Any], place: str, phrase: Secret, findings: Findings
-) -> WalletSettings | None:
+) -> FoundWallet | None:
     try:
         key = key_of_phrase(phrase.reveal(), account_index(values))
     except ValueError as error:
@@ -165,13 +163,13 @@ def _note_missing(findings: Findings) -> None:
         )
 
 
-def _refuse_two(wallets: list[WalletSettings], findings: Findings) -> None:
+def _refuse_two(wallets: list[FoundWallet], findings: Findings) -> None:
     if len(wallets) > 1 and (None in (found := {wallet.address for wallet in wallets}) or len(found) > 1):
         named = " and ".join(str(wallet) for wallet in wallets)
         findings.fault("private_key", f"two wallets are configured: {named}", "keep one")
 
 
-def _refuse_raw_key(wallet: WalletSettings, chain_ids: set[int | None], findings: Findings) -> None:
+def _refuse_raw_key(wallet: FoundWallet, chain_ids: set[int | None], findings: Findings) -> None:
     """A key that lies in a file or a variable is stolen with it: on a main network the operator must have meant it."""
     main = MAIN_NETWORKS & chain_ids
     if main and isinstance(wallet.key, Secret):

@@ -62,7 +62,7 @@ PATHS: Mapping[str, str] = {
 
 
 class CoreClient:
-    """One Core behind one or several endpoints. ``endpoints`` names them for troubles: ``core[0]`` and so on."""
+    """One Core behind one or several endpoints. ``endpoints`` names them for alerts: ``core[0]`` and so on."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self._channels = tuple(channels)
@@ -91,8 +91,8 @@ class CoreClient:
                 raise RejectedByCore(f"{where}: {error}") from error
             if meaning is Meaning.WAIT:
                 raise NotYet(f"{where}: {error}") from error
-            if meaning is None and (trouble := start_error(error, where)):
-                raise trouble from error
+            if meaning is None and (failure := start_error(error, where)):
+                raise failure from error
             if meaning is Meaning.UNCERTAIN:
                 return Started(f"{where}: {error}")
             return Started(existed=error.status is Status.ALREADY_EXISTS)
@@ -162,8 +162,8 @@ def _check_waiting(error: StatusError, where: str) -> None:
     """Raise what the end of a call that waits means, unless the Core may be at work: if it is not, its result call says so."""
     if error.spoken and error.status is Status.UNAVAILABLE:
         return
-    if trouble := start_error(error, where):
-        raise trouble from error
+    if failure := start_error(error, where):
+        raise failure from error
 
 
 def _meaning(call: CoreCall, error: StatusError) -> Meaning | None:

@@ -2,7 +2,7 @@
 
     GET  /status                what the chain shows, counted; of a committee also for each of its nodes
     GET  /requests              every request with its moments, in Unix seconds
-    POST /load                  {"rate": 50, "seconds": 10, "size": 1024, "forms": [], "prepared": true, "patience": 30},
+    POST /load                  {"rate": 50, "seconds": 10, "size": 1024, "forms": [], "prepared": true, "reply_timeout": 30},
                                  answered when it is over
     POST /{dependency}/shut     its connections break, new ones are refused, until
     POST /{dependency}/open
@@ -49,7 +49,7 @@ class WantedLoad(msgspec.Struct, forbid_unknown_fields=True):
     size: int | None = None
     forms: tuple[str, ...] = ()
     prepared: bool = False
-    patience: float = LAST_REPLY_TIMEOUT
+    reply_timeout: float = LAST_REPLY_TIMEOUT
 
 
 @attrs.define(eq=False)
@@ -122,7 +122,7 @@ class Control:
         self.traffic.size = wanted.size or self.traffic.size
         ledger = Ledger()
         load = Load(wanted.rate, wanted.seconds, wanted.forms, wanted.prepared)
-        await put_on(load, self.traffic, self.committee, ledger, patience=wanted.patience)
+        await put_on(load, self.traffic, self.committee, ledger, reply_timeout=wanted.reply_timeout)
         traces = [self.ground_truth.trace_of(sent) for sent in ledger.forms]
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})
 

@@ -16,7 +16,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
 from kmsconn.emulator.core_generation import KeyManagement
 from kmsconn.emulator.core_jobs import KeyJobs
-from kmsconn.emulator.core_known import KnownIds
+from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import (
     ID_BYTES,
     Invalid,
@@ -92,7 +92,7 @@ class EmulatedCore:
     """The value in each ciphertext body that exists."""
     computing: float | Callable[[], float] = 0.0
     """Seconds from start to answer, or what draws them."""
-    known: KnownIds = attrs.field(factory=KnownIds)
+    known: CoreIds = attrs.field(factory=CoreIds)
     signing_key_loaded: bool = True
     waits_at_once: bool = False
     """Whether it is a later Core: it has calls that start and wait, and does again what failed (annex C)."""

@@ -16,7 +16,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     PreviousEpochInfo,
 )
 from kmsconn.emulator.core_jobs import KeyJobs, RefusedStart
-from kmsconn.emulator.core_known import KnownIds
+from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
 from kmsconn.emulator.core_results import KeyResults
 from kmsconn.protocols.protobuf import decode
@@ -27,7 +27,7 @@ from kmsconn.transport.grpc.status import Status
 class ContextCalls:
     """The calls, on what one Core has and works on."""
 
-    known: KnownIds
+    known: CoreIds
     results: KeyResults
     jobs: KeyJobs
     _signers: dict[bytes, set[bytes]] = attrs.field(factory=dict, init=False, repr=False)

@@ -14,7 +14,7 @@ import trio
 from kmsconn.emulator.core_context_calls import ContextCalls
 from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
 from kmsconn.emulator.core_key_calls import KeyCalls
-from kmsconn.emulator.core_known import KnownIds
+from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import Invalid
 from kmsconn.emulator.core_results import KeyResults
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
@@ -28,7 +28,7 @@ _LONG_POLL = 300.0
 class KeyManagement:
     """What one Core makes and has; ``known`` is shared with its decryptions."""
 
-    known: KnownIds
+    known: CoreIds
     results: KeyResults
     jobs: KeyJobs
     _keys: KeyCalls = attrs.field(init=False, repr=False)

@@ -19,7 +19,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
     RequestId,
 )
 from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
-from kmsconn.emulator.core_known import KnownIds
+from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
 from kmsconn.emulator.core_results import COMPRESSED_KEY_TYPES, KEY_TYPES, MOST_BITS, KeyResults
 from kmsconn.emulator.generation_hashes import prep_keygen_hash
@@ -32,7 +32,7 @@ from kmsconn.transport.grpc.status import Status
 class KeyCalls:
     """The calls, on what one Core has and works on."""
 
-    known: KnownIds
+    known: CoreIds
     results: KeyResults
     jobs: KeyJobs
     _preprocessed: dict[bytes, bytes] = attrs.field(factory=dict, init=False, repr=False)

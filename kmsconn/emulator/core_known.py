@@ -11,7 +11,7 @@ DEFAULT_KEY = make_id(KEY_TAG, 1).to_bytes(ID_BYTES)
 
 
 @attrs.define
-class KnownIds:
+class CoreIds:
     """The ids of what a Core has; a fresh one has the first of each."""
 
     contexts: set[bytes] = attrs.field(factory=lambda: {DEFAULT_CONTEXT})

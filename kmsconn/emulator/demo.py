@@ -34,7 +34,7 @@ class DemoPlan:
     rate: float = 10.0
     seed: int = 0
     profile: str = FHEVM_014
-    patience: float = LAST_REPLY_TIMEOUT
+    reply_timeout: float = LAST_REPLY_TIMEOUT
     keys: bool = False
     """Whether a life of keys is led beside the requests."""
 
@@ -98,15 +98,15 @@ class Demo:
 
 
 async def _settle(demo: Demo) -> None:
-    """Wait until all rows of key management are through, or patience is over: an abort counts once a later head says the same."""
+    """Wait until all rows of key management are through, or reply_timeout is over: an abort counts once a later head says the same."""
     keys = [] if demo.keys is None else demo.progress.rows.values()
-    with trio.move_on_after(demo.plan.patience):
+    with trio.move_on_after(demo.plan.reply_timeout):
         while any(row.is_at_work and not row.is_decryption for row in keys):  # noqa: ASYNC110 - the progress is read from outside
             await trio.sleep(0.5)
 
 
 async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callable[[], float]) -> DemoResult:
-    """Start the connector, make the requests, and wait until they have been included or patience is over; drain the connector.
+    """Start the connector, make the requests, and wait until they have been included or reply_timeout is over; drain the connector.
 
     Raises what ends a connector, and faults of the emulator itself, as a group. Cancellation: at any time.
     """
@@ -128,7 +128,7 @@ async def run_demo(demo: Demo, journal: Path, *, offload: Offload, wall: Callabl
                     demo.traffic,
                     demo.ground_truth,
                     ledger=demo.ledger,
-                    patience=demo.plan.patience,
+                    reply_timeout=demo.plan.reply_timeout,
                 )
             await _settle(demo)
             connector.drain()

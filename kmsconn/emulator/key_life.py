@@ -76,9 +76,9 @@ class KeyLife:
             self.done.append(name)
         self.doing = ""
 
-    async def lead(self, patience: float = KEY_STEP_TIMEOUT) -> None:
+    async def lead(self, reply_timeout: float = KEY_STEP_TIMEOUT) -> None:
         """Take all steps, but for so many seconds only. Cancellation: at any time."""
-        with trio.move_on_after(patience):
+        with trio.move_on_after(reply_timeout):
             await self.play()
 
     def result(self, member: int = 0) -> KeyResult:

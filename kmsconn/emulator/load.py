@@ -71,16 +71,16 @@ async def run_load(
     ground_truth: Followed,
     *,
     ledger: Ledger | None = None,
-    patience: float = LAST_REPLY_TIMEOUT,
+    reply_timeout: float = LAST_REPLY_TIMEOUT,
 ) -> None:
-    """Queue the requests, wait until all are answered or patience is over, and a little more for doubles.
+    """Queue the requests, wait until all are answered or reply_timeout is over, and a little more for doubles.
 
     Cancellation: at any time; ``ground_truth`` then tells how far it came.
     """
     async with trio.open_nursery() as nursery:
         await nursery.start(ground_truth.watch)
         nursery.start_soon(tidy, traffic, ground_truth)
-        await put_on(load, traffic, ground_truth, ledger or Ledger(), patience=patience)
+        await put_on(load, traffic, ground_truth, ledger or Ledger(), reply_timeout=reply_timeout)
         await trio.sleep(AFTERMATH)
         nursery.cancel_scope.cancel()
 
@@ -91,11 +91,11 @@ async def put_on(
     ground_truth: Followed,
     ledger: Ledger,
     *,
-    patience: float = LAST_REPLY_TIMEOUT,
+    reply_timeout: float = LAST_REPLY_TIMEOUT,
 ) -> None:
-    """Queue the requests of a load, under a ground truth that watches, and wait until all are answered or patience is over."""
+    """Queue the requests of a load, under a ground truth that watches, and wait until all are answered or reply_timeout is over."""
     await _queue_all(load, traffic, ledger)
-    with trio.move_on_after(patience):
+    with trio.move_on_after(reply_timeout):
         await _wait_answered(traffic, ground_truth, ledger)
 
 

@@ -15,7 +15,7 @@ from kmsconn.errors import NotYet, Undecodable, WrongContract
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.protocols.port import View
+from kmsconn.protocols.port import ViewCall
 
 _VERSION = Function.from_item({"name": "getVersion", "inputs": (), "outputs": ({"type": "string"},)})
 _DOMAIN = Function.from_item(
@@ -53,7 +53,7 @@ class HasCode:
         """Take no error for an answer."""
 
 
-def has_version(kind: str, option: str, chain_id: int, address: Address) -> View[None]:
+def has_version(kind: str, option: str, chain_id: int, address: Address) -> ViewCall[None]:
     """Ask a contract of fhevm for its version, which begins with the name of its kind."""
 
     def judge(values: tuple[Any, ...]) -> str:
@@ -63,7 +63,7 @@ def has_version(kind: str, option: str, chain_id: int, address: Address) -> View
     return answers(_VERSION, kind, option, where=(chain_id, address), judge=judge)
 
 
-def has_domain(kind: str, option: str, chain_id: int, address: Address) -> View[None]:
+def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ViewCall[None]:
     """Ask a contract for the name of its EIP-712 domain (EIP-5267)."""
 
     def judge(values: tuple[Any, ...]) -> str:
@@ -79,7 +79,7 @@ def answers(
     *,
     where: tuple[int, Address],
     judge: Callable[[tuple[Any, ...]], str] = lambda _: "",
-) -> View[None]:
+) -> ViewCall[None]:
     """Ask a contract for what only its kind has; ``judge`` says what is wrong with the answer, ``where`` are chain id and address.
 
     A revert with data of its own is waited for: the contract is there, and not ready.
@@ -103,7 +103,7 @@ def answers(
         if "revert" in message.lower():
             refuse(f"does not know {function.name}")
 
-    return View(chain_id, address, function.encode(), read, on_error=on_error)
+    return ViewCall(chain_id, address, function.encode(), read, on_error=on_error)
 
 
 def _refuse(kind: str, option: str, where: tuple[int, Address], why: str) -> NoReturn:

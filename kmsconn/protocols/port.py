@@ -58,7 +58,7 @@ class Instead(Exception):  # noqa: N818 - no error: the contract is of another r
 
 
 @attrs.frozen
-class View(Generic[T]):
+class ViewCall(Generic[T]):
     """An ``eth_call`` without a sender, at ``latest`` or at the block of a number."""
 
     chain_id: int

@@ -12,7 +12,7 @@ from kmsconn.rpc.jsonrpc import Complaint, Message, Notification, RpcAnswer
 from kmsconn.rpc.port import Call, RpcError
 
 
-class Exchange:
+class RpcExchange:
     """Questions that went out together, as one batch or each for itself, and their answers as they come."""
 
     def __init__(self, ids: range, method: str, *, batch: bool) -> None:
@@ -52,20 +52,20 @@ class Exchanges:
     """The exchanges of one connection by question, and what takes the pushes of each subscription."""
 
     def __init__(self) -> None:
-        self.waiting: dict[int, Exchange] = {}
+        self.waiting: dict[int, RpcExchange] = {}
         """The oldest first."""
         self.subscriptions: dict[str, Callable[[bytes], None]] = {}
         self._next_id = 1
 
-    def begin(self, calls: Sequence[Call], *, batch: bool) -> Exchange:
+    def begin(self, calls: Sequence[Call], *, batch: bool) -> RpcExchange:
         """Return an exchange with ids of its own for these calls."""
         ids = range(self._next_id, self._next_id + len(calls))
         self._next_id = ids.stop
-        exchange = Exchange(ids, calls[0].method, batch=batch)
+        exchange = RpcExchange(ids, calls[0].method, batch=batch)
         self.waiting.update(dict.fromkeys(ids, exchange))
         return exchange
 
-    def end(self, exchange: Exchange) -> None:
+    def end(self, exchange: RpcExchange) -> None:
         """Drop what still comes for an exchange."""
         for number in exchange.ids:
             self.waiting.pop(number, None)
@@ -95,7 +95,7 @@ class Exchanges:
                     _refuse(dict(self.waiting), error)
 
 
-def _refuse(waiting: dict[int, Exchange], error: RpcError) -> None:
+def _refuse(waiting: dict[int, RpcExchange], error: RpcError) -> None:
     """Give an error to all questions that have no outcome."""
     for number, exchange in waiting.items():
         exchange.take(number, error)

@@ -14,7 +14,7 @@ from kmsconn.rpc.fork import LAGGING
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.txmanager.view import FINDING_LIFETIME
 
-GRACE = 15.0  # seconds beside the reorg window, or the patience with a low head, in which a reorganisation may not be noticed yet
+GRACE = 15.0  # seconds beside the reorg window, or the settle_time with a low head, in which a reorganisation may not be noticed yet
 QUICK_FINALITY = (
     0.75  # of the reorg window: block timestamps are whole seconds, and the pace of blocks is an estimate
 )

@@ -186,10 +186,10 @@ class World:
         for bucket in self.dependencies.buckets:
             bucket.heal()
 
-    async def settle(self, patience: float) -> None:
-        """Wait until nothing is open on chain and nothing in the journal, for ``patience`` seconds."""
+    async def settle(self, settle_time: float) -> None:
+        """Wait until nothing is open on chain and nothing in the journal, for ``settle_time`` seconds."""
         await trio.sleep(LOOK)  # what was asked last must be in a block to be owed
-        with trio.move_on_after(patience):
+        with trio.move_on_after(settle_time):
             # the file is looked at from outside, as another process would
             while read_ground_truth(self.dependencies).open or self.invariants.owed():
                 self._free_reused_ids()
@@ -229,7 +229,7 @@ async def play_world(
     nodes: int = 2,
     shards: int = 1,
     computing: float = 0.1,
-    patience: float = HEALED_TIMEOUT,
+    settle_time: float = HEALED_TIMEOUT,
     **changes: Any,
 ) -> WorldReport:
     """Play one plan in a fresh world and report. Needs a virtual clock; ``changes`` are settings of the connector."""
@@ -249,7 +249,7 @@ async def play_world(
             nursery.start_soon(world.live)
             await _play_all(world, plan)
             world.heal()
-            await world.settle(patience)
+            await world.settle(settle_time)
             report = _report(world, trio.current_time() - begin)
             nursery.cancel_scope.cancel()
     return report

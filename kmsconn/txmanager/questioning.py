@@ -11,7 +11,7 @@ import trio
 from kmsconn.errors import Retryable
 from kmsconn.model.life import State
 from kmsconn.protocols.port import Revert
-from kmsconn.rpc.asking import inquire
+from kmsconn.rpc.asking import run_query_plan
 from kmsconn.transport.backoff import Backoff
 from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import tell_answer, tell_market
@@ -69,7 +69,7 @@ class Questioner:
         explained: Says = said
         with trio.move_on_after(QUESTION_TIMEOUT) as scope:
             try:
-                verdict = await inquire(self.state.manager.endpoint.rpc, said.plan())
+                verdict = await run_query_plan(self.state.manager.endpoint.rpc, said.plan())
                 explained = attrs.evolve(said, verdict=verdict, plan=None)
             except Retryable as error:
                 explained = Unclear(f"{said}; the query for its meaning failed: {error}")

@@ -91,7 +91,7 @@ class Scene:
 
 @asynccontextmanager
 async def process(arguments: list[str], **options: Any) -> AsyncIterator[trio.Process]:
-    """Run a process that does not outlive the block, within the patience of a test."""
+    """Run a process that does not outlive the block, within the reply_timeout of a test."""
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             run = partial(trio.run_process, arguments, check=False, deliver_cancel=_kill, **options)

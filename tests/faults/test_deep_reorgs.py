@@ -72,5 +72,5 @@ DEEP: dict[str, list[PlanStep]] = {
 @pytest.mark.parametrize("name", DEEP)
 def test_a_reorganisation_beyond_the_window_loses_and_doubles_nothing(name: str) -> None:
     run_world(
-        DEEP[name], nodes=1, block_time=0.25, patience=300.0, computing=COMPUTING.get(name, 0.1)
+        DEEP[name], nodes=1, block_time=0.25, settle_time=300.0, computing=COMPUTING.get(name, 0.1)
     ).check()

@@ -38,12 +38,12 @@ def test_one_empty_answer_at_the_end_of_the_reorg_window_loses_nothing(at: float
         NodeTrouble(at, "gateway", "empty_logs"),
         Grant(90.0),
     ]
-    run_world(plan, nodes=1, patience=200.0).check()
+    run_world(plan, nodes=1, settle_time=200.0).check()
 
 
 def test_a_reply_that_a_reorganisation_put_into_a_later_block_is_not_finalized_by_its_old_one() -> None:
     """The block where it was first seen included was older than the reorg window; the one where it stood was ten seconds old (S15)."""
-    run_world([Ask(1.0, "public"), Reorg(20.0, 20, "moved"), Ask(60.0, "public")], patience=200.0).check()
+    run_world([Ask(1.0, "public"), Reorg(20.0, 20, "moved"), Ask(60.0, "public")], settle_time=200.0).check()
 
 
 def test_requests_of_a_chain_that_went_back_and_grew_again_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_requests_of_a_chain_that_went_back_and_grew_again_are_read(monkeypatch:
     counting of ids would find them too, so it is off here.
     """
     mutations.ids_not_counted(monkeypatch)
-    run_world(SHORTENED, nodes=1, patience=200.0).check()
+    run_world(SHORTENED, nodes=1, settle_time=200.0).check()
 
 
 def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,12 +65,12 @@ def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.Monke
         NodeTrouble(239.0, "gateway", "removed_logs"),
         Wait(250.0),
     ]
-    run_world(plan, nodes=1, patience=200.0).check()
+    run_world(plan, nodes=1, settle_time=200.0).check()
 
 
 def test_a_burst_in_one_second_makes_nothing_old() -> None:
     """Twenty blocks of one timestamp counted as one, so that replies of fourteen seconds ago were finalized (S15)."""
-    run_world([Ask(14.5, "direct", 5), Stall(22.2, 7.1, 20), Wait(40.0)], nodes=1, patience=200.0).check()
+    run_world([Ask(14.5, "direct", 5), Stall(22.2, 7.1, 20), Wait(40.0)], nodes=1, settle_time=200.0).check()
 
 
 def test_a_node_that_stayed_on_a_branch_calls_it_final_and_nothing_is_lost() -> None:
@@ -113,7 +113,7 @@ def test_a_reply_that_became_final_after_one_fork_is_asked_for_after_the_next(na
     under that block: the second fork found nothing above it. Now a final reply has the block where it stands.
     """
     plan, options = AGAIN_FINAL[name]
-    run_world(plan, nodes=1, patience=300.0, **options).check()
+    run_world(plan, nodes=1, settle_time=300.0, **options).check()
 
 
 @pytest.mark.parametrize("back", [4.0, 12.0])
@@ -127,7 +127,7 @@ def test_what_a_branch_refuses_for_good_is_sent_on_the_one_that_comes_back(back:
         Reorg(90.0, 306, "swapped", back, place="there"),
         Wait(120.0),
     ]
-    run_world(plan, nodes=1, block_time=0.25, computing=20.0, reorg_window=10.0, patience=200.0).check()
+    run_world(plan, nodes=1, block_time=0.25, computing=20.0, reorg_window=10.0, settle_time=200.0).check()
 
 
 def test_final_replies_of_ids_that_another_branch_gives_away_are_there_when_theirs_comes_back() -> None:
@@ -138,7 +138,7 @@ def test_final_replies_of_ids_that_another_branch_gives_away_are_there_when_thei
         Ask(91.0, "direct", 2),
         Wait(150.0),
     ]
-    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, patience=200.0).check()
+    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, settle_time=200.0).check()
 
 
 def test_a_reply_that_was_signed_for_a_branch_that_goes_again_is_not_doubled() -> None:
@@ -153,7 +153,7 @@ def test_a_reply_that_was_signed_for_a_branch_that_goes_again_is_not_doubled() -
         Foreign(90.6),
         Wait(150.0),
     ]
-    options: dict[str, Any] = {"nodes": 1, "block_time": 0.25, "reorg_window": 10.0, "patience": 200.0}
+    options: dict[str, Any] = {"nodes": 1, "block_time": 0.25, "reorg_window": 10.0, "settle_time": 200.0}
     report = run_world(plan, pool="geth", **options)
     report.check()
     assert report.sometimes["a reply was signed anew under another nonce"]
@@ -173,7 +173,7 @@ def test_a_reply_is_not_moved_into_the_gap_of_a_branch_that_came_back_with_it() 
         MethodOutage(90.5, "gateway", "eth_sendRawTransaction", 31.0),
         Wait(150.0),
     ]
-    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, patience=200.0).check()
+    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, settle_time=200.0).check()
 
 
 def test_a_reply_of_a_branch_that_came_back_is_final_although_its_last_nonce_is_open() -> None:
@@ -188,7 +188,7 @@ def test_a_reply_of_a_branch_that_came_back_is_final_although_its_last_nonce_is_
         Foreign(90.6),
         Wait(150.0),
     ]
-    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, patience=200.0).check()
+    run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, settle_time=200.0).check()
 
 
 def test_a_core_is_restarted_once_the_connector_knows_which_content_an_id_has() -> None:
@@ -201,7 +201,7 @@ def test_a_core_is_restarted_once_the_connector_knows_which_content_an_id_has() 
         Reorg(90.0, 306, "swapped", 12.0, place="there"),
         CoreRestart(90.1),
     ]
-    run_world(plan, nodes=1, block_time=0.25, computing=20.0, reorg_window=10.0, patience=300.0).check()
+    run_world(plan, nodes=1, block_time=0.25, computing=20.0, reorg_window=10.0, settle_time=300.0).check()
 
 
 def test_the_finalized_block_of_a_longer_branch_finalizes_nothing_on_a_shorter_one() -> None:
@@ -247,13 +247,13 @@ def test_a_reply_whose_block_nobody_knows_is_not_final_by_the_block_of_the_fork(
         Reorg(391.0, 64, "moved"),
         Wait(460.0),
     ]
-    run_world(plan, nodes=1, computing=2.5, block_time=6.0, pool="geth", patience=800.0).check()
+    run_world(plan, nodes=1, computing=2.5, block_time=6.0, pool="geth", settle_time=800.0).check()
 
 
 def test_an_estimate_of_before_the_reply_of_a_lost_journal_came_in_is_not_believed() -> None:
     """The contract would take the reply while the bytes of the process before lay in the pool; a block later it was signed again (S5)."""
     plan: list[PlanStep] = [Ask(1.0, "public"), Kill(4.0, 0.1, lose_journal=True), Wait(60.0)]
-    run_world(plan, nodes=1, computing=0.5, block_time=3.0, pool="geth", patience=200.0).check()
+    run_world(plan, nodes=1, computing=0.5, block_time=3.0, pool="geth", settle_time=200.0).check()
 
 
 def test_a_reply_below_a_fork_is_as_old_as_under_the_head_that_its_only_node_shows() -> None:

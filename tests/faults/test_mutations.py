@@ -96,7 +96,7 @@ class Trial:
     red: Callable[[WorldReport], bool] = broken
 
     def play(self) -> WorldReport:
-        return run_world([*self.plan, Wait(UNHEALED)], **{"nodes": 1, "patience": 150.0, **self.options})
+        return run_world([*self.plan, Wait(UNHEALED)], **{"nodes": 1, "settle_time": 150.0, **self.options})
 
 
 def _trial(

@@ -71,7 +71,7 @@ def percentile(values: Sequence[int], share: float) -> int:
 def test_a_thousand_denied_requests_slow_no_good_one_down() -> None:
     """They are more than all places of their pools together; a request that waits is deferred, so places are free."""
     alone = run_world(GOOD, seed=3)
-    beside = run_world([*DENIED, *GOOD], seed=3, patience=10.0)
+    beside = run_world([*DENIED, *GOOD], seed=3, settle_time=10.0)
     alone.check()
     assert len(alone.ground_truth.blocks) == len(beside.ground_truth.blocks) == 100
     assert len(beside.ground_truth.open) == 1000

@@ -78,7 +78,7 @@ def restarted(core: FaultyCore[Any]) -> Callable[[], None]:
 
 
 def played(*steps: PlanStep, **options: object) -> WorldReport:
-    usual = {"shards": SHARDS, "pools": Pools(PLACES, PLACES), "patience": 400.0}
+    usual = {"shards": SHARDS, "pools": Pools(PLACES, PLACES), "settle_time": 400.0}
     report = run_world([*GOOD, *steps], seed=4, **(usual | options))
     report.check()
     assert len(report.ground_truth.answered) == ROUNDS * EACH

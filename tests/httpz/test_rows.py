@@ -48,7 +48,7 @@ from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, typed_data, user_decryption, views
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
-from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
+from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
 from kmsconn.protocols.port import Verdict
 from kmsconn.rpc.asking import ask
 from kmsconn.rpc.port import Call
@@ -686,7 +686,7 @@ async def test_row_090_a_core_that_does_not_know_yet_is_asked_on(
 def test_row_091_the_type_of_a_handle_is_its_byte_30(fhe_type: int) -> None:
     """Corrected: a type that is not known is rejected and reaches no Core (outcomes.md, row check)."""
     handle = bytes(30) + bytes([fhe_type, 0])
-    content = PublicDecryption(1, (httpz_reference(handle),), numeric=False)
+    content = HttpzPublicDecryption(1, (httpz_reference(handle),), numeric=False)
     ciphertext = httpz.ciphertext(from_hex(httpz.load()["objects"][0]["handle"]))
     (call,) = (
         HttpzRc7(httpz.settings())

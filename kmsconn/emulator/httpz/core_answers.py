@@ -29,7 +29,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     TypedPlaintext,
     TypedSigncryptedCiphertext,
 )
-from kmsconn.emulator.httpz.signcryption import Randomness, signcrypt
+from kmsconn.emulator.httpz.signcryption import HttpzRandomness, signcrypt
 from kmsconn.emulator.plaintexts import constant_share
 from kmsconn.emulator.signcryption import sign_sha256, verification_key
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -117,7 +117,7 @@ class FirstNode:
             client=user,
             enc_key=enc_key,
             key=self.key,
-            randomness=Randomness.from_seed(link + ciphertext.external_handle + bytes([self.party_id])),
+            randomness=HttpzRandomness.from_seed(link + ciphertext.external_handle + bytes([self.party_id])),
         )
 
     def _little_endian(self, ciphertext: Any) -> bytes:

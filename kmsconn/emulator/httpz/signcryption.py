@@ -30,14 +30,14 @@ _TAIL_BYTES = _SIGNATURE_BYTES + 2 * _HASH_BYTES
 
 
 @attrs.frozen
-class Randomness:
+class HttpzRandomness:
     """What makes one sealing differ from the next: a key for this box alone, and its nonce."""
 
     secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(KEY_BYTES), repr=False)
     nonce: bytes = attrs.field(factory=lambda: secrets.token_bytes(NONCE_BYTES))
 
     @classmethod
-    def from_seed(cls, seed: bytes) -> Randomness:
+    def from_seed(cls, seed: bytes) -> HttpzRandomness:
         """Make the randomness of a seed."""
         stream = hashlib.shake_256(seed).digest(KEY_BYTES + NONCE_BYTES)
         return cls(stream[:KEY_BYTES], stream[KEY_BYTES:])
@@ -64,7 +64,7 @@ def signcrypt(
     client: Address,
     enc_key: bytes,
     key: PrivateKey,
-    randomness: Randomness,
+    randomness: HttpzRandomness,
 ) -> bytes:
     """Sign and seal one plaintext for the holder of ``enc_key``. Raises ValueError for a key that is none."""
     recipient, ours = unpack_key(enc_key), public_key(randomness.secret)

@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import Handle
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm_014 import views
-from kmsconn.protocols.port import View
+from kmsconn.protocols.port import ViewCall
 
 
 @attrs.frozen
@@ -24,26 +24,26 @@ class AccessControl:
 
     acls: Mapping[int, Address]
 
-    def public(self, handle: Handle) -> View[None]:
+    def public(self, handle: Handle) -> ViewCall[None]:
         """Ask whether everybody may see a value."""
         view = views.is_allowed_for_decryption(*self.of(handle), handle.raw)
         return _required(view, f"handle {handle.raw.hex()} is not allowed for public decryption")
 
-    def allowed(self, handle: Handle, account: Address) -> View[None]:
+    def allowed(self, handle: Handle, account: Address) -> ViewCall[None]:
         """Ask whether an account may use a handle."""
         view = views.is_allowed(*self.of(handle), handle.raw, account)
         return _required(view, f"handle {handle.raw.hex()} is not allowed for {account.hex()}")
 
     def delegated(
         self, handle: Handle, delegator: Address, delegate: Address, contract: Address
-    ) -> View[None]:
+    ) -> ViewCall[None]:
         """Ask whether a delegate may see the delegator's value through a contract."""
         view = views.is_delegated(
             *self.of(handle), delegator=delegator, delegate=delegate, contract=contract, handle=handle.raw
         )
         return _required(view, f"handle {handle.raw.hex()} is not delegated by {delegator.hex()}")
 
-    def allowed_for_one(self, handle: Handle, contracts: Sequence[Address]) -> list[View[None]]:
+    def allowed_for_one(self, handle: Handle, contracts: Sequence[Address]) -> list[ViewCall[None]]:
         """Ask whether at least one of the contracts may use a handle."""
         found = _OneOf(len(contracts), f"handle {handle.raw.hex()} is allowed for no contract of the request")
         return [found.ask(views.is_allowed(*self.of(handle), handle.raw, one)) for one in contracts]
@@ -72,14 +72,14 @@ class _OneOf:
     def __init__(self, count: int, message: str) -> None:
         self._open, self._met, self._message = count, False, message
 
-    def ask(self, view: View[bool]) -> View[None]:
+    def ask(self, view: ViewCall[bool]) -> ViewCall[None]:
         def read(data: bytes) -> None:
             self._met |= view.read(data)
             self._open -= 1
             if not self._met and not self._open:
                 raise Denied(self._message)
 
-        return View(view.chain_id, view.to, view.data, read)
+        return ViewCall(view.chain_id, view.to, view.data, read)
 
 
 def _parse(raw: bytes) -> Handle:
@@ -89,9 +89,9 @@ def _parse(raw: bytes) -> Handle:
         raise Rejected(f"malformed handle {raw.hex()}: {error}") from error
 
 
-def _required(view: View[bool], message: str) -> View[None]:
+def _required(view: ViewCall[bool], message: str) -> ViewCall[None]:
     def read(data: bytes) -> None:
         if not view.read(data):
             raise Denied(message)
 
-    return View(view.chain_id, view.to, view.data, read)
+    return ViewCall(view.chain_id, view.to, view.data, read)

@@ -16,7 +16,7 @@ from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION, PROTOCOL_CONFIG
-from kmsconn.protocols.port import LogsAt, StorageRead, View
+from kmsconn.protocols.port import LogsAt, StorageRead, ViewCall
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
@@ -69,28 +69,28 @@ class GenerationViews:
         """Ask which common reference string is the newest, as of the finalized block (+9)."""
         return attrs.evolve(self._slot(GENERATION_BASE + 9, _number), block=FINALIZED)
 
-    def completed_keys(self, block: int) -> View[tuple[int, ...]]:
+    def completed_keys(self, block: int) -> ViewCall[tuple[int, ...]]:
         """Ask which keys there were at a block, in the order in which an activation lists them (3.7)."""
         return self._at(block, _KEYS)
 
-    def completed_crs(self, block: int) -> View[tuple[int, ...]]:
+    def completed_crs(self, block: int) -> ViewCall[tuple[int, ...]]:
         """Ask which common reference strings there were at a block, in the order of an activation (3.7)."""
         return self._at(block, _ALL_CRS)
 
-    def key(self, key_id: int, block: int) -> View[tuple[Any, ...]]:
+    def key(self, key_id: int, block: int) -> ViewCall[tuple[Any, ...]]:
         """Ask for a key's preparation, id, parameters and digests (3.7)."""
         return self._at(block, _KEY, key_id)
 
-    def crs_digest(self, crs_id: int, block: int) -> View[bytes]:
+    def crs_digest(self, crs_id: int, block: int) -> ViewCall[bytes]:
         """Ask for the digest of a common reference string (3.7)."""
         return self._at(block, _CRS, crs_id, value=1)
 
     def _slot(self, slot: int, read: Any) -> StorageRead[Any]:
         return StorageRead(self.chain_id, self.address, slot, read)
 
-    def _at(self, block: int, function: Function, *values: int, value: int = 0) -> View[Any]:
+    def _at(self, block: int, function: Function, *values: int, value: int = 0) -> ViewCall[Any]:
         calldata = function.encode(*values)
-        return View(
+        return ViewCall(
             self.chain_id,
             self.address,
             calldata,
@@ -106,15 +106,15 @@ class ConfigViews:
     chain_id: int
     address: Address
 
-    def current_context(self) -> View[int]:
+    def current_context(self) -> ViewCall[int]:
         """Ask which context is current (3.1)."""
-        return View(
+        return ViewCall(
             self.chain_id, self.address, _CURRENT.encode(), lambda data: _CURRENT.decode_result(data)[0]
         )
 
-    def anchor(self, context_id: int) -> View[tuple[int, bytes]]:
+    def anchor(self, context_id: int) -> ViewCall[tuple[int, bytes]]:
         """Ask in which block a context was announced, and for the hash of what was said then (3.6)."""
-        return View(self.chain_id, self.address, _ANCHOR.encode(context_id), _anchor)
+        return ViewCall(self.chain_id, self.address, _ANCHOR.encode(context_id), _anchor)
 
     def announcements(self, context_id: int, block: int) -> LogsAt[Sequence[Log]]:
         """Ask for the events that announced a context; by its id, since another may stand in the same block (3.6, P6)."""

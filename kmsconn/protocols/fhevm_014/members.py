@@ -12,7 +12,7 @@ import attrs
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, tag_of
 from kmsconn.protocols.fhevm_014 import views
-from kmsconn.protocols.port import QueryPlan, Verdict, View
+from kmsconn.protocols.port import QueryPlan, Verdict, ViewCall
 
 _RECENT = 8  # contexts; two or three are valid at a time, and the Gateway may skip numbers
 
@@ -37,13 +37,13 @@ class GatewayContexts:
         was_there = _is_context(context_id) and context_id <= current
         return Verdict.FINAL if was_there else Verdict.RETRY
 
-    def _is_node(self, context_id: int, tx_sender: Address) -> View[bool]:
+    def _is_node(self, context_id: int, tx_sender: Address) -> ViewCall[bool]:
         asked = views.node_signer(self.chain_id, self.config, context_id, tx_sender)
 
         def gone(_message: str, data: bytes | None) -> bool | None:
             return False if views.is_invalid_context(data) else None
 
-        return View(
+        return ViewCall(
             asked.chain_id,
             asked.to,
             asked.data,

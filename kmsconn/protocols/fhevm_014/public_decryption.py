@@ -33,7 +33,7 @@ from kmsconn.protocols.fhevm_014.decryptions import (
 )
 from kmsconn.protocols.fhevm_014.extra_data import normalise
 from kmsconn.protocols.fhevm_014.messages import domain_message, optional_id, request_id, typed_ciphertexts
-from kmsconn.protocols.port import Facts, Numbering, RequestEvent, View, id_in_topic
+from kmsconn.protocols.port import Facts, Numbering, RequestEvent, ViewCall, id_in_topic
 
 EVENT = DECRYPTION.event(f"PublicDecryptionRequest(uint256,{REFERENCES},bytes)")
 LATER_EVENT = LATER["PublicDecryptionRequest(uint256,bytes32[],bytes)"]
@@ -90,7 +90,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         """Return the counter of public requests."""
         return Numbering(self.kind, PUBLIC_DECRYPTION_TAG, views.newest_public_id(*self.contract))
 
-    def checks(self, content: PublicDecryption, facts: Facts) -> tuple[View[None], ...]:
+    def checks(self, content: PublicDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
         """Ask for each handle whether everybody may see its value (3.2). Raises Rejected, Misconfigured."""
         return tuple(self.access.public(handle) for handle in handles_of(content.references))
 

@@ -41,7 +41,7 @@ from kmsconn.protocols.fhevm_014.extra_data import normalise
 from kmsconn.protocols.fhevm_014.legacy import read_call
 from kmsconn.protocols.fhevm_014.messages import domain_message, optional_id, request_id, typed_ciphertexts
 from kmsconn.protocols.fhevm_014.wallets import wallet_agrees
-from kmsconn.protocols.port import Facts, Numbering, RequestEvent, View, id_in_topic
+from kmsconn.protocols.port import Facts, Numbering, RequestEvent, ViewCall, id_in_topic
 
 _PAYLOAD = "(address,bytes,address[],(uint256,uint256),bytes,bytes)"
 _ENTRIES = "(bytes32,address,address)[]"
@@ -68,7 +68,7 @@ class UserDecryption(Decryption):
     user: Address
     public_key: bytes
 
-    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[View[None]]:
+    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ViewCall[None]]:
         """Yield all that the host chains must be asked, in the order of the specification."""
         raise NotImplementedError
 
@@ -101,7 +101,7 @@ class LegacyUserDecryption(UserDecryption):
         rest = (self.user, self.public_key, self.extra_data)
         return LATER_LEGACY.encode(self.id, tuple(self.raw_handles), *rest)
 
-    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[View[None]]:
+    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ViewCall[None]]:
         """Ask for the user and each contract of a handle, or for what its owner delegated (3.3). Raises Rejected."""
         handles = handles_of(self.references)
         access = AccessControl(deployment.acls)
@@ -176,7 +176,7 @@ class UnifiedUserDecryption(UserDecryption):
         signed = (self.user, self.public_key, self.allowed_contracts, window, self.extra_data)
         return LATER_UNIFIED.encode(self.id, entries, (*signed, self.signature))
 
-    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[View[None]]:
+    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ViewCall[None]]:
         """Ask for the signature where it is not the user's own, its end, and the user's right to each handle (3.4).
 
         Raises Rejected, or NotYet before its validity begins.
@@ -205,7 +205,7 @@ class UnifiedUserDecryption(UserDecryption):
         if chain_time < self.start:
             raise NotYet(f"the request is valid from {self.start} on")
 
-    def _wallet(self, deployment: Deployment, chain_id: int, age: float) -> Iterator[View[None]]:
+    def _wallet(self, deployment: Deployment, chain_id: int, age: float) -> Iterator[ViewCall[None]]:
         """Ask the user's contract about the signature, where the user's own key did not make it."""
         digest = unified_digest(deployment.decryption, chain_id, self)
         if recover(digest, self.signature) != self.user:
@@ -213,7 +213,7 @@ class UnifiedUserDecryption(UserDecryption):
             view = views.is_valid_signature(chain_id, self.user, digest, self.signature, gas=gas)
             yield wallet_agrees(view, age)
 
-    def _owned(self, access: AccessControl, handle: Handle, entry: HandleEntry) -> View[None]:
+    def _owned(self, access: AccessControl, handle: Handle, entry: HandleEntry) -> ViewCall[None]:
         if entry.owner == self.user:
             return access.allowed(handle, self.user)
         return access.delegated(handle, entry.owner, self.user, entry.contract)
@@ -238,7 +238,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         """Return the counter of user requests, which both forms share (0.2)."""
         return Numbering(self.kind, USER_DECRYPTION_TAG, views.newest_user_id(*self.contract))
 
-    def checks(self, content: UserDecryption, facts: Facts) -> tuple[View[None], ...]:
+    def checks(self, content: UserDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
         """Ask what the form of the request wants. Raises Rejected, NotYet, Misconfigured."""
         return tuple(content.questions(self.deployment, facts))
 
@@ -319,9 +319,9 @@ def _on_host(gateway: Domain, chain_id: int) -> Domain:
     return attrs.evolve(gateway, chain_id=chain_id)
 
 
-def _not_invalidated(content: UnifiedUserDecryption, view: View[int]) -> View[None]:
+def _not_invalidated(content: UnifiedUserDecryption, view: ViewCall[int]) -> ViewCall[None]:
     def read(data: bytes) -> None:
         if content.start < view.read(data):
             raise WrongSignature("the user has invalidated signatures of that time")
 
-    return View(view.chain_id, view.to, view.data, read)
+    return ViewCall(view.chain_id, view.to, view.data, read)

@@ -14,7 +14,7 @@ from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
-from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, View
+from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, ViewCall
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 T = TypeVar("T")
@@ -36,46 +36,46 @@ _DESTROYED = 10
 # Access control list of a host chain
 
 
-def is_allowed_for_decryption(chain_id: int, acl: Address, handle: bytes) -> View[bool]:
+def is_allowed_for_decryption(chain_id: int, acl: Address, handle: bytes) -> ViewCall[bool]:
     """Ask whether everybody may see the value of a handle (3.2)."""
     return _view(chain_id, acl, _function(ACL, "isAllowedForDecryption"), handle)
 
 
-def is_allowed(chain_id: int, acl: Address, handle: bytes, account: Address) -> View[bool]:
+def is_allowed(chain_id: int, acl: Address, handle: bytes, account: Address) -> ViewCall[bool]:
     """Ask whether an account may use a handle (3.3)."""
     return _view(chain_id, acl, _function(ACL, "isAllowed"), handle, account)
 
 
 def is_delegated(
     chain_id: int, acl: Address, *, delegator: Address, delegate: Address, contract: Address, handle: bytes
-) -> View[bool]:
+) -> ViewCall[bool]:
     """Ask whether a delegate may see the value of the delegator's handle through a contract (3.3)."""
     function = _function(ACL, "isHandleDelegatedForUserDecryption")
     return _view(chain_id, acl, function, delegator, delegate, contract, handle)
 
 
-def signature_invalidated_before(chain_id: int, acl: Address, user: Address) -> View[int]:
+def signature_invalidated_before(chain_id: int, acl: Address, user: Address) -> ViewCall[int]:
     """Ask before which start, in Unix seconds, signatures of a user no longer count (3.4)."""
     return _view(chain_id, acl, _function(ACL, "decryptionSignatureInvalidatedBefore"), user)
 
 
 def is_valid_signature(
     chain_id: int, wallet: Address, digest: bytes, signature: bytes, *, gas: int
-) -> View[bytes]:
+) -> ViewCall[bytes]:
     """Ask a contract wallet whether it takes a signature; the answer is its raw return data (3.4, ERC-1271)."""
     calldata = ERC1271.function("isValidSignature").encode(digest, signature)
-    return View(chain_id, wallet, calldata, bytes, gas=gas)
+    return ViewCall(chain_id, wallet, calldata, bytes, gas=gas)
 
 
 # ProtocolConfig on Ethereum
 
 
-def is_valid_context(chain_id: int, protocol_config: Address, context_id: int) -> View[bool]:
+def is_valid_context(chain_id: int, protocol_config: Address, context_id: int) -> ViewCall[bool]:
     """Ask whether a context is active (3.5)."""
     return _view(chain_id, protocol_config, _function(PROTOCOL_CONFIG, "isValidKmsContext"), context_id)
 
 
-def is_valid_epoch(chain_id: int, protocol_config: Address, context_id: int, epoch_id: int) -> View[bool]:
+def is_valid_epoch(chain_id: int, protocol_config: Address, context_id: int, epoch_id: int) -> ViewCall[bool]:
     """Ask whether an epoch is active in a context (3.5)."""
     function = _function(PROTOCOL_CONFIG, "isValidEpochForContext")
     return _view(chain_id, protocol_config, function, context_id, epoch_id)
@@ -88,14 +88,14 @@ def is_context_destroyed(chain_id: int, protocol_config: Address, context_id: in
     )
 
 
-def current_context_and_epoch(chain_id: int, protocol_config: Address) -> View[tuple[int, int]]:
+def current_context_and_epoch(chain_id: int, protocol_config: Address) -> ViewCall[tuple[int, int]]:
     """Ask which context and epoch are current (3.1)."""
-    return View(
+    return ViewCall(
         chain_id, protocol_config, _CURRENT.encode(), lambda data: _pair(_CURRENT.decode_result(data))
     )
 
 
-def is_protocol_config(chain_id: int, protocol_config: Address) -> View[None]:
+def is_protocol_config(chain_id: int, protocol_config: Address) -> ViewCall[None]:
     """Check that a ProtocolConfig is at an address: it tells its current context and epoch.
 
     Raises WrongContract, which names the address to use where it can be found out: the charts of 0.14 name KMSVerifier instead, which
@@ -115,10 +115,10 @@ def is_protocol_config(chain_id: int, protocol_config: Address) -> View[None]:
         if "revert" in message.lower():
             raise Instead(_protocol_config_of_verifier(*where))
 
-    return View(chain_id, protocol_config, _CURRENT.encode(), read, on_error=on_error)
+    return ViewCall(chain_id, protocol_config, _CURRENT.encode(), read, on_error=on_error)
 
 
-def _protocol_config_of_verifier(chain_id: int, address: Address) -> View[None]:
+def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[None]:
     """Ask what may be a KMSVerifier for its ProtocolConfig. Raises WrongContract, whatever it says."""
 
     def refuse(found: str | None) -> NoReturn:
@@ -135,42 +135,42 @@ def _protocol_config_of_verifier(chain_id: int, address: Address) -> View[None]:
         if data or "revert" in message.lower():
             refuse(protocol_config_instead_of(address))
 
-    return View(chain_id, address, _VERIFIERS_CONFIG.encode(), read, on_error=on_error)
+    return ViewCall(chain_id, address, _VERIFIERS_CONFIG.encode(), read, on_error=on_error)
 
 
 # GatewayConfig
 
 
-def coprocessor_signers(chain_id: int, gateway_config: Address) -> View[tuple[Address, ...]]:
+def coprocessor_signers(chain_id: int, gateway_config: Address) -> ViewCall[tuple[Address, ...]]:
     """Ask which keys attest ciphertexts (3.1)."""
     return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorSigners"))
 
 
-def coprocessor_senders(chain_id: int, gateway_config: Address) -> View[tuple[Address, ...]]:
+def coprocessor_senders(chain_id: int, gateway_config: Address) -> ViewCall[tuple[Address, ...]]:
     """Ask which accounts commit ciphertexts (3.1)."""
     return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorTxSenders"))
 
 
-def coprocessor_threshold(chain_id: int, gateway_config: Address) -> View[int]:
+def coprocessor_threshold(chain_id: int, gateway_config: Address) -> ViewCall[int]:
     """Ask how many coprocessors are a majority (3.1)."""
     return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorMajorityThreshold"))
 
 
-def coprocessor(chain_id: int, gateway_config: Address, tx_sender: Address) -> View[Coprocessor]:
+def coprocessor(chain_id: int, gateway_config: Address, tx_sender: Address) -> ViewCall[Coprocessor]:
     """Ask where a coprocessor keeps its ciphertexts (3.1)."""
     function = _function(GATEWAY_CONFIG, "getCoprocessor")
     calldata = function.encode(tx_sender)
-    return View(
+    return ViewCall(
         chain_id, gateway_config, calldata, lambda data: Coprocessor(*function.decode_result(data)[0])
     )
 
 
-def current_context(chain_id: int, gateway_config: Address) -> View[int]:
+def current_context(chain_id: int, gateway_config: Address) -> ViewCall[int]:
     """Ask which context is current on the Gateway (3.9)."""
     return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCurrentKmsContextId"))
 
 
-def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Address) -> View[Address]:
+def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Address) -> ViewCall[Address]:
     """Ask who signs for the node that sends as ``tx_sender`` in a context; zero when it is no member (3.9).
 
     ``contract`` is GatewayConfig or ProtocolConfig. Its answer raises NotYet for a context that it does not know, or
@@ -183,7 +183,7 @@ def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Ad
             raise ContextInvalid(f"context {id_hex(context_id)} is unknown to the contract, or destroyed")
 
     calldata = function.encode(context_id, tx_sender)
-    return View(
+    return ViewCall(
         chain_id,
         contract,
         calldata,
@@ -200,7 +200,7 @@ def is_invalid_context(data: bytes | None) -> bool:
 # Decryption
 
 
-def is_decryption_done(chain_id: int, decryption: Address, identifier: int) -> View[bool]:
+def is_decryption_done(chain_id: int, decryption: Address, identifier: int) -> ViewCall[bool]:
     """Ask whether a request has its consensus, or its threshold (annex E.1)."""
     return _view(chain_id, decryption, _function(DECRYPTION, "isDecryptionDone"), identifier)
 
@@ -236,8 +236,8 @@ def _function(abi: Abi, name: str) -> Function:
 _functions: dict[tuple[int, str], Function] = {}
 
 
-def _view(chain_id: int, to: Address, function: Function, *values: Any) -> View[Any]:
-    return View(chain_id, to, function.encode(*values), _first(function))
+def _view(chain_id: int, to: Address, function: Function, *values: Any) -> ViewCall[Any]:
+    return ViewCall(chain_id, to, function.encode(*values), _first(function))
 
 
 def _first(function: Function) -> Callable[[bytes], Any]:

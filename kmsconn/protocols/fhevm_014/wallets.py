@@ -9,18 +9,18 @@ import re
 
 from kmsconn.errors import SignatureNotTaken, WrongSignature
 from kmsconn.protocols.fhevm_014 import views
-from kmsconn.protocols.port import View
+from kmsconn.protocols.port import ViewCall
 
-WALLET_PATIENCE = 600.0  # seconds that a contract wallet may say no to its user's signature
+WALLET_SIGNATURE_GRACE = 600.0  # seconds that a contract wallet may say no to its user's signature
 _MAGIC_WORD = 32
 
 
-def wallet_agrees(view: View[bytes], age: float) -> View[None]:
+def wallet_agrees(view: ViewCall[bytes], age: float) -> ViewCall[None]:
     """Return the question with its answer judged: SignatureNotTaken at first, WrongSignature once a request has that ``age``."""
 
     def refuse(what: str) -> None:
-        if age > WALLET_PATIENCE:
-            raise WrongSignature(f"{what}, for {WALLET_PATIENCE:g} s by now")
+        if age > WALLET_SIGNATURE_GRACE:
+            raise WrongSignature(f"{what}, for {WALLET_SIGNATURE_GRACE:g} s by now")
         raise SignatureNotTaken(what)
 
     def read(data: bytes) -> None:
@@ -37,7 +37,7 @@ def wallet_agrees(view: View[bytes], age: float) -> View[None]:
                 f"the user's contract needs more than {view.gas} gas for the signature (erc1271_gas_limit)"
             )
 
-    return View(view.chain_id, view.to, view.data, read, gas=view.gas, on_error=on_error)
+    return ViewCall(view.chain_id, view.to, view.data, read, gas=view.gas, on_error=on_error)
 
 
 # How nodes say that the gas of an eth_call was used up, or does not even pay for the calldata: geth and nitro ("out of gas", "intrinsic

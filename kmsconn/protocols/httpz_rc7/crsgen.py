@@ -21,7 +21,7 @@ from kmsconn.protocols.port import RequestEvent, Verdict, id_in_data
 
 
 @attrs.frozen
-class Crsgen(KeyRequest):
+class HttpzCrsgen(KeyRequest):
     """A request to make a common reference string."""
 
     id: int
@@ -30,11 +30,11 @@ class Crsgen(KeyRequest):
     kind = Kind.CRSGEN
 
 
-class Crsgens(KeyOperation[Crsgen]):
+class HttpzCrsgens(KeyOperation[HttpzCrsgen]):
     """The row of common reference strings."""
 
     kind = Kind.CRSGEN
-    events = (RequestEvent(KEY_MANAGER.event("CrsgenRequest"), Crsgen, id_in_data),)
+    events = (RequestEvent(KEY_MANAGER.event("CrsgenRequest"), HttpzCrsgen, id_in_data),)
     reply = KEY_MANAGER.function("crsgenResponse")
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "CrsgenKmsNodeAlreadyResponded": Verdict.DONE,
@@ -43,7 +43,7 @@ class Crsgens(KeyOperation[Crsgen]):
     start, result = "CrsGen", "GetCrsGenResult"
     counter, answers = 20, 22
 
-    def request(self, content: Crsgen) -> kms.CrsGenRequest:
+    def request(self, content: HttpzCrsgen) -> kms.CrsGenRequest:
         """Return the message for the Core."""
         return kms.CrsGenRequest(
             request_id=request_id(content.produced_id),
@@ -51,7 +51,7 @@ class Crsgens(KeyOperation[Crsgen]):
             domain=domain_message(self.deployment.httpz),
         )
 
-    def objects(self, content: Crsgen, reply: bytes) -> Iterable[tuple[str, Any]]:
+    def objects(self, content: HttpzCrsgen, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Yield the string of an answer. Raises Broken."""
         message = read_message(kms.CrsGenResult, reply)
         expect_request_id(message, content)

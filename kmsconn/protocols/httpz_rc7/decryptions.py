@@ -25,7 +25,7 @@ from kmsconn.protocols.port import ContractQuery, CoreCall, Facts, Verdict
 from kmsconn.protocols.proto_writer import encode
 
 
-class Decryption(Content):
+class HttpzDecryption(Content):
     """A request to reveal the values of ciphertexts."""
 
     __slots__ = ()
@@ -36,10 +36,10 @@ class Decryption(Content):
         return [reference.handle for reference in self.references]
 
 
-D = TypeVar("D", bound=Decryption)
+D = TypeVar("D", bound=HttpzDecryption)
 
 
-class DecryptionOperation(HttpzOperation[D]):
+class HttpzDecryptionOperation(HttpzOperation[D]):
     """A request of the DecryptionManager; the subclass has its event, its message and its answer.
 
     ``start`` and ``result`` are the methods of the Core.
@@ -99,7 +99,7 @@ def references_of(values: tuple[Any, ...], *, numeric: bool) -> tuple[Ciphertext
     )
 
 
-def check_types(content: Decryption) -> None:
+def check_types(content: HttpzDecryption) -> None:
     """See that the Core of that era can decrypt every handle. Raises Rejected: a wrong type would only waste its place there."""
     for reference in content.references:
         if (fhe_type := fhe_type_of(reference.handle)) not in SIZES:

@@ -16,7 +16,7 @@ AUTO = (PlaintextForm.P3, PlaintextForm.P1, PlaintextForm.P2, PlaintextForm.RAW)
 
 
 @attrs.frozen
-class Deployment:
+class HttpzDeployment:
     """DecryptionManager and HTTPZ, each as the domain that names its place too, and KeyManager, on one gateway.
 
     ``forms`` of public results are tried in their order. ``parameters`` says which FHE parameters a digest means, none: always the
@@ -32,7 +32,7 @@ class Deployment:
     keys_at_finality: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Deployment:
+    def of(cls, settings: Settings) -> HttpzDeployment:
         """Return the deployment that the settings name."""
         gateway, options = settings.chains.gateway.chain_id, settings.protocol.httpz
         auto = options.plaintext_encoding == "auto"

@@ -20,7 +20,7 @@ from kmsconn.model.requests import Content, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
 from kmsconn.protocols.httpz_rc7 import views
-from kmsconn.protocols.httpz_rc7.deployment import Deployment
+from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
 from kmsconn.protocols.httpz_rc7.messages import long_poll
 from kmsconn.protocols.httpz_rc7.operations import MEANS, NO_TAG, HttpzOperation
 from kmsconn.protocols.httpz_rc7.typed_data import OBJECT_TYPES, object_digest
@@ -75,7 +75,7 @@ class KeyOperation(HttpzOperation[K]):
     counter: int | None = None
     answers: int
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: HttpzDeployment) -> None:
         super().__init__(deployment)
         self.finalized = deployment.keys_at_finality
 

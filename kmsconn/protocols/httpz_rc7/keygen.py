@@ -26,7 +26,7 @@ from kmsconn.protocols.port import RequestEvent, Verdict, id_in_data
 
 
 @attrs.frozen
-class PrepKeygen(KeyRequest):
+class HttpzPrepKeygen(KeyRequest):
     """A request to prepare a key."""
 
     id: int
@@ -35,11 +35,11 @@ class PrepKeygen(KeyRequest):
     kind = Kind.PREP_KEYGEN
 
 
-class PrepKeygens(Preparation[PrepKeygen]):
+class HttpzPrepKeygens(Preparation[HttpzPrepKeygen]):
     """The row of preparations."""
 
     kind = Kind.PREP_KEYGEN
-    events = (RequestEvent(KEY_MANAGER.event("PreprocessKeygenRequest"), PrepKeygen, id_in_data),)
+    events = (RequestEvent(KEY_MANAGER.event("PreprocessKeygenRequest"), HttpzPrepKeygen, id_in_data),)
     reply = KEY_MANAGER.function("preprocessKeygenResponse")
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "PreprocessKeygenKmsNodeAlreadyResponded": Verdict.DONE,
@@ -47,13 +47,13 @@ class PrepKeygens(Preparation[PrepKeygen]):
     }
     counter, answers = 1, 4
 
-    def request(self, content: PrepKeygen) -> kms.KeyGenPreprocRequest:
+    def request(self, content: HttpzPrepKeygen) -> kms.KeyGenPreprocRequest:
         """Return the message for the Core."""
         return kms.KeyGenPreprocRequest(request_id(content.produced_id), self.fhe_parameters(content))
 
 
 @attrs.frozen
-class Keygen(KeyRequest):
+class HttpzKeygen(KeyRequest):
     """A request to make the key that was prepared under ``id``."""
 
     id: int
@@ -62,19 +62,19 @@ class Keygen(KeyRequest):
     kind = Kind.KEYGEN
 
 
-class Keygens(PreparedKey[Keygen]):
+class HttpzKeygens(PreparedKey[HttpzKeygen]):
     """The row of keys."""
 
     kind = Kind.KEYGEN
-    events = (RequestEvent(KEY_MANAGER.event("KeygenRequest"), Keygen, id_in_data),)
+    events = (RequestEvent(KEY_MANAGER.event("KeygenRequest"), HttpzKeygen, id_in_data),)
     reply = KEY_MANAGER.function("keygenResponse")
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KeygenKmsNodeAlreadyResponded": Verdict.DONE,
         **SENDER_VERDICTS,
     }
-    prepared, answers = PrepKeygens.answers, 6
+    prepared, answers = HttpzPrepKeygens.answers, 6
 
-    def request(self, content: Keygen) -> kms.KeyGenRequest:
+    def request(self, content: HttpzKeygen) -> kms.KeyGenRequest:
         """Return the message for the Core."""
         return kms.KeyGenRequest(
             request_id=request_id(content.produced_id),
@@ -83,7 +83,7 @@ class Keygens(PreparedKey[Keygen]):
             domain=domain_message(self.deployment.httpz),
         )
 
-    def objects(self, content: Keygen, reply: bytes) -> Iterable[tuple[str, Any]]:
+    def objects(self, content: HttpzKeygen, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Yield the keys of an answer. Raises Broken."""
         message = read_message(kms.KeyGenResult, reply)
         expect_request_id(message, content)

@@ -15,7 +15,7 @@ from kmsconn.model.requests import Content
 from kmsconn.protocols.answers import DEPENDENCY, signer_of
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import ALL_ERRORS
-from kmsconn.protocols.httpz_rc7.deployment import Deployment
+from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
 from kmsconn.protocols.port import ContractQuery, Meaning, Operation, Reading, Revert, Verdict
 from kmsconn.protocols.reverting import name_revert
 
@@ -40,7 +40,7 @@ class HttpzOperation(Operation[C]):
 
     reply: Function
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: HttpzDeployment) -> None:
         self.deployment = deployment
 
     def replying_context(self, content: C) -> int:

@@ -11,22 +11,22 @@ from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.deployments import HasCode, answers, has_domain
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.httpz_rc7.crsgen import Crsgens
-from kmsconn.protocols.httpz_rc7.deployment import Deployment
-from kmsconn.protocols.httpz_rc7.keygen import Keygens, PrepKeygens
+from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgens
+from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
+from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygens, HttpzPrepKeygens
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgens, PrepKskgens
-from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryptions
-from kmsconn.protocols.httpz_rc7.user_decryption import UserDecryptions
+from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryptions
+from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryptions
 from kmsconn.protocols.port import ContractQuery, Coprocessor, EventTable, PlannedQueries, Profile, QueryPlan
 
 OPERATIONS = (
-    PublicDecryptions,
-    UserDecryptions,
-    PrepKeygens,
-    Keygens,
+    HttpzPublicDecryptions,
+    HttpzUserDecryptions,
+    HttpzPrepKeygens,
+    HttpzKeygens,
     PrepKskgens,
     Kskgens,
-    Crsgens,
+    HttpzCrsgens,
 )
 """What this generation does, one row for each kind of request. Activation is no business of a node: coprocessors answer it."""
 
@@ -41,7 +41,7 @@ class HttpzRc7(Profile):
     has_attestations = False
 
     def __init__(self, settings: Settings) -> None:
-        self.deployment = Deployment.of(settings)
+        self.deployment = HttpzDeployment.of(settings)
         super().__init__(row(self.deployment) for row in OPERATIONS)
 
     def deployment_checks(self) -> tuple[ContractQuery[None], ...]:

@@ -18,7 +18,7 @@ from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import expect_count, payload_of, read_message
 from kmsconn.protocols.httpz_rc7 import plaintexts, views
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC7
-from kmsconn.protocols.httpz_rc7.decryptions import Decryption, DecryptionOperation, references_of
+from kmsconn.protocols.httpz_rc7.decryptions import HttpzDecryption, HttpzDecryptionOperation, references_of
 from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
 from kmsconn.protocols.httpz_rc7.operations import NO_TAG, Signed, first_signed
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest
@@ -30,7 +30,7 @@ RESPONSE = DECRYPTION_MANAGER.function("publicDecryptionResponse")
 
 
 @attrs.frozen
-class PublicDecryption(Decryption):
+class HttpzPublicDecryption(HttpzDecryption):
     """A request to reveal values to everybody.
 
     ``numeric``: its contract knows handles as ``uint256``, which is how they are then signed.
@@ -43,12 +43,12 @@ class PublicDecryption(Decryption):
     kind = Kind.PUBLIC_DECRYPTION
 
     @classmethod
-    def read(cls, identifier: int, references: Any, *, numeric: bool) -> PublicDecryption:
+    def read(cls, identifier: int, references: Any, *, numeric: bool) -> HttpzPublicDecryption:
         """Return what the event asks for."""
         return cls(identifier, references_of(references, numeric=numeric), numeric)
 
 
-class PublicDecryptions(DecryptionOperation[PublicDecryption]):
+class HttpzPublicDecryptions(HttpzDecryptionOperation[HttpzPublicDecryption]):
     """The row of public decryption.
 
     Replies of several nodes share a block, so an estimate does not tell who will be the one that completes a request. It reads the
@@ -58,8 +58,8 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
     kind = Kind.PUBLIC_DECRYPTION
     pool = PoolName.PUBLIC_DECRYPTION
     events = (
-        RequestEvent(EVENT, partial(PublicDecryption.read, numeric=False), id_in_topic(1)),
-        RequestEvent(NUMERIC_EVENT, partial(PublicDecryption.read, numeric=True), id_in_topic(1)),
+        RequestEvent(EVENT, partial(HttpzPublicDecryption.read, numeric=False), id_in_topic(1)),
+        RequestEvent(NUMERIC_EVENT, partial(HttpzPublicDecryption.read, numeric=True), id_in_topic(1)),
     )
     reply = RESPONSE
     spare_gas = 250_000
@@ -70,13 +70,15 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         return Numbering(self.kind, NO_TAG, views.newest_public_id(*self.contract))
 
     def has_answered(
-        self, content: PublicDecryption, signer: Address | None, tx_sender: Address
+        self, content: HttpzPublicDecryption, signer: Address | None, tx_sender: Address
     ) -> StorageRead[bool]:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return views.has_answered_public(*self.contract, content.id, signer)
 
-    def request(self, content: PublicDecryption, ciphertexts: Sequence[Ciphertext]) -> kms.DecryptionRequest:
+    def request(
+        self, content: HttpzPublicDecryption, ciphertexts: Sequence[Ciphertext]
+    ) -> kms.DecryptionRequest:
         """Return the message for the Core (8.2)."""
         return kms.DecryptionRequest(
             request_id=request_id(content.id),
@@ -85,7 +87,9 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
             domain=domain_message(self.deployment.manager),
         )
 
-    def read_answer(self, content: PublicDecryption, reply: bytes | None, expected: Address | None) -> Answer:
+    def read_answer(
+        self, content: HttpzPublicDecryption, reply: bytes | None, expected: Address | None
+    ) -> Answer:
         """Read the values in the form that ``expected`` has signed, and build the reply. Raises Broken."""
         assert expected is not None, "decryptions are signed"
         payload = payload_of(read_message(kms.DecryptionResponse, reply or b""))
@@ -95,7 +99,9 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         result, signer = first_signed(self._results(content, values), signature, expected)
         return Answer(RESPONSE.encode(content.id, result, signature), signer)
 
-    def _results(self, content: PublicDecryption, values: list[plaintexts.Plaintext]) -> Iterator[Signed]:
+    def _results(
+        self, content: HttpzPublicDecryption, values: list[plaintexts.Plaintext]
+    ) -> Iterator[Signed]:
         for form in self.deployment.forms:
             try:
                 result = plaintexts.encode(form, values)

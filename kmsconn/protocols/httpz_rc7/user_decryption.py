@@ -22,7 +22,7 @@ from kmsconn.protocols import bincode
 from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC4, RC7
-from kmsconn.protocols.httpz_rc7.decryptions import Decryption, DecryptionOperation, references_of
+from kmsconn.protocols.httpz_rc7.decryptions import HttpzDecryption, HttpzDecryptionOperation, references_of
 from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
 from kmsconn.protocols.httpz_rc7.operations import NO_TAG, first_signed
 from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, link_digest, user_digest
@@ -39,7 +39,7 @@ _SIGNATURE_IN_PAYLOAD = 6
 
 
 @attrs.frozen
-class UserDecryption(Decryption):
+class HttpzUserDecryption(HttpzDecryption):
     """A request to reveal values to one user. ``numeric``: its contract knows handles as ``uint256``, which is how they are signed."""
 
     id: int
@@ -53,7 +53,7 @@ class UserDecryption(Decryption):
     @classmethod
     def read(
         cls, identifier: int, references: Any, user: Address, public_key: bytes, *, numeric: bool
-    ) -> UserDecryption:
+    ) -> HttpzUserDecryption:
         """Return what the event asks for."""
         return cls(identifier, references_of(references, numeric=numeric), numeric, user, public_key)
 
@@ -64,7 +64,7 @@ def _refuse_nameless(*_: object) -> NoReturn:
     )
 
 
-class UserDecryptions(DecryptionOperation[UserDecryption]):
+class HttpzUserDecryptions(HttpzDecryptionOperation[HttpzUserDecryption]):
     """The row of user decryption.
 
     The reply that completes a request reads the shares of all out of storage into one event: some 75 gas for a byte of each node, where
@@ -74,8 +74,8 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
     kind = Kind.USER_DECRYPTION
     pool = PoolName.USER_DECRYPTION
     events = (
-        RequestEvent(EVENT, partial(UserDecryption.read, numeric=False), id_in_topic(1)),
-        RequestEvent(NUMERIC_EVENT, partial(UserDecryption.read, numeric=True), id_in_topic(1)),
+        RequestEvent(EVENT, partial(HttpzUserDecryption.read, numeric=False), id_in_topic(1)),
+        RequestEvent(NUMERIC_EVENT, partial(HttpzUserDecryption.read, numeric=True), id_in_topic(1)),
         RequestEvent(NAMELESS_EVENT, _refuse_nameless, id_in_topic(1)),
     )
     reply = RESPONSE
@@ -88,13 +88,15 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         return Numbering(self.kind, NO_TAG, views.newest_user_id(*self.contract))
 
     def has_answered(
-        self, content: UserDecryption, signer: Address | None, tx_sender: Address
+        self, content: HttpzUserDecryption, signer: Address | None, tx_sender: Address
     ) -> StorageRead[bool]:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return views.has_answered_user(*self.contract, content.id, signer)
 
-    def request(self, content: UserDecryption, ciphertexts: Sequence[Ciphertext]) -> kms.ReencryptionRequest:
+    def request(
+        self, content: HttpzUserDecryption, ciphertexts: Sequence[Ciphertext]
+    ) -> kms.ReencryptionRequest:
         """Return the message for the Core (8.2)."""
         return kms.ReencryptionRequest(
             request_id=request_id(content.id),
@@ -105,7 +107,9 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
             domain=domain_message(self.deployment.manager),
         )
 
-    def read_answer(self, content: UserDecryption, reply: bytes | None, expected: Address | None) -> Answer:
+    def read_answer(
+        self, content: HttpzUserDecryption, reply: bytes | None, expected: Address | None
+    ) -> Answer:
         """Read the share in the form that ``expected`` has signed, and build the reply. Raises Broken."""
         assert expected is not None, "decryptions are signed"
         payload, signature = _payload_and_signature(reply or b"")
@@ -119,12 +123,12 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         mismatch = "" if linked else "the digest in the share is not that of the request"
         return Answer(RESPONSE.encode(content.id, share, signature), signer, mismatch)
 
-    def _digest(self, content: UserDecryption, share: bytes) -> bytes:
+    def _digest(self, content: HttpzUserDecryption, share: bytes) -> bytes:
         manager, key, handles = self.deployment.manager, content.public_key, content.handles
         return user_digest(manager, key, handles, share, numeric=content.numeric)
 
 
-def links(domain: Domain, content: UserDecryption) -> tuple[bytes, bytes]:
+def links(domain: Domain, content: HttpzUserDecryption) -> tuple[bytes, bytes]:
     """Return what an answer may be tied to its request with: Cores before 7 April hash handles as numbers (3.4)."""
     first, second = (
         link_digest(domain, content.public_key, content.handles, content.user, numeric=numeric)

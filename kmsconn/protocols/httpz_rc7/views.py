@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, HTTPZ, KEY_MANAGER, RC4, RC7, RC9
-from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, View
+from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, ViewCall
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 T = TypeVar("T")
@@ -67,12 +67,12 @@ def has_answered_user(chain_id: int, manager: Address, identifier: int, signer: 
     return _flag_of(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_ANSWERED, identifier, signer)
 
 
-def is_public_decryption_done(chain_id: int, manager: Address, identifier: int) -> View[bool]:
+def is_public_decryption_done(chain_id: int, manager: Address, identifier: int) -> ViewCall[bool]:
     """Ask whether a public request has its consensus."""
     return _view(chain_id, manager, DECRYPTION_MANAGER.function("isPublicDecryptionDone"), identifier)
 
 
-def is_user_decryption_done(chain_id: int, manager: Address, identifier: int) -> View[bool]:
+def is_user_decryption_done(chain_id: int, manager: Address, identifier: int) -> ViewCall[bool]:
     """Ask whether a user request has its consensus."""
     return _view(chain_id, manager, DECRYPTION_MANAGER.function("isUserDecryptionDone"), identifier)
 
@@ -80,30 +80,30 @@ def is_user_decryption_done(chain_id: int, manager: Address, identifier: int) ->
 # HTTPZ
 
 
-def coprocessor(chain_id: int, httpz: Address, tx_sender: Address) -> View[Coprocessor]:
+def coprocessor(chain_id: int, httpz: Address, tx_sender: Address) -> ViewCall[Coprocessor]:
     """Ask for one coprocessor; its bucket is empty for an address that is none."""
     first, second = HTTPZ.function("coprocessors"), RC9.function("getCoprocessor")
     return _either(chain_id, httpz, (first, second), (tx_sender,), _coprocessor)
 
 
-def coprocessor_senders(chain_id: int, httpz: Address) -> View[tuple[Address, ...]]:
+def coprocessor_senders(chain_id: int, httpz: Address) -> ViewCall[tuple[Address, ...]]:
     """Ask for the coprocessors' tx senders."""
     names = HTTPZ.function("getAllCoprocessorTxSenderAddresses"), RC9.function("getCoprocessorTxSenders")
     return _either(chain_id, httpz, names, (), lambda data: names[0].decode_result(data)[0])
 
 
-def coprocessor_threshold(chain_id: int, httpz: Address) -> View[int]:
+def coprocessor_threshold(chain_id: int, httpz: Address) -> ViewCall[int]:
     """Ask how many coprocessors are a majority."""
     return _view(chain_id, httpz, HTTPZ.function("getCoprocessorMajorityThreshold"))
 
 
-def node_signer(chain_id: int, httpz: Address, tx_sender: Address) -> View[Address]:
+def node_signer(chain_id: int, httpz: Address, tx_sender: Address) -> ViewCall[Address]:
     """Ask who signs for the node that sends as ``tx_sender``; zero when it is no node."""
     first, second = HTTPZ.function("kmsNodes"), RC9.function("getKmsNode")
     return _either(chain_id, httpz, (first, second), (tx_sender,), _node_signer)
 
 
-def kms_threshold(chain_id: int, httpz: Address) -> View[int]:
+def kms_threshold(chain_id: int, httpz: Address) -> ViewCall[int]:
     """Ask how many nodes may fail."""
     return _view(chain_id, httpz, HTTPZ.function("getKmsThreshold"))
 
@@ -123,12 +123,12 @@ def has_told_key(
     return _flag_of(chain_id, key_manager, KEY_MANAGER_BASE + answers, produced, tx_sender)
 
 
-def current_key_id(chain_id: int, key_manager: Address) -> View[int]:
+def current_key_id(chain_id: int, key_manager: Address) -> ViewCall[int]:
     """Ask which key is in use; 0 before the first."""
     return _view(chain_id, key_manager, KEY_MANAGER.function("getCurrentKeyId"))
 
 
-def is_current_key_id(chain_id: int, key_manager: Address, key_id: int) -> View[bool]:
+def is_current_key_id(chain_id: int, key_manager: Address, key_id: int) -> ViewCall[bool]:
     """Ask whether a key is the one in use."""
     return _view(chain_id, key_manager, KEY_MANAGER.function("isCurrentKeyId"), key_id)
 
@@ -148,8 +148,8 @@ def _node_signer(data: bytes) -> Address:
     return Address(revision.function("kmsNodes").decode_result(data)[0][1])
 
 
-def _view(chain_id: int, to: Address, function: Function, *values: Any) -> View[Any]:
-    return View(chain_id, to, function.encode(*values), lambda data: function.decode_result(data)[0])
+def _view(chain_id: int, to: Address, function: Function, *values: Any) -> ViewCall[Any]:
+    return ViewCall(chain_id, to, function.encode(*values), lambda data: function.decode_result(data)[0])
 
 
 def _either(
@@ -158,10 +158,10 @@ def _either(
     functions: tuple[Function, Function],
     values: tuple[Any, ...],
     read: Callable[[bytes], T],
-) -> View[T]:
+) -> ViewCall[T]:
     """Ask by the first name, and by the second where there is none of the first."""
     first, second = (function.encode(*values) for function in functions)
-    other = View(chain_id, to, second, read)
+    other = ViewCall(chain_id, to, second, read)
 
     def understand(data: bytes) -> T:
         if not data:
@@ -173,7 +173,7 @@ def _either(
             raise Instead(other)
         return None
 
-    return View(chain_id, to, first, understand, on_error=refused)
+    return ViewCall(chain_id, to, first, understand, on_error=refused)
 
 
 def _flag_of(

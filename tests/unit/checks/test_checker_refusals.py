@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import CiphertextReference, EventPlace, Kind, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm_014.user_decryption import LegacyUserDecryption
-from kmsconn.protocols.port import View
+from kmsconn.protocols.port import ViewCall
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import RpcError
 
@@ -59,10 +59,10 @@ class Row:
         return None
 
     def replying_context(self, content: Any) -> Any:
-        return tuple(View(GATEWAY, CONTRACT, name, int.from_bytes) for name in (b"pinned", b"current"))
+        return tuple(ViewCall(GATEWAY, CONTRACT, name, int.from_bytes) for name in (b"pinned", b"current"))
 
     def node_signer(self, context_id: Any, tx_sender: Any) -> Any:
-        return View(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
+        return ViewCall(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
 
 
 class Generation:

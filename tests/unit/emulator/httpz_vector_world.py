@@ -19,12 +19,12 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.httpz_rc7.crsgen import Crsgen
-from kmsconn.protocols.httpz_rc7.keygen import Keygen, PrepKeygen
+from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgen
+from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygen, HttpzPrepKeygen
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
-from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
-from kmsconn.protocols.httpz_rc7.user_decryption import UserDecryption
+from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
+from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryption
 from kmsconn.protocols.storage import mapping_slot
 from tests.vectors import httpz as vectors
 
@@ -111,14 +111,14 @@ def call_of(log: dict[str, Any], revision: str) -> bytes:
     if log["topics"][0] == "0x" + abi.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
         return abi.KEY_MANAGER.function("activateKeyRequest").encode(int(log["data"], 16))
     match EVENTS.decode(vectors.read_log(log)):
-        case PublicDecryption(references=materials, numeric=numeric):
+        case HttpzPublicDecryption(references=materials, numeric=numeric):
             handles = [int.from_bytes(m.handle) if numeric else m.handle for m in materials]
             return manager.function("publicDecryptionRequest").encode(handles)
-        case Keygen(id=prepared):
+        case HttpzKeygen(id=prepared):
             return abi.KEY_MANAGER.function("keygenRequest").encode(prepared)
         case Kskgen(id=prepared, source=source, destination=destination):
             return abi.KEY_MANAGER.function("kskgenRequest").encode(prepared, source, destination)
-        case PrepKeygen() | PrepKskgen() | Crsgen() as content:
+        case HttpzPrepKeygen() | PrepKskgen() | HttpzCrsgen() as content:
             name = type(content).__name__.replace("Prep", "Preprocess")
             function = abi.KEY_MANAGER.function(f"{name[0].lower()}{name[1:]}Request")
             return function.encode("TEST" if content.parameters == _TEST else "DEFAULT")
@@ -218,7 +218,7 @@ def _materials() -> set[CiphertextReference]:
     found: set[CiphertextReference] = set()
     for _, entry in [*vectors.exchanges("public_decryption"), *vectors.exchanges("user_decryption")]:
         content = EVENTS.decode(vectors.log_of(entry))
-        assert isinstance(content, PublicDecryption | UserDecryption)
+        assert isinstance(content, HttpzPublicDecryption | HttpzUserDecryption)
         found |= set(content.references)
     return found
 

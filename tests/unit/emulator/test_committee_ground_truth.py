@@ -38,7 +38,9 @@ async def played(folder: Path, running: Sequence[int]) -> CommitteeGroundTruth:
             settings = dependencies.settings(folder / f"{member}.db", member)
             ports = KillablePorts(Life(), network, wall, Random(member)).ports()
             await nursery.start(partial(serve, settings, ports=ports, on_event=lambda _: None))
-        await run_load(Load(2.0, REQUESTS / 2), Traffic(dependencies, Random(0)), committee, patience=20.0)
+        await run_load(
+            Load(2.0, REQUESTS / 2), Traffic(dependencies, Random(0)), committee, reply_timeout=20.0
+        )
         nursery.cancel_scope.cancel()
     return committee
 

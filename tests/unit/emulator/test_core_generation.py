@@ -22,7 +22,7 @@ from kmsconn._generated.fhevm_014.kms.v1 import (
 )
 from kmsconn.emulator.core import SERVICE, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode
-from kmsconn.emulator.core_known import KnownIds
+from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH
 from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
 from kmsconn.ethereum.hexes import from_hex
@@ -106,7 +106,7 @@ async def test_a_newcomer_needs_no_epoch_to_begin_with_and_who_is_in_neither_con
         )
     )
     for in_new in (True, False):
-        core = EmulatedCore(SigningNode(PrivateKey(b"\1" * 32)), {}, known=KnownIds(set(), set()))
+        core = EmulatedCore(SigningNode(PrivateKey(b"\1" * 32)), {}, known=CoreIds(set(), set()))
         await call(core, "NewMpcContext", bytes(first))
         if in_new:
             await reshare(core, in_new=True)

@@ -78,7 +78,7 @@ async def test_the_same_seed_shows_the_same_requests(
 async def test_a_connector_that_gets_nothing_done_is_told_apart(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    plan = DemoPlan(requests=3, rate=10, patience=2)
+    plan = DemoPlan(requests=3, rate=10, reply_timeout=2)
     demo = Demo.of(plan, wall)
     demo.traffic.granted = False
     result = await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
@@ -106,7 +106,7 @@ async def test_a_fault_of_the_emulator_itself_is_not_hidden(
         if crashes:
             raise crashes.pop()
 
-    demo = Demo.of(DemoPlan(requests=1, patience=1), wall)
+    demo = Demo.of(DemoPlan(requests=1, reply_timeout=1), wall)
     monkeypatch.setattr(BucketFaults, "serve", lambda _bucket, stream: crash_once(stream))
     with pytest.RaisesGroup(RuntimeError, match="the emulator itself failed", flatten_subgroups=True):
         await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
@@ -164,7 +164,7 @@ async def test_a_life_of_keys_is_led_beside_the_requests(
 async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
-    demo = Demo.of(DemoPlan(requests=1, keys=True, patience=60), wall)
+    demo = Demo.of(DemoPlan(requests=1, keys=True, reply_timeout=60), wall)
     assert demo.keys is not None
     demo.dependencies.cores[0].injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE), "CrsGen"))
     await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.emulator.httpz.signcryption import Randomness, open_share, pack_key, signcrypt, unpack_key
+from kmsconn.emulator.httpz.signcryption import HttpzRandomness, open_share, pack_key, signcrypt, unpack_key
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import NotOpened, verification_key
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -32,7 +32,7 @@ def sealed(plaintext: bytes = b"\xe8\x03\0\0\0\0\0\0", seed: bytes = b"") -> byt
         client=USER,
         enc_key=ENC_KEY,
         key=SIGNER,
-        randomness=Randomness.from_seed(seed),
+        randomness=HttpzRandomness.from_seed(seed),
     )
 
 
@@ -70,7 +70,7 @@ def test_the_same_randomness_seals_to_the_same_bytes_and_other_to_others() -> No
 
 
 def test_fresh_randomness_is_fresh() -> None:
-    assert Randomness() != Randomness()
+    assert HttpzRandomness() != HttpzRandomness()
 
 
 def test_another_user_cannot_open() -> None:

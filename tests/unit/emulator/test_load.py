@@ -31,12 +31,12 @@ class Place:
         self.dependencies.settle_in_memory(MemoryNetwork())
         self.ground_truth = ground_truth_of(self.dependencies)
 
-    async def run(self, load: Load, *, ledger: Ledger | None = None, patience: float = 5.0) -> float:
+    async def run(self, load: Load, *, ledger: Ledger | None = None, reply_timeout: float = 5.0) -> float:
         """Put a load on, and return how long it took."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.dependencies.run)
-            await run_load(load, self.traffic, self.ground_truth, ledger=ledger, patience=patience)
+            await run_load(load, self.traffic, self.ground_truth, ledger=ledger, reply_timeout=reply_timeout)
             nursery.cancel_scope.cancel()
         return trio.current_time() - began
 
@@ -70,7 +70,7 @@ async def test_requests_come_at_their_rate(autojump_clock: trio.testing.MockCloc
 
 async def test_patience_ends_and_leaves_requests_open(autojump_clock: trio.testing.MockClock) -> None:
     place = Place()
-    seconds = await place.run(Load(rate=4, seconds=1), patience=7.0)
+    seconds = await place.run(Load(rate=4, seconds=1), reply_timeout=7.0)
     assert (place.ground_truth.verdict().open, seconds) == (4, 0.75 + 7.0 + AFTERMATH)
 
 
@@ -92,7 +92,7 @@ async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind(
 ) -> None:
     """The event generator of the first generation: a public and a user request every 500 ms."""
     place = Place(profile=HTTPZ_RC7)
-    await place.run(Load(rate=4, seconds=60, forms=("public", "user")), patience=1)
+    await place.run(Load(rate=4, seconds=60, forms=("public", "user")), reply_timeout=1)
     kinds = Counter(
         place.dependencies.generation_events.requests[log.topics[0]]
         for log in requests_of(place.dependencies)
@@ -109,7 +109,7 @@ async def test_without_names_every_form_is_used(autojump_clock: trio.testing.Moc
 async def test_a_prepared_load_is_the_same_load(autojump_clock: trio.testing.MockClock) -> None:
     ledgers = [Ledger(), Ledger()]
     for prepared, ledger in zip((False, True), ledgers, strict=True):
-        await Place(3).run(Load(rate=20, seconds=1, prepared=prepared), ledger=ledger, patience=1)
+        await Place(3).run(Load(rate=20, seconds=1, prepared=prepared), ledger=ledger, reply_timeout=1)
     assert list(ledgers[0].forms.values()) == list(ledgers[1].forms.values())
 
 
@@ -136,14 +136,14 @@ async def test_the_ledger_knows_each_requests_transaction(autojump_clock: trio.t
 async def test_the_same_seed_makes_the_same_load(autojump_clock: trio.testing.MockClock) -> None:
     ledgers = [Ledger(), Ledger(), Ledger()]
     for seed, ledger in zip((3, 3, 4), ledgers, strict=True):
-        await Place(seed).run(Load(rate=20, seconds=1), ledger=ledger, patience=1)
+        await Place(seed).run(Load(rate=20, seconds=1), ledger=ledger, reply_timeout=1)
     forms = [list(ledger.forms.values()) for ledger in ledgers]
     assert forms[0] == forms[1] != forms[2]
 
 
 async def test_ciphertexts_of_open_requests_are_kept(autojump_clock: trio.testing.MockClock) -> None:
     place = Place()
-    await place.run(Load(rate=5, seconds=1), patience=5 * KEPT)
+    await place.run(Load(rate=5, seconds=1), reply_timeout=5 * KEPT)
     assert len(place.traffic.remembered) == 5
 
 

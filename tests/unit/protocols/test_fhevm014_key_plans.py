@@ -16,7 +16,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import contexts, epochs, key_management, views
 from kmsconn.protocols.fhevm_014.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
-from kmsconn.protocols.port import LogsAt, QueryPlan, StorageRead, Verdict, View
+from kmsconn.protocols.port import LogsAt, QueryPlan, StorageRead, Verdict, ViewCall
 from kmsconn.protocols.storage import mapping_slot
 from tests.vectors import keys
 
@@ -63,7 +63,7 @@ class Contracts:
                 if (log.block_number, log.topics[:2]) == (question.block, question.topics)
             ]
             return question.understand(wanted)
-        assert isinstance(question, View)
+        assert isinstance(question, ViewCall)
         return question.understand(self.views[question.data, question.call()[1][1]])
 
 

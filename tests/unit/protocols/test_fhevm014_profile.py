@@ -8,7 +8,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm_014 import views
 from kmsconn.protocols.fhevm_014.profile import EVENTS, Fhevm014
-from kmsconn.protocols.port import ContractQuery, Profile, StorageRead, Verdict, View
+from kmsconn.protocols.port import ContractQuery, Profile, StorageRead, Verdict, ViewCall
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()
@@ -19,7 +19,7 @@ YES, NO = (1).to_bytes(32), bytes(32)
 
 
 def place(question: ContractQuery[Any]) -> tuple[int, bytes]:
-    assert isinstance(question, (View, StorageRead))
+    assert isinstance(question, (ViewCall, StorageRead))
     return question.chain_id, question.to
 
 

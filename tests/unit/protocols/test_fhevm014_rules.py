@@ -16,8 +16,8 @@ from kmsconn.protocols.fhevm_014.legacy import DELEGATED, DIRECT
 from kmsconn.protocols.fhevm_014.profile import Fhevm014
 from kmsconn.protocols.fhevm_014.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
 from kmsconn.protocols.fhevm_014.views import MAGIC_VALUE
-from kmsconn.protocols.fhevm_014.wallets import WALLET_PATIENCE
-from kmsconn.protocols.port import ContractQuery, Facts, View
+from kmsconn.protocols.fhevm_014.wallets import WALLET_SIGNATURE_GRACE
+from kmsconn.protocols.port import ContractQuery, Facts, ViewCall
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()
@@ -42,9 +42,9 @@ def unified(**changes: Any) -> UnifiedUserDecryption:
     return attrs.evolve(content, **changes)
 
 
-def ask(content: Content, facts: Facts | None = None, profile: Fhevm014 = PROFILE) -> list[View[None]]:
+def ask(content: Content, facts: Facts | None = None, profile: Fhevm014 = PROFILE) -> list[ViewCall[None]]:
     questions = profile.operations[content.kind].checks(content, facts or Facts(chain_time=NOW, age=0))
-    assert all(isinstance(question, View) for question in questions)
+    assert all(isinstance(question, ViewCall) for question in questions)
     return list(questions)  # type: ignore[arg-type]
 
 
@@ -270,7 +270,7 @@ def test_without_an_allow_list_every_contract_is_good() -> None:
 STRANGER = PrivateKey(b"\x77" * 32)
 
 
-def wallet(age: float = 0.0, **changes: Any) -> View[None]:
+def wallet(age: float = 0.0, **changes: Any) -> ViewCall[None]:
     return ask(signed(STRANGER, **changes), Facts(chain_time=NOW, age=age))[0]
 
 
@@ -298,9 +298,9 @@ def test_no_code_at_the_address_is_rejected_at_once() -> None:
 @pytest.mark.parametrize("result", [MAGIC_VALUE, b"\0", bytes(32), b"\xff" * 32])
 def test_another_answer_is_waited_for_and_rejected_after_ten_minutes(result: bytes) -> None:
     with pytest.raises(NotYet):
-        wallet(age=WALLET_PATIENCE).understand(result)
+        wallet(age=WALLET_SIGNATURE_GRACE).understand(result)
     with pytest.raises(Rejected, match="600 s"):
-        wallet(age=WALLET_PATIENCE + 1).understand(result)
+        wallet(age=WALLET_SIGNATURE_GRACE + 1).understand(result)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\xc3\x79\xa0"])

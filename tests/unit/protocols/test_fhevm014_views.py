@@ -9,7 +9,7 @@ from kmsconn.errors import NotYet, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm_014 import abi, views
-from kmsconn.protocols.port import Coprocessor, View
+from kmsconn.protocols.port import Coprocessor, ViewCall
 from kmsconn.protocols.storage import base_slot, mapping_slot
 from tests import vectors
 
@@ -23,7 +23,7 @@ def name_of(entry: dict[str, Any]) -> str:
     return f"{entry['stage'][:20]}-{entry['function']}"
 
 
-TYPED: dict[str, Callable[..., View[Any]]] = {
+TYPED: dict[str, Callable[..., ViewCall[Any]]] = {
     "getCoprocessorSigners": views.coprocessor_signers,
     "getCoprocessorTxSenders": views.coprocessor_senders,
     "getCoprocessorMajorityThreshold": views.coprocessor_threshold,
@@ -127,7 +127,7 @@ def test_results_of_the_real_acl(entry: dict[str, str]) -> None:
     calldata = from_hex(entry["calldata"])
     function = abi.ACL.functions_by_selector[calldata[:4]]
     values = function.decode(calldata)
-    view: View[Any]
+    view: ViewCall[Any]
     match function.name:
         case "isAllowedForDecryption":
             view = views.is_allowed_for_decryption(CHAIN, CONTRACT, *values)

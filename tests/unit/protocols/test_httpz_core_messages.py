@@ -11,9 +11,9 @@ from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.httpz_rc7.decryptions import Decryption, check_types
+from kmsconn.protocols.httpz_rc7.decryptions import HttpzDecryption, check_types
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
-from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption, PublicDecryptions
+from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption, HttpzPublicDecryptions
 from kmsconn.protocols.port import CoreCall
 from tests.vectors import httpz
 
@@ -24,13 +24,13 @@ CLASSES: dict[str, Any] = {"Decrypt": DecryptionRequest, "Reencrypt": Reencrypti
 every_request = pytest.mark.parametrize(("revision", "entry"), REQUESTS, ids=httpz.name_of)
 
 
-def content_of(entry: dict[str, Any]) -> Decryption:
+def content_of(entry: dict[str, Any]) -> HttpzDecryption:
     content = EVENTS.decode(httpz.log_of(entry))
-    assert isinstance(content, Decryption)
+    assert isinstance(content, HttpzDecryption)
     return content
 
 
-def start_of(content: Decryption, ciphertexts: Sequence[Ciphertext]) -> CoreCall:
+def start_of(content: HttpzDecryption, ciphertexts: Sequence[Ciphertext]) -> CoreCall:
     [call] = PROFILE.operations[content.kind].start_calls(content, ciphertexts, None)
     return call
 
@@ -62,10 +62,10 @@ def test_the_result_is_asked_for_by_the_id_as_text(revision: str, entry: dict[st
 
 
 def test_annex_a2_byte_for_byte() -> None:
-    content = PublicDecryption(1, (CiphertextReference(HANDLE, 7, bytes(32), ()),), numeric=False)
-    [call] = PublicDecryptions(attrs.evolve(PROFILE.deployment, manager=httpz.annex_domain())).start_calls(
-        content, [Ciphertext(HANDLE, b"\xca\xfe", 3)], None
-    )
+    content = HttpzPublicDecryption(1, (CiphertextReference(HANDLE, 7, bytes(32), ()),), numeric=False)
+    [call] = HttpzPublicDecryptions(
+        attrs.evolve(PROFILE.deployment, manager=httpz.annex_domain())
+    ).start_calls(content, [Ciphertext(HANDLE, b"\xca\xfe", 3)], None)
     expected = bytes.fromhex(httpz.annex()["decryption_request_protobuf"].removeprefix("0x"))
     assert bytes(call.message) == expected
     assert len(expected) == 282
@@ -81,7 +81,7 @@ def test_the_domain_has_its_hundred_bytes() -> None:
 @pytest.mark.parametrize("fhe_type", range(12))
 def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> None:
     handle = HANDLE[:30] + bytes([fhe_type, 0])
-    content = PublicDecryption(1, (CiphertextReference(handle, 7, bytes(32), ()),), numeric=False)
+    content = HttpzPublicDecryption(1, (CiphertextReference(handle, 7, bytes(32), ()),), numeric=False)
     check_types(content)
     message = start_of(content, [Ciphertext(handle, b"x", 3)]).message
     assert DecryptionRequest.parse(bytes(message)).ciphertexts[0].fhe_type == FheType(fhe_type)
@@ -90,14 +90,14 @@ def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> Non
 @pytest.mark.parametrize("fhe_type", [12, 83, 255])
 def test_a_type_of_another_era_is_rejected_by_name(fhe_type: int) -> None:
     handle = HANDLE[:30] + bytes([fhe_type, 0])
-    content = PublicDecryption(1, (CiphertextReference(handle, 7, bytes(32), ()),), numeric=False)
+    content = HttpzPublicDecryption(1, (CiphertextReference(handle, 7, bytes(32), ()),), numeric=False)
     with pytest.raises(Rejected, match=f"FHE type {fhe_type}"):
         check_types(content)
 
 
 def test_a_request_without_references_is_rejected() -> None:
     with pytest.raises(Rejected, match="no ciphertext"):
-        start_of(PublicDecryption(1, (), numeric=False), [])
+        start_of(HttpzPublicDecryption(1, (), numeric=False), [])
 
 
 def test_only_whole_requests_are_sent() -> None:
@@ -110,7 +110,7 @@ def test_only_whole_requests_are_sent() -> None:
 
 def test_the_key_of_the_first_reference_is_named() -> None:
     content = content_of(httpz.exchange("bytes32", "public_decryption", "bool_u64_address_P3"))
-    assert isinstance(content, PublicDecryption)
+    assert isinstance(content, HttpzPublicDecryption)
     first, *rest = content.references
     changed = attrs.evolve(content, references=(attrs.evolve(first, key_id=5), *rest))
     given = [httpz.ciphertext(reference.handle) for reference in content.references]

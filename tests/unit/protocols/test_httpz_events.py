@@ -14,8 +14,8 @@ from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import public_decryption
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER, RC4
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
-from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
-from kmsconn.protocols.httpz_rc7.user_decryption import UserDecryption
+from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
+from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryption
 from tests.vectors import httpz
 
 PUBLIC = httpz.exchanges("public_decryption")
@@ -47,7 +47,7 @@ def annex_log() -> Log:
 @pytest.mark.parametrize(("revision", "entry"), PUBLIC, ids=httpz.name_of)
 def test_public_requests_of_both_revisions_decode(revision: str, entry: dict[str, Any]) -> None:
     identifier = int(entry["request"]["decoded"]["publicDecryptionId"], 16)
-    expected = PublicDecryption(identifier, references(entry), numeric=revision == "uint256")
+    expected = HttpzPublicDecryption(identifier, references(entry), numeric=revision == "uint256")
     found = EVENTS.decode(httpz.log_of(entry))
     assert found == expected
     assert found.kind is Kind.PUBLIC_DECRYPTION
@@ -56,7 +56,7 @@ def test_public_requests_of_both_revisions_decode(revision: str, entry: dict[str
 @pytest.mark.parametrize(("revision", "entry"), USER, ids=httpz.name_of)
 def test_user_requests_of_both_revisions_decode(revision: str, entry: dict[str, Any]) -> None:
     decoded = entry["request"]["decoded"]
-    expected = UserDecryption(
+    expected = HttpzUserDecryption(
         int(decoded["userDecryptionId"], 16),
         references(entry),
         revision == "uint256",
@@ -71,13 +71,13 @@ def test_user_requests_of_both_revisions_decode(revision: str, entry: dict[str, 
 
 def test_the_log_of_annex_a_decodes() -> None:
     reference = CiphertextReference(HANDLE, 7, keccak256(b"hello world"), (parse_address("0x" + "aa" * 20),))
-    assert EVENTS.decode(annex_log()) == PublicDecryption(1, (reference,), numeric=False)
+    assert EVENTS.decode(annex_log()) == HttpzPublicDecryption(1, (reference,), numeric=False)
 
 
 def test_a_request_without_references_decodes() -> None:
     topics, data = public_decryption.EVENT.encode(9, ())
     found = EVENTS.decode(attrs.evolve(annex_log(), topics=topics, data=data))
-    assert found == PublicDecryption(9, (), numeric=False)
+    assert found == HttpzPublicDecryption(9, (), numeric=False)
 
 
 def test_a_user_request_that_names_no_user_is_told_apart() -> None:
@@ -123,7 +123,7 @@ def test_both_revisions_of_one_request_are_different_content() -> None:
     log = annex_log()
     numeric = attrs.evolve(log, topics=(public_decryption.NUMERIC_EVENT.topic0, *log.topics[1:]))
     first, second = EVENTS.decode(log), EVENTS.decode(numeric)
-    assert isinstance(first, PublicDecryption)
-    assert isinstance(second, PublicDecryption)
+    assert isinstance(first, HttpzPublicDecryption)
+    assert isinstance(second, HttpzPublicDecryption)
     assert (first.id, first.references) == (second.id, second.references)
     assert first != second

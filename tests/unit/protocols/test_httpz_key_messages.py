@@ -12,9 +12,9 @@ from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7.crsgen import Crsgen
+from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgen
 from kmsconn.protocols.httpz_rc7.key_management import KeyRequest
-from kmsconn.protocols.httpz_rc7.keygen import Keygen, PrepKeygen
+from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygen, HttpzPrepKeygen
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
 from kmsconn.protocols.httpz_rc7.messages import domain_message
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
@@ -89,16 +89,16 @@ def test_contents_of_the_five_events() -> None:
         Kind.KSKGEN,
         Kind.CRSGEN,
     ]
-    assert found[1] == Keygen(3, DEFAULT_PARAMETERS)
+    assert found[1] == HttpzKeygen(3, DEFAULT_PARAMETERS)
     assert found[3] == Kskgen(1, 1, 3, TEST_PARAMETERS)
 
 
 LOGGED = [
-    ("PreprocessKeygenRequest", (11,), PrepKeygen(11, TEST_PARAMETERS)),
-    ("KeygenRequest", (12,), Keygen(12, TEST_PARAMETERS)),
+    ("PreprocessKeygenRequest", (11,), HttpzPrepKeygen(11, TEST_PARAMETERS)),
+    ("KeygenRequest", (12,), HttpzKeygen(12, TEST_PARAMETERS)),
     ("PreprocessKskgenRequest", (13,), PrepKskgen(13, TEST_PARAMETERS)),
     ("KskgenRequest", (14, 15, 16), Kskgen(14, 15, 16, TEST_PARAMETERS)),
-    ("CrsgenRequest", (17,), Crsgen(17, TEST_PARAMETERS)),
+    ("CrsgenRequest", (17,), HttpzCrsgen(17, TEST_PARAMETERS)),
 ]
 
 
@@ -113,23 +113,23 @@ def test_the_log_of_another_abi_library_is_read_with_each_number_in_its_place(
 
 
 def test_without_a_table_every_digest_means_the_default() -> None:
-    call = start(PrepKeygen(1, TEST_PARAMETERS), HttpzRc7(httpz.settings()))
+    call = start(HttpzPrepKeygen(1, TEST_PARAMETERS), HttpzRc7(httpz.settings()))
     assert KeyGenPreprocRequest.parse(bytes(call.message)).params == 0
 
 
 def test_a_digest_that_a_table_does_not_have_is_named() -> None:
     with pytest.raises(Misconfigured, match="aaaa are not configured"):
-        start(PrepKeygen(1, b"\xaa" * 32))
+        start(HttpzPrepKeygen(1, b"\xaa" * 32))
 
 
-@pytest.mark.parametrize("content", [Keygen(3, DEFAULT_PARAMETERS), Kskgen(1, 1, 3, TEST_PARAMETERS)])
+@pytest.mark.parametrize("content", [HttpzKeygen(3, DEFAULT_PARAMETERS), Kskgen(1, 1, 3, TEST_PARAMETERS)])
 def test_a_preprocessing_that_is_gone_is_uncertain_until_the_result_tells(content: KeyRequest) -> None:
     assert start(content).means["NOT_FOUND"] is Meaning.UNCERTAIN
-    assert "NOT_FOUND" not in start(PrepKeygen(1, DEFAULT_PARAMETERS)).means
+    assert "NOT_FOUND" not in start(HttpzPrepKeygen(1, DEFAULT_PARAMETERS)).means
 
 
 def test_ids_of_the_core_are_those_of_the_requests() -> None:
-    call = start(attrs.evolve(PrepKeygen(1, DEFAULT_PARAMETERS), id=7))
+    call = start(attrs.evolve(HttpzPrepKeygen(1, DEFAULT_PARAMETERS), id=7))
     assert call.shard == 7
     request = KeyGenPreprocRequest.parse(bytes(call.message)).request_id
     assert request is not None

@@ -11,9 +11,9 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER
-from kmsconn.protocols.httpz_rc7.crsgen import Crsgen
+from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgen
 from kmsconn.protocols.httpz_rc7.key_management import KeyRequest
-from kmsconn.protocols.httpz_rc7.keygen import Keygen, PrepKeygen
+from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygen, HttpzPrepKeygen
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgen
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
 from kmsconn.protocols.httpz_rc7.typed_data import object_digest
@@ -50,13 +50,15 @@ def test_calldata_of_the_five_replies(content: KeyRequest, entry: dict[str, Any]
     assert len(found.calldata) == 4 + 64
 
 
-@pytest.mark.parametrize(("name", "kind"), [("preprocess_keygen_echo", PrepKeygen), ("keygen_echo", Keygen)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("preprocess_keygen_echo", HttpzPrepKeygen), ("keygen_echo", HttpzKeygen)]
+)
 def test_all_nodes_of_a_threshold_set_send_the_same(name: str, kind: type) -> None:
     entry = httpz.load()["bytes32"]["threshold_1"][name]
     content = EVENTS.decode(httpz.read_log(entry["request"]["log"]))
     assert isinstance(content, kind)
     assert isinstance(content, KeyRequest)
-    reply = KEY_MANAGER.function("keygenResponse" if kind is Keygen else "preprocessKeygenResponse")
+    reply = KEY_MANAGER.function("keygenResponse" if kind is HttpzKeygen else "preprocessKeygenResponse")
     assert {one["calldata"] for one in entry["replies"]} == {
         "0x" + reply.encode(content.id, content.produced_id).hex()
     }
@@ -74,46 +76,46 @@ def keygen_answer(**objects: SignedPubDataHandle) -> bytes:
 def test_an_answer_without_signatures_is_taken() -> None:
     """A Core without a usable domain signs nothing, and KeyManager asks for nothing."""
     unsigned = keygen_answer(PublicKey=SignedPubDataHandle(key_handle=HANDLE))
-    assert read_answer(Keygen(3, b""), unsigned, KEY.address).signer == KEY.address
-    assert read_answer(Crsgen(3, b""), bytes(CrsGenResult(request_id=THREE)), KEY.address)
+    assert read_answer(HttpzKeygen(3, b""), unsigned, KEY.address).signer == KEY.address
+    assert read_answer(HttpzCrsgen(3, b""), bytes(CrsGenResult(request_id=THREE)), KEY.address)
 
 
 def test_an_object_that_somebody_else_signed_shows() -> None:
     mixed = keygen_answer(PublicKey=signed("PublicKey"), ServerKey=signed("ServerKey", STRANGER))
-    assert read_answer(Keygen(3, b""), mixed, KEY.address).signer == STRANGER.address
+    assert read_answer(HttpzKeygen(3, b""), mixed, KEY.address).signer == STRANGER.address
 
 
 def test_a_signature_for_another_object_shows() -> None:
     answer = bytes(CrsGenResult(request_id=THREE, crs_results=signed("ServerKey")))
-    assert read_answer(Crsgen(3, b""), answer, KEY.address).signer != KEY.address
+    assert read_answer(HttpzCrsgen(3, b""), answer, KEY.address).signer != KEY.address
 
 
 def test_what_has_no_struct_is_not_looked_at() -> None:
     strange = SignedPubDataHandle(key_handle="x", external_signature=b"x")
-    assert read_answer(Keygen(3, b""), keygen_answer(DecompressionKey=strange), KEY.address)
+    assert read_answer(HttpzKeygen(3, b""), keygen_answer(DecompressionKey=strange), KEY.address)
     assert read_answer(Kskgen(3, 1, 2, b""), keygen_answer(PublicKey=strange), None).signer is None
 
 
 @pytest.mark.parametrize(
     ("content", "reply", "reason"),
     [
-        (Keygen(4, b""), keygen_answer(), "names another request"),
+        (HttpzKeygen(4, b""), keygen_answer(), "names another request"),
         (Kskgen(4, 1, 2, b""), keygen_answer(), "names another request"),
-        (Crsgen(3, b""), b"", "names another request"),
-        (PrepKeygen(3, b""), b"\xff", "no KeyGenPreprocResult"),
-        (Keygen(3, b""), b"\xff", "no KeyGenResult"),
+        (HttpzCrsgen(3, b""), b"", "names another request"),
+        (HttpzPrepKeygen(3, b""), b"\xff", "no KeyGenPreprocResult"),
+        (HttpzKeygen(3, b""), b"\xff", "no KeyGenResult"),
         (
-            Keygen(3, b""),
+            HttpzKeygen(3, b""),
             keygen_answer(PublicKey=SignedPubDataHandle(key_handle="ab", external_signature=bytes(65))),
             "2 digits",
         ),
         (
-            Keygen(3, b""),
+            HttpzKeygen(3, b""),
             keygen_answer(PublicKey=SignedPubDataHandle(key_handle="zz" * 32, external_signature=bytes(65))),
             "not hexadecimal",
         ),
         (
-            Keygen(3, b""),
+            HttpzKeygen(3, b""),
             keygen_answer(PublicKey=SignedPubDataHandle(key_handle=HANDLE, external_signature=bytes(64))),
             "64 bytes, not 65",
         ),

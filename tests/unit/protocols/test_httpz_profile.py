@@ -17,8 +17,8 @@ from kmsconn.protocols.httpz_rc7.deployment import AUTO
 from kmsconn.protocols.httpz_rc7.operations import aborted
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption
-from kmsconn.protocols.port import ContractQuery, Facts, Meaning, Profile, StorageRead, Verdict, View
+from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
+from kmsconn.protocols.port import ContractQuery, Facts, Meaning, Profile, StorageRead, Verdict, ViewCall
 from tests.vectors import httpz
 
 PROFILE: Profile = HttpzRc7(httpz.settings())
@@ -34,7 +34,7 @@ ALL_LOGS = [PUBLIC, USER, *KEY_LOGS.values()]
 
 
 def place(question: ContractQuery[Any] | None) -> tuple[int, Address]:
-    assert isinstance(question, View | StorageRead)
+    assert isinstance(question, ViewCall | StorageRead)
     return question.chain_id, question.to
 
 
@@ -117,7 +117,7 @@ def test_a_decryption_needs_no_question_since_the_contract_has_checked_it() -> N
 
 def test_a_decryption_without_ciphertexts_or_of_unknown_type_is_rejected() -> None:
     content = PROFILE.decode(PUBLIC)
-    assert isinstance(content, PublicDecryption)
+    assert isinstance(content, HttpzPublicDecryption)
     with pytest.raises(Rejected, match="no ciphertext"):
         PROFILE.operations[content.kind].checks(attrs.evolve(content, references=()), FACTS)
     strange = attrs.evolve(content.references[0], handle=bytes(30) + b"\x0c\0")
@@ -261,5 +261,5 @@ def test_what_aborted_means_on_a_start_call(text: str, meaning: Meaning | None) 
 
 def test_no_node_has_the_zero_address() -> None:
     question = PROFILE.operations[Kind.KEYGEN].node_signer(0, ZERO_ADDRESS)
-    assert isinstance(question, View)
+    assert isinstance(question, ViewCall)
     assert question.data.endswith(ZERO_ADDRESS)

@@ -24,12 +24,17 @@ from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import public_decryption, user_decryption
-from kmsconn.protocols.httpz_rc7.deployment import AUTO, Deployment
+from kmsconn.protocols.httpz_rc7.deployment import AUTO, HttpzDeployment
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
-from kmsconn.protocols.httpz_rc7.public_decryption import PublicDecryption, PublicDecryptions
+from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption, HttpzPublicDecryptions
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest, user_digest
-from kmsconn.protocols.httpz_rc7.user_decryption import UserDecryption, UserDecryptions, links, share_payload
+from kmsconn.protocols.httpz_rc7.user_decryption import (
+    HttpzUserDecryption,
+    HttpzUserDecryptions,
+    links,
+    share_payload,
+)
 from tests.vectors import httpz
 
 
@@ -41,14 +46,14 @@ class Replies:
     forms: Sequence[PlaintextForm] = AUTO
 
     @property
-    def deployment(self) -> Deployment:
-        return attrs.evolve(Deployment.of(httpz.settings()), manager=self.domain, forms=self.forms)
+    def deployment(self) -> HttpzDeployment:
+        return attrs.evolve(HttpzDeployment.of(httpz.settings()), manager=self.domain, forms=self.forms)
 
-    def public(self, content: PublicDecryption, reply: bytes, expected: Address) -> Answer:
-        return PublicDecryptions(self.deployment).read_answer(content, reply, expected)
+    def public(self, content: HttpzPublicDecryption, reply: bytes, expected: Address) -> Answer:
+        return HttpzPublicDecryptions(self.deployment).read_answer(content, reply, expected)
 
-    def user(self, content: UserDecryption, reply: bytes, expected: Address) -> Answer:
-        return UserDecryptions(self.deployment).read_answer(content, reply, expected)
+    def user(self, content: HttpzUserDecryption, reply: bytes, expected: Address) -> Answer:
+        return HttpzUserDecryptions(self.deployment).read_answer(content, reply, expected)
 
 
 READER = Replies(httpz.domain())
@@ -59,8 +64,8 @@ HANDLE = from_hex(httpz.annex()["handle_example"])
 USER = parse_address("0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045")
 PUBLIC_KEY = from_hex("0x2000000000000000" + "42" * 32)
 REFERENCE = CiphertextReference(HANDLE, 7, bytes(32), ())
-PUBLIC = PublicDecryption(1, (REFERENCE,), numeric=False)
-USERS = UserDecryption(1, (REFERENCE,), False, USER, PUBLIC_KEY)
+PUBLIC = HttpzPublicDecryption(1, (REFERENCE,), numeric=False)
+USERS = HttpzUserDecryption(1, (REFERENCE,), False, USER, PUBLIC_KEY)
 ANNEX_READER = Replies(httpz.annex_domain())
 
 

@@ -10,7 +10,7 @@ from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, View
+from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, ViewCall
 from kmsconn.protocols.storage import mapping_slot
 from tests.vectors import httpz
 
@@ -114,7 +114,7 @@ def test_reads_of_the_other_contracts(commit: str) -> None:
     assert seen == 7
 
 
-READS: dict[bytes, Callable[[int], View[Any]]] = {
+READS: dict[bytes, Callable[[int], ViewCall[Any]]] = {
     abi.DECRYPTION_MANAGER.function("isPublicDecryptionDone").selector: (
         lambda one: views.is_public_decryption_done(*MANAGER, one)
     ),

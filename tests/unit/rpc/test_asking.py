@@ -10,8 +10,8 @@ import pytest
 
 from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.port import Instead, QueryPlan, StorageRead, View
-from kmsconn.rpc.asking import ask, ask_all, inquire
+from kmsconn.protocols.port import Instead, QueryPlan, StorageRead, ViewCall
+from kmsconn.rpc.asking import ask, ask_all, run_query_plan
 from kmsconn.rpc.port import Call, RpcError
 
 CONTRACT = Address(b"\xc0" * 20)
@@ -41,8 +41,8 @@ def number(data: bytes) -> int:
     return int.from_bytes(data)
 
 
-def view(**options: Any) -> View[int]:
-    return View(5, CONTRACT, b"\x01\x02", number, **options)
+def view(**options: Any) -> ViewCall[int]:
+    return ViewCall(5, CONTRACT, b"\x01\x02", number, **options)
 
 
 async def test_an_answer_is_read_by_its_question() -> None:
@@ -123,7 +123,7 @@ async def test_a_question_to_the_other_revision_is_put_instead() -> None:
     """Only the question that met the wrong revision is put again; answers keep their order."""
 
     def other(_message: str, _data: bytes | None) -> int:
-        raise Instead(View(5, CONTRACT, b"\x03", number))
+        raise Instead(ViewCall(5, CONTRACT, b"\x03", number))
 
     node = Node([RpcError(3, "execution reverted", b""), "0x08", "0x07"])
     assert await ask_all(node, [view(on_error=other), view()]) == [7, 8]
@@ -135,7 +135,7 @@ async def test_an_answer_may_say_that_it_is_of_the_other_revision() -> None:
     def read(_data: bytes) -> int:
         raise Instead(view())
 
-    assert await ask(Node(["0x", "0x07"]), View(5, CONTRACT, b"", read)) == 7
+    assert await ask(Node(["0x", "0x07"]), ViewCall(5, CONTRACT, b"", read)) == 7
 
 
 def as_many_as_said() -> QueryPlan[int]:
@@ -147,16 +147,16 @@ def as_many_as_said() -> QueryPlan[int]:
 
 async def test_an_inquiry_asks_in_rounds_of_one_batch_each() -> None:
     node = Node(["0x02", "0x05", "0x06"])
-    assert await inquire(node, as_many_as_said()) == 11
+    assert await run_query_plan(node, as_many_as_said()) == 11
     assert [len(batch) for batch in node.batches] == [1, 2]
 
 
 async def test_a_round_without_questions_costs_no_call() -> None:
     node = Node(["0x00"])
-    assert await inquire(node, as_many_as_said()) == 0
+    assert await run_query_plan(node, as_many_as_said()) == 0
     assert len(node.batches) == 1
 
 
 async def test_an_inquiry_ends_with_the_error_of_its_question() -> None:
     with pytest.raises(Unreachable):
-        await inquire(Node(["0x01", RpcError(-32000, "busy")]), as_many_as_said())
+        await run_query_plan(Node(["0x01", RpcError(-32000, "busy")]), as_many_as_said())
