@@ -6,6 +6,7 @@ What counts is what the emulated chain shows in the end: every request answered,
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -60,12 +61,16 @@ class Scene:
             path.unlink()
 
     @asynccontextmanager
-    async def connector(self) -> AsyncIterator[trio.Process]:
-        """Run the connector with the packages of an operator's; leaving the block kills it if it still lives."""
+    async def connector(self, **variables: str) -> AsyncIterator[trio.Process]:
+        """Run the connector with the packages of an operator's; leaving the block kills it if it still lives.
+
+        ``variables`` stand in its environment beside ours.
+        """
         self._runs += 1
         with (self.logs / f"run-{self._runs}.log").open("w") as log:
             arguments = installed(self.lock, "run", "-c", str(self.config))
-            async with process(arguments, stdout=log, stderr=subprocess.STDOUT) as connector:
+            options = {"stdout": log, "stderr": subprocess.STDOUT, "env": {**os.environ, **variables}}
+            async with process(arguments, **options) as connector:
                 yield connector
 
     async def is_included(self) -> None:
