@@ -33,6 +33,7 @@ FROM_THE_ROOT = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md",
 """Pages that take in a file at the root of the repository."""
 
 SCHEME = "repository:"
+_COMPUTED = re.compile(r"attr_dict\['\w+'\]\.default|NOTHING")
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!\w+:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 
@@ -91,6 +92,27 @@ def address_of(target: Path, folder: Path) -> str:
     if target.is_relative_to(DOCS) and target.suffix in {".md", ".rst", ".svg"}:
         return os.path.relpath(target, folder)
     return f"{SCHEME}{target.relative_to(ROOT)}"
+
+
+# --- signatures
+
+
+def write_signature(  # what Sphinx hands over
+    _app: Sphinx,
+    _what: str,
+    _name: str,
+    found: Any,
+    _options: Any,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
+    """Return a signature as a reader needs it: defaults that attrs computes are left open, a context manager is called one."""
+    if signature:
+        signature = _COMPUTED.sub("...", signature)
+    if returns and hasattr(found, "__wrapped__"):
+        returns = returns.replace("AsyncIterator[", "AbstractAsyncContextManager[")
+        returns = re.sub(r"\bIterator\[", "AbstractContextManager[", returns)
+    return signature, returns
 
 
 # --- pages of files
@@ -164,6 +186,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect with Sphinx."""
     app.add_lexer("promql", TextLexer)  # that of Pygments refuses the colons in names of recording rules
     app.add_directive("root-page", RootPage)
+    app.connect("autodoc-process-signature", write_signature)
     app.connect("source-read", read_source)
     app.connect("doctree-resolved", resolve_files)
     app.connect("html-collect-pages", collect_files)

@@ -20,6 +20,8 @@ import pytest
 import trio
 
 import kmsconn
+import kmsconn.emulator
+import kmsconn.testing
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.main import COMMANDS
 from kmsconn.config.options import OPTIONS
@@ -35,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 DECISIONS = DOCS / "decisions"
 PACKAGE = ROOT / "kmsconn"
-EXAMPLE = DOCS / "examples" / "embedded.py"
+EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -300,9 +302,9 @@ def python_blocks() -> list[Any]:
 
 
 def is_excerpt(block: str) -> bool:
-    """Say whether a block stands in the example, at whatever depth."""
-    example = EXAMPLE.read_text(encoding="utf-8")
-    return textwrap.dedent(block) in textwrap.dedent(example) or block in example
+    """Say whether a block stands in an example, at whatever depth."""
+    examples = [example.read_text(encoding="utf-8") for example in EXAMPLES]
+    return any(textwrap.dedent(block) in example or block in example for example in examples)
 
 
 @pytest.fixture
@@ -323,7 +325,7 @@ async def small_world(autojump_clock: Any, tmp_path: Path) -> Any:
 async def test_a_python_block_runs(
     block: str, small_world: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
 ) -> None:
-    """What defines asynchronous functions of a configuration and ports has these called; excerpts of the example run there."""
+    """What defines asynchronous functions of a configuration and ports has these called; excerpts of an example run there."""
     if is_excerpt(block):
         return
     monkeypatch.chdir(ROOT)
@@ -346,9 +348,9 @@ async def test_the_way_to_tell_a_refusal_works(
     assert "is on chain 54321, configured is 1" in capsys.readouterr().out
 
 
-def load_example() -> ModuleType:
-    """Import the example from its file."""
-    found = importlib.util.spec_from_file_location("embedded_example", EXAMPLE)
+def load_example(name: str) -> ModuleType:
+    """Import an example from its file."""
+    found = importlib.util.spec_from_file_location(f"example_{name}", DOCS / "examples" / f"{name}.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
@@ -360,9 +362,67 @@ def load_example() -> ModuleType:
 async def test_the_example_gets_its_replies_included_and_ends(
     autojump_clock: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = load_example()
+    example = load_example("embedded")
     with trio.fail_after(300):
         await example.main()
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("ReplyIncluded(") for line in lines) == example.REQUESTS
     assert lines[-1].startswith("Statistics(ready=True, draining=True")
+
+
+@pytest.mark.slow
+async def test_the_supervisor_starts_a_crashed_connector_again_and_drains_it(
+    autojump_clock: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with trio.fail_after(300):
+        await load_example("supervised").main()
+    assert capsys.readouterr().out == "healthy: True; crashes: 1\n"
+
+
+async def test_the_supervisor_does_not_repeat_a_refused_start(small_world: Any, autojump_clock: Any) -> None:
+    config, ports = small_world
+    foreign = config.but(gateway=attrs.evolve(config.chains.gateway, chain_id=1))
+    supervisor = load_example("supervised").Supervisor(foreign, ports, lambda _: None)
+    with trio.fail_after(300), pytest.RaisesGroup(kmsconn.StartRefused, flatten_subgroups=True):
+        await supervisor.run()
+    assert supervisor.crashes == []
+
+
+async def test_the_supervisor_waits_longer_after_each_crash(small_world: Any, autojump_clock: Any) -> None:
+    """Ten crashes in a row: 2, 4, 8, 16, 32 seconds, then a minute each."""
+    config, ports = small_world
+    module = load_example("supervised")
+
+    def broken(_: kmsconn.Event) -> None:
+        raise RuntimeError("a planted error")
+
+    supervisor = module.Supervisor(config, ports, broken)
+    with trio.move_on_after(300) as scope:
+        await supervisor.run()
+    assert scope.cancelled_caught
+    assert 6 <= len(supervisor.crashes) <= 10
+
+
+# --- the reference
+
+
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [
+        pytest.param("kmsconn", kmsconn.__all__, id="kmsconn"),
+        pytest.param("testing", kmsconn.testing.__all__, id="kmsconn.testing"),
+        pytest.param("emulator", kmsconn.emulator.__all__, id="kmsconn.emulator"),
+    ],
+)
+def test_the_reference_has_every_public_name(package: str, names: list[str]) -> None:
+    page = (DOCS / "reference" / "api" / f"{package}.rst").read_text(encoding="utf-8")
+    there = set(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)", page, re.MULTILINE))
+    full = package if package == "kmsconn" else f"kmsconn.{package}"
+    assert {f"{full}.{name}" for name in names if name != "__version__"} - there == set()
+
+
+@pytest.mark.parametrize("module", [kmsconn, kmsconn.testing, kmsconn.emulator], ids=lambda one: one.__name__)
+def test_every_public_name_can_be_imported(module: ModuleType) -> None:
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert set(dir(module)) == set(module.__all__)
+    assert not hasattr(module, "no_such_name")
