@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Never
 
 import trio
@@ -27,6 +28,7 @@ async def show_alerts(components: Components, foreign_replies: ForeignReplies) -
             _verdicts(components, now),
             foreign_replies.alerts(now),
             _finality(finalized),
+            _paused(components),
         )
         shown.show([alert for several in alerts for alert in several], now)
         await trio.sleep(ALERT_INTERVAL)
@@ -35,6 +37,15 @@ async def show_alerts(components: Components, foreign_replies: ForeignReplies) -
 def _read_to_the_finalized_block(components: Components) -> tuple[ChainContext, ...]:
     chains = {one.chain_id for one in components.profile.subscriptions() if one.finalized}
     return tuple(components.chain_contexts[chain_id] for chain_id in chains)
+
+
+def _paused(components: Components) -> Iterator[AlertRaised]:
+    """Return an alert for each kind that an operator has paused, so that nobody forgets it."""
+    for one in (one for pool in components.pools.values() for one in pool.paused.values()):
+        since = datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds")
+        said = f" ({one.reason})" if one.reason else ""
+        text = f"an operator has paused {one.kind} at {since}{said}: requests are recorded and wait; their deadlines go on"
+        yield AlertRaised(one.kind, "paused", text, Severity.WARNING, f"kmsconn resume {one.kind}")
 
 
 def _finality(chains: Iterable[ChainContext]) -> Iterator[AlertRaised]:

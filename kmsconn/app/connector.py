@@ -100,6 +100,7 @@ class Connector:
             ciphertexts=components.ciphertexts.statistics(),
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
             stalled=components.heartbeats.stalled(),
+            paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
             journal_free=self.watch.free,
         )
 
@@ -107,7 +108,9 @@ class Connector:
         reconnects = max(0, endpoint.links - 1)
         known = self.components.chain_contexts.get(endpoint.chain_id)
         if known is None or known.endpoint is not endpoint:
-            return ChainStatistics(reconnects=reconnects, chain_id=endpoint.chain_id)
+            return ChainStatistics(
+                reconnects=reconnects, chain_id=endpoint.chain_id, endpoint=endpoint.in_use
+            )
         head, now = known.head, self.components.ports.wall()
         return ChainStatistics(
             head.number,
@@ -117,6 +120,7 @@ class Connector:
             reconnects,
             endpoint.chain_id,
             known.finalized.number,
+            endpoint.in_use,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

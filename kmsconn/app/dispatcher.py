@@ -36,7 +36,12 @@ async def run_dispatcher(
         if pool.free:
             due = await until_kept(
                 lambda: journal.run(
-                    queries.due, pool.kinds, wall(), pool.free, frozenset(pool.busy), without=pool.full
+                    queries.due,
+                    pool.dispatched_kinds,
+                    wall(),
+                    pool.free,
+                    frozenset(pool.busy),
+                    without=pool.full,
                 )
             )
             if not _dispatch(pool, due.rows):
@@ -92,6 +97,7 @@ class OrderedDispatcher:
             if entry.rid not in self.pool.busy:
                 await self._end(entry, identifier)
         free = free_to_begin(line, self.pool.busy)
+        free = [entry for entry in free if entry.queued.row.kind not in self.pool.paused]
         for entry in [entry for entry in free if entry.queued.due][: max(0, self.pool.free)]:
             self.pool.dispatch(entry.queued.row)
         later = [

@@ -22,6 +22,7 @@ from kmsconn.app.retrying import DISK_PAUSE
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves
 from kmsconn.journal.journal import Journal
+from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Row, Shards
 from kmsconn.model.events import AlertRaised, OnEvent, RequestClosed, Severity
 from kmsconn.model.life import State
@@ -46,12 +47,19 @@ class WorkerPool:
     busy: dict[int, int] = attrs.field(factory=dict)
     backlogged: bool = True
     """Whether rows may be due that have no place: then every place that becomes free notifies."""
+    paused: dict[Kind, PausedKind] = attrs.field(factory=dict)
+    """Kinds of this pool that an operator has paused, as the journal says: their rows wait undispatched."""
     _send: trio.MemorySendChannel[Row] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Row] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # as many slots as places: a row is handed over only when a place is free, so sending never waits
         self._send, self._receive = trio.open_memory_channel[Row](self.size)
+
+    @property
+    def dispatched_kinds(self) -> tuple[Kind, ...]:
+        """The kinds whose rows are dispatched: all that are not paused."""
+        return tuple(kind for kind in self.kinds if kind not in self.paused)
 
     @property
     def free(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from kmsconn.app.heartbeats import StalledTask
+from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Counts
 from kmsconn.txmanager.manager import TxStatistics
 
@@ -38,6 +39,8 @@ class ChainStatistics:
     reconnects: int = 0
     chain_id: int | None = None
     finalized: int | None = None
+    endpoint: str = ""
+    """Scheme, host and port of the URL in use; empty where none is."""
 
 
 @attrs.frozen
@@ -77,5 +80,7 @@ class Statistics:
     """Of the transaction manager of each chain, by the chain's name."""
     stalled: tuple[StalledTask, ...] = ()
     """Tasks of this process that make no progress, for ``/liveness``."""
+    paused: tuple[PausedKind, ...] = ()
+    """Kinds that an operator has paused."""
     journal_free: int | None = None
     """Free bytes on the file system of the journal, as far as that is known."""

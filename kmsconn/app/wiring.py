@@ -39,6 +39,7 @@ from kmsconn.core_client.client import open_core
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
+from kmsconn.journal.pausing import paused_kinds
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName, Request
 from kmsconn.model.trace_ids import trace_of
@@ -87,7 +88,16 @@ async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -
         profile = PROFILES[settings.protocol.profile](settings)
         wallet = await stack.enter_async_context(open_wallet(settings, on_event))
         base = _Base(settings, ports, profile, wallet, on_event)
-        yield _build(base, await _open_links(stack, base))
+        components = _build(base, await _open_links(stack, base))
+        await _restore_pauses(components)
+        yield components
+
+
+async def _restore_pauses(components: Components) -> None:
+    """Pause what an operator has paused in an earlier run, before anything is dispatched."""
+    for one in await components.journal.run(paused_kinds):
+        if one.kind in components.profile.operations:
+            components.pool_for(one.kind).paused[one.kind] = one
 
 
 async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:

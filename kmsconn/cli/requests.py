@@ -6,27 +6,14 @@ It asks the running connector over its control socket; where none runs, it opens
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
-import trio
 
 from kmsconn.cli.arguments import at_least
-from kmsconn.cli.endings import ExitStatus
-from kmsconn.cli.validate import add_config_argument, config_file
-from kmsconn.config.sources import load_config
-from kmsconn.control.address import control_path
-from kmsconn.control.client import NOBODY_THERE, ask_running, ask_stopped
-from kmsconn.control.commands import CommandError
+from kmsconn.cli.asking import REQUEST_HELP, add_asking, ask_and_print, called, refusals, time_text
 from kmsconn.control.requests import MOST, USUAL
-from kmsconn.errors import StartRefused
-from kmsconn.transport.real import real_ports
 
 EXAMPLES: Final = (
     "kmsconn requests list -c kmsconn.toml --state failed",
@@ -50,24 +37,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"maximum number, up to {MOST} ({USUAL})",
     )
     show = _action(actions, "show", "show a request with all its fields")
-    show.add_argument("request", metavar="ID", help="on-chain id with 0x, or row number of the journal")
+    show.add_argument("request", metavar="ID", help=REQUEST_HELP)
     retry = _action(actions, "retry", "retry rejected, expired and quarantined requests")
-    retry.add_argument(
-        "requests", metavar="ID", nargs="*", help="on-chain id with 0x, or row number of the journal"
-    )
+    retry.add_argument("requests", metavar="ID", nargs="*", help=REQUEST_HELP)
     _add_filters(retry)
 
 
 def _action(actions: Any, name: str, words: str) -> argparse.ArgumentParser:
     action: argparse.ArgumentParser = actions.add_parser(name, help=words, description=words)
-    add_config_argument(action)
-    action.add_argument(
-        "--socket",
-        type=Path,
-        metavar="PATH",
-        help="the control socket of a running connector; no configuration is read",
-    )
-    action.add_argument("--json", action="store_true", help="print one JSON object")
+    add_asking(action)
     action.set_defaults(action=name)
     return action
 
@@ -93,17 +71,8 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Ask, and print the answer. Raises ConfigError and StartRefused."""
-    try:
-        answer = trio.run(partial(_ask, arguments, f"requests.{arguments.action}", _values(arguments)))
-    except CommandError as error:
-        print(f"kmsconn: {error}", file=sys.stderr)
-        return ExitStatus.WRONG_USAGE
-    if arguments.json:
-        print(msgspec.json.encode(answer).decode())
-    else:
-        for line in _AS_TEXT[arguments.action](answer):
-            print(line)
-    return ExitStatus.REFUSED if arguments.action == "retry" and answer["refused"] else ExitStatus.WELL
+    command = f"requests.{arguments.action}"
+    return ask_and_print(arguments, command, _values(arguments), _AS_TEXT[arguments.action])
 
 
 def _values(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -115,31 +84,20 @@ def _values(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return {**filters, "requests": arguments.requests}
 
 
-async def _ask(arguments: argparse.Namespace, command: str, values: Mapping[str, Any]) -> Any:
-    if arguments.socket is not None:
-        try:
-            return await ask_running(arguments.socket, command, values)
-        except NOBODY_THERE as error:
-            raise StartRefused(f"no connector listens at {arguments.socket}: {error.strerror}") from error
-    settings = load_config(config_file(arguments), environ=os.environ, network=arguments.network)
-    try:
-        return await ask_running(control_path(settings), command, values)
-    except NOBODY_THERE:
-        return await ask_stopped(settings, real_ports(), command, values)
-
-
-def _list_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
+def list_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for each request of a list."""
     for one in answer["requests"]:
         where = "" if one["on_chain"] else " (off chain)"
         reason = " ".join(one["reason"].split())[:_WIDE]
-        yield f"{one['row']:>8}  {one['kind']:<20} {one['id']}  {one['state']}{where}  {_time(one['recorded_at'])}  {reason}"
+        yield f"{one['row']:>8}  {one['kind']:<20} {one['id']}  {one['state']}{where}  {time_text(one['recorded_at'])}  {reason}"
     if not answer["requests"]:
         yield "no request matches"
     elif answer["before"] is not None:
         yield "there are more requests: add filters, or raise --limit"
 
 
-def _show_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
+def show_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for each field of each request."""
     for one in answer["requests"]:
         for name, value in one.items():
             yield f"{name:<20} {_value(name, value)}"
@@ -150,23 +108,15 @@ def _value(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name in _TIMES:
-        return _time(value)
+        return time_text(value)
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _retry_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"row {one['row']}, {one['kind']} {one['id']}: is retried" for one in answer["retried"])
-    yield from _refusals(answer["refused"])
+    yield from (f"{called(one)}: is retried" for one in answer["retried"])
+    yield from refusals(answer["refused"])
     if not answer["retried"] and not answer["refused"]:
         yield "no request matches"
 
 
-def _refusals(refused: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    yield from (f"row {one['row']}, {one['kind']} {one['id']}: is unchanged: {one['why']}" for one in refused)
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-_AS_TEXT: Final = {"list": _list_as_text, "show": _show_as_text, "retry": _retry_as_text}
+_AS_TEXT: Final = {"list": list_as_text, "show": show_as_text, "retry": _retry_as_text}

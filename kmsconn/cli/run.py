@@ -151,19 +151,18 @@ _LEFT: Final = {
 async def control_socket(connector: Connector, on_event: OnEvent, monitor: Monitor) -> AsyncIterator[None]:
     """Serve the control socket while the block lasts; without one the connector runs all the same, and says so."""
     from kmsconn.control.live import live_commands
-    from kmsconn.control.requests import COMMANDS
     from kmsconn.control.server import context_of, open_control
+    from kmsconn.control.table import COMMANDS
 
-    components = connector.components
-    settings = components.settings
+    settings = connector.components.settings
     commands = {**COMMANDS, **live_commands(monitor, settings.monitoring.service_name, __version__)}
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(
-                open_control(context_of(components), control_path(settings), commands)
+                open_control(context_of(connector, monitor.health), control_path(settings), commands)
             )
         except StartRefused as error:
-            words = f"{error}; `kmsconn requests` cannot reach this process until then"
+            words = f"{error}; `kmsconn status` and the other commands cannot reach this process until then"
             on_event(AlertRaised("control socket", "unavailable", words, Severity.WARNING))
         yield
 

@@ -13,7 +13,7 @@ from kmsconn.app.wiring import PROFILES
 from kmsconn.config.settings import Settings
 from kmsconn.control.address import address_of, control_path
 from kmsconn.control.commands import CommandError, Context, perform
-from kmsconn.control.requests import COMMANDS
+from kmsconn.control.table import COMMANDS
 from kmsconn.errors import StartRefused
 from kmsconn.journal.opening import open_journal
 from kmsconn.transport.ports import Ports

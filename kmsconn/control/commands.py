@@ -11,9 +11,15 @@ from typing import Any
 
 import attrs
 
+from kmsconn.app.pools import WorkerPool
+from kmsconn.app.snapshot import Statistics
 from kmsconn.errors import KmsconnError
 from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row
+from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answered
+from kmsconn.monitoring.health import HealthReport
 from kmsconn.protocols.port import Profile
 
 Arguments = Mapping[str, Any]
@@ -24,8 +30,38 @@ class CommandError(KmsconnError):
 
 
 @attrs.frozen
+class RowAtWork:
+    """A row that a worker has, and the stage that it is in for ``seconds``; empty between two stages."""
+
+    pool: str
+    stage: str = ""
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class RunningConnector:
+    """What only a running connector knows and does. ``started`` is a wall time.
+
+    ``at_work`` says which worker has a row; ``ended`` is told of a request that a command has ended, with the reason; ``answer_again``
+    asks the Core for a row's answer once more and sends nothing; ``health`` is None where nobody watches it.
+    """
+
+    started: float
+    statistics: Callable[[], Statistics]
+    at_work: Callable[[int], RowAtWork | None]
+    pool_of: Callable[[Kind], WorkerPool]
+    ended: Callable[[Row, str], None]
+    answer_again: Callable[[Row], Awaitable[Answered]]
+    on_event: OnEvent
+    health: Callable[[], HealthReport] | None = None
+
+
+@attrs.frozen
 class Context:
-    """The objects that commands work on. ``chain_time`` is the time of a chain by its id; ``wake`` wakes the dispatcher of a kind."""
+    """The objects that commands work on. ``chain_time`` is the time of a chain by its id; ``wake`` wakes the dispatcher of a kind.
+
+    ``running`` is None with the journal of a connector that is stopped.
+    """
 
     journal: Journal
     profile: Profile
@@ -33,6 +69,7 @@ class Context:
     wall: Callable[[], float]
     chain_time: Callable[[int], float]
     wake: Callable[[Kind], None] = lambda _kind: None
+    running: RunningConnector | None = None
 
 
 @attrs.frozen

@@ -9,9 +9,10 @@ from typing import Any, Final, TypeVar
 
 from kmsconn.control.commands import Arguments, Command, CommandError, Commands, Context
 from kmsconn.control.describing import as_json, content_as_json
+from kmsconn.control.naming import ROW_LIMIT, name_of, named_rows
 from kmsconn.control.words import FAILED, STATES
 from kmsconn.errors import Undecodable
-from kmsconn.journal import inspecting, queries
+from kmsconn.journal import inspecting
 from kmsconn.journal.inspecting import RetryError
 from kmsconn.journal.values import Row, Wanted
 from kmsconn.model.life import State
@@ -20,7 +21,6 @@ from kmsconn.model.requests import Kind
 MOST: Final = 1000  # requests of one list: an answer of some hundred kilobytes
 USUAL: Final = 100
 ROWS_BETWEEN_LOOKS: Final = 64  # rows between two looks of a retry
-ROW_LIMIT: Final = 1 << 63  # a larger number without 0x is an on-chain id
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -41,7 +41,7 @@ async def list_requests(context: Context, arguments: Arguments) -> Any:
 
 async def show_request(context: Context, arguments: Arguments) -> Any:
     """Show all that is known of a request: ``request``, its row number or its on-chain id with 0x."""
-    rows = await _named(context, arguments.get("request"))
+    rows = await named_rows(context, arguments.get("request"))
     return {"requests": [await _whole(context, row) for row in rows]}
 
 
@@ -67,12 +67,12 @@ async def retry_requests(context: Context, arguments: Arguments) -> Any:
         raise CommandError("no request is selected: name requests, or filter by kinds, states or cause")
     if named and wanted != Wanted():
         raise CommandError("name requests, or kinds, states and cause, not both")
-    return await (_retry_named(context, named) if named else _retry_wanted(context, wanted))
+    return await (_retrynamed_rows(context, named) if named else _retry_wanted(context, wanted))
 
 
-async def _retry_named(context: Context, named: Iterable[object]) -> Any:
-    rows = [row for name in named for row in await _named(context, name)]
-    return await _retry(context, rows)
+async def _retrynamed_rows(context: Context, named: Iterable[object]) -> Any:
+    rows = [row for name in named for row in await named_rows(context, name)]
+    return await retry_rows(context, rows)
 
 
 async def _retry_wanted(context: Context, wanted: Wanted) -> Any:
@@ -84,7 +84,7 @@ async def _retry_wanted(context: Context, wanted: Wanted) -> Any:
     retried, refused, before = [], [], None
     while True:
         found = await context.journal.run(inspecting.find, only, before, ROWS_BETWEEN_LOOKS)
-        done = await _retry(context, found.rows)
+        done = await retry_rows(context, found.rows)
         retried += done["retried"]
         refused += done["refused"]
         before = found.before
@@ -92,15 +92,16 @@ async def _retry_wanted(context: Context, wanted: Wanted) -> Any:
             return {"retried": retried, "refused": refused}
 
 
-async def _retry(context: Context, rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
+async def retry_rows(context: Context, rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
+    """Let requests begin again, each for itself; return which do, and why others do not."""
     retried, refused = [], []
     for row in rows:
         try:
             await context.journal.run(inspecting.retry, row.rid, context.wall(), _deadline(context, row))
         except RetryError as error:
-            refused.append({**_name_of(row), "why": str(error)})
+            refused.append({**name_of(row), "why": str(error)})
         else:
-            retried.append(_name_of(row))
+            retried.append(name_of(row))
             context.wake(row.kind)
     return {"retried": retried, "refused": refused}
 
@@ -112,46 +113,14 @@ def _deadline(context: Context, row: Row) -> float:
     return context.chain_time(row.event.chain_id) + context.expiry if expires else math.inf
 
 
-def _name_of(row: Row) -> dict[str, Any]:
-    return {"row": row.rid, "kind": row.kind.value, "id": f"0x{row.id:064x}"}
-
-
-async def _named(context: Context, name: object) -> tuple[Row, ...]:
-    """Return the rows that a row number or an on-chain id means. Raises CommandError where there are none."""
-    number, is_id = _reference(name)
-    if is_id:
-        rows = await context.journal.run(inspecting.of_id, number)
-    else:
-        row = await context.journal.run(queries.row, number)
-        rows = () if row is None else (row,)
-    if not rows:
-        raise CommandError(
-            f"the journal has no request {name!s:.80}; `kmsconn requests list` shows its requests"
-        )
-    return rows
-
-
-def _reference(name: object) -> tuple[int, bool]:
-    text = str(name)
-    try:
-        number = int(text, 0)
-    except ValueError:
-        number = -1
-    if not 0 <= number < 1 << 256:
-        raise CommandError(
-            f"{name!r:.80} is no request: a row number, or an on-chain id with 0x, is expected"
-        )
-    return number, text[:2].lower() == "0x" or number >= ROW_LIMIT
-
-
 def _wanted(arguments: Arguments) -> Wanted:
     cause = arguments.get("cause") or ""
     if not isinstance(cause, str):
         raise CommandError("cause must be a text")
-    return Wanted(_members(arguments, "kinds", _KIND_WORDS), _states(arguments), cause)
+    return Wanted(_members(arguments, "kinds", KIND_WORDS), _states(arguments), cause)
 
 
-_KIND_WORDS = {kind.value: frozenset({kind}) for kind in Kind}
+KIND_WORDS = {kind.value: frozenset({kind}) for kind in Kind}
 _STATE_WORDS = {
     **{state.value: frozenset({state}) for state in State},
     **{word: frozenset({state}) for state, word in STATES.items()},
@@ -170,6 +139,11 @@ def _members(arguments: Arguments, name: str, words: dict[str, frozenset[E]]) ->
     if unknown := [word for word in given if not isinstance(word, str) or word not in words]:
         raise CommandError(f"{name}: there is no {unknown[0]!r:.80}; there are {', '.join(words)}")
     return frozenset(member for word in given for member in words[word])
+
+
+def limit_of(arguments: Arguments, usual: int, most: int) -> int:
+    """Return how many an operator wants. Raises CommandError for what is no such number."""
+    return _number(arguments, "limit", usual, most)
 
 
 def _number(arguments: Arguments, name: str, usual: int | None, most: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,16 @@ import msgspec
 import trio
 
 from kmsconn.app.components import Components
+from kmsconn.app.connector import Connector
+from kmsconn.app.replaying import answer_again
 from kmsconn.control.address import address_of
-from kmsconn.control.commands import CommandError, Commands, Context, perform
-from kmsconn.control.requests import COMMANDS
+from kmsconn.control.commands import CommandError, Commands, Context, RowAtWork, RunningConnector, perform
+from kmsconn.control.table import COMMANDS
 from kmsconn.errors import JournalFailed, StartRefused
+from kmsconn.journal.values import Row
+from kmsconn.model.events import RequestClosed
+from kmsconn.model.life import State
+from kmsconn.monitoring.health import HealthReport
 
 CONNECTIONS: Final = 16  # an operator and some scripts; beyond it a connection is closed at once
 REQUEST_BYTES: Final = 64 * 1024
@@ -32,8 +38,9 @@ WORKING: Final = 60.0  # seconds for a command
 WRITING: Final = 10.0  # seconds for an answer to be taken
 
 
-def context_of(components: Components) -> Context:
-    """Return what commands work on in a running connector."""
+def context_of(connector: Connector, health: Callable[[], HealthReport] | None = None) -> Context:
+    """Return what commands work on in a running connector; ``health`` where somebody watches it (``Monitor.health``)."""
+    components = connector.components
 
     def chain_time(chain_id: int) -> float:
         chain_context = components.chain_contexts.get(chain_id)
@@ -47,7 +54,38 @@ def context_of(components: Components) -> Context:
         wall=components.ports.wall,
         chain_time=chain_time,
         wake=lambda kind: components.pool_for(kind).wake_up.notify(),
+        running=_running(connector, health),
     )
+
+
+def _running(connector: Connector, health: Callable[[], HealthReport] | None) -> RunningConnector:
+    components = connector.components
+    return RunningConnector(
+        started=components.ports.wall(),
+        statistics=connector.statistics,
+        at_work=partial(_at_work, components),
+        pool_of=components.pool_for,
+        ended=partial(_end, components),
+        answer_again=partial(answer_again, components.pipeline),
+        on_event=components.on_event,
+        health=health,
+    )
+
+
+def _at_work(components: Components, rid: int) -> RowAtWork | None:
+    pool = next((one for one in components.pools.values() if rid in one.busy), None)
+    if pool is None:
+        return None
+    stage, since = components.pipeline.runner.running.get(rid, ("", trio.current_time()))
+    return RowAtWork(pool.name.value, stage, trio.current_time() - since)
+
+
+def _end(components: Components, row: Row, reason: str) -> None:
+    """Forget a request that an operator has ended, and tell it."""
+    components.pipeline.tracker.forget(row.rid)
+    components.on_event(RequestClosed(row.rid, row.kind, State.REJECTED, reason, "skipped"))
+    if (chain_context := components.chain_contexts.get(row.event.chain_id)) is not None:
+        chain_context.wake_up.notify()
 
 
 @asynccontextmanager

@@ -127,13 +127,15 @@ def history(db: Database, rid: int) -> tuple[HistoryEntry, ...]:
     return () if found is None else read_history(bytes(found[0]).decode(errors="replace"))
 
 
-def skip(db: Database, rid: int, reason: str) -> None:
-    """End a pending, answered or quarantined request for good. Raises SkipError with the reason why it does not end.
+def skip(db: Database, rid: int, reason: str) -> str:
+    """End a pending, answered or quarantined request for good, and return the reason as it is kept.
 
-    Repeating: the second time it has ended, and says so.
+    Raises SkipError with the reason why it does not end. Repeating: the second time it has ended, and says so.
     """
     found = db.execute(_STANDING, (rid,)).fetchone()
     if found is None:
         raise SkipError("there is no such row")
-    if not move(db, "skip", rid, reason=f"skipped by an operator: {reason}", cause=RowCause.SKIPPED):
+    kept = f"skipped by an operator: {reason}"
+    if not move(db, "skip", rid, reason=kept, cause=RowCause.SKIPPED):
         raise SkipError(_SKIP_REFUSED.get(found[0], f"its state is {found[0]!r}"))
+    return kept

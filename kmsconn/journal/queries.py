@@ -90,6 +90,7 @@ _INCLUDED_FROM = (
     "ORDER BY included_block DESC LIMIT ?"
 )
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
+_CURSORS = "SELECT chain_id, contract, block FROM cursor ORDER BY chain_id, contract"
 _KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? AND contract = ? ORDER BY block"
 _REREAD = "SELECT from_block, next_block, to_block FROM reread WHERE chain_id = ? AND contract = ?"
 _STANDING = (
@@ -138,6 +139,11 @@ def cursor(db: Database, chain_id: int, contract: Address) -> int | None:
     """Return the first block of a contract that was not read yet, or None for a contract never read."""
     found = db.execute(_CURSOR, (chain_id, contract)).fetchone()
     return None if found is None else int(found[0])
+
+
+def cursors(db: Database) -> tuple[tuple[int, Address, int], ...]:
+    """Return the chain and address of each contract that is read, with its first block that was not."""
+    return tuple((chain_id, Address(contract), block) for chain_id, contract, block in db.execute(_CURSORS))
 
 
 def checkpoints(db: Database, chain_id: int, contract: Address) -> Checkpoints:

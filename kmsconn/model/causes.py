@@ -138,6 +138,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "requests need them",
         "fix the problem in the text, then run `kmsconn requests retry`",
     ),
+    "paused": Cause(
+        "a kind of requests",
+        "An operator has paused this kind: its requests are recorded and not worked on, also after a restart",
+        "run `kmsconn resume KIND` when the reason is over; requests expire meanwhile",
+    ),
     "used-by-another": Cause(
         "wallet",
         "The contract has replies with this node's key that this connector did not send",

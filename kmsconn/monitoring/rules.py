@@ -176,7 +176,7 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
     )
 
 
-_ELSEWHERE = 'cause!~"overdue|damaged-rows|permissions"'
+_ELSEWHERE = 'cause!~"overdue|damaged-rows|permissions|paused"'
 """Warnings that no rule of their own tells."""
 
 _PROCESS: Final = (
@@ -282,6 +282,12 @@ _CONNECTOR: Final = (
         "has waited for more than an hour",
         "see what the alert's text says it waits for",
         ("overdue",),
+    ),
+    _present(
+        "KmsconnPaused",
+        "an operator has paused these requests",
+        "run `kmsconn resume KIND` when the reason is over; requests expire meanwhile",
+        ("paused",),
     ),
     _critical(
         "KmsconnKeyUsedElsewhere",

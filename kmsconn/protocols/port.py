@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import attrs
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.abi import Event
+from kmsconn.ethereum.abi import Event, Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
@@ -300,6 +300,7 @@ class Operation(ABC, Generic[C]):
     ``finalized``: the reader takes the event only from finalized blocks; events of other operations count at once.
     ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over.
     ``signed``: the Core's answer bears the signature of this node, which is compared.
+    ``reply``: the function whose calldata is the reply; None where nothing is replied.
     ``outsiders``: nodes that are not to reply work on it too.
     ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
@@ -314,6 +315,7 @@ class Operation(ABC, Generic[C]):
     expires: bool = False
     signed: bool = True
     outsiders: bool = False
+    reply: Function | None = None
     stages: ClassVar[Mapping[str, float]] = MappingProxyType({})
     longest_wait: float = 60.0
     spare_gas: int = 0

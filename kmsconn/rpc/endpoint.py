@@ -45,6 +45,12 @@ class Endpoint:
         return self.keeper.links
 
     @property
+    def in_use(self) -> str:
+        """The origin of the URL in use, without path and credentials; empty where none is."""
+        link = self.keeper.usable
+        return "" if link is None else link.origin
+
+    @property
     def is_down(self) -> bool:
         """Whether every URL has failed and none works yet; an alert says so."""
         return self.keeper.state.is_down

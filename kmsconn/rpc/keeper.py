@@ -36,8 +36,9 @@ DIAL_BACKOFF = Backoff(0.25, LONGEST_PAUSE)
 
 
 class RpcLink(Protocol):
-    """A way to one node."""
+    """A way to one node. ``origin``: its scheme, host and port."""
 
+    origin: str
     ended: trio.Event
     reason: str
 

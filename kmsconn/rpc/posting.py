@@ -22,7 +22,7 @@ class HttpLink:
     def __init__(self, http: HttpClient, url: str) -> None:
         self.ended = trio.Event()
         self.reason = ""
-        self._http, self._url, self._origin = http, url, show_origin(url)
+        self._http, self._url, self.origin = http, url, show_origin(url)
         self._next_id = 1
 
     async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
@@ -38,7 +38,7 @@ class HttpLink:
         except Unreachable as error:
             self.drop(str(error))
             raise
-        self.drop(f"{self._origin}: no answer to {calls[0].method} in {RPC_CALL_TIMEOUT:g} s")
+        self.drop(f"{self.origin}: no answer to {calls[0].method} in {RPC_CALL_TIMEOUT:g} s")
         raise Unreachable(self.reason)
 
     async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
@@ -57,11 +57,11 @@ class HttpLink:
 
     async def _post(self, body: bytes) -> bytes:
         response = await self._http.post(self._url, body, {"content-type": "application/json"})
-        refusal = status_error(response.status, self._origin)
+        refusal = status_error(response.status, self.origin)
         if refusal is not None and not (response.status == _SERVER_ERROR and response.body.startswith(b"{")):
             raise refusal  # some nodes send their JSON-RPC errors with a 500
         if response.status >= _CLIENT_ERROR and not response.body.lstrip().startswith((b"{", b"[")):
-            raise Unreachable(f"{self._origin}: HTTP {response.status}")
+            raise Unreachable(f"{self.origin}: HTTP {response.status}")
         return response.body
 
     def _outcomes(self, body: bytes, ids: range) -> list[Any]:
@@ -71,7 +71,7 @@ class HttpLink:
         }
         complaint = next((message.error for message in messages if isinstance(message, Complaint)), None)
         if complaint is None and not all(number in outcomes for number in ids):
-            raise Unreachable(f"{self._origin}: the answer lacks results for some calls")
+            raise Unreachable(f"{self.origin}: the answer lacks results for some calls")
         return [outcomes.get(number, complaint) for number in ids]
 
     def drop(self, reason: str) -> None:

@@ -44,7 +44,7 @@ class WebSocketLink:
     def __init__(self, origin: str, wire: WebSocketWire) -> None:
         self.ended = trio.Event()
         self.reason = ""
-        self._origin, self._wire, self._exchanges = origin, wire, Exchanges()
+        self.origin, self._wire, self._exchanges = origin, wire, Exchanges()
         self._written = trio.Event()
         self._heard = trio.current_time()
         self._outbox, self._frames = trio.open_memory_channel[bytes](OUTBOX)
@@ -105,7 +105,7 @@ class WebSocketLink:
         (outcome,) = await self.exchange([Call("eth_subscribe", tuple(subscription))], batch=False)
         identifier = call_result(outcome)
         if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_SUBSCRIPTION:
-            raise Unreachable(f"{self._origin}: eth_subscribe gave no id of a subscription")
+            raise Unreachable(f"{self.origin}: eth_subscribe gave no id of a subscription")
         self._exchanges.subscriptions[identifier] = notify
         return identifier
 
@@ -117,7 +117,7 @@ class WebSocketLink:
         """Give the connection up: all waiting calls fail with ``reason``, and its tasks end."""
         if self.ended.is_set():
             return
-        self.reason = f"{self._origin}: {clean(reason)}"
+        self.reason = f"{self.origin}: {clean(reason)}"
         self._exchanges.fail(self.reason)
         self._outbox.close()
         self.ended.set()
@@ -179,7 +179,7 @@ class WebSocketLink:
 
     async def _part(self, reason: str) -> None:
         """End, but give the answer to the server's closing a moment to leave."""
-        self.reason = f"{self._origin}: {clean(reason)}"
+        self.reason = f"{self.origin}: {clean(reason)}"
         self._outbox.close()
         with trio.move_on_after(PARTING_SECONDS):
             await self._written.wait()

@@ -70,6 +70,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.rows",
         "kmsconn.journal.schema",
         "kmsconn.journal.sqlite",
+        "kmsconn.journal.undecodable",
         "kmsconn.journal.values",
         "kmsconn.transport.grpc.allowance",
         "kmsconn.transport.grpc.status",

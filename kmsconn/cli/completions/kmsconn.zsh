@@ -13,11 +13,18 @@ _shtab_kmsconn_commands() {
     config:'explain the configuration, or make one file of those of the three services of 0.14'
     demo:'run a connector with emulated dependencies in one process'
     emulate:'serve emulated chains, Core and buckets under a load, and write the configuration of their connector'
+    explain:'tell what became of a request, what it waits for and what comes next'
     health:'ask a running connector whether it is healthy'
     list:'list the configuration files of KMS_CONNECTOR_CONFIG_DIR, or of config/environments'
+    pause:'stop working on a kind of requests, also after a restart'
+    quarantine:'list, show, retry or drop undecodable logs and quarantined requests'
+    replay:'compare the reply to a request with what its recorded inputs give now'
     requests:'list, show or retry requests'
+    resume:'work on a paused kind of requests again'
     run:'run the connector until SIGTERM or SIGINT'
+    skip:'end a request for good'
     start:'run the connector until SIGTERM or SIGINT'
+    status:'show how the connector is, on one screen'
     top:'show a running connector in the terminal, live'
     validate:'check the configuration without starting anything'
   )
@@ -30,6 +37,16 @@ _shtab_kmsconn_config_commands() {
     import:'merge gw-listener.toml, kms-worker.toml and tx-sender.toml'
   )
   _describe 'kmsconn config commands' _commands
+}
+
+_shtab_kmsconn_quarantine_commands() {
+  local _commands=(
+    drop:'delete a log, or end a request for good'
+    list:'list undecodable logs and quarantined requests, the newest first'
+    retry:'decode a log again and record its request, or let a request begin again'
+    show:'show one with its bytes, and what this version reads in it'
+  )
+  _describe 'kmsconn quarantine commands' _commands
 }
 
 _shtab_kmsconn_requests_commands() {
@@ -123,6 +140,18 @@ _shtab_kmsconn_emulate_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_emulate_defaults_added=0
 
+_shtab_kmsconn_explain_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  ":on-chain id with 0x, or row number of the journal:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_explain_defaults_added=0
+
 _shtab_kmsconn_health_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-e,--endpoint}"[what to ask\; without it \/healthz at the address of KMS_CONNECTOR_MONITORING_ENDPOINT (0.0.0.0\:9100)]:URL:"
@@ -138,6 +167,88 @@ _shtab_kmsconn_list_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_list_defaults_added=0
+
+_shtab_kmsconn_pause_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  "--reason[why\; shown by status, health and the alert]:TEXT:"
+  ":kind of requests, such as user_decryption:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_pause_defaults_added=0
+
+_shtab_kmsconn_quarantine_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_quarantine_defaults_added=0
+
+_shtab_kmsconn_quarantine_drop_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  "--reason[why\; needed for a request]:TEXT:"
+  ":a log as \`list\` names it, 0x\…\:INDEX\; or the on-chain id with 0x, or row number, of a request:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_quarantine_drop_defaults_added=0
+
+_shtab_kmsconn_quarantine_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  "--limit[maximum number of each, up to 1000 (100)]:N:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_quarantine_list_defaults_added=0
+
+_shtab_kmsconn_quarantine_retry_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  ":a log as \`list\` names it, 0x\…\:INDEX\; or the on-chain id with 0x, or row number, of a request:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_quarantine_retry_defaults_added=0
+
+_shtab_kmsconn_quarantine_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  ":a log as \`list\` names it, 0x\…\:INDEX\; or the on-chain id with 0x, or row number, of a request:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_quarantine_show_defaults_added=0
+
+_shtab_kmsconn_replay_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  "--dry-run[compare what the journal keeps, and do not ask the Core]"
+  ":on-chain id with 0x, or row number of the journal:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_replay_defaults_added=0
 
 _shtab_kmsconn_requests_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -188,6 +299,18 @@ _shtab_kmsconn_requests_show_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_requests_show_defaults_added=0
 
+_shtab_kmsconn_resume_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  ":kind of requests, such as user_decryption:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_resume_defaults_added=0
+
 _shtab_kmsconn_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
@@ -198,6 +321,19 @@ _shtab_kmsconn_run_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_run_defaults_added=0
 
+_shtab_kmsconn_skip_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+  "--reason[why\; kept with the request]:TEXT:"
+  ":on-chain id with 0x, or row number of the journal:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_skip_defaults_added=0
+
 _shtab_kmsconn_start_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
@@ -207,6 +343,17 @@ _shtab_kmsconn_start_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_start_defaults_added=0
+
+_shtab_kmsconn_status_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--socket[the control socket of a running connector\; no configuration is read]:PATH:"
+  "--json[print one JSON object]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_status_defaults_added=0
 
 _shtab_kmsconn_top_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -253,11 +400,18 @@ _shtab_kmsconn() {
         config) _shtab_kmsconn_config ;;
         demo) _arguments -C -s $_shtab_kmsconn_demo_options ;;
         emulate) _arguments -C -s $_shtab_kmsconn_emulate_options ;;
+        explain) _arguments -C -s $_shtab_kmsconn_explain_options ;;
         health) _arguments -C -s $_shtab_kmsconn_health_options ;;
         list) _arguments -C -s $_shtab_kmsconn_list_options ;;
+        pause) _arguments -C -s $_shtab_kmsconn_pause_options ;;
+        quarantine) _shtab_kmsconn_quarantine ;;
+        replay) _arguments -C -s $_shtab_kmsconn_replay_options ;;
         requests) _shtab_kmsconn_requests ;;
+        resume) _arguments -C -s $_shtab_kmsconn_resume_options ;;
         run) _arguments -C -s $_shtab_kmsconn_run_options ;;
+        skip) _arguments -C -s $_shtab_kmsconn_skip_options ;;
         start) _arguments -C -s $_shtab_kmsconn_start_options ;;
+        status) _arguments -C -s $_shtab_kmsconn_status_options ;;
         top) _arguments -C -s $_shtab_kmsconn_top_options ;;
         validate) _arguments -C -s $_shtab_kmsconn_validate_options ;;
       esac
@@ -284,6 +438,32 @@ _shtab_kmsconn_config() {
       case $line[1] in
         explain) _arguments -C -s $_shtab_kmsconn_config_explain_options ;;
         import) _arguments -C -s $_shtab_kmsconn_config_import_options ;;
+      esac
+  esac
+}
+
+_shtab_kmsconn_quarantine() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->quarantine'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_kmsconn_quarantine_defaults_added )); then
+    if (( ${_shtab_kmsconn_quarantine_options[(I)${(q)one_or_more}*]} +          ${_shtab_kmsconn_quarantine_options[(I)${(q)remainder}*]} +          ${_shtab_kmsconn_quarantine_options[(I)${(q)default}]} == 0 )); then
+      _shtab_kmsconn_quarantine_options+=(': :_shtab_kmsconn_quarantine_commands' '*::: :->quarantine')
+    fi
+    _shtab_kmsconn_quarantine_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_kmsconn_quarantine_options
+
+  case $state in
+    quarantine)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_kmsconn_quarantine-$line[1]:"
+      case $line[1] in
+        drop) _arguments -C -s $_shtab_kmsconn_quarantine_drop_options ;;
+        list) _arguments -C -s $_shtab_kmsconn_quarantine_list_options ;;
+        retry) _arguments -C -s $_shtab_kmsconn_quarantine_retry_options ;;
+        show) _arguments -C -s $_shtab_kmsconn_quarantine_show_options ;;
       esac
   esac
 }

@@ -15,6 +15,7 @@ from kmsconn.app.dispatcher import LOOK_AGAIN, OrderedDispatcher, run_dispatcher
 from kmsconn.app.pools import WorkerPool
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
+from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
@@ -353,3 +354,36 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
             await trio.sleep(LOOK_AGAIN / 2)
             nursery.cancel_scope.cancel()
     assert (done, journal.asked) == (times, questions)
+
+
+async def test_rows_of_a_paused_kind_wait_until_it_is_resumed(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        [row] = await rows_of(bench, 1)
+        async with picking(bench) as pool:
+            assert [rid for _, rid in pool.handed] == [row.rid]
+            pool.busy.clear()
+            pool.handed.clear()
+            pool.paused[KIND] = PausedKind(KIND, 0.0)
+            pool.wake_up.notify()
+            await trio.sleep(2 * LOOK_AGAIN)
+            assert pool.handed == []
+            del pool.paused[KIND]
+            pool.wake_up.notify()
+            await trio.sleep(0.001)
+            assert [rid for _, rid in pool.handed] == [row.rid]
+
+
+async def test_a_paused_context_holds_up_what_needs_it(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        context, _, end = await record_all(bench, CONTEXT_SWITCH)
+        async with picking_in_order(bench) as pool:
+            pool.busy.clear()
+            pool.handed.clear()
+            pool.paused[Kind.NEW_KMS_CONTEXT] = PausedKind(Kind.NEW_KMS_CONTEXT, 0.0)
+            pool.wake_up.notify()
+            await trio.sleep(0.001)
+            assert [rid for _, rid in pool.handed] == [end]
+            pool.paused.clear()
+            pool.wake_up.notify()
+            await trio.sleep(0.001)
+            assert [rid for _, rid in pool.handed] == [end, context]

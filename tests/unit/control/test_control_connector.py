@@ -33,7 +33,7 @@ async def test_expired_requests_are_answered_after_a_retry(autojump_clock: Any, 
             ) as connector,
         ):
             await connector.wait_ready()
-            context = context_of(connector.components)
+            context = context_of(connector)
             core = components.dependencies.cores[0]
             core.injections.append(FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE)))
             for _ in range(COUNT):

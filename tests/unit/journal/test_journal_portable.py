@@ -7,9 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from kmsconn.journal import damage, inspecting, moves, pausing, queries, recording, retention, rewinding
+from kmsconn.journal import (
+    damage,
+    inspecting,
+    moves,
+    pausing,
+    queries,
+    recording,
+    retention,
+    rewinding,
+    undecodable,
+)
 
-MODULES = (damage, inspecting, moves, pausing, queries, recording, retention, rewinding)
+MODULES = (damage, inspecting, moves, pausing, queries, recording, retention, rewinding, undecodable)
 ONLY_SQLITE = [
     r"\bOR (IGNORE|REPLACE|ABORT)\b", r"\bPRAGMA\b", r"\bGLOB\b", r"\biif\(", r"\bifnull\(", r"\binstr\(", r"\bzeroblob\(", r"\bx'",
     r"\bprintf\(", r"\browid\b", r"\bsqlite_", r"\btotal\(", r"\bgroup_concat\(", r"\bON CONFLICT DO UPDATE\b", r"\b(min|max)\([^()]*,",
