@@ -14,6 +14,7 @@ class ExitStatus(IntEnum):
 
     WELL = 0  # ended well; drained
     CRASHED = 1
+    FAULTS_FOUND = 1  # by kmsconn doctor
     WRONG_USAGE = 2  # wrong usage or configuration
     REFUSED = 3  # running would be unsafe
     INTERRUPTED = 130  # SIGINT before the command heeds it

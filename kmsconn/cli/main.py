@@ -21,6 +21,7 @@ from kmsconn.errors import ConfigError, Fault, StartRefused
 COMMANDS: Final = {
     "run": "run the connector until SIGTERM or SIGINT",
     "validate": "check the configuration without starting anything",
+    "doctor": "examine everything that the configuration names, and say what is wrong and what to do",
     "config": "explain the configuration, or make one file of those of the three services of 0.14",
     "health": "ask a running connector whether it is healthy",
     "status": "show how the connector is, on one screen",

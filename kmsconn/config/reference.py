@@ -66,7 +66,7 @@ _EXIT = """
 | status | meaning |
 |---|---|
 | 0 | success: drained, or no faults |
-| 1 | crashed |
+| 1 | crashed; `kmsconn doctor`: something is at fault |
 | 2 | wrong usage, or faults in the configuration |
 | 3 | refused to start: wrong chain id, zero threshold, a foreign or locked journal, a monitoring address in use |
 """

@@ -153,6 +153,24 @@ class CoreClient:
             return str(error)
         return "" if serves else "is not serving"
 
+    async def inspect(self, index: int, method: str) -> bytes | None:
+        """Ask an endpoint something that takes no argument, and return the protobuf bytes; None where it has no such call.
+
+        Raises as ``result``. Cancellation: resets the stream. Repeating: reads only.
+        """
+        try:
+            return await self._channels[index].unary(PATHS[method], [b""])
+        except StatusError as error:
+            if error.spoken and error.status is Status.UNIMPLEMENTED:
+                return None
+            meaning = result_error(error, f"{self.endpoints[index]} {method}")
+            assert meaning is not None, "a StatusError is never OK"
+            raise meaning from error
+
+    def index_of(self, call: CoreCall) -> int:
+        """Return which endpoint a call goes to."""
+        return self._index(call)
+
     def _index(self, call: CoreCall) -> int:
         """Return the endpoint of a call: start and result of an id meet the same one (5.5)."""
         return (call.shard or 0) % len(self._channels)

@@ -15,6 +15,7 @@ import trio
 from kmsconn._generated.fhevm_014.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
 from kmsconn.emulator.core_generation import KeyManagement
+from kmsconn.emulator.core_inspection import CoreInspection
 from kmsconn.emulator.core_jobs import KeyJobs
 from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import (
@@ -123,7 +124,8 @@ class EmulatedCore:
             calls[f"/{SERVICE}/{operation.start}"] = partial(self.start, operation)
             calls[f"/{SERVICE}/{operation.result}"] = partial(self.result, operation)
             calls[f"/{SERVICE}/{operation.at_once}"] = partial(self.start_and_wait, operation)
-        managing = self.management.methods()
+        inspection = CoreInspection(self.known, lambda: self.node, self.management.jobs)
+        managing = self.management.methods() | inspection.methods()
         return calls | {f"/{SERVICE}/{name}": method for name, method in managing.items()}
 
     def restart(self) -> None:

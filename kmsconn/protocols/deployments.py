@@ -14,6 +14,7 @@ import attrs
 from kmsconn.errors import NotYet, Undecodable, WrongContract
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.protocols.port import ViewCall
 
@@ -70,6 +71,21 @@ def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ViewC
         return "" if values[_NAME] == kind else f"has the EIP-712 domain {values[_NAME][:64]!r}"
 
     return answers(_DOMAIN, kind, option, where=(chain_id, address), judge=judge)
+
+
+def told_domain(chain_id: int, address: Address) -> ViewCall[tuple[Domain, ...]]:
+    """Ask a contract for its EIP-712 domain (EIP-5267); there is none in the answer of a contract that does not tell it."""
+
+    def read(data: bytes) -> tuple[Domain, ...]:
+        if not data:
+            return ()
+        _, name, version, domain_chain_id, verifying_contract, *_ = _DOMAIN.decode_result(data)
+        return (Domain(name, version, domain_chain_id, Address(verifying_contract)),)
+
+    def untold(message: str, data: bytes | None) -> tuple[Domain, ...] | None:
+        return () if not data and "revert" in message.lower() else None
+
+    return ViewCall(chain_id, address, _DOMAIN.encode(), read, on_error=untold)
 
 
 def answers(

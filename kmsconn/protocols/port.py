@@ -181,6 +181,28 @@ class Coprocessor:
 
 
 @attrs.frozen
+class Registration:
+    """What a registry of nodes says of a tx sender in its current context: who signs for it; zero: it is no node of the context.
+
+    ``context_id`` is None in a generation without contexts.
+    """
+
+    registry: str
+    context_id: int | None
+    signer: Address
+
+
+@attrs.frozen
+class MaterialInUse:
+    """The context, epoch, key and CRS in use, as the chain has them; 0: there is none yet, or the generation has no such thing."""
+
+    context_id: int = 0
+    epoch_id: int = 0
+    key_id: int = 0
+    crs_id: int = 0
+
+
+@attrs.frozen
 class Subscription:
     """One contract to listen to and the topic0 values that matter there; ``finalized``: no further than the finalized block."""
 
@@ -491,6 +513,14 @@ class Profile(EventTable, ABC):
     @abstractmethod
     def memberships(self, tx_sender: Address, known: Collection[int]) -> PlannedQueries[bool]:
         """Return what must be asked whether a tx sender is a node of any context that is valid; it has been one of the ``known``."""
+
+    @abstractmethod
+    def registrations(self, tx_sender: Address) -> tuple[PlannedQueries[Registration], ...]:
+        """Return what must be asked who signs for a tx sender in the current context of each registry."""
+
+    @abstractmethod
+    def material(self) -> PlannedQueries[MaterialInUse]:
+        """Return what must be asked for the context, epoch, key and CRS in use."""
 
     @abstractmethod
     def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "kmsconn"
 PACKAGES = (
     "__main__",
     "cli",
+    "doctor",
     "testing",
     "emulator",
     "control",
@@ -106,6 +107,11 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.app.failure_tracker",
         "kmsconn.app.heartbeats",
         "kmsconn.app.rows",
+        "kmsconn.doctor.clocks",
+        "kmsconn.doctor.diagnosis",
+        "kmsconn.doctor.limits",
+        "kmsconn.doctor.nodes",
+        "kmsconn.doctor.rendering",
     }
 )
 """The sans-IO modules of the other packages (◦ in the design)."""

@@ -49,7 +49,7 @@ function _shtab_kmsconn_using
   test "$_shtab_kmsconn_cmdpath" = "$argv"
 end
 
-set -g _shtab_kmsconn_commands run start validate config 'config explain' 'config import' health status explain requests 'requests list' 'requests show' 'requests retry' top quarantine 'quarantine list' 'quarantine show' 'quarantine retry' 'quarantine drop' pause resume skip replay list emulate demo completion
+set -g _shtab_kmsconn_commands run start validate doctor config 'config explain' 'config import' health status explain requests 'requests list' 'requests show' 'requests retry' top quarantine 'quarantine list' 'quarantine show' 'quarantine retry' 'quarantine drop' pause resume skip replay list emulate demo completion
 set -g _shtab_kmsconn_opts_with_value --cause --ciphertexts --computing --config --control --core --duration --endpoint --forms --history --kind --kinds --limit --members --name --network --output --params --profile --rate --reason --requests --seed --shards --signer --size --socket --state --token-file --url --write-config -c -e -n -o
 
 complete -c kmsconn -e
@@ -71,6 +71,12 @@ complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 
 complete -c kmsconn -n '_shtab_kmsconn_using validate' -s h -l help -d 'show this help message and exit'
 complete -c kmsconn -n '_shtab_kmsconn_using validate' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… override it and may replace it'
 complete -c kmsconn -n '_shtab_kmsconn_using validate' -l network -xka "testnet mainnet devnet" -d 'use chain ids and addresses of a known deployment; file and environment override them'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a doctor -d 'examine everything that the configuration names, and say what is wrong and what to do'
+complete -c kmsconn -n '_shtab_kmsconn_using doctor' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using doctor' -s c -l config -x -d 'TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… override it and may replace it'
+complete -c kmsconn -n '_shtab_kmsconn_using doctor' -l network -xka "testnet mainnet devnet" -d 'use chain ids and addresses of a known deployment; file and environment override them'
+complete -c kmsconn -n '_shtab_kmsconn_using doctor' -l json -d 'print one JSON object'
+complete -c kmsconn -n '_shtab_kmsconn_using doctor' -l ask-core -d 'hand one recent public request over to a Core that has no result to read, to learn its signer'
 complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a config -d 'explain the configuration, or make one file of those of the three services of 0.14'
 complete -c kmsconn -n '_shtab_kmsconn_using config' -s h -l help -d 'show this help message and exit'
 complete -c kmsconn -n '_shtab_kmsconn_using config; and test $_shtab_kmsconn_npos -eq 0' -a explain -d 'print each option with its value, its source and its variable'

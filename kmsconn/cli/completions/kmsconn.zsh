@@ -12,6 +12,7 @@ _shtab_kmsconn_commands() {
     completion:'print what makes a shell complete the commands'
     config:'explain the configuration, or make one file of those of the three services of 0.14'
     demo:'run a connector with emulated dependencies in one process'
+    doctor:'examine everything that the configuration names, and say what is wrong and what to do'
     emulate:'serve emulated chains, Core and buckets under a load, and write the configuration of their connector'
     explain:'tell what became of a request, what it waits for and what comes next'
     health:'ask a running connector whether it is healthy'
@@ -113,6 +114,17 @@ _shtab_kmsconn_demo_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_demo_defaults_added=0
+
+_shtab_kmsconn_doctor_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  {-c,--config}"[TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR\; variables KMS_CONNECTOR_\… override it and may replace it]:FILE:"
+  "--network[use chain ids and addresses of a known deployment\; file and environment override them]:network:(testnet mainnet devnet)"
+  "--json[print one JSON object]"
+  "--ask-core[hand one recent public request over to a Core that has no result to read, to learn its signer]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_doctor_defaults_added=0
 
 _shtab_kmsconn_emulate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -399,6 +411,7 @@ _shtab_kmsconn() {
         completion) _arguments -C -s $_shtab_kmsconn_completion_options ;;
         config) _shtab_kmsconn_config ;;
         demo) _arguments -C -s $_shtab_kmsconn_demo_options ;;
+        doctor) _arguments -C -s $_shtab_kmsconn_doctor_options ;;
         emulate) _arguments -C -s $_shtab_kmsconn_emulate_options ;;
         explain) _arguments -C -s $_shtab_kmsconn_explain_options ;;
         health) _arguments -C -s $_shtab_kmsconn_health_options ;;

@@ -9,6 +9,7 @@ from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
 
 SELECTOR_BYTES = 4
 Handler = Callable[..., tuple[Any, ...] | None]
@@ -39,3 +40,21 @@ class AbiContract:
         except Undecodable as error:
             raise Reverted from error
         return function.encode_result(*(handler(frame, *values) or ()))
+
+
+def domain_teller(domain: Domain) -> Handler:
+    """Return what tells an EIP-712 domain, as EIP-5267 has it."""
+
+    def tell(frame: Frame) -> tuple[Any, ...]:
+        del frame
+        return (
+            b"\x0f",
+            domain.name,
+            domain.version,
+            domain.chain_id,
+            domain.verifying_contract,
+            bytes(32),
+            (),
+        )
+
+    return tell

@@ -6,10 +6,8 @@ somebody may look (fhevm-0.14.md, E.1).
 
 from __future__ import annotations
 
-from typing import Any
-
 from kmsconn.emulator.contracts import decryption_slots as at
-from kmsconn.emulator.contracts.contract import AbiContract, Handler
+from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller
 from kmsconn.emulator.contracts.decryption_replies import DecryptionReplies
 from kmsconn.emulator.contracts.decryption_requests import DecryptionRequests
 from kmsconn.emulator.contracts.gateway_config import GatewayConfig
@@ -28,7 +26,7 @@ class DecryptionContract(AbiContract):
     def __init__(self, address: Address, chain_id: int, config: GatewayConfig) -> None:
         self.domain = Domain("Decryption", "1", chain_id, address)
         views: dict[str, Handler] = {
-            "eip712Domain": self._eip712_domain,
+            "eip712Domain": domain_teller(self.domain),
             "getVersion": lambda _: ("Decryption v0.6.0",),
         }
         requests, replies = DecryptionRequests(config), DecryptionReplies(self.domain, config)
@@ -55,15 +53,3 @@ class DecryptionContract(AbiContract):
     def pin(self, frame: Frame, decryption_id: int, context_id: int) -> None:
         """Pin another context; 0 makes the request one from before pinning."""
         frame.store(mapping_slot(at.PINNED, decryption_id), context_id)
-
-    def _eip712_domain(self, frame: Frame) -> tuple[Any, ...]:
-        del frame
-        return (
-            b"\x0f",
-            self.domain.name,
-            self.domain.version,
-            self.domain.chain_id,
-            self.address,
-            bytes(32),
-            (),
-        )

@@ -10,7 +10,7 @@ from typing import Any
 
 from kmsconn.emulator.contracts import generation_slots as at
 from kmsconn.emulator.contracts import protocol_slots
-from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
 from kmsconn.emulator.contracts.generation_replies import GenerationReplies
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame, revert
@@ -18,7 +18,7 @@ from kmsconn.emulator.generation_hashes import named_pair
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import make_id
-from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION, KMS_GENERATION
 from kmsconn.protocols.storage import mapping_slot
 
 
@@ -45,6 +45,7 @@ class KmsGeneration(AbiContract):
                 "getVersion": lambda _: ("KMSGeneration v0.5.0",),
             },
         )
+        self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
 
     def initialize(self, frame: Frame) -> None:
         """Set the counters to their bare tags, as a fresh deployment does."""

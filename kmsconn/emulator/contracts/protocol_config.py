@@ -10,13 +10,13 @@ from typing import Any
 from kmsconn.emulator.contracts import ceremonies
 from kmsconn.emulator.contracts import protocol_slots as at
 from kmsconn.emulator.contracts.ceremonies import Announcement
-from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.protocols.fhevm_014.abi import PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm_014.abi import DECRYPTION, PROTOCOL_CONFIG
 from kmsconn.protocols.storage import mapping_slot
 
 
@@ -53,6 +53,7 @@ class ProtocolConfig(AbiContract):
                 "getVersion": lambda _: ("ProtocolConfig v0.3.0",),
             },
         )
+        self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
 
     def set_context(
         self, frame: Frame, context_id: int, committee: Committee, state: ContextState = ContextState.ACTIVE

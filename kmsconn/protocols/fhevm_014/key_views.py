@@ -25,6 +25,8 @@ CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
 _NEW_CONTEXT = PROTOCOL_CONFIG.event("NewKmsContext")
 _ANCHOR = PROTOCOL_CONFIG.function("getKmsContextAnchor")
 _CURRENT = PROTOCOL_CONFIG.function("getCurrentKmsContextAndEpoch")
+_ACTIVE_KEY = KMS_GENERATION.function("getActiveKeyId")
+_ACTIVE_CRS = KMS_GENERATION.function("getActiveCrsId")
 _KEYS = KMS_GENERATION.function("getCompletedKeyIds")
 _ALL_CRS = KMS_GENERATION.function("getCompletedCrsIds")
 _KEY = KMS_GENERATION.function("getKeyInfo")
@@ -69,6 +71,14 @@ class GenerationViews:
         """Ask which common reference string is the newest, as of the finalized block (+9)."""
         return attrs.evolve(self._slot(GENERATION_BASE + 9, _number), block=FINALIZED)
 
+    def active_key(self) -> ViewCall[int]:
+        """Ask which key is in use; 0 before the first."""
+        return self._now(_ACTIVE_KEY)
+
+    def active_crs(self) -> ViewCall[int]:
+        """Ask which common reference string is in use; 0 before the first."""
+        return self._now(_ACTIVE_CRS)
+
     def completed_keys(self, block: int) -> ViewCall[tuple[int, ...]]:
         """Ask which keys there were at a block, in the order in which an activation lists them (3.7)."""
         return self._at(block, _KEYS)
@@ -87,6 +97,11 @@ class GenerationViews:
 
     def _slot(self, slot: int, read: Any) -> StorageRead[Any]:
         return StorageRead(self.chain_id, self.address, slot, read)
+
+    def _now(self, function: Function) -> ViewCall[int]:
+        return ViewCall(
+            self.chain_id, self.address, function.encode(), lambda data: function.decode_result(data)[0]
+        )
 
     def _at(self, block: int, function: Function, *values: int, value: int = 0) -> ViewCall[Any]:
         calldata = function.encode(*values)

@@ -14,10 +14,21 @@ from kmsconn.protocols.fhevm_014.crsgen import Crsgens
 from kmsconn.protocols.fhevm_014.deployment import Deployment
 from kmsconn.protocols.fhevm_014.epochs import EpochEnds, NewEpochs
 from kmsconn.protocols.fhevm_014.key_management import valid_pair
+from kmsconn.protocols.fhevm_014.key_views import KeyViews
 from kmsconn.protocols.fhevm_014.keygen import Keygens, PrepKeygens
 from kmsconn.protocols.fhevm_014.public_decryption import PublicDecryptions
 from kmsconn.protocols.fhevm_014.user_decryption import UserDecryptions
-from kmsconn.protocols.port import ContractQuery, Coprocessor, EventTable, PlannedQueries, Profile
+from kmsconn.protocols.port import (
+    ContractQuery,
+    Coprocessor,
+    EventTable,
+    MaterialInUse,
+    PlannedQueries,
+    Profile,
+    QueryPlan,
+    Registration,
+    ViewCall,
+)
 
 OPERATIONS = (
     PublicDecryptions,
@@ -76,6 +87,24 @@ class Fhevm014(Profile):
         """Ask the Gateway about its current context, a few before it, and the known ones."""
         return self.deployment.gateway, self.deployment.contexts.is_member(tx_sender, known)
 
+    def registrations(self, tx_sender: Address) -> tuple[PlannedQueries[Registration], ...]:
+        """Ask GatewayConfig for decryptions, and ProtocolConfig for keys."""
+        at = self.deployment
+        gateway = views.current_context(at.gateway, at.gateway_config)
+        return (
+            (at.gateway, _registered("GatewayConfig", gateway, at.gateway_config, tx_sender)),
+            (
+                at.ethereum,
+                _registered(
+                    "ProtocolConfig", at.keys.config.current_context(), at.keys.config.address, tx_sender
+                ),
+            ),
+        )
+
+    def material(self) -> PlannedQueries[MaterialInUse]:
+        """Ask ProtocolConfig and KMSGeneration."""
+        return self.deployment.ethereum, _material(self.deployment.keys)
+
     def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
         return views.coprocessor_senders(self.deployment.gateway, self.deployment.gateway_config)
@@ -87,3 +116,21 @@ class Fhevm014(Profile):
     def coprocessor_threshold(self) -> ContractQuery[int]:
         """Ask for the majority threshold."""
         return views.coprocessor_threshold(self.deployment.gateway, self.deployment.gateway_config)
+
+
+def _registered(
+    registry: str, current: ViewCall[int], contract: Address, tx_sender: Address
+) -> QueryPlan[Registration]:
+    [context_id] = yield [current]
+    [signer] = yield [views.node_signer(current.chain_id, contract, context_id, tx_sender)]
+    return Registration(registry, context_id, signer)
+
+
+def _material(keys: KeyViews) -> QueryPlan[MaterialInUse]:
+    current = views.current_context_and_epoch(keys.chain_id, keys.config.address)
+    (context_id, epoch_id), key_id, crs_id = yield [
+        current,
+        keys.generation.active_key(),
+        keys.generation.active_crs(),
+    ]
+    return MaterialInUse(context_id, epoch_id, key_id, crs_id)

@@ -17,7 +17,16 @@ from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygens, HttpzPrepKeygens
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgens, PrepKskgens
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryptions
 from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryptions
-from kmsconn.protocols.port import ContractQuery, Coprocessor, EventTable, PlannedQueries, Profile, QueryPlan
+from kmsconn.protocols.port import (
+    ContractQuery,
+    Coprocessor,
+    EventTable,
+    MaterialInUse,
+    PlannedQueries,
+    Profile,
+    QueryPlan,
+    Registration,
+)
 
 OPERATIONS = (
     HttpzPublicDecryptions,
@@ -61,6 +70,14 @@ class HttpzRc7(Profile):
         """Ask nothing: who is not in the one set of nodes is in none."""
         return self.deployment.gateway, _nowhere()
 
+    def registrations(self, tx_sender: Address) -> tuple[PlannedQueries[Registration], ...]:
+        """Ask HTTPZ."""
+        return ((self.deployment.gateway, _registered(self.deployment, tx_sender)),)
+
+    def material(self) -> PlannedQueries[MaterialInUse]:
+        """Ask the KeyManager for the key; there is nothing else."""
+        return self.deployment.gateway, _material(self.deployment)
+
     def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
         return views.coprocessor_senders(*self.deployment.at_httpz)
@@ -77,3 +94,13 @@ class HttpzRc7(Profile):
 def _nowhere() -> QueryPlan[bool]:
     yield from ()
     return False
+
+
+def _registered(at: HttpzDeployment, tx_sender: Address) -> QueryPlan[Registration]:
+    [signer] = yield [views.node_signer(*at.at_httpz, tx_sender)]
+    return Registration("HTTPZ", None, signer)
+
+
+def _material(at: HttpzDeployment) -> QueryPlan[MaterialInUse]:
+    [key_id] = yield [views.current_key_id(*at.at_key_manager)]
+    return MaterialInUse(key_id=key_id)

@@ -1,0 +1,240 @@
+"""Probes of this machine: the journal's place, its owner, the monitoring address. Makes no file, takes no lock, opens no port."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import attrs
+import msgspec
+import trio
+
+from kmsconn.config.settings import Settings
+from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
+from kmsconn.doctor.probing import Fact, Probe
+from kmsconn.errors import KmsconnError
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.binding import Binding, differences
+from kmsconn.journal.locking import lock_path
+from kmsconn.transport.http import open_http
+from kmsconn.transport.ports import Ports
+
+LEAST_FREE = 1 << 30
+"""Bytes: a journal with a million requests has some two gigabytes (docs/operations.md)."""
+VERSION_BYTES = 4096  # of an answer to /version
+MONITORING_LIMIT = 3.0  # seconds for the answer of a monitoring port of this machine
+
+
+@attrs.frozen
+class JournalPlace:
+    """What the file system says of a journal's place. ``holder``: the process that has its lock; ``refusal``: why it cannot be written."""
+
+    exists: bool
+    refusal: str = ""
+    free: int = LEAST_FREE
+    holder: str = ""
+    stored: Mapping[str, str] = attrs.field(factory=dict)
+    """The binding that stands in it."""
+
+
+@attrs.frozen
+class Machine:
+    """How this machine is asked; a test brings its own."""
+
+    journal: Callable[[Path], JournalPlace]
+    address: Callable[[str], str]
+    """Says why nothing could listen at a host, or nothing."""
+
+
+def real_machine() -> Machine:
+    """Return this machine."""
+    return Machine(look_at_journal, refusal_of_address)
+
+
+# --- the journal
+
+
+def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender: Fact[Address]) -> Probe:
+    """Return the probe of the journal's place, and of whose journal it is."""
+    checked = f"journal {settings.storage.journal}"
+
+    async def look() -> Sequence[Diagnosis]:
+        place = await ports.offload("doctor", partial(machine.journal, settings.storage.journal))
+        lines = [judge_place(checked, place)]
+        await tx_sender.wait()
+        if place.stored and not tx_sender.missing:
+            ours = binding_of(settings, tx_sender.value).as_text()
+            lines.append(judge_binding(f"{checked}: owner", place.stored, ours))
+        return lines
+
+    return Probe(checked, look, limit=30.0)
+
+
+def binding_of(settings: Settings, tx_sender: Address) -> Binding:
+    """Return to whom a journal with these settings belongs."""
+    return Binding(
+        profile=settings.protocol.profile,
+        gateway_chain_id=settings.chains.gateway.chain_id,
+        ethereum_chain_id=settings.chains.ethereum.chain_id,
+        decryption_contract=settings.protocol.decryption_contract.address,
+        sender=tx_sender,
+    )
+
+
+def judge_place(checked: str, place: JournalPlace) -> Diagnosis:
+    """Judge whether a journal can be written."""
+    if place.refusal:
+        return fault(
+            checked,
+            place.refusal,
+            "name a writable place on a local disk in journal, or give this user the right to write there",
+        )
+    used = f", in use by {place.holder}" if place.holder else ""
+    found = f"{'there' if place.exists else 'not there yet, can be made'}{used}, {_amount(place.free)} free"
+    if place.free < LEAST_FREE:
+        return warning(checked, found, "make room on this file system")
+    return ok(checked, found)
+
+
+def judge_binding(checked: str, stored: Mapping[str, str], ours: Mapping[str, str]) -> Diagnosis:
+    """Compare whose a journal is with the configuration."""
+    known = {name: value for name, value in ours.items() if name in stored}
+    if others := differences(stored, known):
+        return fault(
+            checked,
+            f"it belongs to another connector: {'; '.join(others)}",
+            "name another journal path, or correct the configuration",
+        )
+    return ok(checked, "this connector")
+
+
+def _amount(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
+
+
+def look_at_journal(path: Path) -> JournalPlace:
+    """Look at a journal's place without touching it."""
+    folder = path.parent
+    try:
+        room = os.statvfs(folder)
+    except OSError as error:
+        return JournalPlace(False, f"its folder {folder} cannot be used: {error.strerror}")
+    exists, free = path.exists(), room.f_bavail * room.f_frsize
+    if room.f_flag & os.ST_RDONLY:
+        return JournalPlace(exists, f"the file system of {folder} is mounted read-only", free)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return JournalPlace(exists, f"this user may not write in {folder}", free)
+    if exists and not os.access(path, os.R_OK | os.W_OK):
+        return JournalPlace(exists, f"this user may not write {path}", free)
+    holder = lock_holder(path)
+    return JournalPlace(exists, "", free, holder, _stored(path, in_use=bool(holder)) if exists else {})
+
+
+def lock_holder(journal: Path) -> str:
+    """Say which process holds a journal's lock, as the kernel tells it; nothing where none does, or it does not tell."""
+    try:
+        number = lock_path(journal).stat().st_ino
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return ""
+    return _holder_of(number, locks)
+
+
+def _holder_of(inode: int, locks: str) -> str:
+    """Find the lock of a file in the kernel's list: ``1: FLOCK ADVISORY WRITE pid major:minor:inode start end`` (proc(5))."""
+    for line in locks.splitlines():
+        match line.split():
+            case [_, "FLOCK", _, _, pid, file, *_] if file.rpartition(":")[2] == str(inode):
+                return f"process {pid}"
+    return ""
+
+
+def _stored(path: Path, *, in_use: bool) -> Mapping[str, str]:
+    """Read the binding; of a journal that nobody has open, without the files that SQLite would make to read it."""
+    mode = "mode=ro" if in_use else "mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=1.0)) as file:
+            return dict(file.execute("SELECT key, value FROM meta").fetchall())
+    except sqlite3.Error:
+        return {}
+
+
+# --- the monitoring address
+
+
+def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Probe:
+    """Return the probe of the monitoring address: free, held by a kmsconn that runs, or taken by another program."""
+    checked = f"monitoring_endpoint {settings.monitoring.monitoring_endpoint}"
+
+    async def look() -> Sequence[Diagnosis]:
+        host, _, port = settings.monitoring.monitoring_endpoint.rpartition(":")
+        refusal = await ports.offload("doctor", partial(machine.address, host.strip("[]")))
+        if refusal:
+            return [fault(checked, refusal, "name an address of this machine in monitoring_endpoint")]
+        if port == "0":
+            return [ok(checked, "any free port")]
+        with trio.move_on_after(MONITORING_LIMIT):
+            return [judge_listener(checked, await who_listens(_reachable(host), int(port), ports))]
+        return [judge_listener(checked, "a program that does not answer HTTP")]
+
+    return Probe(checked, look)
+
+
+def _reachable(host: str) -> str:
+    bare = host.strip("[]")
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - is compared, not bound
+
+
+async def who_listens(host: str, port: int, ports: Ports) -> str | None:
+    """Say who listens at an address: None for nobody, ``kmsconn …`` for one of ours, else some words about it."""
+    try:
+        stream = await ports.dial(host, port)
+    except OSError:
+        return None
+    await stream.aclose()
+    url = f"http://[{host}]:{port}/version" if ":" in host else f"http://{host}:{port}/version"
+    try:
+        async with open_http(ports) as http, http.stream_get(url, max_bytes=VERSION_BYTES) as answer:
+            return _who(await answer.read())
+    except KmsconnError:
+        return "a program that does not answer HTTP"
+
+
+def _who(body: bytes) -> str:
+    try:
+        said = msgspec.json.decode(body, type=dict[str, str])
+    except msgspec.DecodeError:
+        return "another program"
+    return f"kmsconn {said['version']}" if {"name", "version", "build"} <= said.keys() else "another program"
+
+
+def judge_listener(checked: str, listener: str | None) -> Diagnosis:
+    """Judge who listens at the monitoring address."""
+    if listener is None:
+        return ok(checked, "free")
+    if listener.startswith("kmsconn "):
+        return ok(checked, f"a running {listener} listens there")
+    return fault(
+        checked,
+        f"taken by {listener}",
+        "name another port in monitoring_endpoint, or stop the program that listens there",
+    )
+
+
+def refusal_of_address(host: str) -> str:
+    """Say why nothing could listen at a host of this machine: a socket is bound to a port of the kernel's choice, and not listened to."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        unknown = error.errno == errno.EADDRNOTAVAIL
+        return "is no address of this machine" if unknown else str(error.strerror or error)
+    return ""

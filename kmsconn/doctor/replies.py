@@ -1,0 +1,70 @@
+"""The probe of a reply: the contract is asked whether it would take the Core's answer to a recent request. Nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kmsconn.doctor import nodes
+from kmsconn.doctor.chains import CheckedChain
+from kmsconn.doctor.cores import CheckedCore, FoundAnswer
+from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
+from kmsconn.doctor.probing import Fact, Probe
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.ids import id_name
+from kmsconn.protocols.port import Profile, Revert, Verdict
+from kmsconn.rpc.port import RpcError
+
+CHECKED = "a reply, called and not sent"
+
+
+def reply_probe(
+    profile: Profile,
+    chain: CheckedChain,
+    tx_sender: Fact[Address],
+    cores: Sequence[CheckedCore],
+    gas: Fact[int],
+) -> Probe:
+    """Return the probe that makes an ``eth_call`` of a reply, and gives its gas where the contract takes it."""
+
+    async def look() -> Sequence[Diagnosis]:
+        found = await _first_answer(cores)
+        if found is None:
+            return [skipped(CHECKED, f"there is no answer of the Core: {cores[0].answer.missing}")]
+        operation = profile.operations[found.content.kind]
+        message = {
+            "from": to_hex(tx_sender.value),
+            "to": to_hex(operation.contract[1]),
+            "data": to_hex(found.answer.calldata),
+        }
+        name = id_name(found.content.id)
+        try:
+            await chain.rpc.call("eth_call", message, "latest")
+        except RpcError as error:
+            return [judge_refusal(name, error, operation.revert(error.data))]
+        estimate = await nodes.read_wei(chain.rpc, "eth_estimateGas", message)
+        gas.learn(operation.spare(estimate) + estimate)
+        return [ok(CHECKED, f"the contract takes the reply to {name}, {estimate} gas")]
+
+    return Probe(CHECKED, look, (tx_sender, chain.usable), gives=(gas,), limit=300.0)
+
+
+async def _first_answer(cores: Sequence[CheckedCore]) -> FoundAnswer | None:
+    for core in cores:
+        await core.answer.wait()
+    return next((core.answer.value for core in cores if not core.answer.missing), None)
+
+
+def judge_refusal(name: str, error: RpcError, revert: Revert) -> Diagnosis:
+    """Judge why a contract does not take a reply."""
+    if error.data is None and "revert" not in error.message.lower():
+        return warning(CHECKED, f"the node does not call it: {error}", "check the node")
+    if revert.verdict is Verdict.DONE:
+        return ok(CHECKED, f"the contract has this node's reply to {name} ({revert.name})")
+    if revert.verdict is Verdict.SKIP:
+        return ok(CHECKED, f"the contract needs no reply to {name} any more ({revert.name})")
+    return fault(
+        CHECKED,
+        f"the contract reverts on the reply to {name}: {revert}",
+        "compare tx sender, signer and EIP-712 domain with what is registered (lines above)",
+    )
