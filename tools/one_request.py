@@ -5,7 +5,7 @@ profile hook watches the next one, from the request transaction until the reply 
 one ciphertext, on one host chain, in the public form; attestations are off, because they run beside a request and not for it. The
 work that goes on in the background meanwhile, such as a read of the next block, is counted too: it is the same in each run.
 
-The figures, over the code of ``kmsconn`` without ``emulator``, ``testing`` and ``_generated``:
+The figures, over the code of ``kmsconn`` without ``emulator``, ``testing`` and ``_generated``, and without what the former two call:
 
 - *functions*: distinct named functions that were entered; lambdas, comprehensions, class bodies and generated methods are left out;
 - *files*: distinct files of these functions;
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
 
 PACKAGE, TRIO = Path(kmsconn.__file__).parent, Path(trio.__file__).parent
-LEFT_OUT = frozenset({"emulator", "testing", "_generated"})
+OUTSIDE = frozenset({"emulator", "testing"})
+LEFT_OUT = OUTSIDE | {"_generated"}
 """Packages that are not counted: they stand for what is outside, or nobody wrote them by hand."""
 
 EPOCH_SECONDS = 1_767_225_600.0  # the wall clock at the beginning
@@ -96,6 +97,13 @@ def package_of(file: str) -> str | None:
         return None
     package = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     return None if package in LEFT_OUT else package
+
+
+@cache
+def is_outside(file: str) -> bool:
+    """Say whether a file belongs to what stands for the outside: its nodes use functions of the package too."""
+    path = Path(file)
+    return path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).parts[0] in OUTSIDE
 
 
 @cache
@@ -152,6 +160,8 @@ class Trace:
             self._queued(frame)
         package = self.package(code.co_filename)
         if package is None or code.co_name.startswith("<") or frame.f_lasti > first_instruction(code):
+            return
+        if any(is_outside(one.f_code.co_filename) for one in callers(frame)):
             return
         self.functions.add((code.co_filename, code.co_firstlineno, code.co_qualname))
         self.calls += 1

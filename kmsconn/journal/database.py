@@ -132,6 +132,9 @@ class Database:
         Raises StartRefused when it is in use, foreign, newer than this program, or cannot be opened.
         """
         self.warnings = self.driver.open(make=binding is not None)
+        self.execute = (
+            self.driver.execute
+        )  # an open driver's may be the database's own: a call less for each statement
         try:
             self._bind({} if binding is None else binding.as_text())
         except self.driver.error as error:
@@ -143,7 +146,8 @@ class Database:
 
     def begin(self) -> None:
         """Begin a transaction; one that a failure left open is rolled back before."""
-        self.roll_back()
+        if self.driver.is_begun:
+            self.roll_back()
         self.execute("BEGIN")
 
     @contextmanager

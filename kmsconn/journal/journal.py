@@ -47,12 +47,15 @@ class Execution(Generic[T]):
     error: BaseException | None = attrs.field(
         factory=lambda: JournalFailed("the journal ended before the operation was done")
     )
-    is_long: bool = attrs.field(init=False)
+    is_long: bool = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: is_off_loop(self.operation, self.args, self.kwargs), takes_self=True
+        ),
+    )
+    fault: BaseException | None = None
+    """What the operation raised; becomes ``error`` once the group is committed."""
     _value: T | None = None
-    _fault: BaseException | None = None
-
-    def __attrs_post_init__(self) -> None:
-        self.is_long = is_off_loop(self.operation, self.args, self.kwargs)
 
     def apply(self, db: Database) -> None:
         """Apply the operation. Raises NotWritten only when the whole transaction is lost."""
@@ -61,11 +64,7 @@ class Execution(Generic[T]):
         except (db.driver.error, *_FAULTS) as error:
             if not db.driver.is_begun:  # else what comes next would be written by itself
                 raise NotWritten(f"the transaction is lost: {error}") from error
-            self._fault = _ours(db, error)
-
-    def committed(self) -> None:
-        """Let what came of it count."""
-        self.error = self._fault
+            self.fault = _ours(db, error)
 
     def result(self) -> T:
         """Return the value, or raise what the operation raised."""
@@ -98,7 +97,7 @@ async def apply_group(
             execution.error = _ours(db, error)
         return str(_ours(db, error))
     for execution in group:
-        execution.committed()
+        execution.error = execution.fault
     return "" if changed else None
 
 
@@ -212,7 +211,8 @@ class Journal:
                 async for first in self._output:
                     await self._serve([*first, *self._queued()])
             finally:
-                _wake(self._queued())
+                for execution in self._queued():
+                    execution.done.set()
 
     async def _serve(self, group: Sequence[Execution[Any]]) -> None:
         notes = self._db.notes.take_all_once_old(trio.current_time())
@@ -221,7 +221,8 @@ class Journal:
             self.failure = self.failure if failure is None else failure
             self.tick = self._db.tick
         finally:
-            _wake(group)
+            for execution in group:
+                execution.done.set()
 
     def _queued(self) -> list[Execution[Any]]:
         queued: list[Execution[Any]] = []
@@ -231,8 +232,3 @@ class Journal:
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
         return queued
-
-
-def _wake(group: Iterable[Execution[Any]]) -> None:
-    for execution in group:
-        execution.done.set()

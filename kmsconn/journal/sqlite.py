@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.locking import lock_path, locked
@@ -41,6 +41,8 @@ class SqliteDriver:
         self._files: dict[Path, tuple[int, int] | None] = {}
         self._resources = ExitStack()
         self._connection: sqlite3.Connection | None = None
+        self.execute: Callable[..., sqlite3.Cursor] = _not_open
+        """Runs one statement: while the file is open, the connection's own method."""
 
     @property
     def where(self) -> str:
@@ -64,12 +66,7 @@ class SqliteDriver:
     def close(self) -> None:
         """Close the file and give the lock back; what was not committed is rolled back. Repeating: does nothing."""
         self._resources.close()
-        self._connection = None
-
-    def execute(self, statement: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement."""
-        assert self._connection is not None, "the journal is not open"
-        return self._connection.execute(statement, values)
+        self._connection, self.execute = None, _not_open
 
     @property
     def is_begun(self) -> bool:
@@ -110,6 +107,7 @@ class SqliteDriver:
         self._resources.callback(connection.close)
         connection.create_function("shard", 2, shard, deterministic=True)
         self._connection = connection
+        self.execute = connection.execute
         self.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only, and only before anything else
         self.execute("PRAGMA journal_mode = WAL")
         self.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
@@ -156,6 +154,10 @@ class SqliteDriver:
                 "run that version or name another journal path"
             )
         return version
+
+
+def _not_open(_statement: str, _values: object = ()) -> sqlite3.Cursor:
+    raise sqlite3.ProgrammingError("the journal is not open")
 
 
 def _files_of(journal: Path) -> tuple[Path, ...]:

@@ -103,7 +103,7 @@ class _Loop:
         now, woken = trio.current_time(), self.woken
         self.woken = False
         self.owed = self.owed or woken
-        self.state.stale = self.state.stale or woken
+        self.state.backlog.woken = self.state.backlog.woken or woken
         if now - self.looked_at >= (PACE if self.owed else CURRENT):
             self.owed, self.looked_at = False, now
             await self.executor.tracking.look()
@@ -121,13 +121,15 @@ class _Loop:
 
     def _is_done(self) -> bool:
         state = self.state
-        return state.manager.closing.is_set() and not state.waiting and not state.tracks.of(State.SIGNED)
+        return (
+            state.manager.closing.is_set() and not state.backlog.waiting and not state.tracks.of(State.SIGNED)
+        )
 
     async def _rest(self) -> None:
         """Wait for an answer, a wake-up, or the time of the next look."""
         state = self.state
         pace = min(state.manager.endpoint.block_time, SLOWEST)  # nothing happens between two blocks
-        unpriced = self.executor.market.price is None and state.waiting
+        unpriced = self.executor.market.price is None and state.backlog.waiting
         eager = (unpriced or bool(state.tracks.of(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)

@@ -126,7 +126,7 @@ class ReplyMoves:
 
     def _say_returned(self, row: Row, state: State, reason: str) -> None:
         manager = self.state.manager
-        self.state.stale = True
+        self.state.backlog.unsure = True
         manager.on_event(ReplyReturned(row.rid, row.kind, state, reason, manager.endpoint.name, id=row.id))
 
     async def close(self, track: Track, transition: Literal["reject", "finish"], reason: str) -> None:
@@ -141,6 +141,7 @@ class ReplyMoves:
         """Let a reply wait in the journal, without a nonce."""
         row, manager, seconds = track.row, self.state.manager, self._delay(track.row.progress.deferred)
         self.state.tracks.drop(track)
+        self.state.backlog.unsure = True
         if await manager.journal.run(moves.defer, row.rid, manager.ports.wall() + seconds, reason):
             manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds, id=row.id))
 

@@ -71,7 +71,7 @@ class Sender:
             return False
         if new:
             self.state.manager.memory.reply_cost = highest_cost(new[-1])
-        self.state.stale = True
+        self.state.backlog.unsure = True
         await self.moves.sign(signed)
         return True
 

@@ -13,7 +13,7 @@ import trio
 from kmsconn.config.settings import Settings
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Row
+from kmsconn.journal.values import Due, Row
 from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
@@ -35,6 +35,7 @@ SIGNING_BACKOFF = Backoff(first=0.5, cap=15.0)
 GAP_SECONDS = (
     3.0  # until a nonce gap is believed without a later head; filling a gap that was none does no harm
 )
+LOOK_AGAIN = 30.0  # seconds after which the journal is asked for answers without a sign of new ones
 WINDOW = (
     512  # replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs
 )
@@ -203,6 +204,42 @@ class Tracks:
 
 
 @attrs.define
+class Backlog:
+    """What is known of the answers in the journal, and whether to ask for them again.
+
+    They change only as rows move, which the journal's tick tells, as deferred ones become due, and by what is done here.
+    """
+
+    waiting: bool = True
+    """Something on chain is answered and not signed, due or not."""
+    woken: bool = True
+    """The chain was looked at, or somebody notified, since the journal was asked."""
+    unsure: bool = True
+    """The tracks may lack answers that were in the journal before."""
+    _tick: int = -1
+    _asked: float = float("-inf")
+    _wall: float = float("-inf")
+    _next_due: float | None = None
+
+    def is_due(self, tick: int, now: float, wall: float) -> bool:
+        """Say whether the journal may tell something new; a clock that was set back makes deferred answers due."""
+        if not self.woken and not self.unsure:
+            return False
+        ripe = wall < self._wall or (self._next_due is not None and wall >= self._next_due)
+        return self.unsure or tick != self._tick or ripe or now - self._asked >= LOOK_AGAIN
+
+    def asks(self, tick: int, now: float, wall: float) -> None:
+        """Note that the journal is asked; what moves meanwhile is asked for again."""
+        self.woken = self.unsure = False
+        self._tick, self._asked, self._wall = tick, now, wall
+
+    def take(self, due: Due) -> None:
+        """Note what the journal said."""
+        self.waiting = bool(due.rows) or due.next_due is not None
+        self._next_due = due.next_due
+
+
+@attrs.define
 class TxState:
     """The memory of a transaction manager at work."""
 
@@ -216,10 +253,7 @@ class TxState:
     fillers: Broadcasts = attrs.field(factory=Broadcasts)
     chain: ChainView | None = None
     loaded: bool = False
-    waiting: bool = True
-    """Something on chain is answered and not signed, due or not."""
-    stale: bool = True
-    """The journal may hold answers that are not among the tracks."""
+    backlog: Backlog = attrs.field(factory=Backlog)
 
     @classmethod
     def of(cls, manager: TxManager) -> TxState:
@@ -253,7 +287,7 @@ class TxState:
                 self.tracks.drop(track)
         for row in rows.values():
             self.tracks.note(row)
-        self.loaded = self.stale = True
+        self.loaded = self.backlog.unsure = True
 
 
 def policy_of(manager: TxManager) -> TxPolicy:

@@ -154,7 +154,7 @@ class Tracking:
         await state.load()
         chain = state.chain = await self.observer.look()
         state.nonces.look(chain, state.tracks.nonces, self.policy.window)
-        state.stale = True
+        state.backlog.woken = True
         self.market.judge(chain, trio.current_time())
         tell_market(state.alerts, self.market)
         await self._load_included(chain)
@@ -211,17 +211,16 @@ class Tracking:
 
     async def load_answered(self) -> None:
         """Track what is answered and due, as much as there is room in flight."""
-        state = self.state
-        if not state.stale:
+        state, backlog, journal = self.state, self.state.backlog, self.state.manager.journal
+        tick, now, wall = journal.tick, trio.current_time(), state.manager.ports.wall()
+        if not backlog.is_due(tick, now, wall):
             return
         room = min(REPLIES_AT_ONCE, state.room)
         if not room:
             return
-        state.stale = False
-        due = await state.manager.journal.run(
-            queries.answered, state.chain_id, state.manager.ports.wall(), room
-        )
-        state.waiting = bool(due.rows) or due.next_due is not None
+        backlog.asks(tick, now, wall)
+        due = await journal.run(queries.answered, state.chain_id, wall, room)
+        backlog.take(due)
         wanted = {row.rid for row in due.rows}
         for track in state.tracks.of(State.ANSWERED):
             if track.row.rid not in wanted:

@@ -332,6 +332,7 @@ class MemoryJournal:
     """Rows that go back keep nonce and bytes; without, only the transaction manager's memory has them."""
     conflicts: int = 0
     failure: str = ""
+    tick: int = 0
     rows: dict[int, Row] = attrs.field(factory=dict)
     history: list[tuple[int, str]] = attrs.field(factory=list)
 
@@ -362,6 +363,7 @@ class MemoryJournal:
             times=RowTimes(self.wall(), self.wall()),
         )
         self.rows[rid] = row
+        self.tick += 1
         return row
 
     def change(self, rid: int, **values: Any) -> None:
@@ -374,6 +376,7 @@ class MemoryJournal:
             for part, whole in (("progress", row.progress), ("reply", row.reply), ("times", row.times))
         }
         self.rows[rid] = attrs.evolve(row, **parts, **values)
+        self.tick += 1
 
     def states(self) -> list[State]:
         return [row.state for row in self.rows.values()]
@@ -507,6 +510,7 @@ class MemoryJournal:
             if row.state not in {State.PENDING, State.ANSWERED}:
                 return False
             self.change(rid, next_attempt=next_attempt, reason=reason, deferred=row.progress.deferred + 1)
+            self.tick -= 1  # no transition
             return True
 
         return bool(await self._do(work))
