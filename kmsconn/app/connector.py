@@ -40,7 +40,7 @@ from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import Settings
 from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import Event, OnEvent, ignore
+from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.transport.ports import Ports
@@ -254,17 +254,13 @@ async def open_connector(
     ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
-    hook, foreign_replies = EventHook(on_event), ForeignReplies()
-
-    def tell(event: Event) -> None:
-        foreign_replies.note(event, trio.current_time())
-        hook(event)
-
-    async with open_components(settings, ports or real_ports(), tell) as components:
+    foreign_replies = ForeignReplies()
+    hook = EventHook(on_event, foreign_replies.note)
+    async with open_components(settings, ports or real_ports(), hook) as components:
         watch = JournalWatch(
             components.journal,
             components.ports.wall,
-            Alerts(tell),
+            Alerts(hook),
             components.heartbeats.part("journal", "journal"),
             measure=partial(free_bytes, settings.storage.journal),
         )

@@ -6,6 +6,7 @@ exception.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Never
 
 import attrs
@@ -16,14 +17,16 @@ from kmsconn.model.events import Event, OnEvent
 
 @attrs.define
 class EventHook:
-    """Calls the hook; after its first exception never again."""
+    """Calls the hook; after its first exception never again. ``note`` takes each event before, with Trio's time."""
 
     on_event: OnEvent
+    note: Callable[[Event, float], object] = lambda _event, _now: None
     _error: Exception | None = None
     _failed: trio.Event = attrs.field(factory=trio.Event)
 
     def __call__(self, event: Event) -> None:
         """Tell an event."""
+        self.note(event, trio.current_time())
         if self._error is not None:
             return
         try:

@@ -93,12 +93,14 @@ class Executor:
             [(step.track, step.found.block) for step in confirmed if step.row.state is State.SIGNED]
         )
         found = [step for step in confirmed if step.row.state is State.ANSWERED]
-        await together([partial(self.moves.found, step.track, step.found.block) for step in found])
+        if found:
+            await together([partial(self.moves.found, step.track, step.found.block) for step in found])
         await self.moves.finalize([(step.track, step.found.block) for step in plan.of(Action.FINALIZE)])
         others = [step for step in plan.steps if step.action in _MOVES]
         for step in others:
             tell_deferred(state.alerts, step.row, step.found, trio.current_time(), funds=self.sender.funds())
-        await together([partial(self._move_one, step) for step in others])
+        if others:
+            await together([partial(self._move_one, step) for step in others])
         self._drop_young(plan)
         return bool(confirmed or others)
 
@@ -133,8 +135,8 @@ class Executor:
     def _remember(self) -> None:
         state, memory = self.state, self.state.manager.memory
         chain, tracks = state.chain, state.tracks
-        memory.in_flight, memory.waiting = len(tracks.of(State.SIGNED)), len(tracks.of(State.ANSWERED))
-        memory.included, memory.price = len(tracks.of(State.INCLUDED)), self.market.price
+        memory.in_flight, memory.waiting, memory.included = tracks.counts()
+        memory.price = self.market.price
         if chain is not None:
             memory.balance = chain.balance
             memory.next_nonce = nonces.top(chain.nonce, tracks.nonces, state.nonces.high)

@@ -93,8 +93,9 @@ class _Loop:
             except (Retryable, NonceTaken) as error:
                 await self._failed(error)
                 continue
-            self.backoff.worked()
-            self.state.alerts.clear("rounds")
+            if self.backoff.failures:
+                self.backoff.worked()
+                self.state.alerts.clear("rounds")
             if self._is_done():
                 return
             await self._rest()

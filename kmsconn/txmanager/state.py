@@ -163,6 +163,15 @@ class Tracks:
                 self._by_state.setdefault(track.row.state, []).append(track)
         return self._by_state.get(state, [])
 
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many are in flight, wait for a nonce, and are included."""
+        self.of(State.SIGNED)
+        by_state = self._by_state or {}
+        signed, answered, included = (
+            len(by_state.get(state, ())) for state in (State.SIGNED, State.ANSWERED, State.INCLUDED)
+        )
+        return signed, answered, included
+
     @property
     def nonces(self) -> frozenset[int]:
         """The nonces in flight."""

@@ -242,6 +242,8 @@ class Tracking:
         state, now = self.state, trio.current_time()
         signed, known = state.tracks.of(State.SIGNED), self._in_flight_since
         self._in_flight_since = {track.row.rid: known.get(track.row.rid, now) for track in signed}
+        if not signed:
+            return
         late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.block_time)
         waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
         for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):

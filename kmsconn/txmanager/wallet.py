@@ -65,16 +65,15 @@ class Wallet:
     """The node's transaction sender."""
 
     signer: Signer
+    address: Address = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.signer.address, takes_self=True)
+    )
+    """The account that sends."""
 
     @classmethod
     def from_hex(cls, secret: Secret) -> Wallet:
         """Return the wallet of a key written as hex digits. Raises ValueError, without the text."""
         return cls(KeyInMemory(PrivateKey.parse(secret.reveal())))
-
-    @property
-    def address(self) -> Address:
-        """The account that sends."""
-        return self.signer.address
 
     async def sign(self, transactions: Sequence[Transaction]) -> list[Signed]:
         """Sign in order; return raw bytes and hash of each, of fewer where the key failed on the way.
