@@ -33,10 +33,13 @@ from kmsconn.extras import require_extra
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
+    from kmsconn.emulator.key_life import KeyLife
 
 EXAMPLES: Final = (
     "kmsconn emulate --write-config emu.toml --rate 5",
     "kmsconn run -c emu.toml    # in a second shell",
+    "kmsconn emulate --write-config emu.toml --members 4    # emu-1.toml to emu-4.toml",
+    "kmsconn emulate --write-config emu.toml --core http://127.0.0.1:50051 --signer 0x… --params test",
 )
 SMALLEST: Final = 32
 _PROGRESS = 1.0  # seconds
@@ -179,8 +182,18 @@ async def _run(emulation: Emulation) -> None:
     async with trio.open_nursery() as nursery:
         if sys.stderr.isatty():
             nursery.start_soon(_show_progress, emulation)
+        if emulation.plan.committee.real_cores and emulation.keys is not None:
+            nursery.start_soon(_show_steps, emulation.keys)
         await emulation.run()
         nursery.cancel_scope.cancel()
+
+
+async def _show_steps(keys: KeyLife) -> None:
+    """Print each step of a life of keys once it is done: a real Core may take minutes for one."""
+    for number, name in enumerate(keys.steps, 1):
+        while len(keys.done) < number:  # noqa: ASYNC110 - the steps are looked at from outside
+            await trio.sleep(_PROGRESS)
+        print(f"step {number} of {len(keys.steps)} is done: {name}", file=sys.stderr, flush=True)
 
 
 async def _show_progress(emulation: Emulation) -> Never:

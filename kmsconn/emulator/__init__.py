@@ -14,9 +14,10 @@ require_extra("emulator", "kmsconn.emulator")
 
 if TYPE_CHECKING:
     from kmsconn.emulator.bucket_faults import BucketFaults
+    from kmsconn.emulator.ciphertext_file import StoredCiphertext, read_ciphertexts
     from kmsconn.emulator.core_faults import CoreFaults
-    from kmsconn.emulator.dependencies import EmulatedDependencies
-    from kmsconn.emulator.emulation import Emulation, EmulationPlan
+    from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
+    from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan, EmulationResult
     from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
     from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7, EmulatedGeneration
     from kmsconn.emulator.load import Load
@@ -30,18 +31,23 @@ __all__ = [
     "GENERATIONS",
     "HTTPZ_RC7",
     "BucketFaults",
+    "CommitteePlan",
     "CoreFaults",
     "EmulatedDependencies",
     "EmulatedGeneration",
     "Emulation",
     "EmulationPlan",
+    "EmulationResult",
     "FhevmDependencies",
     "Line",
     "Load",
     "MemoryNetwork",
     "NodeFault",
+    "RealCore",
+    "StoredCiphertext",
     "Traffic",
     "Users",
+    "read_ciphertexts",
     "serve_sockets",
 ]
 
@@ -49,10 +55,19 @@ __all__ = [
 _HOMES: Final = {
     "kmsconn.emulator.bucket_faults": ("BucketFaults",),
     "kmsconn.emulator.core_faults": ("CoreFaults",),
-    "kmsconn.emulator.dependencies": ("EmulatedDependencies",),
+    "kmsconn.emulator.ciphertext_file": (
+        "StoredCiphertext",
+        "read_ciphertexts",
+    ),
+    "kmsconn.emulator.dependencies": (
+        "EmulatedDependencies",
+        "RealCore",
+    ),
     "kmsconn.emulator.emulation": (
+        "CommitteePlan",
         "Emulation",
         "EmulationPlan",
+        "EmulationResult",
     ),
     "kmsconn.emulator.fhevm_dependencies": ("FhevmDependencies",),
     "kmsconn.emulator.generations": (

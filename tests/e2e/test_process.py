@@ -95,9 +95,11 @@ class Scene:
 
 
 @asynccontextmanager
-async def process(arguments: list[str], **options: Any) -> AsyncIterator[trio.Process]:
+async def process(
+    arguments: list[str], *, reply_timeout: float = PATIENCE, **options: Any
+) -> AsyncIterator[trio.Process]:
     """Run a process that does not outlive the block, within the reply_timeout of a test."""
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(reply_timeout):
         async with trio.open_nursery() as nursery:
             run = partial(trio.run_process, arguments, check=False, deliver_cancel=_kill, **options)
             running: trio.Process = await nursery.start(run)

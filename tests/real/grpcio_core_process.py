@@ -52,7 +52,7 @@ async def serve(seed: str, ciphertexts: str = "") -> None:
     server.add_generic_rpc_handlers((GrpcioHandlers(core, trio.lowlevel.current_trio_token()),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    print(port, checksum(key.address), flush=True)  # noqa: T201 - its output
+    print(f"{port} {checksum(key.address)}\n", end="", flush=True)  # noqa: T201 - its output
     await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
     server.stop(0)
 
