@@ -31,6 +31,12 @@ def node_tkms_rc6() -> Path:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> Path:
+    """A browser."""
+    return peers.need("chromium")
+
+
+@pytest.fixture(scope="session")
 def promtool() -> Path:
     """Prometheus' own reader of rules."""
     return peers.need("promtool")

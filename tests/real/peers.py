@@ -39,7 +39,7 @@ def all_of_them() -> dict[str, Path | None]:
     """Return what this machine has of the peers that `make peers` fetches; nothing of them where they are hidden."""
     modules = {name: node_module(name) for name in ("node-tkms", "node-tkms-rc6")}
     radosgw = program("radosgw") if program("radosgw-admin") else None
-    programs = {name: program(name) for name in ("promtool", "kustomize")}
+    programs = {name: program(name) for name in ("promtool", "kustomize", "chromium")}
     found = {"anvil": anvil(), **modules, "radosgw": radosgw, **programs}
     return dict.fromkeys(found) if hidden() else found
 
