@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 from rich.console import Console, RenderableType
 
-from kmsconn.cli.demo_view import ROWS, frame, newest, summary
+from kmsconn.cli.demo_view import LEAST_ROWS, frame, newest, summary
 from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
 from kmsconn.transport.offloading import offload_to_threads
 
@@ -34,9 +34,9 @@ class Photographer:
         """Look until cancelled."""
         began = trio.current_time()
         while True:
-            rows = newest(self._demo.progress, ROWS)
+            rows = newest(self._demo.progress, LEAST_ROWS)
             score = len({row.stage for row in rows})
-            if len(rows) == ROWS and score > self._score:
+            if len(rows) == LEAST_ROWS and score > self._score:
                 self._score, self.best = score, frame(self._demo, trio.current_time() - began)
             await trio.sleep(LOOKING)
 

@@ -11,6 +11,7 @@ import math
 import attrs
 import trio
 
+from kmsconn.app.backfill_progress import BackfillProgress
 from kmsconn.app.components import ChainContext
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reading_start import read_once_more, start_cursor
@@ -20,7 +21,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
 from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent
+from kmsconn.model.events import BackfillProgressed, OnEvent
 from kmsconn.rpc.cursor import Range, plan
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import read_pushed_head
@@ -135,12 +136,28 @@ class LogReader:
         while True:
             await self._behind.wait()
             self._behind = trio.Event()
+            progress: BackfillProgress | None = None
             while (blocks := self._next_backfill()) is not None:
+                progress = progress or BackfillProgress(self._progressed, blocks.first, trio.current_time())
                 if await self.ranges.read(blocks):
                     stalled.worked()
+                    self._tell(progress, blocks)
                 else:
                     stalled.failed(self.ranges.reason)
                     await trio.sleep(self.contract.chain_context.polling)
+
+    def _tell(self, progress: BackfillProgress, read: Range) -> None:
+        """Report the progress of the back-fill where that is due; it ends where the live tail began."""
+        tail = self._next_backfill()
+        end = read.last if tail is None or read.last is None else self.contract.head.number
+        if read.last is not None and end is not None:
+            event = progress.after(read.last, end, trio.current_time())
+            if event is not None:
+                self.contract.components.on_event(event)
+
+    def _progressed(self, done: int, blocks: int) -> BackfillProgressed:
+        of = self.contract.subscription
+        return BackfillProgressed(of.chain_id, of.contract, done, blocks)
 
     def _next_backfill(self) -> Range | None:
         head = self.contract.head.number

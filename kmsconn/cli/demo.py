@@ -85,13 +85,13 @@ async def show_live(demo: Demo, console: Console) -> Never:
     from kmsconn.cli.demo_view import frame
 
     began = trio.current_time()
-    with Live(frame(demo, 0), console=console, auto_refresh=False) as live:
+    with Live(frame(demo, 0, console.height), console=console, auto_refresh=False) as live:
         try:
             while True:
                 await trio.sleep(1 / _FRAMES)
-                live.update(frame(demo, trio.current_time() - began), refresh=True)
+                live.update(frame(demo, trio.current_time() - began, console.height), refresh=True)
         finally:
-            live.update(frame(demo, trio.current_time() - began), refresh=True)
+            live.update(frame(demo, trio.current_time() - began, console.height), refresh=True)
 
 
 async def show_lines(demo: Demo, console: Console) -> Never:

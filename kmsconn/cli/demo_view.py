@@ -20,7 +20,10 @@ from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.progress_table import ProgressRow, ProgressStage, ProgressTable
 from kmsconn.ethereum.ids import counter_of, tag_of
 
-ROWS: Final = 15
+LEAST_ROWS: Final = 15
+_OTHER_LINES: Final = 7
+"""Lines of a frame beside the rows of requests, and one that a terminal keeps for the cursor."""
+
 _STEP, _STEP_AHEAD = "━━", "──"
 _LAST = len(ProgressStage) - 1
 _COLORS: Final = {
@@ -36,9 +39,10 @@ _COLORS: Final = {
 _TITLE = "kmsconn demo"
 
 
-def frame(demo: Demo, seconds: float) -> RenderableType:
-    """Return what is to be seen ``seconds`` after the start."""
-    return Group(_title(demo, seconds), _table(demo.progress), _bar(demo), _totals(demo))
+def frame(demo: Demo, seconds: float, height: int = 0) -> RenderableType:
+    """Return what is to be seen ``seconds`` after the start, as high as the terminal: ``height`` lines, but at least 21."""
+    rows = max(LEAST_ROWS, min(height - _OTHER_LINES, demo.plan.requests))
+    return Group(_title(demo, seconds), _table(demo.progress, rows), _bar(demo), _totals(demo))
 
 
 def _title(demo: Demo, seconds: float) -> Text:
@@ -54,15 +58,15 @@ def _line(*parts: tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _table(board: ProgressTable) -> Table:
+def _table(board: ProgressTable, rows: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, expand=True, header_style="dim", pad_edge=True)
     table.add_column("request", no_wrap=True, width=10)
     table.add_column("form", no_wrap=True, width=18)
     table.add_column("stage", no_wrap=True, ratio=1, overflow="ellipsis")
     table.add_column("latency", justify="right", no_wrap=True, width=9)
-    for row in newest(board, ROWS):
+    for row in newest(board, rows):
         table.add_row(short_id(board.name_of(row)), board.form_of(row), _progress(row), _latency(board, row))
-    for _ in range(ROWS - len(board.rows)):
+    for _ in range(rows - len(board.rows)):
         table.add_row()  # the frame keeps its height from the beginning
     return table
 

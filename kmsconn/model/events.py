@@ -82,6 +82,16 @@ class CursorMoved:
 
 
 @attrs.frozen
+class BackfillProgressed:
+    """The back-fill of a contract has read ``done`` of ``blocks`` blocks; told at most every ten seconds, and at its end."""
+
+    chain_id: int
+    contract: Address
+    done: int
+    blocks: int
+
+
+@attrs.frozen
 class StageFinished:
     """A stage of a request succeeded after ``seconds``."""
 
@@ -273,6 +283,7 @@ Event = (
     | ChainReorganised
     | LogQuarantined
     | CursorMoved
+    | BackfillProgressed
     | StageFinished
     | StageFailed
     | RequestDeferred

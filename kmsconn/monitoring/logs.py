@@ -26,6 +26,7 @@ LEVELS: Final[dict[type, int]] = {
     events.ChainReorganised: logging.WARNING,
     events.LogQuarantined: logging.ERROR,
     events.CursorMoved: logging.DEBUG,
+    events.BackfillProgressed: logging.INFO,
     events.StageFinished: logging.DEBUG,
     events.StageFailed: logging.DEBUG,
     events.RequestDeferred: logging.INFO,

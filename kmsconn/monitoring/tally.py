@@ -200,6 +200,7 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.ChainReorganised: _reorganised,
     events.LogQuarantined: _log_quarantined,
     events.CursorMoved: _cursor,
+    events.BackfillProgressed: _nothing,
     events.StageFinished: _stage,
     events.StageFailed: _stage_failed,
     events.RequestDeferred: _deferred,

@@ -29,6 +29,7 @@ from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
+    BackfillProgressed,
     ChainReorganised,
     CursorMoved,
     LogQuarantined,
@@ -355,6 +356,15 @@ async def test_a_long_history_is_read_beside_the_live_end(tmp_path: Path, autoju
         await trio.sleep(120)
         assert set(it.recorded) == {id_of(NAMES[0]), id_of(NAMES[1])}
         assert await it.stored_cursor() == 100_001
+
+
+async def test_the_progress_of_a_long_backfill_is_told(tmp_path: Path, autojump_clock: Any) -> None:
+    async with reading(tmp_path, Chain(head=100_000, latency=3.0), from_block=0) as it:
+        await trio.sleep(600)
+        first, *_, last = told = it.bench.told(BackfillProgressed)
+        assert 0 < first.done < first.blocks
+        assert last.done == last.blocks
+        assert [one.done for one in told] == sorted(one.done for one in told)
 
 
 async def test_no_question_spans_more_than_a_range_however_long_we_were_away(

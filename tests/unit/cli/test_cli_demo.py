@@ -116,7 +116,9 @@ async def test_a_frame_shows_each_request_with_form_stage_and_latency(
 
 
 def test_a_frame_has_the_same_height_from_the_first_request_to_the_last() -> None:
-    heights = {drawn(still(rows=rows)).count("\n") for rows in (0, 1, view.ROWS, view.ROWS + 1, 90)}
+    heights = {
+        drawn(still(rows=rows)).count("\n") for rows in (0, 1, view.LEAST_ROWS, view.LEAST_ROWS + 1, 90)
+    }
     assert len(heights) == 1
 
 
@@ -300,3 +302,10 @@ def test_without_json_the_summary_is_text(
 ) -> None:
     run_command(monkeypatch, well=True, as_json=False)
     assert "1 requests: 1 answered by the Core, 1 replies included, none twice" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("height", "lines"), [(0, 21), (24, 23), (40, 39), (200, 54)])
+def test_a_frame_is_as_high_as_the_terminal_and_as_its_requests_need(height: int, lines: int) -> None:
+    screen, file = console()
+    screen.print(view.frame(still(DemoPlan(requests=48), rows=60), 1.0, height))
+    assert file.getvalue().count("\n") == lines

@@ -23,6 +23,7 @@ EACH = (
     events.ChainReorganised(10901, CONTRACT, 1000, 306, 6),
     events.LogQuarantined(10901, CONTRACT, 55, 3, "short data"),
     events.CursorMoved(10901, CONTRACT, 50, 55),
+    events.BackfillProgressed(10901, CONTRACT, 400, 1000),
     events.StageFinished(1, PUBLIC, "check", 0.03),
     events.StageFailed(1, PUBLIC, "check", "denied"),
     events.RequestDeferred(1, PUBLIC, "submit", "refused", 2.5),
