@@ -27,8 +27,6 @@ from kmsconn.model.life import State
 SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late
 MEMORY = 3600.0  # seconds for which a foreign reply counts
 WATCHED_REPLIES = 100_000  # requests whose reply is awaited; beyond it none is watched
-TAKEN = "nonce"
-"""Stands in the reason of a reply that comes back because another transaction used its nonce."""
 
 
 @attrs.define
@@ -54,8 +52,8 @@ class ForeignReplies:
             case ReplySigned(rid=rid):
                 self._collided.discard(rid)
                 self._live.pop(rid, None)
-            case ReplyReturned(rid=rid, reason=reason):
-                if TAKEN in reason and len(self._collided) < WATCHED_REPLIES:
+            case ReplyReturned(rid=rid, nonce_taken=True):
+                if len(self._collided) < WATCHED_REPLIES:
                     self._collided.add(rid)
             case ReplyIncluded(rid=rid):
                 self._over(rid, now, foreign=event.found)

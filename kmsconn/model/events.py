@@ -217,6 +217,8 @@ class ReplyReturned:
     state: State
     reason: str
     chain: str = "gateway"
+    nonce_taken: bool = False
+    """Another transaction used its nonce."""
     id: int | None = _on_chain_id()
 
 

@@ -116,7 +116,8 @@ class Executor:
                 await self.moves.unland(track, "restart", reason)
             case Action.RELEASE:
                 _note_gas(track)
-                await self.moves.release(track, reason)
+                taken = step.found.evidence is Evidence.NONCE_LOST
+                await self.moves.release(track, reason, nonce_taken=taken)
             case Action.REJECT:
                 await self.moves.close(track, "reject", reason)
             case Action.FINISH:

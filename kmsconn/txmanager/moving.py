@@ -98,7 +98,7 @@ class ReplyMoves:
             ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign, id=row.id)
         )
 
-    async def release(self, track: Track, reason: str) -> None:
+    async def release(self, track: Track, reason: str, *, nonce_taken: bool = False) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
         row, history = track.row, track.history
         history.reusable = row
@@ -106,7 +106,7 @@ class ReplyMoves:
         history.returned += 1
         is_moved = await self.state.manager.journal.run(moves.release, row.rid, next_attempt, reason)
         if self._left(track, is_moved):
-            self._say_returned(row, State.ANSWERED, reason)
+            self._say_returned(row, State.ANSWERED, reason, nonce_taken=nonce_taken)
 
     async def unland(
         self, track: Track, transition: Literal["resend", "restart"], reason: str, *, gone: bool = False
@@ -124,10 +124,12 @@ class ReplyMoves:
         if await self.state.manager.journal.run(moves.unland, row.rid, transition, reason, seconds):
             self._say_returned(row, State.ANSWERED if transition == "resend" else State.PENDING, reason)
 
-    def _say_returned(self, row: Row, state: State, reason: str) -> None:
+    def _say_returned(self, row: Row, state: State, reason: str, *, nonce_taken: bool = False) -> None:
         manager = self.state.manager
         self.state.backlog.unsure = True
-        manager.on_event(ReplyReturned(row.rid, row.kind, state, reason, manager.endpoint.name, id=row.id))
+        manager.on_event(
+            ReplyReturned(row.rid, row.kind, state, reason, manager.endpoint.name, nonce_taken, id=row.id)
+        )
 
     async def close(self, track: Track, transition: Literal["reject", "finish"], reason: str) -> None:
         """Reject a reply that can never be taken, or finish one that is not this node's to give."""

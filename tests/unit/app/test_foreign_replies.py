@@ -65,10 +65,22 @@ def test_a_nonce_that_a_foreign_transaction_took_counts_where_the_reply_is_there
         several += [
             recorded(rid),
             ReplySigned(rid, PUBLIC, rid, bytes(32)),
-            ReplyReturned(rid, PUBLIC, State.ANSWERED, "nonce 7 was used by another transaction"),
+            ReplyReturned(rid, PUBLIC, State.ANSWERED, "whatever", nonce_taken=True),
             included(rid),
         ]
     assert causes(BEGAN, *several) == ANOTHER
+
+
+def test_a_reply_whose_own_block_went_and_came_back_is_not_anothers() -> None:
+    several: list[Event] = []
+    for rid in (1, 2):
+        several += [
+            recorded(rid),
+            ReplySigned(rid, PUBLIC, rid, bytes(32)),
+            ReplyReturned(rid, PUBLIC, State.ANSWERED, "its nonce is open again"),
+            included(rid),
+        ]
+    assert causes(BEGAN, *several) == []
 
 
 @pytest.mark.parametrize(

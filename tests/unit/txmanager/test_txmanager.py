@@ -245,6 +245,7 @@ async def test_a_final_no_about_status_0_is_asked_for_once_more(world: World, au
         world.node.on_sent = lambda raw: None
         await until(lambda: all_in(world, State.FINALIZED))
     assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
+    assert not world.said(ReplyReturned)[0].nonce_taken
 
 
 async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(
@@ -325,6 +326,7 @@ async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_sec
         world.node.refuse = lambda call: None
         await until(lambda: all_in(world, State.FINALIZED))
     assert world.sent() == [1]
+    assert [event.nonce_taken for event in world.said(ReplyReturned)] == [True]
     assert world.journal.history == [
         (1, "sign"),
         (1, "release"),
