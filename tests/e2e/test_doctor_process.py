@@ -1,0 +1,105 @@
+"""``kmsconn doctor`` as a process, with emulated dependencies on loopback: before a start, beside a connector, after all is gone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Any
+
+import pytest
+import trio
+
+from tests.e2e.test_cli_process import PATIENCE, config, environment, running, until
+from tests.unit.config.sample_values import KEY
+
+pytestmark = pytest.mark.sampled
+
+
+async def doctor(path: Path, *more: str) -> tuple[int, str]:
+    """Run the doctor and return its exit status and what it printed."""
+    result = await trio.run_process(
+        [sys.executable, "-m", "kmsconn.cli.main", "doctor", "-c", str(path), *more],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+        env=environment(),
+    )
+    return result.returncode, (result.stdout + result.stderr).decode()
+
+
+def names(folder: Path) -> set[str]:
+    """Return the names of the files in a folder."""
+    return {one.name for one in folder.iterdir()}
+
+
+async def checks(path: Path) -> dict[str, Any]:
+    """Run the doctor and return its lines by what was checked."""
+    status, out = await doctor(path, "--json")
+    found = json.loads(out)
+    assert found["well"] is (status == 0)
+    return {line["checked"]: line for line in found["checks"]}
+
+
+@asynccontextmanager
+async def emulated(folder: Path) -> AsyncIterator[Path]:
+    """Serve emulated dependencies and give the configuration of their connector."""
+    path = folder / "kmsconn.toml"
+    command = [sys.executable, "-m", "kmsconn.cli.main", "emulate", "--rate", "4", "--duration", "600"]
+    process = await trio.lowlevel.open_process(
+        [*command, "--write-config", str(path)], stdout=DEVNULL, stderr=DEVNULL, env=environment()
+    )
+    try:
+        while not path.exists() or not path.stat().st_size:
+            await trio.sleep(0.05)
+        yield path
+    finally:
+        process.kill()
+        with trio.move_on_after(PATIENCE, shield=True):
+            await process.wait()
+
+
+async def test_before_a_start_beside_a_connector_and_after_all_is_gone(tmp_path: Path) -> None:
+    """The doctor makes no file; beside a connector it is told of its journal and its port; without dependencies it ends with 1."""
+    with trio.fail_after(3 * PATIENCE):
+        async with emulated(tmp_path) as path:
+            await trio.sleep(2)
+            files = names(tmp_path)
+            status, out = await doctor(path)
+            assert status == 0, out
+            assert names(tmp_path) == files
+
+            async with running(path) as (process, lines):
+                await until(lines, "ready")
+                await until(lines, "reply_included")
+                found = await checks(path)
+                faults = [line for line in found.values() if line["status"] == "fault"]
+                assert faults == []
+                [journal] = [line for name, line in found.items() if name.endswith(".db")]
+                assert "in use by process" in journal["found"]
+                [port] = [line for name, line in found.items() if name.startswith("monitoring_endpoint")]
+                assert port["found"].startswith("a running kmsconn")
+                assert process.poll() is None
+        status, out = await doctor(path)
+        assert status == 1
+        assert "→ check gateway_url" in out
+
+
+async def test_without_dependencies_each_is_named_and_no_secret_is(tmp_path: Path) -> None:
+    """Status 1; the private key is nowhere."""
+    with trio.fail_after(PATIENCE):
+        status, out = await doctor(config(tmp_path))
+    assert status == 1
+    assert "start the Core" in out
+    assert KEY.removeprefix("0x") not in out
+
+
+async def test_a_faulty_configuration_ends_it_with_2(tmp_path: Path) -> None:
+    """As every command."""
+    with trio.fail_after(PATIENCE):
+        status, out = await doctor(config(tmp_path, private_key=KEY[:-2]))
+    assert status == 2
+    assert "private_key" in out
