@@ -86,11 +86,15 @@ async def ask_stopped(settings: Settings, ports: Ports, command: str, arguments:
         async with open_journal(
             settings.storage.journal, None, ports.offload, ports.wall, shards=shards
         ) as journal:
-            return await perform(COMMANDS, _context(settings, ports, journal), command, arguments)
+            try:
+                return await perform(COMMANDS, _context(settings, ports, journal), command, arguments)
+            except CommandError as error:
+                said = error
     except StartRefused as refused:
         raise StartRefused(
             f"{refused}; no connector listens at {control_path(settings)} (a connector that is embedded, or has another control_socket?)"
         ) from refused
+    raise said  # outside the journal's nursery, which would raise it in a group
 
 
 def _context(settings: Settings, ports: Ports, journal: Any) -> Context:

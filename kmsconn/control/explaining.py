@@ -169,7 +169,8 @@ def _after_signed(row: Row, situation: Situation) -> str:  # noqa: ARG001
 
 
 def _after_included(row: Row, situation: Situation) -> str:  # noqa: ARG001
-    return f"block {row.reply.included_block} becomes final, and the contract is asked once more"
+    block = "its block" if row.reply.included_block is None else f"block {row.reply.included_block}"
+    return f"{block} becomes final, and the contract is asked once more"
 
 
 def _after_rejected(row: Row, situation: Situation) -> str:  # noqa: ARG001
