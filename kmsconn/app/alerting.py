@@ -10,6 +10,7 @@ import trio
 
 from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.foreign_replies import ForeignReplies
+from kmsconn.app.shadowing import ShadowFindings
 from kmsconn.app.state_alerts import CONNECTION, StateAlerts, alert_of
 from kmsconn.model.events import AlertRaised, Severity
 
@@ -18,7 +19,7 @@ FINALITY_IS_LATE_AFTER = 2700.0
 """Seconds between the head and the finalized block: on Ethereum 13 to 20 minutes are usual."""
 
 
-async def show_alerts(components: Components, foreign_replies: ForeignReplies) -> Never:
+async def show_alerts(components: Components, foreign_replies: ForeignReplies | ShadowFindings) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
     shown, finalized = StateAlerts(components.on_event), _read_to_the_finalized_block(components)
     while True:

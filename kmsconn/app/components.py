@@ -18,6 +18,7 @@ from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.ciphertexts.shadow import Shadow
 from kmsconn.config.settings import Settings
 from kmsconn.core_client.client import CoreClient
+from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.journal import Journal
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind, PoolName
@@ -106,7 +107,8 @@ class Components:
     settings: Settings
     ports: Ports
     profile: Profile
-    wallet: Wallet
+    sender: Wallet | Address
+    """What sends the replies; of a shadow, which sends none, the address alone."""
     links: Links
     ciphertexts: CiphertextParts
     core_health: CoreHealth
@@ -120,6 +122,11 @@ class Components:
     def journal(self) -> Journal:
         """The memory of the connector."""
         return self.links.journal
+
+    @property
+    def tx_sender(self) -> Address:
+        """The account that sends the replies of the node."""
+        return self.sender.address if isinstance(self.sender, Wallet) else self.sender
 
     @property
     def gateway(self) -> ChainContext:

@@ -9,7 +9,7 @@ services   stop last: registry, attestations, head listeners, start-up probes (j
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -34,6 +34,7 @@ from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.retaining import Retaining
+from kmsconn.app.shadowing import ShadowFindings, shadow_of
 from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.app.wiring import open_components
@@ -43,9 +44,11 @@ from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.rpc.endpoint import Endpoint
+from kmsconn.shadow.manager import ShadowManager, run_shadow
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.real import real_ports
 from kmsconn.txmanager.manager import TxConfig, TxEndpoint, TxManager, run_txmanager
+from kmsconn.txmanager.wallet import Wallet
 
 
 @attrs.define
@@ -55,7 +58,7 @@ class Connector:
     components: Components
     hook: EventHook
     watch: JournalWatch
-    foreign_replies: ForeignReplies
+    foreign_replies: ForeignReplies | ShadowFindings
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
@@ -163,12 +166,7 @@ class Connector:
             services.start_soon(FailedKeyManagement(components.journal, components.on_event).run)
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:
-                    self._txmanagers = {
-                        chain_context.name: self._txmanager(chain_context)
-                        for chain_context in components.chain_contexts.values()
-                    }
-                    for manager in self._txmanagers.values():
-                        txmanagers.start_soon(run_txmanager, manager)
+                    managers = self._start_managers(txmanagers)
                     async with trio.open_nursery() as pools:
                         for pool in components.pools.values():
                             pools.start_soon(
@@ -180,7 +178,7 @@ class Connector:
                             await self._draining.wait()
                             reading.cancel_scope.cancel()
                         pools.cancel_scope.cancel()
-                    for manager in self._txmanagers.values():
+                    for manager in managers:
                         manager.closing.set()
                         manager.wake.notify()
                     txmanagers.cancel_scope.deadline = (
@@ -188,6 +186,20 @@ class Connector:
                     )
             services.cancel_scope.cancel()
         self._drained.set()
+
+    def _start_managers(self, nursery: trio.Nursery) -> Sequence[TxManager | ShadowManager]:
+        """Start one transaction manager per chain, or the shadow of one, in their nursery."""
+        components = self.components
+        contexts = components.chain_contexts.values()
+        if components.settings.is_shadow:
+            shadows = [shadow_of(components, one) for one in contexts]
+            for shadow in shadows:
+                nursery.start_soon(run_shadow, shadow)
+            return shadows
+        self._txmanagers = {one.name: self._txmanager(one) for one in contexts}
+        for manager in self._txmanagers.values():
+            nursery.start_soon(run_txmanager, manager)
+        return [*self._txmanagers.values()]
 
     def _start_reading(self, nursery: trio.Nursery) -> None:
         """Start one task per contract, its proof of completeness, and one dispatcher per kind in the reading nursery."""
@@ -221,13 +233,14 @@ class Connector:
         return self.components.heartbeats.part(f"dispatcher of {pool.name}", "journal")
 
     def _txmanager(self, chain_context: ChainContext) -> TxManager:
-        components = self.components
+        components, wallet = self.components, self.components.sender
+        assert isinstance(wallet, Wallet), "only a shadow has none"
         return TxManager(
             endpoint=TxEndpoint(
                 chain_context.endpoint, chain_context.head, chain_context.name, chain_context.traces
             ),
             journal=components.journal,
-            wallet=components.wallet,
+            wallet=wallet,
             profile=components.profile,
             wake=chain_context.wake_up,
             settings=components.settings,
@@ -254,7 +267,7 @@ async def open_connector(
     ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
-    foreign_replies = ForeignReplies()
+    foreign_replies = ShadowFindings() if settings.is_shadow else ForeignReplies()
     hook = EventHook(on_event, foreign_replies.note)
     async with open_components(settings, ports or real_ports(), hook) as components:
         watch = JournalWatch(

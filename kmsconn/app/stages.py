@@ -47,6 +47,8 @@ class Stages:
     """Takes each reference with what was gathered for it, to compare its attestations; returns at once."""
     context: Callable[[Request], Metadata] | None = None
     """Returns what the Core is told of the trace of a request; None: nothing, and nobody is asked."""
+    reading_only: bool = False
+    """Whether another connector starts at the Core what must not be started twice (shadow mode)."""
 
     async def check(self, seen: Seen) -> Checked:
         """Ask whether the request may be answered.
@@ -84,10 +86,13 @@ class Stages:
         """Hand the request to the Core, and take its result if that comes at once.
 
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused.
-        Repeating: the Core knows the id and says ALREADY_EXISTS, which is success, or attaches to what it has.
+        Repeating: the Core knows the id and says ALREADY_EXISTS, which is success, or attaches to what it has. What that is not true of
+        a shadow does not start: it waits for the result of what the other connector started.
         """
         request = gathered.request
         operation = self.profile.operations[request.kind]
+        if self.reading_only and not operation.harmless_twice:
+            return Submitted(request)
         calls = [
             self._traced(request, call)
             for call in operation.start_calls(request.content, gathered.ciphertexts, gathered.found)

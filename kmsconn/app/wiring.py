@@ -36,6 +36,7 @@ from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import AttestationMode, Chain, Settings
 from kmsconn.core_client.client import open_core
+from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
@@ -52,7 +53,7 @@ from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Dial, Ports
 from kmsconn.transport.proxying import Way
 from kmsconn.transport.wake_up import WakeUp
-from kmsconn.txmanager.wallet import Wallet, open_wallet
+from kmsconn.txmanager.wallet import Wallet, open_tx_sender
 
 PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014, "httpz-rc7": HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""
@@ -65,8 +66,13 @@ class _Base:
     settings: Settings
     ports: Ports
     profile: Profile
-    wallet: Wallet
+    sender: Wallet | Address
     on_event: OnEvent
+
+    @property
+    def tx_sender(self) -> Address:
+        """The account that sends the node's replies."""
+        return self.sender.address if isinstance(self.sender, Wallet) else self.sender
 
     @property
     def policy(self) -> BucketPolicy:
@@ -86,8 +92,8 @@ async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -
     ports = attrs.evolve(ports, proxies=settings.proxies)
     async with AsyncExitStack() as stack:
         profile = PROFILES[settings.protocol.profile](settings)
-        wallet = await stack.enter_async_context(open_wallet(settings, on_event))
-        base = _Base(settings, ports, profile, wallet, on_event)
+        sender = await stack.enter_async_context(open_tx_sender(settings, on_event))
+        base = _Base(settings, ports, profile, sender, on_event)
         components = _build(base, await _open_links(stack, base))
         await _restore_pauses(components)
         yield components
@@ -145,7 +151,7 @@ def _journal(base: _Base) -> AbstractAsyncContextManager[Journal]:
         gateway_chain_id=settings.chains.gateway.chain_id,
         ethereum_chain_id=settings.chains.ethereum.chain_id,
         decryption_contract=settings.protocol.decryption_contract.address,
-        sender=base.wallet.address,
+        sender=base.tx_sender,
     )
     shards = len(settings.core.core_endpoints)
     return open_journal(settings.storage.journal, binding, ports.offload, ports.wall, shards=shards)
@@ -167,7 +173,7 @@ def _build(base: _Base, links: Links) -> Components:
         settings=base.settings,
         ports=base.ports,
         profile=base.profile,
-        wallet=base.wallet,
+        sender=base.sender,
         links=links,
         ciphertexts=CiphertextParts(directory, shadow, buckets, budgets),
         core_health=_core_health(base, links, pipeline),
@@ -264,11 +270,12 @@ def _checker(base: _Base, links: Links, chain_contexts: Mapping[int, ChainContex
         profile=base.profile,
         chains=links.chains,
         heads=heads,
-        identity=NodeIdentity(base.profile, links.chains, base.wallet.address),
+        identity=NodeIdentity(base.profile, links.chains, base.tx_sender),
         contexts=Contexts(base.profile, links.ethereum, trio.current_time, second_look),
         second_look=second_look,
         expiry=base.settings.work.decryption_expiry,
         reorg_window=base.settings.reading.reorg_window,
+        shadow=base.settings.is_shadow,
     )
 
 
@@ -281,6 +288,7 @@ def _stages(base: _Base, links: Links, checker: Checker, fetcher: Fetcher, shado
         fetcher,
         links.core,
         base.ports.random,
+        reading_only=base.settings.is_shadow,
         context=_trace_context(base.settings),
     )
     return stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand)

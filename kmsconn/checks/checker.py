@@ -42,7 +42,10 @@ RECHECKING = 2.0  # seconds; an Ethereum that says nothing holds up no answer
 
 @attrs.define
 class Checker:
-    """Checks over every configured chain; ``heads`` of those whose requests are checked."""
+    """Checks over every configured chain; ``heads`` of those whose requests are checked.
+
+    ``shadow``: a request that has been answered is answered here too, to compare the answers.
+    """
 
     profile: Profile
     chains: Mapping[int, Rpc]
@@ -52,10 +55,17 @@ class Checker:
     second_look: SecondLook
     expiry: float
     reorg_window: float
+    shadow: bool = False
     _open: StillOpen = attrs.field(
         default=attrs.Factory(
             lambda self: StillOpen(
-                self.profile, self.chains, self.heads, self.identity, self.contexts, self.reorg_window
+                self.profile,
+                self.chains,
+                self.heads,
+                self.identity,
+                self.contexts,
+                self.reorg_window,
+                self.shadow,
             ),
             takes_self=True,
         ),

@@ -115,7 +115,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
                 open_connector(settings, ports=ports, on_event=on_event) as connector,
             ):
                 monitor.watch(connector.statistics)
-                log.info("wallet", address=to_hex(connector.components.wallet.address))
+                log.info("wallet", address=to_hex(connector.components.tx_sender), mode=settings.work.mode)
                 async with (
                     control_socket(connector, on_event, monitor),
                     trio.open_nursery() as nursery,

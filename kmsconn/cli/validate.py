@@ -63,6 +63,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def summary(settings: Settings) -> Iterator[str]:
     """Yield what a reader would check, without secrets: of a URL only scheme, host and port."""
     yield f"profile      {settings.protocol.profile}"
+    yield f"mode         {settings.work.mode}"
     yield f"tx sender    {_sender(settings)}"
     yield f"gateway      {_chain(settings.chains.gateway)}"
     if settings.chains.ethereum != settings.chains.gateway:
@@ -83,6 +84,8 @@ def _sender(settings: Settings) -> str:
     """Return the wallet's address; that of a key in AWS KMS is known once it is asked, at the start."""
     if settings.wallet.private_key is not None:
         return checksum(PrivateKey.parse(settings.wallet.private_key.reveal()).address)
+    if settings.wallet.tx_sender_address is not None:
+        return checksum(settings.wallet.tx_sender_address)
     return (
         f"the AWS KMS key {settings.wallet.aws_kms.key_id}" if settings.wallet.aws_kms is not None else "none"
     )

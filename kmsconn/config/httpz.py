@@ -57,7 +57,7 @@ def assemble(
             findings.given["tolerant_digests"].place,
             "is on: the connector sends ciphertexts to the Core although their digest differs from the one on chain",
         )
-    if findings.faults or wallet is None:
+    if findings.faults:
         return None
     warn_if_open(values["journal"], findings)
     table = HTTPZ_RC7

@@ -148,6 +148,7 @@ _WALLET = Section(
             "mnemonic",
             "account_index",
             "allow_raw_key_on_mainnet",
+            "tx_sender_address",
         )
     ),
 )
@@ -155,7 +156,7 @@ _WALLET = Section(
 _PROCESS = Section(
     "The process",
     (
-        *options_of(("profile", "journal", "retention.contents", "retention.rows", "control_socket")),
+        *options_of(("profile", "mode", "journal", "retention.contents", "retention.rows", "control_socket")),
         Option(
             "service_name",
             types.Name,

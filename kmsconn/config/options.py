@@ -352,12 +352,27 @@ SECTIONS: Final = (
                 "",
                 False,
             ),
+            Option(
+                "tx_sender_address",
+                Address,
+                'Address of the node\'s tx sender. With `mode = "shadow"` it takes the place of a wallet; beside a wallet it must be '
+                "the wallet's address.",
+                "tx_sender_address",
+                example='"0x742d35cc6634c0532925a3b844bc454e4438f44e"',
+            ),
         ),
     ),
     Section(
         "The process",
         (
             Option("profile", types.Profile, "Generation of the protocol.", "profile"),
+            Option(
+                "mode",
+                values.Mode,
+                "`active` sends the replies. `shadow` sends nothing: it compares each reply with the one that another connector sends "
+                "for the same node, and reports differences and the time gained ([migrating](migrating.md)).",
+                "mode",
+            ),
             Option(
                 "journal",
                 types.JournalUrl,

@@ -22,6 +22,7 @@ _WIDTH = 100
 
 _FORMS: dict[Any, str] = {
     Address: "address", values.Secret: "secret", values.AttestationMode: "word", values.LogFormat: "word", values.StatusPage: "word",
+    values.Mode: "word",
     types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
     types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
     types.Age: "duration",

@@ -57,6 +57,13 @@ class AttestationMode(StrEnum):
     ENFORCE = "enforce"
 
 
+class Mode(StrEnum):
+    """Whether a connector sends its replies, or only compares them with those that another connector sends for the same node."""
+
+    ACTIVE = "active"
+    SHADOW = "shadow"
+
+
 class LogFormat(StrEnum):
     """How log lines look."""
 
@@ -205,14 +212,27 @@ class CoreSettings:
 
 @attrs.frozen
 class WalletSettings:
-    """The wallet that pays for replies: ``private_key`` or ``aws_kms``, one of the two (ValueError otherwise)."""
+    """The wallet that pays for replies: ``private_key`` or ``aws_kms``, one of the two (ValueError otherwise).
+
+    A shadow needs neither: ``tx_sender_address`` says for which account it works.
+    """
 
     private_key: Secret | None
     aws_kms: AwsKmsKey | None = None
+    tx_sender_address: Address | None = None
 
     def __attrs_post_init__(self) -> None:
-        if (self.private_key is None) == (self.aws_kms is None):
+        if self.private_key is not None and self.aws_kms is not None:
             raise ValueError("the wallet is private_key or aws_kms, one of the two")
+        if not self.can_sign and self.tx_sender_address is None:
+            raise ValueError(
+                "the wallet is private_key or aws_kms, one of the two; a shadow names tx_sender_address"
+            )
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether there is a key."""
+        return self.private_key is not None or self.aws_kms is not None
 
 
 @attrs.frozen
@@ -229,8 +249,9 @@ class ReadingSettings:
 
 @attrs.frozen
 class WorkSettings:
-    """How much is worked on at once, and for how long."""
+    """How much is worked on at once, and for how long; ``mode``: whether the replies are sent."""
 
+    mode: Mode = Mode.ACTIVE
     pools: Pools = attrs.field(factory=Pools)
     deadlines: Deadlines = attrs.field(factory=Deadlines)
     decryption_expiry: float = 24 * 3600.0
@@ -336,6 +357,15 @@ class Settings:
     monitoring: MonitoringSettings = attrs.field(factory=MonitoringSettings)
     proxies: Proxies = NO_PROXIES
     warnings: tuple[Fault, ...] = attrs.field(default=(), eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.wallet.can_sign and not self.is_shadow:
+            raise ValueError("a connector that sends needs private_key or aws_kms")
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether the connector sends nothing and compares."""
+        return self.work.mode is Mode.SHADOW
 
     @classmethod
     def of(cls, **values: Any) -> Settings:

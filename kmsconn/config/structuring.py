@@ -25,7 +25,7 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn
 
 from kmsconn.config import forms
-from kmsconn.config.settings import AttestationMode, LogFormat, Secret, StatusPage
+from kmsconn.config.settings import AttestationMode, LogFormat, Mode, Secret, StatusPage
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
 
@@ -119,6 +119,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     Profile: partial(_choice, PROFILES),
     LogLevel: _log_level,
     AttestationMode: partial(_enum, AttestationMode),
+    Mode: partial(_enum, Mode),
     LogFormat: partial(_enum, LogFormat),
     StatusPage: partial(_enum, StatusPage),
     DecryptionManagerAddress: partial(forms.loose_address, "DecryptionManager"),

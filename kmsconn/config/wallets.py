@@ -15,7 +15,7 @@ import attrs
 
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import read_hex_key, read_signing_key_file
-from kmsconn.config.settings import AwsKmsKey, Secret
+from kmsconn.config.settings import AwsKmsKey, Mode, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.mnemonics import is_test_phrase, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
@@ -55,18 +55,24 @@ class KeySource:
 def find_wallet(
     values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str], chain_ids: set[int | None]
 ) -> Secret | AwsKmsKey | None:
-    """Return the key of the one wallet, which sends to these chains, or None after noting why there is none."""
+    """Return the key of the one wallet, which sends to these chains, or None after noting why there is none.
+
+    A shadow needs none where its account is named, and never sends, so a raw key is no risk on a main network.
+    """
     _check_aws(findings)
     sources = list(_sources(values, findings, environ))
+    shadow, named = values["mode"] is Mode.SHADOW, values["tx_sender_address"]
     if not sources:
-        _note_missing(findings)
+        if not (shadow and named is not None):
+            _note_missing(findings, shadow=shadow)
         return None
     if values["profile"] in FIRST_COUNTS:
         sources = _only_first(sources, findings)
     wallets = [wallet for source in sources if (wallet := source.read()) is not None]
     _refuse_two(wallets, findings)
     for wallet in wallets[:1]:
-        if not values["allow_raw_key_on_mainnet"]:
+        _refuse_another_sender(wallet, named, findings)
+        if not values["allow_raw_key_on_mainnet"] and not shadow:
             _refuse_raw_key(wallet, chain_ids, findings)
     return wallets[0].key if wallets else None
 
@@ -151,11 +157,19 @@ def _check_aws(findings: Findings) -> None:
         findings.fault("aws_kms_config.key_id", f"is required beside {given[0]}")
 
 
-def _note_missing(findings: Findings) -> None:
+def _note_missing(findings: Findings, *, shadow: bool) -> None:
     """Say that no wallet is configured, unless one was given and what is wrong with it has been noted already."""
-    if not any(name in findings.given for name in _OPTIONS) and not any(
+    if any(name in findings.given for name in _OPTIONS) or any(
         name.startswith("aws_kms_config.") for name in findings.given
     ):
+        return
+    if shadow:
+        findings.fault(
+            "tx_sender_address",
+            "a shadow does not know for which node it works",
+            "set tx_sender_address to the address that sends the node's replies",
+        )
+    else:
         findings.fault(
             "private_key",
             "no wallet is configured",
@@ -167,6 +181,15 @@ def _refuse_two(wallets: list[FoundWallet], findings: Findings) -> None:
     if len(wallets) > 1 and (None in (found := {wallet.address for wallet in wallets}) or len(found) > 1):
         named = " and ".join(str(wallet) for wallet in wallets)
         findings.fault("private_key", f"two wallets are configured: {named}", "keep one")
+
+
+def _refuse_another_sender(wallet: FoundWallet, named: Address | None, findings: Findings) -> None:
+    if named is not None and wallet.address is not None and wallet.address != named:
+        findings.fault(
+            "tx_sender_address",
+            f"is {checksum(named)}, and the wallet is {wallet}",
+            "name the wallet's address, or leave it out",
+        )
 
 
 def _refuse_raw_key(wallet: FoundWallet, chain_ids: set[int | None], findings: Findings) -> None:

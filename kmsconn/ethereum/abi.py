@@ -59,12 +59,15 @@ class Function:
     signature: str
     selector: bytes
     outputs: str
+    parameters: tuple[str, ...] = ()
+    """The names of its arguments; the place of one that has none."""
 
     @classmethod
     def from_item(cls, item: Item) -> Function:
         """Make a function from a JSON ABI item."""
         signature = item["name"] + arguments(item["inputs"])
-        return cls(item["name"], signature, _selector(signature), arguments(item.get("outputs", ())))
+        names = tuple(str(one.get("name") or place) for place, one in enumerate(item["inputs"]))
+        return cls(item["name"], signature, _selector(signature), arguments(item.get("outputs", ())), names)
 
     @cached_property
     def _inputs(self) -> TupleType:

@@ -110,6 +110,15 @@ _PLACES = (
     "AND on_chain = 1 AND kind = ? ORDER BY id LIMIT ?"
 )
 _ASIDE = "SELECT log, block, block_hash, transaction_hash, log_index FROM quarantined_log WHERE chain_id = ? AND contract = ?"
+_OF_REQUEST = (
+    "SELECT rid FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id = ? "
+    "AND kind = ? AND on_chain = 1 ORDER BY rid"
+)
+_PASSED = "SELECT rid FROM request WHERE rid IN (SELECT value FROM json_each(?)) AND state <> 'pending'"
+_OLDEST_OPEN = (
+    "SELECT min(block) FROM request INDEXED BY request_oldest WHERE on_chain = 1 "
+    "AND state IN ('pending', 'answered', 'signed', 'included') AND state IN ('pending', 'answered') AND chain_id = ?"
+)
 _TALLY = "SELECT kind, state, on_chain, rows, deferred, deleted FROM tally"
 _OPEN_ON_CHAIN = "on_chain = 1 AND state IN ('pending', 'answered', 'signed', 'included')"
 _OLDEST = (
@@ -273,6 +282,26 @@ def included_from_nonce(db: Database, chain_id: int, nonce: int, limit: int) -> 
 def row(db: Database, rid: int) -> Row | None:
     """Return one row; None when there is none, or when it cannot be read."""
     return read_one(db, rid)
+
+
+def of_request(
+    db: Database, chain_id: int, contract: Address, kind: Kind, identifier: int
+) -> tuple[Row, ...]:
+    """Return the rows on chain of a kind and an on-chain id: one, but for a moment after a reorganisation."""
+    return _rows(db, db.execute(_OF_REQUEST, (chain_id, contract, pack_id(identifier), kind.value)))
+
+
+@off_loop(lambda rids: len(rids) > LONG_LIST)
+def passed(db: Database, rids: Collection[int]) -> tuple[Row, ...]:
+    """Return those of some rows that are no longer PENDING."""
+    return _rows(db, db.execute(_PASSED, (_listed(rids),)))
+
+
+@off_loop()
+def oldest_open_block(db: Database, chain_id: int) -> int | None:
+    """Return the lowest block with a request on chain that waits for its answer or its reply; walks over all open rows."""
+    block: int | None = db.execute(_OLDEST_OPEN, (chain_id,)).fetchone()[0]
+    return block
 
 
 def has_sibling(db: Database, rid: int) -> bool:

@@ -148,6 +148,21 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "The contract has replies with this node's key that this connector did not send",
         "stop the other connector, or give it its own key",
     ),
+    "replies-differ": Cause(
+        "shadow",
+        "In shadow mode: a reply of another connector for this node differs from the one prepared here",
+        "compare the two in the log's reply_compared lines; stay in shadow mode until the reason is known",
+    ),
+    "replies-unmatched": Cause(
+        "shadow",
+        "In shadow mode: another connector replied to a request that has no answer here",
+        "see the reason in the log's reply_unmatched lines, and mend it before this connector becomes active",
+    ),
+    "replies-missing": Cause(
+        "shadow",
+        "In shadow mode: no connector sent this node's reply until the request's deadline, although it is prepared here",
+        "see whether the active connector runs",
+    ),
     "funds": Cause(
         "txmanager …", "The account cannot pay; signed replies are kept", "send funds to the account"
     ),
@@ -187,8 +202,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "check that the node forwards transactions, and that the chain makes blocks; the connector sends the reply again",
     ),
     "rounds": Cause(
-        "txmanager …",
-        "A round of the transaction manager failed",
+        "txmanager …, shadow …",
+        "A round of the transaction manager, or of its shadow, failed",
         "see the text; the next round runs by itself",
     ),
     "gas-estimate-unanswered": Cause(

@@ -223,6 +223,49 @@ class ReplyReturned:
 
 
 @attrs.frozen
+class ReplyCompared:
+    """A shadow has compared its reply with the one that another connector sent for this node (shadow mode).
+
+    ``likeness``: ``equal``, ``recomputed`` (the Core computed twice, and only random bytes or a signature differ), or ``different``.
+    ``seconds`` from this connector's answer to the inclusion of the other's reply: negative where the other one was faster. The first
+    difference: ``at`` is its offset in the calldata (None: there is none), ``field`` the argument, ``ours`` and ``theirs`` the bytes there.
+    """
+
+    rid: int
+    kind: Kind
+    likeness: str
+    seconds: float
+    block: int
+    transaction_hash: bytes
+    at: int | None = None
+    field: str | None = None
+    ours: str | None = None
+    theirs: str | None = None
+    id: int | None = _on_chain_id()
+
+
+@attrs.frozen
+class ReplyUnmatched:
+    """Another connector replied, and this one has nothing to compare: here the request ended without an answer, or it was not seen."""
+
+    rid: int
+    kind: Kind
+    state: State
+    reason: str
+    id: int | None = _on_chain_id()
+
+
+@attrs.frozen
+class ReplyMissing:
+    """No connector sent a reply of this node until the request's deadline, although this one has an answer (shadow mode)."""
+
+    rid: int
+    kind: Kind
+    seconds: float
+    id: int | None = _on_chain_id()
+
+
+@attrs.frozen
 class CiphertextMismatch:
     """A bucket holds other bytes for a ciphertext than the chain names; the next is asked, or they are used where that is configured."""
 
@@ -297,6 +340,9 @@ Event = (
     | ReplyIncluded
     | ReplyFinalized
     | ReplyReturned
+    | ReplyCompared
+    | ReplyUnmatched
+    | ReplyMissing
     | CiphertextMismatch
     | AttestationMismatch
     | AlertRaised

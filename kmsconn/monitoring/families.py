@@ -161,6 +161,33 @@ FOUND = Family(
     "kmsconn_found_included_total", "Replies that the contract had before this connector sent them", ("kind",)
 )
 FINALIZED = Family("kmsconn_finalized_total", "Replies that became final", ("kind",))
+SHADOW_COMPARED = Family(
+    "kmsconn_shadow_compared_total",
+    "Replies of another connector that a shadow compared with its own, by how they stand to each other",
+    ("kind", "likeness"),
+)
+SHADOW_DIFFERENCES = Family(
+    "kmsconn_shadow_differences_total",
+    "Replies of another connector that differ from those of a shadow, by the argument that differs first",
+    ("kind", "field"),
+)
+SHADOW_UNMATCHED = Family(
+    "kmsconn_shadow_unmatched_total",
+    "Replies of another connector to requests that have no answer in the shadow",
+    ("kind",),
+)
+SHADOW_MISSING = Family(
+    "kmsconn_shadow_missing_total",
+    "Requests answered in the shadow to which no connector replied until their deadline",
+    ("kind",),
+)
+SHADOW_GAINED = Family(
+    "kmsconn_shadow_gained_seconds",
+    "Time from the shadow's durable answer to the inclusion of the other connector's reply; negative where the other was faster",
+    ("kind",),
+    Shape.HISTOGRAM,
+    (-60.0, -10.0, -2.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0),
+)
 DEFERRED = Family("kmsconn_deferred_total", "Deferrals of requests", ("kind", "stage"))
 CLOSED = Family("kmsconn_closed_total", "Requests that ended without a reply", ("kind", "state"))
 ENDS = Family(
@@ -272,6 +299,7 @@ FROM_THE_START: Final[dict[Family, tuple[tuple[str, ...], ...]]] = {
     STAGE_SECONDS: _STAGES,
     HANDOVER_SECONDS: _DECRYPTIONS,
     INCLUSION_SECONDS: _DECRYPTIONS,
+    SHADOW_GAINED: _DECRYPTIONS,
     DEFERRED: _STAGES,
     CLOSED: tuple((kind, state) for kind in DECRYPTIONS for state in _WITHOUT_REPLY_ENDED),
 }

@@ -38,6 +38,9 @@ LEVELS: Final[dict[type, int]] = {
     events.ReplyIncluded: logging.INFO,
     events.ReplyFinalized: logging.DEBUG,
     events.ReplyReturned: logging.WARNING,
+    events.ReplyCompared: logging.DEBUG,
+    events.ReplyUnmatched: logging.WARNING,
+    events.ReplyMissing: logging.WARNING,
     events.CiphertextMismatch: logging.WARNING,
     events.AttestationMismatch: logging.WARNING,
     events.AlertRaised: logging.WARNING,
@@ -136,6 +139,10 @@ def level_of(event: events.Event) -> int:
         case events.AlertRaised(severity=events.Severity.CRITICAL):
             return logging.ERROR
         case events.RequestClosed(state=State.DONE | State.ABORTED):
+            return logging.INFO
+        case events.ReplyCompared(likeness="different"):
+            return logging.WARNING
+        case events.ReplyCompared(likeness="recomputed"):
             return logging.INFO
         case _:
             return LEVELS[type(event)]

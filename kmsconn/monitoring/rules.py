@@ -176,7 +176,9 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
     )
 
 
-_ELSEWHERE = 'cause!~"overdue|damaged-rows|permissions|paused"'
+_ELSEWHERE = (
+    'cause!~"overdue|damaged-rows|permissions|paused|replies-differ|replies-unmatched|replies-missing"'
+)
 """Warnings that no rule of their own tells."""
 
 _PROCESS: Final = (
@@ -294,6 +296,18 @@ _CONNECTOR: Final = (
         "replies under this node's key that this connector did not send",
         "stop the other connector, or give it a key of its own",
         ("used-by-another",),
+    ),
+    _present(
+        "KmsconnShadowDiffers",
+        "the shadow's replies and those of the active connector do not agree",
+        "stay in shadow mode, and see in the log which request, which bytes and why",
+        ("replies-differ", "replies-unmatched"),
+    ),
+    _present(
+        "KmsconnShadowAlone",
+        "requests that the shadow has answered were not answered by the active connector",
+        "see whether the active connector runs",
+        ("replies-missing",),
     ),
     _critical(
         "KmsconnWalletSilent",

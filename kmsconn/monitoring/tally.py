@@ -18,6 +18,8 @@ _REMEMBERED: Final = (
 
 
 GATEWAY: Final = "gateway"
+DIFFERENT: Final = "different"
+"""The likeness of replies that are told as a difference."""
 
 
 class Histogram:
@@ -179,6 +181,21 @@ def _returned(tally: Tally, event: events.ReplyReturned) -> None:
     _count_reply(tally, event, families.SEND_ERRORS, families.OTHER_RETURNED)
 
 
+def _compared(tally: Tally, event: events.ReplyCompared) -> None:
+    tally.add(families.SHADOW_COMPARED, event.kind, event.likeness)
+    tally.observe(families.SHADOW_GAINED, event.kind, value=event.seconds)
+    if event.likeness == DIFFERENT:
+        tally.add(families.SHADOW_DIFFERENCES, event.kind, event.field or "")
+
+
+def _unmatched(tally: Tally, event: events.ReplyUnmatched) -> None:
+    tally.add(families.SHADOW_UNMATCHED, event.kind)
+
+
+def _missing(tally: Tally, event: events.ReplyMissing) -> None:
+    tally.add(families.SHADOW_MISSING, event.kind)
+
+
 def _mismatched(tally: Tally, _event: events.AttestationMismatch) -> None:
     tally.add(families.CHECK_ERRORS, families.CONSENSUS)
 
@@ -212,6 +229,9 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.ReplyIncluded: _included,
     events.ReplyFinalized: _finalized,
     events.ReplyReturned: _returned,
+    events.ReplyCompared: _compared,
+    events.ReplyUnmatched: _unmatched,
+    events.ReplyMissing: _missing,
     events.CiphertextMismatch: _nothing,
     events.AttestationMismatch: _mismatched,
     events.AlertRaised: _alert,

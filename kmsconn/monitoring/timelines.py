@@ -178,6 +178,13 @@ def _returned(now: float, event: events.ReplyReturned) -> _Told:
     return _told(now, "returned", event.state.value, event.reason)
 
 
+def _compared(now: float, event: events.ReplyCompared) -> _Told:
+    where = "" if event.at is None else f" from byte {event.at} on, in {event.field}"
+    when = f"{abs(event.seconds):.3g} s {'before' if event.seconds >= 0 else 'after'} its inclusion"
+    detail = f"the other connector's reply is {event.likeness}{where}; this answer was there {when}"
+    return _told(now, "compared", "included", detail)
+
+
 _TELLING: Final[dict[type, Callable[[float, Any], _Told]]] = {
     events.RequestRecorded: _recorded,
     events.StageFinished: _finished,
@@ -190,4 +197,5 @@ _TELLING: Final[dict[type, Callable[[float, Any], _Told]]] = {
     events.ReplyIncluded: _included,
     events.ReplyFinalized: _finalized,
     events.ReplyReturned: _returned,
+    events.ReplyCompared: _compared,
 }

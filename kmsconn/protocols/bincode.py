@@ -71,6 +71,20 @@ def decode(image: bytes, *, packed: bool = True) -> SharePayload:
     return payload
 
 
+def same_but_ciphertexts(one: bytes, other: bytes, *, packed: bool = True) -> bool:
+    """Say whether two images differ in nothing but signcrypted ciphertexts of equal lengths: each encryption is random."""
+    try:
+        return _without_ciphertexts(one, packed) == _without_ciphertexts(other, packed)
+    except Undecodable:
+        return False
+
+
+def _without_ciphertexts(image: bytes, packed: bool) -> SharePayload:
+    payload = decode(image, packed=packed)
+    shares = (attrs.evolve(share, signcrypted=bytes(len(share.signcrypted))) for share in payload.shares)
+    return attrs.evolve(payload, shares=tuple(shares))
+
+
 def _parts(payload: SharePayload) -> list[bytes]:
     names = [*_octets(payload.verification_key), *_octets(payload.digest)]
     numbers = [_UNSIGNED.pack(payload.party_id), _UNSIGNED.pack(payload.degree)]

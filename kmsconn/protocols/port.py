@@ -324,6 +324,7 @@ class Operation(ABC, Generic[C]):
     ``signed``: the Core's answer bears the signature of this node, which is compared.
     ``reply``: the function whose calldata is the reply; None where nothing is replied.
     ``outsiders``: nodes that are not to reply work on it too.
+    ``harmless_twice``: two connectors may start it at one Core: it is done once, and neither is told of a failure.
     ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
     ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
@@ -337,6 +338,7 @@ class Operation(ABC, Generic[C]):
     expires: bool = False
     signed: bool = True
     outsiders: bool = False
+    harmless_twice: bool = False
     reply: Function | None = None
     stages: ClassVar[Mapping[str, float]] = MappingProxyType({})
     longest_wait: float = 60.0
@@ -423,6 +425,10 @@ class Operation(ABC, Generic[C]):
         not 65 bytes or recovers nothing. That the signer is this node's is for the caller to compare.
         """
         return None
+
+    def may_vary(self, parameter: str, one: Any, other: Any) -> bool:
+        """Say whether a Core that computes the same request twice may give two such values for an argument of the reply."""
+        return parameter == "signature"
 
     @abstractmethod
     def revert(self, data: bytes | None) -> Revert:

@@ -86,6 +86,21 @@ class Wallet:
 
 
 @asynccontextmanager
+async def open_tx_sender(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wallet | Address]:
+    """Open the wallet that the settings name, and no other; of a shadow yield no more than the address. Raises as ``open_wallet``."""
+    named = settings.wallet.tx_sender_address
+    if not settings.is_shadow:
+        async with open_wallet(settings, on_event) as wallet:
+            yield wallet
+    elif named is not None:
+        yield named
+    else:
+        async with open_wallet(settings, on_event) as wallet:
+            address = wallet.address
+        yield address
+
+
+@asynccontextmanager
 async def open_wallet(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wallet]:
     """Open the wallet that the settings name, and no other. Raises StartRefused when it cannot be used."""
     if settings.wallet.private_key is not None:

@@ -26,6 +26,7 @@ PACKAGES = (
     "control",
     "monitoring",
     "app",
+    "shadow",
     "txmanager",
     "core_client",
     "ciphertexts",
@@ -47,6 +48,8 @@ WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", 
 
 MODULES_WITHOUT_TRIO = frozenset(
     {
+        "kmsconn.shadow.comparing",
+        "kmsconn.shadow.replies",
         "kmsconn.rpc.cursor",
         "kmsconn.rpc.gaps",
         "kmsconn.rpc.link_state",

@@ -30,6 +30,7 @@ from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.transport.offloading import offload_inline
 from kmsconn.transport.ports import Ports
 from kmsconn.txmanager.manager import TxEndpoint, TxManager, run_txmanager
+from kmsconn.txmanager.wallet import Wallet
 from tests.faults.scene import BEGIN, Scene, open_scene
 
 pytestmark = pytest.mark.sampled
@@ -168,7 +169,7 @@ async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(
 ) -> None:
     """Half a frame on the wire, or an answer taken for another's, would show here."""
     async with open_line(tmp_path, "public") as line:
-        gateway, sender = line.components.gateway.endpoint, line.components.wallet.address
+        gateway, sender = line.components.gateway.endpoint, line.components.tx_sender
 
         async def ask() -> list[Any]:
             return [
@@ -207,9 +208,11 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
     async with open_line(tmp_path, "public") as line:
         components = line.components
         await components.journal.run(moves.answer, line.row.rid, await line.answer(), components.ports.wall())
+        wallet = components.sender
+        assert isinstance(wallet, Wallet)
         manager = TxManager(
             endpoint=TxEndpoint(components.gateway.endpoint, components.gateway.head), journal=components.journal,
-            wallet=components.wallet, profile=components.profile, wake=components.gateway.wake_up,
+            wallet=wallet, profile=components.profile, wake=components.gateway.wake_up,
             settings=components.settings, ports=components.ports, on_event=ignore,
         )  # fmt: skip
         states: list[State] = []

@@ -65,6 +65,7 @@ class DecryptionOperation(Fhevm014Operation[D]):
     result: str
     at_once: str
     expires = True
+    harmless_twice = True  # ALREADY_EXISTS counts as accepted, and everybody gets the one result
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsNodeAlreadySigned": Verdict.DONE,
         "DecryptionNotRequested": Verdict.RETRY,

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import attrs
 
-from kmsconn.ethereum.abi import Function
 from kmsconn.model.requests import Content, Order
 from kmsconn.protocols.fhevm_014 import extra_data
 from kmsconn.protocols.fhevm_014.abi import ALL_ERRORS
@@ -52,9 +51,7 @@ class UnderContext(Content):
 
 
 class Fhevm014Operation(Operation[C]):
-    """A row of this generation. ``reply``: the function that takes a reply, where there is one."""
-
-    reply: Function | None = None
+    """A row of this generation."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment

@@ -278,6 +278,12 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         signer = signer_of(digest, signature)
         return Answer(RESPONSE.encode(content.id, share, signature, extra_data), signer)
 
+    def may_vary(self, parameter: str, one: Any, other: Any) -> bool:
+        """Say so of the signature, and of a share whose ciphertexts alone differ."""
+        if parameter == "userDecryptedShare":
+            return bincode.same_but_ciphertexts(one, other)
+        return super().may_vary(parameter, one, other)
+
 
 def unified_digest(gateway: Domain, chain_id: int, content: UnifiedUserDecryption) -> bytes:
     """Return what the user signs: under the host chain's id, extraData as in the event (3.4, vector B.8)."""

@@ -123,6 +123,12 @@ class HttpzUserDecryptions(HttpzDecryptionOperation[HttpzUserDecryption]):
         mismatch = "" if linked else "the digest in the share is not that of the request"
         return Answer(RESPONSE.encode(content.id, share, signature), signer, mismatch)
 
+    def may_vary(self, parameter: str, one: Any, other: Any) -> bool:
+        """Say so of the signature, and of a share whose ciphertexts alone differ."""
+        if parameter == "reencryptedShare":
+            return bincode.same_but_ciphertexts(one, other, packed=False)
+        return super().may_vary(parameter, one, other)
+
     def _digest(self, content: HttpzUserDecryption, share: bytes) -> bytes:
         manager, key, handles = self.deployment.manager, content.public_key, content.handles
         return user_digest(manager, key, handles, share, numeric=content.numeric)

@@ -12,6 +12,7 @@ from kmsconn.config.findings import Findings, Given
 from kmsconn.config.settings import AwsKmsKey, Secret, Settings
 from kmsconn.config.wallets import account_index, find_wallet
 from kmsconn.errors import ConfigError
+from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.mnemonics import TEST_PHRASE
 from kmsconn.ethereum.signing import PrivateKey
 from tests.unit.config.sample_values import (
@@ -45,7 +46,7 @@ def of_httpz(tmp_path: Path, **changes: Any) -> tuple[Any, Findings]:
     findings = Findings()
     values: dict[str, Any] = dict.fromkeys(
         "aws_kms_config.key_id aws_kms_config.region aws_kms_config.endpoint signing_key_path private_key private_key_file "
-        "mnemonic account_index".split()
+        "mnemonic account_index mode tx_sender_address".split()
     )
     values |= {"profile": "httpz-rc7", "service_name": "kms-connector", "allow_raw_key_on_mainnet": False}
     for short, value in changes.items():
@@ -287,3 +288,33 @@ def test_user_info_and_query_of_the_endpoint_of_aws_kms_do_not_show(tmp_path: Pa
     key = AwsKmsKey("alias/x", None, "http://user:hunter2@kms.example:1234/path?token=sesame")
     assert "http://kms.example:1234" in repr(key)
     assert not [secret for secret in ("hunter2", "sesame", "path") if secret in repr(key)]
+
+
+# --- shadow mode
+
+NO_WALLET = {"private_key": None}
+
+
+def test_a_shadow_needs_no_wallet_where_its_account_is_named(tmp_path: Path) -> None:
+    """It signs nothing, and the address says whose replies it compares."""
+    settings = load(tmp_path, {**NO_WALLET, "mode": "shadow", "tx_sender_address": OTHER_ADDRESS})
+    assert not settings.wallet.can_sign
+    assert settings.wallet.tx_sender_address == parse_address(OTHER_ADDRESS)
+
+
+def test_a_shadow_without_wallet_and_account_is_a_fault(tmp_path: Path) -> None:
+    """The remedy names the option."""
+    found = faults_of(tmp_path, {**NO_WALLET, "mode": "shadow"})
+    assert "set tx_sender_address" in found["tx_sender_address"].remedy
+
+
+def test_an_account_that_is_not_the_wallets_is_a_fault(tmp_path: Path) -> None:
+    """In either mode."""
+    found = faults_of(tmp_path, {"tx_sender_address": OTHER_ADDRESS})
+    assert "and the wallet is" in found["tx_sender_address"].message
+
+
+def test_an_active_connector_needs_a_wallet_whatever_account_is_named(tmp_path: Path) -> None:
+    """An address signs nothing."""
+    found = faults_of(tmp_path, {**NO_WALLET, "tx_sender_address": OTHER_ADDRESS})
+    assert found["private_key"].message == "no wallet is configured"

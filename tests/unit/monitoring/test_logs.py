@@ -57,6 +57,15 @@ def test_an_included_reply_has_its_transaction_at_the_default_level() -> None:
 
 
 @pytest.mark.parametrize(
+    ("likeness", "level"), [("equal", "debug"), ("recomputed", "info"), ("different", "warning")]
+)
+def test_only_a_difference_is_a_warning_among_compared_replies(likeness: str, level: str) -> None:
+    """Shadow mode compares every reply; a line for each would be as many as there are requests."""
+    (line,) = lines(events.ReplyCompared(1, PUBLIC, likeness, 0.5, 9, bytes(32)), level="debug")
+    assert line["level"] == level
+
+
+@pytest.mark.parametrize(
     ("level", "expected"),
     [
         ("error", {"log_quarantined", "alert_raised"}),
@@ -67,6 +76,9 @@ def test_an_included_reply_has_its_transaction_at_the_default_level() -> None:
                 "alert_raised",
                 "request_closed",
                 "reply_returned",
+                "reply_compared",
+                "reply_unmatched",
+                "reply_missing",
                 "requests_moved",
                 "chain_reorganised",
                 "answer_mismatch",

@@ -1,0 +1,148 @@
+"""A shadow beside an active connector of the same node, in virtual time. Holds what the shadow said."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from kmsconn.app.connector import Connector, open_connector
+from kmsconn.config.settings import Mode, Settings
+from kmsconn.emulator.dependencies import sender_of
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.model.events import Event, ReplyCompared, ReplyFinalized, ReplySent, ReplySigned, ignore
+from kmsconn.model.life import State
+from kmsconn.monitoring.monitor import Monitor
+from kmsconn.protocols.fhevm_014.public_decryption import RESPONSE as PUBLIC
+from kmsconn.protocols.fhevm_014.user_decryption import RESPONSE as USER
+from kmsconn.shadow.comparing import Likeness
+from kmsconn.testing.killable import KillablePorts, Life
+from kmsconn.transport.ports import Ports
+from tests.faults.scene import BEGIN, MOMENTS
+
+E = TypeVar("E")
+WINDOW = 4.0
+
+
+@attrs.define(eq=False)
+class ShadowScene:
+    """One node with two connectors: the active one asks the first shard of its Core, the shadow the last one."""
+
+    dependencies: FhevmDependencies
+    network: MemoryNetwork
+    traffic: Traffic
+    folder: Path
+    events: list[Event] = attrs.field(factory=list)
+    monitor: Monitor = attrs.field(factory=Monitor)
+
+    def ports(self) -> Ports:
+        """Return the ports of one process."""
+        return KillablePorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+
+    def settings(self, name: str, shard: int, **changes: Any) -> Settings:
+        """Return the settings of one of the two connectors."""
+        settings = self.dependencies.settings(self.folder / f"{name}.db", reorg_window=WINDOW)
+        core = (settings.core.core_endpoints[shard],)
+        return settings.but(**{"core_endpoints": core, "decryption_from_block_number": 0, **changes})
+
+    def active(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
+        """Return the connector that sends."""
+        return open_connector(self.settings("active", 0, **changes), ports=self.ports(), on_event=ignore)
+
+    def shadow(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
+        """Return the connector that compares; it has no key."""
+        changed = {
+            "mode": Mode.SHADOW,
+            "private_key": None,
+            "tx_sender_address": sender_of(0).address,
+            **changes,
+        }
+        return open_connector(self.settings("shadow", -1, **changed), ports=self.ports(), on_event=self._note)
+
+    def _note(self, event: Event) -> None:
+        self.events.append(event)
+        self.monitor.on_event(event)
+
+    def told(self, kind: type[E]) -> list[E]:
+        """Return what the shadow told of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def likenesses(self) -> list[str]:
+        """Return how the compared replies stand to the shadow's."""
+        return [event.likeness for event in self.told(ReplyCompared)]
+
+    async def wait(self, condition: Callable[[], Any], seconds: float = MOMENTS) -> Any:
+        """Return what ``condition`` returns once it is true. Raises TooSlowError."""
+        with trio.fail_after(seconds):
+            while not (found := condition()):
+                await trio.sleep(0.5)
+        return found
+
+    def ask(self, *forms: str) -> None:
+        """Request decryptions."""
+        for form in forms:
+            self.traffic.forms[form]()
+
+    async def wait_finalized(self, count: int) -> None:
+        """Wait until the shadow knows so many replies to be final."""
+        await self.wait(lambda: len(self.told(ReplyFinalized)) >= count)
+
+    def replies(self) -> list[bytes]:
+        """Return the calldata of all transactions of the node's tx sender, failed ones too."""
+        chain = self.dependencies.gateway
+        blocks = (chain.block(number) for number in range(chain.head.number + 1))
+        return [
+            mined.transaction.data
+            for block in blocks
+            if block is not None
+            for mined in block.mined
+            if mined.transaction.sender == sender_of(0).address
+        ]
+
+    def check_sends_nothing(self, count: int) -> None:
+        """Raise AssertionError unless the shadow signed and sent nothing, and the other connector ``count`` replies."""
+        assert not self.told(ReplySigned)
+        assert not self.told(ReplySent)
+        self.check_sent_once(count)
+
+    def check_sent_once(self, count: int) -> None:
+        """Raise AssertionError unless the node sent so many replies, each to another request, and nothing else."""
+        sent = self.replies()
+        assert all(data[:4] in {PUBLIC.selector, USER.selector} for data in sent)
+        assert len(sent) == len({data[4:36] for data in sent}) == count, f"{len(sent)} transactions"
+
+
+def states_of(connector: Connector) -> dict[State, int]:
+    """Return how many requests of a connector are in which state."""
+    counts = connector.statistics().queue.counts
+    found: dict[State, int] = {}
+    for (_, state), number in ({} if counts is None else counts.states).items():
+        found[state] = found.get(state, 0) + number
+    return found
+
+
+EVERY_FORM: Sequence[str] = ("public", "direct", "unified", "delegated", "public")
+ALL_EQUAL = [Likeness.EQUAL] * len(EVERY_FORM)
+
+
+@asynccontextmanager
+async def open_shadow_scene(folder: Path, *, shards: int = 1) -> AsyncIterator[ShadowScene]:
+    """Run the dependencies while the block lasts; needs a virtual clock. With two shards each connector has a Core of its own."""
+    dependencies = FhevmDependencies.make(
+        lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, shards=shards
+    )
+    network = MemoryNetwork()
+    dependencies.settle_in_memory(network)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(dependencies.run)
+        yield ShadowScene(dependencies, network, Traffic(dependencies, Random(0)), folder)
+        nursery.cancel_scope.cancel()
+    assert not network.crashes
