@@ -1,6 +1,6 @@
 """What has become of the newest requests, step by step, as the events of this process told it. Pure; memory is bounded by numbers here.
 
-A request of before the start appears with its first event. The journal has what is older (``kmsconn requests show``).
+A request of before the start appears with its first event. The journal has what is older (``kmsconn explain``).
 """
 
 from __future__ import annotations

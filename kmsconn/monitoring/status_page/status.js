@@ -61,7 +61,7 @@ function seconds(value) {
     return `${value.toFixed(value < 9.95 ? 2 : 1)} s`;
   }
   if (value < 3600) {
-    return `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
+    return value < 600 ? `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s` : `${Math.floor(value / 60)} min`;
   }
   const hours = Math.floor(value / 3600);
   return hours < 48 ? `${hours} h ${Math.floor((value % 3600) / 60)} min` : `${Math.floor(hours / 24)} days`;
@@ -115,6 +115,7 @@ function showThroughput(throughput) {
   const label = `Requests in the last ${(count * SPAN_SECONDS) / 60} minutes`;
   const svg = drawing(
     "svg", {class: "spark", viewBox: `0 0 ${count * 10} 60`, preserveAspectRatio: "none", role: "img", "aria-label": label},
+    drawing("rect", {class: "ground", x: 0, y: 59.5, width: count * 10, height: 0.5}),
     ...bars(recorded, "back"), ...bars(included, ""),
   );
   const lately = (series) => (series.slice(-12).reduce((sum, value) => sum + value, 0) / (12 * SPAN_SECONDS)).toFixed(1);
@@ -148,7 +149,7 @@ function showChains(status) {
     ["age", (chain) => seconds(chain.head_age), "number"],
     ["lag", lag, "number"],
     ["finalized", (chain) => whole(chain.finalized), "number far"],
-    ["finality", (chain) => (chain.finalized_age === null ? UNKNOWN : `${seconds(chain.finalized_age)} ago`), "number"],
+    ["finality", (chain) => seconds(chain.finalized_age), "number"],
     ["reconnects", (chain) => whole(chain.reconnects), "number far"],
   ], "No chain has answered yet.")];
 }
@@ -288,7 +289,7 @@ async function refreshTimeline(change) {
   shownChange = change;
   const close = element("a", {href: "#"}, "close");
   place.replaceChildren(...(answer.ok ? showTimeline(await answer.json())
-    : [element("div", {class: "head"}, element("p", {class: "quiet"}, `This process does not remember request ${row}: kmsconn requests show ${row}`), close)]));
+    : [element("div", {class: "head"}, element("p", {class: "quiet"}, `This process does not remember request ${row}: kmsconn explain ${row}`), close)]));
   place.hidden = false;
 }
 
