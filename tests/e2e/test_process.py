@@ -69,7 +69,11 @@ class Scene:
         self._runs += 1
         with (self.logs / f"run-{self._runs}.log").open("w") as log:
             arguments = installed(self.lock, "run", "-c", str(self.config))
-            options = {"stdout": log, "stderr": subprocess.STDOUT, "env": {**os.environ, **variables}}
+            options: dict[str, Any] = {
+                "stdout": log,
+                "stderr": subprocess.STDOUT,
+                "env": {**os.environ, **variables},
+            }
             async with process(arguments, **options) as connector:
                 yield connector
 
