@@ -147,6 +147,36 @@ async def test_no_secret_stands_in_the_log(tmp_path: Path) -> None:
     assert "hunter2" not in json.dumps(seen)
 
 
+async def test_no_secret_stands_in_what_the_monitoring_address_says(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("hunter2-is-the-token")
+    token.chmod(0o600)
+    secretive = config(
+        tmp_path,
+        gateway_url="http://user:hunter2@127.0.0.1:9/?key=hunter2",
+        status_page_token_file=str(token),
+    )
+    paths = (
+        "/status.json",
+        "/status",
+        "/status.js",
+        "/metrics",
+        "/healthz",
+        "/version",
+        "/status/requests/1",
+    )
+    with trio.fail_after(PATIENCE):
+        async with running(secretive) as (_, lines), httpx2.AsyncClient(trust_env=False) as client:
+            url = (await until(lines, "started"))["monitoring"]
+            await until(lines, "alert_raised")
+            assert (await client.get(f"{url}/status.json")).status_code == 401
+            shown = {"authorization": "Bearer hunter2-is-the-token"}
+            answers = {path: (await client.get(url + path, headers=shown)) for path in paths}
+    assert answers["/status.json"].json()["alerts"]
+    said = "".join(f"{answer.headers}{answer.text}" for answer in answers.values())
+    assert not [secret for secret in ("hunter2", KEY, KEY[:8]) if secret in said]
+
+
 async def test_a_network_fills_in_what_is_published_and_the_file_wins(tmp_path: Path) -> None:
     path = tmp_path / "least.toml"
     lines = (
