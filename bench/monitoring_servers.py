@@ -23,7 +23,7 @@ import trio
 
 from bench.attacks import ATTACKS, GONE, PROBE
 from kmsconn.config.settings import MonitoringSettings
-from kmsconn.monitoring.exchange import LiveAnswer, ProbeRequest
+from kmsconn.monitoring.exchange import LiveAnswer, ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
 from kmsconn.monitoring.serving import Page
@@ -63,6 +63,7 @@ async def serve_hypercorn(port: int) -> None:
         found = page(ProbeRequest(request.url.path, request.method, request.headers.get("host", "")))
         if isinstance(found, LiveAnswer):
             return responses.StreamingResponse(pieces(found), media_type=found.content_type)
+        assert isinstance(found, ProbeAnswer)
         return responses.Response(found.body, found.status, dict(found.headers), found.content_type)
 
     async def pieces(answer: LiveAnswer) -> Any:

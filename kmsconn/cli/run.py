@@ -35,7 +35,7 @@ from kmsconn.model.life import State
 from kmsconn.monitoring.logs import LibraryLogs, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
-from kmsconn.monitoring.status_site import make_status_site
+from kmsconn.monitoring.status_site import StatusSite, make_status_site
 from kmsconn.transport.ports import Ports
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
                 monitor.watch(connector.statistics)
                 log.info("wallet", address=to_hex(connector.components.tx_sender), mode=settings.work.mode)
                 async with (
+                    journal_lookup(site, connector),
                     control_socket(connector, on_event, monitor),
                     trio.open_nursery() as nursery,
                 ):
@@ -165,6 +166,21 @@ async def control_socket(connector: Connector, on_event: OnEvent, monitor: Monit
             words = f"{error}; `kmsconn status` and the other commands cannot reach this process until then"
             on_event(AlertRaised("control socket", "unavailable", words, Severity.WARNING))
         yield
+
+
+@asynccontextmanager
+async def journal_lookup(site: StatusSite | None, connector: Connector) -> AsyncIterator[None]:
+    """Let the status page find requests in the journal while the block lasts."""
+    from kmsconn.control.live import find_timeline
+    from kmsconn.control.server import context_of
+
+    if site is not None:
+        site.lookup = partial(find_timeline, context_of(connector))
+    try:
+        yield
+    finally:
+        if site is not None:
+            site.lookup = None
 
 
 def log_settings(settings: Settings, log: FilteringBoundLogger) -> None:

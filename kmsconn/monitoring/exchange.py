@@ -61,6 +61,13 @@ class LiveAnswer:
     headers: Headers = ()
 
 
+@attrs.frozen
+class AwaitedAnswer:
+    """An answer that must be waited for, such as one out of the journal."""
+
+    wait: Callable[[], Awaitable[ProbeAnswer]]
+
+
 class Exchange:
     """Reads one request and words one answer."""
 

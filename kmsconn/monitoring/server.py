@@ -16,10 +16,10 @@ import msgspec
 import trio
 
 from kmsconn.errors import StartRefused
-from kmsconn.monitoring.exchange import LiveAnswer, ProbeAnswer, ProbeRequest
+from kmsconn.monitoring.exchange import ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.metrics import CONTENT_TYPE
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.serving import Page, serve
+from kmsconn.monitoring.serving import Page, PageAnswer, serve
 from kmsconn.monitoring.status_site import StatusSite
 
 METRICS_AGE: Final = 1.0
@@ -86,7 +86,7 @@ def make_app(
     """
     rendered: list[tuple[float, ProbeAnswer]] = []
 
-    def page(request: ProbeRequest) -> ProbeAnswer | LiveAnswer:
+    def page(request: ProbeRequest) -> PageAnswer:
         if status is not None and (found := status.answer(request)) is not None:
             return found
         if request.path != "/metrics":

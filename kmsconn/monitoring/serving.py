@@ -19,9 +19,17 @@ from typing import Final, Never
 
 import trio
 
-from kmsconn.monitoring.exchange import BadRequest, Exchange, LiveAnswer, ProbeAnswer, ProbeRequest
+from kmsconn.monitoring.exchange import (
+    AwaitedAnswer,
+    BadRequest,
+    Exchange,
+    LiveAnswer,
+    ProbeAnswer,
+    ProbeRequest,
+)
 
-Page = Callable[[ProbeRequest], ProbeAnswer | LiveAnswer]
+PageAnswer = ProbeAnswer | LiveAnswer | AwaitedAnswer
+Page = Callable[[ProbeRequest], PageAnswer]
 """Answers a request. Must not block."""
 
 CONNECTIONS: Final = 64
@@ -114,16 +122,24 @@ def _address(stream: trio.SocketStream) -> str:
 async def exchange(stream: trio.abc.HalfCloseableStream, page: Page) -> None:
     """Answer one request. Raises BrokenResourceError when the client is gone. Cancellation: at any time."""
     wire = Exchange()
-    answer: ProbeAnswer | LiveAnswer = _refusal(408)
+    answer: PageAnswer = _refusal(408)
     with trio.move_on_after(REQUEST_SECONDS):
         answer = await _answer(stream, wire, page)
     if isinstance(answer, LiveAnswer):
         await _send_pieces(stream, wire, answer)
         return
+    if isinstance(answer, AwaitedAnswer):
+        answer = await _awaited(answer)
     with trio.move_on_after(ANSWER_SECONDS) as writing:
         await stream.send_all(wire.answer(answer))
     if not writing.cancelled_caught:
         await _linger(stream)
+
+
+async def _awaited(answer: AwaitedAnswer) -> ProbeAnswer:
+    with trio.move_on_after(ANSWER_SECONDS):
+        return await answer.wait()
+    return _refusal(503)
 
 
 async def _send_pieces(stream: trio.abc.SendStream, wire: Exchange, answer: LiveAnswer) -> None:
@@ -146,7 +162,7 @@ def _limit_untaken(stream: trio.abc.SendStream) -> None:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNTAKEN_BYTES)
 
 
-async def _answer(stream: trio.abc.ReceiveStream, wire: Exchange, page: Page) -> ProbeAnswer | LiveAnswer:
+async def _answer(stream: trio.abc.ReceiveStream, wire: Exchange, page: Page) -> PageAnswer:
     try:
         while wire.receive(bytes(await stream.receive_some(_PIECE))) is None:
             pass

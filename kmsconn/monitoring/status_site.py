@@ -8,8 +8,9 @@ a browser there by a name of its own (DNS rebinding); where a token is configure
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
-from functools import cache
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ import trio
 
 from kmsconn.config.forms import is_loopback
 from kmsconn.config.settings import MonitoringSettings, Secret, StatusPage
-from kmsconn.monitoring.exchange import Headers, LiveAnswer, ProbeAnswer, ProbeRequest
+from kmsconn.errors import JournalFailed
+from kmsconn.monitoring.exchange import AwaitedAnswer, Headers, LiveAnswer, ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.monitor import Monitor
+from kmsconn.monitoring.serving import PageAnswer
 from kmsconn.monitoring.status import status_of, timeline_of
 
 VIEWERS: Final = 8
@@ -47,7 +50,12 @@ _FILES: Final = {
 }
 _JSON, _EVENTS = "application/json", "text/event-stream"
 _REQUESTS: Final = "/status/requests/"
+_NAME: Final = re.compile(r"[0-9]{1,18}|0x[0-9a-f]{1,64}")
 _UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+Lookup = Callable[[str], Awaitable[Mapping[str, Any] | None]]
+"""Returns a request by its row number or its id with 0x, as ``timeline_of`` does; None where there is none. Raises JournalFailed."""
 
 
 class StatusSite:
@@ -58,8 +66,10 @@ class StatusSite:
         self._token = None if token is None else token.reveal().encode()
         self._rendered: tuple[float, bytes] | None = None
         self.viewers = 0
+        self.lookup: Lookup | None = None
+        """Finds a request that is not remembered any more, while the connector runs."""
 
-    def answer(self, request: ProbeRequest) -> ProbeAnswer | LiveAnswer | None:
+    def answer(self, request: ProbeRequest) -> PageAnswer | None:
         """Answer a request; None for a path that is not of the status page."""
         if request.path != "/status" and not request.path.startswith(("/status/", "/status.")):
             return None
@@ -78,17 +88,24 @@ class StatusSite:
             return None
         return _error(403, "ask by a loopback address, such as 127.0.0.1")
 
-    def _data(self, path: str) -> ProbeAnswer | LiveAnswer:
+    def _data(self, path: str) -> PageAnswer:
         if path == "/status.json":
             return ProbeAnswer(200, _JSON, self.rendering(), _HEADERS)
         if path == "/status/events":
             return self._stream()
-        timeline = None
-        if path.startswith(_REQUESTS):
-            timeline = self._monitor.timelines.find(path.removeprefix(_REQUESTS))
-        if timeline is None:
-            return _error(404, "not found")
-        return ProbeAnswer(200, _JSON, msgspec.json.encode(timeline_of(timeline)), _HEADERS)
+        name = path.removeprefix(_REQUESTS) if path.startswith(_REQUESTS) else ""
+        return self._request(name) if _NAME.fullmatch(name) else _error(404, "not found")
+
+    def _request(self, name: str) -> PageAnswer:
+        """Answer with what is remembered of a request, or what the journal has of it."""
+        timeline = self._monitor.timelines.find(name)
+        if timeline is not None:
+            return _as_answer(timeline_of(timeline))
+        return (
+            _error(404, "not found")
+            if self.lookup is None
+            else AwaitedAnswer(partial(_looked_up, self.lookup, name))
+        )
 
     def _stream(self) -> ProbeAnswer | LiveAnswer:
         if self.viewers >= VIEWERS:
@@ -147,6 +164,18 @@ def _file(path: str) -> ProbeAnswer:
     name, content_type = _FILES[path]
     body = files("kmsconn.monitoring").joinpath("status_page", name).read_bytes()
     return ProbeAnswer(200, content_type, body, _HEADERS)
+
+
+async def _looked_up(lookup: Lookup, name: str) -> ProbeAnswer:
+    try:
+        found = await lookup(name)
+    except JournalFailed:
+        return _error(503, "the journal cannot be read")
+    return _error(404, "not found") if found is None else _as_answer(found)
+
+
+def _as_answer(timeline: Mapping[str, Any]) -> ProbeAnswer:
+    return ProbeAnswer(200, _JSON, msgspec.json.encode(timeline), _HEADERS)
 
 
 def _error(status: int, text: str, *headers: tuple[str, str]) -> ProbeAnswer:

@@ -1,6 +1,6 @@
 """What has become of the newest requests, step by step, as the events of this process told it. Pure; memory is bounded by numbers here.
 
-A request of before the start appears with its first event. The journal has what is older (``kmsconn explain``).
+A request of before the start appears with its first event. The journal has what is older.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Timelines:
         """Return a request by its row number, or its id with 0x."""
         if name.startswith("0x"):
             return next((one for one in self._by_row.values() if id_text(one) == name), None)
-        return self._by_row.get(int(name)) if name.isascii() and name.isdigit() and len(name) < 20 else None  # noqa: PLR2004
+        return self._by_row.get(int(name))
 
     def _of(self, event: Any) -> Timeline:
         timeline = self._by_row.pop(event.rid, None) or Timeline(event.rid, event.kind, self._wall())

@@ -223,7 +223,8 @@ function showTimeline(request) {
     element("span", {class: "took"}, step.seconds === null ? "" : step.name === "deferred" ? `waits ${seconds(step.seconds)}` : seconds(step.seconds)),
     element("span", {class: "detail"}, step.detail),
   ));
-  const now = element("p", {class: "quiet"}, `Recorded ${new Date(request.begun * 1000).toISOString().replace("T", " ").slice(0, 19)} UTC, now: ${request.stage}.`);
+  const now = element("p", {class: "quiet"}, `Recorded ${new Date(request.begun * 1000).toISOString().replace("T", " ").slice(0, 19)} UTC, now: ${request.stage}.`
+    + (request.next ? ` Next: ${request.next}.` : ""));
   return [
     element("div", {class: "head"}, element("h2", {}, `Timeline of one ${kindWords(request.kind)}`),
       element("span", {class: "mono break"}, request.id || `row ${request.row}`), element("a", {href: "#"}, "close")),
@@ -289,7 +290,7 @@ async function refreshTimeline(change) {
   shownChange = change;
   const close = element("a", {href: "#"}, "close");
   place.replaceChildren(...(answer.ok ? showTimeline(await answer.json())
-    : [element("div", {class: "head"}, element("p", {class: "quiet"}, `This process does not remember request ${row}: kmsconn explain ${row}`), close)]));
+    : [element("div", {class: "head"}, element("p", {class: "quiet"}, `There is no request ${row} in the journal.`), close)]));
   place.hidden = false;
 }
 

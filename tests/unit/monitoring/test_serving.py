@@ -7,7 +7,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from kmsconn.emulator.pipes import Direction, PipeConnection
-from kmsconn.monitoring.exchange import LiveAnswer, ProbeAnswer, ProbeRequest
+from kmsconn.monitoring.exchange import AwaitedAnswer, LiveAnswer, ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.serving import (
     ANSWER_SECONDS,
     CONNECTIONS,
@@ -105,6 +105,19 @@ async def test_what_has_ended_makes_room_by_itself() -> None:
     held.release(scopes[5])
     held.record("10.0.0.1")
     assert dropped(scopes) == []
+
+
+async def test_an_answer_is_waited_for_and_not_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+    for seconds, status in ((1, b"HTTP/1.1 200 "), (ANSWER_SECONDS + 1, b"HTTP/1.1 503 ")):
+        client, server = memory_stream_pair()
+
+        async def wait(seconds: float = seconds) -> ProbeAnswer:
+            await trio.sleep(seconds)
+            return ProbeAnswer(200, "text/plain", b"late")
+
+        await client.send_all(REQUEST)
+        await exchange(server, lambda _, wait=wait: AwaitedAnswer(wait))  # type: ignore[misc]
+        assert (await client.receive_some()).startswith(status)
 
 
 class Viewer:

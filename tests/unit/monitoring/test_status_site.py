@@ -11,10 +11,12 @@ import pytest
 import trio
 
 from kmsconn.config.settings import MonitoringSettings, Secret, StatusPage
+from kmsconn.errors import JournalFailed
 from kmsconn.model import events
-from kmsconn.monitoring.exchange import LiveAnswer, ProbeAnswer, ProbeRequest
+from kmsconn.monitoring.exchange import AwaitedAnswer, LiveAnswer, ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app
+from kmsconn.monitoring.serving import PageAnswer
 from kmsconn.monitoring.status_site import STATUS_INTERVAL, VIEWERS, StatusSite, make_status_site
 from tests.unit.monitoring.snapshots import EACH, snapshot
 
@@ -40,13 +42,13 @@ def site(token: str | None = None) -> StatusSite:
 
 def ask(
     of: StatusSite, path: str, host: str = LOOPBACK, authorization: str = "", method: str = "GET"
-) -> ProbeAnswer | LiveAnswer:
+) -> PageAnswer:
     answer = of.answer(ProbeRequest(path, method, host, authorization.encode()))
     assert answer is not None
     return answer
 
 
-def status_of(answer: ProbeAnswer | LiveAnswer) -> int:
+def status_of(answer: PageAnswer) -> int:
     return answer.status if isinstance(answer, ProbeAnswer) else 200
 
 
@@ -64,7 +66,9 @@ async def test_the_paths_of_0_14_answer_the_same_beside_the_page(path: str) -> N
 
 @pytest.mark.parametrize("path", [*FILES, *DATA, "/status/none"])
 async def test_every_answer_has_the_strict_headers(path: str) -> None:
-    headers = dict(ask(site(), path).headers)
+    answer = ask(site(), path)
+    assert not isinstance(answer, AwaitedAnswer)
+    headers = dict(answer.headers)
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
@@ -137,7 +141,7 @@ async def test_all_viewers_share_one_rendering(autojump_clock: trio.testing.Mock
     streams = [ask(of, "/status/events") for _ in range(VIEWERS)]
     pieces: list[list[bytes]] = [[], [], []]
 
-    async def take(stream: ProbeAnswer | LiveAnswer, at: list[bytes]) -> None:
+    async def take(stream: PageAnswer, at: list[bytes]) -> None:
         assert isinstance(stream, LiveAnswer)
         at.append(await stream.next_piece())
 
@@ -179,6 +183,46 @@ async def test_a_request_is_found_by_row_and_id(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "9", "0x", "0x09", "../1", "1" * 5000, "²", "-1"])
 async def test_another_request_is_not_found(name: str) -> None:
     assert status_of(ask(site(), f"/status/requests/{name}")) == 404
+
+
+async def looked_up(lookup: Any, path: str = "/status/requests/99") -> ProbeAnswer:
+    of = site()
+    of.lookup = lookup
+    answer = ask(of, path)
+    assert isinstance(answer, AwaitedAnswer)
+    return await answer.wait()
+
+
+async def test_a_request_that_is_not_remembered_comes_from_the_journal() -> None:
+    async def lookup(name: str) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        return {"found": name}
+
+    answer = await looked_up(lookup)
+    assert (answer.status, json.loads(answer.body)) == (200, {"found": "99"})
+    assert "content-security-policy" in dict(answer.headers)
+
+
+async def test_a_request_that_the_journal_has_not_is_not_found() -> None:
+    async def lookup(_name: str) -> None:
+        await trio.lowlevel.checkpoint()
+
+    assert (await looked_up(lookup, f"/status/requests/0x{9:064x}")).status == 404
+
+
+async def test_a_journal_that_fails_costs_an_answer() -> None:
+    async def lookup(_name: str) -> None:
+        await trio.lowlevel.checkpoint()
+        raise JournalFailed("disk I/O error")
+
+    assert (await looked_up(lookup)).status == 503
+
+
+@pytest.mark.parametrize("name", ["", "0x", "0xg1", "1" * 19, "²", "-1", "../1", "0x" + "1" * 65])
+async def test_the_journal_is_asked_for_numbers_and_ids_alone(name: str) -> None:
+    of = site()
+    of.lookup = lambda _name: pytest.fail("asked")
+    assert status_of(ask(of, f"/status/requests/{name}")) == 404
 
 
 @pytest.mark.parametrize(
