@@ -21,6 +21,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from kmsconn import __version__
+from kmsconn.cli.clock_check import check_clock
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.observers import make_observers, open_traces
 from kmsconn.cli.validate import add_config_argument, config_file, summary
@@ -122,6 +123,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
                     trio.open_nursery() as nursery,
                 ):
                     nursery.start_soon(announce_ready, connector, log)
+                    nursery.start_soon(check_clock, connector, connector.components.ports.wall, log)
                     nursery.start_soon(heed_signals, signals, connector, log)
                     await connector.wait_drained()
                     nursery.cancel_scope.cancel()

@@ -40,7 +40,7 @@ from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import Way
-from kmsconn.txmanager.wallet import open_wallet
+from kmsconn.txmanager.wallet import Wallet, open_tx_sender
 
 
 @attrs.frozen
@@ -170,6 +170,7 @@ def _probes(subject: _Subject) -> Sequence[Probe]:
         *_chain_probes(subject),
         *_contract_probes(subject),
         *_account_probes(subject),
+        *_balance_probes(subject),
         *_core_probes(subject),
         *_ciphertext_probes(subject),
         replies.reply_probe(subject.profile, subject.gateway, known.tx_sender, subject.cores, known.gas),
@@ -180,13 +181,14 @@ def _wallet_probe(settings: Settings, tx_sender: Fact[Address]) -> Probe:
     async def look() -> Sequence[Diagnosis]:
         async with AsyncExitStack() as stack:
             try:
-                wallet = await stack.enter_async_context(open_wallet(settings, ignore))
+                sender = await stack.enter_async_context(open_tx_sender(settings, ignore))
             except StartRefused as error:
                 return [
                     fault("tx sender", str(error), "check private_key or aws_kms, and the rights to use it")
                 ]
-            tx_sender.learn(wallet.address)
-            return [ok("tx sender", checksum(wallet.address))]
+            address = sender.address if isinstance(sender, Wallet) else sender
+            tx_sender.learn(address)
+            return [ok("tx sender", checksum(address))]
 
     return Probe("tx sender", look, gives=(tx_sender,), remedy="check private_key or aws_kms", limit=30.0)
 
@@ -229,18 +231,28 @@ def _contract_probes(subject: _Subject) -> Sequence[Probe]:
 
 def _account_probes(subject: _Subject) -> Sequence[Probe]:
     known, gateway = subject.known, subject.gateway
-    balance = account.balance_probe(gateway, known.tx_sender, known.gas, few=account.FEW_REPLIES)
     if subject.settings.protocol.profile == "httpz-rc7":
-        return [_registration(subject, 0, gateway, known.signer, "HTTPZ"), balance]
+        return [_registration(subject, 0, gateway, known.signer, "HTTPZ")]
     ethereum, unused = subject.chain(subject.settings.chains.ethereum.chain_id), Fact[Address]("the signer")
-    no_estimate = Fact[int]("the gas of a reply on Ethereum")
-    no_estimate.lack("no reply is called there")
     return [
         _registration(subject, 0, gateway, known.signer, "GatewayConfig"),
         _registration(subject, 1, ethereum, unused, "ProtocolConfig"),
-        balance,
-        account.balance_probe(ethereum, known.tx_sender, no_estimate, few=account.FEW_KEY_REPLIES),
     ]
+
+
+def _balance_probes(subject: _Subject) -> Sequence[Probe]:
+    """Return the probes of the balances; a shadow sends nothing."""
+    known, gateway = subject.known, subject.gateway
+    if subject.settings.is_shadow:
+        return []
+    balance = account.balance_probe(gateway, known.tx_sender, known.gas, few=account.FEW_REPLIES)
+    ethereum = subject.chain(subject.settings.chains.ethereum.chain_id)
+    if ethereum is gateway:
+        return [balance]
+    no_estimate = Fact[int]("the gas of a reply on Ethereum")
+    no_estimate.lack("no reply is called there")
+    of_keys = account.balance_probe(ethereum, known.tx_sender, no_estimate, few=account.FEW_KEY_REPLIES)
+    return [balance, of_keys]
 
 
 def _registration(

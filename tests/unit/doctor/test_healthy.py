@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kmsconn.config.settings import Mode
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.emulator.generations import FHEVM_014, HTTPZ_RC7
 from tests.unit.doctor.patient import Patient, patient
@@ -93,3 +94,12 @@ async def test_a_quiet_network_is_healthy(autojump_clock: Any) -> None:
         found = {line.checked: line.found for line in await one.examine()}
     [bucket] = [text for checked, text in found.items() if checked.startswith("bucket http://bucket0")]
     assert bucket == "answers (HTTP 404); no recent ciphertext of it to compare"
+
+
+async def test_a_shadow_needs_no_funds(autojump_clock: Any) -> None:
+    """It sends nothing, so that its balance is not looked at."""
+    async with patient() as one:
+        one.fund(0)
+        one.changes["mode"] = Mode.SHADOW
+        assert await one.faults() == []
+        assert not any("balance" in line.checked for line in await one.examine())

@@ -38,7 +38,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_read_only_file_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its mount flags, since root may write anywhere else."""
     there = SimpleNamespace(f_flag=os.ST_RDONLY, f_bavail=1, f_frsize=4096)
-    monkeypatch.setattr(machine.os, "statvfs", lambda _: there)
+    monkeypatch.setattr(os, "statvfs", lambda _: there)
     place = look_at_journal(tmp_path / "journal.db")
     assert place.refusal == f"the file system of {tmp_path} is mounted read-only"
 
@@ -47,7 +47,7 @@ def test_a_folder_that_this_user_may_not_write_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked of the system, not tried."""
-    monkeypatch.setattr(machine.os, "access", lambda path, _: path != tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
     assert look_at_journal(tmp_path / "journal.db").refusal == f"this user may not write in {tmp_path}"
 
 
