@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def as_text(answer: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the screen."""
     yield _row(answer["profile"], f"kmsconn {answer['version']}, {_state(answer)}")
-    if answer["running"] and answer["details"]:
+    if answer["running"] and answer["details"] and not answer["alerts"]:  # which say it with their remedies
         yield _row("", answer["details"])
     yield from _requests(answer)
     yield from _contracts(answer)

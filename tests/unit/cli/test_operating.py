@@ -43,7 +43,7 @@ def test_the_status_of_a_stopped_connector_is_what_its_journal_knows() -> None:
 def test_the_status_of_a_running_connector_fits_a_screen() -> None:
     lines = [*status.as_text(RUNNING)]
     assert lines[0] == "fhevm-0.14     kmsconn 1.0, up for 5.0 s, ready, not healthy"
-    assert lines[6:] == [
+    assert lines[5:] == [
         "contract       0xAb of chain 1, read below block 99, 22 blocks behind the head",
         "workers        keygen 1/4",
         "gateway        wss://node, head 120, 2.0 s ago, 1 reconnects",

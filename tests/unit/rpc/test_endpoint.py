@@ -48,6 +48,16 @@ async def test_a_call_is_answered(url: str, autojump_clock: MockClock) -> None:
         assert await endpoint.call("echo", [1, {"a": None}]) == [1, {"a": None}]
 
 
+@pytest.mark.parametrize(("url", "origin"), [(WS, "ws://a:8546"), (HTTP, "http://a")])
+async def test_the_url_in_use_is_named_without_its_key(
+    url: str, origin: str, autojump_clock: MockClock
+) -> None:
+    async with endpoint_of(url, a=Node()) as endpoint:
+        assert endpoint.in_use == ""
+        await endpoint.call("echo", 1)
+        assert endpoint.in_use == origin
+
+
 @pytest.mark.parametrize("url", [WS, HTTP])
 async def test_a_batch_goes_in_one_frame_to_one_node(url: str, autojump_clock: MockClock) -> None:
     node = Node()
