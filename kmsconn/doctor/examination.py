@@ -188,7 +188,7 @@ def _wallet_probe(settings: Settings, tx_sender: Fact[Address]) -> Probe:
                 ]
             address = sender.address if isinstance(sender, Wallet) else sender
             tx_sender.learn(address)
-            return [ok("tx sender", checksum(address))]
+            return [ok("tx sender", checksum(address) + (", of a shadow" if settings.is_shadow else ""))]
 
     return Probe("tx sender", look, gives=(tx_sender,), remedy="check private_key or aws_kms", limit=30.0)
 

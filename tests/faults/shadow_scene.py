@@ -17,6 +17,7 @@ from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import Event, ReplyCompared, ReplyFinalized, ReplySent, ReplySigned, ignore
 from kmsconn.model.life import State
 from kmsconn.monitoring.monitor import Monitor
@@ -61,7 +62,7 @@ class ShadowScene:
         changed = {
             "mode": Mode.SHADOW,
             "private_key": None,
-            "tx_sender_address": sender_of(0).address,
+            "tx_sender_address": self.sender,
             **changes,
         }
         return open_connector(self.settings("shadow", -1, **changed), ports=self.ports(), on_event=self._note)
@@ -94,6 +95,11 @@ class ShadowScene:
         """Wait until the shadow knows so many replies to be final."""
         await self.wait(lambda: len(self.told(ReplyFinalized)) >= count)
 
+    @property
+    def sender(self) -> Address:
+        """The account of the node."""
+        return sender_of(0).address
+
     def replies(self) -> list[bytes]:
         """Return the calldata of all transactions of the node's tx sender, failed ones too."""
         chain = self.dependencies.gateway
@@ -103,7 +109,7 @@ class ShadowScene:
             for block in blocks
             if block is not None
             for mined in block.mined
-            if mined.transaction.sender == sender_of(0).address
+            if mined.transaction.sender == self.sender
         ]
 
     def check_sends_nothing(self, count: int) -> None:

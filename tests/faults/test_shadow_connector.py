@@ -126,6 +126,40 @@ async def test_a_shadow_goes_on_after_its_process_died(tmp_path: Path, autojump_
                 assert scene.likenesses() == [Likeness.EQUAL] * 2
 
 
+async def test_a_reply_whose_block_is_gone_is_compared_where_it_is_included_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The replies fell out of the chain, the active connector sends them again, and they end as final."""
+    async with open_shadow_scene(tmp_path) as scene, scene.active(), scene.shadow() as shadow:
+        scene.ask("public", "direct")
+        await scene.wait(lambda: scene.likenesses() == [Likeness.EQUAL] * 2)
+        chain = scene.dependencies.gateway
+        chain.reorg(2, drop=lambda transaction: transaction.sender == scene.sender)
+        assert scene.replies() == []
+        await scene.wait_finalized(2)
+        await scene.wait(lambda: states_of(shadow) == {State.FINALIZED: 2})
+        scene.check_sends_nothing(2)
+
+
+async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The replies that were sent meanwhile are compared afterwards."""
+    async with open_shadow_scene(tmp_path) as scene, scene.active(), scene.shadow():
+        node = scene.dependencies.clusters["gateway"].nodes[0]
+        scene.ask("public")
+        await scene.wait_finalized(1)
+        node.limits.unsupported.add("eth_getTransactionReceipt")
+        scene.ask("public")
+        raised = await scene.wait(
+            lambda: [one for one in scene.told(AlertRaised) if one.dependency == "shadow gateway"]
+        )
+        assert raised[0].cause == "rounds"
+        node.limits.unsupported.clear()
+        await scene.wait_finalized(2)
+        assert scene.likenesses() == [Likeness.EQUAL] * 2
+
+
 async def test_a_request_that_nobody_answers_is_told_after_its_deadline(
     tmp_path: Path, autojump_clock: Any
 ) -> None:

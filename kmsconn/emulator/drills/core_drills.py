@@ -31,7 +31,13 @@ Code = Literal[
 ]  # fmt: skip
 _SPOILS: dict[str, Fault] = {
     fault.name: fault
-    for fault in (core_faults.CUT, core_faults.CUT_AFTER, core_faults.GO_AWAY, *core_faults.ANSWER_FAULTS)
+    for fault in (
+        core_faults.CUT,
+        core_faults.CUT_AFTER,
+        core_faults.GO_AWAY,
+        *core_faults.ANSWER_FAULTS,
+        core_faults.OTHER_VALUES,
+    )
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from kmsconn.config.settings import Mode
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.emulator.generations import FHEVM_014, HTTPZ_RC7
+from kmsconn.ethereum.addresses import checksum
 from tests.unit.doctor.patient import Patient, patient
 
 BOTH = pytest.mark.parametrize("profile", [FHEVM_014, HTTPZ_RC7])
@@ -42,6 +43,16 @@ async def test_beside_a_connector_every_line_is_well(
     wanted = {"core[0] http://core0: signer", "a reply, called and not sent"}
     assert {found[checked] for checked in wanted} == {CheckStatus.OK}
     assert set(found.values()) - {CheckStatus.SKIPPED} == {CheckStatus.OK}
+
+
+async def test_a_shadow_is_examined_without_a_key(autojump_clock: Any) -> None:
+    """Its account is named, and everything else is looked at as for the connector that sends."""
+    async with patient() as one:
+        sender = one.dependencies.sender.address
+        one.changes = {"mode": Mode.SHADOW, "private_key": None, "tx_sender_address": sender}
+        assert await one.faults() == []
+        found = {line.checked: line.found for line in await one.examine()}
+    assert found["tx sender"] == f"{checksum(sender)}, of a shadow"
 
 
 async def test_asked_to_it_hands_one_public_request_over(autojump_clock: Any) -> None:
