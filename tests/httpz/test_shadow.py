@@ -39,7 +39,7 @@ async def test_a_shadow_of_the_first_generation_starts_nothing_and_finds_every_r
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         await nursery.start(dependencies.run)
-        changes = {"reorg_window": 4.0, "decryption_from_block_number": 0}
+        changes: dict[str, Any] = {"reorg_window": 4.0, "decryption_from_block_number": 0}
         active = dependencies.settings(tmp_path / "active.db", **changes)
         shadow = dependencies.settings(tmp_path / "shadow.db", **changes).but(
             mode=Mode.SHADOW, private_key=None, tx_sender_address=dependencies.sender.address
