@@ -116,12 +116,12 @@ async def _kill(running: trio.Process) -> None:
 
 
 @asynccontextmanager
-async def scene(folder: Path, *more: str) -> AsyncIterator[Scene]:
+async def scene(folder: Path, *more: str, reply_timeout: float = PATIENCE) -> AsyncIterator[Scene]:
     """Run the emulator, and begin once its configuration file is there."""
     config = folder / "kmsconn.toml"
     load = ["--rate", str(RATE), "--duration", str(SECONDS), "--json", *more]
     arguments = command("emulate", "--write-config", str(config), *load)
-    async with process(arguments, stdout=subprocess.PIPE) as emulator:
+    async with process(arguments, reply_timeout=reply_timeout, stdout=subprocess.PIPE) as emulator:
         with trio.fail_after(STARTING):
             while not config.exists():  # noqa: ASYNC110 - another process makes it
                 await trio.sleep(0.05)
