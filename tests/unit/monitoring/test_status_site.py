@@ -151,6 +151,7 @@ async def test_all_viewers_share_one_rendering(autojump_clock: trio.testing.Mock
                 nursery.start_soon(take, stream, round_)
     assert [len(set(round_)) for round_ in pieces] == [1, 1, 1]
     assert sorted(set(taken)) == [0.0, STATUS_INTERVAL, 2 * STATUS_INTERVAL]
+    assert max(map(taken.count, taken)) < VIEWERS  # a rendering looks twice, for the figures and for health
 
 
 async def test_an_event_is_one_line_of_json() -> None:
