@@ -32,6 +32,7 @@ from kmsconn.model.life import TRANSITIONS
 from kmsconn.transport.offloading import offload_inline
 from tests.architecture.test_layers import PACKAGES, WITHOUT_TRIO
 from tools.gen_source_map import renewed, source_map
+from tools.site_pages import SUBPAGES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -401,6 +402,18 @@ async def test_the_supervisor_waits_longer_after_each_crash(small_world: Any, au
         await supervisor.run()
     assert scope.cancelled_caught
     assert 6 <= len(supervisor.crashes) <= 10
+
+
+# --- the site
+
+
+def test_every_page_has_its_place_on_the_site() -> None:
+    """``make site`` would say so too, half a minute later: an entry of docs/index.rst, or a folder that stands beneath one."""
+    entries_ = re.findall(r"^   (?:.* <)?([\w/-]+)>?$", text_of(DOCS / "index.rst"), re.MULTILINE)
+    beneath = [path for folder in SUBPAGES.values() for path in DOCS.rglob(f"{folder}.md")]
+    placed = {DOCS / f"{one}{suffix}" for one in entries_ for suffix in (".md", ".rst")} | {*beneath}
+    pages = {*DOCS.rglob("*.md"), *DOCS.rglob("*.rst")} - {DOCS / "index.rst"}
+    assert sorted(name_of(page) for page in pages - placed) == []
 
 
 # --- the reference
