@@ -22,11 +22,11 @@ OURS: Final = {
 }
 OTHERS: Final = frozenset(
     (
-        "chmod", "curl", "install", "kubectl", "openssl", "pip", "podman", "python3", "sqlite3", "systemctl", "systemd-creds",
+        "chmod", "curl", "install", "kill", "kubectl", "openssl", "pip", "podman", "python3", "sqlite3", "systemctl", "systemd-creds",
         "umask", "xdg-open", "/opt/kmsconn/bin/pip",
     )
 )  # fmt: skip
-"""Programs that are not this package's."""
+"""Programs that are not this package's; a line of a ``console`` block begins with one of these or one of ours."""
 
 FILES: Final = "-c kmsconn.toml"
 ENDS: Final = {
@@ -47,6 +47,7 @@ ENDS: Final = {
 
 BESIDE: Final = {
     "kmsconn health --endpoint http://127.0.0.1:9100/healthz": 0,
+    f"kmsconn doctor {FILES}": 0,
     f"kmsconn requests list {FILES} --state failed": 0,
     "curl -s http://127.0.0.1:46169/healthz": 0,
     'curl -s http://127.0.0.1:46169/metrics | grep -E "^kmsconn_(lag|ready|oldest|open|deferred)"': 0,
@@ -70,12 +71,30 @@ PARSED: Final = {
     ".venv/bin/kmsconn demo --kinds all | tail": "forty seconds; tests of the demonstration play it in virtual time",
     ".venv/bin/kmsconn demo --profile httpz-rc7": "300 requests of another generation, played in virtual time elsewhere",
     "kmsconn demo": "shows a refusal without the extra, which tests/e2e/test_installations.py brings about",
+    "kmsconn config import -o kmsconn.toml gw-listener.toml kms-worker.toml tx-sender.toml": "tests/unit/cli/test_cli_config.py",
+    "kmsconn doctor --network testnet --json": "needs nodes of a real network",
+    "kmsconn emulate --write-config emu.toml --members 4 --rate 5 --duration 60": "tests/e2e/test_emulating_page.py",
+    "kmsconn emulate --write-config own.toml --core http://127.0.0.1:50051 --signer 0x1111111111111111111111111111111111111111 "
+    "--params test": "tests/e2e/test_emulating_page.py",
+    "kmsconn emulate --write-config own.toml --core http://127.0.0.1:50051 --signer 0x1111111111111111111111111111111111111111 "
+    "--kinds decryptions --ciphertexts ciphertexts.json --rate 1 --duration 60": "tests/e2e/test_emulating_page.py",
+    "kmsconn explain ID": "a synopsis",
+    "kmsconn pause KIND [--reason TEXT]": "a synopsis",
+    "kmsconn quarantine drop NAME [--reason TEXT]": "a synopsis",
+    "kmsconn quarantine list [--limit N]": "a synopsis",
+    "kmsconn quarantine retry NAME": "a synopsis",
+    "kmsconn quarantine show NAME": "a synopsis",
     "kmsconn requests list -c first-node.toml": "asks the connector of the line before it",
     "kmsconn requests list [--kind KIND] [--state STATE] [--cause TEXT] [--limit N]": "a synopsis",
     "kmsconn requests retry --state failed [--kind KIND] [--cause TEXT]": "a synopsis",
     "kmsconn requests retry ID …": "a synopsis",
     "kmsconn requests show ID": "a synopsis",
+    "kmsconn resume KIND": "a synopsis",
+    "kmsconn run -c emu-$n.toml > run-$n.log 2>&1": "tests/e2e/test_emulating_page.py",
+    "kmsconn run -c own.toml": "tests/e2e/test_emulating_page.py",
     "kmsconn run -c first-node.toml --network testnet": "needs nodes of a real network",
+    "kmsconn skip ID --reason TEXT": "a synopsis",
+    "kmsconn status": "a synopsis: the configuration comes from -c or the environment",
     f"kmsconn top {FILES}": "draws on a terminal until it is ended; it has tests of its own",
     "kmsconn top --url http://10.0.0.5:9100 --token-file /etc/kmsconn/status_page_token": "needs a connector on another machine",
     "make bench": "measures for minutes on an idle machine",
@@ -91,7 +110,7 @@ PARSED: Final = {
     "make test": "this test is a part of it",
     "make wheel": "tests/e2e/test_installations.py builds it",
 }
-"""Command lines that are only parsed, by kmsconn's own parser or by ``make --dry-run``, with the reason; ``make`` without variables."""
+"""Command lines that are only parsed, with the reason or the test that runs them; ``make`` stands without its variables."""
 
 PLACEHOLDERS: Final = {
     "KIND": "user_decryption",
@@ -102,6 +121,7 @@ PLACEHOLDERS: Final = {
 }
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LANGUAGES = frozenset(("", "console", "sh"))
+_LOOP = re.compile(r"^for .*?; do (.*?) (?:& )?done$")
 _COMMENT = re.compile(r"\s+#\s.*$")
 
 
@@ -149,11 +169,10 @@ def _commands_of(page: Path) -> Iterator[Command]:
 def _command_in(line: str, *, prompted: bool) -> str | None:
     if prompted and not line.startswith("$ "):
         return None
-    words = _COMMENT.sub("", line.removeprefix("$ ")).removesuffix(" &").split()
+    line = _LOOP.sub(r"\1", _COMMENT.sub("", line.removeprefix("$ ")))
+    words = line.removesuffix(" &").split()
     known = bool(words) and (words[0] in OURS or words[0] in OTHERS)
-    if prompted:
-        assert known, f"{line}: a program that neither OURS nor OTHERS names"
-    return " ".join(words) if known else None
+    return " ".join(words) if prompted or known else None
 
 
 def ours() -> list[Command]:

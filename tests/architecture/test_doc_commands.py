@@ -10,7 +10,7 @@ import pytest
 import bench.__main__
 import bench.soak
 from kmsconn.cli.main import make_parser
-from tests.doc_commands import BESIDE, ENDS, OURS, PARSED, ROOT, STAYS, Command, commands, ours
+from tests.doc_commands import BESIDE, ENDS, OTHERS, OURS, PARSED, ROOT, STAYS, Command, commands, ours
 
 RUN = {*ENDS, *BESIDE, *STAYS}
 EVERY = sorted({command.text: command for command in ours()}.values(), key=lambda one: one.text)
@@ -18,6 +18,10 @@ EVERY = sorted({command.text: command for command in ours()}.values(), key=lambd
 
 def test_every_command_line_is_run_or_has_a_reason() -> None:
     assert [one for one in ours() if (one.text in RUN) == (one.reason is not None)] == []
+
+
+def test_every_program_is_known() -> None:
+    assert [one for one in commands() if one.program not in OURS and one.program not in OTHERS] == []
 
 
 def test_what_is_run_or_excused_stands_on_a_page() -> None:
