@@ -119,7 +119,7 @@ def call_of(log: dict[str, Any], revision: str) -> bytes:
         case Kskgen(id=prepared, source=source, destination=destination):
             return abi.KEY_MANAGER.function("kskgenRequest").encode(prepared, source, destination)
         case HttpzPrepKeygen() | PrepKskgen() | HttpzCrsgen() as content:
-            name = type(content).__name__.replace("Prep", "Preprocess")
+            name = type(content).__name__.removeprefix("Httpz").replace("Prep", "Preprocess")
             function = abi.KEY_MANAGER.function(f"{name[0].lower()}{name[1:]}Request")
             return function.encode("TEST" if content.parameters == _TEST else "DEFAULT")
         case other:
