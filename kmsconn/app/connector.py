@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from kmsconn.app.alerting import show_alerts
+from kmsconn.app.auditing import Auditing
 from kmsconn.app.completeness import Completeness
 from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.dependency_checks import (
@@ -151,6 +152,8 @@ class Connector:
                     ContractWatch(components.profile, endpoint, components.on_event, interval).run
                 )
             services.start_soon(self.watch.run)
+            if components.settings.storage.audit_log is not None:
+                services.start_soon(Auditing.of(components).run)
             services.start_soon(
                 Retaining(
                     components.settings,

@@ -37,6 +37,7 @@ from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import AttestationMode, Chain, Settings
 from kmsconn.core_client.client import open_core
 from kmsconn.ethereum.addresses import Address
+from kmsconn.journal import outbox
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
@@ -120,7 +121,7 @@ async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
     answered = {one.chain_id: one for one in (settings.chains.ethereum, settings.chains.gateway)}
     gateway = await chain(settings.chains.gateway, "gateway")
     return Links(
-        journal=await stack.enter_async_context(_journal(base)),
+        journal=await _open_journal(stack, base),
         gateway=gateway,
         ethereum=gateway if len(answered) == 1 else await chain(settings.chains.ethereum, "ethereum"),
         traces={
@@ -142,6 +143,14 @@ async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
         if base.profile.has_attestations
         else await stack.enter_async_context(open_sdk(ports.offload, ports.proxies)),
     )
+
+
+async def _open_journal(stack: AsyncExitStack, base: _Base) -> Journal:
+    """Open the journal; from its first change on, transitions go into the outbox of the audit log where there is one."""
+    journal = await stack.enter_async_context(_journal(base))
+    audited = base.settings.storage.audit_log is not None
+    await journal.run(outbox.capture if audited else outbox.stop_capturing)
+    return journal
 
 
 def _journal(base: _Base) -> AbstractAsyncContextManager[Journal]:

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "health": "ask a running connector whether it is healthy",
     "status": "show how the connector is, on one screen",
     "explain": "tell what became of a request, what it waits for and what comes next",
+    "audit": "verify or export an audit log",
     "requests": "list, show or retry requests",
     "top": "show a running connector in the terminal, live",
     "quarantine": "list, show, retry or drop undecodable logs and quarantined requests",

@@ -156,7 +156,17 @@ _WALLET = Section(
 _PROCESS = Section(
     "The process",
     (
-        *options_of(("profile", "mode", "journal", "retention.contents", "retention.rows", "control_socket")),
+        *options_of(
+            (
+                "profile",
+                "mode",
+                "journal",
+                "retention.contents",
+                "retention.rows",
+                "control_socket",
+                "audit_log",
+            )
+        ),
         Option(
             "service_name",
             types.Name,

@@ -402,6 +402,13 @@ SECTIONS: Final = (
                 "control_socket",
                 example='"/run/kmsconn/control.sock"',
             ),
+            Option(
+                "audit_log",
+                types.FilePath,
+                "File to which each transition of a request is appended, as a chain of hashed JSON lines (mode 0600). Default: none.",
+                "audit_log",
+                example='"/var/lib/kmsconn/audit.jsonl"',
+            ),
             Option("service_name", types.Name, "Name in logs and at `/version`.", "service_name"),
             Option(
                 "monitoring_endpoint",

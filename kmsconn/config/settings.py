@@ -288,11 +288,12 @@ class TransactionSettings:
 
 @attrs.frozen
 class StorageSettings:
-    """The journal, how long it keeps what has ended, and the socket for commands on it."""
+    """The journal, how long it keeps what has ended, the socket for commands on it, and the audit log; None: there is none."""
 
     journal: Path = Path("kmsconn.db")
     retention: Retention = attrs.field(factory=Retention)
     control_socket: Path | None = None
+    audit_log: Path | None = None
 
 
 SAMPLED_BITS: Final = 64  # of a trace id, the low ones: OpenTelemetry's samplers decide by them

@@ -18,7 +18,7 @@ from kmsconn.config.settings import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.transport.urls import show
+from kmsconn.transport.urls import hide_urls as hide_urls_in
 
 LEVELS: Final[dict[type, int]] = {
     events.RequestRecorded: logging.INFO,
@@ -49,9 +49,6 @@ LEVELS: Final[dict[type, int]] = {
 """The level of each type of event; a test says that none is missing."""
 
 _BIG = 2**53  # beyond it JSON readers lose digits
-_URL = re.compile(
-    r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>)}]*[^\s'\"<>)}:.,;]"
-)  # without the sentence's punctuation
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 EventDict = MutableMapping[str, Any]
@@ -106,11 +103,6 @@ def hide_urls(_: Any, __: str, event: EventDict) -> EventDict:
         if isinstance(value, str):
             event[key] = hide_urls_in(value)
     return event
-
-
-def hide_urls_in(text: str) -> str:
-    """Cut user info and query from every URL in a text."""
-    return _URL.sub(lambda found: show(found[0]), text) if "://" in text else text
 
 
 Context = Callable[[events.Event], Mapping[str, str]]

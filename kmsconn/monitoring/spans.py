@@ -17,7 +17,7 @@ from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.trace_ids import TraceContext, trace_of
-from kmsconn.monitoring.logs import hide_urls_in
+from kmsconn.transport.urls import hide_urls
 
 MOST_REQUESTS: Final = 65_536  # that are remembered between two events: some 20 MiB; of an older one the next span begins where it ends
 LONGEST_TEXT: Final = 256  # characters of a reason in a span
@@ -217,4 +217,4 @@ def _inclusion(event: events.ReplyIncluded) -> Mapping[str, Value]:
 
 def _text(reason: str) -> str:
     """Return a reason without the secret parts of URLs, cut to a length."""
-    return hide_urls_in(reason)[:LONGEST_TEXT]
+    return hide_urls(reason)[:LONGEST_TEXT]

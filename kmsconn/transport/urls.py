@@ -19,6 +19,11 @@ _STAYS_IN_TARGET = "!$&'()*+,;=:@/?[]~%"  # RFC 3986, 3.3 and 3.4, and what is p
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
+_URL = re.compile(
+    r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>)}]*[^\s'\"<>)}:.,;]"
+)  # without the sentence's punctuation
+
+
 @attrs.frozen
 class Url:
     """A URL with a host. ``host`` has no brackets; ``path`` begins with a slash; the secret parts stay out of ``repr``."""
@@ -110,3 +115,8 @@ def show_origin(url: str) -> str:
         return parse(url).origin
     except ValueError:
         return "<malformed URL>"
+
+
+def hide_urls(text: str) -> str:
+    """Cut user info and query from every URL in a text."""
+    return _URL.sub(lambda found: show(found[0]), text) if "://" in text else text

@@ -31,6 +31,7 @@ PACKAGES = (
     "core_client",
     "ciphertexts",
     "checks",
+    "audit",
     "journal",
     "rpc",
     "protocols",
@@ -43,7 +44,7 @@ PACKAGES = (
 )
 """From the top down: a package may import those after it, and its own modules."""
 
-WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", "errors"})
+WITHOUT_TRIO = frozenset({"audit", "protocols", "config", "model", "ethereum", "extras", "errors"})
 """Packages that never import Trio, nor anything that runs on it."""
 
 MODULES_WITHOUT_TRIO = frozenset(
@@ -66,6 +67,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.inspecting",
         "kmsconn.journal.moves",
         "kmsconn.journal.notes",
+        "kmsconn.journal.outbox",
         "kmsconn.journal.operations",
         "kmsconn.journal.pausing",
         "kmsconn.journal.queries",

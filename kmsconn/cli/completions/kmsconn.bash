@@ -5,9 +5,10 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_kmsconn_config_subparsers=(explain import)
+_shtab_kmsconn_audit_subparsers=(verify export)
 _shtab_kmsconn_requests_subparsers=(list show retry)
 _shtab_kmsconn_quarantine_subparsers=(list show retry drop)
-_shtab_kmsconn_subparsers=(run start validate doctor config health status explain requests top quarantine pause resume skip replay list emulate demo completion)
+_shtab_kmsconn_subparsers=(run start validate doctor config health status explain audit requests top quarantine pause resume skip replay list emulate demo completion)
 
 _shtab_kmsconn_run_option_strings=(-h --help -c --config --network -n --name)
 _shtab_kmsconn_start_option_strings=(-h --help -c --config --network -n --name)
@@ -19,6 +20,9 @@ _shtab_kmsconn_config_option_strings=(-h --help)
 _shtab_kmsconn_health_option_strings=(-h --help -e --endpoint)
 _shtab_kmsconn_status_option_strings=(-h --help -c --config --network --socket --json)
 _shtab_kmsconn_explain_option_strings=(-h --help -c --config --network --socket --json)
+_shtab_kmsconn_audit_verify_option_strings=(-h --help --head)
+_shtab_kmsconn_audit_export_option_strings=(-h --help --since --until --kind --json --csv)
+_shtab_kmsconn_audit_option_strings=(-h --help)
 _shtab_kmsconn_requests_list_option_strings=(-h --help -c --config --network --socket --json --kind --state --cause --limit)
 _shtab_kmsconn_requests_show_option_strings=(-h --help -c --config --network --socket --json)
 _shtab_kmsconn_requests_retry_option_strings=(-h --help -c --config --network --socket --json --kind --state --cause)
@@ -49,6 +53,7 @@ _shtab_kmsconn_config_explain___network_choices=(testnet mainnet devnet)
 _shtab_kmsconn_config_pos_0_choices=(explain import)
 _shtab_kmsconn_status___network_choices=(testnet mainnet devnet)
 _shtab_kmsconn_explain___network_choices=(testnet mainnet devnet)
+_shtab_kmsconn_audit_pos_0_choices=(verify export)
 _shtab_kmsconn_requests_list___network_choices=(testnet mainnet devnet)
 _shtab_kmsconn_requests_show___network_choices=(testnet mainnet devnet)
 _shtab_kmsconn_requests_retry___network_choices=(testnet mainnet devnet)
@@ -69,7 +74,7 @@ _shtab_kmsconn_emulate___params_choices=(default test)
 _shtab_kmsconn_demo___profile_choices=(fhevm-0.14 httpz-rc7)
 _shtab_kmsconn_demo___kinds_choices=(decryptions all)
 _shtab_kmsconn_completion_pos_0_choices=(bash zsh fish)
-_shtab_kmsconn_pos_0_choices=(run start validate doctor config health status explain requests top quarantine pause resume skip replay list emulate demo completion)
+_shtab_kmsconn_pos_0_choices=(run start validate doctor config health status explain audit requests top quarantine pause resume skip replay list emulate demo completion)
 
 _shtab_kmsconn_run__h_nargs=0
 _shtab_kmsconn_run___help_nargs=0
@@ -99,6 +104,17 @@ _shtab_kmsconn_status___json_nargs=0
 _shtab_kmsconn_explain__h_nargs=0
 _shtab_kmsconn_explain___help_nargs=0
 _shtab_kmsconn_explain___json_nargs=0
+_shtab_kmsconn_audit_verify_pos_0_nargs=+
+_shtab_kmsconn_audit_verify__h_nargs=0
+_shtab_kmsconn_audit_verify___help_nargs=0
+_shtab_kmsconn_audit_export_pos_0_nargs=+
+_shtab_kmsconn_audit_export__h_nargs=0
+_shtab_kmsconn_audit_export___help_nargs=0
+_shtab_kmsconn_audit_export___json_nargs=0
+_shtab_kmsconn_audit_export___csv_nargs=0
+_shtab_kmsconn_audit_pos_0_nargs=A...
+_shtab_kmsconn_audit__h_nargs=0
+_shtab_kmsconn_audit___help_nargs=0
 _shtab_kmsconn_requests_list__h_nargs=0
 _shtab_kmsconn_requests_list___help_nargs=0
 _shtab_kmsconn_requests_list___json_nargs=0

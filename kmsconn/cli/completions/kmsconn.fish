@@ -49,8 +49,8 @@ function _shtab_kmsconn_using
   test "$_shtab_kmsconn_cmdpath" = "$argv"
 end
 
-set -g _shtab_kmsconn_commands run start validate doctor config 'config explain' 'config import' health status explain requests 'requests list' 'requests show' 'requests retry' top quarantine 'quarantine list' 'quarantine show' 'quarantine retry' 'quarantine drop' pause resume skip replay list emulate demo completion
-set -g _shtab_kmsconn_opts_with_value --cause --ciphertexts --computing --config --control --core --duration --endpoint --forms --history --kind --kinds --limit --members --name --network --output --params --profile --rate --reason --requests --seed --shards --signer --size --socket --state --token-file --url --write-config -c -e -n -o
+set -g _shtab_kmsconn_commands run start validate doctor config 'config explain' 'config import' health status explain audit 'audit verify' 'audit export' requests 'requests list' 'requests show' 'requests retry' top quarantine 'quarantine list' 'quarantine show' 'quarantine retry' 'quarantine drop' pause resume skip replay list emulate demo completion
+set -g _shtab_kmsconn_opts_with_value --cause --ciphertexts --computing --config --control --core --duration --endpoint --forms --head --history --kind --kinds --limit --members --name --network --output --params --profile --rate --reason --requests --seed --shards --signer --since --size --socket --state --token-file --until --url --write-config -c -e -n -o
 
 complete -c kmsconn -e
 complete -c kmsconn -f
@@ -103,6 +103,18 @@ complete -c kmsconn -n '_shtab_kmsconn_using explain' -s c -l config -x -d 'TOML
 complete -c kmsconn -n '_shtab_kmsconn_using explain' -l network -xka "testnet mainnet devnet" -d 'use chain ids and addresses of a known deployment; file and environment override them'
 complete -c kmsconn -n '_shtab_kmsconn_using explain' -l socket -x -d 'the control socket of a running connector; no configuration is read'
 complete -c kmsconn -n '_shtab_kmsconn_using explain' -l json -d 'print one JSON object'
+complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a audit -d 'verify or export an audit log'
+complete -c kmsconn -n '_shtab_kmsconn_using audit' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using audit; and test $_shtab_kmsconn_npos -eq 0' -a verify -d 'check that no line was changed, removed, inserted or moved'
+complete -c kmsconn -n '_shtab_kmsconn_using audit verify' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using audit verify' -l head -x -d 'a hash that a line of the log must have'
+complete -c kmsconn -n '_shtab_kmsconn_using audit; and test $_shtab_kmsconn_npos -eq 0' -a export -d 'print the transitions of requests'
+complete -c kmsconn -n '_shtab_kmsconn_using audit export' -s h -l help -d 'show this help message and exit'
+complete -c kmsconn -n '_shtab_kmsconn_using audit export' -l since -x -d 'from this time on, ISO 8601, UTC without an offset'
+complete -c kmsconn -n '_shtab_kmsconn_using audit export' -l until -x -d 'before this time'
+complete -c kmsconn -n '_shtab_kmsconn_using audit export' -l kind -x -d 'of this kind, such as user_decryption; several times'
+complete -c kmsconn -n '_shtab_kmsconn_using audit export' -l json -d 'print one JSON object a line (the default)'
+complete -c kmsconn -n '_shtab_kmsconn_using audit export' -l csv -d 'print CSV with a line of headings'
 complete -c kmsconn -n '_shtab_kmsconn_using; and test $_shtab_kmsconn_npos -eq 0' -a requests -d 'list, show or retry requests'
 complete -c kmsconn -n '_shtab_kmsconn_using requests' -s h -l help -d 'show this help message and exit'
 complete -c kmsconn -n '_shtab_kmsconn_using requests; and test $_shtab_kmsconn_npos -eq 0' -a list -d 'list requests, the newest first'

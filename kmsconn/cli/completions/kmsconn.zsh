@@ -9,6 +9,7 @@
 
 _shtab_kmsconn_commands() {
   local _commands=(
+    audit:'verify or export an audit log'
     completion:'print what makes a shell complete the commands'
     config:'explain the configuration, or make one file of those of the three services of 0.14'
     demo:'run a connector with emulated dependencies in one process'
@@ -30,6 +31,14 @@ _shtab_kmsconn_commands() {
     validate:'check the configuration without starting anything'
   )
   _describe 'kmsconn commands' _commands
+}
+
+_shtab_kmsconn_audit_commands() {
+  local _commands=(
+    export:'print the transitions of requests'
+    verify:'check that no line was changed, removed, inserted or moved'
+  )
+  _describe 'kmsconn audit commands' _commands
 }
 
 _shtab_kmsconn_config_commands() {
@@ -66,6 +75,35 @@ _shtab_kmsconn_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kmsconn_defaults_added=0
+
+_shtab_kmsconn_audit_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_audit_defaults_added=0
+
+_shtab_kmsconn_audit_export_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--since[from this time on, ISO 8601, UTC without an offset]:TIME:"
+  "--until[before this time]:TIME:"
+  "*--kind[of this kind, such as user_decryption\; several times]:KIND:"
+  "--json[print one JSON object a line (the default)]"
+  "--csv[print CSV with a line of headings]"
+  "(*):the files of one audit log, the oldest first:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_audit_export_defaults_added=0
+
+_shtab_kmsconn_audit_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--head[a hash that a line of the log must have]:SHA256:"
+  "(*):the files of one audit log, the oldest first:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kmsconn_audit_verify_defaults_added=0
 
 _shtab_kmsconn_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -408,6 +446,7 @@ _shtab_kmsconn() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_kmsconn-$line[1]:"
       case $line[1] in
+        audit) _shtab_kmsconn_audit ;;
         completion) _arguments -C -s $_shtab_kmsconn_completion_options ;;
         config) _shtab_kmsconn_config ;;
         demo) _arguments -C -s $_shtab_kmsconn_demo_options ;;
@@ -427,6 +466,30 @@ _shtab_kmsconn() {
         status) _arguments -C -s $_shtab_kmsconn_status_options ;;
         top) _arguments -C -s $_shtab_kmsconn_top_options ;;
         validate) _arguments -C -s $_shtab_kmsconn_validate_options ;;
+      esac
+  esac
+}
+
+_shtab_kmsconn_audit() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->audit'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_kmsconn_audit_defaults_added )); then
+    if (( ${_shtab_kmsconn_audit_options[(I)${(q)one_or_more}*]} +          ${_shtab_kmsconn_audit_options[(I)${(q)remainder}*]} +          ${_shtab_kmsconn_audit_options[(I)${(q)default}]} == 0 )); then
+      _shtab_kmsconn_audit_options+=(': :_shtab_kmsconn_audit_commands' '*::: :->audit')
+    fi
+    _shtab_kmsconn_audit_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_kmsconn_audit_options
+
+  case $state in
+    audit)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_kmsconn_audit-$line[1]:"
+      case $line[1] in
+        export) _arguments -C -s $_shtab_kmsconn_audit_export_options ;;
+        verify) _arguments -C -s $_shtab_kmsconn_audit_verify_options ;;
       esac
   esac
 }

@@ -1,0 +1,110 @@
+"""The lines of an audit log: JSON objects, each with the hash of the one before. Pure.
+
+A line's hash is the SHA-256 of its bytes without the line feed. The first line of a log has 64 zeros in place of one. Every line has
+its ``number``, counted from 1 through all files of a log, its ``type`` and, as ``seq``, the last transition that the log holds with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.journal.outbox import Transition
+from kmsconn.transport.urls import hide_urls
+
+NO_LINE: Final = "0" * 64
+LONGEST_REASON: Final = 512  # characters
+
+GENESIS, STARTED, TRANSITION, CONTINUED, REPAIRED, GAP = (
+    "genesis",
+    "started",
+    "transition",
+    "continued",
+    "repaired",
+    "gap",
+)
+
+
+@attrs.frozen
+class End:
+    """Where a chain ends: the number, the hash and the transition of its last line."""
+
+    number: int = 0
+    line_hash: str = NO_LINE
+    seq: int = 0
+
+    def line(self, kind: str, at: float, fields: Mapping[str, Any]) -> bytes:
+        """Return the next line, without its line feed."""
+        head = {"number": self.number + 1, "type": kind, "at": time_text(at), "seq": self.seq}
+        return msgspec.json.encode({**head, **fields, "previous": self.line_hash})
+
+    def after(self, line: bytes, seq: int | None = None) -> End:
+        """Return where the chain ends with this line."""
+        return End(self.number + 1, hash_of(line), self.seq if seq is None else seq)
+
+
+def transitions(end: End, happened: Iterable[Transition]) -> tuple[list[bytes], End]:
+    """Return the lines of transitions that the chain does not hold yet, and where it ends with them."""
+    lines = []
+    for one in happened:
+        if one.seq > end.seq:
+            line = end.line(TRANSITION, one.at, {**_fields(one), "seq": one.seq})
+            lines.append(line)
+            end = end.after(line, one.seq)
+    return lines, end
+
+
+def _fields(one: Transition) -> dict[str, Any]:
+    fields = {
+        "row": one.rid,
+        "kind": one.kind,
+        "id": to_hex(one.id),
+        "chain": one.chain_id,
+        "contract": checksum(Address(one.contract))
+        if len(one.contract) == ADDRESS_BYTES
+        else to_hex(one.contract),
+        "from": one.old_state,
+        "to": one.state,
+        "block": one.block,
+        "transaction": to_hex(one.transaction_hash),
+        "nonce": one.nonce,
+        "reply": None if one.reply_hash is None else to_hex(one.reply_hash),
+        "included": one.included_block,
+        "reason": hide_urls(one.reason)[:LONGEST_REASON],
+    }
+    return {name: value for name, value in fields.items() if value not in {None, ""}}
+
+
+def hash_of(line: bytes) -> str:
+    """Return the hash of a line without its line feed."""
+    return sha256(line).hexdigest()
+
+
+def read_line(line: bytes) -> dict[str, Any] | None:
+    """Return the object of a line; None for what is none."""
+    try:
+        found = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def end_of(line: bytes) -> End | None:
+    """Return where a chain ends with this line; None for what is no line of a log."""
+    found = read_line(line)
+    if found is None:
+        return None
+    number, seq = found.get("number"), found.get("seq")
+    return End(number, hash_of(line), seq) if isinstance(number, int) and isinstance(seq, int) else None
+
+
+def time_text(seconds: float) -> str:
+    """Return a time in UTC as in log lines, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

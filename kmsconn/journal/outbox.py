@@ -1,0 +1,119 @@
+"""The outbox of the audit log: every transition of a request, written by triggers in the transaction that makes it. Never writes the log.
+
+So no transition is missed, whatever statement or command made it, and none stands there that was not committed. A transition leaves
+the outbox once the log's file holds it for good; what a process leaves behind is for the next one. Triggers are there only while the
+audit log is on, and SQLite's own clock gives the time, so that they work in whichever program changes a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from kmsconn.journal.database import Database
+
+_HEAD: Final = "audit head"
+
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS audit_outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    rid INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    id BLOB NOT NULL,
+    chain_id INTEGER NOT NULL,
+    contract BLOB NOT NULL,
+    old_state TEXT,
+    state TEXT NOT NULL,
+    block INTEGER NOT NULL,
+    transaction_hash BLOB NOT NULL,
+    nonce INTEGER,
+    reply_hash BLOB,
+    included_block INTEGER,
+    reason TEXT NOT NULL
+) STRICT
+"""
+_FIELDS: Final = "rid, kind, id, chain_id, contract, state, block, transaction_hash, nonce, reply_hash, included_block, reason"
+_NEW: Final = ", ".join(f"new.{field}" for field in _FIELDS.split(", "))
+_WRITE: Final = (
+    f"INSERT INTO audit_outbox (at, old_state, {_FIELDS}) VALUES ((julianday('now') - 2440587.5) * 86400.0, "  # noqa: S608 - our own names
+)
+_TRIGGERS: Final = {
+    "audit_records": f"AFTER INSERT ON request BEGIN {_WRITE} NULL, {_NEW}); END",
+    "audit_moves": f"AFTER UPDATE OF state ON request BEGIN {_WRITE} old.state, {_NEW}); END",
+}
+_PENDING: Final = (
+    "SELECT seq, at, rid, kind, id, chain_id, contract, old_state, state, block, transaction_hash, nonce, reply_hash, included_block, "
+    "reason FROM audit_outbox ORDER BY seq LIMIT ?"
+)
+
+
+@attrs.frozen
+class Transition:
+    """One transition of a request: what it was before (None: it is new) and is now, at a time in Unix seconds."""
+
+    seq: int
+    at: float
+    rid: int
+    kind: str
+    id: bytes
+    chain_id: int
+    contract: bytes
+    old_state: str | None
+    state: str
+    block: int
+    transaction_hash: bytes
+    nonce: int | None
+    reply_hash: bytes | None
+    included_block: int | None
+    reason: str
+
+
+@attrs.frozen
+class Head:
+    """How far the audit log is: the last transition that it holds for good, and the hash of its last line then."""
+
+    seq: int
+    line_hash: str
+
+
+def capture(db: Database) -> None:
+    """Let every transition go into the outbox from now on. Repeating: no effect."""
+    with db.savepoint():
+        db.execute(_TABLE)
+        for name, body in _TRIGGERS.items():
+            db.execute(f"DROP TRIGGER IF EXISTS {name}")
+            db.execute(f"CREATE TRIGGER {name} {body}")
+
+
+def stop_capturing(db: Database) -> None:
+    """Let no transition go into the outbox any more; what waits there stays. Repeating: no effect."""
+    with db.savepoint():
+        for name in _TRIGGERS:
+            db.execute(f"DROP TRIGGER IF EXISTS {name}")
+
+
+def pending(db: Database, most: int) -> Sequence[Transition]:
+    """Return the oldest transitions of the outbox."""
+    return [Transition(*row) for row in db.execute(_PENDING, (most,)).fetchall()]
+
+
+def written(db: Database, head: Head) -> None:
+    """Take out of the outbox what the log's file holds for good, and remember its head. Repeating: no effect."""
+    with db.savepoint():
+        db.execute("DELETE FROM audit_outbox WHERE seq <= ?", (head.seq,))
+        values: tuple[Any, ...] = (_HEAD, f"{head.seq} {head.line_hash}")
+        db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", values
+        )
+
+
+def read_head(db: Database) -> Head | None:
+    """Return the head of the audit log as it was last written; None where there never was one."""
+    found = db.execute("SELECT value FROM meta WHERE key = ?", (_HEAD,)).fetchone()
+    if found is None:
+        return None
+    seq, _, line_hash = found[0].partition(" ")
+    return Head(int(seq), line_hash)
