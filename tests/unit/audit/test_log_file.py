@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from kmsconn.audit import log_file as module
 from kmsconn.audit.log_file import InUse, rotated
 from kmsconn.audit.verifying import verify
 from kmsconn.journal.outbox import Head
@@ -127,7 +126,7 @@ def test_a_full_disk_leaves_no_half_of_a_line(path: Path, monkeypatch: pytest.Mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "write", full)
+        patch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space"):
             file.append([happened(2)])
     assert path.read_bytes() == before
@@ -139,7 +138,7 @@ def test_lines_are_on_the_disk_before_append_returns(path: Path, monkeypatch: py
     file = audit_file(path)
     file.open(None)
     synced: list[int] = []
-    monkeypatch.setattr(module.os, "fsync", lambda _: synced.append(path.stat().st_size))
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.stat().st_size))
     file.append([happened(1), happened(2)])
     assert synced == [path.stat().st_size]
 
