@@ -50,7 +50,7 @@ class Auditing:
             "version": __version__,
             "profile": settings.protocol.profile,
             "chain": settings.chains.gateway.chain_id,
-            "sender": checksum(components.wallet.address),
+            "sender": checksum(components.tx_sender),
         }
         file = AuditFile(path, origin, components.ports.wall)
         return cls(components.journal, file, components.ports.offload, Alerts(components.on_event))

@@ -63,20 +63,20 @@ def transitions(end: End, happened: Iterable[Transition]) -> tuple[list[bytes], 
 
 def _fields(one: Transition) -> dict[str, Any]:
     fields = {
-        "row": one.rid,
-        "kind": one.kind,
-        "id": to_hex(one.id),
-        "chain": one.chain_id,
-        "contract": checksum(Address(one.contract))
-        if len(one.contract) == ADDRESS_BYTES
-        else to_hex(one.contract),
+        "row": one.subject.rid,
+        "kind": one.subject.kind,
+        "id": to_hex(one.subject.id),
+        "chain": one.subject.chain_id,
+        "contract": checksum(Address(one.subject.contract))
+        if len(one.subject.contract) == ADDRESS_BYTES
+        else to_hex(one.subject.contract),
         "from": one.old_state,
         "to": one.state,
-        "block": one.block,
-        "transaction": to_hex(one.transaction_hash),
-        "nonce": one.nonce,
-        "reply": None if one.reply_hash is None else to_hex(one.reply_hash),
-        "included": one.included_block,
+        "block": one.subject.block,
+        "transaction": to_hex(one.subject.transaction_hash),
+        "nonce": one.reply.nonce,
+        "reply": None if one.reply.transaction_hash is None else to_hex(one.reply.transaction_hash),
+        "included": one.reply.block,
         "reason": hide_urls(one.reason)[:LONGEST_REASON],
     }
     return {name: value for name, value in fields.items() if value not in {None, ""}}

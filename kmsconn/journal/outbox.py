@@ -45,9 +45,34 @@ _TRIGGERS: Final = {
     "audit_moves": f"AFTER UPDATE OF state ON request BEGIN {_WRITE} old.state, {_NEW}); END",
 }
 _PENDING: Final = (
-    "SELECT seq, at, rid, kind, id, chain_id, contract, old_state, state, block, transaction_hash, nonce, reply_hash, included_block, "
-    "reason FROM audit_outbox ORDER BY seq LIMIT ?"
+    "SELECT seq, at, old_state, state, reason, rid, kind, id, chain_id, contract, block, transaction_hash, nonce, reply_hash, "
+    "included_block FROM audit_outbox ORDER BY seq LIMIT ?"
 )
+
+_OWN: Final = 5  # columns of the transition itself, before those of its request and of the reply
+_OF_REPLY: Final = 12
+
+
+@attrs.frozen
+class TransitionSubject:
+    """The request that a transition is of, as its row stands after it."""
+
+    rid: int
+    kind: str
+    id: bytes
+    chain_id: int
+    contract: bytes
+    block: int
+    transaction_hash: bytes
+
+
+@attrs.frozen
+class TransitionReply:
+    """What is known of the reply: nonce and hash of the transaction, and its block."""
+
+    nonce: int | None = None
+    transaction_hash: bytes | None = None
+    block: int | None = None
 
 
 @attrs.frozen
@@ -56,19 +81,11 @@ class Transition:
 
     seq: int
     at: float
-    rid: int
-    kind: str
-    id: bytes
-    chain_id: int
-    contract: bytes
     old_state: str | None
     state: str
-    block: int
-    transaction_hash: bytes
-    nonce: int | None
-    reply_hash: bytes | None
-    included_block: int | None
     reason: str
+    subject: TransitionSubject
+    reply: TransitionReply
 
 
 @attrs.frozen
@@ -97,7 +114,13 @@ def stop_capturing(db: Database) -> None:
 
 def pending(db: Database, most: int) -> Sequence[Transition]:
     """Return the oldest transitions of the outbox."""
-    return [Transition(*row) for row in db.execute(_PENDING, (most,)).fetchall()]
+    return [_transition(row) for row in db.execute(_PENDING, (most,)).fetchall()]
+
+
+def _transition(row: tuple[Any, ...]) -> Transition:
+    seq, at, old_state, state, reason = row[:_OWN]
+    subject, reply = TransitionSubject(*row[_OWN:_OF_REPLY]), TransitionReply(*row[_OF_REPLY:])
+    return Transition(seq, at, old_state, state, reason, subject, reply)
 
 
 def written(db: Database, head: Head) -> None:

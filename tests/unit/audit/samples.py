@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from kmsconn.audit.log_file import AuditFile
-from kmsconn.journal.outbox import Transition
+from kmsconn.journal.outbox import Transition, TransitionReply, TransitionSubject
 
 ORIGIN = {"version": "0.1.0", "profile": "fhevm-0.14", "chain": 10901, "sender": "0x01"}
 
 
-def happened(seq: int, **changes: Any) -> Transition:
+NO_REPLY = TransitionReply()
+
+
+def happened(
+    seq: int,
+    state: str = "answered",
+    kind: str = "public_decryption",
+    reason: str = "",
+    reply: TransitionReply = NO_REPLY,
+) -> Transition:
     """Return a transition with this number."""
-    values: dict[str, Any] = {
-        "seq": seq, "at": 1000.0 + seq, "rid": seq, "kind": "public_decryption", "id": seq.to_bytes(32, "big"),
-        "chain_id": 10901, "contract": b"\x05" * 20, "old_state": "pending", "state": "answered", "block": 55,
-        "transaction_hash": b"\x03" * 32, "nonce": None, "reply_hash": None, "included_block": None, "reason": "",
-    }  # fmt: skip
-    return Transition(**(values | changes))
+    subject = TransitionSubject(seq, kind, seq.to_bytes(32, "big"), 10901, b"\x05" * 20, 55, b"\x03" * 32)
+    return Transition(seq, 1000.0 + seq, "pending", state, reason, subject, reply)
 
 
 def audit_file(path: Path, rotated_size: int = 1 << 30) -> AuditFile:

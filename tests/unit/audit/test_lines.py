@@ -6,6 +6,7 @@ import json
 from hashlib import sha256
 
 from kmsconn.audit.lines import GENESIS, NO_LINE, End, end_of, read_line, transitions
+from kmsconn.journal.outbox import TransitionReply
 from tests.unit.audit.samples import ORIGIN, happened
 
 
@@ -22,7 +23,7 @@ def test_each_line_has_the_hash_of_the_bytes_before_it() -> None:
 
 
 def test_a_transition_says_what_moved_where() -> None:
-    one = happened(7, state="signed", nonce=9, reply_hash=b"\x01" * 32)
+    one = happened(7, state="signed", reply=TransitionReply(9, b"\x01" * 32))
     [line], _ = transitions(End(), [one])
     assert json.loads(line) == {
         "number": 1, "type": "transition", "at": "1970-01-01T00:16:47.000Z", "seq": 7, "row": 7,

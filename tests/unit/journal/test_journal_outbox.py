@@ -35,8 +35,9 @@ def test_a_new_request_is_in_the_outbox_with_its_place(db: Database) -> None:
     outbox.capture(db)
     rid = new_row(db, 7, 10)
     [one] = outbox.pending(db, 100)
-    assert (one.rid, one.old_state, one.state, one.block) == (rid, None, "pending", 10)
-    assert (int.from_bytes(one.id), one.chain_id, one.contract) == (7, CHAIN, CONTRACT)
+    assert (one.old_state, one.state, one.subject.rid, one.subject.block) == (None, "pending", rid, 10)
+    asked = one.subject
+    assert (int.from_bytes(asked.id), asked.chain_id, asked.contract) == (7, CHAIN, CONTRACT)
 
 
 def test_the_time_is_that_of_the_clock(db: Database) -> None:
