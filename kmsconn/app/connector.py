@@ -85,10 +85,6 @@ class Connector:
         """Return once a drain has ended."""
         await self._drained.wait()
 
-    def head_times(self) -> list[float | None]:
-        """Return the time of the newest block of each chain that is read, None for one that is not known yet."""
-        return [one.head.timestamp for one in self.components.chain_contexts.values()]
-
     def statistics(self) -> Statistics:
         """Return a snapshot."""
         components = self.components

@@ -123,12 +123,23 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
                     trio.open_nursery() as nursery,
                 ):
                     nursery.start_soon(announce_ready, connector, log)
-                    nursery.start_soon(check_clock, connector, connector.components.ports.wall, log)
+                    nursery.start_soon(
+                        check_clock,
+                        connector.wait_ready,
+                        partial(head_times, connector.components),
+                        connector.components.ports.wall,
+                        log,
+                    )
                     nursery.start_soon(heed_signals, signals, connector, log)
                     await connector.wait_drained()
                     nursery.cancel_scope.cancel()
                 left = await what_is_left(connector.components)
     log.info("ended", **left)
+
+
+def head_times(components: Components) -> list[float | None]:
+    """Return the time of the newest block of each chain that is read, None for one that is not known yet."""
+    return [one.head.timestamp for one in components.chain_contexts.values()]
 
 
 async def what_is_left(components: Components) -> Mapping[str, int]:

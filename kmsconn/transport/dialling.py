@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Sequence
 
@@ -41,6 +42,21 @@ async def _connect(host: str, port: int) -> trio.SocketStream:
         ValueError
     ) as error:  # UnicodeError among them: names that no resolver takes, as bucket addresses may hold
         raise OSError(f"{host!r} is not a host name") from error
+    except OSError as error:
+        if reasons := reasons_of(error):
+            raise OSError(f"all attempts to connect to {host}:{port} failed: {reasons}") from error
+        raise
+
+
+def reasons_of(error: OSError) -> str:
+    """Return what the attempts of Trio's happy eyeballs met, each reason once; nothing for an error of another kind.
+
+    Trio's own words tell how many attempts there were, and nothing of why they failed.
+    """
+    met = error.__cause__
+    several = met.exceptions if isinstance(met, BaseExceptionGroup) else ()
+    numbers = dict.fromkeys(one.errno for one in several if isinstance(one, OSError))
+    return ", ".join(os.strerror(number) for number in numbers if number is not None)
 
 
 async def _connect_allowed(host: str, port: int, allow: Callable[[str], bool]) -> trio.SocketStream:

@@ -31,7 +31,9 @@ class Heads:
 
 async def said(heads: Heads, now: float) -> list[dict[str, Any]]:
     stream = io.StringIO()
-    await check_clock(heads, lambda: now, make_logger(stream, "info", LogFormat.JSON))
+    await check_clock(
+        heads.wait_ready, heads.head_times, lambda: now, make_logger(stream, "info", LogFormat.JSON)
+    )
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 

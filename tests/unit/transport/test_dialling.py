@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from kmsconn.transport.dialling import within
+from kmsconn.transport.dialling import reasons_of, within
 
 
 async def _late(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
@@ -30,3 +32,12 @@ async def test_a_late_connection_is_a_timeout_that_is_an_os_error(autojump_clock
 async def test_a_refusal_comes_out_as_it_is(autojump_clock: MockClock) -> None:
     with pytest.raises(ConnectionRefusedError):
         await within(_refused, 1)("node", 1)
+
+
+def test_what_every_attempt_met_is_said_once() -> None:
+    """Trio counts the attempts only."""
+    refused = [OSError(errno.ECONNREFUSED, "Error connecting to somewhere") for _ in range(2)]
+    error = OSError("all attempts to connect to x:9 failed")
+    error.__cause__ = ExceptionGroup("x", [*refused, OSError(errno.ENETUNREACH, "no way")])
+    assert reasons_of(error) == "Connection refused, Network is unreachable"
+    assert not reasons_of(OSError("no such name"))
