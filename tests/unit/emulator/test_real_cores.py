@@ -33,8 +33,7 @@ from kmsconn.errors import ConfigError
 from kmsconn.protocols.protobuf import decode
 from kmsconn.testing.killable import KillablePorts, Life
 
-KEY = key_for("signer of a Core of one's own")
-CORE = RealCore("http://core.example:50051", KEY.address)
+KEYS = [key_for(f"signer of a Core of one's own {member}") for member in range(4)]
 
 
 def stored(value: int, fhe_type: int = 4) -> StoredCiphertext:
@@ -44,38 +43,50 @@ def stored(value: int, fhe_type: int = 4) -> StoredCiphertext:
     )
 
 
+LONG = 120.0  # virtual seconds: a life of keys takes about twenty
 STOCK = (stored(7), stored(70_000), stored(1, 0))
 
 
 @attrs.frozen
 class Played:
     emulation: Emulation
-    core: EmulatedCore
+    cores: list[EmulatedCore]
     params: set[int | None]
     """With which parameters the Core was told to prepare keys and to make CRS."""
 
 
-async def played(folder: Path, *, keys: bool = False, known: dict[bytes, int] | None = None) -> Played:
+async def played(
+    folder: Path, *, members: int = 1, keys: bool = False, known: dict[bytes, int] | None = None
+) -> Played:
     """Lead a Core that knows these values, and have six public decryptions made; return what came of it."""
     wall = lambda: 1_767_225_600.0 + trio.current_time()  # noqa: E731
-    committee = CommitteePlan(1, (CORE,), keys, TEST_PARAMS)
+    committee = CommitteePlan(
+        members,
+        tuple(RealCore(f"http://core{n}.example:50051", KEYS[n].address) for n in range(members)),
+        keys,
+        TEST_PARAMS,
+    )
     plan = EmulationPlan(
         folder / "k.toml", Load(2.0, 3.0, ("public",)), committee=committee, ciphertexts=STOCK
     )
     emulation = Emulation.of(plan, wall)
     dependencies, network = emulation.dependencies, MemoryNetwork()
-    core = EmulatedCore(SigningNode(KEY), known or {one.body: one.value for one in STOCK})
-    there = Played(emulation, core, set())
-    methods = {path: partial(noting, there, path, method) for path, method in core.methods().items()}
-    network.serve("core.example", 50051, partial(serve_grpc, methods=methods))
+    values = known or {one.body: one.value for one in STOCK}
+    nodes = [SigningNode(KEYS[n], n + 1, (members - 1) // 3) for n in range(members)]
+    there = Played(emulation, [EmulatedCore(node, values) for node in nodes], set())
+    for n, core in enumerate(there.cores):
+        methods = {path: partial(noting, there, path, method) for path, method in core.methods().items()}
+        network.serve(f"core{n}.example", 50051, partial(serve_grpc, methods=methods))
     dependencies.settle_in_memory(network)
-    ports = KillablePorts(Life(), network, wall, Random(0)).ports()
-    settings = dependencies.settings(folder / "k.db", **(QUICK if keys else {}))
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         await nursery.start(dependencies.run)
-        await nursery.start(partial(serve, settings, ports=ports, on_event=lambda _: None))
-        await emulation.put_load_on()
+        for member in range(members):
+            ports = KillablePorts(Life(), network, wall, Random(0)).ports()
+            settings = dependencies.settings(folder / f"{member}.db", member, **(QUICK if keys else {}))
+            await nursery.start(partial(serve, settings, ports=ports, on_event=lambda _: None))
+        with trio.fail_after(LONG):
+            await emulation.put_load_on()
         nursery.cancel_scope.cancel()
     return there
 
@@ -97,17 +108,19 @@ async def test_a_real_core_is_asked_and_no_emulated_one_is_there(
     assert (verdict.verdict.nodes[0].answered, verdict.well) == (6, True)
 
 
-async def test_the_owner_leads_a_real_core_before_it_is_asked_to_decrypt(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+@pytest.mark.parametrize("members", [1, pytest.param(4, marks=pytest.mark.sampled)])
+async def test_the_owner_leads_real_cores_before_they_are_asked_to_decrypt(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, members: int
 ) -> None:
-    """It gets the first context, a key and a CRS of the test parameters, the next context and two epochs; aborts are left out."""
-    there = await played(tmp_path, keys=True)
-    keys = there.emulation.result().keys[0]
-    assert keys.done == ("announcement", "key", "CRS", "context", "epoch")
-    assert (keys.well, there.emulation.result().well) == (True, True)
+    """They get the first context, a key and a CRS of the test parameters, the next context and two epochs; aborts are left out."""
+    there = await played(tmp_path, members=members, keys=True)
+    result = there.emulation.result()
+    assert {keys.done for keys in result.keys} == {("announcement", "key", "CRS", "context", "epoch")}
+    assert (result.keys_well, result.verdict.consensus, result.well) == (True, 6, True)
     assert there.params == {TEST_PARAMS}
-    assert {NEXT_CONTEXT.to_bytes(32)} < there.core.known.contexts
-    assert {NEXT_EPOCH.to_bytes(32), LAST_EPOCH.to_bytes(32)} < there.core.known.epochs
+    for core in there.cores:
+        assert NEXT_CONTEXT.to_bytes(32) in core.known.contexts
+        assert {NEXT_EPOCH.to_bytes(32), LAST_EPOCH.to_bytes(32)} < core.known.epochs
 
 
 async def test_public_plaintexts_are_compared_with_the_values(
