@@ -44,7 +44,9 @@ async def _connect(host: str, port: int) -> trio.SocketStream:
         raise OSError(f"{host!r} is not a host name") from error
     except OSError as error:
         if reasons := reasons_of(error):
-            raise OSError(f"all attempts to connect to {host}:{port} failed: {reasons}") from error
+            raise OSError(
+                f"all attempts to connect to {host}:{port} failed: {reasons}"
+            ) from None  # all is said
         raise
 
 
