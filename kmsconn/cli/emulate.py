@@ -39,7 +39,7 @@ EXAMPLES: Final = (
     "kmsconn emulate --write-config emu.toml --rate 5",
     "kmsconn run -c emu.toml    # in a second shell",
     "kmsconn emulate --write-config emu.toml --members 4    # emu-1.toml to emu-4.toml",
-    "kmsconn emulate --write-config emu.toml --core http://127.0.0.1:50051 --signer 0x… --params test",
+    "kmsconn emulate --write-config emu.toml --core http://127.0.0.1:50051 --signer 0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478",
 )
 SMALLEST: Final = 32
 _PROGRESS = 1.0  # seconds

@@ -142,12 +142,3 @@ async def refusal_of_logs_at(rpc: Rpc, contract: Address, topics: Sequence[bytes
     except RpcError as error:
         return str(error)
     return ""
-
-
-async def refusal_of_state_at(rpc: Rpc, account: Address, block: int) -> str:
-    """Say why a node does not give the state of a block; empty where it does. Raises Unreachable."""
-    try:
-        await rpc.call("eth_getBalance", to_hex(account), quantity(block))
-    except RpcError as error:
-        return str(error)
-    return ""

@@ -61,7 +61,7 @@ def planted(config: Path) -> tuple[Path, str]:
     return made, key
 
 
-AUDIT = ""  # until there is one
+AUDIT = 'audit_log = "{}"\n'
 
 
 def secret_variables() -> dict[str, str]:
@@ -117,6 +117,7 @@ async def test_no_secret_is_ever_said(tmp_path: Path, monkeypatch: pytest.Monkey
         "explain",
         f"file {emulated.journal.name}",
     } <= outputs.texts.keys()
+    assert "file audit.jsonl" in outputs.texts
     assert all(outputs.texts[name] for name in ("log", "/metrics", "/status.json", "doctor", "explain"))
     assert outputs.hits(SECRET, key, bytes.fromhex(key).decode("latin-1")) == {}
 
