@@ -84,7 +84,6 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python -m kmsconn.config.reference docs
 	$(BIN)/python tools/gen_transactions.py
 	$(BIN)/python -m tools.gen_source_map
-	$(BIN)/python -m tools.gen_completions
 	$(BIN)/python -m tools.gen_sbom
 	$(BIN)/python -m kmsconn.emulator.drills.page docs
 	$(BIN)/python -m tools.gen_monitoring
@@ -95,7 +94,6 @@ fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_contracts.py --check
 	$(BIN)/python tools/gen_transactions.py --check
 	$(BIN)/python -m tools.gen_source_map --check
-	$(BIN)/python -m tools.gen_completions --check
 	$(BIN)/python -m tools.gen_monitoring --check
 	$(BIN)/python -m tools.gen_sbom --check
 
