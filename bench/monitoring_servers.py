@@ -66,7 +66,7 @@ async def serve_hypercorn(port: int) -> None:
         assert isinstance(found, ProbeAnswer)
         return responses.Response(found.body, found.status, dict(found.headers), found.content_type)
 
-    async def pieces(answer: LiveAnswer) -> Any:
+    async def pieces(answer: LiveAnswer) -> Any:  # noqa: ASYNC900 - Starlette streams what a generator yields, and closes it
         try:
             while True:
                 yield await answer.next_piece()
