@@ -86,8 +86,9 @@ class Tab:
         return found["result"].get("value")
 
     async def wait_for(self, expression: str) -> None:
-        """Return once an expression is true."""
-        while not await self.evaluate(expression):
+        """Return once an expression is true; while the page is loading, what it reads may not be there."""
+        guarded = f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()"
+        while not await self.evaluate(guarded):
             await trio.sleep(0.1)
 
     async def resize(self, width: int, height: int, *, dark: bool = False, scale: float = 1.0) -> None:

@@ -36,8 +36,15 @@ OUTSIDE = {
 """File of the package → after which line which line is added."""
 
 ROWS: list[type[Operation[Any]]] = [*fhevm_014.OPERATIONS, *httpz_rc7.OPERATIONS]
-OF_EVERY_GENERATION = {"model/requests.py", "monitoring/families.py", "app/key_management_alerts.py"}
-"""Where kinds are named beside the modules of their operations: the list of them, labels of metrics, and what a late one holds up."""
+OF_EVERY_GENERATION = {
+    "model/requests.py",
+    "monitoring/families.py",
+    "app/key_management_alerts.py",
+    "doctor/examination.py",
+    "doctor/handing.py",
+}
+"""Where kinds are named beside the modules of their operations: the list of them, labels of metrics, what a late one holds up, and the
+request whose reply and ciphertext the doctor tries."""
 
 APART = ("_generated", "emulator", "testing")
 

@@ -202,8 +202,8 @@ def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
 def l12_bytes_of_a_released_reply_forgotten(monkeypatch: Any) -> None:
     honest = ReplyMoves.release
 
-    async def release(self: ReplyMoves, track: Any, reason: str) -> None:
-        await honest(self, track, reason)
+    async def release(self: ReplyMoves, track: Any, reason: str, **options: Any) -> None:
+        await honest(self, track, reason, **options)
         track.history.reusable = None
 
     monkeypatch.setattr(ReplyMoves, "release", release)
