@@ -78,6 +78,11 @@ def _lines(title: str, *queries: PanelQuery, unit: str = "short") -> DashboardPa
     return DashboardPanel(title, queries, unit)
 
 
+def _beside(title: str, good: Family, bad: Family, label: str, *, legend: str) -> DashboardPanel:
+    """Show what went well in a second, and under its legend what did not."""
+    return _lines(title, _rate(good, label), _rate(bad, label, legend=legend))
+
+
 _BURNS = tuple(
     _lines(
         title,
@@ -235,15 +240,19 @@ TRANSACTIONS: Final = Dashboard(
             (
                 _lines("In flight", _now(gauges.IN_FLIGHT, "chain")),
                 _lines("Waiting to be signed", _now(gauges.UNSENT, "chain")),
-                _lines(
+                _beside(
                     "Answers, in a second",
-                    _rate(families.RESPONSES, "response_type"),
-                    _rate(families.RESPONSE_ERRORS, "response_type", legend="lost"),
+                    families.RESPONSES,
+                    families.RESPONSE_ERRORS,
+                    "response_type",
+                    legend="lost",
                 ),
-                _lines(
+                _beside(
                     "Sent to the Gateway, in a second",
-                    _rate(families.SENT, "response_type"),
-                    _rate(families.SEND_ERRORS, "response_type", legend="came back"),
+                    families.SENT,
+                    families.SEND_ERRORS,
+                    "response_type",
+                    legend="came back",
                 ),
                 _lines(
                     "Sent to other chains, in a second",
@@ -265,15 +274,19 @@ CORE: Final = Dashboard(
         (
             "Core",
             (
-                _lines(
+                _beside(
                     "Accepted requests, in a second",
-                    _rate(families.SUBMITTED, "event_type"),
-                    _rate(families.SUBMIT_ERRORS, "event_type", legend="deferred"),
+                    families.SUBMITTED,
+                    families.SUBMIT_ERRORS,
+                    "event_type",
+                    legend="deferred",
                 ),
-                _lines(
+                _beside(
                     "Answers, in a second",
-                    _rate(families.POLLED, "event_type"),
-                    _rate(families.POLL_ERRORS, "event_type", legend="deferred"),
+                    families.POLLED,
+                    families.POLL_ERRORS,
+                    "event_type",
+                    legend="deferred",
                 ),
                 _lines(
                     "Waiting for the answer",
@@ -291,10 +304,12 @@ CORE: Final = Dashboard(
         (
             "Checks",
             (
-                _lines(
+                _beside(
                     "Passed, in a second",
-                    _rate(families.PICKED, "event_type"),
-                    _rate(families.PICK_ERRORS, "event_type", legend="unexpected"),
+                    families.PICKED,
+                    families.PICK_ERRORS,
+                    "event_type",
+                    legend="unexpected",
                 ),
                 _lines("Not passed, in a second", _rate(families.CHECK_ERRORS, "check_type")),
                 _lines("Attestations not looked at", _rate(gauges.SKIPPED)),
