@@ -7,13 +7,14 @@ struck: a lie in the place of an answer that nobody asked for proves nothing.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from itertools import takewhile
 
 import attrs
 import pytest
 
-from kmsconn.testing.hostile import SETTINGS, HostileOutcome, Lie, every_lie, play
+from kmsconn.testing.hostile import SETTINGS, HostileOutcome, Lie, every_lie, play, playing
 from tests.sampling import points, sample, today
 
 pytestmark = pytest.mark.sampled
@@ -87,6 +88,19 @@ def test_nobody_is_disturbed_without_a_lie(setting: str) -> None:
     assert outcome.complaints() == []
     assert not outcome.ground_truth.open
     assert not outcome.closed
+
+
+def test_no_step_pays_for_the_garbage_of_the_process_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass over all that a worker of the test suite holds takes a second, and once stood as a step of CPU that was too long."""
+    kept: list[int] = []
+
+    async def count(*_: object) -> None:
+        kept.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(playing, "_play", count)
+    play()
+    assert kept[0] > 0
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -7,12 +7,13 @@ again. The process must live, what was asked before and after must be answered, 
 
 from __future__ import annotations
 
+import gc
 import math
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
@@ -59,8 +60,18 @@ def play(
 ) -> HostileOutcome:
     """Play a world under a clock of its own. Repeating: the same arguments do the same."""
     clock = trio.testing.MockClock(autojump_threshold=0)
-    with seeded_scheduler(seed):
+    with seeded_scheduler(seed), _collecting_only_the_new():
         return trio.run(_play, Hostility(subject, lie), SETTINGS[setting], seed, clock=clock)
+
+
+@contextmanager
+def _collecting_only_the_new() -> Iterator[None]:
+    """Keep what exists by now from the garbage collector: in a large process one pass over it takes a second of whichever step it meets."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @cache
