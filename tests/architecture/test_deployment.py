@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from kmsconn.config.options import OPTIONS, environment_name
 from tools import gen_sbom
@@ -64,6 +62,10 @@ def test_the_compose_file_mounts_what_is_there() -> None:
 
 
 def test_the_bill_of_materials_is_valid_and_complete() -> None:
+    # Imported here: it builds the grammars of all formats of JSON schema, which takes longer than the tests of this file together.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     text = gen_sbom.BILL.read_text(encoding="utf-8")
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     locked = list(gen_sbom.locked((ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")))
