@@ -21,7 +21,8 @@ from bench.plots import draw
 from bench.recipes import add_connector, connector_name, recipe_of
 from bench.rows import Row, collect
 from bench.series import columns_of
-from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.model.profiles import FHEVM
 
 SIZES = (205, 64 * table.KIB, table.MIB)
 QUICK_RATES, QUICK_SECONDS = (50.0,), 5.0
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="a minute: few rates, short loads")
     add("--loads-only", action="store_true", help="neither single calls nor the emulator's ceiling")
     add_connector(made, Plan().computing)
-    add("--profile", choices=GENERATIONS, default=FHEVM_014, help="the generation")
+    add("--profile", choices=GENERATIONS, default=FHEVM, help="the generation")
     add(
         "--forms",
         nargs="+",
@@ -92,7 +93,7 @@ async def climb_anew(recipe: Recipe, size: int, rates: Sequence[float], plan: Pl
 
 def is_whole(arguments: argparse.Namespace) -> bool:
     """Say whether the whole benchmark is wanted: single calls and the emulator's ceiling too."""
-    ours = arguments.connector == OURS and not arguments.ceiling and arguments.profile == FHEVM_014
+    ours = arguments.connector == OURS and not arguments.ceiling and arguments.profile == FHEVM
     return ours and not (arguments.quick or arguments.loads_only)
 
 

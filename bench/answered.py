@@ -44,7 +44,7 @@ async def measure(count: int, folder: Path) -> Cost:
     """Let so many replies be answered, then start the transaction manager and wait for all of them."""
     world = World(pool="arbitrum")
     world.node.in_order = False
-    binding = Binding("fhevm-0.14", CHAIN_ID, CHAIN_ID, CONTRACT, KEY.address)
+    binding = Binding("fhevm", CHAIN_ID, CHAIN_ID, CONTRACT, KEY.address)
     async with open_journal(folder / "j.db", binding, offload_to_threads, time.time) as journal:
         await answer(world, journal, count)
         manager = attrs.evolve(world.manager(), journal=journal)

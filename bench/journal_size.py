@@ -29,7 +29,7 @@ from kmsconn.journal.values import Arrival, JournalPlace, Position, Read, Retent
 from kmsconn.model.requests import Kind
 
 CHAIN, CONTRACT, KIND = 31337, Address(b"\xdc" * 20), Kind.PUBLIC_DECRYPTION
-BINDING = Binding("fhevm-0.14", CHAIN, 1, CONTRACT, Address(b"\x5e" * 20))
+BINDING = Binding("fhevm", CHAIN, 1, CONTRACT, Address(b"\x5e" * 20))
 NOW = 1_800_000_000.0
 DAY = 86_400.0
 SHARDS = 4

@@ -17,7 +17,7 @@ from bench.figures import ANSWERED, Outcome, outcome, span
 from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
 from bench.series import stalled_alerts
-from kmsconn.emulator.generations import FHEVM_014
+from kmsconn.model.profiles import FHEVM
 
 WARM_UP = {"rate": 10, "seconds": 2, "reply_timeout": 60}
 IDLE = 3.0  # seconds in which nothing is offered
@@ -196,6 +196,6 @@ class Plan:
 
     seconds: float = 10.0
     computing: float = 0.01
-    profile: str = FHEVM_014
+    profile: str = FHEVM
     forms: tuple[str, ...] = ()
     told: Callable[[Case], None] = lambda _: None

@@ -28,7 +28,7 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.events import ignore
 from kmsconn.model.requests import CiphertextReference, Content
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.rpc.logs import decode_log, decode_logs
 from kmsconn.rpc.port import Call
@@ -48,7 +48,7 @@ class Straight:
     """One run; a request is known by its id, so that it is answered once."""
 
     settings: Settings
-    profile: Fhevm014
+    profile: Fhevm
     gateway: Endpoint
     core: CoreClient
     http: HttpClient
@@ -128,7 +128,7 @@ async def run(settings: Settings) -> None:
         open_core(settings.core.core_endpoints, PORTS) as core,
         trio.open_nursery() as nursery,
     ):
-        profile = Fhevm014(settings)
+        profile = Fhevm(settings)
         registry = Registry(profile, gateway, settings.ciphertexts.registry_refresh, ignore)
         await registry.load()
         ready, to_send = trio.open_memory_channel[bytes](UNSENT)

@@ -30,7 +30,9 @@ def render(source: dict[str, Any]) -> str:
 
 
 def _grouped(source: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
-    """Return the contracts of a source, and beside them those of its other revisions."""
+    """Return the contracts of a source, and beside them those of its other revisions; of 0.15 the one contract that is another."""
+    if "gone_from_KMSGeneration_0_3_0" in source:
+        return {"later": {"KMSGeneration": source["contracts"]["KMSGeneration"]}}
     if "contracts" in source:
         return {"contracts": source["contracts"], "later": source["later_events"]["contracts"]}
     contracts = {name: items for name, items in source.items() if isinstance(items, list)}

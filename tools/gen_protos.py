@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATIONS = {"fhevm-0.14": "fhevm_014", "httpz-rc7": "httpz_rc7"}
+GENERATIONS = {"fhevm": "fhevm", "httpz-rc7": "httpz_rc7"}
 NO_STUBS = "client_generation=none,server_generation=none"
 
 

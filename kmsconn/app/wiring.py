@@ -45,7 +45,7 @@ from kmsconn.journal.pausing import paused_kinds
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName, Request
 from kmsconn.model.trace_ids import trace_of
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
@@ -56,7 +56,7 @@ from kmsconn.transport.proxying import Way
 from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.wallet import Wallet, open_tx_sender
 
-PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm-0.14": Fhevm014, "httpz-rc7": HttpzRc7}
+PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm": Fhevm, "httpz-rc7": HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""
 
 

@@ -10,9 +10,7 @@ from typing import Final
 from kmsconn.config.forms import core_endpoints
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import Address, parse_address
-
-PROFILES: Final = ("fhevm-0.14", "httpz-rc7")
-"""The generations that can be emulated, by name."""
+from kmsconn.model.profiles import PROFILE_ALIASES, PROFILES
 
 _NODES_PER_FAULT: Final = 3
 KINDS: Final = ("decryptions", "all")
@@ -21,13 +19,21 @@ KINDS: Final = ("decryptions", "all")
 def add_profile(parser: argparse.ArgumentParser) -> None:
     """Describe which generation is emulated."""
     parser.add_argument(
-        "--profile", choices=PROFILES, default=PROFILES[0], help=f"the generation ({PROFILES[0]})"
+        "--profile",
+        type=_profile,
+        choices=PROFILES,
+        default=PROFILES[0],
+        help=f"the generation ({PROFILES[0]})",
     )
+
+
+def _profile(text: str) -> str:
+    return PROFILE_ALIASES.get(text, text)
 
 
 def add_kinds(parser: argparse.ArgumentParser) -> None:
     """Describe which kinds of requests there are."""
-    words = "decryptions, or all: also a key lifecycle of fhevm-0.14 (decryptions)"
+    words = "decryptions, or all: also a key lifecycle of fhevm (decryptions)"
     parser.add_argument("--kinds", choices=KINDS, default=KINDS[0], help=words)
 
 

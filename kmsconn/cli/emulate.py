@@ -99,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FORM",
         nargs="+",
         default=(),
-        help="forms of requests, in turn: public, delegated; direct, unified, unified_delegated, wallet of fhevm-0.14; "
+        help="forms of requests, in turn: public, delegated; direct, unified, unified_delegated, wallet of fhevm; "
         "user of httpz-rc7 (all, drawn by chance)",
     )
     add(

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kmsconn.cli.arguments import KINDS, PROFILES, committee_size, wants_keys
+from kmsconn.cli.arguments import KINDS, committee_size, wants_keys
 from kmsconn.errors import ConfigError, Fault
+from kmsconn.model.profiles import PROFILES
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan

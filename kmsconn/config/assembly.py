@@ -8,7 +8,7 @@ from typing import Any
 from kmsconn.config import forms
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import read_token, warn_if_open
-from kmsconn.config.options import FHEVM_014, OptionTable
+from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.settings import (
     AwsKmsKey,
     Chain,
@@ -41,7 +41,7 @@ def assemble(
     if findings.faults:
         return None
     warn_if_open(values["journal"], findings)
-    table = FHEVM_014
+    table = FHEVM
     return Settings.of(
         gateway=_chain(values, "gateway"),
         ethereum=_chain(values, "ethereum"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.config.options import FHEVM_014, Accepted, OptionTable
+from kmsconn.config.options import FHEVM, Accepted, OptionTable
 from kmsconn.config.structuring import structure, suggestion
 from kmsconn.errors import Fault
 
@@ -25,7 +25,7 @@ class Given:
 class Findings:
     """The collector that every source adds to; later sources win."""
 
-    table: OptionTable = FHEVM_014
+    table: OptionTable = FHEVM
     given: dict[str, Given] = attrs.field(factory=dict)
     faults: list[Fault] = attrs.field(factory=list)
     warnings: list[Fault] = attrs.field(factory=list)

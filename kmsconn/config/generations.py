@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kmsconn.config.httpz_options import HTTPZ_RC7
-from kmsconn.config.options import FHEVM_014, OptionTable
+from kmsconn.config.options import FHEVM, OptionTable
+from kmsconn.model import profiles
 
-TABLES: Final[Mapping[str, OptionTable]] = {"fhevm-0.14": FHEVM_014, "httpz-rc7": HTTPZ_RC7}
+TABLES: Final[Mapping[str, OptionTable]] = {profiles.FHEVM: FHEVM, profiles.HTTPZ_RC7: HTTPZ_RC7}

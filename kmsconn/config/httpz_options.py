@@ -1,4 +1,4 @@
-"""The options of the generation httpz-rc7: its own names and defaults, and those that it shares with fhevm-0.14. Data; reads nothing.
+"""The options of the generation httpz-rc7: its own names and defaults, and those that it shares with fhevm. Data; reads nothing.
 
 Source: httpz-rc7.md 6.1. The default mnemonic of that generation is left out: everybody has its keys (5.5).
 """

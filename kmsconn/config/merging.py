@@ -13,7 +13,7 @@ import attrs
 
 from kmsconn.config import structuring as types
 from kmsconn.config.findings import Given
-from kmsconn.config.options import ALIASES, FHEVM_014
+from kmsconn.config.options import ALIASES, FHEVM
 from kmsconn.config.settings import Secret
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import Address
@@ -66,22 +66,22 @@ def _translated(file: str, name: str, value: Any, notes: list[str]) -> Iterator[
     alias = ALIASES.get(name)
     if name == _SERVICE_NAME:
         notes.append(f"{file}: {name} is dropped: the three services are one process")
-    elif name in FHEVM_014.options:
+    elif name in FHEVM.options:
         yield name, value
     elif alias is not None and (without := alias.unused(value) if alias.unused else ""):
         notes.append(f"{file}: {name} is dropped: {without}")
     elif alias is not None:
         notes.append(f"{file}: {name} becomes {alias.option}")
         yield alias.option, alias.translate(value) if alias.translate else value
-    elif name in FHEVM_014.accepted:
-        notes.append(f"{file}: {name} is dropped: {FHEVM_014.accepted[name].instead}")
+    elif name in FHEVM.accepted:
+        notes.append(f"{file}: {name} is dropped: {FHEVM.accepted[name].instead}")
     else:
-        remedy = types.suggestion(name, FHEVM_014.known_names)
+        remedy = types.suggestion(name, FHEVM.known_names)
         notes.append(f"{file}: {name} is dropped: kmsconn has no such option{remedy and f'; {remedy}'}")
 
 
 def _conflicts(name: str, offers: Sequence[Offer]) -> Iterator[Fault]:
-    if FHEVM_014.options[name].type not in _IDENTITY:
+    if FHEVM.options[name].type not in _IDENTITY:
         return
     first = offers[0]
     for other in offers[1:]:
@@ -92,13 +92,13 @@ def _conflicts(name: str, offers: Sequence[Offer]) -> Iterator[Fault]:
 def _typed(name: str, value: Any) -> Any:
     """Return a value in its option's form, so that two spellings of one address are equal; as it is where it is faulty."""
     faults: list[Fault] = []
-    typed = types.structure(value, FHEVM_014.options[name].type, name, faults)
+    typed = types.structure(value, FHEVM.options[name].type, name, faults)
     return value if faults else typed
 
 
 def _chosen(name: str, offers: Sequence[Offer], notes: list[str]) -> Any:
     first, *others = offers
-    if FHEVM_014.options[name].type in _UNITED:
+    if FHEVM.options[name].type in _UNITED:
         return _united(offers)
     taken = _typed(name, first.value)
     differing = (other.file for other in others if _typed(name, other.value) != taken)

@@ -764,8 +764,8 @@ ACCEPTED: Final = {
     for name in names
 }  # fmt: skip
 
-FHEVM_014: Final = OptionTable(SECTIONS, ALIASES, ACCEPTED)
-OPTIONS: Final = FHEVM_014.options
+FHEVM: Final = OptionTable(SECTIONS, ALIASES, ACCEPTED)
+OPTIONS: Final = FHEVM.options
 
 
 def options_of(names: Iterable[str]) -> tuple[Option, ...]:

@@ -9,7 +9,7 @@ import attrs
 
 from kmsconn.config.findings import Findings, Given
 from kmsconn.config.networks import NETWORKS, Network
-from kmsconn.config.options import FHEVM_014, OptionTable
+from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.structuring import suggestion
 
 
@@ -17,8 +17,8 @@ def find_network(name: str | None, table: OptionTable, findings: Findings) -> Ne
     """Return the network of this name; an unknown one is a fault, and so is any for another generation than theirs."""
     if name is None:
         return None
-    if table is not FHEVM_014:
-        findings.fault("network", f"{name} is a network of fhevm-0.14, but the profile is another one")
+    if table is not FHEVM:
+        findings.fault("network", f"{name} is a network of fhevm, but the profile is another one")
         return None
     if name not in NETWORKS:
         remedy = suggestion(name, NETWORKS) or f"one of {', '.join(NETWORKS)}"

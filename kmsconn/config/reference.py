@@ -14,7 +14,7 @@ from kmsconn.config import structuring as types
 from kmsconn.config.amounts import DURATIONS, duration_text, wei_text
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.networks import NETWORKS, Network
-from kmsconn.config.options import FHEVM_014, REQUIRED, SECTIONS, Option, OptionTable
+from kmsconn.config.options import FHEVM, REQUIRED, SECTIONS, Option, OptionTable
 from kmsconn.config.presets import preset
 from kmsconn.ethereum.addresses import Address, checksum
 
@@ -104,18 +104,18 @@ def reference() -> str:
 
 def _reference_lines() -> Iterator[str]:
     yield _INTRODUCTION
-    yield from _sections(FHEVM_014, "##")
+    yield from _sections(FHEVM, "##")
     yield from _networks()
     yield "## Other names\n"
     yield "| name | option | |\n|---|---|---|"
     yield from (
         f"| `{one.name}` | `{one.option}` | {one.warning and 'with a warning'} |"
-        for one in FHEVM_014.aliases.values()
+        for one in FHEVM.aliases.values()
     )
     yield "\n## Accepted without effect\n"
     yield "Options of the 0.14 and 0.15 services without a meaning here. Each causes a warning that names its replacement.\n"
     yield "| name | instead |\n|---|---|"
-    yield from _accepted(FHEVM_014)
+    yield from _accepted(FHEVM)
     yield _HTTPZ
     yield from _sections(HTTPZ_RC7, "###")
     yield "### Accepted without effect by httpz-rc7\n"

@@ -194,7 +194,7 @@ class ProtocolSettings:
     gateway_config_contract: Contract
     protocol_config_contract: Contract
     kms_generation_contract: Contract
-    profile: str = "fhevm-0.14"
+    profile: str = "fhevm"
     compressed_key_sets: bool = False
     erc1271_gas_limit: int = 100_000
     httpz: Httpz = attrs.field(factory=Httpz)

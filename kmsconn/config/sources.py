@@ -21,12 +21,13 @@ from kmsconn.config.findings import Findings, Given
 from kmsconn.config.generations import TABLES
 from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.keyfiles import warn_if_open
-from kmsconn.config.options import FHEVM_014, PREFIX, REQUIRED, OptionTable, environment_name
+from kmsconn.config.options import FHEVM, PREFIX, REQUIRED, OptionTable, environment_name
 from kmsconn.config.settings import AwsKmsKey, Secret, Settings
 from kmsconn.config.structuring import structure
 from kmsconn.config.tracing import tracing_of
 from kmsconn.config.wallets import find_wallet
 from kmsconn.errors import ConfigError
+from kmsconn.model import profiles
 from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
 
 # Kubernetes puts these into every pod beside a Service named kms-connector or kms-connector-…: they are not meant for us.
@@ -46,8 +47,8 @@ class _Generation:
 
 
 _GENERATIONS: Final = {
-    "fhevm-0.14": _Generation(FHEVM_014, ("gateway_chain_id", "ethereum_chain_id"), lambda _: None, assemble),
-    "httpz-rc7": _Generation(HTTPZ_RC7, ("chain_id",), httpz.tidy, httpz.assemble),
+    profiles.FHEVM: _Generation(FHEVM, ("gateway_chain_id", "ethereum_chain_id"), lambda _: None, assemble),
+    profiles.HTTPZ_RC7: _Generation(HTTPZ_RC7, ("chain_id",), httpz.tidy, httpz.assemble),
 }
 
 
@@ -128,8 +129,10 @@ def _proxies(environ: Mapping[str, str], findings: Findings) -> Proxies:
 
 def profile_of(given: Mapping[str, Given]) -> str:
     """Return the generation that the sources ask for; the default where they ask for none that is known."""
-    asked = given["profile"].value if "profile" in given else None
-    return str(asked).strip().lower() if str(asked).strip().lower() in _GENERATIONS else "fhevm-0.14"
+    try:
+        return profiles.profile_named(str(given["profile"].value)) if "profile" in given else profiles.FHEVM
+    except ValueError:
+        return profiles.FHEVM
 
 
 def _values(

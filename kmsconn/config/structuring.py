@@ -28,6 +28,7 @@ from kmsconn.config import forms
 from kmsconn.config.settings import AttestationMode, LogFormat, Mode, Secret, StatusPage
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
+from kmsconn.model.profiles import profile_named
 
 T = TypeVar("T")
 
@@ -60,7 +61,6 @@ KeyManagerAddress = NewType("KeyManagerAddress", Address)
 PlaintextEncoding = NewType("PlaintextEncoding", str)
 FheParameters = NewType("FheParameters", dict[bytes, int])
 
-PROFILES = ("fhevm-0.14", "httpz-rc7")
 PLAINTEXT_ENCODINGS = ("auto", "p3", "p1", "p2", "raw")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -83,6 +83,10 @@ def _choice(choices: tuple[str, ...], value: object) -> str:
     if written not in choices:
         raise ValueError(f"must be {' or '.join(choices)}, not {forms.quoted(value)}")
     return written
+
+
+def _profile(value: object) -> str:
+    return profile_named(forms.text(value))
 
 
 def _log_level(value: object) -> str:
@@ -116,7 +120,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     JournalUrl: forms.journal_path,
     FilePath: forms.file_path,
     ExistingFile: forms.existing_file,
-    Profile: partial(_choice, PROFILES),
+    Profile: _profile,
     LogLevel: _log_level,
     AttestationMode: partial(_enum, AttestationMode),
     Mode: partial(_enum, Mode),

@@ -1,6 +1,6 @@
 """Which wallet the configuration means: AWS KMS, key file, hex or mnemonic. Never shows a key, never falls through to another source.
 
-Under fhevm-0.14 two different wallets are a fault that names both (the 0.14 sender would silently take the hex key). Under httpz-rc7
+Under fhevm two different wallets are a fault that names both (the 0.14 sender would silently take the hex key). Under httpz-rc7
 the first in that generation's order counts, and only that one is read (httpz-rc7.md 5.4).
 """
 

@@ -16,7 +16,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Content
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm_014.core_status import (
+from kmsconn.protocols.fhevm.core_status import (
     MATERIAL_METHOD,
     STATUS_METHOD,
     CoreMaterial,

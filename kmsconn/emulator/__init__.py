@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
     from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan, EmulationResult
     from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-    from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7, EmulatedGeneration
+    from kmsconn.emulator.generations import GENERATIONS, EmulatedGeneration
     from kmsconn.emulator.load import Load
     from kmsconn.emulator.network import Line, MemoryNetwork, serve_sockets
     from kmsconn.emulator.node_faults import NodeFault
     from kmsconn.emulator.traffic import Traffic
     from kmsconn.emulator.users import Users
+    from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 
 __all__ = [
-    "FHEVM_014",
+    "FHEVM",
     "GENERATIONS",
     "HTTPZ_RC7",
     "BucketFaults",
@@ -71,9 +72,7 @@ _HOMES: Final = {
     ),
     "kmsconn.emulator.fhevm_dependencies": ("FhevmDependencies",),
     "kmsconn.emulator.generations": (
-        "FHEVM_014",
         "GENERATIONS",
-        "HTTPZ_RC7",
         "EmulatedGeneration",
     ),
     "kmsconn.emulator.load": ("Load",),
@@ -85,6 +84,10 @@ _HOMES: Final = {
     "kmsconn.emulator.node_faults": ("NodeFault",),
     "kmsconn.emulator.traffic": ("Traffic",),
     "kmsconn.emulator.users": ("Users",),
+    "kmsconn.model.profiles": (
+        "FHEVM",
+        "HTTPZ_RC7",
+    ),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

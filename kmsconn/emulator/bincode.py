@@ -5,7 +5,7 @@ The user's payload is that of ``protocols``. Source: kms-core-grpc.md, section 1
 
 from __future__ import annotations
 
-from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionResponsePayload
+from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponsePayload
 
 
 def u32(number: int) -> bytes:

@@ -12,7 +12,7 @@ from functools import partial
 import attrs
 import trio
 
-from kmsconn._generated.fhevm_014.kms.v1 import RequestId
+from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
 from kmsconn.emulator.core_generation import KeyManagement
 from kmsconn.emulator.core_inspection import CoreInspection

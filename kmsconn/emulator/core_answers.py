@@ -10,7 +10,7 @@ from functools import partial
 
 import attrs
 
-from kmsconn._generated.fhevm_014.kms.v1 import (
+from kmsconn._generated.fhevm.kms.v1 import (
     PublicDecryptionResponse,
     PublicDecryptionResponsePayload,
     RequestId,
@@ -26,8 +26,8 @@ from kmsconn.emulator.signcryption import Randomness, sign_sha256, signcrypt, ve
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm_014.public_decryption import public_digest
-from kmsconn.protocols.fhevm_014.user_decryption import share_payload, user_digest
+from kmsconn.protocols.fhevm.public_decryption import public_digest
+from kmsconn.protocols.fhevm.user_decryption import share_payload, user_digest
 
 LINKER_TYPE = "UserDecryptionLinker(bytes publicKey,bytes32[] handles,address userAddress)"
 _PUBLIC_DECRYPTION, _USER_DECRYPTION = b"PUBL_DEC", b"USER_DEC"

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 import attrs
 import trio
 
-from kmsconn._generated.fhevm_014.kms.v1 import (
+from kmsconn._generated.fhevm.kms.v1 import (
     PublicDecryptionResponse,
     RequestId,
     UserDecryptionResponse,
@@ -72,9 +72,7 @@ class InterceptedCall:
     def emulated(self) -> EmulatedCore:
         """The Core, for faults that know no other generation."""
         if not isinstance(self.core, EmulatedCore):
-            raise AssertionError(
-                f"the method {self.method} is unknown to this fault: use a method of fhevm-0.14"
-            )
+            raise AssertionError(f"the method {self.method} is unknown to this fault: use a method of fhevm")
         return self.core
 
 
@@ -156,7 +154,7 @@ class FaultyCore(Generic[C]):
 
 @attrs.define(eq=False)
 class CoreFaults(FaultyCore[EmulatedCore]):
-    """The faults of a Core of fhevm-0.14."""
+    """The faults of a Core of fhevm."""
 
 
 def status(code: Status, message: str = "") -> Fault:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import attrs
 import trio
 
-from kmsconn._generated.fhevm_014.kms.v1 import (
+from kmsconn._generated.fhevm.kms.v1 import (
     HealthStatus,
     HealthStatusResponse,
     KeyMaterialAvailabilityResponse,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from kmsconn._generated.fhevm_014.kms.v1 import RequestId
+from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_requests import read_id
 from kmsconn.emulator.uptime import Uptime
 from kmsconn.protocols.protobuf import decode

@@ -6,7 +6,7 @@ from functools import partial
 
 import attrs
 
-from kmsconn._generated.fhevm_014.kms.v1 import (
+from kmsconn._generated.fhevm.kms.v1 import (
     CompressedKeyConfig,
     CrsGenRequest,
     CrsInfo,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import attrs
 
-from kmsconn._generated.fhevm_014.kms.v1 import CrsGenResult, CrsInfo, KeyGenResult, KeyInfo, RequestId
+from kmsconn._generated.fhevm.kms.v1 import CrsGenResult, CrsInfo, KeyGenResult, KeyInfo, RequestId
 from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_requests import read_id
 from kmsconn.emulator.generation_hashes import crsgen_hash, keygen_hash

@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.app.connector import serve
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth, ground_truth_of
 from kmsconn.emulator.key_life import QUICK, KeyLife, KeyResult
 from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, run_load
@@ -20,6 +20,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.progress_table import ProgressTable, Totals
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
+from kmsconn.model.profiles import FHEVM, profile_named
 from kmsconn.transport.ports import Offload, Ports
 
 COMPUTING = (0.02, 0.12)
@@ -33,7 +34,7 @@ class DemoPlan:
     requests: int = 40
     rate: float = 10.0
     seed: int = 0
-    profile: str = FHEVM_014
+    profile: str = FHEVM
     reply_timeout: float = LAST_REPLY_TIMEOUT
     keys: bool = False
     """Whether a life of keys is led beside the requests."""
@@ -81,7 +82,7 @@ class Demo:
     def of(cls, plan: DemoPlan, wall: Callable[[], float]) -> Demo:
         """Make everything of a plan; nothing runs yet. ``wall`` gives Unix seconds."""
         random = Random(plan.seed)
-        traffic = GENERATIONS[plan.profile].settle(
+        traffic = GENERATIONS[profile_named(plan.profile)].settle(
             wall, Random(plan.seed), seed=plan.seed, computing=lambda: random.uniform(*COMPUTING)
         )
         dependencies, ledger = traffic.dependencies, Ledger()

@@ -21,7 +21,7 @@ from kmsconn.emulator.control import Control
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_requests import Job
 from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
-from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.http import serve_http
 from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS
@@ -32,6 +32,7 @@ from kmsconn.emulator.plaintext_check import PlaintextCheck, PlaintextVerdict
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
+from kmsconn.model.profiles import FHEVM, profile_named
 
 LOOPBACK = "127.0.0.1"
 _SEALS = (
@@ -74,7 +75,7 @@ class EmulationPlan:
     computing: float = 0.0
     control: int | None = None
     history: float | None = None
-    profile: str = FHEVM_014
+    profile: str = FHEVM
     committee: CommitteePlan = attrs.field(factory=CommitteePlan)
     ciphertexts: tuple[StoredCiphertext, ...] = ()
     """The ciphertexts that requests are about; if there are none, each is made by itself."""
@@ -117,7 +118,7 @@ class Emulation:
     @classmethod
     def of(cls, plan: EmulationPlan, clock: Callable[[], float] = time.time) -> Emulation:
         """Make everything of a plan; nothing listens yet. ``clock`` gives Unix seconds."""
-        traffic = GENERATIONS[plan.profile].settle(
+        traffic = GENERATIONS[profile_named(plan.profile)].settle(
             clock, Random(plan.seed), size=plan.size,
             shards=plan.shards, computing=plan.computing, seed=plan.seed, **plan.committee.options,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""All dependencies of one connector of fhevm-0.14 in one place: three chains, a Core of one or several shards, buckets.
+"""All dependencies of one connector of fhevm in one place: three chains, a Core of one or several shards, buckets.
 
 Decides nothing of its own.
 """
@@ -39,7 +39,7 @@ from kmsconn.emulator.dependencies import (
     sender_of,
     signer_of,
 )
-from kmsconn.emulator.generation_events import FHEVM_014
+from kmsconn.emulator.generation_events import FHEVM
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
@@ -66,9 +66,9 @@ def _node(member: int, real_cores: Sequence[RealCore]) -> KmsNode:
 
 @attrs.define(eq=False, kw_only=True)
 class FhevmDependencies(EmulatedDependencies):
-    """The dependencies of fhevm-0.14. Made by ``make``."""
+    """The dependencies of fhevm. Made by ``make``."""
 
-    generation_events = FHEVM_014
+    generation_events = FHEVM
 
     ethereum: EmulatedChain
     host: EmulatedChain

@@ -11,8 +11,8 @@ import attrs
 
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.profile import EVENTS
 
 _SELECTOR_BYTES, _WORD_BYTES = 4, 32
 _TAG_BITS = 248
@@ -57,7 +57,7 @@ REPLIES = {
     "userDecryptionResponse": Kind.USER_DECRYPTION,
 }
 
-FHEVM_014 = GenerationEvents(
+FHEVM = GenerationEvents(
     {topic0: kind for topic0, kind in EVENTS.kinds.items() if kind in REPLIES.values()},
     {DECRYPTION.function(name).selector: kind for name, kind in REPLIES.items()},
     {

@@ -14,9 +14,7 @@ from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.httpz.traffic import FirstTraffic
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
-
-FHEVM_014: Final = "fhevm-0.14"
-HTTPZ_RC7: Final = "httpz-rc7"
+from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 
 
 class Settle(Protocol):
@@ -38,7 +36,7 @@ class EmulatedGeneration:
     settle: Settle
 
 
-def _fhevm_014(
+def _fhevm(
     clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
 ) -> Users[EmulatedDependencies]:
     return Traffic(FhevmDependencies.make(clock, **options), random, size=size)
@@ -51,10 +49,10 @@ def _httpz_rc7(
 
 
 GENERATIONS: Final[Mapping[str, EmulatedGeneration]] = {
-    FHEVM_014: EmulatedGeneration(
+    FHEVM: EmulatedGeneration(
         "three chains, a KMS Core and two buckets",
         ("public", "direct", "delegated", "unified", "unified_delegated", "wallet"),
-        _fhevm_014,
+        _fhevm,
     ),
     HTTPZ_RC7: EmulatedGeneration(
         "one gateway, a KMS Core and two buckets", ("public", "user", "delegated"), _httpz_rc7

@@ -17,7 +17,7 @@ import trio
 from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import EmulatedDependencies, sender_of
-from kmsconn.emulator.generation_events import FHEVM_014, GenerationEvents
+from kmsconn.emulator.generation_events import FHEVM, GenerationEvents
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
@@ -155,7 +155,7 @@ class GroundTruth:
         decryption: Address,
         sender: Address,
         *,
-        generation_events: GenerationEvents = FHEVM_014,
+        generation_events: GenerationEvents = FHEVM,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.traces: dict[int, Trace] = {}

@@ -10,7 +10,7 @@ from kmsconn.emulator.contracts import protocol_slots as at
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.protocols.fhevm_014.key_views import GENERATION_BASE
+from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
 from kmsconn.protocols.storage import mapping_slot
 
 _DONE, _CONSENSUS = GENERATION_BASE + 1, GENERATION_BASE + 3

@@ -15,9 +15,9 @@ from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
-from kmsconn.protocols.fhevm_014.key_management import EthereumOperation
-from kmsconn.protocols.fhevm_014.key_views import GENERATION_BASE
-from kmsconn.protocols.fhevm_014.profile import EVENTS, OPERATIONS
+from kmsconn.protocols.fhevm.key_management import EthereumOperation
+from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
+from kmsconn.protocols.fhevm.profile import EVENTS, OPERATIONS
 from kmsconn.protocols.storage import mapping_slot
 
 Asked = tuple[str, int]

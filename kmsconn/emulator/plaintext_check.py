@@ -12,7 +12,7 @@ from kmsconn.emulator.ground_truth import Trace
 from kmsconn.emulator.plaintexts import abi_word
 from kmsconn.emulator.users import Prepared
 from kmsconn.errors import Undecodable
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 
 _REPLY = DECRYPTION.function("publicDecryptionResponse")
 _SELECTOR_BYTES = 4

@@ -1,4 +1,4 @@
-"""What users of fhevm-0.14 do: ciphertexts committed, rights given, decryptions requested, of every form there is."""
+"""What users of fhevm do: ciphertexts committed, rights given, decryptions requested, of every form there is."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EXTRA_DATA = (b"", b"\x00", *naming(CONTEXT, EPOCH))
 
 @attrs.define(eq=False)
 class Traffic(Users[FhevmDependencies]):
-    """The users of a set of dependencies of fhevm-0.14."""
+    """The users of a set of dependencies of fhevm."""
 
     form = Form.HANDLE
     bits = {kind: 1 if kind == 0 else bits_of(kind) for kind in PLAINTEXT_BITS}  # noqa: RUF012 - see Users.bits

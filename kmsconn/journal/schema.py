@@ -363,6 +363,9 @@ _CAUSE = (
     *(f"UPDATE request SET cause = cause | {bit} WHERE {where}" for bit, where in _CAUSES),  # noqa: S608 - our own literals
 )
 
+# One profile for all releases of fhevm since 0.14; before, its name had the release.
+_ONE_FHEVM = ("UPDATE meta SET value = 'fhevm' WHERE key = 'profile' AND value = 'fhevm-0.14'",)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _MORE_ENDS,
@@ -375,6 +378,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _UNSENT,
     _HISTORY,
     _CAUSE,
+    _ONE_FHEVM,
 )
 VERSION = len(MIGRATIONS)
 

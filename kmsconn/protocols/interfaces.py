@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Error, Event, Function
 from kmsconn.ethereum.hexes import to_hex
+from kmsconn.model.profiles import profile_named
 from kmsconn.protocols.port import Revert
 from kmsconn.protocols.published import read_groups
 from kmsconn.protocols.reverting import name_revert, show_value
-
-GENERATIONS: Final = ("fhevm-0.14", "httpz-rc7")
 
 _MAIN = "contracts"
 Entry = TypeVar("Entry", Function, Event)
@@ -152,12 +151,14 @@ class Interfaces:
         return Decoded(label, entry.name, entry.signature, self._names[label][entry.signature], values)
 
 
-@cache
 def interfaces(generation: str) -> Interfaces:
-    """Return the contracts of ``fhevm-0.14`` or ``httpz-rc7``. Raises ValueError for another generation."""
-    if generation not in GENERATIONS:
-        raise ValueError(f"a generation is {' or '.join(GENERATIONS)}, not {generation!r}")
-    return Interfaces(generation)
+    """Return the contracts of ``fhevm`` or ``httpz-rc7``. Raises ValueError for another generation."""
+    return _interfaces(profile_named(generation))
+
+
+@cache
+def _interfaces(profile: str) -> Interfaces:
+    return Interfaces(profile)
 
 
 def _label(group: str, contract: str) -> str:

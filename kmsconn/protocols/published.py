@@ -8,13 +8,26 @@ from importlib import resources
 from typing import Any
 
 from kmsconn.ethereum.abi import Abi, Error
+from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 
 Groups = dict[str, dict[str, list[dict[str, Any]]]]
 
 
-def read_groups(generation: str) -> Groups:
-    """Return group → contract → JSON items of a generation (``fhevm-0.14``); the group ``contracts`` is its own."""
-    source = resources.files("kmsconn._generated") / "abi" / f"{generation}.json"
+_FILES = {FHEVM: ("fhevm-0.14", "fhevm-0.15"), HTTPZ_RC7: ("httpz-rc7",)}
+"""The files of a generation, one for each release in which a contract changed."""
+
+
+def read_groups(profile: str) -> Groups:
+    """Return group → contract → JSON items of a generation; the group ``contracts`` is its own, ``later`` that of its next release."""
+    groups: Groups = {}
+    for name in _FILES[profile]:
+        for group, contracts in _read(name).items():
+            groups.setdefault(group, {}).update(contracts)
+    return groups
+
+
+def _read(name: str) -> Groups:
+    source = resources.files("kmsconn._generated") / "abi" / f"{name}.json"
     groups: Groups = json.loads(source.read_text())
     return groups
 

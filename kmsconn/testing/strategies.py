@@ -17,9 +17,10 @@ import attrs
 from hypothesis import strategies as st
 
 from kmsconn.emulator.core import OPERATIONS
-from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.pool import PoolKind
+from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 from kmsconn.testing import faults
 from kmsconn.testing.world import PlanStep, WorldReport, run_world
 
@@ -42,8 +43,8 @@ class Ground:
 
 _STORAGE = ("core0", "core1", "bucket0", "bucket1")
 GROUNDS = {
-    FHEVM_014: Ground(
-        ("any", "any", *GENERATIONS[FHEVM_014].forms),
+    FHEVM: Ground(
+        ("any", "any", *GENERATIONS[FHEVM].forms),
         ("gateway", "gateway", "gateway", "host", "ethereum"),
         ("gateway", "ethereum", "host", *_STORAGE),
         tuple(name for each in OPERATIONS for name in (each.start, each.result, each.at_once)),
@@ -68,7 +69,7 @@ class Case:
     shards: int = 1
     block_time: float = 1.0
     computing: float = 0.1
-    profile: str = FHEVM_014
+    profile: str = FHEVM
     reorg_window: float = 30.0
 
     def run(self) -> WorldReport:
@@ -178,12 +179,12 @@ def faults_of(profile: str) -> dict[str, st.SearchStrategy[PlanStep]]:
     }
 
 
-FAULTS = (*sorted(faults_of(FHEVM_014)),)
+FAULTS = (*sorted(faults_of(FHEVM)),)
 """What can go wrong, by name: the same in every generation."""
 
 
 @st.composite
-def plans(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -> tuple[PlanStep, ...]:
+def plans(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM) -> tuple[PlanStep, ...]:
     """Draw a plan: requests, and a random subset of the faults, ``focus`` always among them."""
     enabled = draw(st.lists(st.sampled_from(FAULTS), unique=True, min_size=focus is None, max_size=6))
     enabled = [*dict.fromkeys(_compatible([focus, *enabled] if focus else enabled))]
@@ -205,7 +206,7 @@ def _compatible(names: list[str]) -> list[str]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM_014) -> Case:
+def cases(draw: st.DrawFn, focus: str | None = None, profile: str = FHEVM) -> Case:
     """Draw a whole world; in every one of them the fault ``focus``, if given, happens at least once."""
     return Case(
         draw(plans(focus, profile)),

@@ -21,11 +21,12 @@ import trio.testing
 
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
+from kmsconn.model.profiles import FHEVM, profile_named
 from kmsconn.testing.connector_process import ConnectorProcess
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
@@ -223,7 +224,7 @@ async def play_world(
     plan: Sequence[PlanStep],
     *,
     seed: int = 0,
-    profile: str = FHEVM_014,
+    profile: str = FHEVM,
     block_time: float = 1.0,
     pool: PoolKind = "arbitrum",
     nodes: int = 2,
@@ -234,7 +235,7 @@ async def play_world(
 ) -> WorldReport:
     """Play one plan in a fresh world and report. Needs a virtual clock; ``changes`` are settings of the connector."""
     begin = trio.current_time()
-    traffic = GENERATIONS[profile].settle(
+    traffic = GENERATIONS[profile_named(profile)].settle(
         lambda: EPOCH_SECONDS + trio.current_time(), Random(seed),
         block_time=block_time, pool=pool, nodes=nodes, shards=shards, computing=computing, seed=seed,
     )  # fmt: skip

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.protocols.interfaces import GENERATIONS, interfaces
+from kmsconn.model.profiles import PROFILES
+from kmsconn.protocols.interfaces import interfaces
 
 ROOT = Path(__file__).parents[2]
 
 PINNED = {
     "contracts_abi/fhevm-0.14.json": "4bba126d4983754cb67710a502f048e2245b48a2bf653d2696cd757a7893d557",
+    "contracts_abi/fhevm-0.15.json": "856c573c08e3e501e9267f1d009908b9b39ff44048300309bff82463aec7d884",
     "contracts_abi/httpz-rc7.json": "216ded76609b8d97d1531a43c57c686ae97267849e625790968670dc9a7e7128",
     "kmsconn/_generated/abi/fhevm-0.14.json": "950618314ecaa026ab1f9bf52c3ca583c6dfe5c12c78374b370d7bce505c75dd",
+    "kmsconn/_generated/abi/fhevm-0.15.json": "5d07215e744371270e68d95760773079464bca33f0f4d27450b9eba54e1602db",
     "kmsconn/_generated/abi/httpz-rc7.json": "6fc999111a95f2db894b1c3ac5c311a30481978cff094081531ce09ccba0f769",
 }
+
+PACKAGES = {"fhevm-0.14": "fhevm", "fhevm-0.15": "fhevm", "httpz-rc7": "httpz_rc7"}
 
 WHAT_TO_UPDATE = """{path} is not the file that this version was written against (SHA-256 {found}).
 Look at what changed, and update, of the generation {generation}:
@@ -40,7 +45,7 @@ def complaint(path: str, content: bytes) -> str:
     if found == PINNED[path]:
         return ""
     generation = Path(path).stem
-    package = generation.replace("-", "_").replace(".", "")
+    package = PACKAGES[generation]
     return WHAT_TO_UPDATE.format(path=path, found=found, generation=generation, package=package)
 
 
@@ -66,7 +71,7 @@ def test_a_changed_file_says_what_to_update_in_modules_that_exist(path: str) -> 
     assert [one for one in named if not (ROOT / one.rstrip(")").lstrip("(")).exists()] == []
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", PROFILES)
 def test_no_two_revisions_give_one_selector_or_topic_two_meanings(generation: str) -> None:
     """What is decoded by its first bytes alone must be the same in every contract that has them."""
     meanings: dict[bytes, set[str]] = {}

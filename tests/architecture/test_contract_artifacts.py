@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kmsconn.ethereum.abi import Abi
-from kmsconn.protocols.fhevm_014 import abi
-from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE, PROTOCOL_CONFIG_BASE
+from kmsconn.protocols.fhevm import abi
+from kmsconn.protocols.fhevm.views import DECRYPTION_BASE, PROTOCOL_CONFIG_BASE
 from tools import gen_contracts
 
 PUBLISHED = {

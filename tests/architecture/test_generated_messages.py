@@ -20,7 +20,7 @@ def test_the_message_classes_are_fresh() -> None:
 
 
 def test_the_message_classes_need_no_grpcio() -> None:
-    packages = "kmsconn._generated.fhevm_014.kms.v1, kmsconn._generated.httpz_rc7.kms.v1"
+    packages = "kmsconn._generated.fhevm.kms.v1, kmsconn._generated.httpz_rc7.kms.v1"
     code = f"import sys, {packages}; print([n for n in sys.modules if n.startswith('grpc')])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own code
     assert run.stdout.strip() == "[]"

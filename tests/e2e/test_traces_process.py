@@ -79,7 +79,7 @@ def logged(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for text in texts for line in text.splitlines() if line.startswith("{")]
 
 
-@pytest.mark.parametrize("profile", ["fhevm-0.14", "httpz-rc7"])
+@pytest.mark.parametrize("profile", ["fhevm", "httpz-rc7"])
 async def test_a_trace_goes_on_in_the_process_after_a_kill(profile: str, tmp_path: Path) -> None:
     """Nearly all traces are begun or in the middle when the kill comes, since the Core computes for half a second."""
     async with (

@@ -42,9 +42,9 @@ from kmsconn.journal.values import JournalPlace
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
 from kmsconn.monitoring import exchange, serving
-from kmsconn.protocols.fhevm_014 import contexts, decryptions, messages
-from kmsconn.protocols.fhevm_014.members import GatewayContexts
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm import contexts, decryptions, messages
+from kmsconn.protocols.fhevm.members import GatewayContexts
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.rpc.cursor import Cursor, plan
 from kmsconn.rpc.heads import HeadTracker
@@ -88,7 +88,7 @@ def no_suspicions(monkeypatch: Any) -> None:
 
 def identity_without_content(monkeypatch: Any) -> None:
     """A request is its id, whatever it asks for."""
-    monkeypatch.setattr(Fhevm014, "digest", lambda _self, log: log.topics[1])
+    monkeypatch.setattr(Fhevm, "digest", lambda _self, log: log.topics[1])
 
 
 def absence_ignored(monkeypatch: Any) -> None:

@@ -21,8 +21,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import Event, ReplyCompared, ReplyFinalized, ReplySent, ReplySigned, ignore
 from kmsconn.model.life import State
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.protocols.fhevm_014.public_decryption import RESPONSE as PUBLIC
-from kmsconn.protocols.fhevm_014.user_decryption import RESPONSE as USER
+from kmsconn.protocols.fhevm.public_decryption import RESPONSE as PUBLIC
+from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER
 from kmsconn.shadow.comparing import Likeness
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports

@@ -26,7 +26,7 @@ def lives(path: Path) -> dict[int, list[tuple[str | None, str]]]:
     return found
 
 
-@pytest.mark.parametrize("profile", ["fhevm-0.14", "httpz-rc7"])
+@pytest.mark.parametrize("profile", ["fhevm", "httpz-rc7"])
 @pytest.mark.parametrize(
     "killing",
     [

@@ -16,7 +16,7 @@ from kmsconn.emulator.contracts.decryption_slots import BASE
 from kmsconn.emulator.core_faults import HANG, FaultInjection, status
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.generation_events import FHEVM_014
+from kmsconn.emulator.generation_events import FHEVM
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
@@ -84,7 +84,7 @@ class Committee:
             mined.transaction.sender
             for block in blocks
             for mined in block.mined
-            if FHEVM_014.replied(mined.transaction.data) == identifier and mined.outcome.status
+            if FHEVM.replied(mined.transaction.data) == identifier and mined.outcome.status
         ]
 
 

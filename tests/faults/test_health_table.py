@@ -24,7 +24,7 @@ from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.injections import FaultInjection as BucketInjection
 from kmsconn.model.events import AlertRaised, RequestClosed
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 

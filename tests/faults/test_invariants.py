@@ -19,7 +19,7 @@ from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.testing.invariants import Invariants
 from kmsconn.txmanager.view import FINDING_LIFETIME
 

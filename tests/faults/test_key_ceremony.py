@@ -15,8 +15,8 @@ from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.epochs import CONFIRM as CONFIRM_EPOCH
-from kmsconn.protocols.fhevm_014.keygen import KEY_RESPONSE
+from kmsconn.protocols.fhevm.epochs import CONFIRM as CONFIRM_EPOCH
+from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE
 from kmsconn.transport.grpc.status import Status
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 

@@ -44,7 +44,7 @@ def spans_of(report: WorldReport) -> tuple[list[Span], list[Span]]:
     return made
 
 
-@pytest.mark.parametrize("profile", ["fhevm-0.14", "httpz-rc7"])
+@pytest.mark.parametrize("profile", ["fhevm", "httpz-rc7"])
 def test_a_request_has_one_trace_before_and_after_a_kill(profile: str) -> None:
     report = play(profile)
     before, after = spans_of(report)
@@ -54,7 +54,7 @@ def test_a_request_has_one_trace_before_and_after_a_kill(profile: str) -> None:
     assert {span.trace_id for span in after} == traces
 
 
-@pytest.mark.parametrize("profile", ["fhevm-0.14", "httpz-rc7"])
+@pytest.mark.parametrize("profile", ["fhevm", "httpz-rc7"])
 def test_every_trace_has_its_stages_its_reply_and_one_span_of_the_request_itself(profile: str) -> None:
     before, after = spans_of(play(profile))
     names = defaultdict(list)

@@ -17,8 +17,8 @@ from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 

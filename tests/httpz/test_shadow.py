@@ -10,9 +10,10 @@ import trio
 
 from kmsconn.app.connector import open_connector
 from kmsconn.config.settings import Mode
-from kmsconn.emulator.generations import GENERATIONS, HTTPZ_RC7
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ignore
+from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.shadow.comparing import Likeness
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.world import EPOCH_SECONDS

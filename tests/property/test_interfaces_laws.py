@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 
 from kmsconn.ethereum.abi import Event
 from kmsconn.ethereum.abi_types import parse_type
-from kmsconn.protocols.interfaces import GENERATIONS, Decoded, UnknownLog, interfaces
+from kmsconn.model.profiles import PROFILES
+from kmsconn.protocols.interfaces import Decoded, UnknownLog, interfaces
 
 FUNCTIONS = [
     (generation, label, function)
-    for generation in GENERATIONS
+    for generation in PROFILES
     for label, abi in interfaces(generation).contracts.items()
     for function in abi.functions_by_selector.values()
 ]
 EVENTS = [
     (generation, label, event)
-    for generation in GENERATIONS
+    for generation in PROFILES
     for label, abi in interfaces(generation).contracts.items()
     for event in abi.events_by_topic.values()
 ]
@@ -111,7 +112,7 @@ def test_a_log_goes_out_and_comes_back(entry: Any, data: st.DataObject) -> None:
 
 @given(st.lists(st.binary(min_size=32, max_size=32), max_size=4), st.binary(max_size=100))
 def test_foreign_logs_are_reported_and_stop_nobody(topics: list[bytes], data: bytes) -> None:
-    for generation in GENERATIONS:
+    for generation in PROFILES:
         found = interfaces(generation).decode_log(topics, data)
         assert isinstance(found, UnknownLog)
         assert "unknown log" in str(found)
@@ -126,5 +127,5 @@ def test_a_known_topic_over_any_content_is_decoded_or_reported(entry: Any, data:
 
 @given(st.binary(max_size=200))
 def test_any_revert_can_be_shown(data: bytes) -> None:
-    for generation in GENERATIONS:
+    for generation in PROFILES:
         assert interfaces(generation).show_revert(data).name

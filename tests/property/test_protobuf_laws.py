@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn._generated.fhevm_014.kms import v1
+from kmsconn._generated.fhevm.kms import v1
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.proto_writer import encode, header, varint
 from kmsconn.protocols.protobuf import decode

@@ -20,9 +20,9 @@ from kmsconn.emulator.traffic import APP, KEY_ID
 from kmsconn.ethereum.hexes import from_quantity, to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.public_decryption import public_digest
-from kmsconn.protocols.fhevm_014.user_decryption import user_digest
+from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.public_decryption import public_digest
+from kmsconn.protocols.fhevm.user_decryption import user_digest
 from kmsconn.rpc.port import RpcError
 from tests.real.gateways import Gateway, domain, open_anvil_gateway, open_emulated_gateway
 

@@ -8,7 +8,7 @@ from urllib.request import urlopen
 import grpc
 import trio
 
-from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionResponse
+from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.core import PUBLIC, SERVICE
 from kmsconn.emulator.core_faults import CoreFaults, status

@@ -14,8 +14,8 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.abi import ALL_ERRORS, DECRYPTION
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm.abi import ALL_ERRORS, DECRYPTION
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
 from tests import vectors
 from tests.real.gateway_scene import COMMITTEE, FORMS, HANDLES, OTHER_CONTEXT, UNKNOWN_CONTEXT, Form, Scene
@@ -266,7 +266,7 @@ CASES = {
     ),
 }
 
-PROFILE = Fhevm014(vectors.vector_settings())
+PROFILE = Fhevm(vectors.vector_settings())
 ROWS = {
     "publicDecryptionResponse": PROFILE.operations[Kind.PUBLIC_DECRYPTION],
     "userDecryptionResponse": PROFILE.operations[Kind.USER_DECRYPTION],

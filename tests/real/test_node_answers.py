@@ -14,9 +14,9 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014 import views
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
 from kmsconn.rpc.logs import read_logs
 from kmsconn.rpc.port import Call, RpcError
@@ -28,7 +28,7 @@ NOBODY = Address(b"\x11" * 20)
 UNKNOWN = "0x" + "12" * 32
 FAR = "0xffffff"
 PUBLIC = FORMS[0]
-PROFILE = Fhevm014(vectors.vector_settings())
+PROFILE = Fhevm(vectors.vector_settings())
 OPERATIONS: Any = PROFILE.operations
 DECRYPTIONS, *_ = PROFILE.subscriptions()
 WALLET_GAS = 100_000

@@ -6,14 +6,14 @@ from typing import Any
 
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
-from kmsconn.protocols.fhevm_014 import contexts
-from kmsconn.protocols.fhevm_014.contexts import NewContext
-from kmsconn.protocols.fhevm_014.epochs import EpochMaterial, KeyMaterial
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm import contexts
+from kmsconn.protocols.fhevm.contexts import NewContext
+from kmsconn.protocols.fhevm.epochs import EpochMaterial, KeyMaterial
+from kmsconn.protocols.fhevm.profile import Fhevm
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()
-PROFILE = Fhevm014(SETTINGS)
+PROFILE = Fhevm(SETTINGS)
 
 
 def events() -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.execution import Frame
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.fhevm_014.abi import ACL as ACL_ABI
+from kmsconn.protocols.fhevm.abi import ACL as ACL_ABI
 
 EVERY_CONTRACT = Address(b"\xff" * 20)
 """The wildcard of a delegation."""

@@ -19,7 +19,7 @@ from kmsconn.emulator.generation_hashes import crsgen_hash, keygen_hash, named_p
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.fhevm_014.abi import PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
 from kmsconn.protocols.storage import mapping_slot
 
 FIRST_PREDECESSOR = make_id(CONTEXT_TAG, 0)

@@ -17,7 +17,7 @@ from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.storage import mapping_slot
 
 PUBLIC_TYPE = "PublicDecryptVerification(bytes32[] ctHandles,bytes decryptedResult,bytes extraData)"

@@ -10,7 +10,7 @@ import attrs
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.protocols.fhevm_014.abi import GATEWAY_CONFIG
+from kmsconn.protocols.fhevm.abi import GATEWAY_CONFIG
 
 
 @attrs.frozen

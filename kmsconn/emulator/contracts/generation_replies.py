@@ -18,7 +18,7 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.emulator.generation_hashes import KeyDigests, crsgen_hash, keygen_hash, prep_keygen_hash
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import make_id
-from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION
 from kmsconn.protocols.storage import mapping_slot
 
 _REPLY_GAS, _CONSENSUS_GAS = 130_000, 175_000

@@ -18,7 +18,7 @@ from kmsconn.emulator.generation_hashes import named_pair
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import make_id
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION, KMS_GENERATION
+from kmsconn.protocols.fhevm.abi import DECRYPTION, KMS_GENERATION
 from kmsconn.protocols.storage import mapping_slot
 
 

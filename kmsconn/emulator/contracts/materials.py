@@ -15,7 +15,7 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.abi import Error
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import FHE_TYPE_NAMES, PLAINTEXT_BITS
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 
 MAX_BITS = 2048
 _CHAIN, _TYPE = slice(22, 30), 30

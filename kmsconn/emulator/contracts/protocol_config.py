@@ -16,7 +16,7 @@ from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.abi import DECRYPTION, PROTOCOL_CONFIG
 from kmsconn.protocols.storage import mapping_slot
 
 

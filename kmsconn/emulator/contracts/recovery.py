@@ -10,7 +10,7 @@ from functools import lru_cache
 from kmsconn.emulator.execution import revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import SIGNATURE_BYTES, recover
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _PARITIES = frozenset({27, 28})

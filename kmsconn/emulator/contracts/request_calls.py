@@ -12,7 +12,7 @@ from kmsconn.emulator.contracts.materials import chain_of
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 
 DEFAULT_DAYS = 30
 

@@ -14,7 +14,7 @@ from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 
 MAX_CONTRACTS = 10
 MAX_DAYS = 365

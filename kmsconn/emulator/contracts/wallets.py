@@ -9,7 +9,7 @@ from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm_014.abi import ERC1271
+from kmsconn.protocols.fhevm.abi import ERC1271
 
 MAGIC = bytes.fromhex("1626ba7e")
 _CHECK_GAS = 8_000

@@ -104,9 +104,7 @@ def _pause(scene: DrillScene, name: str, body: DrillBody) -> End:
     del body
     contract = scene.dependencies.decryption
     if name != "decryption" or not isinstance(contract, DecryptionContract):
-        raise DrillError(
-            "route", f"{name} of this generation cannot be paused", "pause decryption of fhevm-0.14"
-        )
+        raise DrillError("route", f"{name} of this generation cannot be paused", "pause decryption of fhevm")
 
     def turn(*, paused: bool) -> None:
         scene.dependencies.gateway.evm.set_up(contract.address, partial(contract.pause, paused=paused))

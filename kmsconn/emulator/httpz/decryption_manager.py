@@ -16,7 +16,7 @@ from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, user_decryption, views
 from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES
 from kmsconn.protocols.storage import mapping_slot

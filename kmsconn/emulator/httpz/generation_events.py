@@ -29,4 +29,4 @@ HTTPZ: Final = GenerationEvents(
     EVENTS.digest,
     {Kind.PUBLIC_DECRYPTION: PUBLIC_DECRYPTION_TAG, Kind.USER_DECRYPTION: USER_DECRYPTION_TAG},
 )
-"""Names are those that fhevm-0.14 gives by itself: a tag, then the number."""
+"""Names are those that fhevm gives by itself: a tag, then the number."""

@@ -14,7 +14,7 @@ from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.testing.ground_truth import requests_of
 from kmsconn.testing.world import World
 
@@ -50,7 +50,7 @@ class Wait:
 
 @attrs.frozen
 class Grant:
-    """The host chain of fhevm-0.14 gives every right that it denied to requests so far."""
+    """The host chain of fhevm gives every right that it denied to requests so far."""
 
     at: float
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from kmsconn.emulator.generations import FHEVM_014, HTTPZ_RC7
+from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 
 
 @attrs.frozen
@@ -17,7 +17,7 @@ class Setting:
     """
 
     name: str = "websocket"
-    profile: str = FHEVM_014
+    profile: str = FHEVM
     websocket: bool = True
     keys: bool = False
     hard: bool = False

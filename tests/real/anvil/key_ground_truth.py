@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
-from kmsconn.protocols.fhevm_014 import contexts, crsgen, epochs, keygen
+from kmsconn.protocols.fhevm import contexts, crsgen, epochs, keygen
 from kmsconn.rpc.port import Call
 from tests.real.anvil.world import World
 

@@ -20,7 +20,7 @@ from kmsconn.emulator.key_ceremonies import (
     PREP,
     announcement_of,
 )
-from kmsconn.protocols.fhevm_014.key_views import KeyViews, Standing
+from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
 from kmsconn.protocols.port import StorageRead
 from tests.real.anvil import contracts
 from tests.real.anvil.ground_truth import PATIENCE

@@ -12,7 +12,7 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.plaintexts import abi_word, little_endian
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm_014 import views
+from kmsconn.protocols.fhevm import views
 from kmsconn.testing.ground_truth import GroundTruthReport
 from tests.real.anvil.ground_truth import replies_of, wait_answered
 from tests.real.anvil.slots import ask_slot

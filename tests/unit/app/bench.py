@@ -31,8 +31,8 @@ from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import Event
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.offloading import offload_inline
 from kmsconn.transport.wake_up import WakeUp
@@ -42,7 +42,7 @@ CHAIN_TIME = 1_700_000_000
 EXPIRY = 86_400.0
 ANSWER = Answer(b"calldata", Address(b"\x51" * 20))
 SETTINGS = vector_settings()
-PROFILE = Fhevm014(SETTINGS)
+PROFILE = Fhevm(SETTINGS)
 _NOBODY: Any = None  # nothing is asked
 
 
@@ -165,7 +165,7 @@ def wall() -> float:
 async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIterator[Bench]:
     """Run a journal while the block lasts; ``does`` says what stages do that do not just pass."""
     binding = Binding(
-        "fhevm-0.14",
+        "fhevm",
         SETTINGS.chains.gateway.chain_id,
         1,
         SETTINGS.protocol.decryption_contract.address,

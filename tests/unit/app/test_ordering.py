@@ -10,9 +10,9 @@ from kmsconn.app.ordering import Entry, ended, free_to_begin
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.journal.values import Queued
 from kmsconn.model.requests import Content, Order
-from kmsconn.protocols.fhevm_014.aborts import AbortKeygen
-from kmsconn.protocols.fhevm_014.contexts import ContextDestroyed, NewContext
-from kmsconn.protocols.fhevm_014.epochs import EpochDestroyed, NewEpoch
+from kmsconn.protocols.fhevm.aborts import AbortKeygen
+from kmsconn.protocols.fhevm.contexts import ContextDestroyed, NewContext
+from kmsconn.protocols.fhevm.epochs import EpochDestroyed, NewEpoch
 
 C1, C2, C3 = (make_id(CONTEXT_TAG, n) for n in (1, 2, 3))
 E1, E2, E3, E4 = (make_id(EPOCH_TAG, n) for n in (1, 2, 3, 4))

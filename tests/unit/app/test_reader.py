@@ -37,8 +37,8 @@ from kmsconn.model.events import (
     RequestsMoved,
 )
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.decryptions import Decryption
-from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.protocols.fhevm.decryptions import Decryption
+from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.port import Subscription
 from kmsconn.rpc.cursor import MAX_SIZE
 from kmsconn.rpc.fork import LAGGING

@@ -17,7 +17,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
-from kmsconn.protocols.fhevm_014.user_decryption import UnifiedUserDecryption
+from kmsconn.protocols.fhevm.user_decryption import UnifiedUserDecryption
 from kmsconn.transport.wake_up import WakeUp
 from tests.unit.app.bench import CHAIN_TIME, PROFILE, open_bench
 from tests.vectors import log_of, requests

@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.requests import EventPlace, Kind, Request
 from kmsconn.model.steps import Checked, Ciphertext, Gathered, Submitted
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import CoreCall
 from kmsconn.rpc.port import Call
 from tests import vectors
@@ -249,7 +249,7 @@ class Silent(Core):
 async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(autojump_clock: Any) -> None:
     """After 0.8 of the stage's time the Core has it, and is asked for the result without the payload."""
     log = vectors.log_of(vectors.request("public_one_v0"))
-    profile = Fhevm014(vectors.vector_settings())
+    profile = Fhevm(vectors.vector_settings())
     content = profile.decode(log)
     assert content is not None
     place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)

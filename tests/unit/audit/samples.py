@@ -7,7 +7,7 @@ from pathlib import Path
 from kmsconn.audit.log_file import AuditFile
 from kmsconn.journal.outbox import Transition, TransitionReply, TransitionSubject
 
-ORIGIN = {"version": "0.1.0", "profile": "fhevm-0.14", "chain": 10901, "sender": "0x01"}
+ORIGIN = {"version": "0.1.0", "profile": "fhevm", "chain": 10901, "sender": "0x01"}
 
 
 NO_REPLY = TransitionReply()

@@ -36,7 +36,7 @@ def test_the_report_has_parameters_and_cases() -> None:
     arguments = parser().parse_args(["--name", "first", "--rates", "10", "50"])
     found = report(arguments, Found({65536: Climb({}, [CASE], {})}, {}, [Row("a", "b", 1.0)]))
     assert found["parameters"] == {
-        "name": "first", "profile": "fhevm-0.14", "forms": (), "sizes": SIZES, "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
+        "name": "first", "profile": "fhevm", "forms": (), "sizes": SIZES, "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
     }  # fmt: skip
     assert found["cases"][0]["outcome"]["whole"]["p50"] == CASE.outcome.whole.p50
     assert found["connector"] == "kmsconn"

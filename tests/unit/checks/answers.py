@@ -13,8 +13,8 @@ from kmsconn.errors import NotYet, Retryable
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.requests import EventPlace, Request
-from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call, RpcError
 from tests.vectors import log_of, request, vector_settings
@@ -25,7 +25,7 @@ FUNCTIONS = {
     for selector, function in abi.functions_by_selector.items()
 }
 SETTINGS = vector_settings()
-PROFILE = Fhevm014(SETTINGS)
+PROFILE = Fhevm(SETTINGS)
 
 
 @attrs.define

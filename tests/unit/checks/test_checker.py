@@ -25,8 +25,8 @@ from kmsconn.errors import (
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.steps import Checked, Seen
-from kmsconn.protocols.fhevm_014.public_decryption import PublicDecryption
-from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
+from kmsconn.protocols.fhevm.public_decryption import PublicDecryption
+from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.rpc.asking import MAX_BATCH
 from kmsconn.rpc.heads import HeadTracker

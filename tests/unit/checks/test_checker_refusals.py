@@ -14,7 +14,7 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import CiphertextReference, EventPlace, Kind, Request
 from kmsconn.model.steps import Seen
-from kmsconn.protocols.fhevm_014.user_decryption import LegacyUserDecryption
+from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption
 from kmsconn.protocols.port import ViewCall
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import RpcError

@@ -11,7 +11,7 @@ import trio
 from kmsconn.checks.contexts import TIME_TO_LIVE, Contexts
 from kmsconn.checks.second_look import WITHOUT_BLOCKS, SecondLook
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
-from kmsconn.protocols.fhevm_014.views import PROTOCOL_CONFIG_BASE
+from kmsconn.protocols.fhevm.views import PROTOCOL_CONFIG_BASE
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.rpc.heads import HeadTracker
 from tests.unit.checks.answers import PROFILE, Answers, confirmed, later

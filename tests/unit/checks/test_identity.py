@@ -11,7 +11,7 @@ from kmsconn.checks.identity import NodeIdentity
 from kmsconn.errors import NotMember, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.fhevm_014.views import DECRYPTION_BASE
+from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.rpc.port import RpcError
 from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, request_of

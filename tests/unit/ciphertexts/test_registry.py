@@ -14,12 +14,12 @@ from kmsconn.errors import NotYet, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.protocols.fhevm_014.abi import GATEWAY_CONFIG
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm.abi import GATEWAY_CONFIG
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.rpc.port import Call
 from tests.vectors import vector_settings
 
-PROFILE = Fhevm014(vector_settings())
+PROFILE = Fhevm(vector_settings())
 ONE, TWO, STRANGER = (Address(bytes([n]) * 20) for n in (1, 2, 9))
 REFRESH = 60.0
 

@@ -283,9 +283,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *, well: bool, as_json: bool = 
     monkeypatch.setattr(Demo, "result", lambda _: DemoResult(1, totals, verdict))
     monkeypatch.setattr(trio, "run", lambda *_: None)
     return command.execute(
-        argparse.Namespace(
-            requests=1, rate=1.0, seed=0, json=as_json, profile="fhevm-0.14", kinds="decryptions"
-        )
+        argparse.Namespace(requests=1, rate=1.0, seed=0, json=as_json, profile="fhevm", kinds="decryptions")
     )
 
 

@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from kmsconn.cli import emulate_result as command
-from kmsconn.cli.arguments import PROFILES
 from kmsconn.cli.emulate_plan import plan_of
 from kmsconn.cli.main import main, make_parser
 from kmsconn.emulator import emulation
@@ -25,6 +24,7 @@ from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
 from kmsconn.emulator.plaintext_check import PlaintextVerdict
 from kmsconn.ethereum.addresses import Address
+from kmsconn.model.profiles import PROFILES
 
 T = TypeVar("T")
 WELL = ChainVerdict(emitted=4, answered=4, doubled=0, strays=0, p50=0.25, p99=0.5, consensus=4)
@@ -181,7 +181,7 @@ def test_the_moments_of_requests_reach_the_ground_truth() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "wrong"), [("fhevm-0.14", "user"), ("httpz-rc7", "direct"), ("httpz-rc7", "nonsense")]
+    ("profile", "wrong"), [("fhevm", "user"), ("httpz-rc7", "direct"), ("httpz-rc7", "nonsense")]
 )
 def test_a_form_that_the_generation_does_not_have_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], profile: str, wrong: str

@@ -255,8 +255,17 @@ def test_the_file_may_name_the_generation_itself(tmp_path: Path) -> None:
     assert load_config(path, environ={}).protocol.profile == "httpz-rc7"
 
 
+@pytest.mark.parametrize("name", ["fhevm-0.14", "FHEVM-0.15", "fhevm"])
+def test_the_releases_of_fhevm_are_one_generation(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, {"profile": name})
+    with pytest.raises(ConfigError) as refused:  # it is read by the options of fhevm, which are not set
+        load_config(path, environ={})
+    assert "ethereum_chain_id" in {fault.option for fault in refused.value.faults}
+    assert "profile" not in {fault.option for fault in refused.value.faults}
+
+
 def test_the_environment_may_name_another_generation_than_the_file(tmp_path: Path) -> None:
-    path = write(tmp_path, {"profile": "fhevm-0.14", **LEAST})
+    path = write(tmp_path, {"profile": "fhevm", **LEAST})
     assert load_config(path, environ=PROFILE).protocol.profile == "httpz-rc7"
 
 

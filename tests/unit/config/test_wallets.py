@@ -153,7 +153,7 @@ def test_settings_without_a_wallet_cannot_be_made(tmp_path: Path) -> None:
         settings.but(aws_kms=AwsKmsKey("alias/x"))
 
 
-# --- two at once, under fhevm-0.14
+# --- two at once, under fhevm
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.journal import moves
 from kmsconn.journal.values import Row, Signing
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm_014.public_decryption import RESPONSE
+from kmsconn.protocols.fhevm.public_decryption import RESPONSE
 from tests.unit.app.bench import PROFILE, wall
 from tests.unit.control.scene import Scene, open_scene
 

@@ -17,9 +17,10 @@ from kmsconn.config.settings import Settings
 from kmsconn.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.doctor.examination import examine
 from kmsconn.doctor.machine import JournalPlace, Machine
-from kmsconn.emulator.generations import FHEVM_014, GENERATIONS
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.users import Users
+from kmsconn.model.profiles import FHEVM
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.ports import Ports
@@ -101,7 +102,7 @@ class Patient:
 
 @asynccontextmanager
 async def patient(
-    profile: str = FHEVM_014, *, requests: Sequence[str] = ("public",), **options: Any
+    profile: str = FHEVM, *, requests: Sequence[str] = ("public",), **options: Any
 ) -> AsyncIterator[Patient]:
     """Give a healthy world in which something was asked; ``options`` are those of the dependencies."""
     users = GENERATIONS[profile].settle(

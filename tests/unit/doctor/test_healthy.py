@@ -9,11 +9,11 @@ import pytest
 
 from kmsconn.config.settings import Mode
 from kmsconn.doctor.diagnosis import CheckStatus
-from kmsconn.emulator.generations import FHEVM_014, HTTPZ_RC7
 from kmsconn.ethereum.addresses import checksum
+from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 from tests.unit.doctor.patient import Patient, patient
 
-BOTH = pytest.mark.parametrize("profile", [FHEVM_014, HTTPZ_RC7])
+BOTH = pytest.mark.parametrize("profile", [FHEVM, HTTPZ_RC7])
 
 
 async def statuses(one: Patient) -> dict[str, CheckStatus]:

@@ -19,7 +19,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.locking import lock_path
 from kmsconn.journal.sqlite import SqliteDriver
 
-BINDING = Binding("fhevm-0.14", 1, 2, Address(bytes(20)), Address(bytes(20)))
+BINDING = Binding("fhevm", 1, 2, Address(bytes(20)), Address(bytes(20)))
 
 
 def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.transport.offloading import offload_inline
 
 RESULTS = {
-    "fhevm-0.14": ("GetPublicDecryptionResult", "GetUserDecryptionResult"),
+    "fhevm": ("GetPublicDecryptionResult", "GetUserDecryptionResult"),
     "httpz-rc7": ("GetDecryptResult", "GetReencryptResult"),
 }
-STARTS = {"fhevm-0.14": ("PublicDecrypt", "UserDecrypt"), "httpz-rc7": ("Decrypt", "Reencrypt")}
+STARTS = {"fhevm": ("PublicDecrypt", "UserDecrypt"), "httpz-rc7": ("Decrypt", "Reencrypt")}
 
 
 def wall() -> float:

@@ -25,7 +25,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, KEY_TAG, make_id
-from kmsconn.protocols.fhevm_014.abi import ACL, ALL_ERRORS, DECRYPTION, ERC1271, GATEWAY_CONFIG, LATER_EVENTS
+from kmsconn.protocols.fhevm.abi import ACL, ALL_ERRORS, DECRYPTION, ERC1271, GATEWAY_CONFIG, LATER_EVENTS
 from tests.unit.emulator.small_world import (
     CONFIG_ADDRESS,
     DECRYPTION_ADDRESS,

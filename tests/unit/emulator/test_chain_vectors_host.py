@@ -14,7 +14,7 @@ from kmsconn.emulator.contracts.protocol_slots import BASE, ContextState, EpochS
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.fhevm_014.abi import ACL
+from kmsconn.protocols.fhevm.abi import ACL
 from tests import vectors
 from tests.unit.emulator.vector_world import committee, rpc
 

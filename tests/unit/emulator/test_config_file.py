@@ -17,7 +17,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.errors import ConfigError
 
 
-def settings_for(config: Path, *, shards: int = 1, profile: str = "fhevm-0.14") -> Settings:
+def settings_for(config: Path, *, shards: int = 1, profile: str = "fhevm") -> Settings:
     """Return the settings of a connector among emulated dependencies."""
     settle = GENERATIONS[profile].settle
     dependencies = settle(lambda: 1_767_225_600.0, Random(0), shards=shards).dependencies

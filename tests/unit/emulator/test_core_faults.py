@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn._generated.fhevm_014.kms.v1 import PublicDecryptionResponse, UserDecryptionResponse
+from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse, UserDecryptionResponse
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_faults import (
     ANSWER_FAULTS,
@@ -37,7 +37,7 @@ from kmsconn.emulator.core_faults import (
 )
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm_014.public_decryption import decrypted_result, public_digest
+from kmsconn.protocols.fhevm.public_decryption import decrypted_result, public_digest
 from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.core_worlds import (
     DOMAIN,

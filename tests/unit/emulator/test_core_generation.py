@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn._generated.fhevm_014.kms.v1 import (
+from kmsconn._generated.fhevm.kms.v1 import (
     CrsGenRequest,
     DestroyMpcContextRequest,
     DestroyMpcEpochRequest,

@@ -7,7 +7,7 @@ from typing import Any
 import betterproto2
 import pytest
 
-from kmsconn._generated.fhevm_014.kms.v1 import Eip712DomainMsg, RequestId, TypedCiphertext
+from kmsconn._generated.fhevm.kms.v1 import Eip712DomainMsg, RequestId, TypedCiphertext
 from kmsconn.emulator.core_requests import (
     DEFAULT_CONTEXT,
     DEFAULT_EPOCH,

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn._generated.fhevm_014.kms.v1 import (
+from kmsconn._generated.fhevm.kms.v1 import (
     PublicDecryptionResponse,
     RequestId,
     TypedCiphertext,
@@ -26,7 +26,7 @@ from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailur
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm_014.public_decryption import decrypted_result, public_digest
+from kmsconn.protocols.fhevm.public_decryption import decrypted_result, public_digest
 from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.core_worlds import (
     CLIENT,
@@ -391,7 +391,7 @@ async def test_health_is_a_knob() -> None:
 
 
 def test_the_calls_are_those_of_the_service() -> None:
-    source = Path(__file__).parents[3] / "protos" / "fhevm-0.14" / "kms-service.v1.proto"
+    source = Path(__file__).parents[3] / "protos" / "fhevm" / "kms-service.v1.proto"
     calls = set(re.findall(r"rpc (\w+)", source.read_text()))
     later = {each.at_once for each in OPERATIONS}
     assert set(core().methods()) == {HEALTH_CHECK, *(f"/{SERVICE}/{call}" for call in calls | later)}

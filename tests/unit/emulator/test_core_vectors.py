@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn._generated.fhevm_014.kms.v1 import UserDecryptionResponse
+from kmsconn._generated.fhevm.kms.v1 import UserDecryptionResponse
 from kmsconn.emulator.bincode import public_payload
 from kmsconn.emulator.core import PUBLIC, USER, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode, public_answer

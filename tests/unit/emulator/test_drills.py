@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn._generated.fhevm_014.kms.v1 import RequestId
+from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_faults import STRANGER
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.drills import page
@@ -24,8 +24,8 @@ from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
-from kmsconn.protocols.fhevm_014.abi import ACL, DECRYPTION
-from kmsconn.protocols.fhevm_014.profile import EVENTS
+from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION
+from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.test_control import Handler, content_of
 

@@ -10,7 +10,7 @@ from kmsconn.emulator.contracts.generation_slots import BASE
 from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION, PROTOCOL_CONFIG
 from tests import vectors
 from tests.unit.emulator.ceremony_world import (
     ETHEREUM,

@@ -11,7 +11,7 @@ from kmsconn.emulator.generation_hashes import named_pair, prep_keygen_hash
 from kmsconn.emulator.key_ceremonies import CRS, PREP, announcement_of
 from kmsconn.emulator.key_verdict import KeyVerdict, read_keys
 from kmsconn.ethereum.eip712 import signing_digest
-from kmsconn.protocols.fhevm_014.keygen import PREP_RESPONSE
+from kmsconn.protocols.fhevm.keygen import PREP_RESPONSE
 
 ASKED = ("prepKeygenResponse", PREP)
 

@@ -11,11 +11,12 @@ import trio.testing
 
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.generations import FHEVM_014, GENERATIONS, HTTPZ_RC7
+from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ReplyOnChain, ground_truth_of
 from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 from kmsconn.model.requests import Kind
 from kmsconn.testing.ground_truth import requests_of
 
@@ -25,7 +26,7 @@ BASE = 1_767_225_600.0
 class Place:
     """EmulatedDependencies on a memory network, with users and an ground_truth, but no connector: nothing is ever answered."""
 
-    def __init__(self, seed: int = 0, profile: str = FHEVM_014) -> None:
+    def __init__(self, seed: int = 0, profile: str = FHEVM) -> None:
         self.traffic = GENERATIONS[profile].settle(lambda: BASE + trio.current_time(), Random(seed))
         self.dependencies = self.traffic.dependencies
         self.dependencies.settle_in_memory(MemoryNetwork())

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn._generated.fhevm_014.kms.v1 import CrsGenRequest, KeyGenPreprocRequest
+from kmsconn._generated.fhevm.kms.v1 import CrsGenRequest, KeyGenPreprocRequest
 from kmsconn.app.connector import serve
 from kmsconn.ciphertexts.attestation import StoredFormat
 from kmsconn.emulator.ciphertext_file import StoredCiphertext, read_ciphertexts

@@ -9,7 +9,7 @@ import pytest
 from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.execution import Reverted
 from kmsconn.ethereum.signing import PrivateKey, recover
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 
 KEY = PrivateKey(b"\x11" * 32)
 DIGEST = b"\x22" * 32

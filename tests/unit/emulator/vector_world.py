@@ -26,7 +26,7 @@ from kmsconn.emulator.rpc import RpcNode
 from kmsconn.emulator.rpc_begun import Begun
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.fhevm_014.abi import DECRYPTION
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from tests import vectors
 
 FIRST_TIMESTAMP = 1_767_312_000  # the vectors have one block per second from here

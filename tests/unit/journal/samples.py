@@ -25,7 +25,7 @@ from kmsconn.model.steps import Answer
 CHAIN = 31337
 CONTRACT = Address(b"\xdc" * 20)
 SIGNER = Address(b"\x51" * 20)
-BINDING = Binding("fhevm-0.14", CHAIN, 1, CONTRACT, Address(b"\x5e" * 20))
+BINDING = Binding("fhevm", CHAIN, 1, CONTRACT, Address(b"\x5e" * 20))
 KIND = Kind.PUBLIC_DECRYPTION
 ANSWER = Answer(b"calldata", SIGNER)
 

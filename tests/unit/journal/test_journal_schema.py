@@ -15,6 +15,7 @@ from kmsconn.journal.schema import MIGRATIONS, VERSION, shard_indices
 from kmsconn.model.life import CLOSED, OPEN, RowCause, State
 from kmsconn.rpc.checkpoints import Checkpoint
 from tests.unit.journal.samples import (
+    BINDING,
     CHAIN,
     CONTRACT,
     KIND,
@@ -229,6 +230,15 @@ def test_an_older_file_begins_with_the_blocks_where_its_requests_stand(tmp_path:
 def test_temporary_tables_are_kept_in_memory(db: Database) -> None:
     """The root file system of a container is read-only, so there is no folder for them."""
     assert db.execute("PRAGMA temp_store").fetchone() == (2,)
+
+
+def test_a_journal_of_fhevm_0_14_belongs_to_the_profile_of_all_releases(tmp_path: Path) -> None:
+    file_of_layout(tmp_path / "j.db", VERSION - 1)
+    connection = raw_connection(tmp_path / "j.db")
+    stored = {**BINDING.as_text(), "profile": "fhevm-0.14"}
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", stored.items())
+    connection.close()
+    opened(tmp_path / "j.db").close()  # raises where the journal belongs to somebody else
 
 
 BOTH = "second chance: ALREADY_EXISTS, and no result yet: no"

@@ -7,15 +7,15 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn._generated.fhevm_014.kms.v1 import KeyGenPreprocResult, KeyGenRequest, RequestId
+from kmsconn._generated.fhevm.kms.v1 import KeyGenPreprocResult, KeyGenRequest, RequestId
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import EventPlace, Kind, PoolName, Request
 from kmsconn.model.steps import Gathered, Submitted
 from kmsconn.monitoring.families import event_type
-from kmsconn.protocols.fhevm_014.abi import KMS_GENERATION
-from kmsconn.protocols.fhevm_014.extra_data import build
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION
+from kmsconn.protocols.fhevm.extra_data import build
 from kmsconn.protocols.port import Verdict
 from tests.unit.app.test_stages import Core, stages
 from tests.unit.protocols.key_checks import EVENT, RESPONSE, SIGNED_TYPE

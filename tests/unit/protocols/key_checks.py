@@ -1,6 +1,6 @@
 """Key checks: each node shows that it still holds a key. Invented, to follow ``docs/adding-an-operation.md``: no contract asks for it.
 
-``test_adding_an_operation`` copies this module into a copy of the package, as ``protocols/fhevm_014/key_checks.py``. A real operation
+``test_adding_an_operation`` copies this module into a copy of the package, as ``protocols/fhevm/key_checks.py``. A real operation
 takes its event, its function and its errors from ``abi``, and its message has a name of its own in ``protos/``.
 """
 
@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 
 import attrs
 
-from kmsconn._generated.fhevm_014.kms import v1 as kms
+from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.ethereum.abi import Event, Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import read_message, signer_of
-from kmsconn.protocols.fhevm_014.key_management import GENERATION_VERDICTS, Generation, expect_id
-from kmsconn.protocols.fhevm_014.messages import domain_message, long_poll, optional_id, request_id
-from kmsconn.protocols.fhevm_014.operations import UnderContext
+from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, Generation, expect_id
+from kmsconn.protocols.fhevm.messages import domain_message, long_poll, optional_id, request_id
+from kmsconn.protocols.fhevm.operations import UnderContext
 from kmsconn.protocols.port import CoreCall, RequestEvent, Verdict, id_in_data
 from kmsconn.protocols.proto_writer import encode
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kmsconn.model.requests import Content, Kind
-from kmsconn.protocols.fhevm_014 import profile as fhevm_014
+from kmsconn.protocols.fhevm import profile as fhevm
 from kmsconn.protocols.httpz_rc7 import profile as httpz_rc7
 from kmsconn.protocols.port import Operation
 
@@ -25,17 +25,17 @@ OUTSIDE = {
     "model/requests.py": (
         ('    KMS_EPOCH_DESTROYED = "kms_epoch_destroyed"', '    KEY_CHECK = "key_check"'),
     ),
-    "protocols/fhevm_014/profile.py": (
+    "protocols/fhevm/profile.py": (
         (
-            "from kmsconn.protocols.fhevm_014.key_management import valid_pair",
-            "from kmsconn.protocols.fhevm_014.key_checks import KeyChecks",
+            "from kmsconn.protocols.fhevm.key_management import valid_pair",
+            "from kmsconn.protocols.fhevm.key_checks import KeyChecks",
         ),
         ("    EpochEnds,", "    KeyChecks,"),
     ),
 }
 """File of the package → after which line which line is added."""
 
-ROWS: list[type[Operation[Any]]] = [*fhevm_014.OPERATIONS, *httpz_rc7.OPERATIONS]
+ROWS: list[type[Operation[Any]]] = [*fhevm.OPERATIONS, *httpz_rc7.OPERATIONS]
 OF_EVERY_GENERATION = {
     "model/requests.py",
     "monitoring/families.py",
@@ -58,7 +58,7 @@ def copy_with_the_operation(target: Path) -> int:
     """Follow the page in a copy of the package; return how many lines it took outside the new module."""
     copy = target / "kmsconn"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("emulator", "testing"))
-    shutil.copy(MODULE, copy / "protocols" / "fhevm_014" / "key_checks.py")
+    shutil.copy(MODULE, copy / "protocols" / "fhevm" / "key_checks.py")
     for name, lines in OUTSIDE.items():
         file = copy / name
         for after, line in lines:

@@ -6,14 +6,15 @@ import pytest
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.protocols.interfaces import GENERATIONS, Decoded, UnknownLog, interfaces
+from kmsconn.model.profiles import PROFILES
+from kmsconn.protocols.interfaces import Decoded, UnknownLog, interfaces
 
-FHEVM, HTTPZ = (interfaces(generation) for generation in GENERATIONS)
+FHEVM, HTTPZ = (interfaces(generation) for generation in PROFILES)
 SOMEBODY = bytes(range(20))
 
 ERRORS = [
     (generation, label, error)
-    for generation in GENERATIONS
+    for generation in PROFILES
     for label, abi in interfaces(generation).contracts.items()
     for error in abi.errors_by_selector.values()
 ]
@@ -77,12 +78,19 @@ def test_other_revisions_are_named_by_theirs() -> None:
 
 
 def test_a_generation_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"fhevm-0.14 or httpz-rc7, not 'x'"):
+    with pytest.raises(ValueError, match=r"fhevm or httpz-rc7, not 'x'"):
         interfaces("x")
 
 
-def test_a_generation_is_read_once() -> None:
-    assert interfaces("fhevm-0.14") is FHEVM
+@pytest.mark.parametrize("name", ["fhevm", "fhevm-0.14", "fhevm-0.15"])
+def test_a_generation_is_read_once_under_all_its_names(name: str) -> None:
+    assert interfaces(name) is FHEVM
+
+
+def test_a_contract_of_the_next_release_has_its_name_behind_it() -> None:
+    assert FHEVM.event("KMSGeneration.KeygenRequest")[1].signature == "KeygenRequest(uint256,uint256,bytes)"
+    later = FHEVM.event("later.KMSGeneration.KeygenRequest")[1]
+    assert later.signature == "KeygenRequest(uint256,uint256,uint256,bytes)"
 
 
 # --- values

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import betterproto2
 import pytest
 
-from kmsconn._generated.fhevm_014.kms import v1 as kms
+from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn._generated.httpz_rc7.kms.v1 import KeyGenResult
 from kmsconn.protocols.proto_writer import SPLICED, encode, splice, varint
 

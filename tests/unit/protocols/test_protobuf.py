@@ -7,7 +7,7 @@ import dataclasses
 import betterproto2
 import pytest
 
-from kmsconn._generated.fhevm_014.kms import v1
+from kmsconn._generated.fhevm.kms import v1
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import decode, fields
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Profile
 from tests import vectors
@@ -14,7 +14,7 @@ from tests.vectors import httpz
 UNANSWERED = {Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED}
 
 
-@pytest.mark.parametrize("profile", [Fhevm014(vectors.vector_settings()), HttpzRc7(httpz.settings())])
+@pytest.mark.parametrize("profile", [Fhevm(vectors.vector_settings()), HttpzRc7(httpz.settings())])
 def test_every_kind_that_is_answered_has_spare_gas(profile: Profile) -> None:
     without = {kind for kind, operation in profile.operations.items() if not operation.spare(100_000)}
     assert without <= UNANSWERED

@@ -47,7 +47,7 @@ class ScriptedRpc:
 
 def scripted(answer: Any) -> tuple[Provider, ScriptedRpc]:
     rpc = ScriptedRpc(answer)
-    known = interfaces("fhevm-0.14")
+    known = interfaces("fhevm")
     return Provider(known, {name: Place(rpc, PLACE) for name in ("ProtocolConfig", "Decryption")}), rpc
 
 
@@ -186,7 +186,7 @@ async def test_a_node_that_says_no_is_no_revert() -> None:
 
 
 async def test_an_unknown_overload_among_logs_is_reported_and_the_rest_decoded() -> None:
-    known = interfaces("fhevm-0.14")
+    known = interfaces("fhevm")
     name = "ProtocolConfig.KmsContextDestroyed"
     logs = [([b"\xab" * 32], b""), known.encode_log(name, 5)]
     provider, _ = scripted([_as_json(topics, data, index) for index, (topics, data) in enumerate(logs)])

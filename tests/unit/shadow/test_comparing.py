@@ -7,12 +7,12 @@ import pytest
 
 from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm_014 import keygen, public_decryption, user_decryption
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm import keygen, public_decryption, user_decryption
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.shadow.comparing import Comparison, Likeness, ReplyDifference, compare, first_difference
 from tests import vectors
 
-PROFILE = Fhevm014(vectors.vector_settings())
+PROFILE = Fhevm(vectors.vector_settings())
 PUBLIC, USER = PROFILE.operations[Kind.PUBLIC_DECRYPTION], PROFILE.operations[Kind.USER_DECRYPTION]
 SHARE = bincode.SharePayload(
     b"key" * 3, bytes(32), (bincode.Share(5, b"ciphertext one", bytes(32), 1),), 1, 4

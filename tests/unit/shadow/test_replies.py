@@ -11,14 +11,14 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm_014 import public_decryption
-from kmsconn.protocols.fhevm_014.profile import Fhevm014
+from kmsconn.protocols.fhevm import public_decryption
+from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.shadow.replies import BLOCKS_AT_ONCE, MOST_BLOCKS_BACK, ReplyReader, SentReply
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()
-PROFILE = Fhevm014(SETTINGS)
+PROFILE = Fhevm(SETTINGS)
 CONTRACT = SETTINGS.protocol.decryption_contract.address
 SENDER, OTHER = Address(b"\x51" * 20), Address(b"\x52" * 20)
 

@@ -31,7 +31,7 @@ async def test_answers_travel_through_the_real_journal_to_replied(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     world = World()
-    binding = Binding("fhevm-0.14", CHAIN_ID, CHAIN_ID, CONTRACT, KEY.address)
+    binding = Binding("fhevm", CHAIN_ID, CHAIN_ID, CONTRACT, KEY.address)
     async with open_journal(tmp_path / "j.db", binding, offload_inline, wall, synchronous="OFF") as journal:
         rids = await _answered(world, journal)
         manager = attrs.evolve(world.manager(), journal=journal)

@@ -1,0 +1,28 @@
+"""The contracts of fhevm 0.14 and 0.15 as ABI objects, read once from the package's copy. Never asks a chain."""
+
+from __future__ import annotations
+
+from kmsconn.ethereum.abi import Abi, Error, Event
+from kmsconn.model.profiles import FHEVM
+from kmsconn.protocols.published import as_contracts, read_groups, union_of_errors
+
+_groups = read_groups(FHEVM)
+_later = as_contracts(_groups["later"])
+CONTRACTS: dict[str, Abi] = as_contracts(_groups["contracts"])
+"""Every contract by its name."""
+
+DECRYPTION = CONTRACTS["Decryption"]
+GATEWAY_CONFIG = CONTRACTS["GatewayConfig"]
+KMS_GENERATION = CONTRACTS["KMSGeneration"]
+PROTOCOL_CONFIG = CONTRACTS["ProtocolConfig"]
+ACL = CONTRACTS["ACL"]
+ERC1271 = CONTRACTS["IERC1271"]
+
+LATER_KMS_GENERATION = _later["KMSGeneration"]
+"""KMSGeneration 0.3.0, whose requests name the key that they migrate (fhevm-0.15.md, 1.1)."""
+
+ALL_ERRORS: dict[bytes, Error] = union_of_errors([*CONTRACTS.values(), LATER_KMS_GENERATION])
+"""Errors of all contracts by selector: an error of a called contract comes through unchanged (annex A)."""
+
+LATER_EVENTS: dict[bytes, Event] = _later["Decryption"].events_by_topic
+"""Request events of the next generation by topic0: they name the handles only, and stand beside the others (annex C)."""

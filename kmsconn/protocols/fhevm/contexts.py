@@ -1,0 +1,300 @@
+"""Contexts: a new set of nodes (E6), and the end of one (E8).
+
+What contexts and epochs wait for, and what ends them. The contract has one change of contexts or epochs open at a time, and an epoch
+becomes active only once *every* node of its context has confirmed it. A node may still be behind: down for a day, or with a Core that
+cannot do what is asked. So:
+
+- A *context* waits for nothing. Its Core is told of the one before it too, unless that was destroyed.
+- An *epoch* needs its context in the Core, and the shares of the epochs before it: it waits for what makes its context, or another
+  epoch of it, and was asked for earlier.
+- The *end of an epoch* waits for an earlier epoch that is still made of it in the same context: its shares are needed. An epoch that
+  takes them over into another context is not waited for: activated, it has them; else the chain wants it no more.
+- The *end of a context* waits for nothing.
+- An end waits for no end, and nothing waits for an end: what a Core cannot destroy holds up nobody.
+- An end *ends* what makes the same context or epoch, or an epoch of that context, and is still open: that can never be wanted again.
+
+Source: fhevm-0.14.md, 1.4, 1.5, 3.6, 5.4, annexes A and E.2; kms-core-grpc.md, 3.3-3.5 and 6.6; outcomes: "Key management".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.errors import NotYet, Rejected, Undecodable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, make_id, tag_of
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.logs import Log
+from kmsconn.model.requests import Content, Kind, Order
+from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.key_management import (
+    COMPLETING_GAS,
+    NOTHING_RUNS,
+    ProtocolConfigOperation,
+    final,
+    was_destroyed,
+)
+from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
+from kmsconn.protocols.fhevm.messages import request_id
+from kmsconn.protocols.fhevm.operations import FollowUp
+from kmsconn.protocols.port import (
+    CoreCall,
+    Meaning,
+    Numbering,
+    PlannedQueries,
+    QueryPlan,
+    RequestEvent,
+    StorageRead,
+    Verdict,
+    id_in_topic,
+)
+from kmsconn.protocols.proto_writer import encode
+
+EVENT = PROTOCOL_CONFIG.event("NewKmsContext")
+CONFIRM = PROTOCOL_CONFIG.function("confirmKmsContextCreation")
+NO_PREDECESSOR = make_id(CONTEXT_TAG, 0)
+"""What the first context, and one that an upgrade of the contract announces again, have as their previous one (0.2)."""
+
+UNTIL_DONE = {
+    **NOTHING_RUNS,
+    **dict.fromkeys(
+        ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "DATA_LOSS", "INTERNAL"), Meaning.WAIT
+    ),
+}
+"""Shares of what was destroyed must not stay on a node, so nothing that a Core says to it is for ever."""
+
+_INT32 = 1 << 31
+_MOST_EPOCHS = 1024  # what the Core takes in one call
+
+
+@attrs.frozen
+class ContextNode:
+    """A member of a context."""
+
+    tx_sender: Address
+    signer: Address
+    ip_address: str
+    storage_url: str
+    party_id: int
+    mpc_identity: str
+    ca_cert: bytes
+    storage_prefix: str
+
+
+@attrs.frozen
+class NewContext(Content):
+    """A new set of nodes. ``threshold`` is that of the MPC protocol; the contract counts by the other three."""
+
+    id: int
+    previous_id: int
+    nodes: tuple[ContextNode, ...]
+    threshold: int
+    software_version: str
+    pcr_values: tuple[tuple[bytes, bytes, bytes], ...]
+
+    kind = Kind.NEW_KMS_CONTEXT
+
+    @property
+    def order(self) -> Order:
+        """It waits for nothing, and holds up what comes behind it."""
+        made = frozenset({self.id})
+        return Order(under=made, holds=made)
+
+    @classmethod
+    def read(cls, *values: Any) -> NewContext:
+        """Return the context that an event announces."""
+        identifier, previous_id, nodes, thresholds, software_version, pcr_values = values
+        _public, _user, _generation, mpc = thresholds
+        return cls(
+            identifier,
+            previous_id,
+            tuple(ContextNode(*node) for node in nodes),
+            mpc,
+            software_version,
+            pcr_values,
+        )
+
+    @classmethod
+    def read_successor(cls, *values: Any) -> NewContext | None:
+        """Return what the event asks for; None for a context without predecessor, from which there is nothing to reshare."""
+        content = cls.read(*values)
+        return None if content.previous_id == NO_PREDECESSOR else content
+
+
+class NewContexts(ProtocolConfigOperation[NewContext]):
+    """The row of new contexts. That the Core took one is all that a confirmation says, so nobody signs it."""
+
+    kind = Kind.NEW_KMS_CONTEXT
+    events = (RequestEvent(EVENT, NewContext.read_successor, id_in_topic(1)),)
+    signed = False
+    spare_gas = COMPLETING_GAS
+    reply = CONFIRM
+    verdicts: ClassVar[Mapping[str, Verdict]] = {
+        "KmsContextCreationAlreadyConfirmed": Verdict.DONE,
+        "KmsContextNotPending": Verdict.RETRY,  # done where the context turns out to be live: the caller asks
+        "KmsContextCreationUnauthorized": Verdict.SKIP,
+    }
+
+    def numbering(self) -> Numbering:
+        """Return the counter of contexts; the first one is made by the contract itself."""
+        return Numbering(self.kind, CONTEXT_TAG, self.ask.config.newest_context_id(), before_first=1)
+
+    def standing(self, content: NewContext, tx_sender: Address) -> PlannedQueries[bool]:
+        """Ask whether it was destroyed: its Core needs it until then, confirmed or not. Raises Destroyed."""
+        return self.ask.chain_id, context_stands(self.ask, content)
+
+    def plan(self, content: NewContext) -> PlannedQueries[NewContext | None]:
+        """Ask for the previous context, of which the Core is told first."""
+        return self.ask.chain_id, previous_context(self.ask, content)
+
+    def has_answered(
+        self, content: NewContext, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool]:
+        """Ask whether this node's confirmation is in the contract."""
+        return self.ask.config.has_confirmed_context(content.id, tx_sender)
+
+    def start_calls(
+        self,
+        content: NewContext,
+        ciphertexts: Sequence[Ciphertext],
+        found: NewContext | None,
+    ) -> tuple[CoreCall, ...]:
+        """Return the announcements; the previous context, if it lives, is told before the new one. Raises Rejected."""
+        known = (content,) if found is None else (found, content)
+        return tuple(announce(context) for context in known)
+
+    def read_answer(self, content: NewContext, reply: bytes | None, expected: Address | None) -> Answer:
+        """Return the confirmation."""
+        return Answer(CONFIRM.encode(content.id), None)
+
+    def follow_up(self, error: str) -> FollowUp | None:
+        """Ask whether a context that is not pending lives, or was destroyed."""
+        if error != "KmsContextNotPending":
+            return None
+        return lambda context_id: after_no_pending_context(self.ask, context_id)
+
+
+@attrs.frozen
+class ContextDestroyed(Content):
+    """A context is over."""
+
+    id: int
+
+    kind = Kind.KMS_CONTEXT_DESTROYED
+
+    @property
+    def order(self) -> Order:
+        """It ends what is asked for under the context."""
+        return Order(ends=frozenset({self.id}))
+
+
+class ContextEnds(ProtocolConfigOperation[ContextDestroyed]):
+    """The row of contexts that are over."""
+
+    kind = Kind.KMS_CONTEXT_DESTROYED
+    events = (RequestEvent(PROTOCOL_CONFIG.event("KmsContextDestroyed"), ContextDestroyed),)
+    signed = False
+
+    def plan(self, content: ContextDestroyed) -> PlannedQueries[tuple[int, ...]]:
+        """Ask for the epochs of the context."""
+        return self.ask.chain_id, epochs_of(self.ask, content)
+
+    def start_calls(
+        self,
+        content: ContextDestroyed,
+        ciphertexts: Sequence[Ciphertext],
+        found: Sequence[int],
+    ) -> tuple[CoreCall, ...]:
+        """Return the end of a context and of its epochs; that the Core has none is as good, and every other refusal is tried again."""
+        message = kms.DestroyMpcContextRequest(request_id(content.id), [request_id(one) for one in found])
+        return (CoreCall("DestroyMpcContext", encode(message), None, UNTIL_DONE),)
+
+
+def announce(context: NewContext) -> CoreCall:
+    """Return the announcement of a context. Raises Rejected for a threshold that is no int32."""
+    if not -_INT32 <= context.threshold < _INT32:
+        raise Rejected(f"an MPC threshold of {context.threshold} cannot be encoded for the Core")
+    told = kms.MpcContext(
+        mpc_nodes=[_node(node) for node in context.nodes],
+        context_id=request_id(context.id),
+        software_version=context.software_version,
+        threshold=context.threshold,
+        pcr_values=[kms.PcrValues(*values) for values in context.pcr_values],
+    )
+    return CoreCall("NewMpcContext", encode(kms.NewMpcContextRequest(told)), None)
+
+
+def _node(node: ContextNode) -> kms.MpcNode:
+    """Return a node. A certificate that is empty is left out: the Core refuses one that is present and no PEM (6.6)."""
+    return kms.MpcNode(
+        mpc_identity=node.mpc_identity,
+        party_id=node.party_id,
+        signer_address=node.signer,
+        external_url=node.ip_address,
+        ca_cert=node.ca_cert or None,
+        public_storage_url=node.storage_url,
+        public_storage_prefix=node.storage_prefix,
+        extra_signer_addresses=[node.tx_sender],
+    )
+
+
+def context_stands(ask: KeyViews, content: NewContext) -> QueryPlan[bool]:
+    """Ask about a new context: its Core needs it as long as it is not destroyed, confirmed or not. Raises Destroyed."""
+    [destroyed] = yield [final(ask.config.is_context_destroyed(content.id))]
+    if destroyed:
+        raise was_destroyed(content.id)
+    return True
+
+
+def previous_context(ask: KeyViews, content: NewContext) -> QueryPlan[NewContext | None]:
+    """Find the announcement of the previous context in its block, and see that it is the one that the contract hashed (3.6).
+
+    None where that context was destroyed: its Core is to forget it, and must not be told of it again.
+    Raises NotYet when it is not there, or another.
+    """
+    [destroyed] = yield [final(ask.config.is_context_destroyed(content.previous_id))]
+    if destroyed:
+        return None
+    [(block, digest)] = yield [ask.config.anchor(content.previous_id)]
+    [logs] = yield [ask.config.announcements(content.previous_id, block)]
+    return _announced(content.previous_id, logs, digest)
+
+
+def _announced(context_id: int, logs: Sequence[Log], digest: bytes) -> NewContext:
+    if len(logs) != 1:
+        raise NotYet(
+            f"context {id_hex(context_id)} has {len(logs)} announcements in the block that the contract names"
+        )
+    if keccak256(logs[0].data) != digest:
+        raise NotYet(
+            f"the announcement of context {id_hex(context_id)} is not the one that the contract hashed"
+        )
+    try:
+        return NewContext.read(*EVENT.decode(logs[0].topics, logs[0].data))
+    except Undecodable as error:
+        raise NotYet(f"the announcement of context {id_hex(context_id)} cannot be read: {error}") from error
+
+
+def epochs_of(ask: KeyViews, content: ContextDestroyed) -> QueryPlan[tuple[int, ...]]:
+    """Find the epochs that a context had, the newest of them if there are too many for one call."""
+    [newest] = yield [ask.config.newest_epoch_id()]
+    last = counter_of(newest) if tag_of(newest) == EPOCH_TAG else 0
+    ids = [make_id(EPOCH_TAG, counter) for counter in range(max(1, last - _MOST_EPOCHS + 1), last + 1)]
+    contexts = yield [ask.config.context_of_epoch(epoch_id) for epoch_id in ids]
+    return tuple(epoch_id for epoch_id, context in zip(ids, contexts, strict=True) if context == content.id)
+
+
+def after_no_pending_context(ask: KeyViews, context_id: int) -> QueryPlan[Verdict]:
+    """Say what "not pending" means for a confirmation: done where the context lives, final where it was destroyed (annex A)."""
+    standing, destroyed = yield [
+        ask.config.context_standing(context_id),
+        ask.config.is_context_destroyed(context_id),
+    ]
+    if destroyed:
+        return Verdict.FINAL
+    return Verdict.DONE if standing in {Standing.CREATED, Standing.ACTIVE} else Verdict.RETRY

@@ -1,0 +1,111 @@
+"""Generation of a common reference string (E3).
+
+Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.errors import Broken, Undecodable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
+from kmsconn.ethereum.ids import CRS_TAG
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION
+from kmsconn.protocols.fhevm.key_management import (
+    GENERATION_VERDICTS,
+    PARAMETERS,
+    Generation,
+    expect_id,
+)
+from kmsconn.protocols.fhevm.messages import domain_message, long_poll, optional_id, request_id
+from kmsconn.protocols.fhevm.operations import UnderContext
+from kmsconn.protocols.port import CoreCall, Numbering, RequestEvent, Verdict, id_in_data
+from kmsconn.protocols.proto_writer import encode
+
+RESPONSE = KMS_GENERATION.function("crsgenResponse")
+SIGNED_TYPE = "CrsgenVerification(uint256 crsId,uint256 maxBitLength,bytes crsDigest,bytes extraData)"
+_LOW_32_BITS = (1 << 32) - 1
+
+
+@attrs.frozen
+class Crsgen(UnderContext):
+    """A request to generate a common reference string for up to ``max_bits`` bits."""
+
+    id: int
+    max_bits: int
+    params: int
+    extra_data: bytes
+
+    kind = Kind.CRSGEN
+
+    @classmethod
+    def read(cls, identifier: int, max_bits: int, params: int, extra_data: bytes) -> Crsgen:
+        """Return what the event asks for. Raises Undecodable for parameters that have no name."""
+        if params not in PARAMETERS:
+            raise Undecodable(f"parameters of type {params} are not known")
+        return cls(identifier, max_bits, params, extra_data)
+
+
+class Crsgens(Generation[Crsgen]):
+    """The row of common reference strings."""
+
+    kind = Kind.CRSGEN
+    events = (RequestEvent(KMS_GENERATION.event("CrsgenRequest"), Crsgen.read, id_in_data),)
+    reply = RESPONSE
+    verdicts: ClassVar[Mapping[str, Verdict]] = {
+        "KmsAlreadySignedForCrsgen": Verdict.DONE,
+        "CrsgenNotRequested": Verdict.RETRY,
+        **GENERATION_VERDICTS,
+    }
+
+    def numbering(self) -> Numbering:
+        """Return the counter of common reference strings."""
+        return Numbering(self.kind, CRS_TAG, self.ask.generation.newest_crs_id())
+
+    def start_calls(
+        self,
+        content: Crsgen,
+        ciphertexts: Sequence[Ciphertext],
+        found: Any,
+    ) -> tuple[CoreCall, ...]:
+        """Return the start of the generation."""
+        context_id, epoch_id = content.context
+        message = kms.CrsGenRequest(
+            request_id=request_id(content.id),
+            params=kms.FheParameter(content.params),
+            max_num_bits=content.max_bits & _LOW_32_BITS,
+            domain=domain_message(self.deployment.generation),
+            context_id=optional_id(context_id),
+            epoch_id=optional_id(epoch_id),
+            extra_data=content.extra_data,
+        )
+        return (CoreCall("CrsGen", encode(message), content.id),)
+
+    def result_call(self, content: Crsgen) -> CoreCall:
+        """Return the long poll."""
+        return long_poll("GetCrsGenResult", content.id, content.id)
+
+    def read_answer(self, content: Crsgen, reply: bytes | None, expected: Address | None) -> Answer:
+        """Read the digest and the signature; its size must be the requested one, which the contract hashes. Raises Broken."""
+        message = read_message(kms.CrsGenResult, reply or b"")
+        expect_id(message.request_id, content.id)
+        if message.max_num_bits != content.max_bits:
+            raise Broken(DEPENDENCY, f"the CRS is for {message.max_num_bits} bits, not {content.max_bits}")
+        digest, signature = message.crs_digest, message.external_signature
+        signed = crs_digest(
+            self.deployment.generation, content.id, content.max_bits, digest, content.extra_data
+        )
+        return Answer(RESPONSE.encode(content.id, digest, signature), signer_of(signed, signature))
+
+
+def crs_digest(domain: Domain, identifier: int, max_bits: int, digest: bytes, carried: bytes) -> bytes:
+    """Return what a node signs for a common reference string; ``carried`` is the event's extraData (2.4)."""
+    return signing_digest(domain, hash_struct(SIGNED_TYPE, identifier, max_bits, digest, carried))

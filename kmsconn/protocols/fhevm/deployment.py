@@ -1,0 +1,78 @@
+"""The contracts of a network of generation 0.14, and the domains of what is signed for them. Never asks a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.config.settings import Contract, Settings
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.protocols.fhevm.key_views import KeyViews
+from kmsconn.protocols.fhevm.members import GatewayContexts
+
+
+@attrs.frozen
+class Deployment:
+    """Decryption on the Gateway, KMSGeneration and ProtocolConfig on Ethereum, each as the domain that names its place too.
+
+    ``acls``: host chain → access control list. ``key_set``: which keys are generated.
+    """
+
+    decryption: Domain
+    generation: Domain
+    config: Domain
+    gateway_config: Address
+    acls: Mapping[int, Address]
+    erc1271_gas: int
+    key_set: kms.KeySetConfig
+    keys: KeyViews = attrs.field(init=False)
+    """The questions to the two contracts on Ethereum."""
+
+    @keys.default
+    def _key_views(self) -> KeyViews:
+        return KeyViews.at(
+            self.config.chain_id, self.generation.verifying_contract, self.config.verifying_contract
+        )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Deployment:
+        """Return the deployment that the settings name."""
+        gateway, ethereum = settings.chains.gateway.chain_id, settings.chains.ethereum.chain_id
+        return cls(
+            decryption=_domain(settings.protocol.decryption_contract, gateway),
+            generation=_domain(settings.protocol.kms_generation_contract, ethereum),
+            config=_domain(settings.protocol.protocol_config_contract, ethereum),
+            gateway_config=settings.protocol.gateway_config_contract.address,
+            acls={host.chain.chain_id: host.acl for host in settings.chains.host_chains},
+            erc1271_gas=settings.protocol.erc1271_gas_limit,
+            key_set=COMPRESSED_KEY_SET if settings.protocol.compressed_key_sets else KEY_SET,
+        )
+
+    @property
+    def gateway(self) -> int:
+        """The chain id of the Gateway."""
+        return self.decryption.chain_id
+
+    @property
+    def ethereum(self) -> int:
+        """The chain id of Ethereum."""
+        return self.config.chain_id
+
+    @property
+    def contexts(self) -> GatewayContexts:
+        """The contexts as the Gateway knows them."""
+        return GatewayContexts(self.gateway, self.gateway_config)
+
+
+def _domain(contract: Contract, chain_id: int) -> Domain:
+    return Domain(contract.domain_name, contract.domain_version, chain_id, contract.address)
+
+
+# Standard keys on a CPU, all of them generated: none compressed (5.4), or all (annex C).
+KEY_SET, COMPRESSED_KEY_SET = (
+    kms.KeySetConfig(standard_keyset_config=kms.StandardKeySetConfig(compressed_key_config=compressed))
+    for compressed in (kms.CompressedKeyConfig.CompressedNone, kms.CompressedKeyConfig.CompressedAll)
+)

@@ -1,0 +1,301 @@
+"""Epochs: new shares of the keys, in a new context or in the same (E7), and the end of one. Their order stands in ``contexts``.
+
+Source: fhevm-0.14.md, 1.4, 1.5, 2.5, 3.7, 5.4, annexes A and E.2; kms-core-grpc.md, 3.3-3.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from typing import Any, ClassVar
+
+import attrs
+
+from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.errors import Broken, Rejected
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
+from kmsconn.model.requests import Content, Kind, Order
+from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
+from kmsconn.protocols.fhevm import extra_data, views
+from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contexts import UNTIL_DONE
+from kmsconn.protocols.fhevm.crsgen import crs_digest
+from kmsconn.protocols.fhevm.key_management import (
+    COMPLETING_GAS,
+    LOST_SOON,
+    PARAMETERS,
+    ProtocolConfigOperation,
+    expect_epoch,
+    final,
+    id_of,
+    is_issued,
+    was_destroyed,
+)
+from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
+from kmsconn.protocols.fhevm.keygen import KEY_TYPES, Digests, digests_of, key_digest
+from kmsconn.protocols.fhevm.messages import domain_message, long_poll, request_id
+from kmsconn.protocols.fhevm.operations import SIGNATURE, FollowUp
+from kmsconn.protocols.port import (
+    CoreCall,
+    Meaning,
+    Numbering,
+    PlannedQueries,
+    QueryPlan,
+    RequestEvent,
+    StorageRead,
+    Verdict,
+    id_in_topic,
+)
+from kmsconn.protocols.proto_writer import encode
+
+CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
+_PERHAPS_THERE = {"INVALID_ARGUMENT": Meaning.UNCERTAIN}
+
+
+@attrs.frozen
+class NewEpoch(Content):
+    """New shares of the keys as of ``material_block``, in a new context or in the same."""
+
+    context_id: int
+    id: int
+    previous_context_id: int
+    previous_epoch_id: int
+    material_block: int
+
+    kind = Kind.NEW_KMS_EPOCH
+
+    @property
+    def order(self) -> Order:
+        """It waits for its context, and holds up what needs its shares."""
+        context = frozenset({self.context_id})
+        inside = self.previous_context_id == self.context_id
+        reshared = frozenset({self.previous_epoch_id}) if inside else frozenset()
+        return Order(under=context | {self.id}, holds=context | reshared, behind=context)
+
+
+@attrs.frozen
+class KeyMaterial:
+    """One key as the contract knows it: its ids, parameters, and digests with their types' numbers."""
+
+    prep_id: int
+    id: int
+    params: int
+    digests: tuple[tuple[int, bytes], ...]
+
+
+@attrs.frozen
+class EpochMaterial:
+    """What an epoch reshares: keys, and common reference strings with their digests, each in the contract's order."""
+
+    keys: tuple[KeyMaterial, ...]
+    crs: tuple[tuple[int, bytes], ...]
+
+
+class NewEpochs(ProtocolConfigOperation[NewEpoch]):
+    """The row of new epochs. Nodes of the previous context send shares and activate nothing (P13)."""
+
+    kind = Kind.NEW_KMS_EPOCH
+    events = (RequestEvent(PROTOCOL_CONFIG.event("NewKmsEpoch"), NewEpoch, id_in_topic(2)),)
+    outsiders = True
+    stages: ClassVar[Mapping[str, float]] = {"submit": 300.0}
+    longest_wait = LOST_SOON
+    spare_gas = COMPLETING_GAS
+    reply = CONFIRM
+    verdicts: ClassVar[Mapping[str, Verdict]] = {
+        "EpochActivationAlreadyConfirmed": Verdict.DONE,
+        "InvalidKmsEpoch": Verdict.RETRY,  # done where the epoch turns out to be active: the caller asks
+        "EpochActivationUnauthorized": Verdict.SKIP,
+        "KmsContextNotCreated": Verdict.RETRY,
+        "InvalidKmsContext": Verdict.FINAL,
+        "EmptyEpochActivationAttestation": Verdict.FINAL,
+        "EpochActivationSignerDoesNotMatchTxSender": Verdict.FINAL,
+        **SIGNATURE,
+    }
+
+    def numbering(self) -> Numbering:
+        """Return the counter of epochs; the first one is made by the contract itself."""
+        return Numbering(self.kind, EPOCH_TAG, final(self.ask.config.newest_epoch_id()), before_first=1)
+
+    def standing(self, content: NewEpoch, tx_sender: Address) -> PlannedQueries[bool]:
+        """Ask whether it is still made, with this node. Raises Destroyed."""
+        return self.ask.chain_id, epoch_stands(self.ask, content, tx_sender)
+
+    def plan(self, content: NewEpoch) -> PlannedQueries[EpochMaterial]:
+        """Ask for what is reshared."""
+        return self.ask.chain_id, epoch_material(self.ask, content)
+
+    def replying_context(self, content: NewEpoch) -> int:
+        """Return the context of the epoch."""
+        return content.context_id
+
+    def has_answered(
+        self, content: NewEpoch, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool] | None:
+        """Ask whether this node's activation is in the contract."""
+        return None if signer is None else self.ask.config.has_confirmed_epoch(content.id, signer)
+
+    def start_calls(
+        self,
+        content: NewEpoch,
+        ciphertexts: Sequence[Ciphertext],
+        found: EpochMaterial,
+    ) -> tuple[CoreCall, ...]:
+        """Return the start of an epoch. INVALID_ARGUMENT may say that it is there already: its result tells (L8)."""
+        previous = kms.PreviousEpochInfo(
+            context_id=request_id(content.previous_context_id),
+            epoch_id=request_id(content.previous_epoch_id),
+            keys_info=[_key(key) for key in found.keys],
+            crs_info=[kms.CrsInfo(request_id(crs_id), digest) for crs_id, digest in found.crs],
+        )
+        message = kms.NewMpcEpochRequest(
+            context_id=request_id(content.context_id),
+            epoch_id=request_id(content.id),
+            previous_epoch=previous,
+            domain=domain_message(self.deployment.config),
+            extra_data=extra_data.build(content.context_id, content.id),
+        )
+        return (CoreCall("NewMpcEpoch", encode(message), None, _PERHAPS_THERE),)
+
+    def result_call(self, content: NewEpoch) -> CoreCall:
+        """Return the long poll."""
+        return long_poll("GetEpochResult", content.id, content.id)
+
+    def read_answer(self, content: NewEpoch, reply: bytes | None, expected: Address | None) -> Answer:
+        """Read the reshared keys. The contract hashes the arrays in their order, which is that of the answer (2.5).
+
+        Raises Broken; Rejected for one without a key or without a CRS, which no contract takes.
+        """
+        found = _reshared(
+            self.deployment.config, extra_data.build(content.context_id, content.id), reply or b""
+        )
+        if not found.keys or not found.crs:
+            raise Rejected(
+                "an epoch without a key, or without a common reference string, cannot be activated"
+            )
+        if len(found.signers) != 1:
+            raise Broken(DEPENDENCY, f"the epoch's keys are signed by {len(found.signers)} different signers")
+        [signer] = found.signers
+        return Answer(CONFIRM.encode(content.id, found.keys, found.crs), signer)
+
+    def follow_up(self, error: str) -> FollowUp | None:
+        """Ask whether an epoch that is not pending is active, or was destroyed."""
+        if error != "InvalidKmsEpoch":
+            return None
+        return lambda epoch_id: after_no_pending_epoch(self.ask, epoch_id)
+
+
+@attrs.frozen
+class EpochDestroyed(Content):
+    """An epoch is over (1.5; listened to against P1)."""
+
+    id: int
+
+    kind = Kind.KMS_EPOCH_DESTROYED
+
+    @property
+    def order(self) -> Order:
+        """It ends what makes the epoch, and waits for what is made of its shares."""
+        ended = frozenset({self.id})
+        return Order(ends=ended, behind=ended)
+
+
+class EpochEnds(ProtocolConfigOperation[EpochDestroyed]):
+    """The row of epochs that are over."""
+
+    kind = Kind.KMS_EPOCH_DESTROYED
+    events = (RequestEvent(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), EpochDestroyed),)
+    signed = False
+
+    def start_calls(
+        self,
+        content: EpochDestroyed,
+        ciphertexts: Sequence[Ciphertext],
+        found: Any,
+    ) -> tuple[CoreCall, ...]:
+        """Return the end of an epoch; that the Core has none is as good, and every other refusal is tried again."""
+        message = kms.DestroyMpcEpochRequest(request_id(content.id))
+        return (CoreCall("DestroyMpcEpoch", encode(message), None, UNTIL_DONE),)
+
+
+def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryPlan[bool]:
+    """Ask about a new epoch; return whether it is still made, with this node. Raises Destroyed once it, or its context, was.
+
+    It needs the nodes of both contexts. The Core of any other node refuses it for ever, and would hold up what comes behind.
+    """
+    where = (ask.chain_id, ask.config.address)
+    destroyed, standing, *signers = yield [
+        final(ask.config.is_context_destroyed(content.context_id)),
+        ask.config.epoch_standing(content.id),
+        *(
+            views.node_signer(*where, context_id, tx_sender)
+            for context_id in (content.previous_context_id, content.context_id)
+        ),
+    ]
+    if destroyed:
+        raise was_destroyed(content.context_id)
+    yield from expect_epoch(ask, content.id)
+    return standing is not Standing.CREATED and any(signer != ZERO_ADDRESS for signer in signers)
+
+
+def epoch_material(ask: KeyViews, content: NewEpoch) -> QueryPlan[EpochMaterial]:
+    """Read what is reshared, as of the block that the event names (3.7). Raises Rejected for a type that is not known."""
+    block = content.material_block
+    key_ids, crs_ids = yield [ask.generation.completed_keys(block), ask.generation.completed_crs(block)]
+    found = yield [
+        *map(ask.generation.key, key_ids, repeat(block)),
+        *map(ask.generation.crs_digest, crs_ids, repeat(block)),
+    ]
+    keys, digests = found[: len(key_ids)], found[len(key_ids) :]
+    material = EpochMaterial(
+        tuple(KeyMaterial(*key) for key in keys), tuple(zip(crs_ids, digests, strict=True))
+    )
+    for key in material.keys:
+        if key.params not in PARAMETERS or not {kind for kind, _ in key.digests} <= KEY_TYPES.keys():
+            raise Rejected(f"key {id_hex(key.id)} has parameters or digests of a type that is not known")
+    return material
+
+
+def after_no_pending_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[Verdict]:
+    """Say what "not pending" means for an activation: done where the epoch is active, final where it was destroyed (annex A)."""
+    standing, newest = yield [ask.config.epoch_standing(epoch_id), ask.config.newest_epoch_id()]
+    if standing is Standing.CREATED:
+        return Verdict.DONE
+    destroyed = standing is Standing.NONE and is_issued(epoch_id, newest)
+    return Verdict.FINAL if destroyed else Verdict.RETRY
+
+
+@attrs.frozen
+class _Reshared:
+    """What an epoch's answer comes to: the two arrays of the reply in the answer's order, and who signed their members."""
+
+    keys: tuple[tuple[int, int, Digests, bytes], ...]
+    crs: tuple[tuple[int, int, bytes, bytes], ...]
+    signers: frozenset[Address]
+
+
+def _reshared(domain: Domain, carried: bytes, reply: bytes) -> _Reshared:
+    message = read_message(kms.EpochResultResponse, reply)
+    keys, crs, signers = [], [], set()
+    for one in message.reshare_responses:
+        prep_id, identifier, digests = id_of(one.preprocessing_id), id_of(one.request_id), digests_of(one)
+        signature = one.external_signature
+        signers.add(signer_of(key_digest(domain, prep_id, identifier, digests, carried), signature))
+        keys.append((prep_id, identifier, digests, signature))
+    for one in message.crs_responses:
+        identifier, bits, digest = id_of(one.request_id), one.max_num_bits, one.crs_digest
+        signature = one.external_signature
+        signers.add(signer_of(crs_digest(domain, identifier, bits, digest, carried), signature))
+        crs.append((identifier, bits, digest, signature))
+    return _Reshared(tuple(keys), tuple(crs), frozenset(signers))
+
+
+def _key(key: KeyMaterial) -> kms.KeyInfo:
+    return kms.KeyInfo(
+        key_id=request_id(key.id),
+        preproc_id=request_id(key.prep_id),
+        key_parameters=kms.FheParameter(key.params),
+        key_digests=[kms.KeyDigest(KEY_TYPES[kind], digest) for kind, digest in key.digests],
+    )

@@ -1,0 +1,203 @@
+"""What key management has in common: contracts on Ethereum that are read once they are final, and nodes by ProtocolConfig.
+
+Source: fhevm-0.14.md, 3.5-3.9, 5.4, 5.5, annexes A and E.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
+from kmsconn.model.requests import Content, PoolName
+from kmsconn.protocols.answers import DEPENDENCY
+from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm.key_views import FINALIZED, KeyViews, Standing
+from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
+from kmsconn.protocols.port import ContractQuery, Meaning, PlannedQueries, QueryPlan, StorageRead, Verdict
+
+COMPLETING_GAS = 500_000
+"""Recorded were 176,000 more for the reply that completes a CRS of four nodes, 66,000 for an epoch. What is not used is not paid."""
+
+LOST_SOON = 5.0
+"""Seconds between tries where the Core keeps a result in memory only (L10)."""
+
+LONG_POLL = {"answer": 315.0}
+"""The Core holds the call for 300 s (5.1)."""
+
+NOTHING_RUNS = {"NOT_FOUND": Meaning.SUCCESS}
+"""Of what is to be stopped or destroyed: that the Core has none is as good."""
+
+PARAMETERS = {0, 1}
+"""The numbers of FHE parameters: default and test."""
+
+C = TypeVar("C", bound=Content)
+G = TypeVar("G", bound=UnderContext)
+
+
+class EthereumOperation(FhevmOperation[C]):
+    """A row of key management."""
+
+    finalized = True
+
+    @property
+    def ask(self) -> KeyViews:
+        """The questions to both contracts."""
+        return self.deployment.keys
+
+    def replying_context(self, content: C) -> int | Sequence[ContractQuery[int]]:
+        """Return the context of extraData, or else ask for the current one."""
+        named, _ = content.context
+        return (self.ask.config.current_context(),) if named is None else named
+
+    def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
+        """Ask ProtocolConfig for the signer of a tx sender in a context, pending ones too."""
+        return views.node_signer(self.ask.chain_id, self.ask.config.address, context_id, tx_sender)
+
+
+class KmsGenerationOperation(EthereumOperation[C]):
+    """A row whose event is one of KMSGeneration."""
+
+    @property
+    def contract(self) -> tuple[int, Address]:
+        """KMSGeneration on Ethereum."""
+        return self.ask.chain_id, self.ask.generation.address
+
+
+class ProtocolConfigOperation(EthereumOperation[C]):
+    """A row whose event is one of ProtocolConfig. Contexts, epochs and their ends are worked on in order.
+
+    They go to every endpoint of the Core: the 0.14 connector told one of them, and not always the same (P4).
+    """
+
+    pool = PoolName.PROTOCOL_CONFIG
+
+    @property
+    def contract(self) -> tuple[int, Address]:
+        """ProtocolConfig on Ethereum."""
+        return self.ask.chain_id, self.ask.config.address
+
+
+class Generation(KmsGenerationOperation[G]):
+    """A row that makes a key, its preparation, or a common reference string."""
+
+    pool = PoolName.KEY_GENERATION
+    longest_wait = LOST_SOON
+    spare_gas = COMPLETING_GAS
+
+    def standing(self, content: G, tx_sender: Address) -> PlannedQueries[bool]:
+        """Ask whether it still waits for answers. Raises Aborted."""
+        return self.ask.chain_id, generation_stands(self.ask, content.id)
+
+    def has_answered(
+        self, content: G, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool] | None:
+        """Ask whether this node's answer is in the contract."""
+        return None if signer is None else self.ask.generation.has_answered(content.id, signer)
+
+    def follow_up(self, error: str) -> FollowUp | None:
+        """Ask whether a context that the contract does not take was destroyed."""
+        return (
+            (lambda context_id: after_invalid_context(self.ask, context_id))
+            if error == "InvalidKmsContext"
+            else None
+        )
+
+
+GENERATION_VERDICTS: Mapping[str, Verdict] = {
+    "NotKmsTxSender": Verdict.FINAL,
+    "NotKmsSigner": Verdict.FINAL,
+    "KmsSignerDoesNotMatchTxSender": Verdict.FINAL,
+    "DeserializingExtraDataFail": Verdict.FINAL,
+    "UnsupportedExtraDataVersion": Verdict.FINAL,
+    "InvalidKmsContext": Verdict.RETRY,
+    **SIGNATURE,
+}
+"""What KMSGeneration says to every reply that it does not take."""
+
+
+# --- ids in answers of the Core
+
+
+def expect_id(message: Any, expected: int) -> None:
+    """See that a RequestId of an answer is the one of the request. Raises Broken."""
+    if id_of(message) != expected:
+        raise Broken(DEPENDENCY, f"the answer to {id_hex(expected)} names {id_hex(id_of(message))}")
+
+
+def id_of(message: Any) -> int:
+    """Return the id in a RequestId. Raises Broken where there is none."""
+    text = "" if message is None else message.request_id
+    if len(text) != _DIGITS or not set(text) <= set("0123456789abcdef"):
+        raise Broken(DEPENDENCY, "the answer lacks an id")
+    return int(text, 16)
+
+
+_DIGITS = 64
+
+
+# --- what still stands
+
+
+def generation_stands(ask: KeyViews, identifier: int) -> QueryPlan[bool]:
+    """Ask about a preparation, key or CRS; return whether it still waits for answers. Raises Aborted."""
+    over, consensus = yield [ask.generation.is_over(identifier), ask.generation.has_consensus(identifier)]
+    if over and not consensus:
+        raise Aborted("it was aborted on chain")
+    return not over
+
+
+def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> QueryPlan[None]:
+    """Ask whether a context is active, and an epoch in it (3.5).
+
+    Raises Destroyed, NotYet for what is not valid. What was destroyed in a block that is not final is not valid yet, or any more: only
+    the finalized block ends a request for good. A destroyed epoch looks like one that is not issued yet, but for its number, which the
+    counter has passed.
+    """
+    where = (ask.chain_id, ask.config.address)
+    destroyed, valid, *epoch_valid = yield [
+        final(ask.config.is_context_destroyed(context_id)),
+        views.is_valid_context(*where, context_id),
+        *([] if epoch_id is None else [views.is_valid_epoch(*where, context_id, epoch_id)]),
+    ]
+    if destroyed:
+        raise was_destroyed(context_id)
+    if epoch_id is not None and not all(epoch_valid):
+        yield from expect_epoch(ask, epoch_id)
+        raise ContextInvalid(
+            f"epoch {id_hex(epoch_id)} of context {id_hex(context_id)} is not valid on chain"
+        )
+    if not valid:
+        raise ContextInvalid(f"context {id_hex(context_id)} is not valid on chain")
+
+
+def final(slot: StorageRead[Any]) -> StorageRead[Any]:
+    """Ask for a slot as of the finalized block."""
+    return attrs.evolve(slot, block=FINALIZED)
+
+
+def was_destroyed(identifier: int) -> Destroyed:
+    """Return the error of a context or epoch that is over."""
+    return Destroyed(id_name(identifier), identifier)
+
+
+def expect_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[None]:
+    """Raise Destroyed for an epoch that was destroyed, as of the finalized block."""
+    standing, newest = yield [final(ask.config.epoch_standing(epoch_id)), final(ask.config.newest_epoch_id())]
+    if standing is Standing.NONE and is_issued(epoch_id, newest):
+        raise was_destroyed(epoch_id)
+
+
+def is_issued(epoch_id: int, newest: int) -> bool:
+    """Say whether an epoch's number is not above the newest one's."""
+    return tag_of(epoch_id) == EPOCH_TAG == tag_of(newest) and 0 < counter_of(epoch_id) <= counter_of(newest)
+
+
+def after_invalid_context(ask: KeyViews, context_id: int) -> QueryPlan[Verdict]:
+    """Say what "invalid context" means for an answer: final once it was destroyed (annex A, bounded)."""
+    [destroyed] = yield [ask.config.is_context_destroyed(context_id)]
+    return Verdict.FINAL if destroyed and tag_of(context_id) == CONTEXT_TAG else Verdict.RETRY

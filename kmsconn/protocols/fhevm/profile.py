@@ -1,0 +1,136 @@
+"""Generation 0.14: the rows of its operations, and what is about none of them. Never holds a rule or an encoding of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kmsconn.config.settings import Settings
+from kmsconn.ethereum.addresses import Address
+from kmsconn.protocols.deployments import has_version
+from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm.aborts import CrsgenAborts, KeygenAborts
+from kmsconn.protocols.fhevm.contexts import ContextEnds, NewContexts
+from kmsconn.protocols.fhevm.crsgen import Crsgens
+from kmsconn.protocols.fhevm.deployment import Deployment
+from kmsconn.protocols.fhevm.epochs import EpochEnds, NewEpochs
+from kmsconn.protocols.fhevm.key_management import valid_pair
+from kmsconn.protocols.fhevm.key_views import KeyViews
+from kmsconn.protocols.fhevm.keygen import Keygens, PrepKeygens
+from kmsconn.protocols.fhevm.public_decryption import PublicDecryptions
+from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
+from kmsconn.protocols.port import (
+    ContractQuery,
+    Coprocessor,
+    EventTable,
+    MaterialInUse,
+    PlannedQueries,
+    Profile,
+    QueryPlan,
+    Registration,
+    ViewCall,
+)
+
+OPERATIONS = (
+    PublicDecryptions,
+    UserDecryptions,
+    PrepKeygens,
+    Keygens,
+    Crsgens,
+    KeygenAborts,
+    CrsgenAborts,
+    NewContexts,
+    NewEpochs,
+    ContextEnds,
+    EpochEnds,
+)
+"""What this generation does, one row for each kind of request (7.5)."""
+
+EVENTS = EventTable(OPERATIONS)
+"""Reads the request events, wherever the contracts are."""
+
+
+class Fhevm(Profile):
+    """The profile ``fhevm`` over the addresses, domains and chains of the settings."""
+
+    name = "fhevm"
+    has_attestations = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.deployment = Deployment.of(settings)
+        super().__init__(row(self.deployment) for row in OPERATIONS)
+
+    def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
+        """Ask each configured contract what it is. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""
+        at = self.deployment
+        return (
+            has_version(
+                "Decryption", "decryption_contract.address", at.gateway, at.decryption.verifying_contract
+            ),
+            has_version("GatewayConfig", "gateway_config_contract.address", at.gateway, at.gateway_config),
+            has_version(
+                "KMSGeneration", "kms_generation_contract.address", at.ethereum, at.keys.generation.address
+            ),
+            views.is_protocol_config(at.ethereum, at.keys.config.address),
+            *(
+                has_version("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
+                for place, (chain_id, acl) in enumerate(at.acls.items())
+            ),
+        )
+
+    def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:
+        """Ask whether context and epoch are active, or were destroyed (3.5)."""
+        if context_id is None:
+            return None
+        return self.deployment.ethereum, valid_pair(self.deployment.keys, context_id, epoch_id)
+
+    def memberships(self, tx_sender: Address, known: Collection[int]) -> PlannedQueries[bool]:
+        """Ask the Gateway about its current context, a few before it, and the known ones."""
+        return self.deployment.gateway, self.deployment.contexts.is_member(tx_sender, known)
+
+    def registrations(self, tx_sender: Address) -> tuple[PlannedQueries[Registration], ...]:
+        """Ask GatewayConfig for decryptions, and ProtocolConfig for keys."""
+        at = self.deployment
+        gateway = views.current_context(at.gateway, at.gateway_config)
+        return (
+            (at.gateway, _registered("GatewayConfig", gateway, at.gateway_config, tx_sender)),
+            (
+                at.ethereum,
+                _registered(
+                    "ProtocolConfig", at.keys.config.current_context(), at.keys.config.address, tx_sender
+                ),
+            ),
+        )
+
+    def material(self) -> PlannedQueries[MaterialInUse]:
+        """Ask ProtocolConfig and KMSGeneration."""
+        return self.deployment.ethereum, _material(self.deployment.keys)
+
+    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
+        """Ask for the coprocessors' tx senders."""
+        return views.coprocessor_senders(self.deployment.gateway, self.deployment.gateway_config)
+
+    def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
+        """Ask for one coprocessor."""
+        return views.coprocessor(self.deployment.gateway, self.deployment.gateway_config, tx_sender)
+
+    def coprocessor_threshold(self) -> ContractQuery[int]:
+        """Ask for the majority threshold."""
+        return views.coprocessor_threshold(self.deployment.gateway, self.deployment.gateway_config)
+
+
+def _registered(
+    registry: str, current: ViewCall[int], contract: Address, tx_sender: Address
+) -> QueryPlan[Registration]:
+    [context_id] = yield [current]
+    [signer] = yield [views.node_signer(current.chain_id, contract, context_id, tx_sender)]
+    return Registration(registry, context_id, signer)
+
+
+def _material(keys: KeyViews) -> QueryPlan[MaterialInUse]:
+    current = views.current_context_and_epoch(keys.chain_id, keys.config.address)
+    (context_id, epoch_id), key_id, crs_id = yield [
+        current,
+        keys.generation.active_key(),
+        keys.generation.active_crs(),
+    ]
+    return MaterialInUse(context_id, epoch_id, key_id, crs_id)

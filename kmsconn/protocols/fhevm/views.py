@@ -1,0 +1,253 @@
+"""Questions to the contracts, each with its typed answer. Never decides what an answer means for a request.
+
+Source: fhevm-0.14.md, section 3 and annex E.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from kmsconn.config.networks import protocol_config_instead_of
+from kmsconn.errors import ContextInvalid, NotYet, Undecodable, WrongContract
+from kmsconn.ethereum.abi import Abi, Function
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.ids import id_hex
+from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
+from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, ViewCall
+from kmsconn.protocols.storage import base_slot, flag, mapping_slot
+
+T = TypeVar("T")
+MAGIC_VALUE = ERC1271.function("isValidSignature").selector
+"""What a wallet answers for a signature that it takes (ERC-1271)."""
+
+_INVALID_CONTEXT = GATEWAY_CONFIG.error("InvalidKmsContext")
+_CURRENT = PROTOCOL_CONFIG.function("getCurrentKmsContextAndEpoch")
+_VERIFIERS_CONFIG = Function.from_item(
+    {"name": "getProtocolConfigAddress", "inputs": (), "outputs": ({"type": "address"},)}
+)
+
+DECRYPTION_BASE = base_slot("fhevm_gateway.storage.Decryption")
+PROTOCOL_CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
+_ANSWERED, _PUBLIC_COUNTER, _USER_COUNTER, _PINNED = 1, 6, 8, 9
+_DESTROYED = 10
+
+
+# Access control list of a host chain
+
+
+def is_allowed_for_decryption(chain_id: int, acl: Address, handle: bytes) -> ViewCall[bool]:
+    """Ask whether everybody may see the value of a handle (3.2)."""
+    return _view(chain_id, acl, _function(ACL, "isAllowedForDecryption"), handle)
+
+
+def is_allowed(chain_id: int, acl: Address, handle: bytes, account: Address) -> ViewCall[bool]:
+    """Ask whether an account may use a handle (3.3)."""
+    return _view(chain_id, acl, _function(ACL, "isAllowed"), handle, account)
+
+
+def is_delegated(
+    chain_id: int, acl: Address, *, delegator: Address, delegate: Address, contract: Address, handle: bytes
+) -> ViewCall[bool]:
+    """Ask whether a delegate may see the value of the delegator's handle through a contract (3.3)."""
+    function = _function(ACL, "isHandleDelegatedForUserDecryption")
+    return _view(chain_id, acl, function, delegator, delegate, contract, handle)
+
+
+def signature_invalidated_before(chain_id: int, acl: Address, user: Address) -> ViewCall[int]:
+    """Ask before which start, in Unix seconds, signatures of a user no longer count (3.4)."""
+    return _view(chain_id, acl, _function(ACL, "decryptionSignatureInvalidatedBefore"), user)
+
+
+def is_valid_signature(
+    chain_id: int, wallet: Address, digest: bytes, signature: bytes, *, gas: int
+) -> ViewCall[bytes]:
+    """Ask a contract wallet whether it takes a signature; the answer is its raw return data (3.4, ERC-1271)."""
+    calldata = ERC1271.function("isValidSignature").encode(digest, signature)
+    return ViewCall(chain_id, wallet, calldata, bytes, gas=gas)
+
+
+# ProtocolConfig on Ethereum
+
+
+def is_valid_context(chain_id: int, protocol_config: Address, context_id: int) -> ViewCall[bool]:
+    """Ask whether a context is active (3.5)."""
+    return _view(chain_id, protocol_config, _function(PROTOCOL_CONFIG, "isValidKmsContext"), context_id)
+
+
+def is_valid_epoch(chain_id: int, protocol_config: Address, context_id: int, epoch_id: int) -> ViewCall[bool]:
+    """Ask whether an epoch is active in a context (3.5)."""
+    function = _function(PROTOCOL_CONFIG, "isValidEpochForContext")
+    return _view(chain_id, protocol_config, function, context_id, epoch_id)
+
+
+def is_context_destroyed(chain_id: int, protocol_config: Address, context_id: int) -> StorageRead[bool]:
+    """Ask whether a context was destroyed (annex E.2, +10)."""
+    return StorageRead(
+        chain_id, protocol_config, mapping_slot(PROTOCOL_CONFIG_BASE + _DESTROYED, context_id), flag
+    )
+
+
+def current_context_and_epoch(chain_id: int, protocol_config: Address) -> ViewCall[tuple[int, int]]:
+    """Ask which context and epoch are current (3.1)."""
+    return ViewCall(
+        chain_id, protocol_config, _CURRENT.encode(), lambda data: _pair(_CURRENT.decode_result(data))
+    )
+
+
+def is_protocol_config(chain_id: int, protocol_config: Address) -> ViewCall[None]:
+    """Check that a ProtocolConfig is at an address: it tells its current context and epoch.
+
+    Raises WrongContract, which names the address to use where it can be found out: the charts of 0.14 name KMSVerifier instead, which
+    knows its ProtocolConfig (annex D).
+    """
+    where = (chain_id, protocol_config)
+
+    def read(data: bytes) -> None:
+        try:
+            _pair(_CURRENT.decode_result(data))
+        except Undecodable:
+            raise Instead(_protocol_config_of_verifier(*where)) from None
+
+    def on_error(message: str, data: bytes | None) -> None:
+        if data:
+            raise NotYet(f"ProtocolConfig {checksum(protocol_config)} reverts: 0x{data.hex()[:64]}")
+        if "revert" in message.lower():
+            raise Instead(_protocol_config_of_verifier(*where))
+
+    return ViewCall(chain_id, protocol_config, _CURRENT.encode(), read, on_error=on_error)
+
+
+def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[None]:
+    """Ask what may be a KMSVerifier for its ProtocolConfig. Raises WrongContract, whatever it says."""
+
+    def refuse(found: str | None) -> NoReturn:
+        told = f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(address)}"
+        raise WrongContract(f"{told}; {f'use {found}' if found else 'name the one on Ethereum'}")
+
+    def read(data: bytes) -> None:
+        try:
+            refuse(checksum(Address(_VERIFIERS_CONFIG.decode_result(data)[0])))
+        except Undecodable:
+            refuse(protocol_config_instead_of(address))
+
+    def on_error(message: str, data: bytes | None) -> None:
+        if data or "revert" in message.lower():
+            refuse(protocol_config_instead_of(address))
+
+    return ViewCall(chain_id, address, _VERIFIERS_CONFIG.encode(), read, on_error=on_error)
+
+
+# GatewayConfig
+
+
+def coprocessor_signers(chain_id: int, gateway_config: Address) -> ViewCall[tuple[Address, ...]]:
+    """Ask which keys attest ciphertexts (3.1)."""
+    return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorSigners"))
+
+
+def coprocessor_senders(chain_id: int, gateway_config: Address) -> ViewCall[tuple[Address, ...]]:
+    """Ask which accounts commit ciphertexts (3.1)."""
+    return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorTxSenders"))
+
+
+def coprocessor_threshold(chain_id: int, gateway_config: Address) -> ViewCall[int]:
+    """Ask how many coprocessors are a majority (3.1)."""
+    return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorMajorityThreshold"))
+
+
+def coprocessor(chain_id: int, gateway_config: Address, tx_sender: Address) -> ViewCall[Coprocessor]:
+    """Ask where a coprocessor keeps its ciphertexts (3.1)."""
+    function = _function(GATEWAY_CONFIG, "getCoprocessor")
+    calldata = function.encode(tx_sender)
+    return ViewCall(
+        chain_id, gateway_config, calldata, lambda data: Coprocessor(*function.decode_result(data)[0])
+    )
+
+
+def current_context(chain_id: int, gateway_config: Address) -> ViewCall[int]:
+    """Ask which context is current on the Gateway (3.9)."""
+    return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCurrentKmsContextId"))
+
+
+def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Address) -> ViewCall[Address]:
+    """Ask who signs for the node that sends as ``tx_sender`` in a context; zero when it is no member (3.9).
+
+    ``contract`` is GatewayConfig or ProtocolConfig. Its answer raises NotYet for a context that it does not know, or
+    no longer (GatewayConfig).
+    """
+    function = _function(GATEWAY_CONFIG, "getKmsNodeForContext")
+
+    def unknown(_message: str, data: bytes | None) -> None:
+        if is_invalid_context(data):
+            raise ContextInvalid(f"context {id_hex(context_id)} is unknown to the contract, or destroyed")
+
+    calldata = function.encode(context_id, tx_sender)
+    return ViewCall(
+        chain_id,
+        contract,
+        calldata,
+        lambda data: Address(function.decode_result(data)[0][1]),
+        on_error=unknown,
+    )
+
+
+def is_invalid_context(data: bytes | None) -> bool:
+    """Say whether a contract refuses a context: it does not know it, or no longer (GatewayConfig)."""
+    return data is not None and data[:4] == _INVALID_CONTEXT.selector
+
+
+# Decryption
+
+
+def is_decryption_done(chain_id: int, decryption: Address, identifier: int) -> ViewCall[bool]:
+    """Ask whether a request has its consensus, or its threshold (annex E.1)."""
+    return _view(chain_id, decryption, _function(DECRYPTION, "isDecryptionDone"), identifier)
+
+
+def newest_public_id(chain_id: int, decryption: Address) -> StorageRead[int]:
+    """Ask which public request is the newest; 0 or the bare tag before the first (annex E.1, +6)."""
+    return StorageRead(chain_id, decryption, DECRYPTION_BASE + _PUBLIC_COUNTER, _number)
+
+
+def newest_user_id(chain_id: int, decryption: Address) -> StorageRead[int]:
+    """Ask which user request is the newest; 0 or the bare tag before the first (annex E.1, +8)."""
+    return StorageRead(chain_id, decryption, DECRYPTION_BASE + _USER_COUNTER, _number)
+
+
+def has_answered(chain_id: int, decryption: Address, identifier: int, signer: Address) -> StorageRead[bool]:
+    """Ask whether a signer's answer to a request is in the contract (annex E.1, +1)."""
+    slot = mapping_slot(mapping_slot(DECRYPTION_BASE + _ANSWERED, identifier), signer)
+    return StorageRead(chain_id, decryption, slot, flag)
+
+
+def pinned_context(chain_id: int, decryption: Address, identifier: int) -> StorageRead[int]:
+    """Ask which context was pinned with a request; 0 for requests older than pinning (annex E.1, +9)."""
+    return StorageRead(chain_id, decryption, mapping_slot(DECRYPTION_BASE + _PINNED, identifier), _number)
+
+
+def _function(abi: Abi, name: str) -> Function:
+    key = (id(abi), name)
+    if key not in _functions:
+        _functions[key] = abi.function(name)
+    return _functions[key]
+
+
+_functions: dict[tuple[int, str], Function] = {}
+
+
+def _view(chain_id: int, to: Address, function: Function, *values: Any) -> ViewCall[Any]:
+    return ViewCall(chain_id, to, function.encode(*values), _first(function))
+
+
+def _first(function: Function) -> Callable[[bytes], Any]:
+    return lambda data: function.decode_result(data)[0]
+
+
+def _pair(values: tuple[Any, ...]) -> tuple[int, int]:
+    first, second = values
+    return first, second
+
+
+def _number(word: bytes) -> int:
+    return int.from_bytes(word)

@@ -1,0 +1,306 @@
+"""What is asked of Ethereum, round by round: answers of the real contracts in, contents of requests to the Core out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.errors import Aborted, NotYet, Rejected
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.logs import Log
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm import contexts, epochs, key_management, views
+from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
+from kmsconn.protocols.port import LogsAt, QueryPlan, StorageRead, Verdict, ViewCall
+from kmsconn.protocols.storage import mapping_slot
+from tests.vectors import keys
+
+SETTINGS = keys.SETTINGS
+ASK = KeyViews.at(
+    SETTINGS.chains.ethereum.chain_id,
+    SETTINGS.protocol.kms_generation_contract.address,
+    SETTINGS.protocol.protocol_config_contract.address,
+)
+CONTEXT, EPOCH, KEY = 7 << 248 | 2, 8 << 248 | 2, 4 << 248 | 1
+RECORDED = {
+    (from_hex(entry["call"]["data"]), entry["block"]): from_hex(entry["result"])
+    for entry in keys.views()
+    if entry.get("result")
+}
+
+
+@attrs.define
+class Contracts:
+    """Both contracts: slots by number, views as recorded, the announcements of contexts; and how many rounds were put."""
+
+    slots: dict[int, int] = attrs.field(factory=dict)
+    logs: list[Log] = attrs.field(factory=list)
+    views: dict[tuple[bytes, str], bytes] = attrs.field(factory=lambda: dict(RECORDED))
+    rounds: int = 0
+
+    def run(self, plan: QueryPlan[Any]) -> Any:
+        """Put an plan and return what it comes to."""
+        try:
+            questions = next(plan)
+            while True:
+                self.rounds += 1
+                questions = plan.send([self._answer(question) for question in questions])
+        except StopIteration as end:
+            return end.value
+
+    def _answer(self, question: Any) -> Any:
+        if isinstance(question, StorageRead):
+            return question.understand(self.slots.get(question.slot, 0).to_bytes(32))
+        if isinstance(question, LogsAt):
+            wanted = [
+                log
+                for log in self.logs
+                if (log.block_number, log.topics[:2]) == (question.block, question.topics)
+            ]
+            return question.understand(wanted)
+        assert isinstance(question, ViewCall)
+        return question.understand(self.views[question.data, question.call()[1][1]])
+
+
+def over(identifier: int, *, consensus: bool) -> dict[int, int]:
+    return {
+        mapping_slot(GENERATION_BASE + 1, identifier): 1,
+        mapping_slot(GENERATION_BASE + 3, identifier): 5 if consensus else 0,
+    }
+
+
+def test_a_generation_stands_until_it_is_over() -> None:
+    assert Contracts().run(key_management.generation_stands(ASK, KEY)) is True
+    assert Contracts(over(KEY, consensus=True)).run(key_management.generation_stands(ASK, KEY)) is False
+
+
+def test_a_generation_that_is_over_without_consensus_was_aborted() -> None:
+    with pytest.raises(Aborted):
+        Contracts(over(KEY, consensus=False)).run(key_management.generation_stands(ASK, KEY))
+
+
+DESTROYED = {mapping_slot(CONFIG_BASE + 10, CONTEXT): 1}
+
+
+def test_a_new_context_stands_until_it_is_destroyed() -> None:
+    content = keys.content("context_2_new")
+    assert Contracts().run(contexts.context_stands(ASK, content)) is True
+    with pytest.raises(Rejected, match=r"context 0x07.* was destroyed"):
+        Contracts(DESTROYED).run(contexts.context_stands(ASK, content))
+
+
+SENDER, SIGNER = Address(b"\x5e" * 20), Address(b"\x51" * 20)
+
+
+def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
+    """Ask about the second epoch as a node of these contexts."""
+    content, contracts = keys.content("epoch_2_context_switch"), Contracts(slots)
+    for context in (content.previous_context_id, content.context_id):
+        signer = SIGNER if context in of_contexts else ZERO_ADDRESS
+        node = SENDER.rjust(32, b"\0") + signer.rjust(32, b"\0")
+        strings = (128).to_bytes(32) + (160).to_bytes(32) + bytes(64)
+        question = views.node_signer(ASK.chain_id, ASK.config.address, context, SENDER)
+        contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
+    return contracts.run(epochs.epoch_stands(ASK, content, SENDER))
+
+
+@pytest.mark.parametrize("slots", [{}, {CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 1}])
+@pytest.mark.parametrize("contexts", [(CONTEXT,), (CONTEXT - 1,), (CONTEXT - 1, CONTEXT)])
+def test_a_new_epoch_stands_while_it_is_pending_for_the_nodes_of_both_contexts(
+    slots: dict[int, int], contexts: tuple[int, ...]
+) -> None:
+    assert epoch_stands(slots, *contexts) is True
+
+
+def test_a_new_epoch_is_nothing_to_a_node_of_neither_context() -> None:
+    assert epoch_stands({CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 1}) is False
+
+
+def test_an_epoch_that_is_active_needs_nobody_any_more() -> None:
+    active = {CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 2}
+    assert epoch_stands(active, CONTEXT - 1) is False
+
+
+@pytest.mark.parametrize("slots", [DESTROYED, {CONFIG_BASE + 12: EPOCH}])
+def test_an_epoch_that_is_gone_or_whose_context_is_gone_is_rejected(slots: dict[int, int]) -> None:
+    with pytest.raises(Rejected, match="destroyed"):
+        epoch_stands(slots, CONTEXT)
+
+
+# --- the previous context (3.6)
+
+
+def test_the_previous_context_is_found_by_its_anchor() -> None:
+    contracts = Contracts(logs=[keys.log("context_1_first")])
+    assert contracts.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+    assert contracts.rounds == 3
+
+
+def test_a_previous_context_that_was_destroyed_is_not_told_again() -> None:
+    """Its shares are to leave the Core; a new context that was late would bring it back."""
+    slots = {mapping_slot(CONFIG_BASE + 10, CONTEXT - 1): 1}
+    contracts = Contracts(slots, logs=[keys.log("context_1_first")])
+    content = keys.content("context_2_new")
+    assert contracts.run(contexts.previous_context(ASK, content)) is None
+    [told] = keys.PROFILE.operations[content.kind].start_calls(content, (), None)
+    assert bytes(told.message) == bytes(keys.calls("context_2_new")[1].message)
+
+
+def test_another_context_in_the_same_block_does_not_matter() -> None:
+    """0.14 asks by event alone and then never gets on (P6)."""
+    first = keys.log("context_1_first")
+    other = attrs.evolve(first, topics=(first.topics[0], CONTEXT.to_bytes(32), first.topics[2]))
+    contracts = Contracts(logs=[other, first])
+    assert contracts.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+
+
+def _altered(log: Log) -> Log:
+    return attrs.evolve(log, data=log.data[:-1] + b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("logs", "said"),
+    [
+        (lambda first: [], "has 0 announcements"),
+        (lambda first: [first, first], "has 2 announcements"),
+        (lambda first: [_altered(first)], "not the one that the contract hashed"),
+    ],
+)
+def test_what_is_not_the_hashed_announcement_is_waited_for(
+    logs: Callable[[Log], list[Log]], said: str
+) -> None:
+    contracts = Contracts(logs=logs(keys.log("context_1_first")))
+    with pytest.raises(NotYet, match=said):
+        contracts.run(contexts.previous_context(ASK, keys.content("context_2_new")))
+
+
+def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for() -> None:
+    first = keys.log("context_1_first")
+    nonsense = attrs.evolve(first, data=b"nonsense")
+    contracts = Contracts(logs=[nonsense])
+    anchor = (int.from_bytes(first.block_number.to_bytes(32)), keccak256(nonsense.data))
+    key = next(k for k in contracts.views if k[0] == ASK.config.anchor(7 << 248 | 1).data)
+    contracts.views[key] = anchor[0].to_bytes(32) + anchor[1]
+    with pytest.raises(NotYet, match="cannot be read"):
+        contracts.run(contexts.previous_context(ASK, keys.content("context_2_new")))
+
+
+# --- what an epoch reshares (3.7)
+
+
+@pytest.mark.parametrize("name", ["epoch_2_context_switch", "epoch_3_same_set"])
+def test_the_material_of_an_epoch_is_that_of_its_block_in_the_contracts_order(name: str) -> None:
+    contracts = Contracts()
+    assert contracts.run(epochs.epoch_material(ASK, keys.content(name))) == keys.material(name)
+    assert contracts.rounds == 2
+
+
+def test_without_keys_and_crs_the_material_is_empty() -> None:
+    """It is sent as such; the contract refuses the activation later."""
+    content, contracts = keys.content("epoch_2_context_switch"), Contracts()
+    for question in (
+        ASK.generation.completed_keys(content.material_block),
+        ASK.generation.completed_crs(content.material_block),
+    ):
+        contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + bytes(32)
+    found = contracts.run(epochs.epoch_material(ASK, content))
+    assert (found.keys, found.crs) == ((), ())
+
+
+# --- the epochs of a context
+
+
+def test_the_epochs_of_a_context_are_found_by_their_numbers() -> None:
+    epochs = {
+        mapping_slot(CONFIG_BASE + 16, 8 << 248 | n): 7 << 248 | (1 if n in {1, 3} else 2)
+        for n in range(1, 5)
+    }
+    contracts = Contracts({CONFIG_BASE + 12: 8 << 248 | 4, **epochs})
+    found = contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed")))
+    assert found == (8 << 248 | 1, 8 << 248 | 3)
+
+
+@pytest.mark.parametrize("newest", [0, 8 << 248, 5])
+def test_without_epochs_nothing_is_asked_for(newest: int) -> None:
+    contracts = Contracts({CONFIG_BASE + 12: newest})
+    assert contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+
+
+def test_of_very_many_epochs_the_newest_that_one_call_takes_are_named() -> None:
+    contracts = Contracts({CONFIG_BASE + 12: 8 << 248 | 5000})
+    asked = contexts.epochs_of(ASK, keys.content("context_1_destroyed"))
+    next(asked)
+    assert len(asked.send([8 << 248 | 5000])) == 1024
+    assert contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+
+
+# --- what a revert means that its name does not tell (annex A)
+
+
+@pytest.mark.parametrize(
+    ("slots", "verdict"),
+    [
+        ({}, Verdict.RETRY),
+        ({mapping_slot(CONFIG_BASE + 14, CONTEXT): 1}, Verdict.RETRY),
+        ({mapping_slot(CONFIG_BASE + 14, CONTEXT): 2}, Verdict.DONE),
+        ({mapping_slot(CONFIG_BASE + 14, CONTEXT): 3}, Verdict.DONE),
+        (DESTROYED, Verdict.FINAL),
+    ],
+)
+def test_a_context_that_is_not_pending(slots: dict[int, int], verdict: Verdict) -> None:
+    assert Contracts(slots).run(contexts.after_no_pending_context(ASK, CONTEXT)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("state", "newest", "verdict"),
+    [
+        (0, 0, Verdict.RETRY),
+        (1, EPOCH, Verdict.RETRY),
+        (2, EPOCH, Verdict.DONE),
+        (0, EPOCH, Verdict.FINAL),
+        (0, EPOCH - 1, Verdict.RETRY),
+    ],
+)
+def test_an_epoch_that_is_not_pending(state: int, newest: int, verdict: Verdict) -> None:
+    slots = {mapping_slot(CONFIG_BASE + 15, EPOCH): state, CONFIG_BASE + 12: newest}
+    assert Contracts(slots).run(epochs.after_no_pending_epoch(ASK, EPOCH)) is verdict
+
+
+def test_an_invalid_context_is_final_once_it_was_destroyed() -> None:
+    assert Contracts().run(key_management.after_invalid_context(ASK, CONTEXT)) is Verdict.RETRY
+    assert Contracts(DESTROYED).run(key_management.after_invalid_context(ASK, CONTEXT)) is Verdict.FINAL
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "identifier"),
+    [
+        (Kind.NEW_KMS_CONTEXT, "KmsContextNotPending(uint256)", CONTEXT),
+        (Kind.NEW_KMS_EPOCH, "InvalidKmsEpoch(uint256)", EPOCH),
+        (Kind.PREP_KEYGEN, "InvalidKmsContext(uint256)", CONTEXT),
+    ],
+)
+def test_a_revert_that_its_name_does_not_explain_brings_its_question(
+    kind: Kind, error: str, identifier: int
+) -> None:
+    data = keccak256(error.encode())[:4] + identifier.to_bytes(32)
+    found = keys.PROFILE.operations[kind].revert(data)
+    assert (found.verdict, found.plan is not None) == (Verdict.RETRY, True)
+    assert found.plan is not None
+    assert Contracts().run(found.plan()) is Verdict.RETRY
+
+
+def test_other_reverts_speak_for_themselves() -> None:
+    for kind in keys.PROFILE.operations:
+        if kind not in {
+            Kind.ABORT_KEYGEN,
+            Kind.ABORT_CRSGEN,
+            Kind.KMS_CONTEXT_DESTROYED,
+            Kind.KMS_EPOCH_DESTROYED,
+        }:
+            assert keys.PROFILE.operations[kind].revert(None).plan is None
+    assert Address(ASK.config.address) == SETTINGS.protocol.protocol_config_contract.address

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
+from kmsconn.protocols.port import ContractQuery, Profile, StorageRead, Verdict, ViewCall
+from tests import vectors
+
+SETTINGS = vectors.vector_settings()
+PROFILE: Profile = Fhevm(SETTINGS)
+CONTEXT, EPOCH = (7 << 248) + 1, (8 << 248) + 1
+GATEWAY, ETHEREUM = SETTINGS.chains.gateway.chain_id, SETTINGS.chains.ethereum.chain_id
+YES, NO = (1).to_bytes(32), bytes(32)
+
+
+def place(question: ContractQuery[Any]) -> tuple[int, bytes]:
+    assert isinstance(question, (ViewCall, StorageRead))
+    return question.chain_id, question.to
+
+
+def content_of(name: str) -> Any:
+    return PROFILE.decode(vectors.log_of(vectors.request(name)))
+
+
+def test_decryptions_are_read_at_the_head_and_key_management_once_it_is_final() -> None:
+    found = PROFILE.subscriptions()
+    assert [(one.chain_id, one.contract, one.finalized) for one in found] == [
+        (GATEWAY, SETTINGS.protocol.decryption_contract.address, False),
+        (ETHEREUM, SETTINGS.protocol.kms_generation_contract.address, True),
+        (ETHEREUM, SETTINGS.protocol.protocol_config_contract.address, True),
+    ]
+    assert [len(one.topics) for one in found] == [6, 5, 4]  # three requests in two forms; keys; contexts
+
+
+def test_only_legacy_requests_need_their_transaction() -> None:
+    for entry in vectors.requests():
+        content = PROFILE.decode(vectors.log_of(entry))
+        assert content is not None
+        assert content.needs_transaction == entry["variant"].startswith("legacy")
+
+
+def test_the_digest_is_that_of_the_events() -> None:
+    log = vectors.log_of(vectors.request("public_one_v0"))
+    assert PROFILE.digest(log) == EVENTS.digest(log)
+
+
+def test_both_counters_of_the_contract_are_asked_for_by_tag() -> None:
+    subscription, *_ = PROFILE.subscriptions()
+    found = PROFILE.numberings(subscription)
+    assert [(one.kind, one.tag) for one in found] == [(Kind.PUBLIC_DECRYPTION, 1), (Kind.USER_DECRYPTION, 2)]
+    assert {place(one.newest) for one in found} == {(GATEWAY, subscription.contract)}
+
+
+def test_an_id_can_be_told_where_the_rest_cannot_be_read() -> None:
+    log = vectors.log_of(vectors.request("public_one_v0"))
+    content = PROFILE.decode(log)
+    assert content is not None
+    assert PROFILE.id_of(attrs.evolve(log, data=b"")) == content.id
+    assert PROFILE.id_of(attrs.evolve(log, topics=log.topics[:1])) is None
+
+
+def test_context_and_epoch_come_from_extra_data() -> None:
+    assert content_of("public_one_v2").context == (CONTEXT, EPOCH)
+    assert content_of("public_one_v0").context == (None, None)
+
+
+def test_without_a_context_nothing_is_asked() -> None:
+    assert PROFILE.context_checks(None, None) is None
+
+
+def test_a_context_is_asked_for_on_ethereum() -> None:
+    chain_id, plan = PROFILE.context_checks(CONTEXT, EPOCH) or (0, iter(()))
+    questions = next(plan)
+    assert (chain_id, len(questions)) == (ETHEREUM, 3)
+    expected = (ETHEREUM, SETTINGS.protocol.protocol_config_contract.address)
+    assert {place(question) for question in questions} == {expected}
+
+
+def test_gateway_questions_go_to_their_contracts() -> None:
+    content, (sender, _) = content_of("public_one_v0"), vectors.account("tx1")
+    operation = PROFILE.operations[content.kind]
+    context, answered = operation.replying_context(content), operation.has_answered(content, sender, sender)
+    assert isinstance(context, tuple)
+    assert answered is not None
+    pinned, current = context
+    for question in (pinned, answered):
+        assert place(question) == (GATEWAY, SETTINGS.protocol.decryption_contract.address)
+    for config in (
+        current,
+        PROFILE.operations[Kind.PUBLIC_DECRYPTION].node_signer(CONTEXT, sender),
+        PROFILE.coprocessor_senders(),
+        PROFILE.coprocessor(sender),
+        PROFILE.coprocessor_threshold(),
+    ):
+        assert place(config) == (GATEWAY, SETTINGS.protocol.gateway_config_contract.address)
+
+
+def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
+    signer, _ = vectors.account("signer1")
+    question = PROFILE.operations[Kind.PUBLIC_DECRYPTION].has_answered(
+        content_of("public_one_v0"), signer, signer
+    )
+    (entry,) = [
+        read
+        for read in vectors.load()["storage"]["reads"]
+        if read["what"].startswith("base+1[")
+        and read["id"].startswith("0x01")
+        and read["value"][-1] == "1"
+        and read["signer"] == vectors.load()["environment"]["keys"]["signer1"]["address"]
+    ]
+    assert question is not None
+    assert question.call()[1][1] == entry["slot"]
+    assert question.understand(from_hex(entry["value"])) is True
+
+
+def test_reverts_are_those_of_the_kind_s_reply() -> None:
+    data = from_hex(vectors.load()["reverts"][0]["eth_call_error"]["data"])
+    for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
+        assert PROFILE.operations[kind].revert(data).verdict is Verdict.DONE
+
+
+def test_it_has_the_name_of_the_settings() -> None:
+    assert PROFILE.name == SETTINGS.protocol.profile
+
+
+def test_coprocessors_are_read_with_their_bucket() -> None:
+    sender, _ = vectors.account("cop_tx1")
+    (entry,) = [
+        view
+        for view in vectors.load()["views"]
+        if from_hex(view["call"]["data"]) == views.coprocessor(GATEWAY, sender, sender).data
+    ][:1]
+    found = PROFILE.coprocessor(sender).understand(from_hex(entry["result"]))
+    assert (found.tx_sender, found.bucket) == (sender, "https://bucket-1.example.test/ct")

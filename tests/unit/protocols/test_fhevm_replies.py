@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kmsconn._generated.fhevm.kms.v1 import (
+    PublicDecryptionResponse,
+    RequestId,
+    TypedPlaintext,
+    UserDecryptionResponse,
+)
+from kmsconn.errors import Broken
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.ids import id_hex
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.protocols import bincode
+from kmsconn.protocols.fhevm import public_decryption, user_decryption
+from kmsconn.protocols.fhevm.profile import Fhevm
+from kmsconn.protocols.fhevm.public_decryption import decrypted_result, public_digest
+from kmsconn.protocols.fhevm.user_decryption import user_digest
+from tests import vectors
+
+PROFILE = Fhevm(vectors.vector_settings())
+ANSWERS = vectors.answers()
+every_answer = pytest.mark.parametrize(
+    ("entry", "answer"), ANSWERS, ids=[f"{entry['name']}-{answer['node']}" for entry, answer in ANSWERS]
+)
+
+
+def content_of(entry: dict[str, Any]) -> Any:
+    return PROFILE.decode(vectors.log_of(entry))
+
+
+def read(entry: dict[str, Any], reply: bytes) -> Any:
+    content: Any = PROFILE.decode(vectors.log_of(entry))
+    return PROFILE.operations[content.kind].read_answer(content, reply, None)
+
+
+@every_answer
+def test_calldata_byte_for_byte(entry: dict[str, Any], answer: dict[str, Any]) -> None:
+    calldata = read(entry, from_hex(answer["response_bytes"])).calldata
+    assert calldata == from_hex(answer["reply"]["calldata"])
+
+
+@every_answer
+def test_the_recovered_signer_is_the_node(entry: dict[str, Any], answer: dict[str, Any]) -> None:
+    address, _ = vectors.account(f"signer{answer['node']}")
+    assert read(entry, from_hex(answer["response_bytes"])).signer == address
+
+
+@pytest.mark.parametrize(("entry", "answer"), [pair for pair in ANSWERS if pair[0]["kind"] == "public"])
+def test_public_words_and_digest(entry: dict[str, Any], answer: dict[str, Any]) -> None:
+    payload = answer["response"]["payload"]
+    plaintexts = [(value["fhe_type"], from_hex(value["bytes"])) for value in payload["plaintexts"]]
+    result = decrypted_result(plaintexts)
+    assert result == from_hex(answer["decrypted_result"])
+    handles = [reference.handle for reference in content_of(entry).references]
+    extra_data = from_hex(answer["response"]["extra_data"])
+    digest = public_digest(domain(), handles, result, extra_data)
+    assert digest == from_hex(answer["eip712"]["digest"])
+
+
+@pytest.mark.parametrize(("entry", "answer"), [pair for pair in ANSWERS if pair[0]["kind"] == "user"])
+def test_user_share_and_digest(entry: dict[str, Any], answer: dict[str, Any]) -> None:
+    _, share, _, extra_data = user_decryption.RESPONSE.decode(from_hex(answer["reply"]["calldata"]))
+    expected = answer["user_decrypted_share"]
+    assert (len(share), keccak256(share)) == (expected["length"], from_hex(expected["keccak256"]))
+    assert bincode.encode(bincode.decode(share)) == share
+    handles = [reference.handle for reference in content_of(entry).references]
+    digest = user_digest(domain(), vectors.enc_key(), handles, share, extra_data)
+    assert digest == from_hex(answer["eip712"]["digest"])
+
+
+def test_b2_words() -> None:
+    plaintexts = [(2, b"\x07"), (0, b"\x01"), (5, bytes.fromhex("0201000000000000"))]
+    assert decrypted_result(plaintexts) == b"".join(n.to_bytes(32) for n in (7, 1, 0x102))
+
+
+def test_no_bytes_are_a_zero_word() -> None:
+    assert decrypted_result([(8, b"")]) == bytes(32)
+
+
+@pytest.mark.parametrize("fhe_type", [1, 9, 30, 84, 1000, -1])
+def test_other_types_are_broken(fhe_type: int) -> None:
+    with pytest.raises(Broken, match="FHE type"):
+        decrypted_result([(fhe_type, b"\x01")])
+
+
+def test_more_than_a_word_is_broken() -> None:
+    with pytest.raises(Broken, match="33 bytes"):
+        decrypted_result([(8, bytes(33))])
+
+
+def domain() -> Any:
+    return PROFILE.deployment.decryption
+
+
+# Answers that no honest Core gives
+
+
+PUBLIC = vectors.request("public_three_v2_context_2")
+USER = vectors.request("user_legacy_direct_v0")
+Change = Callable[[Any], None]
+
+
+def changed(entry: dict[str, Any], change: Change) -> bytes:
+    kind = PublicDecryptionResponse if entry["kind"] == "public" else UserDecryptionResponse
+    message = kind.parse(from_hex(entry["answers"][0]["response_bytes"]))
+    change(message)
+    return bytes(message)
+
+
+def other_id(message: Any) -> None:
+    message.payload.request_id = RequestId(id_hex(5))
+
+
+def no_id(message: Any) -> None:
+    message.payload.request_id = None
+
+
+def upper_case_id(message: Any) -> None:
+    message.payload.request_id = RequestId("0X" + id_hex(5))
+
+
+def one_plaintext_less(message: Any) -> None:
+    message.payload.plaintexts.pop()
+
+
+def one_plaintext_more(message: Any) -> None:
+    message.payload.plaintexts.append(TypedPlaintext(b"\x01", 5))
+
+
+def no_payload(message: Any) -> None:
+    message.payload = None
+
+
+def short_signature(message: Any) -> None:
+    message.external_signature = message.external_signature[:64]
+
+
+def no_signature(message: Any) -> None:
+    message.external_signature = b""
+
+
+def v_zero(message: Any) -> None:
+    message.external_signature = message.external_signature[:64] + b"\x00"
+
+
+def zero_r(message: Any) -> None:
+    message.external_signature = bytes(32) + message.external_signature[32:]
+
+
+def high_s(message: Any) -> None:
+    message.external_signature = message.external_signature[:32] + b"\xee" * 32 + b"\x1b"
+
+
+def other_extra_data(message: Any) -> None:
+    message.extra_data = b"\x00"
+
+
+def one_share_less(message: Any) -> None:
+    message.payload.signcrypted_ciphertexts.pop()
+
+
+def shares_swapped(message: Any) -> None:
+    message.payload.signcrypted_ciphertexts.reverse()
+
+
+SIGNATURES = [short_signature, no_signature, v_zero, zero_r, high_s, other_extra_data, no_payload]
+
+
+@pytest.mark.parametrize(
+    "change", [other_id, no_id, upper_case_id, one_plaintext_less, one_plaintext_more, *SIGNATURES]
+)
+def test_public_answers_of_no_honest_core_are_broken(change: Change) -> None:
+    with pytest.raises(Broken, match="core"):
+        read(PUBLIC, changed(PUBLIC, change))
+
+
+@pytest.mark.parametrize("change", [one_share_less, shares_swapped, *SIGNATURES])
+def test_user_answers_of_no_honest_core_are_broken(change: Change) -> None:
+    with pytest.raises(Broken, match="core"):
+        read(USER, changed(USER, change))
+
+
+@pytest.mark.parametrize("entry", [PUBLIC, USER], ids=["public", "user"])
+def test_truncated_answers_are_broken(entry: dict[str, Any]) -> None:
+    raw = from_hex(entry["answers"][0]["response_bytes"])
+    for size in range(0, len(raw), 13):
+        with pytest.raises(Broken):
+            read(entry, raw[:size])
+
+
+def test_an_empty_answer_is_broken() -> None:
+    with pytest.raises(Broken, match="no payload"):
+        read(PUBLIC, b"")
+
+
+def test_another_value_recovers_another_signer() -> None:
+    """A changed plaintext is not Broken here: the caller sees that the signer is a stranger."""
+
+    def change(message: Any) -> None:
+        message.payload.plaintexts[0].bytes = b"\x77"
+
+    stranger = read(PUBLIC, changed(PUBLIC, change)).signer
+    assert stranger not in {vectors.account(f"signer{n}")[0] for n in range(1, 6)}
+
+
+def test_an_answer_of_another_node_names_that_node() -> None:
+    def change(message: Any) -> None:
+        key = PrivateKey(vectors.account("signer5")[1])
+        message.external_signature = key.sign(from_hex(PUBLIC["answers"][0]["eip712"]["digest"]))
+
+    assert read(PUBLIC, changed(PUBLIC, change)).signer == vectors.account("signer5")[0]
+
+
+def test_the_answer_to_the_single_zero_byte_carries_no_extra_data() -> None:
+    entry = vectors.request("public_one_v0")
+    calldata = read(entry, from_hex(entry["answers"][0]["response_bytes"])).calldata
+    assert public_decryption.RESPONSE.decode(calldata)[3] == b""

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.errors import Denied, Misconfigured, NotYet, Rejected
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.requests import Content
+from kmsconn.protocols.fhevm.legacy import DELEGATED, DIRECT
+from kmsconn.protocols.fhevm.profile import Fhevm
+from kmsconn.protocols.fhevm.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
+from kmsconn.protocols.fhevm.views import MAGIC_VALUE
+from kmsconn.protocols.fhevm.wallets import WALLET_SIGNATURE_GRACE
+from kmsconn.protocols.port import ContractQuery, Facts, ViewCall
+from tests import vectors
+
+SETTINGS = vectors.vector_settings()
+PROFILE = Fhevm(SETTINGS)
+ids = pytest.mark.parametrize("entry", vectors.requests(), ids=lambda entry: entry["name"])
+unified_requests = pytest.mark.parametrize(
+    "entry", vectors.requests("unified"), ids=lambda entry: entry["name"]
+)
+YES, NO = (1).to_bytes(32), bytes(32)
+UNIFIED = vectors.request("user_unified_own_v0")
+TWO_HANDLES = vectors.request("user_unified_own_and_delegated_v0")
+NOW = UNIFIED["block_timestamp"]
+
+
+def content_of(entry: dict[str, Any]) -> Any:
+    return PROFILE.decode(vectors.log_of(entry))
+
+
+def unified(**changes: Any) -> UnifiedUserDecryption:
+    content = content_of(UNIFIED)
+    assert isinstance(content, UnifiedUserDecryption)
+    return attrs.evolve(content, **changes)
+
+
+def ask(content: Content, facts: Facts | None = None, profile: Fhevm = PROFILE) -> list[ViewCall[None]]:
+    questions = profile.operations[content.kind].checks(content, facts or Facts(chain_time=NOW, age=0))
+    assert all(isinstance(question, ViewCall) for question in questions)
+    return list(questions)  # type: ignore[arg-type]
+
+
+def judge(questions: Iterable[ContractQuery[None]], *results: bytes) -> None:
+    for question, result in zip(questions, results, strict=True):
+        question.understand(result)
+
+
+TWO_CONTRACTS = "user_legacy_direct_v1_repeated_handle"
+"""A handle listed for two contracts: 0.14 asks for the last one only, outcomes.md wants every pair."""
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [entry for entry in vectors.requests() if entry["name"] != TWO_CONTRACTS],
+    ids=lambda entry: entry["name"],
+)
+def test_acl_calls_in_order_and_byte_for_byte(entry: dict[str, Any]) -> None:
+    questions = ask(content_of(entry), vectors.facts_of(entry))
+    expected = [(call["host_chain_id"], from_hex(call["calldata"])) for call in entry["acl_calls"]]
+    assert [(question.chain_id, question.data) for question in questions] == expected
+    assert {question.to for question in questions} == {SETTINGS.chains.host_chains[0].acl}
+
+
+def test_the_repeated_handle_of_the_vectors_asks_for_both_its_contracts() -> None:
+    entry = vectors.request(TWO_CONTRACTS)
+    asked = [question.data for question in ask(content_of(entry), vectors.facts_of(entry))]
+    old = [from_hex(call["calldata"]) for call in entry["acl_calls"]]
+    other = from_hex(entry["decoded"]["contract_addresses"][0])
+    user, last = old[:2]
+    assert asked == 2 * [user, last[:-20] + other, last]
+    assert [calldata for calldata in asked if calldata in old] == old
+
+
+@ids
+def test_the_real_acl_says_yes_to_all(entry: dict[str, Any]) -> None:
+    results = {
+        from_hex(r["calldata"]): from_hex(r["result"]) for r in vectors.load()["ethereum"]["acl"]["results"]
+    }
+    for question in ask(content_of(entry), vectors.facts_of(entry)):
+        if question.chain_id == 12345:
+            question.understand(results[question.data])
+
+
+@pytest.mark.parametrize("name", ["public_three_v0", "user_legacy_direct_v0", "user_legacy_delegated_v0"])
+def test_any_no_is_waited_for(name: str) -> None:
+    entry = vectors.request(name)
+    for question in ask(content_of(entry), vectors.facts_of(entry)):
+        question.understand(YES)
+        with pytest.raises(Denied):  # and so asked for ever more rarely
+            question.understand(NO)
+
+
+@pytest.mark.parametrize("handle", [b"\x01" * 31, b"\x01" * 30 + b"\xff\x00", b""])
+def test_a_malformed_handle_is_rejected(handle: bytes) -> None:
+    content = content_of(vectors.request("public_one_v0"))
+    bad = attrs.evolve(content, references=(attrs.evolve(content.references[0], handle=handle),))
+    with pytest.raises(Rejected, match="malformed handle"):
+        ask(bad)
+
+
+def test_a_request_without_references_is_rejected() -> None:
+    with pytest.raises(Rejected, match="no ciphertext"):
+        ask(attrs.evolve(content_of(vectors.request("public_one_v0")), references=()))
+
+
+@pytest.mark.parametrize("name", ["public_four_v2_two_chains_repeated_handle", "user_unified_own_v0"])
+def test_a_chain_that_is_not_configured_is_named(name: str) -> None:
+    profile = Fhevm(SETTINGS.but(host_chains=()))
+    with pytest.raises(Misconfigured, match="host chain 12345 is not configured"):
+        ask(content_of(vectors.request(name)), profile=profile)
+
+
+def test_a_legacy_handle_of_two_contracts_asks_for_every_pair() -> None:
+    """The 0.14 connector lets the last one win; here every pair must pass."""
+    entry = vectors.request("user_legacy_direct_v0")
+    content = content_of(entry)
+    first, second = (reference.handle for reference in content.references)
+    pairs = ((first, b"\x0a" * 20), (first, b"\x0b" * 20), (second, b"\x0a" * 20))
+    calldata = DIRECT.encode(pairs, (0, 1), (1, ()), b"\x01" * 20, b"", b"", b"")
+    facts = attrs.evolve(vectors.facts_of(entry), input=calldata)
+    user = content.user
+    expected = [user, b"\x0a" * 20, b"\x0b" * 20, user, b"\x0a" * 20]
+    assert [question.data[-20:] for question in ask(content, facts)] == expected
+
+
+def test_a_delegated_handle_of_two_contracts_asks_for_every_pair() -> None:
+    entry = vectors.request("user_legacy_delegated_v0")
+    content = content_of(entry)
+    first, *others = (reference.handle for reference in content.references)
+    contracts = b"\x0a" * 20, b"\x0b" * 20
+    pairs = [(first, contracts[0]), (first, contracts[1]), *((other, contracts[0]) for other in others)]
+    delegator, user = b"\x0d" * 20, content.user
+    calldata = DELEGATED.encode(pairs, (0, 1), (delegator, user), (1, ()), b"", b"", b"")
+    facts = attrs.evolve(vectors.facts_of(entry), input=calldata)
+    asked = [question.data for question in ask(content, facts)]
+    assert [data[-32:] for data in asked] == [handle for handle, _ in pairs]
+    assert [data[-52:-32] for data in asked] == [contract for _, contract in pairs]
+
+
+def test_a_legacy_request_without_its_transaction_is_rejected() -> None:
+    with pytest.raises(Rejected, match="does not go to"):
+        ask(content_of(vectors.request("user_legacy_direct_v0")))
+
+
+# Unified requests: what their own bytes say
+
+
+@unified_requests
+def test_the_digest_and_the_user_s_signature(entry: dict[str, Any]) -> None:
+    expected, content = entry["decoded"]["user_request_eip712"], content_of(entry)
+    assert isinstance(content, UnifiedUserDecryption)
+    assert expected["type"] == REQUEST_TYPE
+    domain = Domain(
+        "Decryption", "1", SETTINGS.chains.gateway.chain_id, SETTINGS.protocol.decryption_contract.address
+    )
+    assert unified_digest(domain, 12345, content) == from_hex(expected["digest"])
+
+
+def test_other_handles_than_the_references_are_rejected() -> None:
+    content = content_of(TWO_HANDLES)
+    assert isinstance(content, UnifiedUserDecryption)
+    other = attrs.evolve(content.handles[0], handle=b"\x01" * 32)
+    for handles in ((), content.handles[:1], content.handles[::-1], (other, content.handles[1])):
+        with pytest.raises(Rejected, match="not the same"):
+            ask(attrs.evolve(content, handles=handles))
+
+
+def test_handles_of_several_chains_are_rejected() -> None:
+    content = content_of(TWO_HANDLES)
+    assert isinstance(content, UnifiedUserDecryption)
+    raw = content.handles[1].handle
+    moved = raw[:22] + (12346).to_bytes(8) + raw[30:]
+    handles = (content.handles[0], attrs.evolve(content.handles[1], handle=moved))
+    references = (content.references[0], attrs.evolve(content.references[1], handle=moved))
+    with pytest.raises(Rejected, match="several host chains"):
+        ask(attrs.evolve(content, handles=handles, references=references))
+
+
+def test_a_user_among_the_allowed_contracts_is_rejected() -> None:
+    with pytest.raises(Rejected, match="among the allowed"):
+        ask(unified(allowed_contracts=(content_of(UNIFIED).user,)))
+
+
+@pytest.mark.parametrize(("start", "duration"), [(NOW, 10), (NOW - 10, 10), (NOW - 5, 2**256 - 1)])
+def test_both_ends_of_the_validity_are_inside(start: int, duration: int) -> None:
+    assert ask(signed(start=start, duration=duration))
+
+
+def test_before_its_validity_a_request_waits() -> None:
+    with pytest.raises(NotYet, match=f"valid from {NOW + 1}"):
+        ask(unified(start=NOW + 1))
+
+
+def test_after_its_validity_a_request_is_expired() -> None:
+    with pytest.raises(Rejected, match="expired"):
+        ask(unified(start=NOW - 11, duration=10))
+
+
+def test_a_fault_for_ever_is_seen_before_one_that_time_heals() -> None:
+    with pytest.raises(Rejected):
+        ask(unified(start=NOW + 1, handles=()))
+
+
+# Unified requests: what the host chain says
+
+
+def signed(key: PrivateKey | None = None, **changes: Any) -> UnifiedUserDecryption:
+    """Return the request changed, and signed by its user again."""
+    content = unified(**changes)
+    domain = Domain(
+        "Decryption", "1", SETTINGS.chains.gateway.chain_id, SETTINGS.protocol.decryption_contract.address
+    )
+    user = key or PrivateKey(vectors.account("user")[1])
+    return attrs.evolve(content, signature=user.sign(unified_digest(domain, 12345, content)))
+
+
+def test_an_invalidation_of_exactly_the_start_passes() -> None:
+    content = signed()
+    invalidated = ask(content)[0]
+    invalidated.understand(content.start.to_bytes(32))
+    with pytest.raises(Rejected, match="invalidated"):
+        invalidated.understand((content.start + 1).to_bytes(32))
+
+
+def test_one_allowed_contract_is_enough() -> None:
+    """The questions: invalidation, ownership, then the two contracts of the allow-list."""
+    for answers in ((YES, NO), (NO, YES), (YES, YES)):
+        judge(ask(signed()), NO, YES, *answers)
+
+
+def test_no_allowed_contract_is_waited_for_only_after_the_last_no() -> None:
+    questions = ask(signed())
+    judge(questions[:3], NO, YES, NO)
+    with pytest.raises(Denied, match="for no contract"):
+        questions[3].understand(NO)
+
+
+def test_each_handle_needs_a_contract_of_its_own() -> None:
+    questions = ask(content_of(TWO_HANDLES))
+    judge(questions[:4], NO, YES, YES, YES)
+    with pytest.raises(NotYet, match="for no contract"):
+        questions[4].understand(NO)
+
+
+def test_the_order_of_answers_does_not_matter() -> None:
+    questions = ask(signed())
+    judge(questions[::-1], NO, YES, YES, NO)
+
+
+def test_an_owner_without_right_is_waited_for() -> None:
+    with pytest.raises(NotYet, match="not allowed for"):
+        ask(signed())[1].understand(NO)
+
+
+def test_without_an_allow_list_every_contract_is_good() -> None:
+    assert len(ask(signed(allowed_contracts=()))) == 2
+
+
+# Contract wallets (ERC-1271)
+
+
+STRANGER = PrivateKey(b"\x77" * 32)
+
+
+def wallet(age: float = 0.0, **changes: Any) -> ViewCall[None]:
+    return ask(signed(STRANGER, **changes), Facts(chain_time=NOW, age=age))[0]
+
+
+def test_a_signature_of_the_user_needs_no_question() -> None:
+    assert len(ask(signed())) == len(ask(signed(STRANGER))) - 1
+
+
+@pytest.mark.parametrize("signature", [b"", b"\x01", bytes(64), bytes(65), bytes(66)])
+def test_what_does_not_recover_the_user_is_put_to_the_user_s_contract(signature: bytes) -> None:
+    content = unified(signature=signature)
+    question = ask(content)[0]
+    assert (question.to, question.gas, question.data[:4]) == (content.user, 100_000, MAGIC_VALUE)
+
+
+def test_the_magic_value_is_yes() -> None:
+    wallet().understand(MAGIC_VALUE + bytes(28))
+    wallet().understand(MAGIC_VALUE + bytes(60))
+
+
+def test_no_code_at_the_address_is_rejected_at_once() -> None:
+    with pytest.raises(Rejected, match="no contract"):
+        wallet().understand(b"")
+
+
+@pytest.mark.parametrize("result", [MAGIC_VALUE, b"\0", bytes(32), b"\xff" * 32])
+def test_another_answer_is_waited_for_and_rejected_after_ten_minutes(result: bytes) -> None:
+    with pytest.raises(NotYet):
+        wallet(age=WALLET_SIGNATURE_GRACE).understand(result)
+    with pytest.raises(Rejected, match="600 s"):
+        wallet(age=WALLET_SIGNATURE_GRACE + 1).understand(result)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x08\xc3\x79\xa0"])
+def test_a_revert_is_a_no(data: bytes) -> None:
+    with pytest.raises(NotYet, match="reverts"):
+        wallet().refused("execution reverted", data)
+    with pytest.raises(Rejected, match="reverts"):
+        wallet(age=601).refused("execution reverted", data)
+
+
+@pytest.mark.parametrize(
+    ("message", "data"),
+    [("execution reverted", None), ("insufficient funds for gas * price + value", b""), ("busy", None)],
+)
+def test_another_rpc_error_is_no_answer(message: str, data: bytes | None) -> None:
+    assert wallet(age=601).refused(message, data) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "out of gas",
+        "EVM error: OutOfGas",
+        "out of gas: gas required exceeds: 100000",
+        "err: intrinsic gas too low: have 100000, want 131000 (supplied gas 100000)",
+        "insufficient gas for floor data gas cost",
+        "VM execution error: OUT_OF_GAS",
+        "INSUFFICIENT_GAS",
+    ],
+)
+@pytest.mark.parametrize("data", [None, b""])
+def test_a_contract_that_burns_all_gas_says_no(message: str, data: bytes | None) -> None:
+    """Whoever asked for it: as many tries as the deadline allows would be in vain, each at the operator's cost."""
+    with pytest.raises(NotYet, match="more than 100000 gas"):
+        wallet().refused(message, data)
+    with pytest.raises(Rejected, match="more than 100000 gas"):
+        wallet(age=601).refused(message, data)
+
+
+def test_a_user_contract_can_be_anywhere() -> None:
+    user = Address(b"\x99" * 20)
+    assert ask(unified(user=user))[0].to == user

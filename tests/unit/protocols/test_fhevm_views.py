@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kmsconn.errors import NotYet, Undecodable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.protocols.fhevm import abi, views
+from kmsconn.protocols.port import Coprocessor, ViewCall
+from kmsconn.protocols.storage import base_slot, mapping_slot
+from tests import vectors
+
+CHAIN = 54321
+CONTRACT = Address(b"\x22" * 20)
+READS = vectors.load()["storage"]["reads"]
+VIEWS = vectors.load()["views"] + vectors.load()["ethereum"]["views"]
+
+
+def name_of(entry: dict[str, Any]) -> str:
+    return f"{entry['stage'][:20]}-{entry['function']}"
+
+
+TYPED: dict[str, Callable[..., ViewCall[Any]]] = {
+    "getCoprocessorSigners": views.coprocessor_signers,
+    "getCoprocessorTxSenders": views.coprocessor_senders,
+    "getCoprocessorMajorityThreshold": views.coprocessor_threshold,
+    "getCurrentKmsContextId": views.current_context,
+    "getCurrentKmsContextAndEpoch": views.current_context_and_epoch,
+    "getCoprocessor": views.coprocessor,
+    "getKmsNodeForContext": views.node_signer,
+    "isDecryptionDone": views.is_decryption_done,
+    "isValidKmsContext": views.is_valid_context,
+    "isValidEpochForContext": views.is_valid_epoch,
+}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as the vectors write it, to be compared without regard to its form."""
+    if isinstance(value, tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, bytes):
+        return int.from_bytes(value)
+    return int(value) if isinstance(value, (int, bool)) else value
+
+
+def given(value: Any) -> Any:
+    if isinstance(value, list):
+        return [given(part) for part in value]
+    if isinstance(value, str) and value.startswith("0x"):
+        return int(value, 16) if value != "0x" else 0
+    return int(value) if isinstance(value, bool) else value
+
+
+@pytest.mark.parametrize("entry", [entry for entry in VIEWS if "decoded" in entry], ids=name_of)
+def test_results_of_the_real_contracts(entry: dict[str, Any]) -> None:
+    function = abi.CONTRACTS[entry["contract"]].function(entry["function"])
+    values = function.decode_result(from_hex(entry["result"]))
+    assert plain(values) == given(entry["decoded"])
+    assert function.encode_result(*values) == from_hex(entry["result"])
+
+
+def typed() -> list[Any]:
+    return [entry for entry in VIEWS if "decoded" in entry and entry["function"].split("(")[0] in TYPED]
+
+
+@pytest.mark.parametrize("entry", typed(), ids=name_of)
+def test_typed_questions_have_their_calldata_and_their_answer(entry: dict[str, Any]) -> None:
+    function = abi.CONTRACTS[entry["contract"]].function(entry["function"])
+    calldata = from_hex(entry["call"]["data"])
+    view = TYPED[function.name](CHAIN, CONTRACT, *function.decode(calldata))
+    assert view.data == calldata
+    found, expected = view.read(from_hex(entry["result"])), given(entry["decoded"])
+    if isinstance(found, Coprocessor):
+        assert plain((found.tx_sender, found.signer, found.bucket)) == expected[0]
+    elif function.name == "getKmsNodeForContext":
+        assert plain(found) == expected[0][1]
+    else:
+        assert plain(found) == (expected if function.name == "getCurrentKmsContextAndEpoch" else expected[0])
+
+
+def test_most_of_the_typed_questions_are_in_the_vectors() -> None:
+    assert {entry["function"].split("(")[0] for entry in typed()} == set(TYPED)
+
+
+@pytest.mark.parametrize("entry", READS, ids=lambda entry: f"{entry['stage'][:30]}-{entry['what']}")
+def test_slots_of_annex_e(entry: dict[str, Any]) -> None:
+    what, value = entry["what"], from_hex(entry["value"])
+    identifier = int(entry.get("id", "0x0"), 16)
+    if what.startswith("base+6"):
+        slot: Any = views.newest_public_id(CHAIN, CONTRACT)
+    elif what.startswith("base+8"):
+        slot = views.newest_user_id(CHAIN, CONTRACT)
+    elif what.startswith("base+9"):
+        slot = views.pinned_context(CHAIN, CONTRACT, identifier)
+    elif what.startswith("base+1["):
+        slot = views.has_answered(CHAIN, CONTRACT, identifier, Address(from_hex(entry["signer"])))
+    else:
+        assert mapping_slot(views.DECRYPTION_BASE, identifier) == int(entry["slot"], 16)
+        return
+    assert slot.slot == int(entry["slot"], 16)
+    assert int(slot.read(value)) == int.from_bytes(value)
+
+
+def test_base_slots_of_the_namespaces() -> None:
+    storage = vectors.load()["storage"]
+    assert base_slot(storage["namespace"]) == int(storage["base_slot"], 16) == views.DECRYPTION_BASE
+    expected = "80f3585af86806c5774303b06c1ee640aa83b6ef3e45df49bb26c8524500c200"
+    assert f"{views.PROTOCOL_CONFIG_BASE:064x}" == expected
+
+
+def test_the_flag_of_a_destroyed_context() -> None:
+    reads = vectors.load()["ethereum"]["storage"]["reads"]
+    (entry,) = [read for read in reads if read["what"] == "base+10[ctx] destroyed"]
+    slot = views.is_context_destroyed(CHAIN, CONTRACT, int(entry["id"], 16))
+    assert slot.slot == int(entry["slot"], 16)
+    assert slot.read(from_hex(entry["value"]))
+    assert not slot.read(bytes(32))
+
+
+@pytest.mark.parametrize(
+    "entry", vectors.load()["ethereum"]["acl"]["results"], ids=lambda entry: entry["calldata"][:90]
+)
+def test_results_of_the_real_acl(entry: dict[str, str]) -> None:
+    calldata = from_hex(entry["calldata"])
+    function = abi.ACL.functions_by_selector[calldata[:4]]
+    values = function.decode(calldata)
+    view: ViewCall[Any]
+    match function.name:
+        case "isAllowedForDecryption":
+            view = views.is_allowed_for_decryption(CHAIN, CONTRACT, *values)
+        case "isAllowed":
+            view = views.is_allowed(CHAIN, CONTRACT, *values)
+        case "decryptionSignatureInvalidatedBefore":
+            view = views.signature_invalidated_before(CHAIN, CONTRACT, *values)
+        case _:
+            names = ("delegator", "delegate", "contract", "handle")
+            view = views.is_delegated(CHAIN, CONTRACT, **dict(zip(names, values, strict=True)))
+    assert view.data == calldata
+    assert int(view.read(from_hex(entry["result"]))) == int(entry["result"], 16)
+
+
+def test_a_wallet_is_asked_with_bounded_gas() -> None:
+    view = views.is_valid_signature(CHAIN, CONTRACT, bytes(32), b"\x01\x02", gas=100_000)
+    method, (message, block) = view.call()
+    assert (method, message["gas"], block) == ("eth_call", "0x186a0", "latest")
+    assert from_hex(message["data"])[:4] == views.MAGIC_VALUE == bytes.fromhex("1626ba7e")
+
+
+def test_a_view_of_no_contract_is_undecodable() -> None:
+    with pytest.raises(Undecodable):
+        views.is_allowed_for_decryption(CHAIN, CONTRACT, bytes(32)).read(b"")
+
+
+@pytest.mark.parametrize("entry", [entry for entry in VIEWS if "error" in entry], ids=name_of)
+def test_a_context_that_the_contract_does_not_know_is_waited_for(entry: dict[str, Any]) -> None:
+    view = views.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT)
+    with pytest.raises(NotYet, match="unknown"):
+        view.refused(entry["error"]["message"], from_hex(entry["error"]["data"]))
+
+
+@pytest.mark.parametrize("data", [None, b"", bytes(36)])
+def test_other_errors_about_a_node_are_no_answer(data: bytes | None) -> None:
+    assert views.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT).refused("busy", data) is None
