@@ -18,5 +18,5 @@ def test_a_name_means_itself(name: str) -> None:
 
 
 def test_another_name_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match="must be fhevm or httpz-rc7, not 'fhevm-0.16'"):
+    with pytest.raises(ValueError, match=r"must be fhevm or httpz-rc7, not 'fhevm-0\.16'"):
         profile_named("fhevm-0.16")
