@@ -90,10 +90,11 @@ def _fields(message_type: type[betterproto2.Message]) -> tuple[_Field, ...]:
 def _describe(described: dataclasses.Field[Any]) -> _Field:
     meta = betterproto2.FieldMetadata.get(described)
     make = _WRITES.get(meta.proto_type)
-    if make is None or meta.group or meta.unwrap or (meta.repeated and make is _number):
+    if make is None or meta.group or meta.unwrap:
         raise TypeError(f"field {described.name} is of a kind that is not written: {meta.proto_type}")
-    write = make(meta.number)
-    return described.name, bool(meta.optional), _each(write) if meta.repeated else write
+    if not meta.repeated:
+        return described.name, bool(meta.optional), make(meta.number)
+    return described.name, False, _packed(meta.number) if make is _number else _each(make(meta.number))
 
 
 def _each(write: Write) -> Write:
@@ -106,6 +107,19 @@ def _number(field: int) -> Write:
 
     def write(value: int, parts: Parts) -> int:
         part = tag + varint(value % _INT64)
+        parts.append(part)
+        return len(part)
+
+    return write
+
+
+def _packed(field: int) -> Write:
+    """Return how a list of integers is written: one after the other behind one length, zeros too."""
+    tag = varint(field << 3 | _LENGTH_DELIMITED)
+
+    def write(values: Sequence[int], parts: Parts) -> int:
+        body = b"".join(varint(value % _INT64) for value in values)
+        part = tag + varint(len(body)) + body
         parts.append(part)
         return len(part)
 

@@ -3,8 +3,8 @@
 betterproto2 takes most truncated messages for whole ones, reads groups as fields, and lets the last of two
 sub-messages win where the format says *merge*. So every byte is accounted for here: lengths in
 bounds, wire types known and those of the class, text valid UTF-8, a singular sub-message at most once,
-nesting bounded. Unknown fields are legal and skipped. Messages with kinds of fields that this module does
-not read itself (enums, maps, floats, oneofs) are parsed by the library once they were walked.
+nesting bounded. Unknown fields and unknown numbers of an enum are legal. Messages with kinds of fields that this
+module does not read itself (maps, floats, oneofs) are parsed by the library once they were walked.
 
 Source: protobuf encoding guide, https://protobuf.dev/programming-guides/encoding/.
 """
@@ -98,6 +98,12 @@ def _text(value: memoryview) -> str:
     return str(value, "utf-8")
 
 
+def _number_of(kind: type[betterproto2.Enum]) -> Callable[[int], betterproto2.Enum]:
+    """Return how a number of an enum is read: as an int32, one without a name too."""
+    signed = _signed(32)
+    return lambda value: kind(signed(value))
+
+
 _READS: Mapping[str, Callable[[Any], Any]] = {
     "int32": _signed(32),
     "int64": _signed(64),
@@ -145,10 +151,12 @@ def _describe(message_type: type[betterproto2.Message], described: dataclasses.F
         name=f"{message_type.__name__}.{described.name}",
         attribute=described.name,
         wire=_WIRE_TYPES[meta.proto_type],
-        read=_READS.get(meta.proto_type, lambda value: value),
+        read=_number_of(classes.cls_by_field[described.name])
+        if meta.proto_type == "enum"
+        else _READS.get(meta.proto_type, lambda value: value),
         repeated=bool(meta.repeated) or meta.proto_type == "map",
         sub=classes.cls_by_field[described.name] if nested else None,
-        plain=(meta.proto_type in _READS or meta.proto_type == "message")
+        plain=(meta.proto_type in _READS or meta.proto_type in {"message", "enum"})
         and not meta.group
         and not meta.unwrap,
     )

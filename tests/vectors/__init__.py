@@ -32,6 +32,20 @@ def abi_source() -> dict[str, Any]:
     return content
 
 
+@cache
+def load_later() -> dict[str, Any]:
+    """Return all vectors of fhevm 0.15; do not change them."""
+    content: dict[str, Any] = json.loads((HERE / "fhevm-0.15.json").read_text())
+    return content
+
+
+@cache
+def later_abi_source() -> dict[str, Any]:
+    """Return the ABI file of 0.15; do not change it."""
+    content: dict[str, Any] = json.loads((ABI_SOURCE.parent / "fhevm-0.15.json").read_text())
+    return content
+
+
 def requests(*variants: str) -> list[dict[str, Any]]:
     """Return the decryption requests, or those of some variants (public, legacy_direct, legacy_delegated, unified)."""
     found: list[dict[str, Any]] = load()["requests"]

@@ -31,7 +31,7 @@ RUNNING: dict[str, Any] = STOPPED | {
 
 def test_the_status_of_a_stopped_connector_is_what_its_journal_knows() -> None:
     assert [*status.as_text(STOPPED)] == [
-        "fhevm     kmsconn 1.0, stopped; this is what its journal knows",
+        "fhevm          kmsconn 1.0, stopped; this is what its journal knows",
         "keygen         2 pending, 1 done",
         "oldest open    row 7, keygen 0x07, for 90.0 s: core[0] is down",
         "undecodable    3",
@@ -42,7 +42,7 @@ def test_the_status_of_a_stopped_connector_is_what_its_journal_knows() -> None:
 
 def test_the_status_of_a_running_connector_fits_a_screen() -> None:
     lines = [*status.as_text(RUNNING)]
-    assert lines[0] == "fhevm     kmsconn 1.0, up for 5.0 s, ready, not healthy"
+    assert lines[0] == "fhevm          kmsconn 1.0, up for 5.0 s, ready, not healthy"
     assert lines[5:] == [
         "contract       0xAb of chain 1, read below block 99, 22 blocks behind the head",
         "workers        keygen 1/4",

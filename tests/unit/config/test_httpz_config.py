@@ -260,8 +260,8 @@ def test_the_releases_of_fhevm_are_one_generation(tmp_path: Path, name: str) -> 
     path = write(tmp_path, {"profile": name})
     with pytest.raises(ConfigError) as refused:  # it is read by the options of fhevm, which are not set
         load_config(path, environ={})
-    assert "ethereum_chain_id" in {fault.option for fault in refused.value.faults}
-    assert "profile" not in {fault.option for fault in refused.value.faults}
+    assert "ethereum_chain_id" in {fault.place for fault in refused.value.faults}
+    assert "profile" not in {fault.place for fault in refused.value.faults}
 
 
 def test_the_environment_may_name_another_generation_than_the_file(tmp_path: Path) -> None:

@@ -56,7 +56,14 @@ def test_selectors_are_those_of_the_compiler(index: str, attribute: str) -> None
 
 
 def test_the_union_of_errors_has_every_one() -> None:
-    assert {from_hex(key) for key in vectors.abi_source()["errors_by_selector"]} == set(abi.ALL_ERRORS)
+    sources = (vectors.abi_source(), vectors.later_abi_source())
+    assert {from_hex(key) for one in sources for key in one["errors_by_selector"]} == set(abi.ALL_ERRORS)
+
+
+def test_the_next_contract_of_keys_has_the_topics_of_its_own() -> None:
+    wanted = vectors.load_later()["topics_and_selectors"]["new_events"]
+    assert {from_hex(topic) for topic in wanted.values()} < set(abi.LATER_KMS_GENERATION.events_by_topic)
+    assert {from_hex(topic) for topic in wanted.values()}.isdisjoint(abi.KMS_GENERATION.events_by_topic)
 
 
 def test_later_events_are_known_apart() -> None:

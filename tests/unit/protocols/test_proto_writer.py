@@ -22,9 +22,9 @@ class Example(betterproto2.Message):
 
 @dataclass(eq=False, repr=False)
 class Packed(betterproto2.Message):
-    """A message with a field that no request to the Core has."""
+    """The message of the documentation with a list of numbers."""
 
-    numbers: list[int] = betterproto2.field(1, betterproto2.TYPE_INT32, repeated=True)  # noqa: RUF009
+    f: list[int] = betterproto2.field(6, betterproto2.TYPE_INT32, repeated=True)  # noqa: RUF009
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,21 @@ def test_the_ciphertexts_of_a_request_are_not_copied() -> None:
     assert chunks.size == len(bytes(chunks))
 
 
-@pytest.mark.parametrize("message", [KeyGenResult(), Packed([1])])
-def test_a_kind_of_field_that_is_not_written_is_named(message: betterproto2.Message) -> None:
+def test_a_kind_of_field_that_is_not_written_is_named() -> None:
     with pytest.raises(TypeError, match="of a kind that is not written"):
-        encode(message)
+        encode(KeyGenResult())
+
+
+def test_a_list_of_numbers_is_packed() -> None:
+    assert bytes(encode(Packed([3, 270, 86942]))).hex() == "3206038e029ea705"
+    assert bytes(encode(Packed([]))) == b""
+    assert bytes(encode(Packed([-1]))) == b"\x32\x0a" + b"\xff" * 9 + b"\x01"
+
+
+def test_a_zero_in_a_list_is_on_the_wire() -> None:
+    """What asks for ECDSA, the scheme 0, differs from what asks for nothing."""
+    request = kms.PublicDecryptionRequest(signing_schemes=[kms.SigningSchemeType.ECDSA256K1])
+    assert bytes(encode(request)).hex() == "420100"
 
 
 def test_large_parts_stay_and_small_dependencies_become_one() -> None:
