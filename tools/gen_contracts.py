@@ -10,6 +10,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ SOURCES, PEERS = ROOT / "contracts_abi" / "solidity", ROOT / "peers"
 TARGET = SOURCES / "artifacts.json"
 DEPLOYED = ("ACL", "Decryption", "GatewayConfig", "KMSGeneration", "ProtocolConfig", "Wallet")
 """The contracts that somebody deploys; the others are parts of them."""
+LATER = {
+    "LaterKMSGeneration": "KMSGeneration",
+    "MigratingGeneration": "MigratingGeneration",
+    "LaterProtocolConfig": "ProtocolConfig",
+}
+"""Of the contracts that are compiled with the files of ``later`` in place of those of the same name: the name here, and the source's."""
 SETTINGS = {
     "optimizer": {"enabled": True, "runs": 200},
     "viaIR": True,
@@ -31,9 +38,10 @@ class NotCompiled(Exception):  # noqa: N818 - what did not happen
     """The compiler is not there, or refuses the sources."""
 
 
-def standard_input() -> dict[str, Any]:
-    """Return what the compiler is given."""
-    sources = {path.name: {"content": path.read_text(encoding="utf-8")} for path in _files()}
+def standard_input(*, later: bool = False) -> dict[str, Any]:
+    """Return what the compiler is given; for the ``later`` contracts some files stand in the place of others."""
+    paths = [*_files(SOURCES), *(_files(SOURCES / "later") if later else ())]
+    sources = {path.name: {"content": path.read_text(encoding="utf-8")} for path in paths}
     return {"language": "Solidity", "sources": sources, "settings": SETTINGS}
 
 
@@ -46,18 +54,23 @@ def version() -> str:
 
 def inputs_hash() -> str:
     """Return the SHA-256 of everything that the artifacts depend on."""
-    text = json.dumps([version(), standard_input()], sort_keys=True)
+    text = json.dumps([version(), standard_input(), standard_input(later=True)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def compile_all() -> str:
     """Compile; return the text of the artifacts. Raises NotCompiled."""
-    output = json.loads(_run(json.dumps(standard_input())))
+    contracts = _compiled(standard_input(), {name: name for name in DEPLOYED})
+    contracts |= _compiled(standard_input(later=True), LATER)
+    return _render({"compiler": version(), "inputs": inputs_hash(), "contracts": contracts})
+
+
+def _compiled(given: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    output = json.loads(_run(json.dumps(given)))
     complaints = [each["formattedMessage"] for each in output.get("errors", ())]
     if complaints:
         raise NotCompiled("\n".join(complaints))
-    contracts = {name: _artifact(output["contracts"][f"{name}.sol"][name]) for name in DEPLOYED}
-    return _render({"compiler": version(), "inputs": inputs_hash(), "contracts": contracts})
+    return {name: _artifact(output["contracts"][f"{source}.sol"][source]) for name, source in names.items()}
 
 
 def is_fresh() -> bool:
@@ -65,8 +78,8 @@ def is_fresh() -> bool:
     return TARGET.exists() and json.loads(TARGET.read_text(encoding="utf-8"))["inputs"] == inputs_hash()
 
 
-def _files() -> list[Path]:
-    return sorted(SOURCES.glob("*.sol"))
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.sol"))
 
 
 def _run(text: str) -> str:

@@ -22,4 +22,6 @@ abstract contract KMSGenerationState {
     mapping(uint256 crsId => bytes) internal _crsDigests;
     uint256[] internal _completedKeys;
     uint256[] internal _completedCrs;
+    mapping(uint256 requestId => uint256) internal _existingByRequest; // +17
+    mapping(uint256 existingKeyId => uint256) internal _requestByExisting; // +18
 }

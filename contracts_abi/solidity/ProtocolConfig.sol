@@ -105,7 +105,7 @@ contract ProtocolConfig layout at 0x80f3585af86806c5774303b06c1ee640aa83b6ef3e45
     }
 
     function getVersion() external pure returns (string memory) {
-        return "ProtocolConfig v0.3.0";
+        return "ProtocolConfig v0.2.0";
     }
 
     /// Pending and destroyed contexts stay readable.

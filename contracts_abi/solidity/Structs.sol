@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {KeyType} from "./KeyTypes.sol";
+
 /// The structs of fhevm v0.14 that requests, replies and registries are made of. Field order is normative.
 
 struct SnsCiphertextMaterial {
@@ -85,11 +87,6 @@ struct PcrValues {
     bytes pcr0;
     bytes pcr1;
     bytes pcr2;
-}
-
-enum KeyType {
-    Server,
-    Public
 }
 
 enum ParamsType {

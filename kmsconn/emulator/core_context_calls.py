@@ -1,4 +1,4 @@
-"""The calls of a Core that change contexts and epochs. Source: kms-core-grpc.md, 3.3 to 3.5, 5 and 6.6."""
+"""The calls of a Core that change contexts and epochs. Source: kms-core-grpc.md, 3.3 to 3.5, 5 and 6.6; fhevm-0.15.md, 1.9."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     PreviousEpochInfo,
 )
 from kmsconn.emulator.core_jobs import KeyJobs, RefusedStart
+from kmsconn.emulator.core_key_store import KeyStore
 from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
 from kmsconn.emulator.core_results import KeyResults
@@ -30,6 +31,7 @@ class ContextCalls:
     known: CoreIds
     results: KeyResults
     jobs: KeyJobs
+    store: KeyStore
     _signers: dict[bytes, set[bytes]] = attrs.field(factory=dict, init=False, repr=False)
     """Of each context that was told: the addresses of its nodes. Of the default one every Core is a node that knows it."""
 
@@ -75,6 +77,8 @@ class ContextCalls:
             raise Invalid("what is to be reshared is not here")
         if not self._is_member(old_id) and not self._is_member(context_id):
             raise Invalid("this is a node of neither context")
+        if self._is_member(old_id) and any(map(self.store.differs, previous.keys_info)):
+            raise Invalid("a key is recorded with another preprocessing")
 
     def _is_member(self, context_id: bytes) -> bool:
         return self.results.node().key.address in self._signers.get(
@@ -102,11 +106,10 @@ class ContextCalls:
             return bytes(EpochResultResponse())
         domain, extra = read_domain(message.domain), message.extra_data
         self.known.keys.update(read_id(info.key_id) for info in previous.keys_info)
+        self.store.take_over(previous.keys_info)
         return bytes(
             EpochResultResponse(
-                reshare_responses=[
-                    self.results.key_result(domain, info, extra) for info in previous.keys_info
-                ],
+                reshare_responses=[self.results.reshared(domain, info, extra) for info in previous.keys_info],
                 crs_responses=[
                     self.results.crs_result(domain, info, self.results.bits_of(info), extra)
                     for info in previous.crs_info

@@ -14,6 +14,7 @@ import trio
 from kmsconn.emulator.core_context_calls import ContextCalls
 from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
 from kmsconn.emulator.core_key_calls import KeyCalls
+from kmsconn.emulator.core_key_store import KeyStore
 from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import Invalid
 from kmsconn.emulator.core_results import KeyResults
@@ -31,12 +32,13 @@ class KeyManagement:
     known: CoreIds
     results: KeyResults
     jobs: KeyJobs
+    store: KeyStore = attrs.field(factory=KeyStore)
     _keys: KeyCalls = attrs.field(init=False, repr=False)
     _contexts: ContextCalls = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._keys = KeyCalls(self.known, self.results, self.jobs)
-        self._contexts = ContextCalls(self.known, self.results, self.jobs)
+        self._keys = KeyCalls(self.known, self.results, self.jobs, self.store)
+        self._contexts = ContextCalls(self.known, self.results, self.jobs, self.store)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls by bare name."""

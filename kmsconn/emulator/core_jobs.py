@@ -29,11 +29,18 @@ class RefusedStart(Exception):  # noqa: N818 - the call is
 
 @attrs.define(eq=False)
 class Running:
-    """One job: pending until ``ready_at``; ``make`` gives its result; an aborted one has none."""
+    """One job: pending until ``ready_at``; ``make`` gives its result, once; an aborted one has none."""
 
     ready_at: float
     make: Callable[[], bytes]
     aborted: bool = False
+    made: bytes | None = None
+
+    def result(self) -> bytes:
+        """Return the result, the same each time. Raises RefusedStart where the job failed."""
+        if self.made is None:
+            self.made = self.make()
+        return self.made
 
 
 @attrs.define(eq=False)
@@ -84,7 +91,7 @@ class KeyJobs:
             raise RefusedStart(Status.ABORTED)
         if job.ready_at > trio.current_time():
             raise RefusedStart(Status.UNAVAILABLE)
-        return job.make()
+        return job.result()
 
     def begin(self, kind: str, identifier: bytes, make: Callable[[], bytes]) -> None:
         """Begin a job. Raises RefusedStart for an id that is known."""

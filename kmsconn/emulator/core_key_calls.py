@@ -1,29 +1,29 @@
-"""The calls of a Core that make keys and CRS and abort them. Source: kms-core-grpc.md, 3.3 to 3.5 and 5."""
+"""The calls of a Core that make keys and CRS and abort them. Source: kms-core-grpc.md, 3.3 to 3.5 and 5; fhevm-0.15.md, 1.7."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import attrs
 
 from kmsconn._generated.fhevm.kms.v1 import (
-    CompressedKeyConfig,
     CrsGenRequest,
     CrsInfo,
-    KeyDigest,
     KeyGenPreprocRequest,
     KeyGenPreprocResult,
     KeyGenRequest,
+    KeyGenResult,
     KeyInfo,
-    KeySetConfig,
     RequestId,
 )
 from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
+from kmsconn.emulator.core_key_sets import ExistingKeySet, KeySetJob, KeySetKind
+from kmsconn.emulator.core_key_store import KeyStore
 from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
-from kmsconn.emulator.core_results import COMPRESSED_KEY_TYPES, KEY_TYPES, MOST_BITS, KeyResults
+from kmsconn.emulator.core_results import MOST_BITS, PUBLIC_KEY_TYPE, KeyResults
 from kmsconn.emulator.generation_hashes import prep_keygen_hash
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.status import Status
 
@@ -35,16 +35,20 @@ class KeyCalls:
     known: CoreIds
     results: KeyResults
     jobs: KeyJobs
+    store: KeyStore
     _preprocessed: dict[bytes, bytes] = attrs.field(factory=dict, init=False, repr=False)
     """Of each running key: the preprocessing it was made from."""
+    _prepared: dict[bytes, KeySetKind] = attrs.field(factory=dict, init=False, repr=False)
+    """Of each preprocessing: what it was made for."""
 
     def start_preprocessing(self, request: bytes) -> bytes:
         """Begin a preparation. Raises Invalid or RefusedStart."""
         message = decode(KeyGenPreprocRequest, request)
         request_id, domain = read_id(message.request_id), read_domain(message.domain)
         self._check_parameters(message.params)
-        if message.keyset_config is None or message.keyset_config.standard_keyset_config is None:
+        if message.keyset_config is None:
             raise Invalid("a standard key set has a configuration")
+        kind = KeySetKind.read(message.keyset_config)
         self._check_pair(message.context_id, message.epoch_id, threshold_only=True)
         struct_hash = prep_keygen_hash(int.from_bytes(request_id), message.extra_data)
         result = KeyGenPreprocResult(
@@ -52,26 +56,24 @@ class KeyCalls:
             external_signature=self.results.sign(domain, struct_hash),
         )
         self.jobs.begin("preprocessing", request_id, partial(bytes, result))
+        self._prepared[request_id] = kind
         return b""
 
     async def start_key(self, request: bytes) -> bytes:
-        """Begin a key from a preparation, once that is ready. Raises Invalid or RefusedStart."""
+        """Begin a key, or a migration, from a preparation once that is ready. Raises Invalid or RefusedStart."""
         message = decode(KeyGenRequest, request)
-        key_id, domain = read_id(message.request_id), read_domain(message.domain)
+        key_id, kind = read_id(message.request_id), KeySetKind.read(message.keyset_config)
+        existing = ExistingKeySet.read(message.keyset_added_info) if kind.migrates else None
+        result = partial(self.results.key_result, read_domain(message.domain), extra_data=message.extra_data)
         self._check_pair(message.context_id, message.epoch_id)
         prep_id = read_id(message.preproc_id)
         if key_id in self.jobs.table("key"):
             raise RefusedStart(Status.ALREADY_EXISTS)
         await self.jobs.result("preprocessing", SHORT_POLL, bytes(RequestId(request_id=prep_id.hex())))
-        info = KeyInfo(
-            key_id=RequestId(request_id=key_id.hex()),
-            preproc_id=RequestId(request_id=prep_id.hex()),
-            key_digests=[
-                KeyDigest(key_type=name, digest=self.results.digest(name, key_id))
-                for name in _types_of(message.keyset_config)
-            ],
-        )
-        self.jobs.begin("key", key_id, partial(self._finish_key, domain, info, message.extra_data))
+        self._check_preparation(key_id, prep_id, kind)
+        self._check_tag(existing)
+        made = partial(self._finish_key, KeySetJob(key_id, prep_id, kind), existing, result)
+        self.jobs.begin("key", key_id, made)
         del self.jobs.table("preprocessing")[prep_id]
         self._preprocessed[key_id] = prep_id
         return b""
@@ -106,9 +108,40 @@ class KeyCalls:
         """Abort a CRS. Raises RefusedStart where none runs."""
         return self.jobs.abort([self.jobs.table("crs").get(read_id(decode(RequestId, request)))])
 
-    def _finish_key(self, domain: Domain, info: KeyInfo, extra_data: bytes) -> bytes:
-        self.known.keys.add(read_id(info.key_id))
-        return bytes(self.results.key_result(domain, info, extra_data))
+    def _finish_key(
+        self, job: KeySetJob, existing: ExistingKeySet | None, result: Callable[[KeyInfo], KeyGenResult]
+    ) -> bytes:
+        """Store and sign what was made; of a migration the public key is the old one. Raises RefusedStart."""
+        origins = dict.fromkeys(job.kind.types, job.key_id)
+        if existing is None:
+            self.known.keys.add(job.key_id)
+        else:
+            self._check_shares(existing)
+            origins[PUBLIC_KEY_TYPE] = existing.key_id
+        self.store.keep(job.key_id, job.prep_id, origins)
+        if existing is not None and existing.copies:
+            self.store.copy(job.key_id, existing.key_id, job.prep_id)
+        return bytes(
+            result(job.info({name: self.results.digest(name, one) for name, one in origins.items()}))
+        )
+
+    def _check_shares(self, existing: ExistingKeySet) -> None:
+        """Fail a migration without shares or public key of what is migrated, and that of a centralised Core. Raises RefusedStart."""
+        possible = self.results.node().degree and existing.key_id in self.known.keys
+        if not possible or existing.key_id in self.store.damaged:
+            raise RefusedStart(Status.INTERNAL)
+
+    def _check_preparation(self, key_id: bytes, prep_id: bytes, kind: KeySetKind) -> None:
+        """Fail a key whose configuration is not the one that its preparation was made for. Raises RefusedStart."""
+        if self._prepared.get(prep_id) != kind:
+            self.jobs.begin("key", key_id, _fail)
+            raise RefusedStart(Status.INTERNAL)
+
+    def _check_tag(self, existing: ExistingKeySet | None) -> None:
+        """Look for the tag of the key that is migrated. Raises RefusedStart; a centralised Core fails later, whatever there is."""
+        wanted = existing is not None and existing.takes_tag and self.results.node().degree
+        if existing is not None and wanted and existing.key_id not in self.known.keys:
+            raise RefusedStart(Status.INTERNAL)
 
     def _check_parameters(self, params: int | None) -> None:
         if params not in {0, 1}:
@@ -124,8 +157,5 @@ class KeyCalls:
             raise RefusedStart(Status.NOT_FOUND)
 
 
-def _types_of(config: KeySetConfig | None) -> tuple[str, ...]:
-    """Return the names of what makes up a key set; without a configuration it is compressed."""
-    standard = None if config is None else config.standard_keyset_config
-    whole = standard is not None and standard.compressed_key_config == CompressedKeyConfig.CompressedNone
-    return KEY_TYPES if whole else COMPRESSED_KEY_TYPES
+def _fail() -> bytes:
+    raise RefusedStart(Status.INTERNAL)

@@ -1,11 +1,12 @@
 """The signed results of what a Core generates: keys and CRS. Digests are derived from ids, so that all nodes of a set agree.
 
-Source: kms-core-grpc.md, 3.3 to 3.5.
+Source: kms-core-grpc.md, 3.3 to 3.5 and 8; fhevm-0.15.md, 1.9.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import shake_256
 
 import attrs
 
@@ -14,18 +15,30 @@ from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_requests import read_id
 from kmsconn.emulator.generation_hashes import crsgen_hash, keygen_hash
 from kmsconn.ethereum.eip712 import Domain, signing_digest
-from kmsconn.ethereum.keccak import keccak256
 
 KEY_TYPES = ("ServerKey", "PublicKey")
 COMPRESSED_KEY_TYPES = ("PublicKey", "CompressedXofKeySet")
+PUBLIC_KEY_TYPE = "PublicKey"
+"""What both sets have, and what stays the same in a migration."""
 MOST_BITS = 2048
 """The size of the largest CRS."""
 _CODES = {KEY_TYPES[0]: 0, KEY_TYPES[1]: 1, COMPRESSED_KEY_TYPES[1]: 3}
 
 
+def body_of(name: str, identifier: bytes) -> bytes:
+    """Return the public object that is made under an id; it is no real key."""
+    return name.encode() + identifier
+
+
 def digest_of(name: str, identifier: bytes) -> bytes:
     """Return the digest of what is made under an id."""
-    return keccak256(name.encode() + identifier)
+    domain = b"PDAT_CRS" if name.startswith("CRS") else b"PDAT_KEY"
+    return object_digest(body_of(name, identifier), domain)
+
+
+def object_digest(body: bytes, domain: bytes = b"PDAT_KEY") -> bytes:
+    """Return the digest of a public object, as a Core signs it (8)."""
+    return shake_256(domain + body).digest(32)
 
 
 @attrs.define(eq=False)
@@ -46,6 +59,14 @@ class KeyResults:
             key_digests=list(info.key_digests),
             external_signature=self.sign(domain, hashed),
         )
+
+    def reshared(self, domain: Domain, info: KeyInfo, extra_data: bytes) -> KeyGenResult:
+        """Return the signed result of a key in a new epoch: where it has a compressed set, of that and the public key alone."""
+        kinds = {part.key_type: part for part in info.key_digests}
+        names = COMPRESSED_KEY_TYPES if COMPRESSED_KEY_TYPES[1] in kinds else tuple(kinds)
+        digests = [kinds[name] for name in names if name in kinds]
+        kept = KeyInfo(key_id=info.key_id, preproc_id=info.preproc_id, key_digests=digests)
+        return self.key_result(domain, kept, extra_data)
 
     def crs_result(self, domain: Domain, info: CrsInfo, bits: int, extra_data: bytes) -> CrsGenResult:
         """Return the signed result of a CRS."""

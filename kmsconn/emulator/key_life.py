@@ -1,6 +1,6 @@
 """A life of keys, as the owner of the two contracts on Ethereum leads it: from the first key to the end of its context. Judges nothing.
 
-Its steps are the ceremonies of ``key_ceremonies``.
+Its steps are the ceremonies of ``key_ceremonies``, or those of ``key_migrations``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies
+from kmsconn.emulator.key_migrations import KeyMigrations
 from kmsconn.emulator.key_verdict import KeyVerdict, read_keys
 from kmsconn.emulator.traffic import Traffic, naming
 
@@ -44,6 +45,8 @@ class KeyLife:
     """All ceremonies of an owner one after the other, and how far they are."""
 
     ceremonies: KeyCeremonies
+    migrates: bool = False
+    """Whether the contracts are upgraded under way, and the key migrated: for threshold Cores."""
     doing: str = ""
     """The step that is under way."""
     done: list[str] = attrs.field(factory=list)
@@ -66,7 +69,7 @@ class KeyLife:
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """The steps by name, in their order."""
-        return self.ceremonies.by_name
+        return KeyMigrations(self.ceremonies).by_name if self.migrates else self.ceremonies.by_name
 
     async def play(self) -> None:
         """Take all steps. Cancellation: at any time; ``done`` says how far it came."""

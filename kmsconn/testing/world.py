@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -21,7 +21,9 @@ import trio.testing
 
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.dependencies import EmulatedDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.key_verdict import KeyVerdict, read_keys
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
@@ -35,6 +37,9 @@ from kmsconn.testing.killable import KillablePorts, Life
 
 EPOCH_SECONDS = 1_767_225_600.0  # where chain time and wall time begin
 HEALED_TIMEOUT = 1800.0  # seconds of virtual time in which a healed world must have answered everything
+ASKING_KEYS: Final = "AskKey"
+"""The step that asks for keys."""
+NO_KEYS: Final = KeyVerdict((), (), frozenset(), 0)
 LOOK = 5.0  # seconds of virtual time between looks at whether it has
 REBIRTH = 0.5  # seconds from the end of one process to the start of the next
 
@@ -66,12 +71,15 @@ class WorldReport:
     events: Counter[str]
     reasons: Counter[str]
     log: tuple[tuple[float, Event], ...] = attrs.field(repr=False)
+    keys: KeyVerdict = NO_KEYS
 
     def check(self) -> None:
         """Raise AssertionError unless every request on chain is answered, none twice, and nothing broke."""
         assert not self.crashes, "\n".join(self.crashes)
         assert not self.ground_truth.open, f"lost: {[hex(i) for i in self.ground_truth.open]} {self.broken}"
         assert not self.ground_truth.doubled, f"doubled: {[hex(i) for i in self.ground_truth.doubled]}"
+        assert not self.keys.open, f"without a reply: {[(name, hex(i)) for name, i in self.keys.open]}"
+        assert not self.keys.doubled, f"{self.keys.doubled} replies about keys were too many"
         assert not self.broken, "\n".join(self.broken)
 
 
@@ -192,7 +200,7 @@ class World:
         await trio.sleep(LOOK)  # what was asked last must be in a block to be owed
         with trio.move_on_after(settle_time):
             # the file is looked at from outside, as another process would
-            while read_ground_truth(self.dependencies).open or self.invariants.owed():
+            while read_ground_truth(self.dependencies).open or self.invariants.owed() or self.keys().open:
                 self._free_reused_ids()
                 await trio.sleep(LOOK)
 
@@ -201,6 +209,12 @@ class World:
             self.ids_reused = False
             for core in self.dependencies.cores:
                 core.core.restart()
+
+    def keys(self) -> KeyVerdict:
+        """Return what Ethereum says of this node's part in keys; of a world that asks for none: nothing."""
+        if isinstance(self.dependencies, FhevmDependencies) and self.record.steps[ASKING_KEYS]:
+            return read_keys(self.dependencies, self.dependencies.sender.address)
+        return NO_KEYS
 
     def faults(self) -> Counter[str]:
         """Count what the dependencies did wrong."""
@@ -269,6 +283,7 @@ def _report(world: World, seconds: float) -> WorldReport:
         events=world.record.events,
         reasons=world.record.reasons,
         log=tuple(world.record.log),
+        keys=world.keys(),
     )
 
 

@@ -18,9 +18,15 @@ PUBLISHED = {
     "Decryption": abi.DECRYPTION,
     "GatewayConfig": abi.GATEWAY_CONFIG,
     "ProtocolConfig": abi.PROTOCOL_CONFIG,
+    "LaterProtocolConfig": abi.PROTOCOL_CONFIG,
+    "KMSGeneration": abi.KMS_GENERATION,
+    "LaterKMSGeneration": abi.KMS_GENERATION,
+    "MigratingGeneration": abi.LATER_KMS_GENERATION,
 }
 NOT_OURS = {
     "ProtocolConfig": {"confirmEpochActivation", "confirmKmsContextCreation"},
+    "LaterProtocolConfig": {"confirmEpochActivation", "confirmKmsContextCreation"},
+    "MigratingGeneration": {"getCrsParamsType", "reinitializeV3"},
     "GatewayConfig": {"getHostChains"},
 }
 """Published functions that the test contracts leave out: ceremonies, and what no connector asks."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.emulator.contracts.generation_releases import LATER_0_2
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.key_ceremonies import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
@@ -187,6 +188,9 @@ async def test_a_life_of_compressed_keys(
         lambda self, *given, **changes: honest(self, *given, **changes).but(compressed_key_sets=True),
     )
     async with open_ceremony(tmp_path, members=1) as ceremony:
+        generation, config = ceremony.dependencies.kms_generation, ceremony.dependencies.protocol_config
+        ceremony.act(generation, lambda frame: generation.upgrade(frame, LATER_0_2))
+        ceremony.act(config, config.redeploy)
         with trio.fail_after(LONG):
             await ceremony.owner.play()
         chain = ceremony.dependencies.ethereum

@@ -5,13 +5,14 @@ Knows no owner: who may begin a ceremony is for the caller. Source: fhevm-0.14.m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 
 from kmsconn.emulator.contracts import protocol_slots as at
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds
+from kmsconn.emulator.contracts.generation_releases import FIRST_KEY_TYPES, check_types
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.execution import Frame, revert
@@ -129,7 +130,7 @@ def epoch_confirmation(domain: Domain) -> Callable[[Frame, int, tuple[Key, ...],
         context_id, node = _epoch_member(frame, epoch_id)
         if not keys or not crs_list:
             revert(PROTOCOL_CONFIG.error("EmptyEpochActivationAttestation"), epoch_id)
-        for struct_hash, signature in _attested(named_pair(context_id, epoch_id), keys, crs_list):
+        for struct_hash, signature in _attested(frame, named_pair(context_id, epoch_id), keys, crs_list):
             signer = recover_strictly(signing_digest(domain, struct_hash), signature)
             if signer != node.signer:
                 error = PROTOCOL_CONFIG.error("EpochActivationSignerDoesNotMatchTxSender")
@@ -188,12 +189,14 @@ def _epoch_member(frame: Frame, epoch_id: int) -> tuple[int, KmsNode]:
 
 
 def _attested(
-    extra_data: bytes, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
-) -> list[tuple[bytes, bytes]]:
-    """Return what was signed, and each signature."""
-    of_keys = [(keygen_hash(prep, key, digests, extra_data), signed) for prep, key, digests, signed in keys]
-    of_crs = [(crsgen_hash(crs, bits, digest, extra_data), signed) for crs, bits, digest, signed in crs_list]
-    return of_keys + of_crs
+    frame: Frame, extra_data: bytes, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what was signed, and each signature. Raises Reverted, without data, at a key type that is not known."""
+    for prep_id, key_id, digests, signature in keys:
+        check_types(digests, frame.read("key_types", default=FIRST_KEY_TYPES))
+        yield keygen_hash(prep_id, key_id, digests, extra_data), signature
+    for crs_id, bits, digest, signature in crs_list:
+        yield crsgen_hash(crs_id, bits, digest, extra_data), signature
 
 
 def _count_activation(

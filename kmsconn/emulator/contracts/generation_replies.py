@@ -1,6 +1,6 @@
 """The functions of ``KMSGeneration`` that take replies and count them, with the real rules.
 
-The order of the checks is that of annex A of fhevm-0.14.md.
+The order of the checks is that of annex A of fhevm-0.14.md, and of 1.4 of fhevm-0.15.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import attrs
 from kmsconn.emulator.contracts import generation_slots as at
 from kmsconn.emulator.contracts.contract import Handler
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
+from kmsconn.emulator.contracts.generation_releases import release_of
+from kmsconn.emulator.contracts.generation_views import GenerationViews
+from kmsconn.emulator.contracts.migrations import add_compressed, check_reply, existing_key
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.execution import Frame, revert
@@ -35,6 +38,7 @@ class GenerationReplies:
 
     _domain: Domain
     _config: ProtocolConfig
+    _views: GenerationViews
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -43,7 +47,6 @@ class GenerationReplies:
             "prepKeygenResponse": self.prep_response,
             "keygenResponse": self.key_response,
             "crsgenResponse": self.crs_response,
-            "getConsensusTxSenders": self.consensus_senders,
         }
 
     def prep_response(self, frame: Frame, prep_id: int, signature: bytes) -> None:
@@ -54,25 +57,36 @@ class GenerationReplies:
         digest = self._take(frame, committee, prep_id, struct_hash, signature)
         frame.emit(KMS_GENERATION.event("PrepKeygenResponse"), prep_id, signature, frame.sender)
         if self._reaches(frame, committee, prep_id, digest):
-            key_id = frame.load(mapping_slot(at.PAIR, prep_id))
-            frame.emit(KMS_GENERATION.event("KeygenRequest"), prep_id, key_id, extra_data)
+            key_id, release = frame.load(mapping_slot(at.PAIR, prep_id)), release_of(frame)
+            named = release.named(existing_key(frame, key_id))
+            frame.emit(release.event("KeygenRequest"), prep_id, key_id, *named, extra_data)
 
     def key_response(self, frame: Frame, key_id: int, digests: KeyDigests, signature: bytes) -> None:
-        """Take a reply for a key; enough of them activate it. Raises Reverted."""
+        """Take a reply for a key or a migration; enough of them activate the key, or complete the existing one. Raises Reverted."""
         self._check_requested(frame, at.KEY_COUNTER, at.KEY_TAG, key_id, "KeygenNotRequested")
         if not digests:
             revert(KMS_GENERATION.error("EmptyKeyDigests"), key_id)
+        if existing_key(frame, key_id):
+            check_reply(key_id, digests)
         committee, extra_data = self._membership(frame, key_id)
         prep_id = frame.load(mapping_slot(at.PAIR, key_id))
         if not frame.load(mapping_slot(at.DONE, prep_id)):
             revert(KMS_GENERATION.error("KeyManagementRequestPending"))
+        release_of(frame).check_types(digests)
         struct_hash = keygen_hash(prep_id, key_id, digests, extra_data)
         digest = self._take(frame, committee, key_id, struct_hash, signature)
         frame.emit(KMS_GENERATION.event("KeygenResponse"), key_id, digests, signature, frame.sender)
         if self._reaches(frame, committee, key_id, digest):
+            self._finish_key(frame, key_id, digests)
+
+    def _finish_key(self, frame: Frame, key_id: int, digests: KeyDigests) -> None:
+        existing, release = existing_key(frame, key_id), release_of(frame)
+        if existing:
+            add_compressed(frame, existing, digests)
+        else:
             self._complete(frame, at.KEY_TAG, key_id, digests)
-            urls = self.urls(frame, committee, key_id)
-            frame.emit(KMS_GENERATION.event("ActivateKey"), key_id, urls, digests)
+        urls = self._views.urls(frame, key_id)
+        frame.emit(release.event("ActivateKey"), key_id, *release.named(existing), urls, digests)
 
     def crs_response(self, frame: Frame, crs_id: int, crs_digest: bytes, signature: bytes) -> None:
         """Take a reply for a CRS; enough of them activate it. Raises Reverted."""
@@ -83,7 +97,7 @@ class GenerationReplies:
         frame.emit(KMS_GENERATION.event("CrsgenResponse"), crs_id, crs_digest, signature, frame.sender)
         if self._reaches(frame, committee, crs_id, digest):
             self._complete(frame, at.CRS_TAG, crs_id, crs_digest)
-            urls = self.urls(frame, committee, crs_id)
+            urls = self._views.urls(frame, crs_id)
             frame.emit(KMS_GENERATION.event("ActivateCrs"), crs_id, urls, crs_digest)
 
     def _check_requested(self, frame: Frame, counter: int, tag: int, request: int, error: str) -> None:
@@ -132,13 +146,3 @@ class GenerationReplies:
         frame.write(material, "material", request)
         frame.write((*frame.read("completed", tag, default=()), request), "completed", tag)
         frame.write(request, "active", tag)
-
-    def urls(self, frame: Frame, committee: Committee, request: int) -> tuple[str, ...]:
-        """Return the storage of those whose replies completed a request."""
-        senders = self.consensus_senders(frame, request)[0]
-        return tuple(committee.of_sender(sender).storage_url for sender in senders)
-
-    def consensus_senders(self, frame: Frame, request: int) -> tuple[Any, ...]:
-        """Return who sent the replies that completed a request."""
-        digest = frame.load(mapping_slot(at.DIGEST, request)).to_bytes(32)
-        return (frame.read("senders", request, digest, default=()),)

@@ -1,51 +1,64 @@
-"""``KMSGeneration`` on Ethereum: key and CRS generation; emits E1 to E5. Knows no node and no block.
+"""``KMSGeneration`` on Ethereum: key and CRS generation, and migrations; emits E1 to E5. Knows no node and no block.
 
 Storage is laid out as in the real contract (fhevm-0.14.md, E.2). The requests and aborts, which only the owner makes there, are knobs;
-replies are taken in ``generation_replies``.
+replies are taken in ``generation_replies``, and the rules of migrations stand in ``migrations``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kmsconn.emulator.contracts import generation_slots as at
 from kmsconn.emulator.contracts import protocol_slots
-from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
+from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller
+from kmsconn.emulator.contracts.generation_releases import MIGRATING_0_3, GenerationRelease, release_of
 from kmsconn.emulator.contracts.generation_replies import GenerationReplies
+from kmsconn.emulator.contracts.generation_views import GenerationViews
+from kmsconn.emulator.contracts.migrations import begin_migration, check_migration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
-from kmsconn.emulator.execution import Frame, revert
+from kmsconn.emulator.execution import Frame, Reverted, revert
 from kmsconn.emulator.generation_hashes import named_pair
+from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import make_id
-from kmsconn.protocols.fhevm.abi import DECRYPTION, KMS_GENERATION
+from kmsconn.protocols.fhevm.abi import DECRYPTION, KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.storage import mapping_slot
+
+_FIRST_KEYGEN = Function.from_item({"name": "keygen", "inputs": ({"type": "uint8"},), "outputs": ()})
+"""The function with which the owner of 0.2.0 begins a key."""
 
 
 class KmsGeneration(AbiContract):
-    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``)."""
+    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``).
+
+    It begins as 0.2.0 of the tag v0.14.0; what only its owner may call there, anybody may call here.
+    """
 
     def __init__(self, address: Address, chain_id: int, config: ProtocolConfig) -> None:
         self.domain = Domain("KMSGeneration", "1", chain_id, address)
-        self._config, self._replies = config, GenerationReplies(self.domain, config)
-        super().__init__(
-            address,
-            KMS_GENERATION,
-            {
-                **self._replies.handlers,
-                "getKeyCounter": lambda frame: (frame.load(at.KEY_COUNTER),),
-                "getCrsCounter": lambda frame: (frame.load(at.CRS_COUNTER),),
-                "getActiveKeyId": lambda frame: (frame.read("active", at.KEY_TAG, default=0),),
-                "getActiveCrsId": lambda frame: (frame.read("active", at.CRS_TAG, default=0),),
-                "getCompletedKeyIds": lambda frame: (frame.read("completed", at.KEY_TAG, default=()),),
-                "getCompletedCrsIds": lambda frame: (frame.read("completed", at.CRS_TAG, default=()),),
-                "getKeyInfo": self._key_info,
-                "getCrsMaterials": self._crs_materials,
-                "isRequestDone": lambda frame, i: (bool(frame.load(mapping_slot(at.DONE, i))),),
-                "getVersion": lambda _: ("KMSGeneration v0.5.0",),
-            },
-        )
+        self._config, views = config, GenerationViews(config)
+        replies = GenerationReplies(self.domain, config, views)
+        super().__init__(address, LATER_KMS_GENERATION, {**replies.handlers, **views.handlers, **self._owned})
+        self.offer(_FIRST_KEYGEN, partial(self._keygen, migrates=False))
         self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
+
+    @property
+    def _owned(self) -> dict[str, Handler]:
+        return {
+            "keygen": partial(self._keygen, migrates=True),
+            "crsgenRequest": lambda *given: _without_result(self.request_crsgen, *given),
+            "abortKeygen": self.abort_keygen,
+            "abortCrsgen": self.abort_crsgen,
+        }
+
+    def _keygen(self, frame: Frame, params: int, existing: int = 0, *, migrates: bool) -> None:
+        """Begin a key by the function that the release has. Raises Reverted, without data for the function of another one."""
+        if release_of(frame).migrates is not migrates:
+            raise Reverted
+        self.request_keygen(frame, params, existing)
 
     def initialize(self, frame: Frame) -> None:
         """Set the counters to their bare tags, as a fresh deployment does."""
@@ -56,15 +69,29 @@ class KmsGeneration(AbiContract):
         ):
             frame.store(slot, make_id(tag, 0))
 
-    def request_keygen(self, frame: Frame, params: int = 0) -> int:
-        """Begin a key: take both its ids and emit E1; return the prep-keygen id. Raises Reverted while another is open."""
+    def upgrade(self, frame: Frame, release: GenerationRelease = MIGRATING_0_3) -> None:
+        """Run another release from here on, whatever ceremony is open."""
+        frame.write(release, "release")
+
+    def request_keygen(self, frame: Frame, params: int = 0, existing: int = 0) -> int:
+        """Begin a key, or the migration of an existing one: take both ids and emit E1; return the prep-keygen id.
+
+        Raises Reverted while another is open, and for what cannot be migrated.
+        """
+        release = release_of(frame)
         self._check_finished(frame, at.KEY_COUNTER, "KeygenOngoing")
+        if existing and not release.migrates:
+            raise Reverted
+        if existing:
+            check_migration(frame, params, existing)
         prep_id, key_id = (_next(frame, slot) for slot in (at.PREP_COUNTER, at.KEY_COUNTER))
         frame.store(mapping_slot(at.PAIR, prep_id), key_id)
         frame.store(mapping_slot(at.PAIR, key_id), prep_id)
+        if existing:
+            begin_migration(frame, key_id, existing)
         extra_data = self._name_current(frame, prep_id, key_id)
         frame.write(params, "params", key_id)
-        frame.emit(KMS_GENERATION.event("PrepKeygenRequest"), prep_id, params, extra_data)
+        frame.emit(release.event("PrepKeygenRequest"), prep_id, params, *release.named(existing), extra_data)
         return prep_id
 
     def request_crsgen(self, frame: Frame, max_bit_length: int = 2048, params: int = 0) -> int:
@@ -110,25 +137,13 @@ class KmsGeneration(AbiContract):
             frame.write(extra_data, "extra_data", request)
         return extra_data
 
-    def _key_info(self, frame: Frame, key_id: int) -> tuple[Any, ...]:
-        self._check_complete(frame, key_id, "KeyAborted", "KeyNotGenerated")
-        prep_id, params = frame.load(mapping_slot(at.PAIR, key_id)), frame.read("params", key_id)
-        return ((prep_id, key_id, params, frame.read("material", key_id)),)
-
-    def _crs_materials(self, frame: Frame, crs_id: int) -> tuple[Any, ...]:
-        self._check_complete(frame, crs_id, "CrsAborted", "CrsNotGenerated")
-        context_id = int.from_bytes(frame.read("extra_data", crs_id)[at.CONTEXT])
-        committee = self._config.committee(frame.at(self._config.address), context_id)
-        return self._replies.urls(frame, committee, crs_id), frame.read("material", crs_id)
-
-    def _check_complete(self, frame: Frame, request: int, aborted: str, missing: str) -> None:
-        if frame.load(mapping_slot(at.DIGEST, request)):
-            return
-        done = frame.load(mapping_slot(at.DONE, request))
-        revert(KMS_GENERATION.error(aborted if done else missing), request)
-
 
 def _next(frame: Frame, counter: int) -> int:
     """Count one further and return the new id."""
     frame.store(counter, frame.load(counter) + 1)
     return frame.load(counter)
+
+
+def _without_result(knob: Callable[..., object], *given: Any) -> None:
+    """Turn a knob as a function of the contract that returns nothing."""
+    knob(*given)

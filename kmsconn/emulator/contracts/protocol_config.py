@@ -12,6 +12,7 @@ from kmsconn.emulator.contracts import protocol_slots as at
 from kmsconn.emulator.contracts.ceremonies import Announcement
 from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
+from kmsconn.emulator.contracts.generation_releases import LATER_KEY_TYPES
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
@@ -50,10 +51,14 @@ class ProtocolConfig(AbiContract):
                 "getKmsContextAnchor": self._anchor,
                 "confirmKmsContextCreation": ceremonies.confirm_context,
                 "confirmEpochActivation": ceremonies.epoch_confirmation(self.domain),
-                "getVersion": lambda _: ("ProtocolConfig v0.3.0",),
+                "getVersion": lambda _: ("ProtocolConfig v0.2.0",),
             },
         )
         self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
+
+    def redeploy(self, frame: Frame, key_types: int = LATER_KEY_TYPES) -> None:
+        """Be compiled with so many key types from here on: until then type 3 reverts without data (fhevm-0.15.md, 1.9)."""
+        frame.write(key_types, "key_types")
 
     def set_context(
         self, frame: Frame, context_id: int, committee: Committee, state: ContextState = ContextState.ACTIVE

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kmsconn.testing.faults.asking import Ask, Grant, Wait
+from kmsconn.testing.faults.asking import Ask, AskKey, Grant, Wait
 from kmsconn.testing.faults.buckets import BUCKET_FAULTS, BucketTrouble
-from kmsconn.testing.faults.chains import Broke, Foreign, Stall, StrangeLog, Upgrade
+from kmsconn.testing.faults.chains import KEY_RELEASES, Broke, Foreign, KeyUpgrade, Stall, StrangeLog, Upgrade
 from kmsconn.testing.faults.cores import CORE_FAULTS, TRANSIENT, CoreRestart, CoreTrouble, CoreUpgrade
 from kmsconn.testing.faults.lines import Outage
 from kmsconn.testing.faults.nodes import ChainName, Lag, MethodOutage, NodeTrouble
@@ -14,8 +14,10 @@ from kmsconn.testing.faults.reorgs import Reorg, arrange
 __all__ = [
     "BUCKET_FAULTS",
     "CORE_FAULTS",
+    "KEY_RELEASES",
     "TRANSIENT",
     "Ask",
+    "AskKey",
     "Broke",
     "BucketTrouble",
     "ChainName",
@@ -26,6 +28,7 @@ __all__ = [
     "Drain",
     "Foreign",
     "Grant",
+    "KeyUpgrade",
     "Kill",
     "KillAtWork",
     "Lag",

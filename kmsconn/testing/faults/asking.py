@@ -9,6 +9,8 @@ import attrs
 import trio
 
 from kmsconn.emulator.contracts.acl import Acl
+from kmsconn.emulator.contracts.generation_slots import KEY_TAG
+from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
@@ -34,6 +36,28 @@ class Ask:
         world.traffic.granted = self.granted
         for _ in range(self.count):
             (world.traffic.any if self.form == "any" else world.traffic.forms[self.form])()
+
+
+@attrs.frozen
+class AskKey:
+    """The owner asks for a key, or, if it ``migrates``, for the migration of the one that is in use. Refused while another is open."""
+
+    at: float
+    migrates: bool = False
+
+    async def play(self, world: World) -> None:
+        """Queue it for the next block of Ethereum."""
+        await trio.lowlevel.checkpoint()
+        dependencies = world.dependencies
+        if isinstance(dependencies, FhevmDependencies):  # the first generation asks its KeyManager
+            generation = dependencies.kms_generation
+            ask = partial(_ask_key, generation, self.migrates)
+            dependencies.ethereum.actors.act(generation.address, ask)
+
+
+def _ask_key(generation: KmsGeneration, migrates: bool, frame: Frame) -> None:
+    active = frame.read("active", KEY_TAG, default=0)
+    generation.request_keygen(frame, existing=active if migrates else 0)
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What happens on the gateway beside the requests: other events, other transactions, no blocks, no funds."""
+"""What happens on the chains beside the requests: upgrades, other events, other transactions, no blocks, no funds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import attrs
 import trio
 
 from kmsconn.emulator.contracts.decryption import DecryptionContract
+from kmsconn.emulator.contracts.generation_releases import LATER_0_2, MIGRATING_0_3, TAGGED_0_2
 from kmsconn.emulator.execution import Emitted, Frame
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.testing.world import World
@@ -30,6 +32,28 @@ class Upgrade:
             world.dependencies.gateway.evm.set_up(
                 decryption.address, partial(decryption.emit_later_events, only=self.only)
             )
+
+
+KEY_RELEASES = {"0.2.0": TAGGED_0_2, "later 0.2.0": LATER_0_2, "0.3.0": MIGRATING_0_3}
+"""The releases of KMSGeneration by name."""
+
+
+@attrs.frozen
+class KeyUpgrade:
+    """KMSGeneration runs another ``release`` from the next block on, whatever ceremony is open; ProtocolConfig knows its key types."""
+
+    at: float
+    release: str = "0.3.0"
+
+    async def play(self, world: World) -> None:
+        """Queue it for the next block of Ethereum."""
+        await trio.lowlevel.checkpoint()
+        dependencies, release = world.dependencies, KEY_RELEASES[self.release]
+        if isinstance(dependencies, FhevmDependencies):  # the other generations have no such contract
+            generation, config = dependencies.kms_generation, dependencies.protocol_config
+            act = dependencies.ethereum.actors.act
+            act(generation.address, lambda frame: generation.upgrade(frame, release))
+            act(config.address, lambda frame: config.redeploy(frame, release.key_types))
 
 
 @attrs.frozen

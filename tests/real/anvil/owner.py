@@ -27,7 +27,7 @@ from tests.real.anvil.ground_truth import PATIENCE
 from tests.real.anvil.slots import ask_slot
 from tests.real.anvil.world import World, committee
 
-_FOR_EVER = 1e6  # seconds of a generation that will be aborted
+FOR_EVER = 1e6  # seconds of a generation that will be aborted
 
 
 @attrs.define(eq=False)
@@ -88,7 +88,7 @@ class Owner:
         """Abort a key that every Core works on."""
         await self._generation("keygen", 0)
         await self._until(self._ask.generation.has_consensus(PREP + 1))
-        self._set_pace(_FOR_EVER)
+        self._set_pace(FOR_EVER)
         await self._until_cores(lambda core: core.management.at_work("key", (KEY + 1).to_bytes(32)))
         self._set_pace(self.generating)
         await self._generation("abortKeygen", PREP + 1)
@@ -96,7 +96,7 @@ class Owner:
 
     async def abort_crs(self) -> None:
         """Abort a CRS that every Core works on."""
-        self._set_pace(_FOR_EVER)
+        self._set_pace(FOR_EVER)
         await self._generation("crsgenRequest", 512, 1)
         await self._until_cores(lambda core: core.management.at_work("crs", (CRS + 1).to_bytes(32)))
         self._set_pace(self.generating)

@@ -10,13 +10,13 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.dependencies import key_for
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.ethereum.hexes import from_hex, quantity
 from kmsconn.rpc.port import Call, RpcError
 from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
-from tests.real.anvil.world import OWNER, Place, open_place
+from tests.real.anvil.placing import put_code, set_counters
+from tests.real.anvil.world import Place, open_place
 from tests.unit.emulator.ceremony_world import (
     BEGUN_BY_A_REPLY,
     ETHEREUM,
@@ -29,9 +29,6 @@ from tests.unit.emulator.ceremony_world import (
 )
 
 CONFIG, GENERATION = (parse_address(ETHEREUM["contracts"][n]) for n in ("ProtocolConfig", "KMSGeneration"))
-_COUNTERS = {4: 3, 5: 4, 9: 5}
-"""Of each counter of KMSGeneration that its constructor sets: the slot behind the base, and the tag."""
-_BASE = 0x26FDAF8A2CB20D20B55E36218986905E534EE7A970DD2FA827946E4B7496DB00
 
 
 @attrs.define(eq=False)
@@ -101,18 +98,9 @@ def _owner_call(entry: dict[str, Any]) -> tuple[Address, bytes]:
 
 async def _install(place: Place) -> None:
     """Put our contracts where the recorded ones were, with what their constructors would have stored."""
-    owner = key_for(OWNER).address
-    made = await place.owner.deploy(
-        contracts.creation("ProtocolConfig", owner), contracts.creation("KMSGeneration", owner, CONFIG)
-    )
-    for source, target in zip(made, (CONFIG, GENERATION), strict=True):
-        code = await place.rpc.call("eth_getCode", to_hex(source), "latest")
-        await place.rpc.call("anvil_setCode", to_hex(target), code)
-    for slot, tag in _COUNTERS.items():
-        value = to_hex((tag << 248).to_bytes(32))
-        await place.rpc.call(
-            "anvil_setStorageAt", to_hex(GENERATION), to_hex((_BASE + slot).to_bytes(32)), value
-        )
+    await put_code(place, CONFIG, "ProtocolConfig")
+    await put_code(place, GENERATION, "KMSGeneration", CONFIG)
+    await set_counters(place, GENERATION)
     first = announcement(EVENTS[0])
     config = partial(contracts.turn, "ProtocolConfig")
     limits = first.thresholds

@@ -1,0 +1,68 @@
+"""The releases of ``KMSGeneration``, and what sets each apart: version, events, key types, migrations. Data.
+
+Two releases say that they are 0.2.0: the one of the tag v0.14.0, and a later one whose only difference is the key types that it knows.
+Source: fhevm-0.15.md, 1.1, 1.2, 1.5 and 8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from kmsconn.emulator.execution import Frame, Reverted
+from kmsconn.emulator.generation_hashes import KeyDigests
+from kmsconn.ethereum.abi import Abi, Event
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
+
+FIRST_KEY_TYPES, LATER_KEY_TYPES = 2, 4
+"""How many key types a contract knows, by its number: server and public; then also a reserved one and compressed key sets."""
+COMPRESSED = 3
+"""The key type of compressed key sets."""
+
+
+@attrs.frozen
+class GenerationRelease:
+    """One release. ``key_types``: how many it knows. ``migrates``: whether a key may be made of an existing one."""
+
+    version: str
+    key_types: int
+    migrates: bool = False
+
+    @property
+    def abi(self) -> Abi:
+        """The interface, with the form of the events."""
+        return LATER_KMS_GENERATION if self.migrates else KMS_GENERATION
+
+    def event(self, name: str) -> Event:
+        """Return the form of an event."""
+        return self.abi.event(name)
+
+    def named(self, existing: int) -> tuple[int, ...]:
+        """Return what an event says of the key that is migrated: nothing before migrations."""
+        return (existing,) if self.migrates else ()
+
+    def check_types(self, digests: KeyDigests) -> None:
+        """Refuse a key type that has no number here, as compiled code does: without data. Raises Reverted."""
+        check_types(digests, self.key_types)
+
+
+TAGGED_0_2 = GenerationRelease("KMSGeneration v0.2.0", FIRST_KEY_TYPES)
+"""0.2.0 as tagged with v0.14.0."""
+LATER_0_2 = GenerationRelease("KMSGeneration v0.2.0", LATER_KEY_TYPES)
+"""0.2.0 as on the branch after the tag."""
+MIGRATING_0_3 = GenerationRelease("KMSGeneration v0.3.0", LATER_KEY_TYPES, migrates=True)
+"""0.3.0."""
+
+
+def check_types(digests: KeyDigests, key_types: int) -> None:
+    """Refuse a key type that has no number among so many, without data. Raises Reverted."""
+    if any(kind >= key_types for kind, _ in digests):
+        raise Reverted
+
+
+def release_of(frame: Frame) -> GenerationRelease:
+    """Return the release that runs at the address."""
+    found: Any = frame.read("release", default=TAGGED_0_2)
+    assert isinstance(found, GenerationRelease), "only `upgrade` writes it"
+    return found

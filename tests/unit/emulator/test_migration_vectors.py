@@ -1,0 +1,303 @@
+"""The emulated KMSGeneration 0.3.0 does what the vectors of 0.15 say, and 0.2.0 what its compiled code would do."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.emulator.contracts import generation_slots as at
+from kmsconn.emulator.contracts.generation_releases import (
+    LATER_0_2,
+    MIGRATING_0_3,
+    TAGGED_0_2,
+    GenerationRelease,
+)
+from kmsconn.emulator.generation_hashes import crsgen_hash, keygen_hash, named_pair
+from kmsconn.ethereum.eip712 import signing_digest
+from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.ethereum.ids import CRS_TAG, make_id
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.storage import mapping_slot
+from tests.unit.emulator.migration_world import (
+    ABORT,
+    COMMITTEE,
+    COMPRESSED,
+    CONFIG,
+    CONTEXT,
+    EPOCH,
+    FIRST_KEYGEN,
+    GENERATION,
+    KEY_INFO,
+    KEYGEN,
+    KEYS,
+    SENDERS,
+    WHOLE,
+    EmulatedBackend,
+    Play,
+    calldata,
+    emitted,
+    key_id,
+    key_reply,
+    prep_id,
+    prep_reply,
+    refusal,
+    slots_of,
+    viewed,
+)
+from tests.unit.emulator.vector_world import rpc
+
+DONE = LATER_KMS_GENERATION.function("isRequestDone")
+URLS = tuple(node.storage_url for node in COMMITTEE.nodes)
+
+
+def play(release: GenerationRelease = TAGGED_0_2) -> Play:
+    return Play(EmulatedBackend.make(release))
+
+
+async def with_whole_key() -> Play:
+    played = play()
+    await played.whole_key()
+    return played
+
+
+async def view(played: Play, name: str, *values: int) -> tuple[object, ...]:
+    function = LATER_KMS_GENERATION.function(name)
+    return function.decode_result(await played.at.ask(function.encode(*values)))
+
+
+async def test_a_fresh_key_is_asked_for_and_made_as_in_the_vectors() -> None:
+    played = play(MIGRATING_0_3)
+    assert await played.at.do(calldata("keygen fresh (owner)")) == [emitted("PrepKeygenRequest fresh")]
+    asked = await played.prepare(1, calldata("prepKeygenResponse fresh"))
+    assert asked == [emitted("KeygenRequest fresh")]
+    made = await played.make(1, COMPRESSED, calldata("keygenResponse fresh"))
+    assert made == [emitted("ActivateKey fresh")]
+
+
+async def test_a_migration_is_asked_for_and_made_as_in_the_vectors() -> None:
+    played = await with_whole_key()
+    assert await played.at.do(calldata("keygen migration (owner)")) == [
+        emitted("PrepKeygenRequest migration")
+    ]
+    asked = await played.prepare(2, calldata("prepKeygenResponse migration"))
+    assert asked == [emitted("KeygenRequest migration")]
+    made = await played.make(2, COMPRESSED, calldata("keygenResponse migration"))
+    assert made == [emitted("ActivateKey migration")]
+    info = await played.at.ask(KEY_INFO.encode(key_id(1)))
+    assert info == viewed("getKeyInfo of the migrated key")
+
+
+async def test_the_replies_of_the_vectors_are_the_ones_that_we_sign() -> None:
+    for number, case in ((1, "fresh"), (2, "migration")):
+        assert prep_reply(number, 0) == calldata(f"prepKeygenResponse {case}")
+        assert key_reply(number, COMPRESSED, 0) == calldata(f"keygenResponse {case}")
+
+
+async def test_a_migration_changes_neither_the_active_key_nor_the_list_of_keys() -> None:
+    played = await with_whole_key()
+    await played.migrate()
+    assert await view(played, "getActiveKeyId") == (key_id(1),)
+    assert await view(played, "getCompletedKeyIds") == ((key_id(1),),)
+    assert await view(played, "getKeyCounter") == (key_id(2),)
+
+
+async def test_the_storage_of_a_migrated_key_is_that_of_the_nodes_of_its_migration() -> None:
+    played = await with_whole_key()
+    await played.migrate()
+    assert await view(played, "getKeyMaterials", key_id(1)) == (URLS, (*WHOLE, COMPRESSED[1]))
+    assert await view(played, "getKeyParamsType", key_id(1)) == (0,)
+
+
+async def test_a_request_id_never_becomes_a_key_and_its_end_is_told_by_other_views() -> None:
+    played = await with_whole_key()
+    await played.at.do(KEYGEN.encode(0, key_id(1)))
+    for end in (False, True):
+        for name in ("getKeyInfo", "getKeyMaterials", "getKeyParamsType"):
+            asked = LATER_KMS_GENERATION.function(name).encode(key_id(2))
+            assert await played.at.refused(asked) == refusal("KeyNotGenerated(uint256)"), name
+        assert await view(played, "isRequestDone", key_id(2)) == (end,)
+        if not end:
+            await played.prepare(2)
+            await played.make(2, COMPRESSED)
+    assert await view(played, "getConsensusTxSenders", key_id(2)) == (tuple(SENDERS),)
+
+
+async def test_the_two_mappings_of_a_migration_stand_in_their_slots() -> None:
+    played = await with_whole_key()
+    await played.at.do(KEYGEN.encode(0, key_id(1)))
+    for entry in ("existingKeyIdByRequestId", "requestIdByExistingKeyId"):
+        slot, value = slots_of(entry)
+        assert await played.at.slot(slot) == value, entry
+
+
+@pytest.mark.parametrize(
+    ("release", "name"), [(TAGGED_0_2, "0.2.0"), (LATER_0_2, "0.2.0"), (MIGRATING_0_3, "0.3.0")]
+)
+async def test_the_version_is_that_of_the_vectors(release: GenerationRelease, name: str) -> None:
+    assert await play(release).at.ask(calldata("getVersion")) == viewed(f"getVersion of {name}")
+
+
+async def test_a_compressed_key_is_migrated_no_more() -> None:
+    played = play(MIGRATING_0_3)
+    await played.at.do(KEYGEN.encode(0, 0))
+    await played.prepare(1)
+    await played.make(1, COMPRESSED)
+    expected = refusal("CompressedKeyMaterialsAlreadyAdded(uint256)")
+    assert await played.at.refused(calldata("keygen migration (owner)")) == expected
+
+
+async def test_a_migrated_key_is_migrated_no_more() -> None:
+    played = await with_whole_key()
+    await played.migrate()
+    expected = refusal("CompressedKeyMaterialsAlreadyAdded(uint256)")
+    assert await played.at.refused(calldata("keygen migration (owner)")) == expected
+
+
+async def test_a_migration_keeps_the_parameters() -> None:
+    played = await with_whole_key()
+    expected = refusal("InvalidMigrationParamsType(uint256,uint8,uint8)")
+    assert await played.at.refused(KEYGEN.encode(1, key_id(1))) == expected
+
+
+async def test_only_the_active_key_is_migrated() -> None:
+    played = await with_whole_key()
+    await played.at.do(KEYGEN.encode(0, 0))
+    await played.prepare(2)
+    await played.make(2, COMPRESSED)
+    expected = refusal("NotActiveKey(uint256)")
+    assert await played.at.refused(calldata("keygen migration (owner)")) == expected
+
+
+async def test_what_is_no_key_is_not_migrated() -> None:
+    played = await with_whole_key()
+    await played.migrate()
+    assert await played.at.refused(KEYGEN.encode(0, key_id(2))) == refusal("KeyNotGenerated(uint256)")
+
+
+async def test_one_key_or_migration_is_open_at_a_time() -> None:
+    played = await with_whole_key()
+    await played.at.do(KEYGEN.encode(0, key_id(1)))
+    expected = LATER_KMS_GENERATION.error("KeygenOngoing").encode(key_id(2))
+    assert await played.at.refused(KEYGEN.encode(0, key_id(1))) == expected
+
+
+@pytest.mark.parametrize(
+    "digests",
+    [((1, b"\xaa" * 32),), ((3, b""),), ((3, b"\xbb" * 32), (3, b"\xbb" * 32))],
+    ids=["none", "empty", "two"],
+)
+async def test_a_migration_needs_exactly_one_compressed_key_set(
+    digests: tuple[tuple[int, bytes], ...],
+) -> None:
+    """Before anything else about the sender: a stranger hears the same."""
+    played = await with_whole_key()
+    await played.at.do(KEYGEN.encode(0, key_id(1)))
+    await played.prepare(2)
+    for node in (0, None):
+        expected = refusal("InvalidCompressedKeySetDigest(uint256)")
+        assert await played.at.refused(key_reply(2, digests, 0), node) == expected
+
+
+async def test_an_aborted_migration_is_repeated_under_new_ids() -> None:
+    played = await with_whole_key()
+    await played.at.do(KEYGEN.encode(0, key_id(1)))
+    assert await played.at.do(ABORT.encode(prep_id(2))) == [emitted("AbortKeygen migration")]
+    assert await played.at.refused(KEY_INFO.encode(key_id(2))) == refusal("KeyNotGenerated(uint256)")
+    await played.migrate(3)
+    assert await played.at.slot(slots_of("requestIdByExistingKeyId")[0]) == key_id(3)
+    info = await played.at.ask(KEY_INFO.encode(key_id(1)))
+    assert info == viewed("getKeyInfo of the migrated key")
+
+
+async def test_replies_to_an_aborted_migration_are_taken_without_effect() -> None:
+    played = await with_whole_key()
+    await played.at.do(KEYGEN.encode(0, key_id(1)))
+    await played.at.do(ABORT.encode(prep_id(2)))
+    assert await played.prepare(2) == []
+    assert await played.make(2, COMPRESSED) == []
+    assert await view(played, "getKeyMaterials", key_id(1)) == (URLS, WHOLE)
+    assert await view(played, "isRequestDone", key_id(2)) == (True,)
+
+
+async def test_an_upgrade_in_mid_ceremony_changes_the_events_from_its_block_on() -> None:
+    played = play()
+    [(topics, _)] = await played.at.do(FIRST_KEYGEN.encode(0))
+    assert topics == ["0x" + KMS_GENERATION.event("PrepKeygenRequest").topic0.hex()]
+    await played.at.do(prep_reply(1, 0), 0)
+    await played.at.upgrade()
+    assert (await played.at.do(prep_reply(1, 1), 1))[1:] == [emitted("KeygenRequest fresh")]
+    assert await played.make(1, COMPRESSED) == [emitted("ActivateKey fresh")]
+
+
+async def test_the_block_before_an_upgrade_has_the_old_release() -> None:
+    backend = EmulatedBackend.make()
+    backend.chain.mine()
+    await backend.upgrade()
+    wish = {"to": to_hex(GENERATION), "data": to_hex(calldata("getVersion"))}
+    before = rpc(backend.node, "eth_call", wish, quantity(backend.chain.head.number - 1))["result"]
+    assert from_hex(before) == viewed("getVersion of 0.2.0")
+    assert await backend.ask(calldata("getVersion")) == viewed("getVersion of 0.3.0")
+
+
+async def test_the_tagged_contract_knows_no_compressed_key_set_and_says_nothing_of_it() -> None:
+    """The list is read lazily: an unknown id or a stranger hears its own error first."""
+    played = play()
+    await played.at.do(FIRST_KEYGEN.encode(0))
+    reply = key_reply(1, COMPRESSED, 0)
+    pending = KMS_GENERATION.error("KeyManagementRequestPending").selector
+    assert await played.at.refused(reply, 0) == pending
+    await played.prepare(1)
+    assert await played.at.refused(reply, 0) == b""
+    assert (await played.at.refused(reply))[:4] == KMS_GENERATION.error("NotKmsTxSender").selector
+    assert (await played.at.refused(key_reply(2, COMPRESSED, 0), 0))[:4] == KMS_GENERATION.error(
+        "KeygenNotRequested"
+    ).selector
+
+
+async def test_the_later_contract_of_the_same_version_knows_compressed_key_sets() -> None:
+    played = play(LATER_0_2)
+    await played.at.do(FIRST_KEYGEN.encode(0))
+    await played.prepare(1)
+    [(topics, _)] = await played.make(1, COMPRESSED)
+    assert topics == ["0x" + KMS_GENERATION.event("ActivateKey").topic0.hex()]
+
+
+async def test_a_config_of_the_tag_activates_no_epoch_of_compressed_keys_before_it_is_deployed_again() -> (
+    None
+):
+    backend = EmulatedBackend.make()
+    backend.chain.mine()
+    backend.chain.actors.act(CONFIG, backend.config.begin_epoch)
+    backend.chain.mine()
+    wish = {"from": to_hex(SENDERS[0]), "to": to_hex(CONFIG), "data": to_hex(confirmation(backend))}
+    refused = rpc(backend.node, "eth_call", wish, "latest")["error"]
+    assert refused.get("data", "0x") == "0x"
+    backend.chain.evm.set_up(CONFIG, backend.config.redeploy)
+    assert "result" in rpc(backend.node, "eth_call", wish, "latest")
+
+
+def confirmation(backend: EmulatedBackend) -> bytes:
+    """Return the first node's confirmation of the second epoch, with a compressed key and a CRS."""
+
+    def signed(struct_hash: bytes) -> bytes:
+        return KEYS[0].sign(signing_digest(backend.config.domain, struct_hash))
+
+    extra_data, crs_id = named_pair(CONTEXT, EPOCH + 1), make_id(CRS_TAG, 1)
+    key = signed(keygen_hash(prep_id(1), key_id(1), COMPRESSED, extra_data))
+    crs = signed(crsgen_hash(crs_id, 512, b"\xcc" * 32, extra_data))
+    return PROTOCOL_CONFIG.function("confirmEpochActivation").encode(
+        EPOCH + 1, ((prep_id(1), key_id(1), COMPRESSED, key),), ((crs_id, 512, b"\xcc" * 32, crs),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("release", "data"),
+    [(TAGGED_0_2, KEYGEN.encode(0, 0)), (MIGRATING_0_3, FIRST_KEYGEN.encode(0))],
+    ids=["0.2.0", "0.3.0"],
+)
+async def test_a_key_is_begun_by_the_function_of_the_release(release: GenerationRelease, data: bytes) -> None:
+    assert await play(release).at.refused(data) == b""
+
+
+def test_the_slots_of_the_vectors_are_those_of_the_mappings_behind_the_base() -> None:
+    assert slots_of("existingKeyIdByRequestId")[0] == mapping_slot(at.EXISTING_BY_REQUEST, key_id(2))
+    assert slots_of("requestIdByExistingKeyId")[0] == mapping_slot(at.REQUEST_BY_EXISTING, key_id(1))
