@@ -77,6 +77,7 @@ PARSED: Final = {
     "kmsconn config import -o kmsconn.toml gw-listener.toml kms-worker.toml tx-sender.toml": "tests/unit/cli/test_cli_config.py",
     "kmsconn doctor --network testnet --json": "needs nodes of a real network",
     "kmsconn emulate --write-config emu.toml --members 4 --rate 5 --duration 60": "tests/e2e/test_emulating_page.py",
+    "kmsconn emulate --write-config emu.toml --shards 2 --core-release 0.14 0.16": "tests/unit/cli/test_cli_emulate.py",
     "kmsconn emulate --write-config own.toml --core http://127.0.0.1:50051 --signer 0x1111111111111111111111111111111111111111 "
     "--params test": "tests/e2e/test_emulating_page.py",
     "kmsconn emulate --write-config own.toml --core http://127.0.0.1:50051 --signer 0x1111111111111111111111111111111111111111 "

@@ -42,6 +42,7 @@ EXAMPLES: Final = (
     "kmsconn emulate --write-config emu.toml --core http://127.0.0.1:50051 --signer 0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478",
 )
 SMALLEST: Final = 32
+CORE_RELEASES: Final = ("0.14", "0.15", "0.16")
 _PROGRESS = 1.0  # seconds
 
 
@@ -85,6 +86,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=committee_size,
         help="number of nodes of the committee: 1, 4, 7, 10, …; 2t+1 of 3t+1 must agree (1)",
+    )
+    add(
+        "--core-release",
+        metavar="RELEASE",
+        nargs="+",
+        choices=CORE_RELEASES,
+        default=(),
+        help="release of the emulated Cores: 0.14, 0.15 or 0.16; several: one for each shard in turn (0.14)",
     )
     _configure_real_parts(parser)
     add(

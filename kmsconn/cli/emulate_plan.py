@@ -20,6 +20,7 @@ _RATE = 10.0
 def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
     """Return the plan. Raises ConfigError with what does not fit together, or cannot be read."""
     from kmsconn.emulator.ciphertext_file import read_ciphertexts
+    from kmsconn.emulator.core_release import RELEASES
     from kmsconn.emulator.emulation import EmulationPlan
 
     if faults := (*_faults_of_forms(arguments), *_faults_of_cores(arguments)):
@@ -30,6 +31,7 @@ def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
         size=arguments.size,
         seed=arguments.seed,
         shards=arguments.shards,
+        releases=tuple(RELEASES[one] for one in arguments.core_release),
         computing=arguments.computing,
         control=arguments.control,
         history=arguments.history,
@@ -85,6 +87,8 @@ def _faults_of_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
         yield Fault("--core", f"is given {cores} times for {members} members", "name one Core for each")
     if cores and (wrong := _size_fault(cores)):
         yield Fault("--core", f"the number of Cores {wrong}")
+    if arguments.core_release and (cores or arguments.profile != PROFILES[0]):
+        yield Fault("--core-release", "is for emulated Cores of fhevm", "leave it out")
     if arguments.profile != PROFILES[0] and (cores or arguments.ciphertexts):
         yield Fault(
             "--profile", f"{arguments.profile} takes no real Cores or ciphertexts", f"use {PROFILES[0]}"

@@ -18,6 +18,7 @@ from kmsconn.emulator.core_generation import KeyManagement
 from kmsconn.emulator.core_inspection import CoreInspection
 from kmsconn.emulator.core_jobs import KeyJobs
 from kmsconn.emulator.core_known import CoreIds
+from kmsconn.emulator.core_release import CoreRelease, check_schemes
 from kmsconn.emulator.core_requests import (
     ID_BYTES,
     Invalid,
@@ -95,8 +96,6 @@ class EmulatedCore:
     """Seconds from start to answer, or what draws them."""
     known: CoreIds = attrs.field(factory=CoreIds)
     signing_key_loaded: bool = True
-    waits_at_once: bool = False
-    """Whether it is a later Core: it has calls that start and wait, and does again what failed (annex C)."""
     serving: bool = True
     """What the health check says."""
     sealing: Callable[[Job, int], Randomness] | None = None
@@ -157,7 +156,7 @@ class EmulatedCore:
 
     async def start_and_wait(self, operation: CoreOperation, request: bytes) -> bytes:
         """Take a request, or attach to it where it is known, and wait for its answer. Raises GrpcFailure."""
-        if not self.waits_at_once:
+        if not self.node.release.waits_at_once:
             await trio.lowlevel.checkpoint()
             raise GrpcFailure(Status.UNIMPLEMENTED)
         try:
@@ -201,7 +200,11 @@ class EmulatedCore:
         return answer(self.node, job, partial(self.randomness, job))
 
     def _check_names(self, job: Job, failed: Fail) -> None:
-        """Look the names up; a threshold Core misses its key share only after the id was recorded."""
+        """Check the schemes and look the names up; a threshold Core misses its key share only after the id was recorded."""
+        try:
+            check_schemes(self.node.release, job.schemes)
+        except Invalid as error:
+            raise failed(Status.INVALID_ARGUMENT, job.request_id) from error
         known = job.context_id in self.known.contexts and job.epoch_id in self.known.epochs
         if not known or (not self.node.degree and job.key_id not in self.known.keys):
             raise failed(Status.NOT_FOUND, job.request_id)
@@ -209,7 +212,7 @@ class EmulatedCore:
     def _check_id(self, operation: CoreOperation, job: Job, failed: Fail) -> None:
         table = self.memory.table(operation.start)
         known = table.get(job.request_id)
-        if self.waits_at_once and known is not None and known.failed:
+        if self.node.release.waits_at_once and known is not None and known.failed:
             table.forget(known)
         try:
             table.check(job.request_id, trio.current_time())
@@ -243,6 +246,11 @@ class EmulatedCore:
             status = Status.ABORTED if "abort" in str(error).lower() else Status.INTERNAL
             raise failed(status, entry.job.request_id) from error
         return entry.reply
+
+
+def become(core: EmulatedCore, release: CoreRelease) -> None:
+    """Let a Core be of another release, from its next call on; restart it to let it forget too."""
+    core.node = attrs.evolve(core.node, release=release)
 
 
 Fail = Callable[..., GrpcFailure]

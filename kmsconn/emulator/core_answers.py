@@ -5,7 +5,7 @@ Source: kms-core-grpc.md, sections 7-11; 11.2 for nodes of a threshold set, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -20,6 +20,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     UserDecryptionResponsePayload,
 )
 from kmsconn.emulator.bincode import public_payload
+from kmsconn.emulator.core_release import CoreRelease, SignatureFields, signature_fields
 from kmsconn.emulator.core_requests import Item, Job, User
 from kmsconn.emulator.plaintexts import abi_word, constant_share, little_endian
 from kmsconn.emulator.signcryption import Randomness, sign_sha256, signcrypt, verification_key
@@ -40,16 +41,25 @@ class JobFailed(Exception):  # noqa: N818 - it did
 
 @attrs.frozen
 class SigningNode:
-    """Who answers: its signer key, its number in the committee, and the sharing degree (0: a centralised Core)."""
+    """Who answers: its signer key, its number in the committee, the sharing degree (0: a centralised Core), its Core's release."""
 
     key: PrivateKey
     party_id: int = 1
     degree: int = 0
+    release: CoreRelease = CoreRelease.V0_14
 
     @property
     def verification_key(self) -> bytes:
         """The 41 bytes that name the key in answers."""
         return verification_key(self.key.public_key)
+
+    def sign(self, digest: bytes, schemes: Sequence[int]) -> SignatureFields:
+        """Sign a digest, for a request that names these signing schemes."""
+        return signature_fields(self.release, schemes, self.key.sign(digest))
+
+    def sign_inner(self, signed: bytes) -> bytes:
+        """Return what nobody on chain reads, and no Core from 0.16 on gives."""
+        return b"" if self.release is CoreRelease.V0_16 else sign_sha256(self.key, signed)
 
 
 def answer(node: SigningNode, job: Job, randomness: Callable[[int], Randomness]) -> bytes:
@@ -73,11 +83,13 @@ def public_answer(node: SigningNode, job: Job) -> PublicDecryptionResponse:
         request_id=RequestId(request_id=job.request_id.hex()),
     )
     result = b"".join(abi_word(value, kind) for kind, value in values)
+    signed = node.sign(public_digest(job.domain, job.handles, result, job.extra_data), job.schemes)
     return PublicDecryptionResponse(
-        signature=sign_sha256(node.key, _PUBLIC_DECRYPTION + public_payload(payload)),
-        external_signature=node.key.sign(public_digest(job.domain, job.handles, result, job.extra_data)),
+        signature=node.sign_inner(_PUBLIC_DECRYPTION + public_payload(payload)),
+        external_signature=signed.external,
         payload=payload,
         extra_data=job.extra_data,
+        signatures=signed.by_scheme,
     )
 
 
@@ -96,11 +108,13 @@ def user_answer(
     )
     image = bincode.encode(share_payload(payload))
     digest = user_digest(job.domain, user.enc_key, job.handles, image, job.extra_data)
+    signed = node.sign(digest, job.schemes)
     return UserDecryptionResponse(
-        signature=sign_sha256(node.key, _USER_DECRYPTION + image),
-        external_signature=node.key.sign(digest),
+        signature=node.sign_inner(_USER_DECRYPTION + image),
+        external_signature=signed.external,
         payload=payload,
         extra_data=job.extra_data,
+        signatures=signed.by_scheme,
     )
 
 

@@ -1,4 +1,7 @@
-"""The calls of a Core that change contexts and epochs. Source: kms-core-grpc.md, 3.3 to 3.5, 5 and 6.6; fhevm-0.15.md, 1.9."""
+"""The calls of a Core that change contexts and epochs.
+
+Source: kms-core-grpc.md, 3.3 to 3.5, 5 and 6.6; fhevm-0.15.md, 1.9, 2.3, 2.4 and 4.5.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,24 @@ import attrs
 
 from kmsconn._generated.fhevm.kms.v1 import (
     DestroyMpcContextRequest,
+    DestroyMpcContextResponse,
     DestroyMpcEpochRequest,
     EpochResultResponse,
     MpcContext,
+    MpcNode,
     NewMpcContextRequest,
     NewMpcEpochRequest,
     PreviousEpochInfo,
+    RequestId,
 )
 from kmsconn.emulator.core_jobs import KeyJobs, RefusedStart
 from kmsconn.emulator.core_key_store import KeyStore
 from kmsconn.emulator.core_known import CoreIds
-from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
+from kmsconn.emulator.core_release import ECDSA256K1, CoreRelease, check_schemes
+from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, Invalid, read_domain, read_id
 from kmsconn.emulator.core_results import KeyResults
+from kmsconn.emulator.grpc_server import CutConnection
+from kmsconn.ethereum.addresses import ADDRESS_BYTES
 from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.status import Status
 
@@ -34,6 +43,12 @@ class ContextCalls:
     store: KeyStore
     _signers: dict[bytes, set[bytes]] = attrs.field(factory=dict, init=False, repr=False)
     """Of each context that was told: the addresses of its nodes. Of the default one every Core is a node that knows it."""
+    _contexts: dict[bytes, bytes] = attrs.field(factory=dict, init=False, repr=False)
+    """Of each epoch but the first: its context."""
+
+    @property
+    def _release(self) -> CoreRelease:
+        return self.results.node().release
 
     def new_context(self, request: bytes) -> bytes:
         """Take a context. Raises Invalid or RefusedStart."""
@@ -42,10 +57,11 @@ class ContextCalls:
             raise Invalid("the context is absent")
         context_id = read_id(context.context_id)
         _check_context(context)
+        signers = {_address_of(node, self._release) for node in context.mpc_nodes}
         if context_id in self.known.contexts:
             raise RefusedStart(Status.ALREADY_EXISTS)
         self.known.contexts.add(context_id)
-        self._signers[context_id] = {node.signer_address or b"" for node in context.mpc_nodes}
+        self._signers[context_id] = signers
         return b""
 
     def new_epoch(self, request: bytes) -> bytes:
@@ -58,12 +74,14 @@ class ContextCalls:
                 if self.results.node().degree
                 else RefusedStart(Status.ALREADY_EXISTS)
             )
+        check_schemes(self._release, message.signing_schemes)
         if message.previous_epoch is not None:
             self._check_resharing(context_id, message.previous_epoch)
         if context_id not in self.known.contexts:
             raise RefusedStart(Status.NOT_FOUND)
         self.jobs.on_start(epoch_id)
         self.jobs.begin("epoch", epoch_id, partial(self._finish_epoch, message))
+        self._contexts[epoch_id] = context_id
         if self._is_member(context_id):
             self.known.epochs.add(epoch_id)
         return b""
@@ -86,17 +104,40 @@ class ContextCalls:
         )
 
     def destroy_context(self, request: bytes) -> bytes:
-        """Forget a context and its epochs. Raises Invalid."""
+        """Forget a context and its epochs; until 0.14 those that are listed. Raises Invalid or RefusedStart."""
         message = decode(DestroyMpcContextRequest, request)
-        self.known.epochs.difference_update(read_id(epoch) for epoch in message.epoch_ids)
-        self.known.contexts.discard(read_id(message.context_id))
-        return b""
+        context_id = read_id(message.context_id)
+        if self._release is CoreRelease.V0_14:
+            self.known.epochs.difference_update(read_id(epoch) for epoch in message.epoch_ids)
+            self.known.contexts.discard(context_id)
+            return b""
+        if context_id not in self.known.contexts:
+            raise RefusedStart(Status.NOT_FOUND)
+        epochs = {one for one in self.known.epochs if self._contexts.get(one, DEFAULT_CONTEXT) == context_id}
+        self._expect_others(self.known.contexts, {context_id})
+        if self.results.node().degree:
+            self._expect_others(self.known.epochs, epochs)
+        self.known.epochs -= epochs
+        self.known.contexts.discard(context_id)
+        told = sorted(epochs) if self.results.node().degree else []
+        return bytes(DestroyMpcContextResponse([RequestId(one.hex()) for one in told]))
+
+    def _expect_others(self, known: set[bytes], gone: set[bytes]) -> None:
+        """Refuse to destroy the last ones of their kind, or an epoch that is being made. Raises RefusedStart."""
+        being_made = any(self.jobs.at_work("epoch", one) for one in gone)
+        if being_made or (gone and known <= gone):
+            raise RefusedStart(Status.FAILED_PRECONDITION)
 
     def destroy_epoch(self, request: bytes) -> bytes:
-        """Forget an epoch. Raises RefusedStart where it is not known."""
+        """Forget an epoch; a centralised Core crashes over it from 0.15 on. Raises RefusedStart or CutConnection."""
         epoch_id = read_id(decode(DestroyMpcEpochRequest, request).epoch_id)
+        later = self._release is not CoreRelease.V0_14
+        if later and not self.results.node().degree:
+            raise CutConnection
         if epoch_id not in self.known.epochs:
             raise RefusedStart(Status.NOT_FOUND)
+        if later:
+            self._expect_others(self.known.epochs, {epoch_id})
         self.known.epochs.discard(epoch_id)
         return b""
 
@@ -104,14 +145,16 @@ class ContextCalls:
         previous = message.previous_epoch
         if previous is None:
             return bytes(EpochResultResponse())
-        domain, extra = read_domain(message.domain), message.extra_data
+        domain, extra, schemes = read_domain(message.domain), message.extra_data, message.signing_schemes
         self.known.keys.update(read_id(info.key_id) for info in previous.keys_info)
         self.store.take_over(previous.keys_info)
         return bytes(
             EpochResultResponse(
-                reshare_responses=[self.results.reshared(domain, info, extra) for info in previous.keys_info],
+                reshare_responses=[
+                    self.results.reshared(domain, info, extra, schemes) for info in previous.keys_info
+                ],
                 crs_responses=[
-                    self.results.crs_result(domain, info, self.results.bits_of(info), extra)
+                    self.results.crs_result(domain, info, self.results.bits_of(info), extra, schemes)
                     for info in previous.crs_info
                 ],
             )
@@ -130,3 +173,17 @@ def _check_context(context: MpcContext) -> None:
         node.ca_cert is not None and b"BEGIN CERTIFICATE" not in node.ca_cert for node in context.mpc_nodes
     ):
         raise Invalid("a certificate is PEM text, or absent")
+
+
+def _address_of(node: MpcNode, release: CoreRelease) -> bytes:
+    """Return the signer of a node: until 0.14 from the old field, in 0.16 from the list, between them from both. Raises Invalid."""
+    old, listed = (
+        node.signer_address or b"",
+        [one.digest for one in node.scheme_digests if one.scheme == ECDSA256K1],
+    )
+    if release is CoreRelease.V0_14:
+        return old
+    named = {*listed, *([old] if old and release is CoreRelease.V0_15 else [])}
+    if len(named) != 1 or len(address := named.pop()) != ADDRESS_BYTES:
+        raise Invalid("a node has one signer, an address")
+    return address

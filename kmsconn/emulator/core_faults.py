@@ -18,11 +18,14 @@ import trio
 from kmsconn._generated.fhevm.kms.v1 import (
     PublicDecryptionResponse,
     RequestId,
+    SigningSchemeType,
+    TypedSignature,
     UserDecryptionResponse,
 )
 from kmsconn.emulator import injections
 from kmsconn.emulator.core import OPERATIONS, SERVICE, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import answer
+from kmsconn.emulator.core_release import ECDSA256K1
 from kmsconn.emulator.core_requests import Job, read_id
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GoAway, GrpcFailure, Method, Valve
 from kmsconn.ethereum.signing import PrivateKey
@@ -286,16 +289,37 @@ def _no_payload(reply: Response) -> None:
     reply.payload = None
 
 
+def _each_signature(reply: Response, change: Callable[[bytes], bytes]) -> None:
+    """Change a signature wherever the release of the Core has put it."""
+    reply.external_signature = change(reply.external_signature)
+    for one in reply.signatures:
+        one.signature = change(one.signature)
+
+
 def _short_signature(reply: Response) -> None:
-    reply.external_signature = reply.external_signature[:-1]
+    _each_signature(reply, lambda signature: signature[:-1])
 
 
 def _no_signature(reply: Response) -> None:
-    reply.external_signature = b""
+    reply.external_signature, reply.signatures = b"", []
 
 
 def _spoilt_signature(reply: Response) -> None:
-    reply.external_signature = reply.external_signature[:-1] + b"\x1d"
+    _each_signature(reply, lambda signature: signature[:-1] + b"\x1d")
+
+
+def _two_signatures(reply: Response) -> None:
+    first = next((one.signature for one in reply.signatures), reply.external_signature)
+    reply.external_signature = first
+    reply.signatures = [
+        TypedSignature(ECDSA256K1, first[:-1] + bytes([first[-1] ^ 7]))
+    ]  # 27 and 28 change places
+
+
+def _other_schemes(reply: Response) -> None:
+    first = next((one.signature for one in reply.signatures), reply.external_signature)
+    others = [TypedSignature(SigningSchemeType(scheme), bytes([scheme]) * 99) for scheme in (4, 250)]
+    reply.signatures = [*others, TypedSignature(ECDSA256K1, first)]
 
 
 def _one_value_less(job: Job) -> Job:
@@ -318,6 +342,10 @@ def _other_values(job: Job) -> Job:
 NO_PAYLOAD = changed("no payload", _no_payload)
 SHORT_SIGNATURE = changed("short signature", _short_signature)
 NO_SIGNATURE = changed("no signature", _no_signature)
+TWO_SIGNATURES = changed("two signatures", _two_signatures)
+"""The old field and the list hold different ones."""
+OTHER_SCHEMES = changed("other schemes", _other_schemes)
+"""No fault: signatures of a later and of an unknown scheme stand before the one that counts."""
 SPOILT_SIGNATURE = changed("spoilt signature", _spoilt_signature)
 """65 bytes with a recovery byte that no contract takes."""
 STRANGER_SIGNATURE = signed_by("stranger's signature", STRANGER)
@@ -331,6 +359,7 @@ ANSWER_FAULTS = (
     NO_PAYLOAD,
     SHORT_SIGNATURE,
     NO_SIGNATURE,
+    TWO_SIGNATURES,
     SPOILT_SIGNATURE,
     STRANGER_SIGNATURE,
     ONE_VALUE_LESS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -21,6 +21,7 @@ from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
 from kmsconn.emulator.core_key_sets import ExistingKeySet, KeySetJob, KeySetKind
 from kmsconn.emulator.core_key_store import KeyStore
 from kmsconn.emulator.core_known import CoreIds
+from kmsconn.emulator.core_release import check_schemes
 from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
 from kmsconn.emulator.core_results import MOST_BITS, PUBLIC_KEY_TYPE, KeyResults
 from kmsconn.emulator.generation_hashes import prep_keygen_hash
@@ -49,11 +50,14 @@ class KeyCalls:
         if message.keyset_config is None:
             raise Invalid("a standard key set has a configuration")
         kind = KeySetKind.read(message.keyset_config)
+        self._check_schemes(message.signing_schemes)
         self._check_pair(message.context_id, message.epoch_id, threshold_only=True)
         struct_hash = prep_keygen_hash(int.from_bytes(request_id), message.extra_data)
+        signed = self.results.sign(domain, struct_hash, message.signing_schemes)
         result = KeyGenPreprocResult(
             preprocessing_id=RequestId(request_id=request_id.hex()),
-            external_signature=self.results.sign(domain, struct_hash),
+            external_signature=signed.external,
+            signatures=signed.by_scheme,
         )
         self.jobs.begin("preprocessing", request_id, partial(bytes, result))
         self._prepared[request_id] = kind
@@ -64,7 +68,13 @@ class KeyCalls:
         message = decode(KeyGenRequest, request)
         key_id, kind = read_id(message.request_id), KeySetKind.read(message.keyset_config)
         existing = ExistingKeySet.read(message.keyset_added_info) if kind.migrates else None
-        result = partial(self.results.key_result, read_domain(message.domain), extra_data=message.extra_data)
+        self._check_schemes(message.signing_schemes)
+        result = partial(
+            self.results.key_result,
+            read_domain(message.domain),
+            extra_data=message.extra_data,
+            schemes=tuple(message.signing_schemes),
+        )
         self._check_pair(message.context_id, message.epoch_id)
         prep_id = read_id(message.preproc_id)
         if key_id in self.jobs.table("key"):
@@ -86,11 +96,12 @@ class KeyCalls:
         bits = MOST_BITS if message.max_num_bits is None else message.max_num_bits
         if not 0 < bits <= MOST_BITS or bits & (bits - 1):
             raise Invalid("the size of a CRS is a power of two up to 2048")
+        self._check_schemes(message.signing_schemes)
         self._check_pair(message.context_id, None)
         info = CrsInfo(
             crs_id=RequestId(request_id=crs_id.hex()), crs_digest=self.results.digest(f"CRS {bits}", crs_id)
         )
-        made = self.results.crs_result(domain, info, bits, message.extra_data)
+        made = self.results.crs_result(domain, info, bits, message.extra_data, message.signing_schemes)
         self.jobs.begin("crs", crs_id, partial(bytes, made))
         return b""
 
@@ -142,6 +153,9 @@ class KeyCalls:
         wanted = existing is not None and existing.takes_tag and self.results.node().degree
         if existing is not None and wanted and existing.key_id not in self.known.keys:
             raise RefusedStart(Status.INTERNAL)
+
+    def _check_schemes(self, schemes: Sequence[int]) -> None:
+        check_schemes(self.results.node().release, schemes)
 
     def _check_parameters(self, params: int | None) -> None:
         if params not in {0, 1}:

@@ -61,6 +61,8 @@ class Job:
     domain: Domain
     extra_data: bytes
     user: User | None = None
+    schemes: tuple[int, ...] = ()
+    """The signing schemes asked for."""
 
     @property
     def handles(self) -> list[bytes]:
@@ -113,6 +115,7 @@ def _job(
         epoch_id=DEFAULT_EPOCH if message.epoch_id is None else read_id(message.epoch_id),
         domain=read_domain(message.domain),
         extra_data=message.extra_data,
+        schemes=tuple(message.signing_schemes),
     )
 
 

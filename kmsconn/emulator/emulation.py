@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import cycle, repeat
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,8 @@ from kmsconn.emulator.ciphertext_file import StoredCiphertext
 from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth, CommitteeVerdict
 from kmsconn.emulator.config_file import journal_beside, member_config, write_config
 from kmsconn.emulator.control import Control
-from kmsconn.emulator.core import EmulatedCore
+from kmsconn.emulator.core import EmulatedCore, become
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.core_requests import Job
 from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
 from kmsconn.emulator.generations import GENERATIONS
@@ -72,6 +74,8 @@ class EmulationPlan:
     size: int = 1024
     seed: int = 0
     shards: int = 1
+    releases: tuple[CoreRelease, ...] = ()
+    """The releases of the shards of a Core in turn, the first one that of the other members; none: of fhevm 0.14."""
     computing: float = 0.0
     control: int | None = None
     history: float | None = None
@@ -127,6 +131,7 @@ class Emulation:
         if plan.history is not None:
             dependencies.gateway.history.kept = round(plan.history / dependencies.gateway.block_time)
         _prepare(dependencies, committee.nodes[0])
+        _release(dependencies, plan.releases)
         keys = _key_life(plan.committee, traffic, committee)
         check = _stock(traffic, committee, plan.ciphertexts) if plan.ciphertexts else None
         return cls(plan, dependencies, traffic, committee, keys, check)
@@ -190,6 +195,14 @@ class Emulation:
             else:
                 nursery.start_soon(tidy, self.traffic, self.committee)
                 await self.committee.watch()
+
+
+def _release(dependencies: EmulatedDependencies, releases: tuple[CoreRelease, ...]) -> None:
+    """Let the Cores be of these releases, where any are named."""
+    for core, release in zip(dependencies.cores, cycle(releases), strict=False):
+        become(core.core, release)
+    for core, release in zip(dependencies.others, repeat(releases[0]) if releases else (), strict=False):
+        become(core.core, release)
 
 
 def _stock(

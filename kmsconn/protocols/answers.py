@@ -11,6 +11,10 @@ from kmsconn.ethereum.signing import SIGNATURE_BYTES, is_canonical, recover
 from kmsconn.protocols.protobuf import decode
 
 DEPENDENCY = "core"
+ECDSA256K1 = 0
+"""The number of the signing scheme whose signatures the contracts take (0.15: 4.1)."""
+
+_TWO_SIGNATURES = "report it with the Core's version: no Core signs an answer twice in different ways"
 
 
 def read_message(kind: Any, reply: bytes) -> Any:
@@ -32,6 +36,24 @@ def expect_count(expected: int, values: Sequence[object]) -> None:
     """See that there is one value for each handle. Raises Broken."""
     if len(values) != expected:
         raise Broken(DEPENDENCY, f"the answer has {len(values)} values for {expected} handles")
+
+
+def signature_of(message: Any) -> bytes:
+    """Return the ECDSA signature of an answer: the one by its scheme, or else ``external_signature``, which Cores before 0.15 fill.
+
+    Signatures of other schemes, also of unknown ones, are ignored. Raises Broken where there is none, or the two differ (0.15: 4.3).
+    """
+    by_scheme = next((one.signature for one in message.signatures if one.scheme == ECDSA256K1), None)
+    external: bytes = message.external_signature
+    if by_scheme is not None and external and by_scheme != external:
+        raise Broken(
+            DEPENDENCY, "the answer has two ECDSA signatures: signatures and external_signature differ"
+        ).of(remedy=_TWO_SIGNATURES)
+    signature: bytes = external if by_scheme is None else by_scheme
+    if not signature:
+        schemes = ", ".join(str(int(one.scheme)) for one in message.signatures) or "none"
+        raise Broken(DEPENDENCY, f"the answer has no ECDSA signature; schemes of its signatures: {schemes}")
+    return signature
 
 
 def expect_signature(signature: bytes) -> None:

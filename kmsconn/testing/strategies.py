@@ -17,6 +17,7 @@ import attrs
 from hypothesis import strategies as st
 
 from kmsconn.emulator.core import OPERATIONS
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.pool import PoolKind
@@ -131,7 +132,7 @@ _ANYWHERE: dict[str, st.SearchStrategy[PlanStep]] = {
     ),
     "drain": st.builds(faults.Drain, moments(), seconds(30)),
     "core restart": st.builds(faults.CoreRestart, moments()),
-    "core upgrade": st.builds(faults.CoreUpgrade, moments(), st.booleans()),
+    "core upgrade": st.builds(faults.CoreUpgrade, moments(), st.sampled_from(CoreRelease)),
     "bucket": st.builds(
         faults.BucketTrouble,
         moments(),

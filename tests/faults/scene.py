@@ -148,10 +148,10 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene(folder: Path, *, block_time: float = 1.0) -> AsyncIterator[Scene]:
+async def open_scene(folder: Path, *, block_time: float = 1.0, shards: int = 1) -> AsyncIterator[Scene]:
     """Run the dependencies while the block lasts; needs a virtual clock."""
     dependencies = FhevmDependencies.make(
-        lambda: BEGIN + trio.current_time(), block_time=block_time, computing=0.1
+        lambda: BEGIN + trio.current_time(), block_time=block_time, computing=0.1, shards=shards
     )
     network = MemoryNetwork()
     dependencies.settle_in_memory(network)

@@ -11,7 +11,9 @@ import trio
 
 from kmsconn.app import stages
 from kmsconn.emulator import core_faults
+from kmsconn.emulator.core import become
 from kmsconn.emulator.core_faults import Fault
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.testing.faults import Ask, CoreRestart, CoreTrouble, CoreUpgrade, Kill, Reorg
 from kmsconn.testing.ground_truth import replies_of
@@ -31,7 +33,8 @@ def calls(scene: Scene) -> dict[str, int]:
 
 def later(scene: Scene, **knobs: Any) -> None:
     core = scene.dependencies.cores[0].core
-    for name, value in {"waits_at_once": True, **knobs}.items():
+    become(core, CoreRelease.V0_15)
+    for name, value in knobs.items():
         setattr(core, name, value)
 
 
@@ -143,7 +146,7 @@ def test_a_core_is_upgraded_and_taken_back_in_mid_run() -> None:
             CoreRestart(9.0),
             Reorg(12.0, 6, "swapped"),
             Ask(14.0, "any", 5),
-            CoreUpgrade(14.6, wait=False),
+            CoreUpgrade(14.6, CoreRelease.V0_14),
             Ask(16.0, "any", 5),
         ],
         computing=0.8,

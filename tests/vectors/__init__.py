@@ -63,6 +63,22 @@ def answers() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [(entry, answer) for entry in requests() for answer in entry["answers"]]
 
 
+SCHEME_LISTS = {
+    "PublicDecrypt": "420100",
+    "UserDecrypt": "520100",
+    "KeyGenPreproc": "420100",
+    "KeyGen": "520100",
+    "CrsGen": "420100",
+    "NewMpcEpoch": "320100",
+}
+"""How each request to the Core ends since 0.15: [ECDSA256K1] in the field of its greatest number."""
+
+
+def asking_for_ecdsa(method: str, recorded: str) -> bytes:
+    """Return the request that was recorded of a connector of 0.14, and behind it the signing schemes that 0.15 added."""
+    return from_hex(recorded) + bytes.fromhex(SCHEME_LISTS.get(method, ""))
+
+
 def log_of(entry: dict[str, Any]) -> Log:
     """Return the ``log`` of an entry, decoded."""
     log = entry["log"]

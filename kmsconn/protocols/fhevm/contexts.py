@@ -230,7 +230,10 @@ def announce(context: NewContext) -> CoreCall:
 
 
 def _node(node: ContextNode) -> kms.MpcNode:
-    """Return a node. A certificate that is empty is left out: the Core refuses one that is present and no PEM (6.6)."""
+    """Return a node. A certificate that is empty is left out: the Core refuses one that is present and no PEM (6.6).
+
+    Cores until 0.15 read the signer from ``signer_address``, from 0.15 on by its scheme: the two must be the same (0.15: 4.5).
+    """
     return kms.MpcNode(
         mpc_identity=node.mpc_identity,
         party_id=node.party_id,
@@ -240,6 +243,7 @@ def _node(node: ContextNode) -> kms.MpcNode:
         public_storage_url=node.storage_url,
         public_storage_prefix=node.storage_prefix,
         extra_signer_addresses=[node.tx_sender],
+        scheme_digests=[kms.SchemeDigest(kms.SigningSchemeType.ECDSA256K1, node.signer)],
     )
 
 

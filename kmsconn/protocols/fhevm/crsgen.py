@@ -17,7 +17,7 @@ from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import CRS_TAG
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
@@ -25,7 +25,13 @@ from kmsconn.protocols.fhevm.key_management import (
     Generation,
     expect_id,
 )
-from kmsconn.protocols.fhevm.messages import domain_message, long_poll, optional_id, request_id
+from kmsconn.protocols.fhevm.messages import (
+    SIGNING_SCHEMES,
+    domain_message,
+    long_poll,
+    optional_id,
+    request_id,
+)
 from kmsconn.protocols.fhevm.operations import UnderContext
 from kmsconn.protocols.port import CoreCall, Numbering, RequestEvent, Verdict, id_in_data
 from kmsconn.protocols.proto_writer import encode
@@ -86,6 +92,7 @@ class Crsgens(Generation[Crsgen]):
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
             extra_data=content.extra_data,
+            signing_schemes=SIGNING_SCHEMES,
         )
         return (CoreCall("CrsGen", encode(message), content.id),)
 
@@ -99,7 +106,7 @@ class Crsgens(Generation[Crsgen]):
         expect_id(message.request_id, content.id)
         if message.max_num_bits != content.max_bits:
             raise Broken(DEPENDENCY, f"the CRS is for {message.max_num_bits} bits, not {content.max_bits}")
-        digest, signature = message.crs_digest, message.external_signature
+        digest, signature = message.crs_digest, signature_of(message)
         signed = crs_digest(
             self.deployment.generation, content.id, content.max_bits, digest, content.extra_data
         )

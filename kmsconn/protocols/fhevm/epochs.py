@@ -18,7 +18,7 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm import extra_data, views
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.contexts import UNTIL_DONE
@@ -36,7 +36,7 @@ from kmsconn.protocols.fhevm.key_management import (
 )
 from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
 from kmsconn.protocols.fhevm.keygen import KEY_TYPES, Digests, digests_of, key_digest
-from kmsconn.protocols.fhevm.messages import domain_message, long_poll, request_id
+from kmsconn.protocols.fhevm.messages import SIGNING_SCHEMES, domain_message, long_poll, request_id
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FollowUp
 from kmsconn.protocols.port import (
     CoreCall,
@@ -156,6 +156,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
             previous_epoch=previous,
             domain=domain_message(self.deployment.config),
             extra_data=extra_data.build(content.context_id, content.id),
+            signing_schemes=SIGNING_SCHEMES,
         )
         return (CoreCall("NewMpcEpoch", encode(message), None, _PERHAPS_THERE),)
 
@@ -281,12 +282,12 @@ def _reshared(domain: Domain, carried: bytes, reply: bytes) -> _Reshared:
     keys, crs, signers = [], [], set()
     for one in message.reshare_responses:
         prep_id, identifier, digests = id_of(one.preprocessing_id), id_of(one.request_id), digests_of(one)
-        signature = one.external_signature
+        signature = signature_of(one)
         signers.add(signer_of(key_digest(domain, prep_id, identifier, digests, carried), signature))
         keys.append((prep_id, identifier, digests, signature))
     for one in message.crs_responses:
         identifier, bits, digest = id_of(one.request_id), one.max_num_bits, one.crs_digest
-        signature = one.external_signature
+        signature = signature_of(one)
         signers.add(signer_of(crs_digest(domain, identifier, bits, digest, carried), signature))
         crs.append((identifier, bits, digest, signature))
     return _Reshared(tuple(keys), tuple(crs), frozenset(signers))

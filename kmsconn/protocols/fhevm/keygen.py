@@ -17,7 +17,7 @@ from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PREP_KEYGEN_TAG
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
+from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
@@ -26,7 +26,13 @@ from kmsconn.protocols.fhevm.key_management import (
     Generation,
     expect_id,
 )
-from kmsconn.protocols.fhevm.messages import domain_message, long_poll, optional_id, request_id
+from kmsconn.protocols.fhevm.messages import (
+    SIGNING_SCHEMES,
+    domain_message,
+    long_poll,
+    optional_id,
+    request_id,
+)
 from kmsconn.protocols.fhevm.operations import UnderContext
 from kmsconn.protocols.port import CoreCall, Numbering, RequestEvent, Verdict, id_in_data
 from kmsconn.protocols.proto_writer import encode
@@ -96,6 +102,7 @@ class PrepKeygens(Generation[PrepKeygen]):
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
             extra_data=content.extra_data,
+            signing_schemes=SIGNING_SCHEMES,
         )
         return (CoreCall("KeyGenPreproc", encode(message), content.id),)
 
@@ -107,7 +114,7 @@ class PrepKeygens(Generation[PrepKeygen]):
         """Read the signature over the preparation. Raises Broken."""
         message = read_message(kms.KeyGenPreprocResult, reply or b"")
         expect_id(message.preprocessing_id, content.id)
-        signature = message.external_signature
+        signature = signature_of(message)
         signer = signer_of(prep_digest(self.deployment.generation, content.id, content.extra_data), signature)
         return Answer(PREP_RESPONSE.encode(content.id, signature), signer)
 
@@ -157,6 +164,7 @@ class Keygens(Generation[Keygen]):
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
             extra_data=content.extra_data,
+            signing_schemes=SIGNING_SCHEMES,
         )
         return (CoreCall("KeyGen", encode(message), content.prep_id),)
 
@@ -169,7 +177,7 @@ class Keygens(Generation[Keygen]):
         message = read_message(kms.KeyGenResult, reply or b"")
         expect_id(message.request_id, content.id)
         expect_id(message.preprocessing_id, content.prep_id)
-        digests, signature = digests_of(message), message.external_signature
+        digests, signature = digests_of(message), signature_of(message)
         signed = key_digest(
             self.deployment.generation, content.prep_id, content.id, digests, content.extra_data
         )

@@ -17,7 +17,14 @@ from kmsconn.ethereum.handles import PLAINTEXT_BITS
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, id_hex
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message, signer_of
+from kmsconn.protocols.answers import (
+    DEPENDENCY,
+    expect_count,
+    payload_of,
+    read_message,
+    signature_of,
+    signer_of,
+)
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.access import handles_of
@@ -32,7 +39,13 @@ from kmsconn.protocols.fhevm.decryptions import (
     references_of,
 )
 from kmsconn.protocols.fhevm.extra_data import normalise
-from kmsconn.protocols.fhevm.messages import domain_message, optional_id, request_id, typed_ciphertexts
+from kmsconn.protocols.fhevm.messages import (
+    SIGNING_SCHEMES,
+    domain_message,
+    optional_id,
+    request_id,
+    typed_ciphertexts,
+)
 from kmsconn.protocols.port import Facts, Numbering, RequestEvent, ViewCall, id_in_topic
 
 EVENT = DECRYPTION.event(f"PublicDecryptionRequest(uint256,{REFERENCES},bytes)")
@@ -107,6 +120,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
             extra_data=normalise(content.extra_data),
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
+            signing_schemes=SIGNING_SCHEMES,
         )
 
     def read_answer(
@@ -124,7 +138,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         result = decrypted_result([(entry.fhe_type, entry.bytes) for entry in payload.plaintexts])
         extra_data = extra_data_of(content, message)
         digest = public_digest(self.deployment.decryption, content.raw_handles, result, extra_data)
-        signature = message.external_signature
+        signature = signature_of(message)
         signer = signer_of(digest, signature)
         return Answer(RESPONSE.encode(content.id, result, signature, extra_data), signer)
 

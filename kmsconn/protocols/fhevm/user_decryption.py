@@ -22,7 +22,14 @@ from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
-from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read_message, signer_of
+from kmsconn.protocols.answers import (
+    DEPENDENCY,
+    expect_count,
+    payload_of,
+    read_message,
+    signature_of,
+    signer_of,
+)
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.access import AccessControl, handles_of
@@ -39,7 +46,13 @@ from kmsconn.protocols.fhevm.decryptions import (
 from kmsconn.protocols.fhevm.deployment import Deployment
 from kmsconn.protocols.fhevm.extra_data import normalise
 from kmsconn.protocols.fhevm.legacy import read_call
-from kmsconn.protocols.fhevm.messages import domain_message, optional_id, request_id, typed_ciphertexts
+from kmsconn.protocols.fhevm.messages import (
+    SIGNING_SCHEMES,
+    domain_message,
+    optional_id,
+    request_id,
+    typed_ciphertexts,
+)
 from kmsconn.protocols.fhevm.wallets import wallet_agrees
 from kmsconn.protocols.port import Facts, Numbering, RequestEvent, ViewCall, id_in_topic
 
@@ -257,6 +270,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
             extra_data=normalise(content.extra_data),
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
+            signing_schemes=SIGNING_SCHEMES,
         )
 
     def read_answer(
@@ -274,7 +288,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         share = bincode.encode(share_payload(payload))
         extra_data = extra_data_of(content, message)
         digest = user_digest(self.deployment.decryption, content.public_key, handles, share, extra_data)
-        signature = message.external_signature
+        signature = signature_of(message)
         signer = signer_of(digest, signature)
         return Answer(RESPONSE.encode(content.id, share, signature, extra_data), signer)
 

@@ -6,7 +6,8 @@ import attrs
 import trio
 
 from kmsconn.emulator import core_faults
-from kmsconn.emulator.core import EmulatedCore
+from kmsconn.emulator.core import EmulatedCore, become
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.testing.world import World
 from kmsconn.transport.grpc.status import Status
 
@@ -64,16 +65,16 @@ class CoreRestart:
 
 @attrs.frozen
 class CoreUpgrade:
-    """Another Core starts in place of the old one: one whose calls ``wait`` for results (annex C), or one without such calls."""
+    """A Core of another ``release`` starts in place of the old one, of a later or of an earlier one."""
 
     at: float
-    wait: bool = True
+    release: CoreRelease = CoreRelease.V0_15
 
     async def play(self, world: World) -> None:
-        """Restart every shard as another version, and break its connections."""
+        """Restart every shard as another release, and break its connections."""
         await trio.lowlevel.checkpoint()
         for index, core in enumerate(world.dependencies.cores):
-            if isinstance(core.core, EmulatedCore):  # the first generation never had them
-                core.core.waits_at_once = self.wait
+            if isinstance(core.core, EmulatedCore):  # the first generation has one release
+                become(core.core, self.release)
             core.core.restart()
             world.network.line(*world.dependencies.places[f"core{index}"]).cut()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import pytest
 import trio
 
 from kmsconn.cli import emulate_result as command
+from kmsconn.cli.emulate import CORE_RELEASES
 from kmsconn.cli.emulate_plan import plan_of
 from kmsconn.cli.main import main, make_parser
 from kmsconn.emulator import emulation
 from kmsconn.emulator.committee_ground_truth import CommitteeVerdict
+from kmsconn.emulator.core_release import RELEASES, CoreRelease
 from kmsconn.emulator.dependencies import RealCore
 from kmsconn.emulator.emulation import Emulation, EmulationResult, seal_cheaply
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
@@ -57,7 +59,7 @@ def test_the_file_is_required() -> None:
     [
         ["--rate", "-1"], ["--duration", "-1"], ["--size", "31"], ["--shards", "0"], ["--computing", "-1"],
         ["--profile", "nonsense"], ["--seed", "x"], ["--control", "0"], ["--control", "x"], ["--history", "0"],
-        ["--members", "0"], ["--members", "3"], ["--members", "x"],
+        ["--members", "0"], ["--members", "3"], ["--members", "x"], ["--core-release", "0.13"],
     ],
 )  # fmt: skip
 def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
@@ -72,10 +74,25 @@ def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: real(noted(plans, plan))))
     run_command(
         monkeypatch, WELL, "--rate", "5", "--duration", "2", "--size", "64", "--seed", "7", "--shards", "2",
-        "--computing", "0.5", "--forms", "public", "wallet",
+        "--computing", "0.5", "--forms", "public", "wallet", "--core-release", "0.14", "0.16",
     )  # fmt: skip
     load = Load(5.0, 2.0, ("public", "wallet"))
-    assert plans == [emulation.EmulationPlan(Path("k.toml"), load, size=64, seed=7, shards=2, computing=0.5)]
+    releases = (CoreRelease.V0_14, CoreRelease.V0_16)
+    expected: dict[str, Any] = {"size": 64, "seed": 7, "shards": 2, "releases": releases, "computing": 0.5}
+    assert plans == [emulation.EmulationPlan(Path("k.toml"), load, **expected)]
+
+
+def test_the_releases_of_the_option_are_those_of_the_emulator() -> None:
+    assert tuple(RELEASES) == CORE_RELEASES
+
+
+def test_releases_go_to_the_shards_in_turn_and_the_first_to_the_other_members() -> None:
+    committee = emulation.CommitteePlan(4)
+    releases = (CoreRelease.V0_15, CoreRelease.V0_16)
+    plan = emulation.EmulationPlan(Path("k.toml"), None, shards=3, releases=releases, committee=committee)
+    made = Emulation.of(plan).dependencies
+    assert [one.core.node.release.text for one in made.cores] == ["0.15", "0.16", "0.15"]
+    assert {one.core.node.release.text for one in made.others} == {"0.15"}
 
 
 CORE = ["--core", "http://127.0.0.1:50051", "--signer", "0x" + "ab" * 20]
@@ -100,6 +117,7 @@ def test_wrong_addresses_of_real_cores_are_wrong_usage(arguments: list[str]) -> 
         ([*CORE, "--members", "4"], "--core: is given 1 times for 4 members"),
         (CORE * 2, "--core: the number of Cores must be 1, 4, 7, 10"),
         ([*CORE, "--profile", "httpz-rc7"], "httpz-rc7 takes no real Cores or ciphertexts"),
+        ([*CORE, "--core-release", "0.16"], "--core-release: is for emulated Cores of fhevm"),
         (
             ["--ciphertexts", "c.json", "--profile", "httpz-rc7"],
             "httpz-rc7 takes no real Cores or ciphertexts",

@@ -17,6 +17,7 @@ from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.core import CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_known import DEFAULT_KEY
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain
@@ -32,12 +33,12 @@ TWO = make_ciphertext("two", 1, 0, chain_id=12345)
 PLAINTEXTS = {each.body: each.value for each in (ONE, TWO)}
 
 
-def core(**knobs: Any) -> EmulatedCore:
-    return EmulatedCore(SigningNode(SIGNER), PLAINTEXTS, **knobs)
+def core(release: CoreRelease = CoreRelease.V0_14, **knobs: Any) -> EmulatedCore:
+    return EmulatedCore(SigningNode(SIGNER, release=release), PLAINTEXTS, **knobs)
 
 
-def threshold_core(**knobs: Any) -> EmulatedCore:
-    return EmulatedCore(SigningNode(SIGNER, party_id=2, degree=1), PLAINTEXTS, **knobs)
+def threshold_core(release: CoreRelease = CoreRelease.V0_14, **knobs: Any) -> EmulatedCore:
+    return EmulatedCore(SigningNode(SIGNER, 2, 1, release), PLAINTEXTS, **knobs)
 
 
 def public_id(number: int) -> bytes:

@@ -20,6 +20,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
 )
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import link_digest
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.core_requests import read_user
 from kmsconn.emulator.core_table import CoreMemory
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
@@ -411,7 +412,7 @@ async def test_a_core_of_0_14_has_no_calls_that_wait(operation: CoreOperation) -
 async def test_a_call_that_waits_gives_the_answer(
     operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
-    emulated = core(waits_at_once=True, computing=7)
+    emulated = core(release=CoreRelease.V0_15, computing=7)
     reply = await emulated.start_and_wait(operation, request_of(operation))
     assert trio.current_time() == pytest.approx(7)
     assert reply == await poll(emulated, operation, id_of(operation))
@@ -421,7 +422,7 @@ async def test_a_call_that_waits_gives_the_answer(
 async def test_a_call_that_waits_attaches_to_what_runs_and_to_what_is_finished(
     operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
-    emulated = core(waits_at_once=True, computing=7)
+    emulated = core(release=CoreRelease.V0_15, computing=7)
     await emulated.start(operation, request_of(operation))
     first = await emulated.start_and_wait(operation, request_of(operation))
     assert await emulated.start_and_wait(operation, request_of(operation)) == first
@@ -432,7 +433,7 @@ async def test_a_call_that_waits_attaches_to_what_runs_and_to_what_is_finished(
 async def test_a_wait_ends_unavailable_and_the_work_goes_on(
     operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
-    emulated = core(waits_at_once=True, computing=100)
+    emulated = core(release=CoreRelease.V0_15, computing=100)
     assert await status_of(emulated.start_and_wait(operation, request_of(operation))) is Status.UNAVAILABLE
     assert await poll(emulated, operation, id_of(operation))
     assert trio.current_time() == pytest.approx(100)
@@ -443,7 +444,7 @@ async def test_a_wait_ends_unavailable_and_the_work_goes_on(
 async def test_a_later_core_does_again_what_failed(
     start: Any, operation: CoreOperation, autojump_clock: trio.testing.MockClock
 ) -> None:
-    emulated = threshold_core(waits_at_once=True)
+    emulated = threshold_core(release=CoreRelease.V0_15)
     request = request_of(operation, key_id=name(b"\4" * 32))
     assert await status_of(start(emulated, operation, request)) is Status.NOT_FOUND
     emulated.known.keys.add(b"\4" * 32)

@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import read_message, signer_of
+from kmsconn.protocols.answers import read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, Generation, expect_id
 from kmsconn.protocols.fhevm.messages import domain_message, long_poll, optional_id, request_id
 from kmsconn.protocols.fhevm.operations import UnderContext
@@ -77,6 +77,6 @@ class KeyChecks(Generation[KeyCheck]):
         message = read_message(kms.KeyGenPreprocResult, reply or b"")
         expect_id(message.preprocessing_id, content.id)
         struct = hash_struct(SIGNED_TYPE, content.id, content.key_id, content.extra_data)
-        signature = message.external_signature
+        signature = signature_of(message)
         signer = signer_of(signing_digest(self.deployment.generation, struct), signature)
         return Answer(RESPONSE.encode(content.id, signature), signer)

@@ -30,7 +30,7 @@ def start(content: Any, ciphertexts: list[Ciphertext] | None = None) -> CoreCall
 @ids
 def test_start_requests_byte_for_byte(entry: dict[str, Any]) -> None:
     call = start(content_of(entry))
-    assert bytes(call.message) == from_hex(entry["core"]["request_bytes"])
+    assert bytes(call.message) == vectors.asking_for_ecdsa(call.method, entry["core"]["request_bytes"])
     assert call.message.size == len(bytes(call.message))
 
 

@@ -15,6 +15,8 @@ from kmsconn._generated.fhevm.kms.v1 import (
     KeyGenRequest,
     NewMpcContextRequest,
     NewMpcEpochRequest,
+    SchemeDigest,
+    SigningSchemeType,
 )
 from kmsconn.core_client.statuses import START
 from kmsconn.errors import Refused, Rejected, RejectedByCore
@@ -24,6 +26,7 @@ from kmsconn.protocols.fhevm.epochs import EpochDestroyed, EpochMaterial, KeyMat
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import CoreCall, Meaning, Operation
 from kmsconn.protocols.protobuf import decode
+from tests import vectors
 from tests.vectors import keys
 
 CALLED = [entry["name"] for entry in keys.events() if entry["core"]]
@@ -51,7 +54,9 @@ def test_the_bytes_are_those_of_the_vectors(name: str) -> None:
     expected = keys.event(name)["core"]
     found = keys.calls(name)
     assert [call.method for call in found] == [core["start_rpc"] for core in expected]
-    assert [bytes(call.message) for call in found] == [from_hex(core["request_bytes"]) for core in expected]
+    assert [bytes(call.message) for call in found] == [
+        vectors.asking_for_ecdsa(core["start_rpc"], core["request_bytes"]) for core in expected
+    ]
 
 
 @pytest.mark.parametrize("name", CALLED)
@@ -66,7 +71,10 @@ def test_the_long_poll_is_that_of_the_vectors(name: str) -> None:
 
 
 def test_both_contexts_are_told_the_previous_one_first() -> None:
-    """But for a certificate that is empty: 0.14 sends it as present, which the Core refuses (kms-core-grpc.md, 6.6)."""
+    """But for a certificate that is empty: 0.14 sends it as present, which the Core refuses (kms-core-grpc.md, 6.6).
+
+    And 0.15 adds the signer of each node by its scheme.
+    """
     found = keys.calls("context_2_new")
     expected = [
         decode(NewMpcContextRequest, from_hex(core["request_bytes"]))
@@ -77,6 +85,11 @@ def test_both_contexts_are_told_the_previous_one_first() -> None:
     empty = [node for node in told.mpc_nodes if node.ca_cert == b""]
     assert len(empty) == 1
     empty[0].ca_cert = None
+    for context in (one.new_context for one in expected):
+        assert context is not None
+        for node in context.mpc_nodes:
+            assert node.signer_address is not None
+            node.scheme_digests = [SchemeDigest(SigningSchemeType.ECDSA256K1, node.signer_address)]
     assert [decode(NewMpcContextRequest, bytes(call.message)) for call in found] == expected
 
 
