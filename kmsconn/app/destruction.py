@@ -39,6 +39,10 @@ class Destruction:
         """Raise Destroyed where a context or epoch of a request is known as destroyed; asks nothing."""
         self.contexts.refuse_destroyed(request.content.order.under)
 
+    def note(self, identifiers: Collection[int]) -> None:
+        """Remember contexts and epochs that ended with others: nothing is asked of them any more."""
+        self.contexts.note_destroyed(identifiers)
+
     async def apply(self, request: Request) -> None:
         """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides.
 

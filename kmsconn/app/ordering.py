@@ -1,4 +1,4 @@
-"""Decides which requests of an ordered queue may begin, and which a later request has ended: pure decisions over ``Order``."""
+"""Decides which requests of an ordered queue may begin, and which another request has ended: pure decisions over ``Order``."""
 
 from __future__ import annotations
 
@@ -24,29 +24,27 @@ class Entry:
 
 
 def ended(line: Sequence[Entry]) -> list[tuple[Entry, int]]:
-    """Return the requests that a later one ends, each with the id that it destroys."""
-    destroyed: set[int] = set()
-    found = []
-    for entry in reversed(line):
-        if over := destroyed & entry.order.under:
-            found.append((entry, min(over)))
-        destroyed |= entry.order.ends
-    return found
+    """Return the requests that another one ends, each with the id that it destroys, the last one first.
+
+    The order is none of its business: an id is given out once, so that what was destroyed is never to be made again.
+    """
+    destroyed = {one for entry in line for one in entry.order.ends}
+    return [(entry, min(over)) for entry in reversed(line) if (over := destroyed & entry.order.under)]
 
 
 def free_to_begin(line: Sequence[Entry], busy: Collection[int]) -> list[Entry]:
-    """Return the requests that need not wait for an earlier one, due or not; ``busy`` ones, and those that a later one ends, left out.
+    """Return the requests that need not wait for an earlier one, due or not; ``busy`` ones, and those that another one ends, left out.
 
     An end waits for whoever is at work on what it ends: a pass that is under way could make it anew behind its back.
     """
-    over = {entry.rid for entry, _ in ended(line)}
+    gone = [entry for entry, _ in ended(line)]
+    over = {entry.rid for entry in gone}
+    at_work = {one for entry in gone if entry.rid in busy for one in entry.order.under}
     held: set[int] = set()
-    at_work: set[int] = set()
     free = []
     for entry in line:
         order = entry.order
         if entry.rid in over:
-            at_work |= order.under if entry.rid in busy else frozenset()
             continue
         if entry.rid not in busy and not (order.behind & held) and not (order.ends & at_work):
             free.append(entry)

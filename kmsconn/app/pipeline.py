@@ -96,6 +96,7 @@ class Pipeline:
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
         self.tracker.taken.started(row.rid, existed=submitted.existed)
+        self.destruction.note(submitted.over)
         if not submitted.uncertain:
             self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)

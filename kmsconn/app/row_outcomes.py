@@ -92,11 +92,10 @@ class RowOutcomes:
         elif error.again_in is not None:
             await self._wait_for_others(row, error, error.again_in)
         else:
-            seconds = min(
-                DEFERRAL.seconds(row.progress.deferred, self.random()),
-                operation_of(self.profile, row).longest_wait,
-            )
-            await self._defer(row, error.stage, str(error), seconds)
+            longest = operation_of(self.profile, row).longest_wait
+            backoff = attrs.evolve(DEFERRAL, cap=max(DEFERRAL.cap, longest))
+            seconds = min(backoff.seconds(row.progress.deferred, self.random()), longest)
+            await self._defer(row, error.stage, str(error), seconds, max_wait=backoff.cap)
 
     async def _wait_for_others(self, row: Row, error: Retryable, again_in: float) -> None:
         """Wait until the one question for all is asked again; what never expires looks every minute whether it is over."""

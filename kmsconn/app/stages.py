@@ -20,6 +20,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import CiphertextReference, Request
 from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
+from kmsconn.protocols.ending import EndsOthers
 from kmsconn.protocols.port import CoreCall, Profile
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
@@ -101,10 +102,15 @@ class Stages:
             started = await self._decrypt(calls[0])
             return Submitted(request, existed=started.existed, reply=started.reply)
         uncertain, existed = "", False
+        said: list[bytes] = []
         for call in calls:  # one after the other: the second is made once the first was taken
             started = await retrying(partial(self.core.start, call), self.random)
             uncertain, existed = started.uncertain or uncertain, started.existed
-        return Submitted(request, uncertain, existed)
+            said += started.said
+        over: frozenset[int] = frozenset()
+        if isinstance(operation, EndsOthers):
+            over = operation.over(request.content, gathered.found, said)
+        return Submitted(request, uncertain, existed, over=over)
 
     def _traced(self, request: Request, call: CoreCall) -> CoreCall:
         return call if self.context is None else attrs.evolve(call, metadata=self.context(request))

@@ -79,12 +79,13 @@ class CoreClient:
         indices = range(len(self._channels)) if call.shard is None else [self._index(call)]
         said = await together([partial(self._start, index, call) for index in indices])
         uncertain = next((one.uncertain for one in said if one.uncertain), "")
-        return Started(uncertain, any(one.existed for one in said))
+        told = tuple(reply for one in said for reply in one.said)
+        return Started(uncertain, any(one.existed for one in said), said=told)
 
     async def _start(self, index: int, call: CoreCall) -> Started:
         where = f"{self.endpoints[index]} {call.method}"
         try:
-            await self._channels[index].unary(PATHS[call.method], call.message.parts, call.metadata)
+            reply = await self._channels[index].unary(PATHS[call.method], call.message.parts, call.metadata)
         except StatusError as error:
             meaning = _meaning(call, error)
             if meaning is Meaning.REFUSED:
@@ -96,7 +97,7 @@ class CoreClient:
             if meaning is Meaning.UNCERTAIN:
                 return Started(f"{where}: {error}")
             return Started(existed=error.status is Status.ALREADY_EXISTS)
-        return Started()
+        return Started(said=(reply,))
 
     async def decrypt(self, call: CoreCall) -> Started:
         """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over.

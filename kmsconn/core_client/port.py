@@ -14,12 +14,13 @@ class Started:
     """What came of handing a request over.
 
     ``uncertain``: what the Core said instead, where only the result tells whether that is a success. ``existed``: it has the id already
-    (``ALREADY_EXISTS``). ``reply``: the result's protobuf bytes, where it came at once.
+    (``ALREADY_EXISTS``). ``reply``: the result's protobuf bytes, where it came at once. ``said``: what each endpoint answered to a start.
     """
 
     uncertain: str = ""
     existed: bool = False
     reply: bytes | None = attrs.field(default=None, repr=False)
+    said: tuple[bytes, ...] = attrs.field(default=(), repr=False, eq=False)
 
 
 class Core(Protocol):

@@ -63,13 +63,15 @@ class Gathered:
 class Submitted:
     """The Core has it; the payload is released. ``uncertain``: what the Core said instead, if only its result can tell.
 
-    ``existed``: it said that it had the id already. ``reply`` is its result where that came at once.
+    ``existed``: it said that it had the id already. ``reply`` is its result where that came at once. ``over``: contexts and epochs that
+    the request has ended besides its own.
     """
 
     request: Request
     uncertain: str = ""
     existed: bool = attrs.field(default=False, eq=False)
     reply: bytes | None = attrs.field(default=None, repr=False)
+    over: frozenset[int] = frozenset()
 
 
 @attrs.frozen

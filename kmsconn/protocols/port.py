@@ -325,7 +325,8 @@ class Operation(ABC, Generic[C]):
     ``reply``: the function whose calldata is the reply; None where nothing is replied.
     ``outsiders``: nodes that are not to reply work on it too.
     ``harmless_twice``: two connectors may start it at one Core: it is done once, and neither is told of a failure.
-    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries.
+    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries
+    at the most.
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
     ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
     ``verdicts``: what the reverts of a reply mean, by the names of their errors; what is not there means RETRY.

@@ -423,7 +423,7 @@ def an_end_ends_nothing(monkeypatch: Any) -> None:
 
 def a_refused_end_is_given_up(monkeypatch: Any) -> None:
     """What a Core says to a destruction counts as it does for any start."""
-    for status_name in ("INTERNAL", "INVALID_ARGUMENT"):
+    for status_name in ("INTERNAL", "FAILED_PRECONDITION"):
         monkeypatch.delitem(contexts.UNTIL_DONE, status_name)
 
 

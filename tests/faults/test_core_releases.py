@@ -13,7 +13,7 @@ from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.testing.faults import Ask, CoreUpgrade, Kill
 from kmsconn.testing.ground_truth import replies_of
-from kmsconn.testing.world import run_world
+from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 
@@ -97,7 +97,7 @@ async def test_two_signatures_that_differ_are_an_alert_and_no_reply(
 
 
 def test_upgrades_up_and_down_in_the_middle_of_traffic_and_kills() -> None:
-    steps = [
+    steps: list[PlanStep] = [
         *[Ask(1.0 + at, form, 2) for at in range(0, 20, 2) for form in FORMS],
         CoreUpgrade(4.0, CoreRelease.V0_15),
         Kill(6.0),

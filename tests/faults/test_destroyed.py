@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.emulator.core import become
 from kmsconn.emulator.core_faults import FaultInjection, status
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.emulator.node_error import NodeError
@@ -138,12 +140,7 @@ def ended(closed: list[RequestClosed], kind: Kind) -> set[State]:
 
 async def begun(ceremony: Ceremony) -> None:
     """Let the owner begin a new context, whose epoch the Core takes and never makes."""
-    for step in (
-        ceremony.owner.ceremonies.announce_first,
-        ceremony.owner.ceremonies.make_key,
-        ceremony.owner.ceremonies.make_crs,
-    ):
-        await step()
+    await first_keys(ceremony)
     ceremony.core_faults[0].injections.append(
         FaultInjection(1.0, status(Status.UNAVAILABLE), "GetEpochResult")
     )
@@ -178,7 +175,13 @@ async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(
         assert NEXT_EPOCH.to_bytes(32) not in ceremony.cores[0].known.epochs
 
 
-REFUSALS = [Status.INTERNAL, Status.INVALID_ARGUMENT, Status.UNIMPLEMENTED, Status.UNAVAILABLE]
+REFUSALS = [
+    Status.INTERNAL,
+    Status.FAILED_PRECONDITION,
+    Status.UNIMPLEMENTED,
+    Status.UNAVAILABLE,
+    Status.UNKNOWN,
+]
 
 
 @pytest.mark.parametrize("code", REFUSALS, ids=lambda code: code.name)
@@ -186,6 +189,76 @@ async def test_an_end_is_told_until_the_core_has_done_it(
     code: Status, tmp_path: Path, autojump_clock: Any
 ) -> None:
     await told_for(MINUTES, code, tmp_path)
+
+
+async def test_an_end_that_the_core_cannot_read_is_an_alert_and_holds_up_nothing(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """It says so to the same request for ever: that is a mistake of the connector."""
+    async with open_ceremony(tmp_path, members=1) as ceremony:
+        await first_keys(ceremony)
+        ceremony.core_faults[0].script("DestroyMpcEpoch", status(Status.INVALID_ARGUMENT))
+        config = ceremony.dependencies.protocol_config
+        ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
+        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED))
+        [closed] = ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED)
+        assert (closed.state, "INVALID_ARGUMENT" in closed.reason) == (State.REJECTED, True)
+        await ceremony.wait(lambda: [one for one in alerts_of(ceremony) if one.cause == "undone"])
+        ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
+        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
+
+
+async def test_a_centralised_core_that_crashes_over_an_end_is_not_asked_all_the_time(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """From 0.15 on it has no such call: each time its connection breaks."""
+    async with open_ceremony(tmp_path, members=1, block_time=12.0) as ceremony:
+        await first_keys(ceremony)
+        become(ceremony.cores[0], CoreRelease.V0_15)
+        config, counts = ceremony.dependencies.protocol_config, ceremony.core_faults[0].counts
+        calls: list[float] = []
+        ceremony.core_faults[0].on_call = lambda method, _request: (
+            calls.append(trio.current_time()) if method == "DestroyMpcEpoch" else None
+        )
+        ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
+        await trio.sleep(3 * 3600)
+        assert counts["DestroyMpcEpoch", "OK"] == 0
+        assert 6 <= len([one for one in calls if one > trio.current_time() - 3600]) <= 12
+        assert [one for one in alerts_of(ceremony) if one.cause == "overdue"]
+        assert EPOCH.to_bytes(32) in ceremony.cores[0].known.epochs
+
+
+@pytest.mark.parametrize("release", CoreRelease, ids=lambda release: release.text)
+async def test_with_a_context_its_epochs_are_over_in_every_core(
+    release: CoreRelease, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Cores of 0.14 end those that are listed, later ones those that they know."""
+    async with open_ceremony(tmp_path, members=1) as ceremony:
+        become(ceremony.cores[0], release)
+        await begun(ceremony)
+        ceremony.core_faults[0].heal()
+        await ceremony.wait(lambda: ceremony.told(0, ReplySigned, Kind.NEW_KMS_EPOCH))
+        config = ceremony.dependencies.protocol_config
+        ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
+        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
+        [closed] = ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED)
+        assert closed.state is State.DONE
+        assert ceremony.cores[0].known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+        assert ceremony.cores[0].known.epochs == {NEXT_EPOCH.to_bytes(32)}
+
+
+async def first_keys(ceremony: Ceremony) -> None:
+    """Let the owner make the first key and the first common reference string."""
+    for step in (
+        ceremony.owner.ceremonies.announce_first,
+        ceremony.owner.ceremonies.make_key,
+        ceremony.owner.ceremonies.make_crs,
+    ):
+        await step()
+
+
+def alerts_of(ceremony: Ceremony) -> list[AlertRaised]:
+    return [one for one in ceremony.events[0] if isinstance(one, AlertRaised)]
 
 
 async def test_an_end_that_is_told_for_an_hour_is_named(tmp_path: Path, autojump_clock: Any) -> None:
@@ -200,12 +273,7 @@ async def told_for(
 ) -> list[AlertRaised]:
     """Let the Core refuse to destroy an epoch for so long, see that it is told until it has done it, and return the alerts."""
     async with open_ceremony(folder, members=1, block_time=block_time) as ceremony:
-        for step in (
-            ceremony.owner.ceremonies.announce_first,
-            ceremony.owner.ceremonies.make_key,
-            ceremony.owner.ceremonies.make_crs,
-        ):
-            await step()
+        await first_keys(ceremony)
         core, config = ceremony.core_faults[0], ceremony.dependencies.protocol_config
         core.injections.append(FaultInjection(1.0, status(code), "DestroyMpcEpoch"))
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
@@ -216,7 +284,7 @@ async def told_for(
             lambda: ended(ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED), Kind.KMS_EPOCH_DESTROYED)
         )
         assert EPOCH.to_bytes(32) not in ceremony.cores[0].known.epochs
-        return [one for one in ceremony.events[0] if isinstance(one, AlertRaised)]
+        return alerts_of(ceremony)
 
 
 async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path, autojump_clock: Any) -> None:

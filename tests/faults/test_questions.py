@@ -25,7 +25,7 @@ pytestmark = pytest.mark.once
 
 HOURS = float(os.environ.get("KMSCONN_HOURS", "1"))
 """Virtual hours that the requests wait: a few in ``make test``; ``KMSCONN_HOURS=23.9`` for the whole day, before they expire."""
-SLOW = {"block_time": 60.0}
+SLOW: dict[str, Any] = {"block_time": 60.0}
 SETTINGS: dict[str, Any] = {
     "reorg_window": 240.0,
     "decryption_polling": 60.0,

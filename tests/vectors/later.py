@@ -1,27 +1,18 @@
-"""The vectors of fhevm 0.15: what came after 0.14."""
+"""The messages among the vectors of fhevm 0.15."""
 
 from __future__ import annotations
 
-import json
-from functools import cache
 from typing import Any
 
 import betterproto2
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from tests.vectors import HERE
-
-
-@cache
-def load() -> dict[str, Any]:
-    """Return all vectors of fhevm 0.15; do not change them."""
-    content: dict[str, Any] = json.loads((HERE / "fhevm-0.15.json").read_text())
-    return content
+from tests.vectors import load_later
 
 
 def messages() -> dict[str, Any]:
     """Return the messages of the Core by their names."""
-    found: dict[str, Any] = load()["protobuf"]
+    found: dict[str, Any] = load_later()["protobuf"]
     return found
 
 

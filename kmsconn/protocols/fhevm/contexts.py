@@ -12,8 +12,10 @@ cannot do what is asked. So:
 - The *end of a context* waits for nothing.
 - An end waits for no end, and nothing waits for an end: what a Core cannot destroy holds up nobody.
 - An end *ends* what makes the same context or epoch, or an epoch of that context, and is still open: that can never be wanted again.
+- With a context its epochs are over: those that the chain names, and those that the Core answers with.
 
-Source: fhevm-0.14.md, 1.4, 1.5, 3.6, 5.4, annexes A and E.2; kms-core-grpc.md, 3.3-3.5 and 6.6; outcomes: "Key management".
+Source: fhevm-0.15.md, section 2; fhevm-0.14.md, 1.4, 1.5, 3.6, 5.4, annexes A and E.2; kms-core-grpc.md, 3.3-3.5 and 6.6; outcomes: "Key
+management".
 """
 
 from __future__ import annotations
@@ -24,19 +26,21 @@ from typing import Any, ClassVar
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.errors import NotYet, Rejected, Undecodable
+from kmsconn.errors import Broken, NotYet, Rejected, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, make_id, tag_of
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols.ending import EndsOthers
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.key_management import (
     COMPLETING_GAS,
     NOTHING_RUNS,
     ProtocolConfigOperation,
     final,
+    id_of,
     was_destroyed,
 )
 from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
@@ -54,6 +58,7 @@ from kmsconn.protocols.port import (
     id_in_topic,
 )
 from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.protobuf import decode
 
 EVENT = PROTOCOL_CONFIG.event("NewKmsContext")
 CONFIRM = PROTOCOL_CONFIG.function("confirmKmsContextCreation")
@@ -62,11 +67,16 @@ NO_PREDECESSOR = make_id(CONTEXT_TAG, 0)
 
 UNTIL_DONE = {
     **NOTHING_RUNS,
-    **dict.fromkeys(
-        ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "DATA_LOSS", "INTERNAL"), Meaning.WAIT
-    ),
+    **dict.fromkeys(("FAILED_PRECONDITION", "OUT_OF_RANGE", "DATA_LOSS", "INTERNAL"), Meaning.WAIT),
+    "INVALID_ARGUMENT": Meaning.REFUSED,
 }
-"""Shares of what was destroyed must not stay on a node, so nothing that a Core says to it is for ever."""
+"""Shares of what was destroyed must not stay on a node, so it is asked for until the Core has done it.
+
+But for ``INVALID_ARGUMENT``: the id cannot be read, which is a mistake of this program, and the same request is never taken (0.15: 2.4).
+"""
+
+SELDOM = 600.0
+"""Seconds between two tries of an end at the most: a centralised Core crashes over the end of an epoch (0.15: 2.4)."""
 
 _INT32 = 1 << 31
 _MOST_EPOCHS = 1024  # what the Core takes in one call
@@ -193,12 +203,13 @@ class ContextDestroyed(Content):
         return Order(ends=frozenset({self.id}))
 
 
-class ContextEnds(ProtocolConfigOperation[ContextDestroyed]):
+class ContextEnds(ProtocolConfigOperation[ContextDestroyed], EndsOthers[ContextDestroyed]):
     """The row of contexts that are over."""
 
     kind = Kind.KMS_CONTEXT_DESTROYED
     events = (RequestEvent(PROTOCOL_CONFIG.event("KmsContextDestroyed"), ContextDestroyed),)
     signed = False
+    longest_wait = SELDOM
 
     def plan(self, content: ContextDestroyed) -> PlannedQueries[tuple[int, ...]]:
         """Ask for the epochs of the context."""
@@ -210,9 +221,24 @@ class ContextEnds(ProtocolConfigOperation[ContextDestroyed]):
         ciphertexts: Sequence[Ciphertext],
         found: Sequence[int],
     ) -> tuple[CoreCall, ...]:
-        """Return the end of a context and of its epochs; that the Core has none is as good, and every other refusal is tried again."""
+        """Return the end of a context and of its epochs, which a Core of 0.14 must be told of; that the Core has none is as good."""
         message = kms.DestroyMpcContextRequest(request_id(content.id), [request_id(one) for one in found])
         return (CoreCall("DestroyMpcContext", encode(message), None, UNTIL_DONE),)
+
+    def over(
+        self, content: ContextDestroyed, found: Sequence[int], replies: Sequence[bytes]
+    ) -> frozenset[int]:
+        """Return the epochs of the context: those of the chain, and those that Cores since 0.15 tell."""
+        return frozenset(found).union(*map(_epochs_told, replies))
+
+
+def _epochs_told(reply: bytes) -> frozenset[int]:
+    """Return the epochs in an answer; none where it cannot be read, since the chain knows them too."""
+    try:
+        told = decode(kms.DestroyMpcContextResponse, reply).epoch_ids
+        return frozenset(id_of(one) for one in told)
+    except (Undecodable, Broken):
+        return frozenset()
 
 
 def announce(context: NewContext) -> CoreCall:

@@ -21,7 +21,7 @@ from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm import extra_data, views
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
-from kmsconn.protocols.fhevm.contexts import UNTIL_DONE
+from kmsconn.protocols.fhevm.contexts import SELDOM, UNTIL_DONE
 from kmsconn.protocols.fhevm.crsgen import crs_digest
 from kmsconn.protocols.fhevm.key_management import (
     COMPLETING_GAS,
@@ -209,6 +209,7 @@ class EpochEnds(ProtocolConfigOperation[EpochDestroyed]):
     kind = Kind.KMS_EPOCH_DESTROYED
     events = (RequestEvent(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), EpochDestroyed),)
     signed = False
+    longest_wait = SELDOM
 
     def start_calls(
         self,
@@ -216,7 +217,7 @@ class EpochEnds(ProtocolConfigOperation[EpochDestroyed]):
         ciphertexts: Sequence[Ciphertext],
         found: Any,
     ) -> tuple[CoreCall, ...]:
-        """Return the end of an epoch; that the Core has none is as good, and every other refusal is tried again."""
+        """Return the end of an epoch; that the Core has none is as good."""
         message = kms.DestroyMpcEpochRequest(request_id(content.id))
         return (CoreCall("DestroyMpcEpoch", encode(message), None, UNTIL_DONE),)
 

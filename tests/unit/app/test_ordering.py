@@ -99,8 +99,13 @@ def test_what_is_at_work_is_not_handed_out_and_holds_up_as_before() -> None:
     assert free(CONTEXT_2, EPOCH_2, END_OF_C1, busy=(0, 2)) == []
 
 
-def test_an_end_ends_nothing_that_comes_after_it() -> None:
-    assert ended(line(END_OF_C2, CONTEXT_2)) == []
+def test_an_end_wins_whatever_the_order_of_the_rows() -> None:
+    """A creation that was recorded late, of a gap in the logs, must not give the Core back what was destroyed."""
+    assert ended(line(END_OF_C2, CONTEXT_2, EPOCH_2)) == [
+        (entry, C2) for entry in reversed(line(END_OF_C2, CONTEXT_2, EPOCH_2)[1:])
+    ]
+    assert free(END_OF_C2, CONTEXT_2) == [0]
+    assert free(END_OF_C2, CONTEXT_2, busy=(1,)) == []
 
 
 def test_other_requests_have_no_order() -> None:

@@ -23,7 +23,7 @@ from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import CoreCall
 from kmsconn.rpc.port import Call
 from tests import vectors
-from tests.vectors import keys
+from tests.vectors import keys, later
 
 ETHEREUM = keys.SETTINGS.chains.ethereum.chain_id
 SIGNER, _ = vectors.account("signer1")
@@ -77,6 +77,8 @@ class Core:
     says: dict[str, Any] = attrs.field(factory=dict)
     started: list[CoreCall] = attrs.field(factory=list)
     polled: list[CoreCall] = attrs.field(factory=list)
+    tells: tuple[bytes, ...] = ()
+    """What its endpoints answer to a start."""
 
     async def start(self, call: CoreCall) -> Started:
         await trio.lowlevel.checkpoint()
@@ -84,7 +86,7 @@ class Core:
         said = self.says.get(call.method, "")
         if isinstance(said, Exception):
             raise said
-        return Started(str(said))
+        return Started(str(said), said=self.tells)
 
     async def result(self, call: CoreCall) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -167,7 +169,9 @@ async def test_an_epoch_is_told_with_the_material_of_its_block(autojump_clock: A
     core = Core()
     await stages(core).submit(await gathered("epoch_3_same_set", core))
     [expected] = keys.event("epoch_3_same_set")["core"]
-    assert [bytes(call.message) for call in core.started] == [from_hex(expected["request_bytes"])]
+    assert [bytes(call.message) for call in core.started] == [
+        vectors.asking_for_ecdsa("NewMpcEpoch", expected["request_bytes"])
+    ]
 
 
 async def test_every_call_of_a_request_has_the_context_of_its_trace(autojump_clock: Any) -> None:
@@ -235,6 +239,32 @@ async def test_what_only_ends_something_is_over_once_the_core_knows(name: str, a
     core = Core()
     found = await stages(core, None).answer(Submitted(request(name)))
     assert (found.answer, core.polled) == (None, [])
+
+
+async def over(found: tuple[int, ...], *tells: bytes) -> frozenset[int]:
+    """Return what is over with a context, by the chain's word and that of the Core's endpoints."""
+    asked = request("context_1_destroyed")
+    submitted = await stages(Core(tells=tells)).submit(Gathered(asked, None, None, (), found))
+    return submitted.over
+
+
+async def test_the_epochs_of_a_destroyed_context_are_over_whoever_names_them(autojump_clock: Any) -> None:
+    """A Core of 0.14 tells none; one that was restarted does not tell all."""
+    told = later.wire("destroy context result, two epochs")
+    first, second, third = (8 << 248 | number for number in (1, 2, 3))
+    assert await over((), b"", told) == {first, second}
+    assert await over((third,), told, b"") == {first, second, third}
+    assert await over((third,), b"") == {third}
+
+
+async def test_an_answer_that_cannot_be_read_takes_nothing_from_a_destruction(autojump_clock: Any) -> None:
+    assert await over((5,), b"\xff", b"\x0a\x02\x0a\x00") == {5}
+
+
+async def test_nothing_is_over_with_the_end_of_an_epoch_or_a_new_context(autojump_clock: Any) -> None:
+    core = Core(tells=(later.wire("destroy context result, two epochs"),))
+    submitted = await stages(core).submit(await gathered("context_2_new", core))
+    assert submitted.over == frozenset()
 
 
 class Silent(Core):

@@ -325,6 +325,12 @@ async def test_a_start_tells_whether_the_core_had_the_id_already(
         assert await core.start(call(START)) == Started(existed=code is Status.ALREADY_EXISTS)
 
 
+async def test_a_start_brings_what_each_endpoint_answered(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(), 2) as core:
+        said = (await core.start(EVERYWHERE)).said
+    assert said == (b"answer of 1", b"answer of 2")
+
+
 async def test_an_uncertain_start_comes_back_as_what_the_core_said(autojump_clock: MockClock) -> None:
     async with core_with(Cores(status=Status.INVALID_ARGUMENT)) as core:
         assert (await core.start(EVERYWHERE)).uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"

@@ -135,11 +135,12 @@ def test_the_end_of_an_epoch_names_it() -> None:
 
 
 @pytest.mark.parametrize("make", [end_of_epoch, end_of_context])
-def test_an_end_is_done_when_the_core_has_nothing_of_it_and_no_status_is_for_ever(
+def test_an_end_is_done_when_the_core_has_nothing_of_it_and_refused_only_as_unreadable(
     make: Callable[[], CoreCall],
 ) -> None:
     terminal = [status.name for status, make in START.items() if make in (RejectedByCore, Refused)]
-    assert make().means == {"NOT_FOUND": Meaning.SUCCESS, **dict.fromkeys(terminal, Meaning.WAIT)}
+    expected = {"NOT_FOUND": Meaning.SUCCESS, **dict.fromkeys(terminal, Meaning.WAIT)}
+    assert make().means == {**expected, "INVALID_ARGUMENT": Meaning.REFUSED}
 
 
 @pytest.mark.parametrize("threshold", [1 << 31, -(1 << 31) - 1, 1 << 255])

@@ -26,7 +26,7 @@ from tests.vectors import keys, later
 
 ECDSA, ED25519, UNKNOWN = 0, 1, 250
 ONE, OTHER = PrivateKey(bytes(31) + b"\1").sign(bytes(32)), PrivateKey(bytes(31) + b"\2").sign(bytes(32))
-CONTEXT, EPOCH = (int(later.load()["ids"][name], 16) for name in ("context", "epoch"))
+CONTEXT, EPOCH = (int(vectors.load_later()["ids"][name], 16) for name in ("context", "epoch"))
 PROFILE = keys.PROFILE
 
 
@@ -69,7 +69,9 @@ def test_a_message_of_the_vectors_is_read_and_nothing_of_it_is_lost(name: str) -
 )
 def test_the_signature_of_an_answer_of_the_vectors(name: str, case: str, struct: str) -> None:
     [signed] = [
-        one for one in later.load()["eip712"]["cases"] if (one["case"], one["primary_type"]) == (case, struct)
+        one
+        for one in vectors.load_later()["eip712"]["cases"]
+        if (one["case"], one["primary_type"]) == (case, struct)
     ]
     assert signature_of(decode(later.kind_of(name), later.wire(name))) == from_hex(signed["signature"])
 
@@ -143,7 +145,7 @@ def doubtful(message: Any) -> None:
     message.external_signature = OTHER
 
 
-DECRYPTIONS = {
+DECRYPTIONS: dict[str, Any] = {
     "PublicDecrypt": (vectors.requests("public")[0], kms.PublicDecryptionResponse),
     "UserDecrypt": (vectors.requests("unified")[0], kms.UserDecryptionResponse),
 }
@@ -164,6 +166,7 @@ def signed_parts(message: Any) -> list[Any]:
 
 def read(name: str, change: Any) -> tuple[Answer, Answer]:
     """Return what a recorded answer comes to, and what it comes to after a change of each signed part."""
+    content: Any
     if name in DECRYPTIONS:
         entry, kind = DECRYPTIONS[name]
         profile = Fhevm(vectors.vector_settings())
@@ -264,7 +267,7 @@ def test_a_new_epoch_with_a_migrated_key_is_that_of_the_vectors() -> None:
 
 
 def test_the_link_of_a_user_s_answer_is_that_of_the_vectors() -> None:
-    links = later.load()["user_links"]
+    links = vectors.load_later()["user_links"]
     evm, domain = links["evm"], links["domain"]
     assert evm["encode_type"] == LINKER_TYPE
     key = bytes(number % 256 for number in range(800))
@@ -276,7 +279,9 @@ def test_the_link_of_a_user_s_answer_is_that_of_the_vectors() -> None:
     assert signing_digest(where, struct) == from_hex(evm["link"])
 
 
-@pytest.mark.parametrize("entry", later.load()["scheme_sets"], ids=lambda entry: str(entry["schemes"]))
+@pytest.mark.parametrize(
+    "entry", vectors.load_later()["scheme_sets"], ids=lambda entry: str(entry["schemes"])
+)
 def test_the_canonical_bytes_of_a_set_of_schemes(entry: dict[str, Any]) -> None:
     """No connector needs them: they are under signatures of other schemes. Kept beside the other vectors, so that all are read."""
     schemes = sorted(set(entry["schemes"]))
