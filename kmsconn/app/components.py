@@ -11,6 +11,7 @@ from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.snapshot import CiphertextStatistics
+from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import BucketCounts
 from kmsconn.ciphertexts.port import Directory
@@ -127,6 +128,11 @@ class Components:
     def tx_sender(self) -> Address:
         """The account that sends the replies of the node."""
         return self.sender.address if isinstance(self.sender, Wallet) else self.sender
+
+    @property
+    def expiry(self) -> DecryptionExpiry:
+        """When decryptions expire."""
+        return self.pipeline.stages.checker.expiry
 
     @property
     def gateway(self) -> ChainContext:

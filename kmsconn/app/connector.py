@@ -31,6 +31,7 @@ from kmsconn.app.event_hook import EventHook
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
+from kmsconn.app.network_release import NetworkRelease
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import LogReader, follow_heads
@@ -147,6 +148,9 @@ class Connector:
                 services.start_soon(
                     ContractWatch(components.profile, endpoint, components.on_event, interval).run
                 )
+            services.start_soon(
+                NetworkRelease(components.profile, components.links.gateway, components.expiry).run
+            )
             services.start_soon(self.watch.run)
             if components.settings.storage.audit_log is not None:
                 services.start_soon(Auditing.of(components).run)

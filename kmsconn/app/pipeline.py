@@ -23,13 +23,18 @@ from kmsconn.journal.values import Row
 from kmsconn.model.events import AnswerKept, AnswerMismatch, OnEvent
 from kmsconn.model.life import RowCause
 from kmsconn.model.requests import Request
-from kmsconn.model.steps import Answered, Seen, Submitted
+from kmsconn.model.steps import Answered, Checked, Seen, Submitted
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.wake_up import WakeUp
 
 KEEPING = (
     10.0  # seconds that a received answer may take to become durable while everything else is being cancelled
+)
+
+
+CHECK_HOLDS = (
+    30.0  # seconds; what is handed over later is checked once more: rights are withdrawn, windows end
 )
 
 
@@ -85,13 +90,13 @@ class Pipeline:
             if RowCause.TAKEN_ID in row.progress.cause:
                 self.tracker.taken.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
-        checked = await self.runner.run(
-            row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request))
-        )
+        checked, at = await self._check(row, request), trio.current_time()
         with self.budgets[self.runner.shard(row)].lease() as lease:
             gathered = await self.runner.run(
                 row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
             )
+            if trio.current_time() - at > CHECK_HOLDS:
+                await self._check(row, request)
             submitted = await self.runner.run(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
@@ -100,6 +105,11 @@ class Pipeline:
         if not submitted.uncertain:
             self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)
+
+    async def _check(self, row: Row, request: Request) -> Checked:
+        return await self.runner.run(
+            row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request))
+        )
 
     async def _answer(self, row: Row, submitted: Submitted) -> Answered:
         started = trio.current_time()

@@ -37,7 +37,6 @@ class Recorder:
         ``asked`` is the journal's tick when the question was sent. Raises JournalFailed. Cancellation: nothing of it is durable, or all.
         Repeating: only what is new is told.
         """
-        settings = self.components.settings
         read = Read(
             chain_id=self.subscription.chain_id,
             contract=self.subscription.contract,
@@ -49,7 +48,7 @@ class Recorder:
             asked=asked,
             now=self.components.ports.wall(),
             chain_time=float(found.head_timestamp),
-            expiry=settings.work.decryption_expiry,
+            expiry=self.components.expiry.seconds(),
             extension=extension,
         )
         recorded = await self.components.journal.run(recording.record, read)

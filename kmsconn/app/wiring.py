@@ -21,6 +21,7 @@ from kmsconn.app.stages import Metadata, Stages
 from kmsconn.app.state_alerts import CONNECTION
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.ciphertexts.budget import ByteBudget
@@ -282,10 +283,16 @@ def _checker(base: _Base, links: Links, chain_contexts: Mapping[int, ChainContex
         identity=NodeIdentity(base.profile, links.chains, base.tx_sender),
         contexts=Contexts(base.profile, links.ethereum, trio.current_time, second_look),
         second_look=second_look,
-        expiry=base.settings.work.decryption_expiry,
+        expiry=_expiry(base),
         reorg_window=base.settings.reading.reorg_window,
         shadow=base.settings.is_shadow,
     )
+
+
+def _expiry(base: _Base) -> DecryptionExpiry:
+    """Return when decryptions expire, as far as is known before the network was asked."""
+    has_releases = base.profile.is_later_network() is not None
+    return DecryptionExpiry(base.settings.work.decryption_expiry, None if has_releases else False)
 
 
 def _stages(base: _Base, links: Links, checker: Checker, fetcher: Fetcher, shadow: Shadow | None) -> Stages:

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.checks.still_open import StillOpen
@@ -53,7 +54,7 @@ class Checker:
     identity: NodeIdentity
     contexts: Contexts
     second_look: SecondLook
-    expiry: float
+    expiry: DecryptionExpiry
     reorg_window: float
     shadow: bool = False
     _open: StillOpen = attrs.field(
@@ -156,18 +157,15 @@ class Checker:
 
     def _age(self, request: Request) -> float:
         """Return the seconds since it was recorded that are sure; 0 for what never expires."""
-        return (
-            0.0
-            if math.isinf(request.deadline)
-            else max(0.0, self._sure_time(request) - self._recorded(request))
-        )
+        settled = self.heads[request.chain_id].settled_timestamp
+        if settled is None or math.isinf(request.deadline):
+            return 0.0
+        return max(0.0, settled - (request.deadline - self.expiry.shortest()))
 
     def _sure_time(self, request: Request) -> float:
+        """Return a chain time that has passed for sure: the settled one, or the earliest at which the request can have been recorded."""
         settled = self.heads[request.chain_id].settled_timestamp
-        return self._recorded(request) if settled is None else float(settled)
-
-    def _recorded(self, request: Request) -> float:
-        return request.deadline - self.expiry
+        return request.deadline - self.expiry.longest() if settled is None else float(settled)
 
     async def _transaction(self, request: Request) -> Any:
         try:

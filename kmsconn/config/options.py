@@ -569,8 +569,11 @@ SECTIONS: Final = (
             Option(
                 "decryption_expiry",
                 types.Seconds,
-                "Age in chain time at which a decryption without an answer expires.",
+                "Age in chain time at which a decryption without an answer expires. By default `1h` where the Decryption contract is one "
+                "of 0.7.0 or later, which belongs to fhevm 0.15, and `24h` before.",
                 "decryption_expiry",
+                None,
+                '"1h"',
             ),
             Option(
                 "erc1271_gas_limit",

@@ -254,7 +254,8 @@ class WorkSettings:
     mode: Mode = Mode.ACTIVE
     pools: Pools = attrs.field(factory=Pools)
     deadlines: Deadlines = attrs.field(factory=Deadlines)
-    decryption_expiry: float = 24 * 3600.0
+    decryption_expiry: float | None = None
+    """None: as the network's release does, a day or an hour."""
     drain_grace: float = 20.0
 
 

@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from kmsconn.app.wiring import PROFILES
+from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.config.settings import Settings
 from kmsconn.control.address import address_of, control_path
 from kmsconn.control.commands import CommandError, Context, perform
@@ -99,4 +100,5 @@ async def ask_stopped(settings: Settings, ports: Ports, command: str, arguments:
 
 def _context(settings: Settings, ports: Ports, journal: Any) -> Context:
     profile = PROFILES[settings.protocol.profile](settings)
-    return Context(journal, profile, settings.work.decryption_expiry, ports.wall, lambda _chain: ports.wall())
+    expiry = DecryptionExpiry(settings.work.decryption_expiry)
+    return Context(journal, profile, expiry.seconds, ports.wall, lambda _chain: ports.wall())

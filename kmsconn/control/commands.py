@@ -65,7 +65,7 @@ class Context:
 
     journal: Journal
     profile: Profile
-    expiry: float
+    expiry: Callable[[], float]
     wall: Callable[[], float]
     chain_time: Callable[[int], float]
     wake: Callable[[Kind], None] = lambda _kind: None

@@ -138,7 +138,7 @@ async def _replay(context: Context, one: UndecodableLog) -> Any:
             whole=not any(reference.is_bare for reference in content.references),
         )
         now, chain_time = context.wall(), context.chain_time(one.chain_id)
-        read = undecodable.read_of(one, arrival, now, chain_time, context.expiry)
+        read = undecodable.read_of(one, arrival, now, chain_time, context.expiry())
         recorded = await context.journal.run(undecodable.replay_log, one, read)
     except (CommandError, ReplayError) as error:
         return {"retried": [], "refused": [{"log": one.name, "why": str(error)}]}

@@ -110,7 +110,7 @@ def _deadline(context: Context, row: Row) -> float:
     """Return a deadline as of a request that is recorded now, in chain time."""
     operation = context.profile.operations.get(row.kind)
     expires = operation is not None and operation.expires
-    return context.chain_time(row.event.chain_id) + context.expiry if expires else math.inf
+    return context.chain_time(row.event.chain_id) + context.expiry() if expires else math.inf
 
 
 def _wanted(arguments: Arguments) -> Wanted:

@@ -50,7 +50,7 @@ def context_of(connector: Connector, health: Callable[[], HealthReport] | None =
     return Context(
         journal=components.journal,
         profile=components.profile,
-        expiry=components.settings.work.decryption_expiry,
+        expiry=components.expiry.seconds,
         wall=components.ports.wall,
         chain_time=chain_time,
         wake=lambda kind: components.pool_for(kind).wake_up.notify(),

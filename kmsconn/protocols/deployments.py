@@ -5,6 +5,7 @@ An address without code answers a call with nothing, so that one question tells 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
@@ -62,6 +63,19 @@ def has_version(kind: str, option: str, chain_id: int, address: Address) -> View
         return "" if said.startswith(f"{kind} ") else f"says that it is {said[:64]!r}"
 
     return answers(_VERSION, kind, option, where=(chain_id, address), judge=judge)
+
+
+def is_version_from(
+    kind: str, least: tuple[int, int, int], chain_id: int, address: Address
+) -> ViewCall[bool]:
+    """Ask a contract of fhevm whether its version is ``least`` or a later one; one that cannot be read is none."""
+
+    def read(data: bytes) -> bool:
+        (said,) = _VERSION.decode_result(data)
+        found = re.fullmatch(rf"{kind} v(\d{{1,6}})\.(\d{{1,6}})\.(\d{{1,6}})", said, re.ASCII)
+        return found is not None and tuple(map(int, found.groups())) >= least
+
+    return ViewCall(chain_id, address, _VERSION.encode(), read)
 
 
 def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ViewCall[None]:

@@ -513,6 +513,10 @@ class Profile(EventTable, ABC):
     def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
         """Return what tells that the configured addresses are those of the right contracts. An answer may raise StartRefused."""
 
+    def is_later_network(self) -> ContractQuery[bool] | None:
+        """Return the question whether the network is of a release whose nodes give decryptions up after an hour; None: it is of none."""
+        return None
+
     @abstractmethod
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:
         """Return what must be asked about context and epoch (3.5); raises NotYet, or Destroyed."""

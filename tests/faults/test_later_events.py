@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.checks.expiry import DAY, HOUR
 from kmsconn.config.settings import AttestationMode
-from kmsconn.model.events import RequestDeferred, RequestRecorded
+from kmsconn.emulator.core_faults import FaultInjection, status
+from kmsconn.model.events import RequestClosed, RequestDeferred, RequestRecorded
+from kmsconn.model.life import State
 from kmsconn.testing.faults import Ask, Kill, Reorg, Upgrade
 from kmsconn.testing.ground_truth import replies_of, requests_of
 from kmsconn.testing.world import run_world
+from kmsconn.transport.grpc.status import Status
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.sampled
@@ -109,3 +113,28 @@ def test_worlds_live_through_the_upgrades() -> None:
             Kill(21.0, 1.0),
         ]
     ).check()
+
+
+@pytest.mark.parametrize(
+    ("later", "option", "seconds"),
+    [(False, {}, DAY), (True, {}, HOUR), (True, {"decryption_expiry": DAY}, DAY)],
+)
+async def test_a_decryption_expires_after_an_hour_where_the_network_is_one_of_0_15(
+    later: bool, option: dict[str, float], seconds: float, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The option wins over what Decryption says of its version."""
+    async with open_scene(tmp_path, block_time=60.0) as scene:
+        if later:
+            upgrade(scene)
+        scene.dependencies.cores[0].injections.append(
+            FaultInjection(1.0, status(Status.UNAVAILABLE), "PublicDecrypt")
+        )
+        async with scene.connected(**option) as connector:
+            await connector.wait_ready()
+            await trio.sleep(60)
+            [identifier] = await scene.ask("public")
+            [recorded] = await scene.wait(lambda: scene.told(RequestRecorded))
+            begun = trio.current_time()
+            [closed] = await scene.wait(lambda: scene.told(RequestClosed), 2 * DAY)
+        assert (recorded.id, closed.id, closed.state) == (identifier, identifier, State.EXPIRED)
+        assert trio.current_time() - begun == pytest.approx(seconds, abs=400.0)

@@ -27,7 +27,9 @@ class DecryptionContract(AbiContract):
         self.domain = Domain("Decryption", "1", chain_id, address)
         views: dict[str, Handler] = {
             "eip712Domain": domain_teller(self.domain),
-            "getVersion": lambda _: ("Decryption v0.6.0",),
+            "getVersion": lambda frame: (
+                "Decryption v0.7.0" if frame.read("later") else "Decryption v0.6.0",
+            ),
         }
         requests, replies = DecryptionRequests(config), DecryptionReplies(self.domain, config)
         super().__init__(address, DECRYPTION, requests.handlers | replies.handlers | views)

@@ -155,9 +155,12 @@ def bare_references(handles: Iterable[bytes]) -> tuple[CiphertextReference, ...]
 
 
 def key_id(content: Decryption, ciphertexts: Sequence[Ciphertext]) -> int:
-    """Return the key of a request: the chain names one for all, or else the coprocessors attest one for each. Raises Rejected."""
-    first = content.references[0]
-    keys = {first.key_id} if not first.is_bare else {one.key_id for one in ciphertexts}
+    """Return the key of a request: the chain names it for each ciphertext, or else the coprocessors attest it. Raises Rejected.
+
+    All ciphertexts must be under the same one.
+    """
+    named: Sequence[CiphertextReference | Ciphertext] = content.references
+    keys = {one.key_id for one in (ciphertexts if content.references[0].is_bare else named)}
     if len(keys) > 1:
         raise Rejected("the ciphertexts of the request are under different keys")
     return keys.pop()

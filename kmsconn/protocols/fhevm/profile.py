@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.deployments import has_version
+from kmsconn.protocols.deployments import has_version, is_version_from
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.aborts import CrsgenAborts, KeygenAborts
 from kmsconn.protocols.fhevm.contexts import ContextEnds, NewContexts
@@ -49,6 +49,10 @@ EVENTS = EventTable(OPERATIONS)
 """Reads the request events, wherever the contracts are."""
 
 
+LATER_DECRYPTION = (0, 7, 0)
+"""The first Decryption of a network of 0.15."""
+
+
 class Fhevm(Profile):
     """The profile ``fhevm`` over the addresses, domains and chains of the settings."""
 
@@ -76,6 +80,11 @@ class Fhevm(Profile):
                 for place, (chain_id, acl) in enumerate(at.acls.items())
             ),
         )
+
+    def is_later_network(self) -> ContractQuery[bool]:
+        """Ask Decryption whether it is one of 0.7.0 or later, as networks of 0.15 have (0.15: section 8)."""
+        at = self.deployment.decryption
+        return is_version_from("Decryption", LATER_DECRYPTION, at.chain_id, at.verifying_contract)
 
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:
         """Ask whether context and epoch are active, or were destroyed (3.5)."""

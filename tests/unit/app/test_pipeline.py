@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from kmsconn import errors
-from kmsconn.app.pipeline import KEEPING
+from kmsconn.app.pipeline import CHECK_HOLDS, KEEPING
 from kmsconn.app.retrying import DEFERRAL
 from kmsconn.app.rows import request_of
 from kmsconn.app.stage_runner import LONG_POLL
@@ -119,6 +119,31 @@ async def test_every_error_of_every_stage_has_its_outcome(
     assert bench.stages.took == list(STAGES[: STAGES.index(stage) + 1])
     told = bench.told(RequestDeferred if state is State.PENDING else RequestClosed)
     assert [str(error) in event.reason for event in told] == [True]
+
+
+async def test_what_is_handed_over_late_is_checked_once_more(tmp_path: Path, autojump_clock: Any) -> None:
+    async def slowly() -> None:
+        await trio.sleep(CHECK_HOLDS + 1)
+
+    async with bench_whose(tmp_path, "gather", slowly) as bench:
+        row = await bench.run(await bench.record())
+    assert bench.stages.took == ["check", "gather", "check", "submit", "answer"]
+    assert row.state is State.ANSWERED
+
+
+async def test_a_right_that_was_withdrawn_meanwhile_keeps_a_request_from_the_core(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+
+        async def slowly() -> None:
+            await trio.sleep(CHECK_HOLDS + 1)
+            bench.stages.does["check"] = Denied("no right any more")
+
+        bench.stages.does["gather"] = slowly
+        row = await bench.run(await bench.record())
+    assert bench.stages.took == ["check", "gather", "check"]
+    assert row.progress.reason == "no right any more"
 
 
 @pytest.mark.parametrize("error", [RpcError(1, "x"), KeyError("x"), ZeroDivisionError()])

@@ -11,6 +11,7 @@ import trio
 
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import (
@@ -87,7 +88,14 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
     identity, look = NodeIdentity(PROFILE, {GATEWAY: gateway}, SENDER), SecondLook({GATEWAY: head})
     contexts = Contexts(PROFILE, ethereum, lambda: 0.0, look)
     checker = Checker(
-        PROFILE, {GATEWAY: gateway, **hosts}, {GATEWAY: head}, identity, contexts, look, EXPIRY, REORG_WINDOW
+        PROFILE,
+        {GATEWAY: gateway, **hosts},
+        {GATEWAY: head},
+        identity,
+        contexts,
+        look,
+        DecryptionExpiry(EXPIRY),
+        REORG_WINDOW,
     )
     return Place(checker, gateway, ethereum, hosts, head)
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from kmsconn.checks.checker import Checker
+from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Retryable
@@ -95,7 +96,9 @@ async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojum
     head.note(10, 1000)
     node = Node(RpcError(-32000, "header not found"))
     identity, look = NodeIdentity(GENERATION, {GATEWAY: node}, SENDER), SecondLook({GATEWAY: head})
-    checker = Checker(GENERATION, {GATEWAY: node}, {GATEWAY: head}, identity, VALID, look, 86_400.0, 30.0)
+    checker = Checker(
+        GENERATION, {GATEWAY: node}, {GATEWAY: head}, identity, VALID, look, DecryptionExpiry(86_400.0), 30.0
+    )
     with pytest.raises(Retryable, match="header not found"):
         await checker.check(Seen(request()))
 

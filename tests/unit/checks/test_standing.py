@@ -10,6 +10,7 @@ import trio
 
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
+from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.second_look import SecondLook
 from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
@@ -41,7 +42,14 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
     look = SecondLook({ETHEREUM: head})
     contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0, look)
     return Checker(
-        keys.PROFILE, chains, {ETHEREUM: head}, identity, contexts, look, 86_400.0, REORG_WINDOW
+        keys.PROFILE,
+        chains,
+        {ETHEREUM: head},
+        identity,
+        contexts,
+        look,
+        DecryptionExpiry(86_400.0),
+        REORG_WINDOW,
     ), head
 
 

@@ -31,7 +31,7 @@ async def open_scene(folder: Path) -> AsyncIterator[Scene]:
     async with open_bench(folder) as bench:
         woken: list[Kind] = []
         context = Context(
-            bench.journal, PROFILE, EXPIRY, wall, lambda _chain: float(CHAIN_TIME), woken.append
+            bench.journal, PROFILE, lambda: EXPIRY, wall, lambda _chain: float(CHAIN_TIME), woken.append
         )
         rows = {}
         for block, (fate, transition) in enumerate(FATES.items(), start=10):

@@ -127,6 +127,14 @@ def test_a_request_of_the_later_form_is_the_same_to_the_core(entry: dict[str, An
     assert bytes(start(bare(content), found).message) == bytes(start(content).message)
 
 
+def test_handles_for_which_the_chain_names_different_keys_are_rejected() -> None:
+    content: Any = content_of(vectors.request("public_three_v0"))
+    *rest, last = content.references
+    other = attrs.evolve(last, key_id=last.key_id + 1)
+    with pytest.raises(Rejected, match="different keys"):
+        start(attrs.evolve(content, references=(*rest, other)))
+
+
 def test_handles_under_different_keys_are_rejected() -> None:
     content: Any = content_of(vectors.request("public_three_v0"))
     found = [
