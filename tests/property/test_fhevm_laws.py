@@ -164,6 +164,10 @@ def test_normalising_twice_is_normalising_once(raw: bytes) -> None:
     assert extra_data.normalise(extra_data.normalise(raw)) == extra_data.normalise(raw)
 
 
+def under_one_key(references: tuple[CiphertextReference, ...]) -> tuple[CiphertextReference, ...]:
+    return tuple(attrs.evolve(one, key_id=references[0].key_id) for one in references)
+
+
 BODIES = st.one_of(st.binary(max_size=50), st.integers(16_000, 17_000).map(bytes))
 
 
@@ -175,7 +179,8 @@ def test_start_requests_are_canonical_protobuf(
         Ciphertext(reference.handle, data.draw(BODIES), data.draw(st.integers(0, 3)))
         for reference in content.references
     ]
-    content = attrs.evolve(content, extra_data=extra_data.build(context_id, epoch_id if context_id else None))
+    named = extra_data.build(context_id, epoch_id if context_id else None)
+    content = attrs.evolve(content, extra_data=named, references=under_one_key(content.references))
     call = PROFILE.operations[content.kind].start_calls(content, ciphertexts, None)[0]
     public = isinstance(content, PublicDecryption)
     message: Any = (PublicDecryptionRequest if public else UserDecryptionRequest).parse(bytes(call.message))

@@ -23,7 +23,6 @@ from kmsconn.protocols.answers import DEPENDENCY
 from kmsconn.protocols.core_parts import expect_whole
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import LATER_EVENTS
-from kmsconn.protocols.fhevm.access import AccessControl
 from kmsconn.protocols.fhevm.extra_data import normalise
 from kmsconn.protocols.fhevm.messages import long_poll
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
@@ -83,11 +82,6 @@ class DecryptionOperation(FhevmOperation[D]):
     def contract(self) -> tuple[int, Address]:
         """Decryption on the Gateway."""
         return self.deployment.gateway, self.deployment.decryption.verifying_contract
-
-    @property
-    def access(self) -> AccessControl:
-        """The access control lists of the host chains."""
-        return AccessControl(self.deployment.acls)
 
     @staticmethod
     def digest(log: Log, content: Decryption) -> bytes:  # noqa: ARG004 - both forms of an event have the same

@@ -10,6 +10,7 @@ from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.config.settings import Contract, Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
+from kmsconn.protocols.fhevm.access import AccessControl
 from kmsconn.protocols.fhevm.key_views import KeyViews
 from kmsconn.protocols.fhevm.members import GatewayContexts
 
@@ -60,6 +61,11 @@ class Deployment:
     def ethereum(self) -> int:
         """The chain id of Ethereum."""
         return self.config.chain_id
+
+    @property
+    def access(self) -> AccessControl:
+        """The access control of the host chains, chosen by the chain id of a handle."""
+        return AccessControl(self.acls)
 
     @property
     def contexts(self) -> GatewayContexts:

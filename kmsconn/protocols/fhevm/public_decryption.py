@@ -105,7 +105,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
 
     def checks(self, content: PublicDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
         """Ask for each handle whether everybody may see its value (3.2). Raises Rejected, Misconfigured."""
-        return tuple(self.access.public(handle) for handle in handles_of(content.references))
+        return tuple(self.deployment.access.public(handle) for handle in handles_of(content.references))
 
     def request(
         self, content: PublicDecryption, ciphertexts: Sequence[Ciphertext]

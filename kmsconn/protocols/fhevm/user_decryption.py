@@ -117,7 +117,7 @@ class LegacyUserDecryption(UserDecryption):
     def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ViewCall[None]]:
         """Ask for the user and each contract of a handle, or for what its owner delegated (3.3). Raises Rejected."""
         handles = handles_of(self.references)
-        access = AccessControl(deployment.acls)
+        access = deployment.access
         call = read_call(deployment.decryption.verifying_contract, facts.to, facts.input)
         for handle in handles:
             contracts = call.contracts_of(handle.raw)
@@ -196,7 +196,7 @@ class UnifiedUserDecryption(UserDecryption):
         """
         handles = handles_of(self.references)
         self._check(handles, facts.chain_time)
-        access = AccessControl(deployment.acls)
+        access = deployment.access
         chain_id, acl = access.of(handles[0])
         yield from self._wallet(deployment, chain_id, facts.age)
         yield _not_invalidated(self, views.signature_invalidated_before(chain_id, acl, self.user))

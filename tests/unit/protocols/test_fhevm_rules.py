@@ -118,6 +118,28 @@ def test_a_chain_that_is_not_configured_is_named(name: str) -> None:
         ask(content_of(vectors.request(name)), profile=profile)
 
 
+SOLANA = 1 << 56 | 12345
+"""A chain id whose top byte says that the host chain is none of EVM (0.15: 6.1)."""
+
+
+def of_chain(content: Any, chain_id: int) -> Any:
+    """Return a public request about a handle of another host chain."""
+    [reference] = content.references
+    handle = reference.handle[:22] + chain_id.to_bytes(8) + reference.handle[30:]
+    return attrs.evolve(content, references=(attrs.evolve(reference, handle=handle),))
+
+
+@pytest.mark.parametrize("chain_id", [SOLANA, 1 << 63, 2**64 - 1])
+def test_a_chain_id_is_an_unsigned_number_of_64_bits(chain_id: int) -> None:
+    content = of_chain(content_of(vectors.request("public_one_v0")), chain_id)
+    with pytest.raises(Misconfigured, match=f"host chain {chain_id} is not configured"):
+        ask(content)
+    [host, *_] = SETTINGS.chains.host_chains
+    there = attrs.evolve(host, chain=attrs.evolve(host.chain, chain_id=chain_id))
+    [question] = ask(content, profile=Fhevm(SETTINGS.but(host_chains=(there,))))
+    assert (question.chain_id, question.to) == (chain_id, host.acl)
+
+
 def test_a_legacy_handle_of_two_contracts_asks_for_every_pair() -> None:
     """The 0.14 connector lets the last one win; here every pair must pass."""
     entry = vectors.request("user_legacy_direct_v0")
