@@ -176,6 +176,8 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _told("KmsconnChainUnusable", "host chain 8009", "calls-fail"),
     _told("KmsconnWrongNetwork", "ethereum https://node", "wrong-chain"),
     _told("KmsconnLogsUnreadable", "gateway 0x01", "logs"),
+    _state("KmsconnUnknownEvents", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="unknown-event", dependency="ethereum 0x01"),
+    _told("KmsconnKeyTypeUnknown", "txmanager ethereum", "key-type-unknown"),
     _told("KmsconnNotFinalizing", "ethereum", "not-finalizing"),
     _told("KmsconnCoreUnreachable", "core[0]", "unreachable"),
     _told("KmsconnCoreAnswersWrong", "core[0]", "wrong-signer"),

@@ -9,7 +9,7 @@ services   stop last: registry, attestations, head listeners, start-up probes (j
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -38,6 +38,7 @@ from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.retaining import Retaining
 from kmsconn.app.shadowing import ShadowFindings, shadow_of
 from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
+from kmsconn.app.unknown_events import unknown_events
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import Settings
@@ -171,6 +172,8 @@ class Connector:
                 ).run
             )
             services.start_soon(FailedKeyManagement(components.journal, components.on_event).run)
+            for watch in unknown_events(self._contracts()):
+                services.start_soon(watch.run)
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:
                     managers = self._start_managers(txmanagers)
@@ -194,6 +197,10 @@ class Connector:
             services.cancel_scope.cancel()
         self._drained.set()
 
+    def _contracts(self) -> Iterator[WatchedContract]:
+        components = self.components
+        return (WatchedContract.of(components, one) for one in components.profile.subscriptions())
+
     def _start_managers(self, nursery: trio.Nursery) -> Sequence[TxManager | ShadowManager]:
         """Start one transaction manager per chain, or the shadow of one, in their nursery."""
         components = self.components
@@ -211,8 +218,8 @@ class Connector:
     def _start_reading(self, nursery: trio.Nursery) -> None:
         """Start one task per contract, its proof of completeness, and one dispatcher per kind in the reading nursery."""
         components = self.components
-        for subscription in components.profile.subscriptions():
-            reader = LogReader.of(WatchedContract.of(components, subscription))
+        for contract in self._contracts():
+            reader = LogReader.of(contract)
             self._ranges.append(reader.ranges)
             nursery.start_soon(reader.run)
             self._proofs.append(Completeness.of(reader.ranges))

@@ -8,6 +8,7 @@ from functools import partial
 import attrs
 import trio
 
+from kmsconn.app.choices import settle_choice
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
@@ -39,7 +40,7 @@ CHECK_HOLDS = (
 
 
 class Lost(Misconfigured):
-    """The Core has it already and does not know its result: it was restarted before anybody had asked (L10)."""
+    """The Core seemed to have it already and does not know its result: it was restarted before anybody had asked (L10), or refused it."""
 
     cause = "result-lost"
 
@@ -97,6 +98,7 @@ class Pipeline:
             )
             if trio.current_time() - at > CHECK_HOLDS:
                 await self._check(row, request)
+            gathered = await settle_choice(self.profile, self.journal, row, gathered)
             submitted = await self.runner.run(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
@@ -125,7 +127,7 @@ class Pipeline:
             if not submitted.uncertain:
                 raise
             what = f"{submitted.uncertain}, and then {error}"
-            lost = Lost(f"{what}: the Core was restarted before its result was asked for")
+            lost = Lost(f"{what}: the Core refused it, or was restarted before its result was asked for")
             self.runner.blame(row, "answer", lost)
             lost.stage = "answer"
             raise lost from error

@@ -105,7 +105,7 @@ class Stages:
         said: list[bytes] = []
         for call in calls:  # one after the other: the second is made once the first was taken
             started = await retrying(partial(self.core.start, call), self.random)
-            uncertain, existed = started.uncertain or uncertain, started.existed
+            uncertain, existed = _with_hint(started.uncertain, call) or uncertain, started.existed
             said += started.said
         over: frozenset[int] = frozenset()
         if isinstance(operation, EndsOthers):
@@ -142,6 +142,10 @@ class Stages:
         if answer is not None and answer.signer != expected:
             raise _wrong_signer(request, answer, expected)
         return Answered(request, answer)
+
+
+def _with_hint(uncertain: str, call: CoreCall) -> str:
+    return f"{uncertain} ({call.hint})" if uncertain and call.hint else uncertain
 
 
 def _wrong_signer(request: Request, answer: Answer, expected: Address | None) -> Broken:

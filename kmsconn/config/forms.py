@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from kmsconn.config.settings import Secret
 from kmsconn.ethereum.addresses import Address, parse_address
+from kmsconn.ethereum.ids import KEY_TAG, PREP_KEYGEN_TAG, tag_of
 
 _LONGEST_QUOTE = 24
 _U64 = 2**64 - 1
@@ -202,6 +203,24 @@ def fhe_parameters(value: object) -> dict[bytes, int]:
     if wrong:
         raise ValueError(f"a digest is 0x and 64 hex digits, not {quoted(wrong[0])}")
     return {bytes.fromhex(digest[2:]): whole(number) for digest, number in value.items()}
+
+
+def preprocessing_ids(value: object) -> dict[int, int]:
+    """Read a table, or its JSON text, from ids of keys to ids of their preprocessings, each of 0x and 64 hex digits."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError("must be a table of key ids and preprocessing ids, or its JSON text") from None
+    if not isinstance(value, dict):
+        raise ValueError("must be a table of key ids and preprocessing ids")
+    return {_tagged(KEY_TAG, key): _tagged(PREP_KEYGEN_TAG, prep) for key, prep in value.items()}
+
+
+def _tagged(tag: int, value: object) -> int:
+    if not re.fullmatch(r"0x[0-9a-fA-F]{64}", str(value)) or tag_of(int(str(value), 16)) != tag:
+        raise ValueError(f"an id of this kind is 0x{tag:02x} and 62 hex digits, not {quoted(value)}")
+    return int(str(value), 16)
 
 
 def _check_url(url: str, schemes: tuple[str, ...]) -> str:

@@ -505,9 +505,20 @@ SECTIONS: Final = (
             ),
             Option(
                 "compressed_key_sets",
-                types.Flag,
-                "Ask the Core for compressed key sets, as connectors of 0.15 do; all nodes of a context must ask for the same.",
+                values.CompressedKeySets,
+                "Whether the Core is asked for compressed key sets. All nodes of a network must ask for the same, or no key is agreed on. "
+                "`auto`: yes where KMSGeneration is one of 0.3.0, no before. A key keeps what its preparation was started with, and the "
+                "migration of a key is always compressed.",
                 "compressed_key_sets",
+            ),
+            Option(
+                "preprocessing_ids",
+                types.PreprocessingIds,
+                'Preprocessing ids that a new epoch names for keys, `{ 0x04… = "0x03…" }`, where a Core has recorded others than the '
+                "connector names. By default it names that of a key's migration, and otherwise that of the contract.",
+                "preprocessing_ids",
+                None,
+                '{ "0x04…" = "0x03…" }',
             ),
         ),
     ),

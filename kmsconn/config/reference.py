@@ -22,7 +22,7 @@ _WIDTH = 100
 
 _FORMS: dict[Any, str] = {
     Address: "address", values.Secret: "secret", values.AttestationMode: "word", values.LogFormat: "word", values.StatusPage: "word",
-    values.Mode: "word",
+    values.Mode: "word", values.CompressedKeySets: "auto, true or false",
     types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
     types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
     types.Age: "duration",
@@ -31,6 +31,7 @@ _FORMS: dict[Any, str] = {
     types.HostChains: "list of tables", types.SocketAddress: "host:port", types.JournalUrl: "URL", types.FilePath: "path",
     types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word", types.DecryptionManagerAddress: "address",
     types.HttpzAddress: "address", types.KeyManagerAddress: "address", types.PlaintextEncoding: "word", types.FheParameters: "table",
+    types.PreprocessingIds: "table",
 }  # fmt: skip
 
 _INTRODUCTION = """\

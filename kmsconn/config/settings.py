@@ -146,6 +146,23 @@ class CoreTls:
     key_file: Path | None = None
 
 
+class CompressedKeySets(StrEnum):
+    """Whether fresh keys are asked for as compressed key sets; ``auto`` goes by the version of the contract that asks for a key."""
+
+    AUTO = "auto"
+    ALWAYS = "true"
+    NEVER = "false"
+
+
+def compressed_key_sets(value: CompressedKeySets | bool) -> CompressedKeySets:
+    """Return a truth value as one of these."""
+    return CompressedKeySets(str(value).lower())
+
+
+def _given(ids: Mapping[int, int] | None) -> Mapping[int, int]:
+    return {} if ids is None else ids
+
+
 @attrs.frozen
 class S3Fallback:
     """Where ciphertexts are looked for when the chain names no usable bucket."""
@@ -195,7 +212,10 @@ class ProtocolSettings:
     protocol_config_contract: Contract
     kms_generation_contract: Contract
     profile: str = "fhevm"
-    compressed_key_sets: bool = False
+    compressed_key_sets: CompressedKeySets = attrs.field(
+        default=CompressedKeySets.AUTO, converter=compressed_key_sets
+    )
+    preprocessing_ids: Mapping[int, int] = attrs.field(factory=dict, converter=_given)
     erc1271_gas_limit: int = 100_000
     httpz: Httpz = attrs.field(factory=Httpz)
 

@@ -25,7 +25,15 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn
 
 from kmsconn.config import forms
-from kmsconn.config.settings import AttestationMode, LogFormat, Mode, Secret, StatusPage
+from kmsconn.config.settings import (
+    AttestationMode,
+    CompressedKeySets,
+    LogFormat,
+    Mode,
+    Secret,
+    StatusPage,
+    compressed_key_sets,
+)
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import profile_named
@@ -60,6 +68,7 @@ HttpzAddress = NewType("HttpzAddress", Address)
 KeyManagerAddress = NewType("KeyManagerAddress", Address)
 PlaintextEncoding = NewType("PlaintextEncoding", str)
 FheParameters = NewType("FheParameters", dict[bytes, int])
+PreprocessingIds = NewType("PreprocessingIds", dict[int, int])
 
 PLAINTEXT_ENCODINGS = ("auto", "p3", "p1", "p2", "raw")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -93,6 +102,15 @@ def _log_level(value: object) -> str:
     return _choice(LOG_LEVELS, "warning" if value == "warn" else value)
 
 
+def _compressed_key_sets(value: object) -> CompressedKeySets:
+    if isinstance(value, str) and value.strip().lower() == CompressedKeySets.AUTO:
+        return CompressedKeySets.AUTO
+    try:
+        return compressed_key_sets(forms.flag(value))
+    except ValueError:
+        raise ValueError(f"must be auto, true or false, not {forms.quoted(value)}") from None
+
+
 def _enum(kind: type[StrEnum], value: object) -> StrEnum:
     return kind(_choice(tuple(str(member) for member in kind), value))
 
@@ -102,6 +120,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     Name: forms.name,
     Secret: forms.secret,
     Flag: forms.flag,
+    CompressedKeySets: _compressed_key_sets,
     ChainId: partial(forms.at_least, 1),
     Number: forms.whole,
     Count: partial(forms.at_least, 1),
@@ -131,6 +150,7 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     KeyManagerAddress: partial(forms.loose_address, "KeyManager"),
     PlaintextEncoding: partial(_choice, PLAINTEXT_ENCODINGS),
     FheParameters: forms.fhe_parameters,
+    PreprocessingIds: forms.preprocessing_ids,
 }
 
 

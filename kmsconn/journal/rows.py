@@ -20,7 +20,7 @@ ID_BYTES = 32
 _PARTS = (
     "rid, id, kind, state, on_chain",
     "chain_id, contract, digest, log, block, block_hash, transaction_hash, log_index",
-    "next_attempt, deadline, submitted, deferred, reason, cause",
+    "next_attempt, deadline, submitted, deferred, reason, cause, choice",
     "calldata, signer",
     "nonce, raw, reply_hash, included_block",
     "recorded_at, answered_at, closed_at",
@@ -79,7 +79,7 @@ def read_row(stored: tuple[Any, ...]) -> Row:
     request, event, progress, answer, reply, times = (tuple(islice(values, length)) for length in _LENGTHS)
     rid, identifier, kind, state, on_chain = request
     chain_id, contract, digest, log, *place = event
-    next_attempt, deadline, submitted, deferred, reason, cause = progress
+    next_attempt, deadline, submitted, deferred, reason, cause, choice = progress
     calldata, signer = answer
     return Row(
         rid=rid,
@@ -90,7 +90,9 @@ def read_row(stored: tuple[Any, ...]) -> Row:
         event=RowEvent(
             chain_id, address(contract), digest, unpack_log(log or pack_nothing(contract), *place)
         ),
-        progress=RowProgress(next_attempt, deadline, bool(submitted), deferred, reason, RowCause(cause)),
+        progress=RowProgress(
+            next_attempt, deadline, bool(submitted), deferred, reason, RowCause(cause), choice
+        ),
         answer=None if calldata is None else Answer(calldata, None if signer is None else Address(signer)),
         reply=RowReply(*reply),
         times=RowTimes(*times),

@@ -366,6 +366,9 @@ _CAUSE = (
 # One profile for all releases of fhevm since 0.14; before, its name had the release.
 _ONE_FHEVM = ("UPDATE meta SET value = 'fhevm' WHERE key = 'profile' AND value = 'fhevm-0.14'",)
 
+# What an operation chose when it first started a request (``protocols.choosing``).
+_CHOICE = ("ALTER TABLE request ADD COLUMN choice TEXT NOT NULL DEFAULT ''",)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _MORE_ENDS,
@@ -379,6 +382,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _HISTORY,
     _CAUSE,
     _ONE_FHEVM,
+    _CHOICE,
 )
 VERSION = len(MIGRATIONS)
 

@@ -108,7 +108,7 @@ class RowProgress:
     """How far the work on a request has come, and what it waits for. ``deferred`` counts deferrals in a row.
 
     ``deadline`` is in chain time, infinite for what never expires. ``submitted``: the Core has the request.
-    ``reason`` is for people; what decides is the ``cause``.
+    ``reason`` is for people; what decides is the ``cause``. ``choice`` is what the operation chose for every start of the request.
     """
 
     next_attempt: float
@@ -117,6 +117,7 @@ class RowProgress:
     deferred: int
     reason: str
     cause: RowCause = RowCause.NONE
+    choice: str = ""
 
 
 @attrs.frozen

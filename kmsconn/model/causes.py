@@ -43,6 +43,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "No node has given usable logs of the contract for 10 s: no new request is heard",
         "check that the node keeps logs, follows the chain, and accepts the range",
     ),
+    "unknown-event": Cause(
+        "a chain's name with the contract",
+        "KMSGeneration or ProtocolConfig emits events that this version does not know: it may hear no request of a new release",
+        "compare the contract's version with the releases of kmsconn; an upgrade of kmsconn may be due",
+    ),
     "back-fill": Cause(
         "a chain's name with the contract",
         "The connector cannot read blocks between the cursor and the head",
@@ -119,8 +124,9 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "result-lost": Cause(
         "core[N]",
-        "The Core lost the result of a request in a restart",
-        "the generation must be done again",
+        "The Core lost the result of a request in a restart, or refused to start it: a new epoch, for example, with another preprocessing "
+        "id than it has recorded for a key",
+        "read what the Core said in the text; a lost result must be generated again, an id can be corrected by preprocessing_ids",
     ),
     "taken-ids": Cause(
         "core[N]",
@@ -195,6 +201,12 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "txmanager …",
         "The contract refuses every reply for now, for example because it is paused or the account is no node of the context",
         "check the contract and the account; the replies wait, and are sent once one is accepted",
+    ),
+    "key-type-unknown": Cause(
+        "txmanager …",
+        "The contract reverts without data on a reply that has the digest of a compressed key set: it is of a release that does not know "
+        "key type 3",
+        "see the text: the contract must be upgraded, or the network must generate keys that are not compressed",
     ),
     "not-included": Cause(
         "txmanager …",

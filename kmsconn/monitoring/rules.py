@@ -176,9 +176,7 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
     )
 
 
-_ELSEWHERE = (
-    'cause!~"overdue|damaged-rows|permissions|paused|replies-differ|replies-unmatched|replies-missing"'
-)
+_ELSEWHERE = 'cause!~"overdue|damaged-rows|permissions|paused|unknown-event|replies-differ|replies-unmatched|replies-missing"'
 """Warnings that no rule of their own tells."""
 
 _PROCESS: Final = (
@@ -234,6 +232,12 @@ _CONNECTOR: Final = (
         "logs of a contract cannot be read",
         "use a node that keeps the logs since the cursor and takes the range",
         ("logs", "back-fill"),
+    ),
+    _present(
+        "KmsconnUnknownEvents",
+        "the contract emits events that this version does not know",
+        "compare the contract's version with the releases of kmsconn: requests of a new release are not heard",
+        ("unknown-event",),
     ),
     _critical(
         "KmsconnNotFinalizing",
@@ -342,6 +346,12 @@ _CONNECTOR: Final = (
             "receipt-unanswered",
             "trace-unanswered",
         ),
+    ),
+    _critical(
+        "KmsconnKeyTypeUnknown",
+        "the contract does not know the type of a key, and does not take the reply",
+        "have the contract upgraded, or have the network generate keys that are not compressed",
+        ("key-type-unknown",),
     ),
     _critical(
         "KmsconnJournalUnwritable",

@@ -241,8 +241,8 @@ class CoreCall:
     """One gRPC call of the Core: the method's bare name (``PublicDecrypt``), the message, the id that chooses the endpoint.
 
     ``shard`` None: every endpoint is called. ``means`` has the names of statuses that mean something else than usual. ``at_once`` is the
-    method that takes the same message and answers with the result, of Cores that have it (annex C); empty: there is none. ``metadata``
-    goes along as headers of gRPC, as the context of a trace does.
+    method that takes the same message and answers with the result, of Cores that have it (annex C); empty: there is none. ``hint`` says
+    what an uncertain status may mean besides. ``metadata`` goes along as headers of gRPC, as the context of a trace does.
     """
 
     method: str
@@ -250,6 +250,7 @@ class CoreCall:
     shard: int | None
     means: Mapping[str, Reading] = attrs.field(factory=dict)
     at_once: str = ""
+    hint: str = attrs.field(default="", eq=False)
     metadata: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), eq=False)
 
 
@@ -271,9 +272,13 @@ class Revert:
     verdict: Verdict
     plan: Callable[[], QueryPlan[Verdict]] | None = attrs.field(default=None, eq=False, repr=False)
     """Tells the verdict of the contract's state where the name alone does not; of the chain that said no."""
+    explanation: str = ""
+    """What it means in words, where its name says too little."""
+    alert: str = ""
+    """The cause of an alert about this reply alone; empty: one is raised only while no reply passes."""
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(self.arguments)})"
+        return self.explanation or f"{self.name}({', '.join(self.arguments)})"
 
 
 C = TypeVar("C", bound=Content)
@@ -508,6 +513,10 @@ class Profile(EventTable, ABC):
         where = (subscription.chain_id, subscription.contract)
         found = (one.numbering() for one in self.operations.values() if one.contract == where)
         return tuple(one for one in found if one is not None)
+
+    def all_topics(self, contract: Address) -> frozenset[bytes]:
+        """Return all topics that a contract is known to emit, whoever listens to them; empty: nobody looks for others."""
+        return frozenset()
 
     @abstractmethod
     def deployment_checks(self) -> tuple[ContractQuery[None], ...]:

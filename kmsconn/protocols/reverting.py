@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,13 +19,24 @@ _BUILT_IN = {
         Error.from_item({"name": "Panic", "inputs": [{"type": "uint256"}]}),
     )
 }
+NO_DATA = "no revert data"
+"""The name of a revert that says nothing."""
+
 _PLAIN_NUMBER = 1 << 64
+
+
+class ExplainsSilence(ABC):
+    """An operation that knows what a revert without data may mean for a reply; a mixin of ``port.Operation``."""
+
+    @abstractmethod
+    def explain_silence(self, calldata: bytes) -> Revert | None:
+        """Return what a revert without data means for a reply with this calldata; None: that is not known."""
 
 
 def name_revert(errors: Mapping[bytes, Error], verdicts: Mapping[str, Verdict], data: bytes | None) -> Revert:
     """Name the revert by its data; what is not known, or not there, is RETRY."""
     if not data:
-        return Revert("no revert data", (), Verdict.RETRY)
+        return Revert(NO_DATA, (), Verdict.RETRY)
     error = errors.get(data[:SELECTOR_BYTES]) or _BUILT_IN.get(data[:SELECTOR_BYTES])
     try:
         values = error.decode(data) if error else None

@@ -143,6 +143,8 @@ def tell_deferred(alerts: TxAlerts, row: Row, found: Assessment, now: float, *, 
         alerts.raise_for(row, "cost", f"{found.reason}: it waits", now, critical=True, remedy=remedy)
     elif found.evidence is Evidence.GAS_ABOVE_BLOCK:
         alerts.raise_for(row, "gas-estimate", f"{found.reason}: it waits", now)
+    elif found.alert:
+        alerts.raise_for(row, found.alert, found.reason, now, critical=True)
     elif found.evidence is Evidence.REFUSED_NOW:
         alerts.blocked_for(row, "contract-refuses", found.reason, now)
 

@@ -20,6 +20,7 @@ from kmsconn.txmanager.evidence import (
     Sent,
     Stands,
     Unclear,
+    alert_of,
     is_done,
     is_hopeless,
     is_not_ours,
@@ -36,13 +37,17 @@ MARGIN_PERCENT = 112  # of the market's fee: bytes that no node holds and that c
 
 @attrs.frozen
 class Assessment:
-    """Evidence about a reply with what belongs to it: why, in which block, with which gas limit, what to ask next."""
+    """Evidence about a reply with what belongs to it: why, in which block, with which gas limit, what to ask next.
+
+    ``alert``: the cause of an alert about this reply alone.
+    """
 
     evidence: Evidence
     reason: str = ""
     block: int = 0
     gas: int = 0
     questions: tuple[Question, ...] = ()
+    alert: str = ""
 
 
 def assess(view: View, track: Track) -> tuple[Phase, Assessment]:
@@ -87,7 +92,7 @@ def _refused(view: View, track: Track, finding: Finding) -> Assessment:
         if view.now >= finding.again:
             return _asked(track, Question.ESTIMATE) or _ask(Evidence.UNKNOWN, Question.ESTIMATE)
         return Assessment(Evidence.REFUSED_ONCE, reason_of(said))
-    return Assessment(Evidence.REFUSED_NOW, reason_of(said))
+    return Assessment(Evidence.REFUSED_NOW, reason_of(said), alert=alert_of(said))
 
 
 def _said_by_contract(finding: Finding) -> Says:

@@ -189,6 +189,11 @@ def is_not_ours(says: Says) -> bool:
     return isinstance(says, Revert) and says.verdict is Verdict.SKIP
 
 
+def alert_of(says: Says) -> str:
+    """Return the cause of an alert that a refusal raises for one reply alone; empty: it raises none."""
+    return says.alert if isinstance(says, Revert) else ""
+
+
 def reason_of(says: Says) -> str:
     """Return an answer as text for a reason."""
     match says:

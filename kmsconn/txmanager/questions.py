@@ -10,12 +10,14 @@ from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
 from kmsconn.journal.values import Row
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import Profile, Revert
+from kmsconn.protocols.reverting import NO_DATA, ExplainsSilence
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.rpc.results import JsonBlock, JsonBlockHash, read
 from kmsconn.txmanager.evidence import (
     Finds,
     Receipt,
+    Says,
     read_call,
     read_estimate,
     read_receipt,
@@ -103,15 +105,25 @@ def read_finding(profile: Profile, track: Track, question: Question, result: Any
     kind = track.row.kind
     match question:
         case Question.ESTIMATE:
-            return read_estimate(profile, kind, result)
+            return _explained(profile, track.row, read_estimate(profile, kind, result))
         case Question.CALL | Question.CALL_AT_BLOCK:
-            return read_call(profile, kind, result)
+            return _explained(profile, track.row, read_call(profile, kind, result))
         case Question.RECEIPT:
             return read_receipt(result)
         case Question.TRACE:
             return read_trace(profile, kind, result)
         case Question.BLOCK:
             return read_stands(track.row.event.log.block_hash, result)
+
+
+def _explained(profile: Profile, row: Row, said: Says) -> Says:
+    """Return what a contract says, with what its silence means for this very reply."""
+    operation = profile.operations[row.kind]
+    is_silent = isinstance(said, Revert) and said.name == NO_DATA
+    explained = (
+        is_silent and isinstance(operation, ExplainsSilence) and operation.explain_silence(calldata_of(row))
+    )
+    return explained or said
 
 
 def usable(result: Any) -> Any:

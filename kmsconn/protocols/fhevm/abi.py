@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kmsconn.ethereum.abi import Abi, Error, Event
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.profiles import FHEVM
 from kmsconn.protocols.published import as_contracts, read_groups, union_of_errors
 
@@ -20,6 +21,28 @@ ERC1271 = CONTRACTS["IERC1271"]
 
 LATER_KMS_GENERATION = _later["KMSGeneration"]
 """KMSGeneration 0.3.0, whose requests name the key that they migrate (fhevm-0.15.md, 1.1)."""
+
+_UPKEEP = frozenset(
+    keccak256(signature.encode())
+    for signature in (
+        "Initialized(uint64)",
+        "Upgraded(address)",
+        "AdminChanged(address,address)",
+        "BeaconUpgraded(address)",
+        "EIP712DomainChanged()",
+        "OwnershipTransferStarted(address,address)",
+        "OwnershipTransferred(address,address)",
+        "Paused(address)",
+        "Unpaused(address)",
+    )
+)
+"""Topics of what OpenZeppelin's contracts say of themselves, which the published ABIs leave out."""
+
+KMS_GENERATION_TOPICS = (
+    _UPKEEP | KMS_GENERATION.events_by_topic.keys() | LATER_KMS_GENERATION.events_by_topic.keys()
+)
+PROTOCOL_CONFIG_TOPICS = _UPKEEP | PROTOCOL_CONFIG.events_by_topic.keys()
+"""Every topic that a release of the contract emits."""
 
 ALL_ERRORS: dict[bytes, Error] = union_of_errors([*CONTRACTS.values(), LATER_KMS_GENERATION])
 """Errors of all contracts by selector: an error of a called contract comes through unchanged (annex A)."""

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.config.settings import Contract, Settings
+from kmsconn.config.settings import CompressedKeySets, Contract, Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.protocols.fhevm.access import AccessControl
@@ -19,7 +18,8 @@ from kmsconn.protocols.fhevm.members import GatewayContexts
 class Deployment:
     """Decryption on the Gateway, KMSGeneration and ProtocolConfig on Ethereum, each as the domain that names its place too.
 
-    ``acls``: host chain → access control list. ``key_set``: which keys are generated.
+    ``acls``: host chain → access control list. ``compressed_key_sets``: whether fresh keys are.
+    ``preprocessing_ids``: those of keys that an epoch is told instead of what the contract says.
     """
 
     decryption: Domain
@@ -28,7 +28,8 @@ class Deployment:
     gateway_config: Address
     acls: Mapping[int, Address]
     erc1271_gas: int
-    key_set: kms.KeySetConfig
+    compressed_key_sets: CompressedKeySets
+    preprocessing_ids: Mapping[int, int]
     keys: KeyViews = attrs.field(init=False)
     """The questions to the two contracts on Ethereum."""
 
@@ -49,7 +50,8 @@ class Deployment:
             gateway_config=settings.protocol.gateway_config_contract.address,
             acls={host.chain.chain_id: host.acl for host in settings.chains.host_chains},
             erc1271_gas=settings.protocol.erc1271_gas_limit,
-            key_set=COMPRESSED_KEY_SET if settings.protocol.compressed_key_sets else KEY_SET,
+            compressed_key_sets=settings.protocol.compressed_key_sets,
+            preprocessing_ids=settings.protocol.preprocessing_ids,
         )
 
     @property
@@ -75,10 +77,3 @@ class Deployment:
 
 def _domain(contract: Contract, chain_id: int) -> Domain:
     return Domain(contract.domain_name, contract.domain_version, chain_id, contract.address)
-
-
-# Standard keys on a CPU, all of them generated: none compressed (5.4), or all (annex C).
-KEY_SET, COMPRESSED_KEY_SET = (
-    kms.KeySetConfig(standard_keyset_config=kms.StandardKeySetConfig(compressed_key_config=compressed))
-    for compressed in (kms.CompressedKeyConfig.CompressedNone, kms.CompressedKeyConfig.CompressedAll)
-)

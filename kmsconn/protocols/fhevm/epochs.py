@@ -1,12 +1,13 @@
 """Epochs: new shares of the keys, in a new context or in the same (E7), and the end of one. Their order stands in ``contexts``.
 
-Source: fhevm-0.14.md, 1.4, 1.5, 2.5, 3.7, 5.4, annexes A and E.2; kms-core-grpc.md, 3.3-3.5.
+Source: fhevm-0.14.md, 1.4, 1.5, 2.5, 3.7, 5.4, annexes A and E.2; kms-core-grpc.md, 3.3-3.5; fhevm-0.15.md, 1.9.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import attrs
@@ -34,8 +35,15 @@ from kmsconn.protocols.fhevm.key_management import (
     is_issued,
     was_destroyed,
 )
-from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
-from kmsconn.protocols.fhevm.keygen import KEY_TYPES, Digests, digests_of, key_digest
+from kmsconn.protocols.fhevm.key_views import KeyViews, Relation, Standing
+from kmsconn.protocols.fhevm.keygen import (
+    COMPRESSED_KEY_SET,
+    KEY_TYPES,
+    Digests,
+    digests_of,
+    key_digest,
+    unknown_key_type,
+)
 from kmsconn.protocols.fhevm.messages import SIGNING_SCHEMES, domain_message, long_poll, request_id
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FollowUp
 from kmsconn.protocols.port import (
@@ -45,13 +53,18 @@ from kmsconn.protocols.port import (
     PlannedQueries,
     QueryPlan,
     RequestEvent,
+    Revert,
     StorageRead,
     Verdict,
     id_in_topic,
 )
 from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.reverting import ExplainsSilence
 
 CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
+OLD_CONFIG = "have ProtocolConfig deployed again from a release that knows it; no epoch becomes active before"
+OVERRIDE = "the option preprocessing_ids names the right ones"
+NO_OVERRIDES: Mapping[int, int] = MappingProxyType({})
 _PERHAPS_THERE = {"INVALID_ARGUMENT": Meaning.UNCERTAIN}
 
 
@@ -94,7 +107,7 @@ class EpochMaterial:
     crs: tuple[tuple[int, bytes], ...]
 
 
-class NewEpochs(ProtocolConfigOperation[NewEpoch]):
+class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence):
     """The row of new epochs. Nodes of the previous context send shares and activate nothing (P13)."""
 
     kind = Kind.NEW_KMS_EPOCH
@@ -115,6 +128,11 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
         **SIGNATURE,
     }
 
+    def explain_silence(self, calldata: bytes) -> Revert | None:
+        """Say that the contract does not know key type 3, where the reply has a digest of it."""
+        _, keys, _ = CONFIRM.decode(calldata)
+        return unknown_key_type((digests for _, _, digests, _ in keys), OLD_CONFIG)
+
     def numbering(self) -> Numbering:
         """Return the counter of epochs; the first one is made by the contract itself."""
         return Numbering(self.kind, EPOCH_TAG, final(self.ask.config.newest_epoch_id()), before_first=1)
@@ -125,7 +143,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
 
     def plan(self, content: NewEpoch) -> PlannedQueries[EpochMaterial]:
         """Ask for what is reshared."""
-        return self.ask.chain_id, epoch_material(self.ask, content)
+        return self.ask.chain_id, epoch_material(self.ask, content, self.deployment.preprocessing_ids)
 
     def replying_context(self, content: NewEpoch) -> int:
         """Return the context of the epoch."""
@@ -158,7 +176,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
             extra_data=extra_data.build(content.context_id, content.id),
             signing_schemes=SIGNING_SCHEMES,
         )
-        return (CoreCall("NewMpcEpoch", encode(message), None, _PERHAPS_THERE),)
+        return (CoreCall("NewMpcEpoch", encode(message), None, _PERHAPS_THERE, hint=_hint(found)),)
 
     def result_call(self, content: NewEpoch) -> CoreCall:
         """Return the long poll."""
@@ -242,8 +260,13 @@ def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryP
     return standing is not Standing.CREATED and any(signer != ZERO_ADDRESS for signer in signers)
 
 
-def epoch_material(ask: KeyViews, content: NewEpoch) -> QueryPlan[EpochMaterial]:
-    """Read what is reshared, as of the block that the event names (3.7). Raises Rejected for a type that is not known."""
+def epoch_material(
+    ask: KeyViews, content: NewEpoch, preparations: Mapping[int, int] = NO_OVERRIDES
+) -> QueryPlan[EpochMaterial]:
+    """Read what is reshared, as of the block that the event names (3.7). Raises Rejected for a type that is not known.
+
+    ``preparations``: those that an operator knows better than the contract, by their keys.
+    """
     block = content.material_block
     key_ids, crs_ids = yield [ask.generation.completed_keys(block), ask.generation.completed_crs(block)]
     found = yield [
@@ -257,7 +280,41 @@ def epoch_material(ask: KeyViews, content: NewEpoch) -> QueryPlan[EpochMaterial]
     for key in material.keys:
         if key.params not in PARAMETERS or not {kind for kind, _ in key.digests} <= KEY_TYPES.keys():
             raise Rejected(f"key {id_hex(key.id)} has parameters or digests of a type that is not known")
-    return material
+    recorded = yield from recorded_preparations(ask, material.keys)
+    return attrs.evolve(
+        material,
+        keys=tuple(
+            attrs.evolve(key, prep_id=preparations.get(key.id, recorded.get(key.id, key.prep_id)))
+            for key in material.keys
+        ),
+    )
+
+
+def recorded_preparations(ask: KeyViews, keys: Sequence[KeyMaterial]) -> QueryPlan[dict[int, int]]:
+    """Find the preparations of the migrations of keys: the Core has recorded them, the contract names the original ones (1.9 of 0.15).
+
+    A Core of 0.15 refuses an epoch whose keys come with other preparations than it has recorded (inferred, never run). Of a key whose
+    migration is open or aborted nothing is returned.
+    """
+    compressed = [key.id for key in keys if any(kind == COMPRESSED_KEY_SET for kind, _ in key.digests)]
+    if not compressed:
+        return {}
+    requests = yield [ask.generation.related(Relation.MIGRATION, key_id) for key_id in compressed]
+    migrations = [(key_id, request) for key_id, request in zip(compressed, requests, strict=True) if request]
+    if not migrations:
+        return {}
+    found = yield [
+        question
+        for _, request in migrations
+        for question in (
+            ask.generation.has_consensus(request),
+            ask.generation.related(Relation.PAIR, request),
+        )
+    ]
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return {
+        key_id: prep for (key_id, _), (agreed, prep) in zip(migrations, pairs, strict=True) if agreed and prep
+    }
 
 
 def after_no_pending_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[Verdict]:
@@ -292,6 +349,15 @@ def _reshared(domain: Domain, carried: bytes, reply: bytes) -> _Reshared:
         signers.add(signer_of(crs_digest(domain, identifier, bits, digest, carried), signature))
         crs.append((identifier, bits, digest, signature))
     return _Reshared(tuple(keys), tuple(crs), frozenset(signers))
+
+
+def _hint(found: EpochMaterial) -> str:
+    """Say what else than an epoch that is there INVALID_ARGUMENT may mean: the Core knows other preparations of compressed keys."""
+    compressed = [key for key in found.keys if any(kind == COMPRESSED_KEY_SET for kind, _ in key.digests)]
+    if not compressed:
+        return ""
+    told = ", ".join(f"0x{id_hex(key.prep_id)} for key 0x{id_hex(key.id)}" for key in compressed)
+    return f"a Core of 0.15 says so too where it has recorded other preprocessing ids than it was told ({told}): {OVERRIDE}"
 
 
 def _key(key: KeyMaterial) -> kms.KeyInfo:

@@ -44,6 +44,15 @@ class Standing(IntEnum):
     ACTIVE = 3
 
 
+class Relation(IntEnum):
+    """How ids of KMSGeneration belong together, by the slot of the mapping that says so."""
+
+    PAIR = 6
+    """A preparation and its key, either way; both are given together."""
+    MIGRATION = 18
+    """A key and the newest request that migrates it, since 0.3.0."""
+
+
 @attrs.frozen
 class GenerationViews:
     """Questions to the contract KMSGeneration."""
@@ -66,6 +75,10 @@ class GenerationViews:
     def newest_prep_id(self) -> StorageRead[int]:
         """Ask which preparation is the newest, as of the finalized block (+4)."""
         return attrs.evolve(self._slot(GENERATION_BASE + 4, _number), block=FINALIZED)
+
+    def related(self, relation: Relation, identifier: int) -> StorageRead[int]:
+        """Ask which other id stands in a relation to an id; 0: none."""
+        return self._slot(mapping_slot(GENERATION_BASE + relation, identifier), _number)
 
     def newest_crs_id(self) -> StorageRead[int]:
         """Ask which common reference string is the newest, as of the finalized block (+9)."""

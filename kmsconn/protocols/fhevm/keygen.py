@@ -1,12 +1,13 @@
-"""Key generation: the preparation (E1) and the key (E2).
+"""Key generation: the preparation (E1) and the key (E2), of a fresh key or of the migration of an existing one.
 
-Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2.
+A migration makes a compressed key set of the key that is in use. Its events name that key; its own key id names the request and its reply
+and never becomes a key. Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2; fhevm-0.15.md, 1.1-1.7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 
@@ -18,7 +19,8 @@ from kmsconn.ethereum.ids import PREP_KEYGEN_TAG
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION
+from kmsconn.protocols.choosing import Choosing
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
     LONG_POLL,
@@ -26,6 +28,7 @@ from kmsconn.protocols.fhevm.key_management import (
     Generation,
     expect_id,
 )
+from kmsconn.protocols.fhevm.key_sets import KeySetForm, added_info_of, config_of, form_of
 from kmsconn.protocols.fhevm.messages import (
     SIGNING_SCHEMES,
     domain_message,
@@ -34,8 +37,9 @@ from kmsconn.protocols.fhevm.messages import (
     request_id,
 )
 from kmsconn.protocols.fhevm.operations import UnderContext
-from kmsconn.protocols.port import CoreCall, Numbering, RequestEvent, Verdict, id_in_data
+from kmsconn.protocols.port import CoreCall, Numbering, RequestEvent, Revert, Verdict, id_in_data
 from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.reverting import NO_DATA, ExplainsSilence
 
 PREP_RESPONSE = KMS_GENERATION.function("prepKeygenResponse")
 KEY_RESPONSE = KMS_GENERATION.function("keygenResponse")
@@ -44,15 +48,51 @@ KEY_TYPE = (
     "KeygenVerification(uint256 prepKeygenId,uint256 keyId,KeyDigest[] keyDigests,bytes extraData)"
     "KeyDigest(uint8 keyType,bytes digest)"
 )
-KEY_TYPES = {0: "ServerKey", 1: "PublicKey", 3: "CompressedXofKeySet"}
-"""The contract's numbers of key types with their names; the last one is of compressed key sets (annex C)."""
+KEY_TYPE_UNKNOWN = "key-type-unknown"
+OLD_GENERATION = "have KMSGeneration upgraded; or set compressed_key_sets = false on all nodes, and have the key aborted and begun again"
+COMPRESSED_KEY_SET = 3
+KEY_TYPES = {0: "ServerKey", 1: "PublicKey", COMPRESSED_KEY_SET: "CompressedXofKeySet"}
+"""The contract's numbers of key types with their names."""
 
 _NUMBERS = {name: number for number, name in KEY_TYPES.items()}
 Digests = tuple[tuple[int, bytes], ...]
 
 
+@attrs.frozen(kw_only=True)
+class CeremonyRequest(UnderContext):
+    """A request of a key ceremony. ``existing_id``: the key that is migrated, 0 for a fresh key.
+
+    ``compresses``: the contract is one of 0.3.0, with which networks make compressed key sets. ``form``: that which was chosen,
+    None before that.
+    """
+
+    existing_id: int = 0
+    compresses: bool = False
+    form: KeySetForm | None = None
+
+
+K = TypeVar("K", bound=CeremonyRequest)
+
+
+class KeyCeremony(Generation[K], Choosing[K]):
+    """A row of a key ceremony. Its form is chosen with the preparation and holds for the key, whatever options and contract say then."""
+
+    def choose(self, content: K, before: str) -> str:
+        """Take over the form of the preparation; without one the option decides, or the version of the contract that asks."""
+        option = self.deployment.compressed_key_sets
+        return before or form_of(content.existing_id, content.compresses, option)
+
+    def config(self, content: K) -> kms.KeySetConfig:
+        """Return the configuration that the Core gets for a preparation and for its key."""
+        return config_of(content.existing_id, content.form or KeySetForm(self.choose(content, "")))
+
+    def chosen(self, content: K, choice: str) -> K:
+        """Return the request in the form that was chosen."""
+        return attrs.evolve(content, form=KeySetForm(choice))
+
+
 @attrs.frozen
-class PrepKeygen(UnderContext):
+class PrepKeygen(CeremonyRequest):
     """A request to prepare the generation of a key. ``params``: 0 default, 1 test."""
 
     id: int
@@ -64,16 +104,28 @@ class PrepKeygen(UnderContext):
     @classmethod
     def read(cls, identifier: int, params: int, extra_data: bytes) -> PrepKeygen:
         """Return what the event asks for. Raises Undecodable for parameters that have no name."""
-        if params not in PARAMETERS:
-            raise Undecodable(f"parameters of type {params} are not known")
-        return cls(identifier, params, extra_data)
+        return cls(identifier, expect_parameters(params), extra_data)
+
+    @classmethod
+    def read_later(cls, identifier: int, params: int, existing_id: int, extra_data: bytes) -> PrepKeygen:
+        """Return what the event of 0.3.0 asks for. Raises Undecodable for parameters that have no name."""
+        return cls(
+            identifier,
+            expect_parameters(params),
+            extra_data,
+            existing_id=existing_id,
+            compresses=True,
+        )
 
 
-class PrepKeygens(Generation[PrepKeygen]):
+class PrepKeygens(KeyCeremony[PrepKeygen]):
     """The row of preparations."""
 
     kind = Kind.PREP_KEYGEN
-    events = (RequestEvent(KMS_GENERATION.event("PrepKeygenRequest"), PrepKeygen.read, id_in_data),)
+    events = (
+        RequestEvent(KMS_GENERATION.event("PrepKeygenRequest"), PrepKeygen.read, id_in_data),
+        RequestEvent(LATER_KMS_GENERATION.event("PrepKeygenRequest"), PrepKeygen.read_later, id_in_data),
+    )
     stages: ClassVar[Mapping[str, float]] = LONG_POLL
     reply = PREP_RESPONSE
     verdicts: ClassVar[Mapping[str, Verdict]] = {
@@ -97,7 +149,7 @@ class PrepKeygens(Generation[PrepKeygen]):
         message = kms.KeyGenPreprocRequest(
             request_id=request_id(content.id),
             params=kms.FheParameter(content.params),
-            keyset_config=self.deployment.key_set,
+            keyset_config=self.config(content),
             domain=domain_message(self.deployment.generation),
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
@@ -120,8 +172,8 @@ class PrepKeygens(Generation[PrepKeygen]):
 
 
 @attrs.frozen
-class Keygen(UnderContext):
-    """A request to generate the key that was prepared as ``prep_id``."""
+class Keygen(CeremonyRequest):
+    """A request to generate the key that was prepared as ``prep_id``. The ``id`` of a migration never becomes a key."""
 
     prep_id: int
     id: int
@@ -129,12 +181,25 @@ class Keygen(UnderContext):
 
     kind = Kind.KEYGEN
 
+    @classmethod
+    def read(cls, prep_id: int, identifier: int, extra_data: bytes) -> Keygen:
+        """Return what the event asks for."""
+        return cls(prep_id, identifier, extra_data)
 
-class Keygens(Generation[Keygen]):
+    @classmethod
+    def read_later(cls, prep_id: int, identifier: int, existing_id: int, extra_data: bytes) -> Keygen:
+        """Return what the event of 0.3.0 asks for."""
+        return cls(prep_id, identifier, extra_data, existing_id=existing_id, compresses=True)
+
+
+class Keygens(KeyCeremony[Keygen], ExplainsSilence):
     """The row of keys."""
 
     kind = Kind.KEYGEN
-    events = (RequestEvent(KMS_GENERATION.event("KeygenRequest"), Keygen),)
+    events = (
+        RequestEvent(KMS_GENERATION.event("KeygenRequest"), Keygen.read),
+        RequestEvent(LATER_KMS_GENERATION.event("KeygenRequest"), Keygen.read_later),
+    )
     stages: ClassVar[Mapping[str, float]] = {
         **LONG_POLL,
         "submit": 120.0,
@@ -145,8 +210,18 @@ class Keygens(Generation[Keygen]):
         "KeygenNotRequested": Verdict.RETRY,
         "KeyManagementRequestPending": Verdict.RETRY,
         "EmptyKeyDigests": Verdict.FINAL,
+        "InvalidCompressedKeySetDigest": Verdict.FINAL,
         **GENERATION_VERDICTS,
     }
+
+    def explain_silence(self, calldata: bytes) -> Revert | None:
+        """Say that the contract does not know key type 3, where the reply has a digest of it."""
+        _, digests, _ = KEY_RESPONSE.decode(calldata)
+        return unknown_key_type([digests], OLD_GENERATION)
+
+    def continues(self, content: Keygen) -> tuple[Kind, int]:
+        """Return the preparation of the key."""
+        return Kind.PREP_KEYGEN, content.prep_id
 
     def start_calls(
         self,
@@ -160,7 +235,8 @@ class Keygens(Generation[Keygen]):
             request_id=request_id(content.id),
             preproc_id=request_id(content.prep_id),
             domain=domain_message(self.deployment.generation),
-            keyset_config=self.deployment.key_set,
+            keyset_config=self.config(content),
+            keyset_added_info=added_info_of(content.existing_id),
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
             extra_data=content.extra_data,
@@ -178,10 +254,40 @@ class Keygens(Generation[Keygen]):
         expect_id(message.request_id, content.id)
         expect_id(message.preprocessing_id, content.prep_id)
         digests, signature = digests_of(message), signature_of(message)
+        if content.existing_id:
+            expect_compressed(digests)
         signed = key_digest(
             self.deployment.generation, content.prep_id, content.id, digests, content.extra_data
         )
         return Answer(KEY_RESPONSE.encode(content.id, digests, signature), signer_of(signed, signature))
+
+
+def expect_parameters(params: int) -> int:
+    """Return the number of FHE parameters. Raises Undecodable for one that has no name."""
+    if params not in PARAMETERS:
+        raise Undecodable(f"parameters of type {params} are not known")
+    return params
+
+
+def unknown_key_type(digests: Iterable[Digests], remedy: str) -> Revert | None:
+    """Explain a revert without data by a digest of a key type that the contract may not know; None where no digest is of that type.
+
+    A contract of before the type cannot read it, and Solidity reverts without data then (fhevm-0.15.md, 1.5, 8: inferred).
+    """
+    if not any(kind == COMPRESSED_KEY_SET for several in digests for kind, _ in several):
+        return None
+    said = f"the contract does not know key type {COMPRESSED_KEY_SET} (it reverts without data): {remedy}"
+    return Revert(NO_DATA, (), Verdict.RETRY, explanation=said, alert=KEY_TYPE_UNKNOWN)
+
+
+def expect_compressed(digests: Digests) -> None:
+    """See that a migration has made exactly one compressed key set: the contract takes no other reply. Raises Broken."""
+    found = [digest for kind, digest in digests if kind == COMPRESSED_KEY_SET]
+    if len(found) != 1 or not found[0]:
+        raise Broken(
+            DEPENDENCY,
+            f"the migration of a key has {len(found)} digests of a {KEY_TYPES[COMPRESSED_KEY_SET]}, not one",
+        )
 
 
 def prep_digest(domain: Domain, identifier: int, carried: bytes) -> bytes:

@@ -8,6 +8,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.deployments import has_version, is_version_from
 from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION_TOPICS, PROTOCOL_CONFIG_TOPICS
 from kmsconn.protocols.fhevm.aborts import CrsgenAborts, KeygenAborts
 from kmsconn.protocols.fhevm.contexts import ContextEnds, NewContexts
 from kmsconn.protocols.fhevm.crsgen import Crsgens
@@ -62,6 +63,12 @@ class Fhevm(Profile):
     def __init__(self, settings: Settings) -> None:
         self.deployment = Deployment.of(settings)
         super().__init__(row(self.deployment) for row in OPERATIONS)
+
+    def all_topics(self, contract: Address) -> frozenset[bytes]:
+        """Return those of KMSGeneration and of ProtocolConfig, whose events are rare."""
+        at = self.deployment.keys
+        known = {at.generation.address: KMS_GENERATION_TOPICS, at.config.address: PROTOCOL_CONFIG_TOPICS}
+        return known.get(contract, frozenset())
 
     def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
         """Ask each configured contract what it is. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""

@@ -52,6 +52,8 @@ class ScriptedStages:
 
     does: dict[str, BaseException | Callable[[], Any]] = attrs.field(factory=dict)
     took: list[str] = attrs.field(factory=list)
+    started: list[Any] = attrs.field(factory=list)
+    """The contents that were to be started at the Core."""
     bytes: int = 100
     uncertain: str = ""
     existed: bool = False
@@ -76,6 +78,7 @@ class ScriptedStages:
         return Gathered(checked.request, None, None, ())
 
     async def submit(self, gathered: Gathered) -> Submitted:
+        self.started.append(gathered.request.content)
         await self._play("submit")
         return Submitted(gathered.request, self.uncertain, self.existed)
 

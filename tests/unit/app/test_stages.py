@@ -202,6 +202,17 @@ async def test_an_uncertain_start_is_handed_on(autojump_clock: Any) -> None:
     assert submitted.uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT"
 
 
+async def test_an_uncertain_start_says_what_else_it_may_mean(autojump_clock: Any) -> None:
+    """A Core that knows another preprocessing of a compressed key refuses the epoch with the same status."""
+    core = Core(says={"NewMpcEpoch": "core[0] NewMpcEpoch: INVALID_ARGUMENT"})
+    asked = await gathered("epoch_3_same_set", core)
+    [key, *_] = asked.found.keys
+    compressed = attrs.evolve(asked.found, keys=(attrs.evolve(key, digests=((3, b"\x33" * 32),)),))
+    submitted = await stages(core).submit(attrs.evolve(asked, found=compressed))
+    assert submitted.uncertain.startswith("core[0] NewMpcEpoch: INVALID_ARGUMENT (")
+    assert f"0x{key.prep_id:064x}" in submitted.uncertain
+
+
 def reply_of(name: str, node: int = 0) -> bytes:
     return from_hex(keys.event(name)["answers"][node]["response_bytes"])
 

@@ -233,7 +233,7 @@ def test_temporary_tables_are_kept_in_memory(db: Database) -> None:
 
 
 def test_a_journal_of_fhevm_0_14_belongs_to_the_profile_of_all_releases(tmp_path: Path) -> None:
-    file_of_layout(tmp_path / "j.db", VERSION - 1)
+    file_of_layout(tmp_path / "j.db", 11)
     connection = raw_connection(tmp_path / "j.db")
     stored = {**BINDING.as_text(), "profile": "fhevm-0.14"}
     connection.executemany("INSERT INTO meta VALUES (?, ?)", stored.items())

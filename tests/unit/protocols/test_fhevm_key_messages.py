@@ -11,8 +11,6 @@ import pytest
 from kmsconn._generated.fhevm.kms.v1 import (
     DestroyMpcContextRequest,
     DestroyMpcEpochRequest,
-    KeyGenPreprocRequest,
-    KeyGenRequest,
     NewMpcContextRequest,
     NewMpcEpochRequest,
     SchemeDigest,
@@ -23,7 +21,6 @@ from kmsconn.errors import Refused, Rejected, RejectedByCore
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, announce
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, EpochMaterial, KeyMaterial
-from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import CoreCall, Meaning, Operation
 from kmsconn.protocols.protobuf import decode
 from tests import vectors
@@ -169,18 +166,3 @@ def test_an_epoch_reshares_a_compressed_key_set_under_the_name_of_its_type() -> 
         ("PublicKey", b"\x11" * 32),
         ("CompressedXofKeySet", b"\x33" * 32),
     ]
-
-
-@pytest.mark.parametrize(("compressed", "expected"), [(True, "CompressedAll"), (False, "CompressedNone")])
-def test_keys_are_asked_for_as_the_option_says(compressed: bool, expected: str) -> None:
-    profile = Fhevm(keys.SETTINGS.but(compressed_key_sets=compressed))
-    for name, kind in (("prep_keygen_default", KeyGenPreprocRequest), ("keygen_default", KeyGenRequest)):
-        [call] = profile.operations[keys.content(name).kind].start_calls(keys.content(name), (), None)
-        message: Any = decode(kind, bytes(call.message))
-        config = message.keyset_config.standard_keyset_config
-        assert config.compressed_key_config.name == expected
-        assert (config.compute_key_type, config.secret_key_config, message.keyset_config.keyset_type) == (
-            0,
-            0,
-            0,
-        )

@@ -34,7 +34,11 @@ def test_decryptions_are_read_at_the_head_and_key_management_once_it_is_final() 
         (ETHEREUM, SETTINGS.protocol.kms_generation_contract.address, True),
         (ETHEREUM, SETTINGS.protocol.protocol_config_contract.address, True),
     ]
-    assert [len(one.topics) for one in found] == [6, 5, 4]  # three requests in two forms; keys; contexts
+    assert [len(one.topics) for one in found] == [
+        6,
+        7,
+        4,
+    ]  # three requests in two forms; keys, two of them in two; contexts
 
 
 def test_only_legacy_requests_need_their_transaction() -> None:

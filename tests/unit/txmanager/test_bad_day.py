@@ -25,6 +25,8 @@ from kmsconn.model.events import (
     ReplySigned,
 )
 from kmsconn.model.life import State
+from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.protocols.reverting import NO_DATA
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
@@ -36,6 +38,7 @@ from tests.unit.txmanager.world import (
     HEALTHY,
     KEY,
     Fault,
+    Replied,
     Reverts,
     World,
     calldata,
@@ -202,6 +205,29 @@ async def test_what_no_reply_passes_is_critical_until_one_does(
         world.node.refuse = lambda call: None
         await until(lambda: answered(world, range(1, 6)), 120)
         await until(lambda: AlertCleared("txmanager gateway", cause) in world.said(AlertCleared))
+
+
+async def test_a_silence_that_the_reply_explains_is_critical_for_that_reply_alone(
+    world: World, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contract reverts without data on a digest of a type that it does not know; nobody else waits for it."""
+    explained = Revert(
+        NO_DATA, (), Verdict.RETRY, explanation="the type is not known", alert="key-type-unknown"
+    )
+    monkeypatch.setattr(Replied, "explain_silence", lambda _self, _calldata: explained)
+    requested(world, 2)
+    said = RpcError(3, "execution reverted", NO_DATA.encode())
+    world.node.refuse = lambda call: said if is_about(1, "eth_estimateGas")(call) else None
+    async with running(world):
+        await until(lambda: answered(world, [2]), 60)
+        await until(lambda: "key-type-unknown" in alerts(world), 60)
+        alert = alerts(world)["key-type-unknown"]
+        assert (alert.critical, "the type is not known" in alert.text) == (True, True)
+        assert world.journal.rows[1].progress.reason == "the type is not known"
+        world.node.refuse = lambda call: None
+        await until(lambda: answered(world, [1]), 120)
+        cleared = AlertCleared("txmanager gateway", "key-type-unknown")
+        await until(lambda: cleared in world.said(AlertCleared))
 
 
 @pytest.mark.slow

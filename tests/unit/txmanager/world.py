@@ -31,6 +31,7 @@ from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.port import CoreCall, Operation, QueryPlan, Revert, StorageRead, Verdict
+from kmsconn.protocols.reverting import ExplainsSilence
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.transport.ports import Ports
@@ -97,7 +98,7 @@ class Decryption:
         return b""
 
 
-class Replied(Operation[Any]):
+class Replied(Operation[Any], ExplainsSilence):
     """A row of which only the reply counts."""
 
     contract = (CHAIN_ID, CONTRACT)
@@ -108,6 +109,9 @@ class Replied(Operation[Any]):
 
     def start_calls(self, content: Any, ciphertexts: Any, found: Any) -> tuple[CoreCall, ...]:
         raise NotImplementedError
+
+    def explain_silence(self, calldata: bytes) -> Revert | None:
+        return None
 
     def revert(self, data: bytes | None) -> Revert:
         said = (data or b"unknown").decode()

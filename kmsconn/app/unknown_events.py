@@ -1,0 +1,104 @@
+"""Looks now and then whether a contract emits events that this version does not know. Records nothing and decides nothing.
+
+A reader asks for the topics that it understands, and hears nothing at all of a contract that was upgraded to others. So the contracts whose
+events are rare are asked for all their events over finalized blocks, one call every ten minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Never
+
+import attrs
+import trio
+
+from kmsconn.app.watched_contract import WatchedContract
+from kmsconn.errors import Retryable
+from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.logs import Log
+from kmsconn.model.alerts import Alerts
+from kmsconn.rpc.jsonrpc import is_range_limit
+from kmsconn.rpc.logs import decode_logs
+from kmsconn.rpc.port import RpcError
+
+UNKNOWN_EVENT = "unknown-event"
+INTERVAL = 600.0  # seconds between looks
+LOOKED_BACK = 50_400
+"""Blocks that the first look after a start goes back: a week of Ethereum."""
+WIDEST = 5_000  # blocks in one call, halved for a node that takes fewer
+NAMED = 4  # topics; more are counted
+
+
+@attrs.define
+class UnknownEvents:
+    """The watch over the events of one contract. What was found stays an alert until a version that knows the event is started."""
+
+    contract: WatchedContract
+    known: frozenset[bytes]
+    next_block: int | None = None
+    size: int = WIDEST
+    found: dict[bytes, Log] = attrs.field(factory=dict)
+    """The first log of each unknown topic; without a topic, under nothing."""
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.contract.components.on_event), takes_self=True),
+        init=False,
+    )
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: reads only."""
+        while True:
+            await trio.sleep(INTERVAL)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look at what was finalized since the last look; what a node does not give is asked for at the next one."""
+        while (blocks := self._next_range()) is not None:
+            try:
+                logs, _ = decode_logs(await self._ask(*blocks))
+            except RpcError as error:
+                if not is_range_limit(error) or self.size == 1:
+                    break
+                self.size = max(1, self.size // 2)
+            except Retryable:
+                break
+            else:
+                self.next_block = blocks[1] + 1
+                self._note(logs)
+
+    def _next_range(self) -> tuple[int, int] | None:
+        last = self.contract.head.number
+        if last is None:
+            return None
+        first = max(0, last - LOOKED_BACK) if self.next_block is None else self.next_block
+        return (first, min(last, first + self.size - 1)) if first <= last else None
+
+    async def _ask(self, first: int, last: int) -> Any:
+        address = to_hex(self.contract.subscription.contract)
+        return await self.contract.endpoint.call(
+            "eth_getLogs", {"address": address, "fromBlock": quantity(first), "toBlock": quantity(last)}
+        )
+
+    def _note(self, logs: Iterable[Log]) -> None:
+        of = self.contract.subscription.contract
+        for log in logs:
+            topic = log.topics[0] if log.topics else b""
+            if log.address == of and topic not in self.known:
+                self.found.setdefault(topic, log)
+        if self.found:
+            self._alerts.raise_(
+                f"{self.contract.endpoint.name} {self.contract.name}", UNKNOWN_EVENT, "; ".join(self._said())
+            )
+
+    def _said(self) -> Iterator[str]:
+        yield f"the contract emits {len(self.found)} events that this version does not know"
+        for topic, log in [*self.found.items()][:NAMED]:
+            what = f"topic {to_hex(topic)}" if topic else "an event without topics"
+            yield f"{what} in block {log.block_number}, transaction {to_hex(log.transaction_hash)}"
+
+
+def unknown_events(contracts: Iterable[WatchedContract]) -> Iterator[UnknownEvents]:
+    """Yield the watch over each contract whose events the profile knows all of."""
+    for contract in contracts:
+        known = contract.components.profile.all_topics(contract.subscription.contract)
+        if known:
+            yield UnknownEvents(contract, known)

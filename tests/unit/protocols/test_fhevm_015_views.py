@@ -1,0 +1,135 @@
+"""What is asked of KMSGeneration 0.3.0: results and storage of the vectors, and the preparation that an epoch is told of a key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kmsconn.errors import Aborted, WrongContract
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.protocols.deployments import has_version
+from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.epochs import KeyMaterial, epoch_material, recorded_preparations
+from kmsconn.protocols.fhevm.key_management import generation_stands
+from kmsconn.protocols.fhevm.key_views import GENERATION_BASE, Relation
+from kmsconn.protocols.storage import mapping_slot
+from tests.unit.protocols.test_fhevm_key_plans import Contracts
+from tests.vectors import keys
+from tests.vectors import later_keys as later
+
+RESULTS, STORAGE = later.load()["view_results"], later.load()["storage"]
+ASK = later.profile().deployment.keys
+ORIGINAL, KEY, _ = later.ids("fresh")
+PREP, REQUEST, _ = later.ids("migration")
+DIGESTS = ((0, b"\xcc" * 32), (1, b"\xaa" * 32), (3, b"\xbb" * 32))
+MIGRATED = KeyMaterial(ORIGINAL, KEY, 0, DIGESTS)
+
+
+def slot(offset: int, key: int) -> int:
+    return mapping_slot(GENERATION_BASE + offset, key)
+
+
+def asked_for(*, over: bool, agreed: bool) -> dict[int, int]:
+    """Return the storage of a contract where a migration was asked for."""
+    return {
+        slot(18, KEY): REQUEST,
+        slot(6, REQUEST): PREP,
+        slot(1, REQUEST): int(over),
+        slot(3, REQUEST): int(agreed),
+    }
+
+
+@pytest.mark.parametrize("version", ["0.2.0", "0.3.0"])
+def test_both_versions_are_the_contract_that_is_meant(version: str) -> None:
+    question = has_version("KMSGeneration", "kms_generation_contract.address", 1, Address(b"\x33" * 20))
+    question.understand(from_hex(RESULTS[f"getVersion of {version}"]))
+    other = has_version("Decryption", "decryption_contract.address", 1, Address(b"\x33" * 20))
+    with pytest.raises(WrongContract):
+        other.understand(from_hex(RESULTS[f"getVersion of {version}"]))
+
+
+def test_a_migrated_key_is_read_with_its_three_digests() -> None:
+    [found] = LATER_KMS_GENERATION.function("getKeyInfo").decode_result(
+        from_hex(RESULTS["getKeyInfo of the migrated key"])
+    )
+    assert KeyMaterial(*found) == MIGRATED
+
+
+@pytest.mark.parametrize("name", ["getVersion", "keygen fresh (owner)", "keygen migration (owner)"])
+def test_a_call_of_others_is_that_of_the_vectors(name: str) -> None:
+    values: dict[str, tuple[int, ...]] = {
+        "keygen fresh (owner)": (0, 0),
+        "keygen migration (owner)": (0, KEY),
+    }
+    function = LATER_KMS_GENERATION.function(name.partition(" ")[0])
+    assert to_hex(function.encode(*values.get(name, ()))) == later.load()["calldata"][name]
+
+
+def test_the_base_slot_is_that_of_the_vectors() -> None:
+    assert f"0x{GENERATION_BASE:064x}" == STORAGE["base_slot"]
+
+
+@pytest.mark.parametrize("name", ["existingKeyIdByRequestId", "requestIdByExistingKeyId"])
+def test_the_slots_of_migrations_are_those_of_the_vectors(name: str) -> None:
+    entry = STORAGE[name]
+    assert f"0x{slot(entry['offset'], int(entry['example_key'], 16)):064x}" == entry["slot"]
+
+
+def test_the_request_that_migrates_a_key_is_asked_for_at_its_slot() -> None:
+    entry = STORAGE["requestIdByExistingKeyId"]
+    question = ASK.generation.related(Relation.MIGRATION, int(entry["example_key"], 16))
+    assert f"0x{question.slot:064x}" == entry["slot"]
+    assert question.understand(from_hex(entry["value"])) == REQUEST
+
+
+# --- request ids that never become keys (1.3)
+
+
+def test_a_request_id_stands_until_it_is_over() -> None:
+    assert Contracts(asked_for(over=False, agreed=False)).run(generation_stands(ASK, REQUEST)) is True
+    assert Contracts(asked_for(over=True, agreed=True)).run(generation_stands(ASK, REQUEST)) is False
+
+
+def test_a_request_id_that_is_over_without_consensus_was_aborted() -> None:
+    with pytest.raises(Aborted):
+        Contracts(asked_for(over=True, agreed=False)).run(generation_stands(ASK, REQUEST))
+
+
+# --- the preparation that an epoch is told of a key (1.9)
+
+
+def preparations(slots: dict[int, int], *materials: KeyMaterial) -> Any:
+    return Contracts(slots).run(recorded_preparations(ASK, materials or (MIGRATED,)))
+
+
+def test_a_migrated_key_has_the_preparation_of_its_migration() -> None:
+    assert preparations(asked_for(over=True, agreed=True)) == {KEY: PREP}
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_migration_that_is_open_or_aborted_does_not_count(over: bool) -> None:
+    assert preparations(asked_for(over=over, agreed=False)) == {}
+
+
+def test_a_fresh_key_that_is_compressed_keeps_its_own_preparation() -> None:
+    assert preparations({}) == {}
+
+
+def test_of_plain_keys_nothing_more_is_asked() -> None:
+    contracts = Contracts()
+    plain = KeyMaterial(ORIGINAL, KEY, 0, DIGESTS[:2])
+    assert contracts.run(recorded_preparations(ASK, [plain])) == {}
+    assert contracts.rounds == 0
+
+
+def test_an_operator_knows_better_than_the_contract() -> None:
+    name = "epoch_2_context_switch"
+    expected = keys.material(name)
+    [first, *_] = expected.keys
+    contracts = Contracts()
+    found = contracts.run(epoch_material(keys.PROFILE.deployment.keys, keys.content(name), {first.id: 7}))
+    assert {key.id: key.prep_id for key in found.keys} == {
+        key.id: 7 if key.id == first.id else key.prep_id for key in expected.keys
+    }
