@@ -10,9 +10,9 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm.profile import Fhevm
-from tests.vectors import load_later as load
-from tests.vectors import vector_settings
+from tests.vectors import load_later, vector_settings
 
+load = load_later
 CASES = ("fresh", "migration")
 SIGNER = parse_address("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf")
 """Of the key that is the integer 1."""
