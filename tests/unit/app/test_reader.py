@@ -20,6 +20,7 @@ from kmsconn.app.pools import WorkerPool
 from kmsconn.app.reader import LogReader
 from kmsconn.app.stalled_alert import STALLED_AFTER
 from kmsconn.app.watched_contract import WatchedContract
+from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
@@ -44,7 +45,7 @@ from kmsconn.rpc.cursor import MAX_SIZE
 from kmsconn.rpc.fork import LAGGING
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.transport.wake_up import WakeUp
-from tests.unit.app.bench import CHAIN_TIME, PROFILE, SETTINGS, Bench, open_bench, wall
+from tests.unit.app.bench import CHAIN_TIME, EXPIRY, PROFILE, SETTINGS, Bench, open_bench, wall
 from tests.vectors import keys, log_of, request
 
 SUBSCRIPTION, GENERATION, CONFIG = PROFILE.subscriptions()
@@ -183,6 +184,7 @@ async def reading(
             profile=PROFILE,
             ports=SimpleNamespace(wall=wall),
             heartbeats=Heartbeats(trio.current_time),
+            expiry=DecryptionExpiry(EXPIRY),
             on_event=bench.events.append,
             pool_for=pools.__getitem__,
             chain_contexts={subscription.chain_id: chain_context},
