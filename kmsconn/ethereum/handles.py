@@ -38,6 +38,11 @@ def fhe_type_of(raw: bytes) -> int:
     return raw[_TYPE]
 
 
+def chain_id_of(raw: bytes) -> int:
+    """Return the host chain that the 32 bytes of a handle name, configured or not."""
+    return int.from_bytes(raw[_CHAIN])
+
+
 @attrs.frozen
 class Handle:
     """A handle taken apart."""

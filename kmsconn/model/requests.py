@@ -16,6 +16,8 @@ class Kind(StrEnum):
 
     PUBLIC_DECRYPTION = "public_decryption"
     USER_DECRYPTION = "user_decryption"
+    HTTP_PUBLIC_DECRYPTION = "http_public_decryption"
+    HTTP_USER_DECRYPTION = "http_user_decryption"
     PREP_KEYGEN = "prep_keygen"
     KEYGEN = "keygen"
     CRSGEN = "crsgen"
@@ -34,6 +36,8 @@ class PoolName(StrEnum):
 
     PUBLIC_DECRYPTION = "public_decryption"
     USER_DECRYPTION = "user_decryption"
+    HTTP_PUBLIC_DECRYPTION = "http_public_decryption"
+    HTTP_USER_DECRYPTION = "http_user_decryption"
     KEY_GENERATION = "key_generation"
     ABORTS = "aborts"
     PROTOCOL_CONFIG = "protocol_config"

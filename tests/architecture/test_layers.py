@@ -26,6 +26,7 @@ PACKAGES = (
     "control",
     "monitoring",
     "app",
+    "http_api",
     "shadow",
     "txmanager",
     "core_client",

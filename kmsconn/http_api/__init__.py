@@ -1,0 +1,1 @@
+"""Decryption over HTTP: a second source of requests beside the chain, and the place where their answers go."""
