@@ -93,6 +93,14 @@ class Down(Unreachable):
     """A dependency is gone, and an alert of its own says so: whoever needs it waits and raises none."""
 
 
+class NotAttested(Unreachable):
+    """The coprocessors do not agree on a ciphertext."""
+
+
+class NoCiphertext(NotAttested):
+    """Every bucket answers that it does not have a ciphertext."""
+
+
 class Overloaded(Retryable):
     """A dependency asks for less: 429, RESOURCE_EXHAUSTED, table full."""
 
@@ -105,6 +113,10 @@ class NotYet(Retryable):
 
 class Denied(NotYet):
     """A host chain's access control list says no. It rarely changes its mind: asked again ever more rarely."""
+
+
+class WindowNotOpen(NotYet):
+    """The window that the user signed has not begun."""
 
 
 class SignatureNotTaken(NotYet):
@@ -161,6 +173,10 @@ class Rejected(Terminal):
 
 class WrongSignature(Rejected):
     """The user's signature does not stand for the request, and never will."""
+
+
+class WindowOver(Rejected):
+    """The window that the user signed is over."""
 
 
 class Destroyed(Rejected):

@@ -8,6 +8,7 @@ import attrs
 
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.heartbeats import Heartbeats
+from kmsconn.app.http_decryption import HttpDecryptions
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.snapshot import CiphertextStatistics
@@ -107,7 +108,6 @@ class Components:
 
     settings: Settings
     ports: Ports
-    profile: Profile
     sender: Wallet | Address
     """What sends the replies; of a shadow, which sends none, the address alone."""
     links: Links
@@ -117,7 +117,14 @@ class Components:
     chain_contexts: Mapping[int, ChainContext]
     pools: Mapping[PoolName, WorkerPool]
     pipeline: Pipeline
+    http: HttpDecryptions
+    """The second source of requests, whether or not anything is served over HTTP."""
     on_event: OnEvent
+
+    @property
+    def profile(self) -> Profile:
+        """The generation that the network speaks."""
+        return self.pipeline.profile
 
     @property
     def journal(self) -> Journal:

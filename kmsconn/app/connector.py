@@ -42,6 +42,7 @@ from kmsconn.app.unknown_events import unknown_events
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import Settings
+from kmsconn.http_api.port import Decryptions
 from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, ignore
@@ -86,6 +87,11 @@ class Connector:
     async def wait_drained(self) -> None:
         """Return once a drain has ended."""
         await self._drained.wait()
+
+    @property
+    def decryptions(self) -> Decryptions:
+        """Decrypts what does not come from a chain: the port of the HTTP server, and of a program that serves its own clients."""
+        return self.components.http
 
     def statistics(self) -> Statistics:
         """Return a snapshot."""
@@ -188,6 +194,7 @@ class Connector:
                             await self._draining.wait()
                             reading.cancel_scope.cancel()
                         pools.cancel_scope.cancel()
+                    components.http.close()
                     for manager in managers:
                         manager.closing.set()
                         manager.wake.notify()

@@ -24,7 +24,7 @@ from kmsconn.journal.values import RowEnding, Waiting
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.model.life import RowCause, State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import DECRYPTION_KINDS, Kind
 from kmsconn.protocols.port import Profile
 from kmsconn.transport.ports import Ports
 
@@ -37,7 +37,7 @@ UNDONE_INTERVAL = 5.0  # seconds between looks
 NEWEST = 64  # endings of a kind that are looked at
 UNDONE = "undone"
 
-KEY_MANAGEMENT = tuple(kind for kind in Kind if kind not in {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION})
+KEY_MANAGEMENT = tuple(kind for kind in Kind if kind not in DECRYPTION_KINDS)
 STOPPING = frozenset({Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH})
 """Without these nothing can be answered in the next context."""
 _FAILED = frozenset({State.REJECTED, State.QUARANTINED})

@@ -10,6 +10,7 @@ import trio
 
 from kmsconn.app.choices import settle_choice
 from kmsconn.app.destruction import Destruction
+from kmsconn.app.http_endings import expiry_cause
 from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.rows import request_of
@@ -21,10 +22,10 @@ from kmsconn.errors import Forgotten, Misconfigured, NotYet, RequestError, Undec
 from kmsconn.journal import moves
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.events import AnswerKept, AnswerMismatch, OnEvent
-from kmsconn.model.life import RowCause
-from kmsconn.model.requests import Request
-from kmsconn.model.steps import Answered, Checked, Seen, Submitted
+from kmsconn.model.events import AnswerKept, AnswerMismatch, OnEvent, RequestClosed
+from kmsconn.model.life import RowCause, State
+from kmsconn.model.requests import HTTP_KINDS, Request
+from kmsconn.model.steps import Answer, Answered, Checked, Seen, Submitted
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.wake_up import WakeUp
@@ -71,7 +72,8 @@ class Pipeline:
             request = request_of(self.profile, row)
             if self._is_over(request):
                 reason = f"expired; last reason for waiting: {row.progress.reason or 'its turn'}"
-                await self.outcomes.close(row, "expire", reason, "deadline")
+                cause = expiry_cause(request) if row.kind in HTTP_KINDS else RowCause.NONE
+                await self.outcomes.close(row, "expire", reason, "deadline", cause)
                 return False
             await self.destruction.apply(request)
             answered = await self._line(row, request)
@@ -133,14 +135,27 @@ class Pipeline:
             raise lost from error
 
     async def _keep(self, row: Row, answered: Answered) -> bool:
-        now, kept = self.outcomes.wall(), False
+        kept = False
         self.tracker.forget(row.rid)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self.outcomes.close(row, "finish", "done", "done")
-            elif kept := await self.journal.run(moves.answer, row.rid, answered.answer, now):
-                self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
-                if answered.answer.mismatch:
-                    self.on_event(AnswerMismatch(row.rid, row.kind, answered.answer.mismatch, id=row.id))
+            else:
+                kept = await self._keep_answer(row, answered.answer, self.outcomes.wall())
         self.txmanager_wake_ups[row.event.chain_id].notify()
+        return kept
+
+    async def _keep_answer(self, row: Row, answer: Answer, now: float) -> bool:
+        """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end."""
+        over_http = row.kind in HTTP_KINDS
+        keep = moves.deliver if over_http else moves.answer
+        kept = await self.journal.run(keep, row.rid, answer, now)
+        if kept:
+            self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
+            if answer.mismatch:
+                self.on_event(AnswerMismatch(row.rid, row.kind, answer.mismatch, id=row.id))
+            if over_http:
+                self.on_event(
+                    RequestClosed(row.rid, row.kind, State.DONE, "delivered", "delivered", id=row.id)
+                )
         return kept

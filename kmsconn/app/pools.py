@@ -25,8 +25,8 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Row, Shards
 from kmsconn.model.events import AlertRaised, OnEvent, RequestClosed, Severity
-from kmsconn.model.life import State
-from kmsconn.model.requests import Kind, PoolName
+from kmsconn.model.life import RowCause, State
+from kmsconn.model.requests import HTTP_KINDS, Kind, PoolName
 from kmsconn.transport.wake_up import WakeUp
 
 Work = Callable[[Row], Awaitable[bool]]
@@ -104,5 +104,6 @@ async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: On
     reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
     on_event(AlertRaised("connector", "unexpected-error", f"request {row.rid}: {reason}", Severity.CRITICAL))
     with suppress(JournalFailed):
-        if await journal.run(moves.close, row.rid, "quarantine", trace):
+        cause = RowCause.REPEATABLE if row.kind in HTTP_KINDS else RowCause.NONE
+        if await journal.run(moves.close, row.rid, "quarantine", trace, cause=cause):
             on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, reason, "unexpected", id=row.id))

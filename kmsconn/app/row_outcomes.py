@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from kmsconn.app.http_endings import ending_of, final_cause
 from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.retrying import DEFERRAL, DENIED
 from kmsconn.app.rows import operation_of, request_of
@@ -15,7 +16,6 @@ from kmsconn.errors import (
     AlreadyDone,
     Broken,
     Denied,
-    Destroyed,
     Forgotten,
     NotMember,
     Over,
@@ -32,7 +32,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred, Severity
 from kmsconn.model.life import TRANSITIONS, RowCause
-from kmsconn.model.requests import PoolName
+from kmsconn.model.requests import HTTP_KINDS, PoolName
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
 
@@ -58,6 +58,12 @@ class RowOutcomes:
 
     async def failed(self, row: Row, error: RequestError | Undecodable) -> None:
         """Let a row wait, begin again or end, as the error says. Cancellation: nothing is written. Repeating: it is told once."""
+        if (
+            row.kind in HTTP_KINDS
+            and isinstance(error, RequestError)
+            and await self._ended_over_http(row, error)
+        ):
+            return
         match error:
             case Forgotten():
                 await self._forgotten(row, error)
@@ -68,10 +74,20 @@ class RowOutcomes:
             case Refused() | RejectedByCore() | Broken():
                 await self._said_no(row, error)
             case Terminal():
-                cause = RowCause.DESTROYED if isinstance(error, Destroyed) else RowCause.NONE
-                await self.close(row, self._ending(row, error), str(error), cause_of(error), cause)
+                await self.close(
+                    row, self._ending(row, error), str(error), cause_of(error), final_cause(error)
+                )
             case _:
                 await self.close(row, "quarantine", str(error), cause_of(error))
+
+    async def _ended_over_http(self, row: Row, error: RequestError) -> bool:
+        """End a request over HTTP for what its client is told at once, or has waited for long enough; say whether it ended."""
+        cause = ending_of(error, self.wall() - row.times.recorded)
+        if cause is None:
+            return False
+        transition = "quarantine" if isinstance(error, Broken) and error.own else "reject"
+        await self.close(row, transition, str(error), cause_of(error), cause)
+        return True
 
     def _ending(self, row: Row, error: Terminal) -> str:
         """Return how a request ends; nobody can abort anything but a generation, so that would be a failure (L11)."""

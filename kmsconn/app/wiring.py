@@ -12,6 +12,7 @@ from kmsconn.app.components import ChainContext, CiphertextParts, Components, Li
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.heartbeats import Heartbeats
+from kmsconn.app.http_decryption import HttpDecryptions, HttpWaiters
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
@@ -91,12 +92,12 @@ async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -
     Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the dependencies only AWS KMS is
     asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
-    ports = attrs.evolve(ports, proxies=settings.proxies)
+    ports, waiters = attrs.evolve(ports, proxies=settings.proxies), HttpWaiters()
     async with AsyncExitStack() as stack:
         profile = PROFILES[settings.protocol.profile](settings)
         sender = await stack.enter_async_context(open_tx_sender(settings, on_event))
-        base = _Base(settings, ports, profile, sender, on_event)
-        components = _build(base, await _open_links(stack, base))
+        base = _Base(settings, ports, profile, sender, waiters.hearing(on_event))
+        components = _build(base, await _open_links(stack, base), waiters)
         await _restore_pauses(components)
         yield components
 
@@ -167,7 +168,7 @@ def _journal(base: _Base) -> AbstractAsyncContextManager[Journal]:
     return open_journal(settings.storage.journal, binding, ports.offload, ports.wall, shards=shards)
 
 
-def _build(base: _Base, links: Links) -> Components:
+def _build(base: _Base, links: Links, waiters: HttpWaiters) -> Components:
     """Make every part, each from those before it."""
     chain_contexts = _chain_contexts(base, links)
     directory = _directory(base, links)
@@ -178,19 +179,19 @@ def _build(base: _Base, links: Links) -> Components:
     checker = _checker(base, links, chain_contexts)
     stages = _stages(base, links, checker, fetcher, shadow)
     budgets = _budgets(base.settings)
-    pipeline = _pipeline(base, links, chain_contexts, stages, budgets)
+    pipeline, pools = _pipeline(base, links, chain_contexts, stages, budgets), _pools(base)
     return Components(
         settings=base.settings,
         ports=base.ports,
-        profile=base.profile,
         sender=base.sender,
         links=links,
         ciphertexts=CiphertextParts(directory, shadow, buckets, budgets),
         core_health=_core_health(base, links, pipeline),
         heartbeats=Heartbeats(trio.current_time),
         chain_contexts=chain_contexts,
-        pools=_pools(base),
+        pools=pools,
         pipeline=pipeline,
+        http=_http(base, links, checker, pools, waiters),
         on_event=base.on_event,
     )
 
@@ -385,6 +386,25 @@ def _pool(settings: Settings, name: PoolName, kinds: tuple[Kind, ...]) -> Worker
     """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""
     shards = 1 if name in IN_ORDER else len(settings.core.core_endpoints)
     return WorkerPool(name, kinds, max(getattr(settings.work.pools, name.value), shards), WakeUp(), shards)
+
+
+def _http(
+    base: _Base,
+    links: Links,
+    checker: Checker,
+    pools: Mapping[PoolName, WorkerPool],
+    waiters: HttpWaiters,
+) -> HttpDecryptions:
+    return HttpDecryptions(
+        profile=base.profile,
+        journal=links.journal,
+        head=checker.heads[base.settings.chains.gateway.chain_id],
+        wall=base.ports.wall,
+        expiry=checker.expiry,
+        dispatch=lambda name: pools[name].wake_up.notify(),
+        on_event=base.on_event,
+        waiters=waiters,
+    )
 
 
 def _bucket_dial(dial: Dial, policy: BucketPolicy) -> Dial:

@@ -17,6 +17,7 @@ import msgspec
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal.outbox import Transition
+from kmsconn.model.requests import NO_BLOCK
 from kmsconn.transport.urls import hide_urls
 
 NO_LINE: Final = "0" * 64
@@ -72,8 +73,8 @@ def _fields(one: Transition) -> dict[str, Any]:
         else to_hex(one.subject.contract),
         "from": one.old_state,
         "to": one.state,
-        "block": one.subject.block,
-        "transaction": to_hex(one.subject.transaction_hash),
+        "block": None if one.subject.block == NO_BLOCK else one.subject.block,
+        "transaction": to_hex(one.subject.transaction_hash) if one.subject.transaction_hash else None,
         "nonce": one.reply.nonce,
         "reply": None if one.reply.transaction_hash is None else to_hex(one.reply.transaction_hash),
         "included": one.reply.block,

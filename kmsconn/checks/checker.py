@@ -29,7 +29,7 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
-from kmsconn.protocols.port import ContractQuery, Facts, Profile
+from kmsconn.protocols.port import ContractQuery, Facts, Profile, expiry_of
 from kmsconn.rpc.asking import MAX_BATCH, ask_all
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Rpc, RpcError
@@ -160,12 +160,15 @@ class Checker:
         settled = self.heads[request.chain_id].settled_timestamp
         if settled is None or math.isinf(request.deadline):
             return 0.0
-        return max(0.0, settled - (request.deadline - self.expiry.shortest()))
+        shortest = expiry_of(self.profile.operations[request.kind], self.expiry.shortest())
+        return max(0.0, settled - (request.deadline - shortest))
 
     def _sure_time(self, request: Request) -> float:
         """Return a chain time that has passed for sure: the settled one, or the earliest at which the request can have been recorded."""
         settled = self.heads[request.chain_id].settled_timestamp
-        return request.deadline - self.expiry.longest() if settled is None else float(settled)
+        if settled is not None:
+            return float(settled)
+        return request.deadline - expiry_of(self.profile.operations[request.kind], self.expiry.longest())
 
     async def _transaction(self, request: Request) -> Any:
         try:

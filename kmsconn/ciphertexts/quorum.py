@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import attrs
@@ -11,13 +11,14 @@ import trio
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, consensus, parse_attestation
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.urls import BucketPolicy, by_handle
-from kmsconn.errors import Retryable, Undecodable, Unreachable
+from kmsconn.errors import NoCiphertext, NotAttested, Retryable, Undecodable, Unreachable
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.transport.http import HttpClient
 
 MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection
 QUORUM_HEAD_START = 0.25  # seconds for the buckets that are enough; then the others are asked too
 _OK = range(200, 300)
+_MISSING = (403, 404)  # a bucket that nobody may list says 403 of what it does not have
 
 
 @attrs.frozen
@@ -29,10 +30,17 @@ class AttestationQuorum:
     policy: BucketPolicy
     head_timeout: float
 
-    async def told(self, handle: bytes, known: str = "", header: str = "") -> list[Attestation]:
+    async def told(
+        self,
+        handle: bytes,
+        known: str = "",
+        header: str = "",
+        silent: Callable[[str], object] = lambda _bucket: None,
+    ) -> list[Attestation]:
         """Ask as many buckets as are wanting for a quorum; the others too where those do not agree, or not soon.
 
         Once enough agree, those that are still asked have a moment longer. ``known`` is a bucket whose ``header`` is here already.
+        ``silent`` is told each bucket that was asked in vain.
         Repeating: reads only. Cancellation: at any time.
         """
         told = _read(header) if known else []
@@ -41,7 +49,7 @@ class AttestationQuorum:
         awaited, answered = set(first), trio.Event()
 
         async def ask(bucket: str) -> None:
-            told.extend(await self._attestation(bucket, handle))
+            told.extend(await self._attestation(bucket, handle, silent))
             awaited.discard(bucket)
             if not awaited:
                 answered.set()
@@ -80,24 +88,38 @@ class AttestationQuorum:
     async def attested(self, reference: CiphertextReference) -> tuple[CiphertextReference, Attestation]:
         """Return a reference as a quorum names it, and the attestation: of the bytes, only the buckets of those who said so are asked.
 
-        Raises Unreachable when no quorum stands behind it. Repeating: reads only. Cancellation: at any time.
+        Raises NotAttested when no quorum stands behind it, NoCiphertext when every bucket answers that it has none, Unreachable when
+        those that might do not answer. Repeating: reads only. Cancellation: at any time.
         """
-        told = await self.told(reference.handle)
+        silent: list[str] = []
+        told = await self.told(reference.handle, silent=silent.append)
         if reason := self.mismatch(reference, told):
-            raise Unreachable(f"ciphertext {reference.handle.hex()} is not attested: {reason}")
+            raise _fault(told, silent)(f"ciphertext {reference.handle.hex()} is not attested: {reason}")
         group = self.agreed(reference.handle, told)
         said, senders = group[0], self.registry.senders_of({one.signer for one in group})
         named = CiphertextReference(reference.handle, said.key_id, said.sns_ciphertext_digest, senders)
         return named, said
 
-    async def _attestation(self, bucket: str, handle: bytes) -> list[Attestation]:
+    async def _attestation(
+        self, bucket: str, handle: bytes, silent: Callable[[str], object]
+    ) -> list[Attestation]:
         """Return what a bucket's object says of itself, if anything: it is not allowed, silent, missing, without one, or unreadable."""
         with suppress(Retryable), trio.move_on_after(self.head_timeout):
             self.policy.check(bucket)
             response = await self.http.head(by_handle(bucket, handle))
             if response.status in _OK:
                 return _read(response.headers.get(ATTESTATION_HEADER, ""))
+            if response.status in _MISSING:
+                return []
+        silent(bucket)
         return []
+
+
+def _fault(told: Sequence[Attestation], silent: Sequence[str]) -> type[Unreachable]:
+    """Return what it means that no quorum was found: disagreement, no ciphertext anywhere, or buckets that say nothing."""
+    if told:
+        return NotAttested
+    return Unreachable if silent else NoCiphertext
 
 
 def _read(header: str) -> list[Attestation]:

@@ -111,6 +111,8 @@ class Pools:
 
     public_decryption: int = 128
     user_decryption: int = 128
+    http_public_decryption: int = 128
+    http_user_decryption: int = 128
     key_generation: int = 4
     aborts: int = 1
     protocol_config: int = 4

@@ -12,7 +12,7 @@ from kmsconn.control.words import STATES
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal.values import Row
-from kmsconn.model.requests import Content
+from kmsconn.model.requests import HTTP_KINDS, Content
 
 SHORT = 400  # characters of a reason in a list: a traceback has thousands
 _EXACT = 2**53  # beyond it JSON readers lose digits
@@ -46,13 +46,22 @@ def as_json(row: Row, *, whole: bool = False) -> dict[str, Any]:
         "contract": checksum(row.event.contract),
         "digest": to_hex(row.event.digest),
         "deadline": None if math.isinf(row.progress.deadline) else row.progress.deadline,
-        "block": log.block_number,
-        "block_hash": to_hex(log.block_hash),
-        "request_transaction": to_hex(log.transaction_hash),
+        **place_as_json(row),
+        "block_hash": to_hex(log.block_hash) if log.block_hash else None,
         "log_index": log.log_index,
         "signer": None if row.answer is None or row.answer.signer is None else checksum(row.answer.signer),
         "calldata": None if row.answer is None else to_hex(row.answer.calldata),
         "raw_transaction": None if row.reply.raw is None else to_hex(row.reply.raw),
+    }
+
+
+def place_as_json(row: Row) -> dict[str, Any]:
+    """Return where a request came from: a block and a transaction, or HTTP."""
+    over_http, log = row.kind in HTTP_KINDS, row.event.log
+    return {
+        "source": "http" if over_http else "chain",
+        "block": None if over_http else log.block_number,
+        "request_transaction": None if over_http else to_hex(log.transaction_hash),
     }
 
 

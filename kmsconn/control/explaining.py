@@ -10,15 +10,15 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.control.commands import Arguments, Command, Commands, Context, RowAtWork
-from kmsconn.control.describing import as_json
+from kmsconn.control.describing import as_json, place_as_json
 from kmsconn.control.naming import named_rows
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import inspecting
 from kmsconn.journal.history import HistoryEntry
 from kmsconn.journal.pausing import PausedKind, paused_kinds
 from kmsconn.journal.values import Row
 from kmsconn.model.life import CLOSED, RowCause, State
+from kmsconn.model.requests import HTTP_KINDS
 
 WORDS: Final[Mapping[str, str]] = {
     "answer": "the Core's answer is kept",
@@ -27,6 +27,7 @@ WORDS: Final[Mapping[str, str]] = {
     "skip": "skipped by an operator",
     "found_finalized": "the contract has had this node's reply for long",
     "quarantine": "quarantined",
+    "deliver": "answered over HTTP: the answer is kept for whoever asks",
     "finish": "done: no reply is needed",
     "abort": "aborted",
     "found_included": "the contract has this node's reply already",
@@ -39,6 +40,7 @@ WORDS: Final[Mapping[str, str]] = {
     "reoffer": "offered anew in another block",
     "resend": "the reply left the chain: it is sent again",
     "restart": "begins again",
+    "repeat": "asked for again over HTTP",
     "retry": "an operator has retried it",
     "moved": "the chain has it in another block",
     "gone": "the chain does not have it any more",
@@ -76,13 +78,11 @@ async def _situation(context: Context, row: Row, paused: PausedKind | None) -> S
 
 def explanation(row: Row, situation: Situation) -> dict[str, Any]:
     """Return a row with its timeline, what happens to it now, and what comes next."""
-    log = row.event.log
     return {
         **as_json(row),
         "chain_id": row.event.chain_id,
         "contract": checksum(row.event.contract),
-        "block": log.block_number,
-        "request_transaction": to_hex(log.transaction_hash),
+        **place_as_json(row),
         "deadline": None if math.isinf(row.progress.deadline) else row.progress.deadline,
         "timeline": timeline(row, situation),
         "now": _present(row, situation),
@@ -101,9 +101,11 @@ def timeline(row: Row, situation: Situation) -> list[dict[str, Any]]:
 
 
 def _beginning(row: Row, entries: Sequence[HistoryEntry]) -> Iterator[dict[str, Any]]:
-    """Yield when the request was recorded; a retry has given it another time, which its history tells."""
-    if not any(entry.step == "retry" for entry in entries):
-        yield _step(row.times.recorded, "recorded", f"block {row.event.log.block_number}")
+    """Yield when the request was recorded; beginning again has given it another time, which its history tells."""
+    if not any(entry.step in _AGAIN for entry in entries):
+        over_http = row.kind in HTTP_KINDS
+        where = "over HTTP" if over_http else f"block {row.event.log.block_number}"
+        yield _step(row.times.recorded, "recorded", where)
 
 
 def _steps(row: Row, entries: Sequence[HistoryEntry]) -> Iterator[dict[str, Any]]:
@@ -174,13 +176,16 @@ def _after_included(row: Row, situation: Situation) -> str:  # noqa: ARG001
 
 
 def _after_rejected(row: Row, situation: Situation) -> str:  # noqa: ARG001
-    if RowCause.SKIPPED in row.progress.cause:
+    if RowCause.REPEATABLE in row.progress.cause:
+        return "nothing, until its client asks again"
+    if RowCause.SKIPPED in row.progress.cause or row.kind in HTTP_KINDS:
         return "nothing; `kmsconn requests retry` would begin it again"
     return (
         "nothing, unless a reorganisation moves it to another block; `kmsconn requests retry` begins it again"
     )
 
 
+_AGAIN: Final = frozenset({"retry", "repeat"})
 _RETRY: Final = "nothing; `kmsconn requests retry` begins it again"
 _NEXT: Final[Mapping[State, Callable[[Row, Situation], str]]] = {
     State.PENDING: _after_pending,
@@ -193,7 +198,11 @@ _NEXT: Final[Mapping[State, Callable[[Row, Situation], str]]] = {
     State.QUARANTINED: lambda _row, _situation: (
         "nothing; `kmsconn quarantine retry` begins it again, `kmsconn quarantine drop` ends it"
     ),
-    State.DONE: lambda _row, _situation: "nothing: it needs no reply",
+    State.DONE: lambda row, _situation: (
+        "nothing: its answer is kept for whoever asks over HTTP"
+        if row.kind in HTTP_KINDS
+        else "nothing: it needs no reply"
+    ),
     State.ABORTED: lambda _row, _situation: "nothing: the chain asked for its abort",
 }
 

@@ -17,6 +17,7 @@ from kmsconn.journal.inspecting import RetryError
 from kmsconn.journal.values import Row, Wanted
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.port import expiry_of
 
 MOST: Final = 1000  # requests of one list: an answer of some hundred kilobytes
 USUAL: Final = 100
@@ -109,8 +110,9 @@ async def retry_rows(context: Context, rows: Iterable[Row]) -> dict[str, list[di
 def _deadline(context: Context, row: Row) -> float:
     """Return a deadline as of a request that is recorded now, in chain time."""
     operation = context.profile.operations.get(row.kind)
-    expires = operation is not None and operation.expires
-    return context.chain_time(row.event.chain_id) + context.expiry() if expires else math.inf
+    if operation is None or not operation.expires:
+        return math.inf
+    return context.chain_time(row.event.chain_id) + expiry_of(operation, context.expiry())
 
 
 def _wanted(arguments: Arguments) -> Wanted:

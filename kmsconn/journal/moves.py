@@ -12,6 +12,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
+from kmsconn.model.requests import HTTP_KINDS
 from kmsconn.model.steps import Answer
 
 LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with another one
@@ -22,6 +23,7 @@ _UNSIGNED = "nonce = NULL, raw = NULL, reply_hash = NULL"
 # What each transition writes beside state, tick, reason, cause, and the end of any deferral.
 _SETS = {
     "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_attempt = :now, ",
+    "deliver": "calldata = :calldata, signer = :signer, answered_at = :now, ",
     "found_finalized": "included_block = :block, ",
     "found_included": "included_block = :block, ",
     "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, ",
@@ -32,18 +34,29 @@ _SETS = {
     "rejudge": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
     "resend": "included_block = NULL, next_attempt = :next_attempt, ",
     "restart": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
+    "repeat": (
+        "calldata = NULL, signer = NULL, answered_at = NULL, submitted = 0, cleared = 0, next_attempt = :now, recorded_at = :now, "
+        "deadline = :deadline, log = :log, "
+    ),
 }
 
 _NOT_SKIPPED = f"(cause & {RowCause.SKIPPED.value}) = 0"
 
+_HTTP_KINDS = ", ".join(sorted(f"'{kind.value}'" for kind in HTTP_KINDS))
+
 # What the state alone does not say: nobody signs for a request that left the chain; without an answer there is nothing to send again;
 # without its event, which retention may have cleared, nothing begins again; and what an operator has ended no block begins again.
+# What comes over HTTP is repeated by who asks again: where it ended for what may be over, or its answer was cleared.
 _ALSO = {
     "sign": "(state = 'signed' OR on_chain = 1)",
     "resend": "calldata IS NOT NULL",
     "reoffer": f"calldata IS NOT NULL AND {_NOT_SKIPPED}",
     "rejudge": f"calldata IS NULL AND {_NOT_SKIPPED}",
     "restart": "state = 'included' AND length(log) > 0",
+    "repeat": (
+        f"kind IN ({_HTTP_KINDS}) "
+        f"AND ((cause & {RowCause.REPEATABLE.value}) <> 0 OR (state = 'done' AND calldata IS NULL))"
+    ),
 }
 
 CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_finalized", "finish", "abort"})
@@ -113,6 +126,12 @@ def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
     """PENDING → ANSWERED ②; due for the transaction manager at once."""
     db.notes.take(rid)  # nobody asks any more
     return move(db, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
+
+
+def deliver(db: Database, rid: int, kept: Answer, now: float) -> bool:
+    """PENDING → DONE with the Core's answer ②: whoever asks over HTTP has it from here, and no chain gets it."""
+    db.notes.take(rid)
+    return move(db, "deliver", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
 def close(

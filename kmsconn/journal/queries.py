@@ -117,7 +117,7 @@ _OF_REQUEST = (
 _PASSED = "SELECT rid FROM request WHERE rid IN (SELECT value FROM json_each(?)) AND state <> 'pending'"
 _OLDEST_OPEN = (
     "SELECT min(block) FROM request INDEXED BY request_oldest WHERE on_chain = 1 "
-    "AND state IN ('pending', 'answered', 'signed', 'included') AND state IN ('pending', 'answered') AND chain_id = ?"
+    "AND state IN ('pending', 'answered', 'signed', 'included') AND state IN ('pending', 'answered') AND chain_id = ? AND block >= 0"
 )
 _TALLY = "SELECT kind, state, on_chain, rows, deferred, deleted FROM tally"
 _OPEN_ON_CHAIN = "on_chain = 1 AND state IN ('pending', 'answered', 'signed', 'included')"
@@ -131,7 +131,8 @@ _WAITING = (
 )
 _ENDINGS = (
     "SELECT rid, id, state, reason, cause FROM request INDEXED BY request_key_management "
-    "WHERE kind = ? AND kind NOT IN ('public_decryption', 'user_decryption') AND on_chain = 1 "
+    "WHERE kind = ? AND kind NOT IN ('public_decryption', 'user_decryption', 'http_public_decryption', 'http_user_decryption') "
+    "AND on_chain = 1 "
     "AND state IN ('included', 'finalized', 'done', 'rejected', 'quarantined') ORDER BY block DESC, log_index DESC LIMIT ?"
 )
 

@@ -369,6 +369,15 @@ _ONE_FHEVM = ("UPDATE meta SET value = 'fhevm' WHERE key = 'profile' AND value =
 # What an operation chose when it first started a request (``protocols.choosing``).
 _CHOICE = ("ALTER TABLE request ADD COLUMN choice TEXT NOT NULL DEFAULT ''",)
 
+# Requests over HTTP are decryptions too, and many.
+_OVER_HTTP = (
+    "DROP INDEX request_key_management",
+    """
+    CREATE INDEX request_key_management ON request (kind, block, log_index)
+    WHERE on_chain = 1 AND kind NOT IN ('public_decryption', 'user_decryption', 'http_public_decryption', 'http_user_decryption')
+    """,
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _MORE_ENDS,
@@ -383,6 +392,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _CAUSE,
     _ONE_FHEVM,
     _CHOICE,
+    _OVER_HTTP,
 )
 VERSION = len(MIGRATIONS)
 

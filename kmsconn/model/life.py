@@ -33,6 +33,7 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "skip": (frozenset({State.PENDING, State.ANSWERED, State.QUARANTINED}), State.REJECTED),
     "found_finalized": (frozenset({State.PENDING}), State.FINALIZED),
     "quarantine": (frozenset({State.PENDING, State.ANSWERED}), State.QUARANTINED),
+    "deliver": (frozenset({State.PENDING}), State.DONE),
     "finish": (frozenset({State.PENDING, State.ANSWERED, State.SIGNED}), State.DONE),
     "abort": (frozenset({State.PENDING}), State.ABORTED),
     "found_included": (frozenset({State.PENDING, State.ANSWERED}), State.INCLUDED),
@@ -45,6 +46,7 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "reoffer": (frozenset({State.REJECTED, State.DONE}), State.ANSWERED),
     "resend": (frozenset({State.INCLUDED}), State.ANSWERED),
     "restart": (frozenset({State.INCLUDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.PENDING),
+    "repeat": (frozenset({State.REJECTED, State.EXPIRED, State.QUARANTINED, State.DONE}), State.PENDING),
 }
 
 
@@ -61,6 +63,15 @@ class RowCause(Flag):
     TAKEN_ID = auto()  # the Core says that it has the request already, and has given no result
     DESTROYED = auto()  # a context or epoch that it names was destroyed
     SKIPPED = auto()  # an operator has ended it
+    REPEATABLE = auto()  # of a request over HTTP: it ended, and begins again when it is asked again
+    ACCESS_DENIED = (
+        auto()
+    )  # as the following ones, why a request over HTTP has ended: a host chain's access control list said no
+    SIGNATURE_REFUSED = auto()  # the user's signature does not stand for it, or its window is not open
+    NO_CIPHERTEXT = auto()  # no bucket has a ciphertext
+    NO_CONSENSUS = auto()  # the coprocessors do not agree on a ciphertext
+    CONTEXT_NOT_VALID = auto()  # its context or epoch is not valid, or this node is not in it
+    DEPENDENCY_FAILED = auto()  # a dependency does not do what is asked of it
 
 
 BLOCK_UNKNOWN = "its block is not known since the chain was reorganised"

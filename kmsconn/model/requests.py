@@ -31,6 +31,16 @@ class Kind(StrEnum):
     KMS_EPOCH_DESTROYED = "kms_epoch_destroyed"
 
 
+HTTP_KINDS = frozenset({Kind.HTTP_PUBLIC_DECRYPTION, Kind.HTTP_USER_DECRYPTION})
+"""What comes over HTTP and not from a chain: it stands in no block, and its answer goes to who asks and not to a contract."""
+
+DECRYPTION_KINDS = HTTP_KINDS | {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}
+"""What reveals values; all else is key management."""
+
+NO_BLOCK = -1
+"""Where a request over HTTP stands: below all blocks, so that no read, no rewind and no proof of completeness ever meets it."""
+
+
 class PoolName(StrEnum):
     """The pools of workers, so that no kind of work starves another: an abort never queues behind what it aborts."""
 

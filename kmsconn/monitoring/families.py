@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import HTTP_KINDS, Kind
 
 _LATENCY: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LONG: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86400.0)
@@ -216,9 +216,16 @@ HEAD = Family("kmsconn_head_block", "Head seen with the cursor", ("chain", "cont
 LAG = Family("kmsconn_lag_blocks", "Blocks between cursor and head", ("chain", "contract"), Shape.GAUGE)
 
 DECRYPTIONS: Final = (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)
+"""Those from the chain. What comes over HTTP is measured from its first request on, since most nodes serve none."""
 STAGES: Final = ("check", "gather", "submit", "answer")
 WITHOUT_REPLY: Final = frozenset(
-    {Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED}
+    {
+        *HTTP_KINDS,
+        Kind.ABORT_KEYGEN,
+        Kind.ABORT_CRSGEN,
+        Kind.KMS_CONTEXT_DESTROYED,
+        Kind.KMS_EPOCH_DESTROYED,
+    }
 )
 
 _EVENT_TYPES: Final = {

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model import events
+from kmsconn.model.requests import DECRYPTION_KINDS, HTTP_KINDS
 from kmsconn.monitoring import families
 from kmsconn.monitoring.families import Family, Shape
 
@@ -134,12 +135,12 @@ def _closed(tally: Tally, event: events.RequestClosed) -> None:
     tally.add(families.ENDS, event.kind, event.state, event.cause)
     if event.cause == "unexpected":
         tally.add(families.PICK_ERRORS, families.event_type(event.kind))
-    if tally.answered.pop(event.rid, None) is not None:
+    if tally.answered.pop(event.rid, None) is not None and event.kind not in HTTP_KINDS:
         tally.add(families.RESPONSE_ERRORS, families.response_type(event.kind))
 
 
 def _answer(tally: Tally, event: events.AnswerKept) -> None:
-    if event.kind in families.DECRYPTIONS:
+    if event.kind in DECRYPTION_KINDS:
         tally.observe(families.DECRYPTION_LATENCY, families.event_type(event.kind), value=event.seconds)
     tally.add(families.RESPONSES, families.response_type(event.kind))
     if len(tally.answered) < _REMEMBERED:

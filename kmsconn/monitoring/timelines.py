@@ -14,7 +14,7 @@ import attrs
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model import events
 from kmsconn.model.life import CLOSED
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import HTTP_KINDS, Kind
 
 REQUESTS_KEPT: Final = 1024
 """Requests that are remembered; beyond it the one without news for the longest goes."""
@@ -133,6 +133,8 @@ def _told(now: float, name: str, stage: str, detail: str = "", seconds: float | 
 
 def _recorded(now: float, event: events.RequestRecorded) -> _Told:
     where = f"block {event.block} of chain {event.chain_id}, transaction {to_hex(event.transaction_hash)}"
+    if event.kind in HTTP_KINDS:
+        where = "over HTTP"
     return _told(now, "recorded", "check", where)
 
 

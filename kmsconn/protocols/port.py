@@ -441,6 +441,28 @@ class Operation(ABC, Generic[C]):
         """Name a revert of a reply and say what it means; unknown ones are RETRY."""
 
 
+class Posted(ABC):
+    """What an operation has beside whose requests come over HTTP: no contract tells of them, and their answers go to who asks.
+
+    ``lifetime``: seconds after which they are given up, where that is less than ``decryption_expiry``.
+    """
+
+    lifetime: float
+
+    @abstractmethod
+    def log_of(self, content: Any) -> Log:
+        """Return the log that stands for a content in the journal, as an event does."""
+
+    @abstractmethod
+    def fields_of(self, answer: Answer) -> Mapping[str, bytes]:
+        """Return the values of a kept answer by the names that a response has for them, in their order. Raises Undecodable."""
+
+
+def expiry_of(operation: Operation[Any], configured: float) -> float:
+    """Return the seconds after which a request that expires is given up, where ``decryption_expiry`` is ``configured``."""
+    return min(configured, operation.lifetime) if isinstance(operation, Posted) else configured
+
+
 REMEMBERED_CONTENTS = 256
 """Contents. Who hears of a request and who works on it read the same event, mostly within moments."""
 
@@ -498,9 +520,9 @@ class Profile(EventTable, ABC):
         super().__init__(self.operations.values())
 
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """Return the contracts to listen to, each with the events of its operations."""
+        """Return the contracts to listen to, each with the events of its operations; what comes over HTTP is heard of by none."""
         topics: dict[tuple[int, Address, bool], list[bytes]] = {}
-        for one in self.operations.values():
+        for one in (one for one in self.operations.values() if not isinstance(one, Posted)):
             found = topics.setdefault((*one.contract, one.finalized), [])
             found += [event.event.topic0 for event in one.events]
         return tuple(

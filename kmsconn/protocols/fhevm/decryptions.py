@@ -105,7 +105,9 @@ class DecryptionOperation(FhevmOperation[D]):
         where = (self.deployment.gateway, self.deployment.gateway_config)
         return views.node_signer(*where, context_id, tx_sender)
 
-    def has_answered(self, content: D, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
+    def has_answered(
+        self, content: D, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool] | None:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return views.has_answered(*self.contract, content.id, signer)

@@ -1,45 +1,26 @@
-"""Decryption requests that come over HTTP: their bodies, their ids, and what can be judged from the body alone. Pure.
+"""The bodies of decryption requests over HTTP: read strictly, and judged as far as the body alone tells. Pure.
 
-The checks against the chains, the request to the Core and the answer are those of requests from the chain: the contents here are
-contents of those forms with an id of their own.
-Source: fhevm-0.15.md, 5.2-5.4.
+Source: fhevm-0.15.md, 5.2 and 5.4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import msgspec
 
 from kmsconn.errors import KmsconnError, Rejected
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest_under
 from kmsconn.ethereum.handles import HANDLE_BYTES, PLAINTEXT_BITS, chain_id_of, fhe_type_of
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import extra_data as extra_datas
-from kmsconn.protocols.fhevm.decryptions import bare_references
-from kmsconn.protocols.fhevm.public_decryption import PublicDecryption
-from kmsconn.protocols.fhevm.user_decryption import HandleEntry, UnifiedUserDecryption
+from kmsconn.protocols.fhevm.http_operations import ATTESTATION_TYPE, HttpPublicDecryption, HttpUserDecryption
+from kmsconn.protocols.fhevm.user_decryption import HandleEntry
 
 MALFORMED: Final = "malformed"
 UNSUPPORTED_ATTESTATION_TYPE: Final = "unsupported_attestation_type"
-
-ATTESTATION_TYPE: Final = "eip712-unified-user-decrypt-v1"
-"""The one form of a user's permit that is known: the signature of the unified request (0.14 3.4)."""
-
-PUBLIC_TYPE = "PublicDecryptionRequest(bytes32[] ctHandles,bytes extraData)"
-USER_TYPE = (
-    "UserDecryptionRequest(string attestationType,UserDecryptionPayload payload,bytes signature)"
-    "HandleEntry(bytes32 handle,address contractAddress,address ownerAddress)"
-    "RequestValidity(uint64 startTimestamp,uint64 durationSeconds)"
-    "UserDecryptionPayload(HandleEntry[] handles,address userAddress,bytes publicKey,address[] allowedContracts,"
-    "RequestValidity requestValidity,bytes extraData)"
-)
-DOMAIN_SEPARATOR = hash_struct("EIP712Domain(string name,string version)", "kms-connector-decryption", "1")
-"""The domain of ids has two fields: an id names a content, whichever network it is for."""
 
 LATEST_TIME: Final = 2**63 - 1
 """Of a window's start and duration, in seconds."""
@@ -60,52 +41,6 @@ class HttpLimits:
     chain_ids: Collection[int]
     request_bits: int = 2048
     allowed_contracts: int = 10
-
-
-@attrs.frozen
-class HttpPublicDecryption(PublicDecryption):
-    """A request over HTTP to reveal values to everybody."""
-
-    kind = Kind.HTTP_PUBLIC_DECRYPTION
-
-    @classmethod
-    def of(cls, handles: Sequence[bytes], extra_data: bytes) -> HttpPublicDecryption:
-        """Return the content with its id (5.3)."""
-        struct_hash = hash_struct(PUBLIC_TYPE, handles, extra_data)
-        return cls(_id(struct_hash), bare_references(handles), extra_data)
-
-
-@attrs.frozen
-class HttpUserDecryption(UnifiedUserDecryption):
-    """A request over HTTP to reveal values to one user, with all that is to be checked."""
-
-    kind = Kind.HTTP_USER_DECRYPTION
-
-    @classmethod
-    def of(cls, handles: Sequence[HandleEntry], **values: Any) -> HttpUserDecryption:
-        """Return the content with its id (5.3), which covers the user's signature."""
-        references = bare_references(entry.handle for entry in handles)
-        content = cls(id=0, references=references, handles=tuple(handles), **values)
-        return attrs.evolve(content, id=_id(content.struct_hash()))
-
-    def struct_hash(self) -> bytes:
-        """Return the hash of the body as a struct of EIP-712."""
-        payload = (
-            [(entry.handle, entry.contract, entry.owner) for entry in self.handles],
-            self.user,
-            self.public_key,
-            self.allowed_contracts,
-            (self.start, self.duration),
-            self.extra_data,
-        )
-        return hash_struct(USER_TYPE, ATTESTATION_TYPE, payload, self.signature)
-
-
-def _id(struct_hash: bytes) -> int:
-    return int.from_bytes(signing_digest_under(DOMAIN_SEPARATOR, struct_hash))
-
-
-# --- the bodies
 
 
 class _PublicBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):

@@ -14,6 +14,7 @@ from kmsconn.protocols.fhevm.contexts import ContextEnds, NewContexts
 from kmsconn.protocols.fhevm.crsgen import Crsgens
 from kmsconn.protocols.fhevm.deployment import Deployment
 from kmsconn.protocols.fhevm.epochs import EpochEnds, NewEpochs
+from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryptions, HttpUserDecryptions
 from kmsconn.protocols.fhevm.key_management import valid_pair
 from kmsconn.protocols.fhevm.key_views import KeyViews
 from kmsconn.protocols.fhevm.keygen import Keygens, PrepKeygens
@@ -34,6 +35,8 @@ from kmsconn.protocols.port import (
 OPERATIONS = (
     PublicDecryptions,
     UserDecryptions,
+    HttpPublicDecryptions,
+    HttpUserDecryptions,
     PrepKeygens,
     Keygens,
     Crsgens,

@@ -11,6 +11,7 @@ import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.errors import Broken
+from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.handles import PLAINTEXT_BITS
@@ -91,15 +92,15 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
 
     kind = Kind.PUBLIC_DECRYPTION
     pool = PoolName.PUBLIC_DECRYPTION
-    events = (
+    events: tuple[RequestEvent, ...] = (
         RequestEvent(EVENT, PublicDecryption.read, id_in_topic(1)),
         RequestEvent(LATER_EVENT, PublicDecryption.read_later, id_in_topic(1)),
     )
-    reply = RESPONSE
+    reply: Function | None = RESPONSE
     spare_gas = 250_000
     start, result, at_once = "PublicDecrypt", "GetPublicDecryptionResult", "PublicDecryptSync"
 
-    def numbering(self) -> Numbering:
+    def numbering(self) -> Numbering | None:
         """Return the counter of public requests."""
         return Numbering(self.kind, PUBLIC_DECRYPTION_TAG, views.newest_public_id(*self.contract))
 

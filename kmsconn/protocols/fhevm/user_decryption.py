@@ -13,7 +13,8 @@ from typing import Any
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.errors import Broken, NotYet, Rejected, WrongSignature
+from kmsconn.errors import Broken, Rejected, WindowNotOpen, WindowOver, WrongSignature
+from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.handles import Handle
@@ -214,9 +215,9 @@ class UnifiedUserDecryption(UserDecryption):
         if self.user in self.allowed_contracts:
             raise Rejected("the user is among the allowed contracts")
         if chain_time > self.valid_until:
-            raise Rejected(f"expired: the request was valid until {self.valid_until}")
+            raise WindowOver(f"expired: the request was valid until {self.valid_until}")
         if chain_time < self.start:
-            raise NotYet(f"the request is valid from {self.start} on")
+            raise WindowNotOpen(f"the request is valid from {self.start} on")
 
     def _wallet(self, deployment: Deployment, chain_id: int, age: float) -> Iterator[ViewCall[None]]:
         """Ask the user's contract about the signature, where the user's own key did not make it."""
@@ -237,17 +238,17 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
 
     kind = Kind.USER_DECRYPTION
     pool = PoolName.USER_DECRYPTION
-    events = (
+    events: tuple[RequestEvent, ...] = (
         RequestEvent(LEGACY, LegacyUserDecryption.read, id_in_topic(1)),
         RequestEvent(UNIFIED, UnifiedUserDecryption.read, id_in_topic(1)),
         RequestEvent(LATER_LEGACY, LegacyUserDecryption.read_later, id_in_topic(1)),
         RequestEvent(LATER_UNIFIED, UnifiedUserDecryption.read_later, id_in_topic(1)),
     )
-    reply = RESPONSE
+    reply: Function | None = RESPONSE
     spare_gas = 50_000
     start, result, at_once = "UserDecrypt", "GetUserDecryptionResult", "UserDecryptSync"
 
-    def numbering(self) -> Numbering:
+    def numbering(self) -> Numbering | None:
         """Return the counter of user requests, which both forms share (0.2)."""
         return Numbering(self.kind, USER_DECRYPTION_TAG, views.newest_user_id(*self.contract))
 

@@ -30,6 +30,8 @@ from kmsconn.errors import (
     Forgotten,
     JournalFailed,
     Misconfigured,
+    NoCiphertext,
+    NotAttested,
     NotMember,
     NotYet,
     Over,
@@ -42,6 +44,8 @@ from kmsconn.errors import (
     StageTimeout,
     Undecodable,
     Unreachable,
+    WindowNotOpen,
+    WindowOver,
     WrongSignature,
 )
 from kmsconn.journal import moves
@@ -78,6 +82,10 @@ OUTCOMES: dict[Any, State] = {
     ContextInvalid("context 0x07 is not valid"): State.PENDING,
     DestroyedOnce("context 0x07 was destroyed, a node says"): State.PENDING,
     WrongSignature("not the user's"): State.REJECTED,
+    WindowNotOpen("tomorrow"): State.PENDING,
+    WindowOver("yesterday"): State.REJECTED,
+    NotAttested("they do not agree"): State.PENDING,
+    NoCiphertext("nobody has it"): State.PENDING,
     SignatureNotTaken("not now"): State.PENDING,
     JournalFailed("disk full"): State.PENDING,
     Refused("INTERNAL"): State.PENDING,

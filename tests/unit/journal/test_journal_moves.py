@@ -36,7 +36,9 @@ def ready(db: Database, transition: str, state: State, **others: int) -> int:
 
 
 def allowed(transition: str, state: State) -> bool:
-    """``restart`` of a closed row is an operator's, which this port does not offer."""
+    """``restart`` of a closed row is an operator's, which this port does not offer; ``repeat`` is for what came over HTTP."""
+    if transition == "repeat":
+        return False
     return state in TRANSITIONS[transition][0] and (transition != "restart" or state is State.INCLUDED)
 
 

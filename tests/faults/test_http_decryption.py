@@ -1,0 +1,415 @@
+"""Decryption over HTTP beside requests from the chain, in a whole connector: answered once, whoever dies or leaves meanwhile."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from kmsconn.app.connector import Connector, open_connector
+from kmsconn.app.http_endings import HTTP_PATIENCE
+from kmsconn.emulator.core_faults import HANG
+from kmsconn.emulator.dependencies import key_for
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, FhevmDependencies
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.ethereum.signing import recover
+from kmsconn.http_api.failures import FailureCode, HttpFailure
+from kmsconn.http_api.port import HttpResult
+from kmsconn.model.events import AlertRaised, ReplyFinalized, ReplySigned, RequestClosed
+from kmsconn.model.life import State
+from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.protocols.fhevm.public_decryption import public_digest
+from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.endings import Steps
+from kmsconn.testing.ground_truth import read_ground_truth
+from kmsconn.testing.journal_file import kept_in
+from kmsconn.testing.killable import KillablePorts, Killed, Life
+from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
+from tests.faults.posts import POSTED, post
+from tests.faults.scene import Scene, open_scene
+from tests.sampling import points_of
+
+pytestmark = pytest.mark.sampled
+
+Content = Any
+RESULT = "GetPublicDecryptionResult"
+
+
+async def asked(connector: Connector, content: Content) -> HttpResult | HttpFailure:
+    """Return what a client gets."""
+    try:
+        return await connector.decryptions.decrypt(content)
+    except HttpFailure as failure:
+        return failure
+
+
+async def refused(connector: Connector, content: Content) -> tuple[FailureCode, bool]:
+    """Return with which code a client is refused, and whether it may ask again."""
+    with pytest.raises(HttpFailure) as caught:
+        await connector.decryptions.decrypt(content)
+    assert caught.value.decryption_id == content.id
+    return caught.value.code, caught.value.retryable
+
+
+def starts(scene: Scene) -> Counter[int]:
+    """Count the start calls that the Core understands, by id."""
+    counted: Counter[int] = Counter()
+    scene.dependencies.cores[0].core.on_start = lambda request_id: counted.update(
+        [int.from_bytes(request_id)]
+    )
+    return counted
+
+
+# --- what clients get
+
+
+@pytest.mark.parametrize("form", POSTED)
+async def test_every_form_is_answered_with_this_nodes_signature(
+    form: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        content = post(scene.traffic, form)
+        async with scene.connected() as connector:
+            result = await connector.decryptions.decrypt(content)
+    assert result.decryption_id == content.id
+    assert next(iter(result.fields)) == ("decryptedResult" if form == "public" else "userDecryptedShares")
+    assert len(result.fields["signature"]) == 65
+    if form == "public":
+        handles, deployment = content.raw_handles, connector.components.profile.deployment  # type: ignore[attr-defined]
+        digest = public_digest(
+            deployment.decryption, handles, result.fields["decryptedResult"], result.fields["extraData"]
+        )
+        assert (
+            recover(digest, result.fields["signature"]) == scene.dependencies.cores[0].core.node.key.address
+        )
+
+
+async def test_requests_of_both_sources_do_not_meet(tmp_path: Path, autojump_clock: Any) -> None:
+    """The chain's are replied and final; those over HTTP have no nonce and no transaction."""
+    async with open_scene(tmp_path) as scene:
+        counted = starts(scene)
+        contents = [post(scene.traffic, form) for form in POSTED]
+        async with scene.connected() as connector:
+            async with trio.open_nursery() as nursery:
+                for content in contents:
+                    nursery.start_soon(connector.decryptions.decrypt, content)
+                ids = await scene.ask("public", "direct", "unified")
+            await scene.wait(lambda: len(scene.told(ReplyFinalized)) == len(ids), 600)
+        assert counted == Counter([*ids, *(content.id for content in contents)])
+        assert read_ground_truth(scene.dependencies).doubled == ()
+    rows = kept_in(tmp_path / "journal.db")
+    assert Counter((row.kind in HTTP_KINDS, row.state) for row in rows) == Counter(
+        {(True, State.DONE): 4, (False, State.FINALIZED): 3}
+    )
+    assert {event.rid for event in scene.told(ReplySigned)} == {
+        row.rid for row in rows if row.kind not in HTTP_KINDS
+    }
+
+
+async def test_two_clients_with_one_content_ask_the_core_once(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        counted, content, results = starts(scene), post(scene.traffic, "public"), list[Any]()
+
+        async def client(connector: Connector) -> None:
+            results.append(await connector.decryptions.decrypt(content))
+
+        async with scene.connected() as connector, trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(client, connector)
+        assert len(results) == 5
+        assert all(one == results[0] for one in results)
+        assert counted == {content.id: 1}
+
+
+async def test_the_answer_outlives_the_process(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        counted, content = starts(scene), post(scene.traffic, "unified")
+        async with scene.connected() as connector:
+            first = await connector.decryptions.decrypt(content)
+        async with scene.connected() as connector:
+            assert await connector.decryptions.decrypt(content) == first
+        assert counted == {content.id: 1}
+
+
+async def test_a_denied_request_is_told_at_once_and_may_be_asked_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        scene.traffic.granted = False
+        content = post(scene.traffic, "public")
+        async with scene.connected() as connector:
+            began = trio.current_time()
+            assert await refused(connector, content) == (FailureCode.ACL_DENIED, True)
+            assert trio.current_time() - began < 5
+            acl, host = scene.dependencies.acl, scene.dependencies.host
+            for handle in content.raw_handles:
+                host.evm.set_up(acl.address, partial(acl.allow_for_decryption, handle=handle, allowed=True))
+            await trio.sleep(5)
+            assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
+
+
+async def test_a_wrong_signature_is_final(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        content = post(scene.traffic, "unified", duration=1000)  # not what was signed
+        async with scene.connected() as connector:
+            assert await refused(connector, content) == (FailureCode.USER_SIGNATURE_REJECTED, False)
+            assert await refused(connector, content) == (FailureCode.USER_SIGNATURE_REJECTED, False)
+        assert [event.state for event in scene.told(RequestClosed)] == [State.REJECTED]
+
+
+async def test_a_window_that_is_over_is_final_and_one_to_come_is_not(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        await trio.sleep(30)
+        now = scene.dependencies.gateway.head.timestamp
+        over = post(scene.traffic, "unified", start=now - 20, duration=10)
+        to_come = post(scene.traffic, "unified", start=now + 10_000)
+        async with scene.connected() as connector:
+            assert await refused(connector, over) == (FailureCode.USER_SIGNATURE_REJECTED, False)
+            assert await refused(connector, to_come) == (FailureCode.USER_SIGNATURE_REJECTED, True)
+
+
+async def test_a_user_among_its_contracts_is_unprocessable(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        content = post(scene.traffic, "unified", allowed_contracts=(key_for("user").address,))
+        async with scene.connected() as connector:
+            assert await refused(connector, content) == (FailureCode.UNPROCESSABLE, False)
+
+
+async def test_an_unknown_context_may_become_valid(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        scene.traffic.extra_data = (b"\x01" + (CONTEXT + 5).to_bytes(32),)
+        content = post(scene.traffic, "public")
+        async with scene.connected() as connector:
+            assert await refused(connector, content) == (FailureCode.KMS_CONTEXT_INVALID, True)
+
+
+async def test_a_ciphertext_that_nobody_has_is_named(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        content = post(scene.traffic, "public")
+        for one in scene.dependencies.buckets:
+            one.bucket.objects.clear()
+        async with scene.connected() as connector:
+            began = trio.current_time()
+            assert await refused(connector, content) == (FailureCode.CIPHERTEXT_NOT_FOUND, True)
+            assert HTTP_PATIENCE <= trio.current_time() - began < 30
+
+
+async def test_a_core_that_never_answers_is_waited_for_while_the_client_does(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """And when it answers after all, the same request has its result."""
+    async with open_scene(tmp_path) as scene:
+        content = post(scene.traffic, "public")
+        chance = scene.core_does(HANG, content.id, RESULT)
+        async with scene.connected() as connector:
+            with trio.move_on_after(30) as waiting:
+                await connector.decryptions.decrypt(content)
+            assert waiting.cancelled_caught
+            scene.dependencies.cores[0].injections.remove(chance)
+            assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
+        assert not [event for event in scene.told(AlertRaised) if event.cause == "unexpected-error"]
+
+
+async def test_requests_over_http_wait_in_places_of_their_own(tmp_path: Path, autojump_clock: Any) -> None:
+    """However many of them hang, requests from the chain are answered."""
+    async with open_scene(tmp_path) as scene:
+        settings = scene.settings()
+        pools = attrs.evolve(
+            settings.work.pools,
+            public_decryption=2,
+            user_decryption=2,
+            http_public_decryption=2,
+            http_user_decryption=2,
+        )
+        contents = [post(scene.traffic, "public") for _ in range(8)]
+        for content in contents:
+            scene.core_does(HANG, content.id, RESULT)
+        async with scene.connected(pools=pools) as connector, trio.open_nursery() as nursery:
+            for content in contents:
+                nursery.start_soon(asked, connector, content)
+            await trio.sleep(5)
+            ids = await scene.ask("public", "public", "direct", "unified")
+            await scene.wait(lambda: scene.answered == set(ids), 30)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_reorganisation_of_the_gateway_changes_nothing(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        content = post(scene.traffic, "public")
+        async with scene.connected() as connector:
+            first = await connector.decryptions.decrypt(content)
+            await trio.sleep(10)
+            scene.dependencies.gateway.reorg(8)
+            await trio.sleep(30)
+            assert await connector.decryptions.decrypt(content) == first
+    [row] = kept_in(tmp_path / "journal.db")
+    assert (row.kind, row.state, row.on_chain) == (Kind.HTTP_PUBLIC_DECRYPTION, State.DONE, True)
+
+
+async def test_a_draining_connector_sends_its_clients_away(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        content, results = post(scene.traffic, "public"), list[Any]()
+        scene.core_does(HANG, content.id, RESULT)
+
+        async def client(connector: Connector) -> None:
+            results.append(await asked(connector, content))
+
+        async with trio.open_nursery() as nursery, scene.connected() as connector:
+            nursery.start_soon(client, connector)
+            await trio.sleep(5)
+            connector.drain()
+            await connector.wait_drained()
+            await trio.sleep(1)
+        assert [(one.code, one.retryable) for one in results] == [(FailureCode.UPSTREAM_TRANSIENT, True)]
+
+
+# --- processes that die
+
+
+@attrs.define
+class Played:
+    """What a play came to: what each client got, the starts at the Core, replies on chain, and the steps of the first process."""
+
+    results: dict[int, list[HttpResult]]
+    starts: Counter[int]
+    open: tuple[int, ...]
+    doubled: tuple[int, ...]
+    steps: int
+    struck: bool
+    crashes: tuple[str, ...]
+
+
+FORMS = ("public", "unified", "wallet")
+CHAIN_FORMS = ("public", "direct")
+AT_MOST = 300.0  # virtual seconds
+
+
+def play(at: int = 0) -> Played:
+    """Let clients post while requests come from the chain; kill the process at its step number ``at``, and let clients repeat."""
+    with seeded_scheduler(0):
+        return trio.run(_play, at, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def _play(at: int) -> Played:
+    dependencies = FhevmDependencies.make(
+        lambda: EPOCH_SECONDS + trio.current_time(), block_time=1.0, computing=0.1
+    )
+    network = MemoryNetwork()
+    dependencies.settle_in_memory(network)
+    counted: Counter[int] = Counter()
+    dependencies.cores[0].core.on_start = lambda request_id: counted.update([int.from_bytes(request_id)])
+    with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(network.run)
+            await nursery.start(dependencies.run)
+            traffic = Traffic(dependencies, Random(0))
+            contents = [post(traffic, form) for form in FORMS]
+            results: dict[int, list[HttpResult]] = {content.id: [] for content in contents}
+            for form in CHAIN_FORMS:
+                traffic.forms[form]()
+            around = Around(dependencies, network, Path(folder) / "journal.db", contents, results)
+            steps = await _process(around, at)
+            if steps.fired is not None:
+                await _process(around, 0)
+            nursery.cancel_scope.cancel()
+    truth = read_ground_truth(dependencies)
+    crashes = tuple(map(repr, network.crashes))
+    return Played(
+        results,
+        counted,
+        tuple(truth.open),
+        tuple(truth.doubled),
+        steps.count,
+        steps.fired is not None,
+        crashes,
+    )
+
+
+@attrs.frozen
+class Around:
+    """What processes live among, and what their clients want and have got."""
+
+    dependencies: FhevmDependencies
+    network: MemoryNetwork
+    journal: Path
+    contents: Sequence[Content]
+    results: dict[int, list[HttpResult]]
+
+
+async def _process(around: Around, at: int) -> Steps:
+    """Run one process until every client has its answer and every request from the chain too, or until it is killed."""
+    life = Life()
+    steps = Steps(at, life.kill)
+    ports = KillablePorts(
+        life, around.network, lambda: EPOCH_SECONDS + trio.current_time(), Random(0)
+    ).ports()
+
+    async def client(connector: Connector, content: Content) -> None:
+        result = await connector.decryptions.decrypt(content)
+        life.check()
+        around.results[content.id].append(result)
+
+    async def main() -> None:
+        steps.mark()
+        with suppress(Killed), life.scope:
+            await _serve()
+
+    async def _serve() -> None:
+        settings = around.dependencies.settings(around.journal, reorg_window=4.0, drain_grace=20.0)
+        try:
+            async with open_connector(settings, ports=ports) as connector:
+                async with trio.open_nursery() as clients:
+                    for content in around.contents:
+                        if not around.results[content.id]:
+                            clients.start_soon(client, connector, content)
+                with trio.fail_after(AT_MOST):
+                    while len(read_ground_truth(around.dependencies).answered) < len(CHAIN_FORMS):
+                        await trio.sleep(0.5)
+        except* Killed:
+            pass
+
+    trio.lowlevel.add_instrument(steps)
+    try:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - a task of its own, whose context is marked
+            nursery.start_soon(main)
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+    return steps
+
+
+@cache
+def undisturbed() -> Played:
+    return play()
+
+
+def test_a_play_that_nothing_happens_to_asks_the_core_once_for_each() -> None:
+    played = undisturbed()
+    assert [len(results) for results in played.results.values()] == [1] * len(FORMS)
+    assert set(played.starts.values()) == {1}
+    assert not played.open
+    assert not played.crashes
+
+
+def test_a_process_killed_at_any_step_is_followed_by_one_that_answers_each_client_once() -> None:
+    """A start that the Core took just before the kill is repeated, and the Core has the id: it works once."""
+    for at in points_of(undisturbed().steps):
+        played = play(at)
+        assert played.struck, f"step {at} was not reached"
+        assert [len(results) for results in played.results.values()] == [1] * len(FORMS), f"step {at}"
+        assert max(played.starts.values()) <= 2, f"step {at}"
+        assert not played.open, f"step {at}"
+        assert not played.doubled, f"step {at}"
+        assert not played.crashes, f"step {at}"

@@ -1,0 +1,194 @@
+"""Requests over HTTP in the journal: one row for a content, found in work or ended, and begun again where that may help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.ethereum.logs import Log
+from kmsconn.journal import inspecting, moves, posting, queries, recording, retention, rewinding
+from kmsconn.journal.database import Database
+from kmsconn.journal.posting import Post, Taken, TooManyPosts
+from kmsconn.journal.values import Position, RetentionStep
+from kmsconn.model.life import RowCause, State
+from kmsconn.model.requests import NO_BLOCK, Kind
+from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, read_of, row_of, take
+
+LOG = Log(CONTRACT, (b"\x01" * 32, (7).to_bytes(32)), b"body", NO_BLOCK, b"", b"", 0)
+POST = Post(CHAIN, CONTRACT, 7, Kind.HTTP_PUBLIC_DECRYPTION, b"\x0d" * 32, LOG, 4100.0, 1000.0)
+LATER = attrs.evolve(POST, now=1500.0, deadline=4600.0)
+
+
+def post(db: Database, what: Post = POST) -> Taken:
+    return posting.take(db, what)
+
+
+def rid_of(db: Database, what: Post = POST) -> int:
+    row = post(db, what).row
+    assert row is not None
+    return row.rid
+
+
+def end(db: Database, transition: str, cause: RowCause = RowCause.NONE) -> int:
+    rid = rid_of(db)
+    assert moves.close(db, rid, transition, "because", cause=cause)
+    return rid
+
+
+def test_a_new_request_is_due_at_once(db: Database) -> None:
+    taken = post(db)
+    assert taken.begins
+    assert taken.row is not None
+    assert (taken.row.state, taken.row.id, taken.row.on_chain) == (State.PENDING, 7, True)
+    assert (taken.row.times.recorded, taken.row.progress.deadline) == (1000.0, 4100.0)
+    assert taken.row.event.log == LOG
+    assert queries.due(db, [Kind.HTTP_PUBLIC_DECRYPTION], 1000.0, 10).rows == (taken.row,)
+
+
+def test_the_same_request_finds_its_row_in_work(db: Database) -> None:
+    rid = rid_of(db)
+    taken = post(db, LATER)
+    assert not taken.begins
+    assert taken.row == row_of(db, rid)
+    assert taken.row.times.recorded == 1000.0
+
+
+def test_a_delivered_answer_is_found(db: Database) -> None:
+    rid = rid_of(db)
+    assert moves.deliver(db, rid, ANSWER, 1200.0)
+    taken = post(db, LATER)
+    assert not taken.begins
+    assert taken.row is not None
+    assert (taken.row.state, taken.row.answer) == (State.DONE, ANSWER)
+    assert taken.row.times.answered == 1200.0
+
+
+def test_an_answer_is_delivered_once(db: Database) -> None:
+    rid = rid_of(db)
+    assert moves.deliver(db, rid, ANSWER, 1200.0)
+    assert not moves.deliver(db, rid, ANSWER, 1300.0)
+
+
+@pytest.mark.parametrize("transition", ["reject", "expire", "quarantine"])
+def test_what_ended_for_good_stays_ended(db: Database, transition: str) -> None:
+    rid = end(db, transition)
+    taken = post(db, LATER)
+    assert not taken.begins
+    assert taken.row == row_of(db, rid)
+    assert taken.row.state is not State.PENDING
+
+
+@pytest.mark.parametrize("transition", ["reject", "expire", "quarantine"])
+def test_what_ended_repeatably_begins_again_as_if_recorded_now(db: Database, transition: str) -> None:
+    rid = end(db, transition, RowCause.REPEATABLE | RowCause.ACCESS_DENIED)
+    moves.note_submitted(db, rid, True)
+    taken = post(db, LATER)
+    assert taken.begins
+    row = row_of(db, rid)
+    assert taken.row == row
+    assert (row.state, row.times.recorded, row.progress.deadline) == (State.PENDING, 1500.0, 4600.0)
+    assert (row.progress.cause, row.progress.submitted, row.times.closed) == (RowCause.NONE, False, None)
+    assert row.progress.next_attempt == 1500.0
+
+
+def test_what_began_again_does_so_once(db: Database) -> None:
+    end(db, "reject", RowCause.REPEATABLE)
+    assert [post(db, LATER).begins, post(db, LATER).begins] == [True, False]
+
+
+def test_what_an_operator_skipped_stays_ended(db: Database) -> None:
+    rid = rid_of(db)
+    inspecting.skip(db, rid, "no")
+    assert not post(db, LATER).begins
+
+
+def test_an_operator_may_retry_it(db: Database) -> None:
+    rid = end(db, "reject")
+    inspecting.retry(db, rid, 1600.0, 4700.0)
+    assert row_of(db, rid).state is State.PENDING
+
+
+def test_an_answer_that_retention_cleared_is_asked_for_again(db: Database) -> None:
+    rid = rid_of(db)
+    moves.deliver(db, rid, ANSWER, 1200.0)
+    plan = RetentionStep(clear_before=3000.0, delete_before=None, final={CHAIN: 100})
+    assert retention.step(db, plan, Position()).cleared == 1
+    assert row_of(db, rid).answer is None
+    taken = post(db, LATER)
+    assert taken.begins
+    assert taken.row is not None
+    assert taken.row.event.log == LOG
+    assert moves.deliver(db, rid, ANSWER, 1600.0)
+    assert post(db, LATER).row == row_of(db, rid)
+
+
+def test_rows_that_are_old_are_deleted(db: Database) -> None:
+    end(db, "reject")
+    plan = RetentionStep(clear_before=None, delete_before=3000.0, final={CHAIN: 0}, numbered=frozenset())
+    position: Position | None = Position()
+    deleted = 0
+    while position is not None:
+        done = retention.step(db, plan, position)
+        deleted, position = deleted + done.deleted, done.position
+    assert deleted == 1
+
+
+def test_no_more_than_so_many_are_in_work(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "MOST_PENDING", 2)
+    posts = [attrs.evolve(POST, id=n, digest=bytes([n]) * 32) for n in range(1, 4)]
+    assert [post(db, one).begins for one in posts[:2]] == [True, True]
+    with pytest.raises(TooManyPosts):
+        post(db, posts[2])
+    assert not post(db, posts[0]).begins, "what is in work is found all the same"
+    moves.deliver(db, rid_of(db, posts[0]), ANSWER, 1200.0)
+    assert post(db, posts[2]).begins
+
+
+# --- what reads and reorganisations of the chain do: nothing
+
+
+def dump(db: Database) -> list[Any]:
+    return db.execute("SELECT * FROM request WHERE kind = 'http_public_decryption'").fetchall()
+
+
+def test_a_read_of_the_contract_leaves_it_alone(db: Database) -> None:
+    rid_of(db)
+    before = dump(db)
+    recording.record(db, read_of(arrival(1, 0), asked=db.tick + 10, blocks=(0, 1000)))
+    recording.record(db, read_of(asked=db.tick + 10, blocks=(0, 1000)))
+    assert dump(db) == before
+
+
+def test_a_rewind_to_the_first_block_leaves_it_alone(db: Database) -> None:
+    for ended in (False, True):
+        rid = rid_of(db)
+        if ended:
+            moves.deliver(db, rid, ANSWER, 1200.0)
+        before = dump(db)
+        rewinding.rewind(db, CHAIN, CONTRACT, 0, 0)
+        assert dump(db) == before
+
+
+def test_an_id_of_the_chain_is_another_request(db: Database) -> None:
+    """The contract may number what has the value of a hash."""
+    take(db, arrival(7, 10))
+    assert post(db).begins
+    assert len(queries.due(db, list(Kind), 1e9, 10).rows) == 2
+
+
+def test_it_is_no_open_request_of_any_block(db: Database) -> None:
+    rid_of(db)
+    assert queries.oldest_open_block(db, CHAIN) is None
+
+
+def test_it_is_no_key_management(db: Database) -> None:
+    end(db, "reject")
+    assert queries.endings(db, [Kind.HTTP_PUBLIC_DECRYPTION], 10) == {Kind.HTTP_PUBLIC_DECRYPTION: ()}
+
+
+def test_it_is_found_by_its_id(db: Database) -> None:
+    take(db, arrival(1, 10))  # so that the contract is one that is read
+    rid = rid_of(db)
+    assert [row.rid for row in inspecting.of_id(db, 7)] == [rid]

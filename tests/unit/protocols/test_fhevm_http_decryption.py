@@ -1,0 +1,234 @@
+"""Bodies of decryptions over HTTP: read strictly, named by their EIP-712 id, judged as far as the body says (fhevm-0.15.md, 5.2-5.4)."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.protocols.fhevm import http_decryption, http_operations
+from kmsconn.protocols.fhevm.http_decryption import (
+    LATEST_TIME,
+    BodyRefused,
+    HttpLimits,
+    read_public,
+    read_user,
+)
+from kmsconn.protocols.fhevm.http_operations import ATTESTATION_TYPE, HttpPublicDecryption, HttpUserDecryption
+from kmsconn.protocols.fhevm.user_decryption import HandleEntry
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "fhevm-0.15.json").read_text())[
+    "http_decryption"
+]
+HOST, OTHER_HOST = 12345, 777
+LIMITS = HttpLimits(frozenset({HOST, OTHER_HOST}))
+BOOL, UINT8, UINT64, UINT256, STRING = 0, 2, 5, 8, 22
+
+
+def handle(fhe_type: int = UINT64, chain_id: int = HOST, seed: int = 1) -> str:
+    return to_hex(bytes([seed]) * 22 + chain_id.to_bytes(8) + bytes([fhe_type, 0]))
+
+
+def public(*handles: str, **changes: Any) -> dict[str, Any]:
+    return {"ctHandles": list(handles or [handle()]), "extraData": "0x00", **changes}
+
+
+def user(**payload: Any) -> dict[str, Any]:
+    body: dict[str, Any] = deepcopy(VECTORS["user"][0]["body"])
+    body["payload"]["handles"][0]["handle"] = handle()
+    body["payload"] |= payload
+    return body
+
+
+def entry(raw: str) -> dict[str, str]:
+    return {"handle": raw, "contractAddress": "0x" + "33" * 20, "ownerAddress": "0x" + "44" * 20}
+
+
+# --- ids
+
+
+def test_the_separator_and_the_type_hashes_of_the_vectors() -> None:
+    types = VECTORS["types"]
+    assert to_hex(http_operations.DOMAIN_SEPARATOR) == VECTORS["domain_separator"]
+    assert types["PublicDecryptionRequest"] == {
+        "encode_type": http_operations.PUBLIC_TYPE,
+        "type_hash": to_hex(keccak256(http_operations.PUBLIC_TYPE.encode())),
+    }
+    assert types["UserDecryptionRequest"] == {
+        "encode_type": http_operations.USER_TYPE,
+        "type_hash": to_hex(keccak256(http_operations.USER_TYPE.encode())),
+    }
+
+
+@pytest.mark.parametrize("vector", VECTORS["public"], ids=lambda vector: vector["decryption_id"][:10])
+def test_a_public_body_has_the_id_of_the_vectors(vector: dict[str, Any]) -> None:
+    body = vector["body"]
+    content = HttpPublicDecryption.of(
+        [from_hex(one) for one in body["ctHandles"]], from_hex(body["extraData"])
+    )
+    assert f"0x{content.id:064x}" == vector["decryption_id"]
+    assert to_hex(content.id.to_bytes(32, "little")) == vector["db_little_endian"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["user"], ids=lambda vector: vector["decryption_id"][:10])
+def test_a_user_body_has_the_id_of_the_vectors(
+    vector: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handles of the vectors name no type and no chain, so the checks of these are left out."""
+    monkeypatch.setattr(http_decryption, "_check_handles", lambda _handles, _limits: None)
+    content = read_user(vector["body"], LIMITS)
+    assert f"0x{content.id:064x}" == vector["decryption_id"]
+
+
+def test_addresses_of_any_case_are_the_same_request() -> None:
+    lower, upper = user(userAddress="0x" + "ab" * 20), user(userAddress="0x" + "aB" * 20)
+    assert read_user(lower, LIMITS) == read_user(upper, LIMITS)
+
+
+def test_a_request_that_begins_later_is_another_one() -> None:
+    later = {"startTimestamp": 1770000001, "durationSeconds": 300}
+    assert read_user(user(), LIMITS).id != read_user(user(requestValidity=later), LIMITS).id
+
+
+# --- what is read
+
+
+def test_a_public_body_is_read() -> None:
+    content = read_public(public(handle(seed=1), handle(BOOL, seed=2)), LIMITS)
+    assert [to_hex(one) for one in content.raw_handles] == [handle(seed=1), handle(BOOL, seed=2)]
+    assert all(one.is_bare for one in content.references)
+    assert content.extra_data == b"\x00"
+
+
+def test_a_user_body_is_read() -> None:
+    content = read_user(user(), LIMITS)
+    assert content == HttpUserDecryption.of(
+        [HandleEntry(from_hex(handle()), Address(b"\x33" * 20), Address(b"\x44" * 20))],
+        user=Address(b"\x55" * 20),
+        public_key=b"\x20\x00\x20\x00",
+        allowed_contracts=(Address(b"\x33" * 20),),
+        start=1770000000,
+        duration=300,
+        extra_data=b"\x00",
+        signature=b"\x66" * 65,
+    )
+    assert content.valid_until == 1770000300
+
+
+# --- what is refused
+
+
+def without(body: dict[str, Any], *path: str) -> dict[str, Any]:
+    changed = deepcopy(body)
+    *way, last = path
+    inside = changed
+    for name in way:
+        inside = inside[name]
+    del inside[last]
+    return changed
+
+
+PUBLIC_FAULTS: dict[str, Any] = {
+    "no object": [],
+    "a text": "0x",
+    "nothing": None,
+    "no handles": without(public(), "ctHandles"),
+    "no extraData": without(public(), "extraData"),
+    "an unknown field": public(more=1),
+    "snake case": {"ct_handles": [handle()], "extraData": "0x"},
+    "handles that are no list": public() | {"ctHandles": handle()},
+    "a number for a handle": public() | {"ctHandles": [1]},
+    "no handle": public() | {"ctHandles": []},
+    "a short handle": public(handle()[:-2]),
+    "a handle without 0x": public(handle()[2:]),
+    "an odd digit": public(handle() + "0"),
+    "no hex": public("0x" + "zz" * 32),
+    "white space": public("0x" + " " + handle()[3:]),
+    "a type that cannot be decrypted": public(handle(STRING)),
+    "an unknown type": public(handle(255)),
+    "a chain that is not served": public(handle(chain_id=99)),
+    "two chains": public(handle(), handle(chain_id=OTHER_HOST)),
+    "too many bits": public(*[handle(UINT256, seed=n) for n in range(1, 9)], handle(BOOL)),
+    "extraData of an unknown version": public(extraData="0x03"),
+    "extraData that ends early": public(extraData="0x01" + "00" * 31),
+}
+
+
+@pytest.mark.parametrize("body", PUBLIC_FAULTS.values(), ids=PUBLIC_FAULTS)
+def test_a_malformed_public_body_is_refused(body: object) -> None:
+    with pytest.raises(BodyRefused) as caught:
+        read_public(body, LIMITS)
+    assert caught.value.code == "malformed"
+
+
+USER_FAULTS: dict[str, Any] = {
+    "no object": [],
+    "no attestationType": without(user(), "attestationType"),
+    "an attestationType that is no text": user() | {"attestationType": 1},
+    "no payload": without(user(), "payload"),
+    "no signature": without(user(), "signature"),
+    "an unknown field": user() | {"senderSignature": "0x"},
+    "an unknown field of the payload": user(more=1),
+    "an unknown field of an entry": user(handles=[entry(handle()) | {"more": 1}]),
+    "an entry without owner": user(handles=[without(entry(handle()), "ownerAddress")]),
+    "no handle": user(handles=[]),
+    "two chains": user(handles=[entry(handle()), entry(handle(chain_id=OTHER_HOST))]),
+    "too many bits": user(handles=[entry(handle(UINT256, seed=n)) for n in range(1, 10)]),
+    "a short address": user(userAddress="0x" + "55" * 19),
+    "eleven contracts": user(allowedContracts=["0x" + "33" * 20] * 11),
+    "a time as text": user(requestValidity={"startTimestamp": "1", "durationSeconds": 1}),
+    "a time with a fraction": user(requestValidity={"startTimestamp": 1.5, "durationSeconds": 1}),
+    "a time that is a float": user(requestValidity={"startTimestamp": 1.0, "durationSeconds": 1}),
+    "a time that is a truth value": user(requestValidity={"startTimestamp": True, "durationSeconds": 1}),
+    "a negative time": user(requestValidity={"startTimestamp": -1, "durationSeconds": 1}),
+    "a time beyond 63 bits": user(requestValidity={"startTimestamp": 2**63, "durationSeconds": 1}),
+    "a duration beyond 63 bits": user(requestValidity={"startTimestamp": 1, "durationSeconds": 2**63}),
+    "extraData of an unknown version": user(extraData="0xff"),
+    "a signature that is no hex": user() | {"signature": "signed"},
+}
+
+
+@pytest.mark.parametrize("body", USER_FAULTS.values(), ids=USER_FAULTS)
+def test_a_malformed_user_body_is_refused(body: object) -> None:
+    with pytest.raises(BodyRefused) as caught:
+        read_user(body, LIMITS)
+    assert caught.value.code == "malformed"
+
+
+@pytest.mark.parametrize("payload", [{"handles": []}, None, "anything"])
+def test_an_unknown_attestation_is_named_whatever_the_payload_is(payload: object) -> None:
+    body = {"attestationType": "solana-user-decrypt-v1", "payload": payload, "more": 1}
+    with pytest.raises(BodyRefused, match=ATTESTATION_TYPE) as caught:
+        read_user(body, LIMITS)
+    assert caught.value.code == "unsupported_attestation_type"
+
+
+def test_limits_are_what_still_passes() -> None:
+    """Eight words are 2048 bits; ten contracts; times up to 2^63 - 1."""
+    read_public(public(*[handle(UINT256, seed=n) for n in range(1, 9)]), LIMITS)
+    read_public(public(*[handle(BOOL)] * 1024), LIMITS)
+    window = {"startTimestamp": LATEST_TIME, "durationSeconds": LATEST_TIME}
+    read_user(user(allowedContracts=["0x" + "33" * 20] * 10, requestValidity=window), LIMITS)
+
+
+def test_other_limits_count_where_they_are_set() -> None:
+    narrow = attrs.evolve(LIMITS, request_bits=2, allowed_contracts=0)
+    read_public(public(handle(BOOL)), narrow)
+    with pytest.raises(BodyRefused, match="64 bits, at most 2"):
+        read_public(public(), narrow)
+    with pytest.raises(BodyRefused, match="allowedContracts has 1"):
+        read_user(user(handles=[entry(handle(BOOL))]), narrow)
+
+
+def test_a_refusal_repeats_nothing_that_was_sent() -> None:
+    """Bodies come from outside: their texts go into no message."""
+    with pytest.raises(BodyRefused) as caught:
+        read_public(public("0xsecret"), LIMITS)
+    assert "secret" not in str(caught.value)
