@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup oldest check lint types test quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks site bench soak one-request clean
+.PHONY: help setup oldest check lint types test quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks site image bench soak one-request clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -118,6 +118,9 @@ hooks: $(STAMP) ## install the git hooks
 
 bench: $(STAMP) ## measure under loads; judges nothing (QUICK=1, CONNECTOR="command", docs/benchmarks.md)
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(CONNECTOR),--connector '$(CONNECTOR)') $(BENCH)
+
+image: $(STAMP) ## build the image and run it, as root; with podman, on a root of Debian packages (minutes)
+	KMSCONN_IMAGE=1 $(BIN)/pytest -s -o faulthandler_timeout=0 tests/real/test_image.py
 
 soak: $(STAMP) ## half an hour of load while dependencies fail (SOAK='--minutes 5 --rate 20')
 	$(BIN)/python -m bench.soak $(SOAK)

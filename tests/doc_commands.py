@@ -111,6 +111,7 @@ PARSED: Final = {
     "make quick": "this test would start itself",
     "make setup": "downloads; tests/e2e/test_make.py plays it",
     "make soak": "half an hour",
+    "make image": "minutes, as root",
     "make test": "this test is a part of it",
     "make wheel": "tests/e2e/test_installations.py builds it",
 }
