@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 
+import attrs
+
 from kmsconn.audit.lines import GENESIS, NO_LINE, End, end_of, read_line, transitions
 from kmsconn.journal.outbox import TransitionReply
+from kmsconn.model.requests import NO_BLOCK
 from tests.unit.audit.samples import ORIGIN, happened
 
 
@@ -55,3 +58,10 @@ def test_the_end_of_a_chain_is_read_from_its_last_line() -> None:
 def test_what_is_no_line_is_none() -> None:
     assert [read_line(text) for text in (b"", b"\0\0", b'{"number":1', b"[1]")] == [None] * 4
     assert end_of(b"{}") is None
+
+
+def test_a_request_over_http_stands_in_no_block() -> None:
+    one = happened(7, state="done", kind="http_public_decryption")
+    subject = attrs.evolve(one.subject, block=NO_BLOCK, transaction_hash=b"")
+    [line], _ = transitions(End(), [attrs.evolve(one, subject=subject)])
+    assert json.loads(line).keys().isdisjoint({"block", "transaction"})

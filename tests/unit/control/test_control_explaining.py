@@ -12,15 +12,17 @@ import trio
 from kmsconn.control.commands import perform
 from kmsconn.control.explaining import WORDS, Situation, explanation
 from kmsconn.control.table import COMMANDS
-from kmsconn.journal import moves, pausing
+from kmsconn.journal import moves, pausing, posting
 from kmsconn.journal.history import HistoryEntry
 from kmsconn.journal.pausing import PausedKind
-from kmsconn.journal.values import Signing
-from kmsconn.model.life import TRANSITIONS
+from kmsconn.journal.posting import Post
+from kmsconn.journal.values import Row, Signing
+from kmsconn.model.life import TRANSITIONS, RowCause
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
-from tests.unit.app.bench import wall
+from tests.unit.app.bench import PROFILE, SETTINGS, wall
 from tests.unit.control.scene import Scene, open_scene
+from tests.unit.protocols.test_fhevm_http_operations import PUBLIC
 
 
 @pytest.fixture
@@ -114,3 +116,40 @@ async def test_no_step_takes_less_than_no_time_when_the_clock_is_set_back(
 async def test_a_request_off_chain_waits_for_the_chain(scene: Scene, autojump_clock: Any) -> None:
     row = attrs.evolve(await scene.bench.row(scene.rows["pending"].rid), on_chain=False)
     assert "the chain has to have it again" in explanation(row, Situation(wall(), ()))["next"]
+
+
+async def posted(scene: Scene) -> Row:
+    """Make a row of a request over HTTP."""
+    log = PROFILE.operations[PUBLIC.kind].log_of(PUBLIC)  # type: ignore[attr-defined]
+    where = (log.address, PUBLIC.id, PUBLIC.kind)
+    post = Post(SETTINGS.chains.gateway.chain_id, *where, PROFILE.digest(log), log, 1e9, wall())
+    row = (await scene.bench.journal.run(posting.take, post)).row
+    assert row is not None
+    scene.rows["posted"] = row
+    return row
+
+
+async def test_a_request_over_http_names_its_source_and_no_block(scene: Scene, autojump_clock: Any) -> None:
+    await posted(scene)
+    one = await explain(scene, "posted")
+    assert (one["source"], one["block"], one["request_transaction"]) == ("http", None, None)
+    assert [(step["what"], step["detail"]) for step in one["timeline"]] == [("recorded", "over HTTP")]
+    assert (await explain(scene, "pending"))["source"] == "chain"
+
+
+async def test_an_answer_over_http_is_said_to_be_kept(scene: Scene, autojump_clock: Any) -> None:
+    row = await posted(scene)
+    await scene.bench.journal.run(moves.deliver, row.rid, Answer(b"calldata", None), wall())
+    one = await explain(scene, "posted")
+    assert one["timeline"][-1]["what"] == "answered over HTTP: the answer is kept for whoever asks"
+    assert (one["now"], one["next"]) == ("done", "nothing: its answer is kept for whoever asks over HTTP")
+
+
+async def test_a_request_that_its_client_may_repeat_says_so(scene: Scene, autojump_clock: Any) -> None:
+    row = await posted(scene)
+    cause = RowCause.REPEATABLE | RowCause.ACCESS_DENIED
+    await scene.bench.journal.run(moves.close, row.rid, "reject", "no right", cause=cause)
+    assert (await explain(scene, "posted"))["next"] == "nothing, until its client asks again"
+    await posted(scene)
+    timeline = (await explain(scene, "posted"))["timeline"]
+    assert [step["what"] for step in timeline] == ["rejected", "asked for again over HTTP"]

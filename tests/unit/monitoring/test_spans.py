@@ -11,7 +11,7 @@ import pytest
 from kmsconn.config.settings import TracingSettings
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.trace_ids import trace_of
 from kmsconn.monitoring import spans as module
 from kmsconn.monitoring.spans import Span, SpanMaker
@@ -178,3 +178,15 @@ def test_requests_that_are_over_are_forgotten_and_the_others_are_bounded(
     assert len(process.maker._known) == 0
     process.hear(*((0.0, attrs.evolve(RECORDED, rid=rid)) for rid in range(10)))
     assert len(process.maker._known) == 3
+
+
+def test_a_request_over_http_has_no_block_and_ends_well() -> None:
+    kind = Kind.HTTP_PUBLIC_DECRYPTION
+    recorded, root = Process().hear(
+        (0.0, events.RequestRecorded(1, kind, ID, 10901, NO_BLOCK, b"", 0)),
+        (1.0, events.AnswerKept(1, kind, 1.0, id=ID)),
+        (0.0, events.RequestClosed(1, kind, State.DONE, "delivered", "delivered", id=ID)),
+    )
+    assert recorded.attributes["kmsconn.source"] == "http"
+    assert "kmsconn.block" not in recorded.attributes
+    assert (root.name, root.error, root.end - root.start) == ("http_public_decryption", "", 1.0)

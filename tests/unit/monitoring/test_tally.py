@@ -10,7 +10,7 @@ import pytest
 from kmsconn import errors
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.monitoring import families
 from kmsconn.monitoring.tally import COUNTING, Histogram, Tally
 from tests.unit.monitoring.snapshots import CONTRACT, EACH, PUBLIC
@@ -214,3 +214,19 @@ def test_an_answer_whose_reply_is_given_up_is_a_failed_response() -> None:
     ended = events.RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.REJECTED, "reverts", "reply")
     assert tallied(kept, ended).families[families.RESPONSE_ERRORS]["public_decryption_response",] == 1
     assert tallied(ended).families[families.RESPONSE_ERRORS]["public_decryption_response",] == 0
+
+
+HTTP = Kind.HTTP_USER_DECRYPTION
+DELIVERED = (
+    events.RequestRecorded(1, HTTP, 5, 1, NO_BLOCK, b"", 0),
+    events.AnswerKept(1, HTTP, 3.0),
+    events.RequestClosed(1, HTTP, State.DONE, "delivered", "delivered"),
+)
+
+
+def test_an_answer_over_http_counts_as_a_decryption_and_as_no_reply() -> None:
+    found = tallied(*DELIVERED)
+    assert counted(found, families.RECEIVED) == {("http_user_decryption_request",): 1}
+    assert observed(found, families.DECRYPTION_LATENCY) == 1
+    assert counted(found, families.RESPONSE_ERRORS) == {}
+    assert found.families[families.CLOSED][HTTP, State.DONE] == 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.monitoring.timelines import DETAIL_CHARACTERS, REQUESTS_KEPT, STEPS_KEPT, Timelines
 
 PUBLIC = Kind.PUBLIC_DECRYPTION
@@ -110,3 +110,15 @@ def test_the_oldest_open_ones_have_no_reply_on_the_chain() -> None:
 
 def test_events_about_no_single_request_change_nothing() -> None:
     assert len(played([events.AlertCleared("gateway", "unreachable")])) == 0
+
+
+def test_a_request_over_http_says_so_and_ends_done() -> None:
+    kind = Kind.HTTP_PUBLIC_DECRYPTION
+    told = (
+        events.RequestRecorded(1, kind, 7, 10901, NO_BLOCK, b"", 0),
+        events.AnswerKept(1, kind, 0.8),
+        events.RequestClosed(1, kind, State.DONE, "delivered", "delivered"),
+    )
+    [timeline] = played(told).newest(9)
+    assert timeline.stage == "done"
+    assert next(iter(timeline.steps)).detail == "over HTTP"
