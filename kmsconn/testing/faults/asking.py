@@ -38,9 +38,16 @@ class Ask:
             (world.traffic.any if self.form == "any" else world.traffic.forms[self.form])()
 
 
+ETHEREUM_PACE, ETHEREUM_FINALITY = 2.0, 2
+"""Of worlds with keys: seconds between the blocks of Ethereum, and blocks until one is final."""
+
+
 @attrs.frozen
 class AskKey:
-    """The owner asks for a key, or, if it ``migrates``, for the migration of the one that is in use. Refused while another is open."""
+    """The owner asks for a key, or, if it ``migrates``, for the migration of the one that is in use. Refused while another is open.
+
+    Ethereum is quick from then on: a ceremony takes half a minute, and not half an hour.
+    """
 
     at: float
     migrates: bool = False
@@ -50,9 +57,10 @@ class AskKey:
         await trio.lowlevel.checkpoint()
         dependencies = world.dependencies
         if isinstance(dependencies, FhevmDependencies):  # the first generation asks its KeyManager
-            generation = dependencies.kms_generation
+            ethereum, generation = dependencies.ethereum, dependencies.kms_generation
+            ethereum.block_time, ethereum.finality.depth = ETHEREUM_PACE, ETHEREUM_FINALITY
             ask = partial(_ask_key, generation, self.migrates)
-            dependencies.ethereum.actors.act(generation.address, ask)
+            ethereum.actors.act(generation.address, ask)
 
 
 def _ask_key(generation: KmsGeneration, migrates: bool, frame: Frame) -> None:

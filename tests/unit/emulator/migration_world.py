@@ -148,10 +148,11 @@ class Play:
         await self.at.upgrade()
 
     async def migrate(self, number: int = 2) -> None:
-        """Have the first key migrated."""
+        """Have the first key migrated; the second node replies first."""
         await self.at.do(KEYGEN.encode(0, key_id(1)))
         await self.prepare(number)
-        await self.make(number, COMPRESSED)
+        for node in (1, 0):
+            await self.at.do(key_reply(number, COMPRESSED, node), node)
 
 
 @attrs.define(eq=False)

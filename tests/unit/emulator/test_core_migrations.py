@@ -17,9 +17,10 @@ from kmsconn._generated.fhevm.kms.v1 import (
     NewMpcEpochRequest,
     RequestId,
 )
-from kmsconn.emulator.core import SERVICE, EmulatedCore
+from kmsconn.emulator.core import SERVICE, EmulatedCore, become
 from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT, KeyStore
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.core_results import object_digest
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.ethereum.hexes import from_hex
@@ -32,6 +33,7 @@ from tests import vectors
 KEY = PrivateKey((1).to_bytes(32))
 OLD_KEY, REQUEST = (make_id(KEY_TAG, number).to_bytes(32) for number in (1, 2))
 OLD_PREP, NEW_PREP = (make_id(PREP_KEYGEN_TAG, number).to_bytes(32) for number in (1, 2))
+IDS, PREPS = {"fresh": OLD_KEY, "migration": REQUEST}, {"fresh": OLD_PREP, "migration": NEW_PREP}
 
 
 def message(name: str) -> bytes:
@@ -88,17 +90,27 @@ async def migrate(core: EmulatedCore) -> KeyGenResult:
     return await result(core, REQUEST)
 
 
-@pytest.mark.parametrize("case", ["fresh", "migration"])
-async def test_the_results_of_the_vectors_are_made_of_their_requests(case: str) -> None:
-    core, expected = threshold_core(), decode(KeyGenResult, message(f"keygen result {case}"))
-    given = {part.key_type: part.digest for part in expected.key_digests}
+@pytest.mark.parametrize(
+    ("case", "release", "name"),
+    [
+        ("fresh", CoreRelease.V0_15, "keygen result fresh"),
+        ("migration", CoreRelease.V0_15, "keygen result migration"),
+        ("fresh", CoreRelease.V0_16, "keygen result as in 0.16 (inferred)"),
+    ],
+)
+async def test_the_results_of_the_vectors_are_made_of_their_requests(
+    case: str, release: CoreRelease, name: str
+) -> None:
+    core, expected = threshold_core(), message(name)
+    become(core, release)
+    given = {part.key_type: part.digest for part in decode(KeyGenResult, expected).key_digests}
     core.management.results.digest = lambda name, _: given[name]
-    await call(core, "KeyGenPreproc", message(f"prep-keygen {case}"))
-    await call(core, "KeyGen", message(f"keygen {case}"))
-    made = await result(core, OLD_KEY if case == "fresh" else REQUEST)
-    assert made.external_signature == expected.external_signature
-    assert (made.request_id, made.preprocessing_id) == (expected.request_id, expected.preprocessing_id)
-    assert made.key_digests == expected.key_digests
+    await call(core, "KeyGenPreproc", message(f"prep-keygen {case} with scheme list"))
+    prepared = await call(core, "GetKeyGenPreprocResult", bytes(named(PREPS[case])))
+    if release is CoreRelease.V0_15:
+        assert prepared == message(f"prep-keygen result {case}")
+    await call(core, "KeyGen", message(f"keygen {case} with scheme list"))
+    assert await call(core, "GetKeyGenResult", bytes(named(IDS[case]))) == expected
 
 
 async def test_a_migration_keeps_the_old_public_key_and_makes_a_new_compressed_set() -> None:

@@ -102,8 +102,9 @@ async def test_a_migration_changes_neither_the_active_key_nor_the_list_of_keys()
 
 async def test_the_storage_of_a_migrated_key_is_that_of_the_nodes_of_its_migration() -> None:
     played = await with_whole_key()
+    assert await view(played, "getKeyMaterials", key_id(1)) == (URLS, WHOLE)
     await played.migrate()
-    assert await view(played, "getKeyMaterials", key_id(1)) == (URLS, (*WHOLE, COMPRESSED[1]))
+    assert await view(played, "getKeyMaterials", key_id(1)) == (URLS[::-1], (*WHOLE, COMPRESSED[1]))
     assert await view(played, "getKeyParamsType", key_id(1)) == (0,)
 
 
