@@ -158,6 +158,12 @@ def _configure_real_parts(parser: argparse.ArgumentParser) -> None:
         help="FHE parameters of the keys that are made (default)",
     )
     add(
+        "--upgrade",
+        action="store_true",
+        help="lead the key lifecycle of --kinds all through an upgrade of KMSGeneration to 0.3.0 and a migration of the key "
+        "(--members 4 or more; emulated Cores)",
+    )
+    add(
         "--ciphertexts",
         metavar="FILE",
         type=Path,

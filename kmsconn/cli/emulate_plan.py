@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kmsconn.emulator.load import Load
 
 _RATE = 10.0
+_THRESHOLD_MEMBERS = 4
+"""The smallest committee of threshold Cores."""
 
 
 def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
@@ -23,7 +25,11 @@ def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
     from kmsconn.emulator.core_release import RELEASES
     from kmsconn.emulator.emulation import EmulationPlan
 
-    if faults := (*_faults_of_forms(arguments), *_faults_of_cores(arguments)):
+    if faults := (
+        *_faults_of_forms(arguments),
+        *_faults_of_cores(arguments),
+        *_faults_of_upgrades(arguments),
+    ):
         raise ConfigError(faults)
     return EmulationPlan(
         config=arguments.write_config,
@@ -63,6 +69,7 @@ def _committee(arguments: argparse.Namespace) -> CommitteePlan:
         real_cores,
         wants_keys(arguments),
         TEST_PARAMS if arguments.params == "test" else DEFAULT_PARAMS,
+        migrates=arguments.upgrade,
     )
 
 
@@ -96,6 +103,22 @@ def _faults_of_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
     if cores and arguments.ciphertexts is None and arguments.rate:
         yield Fault(
             "--rate", "real Cores cannot decrypt emulated ciphertexts", "give --ciphertexts or --rate 0"
+        )
+
+
+def _faults_of_upgrades(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield what an upgrade with a migration lacks: a key lifecycle, and threshold Cores that are emulated."""
+    if not arguments.upgrade:
+        return
+    if arguments.kinds != KINDS[1]:
+        yield Fault("--upgrade", "no key lifecycle is led", f"give --kinds {KINDS[1]}")
+    if arguments.core:
+        yield Fault("--upgrade", "real Cores are led through no upgrade", "leave out --upgrade or --core")
+    elif (arguments.members or 1) < _THRESHOLD_MEMBERS:
+        yield Fault(
+            "--upgrade",
+            "a centralised Core cannot migrate a key",
+            f"give --members {_THRESHOLD_MEMBERS} or more",
         )
 
 

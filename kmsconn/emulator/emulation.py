@@ -53,6 +53,8 @@ class CommitteePlan:
     """Whether a life of keys is led: beside the load, with real Cores before it."""
     params: int = DEFAULT_PARAMS
     """The FHE parameters of the keys."""
+    migrates: bool = False
+    """Whether that life goes through an upgrade of the contracts and a migration of the key."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -220,7 +222,7 @@ def _key_life(plan: CommitteePlan, traffic: Users[Any], committee: CommitteeGrou
     """Return the life of keys of a plan, if it has one."""
     if not (plan.keys and isinstance(traffic, Traffic)):
         return None
-    return KeyLife.beside(traffic, *committee.nodes, params=plan.params)
+    return KeyLife.beside(traffic, *committee.nodes, params=plan.params, migrates=plan.migrates)
 
 
 def _prepare(dependencies: EmulatedDependencies, ground_truth: GroundTruth) -> None:

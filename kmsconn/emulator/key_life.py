@@ -52,7 +52,13 @@ class KeyLife:
     done: list[str] = attrs.field(factory=list)
 
     @classmethod
-    def beside(cls, traffic: Traffic, *ground_truths: GroundTruth, params: int = DEFAULT_PARAMS) -> KeyLife:
+    def beside(
+        cls,
+        traffic: Traffic,
+        *ground_truths: GroundTruth,
+        params: int = DEFAULT_PARAMS,
+        migrates: bool = False,
+    ) -> KeyLife:
         """Return one that takes half a minute beside a load: Ethereum is made quick, and each Core takes a second for a key.
 
         The committee stays the same in the next context; nothing ends before all of ``ground_truths`` say that it is answered.
@@ -64,7 +70,8 @@ class KeyLife:
         for core in (*dependencies.cores, *dependencies.others):
             core.core.management.jobs.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
-        return cls(KeyCeremonies(dependencies, dependencies.members, traffic, ground_truths, params))
+        owner = KeyCeremonies(dependencies, dependencies.members, traffic, ground_truths, params)
+        return cls(owner, migrates)
 
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:

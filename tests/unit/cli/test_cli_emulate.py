@@ -124,6 +124,9 @@ def test_wrong_addresses_of_real_cores_are_wrong_usage(arguments: list[str]) -> 
         ),
         ([*CORE, "--rate", "1"], "real Cores cannot decrypt emulated ciphertexts"),
         (["--ciphertexts", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["--upgrade", "--members", "4"], "--upgrade: no key lifecycle is led"),
+        (["--upgrade", "--kinds", "all"], "--upgrade: a centralised Core cannot migrate a key"),
+        ([*CORE * 4, "--upgrade", "--kinds", "all"], "--upgrade: real Cores are led through no upgrade"),
     ],
 )
 def test_real_parts_that_do_not_fit_together_are_named(
@@ -167,6 +170,14 @@ def test_a_life_of_keys_decides_over_the_status_too(
     assert last["keys"] == {
         "steps": [], "included": 0, "open": 0, "aborted": 0, "doubled": 0, "well": False,
     }  # fmt: skip
+
+
+def test_an_upgrade_is_led_through_a_migration() -> None:
+    more = ["--kinds", "all", "--members", "4", "--upgrade"]
+    plan = plan_of(make_parser().parse_args(["emulate", "--write-config", "k.toml", *more]))
+    keys = Emulation.of(plan).keys
+    assert keys is not None
+    assert {"key across an upgrade", "abort of a migration", "migration"} <= set(keys.steps)
 
 
 def test_a_generation_without_a_life_of_keys_is_told(
