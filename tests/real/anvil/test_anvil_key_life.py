@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 from time import time
 
+import attrs
 import pytest
 import trio
 
 from kmsconn.app.connector import open_connector
+from kmsconn.emulator.core import become
+from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT
+from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.core_results import object_digest
+from kmsconn.emulator.fhevm_dependencies import CONTEXT
 from kmsconn.emulator.key_ceremonies import CRS, KEY, LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, PREP
+from kmsconn.emulator.key_migrations import ABORTED_PREP, MIGRATION_PREP, MIGRATION_REQUEST
 from kmsconn.emulator.traffic import naming
+from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, RequestRecorded, StageFinished
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
 from kmsconn.testing.killable import KillablePorts, Killed, Life
 from kmsconn.transport.dialling import dial_sockets
+from tests.real.anvil import contracts
 from tests.real.anvil.ground_truth import wait_answered
 from tests.real.anvil.key_ground_truth import read_key_replies
+from tests.real.anvil.migrating_owner import MigratingOwner
 from tests.real.anvil.owner import Owner
 from tests.real.anvil.users import Users
-from tests.real.anvil.world import World, open_world, sender_key
+from tests.real.anvil.world import World, committee, open_world, sender_key
 
 pytestmark = pytest.mark.sampled
 
@@ -37,15 +48,28 @@ ALL = {
     ("prepKeygenResponse", PREP + 1): ["0x1"],
 }
 """What each node sends, and with which status: every reply once, and none of what is aborted."""
+MIGRATED = {
+    ("prepKeygenResponse", PREP): ["0x1"],
+    ("keygenResponse", KEY): ["0x1"],
+    ("crsgenResponse", CRS): ["0x1"],
+    ("prepKeygenResponse", ABORTED_PREP): ["0x1"],
+    ("prepKeygenResponse", MIGRATION_PREP): ["0x1"],
+    ("keygenResponse", MIGRATION_REQUEST): ["0x1"],
+    ("confirmKmsContextCreation", NEXT_CONTEXT): ["0x1"],
+    ("confirmEpochActivation", NEXT_EPOCH): ["0x1"],
+    ("confirmEpochActivation", LAST_EPOCH): ["0x1"],
+}
+"""What each node sends in a life with a migration, likewise."""
 KINDS = (Kind.PREP_KEYGEN, Kind.KEYGEN, Kind.CRSGEN, Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH)
+KEY_INFO = LATER_KMS_GENERATION.function("getKeyInfo")
 FATAL = (RequestRecorded, StageFinished, AnswerKept, ReplySigned, ReplySent)
 
 
 @asynccontextmanager
-async def connected(world: World, folder: Path) -> AsyncIterator[None]:
-    """Run the connector of each node while the block lasts."""
+async def connected(world: World, folder: Path, nodes: Iterable[int] | None = None) -> AsyncIterator[None]:
+    """Run the connectors of some nodes, or of all, while the block lasts."""
     async with AsyncExitStack() as stack:
-        for node in range(len(world.cores)):
+        for node in range(len(world.cores)) if nodes is None else nodes:
             await stack.enter_async_context(open_connector(world.settings(folder / f"{node}.db", node)))
         yield
 
@@ -100,5 +124,47 @@ async def test_a_node_that_is_killed_at_each_step_gives_each_reply_once(anvil: P
         nursery.start_soon(mortal.run)
         await Owner(world, generating=0.3).lead()
         assert await read_key_replies(world, sender_key().address) == ALL
+        assert len(mortal.deaths) == len(KINDS) * len(FATAL)
+        nursery.cancel_scope.cancel()
+
+
+async def need_every_node(world: World) -> None:
+    """Let keys be complete with the replies of all nodes only, so that a node that is killed replies too."""
+    members = committee(len(world.cores))
+    limits = attrs.evolve(members.thresholds, kms_gen=len(world.cores))
+    call = contracts.ethereum_thresholds(CONTEXT, attrs.evolve(members, thresholds=limits))
+    await world.ethereum.owner.do((world.at.protocol_config, call))
+
+
+async def check_migrated(world: World) -> None:
+    """See that the first key has kept its ids and digests and has a compressed set besides, which each Core has copied to it."""
+    asked = {"to": to_hex(world.at.kms_generation), "data": to_hex(KEY_INFO.encode(KEY))}
+    told = from_hex(await world.ethereum.rpc.call("eth_call", asked, "latest"))
+    [(prep_id, key_id, _, digests)] = KEY_INFO.decode_result(told)
+    assert (prep_id, key_id) == (PREP, KEY)
+    assert [kind for kind, _ in digests] == [0, 1, 3]
+    for core in world.cores:
+        copied = core.management.store.objects[f"{COMPRESSED_OBJECT}/{KEY.to_bytes(32).hex()}"]
+        assert object_digest(copied) == digests[-1][1]
+        assert core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+        assert core.known.epochs == {LAST_EPOCH.to_bytes(32)}
+
+
+async def test_a_key_is_migrated_across_an_upgrade_by_four_nodes_of_which_one_is_killed_at_each_step(
+    anvil: Path, tmp_path: Path
+) -> None:
+    """The Cores are of all releases; those from 0.15 on refuse an epoch whose keys come with other preprocessing ids than recorded."""
+    async with open_world(anvil, tmp_path, nodes=4) as world, trio.open_nursery() as nursery:
+        for core, release in zip(world.cores, (CoreRelease.V0_15, *CoreRelease), strict=True):
+            become(core, release)
+            core.management.store.compares = release is not CoreRelease.V0_14
+        await need_every_node(world)
+        mortal = Mortal(world, tmp_path / "0.db")
+        nursery.start_soon(mortal.run)
+        async with connected(world, tmp_path, range(1, 4)):
+            await MigratingOwner(world, generating=1.0).lead()
+            await check_migrated(world)
+            for node in range(4):
+                assert await read_key_replies(world, sender_key(node).address) == MIGRATED
         assert len(mortal.deaths) == len(KINDS) * len(FATAL)
         nursery.cancel_scope.cancel()

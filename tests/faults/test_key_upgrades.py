@@ -1,0 +1,141 @@
+"""Keys across the upgrade to KMSGeneration 0.3.0: upgraded in mid-ceremony, migrated, aborted and repeated, reshared and destroyed."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.emulator.core import become
+from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT
+from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.execution import BlockContext, Frame, Meter
+from kmsconn.emulator.key_ceremonies import KEY, LAST_EPOCH, NEXT_CONTEXT
+from kmsconn.emulator.key_migrations import (
+    ABORTED_PREP,
+    ABORTED_REQUEST,
+    MIGRATION_PREP,
+    MIGRATION_REQUEST,
+)
+from kmsconn.ethereum.abi import Function
+from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.epochs import CONFIRM as CONFIRM_EPOCH
+from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE
+from kmsconn.testing.faults import AskKey, CoreUpgrade, Drain, KeyUpgrade, Kill
+from kmsconn.testing.world import PlanStep, run_world
+from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
+
+pytestmark = pytest.mark.sampled
+
+
+def calls(ceremony: Ceremony, function: Function) -> list[tuple[Any, ...]]:
+    """Return the arguments of every call of a function that was included, in their order."""
+    chain = ceremony.dependencies.ethereum
+    blocks = [block for block in map(chain.block, range(chain.head.number + 1)) if block is not None]
+    found = [mined.transaction.data for block in blocks for mined in block.mined if mined.outcome.status]
+    return [function.decode(data) for data in found if data.startswith(function.selector)]
+
+
+def view(ceremony: Ceremony, name: str, identifier: int) -> Any:
+    """Return what a view of KMSGeneration says at the head."""
+    chain, contract = ceremony.dependencies.ethereum, ceremony.dependencies.kms_generation
+    function = LATER_KMS_GENERATION.function(name)
+    context = BlockContext(chain.chain_id, chain.head.number, chain.head.timestamp)
+    calldata = function.encode(identifier)
+    frame = Frame(chain.evm.state, context, contract.address, contract.address, calldata, Meter(10**9))
+    return function.decode_result(contract.execute(frame))[0]
+
+
+RELEASES = {
+    "0.14": (CoreRelease.V0_14,),
+    "0.15": (CoreRelease.V0_15,),
+    "0.16": (CoreRelease.V0_16,),
+    "all": tuple(CoreRelease),
+}
+"""The releases of the Cores of a committee, in turn."""
+
+
+@pytest.mark.parametrize("releases", RELEASES.values(), ids=RELEASES)
+async def test_a_committee_migrates_its_key_and_leads_it_to_the_end(
+    releases: tuple[CoreRelease, ...], tmp_path: Path, autojump_clock: Any
+) -> None:
+    """From 0.15 on the Cores compare the preprocessing of a key in a new epoch with the recorded one."""
+    async with open_ceremony(tmp_path) as ceremony:
+        ceremony.owner.migrates = True
+        for core, release in zip(ceremony.cores, cycle(releases), strict=False):
+            become(core, release)
+            core.management.store.compares = release is not CoreRelease.V0_14
+        with trio.fail_after(4 * LONG):
+            await ceremony.owner.play()
+        await trio.sleep(ENDS)
+        for node in ceremony.nodes:
+            ceremony.check_replies(node)
+        check_material(view(ceremony, "getKeyInfo", KEY))
+        for core in ceremony.cores:
+            assert f"{COMPRESSED_OBJECT}/{KEY.to_bytes(32).hex()}" in core.management.store.objects
+            assert core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+            assert core.known.epochs == {LAST_EPOCH.to_bytes(32)}
+    check_calls(ceremony)
+
+
+def check_material(info: Any) -> None:
+    """See that the existing key has kept its preparation and its digests, and has a compressed key set besides."""
+    prep_id, key_id, _, digests = info
+    assert (prep_id, key_id) == (KEY - (1 << 248), KEY)
+    assert [kind for kind, _ in digests] == [0, 1, 3]
+
+
+def check_calls(ceremony: Ceremony) -> None:
+    """See that every node has made the key whole, and all later material compressed; and that the aborted migration has no reply."""
+    replied = {key_id: [kind for kind, _ in digests] for key_id, digests, _ in calls(ceremony, KEY_RESPONSE)}
+    assert replied == {KEY: [0, 1], MIGRATION_REQUEST: [1, 3]}
+    confirmed = [keys for _, keys, _ in calls(ceremony, CONFIRM_EPOCH)]
+    assert {tuple(kind for kind, _ in key[2]) for keys in confirmed for key in keys} == {(1, 3)}
+    aborted = ceremony.keys(0).aborted
+    assert {("keygenResponse", ABORTED_REQUEST)} <= aborted
+    assert ("prepKeygenResponse", MIGRATION_PREP) in ceremony.keys(0).replied
+    assert ("prepKeygenResponse", ABORTED_PREP) in ceremony.keys(0).replied
+
+
+async def test_a_copy_that_fails_leaves_a_migration_done_and_the_object_missing(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_ceremony(tmp_path) as ceremony:
+        ceremony.owner.migrates = True
+        bad = ceremony.cores[0].management.store
+        bad.copies = False
+        with trio.fail_after(4 * LONG):
+            for name in ("announcement", "key across an upgrade", "CRS", "abort of a migration", "migration"):
+                await ceremony.owner.steps[name]()
+        await trio.sleep(ENDS)
+        assert ("keygenResponse", MIGRATION_REQUEST) in ceremony.keys(0).replied
+        assert f"{COMPRESSED_OBJECT}/{KEY.to_bytes(32).hex()}" not in bad.objects
+
+
+@pytest.mark.parametrize("at", [20.0, 45.0, 90.0], ids=["preparing", "generating", "between two keys"])
+def test_worlds_make_keys_across_an_upgrade_of_the_contract(at: float) -> None:
+    """The connector is killed after it; a second key is asked for by the later contract alone."""
+    report = run_world([AskKey(1.0), KeyUpgrade(at), Kill(at + 2.0, 3.0), AskKey(100.0)])
+    report.check()
+    assert len(report.keys.replied) == 4
+
+
+@pytest.mark.parametrize(("core", "contract"), [(20.0, 45.0), (70.0, 20.0)], ids=["Core", "contract"])
+def test_worlds_upgrade_core_or_contract_first_and_go_back(core: float, contract: float) -> None:
+    """Back goes the Core alone, and then the contract, which keeps the key types that it knows."""
+    steps: list[PlanStep] = [
+        AskKey(1.0),
+        CoreUpgrade(core),
+        KeyUpgrade(contract),
+        AskKey(100.0),
+        Drain(112.0, 3.0),
+        CoreUpgrade(160.0, CoreRelease.V0_14),
+        KeyUpgrade(170.0, "later 0.2.0"),
+        AskKey(180.0),
+    ]
+    report = run_world(steps)
+    report.check()
+    assert len(report.keys.replied) == 6
