@@ -177,6 +177,9 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _told("KmsconnWrongNetwork", "ethereum https://node", "wrong-chain"),
     _told("KmsconnLogsUnreadable", "gateway 0x01", "logs"),
     _state("KmsconnUnknownEvents", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="unknown-event", dependency="ethereum 0x01"),
+    _state(
+        "KmsconnKeySetMissing", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="key-set-missing", dependency="own public storage"
+    ),
     _told("KmsconnKeyTypeUnknown", "txmanager ethereum", "key-type-unknown"),
     _told("KmsconnNotFinalizing", "ethereum", "not-finalizing"),
     _told("KmsconnCoreUnreachable", "core[0]", "unreachable"),

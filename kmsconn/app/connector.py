@@ -31,6 +31,7 @@ from kmsconn.app.event_hook import EventHook
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
+from kmsconn.app.migrated_key_sets import migrated_key_sets
 from kmsconn.app.network_release import NetworkRelease
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import RangeReader
@@ -178,6 +179,9 @@ class Connector:
                 ).run
             )
             services.start_soon(FailedKeyManagement(components.journal, components.on_event).run)
+            key_sets = migrated_key_sets(components)
+            if key_sets is not None:
+                services.start_soon(key_sets.run)
             for watch in unknown_events(self._contracts()):
                 services.start_soon(watch.run)
             with self._txmanagers_scope:

@@ -208,6 +208,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "key type 3",
         "see the text: the contract must be upgraded, or the network must generate keys that are not compressed",
     ),
+    "key-set-missing": Cause(
+        "own public storage",
+        "The compressed key set of a migrated key is not in this node's public storage, or is another one than the committee has signed",
+        "read the Core's log about the copy to the migrated key; coprocessors take the key set from other nodes meanwhile",
+    ),
     "not-included": Cause(
         "txmanager …",
         "No block has included a signed reply for minutes, whatever the node answers to its broadcast",

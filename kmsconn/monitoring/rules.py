@@ -176,7 +176,10 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
     )
 
 
-_ELSEWHERE = 'cause!~"overdue|damaged-rows|permissions|paused|unknown-event|replies-differ|replies-unmatched|replies-missing"'
+_ELSEWHERE = (
+    'cause!~"overdue|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
+    'replies-differ|replies-unmatched|replies-missing"'
+)
 """Warnings that no rule of their own tells."""
 
 _PROCESS: Final = (
@@ -346,6 +349,12 @@ _CONNECTOR: Final = (
             "receipt-unanswered",
             "trace-unanswered",
         ),
+    ),
+    _present(
+        "KmsconnKeySetMissing",
+        "the compressed key set of a migrated key is missing, or another",
+        "read the Core's log about its copy, and have the object put there",
+        ("key-set-missing",),
     ),
     _critical(
         "KmsconnKeyTypeUnknown",

@@ -203,6 +203,16 @@ class MaterialInUse:
 
 
 @attrs.frozen
+class PublicObject:
+    """An object that this node's public storage must have: its URL, and the SHAKE-256 of ``hashed_before`` and its bytes."""
+
+    key_id: int
+    url: str
+    hashed_before: bytes
+    digest: bytes
+
+
+@attrs.frozen
 class Subscription:
     """One contract to listen to and the topic0 values that matter there; ``finalized``: no further than the finalized block."""
 
@@ -539,6 +549,10 @@ class Profile(EventTable, ABC):
     def all_topics(self, contract: Address) -> frozenset[bytes]:
         """Return all topics that a contract is known to emit, whoever listens to them; empty: nobody looks for others."""
         return frozenset()
+
+    def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None] | None:
+        """Return what must be asked for the object of a migrated key in the storage of a node; None: no key is ever migrated."""
+        return None
 
     @abstractmethod
     def deployment_checks(self) -> tuple[ContractQuery[None], ...]:

@@ -100,8 +100,8 @@ class GenerationViews:
         """Ask which common reference strings there were at a block, in the order of an activation (3.7)."""
         return self._at(block, _ALL_CRS)
 
-    def key(self, key_id: int, block: int) -> ViewCall[tuple[Any, ...]]:
-        """Ask for a key's preparation, id, parameters and digests (3.7)."""
+    def key(self, key_id: int, block: int | None = None) -> ViewCall[tuple[Any, ...]]:
+        """Ask for a key's preparation, id, parameters and digests, as of a block or of now (3.7)."""
         return self._at(block, _KEY, key_id)
 
     def crs_digest(self, crs_id: int, block: int) -> ViewCall[bytes]:
@@ -116,7 +116,7 @@ class GenerationViews:
             self.chain_id, self.address, function.encode(), lambda data: function.decode_result(data)[0]
         )
 
-    def _at(self, block: int, function: Function, *values: int, value: int = 0) -> ViewCall[Any]:
+    def _at(self, block: int | None, function: Function, *values: int, value: int = 0) -> ViewCall[Any]:
         calldata = function.encode(*values)
         return ViewCall(
             self.chain_id,

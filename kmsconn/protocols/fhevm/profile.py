@@ -18,6 +18,7 @@ from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryptions, HttpU
 from kmsconn.protocols.fhevm.key_management import valid_pair
 from kmsconn.protocols.fhevm.key_views import KeyViews
 from kmsconn.protocols.fhevm.keygen import Keygens, PrepKeygens
+from kmsconn.protocols.fhevm.migrated_keys import migrated_key_set
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryptions
 from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
 from kmsconn.protocols.port import (
@@ -27,6 +28,7 @@ from kmsconn.protocols.port import (
     MaterialInUse,
     PlannedQueries,
     Profile,
+    PublicObject,
     QueryPlan,
     Registration,
     ViewCall,
@@ -72,6 +74,10 @@ class Fhevm(Profile):
         at = self.deployment.keys
         known = {at.generation.address: KMS_GENERATION_TOPICS, at.config.address: PROTOCOL_CONFIG_TOPICS}
         return known.get(contract, frozenset())
+
+    def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None]:
+        """Ask both contracts on Ethereum."""
+        return self.deployment.ethereum, migrated_key_set(self.deployment.keys, tx_sender)
 
     def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
         """Ask each configured contract what it is. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""

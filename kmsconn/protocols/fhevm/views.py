@@ -192,6 +192,13 @@ def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Ad
     )
 
 
+def node_storage(chain_id: int, contract: Address, context_id: int, tx_sender: Address) -> ViewCall[str]:
+    """Ask where the public storage of a node is; empty when it is no member of the context. ``contract`` as for ``node_signer``."""
+    function = _function(GATEWAY_CONFIG, "getKmsNodeForContext")
+    calldata = function.encode(context_id, tx_sender)
+    return ViewCall(chain_id, contract, calldata, lambda data: str(function.decode_result(data)[0][3]))
+
+
 def is_invalid_context(data: bytes | None) -> bool:
     """Say whether a contract refuses a context: it does not know it, or no longer (GatewayConfig)."""
     return data is not None and data[:4] == _INVALID_CONTEXT.selector

@@ -10,10 +10,13 @@ from kmsconn.errors import Aborted, WrongContract
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.protocols.deployments import has_version
-from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.abi import GATEWAY_CONFIG, LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.epochs import KeyMaterial, epoch_material, recorded_preparations
 from kmsconn.protocols.fhevm.key_management import generation_stands
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE, Relation
+from kmsconn.protocols.fhevm.migrated_keys import migrated_key_set
+from kmsconn.protocols.fhevm.views import node_storage
+from kmsconn.protocols.port import PublicObject
 from kmsconn.protocols.storage import mapping_slot
 from tests.unit.protocols.test_fhevm_key_plans import Contracts
 from tests.vectors import keys
@@ -122,6 +125,42 @@ def test_of_plain_keys_nothing_more_is_asked() -> None:
     plain = KeyMaterial(ORIGINAL, KEY, 0, DIGESTS[:2])
     assert contracts.run(recorded_preparations(ASK, [plain])) == {}
     assert contracts.rounds == 0
+
+
+# --- the object of a migrated key (1.7)
+
+
+def published(slots: dict[int, int], *, where: str = "https://kms-1.test/public/") -> Any:
+    """Return what of the migrated key must be in the storage of a node, by a contract with these slots."""
+    contracts, context, sender = Contracts(slots), 7 << 248 | 1, Address(b"\x5e" * 20)
+    node = GATEWAY_CONFIG.function("getKmsNodeForContext").encode_result((sender, sender, "", where))
+    for question, answer in (
+        (ASK.config.current_context(), context.to_bytes(32) + bytes(32)),
+        (ASK.generation.active_key(), KEY.to_bytes(32)),
+        (node_storage(ASK.chain_id, ASK.config.address, context, sender), node),
+        (ASK.generation.key(KEY), from_hex(RESULTS["getKeyInfo of the migrated key"])),
+    ):
+        contracts.views[question.data, question.call()[1][1]] = answer
+    return contracts.run(migrated_key_set(ASK, sender))
+
+
+def test_the_object_of_a_migrated_key_is_under_the_key_with_the_digest_that_was_signed() -> None:
+    url = f"https://kms-1.test/public/CompressedXofKeySet/{KEY:064x}"
+    expected = PublicObject(KEY, url, b"PDAT_KEY", b"\xbb" * 32)
+    assert published(asked_for(over=True, agreed=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("slots", "where"),
+    [
+        ({}, "https://kms-1.test"),
+        (asked_for(over=True, agreed=False), "https://kms-1.test"),
+        (asked_for(over=True, agreed=True), ""),
+    ],
+    ids=["fresh", "aborted", "no node"],
+)
+def test_no_object_is_looked_for_without_a_migration_or_a_storage(slots: dict[int, int], where: str) -> None:
+    assert published(slots, where=where) is None
 
 
 def test_an_operator_knows_better_than_the_contract() -> None:

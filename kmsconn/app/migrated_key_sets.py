@@ -1,0 +1,111 @@
+"""Looks whether the compressed key set of a migrated key lies in this node's own public storage, as it was signed. Mends nothing.
+
+The Core's answer to a migration is good even where its copy to the migrated key failed; only the Core's log tells. Coprocessors look for it
+in the storage of each node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from hashlib import shake_256
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.app.components import Components
+from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.errors import RequestError, Unreachable
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent
+from kmsconn.protocols.port import PublicObject
+from kmsconn.rpc.asking import run_query_plan
+from kmsconn.transport.http import HttpClient
+from kmsconn.transport.urls import show_origin
+
+KEY_SET_MISSING = "key-set-missing"
+STORAGE = "own public storage"
+INTERVAL = 3600.0  # seconds between looks
+FIRST_LOOK = 600.0  # seconds until the first look, and between looks while something is wrong
+DOWNLOAD = 1800.0  # seconds for an object of gigabytes
+LARGEST = 16 << 30  # bytes
+
+_FOUND, _MISSING = 200, frozenset({403, 404})
+
+
+@attrs.define
+class MigratedKeySets:
+    """The watch over the object. It is fetched and hashed once, in pieces, and later only looked for."""
+
+    find: Callable[[], Awaitable[PublicObject | None]]
+    """Asks the chain for the object; None: there is none to look for."""
+    http: HttpClient
+    check_url: Callable[[str], None]
+    """Raises Misconfigured for an address that may not be asked."""
+    on_event: OnEvent
+    _verified: PublicObject | None = None
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: reads only."""
+        while True:
+            await trio.sleep(INTERVAL if self._verified else FIRST_LOOK)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once; where chain or storage do not answer nothing changes."""
+        try:
+            wanted = await self.find()
+            wrong = "" if wanted is None else await self._wrong(wanted)
+        except RequestError:
+            return
+        self._verified = None if wrong else wanted
+        self._alerts.put(STORAGE, KEY_SET_MISSING, wrong)
+
+    async def _wrong(self, wanted: PublicObject) -> str:
+        """Say what is wrong with the object; nothing where it is as it was signed. Raises Unreachable, Misconfigured."""
+        self.check_url(wanted.url)
+        what = f"the compressed key set of {id_name(wanted.key_id)} at {show_origin(wanted.url)}"
+        with trio.move_on_after(DOWNLOAD):
+            if wanted != self._verified:
+                return await self._compared(wanted, what)
+            return _standing((await self.http.head(wanted.url)).status, what)
+        raise Unreachable(f"{what} was not read in {DOWNLOAD:g} s")
+
+    async def _compared(self, wanted: PublicObject, what: str) -> str:
+        async with self.http.stream_get(wanted.url, max_bytes=LARGEST) as answer:
+            if wrong := _standing(answer.status, what):
+                return wrong
+            digest = shake_256(wanted.hashed_before)
+            async for chunk in answer:
+                digest.update(chunk)
+        is_same = digest.digest(len(wanted.digest)) == wanted.digest
+        return "" if is_same else f"{what} is another one than the committee has signed"
+
+
+def _standing(status: int, what: str) -> str:
+    """Say that the object is missing, or nothing where it is there. Raises Unreachable for a status that tells neither."""
+    if status in _MISSING:
+        return f"{what} is missing (HTTP {status}) although the migration of the key has ended"
+    if status != _FOUND:
+        raise Unreachable(f"{what}: HTTP {status}")
+    return ""
+
+
+def migrated_key_sets(components: Components) -> MigratedKeySets | None:
+    """Make the watch; None in a generation that migrates no keys."""
+    profile, sender = components.profile, components.tx_sender
+    planned = profile.migrated_key_set(sender)
+    if planned is None:
+        return None
+    chain, options = components.links.chains[planned[0]], components.settings.ciphertexts
+
+    async def find() -> PublicObject | None:
+        asked = profile.migrated_key_set(sender)
+        return None if asked is None else await run_query_plan(chain, asked[1])
+
+    policy = BucketPolicy(options.allow_http_buckets, options.allow_private_buckets)
+    return MigratedKeySets(find, components.links.buckets, policy.check, components.on_event)

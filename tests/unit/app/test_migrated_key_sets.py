@@ -1,0 +1,122 @@
+"""The compressed key set of a migrated key is looked for in this node's own storage: a missing one, or another, is an alert."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import shake_256
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.app.migrated_key_sets import KEY_SET_MISSING, STORAGE, MigratedKeySets
+from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.errors import Unreachable
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
+from kmsconn.protocols.port import PublicObject
+from kmsconn.transport.http import open_http
+from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import Ports
+
+KEY, BODY = 4 << 248 | 1, bytes(range(256)) * 1024
+PATH = f"CompressedXofKeySet/{KEY:064x}"
+WANTED = PublicObject(
+    KEY, f"http://storage/keys/{PATH}", b"PDAT_KEY", shake_256(b"PDAT_KEY" + BODY).digest(32)
+)
+
+
+@attrs.define
+class Storage:
+    """The node's storage, what the chain says of it, and the watch over both."""
+
+    bucket: EmulatedBucket
+    watch: MigratedKeySets
+    events: list[Event]
+    wanted: PublicObject | Unreachable | None = WANTED
+
+    async def find(self) -> PublicObject | None:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self.wanted, Unreachable):
+            raise self.wanted
+        return self.wanted
+
+    @property
+    def texts(self) -> list[str]:
+        return [one.text for one in self.events if isinstance(one, AlertRaised)]
+
+
+@asynccontextmanager
+async def open_storage(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIterator[Storage]:
+    network, events, bucket = MemoryNetwork(), list[Event](), EmulatedBucket("/keys")
+    network.serve("storage", 80, BucketFaults(bucket).serve)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
+            watch = MigratedKeySets(lambda: storage.find(), http, policy.check, events.append)  # noqa: PLW0108
+            storage = Storage(bucket, watch, events)
+            yield storage
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_object_that_is_there_as_it_was_signed_is_no_alert(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        storage.bucket.put(PATH, BODY)
+        await storage.watch.look()
+        assert storage.events == []
+
+
+async def test_a_missing_object_is_an_alert_until_it_is_there(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        await storage.watch.look()
+        [text] = storage.texts
+        assert f"key 0x{KEY:064x} at http://storage is missing (HTTP 404)" in text
+        storage.bucket.put(PATH, BODY)
+        await storage.watch.look()
+        assert storage.events[1:] == [AlertCleared(STORAGE, KEY_SET_MISSING)]
+
+
+async def test_another_object_is_an_alert(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        storage.bucket.put(PATH, BODY + b"\0")
+        await storage.watch.look()
+        [text] = storage.texts
+        assert "another one than the committee has signed" in text
+
+
+async def test_what_was_compared_is_only_looked_for(autojump_clock: Any) -> None:
+    """It may have gigabytes."""
+    async with open_storage() as storage:
+        storage.bucket.put(PATH, BODY)
+        for _ in range(3):
+            await storage.watch.look()
+        assert storage.bucket.counts == {("GET", 200): 1, ("HEAD", 200): 2}
+        storage.bucket.objects.clear()
+        await storage.watch.look()
+        assert len(storage.texts) == 1
+
+
+@pytest.mark.parametrize("wanted", [None, Unreachable("the chain is silent")])
+async def test_without_a_migrated_key_or_a_chain_nothing_is_asked(wanted: Any, autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        storage.wanted = wanted
+        await storage.watch.look()
+        assert (storage.events, storage.bucket.counts) == ([], {})
+
+
+async def test_an_address_that_may_not_be_asked_is_not(autojump_clock: Any) -> None:
+    async with open_storage(BucketPolicy()) as storage:
+        await storage.watch.look()
+        assert (storage.events, storage.bucket.counts) == ([], {})
+
+
+async def test_an_alert_stays_while_the_storage_does_not_answer(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        await storage.watch.look()
+        storage.wanted = attrs.evolve(WANTED, url="http://nobody/keys")
+        await storage.watch.look()
+        assert [type(one) for one in storage.events] == [AlertRaised]
