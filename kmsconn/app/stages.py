@@ -80,7 +80,7 @@ class Stages:
         if plan is None:
             return None
         chain_id, rounds = plan
-        with self.checker.second_look.of((checked.request.rid, "gather"), chain_id):
+        with self.checker.suspicions.of((checked.request.rid, "gather"), chain_id):
             return await run_query_plan(self.chains[chain_id], rounds)
 
     async def submit(self, gathered: Gathered) -> Submitted:

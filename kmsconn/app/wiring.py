@@ -24,7 +24,7 @@ from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
-from kmsconn.checks.second_look import SecondLook
+from kmsconn.checks.suspicions import Suspicions
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import BucketCounts, Fetcher
 from kmsconn.ciphertexts.lookup import Lookup
@@ -276,14 +276,14 @@ def _fetcher(
 
 def _checker(base: _Base, links: Links, chain_contexts: Mapping[int, ChainContext]) -> Checker:
     heads = {chain_id: one.head for chain_id, one in chain_contexts.items()}
-    second_look = SecondLook(heads)
+    suspicions = Suspicions(heads)
     return Checker(
         profile=base.profile,
         chains=links.chains,
         heads=heads,
         identity=NodeIdentity(base.profile, links.chains, base.tx_sender),
-        contexts=Contexts(base.profile, links.ethereum, trio.current_time, second_look),
-        second_look=second_look,
+        contexts=Contexts(base.profile, links.ethereum, trio.current_time, suspicions),
+        suspicions=suspicions,
         expiry=_expiry(base),
         reorg_window=base.settings.reading.reorg_window,
         shadow=base.settings.is_shadow,

@@ -14,8 +14,8 @@ import trio
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
-from kmsconn.checks.second_look import SecondLook
 from kmsconn.checks.still_open import StillOpen
+from kmsconn.checks.suspicions import Suspicions
 from kmsconn.errors import (
     DestroyedOnce,
     KmsconnError,
@@ -53,7 +53,7 @@ class Checker:
     heads: Mapping[int, HeadTracker]
     identity: NodeIdentity
     contexts: Contexts
-    second_look: SecondLook
+    suspicions: Suspicions
     expiry: DecryptionExpiry
     reorg_window: float
     shadow: bool = False
@@ -89,12 +89,12 @@ class Checker:
         if not self.contexts.knows(context_id, epoch_id):
             steps.append(partial(self.contexts.check, context_id, epoch_id))
         if request.content.needs_transaction:
-            with self.second_look.of(request.rid, request.chain_id):
+            with self.suspicions.of(request.rid, request.chain_id):
                 questions = await self._questions_behind_transaction(request, facts, steps)
                 await together(self._asking(questions))
         else:
             questions = self._questions(request, facts)
-            with self.second_look.of(request.rid, request.chain_id):
+            with self.suspicions.of(request.rid, request.chain_id):
                 await together([*steps, *self._asking(questions)])
         return Checked(request, context_id, epoch_id)
 

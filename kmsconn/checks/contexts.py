@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 
 import attrs
 
-from kmsconn.checks.second_look import SecondLook
 from kmsconn.checks.shared import Shared
+from kmsconn.checks.suspicions import Suspicions
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet
 from kmsconn.ethereum.ids import id_name
 from kmsconn.protocols.port import Profile
@@ -28,7 +28,7 @@ class Contexts:
     profile: Profile
     ethereum: Rpc
     now: Callable[[], float]
-    second_look: SecondLook
+    suspicions: Suspicions
     _valid: dict[Pair, float] = attrs.field(factory=dict)
     _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _INVALID))
     _destroyed: set[int] = attrs.field(factory=set)
@@ -74,12 +74,12 @@ class Contexts:
             self.weigh(error)
             raise
         for identifier in pair:
-            self.second_look.clear(_of(identifier))
+            self.suspicions.clear(_of(identifier))
         self._valid[pair] = self.now()
 
     def weigh(self, said: Destroyed) -> None:
         """Note that a node says that something was destroyed. Raises DestroyedOnce until a later head says the same."""
-        if not self.second_look.confirms(_of(said.identifier), self.ethereum.chain_id):
+        if not self.suspicions.confirms(_of(said.identifier), self.ethereum.chain_id):
             raise DestroyedOnce(f"{said}, a node says; asked again at a later head") from said
         self.note_destroyed([said.identifier])
 

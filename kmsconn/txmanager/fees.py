@@ -332,7 +332,7 @@ class Market:
         median = self.history.median
         if median is None:
             return ""
-        return f"the gas price is {in_gwei(price.needed)}, lately {in_gwei(median)}: a second look must confirm it"
+        return f"the gas price is {in_gwei(price.needed)}, lately {in_gwei(median)}: the next look must confirm it"
 
 
 def _read_price(question: Call, result: Any) -> int:

@@ -16,7 +16,7 @@ from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.checks.contexts import Contexts
-from kmsconn.checks.second_look import SecondLook
+from kmsconn.checks.suspicions import Suspicions
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.config.settings import Deadlines
 from kmsconn.ethereum.addresses import Address
@@ -183,7 +183,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
         tracker = RequestTracker(GroupedAlerts(events.append))
         heads = {SETTINGS.chains.gateway.chain_id: head, SETTINGS.chains.ethereum.chain_id: HeadTracker()}
         outcomes = RowOutcomes(PROFILE, journal, heads, tracker, wall, lambda: 0.5, events.append)
-        contexts = Contexts(PROFILE, _NOBODY, trio.current_time, SecondLook({}))
+        contexts = Contexts(PROFILE, _NOBODY, trio.current_time, Suspicions({}))
         pipeline = Pipeline(
             profile=PROFILE,
             stages=stages,  # type: ignore[arg-type]

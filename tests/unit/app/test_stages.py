@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kmsconn.app.stages import Stages
-from kmsconn.checks.second_look import WITHOUT_BLOCKS, SecondLook
+from kmsconn.checks.suspicions import WITHOUT_BLOCKS, Suspicions
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.core_client.port import Started
 from kmsconn.errors import Broken, NotYet, Rejected, Unreachable
@@ -109,7 +109,7 @@ class Standing:
     """Contexts that stand."""
 
     def __init__(self) -> None:
-        self.second_look = SecondLook({})
+        self.suspicions = Suspicions({})
 
     async def recheck(self, request: Request) -> None:
         await trio.lowlevel.checkpoint()

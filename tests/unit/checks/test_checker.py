@@ -13,7 +13,7 @@ from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
-from kmsconn.checks.second_look import SecondLook
+from kmsconn.checks.suspicions import Suspicions
 from kmsconn.errors import (
     AlreadyDone,
     Misconfigured,
@@ -85,7 +85,7 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
         gateway.transactions[entry["log"]["transactionHash"]] = entry["transaction"]
     head = HeadTracker()
     head.note(100, entry["block_timestamp"])
-    identity, look = NodeIdentity(PROFILE, {GATEWAY: gateway}, SENDER), SecondLook({GATEWAY: head})
+    identity, look = NodeIdentity(PROFILE, {GATEWAY: gateway}, SENDER), Suspicions({GATEWAY: head})
     contexts = Contexts(PROFILE, ethereum, lambda: 0.0, look)
     checker = Checker(
         PROFILE,

@@ -10,7 +10,7 @@ import trio
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
-from kmsconn.checks.second_look import SecondLook
+from kmsconn.checks.suspicions import Suspicions
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import CiphertextReference, EventPlace, Kind, Request
@@ -95,7 +95,7 @@ async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojum
     head = HeadTracker()
     head.note(10, 1000)
     node = Node(RpcError(-32000, "header not found"))
-    identity, look = NodeIdentity(GENERATION, {GATEWAY: node}, SENDER), SecondLook({GATEWAY: head})
+    identity, look = NodeIdentity(GENERATION, {GATEWAY: node}, SENDER), Suspicions({GATEWAY: head})
     checker = Checker(
         GENERATION, {GATEWAY: node}, {GATEWAY: head}, identity, VALID, look, DecryptionExpiry(86_400.0), 30.0
     )

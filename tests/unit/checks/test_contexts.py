@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kmsconn.checks.contexts import TIME_TO_LIVE, Contexts
-from kmsconn.checks.second_look import WITHOUT_BLOCKS, SecondLook
+from kmsconn.checks.suspicions import WITHOUT_BLOCKS, Suspicions
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
 from kmsconn.protocols.fhevm.views import PROTOCOL_CONFIG_BASE
 from kmsconn.protocols.storage import mapping_slot
@@ -32,11 +32,11 @@ def made(**views: Any) -> tuple[Contexts, Answers, Clock]:
     chain = Answers({"isValidKmsContext": True, "isValidEpochForContext": True, **views})
     clock, head = Clock(), HeadTracker()
     head.note(100, 1000)
-    return Contexts(PROFILE, chain, clock, SecondLook({chain.chain_id: head})), chain, clock
+    return Contexts(PROFILE, chain, clock, Suspicions({chain.chain_id: head})), chain, clock
 
 
 def head_of(contexts: Contexts) -> HeadTracker:
-    [head] = contexts.second_look.heads.values()
+    [head] = contexts.suspicions.heads.values()
     return head
 
 

@@ -12,7 +12,7 @@ from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.checks.identity import NodeIdentity
-from kmsconn.checks.second_look import SecondLook
+from kmsconn.checks.suspicions import Suspicions
 from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import EventPlace, Request
@@ -39,7 +39,7 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
     ethereum.chain_id = ETHEREUM
     chains = {ETHEREUM: ethereum, keys.SETTINGS.chains.gateway.chain_id: gateway}
     identity = NodeIdentity(keys.PROFILE, chains, SENDER)
-    look = SecondLook({ETHEREUM: head})
+    look = Suspicions({ETHEREUM: head})
     contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0, look)
     return Checker(
         keys.PROFILE,

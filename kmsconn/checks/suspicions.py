@@ -22,8 +22,8 @@ _REMEMBERED = 4096  # subjects; a forgotten one is looked at once more
 
 
 @attrs.define
-class SecondLook:
-    """Claims by what they are about. ``heads`` of the chains on which they are made."""
+class Suspicions:
+    """Final answers that no later head has confirmed yet, by what they are about. ``heads`` of the chains that gave them."""
 
     heads: Mapping[int, HeadTracker]
     _debounce: Debounce = attrs.field(
