@@ -32,6 +32,7 @@ from kmsconn.model.profiles import FHEVM, profile_named
 from kmsconn.testing.connector_process import ConnectorProcess
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
+from kmsconn.testing.http_clients import HttpClients
 from kmsconn.testing.invariants import Invariants
 from kmsconn.testing.killable import KillablePorts, Life
 
@@ -119,6 +120,9 @@ class World:
     It is restarted once the connector knows what stands on the chain: as long as it does not, it may hand over what is gone.
     """
     process: ConnectorProcess = attrs.field(factory=ConnectorProcess)
+    clients: HttpClients = attrs.field(
+        default=attrs.Factory(lambda self: HttpClients(self.process), takes_self=True)
+    )
     record: WorldRecord = attrs.field(factory=WorldRecord)
 
     def __attrs_post_init__(self) -> None:
@@ -200,9 +204,13 @@ class World:
         await trio.sleep(LOOK)  # what was asked last must be in a block to be owed
         with trio.move_on_after(settle_time):
             # the file is looked at from outside, as another process would
-            while read_ground_truth(self.dependencies).open or self.invariants.owed() or self.keys().open:
+            while read_ground_truth(self.dependencies).open or self.owed() or self.keys().open:
                 self._free_reused_ids()
                 await trio.sleep(LOOK)
+
+    def owed(self) -> list[str]:
+        """Say what the connector has not brought to its end yet, and which client has no answer."""
+        return [*self.invariants.owed(), *self.clients.owed()]
 
     def _free_reused_ids(self) -> None:
         if self.ids_reused and self.invariants.knows_the_chain():
@@ -262,6 +270,7 @@ async def play_world(
             await nursery.start(network.run)
             await nursery.start(dependencies.run)
             nursery.start_soon(world.live)
+            nursery.start_soon(world.clients.run)
             await _play_all(world, plan)
             world.heal()
             await world.settle(settle_time)
@@ -274,7 +283,7 @@ def _report(world: World, seconds: float) -> WorldReport:
     invariants = world.invariants
     return WorldReport(
         ground_truth=read_ground_truth(world.dependencies, invariants.replies.excuse),
-        broken=(*invariants.violations, *invariants.owed(), *invariants.strangers()),
+        broken=(*invariants.violations, *world.clients.violations, *world.owed(), *invariants.strangers()),
         crashes=(*world.process.crashes, *map(_as_text, world.network.crashes)),
         seconds=seconds,
         steps=world.record.steps,

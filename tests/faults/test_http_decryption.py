@@ -18,6 +18,9 @@ import trio.testing
 
 from kmsconn.app.connector import Connector, open_connector
 from kmsconn.app.http_endings import HTTP_PATIENCE
+from kmsconn.control.commands import perform
+from kmsconn.control.server import context_of
+from kmsconn.control.table import COMMANDS
 from kmsconn.emulator.core_faults import HANG
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, FhevmDependencies
@@ -221,6 +224,25 @@ async def test_a_core_that_never_answers_is_waited_for_while_the_client_does(
             scene.dependencies.cores[0].injections.remove(chance)
             assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
         assert not [event for event in scene.told(AlertRaised) if event.cause == "unexpected-error"]
+
+
+async def test_what_an_operator_skips_is_told_at_once(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_scene(tmp_path) as scene:
+        content, ended = post(scene.traffic, "public"), list[float]()
+        scene.core_does(HANG, content.id, RESULT)
+
+        async def client(connector: Connector) -> None:
+            assert await refused(connector, content) == (FailureCode.UNPROCESSABLE, False)
+            ended.append(trio.current_time())
+
+        async with scene.connected() as connector, trio.open_nursery() as nursery:
+            nursery.start_soon(client, connector)
+            await trio.sleep(5)
+            arguments = {"request": f"0x{content.id:064x}", "reason": "a test"}
+            context = context_of(connector, scene.monitor.health)
+            assert len((await perform(COMMANDS, context, "skip", arguments))["skipped"]) == 1
+            await trio.sleep(1)
+            assert ended
 
 
 async def test_requests_over_http_wait_in_places_of_their_own(tmp_path: Path, autojump_clock: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.testing.faults.asking import Ask, AskKey, Grant, Wait
+from kmsconn.testing.faults.asking import Ask, AskKey, Grant, Post, Wait
 from kmsconn.testing.faults.buckets import BUCKET_FAULTS, BucketTrouble
 from kmsconn.testing.faults.chains import KEY_RELEASES, Broke, Foreign, KeyUpgrade, Stall, StrangeLog, Upgrade
 from kmsconn.testing.faults.cores import CORE_FAULTS, TRANSIENT, CoreRestart, CoreTrouble, CoreUpgrade
@@ -35,6 +35,7 @@ __all__ = [
     "MethodOutage",
     "NodeTrouble",
     "Outage",
+    "Post",
     "Reorg",
     "Stall",
     "StrangeLog",

@@ -18,6 +18,7 @@ from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.testing.ground_truth import requests_of
+from kmsconn.testing.http_clients import POSTED_FORMS
 from kmsconn.testing.world import World
 
 
@@ -40,6 +41,23 @@ class Ask:
 
 ETHEREUM_PACE, ETHEREUM_FINALITY = 2.0, 2
 """Of worlds with keys: seconds between the blocks of Ethereum, and blocks until one is final."""
+
+
+@attrs.frozen
+class Post:
+    """Clients ask for ``count`` decryptions of a form over HTTP (``any``: drawn), and repeat their requests until they have answers."""
+
+    at: float
+    form: str = "any"
+    count: int = 1
+
+    async def play(self, world: World) -> None:
+        """Let them begin."""
+        await trio.lowlevel.checkpoint()
+        world.traffic.granted = True
+        for _ in range(self.count):
+            form = world.random.choice(POSTED_FORMS) if self.form == "any" else self.form
+            world.clients.post(world.traffic.prepare(form))
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ import trio.testing
 
 from kmsconn.app.http_decryption import JOURNAL_FAILS, STOPPING, WAITER_LOOK, HttpDecryptions, HttpWaiters
 from kmsconn.app.http_endings import HTTP_PATIENCE, UNEXPECTED
+from kmsconn.app.pools import WorkerPool
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import Denied, Destroyed, JournalFailed, NoCiphertext, NotMember, Unreachable, WindowOver
 from kmsconn.http_api.failures import FailureCode, HttpFailure
@@ -21,11 +22,12 @@ from kmsconn.http_api.port import HttpResult
 from kmsconn.journal import inspecting, moves, posting, queries
 from kmsconn.journal.values import Row
 from kmsconn.model.events import AnswerKept, Event, RequestClosed, RequestDeferred, RequestRecorded
-from kmsconn.model.life import RowCause, State
+from kmsconn.model.life import State
 from kmsconn.model.requests import HTTP_KINDS, Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.fhevm.http_operations import HTTP_LIFETIME, HttpPublicDecryption, HttpUserDecryption
 from kmsconn.protocols.fhevm.public_decryption import RESPONSE
+from kmsconn.transport.wake_up import WakeUp
 from tests import vectors
 from tests.unit.app.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
 from tests.unit.protocols.test_fhevm_http_operations import PUBLIC, USER
@@ -288,14 +290,22 @@ async def test_what_nobody_tells_is_found_by_looking(tmp_path: Path, autojump_cl
 
 
 async def test_a_bug_is_told_as_unknown_and_keeps_its_traceback(tmp_path: Path, autojump_clock: Any) -> None:
+    async def work(_row: Row) -> bool:
+        await trio.lowlevel.checkpoint()
+        raise KeyError("bug")
+
     async with counter(tmp_path) as at:
         await at.ask()
         [row] = await at.rows()
-        cause = RowCause.REPEATABLE
-        await at.bench.journal.run(moves.close, row.rid, "quarantine", "Traceback …", cause=cause)
-        at.port.on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, "bug", id=row.id))
-        await trio.testing.wait_all_tasks_blocked()
+        pool = WorkerPool(PoolName.HTTP_PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
+        at.nursery.start_soon(pool.run, work, at.bench.journal, at.port.on_event)
+        pool.dispatch(row)
+        await trio.sleep(1)
         assert (at.failure.code, at.failure.message) == (FailureCode.UNKNOWN, UNEXPECTED)
+        kept = await at.bench.row(row.rid)
+        assert (kept.state, "Traceback" in kept.progress.reason) == (State.QUARANTINED, True)
+        await at.ask()
+        assert (await at.work()).state is State.DONE
 
 
 async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, autojump_clock: Any) -> None:

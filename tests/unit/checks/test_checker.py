@@ -25,7 +25,9 @@ from kmsconn.errors import (
 )
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.debounce import CONFIRMING
+from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
 from kmsconn.model.steps import Checked, Seen
+from kmsconn.protocols.fhevm.http_operations import HTTP_LIFETIME, HttpPublicDecryption
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryption
 from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
@@ -378,3 +380,16 @@ async def test_a_window_is_over_only_when_a_second_look_says_so(autojump_clock: 
     await trio.sleep(CONFIRMING)
     with pytest.raises(Rejected):
         await look()
+
+
+async def test_the_age_of_a_request_over_http_is_that_since_it_was_recorded(autojump_clock: Any) -> None:
+    """It is given up sooner than ``decryption_expiry``, and its deadline tells when it was recorded."""
+    place = made()
+    content = HttpPublicDecryption.of([b"\x01" * 32], b"")
+    recorded = float(place.head.timestamp or 0)
+    somewhere = EventPlace(NO_BLOCK, b"", b"", 0)
+    posted = Request(1, GATEWAY, Address(bytes(20)), content, b"", somewhere, recorded + HTTP_LIFETIME)
+    for _ in range(3):
+        place.head.note(101, int(recorded) + 50)
+        await trio.sleep(CONFIRMING)
+    assert place.checker._facts(posted).age == 50.0

@@ -13,8 +13,10 @@ from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, FORMAT_HEADER
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.sources import BothForms
+from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.buckets import Form
-from kmsconn.errors import Unreachable
+from kmsconn.emulator.injections import FaultInjection
+from kmsconn.errors import NoCiphertext, NotAttested, Unreachable
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.transport.offloading import offload_inline
@@ -168,3 +170,24 @@ async def test_the_format_is_the_attested_one_not_that_of_the_object_that_was_ta
             one.bucket.put(ONE.digest.hex(), ONE.body, ((FORMAT_HEADER, "uncompressed_on_cpu"),))
         found = await scene.fetch(REFERENCE)
     assert (found.body, found.format) == (ONE.body, BIG_COMPRESSED)
+
+
+async def test_buckets_that_all_have_no_ciphertext_are_told_from_silent_ones(autojump_clock: Any) -> None:
+    async with open_scene() as scene:
+        for one in scene.place.buckets:
+            one.bucket.objects.clear()
+        with pytest.raises(NoCiphertext):
+            await scene.fetch(BARE)
+        scene.place.buckets[2].injections.append(FaultInjection(1.0, bucket_faults.INTERNAL))
+        with pytest.raises(Unreachable) as caught:
+            await scene.fetch(BARE)
+        assert type(caught.value) is Unreachable
+
+
+async def test_coprocessors_that_disagree_are_told_from_missing_ones(autojump_clock: Any) -> None:
+    async with open_scene() as scene:
+        scene.place.store(0, key_id=9)
+        scene.place.store(1, key_id=8)
+        with pytest.raises(NotAttested) as caught:
+            await scene.fetch(BARE)
+        assert type(caught.value) is NotAttested
