@@ -25,7 +25,7 @@ from kmsconn.cli.arguments import (
     not_negative,
     positive,
 )
-from kmsconn.cli.emulate_plan import plan_of
+from kmsconn.cli.emulate_plan import SIZE, plan_of
 from kmsconn.cli.emulate_result import progress, report, summary
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
@@ -70,8 +70,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--size",
         metavar="BYTES",
         type=at_least(SMALLEST),
-        default=1024,
-        help="bytes of each ciphertext (1024)",
+        default=SIZE,
+        help=f"bytes of each ciphertext ({SIZE})",
     )
     add("--seed", metavar="N", type=int, default=0, help="the same seed makes the same requests (0)")
     add(

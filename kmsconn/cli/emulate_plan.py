@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kmsconn.emulator.load import Load
 
 _RATE = 10.0
+SIZE = 1024
+"""Bytes of an emulated ciphertext."""
 _THRESHOLD_MEMBERS = 4
 """The smallest committee of threshold Cores."""
 
@@ -94,6 +96,8 @@ def _faults_of_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
         yield Fault("--core", f"is given {cores} times for {members} members", "name one Core for each")
     if cores and (wrong := _size_fault(cores)):
         yield Fault("--core", f"the number of Cores {wrong}")
+    if cores:
+        yield from _faults_of_emulated_cores(arguments)
     if arguments.core_release and (cores or arguments.profile != PROFILES[0]):
         yield Fault("--core-release", "is for emulated Cores of fhevm", "leave it out")
     if arguments.profile != PROFILES[0] and (cores or arguments.ciphertexts):
@@ -104,6 +108,16 @@ def _faults_of_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
         yield Fault(
             "--rate", "real Cores cannot decrypt emulated ciphertexts", "give --ciphertexts or --rate 0"
         )
+
+
+def _faults_of_emulated_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield each option that says how emulated Cores or ciphertexts are, and would have no effect beside real ones."""
+    if arguments.shards > 1:
+        yield Fault("--shards", "is for emulated Cores", "leave it out: each --core is one")
+    if arguments.computing:
+        yield Fault("--computing", "is for emulated Cores", "leave it out")
+    if arguments.size != SIZE:
+        yield Fault("--size", "is for emulated ciphertexts", "leave it out")
 
 
 def _faults_of_upgrades(arguments: argparse.Namespace) -> Iterator[Fault]:
