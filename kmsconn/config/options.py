@@ -515,7 +515,8 @@ SECTIONS: Final = (
                 "preprocessing_ids",
                 types.PreprocessingIds,
                 'Preprocessing ids that a new epoch names for keys, `{ 0x04… = "0x03…" }`, where a Core has recorded others than the '
-                "connector names. By default it names that of a key's migration, and otherwise that of the contract.",
+                "connector names. By default it names that of a key's migration, and otherwise that of the contract. All nodes must name "
+                "the same, because they sign it.",
                 "preprocessing_ids",
                 None,
                 '{ "0x04…" = "0x03…" }',

@@ -47,6 +47,7 @@ def as_json(row: Row, *, whole: bool = False) -> dict[str, Any]:
         "digest": to_hex(row.event.digest),
         "deadline": None if math.isinf(row.progress.deadline) else row.progress.deadline,
         **place_as_json(row),
+        "choice": row.progress.choice or None,
         "block_hash": to_hex(log.block_hash) if log.block_hash else None,
         "log_index": log.log_index,
         "signer": None if row.answer is None or row.answer.signer is None else checksum(row.answer.signer),

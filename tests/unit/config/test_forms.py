@@ -207,3 +207,17 @@ def test_a_file_must_be_there(tmp_path: Path) -> None:
     assert forms.existing_file(str(tmp_path / "there")) == tmp_path / "there"
     with pytest.raises(ValueError, match="no file"):
         forms.existing_file(str(tmp_path / "absent"))
+
+
+KEY, PREP = f"0x04{7:062x}", f"0x03{9:062x}"
+
+
+@pytest.mark.parametrize("value", [{KEY: PREP}, f'{{"{KEY}": "{PREP}"}}'], ids=["table", "JSON"])
+def test_preprocessing_ids_are_a_table_or_its_text(value: Any) -> None:
+    assert forms.preprocessing_ids(value) == {int(KEY, 16): int(PREP, 16)}
+
+
+@pytest.mark.parametrize("value", [{PREP: KEY}, {KEY: KEY}, {KEY: 3}, {KEY: "0x03"}, "{", "[]", 5])
+def test_what_is_no_table_of_preprocessing_ids_is_a_fault(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"must be a table|an id of this kind"):
+        forms.preprocessing_ids(value)

@@ -428,3 +428,8 @@ def test_a_file_that_is_no_toml_is_the_only_fault(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(path, environ={})
     assert [fault.message.split(":")[0] for fault in caught.value.faults] == ["is not TOML"]
+
+
+def test_compressed_key_sets_are_auto_true_or_false(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="compressed_key_sets: must be auto, true or false, not 'perhaps'"):
+        load(tmp_path, {"compressed_key_sets": "perhaps"})
