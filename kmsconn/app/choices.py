@@ -33,4 +33,6 @@ async def _choose(journal: Journal, operation: Choosing[Any], request: Request) 
     earlier, before = operation.continues(request.content), ""
     if earlier is not None:
         before = await journal.run(choices.of_request, request.chain_id, request.contract, *earlier)
+        if not before:  # a guess, which an operator can correct by the option
+            return operation.choose(request.content, "")
     return await journal.run(choices.keep, request.rid, operation.choose(request.content, before))

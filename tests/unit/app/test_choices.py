@@ -107,6 +107,16 @@ async def test_a_key_goes_by_its_own_event_where_nothing_is_known_of_its_prepara
     assert forms(bench) == [COMPRESSED]
 
 
+async def test_what_is_guessed_about_a_preparation_is_not_kept(tmp_path: Path) -> None:
+    """The Core refuses a key in another form than its preparation has; an operator sets the option, and it is started in that one."""
+    async with open_bench(tmp_path, submit=Unreachable("nobody")) as bench:
+        row = await bench.run(await bench.record_key_request("keygen_default"))
+        configure(bench, True)
+        bench.stages.does.clear()
+        await bench.run(row)
+    assert forms(bench) == [PLAIN, COMPRESSED]
+
+
 async def test_what_has_no_choice_keeps_none(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.run(await bench.record())
