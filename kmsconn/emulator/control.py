@@ -12,8 +12,8 @@
     DELETE /{target}/{fault}    ends it; the newest of several first
     DELETE /faults              ends all
 
-Dependencies are named as in ``EmulatedDependencies.names``: gateway, ethereum, host, core0, bucket0, bucket1; a target is one of them, a
-group (chains, cores, buckets), a contract, or ``users``.
+Dependencies are named as in ``EmulatedDependencies.names``: gateway, ethereum, host, core0, bucket0, bucket1, storage0; a target is one of
+them, a group (chains, cores, buckets), a contract, or ``users``.
 """
 
 from __future__ import annotations

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from kmsconn._generated.fhevm.kms.v1 import KeyInfo
+from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.core_requests import read_id
 from kmsconn.emulator.core_results import COMPRESSED_KEY_TYPES, body_of
 
+PUBLIC_PREFIX = "/public"
+"""The path of a node's public storage."""
 COMPRESSED_OBJECT = COMPRESSED_KEY_TYPES[1]
 """The folder of compressed key sets."""
 
@@ -27,21 +30,26 @@ class KeyStore:
     """Whether a new epoch is refused for a key that comes with another preprocessing than the recorded one (kms#737)."""
     preprocessings: dict[bytes, bytes] = attrs.field(factory=dict)
     """Key → the preprocessing that it is recorded with."""
-    objects: dict[str, bytes] = attrs.field(factory=dict, repr=False)
-    """The node's public storage: ``{type}/{key}`` → body, whose digest is in the signed result."""
+    public: EmulatedBucket = attrs.field(factory=lambda: EmulatedBucket(PUBLIC_PREFIX), repr=False)
+    """The node's public storage, which all shards of its Core share."""
     damaged: set[bytes] = attrs.field(factory=set)
     """Keys whose old public key is missing, or is not what its digest says."""
+
+    @property
+    def objects(self) -> dict[str, bytes]:
+        """The public objects: ``{type}/{key}`` → body, whose digest is in the signed result."""
+        return {path: stored.body for path, stored in self.public.objects.items()}
 
     def keep(self, key_id: bytes, prep_id: bytes, origins: Mapping[str, bytes]) -> None:
         """Store what was made under an id; ``origins`` says of each public object under which id it was made first."""
         self.preprocessings[key_id] = prep_id
         for name, origin in origins.items():
-            self.objects[_path(name, key_id)] = body_of(name, origin)
+            self.public.put(_path(name, key_id), body_of(name, origin))
 
     def copy(self, request: bytes, key_id: bytes, prep_id: bytes) -> None:
         """Copy a compressed set to the key it was made of, whose other objects stay and whose preprocessing is this one from here on."""
         if self.copies:
-            self.objects[_path(COMPRESSED_OBJECT, key_id)] = body_of(COMPRESSED_OBJECT, request)
+            self.public.put(_path(COMPRESSED_OBJECT, key_id), body_of(COMPRESSED_OBJECT, request))
             self.preprocessings[key_id] = prep_id
 
     def take_over(self, keys: Iterable[KeyInfo]) -> None:

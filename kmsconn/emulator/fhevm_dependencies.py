@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from kmsconn.config.settings import Contract, HostChain, Settings
+from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.decryption import DecryptionContract
@@ -26,6 +27,7 @@ from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode as CoreNode
 from kmsconn.emulator.core_faults import CoreFaults
+from kmsconn.emulator.core_key_store import PUBLIC_PREFIX
 from kmsconn.emulator.dependencies import (
     GATEWAY_ID,
     HOST_ID,
@@ -40,6 +42,7 @@ from kmsconn.emulator.dependencies import (
     signer_of,
 )
 from kmsconn.emulator.generation_events import FHEVM
+from kmsconn.emulator.network import Handler
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
@@ -47,6 +50,7 @@ from kmsconn.ethereum.signing import PrivateKey
 ETHEREUM_ID = 11155111
 CONTEXT, EPOCH = make_id(CONTEXT_TAG, 1), make_id(EPOCH_TAG, 1)
 ETHEREUM_BLOCK_TIME = 12.0
+_STORAGE = "storage"
 
 
 def committee_of(members: Sequence[int], real_cores: Sequence[RealCore] = ()) -> Committee:
@@ -143,6 +147,8 @@ class FhevmDependencies(EmulatedDependencies):
         )
         for late in made.others[members - 1 :]:
             late.core.known.clear()
+        for shard in made.cores[1:]:
+            shard.core.management.store.public = made.storages[0]
         made._deploy()
         return made
 
@@ -152,13 +158,37 @@ class FhevmDependencies(EmulatedDependencies):
         return self.gateway, self.ethereum, self.host
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What listens: beside the rest, the public storage of each node whose Core is emulated."""
+        return (*super().names, *(f"{_STORAGE}{node}" for node in range(len(self.storages))))
+
+    @property
+    def storages(self) -> list[EmulatedBucket]:
+        """The public storage of each node whose Core is emulated."""
+        return [one.core.management.store.public for one in (*self.cores[:1], *self.others)]
+
+    def handler(self, name: str) -> Handler:
+        """Return what serves one connection of a dependency."""
+        if name.startswith(_STORAGE):
+            return self.storages[int(name.removeprefix(_STORAGE))].serve
+        return super().handler(name)
+
+    @property
     def committee(self) -> Committee:
         """The first committee."""
         return self.committee_of(self.members)
 
     def committee_of(self, members: Sequence[int]) -> Committee:
-        """Return a committee of these nodes, with the signers of their Cores."""
-        return committee_of(members, self.real_cores)
+        """Return a committee of these nodes, with the signers of their Cores, and with their public storage once it listens."""
+        committee = committee_of(members, self.real_cores)
+        nodes = zip(committee.nodes, map(self._storage_url, members), strict=True)
+        return attrs.evolve(
+            committee, nodes=tuple(attrs.evolve(node, storage_url=url) for node, url in nodes)
+        )
+
+    def _storage_url(self, member: int) -> str:
+        place = self.places.get(f"{_STORAGE}{member}")
+        return "" if place is None else "http://{}:{}{}".format(*place, PUBLIC_PREFIX)
 
     def core_endpoints(self, member: int) -> tuple[str, ...]:
         """Return where the Core of a member is, all its shards."""
@@ -196,7 +226,11 @@ class FhevmDependencies(EmulatedDependencies):
         self.ethereum.evm.set_up(protocol.address, lambda frame: protocol.set_epoch(frame, CONTEXT, EPOCH))
 
     def settled(self) -> None:
-        """Tell GatewayConfig where the buckets are."""
+        """Tell GatewayConfig where the buckets are, and ProtocolConfig where the nodes' public storage is."""
+        protocol, committee = self.protocol_config, self.committee
+        self.ethereum.evm.set_up(
+            protocol.address, lambda frame: protocol.set_context(frame, CONTEXT, committee)
+        )
         coprocessors = [self._coprocessor(index) for index in range(len(self.buckets))]
         config, majority = self.gateway_config, len(coprocessors) // 2 + 1
         self.gateway.evm.set_up(

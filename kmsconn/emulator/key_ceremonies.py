@@ -35,7 +35,7 @@ def announcement_of(committee: Committee) -> Announcement:
             attrs.evolve(
                 node,
                 ip_address=node.ip_address or f"http://kms-{n}:50001",
-                storage_url=f"https://kms-{n}/public",
+                storage_url=node.storage_url or f"https://kms-{n}/public",
             ),
             n,
             f"kms-{n}",

@@ -23,6 +23,7 @@ def targets_of(dependencies: EmulatedDependencies) -> dict[str, frozenset[Target
     own |= {name: frozenset({Target.CORE, Target.ANY}) for name in dependencies.cores_by_name}
     buckets = range(len(dependencies.buckets))
     own |= {f"bucket{index}": frozenset({Target.BUCKET, Target.ANY}) for index in buckets}
+    own |= {name: frozenset({Target.ANY}) for name in dependencies.names if name not in own}
     own |= {name: frozenset({Target.CONTRACT}) for name in contracts_of(dependencies)}
     return own | {str(kind): frozenset({kind}) for kind in (Target.USERS, Target.MONITORING)}
 
