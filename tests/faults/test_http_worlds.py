@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kmsconn.config.settings import Secret
 from kmsconn.testing.faults import (
@@ -18,7 +21,9 @@ from kmsconn.testing.faults import (
     Post,
     Reorg,
 )
+from kmsconn.testing.strategies import Case, cases, moments
 from kmsconn.testing.world import PlanStep, run_world
+from tests.faults.conftest import SAMPLE
 
 pytestmark = pytest.mark.sampled
 
@@ -49,3 +54,12 @@ def test_a_client_without_an_answer_would_be_seen() -> None:
     """The node of another wallet is in no context: its clients ask for ever."""
     report = run_world([Post(1.0, "public")], settle_time=60.0, private_key=Secret("0x" + "11" * 32))
     assert [text.rpartition(" has ")[2] for text in report.broken] == ["no answer"]
+
+
+posts = st.builds(Post, moments(), st.just("any"), st.integers(1, 4))
+
+
+@SAMPLE
+@given(case=cases(), posting=st.lists(posts, min_size=1, max_size=5))
+def test_every_client_has_its_answer_whatever_happens(case: Case, posting: list[PlanStep]) -> None:
+    attrs.evolve(case, plan=(*case.plan, *posting)).run().check()
