@@ -15,6 +15,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.key_sets import KeySetForm
 from kmsconn.protocols.fhevm.profile import Fhevm
+from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.app.bench import SETTINGS, Bench, open_bench
 from tests.vectors import keys
 
@@ -121,3 +122,26 @@ async def test_what_has_no_choice_keeps_none(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.run(await bench.record())
     assert (row.kind, row.progress.choice) == (Kind.PUBLIC_DECRYPTION, "")
+
+
+async def test_a_cancelled_start_is_repeated_in_the_same_form(tmp_path: Path, autojump_clock: Any) -> None:
+    """Wherever it is cancelled, and though the next process has another option: what the Core may have heard of holds."""
+    async with open_bench(tmp_path) as bench:
+        content = keys.content("prep_keygen_default")
+
+        async def new_row() -> Row:
+            configure(bench, CompressedKeySets.ALWAYS)
+            values = (content.id + len(rows), 0, 0, content.extra_data)
+            return await record_later(bench, "PrepKeygenRequest", *values)
+
+        async def start_again() -> None:
+            configure(bench, CompressedKeySets.NEVER)
+            row = await bench.run(await bench.row(rows[-1].rid))
+            started = [one.form for one in bench.stages.started if one.id == row.id]
+            assert set(started) == {started[0]} == {row.progress.choice}
+            rows.append(await new_row())
+
+        rows: list[Row] = []
+        rows.append(await new_row())
+        await cancel_everywhere(lambda: bench.pipeline.run(rows[-1]), start_again)
+    assert {one.form for one in bench.stages.started} == {PLAIN, COMPRESSED}
