@@ -539,6 +539,18 @@ SECTIONS: Final = (
                 "pools.user_decryption",
             ),
             Option(
+                "pools.http_public_decryption",
+                types.Count,
+                "Number of concurrent public decryptions that were asked for over HTTP.",
+                "pools.http_public_decryption",
+            ),
+            Option(
+                "pools.http_user_decryption",
+                types.Count,
+                "Number of concurrent user decryptions that were asked for over HTTP.",
+                "pools.http_user_decryption",
+            ),
+            Option(
                 "pools.key_generation",
                 types.Count,
                 "Number of concurrent preprocessings, key and CRS generations.",

@@ -313,7 +313,10 @@ def test_a_value_where_a_table_belongs_names_the_tables_options(tmp_path: Path) 
     fault = faults_of(tmp_path, {"pools": 5})["pools"]
     assert (fault.message, fault.remedy) == (
         "is a table",
-        "its options are pools.public_decryption, pools.user_decryption, pools.key_generation, pools.aborts, pools.protocol_config",
+        (
+            "its options are pools.public_decryption, pools.user_decryption, pools.http_public_decryption, pools.http_user_decryption, "
+            "pools.key_generation, pools.aborts, pools.protocol_config"
+        ),
     )
 
 
