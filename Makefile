@@ -87,6 +87,7 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python -m tools.gen_sbom
 	$(BIN)/python -m kmsconn.emulator.drills.page docs
 	$(BIN)/python -m tools.gen_monitoring
+	$(BIN)/python -m tools.gen_http_api
 
 fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_protos.py --check
@@ -96,12 +97,14 @@ fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python -m tools.gen_source_map --check
 	$(BIN)/python -m tools.gen_monitoring --check
 	$(BIN)/python -m tools.gen_sbom --check
+	$(BIN)/python -m tools.gen_http_api --check
 
 lock: $(STAMP) ## choose exact versions anew, with hashes (UPGRADE= keeps those that fit)
 	$(LOCK) $(UPGRADE) --output-file requirements/dev.txt pyproject.toml requirements/dev.in --all-extras
 	$(LOCK) $(UPGRADE) --output-file requirements/run.txt pyproject.toml --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/aws.txt pyproject.toml --extra aws --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/emulator.txt pyproject.toml --extra emulator --constraint requirements/dev.txt
+	$(LOCK) $(UPGRADE) --output-file requirements/http.txt pyproject.toml --extra aws --extra http --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/otel.txt pyproject.toml --extra aws --extra otel --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/build.txt requirements/build.in --constraint requirements/dev.txt
 

@@ -17,6 +17,7 @@ _EMULATOR = ("cryptography", "h2", "hyperframe", "kyber_py", "rich", "trio_webso
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws": _AWS,
     "emulator": _EMULATOR,
+    "http": ("hypercorn", "starlette"),
     "otel": ("opentelemetry",),
     "top": ("rich",),
     "testing": tuple(sorted({*_AWS, *_EMULATOR, "hypothesis"})),

@@ -22,7 +22,7 @@ OURS: Final = {
 }
 OTHERS: Final = frozenset(
     (
-        "chmod", "curl", "install", "kill", "kubectl", "openssl", "pip", "podman", "python3", "sqlite3", "systemctl", "systemd-creds",
+        "chmod", "curl", "install", "kill", "kubectl", "openssl", "pip", "podman", "python3", "sqlite3", "systemctl", "systemd-creds", "tr",
         "umask", "xdg-open", "/opt/kmsconn/bin/pip",
     )
 )  # fmt: skip
@@ -68,6 +68,8 @@ STAYS: Final = (
 """Command lines that are started, and ended once they have done their work."""
 
 PARSED: Final = {
+    "openssl rand -hex 32 > relayer-1.key": "openssl is on no list of what the tests need",
+    "tr -d '\\n' < relayer-1.key | openssl dgst -sha256": "openssl is on no list of what the tests need",
     ".venv/bin/kmsconn demo --kinds all | tail": "forty seconds; tests of the demonstration play it in virtual time",
     ".venv/bin/kmsconn demo --profile httpz-rc7": "300 requests of another generation, played in virtual time elsewhere",
     "kmsconn demo": "shows a refusal without the extra, which tests/e2e/test_installations.py brings about",

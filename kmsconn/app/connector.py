@@ -3,7 +3,8 @@
 services   stop last: registry, attestations, head listeners, start-up probes (journal, links, connections are resources around it)
 └ txmanagers  third: end when nothing is answered or signed, or at the grace's deadline
   └ pools  second: cancelled; only an answer that has just arrived is still kept
-    └ reading  first: subscriptions, their proofs of completeness, dispatchers
+    ├ reading  first: subscriptions, their proofs of completeness, dispatchers
+    └ HTTP server  beside it: listens no more, and lets the answers of open requests out
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from kmsconn.app.dependency_checks import (
 from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.app.event_hook import EventHook
 from kmsconn.app.foreign_replies import ForeignReplies
+from kmsconn.app.http_serving import HttpServing, open_http_serving, serving
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
 from kmsconn.app.migrated_key_sets import migrated_key_sets
@@ -64,6 +66,7 @@ class Connector:
     hook: EventHook
     watch: JournalWatch
     foreign_replies: ForeignReplies | ShadowFindings
+    http: HttpServing | None = None
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
@@ -114,6 +117,7 @@ class Connector:
             transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
+            http=None if self.http is None else self.http.statistics(),
             journal_free=self.watch.free,
         )
 
@@ -192,7 +196,7 @@ class Connector:
                             pools.start_soon(
                                 pool.run, components.pipeline.run, components.journal, components.on_event
                             )
-                        async with trio.open_nursery() as reading:
+                        async with serving(self.http), trio.open_nursery() as reading:
                             self._start_reading(reading)
                             task_status.started()
                             await self._draining.wait()
@@ -288,13 +292,17 @@ async def open_connector(
 ) -> AsyncIterator[Connector]:
     """Run a connector while the block lasts; leaving the block drains it.
 
-    Opens no port, installs no signal handler, configures no logging. The block begins before the dependencies have answered: see
-    ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever ``on_event`` raised.
+    Opens no port but that of ``http_endpoint``, installs no signal handler, configures no logging. The block begins before the dependencies
+    have answered: see ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever
+    ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
     foreign_replies = ShadowFindings() if settings.is_shadow else ForeignReplies()
     hook = EventHook(on_event, foreign_replies.note)
-    async with open_components(settings, ports or real_ports(), hook) as components:
+    async with (
+        open_components(settings, ports or real_ports(), hook) as components,
+        open_http_serving(components) as http,
+    ):
         watch = JournalWatch(
             components.journal,
             components.ports.wall,
@@ -302,7 +310,7 @@ async def open_connector(
             components.heartbeats.part("journal", "journal"),
             measure=partial(free_bytes, settings.storage.journal),
         )
-        connector = Connector(components, hook, watch, foreign_replies)
+        connector = Connector(components, hook, watch, foreign_replies, http)
         async with trio.open_nursery() as nursery:
             await nursery.start(connector.run)
             yield connector

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from kmsconn.app.heartbeats import StalledTask
+from kmsconn.http_api.usage import HttpApiStatistics
 from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Counts
 from kmsconn.txmanager.manager import TxStatistics
@@ -82,5 +83,7 @@ class Statistics:
     """Tasks of this process that make no progress, for ``/liveness``."""
     paused: tuple[PausedKind, ...] = ()
     """Kinds that an operator has paused."""
+    http: HttpApiStatistics | None = None
+    """Of decryption over HTTP, None where it is not served."""
     journal_free: int | None = None
     """Free bytes on the file system of the journal, as far as that is known."""

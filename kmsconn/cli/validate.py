@@ -11,7 +11,7 @@ from typing import Final
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.config.files import find_file
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.settings import Chain, HttpApi, Settings
 from kmsconn.config.sources import load_config
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
@@ -74,6 +74,8 @@ def summary(settings: Settings) -> Iterator[str]:
     yield f"core         {', '.join(show_origin(url) for url in settings.core.core_endpoints)}"
     yield f"journal      {settings.storage.journal}"
     yield f"monitoring   {settings.monitoring.monitoring_endpoint}"
+    if settings.http_api is not None:
+        yield f"http         {_http_api(settings.http_api)}"
     if settings.monitoring.tracing is not None:
         yield f"traces       {show_origin(settings.monitoring.tracing.endpoint)}"
     if settings.proxies.shown:
@@ -89,6 +91,11 @@ def _sender(settings: Settings) -> str:
     return (
         f"the AWS KMS key {settings.wallet.aws_kms.key_id}" if settings.wallet.aws_kms is not None else "none"
     )
+
+
+def _http_api(http: HttpApi) -> str:
+    keys = f"{len(http.keys)} API keys" if http.keys else "no API keys"
+    return f"{http.endpoint}, {'with' if http.tls else 'without'} TLS, {keys}"
 
 
 def _chain(chain: Chain) -> str:

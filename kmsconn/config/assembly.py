@@ -7,6 +7,7 @@ from typing import Any
 
 from kmsconn.config import forms
 from kmsconn.config.findings import Findings
+from kmsconn.config.http_api import http_api_of
 from kmsconn.config.keyfiles import read_token, warn_if_open
 from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.settings import (
@@ -38,6 +39,7 @@ def assemble(
     _check_host_chains(values["host_chains"] or (), findings)
     check_core_tls(findings)
     token = status_page_token(values, findings)
+    http_api = http_api_of(values, findings)
     if findings.faults:
         return None
     warn_if_open(values["journal"], findings)
@@ -53,6 +55,7 @@ def assemble(
         status_page_token=token,
         pools=Pools(**section(table, values, "pools")),
         deadlines=Deadlines(**section(table, values, "deadlines")),
+        http_api=http_api,
         warnings=tuple(findings.warnings),
         decryption_contract=Contract(**section(table, values, "decryption_contract")),
         gateway_config_contract=Contract(**section(table, values, "gateway_config_contract")),

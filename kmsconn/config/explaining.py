@@ -52,6 +52,8 @@ def _source(option: Option, given: Mapping[str, Given], file: str) -> str:
 def _shown(option: Option, value: Any) -> str:
     if option.type in DURATIONS and value is not None:
         return duration_text(value)
+    if option.type is types.Digest and value is not None:
+        return "set, not shown"
     return wei_text(value) if option.type is types.Wei and value is not None else shown(value)
 
 

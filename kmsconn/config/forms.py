@@ -118,6 +118,23 @@ def at_least(minimum: int, value: object) -> int:
     return number
 
 
+def chain_ids(value: object) -> tuple[int, ...]:
+    """Read chain ids: a list of numbers, a comma list, or a JSON array in the environment."""
+    if isinstance(value, str):
+        value = [one.strip() for one in value.strip().removeprefix("[").removesuffix("]").split(",")]
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list of chain ids that is not empty")
+    return tuple(dict.fromkeys(at_least(1, one) for one in value))
+
+
+def sha256_digest(value: object) -> bytes:
+    """Read a SHA-256 digest: 64 hex digits, ``0x`` optional. Never shows it: it may be the key itself, put in the wrong place."""
+    written = value.strip().lower().removeprefix("0x") if isinstance(value, str) else ""
+    if not re.fullmatch(r"[0-9a-f]{64}", written):
+        raise ValueError("must be a SHA-256 digest, 64 hex digits")
+    return bytes.fromhex(written)
+
+
 _YOUNG = 3600.0  # seconds
 
 

@@ -33,6 +33,7 @@ _SECTIONS: dict[str, type] = {
     "retention": values.Retention,
     "core_tls": values.CoreTls,
     "httpz": values.Httpz,
+    "http_api": values.HttpApi,
 }
 
 
@@ -608,6 +609,97 @@ SECTIONS: Final = (
         ),
     ),
     Section(
+        "Decryption over HTTP",
+        (
+            Option(
+                "http_endpoint",
+                types.SocketAddress,
+                "Address where decryptions are asked for over HTTP ([http-decryption.md](http-decryption.md)). Default: none, and nothing "
+                "is served. Needs the extra `http`.",
+                "http_api.endpoint",
+                None,
+                '"0.0.0.0:8443"',
+            ),
+            Option(
+                "tls_config.cert_path",
+                types.ExistingFile,
+                "Certificate chain of that address, PEM. A changed file is used within seconds, without a restart. Default: no TLS.",
+                "",
+                None,
+                '"/etc/kmsconn/http.pem"',
+            ),
+            Option(
+                "tls_config.key_path",
+                types.ExistingFile,
+                "Private key of that certificate, PEM.",
+                "",
+                None,
+                '"/etc/kmsconn/http.key"',
+            ),
+            Option(
+                "api_keys_file",
+                types.ExistingFile,
+                "File with the keys of the clients, as digests, and the limits of each. A changed file is used within seconds, without a "
+                "restart.",
+                "http_api.keys_file",
+                example='"/etc/kmsconn/api_keys.toml"',
+            ),
+            Option(
+                "api_key_digest",
+                types.Digest,
+                "SHA-256 digest of one key without limits of its own, as hex, beside those of `api_keys_file`; its id is `default`.",
+                "http_api.key_digest",
+                None,
+                '"…"',
+            ),
+            Option(
+                "http_without_keys",
+                types.Flag,
+                "Serve without keys on an address that is not a loopback one, because something before it checks them.",
+                "",
+                False,
+            ),
+            Option(
+                "max_in_flight_decryptions",
+                types.Count,
+                "Number of clients that wait for an answer at once; further ones are told to come back (503).",
+                "http_api.max_in_flight_decryptions",
+            ),
+            Option(
+                "decryption_timeout",
+                types.Seconds,
+                "Time after which a waiting client is told to ask again (504); the work goes on.",
+                "http_api.decryption_timeout",
+            ),
+            Option(
+                "max_body_bytes",
+                types.ByteSize,
+                "Maximum size of the body of a request.",
+                "http_api.max_body_bytes",
+            ),
+            Option(
+                "max_decryption_request_bits",
+                types.Count,
+                "Maximum number of encrypted bits that one request may ask for.",
+                "http_api.max_decryption_request_bits",
+            ),
+            Option(
+                "max_allowed_contracts",
+                types.Count,
+                "Maximum number of contracts in the permit of one request.",
+                "http_api.max_allowed_contracts",
+            ),
+            Option(
+                "supported_chain_ids",
+                types.ChainIds,
+                "Host chains whose handles are accepted over HTTP. Default: all of `host_chains`.",
+                "",
+                None,
+                "[11155111]",
+            ),
+        ),
+    ),
+    Section(
         "Ciphertexts",
         (
             Option(
@@ -787,6 +879,7 @@ ACCEPTED: Final = {
         "ciphertext_budget limits concurrent downloads": ("s3_max_concurrent_heads_per_bucket", "s3_max_concurrent_gets"),
         "deadlines.check": ("host_rpc_call_timeout",),
         "the checks of one request are one batch; pools.* limit concurrent batches": ("host_rpc_max_concurrent_calls",),
+        "http_endpoint is served by this process, without a proxy": ("endpoint_addresses", "proxy_bind_address"),
     }.items()
     for name in names
 }  # fmt: skip

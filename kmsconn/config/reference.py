@@ -32,6 +32,7 @@ _FORMS: dict[Any, str] = {
     types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word", types.DecryptionManagerAddress: "address",
     types.HttpzAddress: "address", types.KeyManagerAddress: "address", types.PlaintextEncoding: "word", types.FheParameters: "table",
     types.PreprocessingIds: "table",
+    types.ChainIds: "numbers", types.Digest: "digest",
 }  # fmt: skip
 
 _INTRODUCTION = """\

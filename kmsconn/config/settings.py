@@ -258,8 +258,50 @@ class WalletSettings:
 
 
 @attrs.frozen
+class ApiKey:
+    """A key of a client of the HTTP API: its id, and the SHA-256 digest of the key, which itself is nowhere.
+
+    ``max_in_flight``: its requests at once; ``requests_per_second``: on average, with a second's worth at once. None: no limit of its own.
+    """
+
+    id: str
+    digest: bytes = attrs.field(repr=False)
+    max_in_flight: int | None = None
+    requests_per_second: float | None = None
+
+
+@attrs.frozen
+class ServerTls:
+    """Certificate chain and private key of a server, PEM."""
+
+    cert_path: Path
+    key_path: Path
+
+
+@attrs.frozen
+class HttpApi:
+    """Decryption over HTTP: where it is served, to whom, and its limits.
+
+    ``keys`` are those of ``keys_file`` as it was read at the start, and the one of ``key_digest``; none: everybody may ask.
+    ``decryption_timeout``: seconds until a client is told to ask again; ``supported_chain_ids``: host chains of handles.
+    """
+
+    endpoint: str
+    supported_chain_ids: frozenset[int]
+    tls: ServerTls | None = None
+    keys: tuple[ApiKey, ...] = ()
+    keys_file: Path | None = None
+    key_digest: bytes | None = attrs.field(default=None, repr=False)
+    max_in_flight_decryptions: int = 1000
+    decryption_timeout: float = 30.0
+    max_body_bytes: int = 1 << 20
+    max_decryption_request_bits: int = 2048
+    max_allowed_contracts: int = 10
+
+
+@attrs.frozen
 class ReadingSettings:
-    """How the chains are read."""
+    """Where requests come from: how the chains are read, and what is served over HTTP; None: nothing."""
 
     decryption_polling: float = 0.5
     key_management_polling: float = 30.0
@@ -267,6 +309,7 @@ class ReadingSettings:
     decryption_from_block_number: int | None = None
     kms_operation_from_block_number: int | None = None
     reorg_window: float = 30.0
+    http_api: HttpApi | None = None
 
 
 @attrs.frozen
@@ -390,6 +433,11 @@ class Settings:
     def is_shadow(self) -> bool:
         """Whether the connector sends nothing and compares."""
         return self.work.mode is Mode.SHADOW
+
+    @property
+    def http_api(self) -> HttpApi | None:
+        """Decryption over HTTP, None where it is not served."""
+        return self.reading.http_api
 
     @classmethod
     def of(cls, **values: Any) -> Settings:

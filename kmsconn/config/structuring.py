@@ -62,6 +62,8 @@ FilePath = NewType("FilePath", Path)
 ExistingFile = NewType("ExistingFile", Path)
 Profile = NewType("Profile", str)
 LogLevel = NewType("LogLevel", str)
+ChainIds = NewType("ChainIds", tuple[int, ...])
+Digest = NewType("Digest", bytes)
 
 DecryptionManagerAddress = NewType("DecryptionManagerAddress", Address)
 HttpzAddress = NewType("HttpzAddress", Address)
@@ -141,6 +143,8 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     ExistingFile: forms.existing_file,
     Profile: _profile,
     LogLevel: _log_level,
+    ChainIds: forms.chain_ids,
+    Digest: forms.sha256_digest,
     AttestationMode: partial(_enum, AttestationMode),
     Mode: partial(_enum, Mode),
     LogFormat: partial(_enum, LogFormat),

@@ -251,6 +251,16 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "The connector cannot read rows of the journal; it has quarantined them",
         "check the disk",
     ),
+    "api-keys": Cause(
+        "http api",
+        "The file of API keys has changed and cannot be used; the keys that were read before stay valid",
+        "correct api_keys_file; it is used within seconds",
+    ),
+    "certificate": Cause(
+        "http api",
+        "Certificate or key of the HTTP address have changed and cannot be used; the ones that were read before stay in use",
+        "correct tls_config.cert_path and tls_config.key_path; they are used within seconds",
+    ),
     "unexpected-error": Cause(
         "connector",
         "An unexpected error; that request is quarantined",

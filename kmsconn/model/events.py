@@ -281,6 +281,21 @@ class AttestationMismatch:
     reason: str
 
 
+@attrs.frozen
+class HttpAnswered:
+    """A request over HTTP has ended: its path, the status and code of its answer, whose key it had, and how long the answer took.
+
+    ``code``: ``ok``, that of a failure, or why there was none of both; ``client``: the id of the key, empty without one.
+    """
+
+    route: str
+    status: int
+    code: str
+    client: str
+    seconds: float
+    id: int | None = _on_chain_id()
+
+
 class Severity(StrEnum):
     """How bad an alert is: a critical one stops requests until something changes, a warning is waited out."""
 
@@ -345,6 +360,7 @@ Event = (
     | ReplyMissing
     | CiphertextMismatch
     | AttestationMismatch
+    | HttpAnswered
     | AlertRaised
     | AlertCleared
 )

@@ -215,6 +215,21 @@ CURSOR = Family("kmsconn_cursor_block", "First block not read yet", ("chain", "c
 HEAD = Family("kmsconn_head_block", "Head seen with the cursor", ("chain", "contract"), Shape.GAUGE)
 LAG = Family("kmsconn_lag_blocks", "Blocks between cursor and head", ("chain", "contract"), Shape.GAUGE)
 
+HTTP_REQUESTS = Family(
+    "kmsconn_http_requests_total",
+    "Requests over HTTP that have ended, by path, code of the answer (ok: none failed) and id of the client's key",
+    ("route", "code", "client"),
+)
+HTTP_SECONDS = Family(
+    "kmsconn_http_request_seconds",
+    "Time from the head of a request over HTTP to its answer, where it was answered",
+    ("route",),
+    Shape.HISTOGRAM,
+    _LATENCY,
+)
+HTTP_OK: Final = "ok"
+HTTP_ROUTES: Final = ("/v1/public-decrypt", "/v1/user-decrypt")
+
 DECRYPTIONS: Final = (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)
 """Those from the chain. What comes over HTTP is measured from its first request on, since most nodes serve none."""
 STAGES: Final = ("check", "gather", "submit", "answer")
@@ -307,6 +322,7 @@ FROM_THE_START: Final[dict[Family, tuple[tuple[str, ...], ...]]] = {
     HANDOVER_SECONDS: _DECRYPTIONS,
     INCLUSION_SECONDS: _DECRYPTIONS,
     SHADOW_GAINED: _DECRYPTIONS,
+    HTTP_SECONDS: tuple((route,) for route in HTTP_ROUTES),
     DEFERRED: _STAGES,
     CLOSED: tuple((kind, state) for kind in DECRYPTIONS for state in _WITHOUT_REPLY_ENDED),
 }

@@ -34,6 +34,14 @@ QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "
 QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
 OFF_CHAIN = _gauge("kmsconn_off_chain_requests", "Requests that a reorganisation took from the chain")
 GAPS = _gauge("kmsconn_gaps", "Requests that the contract has numbered and the journal lacks")
+HTTP_WAITING = _gauge("kmsconn_http_waiting", "Clients over HTTP that wait for an answer")
+HTTP_PLACES = _gauge("kmsconn_http_waiting_limit", "Clients over HTTP that may wait for an answer at once")
+HTTP_CONNECTIONS = _gauge("kmsconn_http_connections", "Open connections of clients over HTTP")
+HTTP_BODY_BYTES = _gauge("kmsconn_http_body_bytes", "Bytes of bodies over HTTP that are being received")
+HTTP_DROPPED = Family(
+    "kmsconn_http_connections_dropped_total",
+    "Connections over HTTP that had to go for another one, or found no place",
+)
 SKIPPED = Family("kmsconn_attestations_skipped_total", "Ciphertexts whose attestations were not compared")
 BUSY = _gauge("kmsconn_pool_busy", "Busy workers of a pool", "kind")
 PLACES = _gauge("kmsconn_pool_places", "Workers of a pool", "kind")

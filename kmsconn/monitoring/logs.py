@@ -43,6 +43,7 @@ LEVELS: Final[dict[type, int]] = {
     events.ReplyMissing: logging.WARNING,
     events.CiphertextMismatch: logging.WARNING,
     events.AttestationMismatch: logging.WARNING,
+    events.HttpAnswered: logging.DEBUG,
     events.AlertRaised: logging.WARNING,
     events.AlertCleared: logging.INFO,
 }

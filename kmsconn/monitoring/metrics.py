@@ -41,6 +41,11 @@ from kmsconn.monitoring.gauges import (
     HEAD_AGE,
     HEAD_TIME,
     HEALTHY,
+    HTTP_BODY_BYTES,
+    HTTP_CONNECTIONS,
+    HTTP_DROPPED,
+    HTTP_PLACES,
+    HTTP_WAITING,
     IN_FLIGHT,
     JOURNAL_FREE,
     LIVE,
@@ -64,6 +69,7 @@ from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
     from kmsconn.app.snapshot import ChainStatistics, CiphertextStatistics, Statistics
+    from kmsconn.http_api.usage import HttpApiStatistics
     from kmsconn.txmanager.manager import TxStatistics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -125,6 +131,8 @@ def _from_statistics(statistics: Statistics) -> Series:
     series |= _from_transactions(statistics)
     series |= _from_chains(statistics.chains)
     series |= _from_ciphertexts(statistics.ciphertexts)
+    if statistics.http is not None:
+        series |= _from_http(statistics.http)
     if statistics.journal_free is not None:
         series[JOURNAL_FREE] = {(): float(statistics.journal_free)}
     if statistics.queue.counts is not None:
@@ -179,6 +187,16 @@ def _from_ciphertexts(statistics: CiphertextStatistics) -> Series:
         BUCKET_FAILURES: by_bucket({name: failures.get(name, 0) for name in statistics.bucket_attempts}),
         CIPHERTEXTS: {(): float(statistics.fetched)},
         CIPHERTEXT_ERRORS: {(): float(sum(failures.values()))},
+    }
+
+
+def _from_http(statistics: HttpApiStatistics) -> Series:
+    return {
+        HTTP_WAITING: {(): float(statistics.waiting)},
+        HTTP_PLACES: {(): float(statistics.places)},
+        HTTP_CONNECTIONS: {(): float(statistics.connections)},
+        HTTP_BODY_BYTES: {(): float(statistics.body_bytes)},
+        HTTP_DROPPED: {(): float(statistics.dropped)},
     }
 
 

@@ -178,7 +178,7 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
 
 _ELSEWHERE = (
     'cause!~"overdue|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
-    'replies-differ|replies-unmatched|replies-missing"'
+    'replies-differ|replies-unmatched|replies-missing|api-keys|certificate"'
 )
 """Warnings that no rule of their own tells."""
 
@@ -297,6 +297,12 @@ _CONNECTOR: Final = (
         "an operator has paused these requests",
         "run `kmsconn resume KIND` when the reason is over; requests expire meanwhile",
         ("paused",),
+    ),
+    _present(
+        "KmsconnHttpFiles",
+        "a changed file of the HTTP address cannot be used, and what was read before stays in use",
+        "correct the file that the alert names; it is used within seconds",
+        ("api-keys", "certificate"),
     ),
     _critical(
         "KmsconnKeyUsedElsewhere",

@@ -201,6 +201,12 @@ def _mismatched(tally: Tally, _event: events.AttestationMismatch) -> None:
     tally.add(families.CHECK_ERRORS, families.CONSENSUS)
 
 
+def _http_answered(tally: Tally, event: events.HttpAnswered) -> None:
+    tally.add(families.HTTP_REQUESTS, event.route, event.code, event.client)
+    if event.code == families.HTTP_OK:
+        tally.observe(families.HTTP_SECONDS, event.route, value=event.seconds)
+
+
 def _alert(tally: Tally, event: events.AlertRaised) -> None:
     tally.add(families.ALERTS, event.dependency, event.cause)
     contract = {"gateway": "decryption", "ethereum": "ethereum"}.get(event.dependency)
@@ -235,6 +241,7 @@ COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
     events.ReplyMissing: _missing,
     events.CiphertextMismatch: _nothing,
     events.AttestationMismatch: _mismatched,
+    events.HttpAnswered: _http_answered,
     events.AlertRaised: _alert,
     events.AlertCleared: _nothing,
 }

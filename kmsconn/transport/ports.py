@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import attrs
 import trio
 
+from kmsconn.transport.listening import listen_at
 from kmsconn.transport.proxies import NO_PROXIES, Proxies
 from kmsconn.transport.tls import start_tls
 
@@ -38,9 +39,17 @@ class Offload(Protocol):
         ...
 
 
+class Listen(Protocol):
+    """Listens at an address."""
+
+    async def __call__(self, address: str) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+        """Return what accepts the clients of ``host:port``. Raises OSError where the address cannot be had."""
+        ...
+
+
 @attrs.frozen
 class Ports:
-    """Dialling, blocking work, wall time in Unix seconds, and randomness in [0, 1) for jitter.
+    """Dialling and listening, blocking work, wall time in Unix seconds, and randomness in [0, 1) for jitter.
 
     ``secure`` begins TLS behind a proxy. Which proxies count is the settings' word: the connector fills in ``proxies``.
     """
@@ -51,3 +60,4 @@ class Ports:
     random: Callable[[], float]
     secure: Secure = start_tls
     proxies: Proxies = NO_PROXIES
+    listen: Listen = listen_at

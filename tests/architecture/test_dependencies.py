@@ -92,6 +92,8 @@ def allowed(name: str) -> frozenset[str]:
         extra = "aws"
     elif name in OF_OTEL:
         extra = "otel"
+    elif package_of(name) == "http_api":
+        extra = "http"
     elif name in {"kmsconn.cli.demo", "kmsconn.cli.demo_view"}:
         extra = "emulator"
     elif name in {"kmsconn.cli.top", "kmsconn.cli.top_view"}:
@@ -149,8 +151,8 @@ def test_each_extra_looks_for_the_packages_it_installs() -> None:
 def test_the_page_has_the_extras() -> None:
     told = {row[0].strip("`"): row[2] for row in table_rows(text_of(PAGE).partition("## Installing")[0])}
     asked = declared_extras()
-    assert {extra: re.findall("`([^`]+)`", told[extra]) for extra in ("aws", "emulator", "otel")} == {
-        extra: asked[extra] for extra in ("aws", "emulator", "otel")
+    assert {extra: re.findall("`([^`]+)`", told[extra]) for extra in ("aws", "emulator", "http", "otel")} == {
+        extra: asked[extra] for extra in ("aws", "emulator", "http", "otel")
     }
     assert told["testing"] == "those of `aws` and `emulator`, and `hypothesis`"
     assert set(asked["testing"]) == {*asked["aws"], *asked["emulator"], "hypothesis"}

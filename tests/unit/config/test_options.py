@@ -42,7 +42,13 @@ def test_every_name_of_the_three_services_is_known_once(name: str) -> None:
 
 def test_every_field_of_the_settings_has_an_option() -> None:
     targets = {option.setting.partition(".")[0] for option in OPTIONS.values()}
-    assert GROUP_OF.keys() - targets == {"private_key", "aws_kms", "httpz", "status_page_token", "tracing"}
+    assert GROUP_OF.keys() - targets == {
+        "private_key",
+        "aws_kms",
+        "httpz",
+        "status_page_token",
+        "tracing",
+    }
 
 
 def test_every_option_says_what_it_means_in_a_sentence() -> None:

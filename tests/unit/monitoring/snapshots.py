@@ -40,6 +40,7 @@ EACH = (
     events.ReplyMissing(1, PUBLIC, 86_400.0),
     events.CiphertextMismatch(b"\x02" * 32, "other bytes"),
     events.AttestationMismatch(b"\x02" * 32, "no quorum"),
+    events.HttpAnswered("/v1/public-decrypt", 200, "ok", "relayer-1", 0.4, id=5),
     events.AlertRaised("gateway", "unreachable", "refused", events.Severity.CRITICAL),
     events.AlertCleared("gateway", "unreachable"),
 )

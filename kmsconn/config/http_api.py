@@ -1,0 +1,140 @@
+"""From option values to the settings of decryption over HTTP, with the faults that only show between options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from kmsconn.config import forms
+from kmsconn.config.api_keys import LARGEST_FILE, ApiKeysFault, read_api_keys
+from kmsconn.config.findings import Findings
+from kmsconn.config.keyfiles import warn_if_open
+from kmsconn.config.options import FHEVM
+from kmsconn.config.settings import ApiKey, HttpApi, ServerTls
+from kmsconn.errors import Fault
+from kmsconn.transport.server_tls import TlsFault, server_context
+
+DEFAULT_KEY: Final = "default"
+"""The id of the key of ``api_key_digest``, the one key of the original's proxy."""
+
+_CERTIFICATE, _KEY = "tls_config.cert_path", "tls_config.key_path"
+
+
+def http_api_of(values: Mapping[str, Any], findings: Findings) -> HttpApi | None:
+    """Return the settings; None where the address is not configured, or after noting what is wrong."""
+    if values["http_endpoint"] is None:
+        _warn_of_options_alone(findings)
+        return None
+    tls, keys = _tls(values, findings), _keys(values, findings)
+    chain_ids = _chain_ids(values, findings)
+    _check_openness(values, keys, tls, findings)
+    if findings.faults:
+        return None
+    options = FHEVM.options.values()
+    plain = {
+        option.setting.removeprefix("http_api."): values[option.name]
+        for option in options
+        if option.setting.startswith("http_api.")
+    }
+    return HttpApi(**plain, tls=tls, keys=keys, supported_chain_ids=frozenset(chain_ids))
+
+
+def _warn_of_options_alone(findings: Findings) -> None:
+    section = next(
+        one for one in FHEVM.sections if "http_endpoint" in {option.name for option in one.options}
+    )
+    for option in section.options:
+        if option.name in findings.given:
+            findings.warn(findings.given[option.name].place, "has no effect", "http_endpoint is not set")
+
+
+def _tls(values: Mapping[str, Any], findings: Findings) -> ServerTls | None:
+    given = [name for name in (_CERTIFICATE, _KEY) if name in findings.given]
+    if len(given) == 1:
+        missing = _KEY if given == [_CERTIFICATE] else _CERTIFICATE
+        findings.fault(missing, f"is required beside {given[0]}")
+    certificate, key = values[_CERTIFICATE], values[_KEY]
+    if certificate is None or key is None:
+        return None
+    try:
+        server_context(certificate, key)
+    except TlsFault as error:
+        findings.fault(findings.given[_CERTIFICATE].place, str(error))
+    warn_if_open(key, findings)
+    return ServerTls(certificate, key)
+
+
+def _keys(values: Mapping[str, Any], findings: Findings) -> tuple[ApiKey, ...]:
+    path: Path | None = values["api_keys_file"]
+    in_file = () if path is None else _keys_in(path, findings)
+    try:
+        return all_keys(values["api_key_digest"], in_file)
+    except ApiKeysFault as error:
+        findings.fault(findings.given["api_key_digest"].place, str(error))
+        return ()
+
+
+def all_keys(digest: bytes | None, in_file: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+    """Return the keys of a file and the one without a file. Raises ApiKeysFault where the file has that one too."""
+    if digest is None:
+        return in_file
+    if any(key.id == DEFAULT_KEY or key.digest == digest for key in in_file):
+        raise ApiKeysFault(
+            Fault("api_key_digest", f"api_keys_file has this key, or one called {DEFAULT_KEY}")
+        )
+    return (*in_file, ApiKey(DEFAULT_KEY, digest))
+
+
+def _keys_in(path: Path, findings: Findings) -> tuple[ApiKey, ...]:
+    place = findings.given["api_keys_file"].place
+    try:
+        return read_key_file(path)
+    except OSError as error:
+        findings.fault(place, f"{path} cannot be read: {error.strerror}")
+    except ApiKeysFault as error:
+        for fault in error.faults:
+            findings.fault(f"{place} ({path}), {fault.place}", fault.message, fault.remedy)
+    return ()
+
+
+def read_key_file(path: Path) -> tuple[ApiKey, ...]:
+    """Return the keys of a file. Raises OSError where it cannot be read, and ApiKeysFault with all that is wrong in it."""
+    with path.open("rb") as file:
+        return read_api_keys(file.read(LARGEST_FILE))
+
+
+def _chain_ids(values: Mapping[str, Any], findings: Findings) -> tuple[int, ...]:
+    configured = tuple(entry.chain_id for entry in values["host_chains"] or ())
+    asked: tuple[int, ...] | None = values["supported_chain_ids"]
+    if asked is None:
+        return configured
+    if unknown := [str(one) for one in asked if one not in configured]:
+        findings.fault(
+            findings.given["supported_chain_ids"].place,
+            f"{', '.join(unknown)}: no such chain in host_chains",
+            "add it there, with the address of its ACL",
+        )
+    return asked
+
+
+def _check_openness(
+    values: Mapping[str, Any], keys: tuple[ApiKey, ...], tls: ServerTls | None, findings: Findings
+) -> None:
+    """Note an address that everybody reaches and may ask at; keys that go over the network as plain text are a warning."""
+    asked = {"api_keys_file", "api_key_digest"} & findings.given.keys()
+    place = findings.given["http_endpoint"].place
+    if forms.is_loopback(str(values["http_endpoint"]).rpartition(":")[0]):
+        return
+    if not asked and not values["http_without_keys"]:
+        findings.fault(
+            place,
+            "is not a loopback address, and no key is configured: everybody could ask for decryptions",
+            "set api_keys_file, or http_without_keys = true behind a proxy that checks keys",
+        )
+    if keys and tls is None:
+        findings.warn(
+            place,
+            "takes API keys without TLS: who reads the network between can use them",
+            "set tls_config.cert_path and tls_config.key_path, or put a proxy with TLS before it",
+        )

@@ -1,0 +1,172 @@
+"""A whole connector that serves decryptions over HTTP, in virtual time: both sources at once, the drain, and the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from kmsconn.app.connector import Connector, open_connector
+from kmsconn.config.settings import HttpApi
+from kmsconn.emulator.dependencies import HOST_ID
+from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost
+from kmsconn.errors import StartRefused
+from kmsconn.http_api.server import GRACE_SECONDS
+from kmsconn.model.events import HttpAnswered, ReplyFinalized
+from kmsconn.transport.ports import Ports
+from tests.faults.scene import Scene, open_scene
+from tests.unit.http_api.scene import Client, MemoryListener
+
+ENDPOINT = "127.0.0.1:8080"
+
+
+def serving(scene: Scene, listener: MemoryListener, **changes: Any) -> Any:
+    """Return a connector that serves at a listener in memory; it drains when the block is left."""
+
+    async def listen(address: str) -> Sequence[MemoryListener]:
+        assert address == ENDPOINT
+        return [listener]
+
+    settings = scene.settings(http_api=HttpApi(ENDPOINT, frozenset({HOST_ID}), **changes))
+    return open_connector(
+        settings, ports=attrs.evolve(scene.ports(), listen=listen), on_event=scene.events.append
+    )
+
+
+async def posted(listener: MemoryListener, post: HttpPost) -> tuple[int, Any]:
+    """Post, and return status and document of the answer."""
+    answer = await Client(listener.connect()).post(post.path, post.body)
+    return answer.status, answer.json
+
+
+async def test_every_form_is_answered_beside_requests_from_the_chain(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        listener, answers = MemoryListener(), list[tuple[int, Any]]()
+
+        async def client(form: str) -> None:
+            answers.append(await posted(listener, HttpPost.of(scene.traffic.prepare(form))))
+
+        async with serving(scene, listener) as connector:
+            async with trio.open_nursery() as nursery:
+                for form in POSTED_FORMS:
+                    nursery.start_soon(client, form)
+                ids = await scene.ask("public", "direct")
+            await scene.wait(lambda: len(scene.told(ReplyFinalized)) == len(ids), 600)
+            assert connector.statistics().http.connections >= 0
+    assert [status for status, _ in answers] == [200] * len(POSTED_FORMS)
+    assert all(len(bytes.fromhex(document["signature"][2:])) == 65 for _, document in answers)
+    assert [one.code for one in scene.told(HttpAnswered)] == ["ok"] * len(POSTED_FORMS)
+
+
+async def test_a_repeated_post_has_its_answer_at_once_after_a_restart(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        post = HttpPost.of(scene.traffic.prepare("public"))
+        answers = []
+        for _ in range(2):
+            listener = MemoryListener()
+            async with serving(scene, listener):
+                answers.append(await posted(listener, post))
+    assert answers[0][0] == 200
+    assert answers[0] == answers[1]
+
+
+async def test_what_the_acl_denies_is_told_with_its_code(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        scene.traffic.granted = False
+        listener = MemoryListener()
+        async with serving(scene, listener):
+            status, document = await posted(listener, HttpPost.of(scene.traffic.prepare("public")))
+    assert (status, document["code"], document["retryable"]) == (403, "acl_denied", True)
+
+
+def reason(group: BaseExceptionGroup[BaseException]) -> str:
+    """Return why a start was refused."""
+    refused, other = group.split(StartRefused)
+    assert other is None
+    return str(next(leaves(refused)))
+
+
+def leaves(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the errors of a group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from leaves(one)
+    elif error is not None:
+        yield error
+
+
+async def drained(connector: Connector) -> float:
+    """Drain, and return how long that takes."""
+    began = trio.current_time()
+    connector.drain()
+    await connector.wait_drained()
+    return trio.current_time() - began
+
+
+async def test_a_drain_lets_an_answer_out_that_is_being_made(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        scene.dependencies.cores[0].core.computing = 5.0
+        listener, answers = MemoryListener(), list[tuple[int, Any]]()
+
+        async def client() -> None:
+            answers.append(await posted(listener, HttpPost.of(scene.traffic.prepare("public"))))
+
+        async with serving(scene, listener) as connector, trio.open_nursery() as nursery:
+            nursery.start_soon(client)
+            await trio.sleep(2)
+            assert await drained(connector) < GRACE_SECONDS
+        assert [status for status, _ in answers] == [200]
+
+
+async def test_a_drain_waits_for_no_answer_for_ever(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        scene.dependencies.cores[0].core.computing = 1000.0
+        listener = MemoryListener()
+        async with serving(scene, listener, decryption_timeout=500.0) as connector:
+            client = Client(listener.connect())
+            post = HttpPost.of(scene.traffic.prepare("public"))
+            await client.send("POST", post.path, post.body)
+            await trio.sleep(5)
+            assert GRACE_SECONDS <= await drained(connector) < GRACE_SECONDS + 5
+        assert await client.until_closed() == b""
+
+
+async def test_an_address_that_cannot_be_had_is_refused_by_its_option(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def listen(address: str) -> Sequence[MemoryListener]:
+        raise OSError(98, "Address already in use")
+
+    async with open_scene(tmp_path) as scene:
+        settings = scene.settings(http_api=HttpApi(ENDPOINT, frozenset({HOST_ID})))
+        ports: Ports = attrs.evolve(scene.ports(), listen=listen)
+        with pytest.raises(BaseExceptionGroup) as refusal:
+            async with open_connector(settings, ports=ports):
+                pass
+        assert f"http_endpoint {ENDPOINT} cannot be listened to" in reason(refusal.value)
+
+
+async def test_without_the_extra_a_start_says_what_to_install(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kmsconn.extras.find_spec", lambda name: None)
+    async with open_scene(tmp_path) as scene:
+        with pytest.raises(BaseExceptionGroup) as refusal:
+            async with serving(scene, MemoryListener()):
+                pass
+        assert "pip install 'kmsconn[http]'" in reason(refusal.value)
