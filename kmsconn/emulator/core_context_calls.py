@@ -95,7 +95,7 @@ class ContextCalls:
             raise Invalid("what is to be reshared is not here")
         if not self._is_member(old_id) and not self._is_member(context_id):
             raise Invalid("this is a node of neither context")
-        if any(map(self.store.differs, previous.keys_info)):
+        if any(self.store.differs(info, self._release) for info in previous.keys_info):
             raise Invalid("a key is recorded with another preprocessing")
 
     def _is_member(self, context_id: bytes) -> bool:

@@ -11,6 +11,7 @@ import attrs
 
 from kmsconn._generated.fhevm.kms.v1 import KeyInfo
 from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.core_requests import read_id
 from kmsconn.emulator.core_results import COMPRESSED_KEY_TYPES, body_of
 
@@ -26,8 +27,8 @@ class KeyStore:
 
     copies: bool = True
     """Whether a compressed set reaches the key it was made of. If not, only the Core's log tells, and the result is good."""
-    compares: bool = False
-    """Whether a new epoch is refused for a key that comes with another preprocessing than the recorded one (kms#737)."""
+    compares: bool | None = None
+    """Whether a new epoch is refused for a key that comes with another preprocessing than recorded; None: as the release does."""
     preprocessings: dict[bytes, bytes] = attrs.field(factory=dict)
     """Key → the preprocessing that it is recorded with."""
     public: EmulatedBucket = attrs.field(factory=lambda: EmulatedBucket(PUBLIC_PREFIX), repr=False)
@@ -57,10 +58,11 @@ class KeyStore:
         for info in keys:
             self.preprocessings[read_id(info.key_id)] = read_id(info.preproc_id)
 
-    def differs(self, info: KeyInfo) -> bool:
+    def differs(self, info: KeyInfo, release: CoreRelease) -> bool:
         """Tell whether a key comes with another preprocessing than the recorded one; what is not recorded differs from nothing."""
         recorded = self.preprocessings.get(read_id(info.key_id))
-        return self.compares and recorded is not None and recorded != read_id(info.preproc_id)
+        compares = release.compares_preprocessings if self.compares is None else self.compares
+        return compares and recorded is not None and recorded != read_id(info.preproc_id)
 
 
 def _path(name: str, key_id: bytes) -> str:

@@ -1,6 +1,6 @@
 """The releases of the Core that are emulated, and what each puts into the signature fields of an answer. Knows no request.
 
-Source: fhevm-0.15.md, 2.3, 4.2 and 4.3.
+Source: fhevm-0.15.md, 1.9, 2.3, 4.2 and 4.3.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ class CoreRelease(IntEnum):
     @property
     def knows_schemes(self) -> bool:
         """Whether requests may name signing schemes."""
+        return self >= CoreRelease.V0_15
+
+    @property
+    def compares_preprocessings(self) -> bool:
+        """Whether it refuses an epoch of a key that comes with another preprocessing than it has recorded (kms#737)."""
         return self >= CoreRelease.V0_15
 
     @property

@@ -71,7 +71,6 @@ async def test_a_committee_migrates_its_key_and_leads_it_to_the_end(
         ceremony.owner.migrates = True
         for core, release in zip(ceremony.cores, cycle(releases), strict=False):
             become(core, release)
-            core.management.store.compares = release is not CoreRelease.V0_14
         with trio.fail_after(4 * LONG):
             await ceremony.owner.play()
         await trio.sleep(ENDS)

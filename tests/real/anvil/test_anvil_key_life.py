@@ -157,7 +157,6 @@ async def test_a_key_is_migrated_across_an_upgrade_by_four_nodes_of_which_one_is
     async with open_world(anvil, tmp_path, nodes=4) as world, trio.open_nursery() as nursery:
         for core, release in zip(world.cores, (CoreRelease.V0_15, *CoreRelease), strict=True):
             become(core, release)
-            core.management.store.compares = release is not CoreRelease.V0_14
         await need_every_node(world)
         mortal = Mortal(world, tmp_path / "0.db")
         nursery.start_soon(mortal.run)

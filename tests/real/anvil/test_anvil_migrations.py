@@ -34,6 +34,7 @@ from tests.unit.emulator.migration_world import (
     Emission,
     Play,
     calldata,
+    confirmation,
     emitted,
     key_id,
     key_reply,
@@ -200,3 +201,18 @@ async def test_the_tagged_contract_reverts_without_data_at_a_compressed_key_set(
         await put_code(place_of(played), GENERATION, "LaterKMSGeneration", CONFIG)
         assert await played.at.ask(calldata("getVersion")) == viewed("getVersion of 0.2.0")
         assert len(await played.make(1, COMPRESSED)) == 1
+
+
+async def test_a_config_of_the_tag_activates_no_epoch_of_compressed_keys_before_it_is_deployed_again(
+    anvil: Path, tmp_path: Path
+) -> None:
+    """Likewise inferred there (1.9): the source is the same, and only the key types that it was compiled with are others."""
+    async with playing(anvil, tmp_path) as played:
+        place = place_of(played)
+        await place.owner.do((CONFIG, contracts.turn("ProtocolConfig", "beginEpoch")))
+        wish = {"from": to_hex(SENDERS[0]), "to": to_hex(CONFIG), "data": to_hex(confirmation())}
+        [refused] = await place.rpc.batch([Call("eth_call", (wish, "latest"))])
+        assert isinstance(refused, RpcError)
+        assert not refused.data
+        await put_code(place, CONFIG, "LaterProtocolConfig")
+        assert await place.rpc.call("eth_call", wish, "latest") == "0x"

@@ -16,15 +16,21 @@ from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Thresh
 from kmsconn.emulator.contracts.generation_releases import TAGGED_0_2, GenerationRelease
 from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
-from kmsconn.emulator.generation_hashes import KeyDigests, keygen_hash, named_pair, prep_keygen_hash
+from kmsconn.emulator.generation_hashes import (
+    KeyDigests,
+    crsgen_hash,
+    keygen_hash,
+    named_pair,
+    prep_keygen_hash,
+)
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.hexes import from_hex, to_hex
-from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
+from kmsconn.ethereum.ids import CONTEXT_TAG, CRS_TAG, EPOCH_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION, PROTOCOL_CONFIG
 from tests import vectors
 from tests.unit.emulator.vector_world import rpc
 
@@ -98,6 +104,20 @@ def key_reply(number: int, digests: KeyDigests, node: int) -> bytes:
     """Return a node's reply for a key."""
     struct_hash = keygen_hash(prep_id(number), key_id(number), digests, EXTRA_DATA)
     return KEY_RESPONSE.encode(key_id(number), digests, KEYS[node].sign(signing_digest(DOMAIN, struct_hash)))
+
+
+def confirmation() -> bytes:
+    """Return the first node's confirmation of the second epoch at ProtocolConfig, with a compressed key and a CRS."""
+    extra_data, crs_id = named_pair(CONTEXT, EPOCH + 1), make_id(CRS_TAG, 1)
+    domain = Domain("ProtocolConfig", "1", CHAIN_ID, CONFIG)
+    hashes = (
+        keygen_hash(prep_id(1), key_id(1), COMPRESSED, extra_data),
+        crsgen_hash(crs_id, 512, b"\xcc" * 32, extra_data),
+    )
+    key, crs = (KEYS[0].sign(signing_digest(domain, struct_hash)) for struct_hash in hashes)
+    return PROTOCOL_CONFIG.function("confirmEpochActivation").encode(
+        EPOCH + 1, ((prep_id(1), key_id(1), COMPRESSED, key),), ((crs_id, 512, b"\xcc" * 32, crs),)
+    )
 
 
 class Backend(Protocol):

@@ -237,11 +237,11 @@ def reshare(prep_id: bytes = OLD_PREP) -> bytes:
     return bytes(request)
 
 
-async def migrated(*, compares: bool = True) -> EmulatedCore:
+async def migrated(release: CoreRelease = CoreRelease.V0_15) -> EmulatedCore:
     core = threshold_core()
+    become(core, release)
     await make_whole_key(core)
     await migrate(core)
-    store(core).compares = compares
     return core
 
 
@@ -252,7 +252,11 @@ async def test_an_epoch_after_a_migration_is_refused_for_the_preprocessing_that_
 
 
 async def test_a_core_that_does_not_compare_takes_either_preprocessing() -> None:
-    await call(await migrated(compares=False), "NewMpcEpoch", reshare(OLD_PREP))
+    """That of 0.14, or one that was repaired."""
+    await call(await migrated(CoreRelease.V0_14), "NewMpcEpoch", reshare(OLD_PREP))
+    repaired = await migrated()
+    store(repaired).compares = False
+    await call(repaired, "NewMpcEpoch", reshare(OLD_PREP))
 
 
 async def test_a_key_without_a_recorded_preprocessing_is_taken() -> None:

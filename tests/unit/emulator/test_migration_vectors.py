@@ -11,29 +11,24 @@ from kmsconn.emulator.contracts.generation_releases import (
     TAGGED_0_2,
     GenerationRelease,
 )
-from kmsconn.emulator.generation_hashes import crsgen_hash, keygen_hash, named_pair
-from kmsconn.ethereum.eip712 import signing_digest
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
-from kmsconn.ethereum.ids import CRS_TAG, make_id
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.storage import mapping_slot
 from tests.unit.emulator.migration_world import (
     ABORT,
     COMMITTEE,
     COMPRESSED,
     CONFIG,
-    CONTEXT,
-    EPOCH,
     FIRST_KEYGEN,
     GENERATION,
     KEY_INFO,
     KEYGEN,
-    KEYS,
     SENDERS,
     WHOLE,
     EmulatedBackend,
     Play,
     calldata,
+    confirmation,
     emitted,
     key_id,
     key_reply,
@@ -269,25 +264,11 @@ async def test_a_config_of_the_tag_activates_no_epoch_of_compressed_keys_before_
     backend.chain.mine()
     backend.chain.actors.act(CONFIG, backend.config.begin_epoch)
     backend.chain.mine()
-    wish = {"from": to_hex(SENDERS[0]), "to": to_hex(CONFIG), "data": to_hex(confirmation(backend))}
+    wish = {"from": to_hex(SENDERS[0]), "to": to_hex(CONFIG), "data": to_hex(confirmation())}
     refused = rpc(backend.node, "eth_call", wish, "latest")["error"]
     assert refused.get("data", "0x") == "0x"
     backend.chain.evm.set_up(CONFIG, backend.config.redeploy)
     assert "result" in rpc(backend.node, "eth_call", wish, "latest")
-
-
-def confirmation(backend: EmulatedBackend) -> bytes:
-    """Return the first node's confirmation of the second epoch, with a compressed key and a CRS."""
-
-    def signed(struct_hash: bytes) -> bytes:
-        return KEYS[0].sign(signing_digest(backend.config.domain, struct_hash))
-
-    extra_data, crs_id = named_pair(CONTEXT, EPOCH + 1), make_id(CRS_TAG, 1)
-    key = signed(keygen_hash(prep_id(1), key_id(1), COMPRESSED, extra_data))
-    crs = signed(crsgen_hash(crs_id, 512, b"\xcc" * 32, extra_data))
-    return PROTOCOL_CONFIG.function("confirmEpochActivation").encode(
-        EPOCH + 1, ((prep_id(1), key_id(1), COMPRESSED, key),), ((crs_id, 512, b"\xcc" * 32, crs),)
-    )
 
 
 @pytest.mark.parametrize(
