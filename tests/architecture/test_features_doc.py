@@ -17,7 +17,7 @@ GENERATION = [
     *range(122, 125), *range(130, 146), 149, *range(153, 158),
 ]  # fmt: skip
 PLACEHOLDERS = {42, 70, 95, 118, 149}
-PRODUCT = list(range(1, 33))
+PRODUCT = list(range(1, 34))
 _QUOTED = re.compile(r"`([^`]+)`")
 _TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 
