@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.core import become
 from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.key_ceremonies import LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.model.events import AlertRaised, RequestClosed
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 from kmsconn.testing.faults import Ask, CoreUpgrade, Kill
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.grpc.status import Status
+from tests.faults.ceremony import ENDS, LONG, open_ceremony
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.sampled
@@ -109,3 +114,60 @@ def test_upgrades_up_and_down_in_the_middle_of_traffic_and_kills() -> None:
     report = run_world(steps, seed=3, shards=2, settle_time=400.0)
     report.check()
     assert len(report.ground_truth.answered) == 60
+
+
+OF_EACH = (CoreRelease.V0_14, CoreRelease.V0_15, CoreRelease.V0_16, CoreRelease.V0_16)
+"""The releases of a committee's Cores."""
+
+
+async def test_a_committee_of_three_releases_takes_its_keys_through_a_whole_life(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """All sign the same digests, whichever field holds the signature, and forget what was destroyed, whoever tells them its epochs."""
+    async with open_ceremony(tmp_path) as ceremony:
+        for core, one in zip(ceremony.cores, OF_EACH, strict=True):
+            become(core, one)
+        with trio.fail_after(LONG):
+            for step in list(ceremony.owner.steps.values())[:-1]:  # the Gateway need not hear of the end
+                await step()
+        after = [await ceremony.ask(form) for form in FORMS]
+        await ceremony.wait(
+            lambda: all(ceremony.has_answered(node, one) for node in ceremony.nodes for one in after)
+        )
+        await trio.sleep(ENDS)
+        for node, core in enumerate(ceremony.cores):
+            ceremony.check_replies(node)
+            assert core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+            assert core.known.epochs == {LAST_EPOCH.to_bytes(32)}
+
+
+async def test_an_epoch_that_is_destroyed_while_the_cores_make_it_is_gone_once_they_have_made_it(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """From 0.15 on they refuse to destroy it until then. Nobody confirms it."""
+    async with open_ceremony(tmp_path) as ceremony:
+        for core, one in zip(ceremony.cores, OF_EACH, strict=True):
+            become(core, one)
+        steps = ceremony.owner.steps
+        for name in ("announcement", "key", "CRS"):
+            await steps[name]()
+        for core in ceremony.cores:
+            core.management.jobs.generating = 600.0
+        config = ceremony.dependencies.protocol_config
+        following = announcement_of(ceremony.dependencies.committee)
+        ceremony.act(config, lambda frame: config.begin_context(frame, following))
+        await ceremony.wait(
+            lambda: all(core.management.at_work("epoch", NEXT_EPOCH.to_bytes(32)) for core in ceremony.cores)
+        )
+        ceremony.act(config, lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
+        for node, core in enumerate(ceremony.cores):
+            await ceremony.wait(
+                lambda node=node: ceremony.told(node, RequestClosed, Kind.KMS_EPOCH_DESTROYED)
+            )
+            [made] = ceremony.told(node, RequestClosed, Kind.NEW_KMS_EPOCH)
+            [ended] = ceremony.told(node, RequestClosed, Kind.KMS_EPOCH_DESTROYED)
+            assert (made.state, ended.state) == (State.REJECTED, State.DONE)
+            assert NEXT_EPOCH.to_bytes(32) not in core.known.epochs
+            assert ("confirmEpochActivation", NEXT_EPOCH) not in ceremony.keys(node).replied
+            refusals = ceremony.core_faults[node].counts["DestroyMpcEpoch", "FAILED_PRECONDITION"]
+            assert bool(refusals) == (OF_EACH[node] is not CoreRelease.V0_14)
