@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app.retrying import retrying
+from kmsconn.app.retrying import DEFERRAL, retrying
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.ciphertexts.budget import Lease
@@ -21,7 +21,7 @@ from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import CiphertextReference, Request
 from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.protocols.ending import EndsOthers
-from kmsconn.protocols.port import CoreCall, Profile
+from kmsconn.protocols.port import CoreCall, Operation, Profile
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.together import together
@@ -104,13 +104,19 @@ class Stages:
         uncertain, existed = "", False
         said: list[bytes] = []
         for call in calls:  # one after the other: the second is made once the first was taken
-            started = await retrying(partial(self.core.start, call), self.random)
+            started = await self._start(operation, call)
             uncertain, existed = _with_hint(started.uncertain, call) or uncertain, started.existed
             said += started.said
         over: frozenset[int] = frozenset()
         if isinstance(operation, EndsOthers):
             over = operation.over(request.content, gathered.found, said)
         return Submitted(request, uncertain, existed, over=over)
+
+    async def _start(self, operation: Operation[Any], call: CoreCall) -> Started:
+        """Start something; what is repeated seldom is not repeated within a pass: the Core may crash over it each time."""
+        if operation.longest_wait > DEFERRAL.cap:
+            return await self.core.start(call)
+        return await retrying(partial(self.core.start, call), self.random)
 
     def _traced(self, request: Request, call: CoreCall) -> CoreCall:
         return call if self.context is None else attrs.evolve(call, metadata=self.context(request))

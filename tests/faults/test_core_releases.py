@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,7 @@ async def test_an_epoch_that_is_destroyed_while_the_cores_make_it_is_gone_once_t
         )
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
         for node, core in enumerate(ceremony.cores):
-            await ceremony.wait(
-                lambda node=node: ceremony.told(node, RequestClosed, Kind.KMS_EPOCH_DESTROYED)
-            )
+            await ceremony.wait(partial(ceremony.told, node, RequestClosed, Kind.KMS_EPOCH_DESTROYED))
             [made] = ceremony.told(node, RequestClosed, Kind.NEW_KMS_EPOCH)
             [ended] = ceremony.told(node, RequestClosed, Kind.KMS_EPOCH_DESTROYED)
             assert (made.state, ended.state) == (State.REJECTED, State.DONE)

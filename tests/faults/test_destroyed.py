@@ -204,6 +204,7 @@ async def test_an_end_that_the_core_cannot_read_is_an_alert_and_holds_up_nothing
         [closed] = ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED)
         assert (closed.state, "INVALID_ARGUMENT" in closed.reason) == (State.REJECTED, True)
         await ceremony.wait(lambda: [one for one in alerts_of(ceremony) if one.cause == "undone"])
+        ceremony.events[0].remove(closed)  # else the ceremony says that it failed
         ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
 
@@ -212,7 +213,7 @@ async def test_a_centralised_core_that_crashes_over_an_end_is_not_asked_all_the_
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     """From 0.15 on it has no such call: each time its connection breaks."""
-    async with open_ceremony(tmp_path, members=1, block_time=12.0) as ceremony:
+    async with open_ceremony(tmp_path, members=1, block_time=30.0) as ceremony:
         await first_keys(ceremony)
         become(ceremony.cores[0], CoreRelease.V0_15)
         config, counts = ceremony.dependencies.protocol_config, ceremony.core_faults[0].counts
@@ -221,7 +222,7 @@ async def test_a_centralised_core_that_crashes_over_an_end_is_not_asked_all_the_
             calls.append(trio.current_time()) if method == "DestroyMpcEpoch" else None
         )
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
-        await trio.sleep(3 * 3600)
+        await trio.sleep(2 * 3600)
         assert counts["DestroyMpcEpoch", "OK"] == 0
         assert 6 <= len([one for one in calls if one > trio.current_time() - 3600]) <= 12
         assert [one for one in alerts_of(ceremony) if one.cause == "overdue"]

@@ -272,6 +272,14 @@ async def test_an_answer_that_cannot_be_read_takes_nothing_from_a_destruction(au
     assert await over((5,), b"\xff", b"\x0a\x02\x0a\x00") == {5}
 
 
+async def test_an_end_is_not_repeated_within_a_pass(autojump_clock: Any) -> None:
+    """A centralised Core crashes over the end of an epoch each time."""
+    asked, core = request("context_1_destroyed"), Core(says={"DestroyMpcContext": Unreachable("crashed")})
+    with pytest.raises(Unreachable):
+        await stages(core).submit(Gathered(asked, None, None, (), ()))
+    assert len(core.started) == 1
+
+
 async def test_nothing_is_over_with_the_end_of_an_epoch_or_a_new_context(autojump_clock: Any) -> None:
     core = Core(tells=(later.wire("destroy context result, two epochs"),))
     submitted = await stages(core).submit(await gathered("context_2_new", core))
