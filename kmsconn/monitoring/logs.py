@@ -18,6 +18,7 @@ from kmsconn.config.settings import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.model import events
 from kmsconn.model.life import State
+from kmsconn.model.requests import HTTP_KINDS
 from kmsconn.transport.urls import hide_urls as hide_urls_in
 
 LEVELS: Final[dict[type, int]] = {
@@ -133,6 +134,8 @@ def level_of(event: events.Event) -> int:
             return logging.ERROR
         case events.RequestClosed(state=State.DONE | State.ABORTED):
             return logging.INFO
+        case events.RequestClosed(state=State.REJECTED | State.EXPIRED) if event.kind in HTTP_KINDS:
+            return logging.INFO  # its client is told, and may ask as often as it likes
         case events.ReplyCompared(likeness="different"):
             return logging.WARNING
         case events.ReplyCompared(likeness="recomputed"):
@@ -148,9 +151,15 @@ def event_name(kind: str) -> str:
 
 
 def fields_of(event: Any) -> dict[str, Any]:
-    """Return the fields of an event as texts and numbers; an absent one is left out."""
-    values = ((field.name, getattr(event, field.name)) for field in event.__attrs_attrs__)
+    """Return the fields of an event as texts and numbers; an absent one is left out, and so is the place of what came over HTTP."""
+    names = [field.name for field in event.__attrs_attrs__]
+    if isinstance(event, events.RequestRecorded) and event.kind in HTTP_KINDS:
+        names = [name for name in names if name not in _PLACE]
+    values = ((name, getattr(event, name)) for name in names)
     return {name: _field(value) for name, value in values if value is not None}
+
+
+_PLACE: Final = frozenset({"chain_id", "block", "transaction_hash", "log_index"})
 
 
 def _field(value: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from kmsconn.config.settings import LogFormat
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.monitoring.logs import LEVELS, LibraryLogs, LineWriter, event_name, log_events, make_logger
 from tests.unit.monitoring.snapshots import CONTRACT, EACH, PUBLIC
 
@@ -169,3 +169,25 @@ def test_the_traceback_of_a_library_is_one_text() -> None:
 def test_a_line_about_a_stage_has_the_id_of_the_request_on_its_chain() -> None:
     (line,) = lines(events.StageFinished(1, PUBLIC, "check", 0.03, id=(1 << 248) | 7))
     assert line["id"] == "0x1" + "0" * 61 + "7"
+
+
+def test_a_request_over_http_has_no_place_on_a_chain() -> None:
+    (line,) = lines(events.RequestRecorded(1, Kind.HTTP_PUBLIC_DECRYPTION, 7, 10901, NO_BLOCK, b"", 0))
+    assert line.keys() == {"event", "level", "timestamp", "rid", "kind", "id"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "level"),
+    [
+        (Kind.HTTP_USER_DECRYPTION, State.REJECTED, "info"),
+        (Kind.HTTP_USER_DECRYPTION, State.EXPIRED, "info"),
+        (Kind.HTTP_USER_DECRYPTION, State.QUARANTINED, "warning"),
+        (Kind.USER_DECRYPTION, State.REJECTED, "warning"),
+    ],
+)
+def test_what_ends_over_http_warns_of_nothing_that_its_client_brought_about(
+    kind: Kind, state: State, level: str
+) -> None:
+    """A client may ask for what it has no right to, as often as it likes."""
+    (line,) = lines(events.RequestClosed(1, kind, state, "no"))
+    assert line["level"] == level
