@@ -65,6 +65,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=not_negative,
         help="requests per second; 0: none, until a signal (10; 0 with --core and no --ciphertexts)",
     )
+    add(
+        "--posts",
+        metavar="R",
+        type=not_negative,
+        default=0.0,
+        help="decryptions that relayers post over HTTP per second, to each connector beside the requests (0)",
+    )
     add("--duration", metavar="S", type=positive, default=60.0, help="seconds of requests (60)")
     add(
         "--size",

@@ -55,7 +55,8 @@ def _load(arguments: argparse.Namespace) -> Load | None:
 
     usual = 0.0 if arguments.core and arguments.ciphertexts is None else _RATE
     rate = usual if arguments.rate is None else arguments.rate
-    return Load(rate, arguments.duration, tuple(arguments.forms)) if rate else None
+    forms, posts = tuple(arguments.forms), arguments.posts
+    return Load(rate, arguments.duration, forms, posts=posts) if rate or posts else None
 
 
 def _committee(arguments: argparse.Namespace) -> CommitteePlan:
@@ -100,6 +101,8 @@ def _faults_of_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
         yield from _faults_of_emulated_cores(arguments)
     if arguments.core_release and (cores or arguments.profile != PROFILES[0]):
         yield Fault("--core-release", "is for emulated Cores of fhevm", "leave it out")
+    if arguments.profile != PROFILES[0] and arguments.posts:
+        yield Fault("--profile", f"{arguments.profile} takes nothing over HTTP", f"use {PROFILES[0]}")
     if arguments.profile != PROFILES[0] and (cores or arguments.ciphertexts):
         yield Fault(
             "--profile", f"{arguments.profile} takes no real Cores or ciphertexts", f"use {PROFILES[0]}"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kmsconn.emulator.emulation import EmulationResult
     from kmsconn.emulator.ground_truth import ChainVerdict
     from kmsconn.emulator.key_life import KeyResult
+    from kmsconn.emulator.relayers import PostVerdict
 
 _WELL, _BADLY = "every request was answered once", "NOT every request was answered once"
 _CONSENSUS, _NO_CONSENSUS = (
@@ -40,7 +41,7 @@ def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
     if len(verdict.nodes) == 1:
         counted = {"emitted": verdict.emitted, "consensus": verdict.consensus, **_node(verdict.nodes[0])}
         counted |= {"seconds": round(seconds, 3), **_keys(result.keys[0] if result.keys else None)}
-        return counted | _plaintexts(result)
+        return counted | _plaintexts(result) | _posts(result)
     return {
         "emitted": verdict.emitted,
         "consensus": verdict.consensus,
@@ -52,6 +53,7 @@ def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
             for member, node in enumerate(verdict.nodes)
         ],
         **_plaintexts(result),
+        **_posts(result),
     }
 
 
@@ -87,6 +89,23 @@ def _report_of_the_rest(result: EmulationResult) -> Iterator[str]:
         yield "NOT every step of the key lifecycle succeeded"
     if (plaintexts := result.plaintexts) is not None:
         yield f"plaintexts: {plaintexts.compared} public replies compared, {plaintexts.wrong} wrong"
+    if result.posts is not None:
+        yield _posts_as_text(result.posts)
+
+
+def _posts_as_text(posts: PostVerdict) -> str:
+    failed = "".join(f", {number} {code}" for code, number in sorted(posts.codes.items()) if code != "ok")
+    times = f"p50 {milliseconds(posts.p50)}, p99 {milliseconds(posts.p99)}"
+    return f"posted over HTTP: {posts.posted}, {posts.answered} answered{failed}, {posts.repeated} repetitions; {times}"
+
+
+def _posts(result: EmulationResult) -> dict[str, Any]:
+    posts = result.posts
+    if posts is None:
+        return {}
+    times = {"p50_ms": in_milliseconds(posts.p50), "p99_ms": in_milliseconds(posts.p99)}
+    counts = {"posted": posts.posted, "answered": posts.answered, "repeated": posts.repeated}
+    return {"posts": {**counts, "codes": dict(posts.codes), **times}}
 
 
 def _latency(verdict: ChainVerdict) -> str:

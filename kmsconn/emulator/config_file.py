@@ -109,6 +109,8 @@ def _common(settings: Settings) -> Iterator[str]:
     yield f"journal = {_string(f'sqlite:///{settings.storage.journal}')}"
     yield f"monitoring_endpoint = {_string(settings.monitoring.monitoring_endpoint)}"
     yield f"decryption_from_block_number = {settings.reading.decryption_from_block_number or 0}"
+    if settings.http_api is not None:
+        yield f"http_endpoint = {_string(settings.http_api.endpoint)}"
     yield f"allow_http_buckets = {_flag(settings.ciphertexts.allow_http_buckets)}"
     yield f"allow_private_buckets = {_flag(settings.ciphertexts.allow_private_buckets)}"
 

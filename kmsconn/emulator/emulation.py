@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import trio
 
+from kmsconn.config.settings import HttpApi
 from kmsconn.emulator.ciphertext_file import StoredCiphertext
 from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth, CommitteeVerdict
 from kmsconn.emulator.config_file import journal_beside, member_config, write_config
@@ -31,12 +32,17 @@ from kmsconn.emulator.key_life import KEY_STEP_TIMEOUT, QUICK, KeyLife, KeyResul
 from kmsconn.emulator.load import Load, run_load, tidy
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.plaintext_check import PlaintextCheck, PlaintextVerdict
+from kmsconn.emulator.relayers import POSTED_FORMS, PostVerdict, Relayers
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
 from kmsconn.model.profiles import FHEVM, profile_named
+from kmsconn.transport.http import open_http
+from kmsconn.transport.real import real_ports
 
 LOOPBACK = "127.0.0.1"
+POSTS_AT_ONCE = 1000
+"""Connections of all relayers to one connector: as many clients as may wait there."""
 _SEALS = (
     32  # shared secrets that all shares of an emulation are sealed with; each still has a nonce of its own
 )
@@ -95,6 +101,8 @@ class EmulationResult:
     keys: tuple[KeyResult, ...] = ()
     plaintexts: PlaintextVerdict | None = None
     """Of ciphertexts that were given."""
+    posts: PostVerdict | None = None
+    """Of what was posted over HTTP."""
 
     @property
     def keys_well(self) -> bool:
@@ -105,9 +113,10 @@ class EmulationResult:
 
     @property
     def well(self) -> bool:
-        """Requests and keys went well, and no plaintext is wrong."""
+        """Requests, posts and keys went well, and no plaintext is wrong."""
         right = self.plaintexts is None or not self.plaintexts.wrong
-        return self.verdict.well and self.keys_well and right
+        answered = self.posts is None or self.posts.well
+        return self.verdict.well and self.keys_well and right and answered
 
 
 @attrs.frozen
@@ -120,6 +129,7 @@ class Emulation:
     committee: CommitteeGroundTruth
     keys: KeyLife | None = None
     plaintexts: PlaintextCheck | None = None
+    relayers: Relayers | None = None
 
     @classmethod
     def of(cls, plan: EmulationPlan, clock: Callable[[], float] = time.time) -> Emulation:
@@ -136,7 +146,12 @@ class Emulation:
         _release(dependencies, plan.releases)
         keys = _key_life(plan.committee, traffic, committee)
         check = _stock(traffic, committee, plan.ciphertexts) if plan.ciphertexts else None
-        return cls(plan, dependencies, traffic, committee, keys, check)
+        relayers = (
+            Relayers(traffic)
+            if plan.load is not None and plan.load.posts and isinstance(traffic, Traffic)
+            else None
+        )
+        return cls(plan, dependencies, traffic, committee, keys, check, relayers)
 
     @property
     def ground_truth(self) -> GroundTruth:
@@ -148,7 +163,8 @@ class Emulation:
         members = range(self.plan.committee.members)
         keys = () if self.keys is None else tuple(self.keys.result(member) for member in members)
         plaintexts = None if self.plaintexts is None else self.plaintexts.verdict()
-        return EmulationResult(self.committee.verdict(), keys, plaintexts)
+        posts = None if self.relayers is None else self.relayers.verdict()
+        return EmulationResult(self.committee.verdict(), keys, plaintexts, posts)
 
     async def run(self) -> None:
         """Serve, write the configuration files and put on the load, until that is over.
@@ -157,24 +173,31 @@ class Emulation:
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self.dependencies.serve_on_sockets)
-            monitoring = [f"{LOOPBACK}:{port}" for port in await _free_ports(self.plan.committee.members)]
+            members = self.plan.committee.members
+            addresses = [f"{LOOPBACK}:{port}" for port in await _free_ports(2 * members)]
+            monitoring, posting = addresses[:members], addresses[members:]
             if self.plan.control is not None:
                 control = self._control(monitoring[0])
                 await nursery.start(control.drills.run)
                 handler = partial(serve_http, handler=control.handle)
                 serve = partial(serve_sockets, handler, crashes=self.dependencies.crashes)
                 await nursery.start(partial(serve, port=self.plan.control))
-            for member, endpoint in enumerate(monitoring):
-                self._write_config(member, endpoint)
+            if self.relayers is not None:
+                self.relayers.urls = tuple(f"http://{address}" for address in posting)
+            for member in range(members):
+                self._write_config(member, monitoring[member], posting[member])
             await self.put_load_on()
             nursery.cancel_scope.cancel()
 
-    def _write_config(self, member: int, monitoring: str) -> None:
+    def _write_config(self, member: int, monitoring: str, posting: str) -> None:
         config = member_config(self.plan.config, member, self.plan.committee.members)
         quick = {} if self.keys is None else QUICK
         settings = self.dependencies.settings(
             journal_beside(config), member, monitoring_endpoint=monitoring, **quick
         )
+        if self.relayers is not None:
+            served = frozenset(host.chain.chain_id for host in settings.chains.host_chains)
+            settings = settings.but(http_api=HttpApi(posting, served))
         write_config(config, settings)
 
     def _control(self, monitoring: str) -> Control:
@@ -192,6 +215,8 @@ class Emulation:
                 nursery.start_soon(
                     self.keys.lead, math.inf if load is None else load.seconds + KEY_STEP_TIMEOUT
                 )
+            if self.relayers is not None and load is not None:
+                nursery.start_soon(_post_all, self.relayers, load)
             if load is not None:
                 await run_load(load, self.traffic, self.committee)
             else:
@@ -205,6 +230,13 @@ def _release(dependencies: EmulatedDependencies, releases: tuple[CoreRelease, ..
         become(core.core, release)
     for core, release in zip(dependencies.others, repeat(releases[0]) if releases else (), strict=False):
         become(core.core, release)
+
+
+async def _post_all(relayers: Relayers, load: Load) -> None:
+    """Post the forms of a load that there are over HTTP too."""
+    forms = tuple(form for form in load.forms if form in POSTED_FORMS)
+    async with open_http(real_ports(), POSTS_AT_ONCE) as http:
+        await relayers.run(http, load.posts, load.seconds, forms)
 
 
 def _stock(

@@ -40,6 +40,7 @@ class Followed(Protocol):
 class Load:
     """How many requests per second, for how many seconds, of which forms in turn (none named: all, drawn by chance).
 
+    ``posts``: how many more per second relayers post over HTTP to each connector.
     ``prepared``: everything for them is made beforehand, so that nothing but sending is left to do while they are offered.
     """
 
@@ -47,6 +48,7 @@ class Load:
     seconds: float
     forms: tuple[str, ...] = ()
     prepared: bool = False
+    posts: float = 0.0
 
     @property
     def count(self) -> int:

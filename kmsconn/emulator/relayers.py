@@ -99,7 +99,7 @@ class Relayers:
     """Relayers of the users of some dependencies: each decryption is posted to every connector."""
 
     traffic: Traffic
-    urls: Sequence[str]
+    urls: Sequence[str] = ()
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     _posted: int = 0
     _repeated: int = 0
@@ -131,10 +131,15 @@ class Relayers:
             start = trio.current_time()
             for number, form in enumerate(islice(cycle(forms or POSTED_FORMS), round(rate * seconds))):
                 await trio.sleep_until(start + number / rate)
-                post = HttpPost.of(self.traffic.prepare(form))
-                for url in self.urls:
-                    nursery.start_soon(self.post, http, url, post)
+                nursery.start_soon(self._post_everywhere, http, self.traffic.prepare(form))
             nursery.cancel_scope.deadline = trio.current_time() + LAST_ANSWER_SECONDS
+
+    async def _post_everywhere(self, http: HttpClient, prepared: Prepared) -> None:
+        post = HttpPost.of(prepared)
+        async with trio.open_nursery() as nursery:
+            for url in self.urls:
+                nursery.start_soon(self.post, http, url, post)
+        self.traffic.drop(prepared)
 
     async def post(self, http: HttpClient, url: str, post: HttpPost) -> None:
         """Post until there is an answer, or none will come. Repeating: the connector attaches to its work."""

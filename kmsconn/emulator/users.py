@@ -98,7 +98,14 @@ class Users(ABC, Generic[N_co]):
 
     def forget(self, transaction_hash: bytes) -> None:
         """Drop the ciphertexts of one request from everywhere: nobody will fetch or decrypt them again. Repeating: no effect."""
-        for one in self._remembered.pop(transaction_hash, ()):
+        self._drop(self._remembered.pop(transaction_hash, ()))
+
+    def drop(self, prepared: Prepared) -> None:
+        """Drop the ciphertexts of a request that was not sent as a transaction. Repeating: no effect."""
+        self._drop(prepared.ciphertexts)
+
+    def _drop(self, ciphertexts: tuple[EmulatedCiphertext, ...]) -> None:
+        for one in ciphertexts:
             if not self.stock:
                 self.dependencies.plaintexts.pop(one.body, None)
             for bucket in self.dependencies.buckets:

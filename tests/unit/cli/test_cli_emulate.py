@@ -25,6 +25,8 @@ from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
 from kmsconn.emulator.plaintext_check import PlaintextVerdict
+from kmsconn.emulator.relayers import PostVerdict
+from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import PROFILES
 
@@ -188,6 +190,37 @@ def test_a_generation_without_a_life_of_keys_is_told(
 ) -> None:
     assert run_command(monkeypatch, WELL, "--kinds", "all", "--profile", "httpz-rc7") == 2
     assert "httpz-rc7 has no emulated key lifecycle" in capsys.readouterr().err
+
+
+def test_posts_alone_are_a_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["emulate", "--write-config", "k.toml", "--rate", "0", "--posts", "7", "--duration", "3"]
+    plan = plan_of(make_parser().parse_args(arguments))
+    assert plan.load == Load(0.0, 3.0, (), posts=7.0)
+    emulated = Emulation.of(plan)
+    assert emulated.result().posts == PostVerdict(0, {}, None, None)
+
+
+def test_a_generation_without_http_takes_no_posts() -> None:
+    arguments = ["emulate", "--write-config", "k.toml", "--posts", "7", "--profile", "httpz-rc7"]
+    with pytest.raises(ConfigError, match="takes nothing over HTTP"):
+        plan_of(make_parser().parse_args(arguments))
+
+
+def test_posts_are_told_and_decide_over_the_status_too() -> None:
+    posts = PostVerdict(4, {"ok": 3, "acl_denied": 1}, 0.1, 0.5, 2)
+    found = attrs.evolve(result(WELL), posts=posts)
+    assert not found.well
+    assert command.report(found, 1.0)[-2] == (
+        "posted over HTTP: 4, 3 answered, 1 acl_denied, 2 repetitions; p50 100 ms, p99 500 ms"
+    )
+    assert command.summary(found, 1.0)["posts"] == {
+        "posted": 4,
+        "answered": 3,
+        "repeated": 2,
+        "codes": {"ok": 3, "acl_denied": 1},
+        "p50_ms": 100.0,
+        "p99_ms": 500.0,
+    }
 
 
 def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
