@@ -72,12 +72,15 @@ def _included(in_time: str, late: str) -> dict[str, str]:
     }
 
 
-def _waiting(oldest: str, waiting: str) -> dict[str, str]:
+HTTP_KIND: Final = "http_user_decryption"
+
+
+def _waiting(oldest: str, waiting: str, kind: str = KIND) -> dict[str, str]:
     """Return the oldest open request, and how many are not included."""
     return {
-        series("kmsconn_oldest_open_seconds", kind=KIND): oldest,
-        series("kmsconn_requests", kind=KIND, state="pending"): waiting,
-        series("kmsconn_requests", kind=KIND, state="included"): "1x300",
+        series("kmsconn_oldest_open_seconds", kind=kind): oldest,
+        series("kmsconn_requests", kind=kind, state="pending"): waiting,
+        series("kmsconn_requests", kind=kind, state="included"): "1x300",
     }
 
 
@@ -289,6 +292,13 @@ SCENES: Final[tuple[RuleScene, ...]] = (
         UP | _waiting("1x60 60+60x30", "1x100"),
         80,
         (firing("KmsconnWaitingBurnFast", "critical", kind=KIND), firing("KmsconnWaitingBurnSlow", "warning", kind=KIND)),
+        before=62,
+    ),
+    RuleScene(
+        "KmsconnWaitingBurnFast: one over HTTP waits for a quarter of an hour",
+        UP | _waiting("1x60 60+60x30", "1x100", HTTP_KIND),
+        80,
+        (firing("KmsconnWaitingBurnFast", "critical", kind=HTTP_KIND), firing("KmsconnWaitingBurnSlow", "warning", kind=HTTP_KIND)),
         before=62,
     ),
     RuleScene(

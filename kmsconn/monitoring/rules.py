@@ -108,6 +108,7 @@ WAITING_NOW: Final = "kmsconn:decryptions_waiting:bool"
 WAITING: Final = "kmsconn:decryptions_waiting:ratio"
 
 _DECRYPTIONS = 'kind=~"public_decryption|user_decryption"'
+_OF_BOTH_SOURCES = 'kind=~"(http_)?(public|user)_decryption"'
 
 
 def _late(window: str) -> Iterable[RecordingRule]:
@@ -122,9 +123,9 @@ def _late(window: str) -> Iterable[RecordingRule]:
 def _waiting_now() -> RecordingRule:
     """Say whether a decryption waits. One whose reply is included waits for finality alone, and on a quiet chain for long."""
     states = 'state=~"pending|answered|signed"'
-    old = f"{select(gauges.OLDEST, _DECRYPTIONS)} > bool {WAITS_LONG:g}"
+    old = f"{select(gauges.OLDEST, _OF_BOTH_SOURCES)} > bool {WAITS_LONG:g}"
     kinds = by("kind")
-    there = f"sum {kinds} ({select(gauges.REQUESTS, _DECRYPTIONS, states)}) > bool 0"
+    there = f"sum {kinds} ({select(gauges.REQUESTS, _OF_BOTH_SOURCES, states)}) > bool 0"
     return RecordingRule(WAITING_NOW, f"({old}) * on (job, instance, kind) ({there})")
 
 
