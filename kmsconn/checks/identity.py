@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 import attrs
+import trio
 
 from kmsconn.checks.shared import Shared
 from kmsconn.errors import NotMember, NotYet
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Kind, Request
-from kmsconn.protocols.port import ContractQuery, Profile
+from kmsconn.protocols.port import ContractQuery, Posted, Profile
 from kmsconn.rpc.asking import ask, ask_all, run_query_plan
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.backoff import Backoff
@@ -26,6 +27,10 @@ Context = tuple[int, int]
 # The nodes of a context never change, so who is not in one stays out of it. It is asked again all the same, since the one node that said
 # so may be on a fork; and all requests of the context wait for the one question.
 _OUTSIDE = Backoff(1.0, 3600.0, least=1.0)  # between two questions about a context in which this node is not
+
+
+CURRENT_FOR = 5.0
+"""Seconds for which the current context is believed: contexts change in days, and an answer under another one is asked for again."""
 
 
 @attrs.define
@@ -47,6 +52,8 @@ class NodeIdentity:
     _signers: dict[Context, Address] = attrs.field(factory=dict)
     _outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _OUTSIDE))
     _contexts: dict[tuple[int, bytes], int] = attrs.field(factory=dict)
+    _current: dict[int, tuple[float, int]] = attrs.field(factory=dict)
+    """When the context that is current for requests over HTTP was asked for, and which it is, by chain."""
 
     def recall(self, request: Request) -> None:
         """Raise what was said of the request's context while it is too early to ask again (``Shared``); asks nothing."""
@@ -131,6 +138,8 @@ class NodeIdentity:
             return found
         key = (request.id, request.digest)
         for_ever, *others = found
+        if isinstance(self.profile.operations[request.kind], Posted):
+            return await self._current_context(for_ever)
         context_id = await self._ask_with(alternative, for_ever)
         if context_id and others:
             if len(self._contexts) >= _REMEMBERED:
@@ -139,6 +148,14 @@ class NodeIdentity:
         for question in others:  # of a request older than pinning, or that the node does not have yet
             context_id = context_id or await self._ask(question)
         return context_id
+
+    async def _current_context(self, question: ContractQuery[int]) -> int:
+        """Return the context that is current for what comes over HTTP; asked for once in a while, since no request has one of its own."""
+        said = self._current.get(question.chain_id)
+        now = trio.current_time()
+        if said is None or now - said[0] >= CURRENT_FOR:
+            said = self._current[question.chain_id] = now, await self._ask(question)
+        return said[1]
 
     async def _ask_with(self, alternative: _Alternative | None, question: ContractQuery[T]) -> T:
         if alternative is None:

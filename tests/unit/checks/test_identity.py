@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.checks.identity import NodeIdentity
+from kmsconn.checks.identity import CURRENT_FOR, NodeIdentity
 from kmsconn.errors import NotMember, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
+from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryption
 from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.rpc.port import RpcError
@@ -178,3 +180,28 @@ async def test_a_known_context_needs_one_question() -> None:
     chain.batches.clear()
     assert not await identity.has_answered(request_of(SILENT))
     assert chain.batches == [1]
+
+
+def posted(seed: int) -> Request:
+    content = HttpPublicDecryption.of([bytes([seed]) * 32], b"")
+    gateway = SETTINGS.chains.gateway.chain_id
+    return Request(seed, gateway, Address(bytes(20)), content, b"", EventPlace(NO_BLOCK, b"", b"", 0), 1e9)
+
+
+async def test_requests_over_http_share_the_question_for_the_current_context(autojump_clock: Any) -> None:
+    """None is pinned for them, and each would ask at its check and at its answer."""
+    identity, chain = made()
+    for seed in (1, 2, 3):
+        assert await identity.signer_for(posted(seed)) == SIGNER
+        assert not await identity.has_answered(posted(seed))
+    assert chain.asked == ["getCurrentKmsContextId", "getKmsNodeForContext"]
+
+
+async def test_another_context_that_became_current_is_found_in_seconds(autojump_clock: Any) -> None:
+    identity, chain = made()
+    await identity.signer_for(posted(1))
+    chain.views["getCurrentKmsContextId"] = CURRENT + 1
+    chain.views["getKmsNodeForContext"] = (SENDER, SENDER, "", "")
+    assert await identity.signer_for(posted(1)) == SIGNER
+    await trio.sleep(CURRENT_FOR)
+    assert await identity.signer_for(posted(1)) == SENDER
