@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -25,7 +27,16 @@ from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.epochs import CONFIRM as CONFIRM_EPOCH
 from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE
-from kmsconn.testing.faults import AskKey, CoreUpgrade, Drain, KeyUpgrade, Kill
+from kmsconn.testing.faults import (
+    AskKey,
+    CoreUpgrade,
+    Drain,
+    KeyUpgrade,
+    Kill,
+    KillAtWork,
+    Lag,
+    Outage,
+)
 from kmsconn.testing.world import PlanStep, run_world
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 
@@ -152,3 +163,31 @@ def test_worlds_upgrade_core_or_contract_first_and_go_back(core: float, contract
     report = run_world(steps)
     report.check()
     assert len(report.keys.replied) == 6
+
+
+def disturbed(seed: int) -> list[PlanStep]:
+    """Return three requests for a key, an upgrade, and one to four faults that lose nothing of what the Core has prepared."""
+    draw = Random(seed)
+    release = draw.choice(["0.3.0", "0.3.0", "later 0.2.0"])
+    steps: list[PlanStep] = [
+        AskKey(1.0),
+        KeyUpgrade(draw.uniform(2, 110), release),
+        AskKey(draw.uniform(75, 110)),
+        AskKey(160.0),
+    ]
+    faults: list[Callable[[float], PlanStep]] = [
+        lambda at: Kill(at, draw.uniform(0.5, 20)),
+        lambda at: KillAtWork(at, draw.randint(1, 8), draw.choice(["before", "after"])),
+        lambda at: Drain(at, draw.uniform(1, 10)),
+        lambda at: Outage(
+            at, "ethereum", draw.choice(["refuse", "unreachable", "lost"]), draw.uniform(3, 40)
+        ),
+        lambda at: Outage(at, "core0", draw.choice(["refuse", "unreachable", "lost"]), draw.uniform(3, 40)),
+        lambda at: Lag(at, "ethereum", draw.randint(1, 4), draw.uniform(3, 30)),
+    ]
+    return steps + [draw.choice(faults)(draw.uniform(3, 150)) for _ in range(draw.randint(1, 4))]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_worlds_make_keys_across_an_upgrade_whatever_else_happens(seed: int) -> None:
+    run_world(disturbed(seed), seed=seed).check()
