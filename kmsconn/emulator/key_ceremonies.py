@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
+import trio
 
 from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement, NodeParams, announce
 from kmsconn.emulator.contracts.gateway_config import Committee
@@ -24,6 +25,8 @@ NEXT_CONTEXT, NEXT_EPOCH, LAST_EPOCH = CONTEXT + 1, EPOCH + 1, EPOCH + 2
 PREP, KEY, CRS = (make_id(tag, 1) for tag in (PREP_KEYGEN_TAG, KEY_TAG, CRS_TAG))
 
 
+LATE_BLOCKS = 60
+"""Blocks of Ethereum after which a Core that is not at work yet is not waited for."""
 DEFAULT_PARAMS, TEST_PARAMS = 0, 1
 """The FHE parameters that a key or a CRS can be asked for with."""
 
@@ -126,7 +129,7 @@ class KeyCeremonies:
         self.contracts.act_on_generation(generation.request_keygen)
         await self.contracts.until(lambda: self.contracts.is_made(PREP + 1))
         with self.cores.slow():
-            await self.contracts.until(lambda: self.cores.at_work("key", KEY + 1))
+            await self.until_at_work("key", KEY + 1)
         self.contracts.act_on_generation(lambda frame: generation.abort_keygen(frame, PREP + 1))
         await self.contracts.until(
             lambda: self.contracts.is_over(KEY + 1) and not self.cores.any_at_work("key", KEY + 1)
@@ -137,11 +140,16 @@ class KeyCeremonies:
         generation = self.dependencies.kms_generation
         with self.cores.slow():
             self.contracts.act_on_generation(generation.request_crsgen)
-            await self.contracts.until(lambda: self.cores.at_work("crs", CRS + 1))
+            await self.until_at_work("crs", CRS + 1)
         self.contracts.act_on_generation(lambda frame: generation.abort_crsgen(frame, CRS + 1))
         await self.contracts.until(
             lambda: self.contracts.is_over(CRS + 1) and not self.cores.any_at_work("crs", CRS + 1)
         )
+
+    async def until_at_work(self, kind: str, identifier: int) -> None:
+        """Wait until every Core of the committee works on something, for some blocks: a node that came too late for it never will."""
+        with trio.move_on_after(LATE_BLOCKS * self.dependencies.ethereum.block_time):
+            await self.contracts.until(lambda: self.cores.at_work(kind, identifier))
 
     async def end_epoch(self) -> None:
         """Destroy the epoch before the present one, until no Core has it."""

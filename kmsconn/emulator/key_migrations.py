@@ -67,7 +67,7 @@ class KeyMigrations:
         self._ask_migration()
         await contracts.until(lambda: contracts.is_made(ABORTED_PREP))
         with cores.slow():
-            await contracts.until(lambda: cores.at_work("key", ABORTED_REQUEST))
+            await self.ceremonies.until_at_work("key", ABORTED_REQUEST)
         contracts.act_on_generation(lambda frame: generation.abort_keygen(frame, ABORTED_PREP))
         await contracts.until(
             lambda: contracts.is_over(ABORTED_REQUEST) and not cores.any_at_work("key", ABORTED_REQUEST)
