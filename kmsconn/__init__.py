@@ -27,14 +27,20 @@ if TYPE_CHECKING:
         StartRefused,
         Terminal,
     )
+    from kmsconn.http_api.failures import HttpFailure
+    from kmsconn.http_api.port import HttpResult
     from kmsconn.model.events import Event, OnEvent
     from kmsconn.model.life import State
     from kmsconn.model.requests import Kind
+    from kmsconn.protocols.fhevm.http_decryption import BodyRefused, HttpLimits
+    from kmsconn.protocols.fhevm.http_decryption import read_public as read_public_decryption
+    from kmsconn.protocols.fhevm.http_decryption import read_user as read_user_decryption
     from kmsconn.protocols.interfaces import Decoded, Interfaces, UnknownLog, interfaces
     from kmsconn.rpc.provider import Place, Provider, open_provider
     from kmsconn.transport.ports import Dial, Offload, Ports
 
 __all__ = [
+    "BodyRefused",
     "CallReverted",
     "Config",
     "ConfigError",
@@ -43,6 +49,9 @@ __all__ = [
     "Dial",
     "Event",
     "Fault",
+    "HttpFailure",
+    "HttpLimits",
+    "HttpResult",
     "Interfaces",
     "Kind",
     "KmsconnError",
@@ -63,6 +72,8 @@ __all__ = [
     "load_config",
     "open_connector",
     "open_provider",
+    "read_public_decryption",
+    "read_user_decryption",
     "serve",
 ]
 
@@ -82,6 +93,9 @@ _HOMES = {
         "StartRefused",
         "Terminal",
     ),
+    "kmsconn.http_api.failures": ("HttpFailure",),
+    "kmsconn.http_api.port": ("HttpResult",),
+    "kmsconn.protocols.fhevm.http_decryption": ("BodyRefused", "HttpLimits", "read_public", "read_user"),
     "kmsconn.model.events": ("Event", "OnEvent"),
     "kmsconn.model.life": ("State",),
     "kmsconn.model.requests": ("Kind",),
@@ -90,7 +104,11 @@ _HOMES = {
     "kmsconn.app.snapshot": ("Statistics",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_RENAMED = {"Config": "Settings"}
+_RENAMED = {
+    "Config": "Settings",
+    "read_public_decryption": "read_public",
+    "read_user_decryption": "read_user",
+}
 
 
 def __getattr__(name: str) -> Any:
