@@ -58,6 +58,7 @@ class ScriptedStages:
     uncertain: str = ""
     existed: bool = False
     kept: Answer | None = ANSWER
+    over: frozenset[int] = frozenset()
 
     async def _play(self, stage: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -80,7 +81,7 @@ class ScriptedStages:
     async def submit(self, gathered: Gathered) -> Submitted:
         self.started.append(gathered.request.content)
         await self._play("submit")
-        return Submitted(gathered.request, self.uncertain, self.existed)
+        return Submitted(gathered.request, self.uncertain, self.existed, over=self.over)
 
     async def answer(self, submitted: Submitted) -> Answered:
         await self._play("answer")

@@ -129,6 +129,31 @@ async def test_every_error_of_every_stage_has_its_outcome(
     assert [str(error) in event.reason for event in told] == [True]
 
 
+async def test_what_ended_with_a_context_is_refused_without_a_question(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    epoch_id = 8 << 248 | 5
+    async with open_bench(tmp_path) as bench:
+        bench.stages.kept, bench.stages.over = None, frozenset({epoch_id})
+        await bench.run(await bench.record_key_request("context_1_destroyed"))
+        with pytest.raises(Destroyed):
+            bench.pipeline.destruction.contexts.recall(7 << 248 | 9, epoch_id)
+
+
+async def test_an_end_waits_ten_minutes_at_the_most_and_others_one(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
+        waits = {}
+        for name in ("context_1_destroyed", "context_2_new"):
+            row = await bench.record_key_request(name)
+            for _ in range(14):
+                row = await bench.run(row)
+            waits[name] = row.progress.next_attempt - wall()
+    assert 300 <= waits["context_1_destroyed"] <= 600
+    assert 30 <= waits["context_2_new"] <= 60
+
+
 async def test_what_is_handed_over_late_is_checked_once_more(tmp_path: Path, autojump_clock: Any) -> None:
     async def slowly() -> None:
         await trio.sleep(CHECK_HOLDS + 1)
