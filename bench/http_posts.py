@@ -76,16 +76,17 @@ async def measure(one: PostRound, folder: Path) -> PostFigures:
         await _wait_file(config, told)
         async with running(_kmsconn("run", "-c", str(config)), log, grace=GRACE) as connector:
             held, samples = Slow(), list[Sample]()
+            await _wait_port(_port(config, "monitoring_endpoint"))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, connector.pid, samples)
                 if one.clients:
-                    nursery.start_soon(held.hold, _endpoint(config), one.clients)
+                    nursery.start_soon(held.hold, _port(config, "http_endpoint"), one.clients)
                 await emulator.wait()
                 nursery.cancel_scope.cancel()
     lines = [line for line in told.read_text().splitlines() if line.startswith("{")]
     if not lines:
         raise RuntimeError(tail(told) + tail(log))
-    cpu, memory = samples[-1].cpu, max(one.resident for one in samples) / (1 << 20)
+    cpu, memory = samples[-1].cpu - samples[0].cpu, max(one.resident for one in samples) / (1 << 20)
     return PostFigures(one, json.loads(lines[-1]), cpu, memory, held.most)
 
 
@@ -93,9 +94,18 @@ def _kmsconn(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "kmsconn", *arguments]
 
 
-def _endpoint(config: Path) -> int:
-    address: str = tomllib.loads(config.read_text())["http_endpoint"]
+def _port(config: Path, option: str) -> int:
+    address: str = tomllib.loads(config.read_text())[option]
     return int(address.rpartition(":")[2])
+
+
+async def _wait_port(port: int) -> None:
+    """Wait until the connector listens: what it took to start belongs to no request."""
+    while True:
+        with suppress(OSError):
+            await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+            return
+        await trio.sleep(0.1)
 
 
 async def _wait_file(path: Path, log: Path) -> None:

@@ -81,12 +81,8 @@ class DecryptionApi:
         with self._client(request, exchange).request(trio.current_time()):
             content = self._content(route, await self._body(request, exchange))
             exchange.decryption_id = content.id
-            with self.places.place():
-                exchange.connection.waits = True
-                try:
-                    result = await self._result(content, exchange)
-                finally:
-                    exchange.connection.waits = False
+            with self.places.place(), exchange.connection.waiting():
+                result = await self._result(content, exchange)
         exchange.code = ANSWERED
         return _json(200, result.document())
 

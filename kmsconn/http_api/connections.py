@@ -9,7 +9,8 @@ out, and nobody who has been let in is lost.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import attrs
@@ -25,11 +26,11 @@ SPARE_CONNECTIONS: Final = 512
 
 @attrs.define(eq=False)
 class Connection:
-    """One connection. ``waits``: its client has been let in and waits for an answer, so that it is not dropped for another one."""
+    """One connection of an address, and until when it may do what it does."""
 
     address: str
+    table: ConnectionTable = attrs.field(repr=False)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    waits: bool = False
     serving: bool = False
     """A request is being answered."""
     read_by: float = math.inf
@@ -53,6 +54,15 @@ class Connection:
         self.serving = True
         self.scope.deadline = math.inf
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Say that the client has been let in and waits for an answer while the block lasts: it is not dropped for another one."""
+        self.table.protect(self)
+        try:
+            yield
+        finally:
+            self.table.expose(self)
+
     def end(self) -> None:
         """Note that the client has left. hypercorn would keep an idle connection until its time is over."""
         if not self.serving:
@@ -64,11 +74,12 @@ class Connection:
 
 
 class ConnectionTable:
-    """The connections that are open now, in the order in which they came."""
+    """The connections that are open now; those that may be dropped by address, in the order in which they came."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._open: dict[Connection, None] = {}
+        self._open: set[Connection] = set()
+        self._droppable: dict[str, dict[Connection, None]] = {}
         self.dropped = 0
         """How many had to go for another one, or found no place."""
 
@@ -80,21 +91,39 @@ class ConnectionTable:
         if len(self._open) >= self.limit and not self._drop_one():
             self.dropped += 1
             return None
-        connection = Connection(address)
+        connection = Connection(address, self)
         connection.rest(now)
-        self._open[connection] = None
+        self._open.add(connection)
+        self.expose(connection)
         return connection
 
     def release(self, connection: Connection) -> None:
         """Forget a connection that has ended. Repeating: no effect."""
-        self._open.pop(connection, None)
+        self._open.discard(connection)
+        self.protect(connection)
+
+    def end_all(self) -> None:
+        """Close every connection on which no request is being answered."""
+        for connection in tuple(self._open):
+            connection.end()
+
+    def protect(self, connection: Connection) -> None:
+        """Let a connection not be dropped."""
+        of_address = self._droppable.get(connection.address, {})
+        of_address.pop(connection, None)
+        if not of_address:
+            self._droppable.pop(connection.address, None)
+
+    def expose(self, connection: Connection) -> None:
+        """Let a connection be dropped, if it is still open."""
+        if connection in self._open:
+            self._droppable.setdefault(connection.address, {})[connection] = None
 
     def _drop_one(self) -> bool:
-        droppable = [one for one in self._open if not one.waits]
-        if not droppable:
+        if not self._droppable:
             return False
-        [(busiest, _)] = Counter(one.address for one in droppable).most_common(1)
-        oldest = next(one for one in droppable if one.address == busiest)
+        busiest = max(self._droppable, key=lambda address: len(self._droppable[address]))
+        oldest = next(iter(self._droppable[busiest]))
         self.release(oldest)
         oldest.drop()
         self.dropped += 1

@@ -39,9 +39,19 @@ class GuardedStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, stream: trio.abc.Stream, connection: Connection) -> None:
         self._stream, self._connection = stream, connection
+        self._first = b""
+
+    async def wait_first(self) -> bool:
+        """Return whether the client sends anything. A connection on which nobody speaks costs no more than this."""
+        self._first = await self.receive_some()
+        return bool(self._first)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive a piece, small ones only, and tell the connection."""
+        if self._first:
+            first, self._first = self._first, b""
+            await trio.lowlevel.checkpoint()
+            return first
         most = PIECE_BYTES if max_bytes is None else min(max_bytes, PIECE_BYTES)
         try:
             data = bytes(await self._stream.receive_some(most))

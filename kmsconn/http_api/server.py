@@ -86,6 +86,7 @@ class HttpServer:
             for listener in listeners:
                 await listener.aclose()
             await self._context.terminated.set()
+            self.table.end_all()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
 
     async def _accept_from(self, listener: Listener, connections: trio.Nursery) -> None:
@@ -121,6 +122,11 @@ class HttpServer:
                 return
         state: Any = {"connection": connection}  # in the scope of each request
         guarded: Any = GuardedStream(stream, connection)  # it has what hypercorn uses of a socket's stream
+        spoken = False
+        with suppress(*_GONE):
+            spoken = await guarded.wait_first()
+        if not spoken:
+            return
         await TCPServer(self._wrapped, self._config, self._context, ConnectionState(state), guarded).run()
 
 

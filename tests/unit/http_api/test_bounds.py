@@ -233,12 +233,13 @@ async def test_bodies_hold_a_bounded_number_of_bytes(autojump_clock: trio.testin
 
 async def test_closing_lets_answers_out_and_listens_no_more(autojump_clock: trio.testing.MockClock) -> None:
     async with serving(FakeDecryptions(seconds=5)) as scene:
-        waiting, idle = scene.client(), scene.client()
+        waiting, idle, silent = scene.client(), scene.client(), scene.client()
         await waiting.send("POST", PUBLIC, public_body())
         assert (await idle.ask("GET", "/version")).status == 200
         await trio.sleep(1)
         scene.service.close()
         assert await idle.until_closed() == b""
+        assert await silent.until_closed() == b""
         assert trio.current_time() == 1
         assert (await waiting.read()).status == 200
         with pytest.raises(trio.BrokenResourceError):
