@@ -29,7 +29,14 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.signing import recover
 from kmsconn.http_api.failures import FailureCode, HttpFailure
 from kmsconn.http_api.port import HttpResult
-from kmsconn.model.events import AlertRaised, ReplyFinalized, ReplySigned, RequestClosed
+from kmsconn.model.events import (
+    AlertRaised,
+    AnswerKept,
+    ReplyFinalized,
+    ReplySigned,
+    RequestClosed,
+    StageFinished,
+)
 from kmsconn.model.life import State
 from kmsconn.model.requests import HTTP_KINDS, Kind
 from kmsconn.protocols.fhevm.public_decryption import public_digest
@@ -41,6 +48,7 @@ from kmsconn.testing.killable import KillablePorts, Killed, Life
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 from tests.faults.posts import POSTED, post
 from tests.faults.scene import Scene, open_scene
+from tests.faults.test_destroyed import AT_WORK, NAMING, destroy
 from tests.sampling import points_of
 
 pytestmark = pytest.mark.sampled
@@ -197,6 +205,34 @@ async def test_an_unknown_context_may_become_valid(tmp_path: Path, autojump_cloc
         content = post(scene.traffic, "public")
         async with scene.connected() as connector:
             assert await refused(connector, content) == (FailureCode.KMS_CONTEXT_INVALID, True)
+
+
+@pytest.mark.parametrize("what", ["context", "epoch"])
+async def test_what_is_under_a_destroyed_context_is_over(
+    what: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Also while the Core is at work on it; who comes before that is final is told to ask again."""
+    async with open_scene(tmp_path) as scene:
+        scene.dependencies.ethereum.finality.depth = 2
+        scene.traffic.extra_data = (NAMING["epoch"],)
+        scene.dependencies.cores[0].core.computing = AT_WORK
+        at_work, later = post(scene.traffic, "public"), post(scene.traffic, "unified")
+        async with scene.connected() as connector, trio.open_nursery() as nursery:
+            await connector.wait_ready()
+
+            async def client() -> None:
+                assert await refused(connector, at_work) == (FailureCode.KMS_CONTEXT_DESTROYED, False)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(client)
+            await scene.wait(lambda: any(one.stage == "submit" for one in scene.told(StageFinished)))
+            destroy(scene, what)
+            while (said := await refused(connector, later))[1]:
+                assert said[0] is FailureCode.KMS_CONTEXT_INVALID
+                await trio.sleep(10)
+            assert said == (FailureCode.KMS_CONTEXT_DESTROYED, False)
+            await trio.sleep(AT_WORK)
+        assert not scene.told(AnswerKept)
 
 
 async def test_a_ciphertext_that_nobody_has_is_named(tmp_path: Path, autojump_clock: Any) -> None:
