@@ -89,7 +89,7 @@ def list_as_text(answer: Mapping[str, Any]) -> Iterator[str]:
     for one in answer["requests"]:
         where = "" if one["on_chain"] else " (off chain)"
         reason = " ".join(one["reason"].split())[:_WIDE]
-        yield f"{one['row']:>8}  {one['kind']:<20} {one['id']}  {one['state']}{where}  {time_text(one['recorded_at'])}  {reason}"
+        yield f"{one['row']:>8}  {one['kind']:<22} {one['id']}  {one['state']}{where}  {time_text(one['recorded_at'])}  {reason}"
     if not answer["requests"]:
         yield "no request matches"
     elif answer["before"] is not None:
