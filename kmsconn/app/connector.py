@@ -35,6 +35,7 @@ from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
 from kmsconn.app.migrated_key_sets import migrated_key_sets
 from kmsconn.app.network_release import NetworkRelease
+from kmsconn.app.open_agreements import OpenAgreements
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import LogReader, follow_heads
@@ -186,6 +187,7 @@ class Connector:
             key_sets = migrated_key_sets(components)
             if key_sets is not None:
                 services.start_soon(key_sets.run)
+            services.start_soon(OpenAgreements.of(components).run)
             for watch in unknown_events(self._contracts()):
                 services.start_soon(watch.run)
             with self._txmanagers_scope:

@@ -138,6 +138,13 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "The request has waited for more than an hour",
         "see the text for what it waits for",
     ),
+    "not-agreed": Cause(
+        "a request of key management",
+        "This node's reply has been final for more than an hour, and the contract still waits: too few nodes have replied, or they say "
+        "different things",
+        "compare the replies in the contract's events with those of other nodes; of an epoch also the preprocessing ids "
+        "(preprocessing_ids)",
+    ),
     "undone": Cause(
         "new_kms_context and the other kinds of key management",
         "A request ended unfinished, and none of its kind was finished since; critical for contexts and epochs, because later "
