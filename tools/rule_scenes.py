@@ -180,6 +180,7 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _told("KmsconnWrongNetwork", "ethereum https://node", "wrong-chain"),
     _told("KmsconnLogsUnreadable", "gateway 0x01", "logs"),
     _state("KmsconnUnknownEvents", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="unknown-event", dependency="ethereum 0x01"),
+    _state("KmsconnNotAgreed", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="not-agreed", dependency="new_kms_epoch 0x01"),
     _state(
         "KmsconnKeySetMissing", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="key-set-missing", dependency="own public storage"
     ),

@@ -178,7 +178,7 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
 
 
 _ELSEWHERE = (
-    'cause!~"overdue|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
+    'cause!~"overdue|not-agreed|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
     'replies-differ|replies-unmatched|replies-missing|api-keys|certificate"'
 )
 """Warnings that no rule of their own tells."""
@@ -292,6 +292,12 @@ _CONNECTOR: Final = (
         "has waited for more than an hour",
         "see what the alert's text says it waits for",
         ("overdue",),
+    ),
+    _present(
+        "KmsconnNotAgreed",
+        "this node's reply is final, and the nodes have not agreed",
+        "compare this node's reply with those of other nodes",
+        ("not-agreed",),
     ),
     _present(
         "KmsconnPaused",
