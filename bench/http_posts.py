@@ -25,6 +25,7 @@ from bench.processes import running, tail
 
 START_SECONDS = 60.0
 GRACE = 60.0
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = b"POST /v1/public-decrypt HTTP/1.1\r\nHost: kms\r\n"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -76,7 +77,7 @@ async def measure(one: PostRound, folder: Path) -> PostFigures:
         await _wait_file(config, told)
         async with running(_kmsconn("run", "-c", str(config)), log, grace=GRACE) as connector:
             held, samples = Slow(), list[Sample]()
-            await _wait_port(_port(config, "monitoring_endpoint"))
+            await _wait_ready(_port(config, "monitoring_endpoint"))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, connector.pid, samples)
                 if one.clients:
@@ -99,12 +100,14 @@ def _port(config: Path, option: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-async def _wait_port(port: int) -> None:
-    """Wait until the connector listens: what it took to start belongs to no request."""
+async def _wait_ready(port: int) -> None:
+    """Wait until every dependency has answered the connector: what it took to start belongs to no request."""
     while True:
-        with suppress(OSError):
-            await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
-            return
+        with suppress(*GONE):
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(HEALTH)
+                if bytes(await stream.receive_some()).startswith(b"HTTP/1.1 200 "):
+                    return
         await trio.sleep(0.1)
 
 
