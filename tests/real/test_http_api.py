@@ -128,10 +128,10 @@ async def test_slow_clients_are_closed_and_nobody_waits_for_them(monkeypatch: py
             nursery.start_soon(talk, port, HEAD, b"X", b"-", b"Y")
         started = trio.current_time()
         assert (await http.get("/version")).status_code == 200
-        assert trio.current_time() - started < 2
+        assert trio.current_time() - started < 10  # a slow client has thirty seconds
         silent = trio.current_time()
         assert await talk(port) == b""
-        assert abs(trio.current_time() - silent - 2) < 2
+        assert 2 <= trio.current_time() - silent < 10
         nursery.cancel_scope.cancel()
 
 
