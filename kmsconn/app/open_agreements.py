@@ -32,8 +32,6 @@ from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
 
 NOT_AGREED = "not-agreed"
-AGREED = (Kind.PREP_KEYGEN, Kind.KEYGEN, Kind.CRSGEN, Kind.NEW_KMS_EPOCH)
-"""Kinds whose contract says whether the nodes have agreed; a context is asked for as long as it lives."""
 LONG = 3600.0  # seconds since this node's reply was final
 INTERVAL = 600.0  # seconds between looks
 NEWEST = 4  # requests of a kind that are looked at: a contract makes one at a time
@@ -73,7 +71,7 @@ class OpenAgreements:
 
     async def look(self) -> None:
         """Look once; of what a chain does not answer nothing changes."""
-        rows = [row for kind in AGREED for row in await self._long_final(kind)]
+        rows = [row for kind in self._agreed() for row in await self._long_final(kind)]
         for name in {alert.dependency for alert in self._alerts} - {_name(row) for row in rows}:
             self._alerts.clear(name, NOT_AGREED)
         for row in rows:
@@ -81,6 +79,9 @@ class OpenAgreements:
             if is_open is not None:
                 said = f"this node's reply is final for more than {LONG / 3600:g} h, and the nodes have not agreed"
                 self._alerts.put(_name(row), NOT_AGREED, said if is_open else "")
+
+    def _agreed(self) -> list[Kind]:
+        return [kind for kind, operation in self.profile.operations.items() if operation.needs_agreement]
 
     async def _long_final(self, kind: Kind) -> list[Row]:
         endings = await until_kept(lambda: self.journal.run(queries.endings, (kind,), NEWEST))

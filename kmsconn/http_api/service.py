@@ -37,7 +37,7 @@ class HttpApiService:
         """Listen no more, and end with the answers that are waited for. Repeating: no effect."""
         self._server.close()
 
-    async def run(
+    async def run(  # noqa: ASYNC128 - the server calls it
         self, listeners: Sequence[Listener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until closed; closes the listeners. Cancellation: closes every connection at once."""

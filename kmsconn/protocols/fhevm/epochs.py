@@ -113,6 +113,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence):
     kind = Kind.NEW_KMS_EPOCH
     events = (RequestEvent(PROTOCOL_CONFIG.event("NewKmsEpoch"), NewEpoch, id_in_topic(2)),)
     outsiders = True
+    needs_agreement = True
     stages: ClassVar[Mapping[str, float]] = {"submit": 300.0}
     longest_wait = LOST_SOON
     spare_gas = COMPLETING_GAS

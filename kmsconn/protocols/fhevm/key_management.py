@@ -87,6 +87,7 @@ class Generation(KmsGenerationOperation[G]):
 
     pool = PoolName.KEY_GENERATION
     longest_wait = LOST_SOON
+    needs_agreement = True
     spare_gas = COMPLETING_GAS
 
     def standing(self, content: G, tx_sender: Address) -> PlannedQueries[bool]:
