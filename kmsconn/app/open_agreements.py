@@ -27,6 +27,7 @@ from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.agreeing import NeedsAgreement
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
@@ -81,7 +82,7 @@ class OpenAgreements:
                 self._alerts.put(_name(row), NOT_AGREED, said if is_open else "")
 
     def _agreed(self) -> list[Kind]:
-        return [kind for kind, operation in self.profile.operations.items() if operation.needs_agreement]
+        return [kind for kind, one in self.profile.operations.items() if isinstance(one, NeedsAgreement)]
 
     async def _long_final(self, kind: Kind) -> list[Row]:
         endings = await until_kept(lambda: self.journal.run(queries.endings, (kind,), NEWEST))

@@ -340,7 +340,6 @@ class Operation(ABC, Generic[C]):
     ``reply``: the function whose calldata is the reply; None where nothing is replied.
     ``outsiders``: nodes that are not to reply work on it too.
     ``harmless_twice``: two connectors may start it at one Core: it is done once, and neither is told of a failure.
-    ``needs_agreement``: the contract counts equal replies of the nodes, and ``standing`` says whether it still waits for them.
     ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries
     at the most.
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
@@ -355,7 +354,6 @@ class Operation(ABC, Generic[C]):
     expires: bool = False
     signed: bool = True
     outsiders: bool = False
-    needs_agreement: bool = False
     harmless_twice: bool = False
     reply: Function | None = None
     stages: ClassVar[Mapping[str, float]] = MappingProxyType({})

@@ -19,6 +19,7 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols.agreeing import NeedsAgreement
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm import extra_data, views
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
@@ -107,13 +108,12 @@ class EpochMaterial:
     crs: tuple[tuple[int, bytes], ...]
 
 
-class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence):
+class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreement):
     """The row of new epochs. Nodes of the previous context send shares and activate nothing (P13)."""
 
     kind = Kind.NEW_KMS_EPOCH
     events = (RequestEvent(PROTOCOL_CONFIG.event("NewKmsEpoch"), NewEpoch, id_in_topic(2)),)
     outsiders = True
-    needs_agreement = True
     stages: ClassVar[Mapping[str, float]] = {"submit": 300.0}
     longest_wait = LOST_SOON
     spare_gas = COMPLETING_GAS

@@ -14,6 +14,7 @@ from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
 from kmsconn.model.requests import Content, PoolName
+from kmsconn.protocols.agreeing import NeedsAgreement
 from kmsconn.protocols.answers import DEPENDENCY
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.key_views import FINALIZED, KeyViews, Standing
@@ -82,12 +83,11 @@ class ProtocolConfigOperation(EthereumOperation[C]):
         return self.ask.chain_id, self.ask.config.address
 
 
-class Generation(KmsGenerationOperation[G]):
+class Generation(KmsGenerationOperation[G], NeedsAgreement):
     """A row that makes a key, its preparation, or a common reference string."""
 
     pool = PoolName.KEY_GENERATION
     longest_wait = LOST_SOON
-    needs_agreement = True
     spare_gas = COMPLETING_GAS
 
     def standing(self, content: G, tx_sender: Address) -> PlannedQueries[bool]:
