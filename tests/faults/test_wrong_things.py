@@ -146,7 +146,7 @@ def spoil_objects(scene: Scene, transaction: bytes) -> list[tuple[Any, Any]]:
 
 ANSWERS = [
     (core_faults.SHORT_SIGNATURE, "the signature has 64 bytes, not 65"),
-    (core_faults.NO_SIGNATURE, "the signature has 0 bytes, not 65"),
+    (core_faults.NO_SIGNATURE, "the answer has no ECDSA signature"),
     (core_faults.SPOILT_SIGNATURE, "the contract does not accept signatures of this form"),
     (core_faults.STRANGER_SIGNATURE, "of this node: check kms_core_endpoints"),
     (core_faults.NO_PAYLOAD, "no payload"),
