@@ -8,9 +8,8 @@ import attrs
 
 from kmsconn.model.events import BackfillProgressed
 
-BACKFILL_REPORT_INTERVAL = (
-    10.0  # seconds between two reports: often enough for somebody who watches, rare enough for a log
-)
+BACKFILL_REPORT_INTERVAL = 10.0
+"""Seconds between two reports: often enough for somebody who watches, rare enough for a log."""
 
 
 @attrs.define

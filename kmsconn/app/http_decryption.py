@@ -23,6 +23,7 @@ from kmsconn.http_api.port import HttpResult
 from kmsconn.journal import posting, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
+from kmsconn.journal.new_requests import NewRequest
 from kmsconn.journal.values import Row
 from kmsconn.model.events import Event, OnEvent, RequestClosed, RequestRecorded
 from kmsconn.model.life import CLOSED
@@ -132,13 +133,13 @@ class HttpDecryptions:
             self.dispatch(operation.pool)
         return row
 
-    def _post(self, operation: Operation[Content], content: Content) -> posting.Post:
+    def _post(self, operation: Operation[Content], content: Content) -> NewRequest:
         """Return the content as the journal takes it; before a head of the Gateway is known, the wall clock stands for its time."""
         chain_id, contract = operation.contract
         assert isinstance(operation, Posted), "what comes over HTTP"
         log, now, head = operation.log_of(content), self.wall(), self.head.timestamp
         chain_time = now if head is None else float(head)
-        return posting.Post(
+        return NewRequest(
             chain_id,
             contract,
             content.id,

@@ -35,9 +35,8 @@ KEEPING = (
 )
 
 
-CHECK_HOLDS = (
-    30.0  # seconds; what is handed over later is checked once more: rights are withdrawn, windows end
-)
+CHECK_HOLDS = 30.0
+"""Seconds; what is handed over later is checked once more: rights are withdrawn, windows end."""
 
 
 class Lost(Misconfigured):

@@ -45,6 +45,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.pausing import paused_kinds
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
+from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName, Request
 from kmsconn.model.trace_ids import trace_of
 from kmsconn.protocols.fhevm.profile import Fhevm
@@ -58,7 +59,7 @@ from kmsconn.transport.proxying import Way
 from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.wallet import Wallet, open_tx_sender
 
-PROFILES: Mapping[str, Callable[[Settings], Profile]] = {"fhevm": Fhevm, "httpz-rc7": HttpzRc7}
+PROFILES: Mapping[str, Callable[[Settings], Profile]] = {FHEVM: Fhevm, HTTPZ_RC7: HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""
 
 

@@ -14,6 +14,7 @@ import attrs
 
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
+from kmsconn.model.profiles import FHEVM
 from kmsconn.transport.proxies import NO_PROXIES, Proxies
 from kmsconn.transport.urls import show, show_origin
 
@@ -213,7 +214,7 @@ class ProtocolSettings:
     gateway_config_contract: Contract
     protocol_config_contract: Contract
     kms_generation_contract: Contract
-    profile: str = "fhevm"
+    profile: str = FHEVM
     compressed_key_sets: CompressedKeySets = attrs.field(
         default=CompressedKeySets.AUTO, converter=compressed_key_sets
     )

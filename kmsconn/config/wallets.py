@@ -19,11 +19,12 @@ from kmsconn.config.settings import AwsKmsKey, Mode, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.mnemonics import is_test_phrase, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.profiles import HTTPZ_RC7
 
 MAIN_NETWORKS: Final = frozenset({1, 261131})
 """Chains that a wallet sends to and where money is at stake: Ethereum and the mainnet's Gateway (fhevm-0.14.md, annex D)."""
 
-FIRST_COUNTS: Final = frozenset({"httpz-rc7"})
+FIRST_COUNTS: Final = frozenset({HTTPZ_RC7})
 """Generations in which one source is preferred to another, instead of a fault."""
 
 _CREDENTIAL = "private_key"

@@ -15,6 +15,7 @@ from kmsconn.doctor.nodes import Head
 from kmsconn.doctor.other_schemes import find_scheme
 from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.errors import StartRefused, Unreachable
+from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.protocols.port import Subscription
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.rpc.port import Rpc
@@ -86,7 +87,7 @@ async def _open(stack: AsyncExitStack, chain: Chain, name: str, ports: Ports) ->
 
 
 def _named_chains(settings: Settings) -> Sequence[tuple[str, Chain, str, str, bool]]:
-    if settings.protocol.profile == "httpz-rc7":
+    if settings.protocol.profile == HTTPZ_RC7:
         return [("gateway", settings.chains.gateway, "gwl2_url", "chain_id", False)]
     hosts = [
         (f"host chain {one.chain.chain_id}", one.chain, f"host_chains[{place}].url", f"host_chains[{place}].chain_id", True)

@@ -15,6 +15,7 @@ from kmsconn.errors import Unreachable, WrongContract
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.protocols.deployments import told_domain
 from kmsconn.protocols.port import ContractQuery, Profile
 from kmsconn.rpc.asking import ask
@@ -37,7 +38,7 @@ class CheckedContract:
 
 def contracts_of(settings: Settings, profile: Profile) -> tuple[CheckedContract, ...]:
     """Return the configured contracts, in the order of the profile's own checks."""
-    described = _of_httpz(settings) if settings.protocol.profile == "httpz-rc7" else _of_fhevm(settings)
+    described = _of_httpz(settings) if settings.protocol.profile == HTTPZ_RC7 else _of_fhevm(settings)
     return tuple(
         CheckedContract(
             kind, option, chain_id, contract.address, domain, identity, Fact(f"{kind} at {option}")

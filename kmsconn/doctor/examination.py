@@ -33,6 +33,7 @@ from kmsconn.doctor.recent import RecentProbe, RecentRequests
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.events import ignore
+from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Coprocessor, MaterialInUse, Profile, Subscription
 from kmsconn.rpc.asking import run_query_plan
@@ -231,7 +232,7 @@ def _contract_probes(subject: _Subject) -> Sequence[Probe]:
 
 def _account_probes(subject: _Subject) -> Sequence[Probe]:
     known, gateway = subject.known, subject.gateway
-    if subject.settings.protocol.profile == "httpz-rc7":
+    if subject.settings.protocol.profile == HTTPZ_RC7:
         return [_registration(subject, 0, gateway, known.signer, "HTTPZ")]
     ethereum, unused = subject.chain(subject.settings.chains.ethereum.chain_id), Fact[Address]("the signer")
     return [
@@ -295,7 +296,7 @@ def _on_chain_material_probe(subject: _Subject) -> Probe:
     chain = subject.chain(chain_id)
     kinds = (
         ("KeyManager",)
-        if subject.settings.protocol.profile == "httpz-rc7"
+        if subject.settings.protocol.profile == HTTPZ_RC7
         else ("KMSGeneration", "ProtocolConfig")
     )
     needs = tuple(subject.contract(kind).right for kind in kinds)
@@ -310,9 +311,7 @@ def _on_chain_material_probe(subject: _Subject) -> Probe:
 
 def _ciphertext_probes(subject: _Subject) -> Sequence[Probe]:
     known, gateway, settings = subject.known, subject.gateway, subject.settings
-    registry = subject.contract(
-        "HTTPZ" if settings.protocol.profile == "httpz-rc7" else "GatewayConfig"
-    ).right
+    registry = subject.contract("HTTPZ" if settings.protocol.profile == HTTPZ_RC7 else "GatewayConfig").right
     subscription = subject.subscription(Kind.PUBLIC_DECRYPTION)
     return [
         RecentProbe(

@@ -13,13 +13,13 @@ from pathlib import Path
 from kmsconn.config.settings import Chain, Contract, Settings
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.model.profiles import HTTPZ_RC7
 
 MARK = "# Written by kmsconn emulate"
 _INTRODUCTION = f"""\
 {MARK} for dependencies that exist as long as that command runs. Every key in it is known to everybody.
 # Start the connector with: kmsconn run -c FILE
 """
-HTTPZ_RC7 = "httpz-rc7"
 _JOURNAL_SUFFIXES = ("", "-wal", "-shm")
 
 

@@ -8,23 +8,15 @@ from __future__ import annotations
 import attrs
 
 from kmsconn.errors import KmsconnError
-from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal.damage import read_one
 from kmsconn.journal.database import Database
-from kmsconn.journal.moves import LONGEST_WAIT, move
-from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
+from kmsconn.journal.moves import move
+from kmsconn.journal.new_requests import NewRequest, insert
+from kmsconn.journal.rows import pack_id, pack_log
 from kmsconn.journal.values import Row
-from kmsconn.model.requests import Kind
 
 _KNOWN = "SELECT rid FROM request WHERE chain_id = ? AND contract = ? AND id = ? AND digest = ?"
 _PENDING = "SELECT coalesce(sum(rows), 0) FROM tally WHERE kind = ? AND state = 'pending'"
-_NEW = (
-    "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
-    "next_attempt, max_wait, deadline, recorded_at, log, residue) "
-    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING rid"
-)
-
 
 MOST_PENDING = 10_000
 """Requests of a kind that are in work or wait for it: clients that leave give up their turn, and not their work."""
@@ -35,23 +27,6 @@ class TooManyPosts(KmsconnError):  # noqa: N818 - what a client gets, not a faul
 
 
 @attrs.frozen
-class Post:
-    """A request as it came over HTTP: its identity, its content as a log, and until when (chain time) its answer is of use.
-
-    ``now`` is the wall time.
-    """
-
-    chain_id: int
-    contract: Address
-    id: int
-    kind: Kind
-    digest: bytes
-    log: Log
-    deadline: float
-    now: float
-
-
-@attrs.frozen
 class Taken:
     """The row of a posted request (None: it cannot be read), and whether it begins now, for the first time or again."""
 
@@ -59,7 +34,7 @@ class Taken:
     begins: bool
 
 
-def take(db: Database, post: Post) -> Taken:
+def take(db: Database, post: NewRequest) -> Taken:
     """Insert a request that is new, let one begin again that may, and return its row in any case. All or nothing.
 
     Raises TooManyPosts where it would begin beside ``MOST_PENDING`` others. Repeating: finds the row that the first time made.
@@ -68,7 +43,7 @@ def take(db: Database, post: Post) -> Taken:
         identity = (post.chain_id, post.contract, pack_id(post.id), post.digest)
         found = db.execute(_KNOWN, identity).fetchone()
         if found is None:
-            rid, begins = _insert(db, post), True
+            rid, begins = insert(db, post), True
         else:
             rid, begins = found[0], _repeat(db, found[0], post)
         if begins and db.execute(_PENDING, (post.kind.value,)).fetchone()[0] > MOST_PENDING:
@@ -76,7 +51,7 @@ def take(db: Database, post: Post) -> Taken:
         return Taken(read_one(db, rid), begins)
 
 
-def _repeat(db: Database, rid: int, post: Post) -> bool:
+def _repeat(db: Database, rid: int, post: NewRequest) -> bool:
     return move(
         db,
         "repeat",
@@ -86,12 +61,3 @@ def _repeat(db: Database, rid: int, post: Post) -> bool:
         deadline=post.deadline,
         log=pack_log(post.log),
     )
-
-
-def _insert(db: Database, post: Post) -> int:
-    db.tick += 1
-    identity = (post.chain_id, post.contract, pack_id(post.id), post.digest, post.kind.value)
-    times = (post.now, LONGEST_WAIT, post.deadline, post.now)
-    said = (pack_log(post.log), post.id % RESIDUES)
-    rid: int = db.execute(_NEW, (*identity, db.tick, *place_of(post.log), *times, *said)).fetchone()[0]
-    return rid

@@ -18,26 +18,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import attrs
 
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
-from kmsconn.journal.moves import LONGEST_WAIT, move
+from kmsconn.journal.moves import move
+from kmsconn.journal.new_requests import NewRequest, insert
 from kmsconn.journal.operations import off_loop
-from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
+from kmsconn.journal.rows import pack_id, pack_log, place_of
 from kmsconn.journal.values import Arrival, Read, Recorded
 from kmsconn.model.life import CLOSED, State
 
 _KNOWN = (
     "SELECT rid, digest, state, on_chain, block, block_hash, transaction_hash, log_index FROM request "
     "WHERE chain_id = ? AND contract = ? AND id = ? AND kind = ?"
-)
-_NEW = (
-    "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
-    "next_attempt, max_wait, deadline, recorded_at, log, residue) "
-    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING rid"
 )
 _HERE = (
     "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ?, cleared = 0, "  # noqa: S608 - of our own literals
@@ -154,19 +149,9 @@ def _known(db: Database, read: Read, arrival: Arrival) -> list[_Known]:
 
 
 def _insert(db: Database, read: Read, arrival: Arrival, changes: _Changes) -> int:
-    db.tick += 1
-    identity: tuple[Any, ...] = (
-        read.chain_id,
-        read.contract,
-        pack_id(arrival.id),
-        arrival.digest,
-        arrival.kind.value,
-    )
     deadline = read.chain_time + read.expiry if arrival.expires else math.inf
-    times = (read.now, LONGEST_WAIT, deadline, read.now)
-    said = (pack_log(arrival.log), arrival.id % RESIDUES)
-    values = (*identity, db.tick, *place_of(arrival.log), *times, *said)
-    rid: int = db.execute(_NEW, values).fetchone()[0]
+    identity = (read.chain_id, read.contract, arrival.id, arrival.kind, arrival.digest)
+    rid = insert(db, NewRequest(*identity, arrival.log, deadline, read.now))
     changes.new.append((rid, arrival))
     return rid
 

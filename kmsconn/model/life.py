@@ -64,9 +64,8 @@ class RowCause(Flag):
     DESTROYED = auto()  # a context or epoch that it names was destroyed
     SKIPPED = auto()  # an operator has ended it
     REPEATABLE = auto()  # of a request over HTTP: it ended, and begins again when it is asked again
-    ACCESS_DENIED = (
-        auto()
-    )  # as the following ones, why a request over HTTP has ended: a host chain's access control list said no
+    # why a request over HTTP has ended:
+    ACCESS_DENIED = auto()  # a host chain's access control list said no
     SIGNATURE_REFUSED = auto()  # the user's signature does not stand for it, or its window is not open
     NO_CIPHERTEXT = auto()  # no bucket has a ciphertext
     NO_CONSENSUS = auto()  # the coprocessors do not agree on a ciphertext

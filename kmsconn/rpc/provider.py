@@ -15,6 +15,7 @@ from kmsconn.config.settings import Chain, Settings
 from kmsconn.errors import CallReverted, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.protocols.interfaces import Decoded, Interfaces, UnknownLog, interfaces
 from kmsconn.rpc.endpoint import open_endpoint
 from kmsconn.rpc.logs import decode_logs
@@ -128,7 +129,7 @@ async def open_provider(settings: Settings, *, ports: Ports | None = None) -> As
             return await stack.enter_async_context(open_endpoint(chain, name, ports, http))
 
         gateway = await chain(settings.chains.gateway, "gateway")
-        if settings.protocol.profile == "httpz-rc7":
+        if settings.protocol.profile == HTTPZ_RC7:
             yield Provider(interfaces(settings.protocol.profile), _places(settings, gateway, _HTTPZ))
             return
         ethereum = await chain(settings.chains.ethereum, "ethereum")

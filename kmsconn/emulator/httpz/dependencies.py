@@ -32,6 +32,7 @@ from kmsconn.emulator.httpz.key_manager import KeyManager
 from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.profiles import HTTPZ_RC7
 
 KEY_ID = int.from_bytes(keccak256(b"kmsconn emulator key of httpz"))
 PARAMETERS = "TEST"
@@ -111,7 +112,7 @@ class HttpzDependencies(EmulatedDependencies):
         gateway = self.chain_settings("gateway", GATEWAY_ID)
         httpz = Contract(self.httpz.address, "HTTPZ")
         settings = Settings.of(
-            profile="httpz-rc7",
+            profile=HTTPZ_RC7,
             service_name="kms-connector",
             gateway=gateway,
             ethereum=gateway,

@@ -1,1 +1,1 @@
-"""The generation that operators run today: Decryption, GatewayConfig, ACL, ProtocolConfig of fhevm v0.14."""
+"""The generation that operators run today: the contracts and Cores of fhevm 0.14 and of 0.15."""

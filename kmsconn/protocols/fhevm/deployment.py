@@ -1,4 +1,4 @@
-"""The contracts of a network of generation 0.14, and the domains of what is signed for them. Never asks a chain."""
+"""The contracts of a network of fhevm, and the domains of what is signed for them. Never asks a chain."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What requests to the Core of 0.14 have in common: ids, the domain, ciphertexts. Never a whole request.
+"""What requests to the Core have in common: ids, the domain, ciphertexts, the signing schemes. Never a whole request.
 
-Source: fhevm-0.14.md, 5.1-5.3.
+Source: fhevm-0.14.md, 5.1-5.3; fhevm-0.15.md, 4.2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all operations of generation 0.14 have in common: their deployment, the errors of its contracts, the form of extraData.
+"""What all operations of fhevm have in common: their deployment, the errors of its contracts, the form of extraData.
 
 Source: fhevm-0.14.md, section 6 and annex A.
 """

@@ -1,4 +1,4 @@
-"""Generation 0.14: the rows of its operations, and what is about none of them. Never holds a rule or an encoding of its own."""
+"""Generation fhevm: the rows of its operations, and what is about none of them. Never holds a rule or an encoding of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
+from kmsconn.model.profiles import FHEVM
 from kmsconn.protocols.deployments import has_version, is_version_from
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION_TOPICS, PROTOCOL_CONFIG_TOPICS
@@ -62,7 +63,7 @@ LATER_DECRYPTION = (0, 7, 0)
 class Fhevm(Profile):
     """The profile ``fhevm`` over the addresses, domains and chains of the settings."""
 
-    name = "fhevm"
+    name = FHEVM
     has_attestations = True
 
     def __init__(self, settings: Settings) -> None:

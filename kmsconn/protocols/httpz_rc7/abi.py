@@ -7,9 +7,10 @@ Source: httpz-rc7.md, section 0.
 from __future__ import annotations
 
 from kmsconn.ethereum.abi import Abi, Error
+from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.protocols.published import as_contracts, read_groups, union_of_errors
 
-_groups = {name: as_contracts(group) for name, group in read_groups("httpz-rc7").items()}
+_groups = {name: as_contracts(group) for name, group in read_groups(HTTPZ_RC7).items()}
 CONTRACTS: dict[str, Abi] = _groups["contracts"]
 """Every contract of the main revision by its name."""
 

@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
+from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.protocols.deployments import HasCode, answers, has_domain
 from kmsconn.protocols.httpz_rc7 import abi, views
 from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgens
@@ -46,7 +47,7 @@ EVENTS = EventTable(OPERATIONS)
 class HttpzRc7(Profile):
     """The profile ``httpz-rc7`` over the addresses and domains of the settings."""
 
-    name = "httpz-rc7"
+    name = HTTPZ_RC7
     has_attestations = False
 
     def __init__(self, settings: Settings) -> None:

@@ -14,8 +14,8 @@ from kmsconn.control.explaining import WORDS, Situation, explanation
 from kmsconn.control.table import COMMANDS
 from kmsconn.journal import moves, pausing, posting
 from kmsconn.journal.history import HistoryEntry
+from kmsconn.journal.new_requests import NewRequest
 from kmsconn.journal.pausing import PausedKind
-from kmsconn.journal.posting import Post
 from kmsconn.journal.values import Row, Signing
 from kmsconn.model.life import TRANSITIONS, RowCause
 from kmsconn.model.requests import Kind
@@ -122,7 +122,7 @@ async def posted(scene: Scene) -> Row:
     """Make a row of a request over HTTP."""
     log = PROFILE.operations[PUBLIC.kind].log_of(PUBLIC)  # type: ignore[attr-defined]
     where = (log.address, PUBLIC.id, PUBLIC.kind)
-    post = Post(SETTINGS.chains.gateway.chain_id, *where, PROFILE.digest(log), log, 1e9, wall())
+    post = NewRequest(SETTINGS.chains.gateway.chain_id, *where, PROFILE.digest(log), log, 1e9, wall())
     row = (await scene.bench.journal.run(posting.take, post)).row
     assert row is not None
     scene.rows["posted"] = row

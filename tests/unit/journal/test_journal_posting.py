@@ -10,22 +10,23 @@ import pytest
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import inspecting, moves, posting, queries, recording, retention, rewinding
 from kmsconn.journal.database import Database
-from kmsconn.journal.posting import Post, Taken, TooManyPosts
+from kmsconn.journal.new_requests import NewRequest
+from kmsconn.journal.posting import Taken, TooManyPosts
 from kmsconn.journal.values import Position, RetentionStep
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, read_of, row_of, take
 
 LOG = Log(CONTRACT, (b"\x01" * 32, (7).to_bytes(32)), b"body", NO_BLOCK, b"", b"", 0)
-POST = Post(CHAIN, CONTRACT, 7, Kind.HTTP_PUBLIC_DECRYPTION, b"\x0d" * 32, LOG, 4100.0, 1000.0)
+POST = NewRequest(CHAIN, CONTRACT, 7, Kind.HTTP_PUBLIC_DECRYPTION, b"\x0d" * 32, LOG, 4100.0, 1000.0)
 LATER = attrs.evolve(POST, now=1500.0, deadline=4600.0)
 
 
-def post(db: Database, what: Post = POST) -> Taken:
+def post(db: Database, what: NewRequest = POST) -> Taken:
     return posting.take(db, what)
 
 
-def rid_of(db: Database, what: Post = POST) -> int:
+def rid_of(db: Database, what: NewRequest = POST) -> int:
     row = post(db, what).row
     assert row is not None
     return row.rid
