@@ -19,6 +19,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "emulator": _EMULATOR,
     "http": ("hypercorn", "starlette"),
     "otel": ("opentelemetry",),
+    "postgres": ("psycopg",),
     "top": ("rich",),
     "testing": tuple(sorted({*_AWS, *_EMULATOR, "hypothesis"})),
 }

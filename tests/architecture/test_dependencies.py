@@ -20,6 +20,9 @@ MOST = 40
 OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.txmanager.aws_kms"})
 """The modules that import the packages of the extra aws, inside functions."""
 
+OF_POSTGRES = frozenset({"kmsconn.journal.postgres"})
+"""The module that imports the packages of the extra postgres, inside functions."""
+
 OF_OTEL = frozenset({"kmsconn.monitoring.otlp"})
 """The module that imports the packages of the extra otel, inside a function."""
 
@@ -92,6 +95,8 @@ def allowed(name: str) -> frozenset[str]:
         extra = "aws"
     elif name in OF_OTEL:
         extra = "otel"
+    elif name in OF_POSTGRES:
+        extra = "postgres"
     elif package_of(name) == "http_api":
         extra = "http"
     elif name in {"kmsconn.cli.demo", "kmsconn.cli.demo_view"}:
@@ -151,8 +156,9 @@ def test_each_extra_looks_for_the_packages_it_installs() -> None:
 def test_the_page_has_the_extras() -> None:
     told = {row[0].strip("`"): row[2] for row in table_rows(text_of(PAGE).partition("## Installing")[0])}
     asked = declared_extras()
-    assert {extra: re.findall("`([^`]+)`", told[extra]) for extra in ("aws", "emulator", "http", "otel")} == {
-        extra: asked[extra] for extra in ("aws", "emulator", "http", "otel")
+    alone = ("aws", "emulator", "http", "otel", "postgres")
+    assert {extra: re.findall("`([^`]+)`", told[extra]) for extra in alone} == {
+        extra: asked[extra] for extra in alone
     }
     assert told["testing"] == "those of `aws` and `emulator`, and `hypothesis`"
     assert set(asked["testing"]) == {*asked["aws"], *asked["emulator"], "hypothesis"}
