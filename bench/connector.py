@@ -16,7 +16,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ class Recipe:
     command: str = OURS
     template: str | None = None
     python_path: str | None = None
+    processes: int = 1
+    postgresql: bool = False
+    """Whether its journal is a PostgreSQL database, as more than one process needs."""
 
     def environment(self, options: Mapping[str, Any]) -> dict[str, str]:
         """Return the variables of its process; our own connector reads its file only."""
@@ -111,10 +114,40 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 @asynccontextmanager
+async def open_connectors(
+    recipe: Recipe, config: Path, processes: int, journal: str | None
+) -> AsyncIterator[list[int]]:
+    """Start several of one journal, each with its log beside the configuration; gives their process ids."""
+    async with AsyncExitStack() as stack:
+        configs = [of_process(config, number, journal) for number in range(processes)]
+        yield [await stack.enter_async_context(open_connector(recipe, one, log_of(one))) for one in configs]
+
+
+def log_of(config: Path) -> Path:
+    """Return where the process with this configuration writes."""
+    return config.with_suffix(".log")
+
+
+def of_process(config: Path, number: int, journal: str | None) -> Path:
+    """Return the configuration of one of several processes: the emulator's, with the shared journal and a monitoring port of its own."""
+    if journal is None:
+        return config
+    own = {"journal": journal, "monitoring_endpoint": "127.0.0.1:0"}
+    out = config.with_name(f"connector-{number}.toml")
+    kept = [
+        line for line in config.read_text(encoding="utf-8").splitlines() if line.partition(" =")[0] not in own
+    ]
+    socket = {"control_socket": str(config.with_name(f"{number}.sock"))}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in (own | socket).items()]
+    out.write_text("\n".join([*kept, *lines, ""]), encoding="utf-8")
+    return out
+
+
+@asynccontextmanager
 async def open_connector(recipe: Recipe, config: Path, log: Path) -> AsyncIterator[int]:
     """Start it with dependencies' configuration; gives its process id."""
     options = options_of(config)
-    out = config.with_name("connector.conf")
+    out = config.with_suffix(".conf")
     values = names(options) | {"config": str(config), "out": str(out)}
     if recipe.template is not None:
         out.write_text(fill(recipe.template, values), encoding="utf-8")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Never
 
 import attrs
 import trio
 
-from bench.connector import Recipe, open_connector
+from bench.cluster import Cluster, open_cluster
+from bench.connector import Recipe, open_connectors
 from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.figures import ANSWERED, Outcome, outcome, span
 from bench.proc import Sample, look, look_at_machine
@@ -53,31 +54,50 @@ class Case:
     journal_bytes: int
     stalled: float = 0.0
     """Seconds for which the machine itself stood still meanwhile: then the times mean nothing."""
+    database: Usage | None = None
+    """The PostgreSQL server, where the journal is there."""
 
     @property
     def others(self) -> float:
         """What everybody else used meanwhile, in cores: much of it makes the times of both sides worthless."""
-        return max(0.0, self.machine.share - self.connector.share - self.emulator.share)
+        database = 0.0 if self.database is None else self.database.share
+        return max(0.0, self.machine.share - self.connector.share - self.emulator.share - database)
+
+    @property
+    def database_ms(self) -> float | None:
+        """CPU milliseconds of the database for each answered request."""
+        if self.database is None or not self.outcome.answered:
+            return None
+        return 1000 * self.database.cpu / self.outcome.answered
+
+    @property
+    def ratio(self) -> float | None:
+        """CPU of connector and database for each second of the emulator's: on another machine both sides change alike."""
+        used = self.connector.cpu + (0.0 if self.database is None else self.database.cpu)
+        return used / self.emulator.cpu if self.emulator.cpu else None
 
 
 @attrs.define
 class Pair:
-    """Emulated dependencies and a connector that has shown that it works."""
+    """Emulated dependencies and a connector, perhaps of several processes, that has shown that it works."""
 
     dependencies: EmulatedDependencies
-    connector: int
+    connectors: Sequence[int]
     journal: Path
+    cluster: Cluster | None = None
     samples: dict[str, list[Sample]] = attrs.field(factory=lambda: defaultdict(list))
 
     async def watch(self, period: float) -> Never:
-        """Sample both processes until cancelled."""
+        """Sample all processes until cancelled."""
         while True:
             self.look()
             await trio.sleep(period)
 
     def look(self) -> None:
-        """Sample both processes now."""
-        self.samples["connector"].append(look(self.connector))
+        """Sample all processes now."""
+        self.samples["connector"].append(look(*self.connectors))
+        if self.cluster is not None:
+            self.samples["database"].append(look(self.cluster.pid))
         self.samples["emulator"].append(look(self.dependencies.pid))
         self.samples["machine"].append(look_at_machine())
 
@@ -93,12 +113,24 @@ async def open_pair(
     arguments = ("--size", str(size), "--computing", str(computing), *more)
     async with (
         open_dependencies(folder, *arguments) as dependencies,
-        open_connector(recipe, dependencies.config, folder / "connector.log") as pid,
+        _cluster(recipe) as cluster,
+        open_connectors(
+            recipe, dependencies.config, recipe.processes, None if cluster is None else cluster.url
+        ) as pids,
     ):
         done = await dependencies.post("/load", WARM_UP)
         if not done["rows"] or any(row[ANSWERED] is None for row in done["rows"]):
-            raise RuntimeError(f"the first requests were not answered:\n{tail(folder / 'connector.log')}")
-        yield Pair(dependencies, pid, folder / "connector.emulated.db")
+            raise RuntimeError(f"the first requests were not answered:\n{ends_of_logs(folder)}")
+        yield Pair(dependencies, pids, folder / "connector.emulated.db", cluster)
+
+
+def ends_of_logs(folder: Path) -> str:
+    """Return the last lines that each process of the connector has written."""
+    return "\n".join(tail(log) for log in sorted(folder.glob("connector*.log")))
+
+
+def _cluster(recipe: Recipe) -> AbstractAsyncContextManager[Cluster | None]:
+    return open_cluster() if recipe.postgresql else nullcontext()
 
 
 async def rest(pair: Pair) -> dict[str, Usage]:

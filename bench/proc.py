@@ -43,14 +43,14 @@ def parse_stat(text: str) -> Stat:
     return Stat(int(pid), int(fields[1]), cpu, int(fields[21]) * PAGE)
 
 
-def descendants(root: int, stats: Iterable[Stat]) -> list[Stat]:
-    """Return the process and everything that it started, as far as that still runs."""
+def descendants(roots: Iterable[int], stats: Iterable[Stat]) -> list[Stat]:
+    """Return processes and everything that they started, as far as that still runs."""
     children = defaultdict(list)
     known = {}
     for stat in stats:
         children[stat.parent].append(stat.pid)
         known[stat.pid] = stat
-    found, waiting = [], [root]
+    found, waiting = [], list(roots)
     while waiting:
         pid = waiting.pop()
         found += [known[pid]] if pid in known else []
@@ -58,9 +58,9 @@ def descendants(root: int, stats: Iterable[Stat]) -> list[Stat]:
     return found
 
 
-def look(root: int) -> Sample:
-    """Look at a process tree now; one that has ended has used nothing."""
-    tree = descendants(root, _all_stats())
+def look(*roots: int) -> Sample:
+    """Look at process trees now; one that has ended has used nothing."""
+    tree = descendants(roots, _all_stats())
     return Sample(
         time.time(),
         sum(one.cpu for one in tree),

@@ -14,12 +14,22 @@ import trio
 
 @asynccontextmanager
 async def running(
-    command: Sequence[str], log: Path, *, grace: float, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path,
+    *,
+    grace: float,
+    environment: Mapping[str, str] | None = None,
+    user: str | None = None,
 ) -> AsyncIterator[trio.Process]:
     """Run a command in a session of its own, with its output in a file; SIGTERM at the end, SIGKILL after ``grace`` seconds."""
     with log.open("ab") as file:
         process = await trio.lowlevel.open_process(
-            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            user=user,
+            start_new_session=True,
         )
         try:
             yield process

@@ -15,6 +15,14 @@ def add_connector(parser: argparse.ArgumentParser, computing: float) -> None:
     add("--connector", default=OURS, metavar="COMMAND", help="another connector; see bench/connector.py")
     add("--config-template", type=Path, metavar="FILE", help="its configuration file, with places")
     add("--checkout", type=checkout, metavar="FOLDER", help="another checkout of kmsconn to run")
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of the connector, on one PostgreSQL journal (1)",
+    )
+    add("--postgresql", action="store_true", help="a PostgreSQL journal for one process too")
     add("--ceiling", action="store_true", help="the least of a client instead; see bench/straight.py")
 
 
@@ -33,6 +41,8 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         STRAIGHT if arguments.ceiling else arguments.connector,
         None if template is None else template.read_text(encoding="utf-8"),
         None if arguments.checkout is None else str(arguments.checkout),
+        arguments.processes,
+        arguments.postgresql or arguments.processes > 1,
     )
 
 

@@ -10,9 +10,9 @@ FULL = 0.9  # of one core
 KIB, MIB = 1024, 1024 * 1024
 HEADINGS = (
     "size", "offered", "included/s", "kept up", "hear p50", "p99", "send p50", "p99", "whole p50", "p99",
-    "CPU ms", "busy", "emulator", "others", "memory", "fds", "journal",
+    "CPU ms", "db ms", "ratio", "busy", "emulator", "others", "memory", "fds", "journal",
 )  # fmt: skip
-WIDTHS = (8, 7, 10, 7, 8, 7, 8, 7, 9, 7, 6, 5, 8, 6, 7, 4, 7)
+WIDTHS = (8, 7, 10, 7, 8, 7, 8, 7, 9, 7, 6, 5, 5, 5, 8, 6, 7, 4, 7)
 
 
 def heading() -> str:
@@ -25,11 +25,11 @@ def row(case: Case) -> str:
     found = case.outcome
     spreads = (found.hearing, found.sending, found.whole)
     times = [milliseconds(value) for spread in spreads for value in (spread.p50, spread.p99)]
-    cpu = "-" if case.cpu_ms is None else f"{case.cpu_ms:.2f}"
+    cpu = [hundredths(value) for value in (case.cpu_ms, case.database_ms, case.ratio)]
     return line(
         (
             size(case.size), f"{found.offered_rate:g}/s", f"{found.rate:.1f}", kept_up(case),
-            *times, cpu, f"{case.connector.share:.0%}", f"{case.emulator.share:.0%}", f"{case.others:.0%}",
+            *times, *cpu, f"{case.connector.share:.0%}", f"{case.emulator.share:.0%}", f"{case.others:.0%}",
             f"{case.connector.resident / MIB:.0f} MB", str(case.connector.descriptors), size(case.journal_bytes),
         )
     )  # fmt: skip
@@ -72,6 +72,11 @@ def idle(count: int, used: Mapping[str, Usage]) -> str:
 def line(cells: tuple[str, ...]) -> str:
     """Return cells in their columns."""
     return "  ".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+def hundredths(value: float | None) -> str:
+    """Return a figure with two digits behind the point."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def milliseconds(value: float | None) -> str:

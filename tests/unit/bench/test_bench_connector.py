@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.connector import Recipe, fill, names, options_of, variables
+from bench.connector import Recipe, fill, log_of, names, of_process, options_of, variables
 from kmsconn.config.sources import load_config
 from kmsconn.emulator.config_file import write_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
@@ -152,3 +152,20 @@ def test_our_own_connector_reads_its_file_alone(monkeypatch: pytest.MonkeyPatch,
 def test_another_checkout_is_found_by_its_path(config: Path) -> None:
     environment = Recipe(python_path="there").environment(options_of(config))
     assert (environment["PYTHONPATH"], environment["PYTHONSAFEPATH"]) == ("there", "1")
+
+
+def test_each_of_several_processes_has_the_shared_journal_and_addresses_of_its_own(tmp_path: Path) -> None:
+    config = tmp_path / "connector.toml"
+    config.write_text(
+        'gateway_chain_id = 7\njournal = "sqlite:///a.db"\nmonitoring_endpoint = "127.0.0.1:9000"\n'
+    )
+    first, second = (of_process(config, number, "postgresql://db/k") for number in range(2))
+    options = options_of(second)
+    assert (options["gateway_chain_id"], options["journal"]) == (7, "postgresql://db/k")
+    assert options["monitoring_endpoint"] == "127.0.0.1:0"
+    assert options["control_socket"] != options_of(first)["control_socket"]
+    assert log_of(first) != log_of(second)
+
+
+def test_one_process_with_sqlite_reads_what_the_emulator_wrote(tmp_path: Path) -> None:
+    assert of_process(tmp_path / "connector.toml", 0, None) == tmp_path / "connector.toml"

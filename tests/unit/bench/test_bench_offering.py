@@ -45,7 +45,7 @@ WANTED: list[dict[str, Any]] = []
 
 def pair(folder: Path) -> Pair:
     WANTED.clear()
-    return Pair(Emulator(os.getpid(), folder / "c.toml", ""), os.getpid(), folder / "connector.db")
+    return Pair(Emulator(os.getpid(), folder / "c.toml", ""), [os.getpid()], folder / "connector.db")
 
 
 async def test_a_load_is_of_the_forms_that_are_wanted_at_their_rate(

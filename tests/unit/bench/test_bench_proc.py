@@ -15,6 +15,11 @@ def stat(pid: int, parent: int) -> Stat:
     return Stat(pid, parent, 0.0, 0)
 
 
+def test_several_trees_are_one_sum() -> None:
+    stats = [stat(1, 0), stat(5, 1), stat(6, 5), stat(8, 1), stat(9, 8)]
+    assert {one.pid for one in descendants([5, 8], stats)} == {5, 6, 8, 9}
+
+
 def test_cpu_time_is_user_and_system_with_that_of_ended_children() -> None:
     assert parse_stat(f"42 (python) {NUMBERS}").cpu == (11 + 22 + 33 + 44) * TICK
 
@@ -30,11 +35,11 @@ def test_a_name_may_hold_blanks_and_parentheses() -> None:
 
 def test_descendants_are_children_and_theirs() -> None:
     stats = [stat(1, 0), stat(5, 1), stat(6, 5), stat(7, 6), stat(8, 1)]
-    assert {one.pid for one in descendants(5, stats)} == {5, 6, 7}
+    assert {one.pid for one in descendants([5], stats)} == {5, 6, 7}
 
 
 def test_a_process_that_is_gone_has_none() -> None:
-    assert descendants(99, [stat(1, 0)]) == []
+    assert descendants([99], [stat(1, 0)]) == []
 
 
 def test_this_process_uses_something() -> None:

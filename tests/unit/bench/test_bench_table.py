@@ -36,9 +36,16 @@ def test_every_heading_has_a_column() -> None:
 def test_a_case_in_words() -> None:
     assert cells(CASE) == {
         "size": "64 KiB", "offered": "10/s", "included/s": "10.0", "kept up": "yes", "hear p50": "12.0", "p99": "12.0",
-        "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "busy": "10%", "emulator": "25%", "others": "15%",
+        "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "db ms": "-", "ratio": "1.00",
+        "busy": "10%", "emulator": "25%", "others": "15%",
         "memory": "64 MB", "fds": "31", "journal": "4 MiB",
     }  # fmt: skip
+
+
+def test_a_database_is_counted_beside_the_connector_and_not_among_others() -> None:
+    with_database = attrs.evolve(CASE, database=attrs.evolve(USED, cpu=0.25, share=0.05))
+    told = cells(with_database)
+    assert (told["CPU ms"], told["db ms"], told["ratio"], told["others"]) == ("10.00", "5.00", "1.50", "10%")
 
 
 def test_a_load_that_was_not_sustained_is_loud() -> None:

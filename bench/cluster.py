@@ -1,0 +1,102 @@
+"""A PostgreSQL server for one measurement: a new cluster in a folder of its own, on loopback. Measures nothing.
+
+PostgreSQL refuses to run as root: then it runs as the user ``postgres``, whom Debian's package makes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from bench.dependencies import free_port
+from bench.processes import running, tail
+
+GRACE = 20.0
+STARTING = 30.0  # seconds in which the server must take connections
+LOOK_AGAIN = 0.05
+OWNER = "postgres"
+DEBIAN = Path("/usr/lib/postgresql")
+
+
+@attrs.frozen
+class Cluster:
+    """A running server: its process and the address of an empty database."""
+
+    pid: int
+    url: str
+
+
+@asynccontextmanager
+async def open_cluster() -> AsyncIterator[Cluster]:
+    """Make a cluster with its own defaults, fsync included, and run it while the block lasts. Raises RuntimeError without PostgreSQL."""
+    port = free_port()
+    with _folder() as folder:
+        data, log = folder / "data", folder / "log"
+        made = [program("initdb"), "-D", str(data), "-U", OWNER, "--auth=trust", "--encoding=UTF8"]
+        await trio.to_thread.run_sync(partial(_run, made))
+        command = [
+            program("postgres"),
+            "-D",
+            str(data),
+            "-p",
+            str(port),
+            "-h",
+            "127.0.0.1",
+            "-k",
+            str(folder),
+        ]
+        async with running(command, log, grace=GRACE, user=_owner()) as server:
+            with trio.fail_after(STARTING):
+                await _until_there(port, server, log)
+            yield Cluster(server.pid, f"postgresql://{OWNER}@127.0.0.1:{port}/{OWNER}")
+
+
+def program(name: str) -> str:
+    """Return the path of a program of PostgreSQL, the newest one that is installed. Raises RuntimeError where there is none."""
+    debians = sorted(DEBIAN.glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    found = str(debians[-1]) if debians else shutil.which(name)
+    if found is None:
+        raise RuntimeError(f"there is no {name}; install Debian's package postgresql")
+    return found
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="kmsconn-postgres-") as name:
+        folder = Path(name)
+        if (owner := _owner()) is not None:
+            shutil.chown(folder, owner)
+        yield folder
+
+
+def _owner() -> str | None:
+    return OWNER if os.getuid() == 0 else None
+
+
+def _run(command: Sequence[str]) -> None:
+    as_owner: dict[str, Any] = {} if _owner() is None else {"user": OWNER}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **as_owner)  # noqa: S603 - our own words
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()}")
+
+
+async def _until_there(port: int, server: trio.Process, log: Path) -> None:
+    while True:
+        if server.poll() is not None:
+            raise RuntimeError(f"PostgreSQL ended at its start:\n{tail(log)}")
+        try:
+            await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+        except OSError:
+            await trio.sleep(LOOK_AGAIN)
+        else:
+            return
