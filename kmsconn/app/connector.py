@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import attrs
 import trio
@@ -45,7 +46,7 @@ from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
 from kmsconn.app.unknown_events import unknown_events
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.app.wiring import open_components
-from kmsconn.config.settings import Settings
+from kmsconn.config.settings import PostgresAddress, Settings
 from kmsconn.http_api.port import Decryptions
 from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.alerts import Alerts
@@ -288,6 +289,11 @@ def _age(timestamp: float | None, now: float) -> float | None:
     return None if timestamp is None else max(0.0, now - timestamp)
 
 
+def _measure(journal: Path | PostgresAddress) -> Callable[[], int | None]:
+    """Return what measures the room that is left for a journal; that of a database server is not for its clients to see."""
+    return partial(free_bytes, journal) if isinstance(journal, Path) else lambda: None
+
+
 @asynccontextmanager
 async def open_connector(
     settings: Settings, *, ports: Ports | None = None, on_event: OnEvent = ignore
@@ -310,7 +316,7 @@ async def open_connector(
             components.ports.wall,
             Alerts(hook),
             components.heartbeats.part("journal", "journal"),
-            measure=partial(free_bytes, settings.storage.journal),
+            measure=_measure(settings.storage.journal),
         )
         connector = Connector(components, hook, watch, foreign_replies, http)
         async with trio.open_nursery() as nursery:

@@ -6,7 +6,7 @@ from typing import Final
 
 from kmsconn.config import structuring as types
 
-DURATIONS: Final = (types.Seconds, types.Grace, types.Age)
+DURATIONS: Final = (types.Seconds, types.Grace, types.Age, types.Lease)
 """The option types whose values are seconds."""
 
 _UNITS: Final = ((3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))

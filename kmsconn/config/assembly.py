@@ -8,7 +8,7 @@ from typing import Any
 from kmsconn.config import forms
 from kmsconn.config.findings import Findings
 from kmsconn.config.http_api import http_api_of
-from kmsconn.config.keyfiles import read_token, warn_if_open
+from kmsconn.config.keyfiles import read_token
 from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.settings import (
     AwsKmsKey,
@@ -22,6 +22,7 @@ from kmsconn.config.settings import (
     Settings,
     StatusPage,
 )
+from kmsconn.config.storage import journal_of
 from kmsconn.config.structuring import HostChainEntry
 
 _CONTRACTS = (
@@ -39,10 +40,10 @@ def assemble(
     _check_host_chains(values["host_chains"] or (), findings)
     check_core_tls(findings)
     token = status_page_token(values, findings)
+    journal = journal_of(values, findings)
     http_api = http_api_of(values, findings)
     if findings.faults:
         return None
-    warn_if_open(values["journal"], findings)
     table = FHEVM
     return Settings.of(
         gateway=_chain(values, "gateway"),
@@ -61,7 +62,7 @@ def assemble(
         gateway_config_contract=Contract(**section(table, values, "gateway_config_contract")),
         protocol_config_contract=Contract(**section(table, values, "protocol_config_contract")),
         kms_generation_contract=Contract(**section(table, values, "kms_generation_contract")),
-        **plain(table, values),
+        **plain(table, {**values, "journal": journal}),
     )
 
 

@@ -56,16 +56,20 @@ class Findings:
 
     def _take_alias(self, name: str, one: Given, source: dict[str, Given]) -> None:
         alias = self.table.aliases[name]
-        if alias.option in source:
+        remark = alias.remark(one.value) if alias.remark else ""
+        if alias.option in source or (remark and self._is_named(alias.option)):
             self.warn(one.place, f"is not used: {alias.option} is given too")
             return
-        if without := alias.unused(one.value) if alias.unused else "":
-            self.warn(one.place, "has no effect", without)
-            return
+        if remark:
+            self.warn(one.place, f"is taken as {alias.option}", remark)
         if alias.warning:
             self.warn(one.place, alias.warning, f"taken as {alias.option}")
         value = alias.translate(one.value) if alias.translate else one.value
         self.given[alias.option] = attrs.evolve(one, value=value)
+
+    def _is_named(self, option: str) -> bool:
+        """Say whether an earlier source gives an option by its right name: what an alias means for another program does not replace it."""
+        return option in self.given and self.given[option].name == option
 
     def _take_accepted(self, accepted: Accepted, one: Given) -> None:
         self.warn(one.place, "has no effect", accepted.instead)

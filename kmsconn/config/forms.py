@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kmsconn.config.settings import Secret
+from kmsconn.config.postgres_url import is_postgres_url, parse_postgres_url
+from kmsconn.config.settings import PostgresAddress, Role, Secret
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.ids import KEY_TAG, PREP_KEYGEN_TAG, tag_of
 
@@ -303,17 +304,42 @@ def socket_address(value: object) -> str:
     return f"{host}:{int(port)}"
 
 
-def journal_path(value: object) -> Path:
-    """Read ``sqlite:///PATH``. A fourth slash begins an absolute path."""
+def journal_address(value: object) -> Path | PostgresAddress:
+    """Read ``sqlite:///PATH``, where a fourth slash begins an absolute path, or ``postgresql://USER@HOST:PORT/DATABASE``."""
     written = text(value).strip()
-    if written.startswith(("postgres://", "postgresql://")):
-        raise ValueError(
-            "PostgreSQL is not supported yet; this version keeps its journal in one SQLite file (sqlite:///PATH)"
-        )
+    if is_postgres_url(written):
+        return parse_postgres_url(written)
     prefix, path = "sqlite:///", written.removeprefix("sqlite:///")
     if not written.startswith(prefix) or not path:
-        raise ValueError(f"must be {prefix}PATH (an absolute path: {prefix}/PATH)")
+        raise ValueError(
+            f"must be {prefix}PATH (an absolute path: {prefix}/PATH) or postgresql://USER@HOST:PORT/DATABASE"
+        )
     return Path(path)
+
+
+def roles(value: object) -> frozenset[Role]:
+    """Read what a process does: a list of ``hear``, ``work`` and ``send``, a comma list, or a JSON array in the environment."""
+    if isinstance(value, str):
+        value = [
+            one.strip().strip("\"'") for one in value.strip().removeprefix("[").removesuffix("]").split(",")
+        ]
+    known = [str(role) for role in Role]
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"must be a list of {', '.join(known)} that is not empty")
+    if wrong := [one for one in value if one not in known]:
+        raise ValueError(f"must be a list of {', '.join(known)}, and has {quoted(wrong[0])}")
+    return frozenset(Role(one) for one in value)
+
+
+_SHORTEST_LEASE = 1.0
+
+
+def lease(value: object) -> float:
+    """Read a duration of a second at least: a lease is renewed four times before it ends."""
+    seconds = duration(value)
+    if seconds < _SHORTEST_LEASE:
+        raise ValueError("must be at least 1s")
+    return seconds
 
 
 def file_path(value: object) -> Path:

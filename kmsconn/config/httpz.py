@@ -11,7 +11,6 @@ from typing import Any
 from kmsconn.config.assembly import check_core_tls, core_tls, plain, section, status_page_token
 from kmsconn.config.findings import Findings
 from kmsconn.config.httpz_options import HTTPZ_RC7
-from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.settings import (
     AttestationMode,
     AwsKmsKey,
@@ -24,6 +23,7 @@ from kmsconn.config.settings import (
     Secret,
     Settings,
 )
+from kmsconn.config.storage import journal_of
 
 _DOMAINS = tuple(
     f"{contract}_domain_{part}"
@@ -52,6 +52,7 @@ def assemble(
     _check_domains(values, findings)
     s3 = _s3(values, findings)
     token = status_page_token(values, findings)
+    journal = journal_of(values, findings)
     if values["tolerant_digests"]:
         findings.warn(
             findings.given["tolerant_digests"].place,
@@ -59,7 +60,6 @@ def assemble(
         )
     if findings.faults:
         return None
-    warn_if_open(values["journal"], findings)
     table = HTTPZ_RC7
     gateway = Chain(values["chain_id"], values["gwl2_url"])
     httpz = Contract(**section(table, values, "gateway_config_contract"))
@@ -82,7 +82,7 @@ def assemble(
         protocol_config_contract=httpz,
         kms_generation_contract=Contract(values["key_manager_address"] or httpz.address, "KeyManager"),
         warnings=tuple(findings.warnings),
-        **plain(table, values),
+        **plain(table, {**values, "journal": journal}),
     )
 
 

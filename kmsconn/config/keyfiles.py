@@ -53,6 +53,22 @@ def read_token(place: str, path: Path, findings: Findings) -> Secret | None:
     return Secret(token)
 
 
+def read_password(place: str, path: Path, findings: Findings) -> Secret | None:
+    """Return the password that a file holds, without the end of its line, or None after noting why there is none."""
+    data = _read(place, path, _LARGEST_KEY_FILE, findings)
+    if data is None:
+        return None
+    password = data.rstrip(b"\r\n")
+    if not password or b"\n" in password or b"\0" in password:
+        findings.fault(place, f"{path} holds no password: it must be one line that is not empty")
+        return None
+    try:
+        return Secret(password.decode())
+    except UnicodeDecodeError:
+        findings.fault(place, f"{path} holds no password: it is not UTF-8 text")
+        return None
+
+
 def _read(place: str, path: Path, most: int, findings: Findings) -> bytes | None:
     try:
         with path.open("rb") as file:

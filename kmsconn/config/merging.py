@@ -68,10 +68,9 @@ def _translated(file: str, name: str, value: Any, notes: list[str]) -> Iterator[
         notes.append(f"{file}: {name} is dropped: the three services are one process")
     elif name in FHEVM.options:
         yield name, value
-    elif alias is not None and (without := alias.unused(value) if alias.unused else ""):
-        notes.append(f"{file}: {name} is dropped: {without}")
     elif alias is not None:
-        notes.append(f"{file}: {name} becomes {alias.option}")
+        remark = alias.remark(value) if alias.remark else ""
+        notes.append(f"{file}: {name} becomes {alias.option}{remark and f': {remark}'}")
         yield alias.option, alias.translate(value) if alias.translate else value
     elif name in FHEVM.accepted:
         notes.append(f"{file}: {name} is dropped: {FHEVM.accepted[name].instead}")

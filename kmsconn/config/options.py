@@ -14,6 +14,7 @@ import attrs
 
 from kmsconn.config import settings as values
 from kmsconn.config import structuring as types
+from kmsconn.config.postgres_url import is_postgres_url
 from kmsconn.ethereum.addresses import Address
 
 PREFIX: Final = "KMS_CONNECTOR_"
@@ -71,14 +72,14 @@ class Option:
 class Alias:
     """Another name of an option. ``warning`` is said when it is used; ``translate`` turns its value into the option's.
 
-    ``unused`` says of a value why it has no effect here, and returns an empty text for every other one.
+    ``remark`` says what is to be known about a value, and returns an empty text for every other one.
     """
 
     name: str
     option: str
     warning: str = ""
     translate: Callable[[Any], Any] | None = None
-    unused: Callable[[Any], str] | None = None
+    remark: Callable[[Any], str] | None = None
 
 
 @attrs.frozen
@@ -377,10 +378,39 @@ SECTIONS: Final = (
             Option(
                 "journal",
                 types.JournalUrl,
-                "Database of requests and answers, `sqlite:///PATH` (a fourth slash begins an absolute path). After its deletion the "
-                "connector reads the chain again from `decryption_from_block_number` and loses no request; without that option it "
-                "begins at the head.",
+                "Database of requests and answers, `sqlite:///PATH` (a fourth slash begins an absolute path), or "
+                "`postgresql://USER@HOST:PORT/DATABASE`, which several processes may share. After its "
+                "deletion the connector reads the chain again from `decryption_from_block_number` and loses no request; without that "
+                "option it begins at the head.",
                 "journal",
+            ),
+            Option(
+                "journal_password_file",
+                types.FilePath,
+                "File with the password of a journal in PostgreSQL (mode 0600). Default: the one in the URL, or what libpq finds by "
+                "`PGPASSFILE`.",
+                "",
+                None,
+                '"/etc/kmsconn/journal_password"',
+            ),
+            Option(
+                "database_pool_size",
+                types.Count,
+                "Maximum number of connections of this process that only read a journal in PostgreSQL; some others write.",
+                "database_pool_size",
+            ),
+            Option(
+                "roles",
+                types.Roles,
+                "What this process does, of what several ones share over a journal in PostgreSQL: `hear` reads the contracts, `work` "
+                "checks requests and asks the Core, `send` sends replies.",
+                "roles",
+            ),
+            Option(
+                "lease",
+                types.Lease,
+                "Time after which the others take over from a process that has ended or cannot reach PostgreSQL: at least `1s`.",
+                "lease",
             ),
             Option(
                 "retention.contents",
@@ -398,8 +428,9 @@ SECTIONS: Final = (
             Option(
                 "control_socket",
                 types.FilePath,
-                "Unix socket of `kmsconn run` for `kmsconn requests` (mode 0600). Default: the journal's path with `.sock` appended. "
-                "An embedded connector opens none.",
+                "Unix socket of `kmsconn run` for `kmsconn requests` (mode 0600). Default: the journal's path with `.sock` appended; with "
+                "a journal in PostgreSQL `service_name` with `.sock` appended, in the folder of the configuration file, or in the current "
+                "one without a file. An embedded connector opens none.",
                 "control_socket",
                 example='"/run/kmsconn/control.sock"',
             ),
@@ -821,13 +852,13 @@ def _milliseconds(number: Any) -> Any:
     return f"{number}ms" if str(number).isdecimal() else number
 
 
-def _postgresql(url: Any) -> str:
-    """Say why the database of the three services is not opened: its tables are theirs, and nothing of it needs to be taken over."""
-    if not str(url).strip().startswith(("postgres://", "postgresql://")):
+def _of_three_services(url: Any) -> str:
+    """Say what becomes of the database of the three services: its tables are theirs, and nothing of it needs to be taken over."""
+    if not is_postgres_url(str(url).strip()):
         return ""
     return (
-        "it is the database of the three services, which kmsconn does not read: what they have not answered is read from the chain "
-        "(decryption_from_block_number), and the journal is the SQLite file that journal names"
+        "kmsconn makes tables of its own in that database and does not read those of the three services: what they have not answered "
+        "is read from the chain (decryption_from_block_number)"
     )
 
 
@@ -839,7 +870,7 @@ _BEFORE = "is the name before 0.14"
 ALIASES: Final = {
     alias.name: alias
     for alias in (
-        Alias("database_url", "journal", unused=_postgresql),
+        Alias("database_url", "journal", remark=_of_three_services),
         Alias("chain_id", "gateway_chain_id", _BEFORE),
         Alias("kms_core_endpoint", "kms_core_endpoints", _BEFORE),
         Alias("from_block_number", "decryption_from_block_number", _BEFORE),
@@ -874,7 +905,6 @@ ACCEPTED: Final = {
             "db_fast_event_polling", "db_long_event_polling", "database_polling_timeout", "operation_recovery_run_interval",
             "operation_under_process_timeout", "gauge_update_interval", "grpc_poll_interval",
         ),
-        "the journal is one SQLite file without a connection pool": ("database_pool_size",),
         "deadlines.gather": ("s3_get_timeout",),
         "ciphertext_budget limits concurrent downloads": ("s3_max_concurrent_heads_per_bucket", "s3_max_concurrent_gets"),
         "deadlines.check": ("host_rpc_call_timeout",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -25,7 +26,7 @@ _FORMS: dict[Any, str] = {
     values.Mode: "word", values.CompressedKeySets: "auto, true or false",
     types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
     types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
-    types.Age: "duration",
+    types.Age: "duration", types.Lease: "duration", types.Roles: "list of words",
     types.ByteSize: "size", types.Wei: "amount",
     types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs", types.HttpUrl: "URL",
     types.HostChains: "list of tables", types.SocketAddress: "host:port", types.JournalUrl: "URL", types.FilePath: "path",
@@ -88,6 +89,8 @@ def toml_value(option: Option) -> str:
         return option.example
     if option.type is types.JournalUrl:
         return f'"sqlite:///{default}"'
+    if option.type is types.Roles:
+        return json.dumps([role.value for role in values.Role])
     if option.type in DURATIONS:
         return f'"{duration_text(default)}"'
     if option.type is types.ByteSize:

@@ -50,6 +50,63 @@ class AwsKmsKey:
     endpoint: str | None = attrs.field(default=None, repr=lambda url: str(url and show_origin(url)))
 
 
+@attrs.frozen
+class PostgresAddress:
+    """Where a journal in PostgreSQL is, and how it is reached; as text the servers and the database, and nothing secret.
+
+    ``hosts`` are names, addresses or folders of a socket, in order of preference; none: what libpq takes by itself, as for an absent user,
+    password or port. ``ports`` are none, one for all hosts, or as many as hosts. ``parameters`` are others of libpq, by their names.
+    """
+
+    database: str
+    hosts: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    user: str = attrs.field(default="", repr=False)
+    password: Secret | None = None
+    parameters: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        """Return it as a URL without user, password and parameters."""
+        ports = self.ports if len(self.ports) == len(self.hosts) else self.ports[:1] * len(self.hosts)
+        shown = [f"[{host}]" if ":" in host else host for host in self.hosts]
+        if ports:
+            shown = [f"{host}:{port}" for host, port in zip(shown, ports, strict=True)]
+        servers = ",".join(shown)
+        if any(host.startswith("/") for host in self.hosts):
+            return f"postgresql:///{self.database}?host={servers}"
+        return f"postgresql://{servers}/{self.database}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every server is reached by a socket of this machine's file system. False where libpq chooses by itself."""
+        return bool(self.hosts) and all(host.startswith(("/", "@")) for host in self.hosts)
+
+    def keywords(self) -> dict[str, str]:
+        """Return the parameters of a connection as libpq names them, the password among them: not to be shown."""
+        named = {
+            "host": ",".join(self.hosts),
+            "port": ",".join(map(str, self.ports)),
+            "dbname": self.database,
+            "user": self.user,
+            "password": "" if self.password is None else self.password.reveal(),
+        }
+        return {**self.parameters, **{name: value for name, value in named.items() if value}}
+
+
+class Role(StrEnum):
+    """What a process does, of what several processes over one journal share."""
+
+    HEAR = "hear"
+    """It reads the contracts and records requests."""
+    WORK = "work"
+    """It checks requests, fetches ciphertexts and asks the Core."""
+    SEND = "send"
+    """It sends replies until they are final."""
+
+
+ROLES: Final = frozenset(Role)
+
+
 class AttestationMode(StrEnum):
     """What becomes of a ciphertext attestation that does not hold."""
 
@@ -315,7 +372,7 @@ class ReadingSettings:
 
 @attrs.frozen
 class WorkSettings:
-    """How much is worked on at once, and for how long; ``mode``: whether the replies are sent."""
+    """How much is worked on at once, and for how long; ``mode``: whether the replies are sent; ``roles``: what this process does."""
 
     mode: Mode = Mode.ACTIVE
     pools: Pools = attrs.field(factory=Pools)
@@ -323,6 +380,7 @@ class WorkSettings:
     decryption_expiry: float | None = None
     """None: as the network's release does, a day or an hour."""
     drain_grace: float = 20.0
+    roles: frozenset[Role] = ROLES
 
 
 @attrs.frozen
@@ -355,9 +413,15 @@ class TransactionSettings:
 
 @attrs.frozen
 class StorageSettings:
-    """The journal, how long it keeps what has ended, the socket for commands on it, and the audit log; None: there is none."""
+    """The journal, how long it keeps what has ended, the socket for commands on it, and the audit log; None: there is none.
 
-    journal: Path = Path("kmsconn.db")
+    ``journal``: a file of SQLite, or a database of PostgreSQL, which several processes may share; ``lease``: the seconds after which a
+    process that says nothing counts as gone; ``database_pool_size``: its connections that only read, at most.
+    """
+
+    journal: Path | PostgresAddress = Path("kmsconn.db")
+    database_pool_size: int = 4
+    lease: float = 5.0
     retention: Retention = attrs.field(factory=Retention)
     control_socket: Path | None = None
     audit_log: Path | None = None

@@ -23,6 +23,7 @@ from kmsconn.config.httpz_options import HTTPZ_RC7
 from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.options import FHEVM, PREFIX, REQUIRED, OptionTable, environment_name
 from kmsconn.config.settings import AwsKmsKey, Secret, Settings
+from kmsconn.config.storage import control_socket_of, has_password
 from kmsconn.config.structuring import structure
 from kmsconn.config.tracing import tracing_of
 from kmsconn.config.wallets import find_wallet
@@ -76,7 +77,12 @@ def load_config(
         raise ConfigError(tuple(reading.findings.faults))
     service = settings.monitoring.service_name
     tracing = None if reading.alone else tracing_of(environ, service, reading.findings.warn)
-    return settings.but(proxies=proxies, tracing=tracing, warnings=tuple(reading.findings.warnings))
+    return settings.but(
+        proxies=proxies,
+        tracing=tracing,
+        control_socket=control_socket_of(settings, path),
+        warnings=tuple(reading.findings.warnings),
+    )
 
 
 @attrs.frozen
@@ -173,7 +179,7 @@ def read_toml(path: Path, findings: Findings) -> dict[str, Given]:
     except tomllib.TOMLDecodeError as error:
         findings.fault(str(path), f"is not TOML: {_position_only(error)}")
         return {}
-    if {"private_key", "mnemonic"} & document.keys():
+    if {"private_key", "mnemonic"} & document.keys() or has_password(document):
         warn_if_open(path, findings)
     return {name: Given(value, name, name) for name, value in _flattened("", document)}
 

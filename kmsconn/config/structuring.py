@@ -30,6 +30,7 @@ from kmsconn.config.settings import (
     CompressedKeySets,
     LogFormat,
     Mode,
+    Role,
     Secret,
     StatusPage,
     compressed_key_sets,
@@ -57,7 +58,9 @@ WebsocketUrls = NewType("WebsocketUrls", tuple[str, ...])
 CoreEndpoints = NewType("CoreEndpoints", tuple[str, ...])
 HttpUrl = NewType("HttpUrl", str)
 SocketAddress = NewType("SocketAddress", str)
-JournalUrl = NewType("JournalUrl", Path)
+JournalUrl = NewType("JournalUrl", object)
+Roles = NewType("Roles", frozenset[Role])
+Lease = NewType("Lease", float)
 FilePath = NewType("FilePath", Path)
 ExistingFile = NewType("ExistingFile", Path)
 Profile = NewType("Profile", str)
@@ -138,7 +141,9 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
     CoreEndpoints: forms.core_endpoints,
     HttpUrl: forms.http_url,
     SocketAddress: forms.socket_address,
-    JournalUrl: forms.journal_path,
+    JournalUrl: forms.journal_address,
+    Roles: forms.roles,
+    Lease: forms.lease,
     FilePath: forms.file_path,
     ExistingFile: forms.existing_file,
     Profile: _profile,

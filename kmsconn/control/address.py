@@ -14,9 +14,16 @@ LONGEST: Final = 107  # bytes, on Linux (unix(7)); fewer elsewhere
 
 
 def control_path(settings: Settings) -> Path:
-    """Return where the control socket of a connector stands: as configured, else beside its journal."""
-    journal = settings.storage.journal
-    return settings.storage.control_socket or journal.with_name(journal.name + ".sock")
+    """Return where the control socket of a connector stands: as configured, else beside its journal.
+
+    With a journal in PostgreSQL the configuration's reader names one, and settings from elsewhere get one in the current folder.
+    """
+    storage = settings.storage
+    if storage.control_socket is not None:
+        return storage.control_socket
+    if isinstance(storage.journal, Path):
+        return storage.journal.with_name(storage.journal.name + ".sock")
+    return Path(f"{settings.monitoring.service_name.replace('/', '-')}.sock")
 
 
 @contextmanager

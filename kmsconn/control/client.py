@@ -77,16 +77,15 @@ async def ask_stopped(settings: Settings, ports: Ports, command: str, arguments:
 
     Raises CommandError; StartRefused where there is no journal, or a process uses it and does not listen at its control socket.
     """
-    if not settings.storage.journal.exists():
+    where = settings.storage.journal
+    if isinstance(where, Path) and not where.exists():
         raise StartRefused(
-            f"there is no journal {settings.storage.journal}, and no connector listens at {control_path(settings)}: "
+            f"there is no journal {where}, and no connector listens at {control_path(settings)}: "
             "run this with the configuration of the connector"
         )
     shards = len(settings.core.core_endpoints)
     try:
-        async with open_journal(
-            settings.storage.journal, None, ports.offload, ports.wall, shards=shards
-        ) as journal:
+        async with open_journal(where, None, ports.offload, ports.wall, shards=shards) as journal:
             try:
                 return await perform(COMMANDS, _context(settings, ports, journal), command, arguments)
             except CommandError as error:

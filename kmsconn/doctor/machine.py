@@ -65,8 +65,12 @@ def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender:
     """Return the probe of the journal's place, and of whose journal it is."""
     checked = f"journal {settings.storage.journal}"
 
+    journal = settings.storage.journal
+
     async def look() -> Sequence[Diagnosis]:
-        place = await ports.offload("doctor", partial(machine.journal, settings.storage.journal))
+        if not isinstance(journal, Path):
+            return [warning(checked, "a journal in PostgreSQL is not examined", "ask it with psql")]
+        place = await ports.offload("doctor", partial(machine.journal, journal))
         lines = [judge_place(checked, place)]
         await tx_sender.wait()
         if place.stored and not tx_sender.missing:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import trio
 
+from kmsconn.config.settings import PostgresAddress
+from kmsconn.errors import StartRefused
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Database, Driver
 from kmsconn.journal.journal import CLOSING, Journal
 from kmsconn.journal.sqlite import SqliteDriver, Synchronous
 from kmsconn.transport.ports import Offload
@@ -19,7 +21,7 @@ from kmsconn.transport.ports import Offload
 
 @asynccontextmanager
 async def open_journal(
-    path: Path,
+    where: Path | PostgresAddress,
     binding: Binding | None,
     offload: Offload,
     wall: Callable[[], float],
@@ -27,16 +29,16 @@ async def open_journal(
     synchronous: Synchronous = "FULL",
     shards: int = 1,
 ) -> AsyncGenerator[Journal]:
-    """Open the journal at ``path``, make it if there is none, and run it meanwhile.
+    """Open the journal in a file or in a database of PostgreSQL, make it if there is none, and run it meanwhile.
 
-    Without a ``binding`` the file must be there, whoever it belongs to: for an operator who looks into it.
+    Without a ``binding`` it must be there, whoever it belongs to: for an operator who looks into it.
     ``shards``: among how many parts due rows are shared by their ids; another number than the last time makes two indices anew.
     ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
 
     Raises StartRefused when the file is in use, belongs to another connector, is newer than this program or cannot be opened.
     Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
     """
-    db = Database(SqliteDriver(path, shards, synchronous), wall)
+    db = Database(_driver(where, shards, synchronous), wall)
     try:
         await offload("journal", partial(_open, db, binding))
         async with trio.open_nursery() as nursery:
@@ -48,6 +50,12 @@ async def open_journal(
                 journal.close()
     finally:
         await _close(db, offload)  # noqa: ASYNC102 - shields itself, with a deadline
+
+
+def _driver(where: Path | PostgresAddress, shards: int, synchronous: Synchronous) -> Driver:
+    if isinstance(where, Path):
+        return SqliteDriver(where, shards, synchronous)
+    raise StartRefused(f"the journal {where} cannot be opened: this version has no driver for PostgreSQL yet")
 
 
 def _open(db: Database, binding: Binding | None) -> None:

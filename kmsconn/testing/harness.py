@@ -253,6 +253,8 @@ class _Process:
 
     def _look_at_files(self) -> None:
         journal = self._there.settings.storage.journal
+        if not isinstance(journal, Path):
+            return
         try:
             with locked(journal):
                 pass

@@ -46,7 +46,9 @@ def keep_requests(path: Path, *states: State) -> None:
     gateway, contract = settings.chains.gateway.chain_id, settings.protocol.decryption_contract.address
     sender = PrivateKey.parse(KEY).address
     binding = Binding(settings.protocol.profile, gateway, settings.chains.ethereum.chain_id, contract, sender)
-    db = opened(settings.storage.journal, binding)
+    journal = settings.storage.journal
+    assert isinstance(journal, Path)
+    db = opened(journal, binding)
     log = log_of(request("public_one_v0"))
     db.begin()
     for number, state in enumerate(states, 1):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kmsconn.config import forms
-from kmsconn.config.settings import Secret
+from kmsconn.config.settings import PostgresAddress, Role, Secret
 
 
 @pytest.mark.parametrize(
@@ -180,20 +180,37 @@ def test_what_is_no_socket_address_is_refused(value: object) -> None:
 
 
 def test_the_fourth_slash_of_a_journal_begins_an_absolute_path() -> None:
-    assert forms.journal_path("sqlite:///kmsconn.db") == Path("kmsconn.db")
-    assert forms.journal_path("sqlite:////var/lib/kmsconn.db") == Path("/var/lib/kmsconn.db")
+    assert forms.journal_address("sqlite:///kmsconn.db") == Path("kmsconn.db")
+    assert forms.journal_address("sqlite:////var/lib/kmsconn.db") == Path("/var/lib/kmsconn.db")
 
 
-def test_postgresql_is_a_clear_fault_without_its_password() -> None:
-    with pytest.raises(ValueError, match="PostgreSQL is not supported yet") as caught:
-        forms.journal_path("postgresql://user:hunter2@host/db")
-    assert "hunter2" not in str(caught.value)
+def test_a_journal_may_be_a_database_of_postgresql() -> None:
+    assert forms.journal_address("postgresql://db/kmsconn") == PostgresAddress("kmsconn", ("db",))
 
 
-@pytest.mark.parametrize("value", ["", "kmsconn.db", "sqlite:///", "sqlite://x", 5])
+@pytest.mark.parametrize("value", ["", "kmsconn.db", "sqlite:///", "sqlite://x", "mysql://h/d", 5])
 def test_what_is_no_journal_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="must be"):
-        forms.journal_path(value)
+        forms.journal_address(value)
+
+
+@pytest.mark.parametrize(
+    "value", [["work", "send"], "work,send", "work, send", '["work", "send"]', ["send", "work"]]
+)
+def test_roles_are_a_list_or_its_text(value: object) -> None:
+    assert forms.roles(value) == {Role.WORK, Role.SEND}
+
+
+@pytest.mark.parametrize("value", ["", [], "[]", "hear;work", ["hear", 5], 5, ["Hear"]])
+def test_what_is_no_list_of_roles_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="must be a list of hear, work, send"):
+        forms.roles(value)
+
+
+def test_a_lease_is_at_least_a_second() -> None:
+    assert forms.lease("5s") == 5.0
+    with pytest.raises(ValueError, match="at least 1s"):
+        forms.lease("900ms")
 
 
 def test_a_secret_is_trimmed_and_never_shown() -> None:

@@ -17,6 +17,7 @@ from kmsconn.config.settings import (
     CoreTls,
     HostChain,
     LogFormat,
+    PostgresAddress,
     Secret,
     Settings,
 )
@@ -200,7 +201,10 @@ def test_a_missing_option_is_named_with_its_variable(tmp_path: Path, name: str) 
         ("host_chains", 5, "not empty"),
         ("profile", "httpz-rc8", "must be fhevm or httpz-rc7"),
         ("journal", "kmsconn.db", "sqlite:///"),
-        ("journal", "postgresql://u:p@h/d", "not supported yet"),
+        ("journal", "postgresql://hunter2:hunter2@h", "names no database"),
+        ("database_pool_size", 0, "at least 1"),
+        ("roles", ["hear", "dance"], "hear, work, send"),
+        ("lease", "200ms", "at least 1s"),
         ("service_name", " ", "empty"),
         ("monitoring_endpoint", "9100", "host:port"),
         ("healthcheck_timeout", "soon", "duration"),
@@ -275,19 +279,13 @@ def test_an_unknown_variable_is_a_warning_with_a_suggestion(tmp_path: Path) -> N
     assert found["KMS_CONNECTOR_DECRYPTION_POLING"].remedy == "did you mean decryption_polling?"
 
 
-def test_the_database_of_the_three_services_is_explained_and_the_journal_keeps_its_default(
-    tmp_path: Path,
-) -> None:
+def test_the_database_of_the_three_services_is_the_journal_and_a_warning_says_of_what(tmp_path: Path) -> None:
     url = "postgresql://hunter2:hunter2@db/hunter2"
     settings = load(tmp_path, environ={"KMS_CONNECTOR_DATABASE_URL": url})
     warning = str(settings.warnings[0])
-    assert "the database of the three services" in warning
+    assert "tables of its own" in warning
     assert "hunter2" not in warning
-    assert settings.storage.journal == load(tmp_path).storage.journal
-
-
-def test_a_journal_in_postgresql_is_a_fault(tmp_path: Path) -> None:
-    assert "not supported yet" in faults_of(tmp_path, {"journal": "postgres://u:p@h/d"})["journal"].message
+    assert settings.storage.journal == PostgresAddress("hunter2", ("db",), (), "hunter2", Secret("hunter2"))
 
 
 @pytest.mark.parametrize(
@@ -366,7 +364,7 @@ def test_no_secret_stands_in_the_repr_of_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["task_limit", "tx_retries", "gauge_update_interval", "database_pool_size", "host_rpc_call_timeout"],
+    ["task_limit", "tx_retries", "gauge_update_interval", "host_rpc_call_timeout"],
 )
 def test_an_accepted_option_warns_and_names_what_takes_its_place(tmp_path: Path, name: str) -> None:
     warning = warnings_of(tmp_path, {name: 5})[name]
@@ -406,6 +404,24 @@ def test_an_alias_in_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         tmp_path, {"journal": "sqlite:///file.db"}, {"KMS_CONNECTOR_DATABASE_URL": "sqlite:///environment.db"}
     )
     assert settings.storage.journal == Path("environment.db")
+
+
+def test_the_database_of_the_three_services_in_the_environment_does_not_replace_the_journal_of_the_file(
+    tmp_path: Path,
+) -> None:
+    """It is left over from a migration: a connector must not go on with an empty journal for that."""
+    environ = {"KMS_CONNECTOR_DATABASE_URL": "postgres://u:p@db/k"}
+    settings = load(tmp_path, {"journal": "sqlite:///file.db"}, environ)
+    assert settings.storage.journal == Path("file.db")
+    assert [warning.place for warning in settings.warnings] == ["KMS_CONNECTOR_DATABASE_URL"]
+
+
+def test_the_database_of_the_three_services_in_the_environment_wins_over_that_of_the_file(
+    tmp_path: Path,
+) -> None:
+    environ = {"KMS_CONNECTOR_DATABASE_URL": "postgres://db/environment"}
+    settings = load(tmp_path, {"database_url": "postgres://db/file"}, environ)
+    assert settings.storage.journal == PostgresAddress("environment", ("db",))
 
 
 def test_a_file_with_a_key_that_others_may_read_is_warned_about(tmp_path: Path) -> None:

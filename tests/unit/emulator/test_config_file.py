@@ -111,6 +111,7 @@ def test_the_journal_of_a_chain_that_is_gone_is_removed(config: Path) -> None:
 def test_a_journal_is_kept_where_the_file_is_refused(config: Path) -> None:
     config.write_text("something else")
     settings = settings_for(config)
+    assert isinstance(settings.storage.journal, Path)
     settings.storage.journal.touch()
     with pytest.raises(ConfigError):
         write_config(config, settings)

@@ -1,0 +1,79 @@
+"""The journal from its options, and the faults and warnings that only show between them. Reads a file with a password."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from kmsconn.config.findings import Findings
+from kmsconn.config.keyfiles import read_password, warn_if_open
+from kmsconn.config.postgres_url import is_postgres_url, parse_postgres_url
+from kmsconn.config.settings import ROLES, PostgresAddress, Settings
+
+_FOR_POSTGRES: Final = ("journal_password_file", "database_pool_size", "lease")
+
+
+def journal_of(values: Mapping[str, Any], findings: Findings) -> Path | PostgresAddress | None:
+    """Return where the journal is, a password file taken in; None where its option is faulty. Notes what does not fit together."""
+    journal: Path | PostgresAddress | None = values["journal"]
+    if isinstance(journal, PostgresAddress):
+        return _with_password(journal, values["journal_password_file"], findings)
+    if journal is not None:
+        _check_single(values, findings)
+        warn_if_open(journal, findings)
+    return journal
+
+
+def _with_password(address: PostgresAddress, path: Path | None, findings: Findings) -> PostgresAddress:
+    if path is None:
+        return address
+    place = findings.given["journal_password_file"].place
+    if address.password is not None:
+        findings.fault(place, "names a second password: the URL of the journal has one too", "keep one")
+    return attrs.evolve(address, password=read_password(place, path, findings))
+
+
+def _check_single(values: Mapping[str, Any], findings: Findings) -> None:
+    """A file of SQLite has one process, which must do all."""
+    for name in _FOR_POSTGRES:
+        if name in findings.given:
+            findings.warn(
+                findings.given[name].place,
+                "has no effect",
+                "the journal is a SQLite file of one process; it is for journal = postgresql://…",
+            )
+    if values["roles"] not in (ROLES, None):
+        findings.fault(
+            findings.given["roles"].place,
+            "leaves something to other processes, and a journal in SQLite has one process",
+            "leave roles out, or set journal = postgresql://…",
+        )
+
+
+def has_password(document: Mapping[str, Any]) -> bool:
+    """Say whether the URL of a journal in a file has a password."""
+    urls = (str(document.get(name, "")).strip() for name in ("journal", "database_url"))
+    return any(_has_password(url) for url in urls if is_postgres_url(url))
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return parse_postgres_url(url).password is not None
+    except ValueError:  # whatever it is, it may hold one
+        return True
+
+
+def control_socket_of(settings: Settings, file: str | os.PathLike[str] | None) -> Path | None:
+    """Return the configured control socket; of a journal in PostgreSQL one beside the configuration file, named as the service.
+
+    None for one beside a journal that is a file.
+    """
+    storage = settings.storage
+    if storage.control_socket is not None or isinstance(storage.journal, Path):
+        return storage.control_socket
+    folder = Path() if file is None else Path(file).parent
+    return folder / f"{settings.monitoring.service_name.replace('/', '-')}.sock"
