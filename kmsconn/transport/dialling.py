@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from kmsconn.transport.lean_stream import LeanStream
 from kmsconn.transport.ports import Dial
 from kmsconn.transport.tls import start_tls
 
@@ -29,7 +30,8 @@ def sockets(
     """
 
     async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
-        stream = await (_connect(host, port) if allow is None else _connect_allowed(host, port, allow))
+        connected = await (_connect(host, port) if allow is None else _connect_allowed(host, port, allow))
+        stream = LeanStream(connected)
         return await start_tls(stream, host, ssl_context, alpn=alpn) if tls else stream
 
     return dial

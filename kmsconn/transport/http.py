@@ -19,6 +19,7 @@ import trio
 
 from kmsconn.errors import Misconfigured, Overloaded, Unreachable
 from kmsconn.transport.http11 import HttpError, HttpExchange, HttpHead, NoAnswer, make_request
+from kmsconn.transport.lean_stream import LeanStream
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxies import Proxy
 from kmsconn.transport.proxying import Way, way_of
@@ -362,10 +363,10 @@ class _HttpConnection:
             await trio.aclose_forcefully(self._stream)
 
 
-def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
+def _socket_of(stream: trio.abc.Stream) -> LeanStream | None:
     while isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
-    return stream.socket if isinstance(stream, trio.SocketStream) else None
+    return stream if isinstance(stream, LeanStream) else None
 
 
 class _Connections:
