@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests import sampling
+from tests import reports, sampling
 from tests.faults.tally import TALLY
 from tests.real import peer_cases, peers
 
 # How long a case takes is for benchmarks to say: on a busy machine a deadline turns what is right red.
 settings.register_profile("untimed", deadline=None, max_examples=sampling.examples())
 settings.load_profile("untimed")
+
+# A module of which jsonschema would make 38 parsers at its import, 2.5 s in each worker: no schema here knows an IRI.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 RECURSION_LIMIT = sys.getrecursionlimit()
 _OTHERS: list[list[str]] = []
@@ -33,6 +36,10 @@ def _lines() -> list[str]:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    reports.leave_out_the_rest(config)
 
 
 def pytest_runtest_setup() -> None:

@@ -23,7 +23,7 @@ def peers_of(item: pytest.Item) -> frozenset[str]:
     """Return the peers that a test meets."""
     function = getattr(item, "originalname", None) or item.name
     parameters = getattr(item, "callspec", None)
-    chosen = map(str, parameters.params.values()) if parameters else ()
+    chosen = [value for value in parameters.params.values() if isinstance(value, str)] if parameters else []
     known = {*getattr(item, "fixturenames", ()), *chosen, *_named_by(function)}
     return frozenset(peer for name, peer in _IN_FIXTURES.items() if name in known)
 
