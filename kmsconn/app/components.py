@@ -9,6 +9,7 @@ import attrs
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.http_decryption import HttpDecryptions
+from kmsconn.app.membership import Membership
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.snapshot import CiphertextStatistics
@@ -36,9 +37,10 @@ from kmsconn.txmanager.wallet import Wallet
 
 @attrs.frozen
 class Links:
-    """The resources that are closed at the end: the journal, and the connections to every dependency."""
+    """The resources that are closed at the end: the journal with the place of this process among others over it, and the connections."""
 
     journal: Journal
+    membership: Membership
     gateway: Endpoint
     ethereum: Endpoint
     traces: Mapping[int, Endpoint]
@@ -130,6 +132,11 @@ class Components:
     def journal(self) -> Journal:
         """The memory of the connector."""
         return self.links.journal
+
+    @property
+    def membership(self) -> Membership:
+        """The place of this process among those over the journal."""
+        return self.links.membership
 
     @property
     def tx_sender(self) -> Address:

@@ -10,7 +10,7 @@ services   stop last: registry, attestations, head listeners, start-up probes (j
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -33,20 +33,19 @@ from kmsconn.app.event_hook import EventHook
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.http_serving import HttpServing, open_http_serving, serving
 from kmsconn.app.journal_watch import JournalWatch
-from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
-from kmsconn.app.migrated_key_sets import migrated_key_sets
 from kmsconn.app.network_release import NetworkRelease
-from kmsconn.app.open_agreements import OpenAgreements
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import LogReader, follow_heads
-from kmsconn.app.retaining import Retaining
+from kmsconn.app.reading_start import follow_head
+from kmsconn.app.sending import txmanager_of
 from kmsconn.app.shadowing import ShadowFindings, shadow_of
 from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
-from kmsconn.app.unknown_events import unknown_events
-from kmsconn.app.watched_contract import WatchedContract
+from kmsconn.app.upkeep import run_upkeep
+from kmsconn.app.watched_contract import watched_contracts
 from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import PostgresAddress, Settings
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.http_api.port import Decryptions
 from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.alerts import Alerts
@@ -56,8 +55,7 @@ from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.shadow.manager import ShadowManager, run_shadow
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.real import real_ports
-from kmsconn.txmanager.manager import TxConfig, TxEndpoint, TxManager, run_txmanager
-from kmsconn.txmanager.wallet import Wallet
+from kmsconn.txmanager.manager import TxManager, run_txmanager
 
 
 @attrs.define
@@ -75,7 +73,7 @@ class Connector:
     _txmanagers_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _ranges: list[RangeReader] = attrs.field(factory=list)
     _proofs: list[Completeness] = attrs.field(factory=list)
-    _txmanagers: dict[str, TxManager] = attrs.field(factory=dict)
+    _managers: dict[str, TxManager | ShadowManager] = attrs.field(factory=dict)
 
     def drain(self) -> None:
         """Begin to drain: hear nothing new, give the work back to the journal, broadcast and confirm answers. Repeating: no effect."""
@@ -116,7 +114,9 @@ class Connector:
             cores=components.core_health.statistics(),
             cursors={one.contract.name: one.next_block for one in self._ranges if one.next_block is not None},
             ciphertexts=components.ciphertexts.statistics(),
-            transactions={name: manager.statistics() for name, manager in self._txmanagers.items()},
+            transactions={
+                name: one.statistics() for name, one in self._managers.items() if isinstance(one, TxManager)
+            },
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
             http=None if self.http is None else self.http.statistics(),
@@ -147,142 +147,134 @@ class Connector:
 
         Cancellation: everything stops where it is; the journal goes on from there.
         """
-        components = self.components
+        membership = self.components.membership
         async with trio.open_nursery() as services:
-            services.start_soon(self.hook.watch)
-            services.start_soon(components.ciphertexts.directory.run)
-            if components.ciphertexts.shadow is not None:
-                services.start_soon(components.ciphertexts.shadow.run)
-            for chain_context in components.chain_contexts.values():
-                services.start_soon(follow_heads, chain_context, components.on_event)
-            services.start_soon(wait_for_dependencies, components, self._ready)
-            for endpoint in components.links.endpoints:
-                heard = endpoint.chain_id in components.chain_contexts
-                interval = CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL
-                services.start_soon(
-                    ContractWatch(components.profile, endpoint, components.on_event, interval).run
-                )
-            services.start_soon(
-                NetworkRelease(components.profile, components.links.gateway, components.expiry).run
-            )
-            services.start_soon(self.watch.run)
-            if components.settings.storage.audit_log is not None:
-                services.start_soon(Auditing.of(components).run)
-            services.start_soon(
-                Retaining(
-                    components.settings,
-                    components.profile,
-                    components.journal,
-                    components.chain_contexts,
-                    components.ports,
-                ).run
-            )
-            services.start_soon(components.core_health.run)
-            services.start_soon(show_alerts, components, self.foreign_replies)
-            services.start_soon(
-                OverdueRequests(
-                    components.profile, components.journal, components.ports, components.on_event
-                ).run
-            )
-            services.start_soon(FailedKeyManagement(components.journal, components.on_event).run)
-            key_sets = migrated_key_sets(components)
-            if key_sets is not None:
-                services.start_soon(key_sets.run)
-            services.start_soon(OpenAgreements.of(components).run)
-            for watch in unknown_events(self._contracts()):
-                services.start_soon(watch.run)
+            self._start_services(services)
             with self._txmanagers_scope:
                 async with trio.open_nursery() as txmanagers:
-                    managers = self._start_managers(txmanagers)
+                    self._start_managers(txmanagers)
                     async with trio.open_nursery() as pools:
-                        for pool in components.pools.values():
-                            pools.start_soon(
-                                pool.run, components.pipeline.run, components.journal, components.on_event
-                            )
+                        self._start_pools(pools)
                         async with serving(self.http), trio.open_nursery() as reading:
                             self._start_reading(reading)
                             task_status.started()
                             await self._draining.wait()
                             reading.cancel_scope.cancel()
+                        membership.stop_waiting()
                         pools.cancel_scope.cancel()
-                    components.http.close()
-                    for manager in managers:
-                        manager.closing.set()
-                        manager.wake.notify()
-                    txmanagers.cancel_scope.deadline = (
-                        trio.current_time() + components.settings.work.drain_grace
-                    )
+                    await membership.give_rows_back()
+                    self.components.http.close()
+                    self._close_managers()
+                    grace = 0.0 if membership.has_successor else self.components.settings.work.drain_grace
+                    txmanagers.cancel_scope.deadline = trio.current_time() + grace
             services.cancel_scope.cancel()
         self._drained.set()
 
-    def _contracts(self) -> Iterator[WatchedContract]:
+    def _start_services(self, nursery: trio.Nursery) -> None:
+        """Start what every process does, and the tasks that one of them does for all."""
         components = self.components
-        return (WatchedContract.of(components, one) for one in components.profile.subscriptions())
+        nursery.start_soon(self.hook.watch)
+        nursery.start_soon(components.ciphertexts.directory.run)
+        if components.ciphertexts.shadow is not None:
+            nursery.start_soon(components.ciphertexts.shadow.run)
+        for chain_context in components.chain_contexts.values():
+            nursery.start_soon(follow_heads, chain_context, components.on_event)
+        nursery.start_soon(wait_for_dependencies, components, self._ready)
+        for endpoint in components.links.endpoints:
+            heard = endpoint.chain_id in components.chain_contexts
+            interval = CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL
+            nursery.start_soon(ContractWatch(components.profile, endpoint, components.on_event, interval).run)
+        nursery.start_soon(
+            NetworkRelease(components.profile, components.links.gateway, components.expiry).run
+        )
+        nursery.start_soon(self.watch.run)
+        nursery.start_soon(components.core_health.run)
+        nursery.start_soon(show_alerts, components, self.foreign_replies)
+        hold = components.membership.hold
+        if components.settings.storage.audit_log is not None:
+            nursery.start_soon(hold, "audit", Auditing.of(components).run)
+        nursery.start_soon(hold, "upkeep", partial(run_upkeep, components))
 
-    def _start_managers(self, nursery: trio.Nursery) -> Sequence[TxManager | ShadowManager]:
+    def _start_managers(self, nursery: trio.Nursery) -> None:
         """Start one transaction manager per chain, or the shadow of one, in their nursery."""
         components = self.components
-        contexts = components.chain_contexts.values()
-        if components.settings.is_shadow:
-            shadows = [shadow_of(components, one) for one in contexts]
-            for shadow in shadows:
-                nursery.start_soon(run_shadow, shadow)
-            return shadows
-        self._txmanagers = {one.name: self._txmanager(one) for one in contexts}
-        for manager in self._txmanagers.values():
-            nursery.start_soon(run_txmanager, manager)
-        return [*self._txmanagers.values()]
+        for context in components.chain_contexts.values():
+            name = f"sends {context.endpoint.chain_id} {checksum(components.tx_sender)}"
+            nursery.start_soon(components.membership.hold, name, partial(self._manage, context))
+
+    async def _manage(self, chain_context: ChainContext) -> None:
+        """Run the transaction manager of one chain, or its shadow, until it is closed and has nothing left."""
+        if self.components.settings.is_shadow:
+            shadow = self._managers[chain_context.name] = shadow_of(self.components, chain_context)
+            await run_shadow(shadow)
+        else:
+            manager = self._managers[chain_context.name] = txmanager_of(self.components, chain_context)
+            await run_txmanager(manager)
+
+    def _close_managers(self) -> None:
+        """Let each manager end once it has nothing left."""
+        for manager in self._managers.values():
+            manager.closing.set()
+            manager.wake.notify()
+
+    def _start_pools(self, nursery: trio.Nursery) -> None:
+        """Start the workers; those of an ordered pool once no other process can be at work on its rows."""
+        components = self.components
+        for pool in components.pools.values():
+            run = partial(pool.run, components.pipeline.run, components.journal, components.on_event)
+            if pool.name in IN_ORDER:
+                nursery.start_soon(components.membership.hold, f"orders {pool.name}", run)
+            else:
+                nursery.start_soon(run)
 
     def _start_reading(self, nursery: trio.Nursery) -> None:
-        """Start one task per contract, its proof of completeness, and one dispatcher per kind in the reading nursery."""
+        """Start one task per contract with its proof of completeness, and one dispatcher per pool in the reading nursery."""
         components = self.components
-        for contract in self._contracts():
+        for contract in watched_contracts(components):
             reader = LogReader.of(contract)
+            proof = Completeness.of(reader.ranges)
             self._ranges.append(reader.ranges)
-            nursery.start_soon(reader.run)
-            self._proofs.append(Completeness.of(reader.ranges))
-            nursery.start_soon(self._proofs[-1].run)
+            self._proofs.append(proof)
+            name = f"reads {contract.endpoint.chain_id} {contract.name}"
+            nursery.start_soon(
+                components.membership.hold,
+                name,
+                partial(_read, reader, proof),
+                partial(follow_head, contract),
+            )
         for pool in components.pools.values():
-            if pool.name in IN_ORDER:
-                nursery.start_soon(self._ordered(pool).run)
-            else:
-                nursery.start_soon(
-                    run_dispatcher, pool, components.journal, components.ports.wall, self._dispatches(pool)
-                )
+            dispatch = _dispatch_in_order if pool.name in IN_ORDER else _dispatch
+            nursery.start_soon(dispatch, components, pool)
 
-    def _ordered(self, pool: WorkerPool) -> OrderedDispatcher:
-        components = self.components
-        return OrderedDispatcher(
-            pool,
-            components.journal,
-            components.profile,
-            components.ports.wall,
-            components.pipeline.outcomes.end_destroyed,
-            self._dispatches(pool),
-        )
 
-    def _dispatches(self, pool: WorkerPool) -> Callable[[], None]:
-        return self.components.heartbeats.part(f"dispatcher of {pool.name}", "journal")
+async def _dispatch(components: Components, pool: WorkerPool) -> None:
+    """Dispatch the rows of a parallel pool, until cancelled."""
+    await run_dispatcher(pool, components.membership, components.ports.wall, _dispatches(components, pool))
 
-    def _txmanager(self, chain_context: ChainContext) -> TxManager:
-        components, wallet = self.components, self.components.sender
-        assert isinstance(wallet, Wallet), "only a shadow has none"
-        return TxManager(
-            endpoint=TxEndpoint(
-                chain_context.endpoint, chain_context.head, chain_context.name, chain_context.traces
-            ),
-            journal=components.journal,
-            wallet=wallet,
-            profile=components.profile,
-            wake=chain_context.wake_up,
-            settings=components.settings,
-            ports=components.ports,
-            on_event=components.on_event,
-            config=TxConfig(
-                confirmations=chain_context.confirmations, replace_after=chain_context.replace_after
-            ),
-            beat=components.heartbeats.part(f"txmanager {chain_context.name}", chain_context.name),
-        )
+
+async def _dispatch_in_order(components: Components, pool: WorkerPool) -> None:
+    """Dispatch the rows of an ordered pool once it has workers, until cancelled."""
+    await pool.staffed.wait()
+    await OrderedDispatcher(
+        pool,
+        components.journal,
+        components.profile,
+        components.ports.wall,
+        components.pipeline.outcomes.end_destroyed,
+        _dispatches(components, pool),
+        components.membership.look_again,
+    ).run()
+
+
+def _dispatches(components: Components, pool: WorkerPool) -> Callable[[], None]:
+    return components.heartbeats.part(f"dispatcher of {pool.name}", "journal")
+
+
+async def _read(reader: LogReader, proof: Completeness) -> None:
+    """Read a contract and prove that nothing was missed, until cancelled."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader.run)
+        nursery.start_soon(proof.run)
 
 
 def _age(timestamp: float | None, now: float) -> float | None:

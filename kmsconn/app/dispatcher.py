@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
+from kmsconn.app.membership import LOOK_AGAIN, Membership
 from kmsconn.app.ordering import Entry, ended, free_to_begin
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.retrying import until_kept
@@ -17,13 +18,15 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.protocols.port import Profile
 
-LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
 SOONEST = 0.01  # seconds; rows that become due within it are dispatched together
 LINE = 1024  # rows that are looked at in order: contracts allow one change of contexts at a time, so open ones are few
 
 
 async def run_dispatcher(
-    pool: WorkerPool, journal: Journal, wall: Callable[[], float], beat: Callable[[], None] = lambda: None
+    pool: WorkerPool,
+    membership: Membership,
+    wall: Callable[[], float],
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Dispatch rows for ever: at once when notified, else when the next row becomes due.
 
@@ -31,17 +34,12 @@ async def run_dispatcher(
     """
     while True:
         beat()
-        wait = LOOK_AGAIN
+        wait = membership.look_again
         pool.backlogged = True  # until it is known that all that is due has a place
         if pool.free:
             due = await until_kept(
-                lambda: journal.run(
-                    queries.due,
-                    pool.dispatched_kinds,
-                    wall(),
-                    pool.free,
-                    frozenset(pool.busy),
-                    without=pool.full,
+                lambda: membership.pick(
+                    pool.dispatched_kinds, wall(), pool.free, frozenset(pool.busy), without=pool.full
                 )
             )
             if not _dispatch(pool, due.rows):
@@ -75,13 +73,14 @@ class OrderedDispatcher:
     wall: Callable[[], float]
     end: Callable[[Row, str], Awaitable[None]]
     beat: Callable[[], None] = lambda: None
+    look_again: float = LOOK_AGAIN
 
     async def run(self) -> None:
         """Dispatch rows for ever. Cancellation and repeating as ``run_dispatcher``; a row is ended once, whoever is asked again."""
         self.pool.backlogged = True  # whatever ends may be what another waits for
         while True:
             self.beat()
-            wait = LOOK_AGAIN
+            wait = self.look_again
             if self.pool.free:
                 wait = await self._look()
             with trio.move_on_after(wait):
@@ -103,7 +102,7 @@ class OrderedDispatcher:
         later = [
             entry.queued.row.progress.next_attempt - self.wall() for entry in free if not entry.queued.due
         ]
-        return max(SOONEST, min([LOOK_AGAIN, *later]))
+        return max(SOONEST, min([self.look_again, *later]))
 
     async def _end(self, entry: Entry, identifier: int) -> None:
         reason = f"{id_name(identifier)} was destroyed"

@@ -49,6 +49,8 @@ class WorkerPool:
     """Whether rows may be due that have no place: then every place that becomes free notifies."""
     paused: dict[Kind, PausedKind] = attrs.field(factory=dict)
     """Kinds of this pool that an operator has paused, as the journal says: their rows wait undispatched."""
+    staffed: trio.Event = attrs.field(factory=trio.Event)
+    """Set once there are workers."""
     _send: trio.MemorySendChannel[Row] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Row] = attrs.field(init=False)
 
@@ -79,6 +81,7 @@ class WorkerPool:
 
     async def run(self, work: Work, journal: Journal, on_event: OnEvent) -> None:
         """Run the workers for ever. Cancellation: each row is left as its last durable step says; the next start goes on."""
+        self.staffed.set()
         async with trio.open_nursery() as nursery:
             for _ in range(self.size):
                 nursery.start_soon(self._worker, work, journal, on_event)

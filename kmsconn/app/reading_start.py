@@ -8,6 +8,7 @@ value of the option, beside the live end; a restart goes on with it.
 from __future__ import annotations
 
 from functools import partial
+from typing import Never
 
 import attrs
 import trio
@@ -105,6 +106,17 @@ def first_looks(contract: WatchedContract) -> FirstBlock:
     """Make the first questions about a contract's chain."""
     polling, alert = contract.chain_context.polling, contract.stalled_alert("logs")
     return FirstBlock(contract.endpoint, contract.tag, contract.head, polling, alert)
+
+
+async def follow_head(contract: WatchedContract) -> Never:
+    """Ask for the head now and then, for ever: of a contract that another process reads. Cancellation: its alert is cleared."""
+    looks = attrs.evolve(first_looks(contract), stalled=contract.stalled_alert("head"))
+    try:
+        while True:
+            await looks.head()
+            await trio.sleep(looks.polling)
+    finally:
+        looks.stalled.worked()
 
 
 async def read_once_more(ranges: RangeReader) -> None:

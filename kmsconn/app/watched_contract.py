@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import attrs
 
 from kmsconn.app.components import ChainContext, Components
@@ -49,3 +51,8 @@ class WatchedContract:
         """Make the alert for reading that has failed for a while; a chain that is down has an alert of its own."""
         name, endpoint = f"{self.endpoint.name} {self.name}", self.endpoint
         return StalledAlert(name, what, self.components.on_event, lambda: endpoint.is_down)
+
+
+def watched_contracts(components: Components) -> Iterator[WatchedContract]:
+    """Yield each contract whose logs are read."""
+    return (WatchedContract.of(components, one) for one in components.profile.subscriptions())

@@ -13,6 +13,7 @@ from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.http_decryption import HttpDecryptions, HttpWaiters
+from kmsconn.app.membership import SoleMember
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
@@ -123,8 +124,10 @@ async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
 
     answered = {one.chain_id: one for one in (settings.chains.ethereum, settings.chains.gateway)}
     gateway = await chain(settings.chains.gateway, "gateway")
+    journal = await _open_journal(stack, base)
     return Links(
-        journal=await _open_journal(stack, base),
+        journal=journal,
+        membership=SoleMember(journal),
         gateway=gateway,
         ethereum=gateway if len(answered) == 1 else await chain(settings.chains.ethereum, "ethereum"),
         traces={

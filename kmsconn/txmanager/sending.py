@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.errors import Retryable, StageTimeout
+from kmsconn.errors import Retryable, StageTimeout, Unreachable
 from kmsconn.journal.values import Row
 from kmsconn.model.events import ReplySent
 from kmsconn.transport.wake_up import WakeUp
@@ -26,6 +26,9 @@ from kmsconn.txmanager.wallet import Signed
 
 BROADCAST_TIMEOUT = 8.0
 """Seconds for the answer to a broadcast; shorter than a connection waits before it counts as dead."""
+NOT_OURS = (
+    "the lease of this process was not renewed in time, so another one may send by now: nothing is sent"
+)
 FILLER = b"filler"  # stands for the hash: any empty transfer of a nonce will do
 
 
@@ -89,7 +92,7 @@ class Sender:
             )
 
     async def _hand_over(self, raws: Sequence[bytes], sent: Any) -> None:
-        """Broadcast in this order; ``sent`` gets what came of each when it comes.
+        """Broadcast in this order, unless another process may send by now; ``sent`` gets what came of each when it comes.
 
         They are calls of their own on one connection, all on their way at once: a sequencer answers only when the transaction is in a
         block, and nodes work through a batch one by one, which would cost a block for each.
@@ -103,10 +106,15 @@ class Sender:
             unanswered.discard(place)
             broken = sent(place, result, first=not broken) or broken
 
-        with trio.move_on_after(BROADCAST_TIMEOUT):
-            await self.state.manager.endpoint.rpc.each([broadcast_call(raw) for raw in raws], take)
+        endpoint = self.state.manager.endpoint
+        without: Retryable = StageTimeout("eth_sendRawTransaction", BROADCAST_TIMEOUT)
+        if endpoint.may_send():
+            with trio.move_on_after(BROADCAST_TIMEOUT):
+                await endpoint.rpc.each([broadcast_call(raw) for raw in raws], take)
+        else:
+            without = Unreachable(NOT_OURS)
         for place in sorted(unanswered):
-            take(place, StageTimeout("eth_sendRawTransaction", BROADCAST_TIMEOUT))
+            take(place, without)
         if not broken:
             self.state.sends.worked()
 

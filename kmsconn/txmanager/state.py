@@ -80,13 +80,15 @@ class Memory:
 class TxEndpoint:
     """Where replies go: the chain's RPC endpoint, its head and its name.
 
-    ``traces`` is a way to the same node of its own, since a trace may take long; None: ``rpc``.
+    ``traces`` is a way to the same node of its own, since a trace may take long; None: ``rpc``. ``may_send`` is asked right before each
+    broadcast: False where another process may send by now.
     """
 
     rpc: PipelinedRpc
     head: HeadTracker
     name: str = "gateway"
     traces: PipelinedRpc | None = None
+    may_send: Callable[[], bool] = lambda: True
 
     @property
     def block_time(self) -> float:

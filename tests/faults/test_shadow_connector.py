@@ -10,6 +10,8 @@ import trio
 
 from kmsconn.app import connector as connector_module
 from kmsconn.app import wiring
+from kmsconn.app.components import ChainContext
+from kmsconn.app.sending import txmanager_of
 from kmsconn.config.settings import Mode
 from kmsconn.emulator.core_faults import OTHER_VALUES, FaultInjection, status
 from kmsconn.journal import inspecting
@@ -215,14 +217,11 @@ async def test_a_shadow_that_sends_is_caught(
 ) -> None:
     """The mutation: transaction managers in the place of shadows. Two connectors then answer with one key, as the check must see."""
 
-    def start_managers(self: Any, nursery: trio.Nursery) -> list[Any]:
-        managers = [self._txmanager(one) for one in self.components.chain_contexts.values()]
-        for manager in managers:
-            nursery.start_soon(run_txmanager, manager)
-        return managers
+    async def manage(self: Any, chain_context: ChainContext) -> None:
+        await run_txmanager(txmanager_of(self.components, chain_context))
 
     monkeypatch.setattr(wiring, "open_tx_sender", open_wallet)
-    monkeypatch.setattr(connector_module.Connector, "_start_managers", start_managers)
+    monkeypatch.setattr(connector_module.Connector, "_manage", manage)
     async with open_shadow_scene(tmp_path) as scene:
         key = scene.settings("active", 0).wallet.private_key
         async with scene.active(), scene.shadow(private_key=key, tx_sender_address=None):

@@ -11,7 +11,8 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app.dispatcher import LOOK_AGAIN, OrderedDispatcher, run_dispatcher
+from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
+from kmsconn.app.membership import LOOK_AGAIN, SoleMember
 from kmsconn.app.pools import WorkerPool
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
@@ -46,7 +47,7 @@ async def picking(
 ) -> AsyncIterator[Record]:
     pool = Record(NAME, (KIND,), size, WakeUp(), shards)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_dispatcher, pool, journal or bench.journal, wall)
+        nursery.start_soon(run_dispatcher, pool, SoleMember(journal or bench.journal), wall)
         await trio.sleep(0.001)
         yield pool
         nursery.cancel_scope.cancel()
@@ -129,7 +130,7 @@ async def test_other_kinds_are_left_to_their_own_dispatchers(tmp_path: Path, aut
         await bench.record()
         pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, WakeUp())
         with trio.move_on_after(LOOK_AGAIN):
-            await run_dispatcher(pool, bench.journal, wall)
+            await run_dispatcher(pool, SoleMember(bench.journal), wall)
         assert pool.handed == []
 
 
@@ -324,7 +325,7 @@ async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path, a
         pool.busy[row.rid] = 0
         slow: Any = Slow()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_dispatcher, pool, slow, wall)
+            nursery.start_soon(run_dispatcher, pool, SoleMember(slow), wall)
             await trio.sleep(0.5)
             pool.busy.clear()
             await trio.sleep(1)
@@ -350,7 +351,7 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
         pool = WorkerPool(NAME, (KIND,), size, WakeUp())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
-            nursery.start_soon(run_dispatcher, pool, journal, wall)
+            nursery.start_soon(run_dispatcher, pool, SoleMember(journal), wall)
             await trio.sleep(LOOK_AGAIN / 2)
             nursery.cancel_scope.cancel()
     assert (done, journal.asked) == (times, questions)

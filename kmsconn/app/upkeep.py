@@ -1,0 +1,29 @@
+"""What is done once for a journal, beside its requests: retention, alerts about key management, looks at agreements and contracts."""
+
+from __future__ import annotations
+
+import trio
+
+from kmsconn.app.components import Components
+from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
+from kmsconn.app.migrated_key_sets import migrated_key_sets
+from kmsconn.app.open_agreements import OpenAgreements
+from kmsconn.app.retaining import Retaining
+from kmsconn.app.unknown_events import unknown_events
+from kmsconn.app.watched_contract import watched_contracts
+
+
+async def run_upkeep(components: Components) -> None:
+    """Run these tasks until cancelled. Cancellation: at any time. Repeating: each begins anew from the journal."""
+    profile, journal, ports = components.profile, components.journal, components.ports
+    chain_contexts, on_event = components.chain_contexts, components.on_event
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Retaining(components.settings, profile, journal, chain_contexts, ports).run)
+        nursery.start_soon(OverdueRequests(profile, journal, ports, on_event).run)
+        nursery.start_soon(FailedKeyManagement(journal, on_event).run)
+        key_sets = migrated_key_sets(components)
+        if key_sets is not None:
+            nursery.start_soon(key_sets.run)
+        nursery.start_soon(OpenAgreements.of(components).run)
+        for watch in unknown_events(watched_contracts(components)):
+            nursery.start_soon(watch.run)
