@@ -81,7 +81,7 @@ class PostgresAddress:
         """Whether every server is reached by a socket of this machine's file system. False where libpq chooses by itself."""
         return bool(self.hosts) and all(host.startswith(("/", "@")) for host in self.hosts)
 
-    def keywords(self) -> dict[str, str]:
+    def keywords(self) -> dict[str, Any]:
         """Return the parameters of a connection as libpq names them, the password among them: not to be shown."""
         named = {
             "host": ",".join(self.hosts),

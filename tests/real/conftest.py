@@ -9,6 +9,7 @@ import pytest
 
 from tests.real import peers, store_client, stores
 from tests.real.gateway_scene import Scene, open_scene
+from tests.real.postgres.cluster import Cluster, open_cluster
 from tests.real.radosgw import open_radosgw
 
 
@@ -61,6 +62,21 @@ def moto() -> Iterator[stores.ServedStore]:
     """The server of moto."""
     with stores.open_moto() as port:
         yield stores.ServedStore(port, store_client.connect(port))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A server of PostgreSQL."""
+    with open_cluster(peers.need("postgresql")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def database(postgresql: Cluster) -> Iterator[str]:
+    """The name of a fresh database on it."""
+    name = postgresql.make_database()
+    yield name
+    postgresql.drop_database(name)
 
 
 @pytest.fixture(params=["emulated", "moto", "radosgw"])

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.postgres.cluster import programs
+
 MODULES = Path(__file__).parents[2] / "peers" / "node_modules"
 HOW = "fetch it with: make peers"
 _SYSTEMS = {"Linux": "linux", "Darwin": "darwin"}
@@ -39,8 +41,8 @@ def all_of_them() -> dict[str, Path | None]:
     """Return what this machine has of the peers that `make peers` fetches; nothing of them where they are hidden."""
     modules = {name: node_module(name) for name in ("node-tkms", "node-tkms-rc6")}
     radosgw = program("radosgw") if program("radosgw-admin") else None
-    programs = {name: program(name) for name in ("promtool", "kustomize", "chromium")}
-    found = {"anvil": anvil(), **modules, "radosgw": radosgw, **programs}
+    found_programs = {name: program(name) for name in ("promtool", "kustomize", "chromium")}
+    found = {"anvil": anvil(), **modules, "radosgw": radosgw, **found_programs, "postgresql": programs()}
     return dict.fromkeys(found) if hidden() else found
 
 

@@ -1,0 +1,230 @@
+"""A server of PostgreSQL as a process of its own, from Debian's package: fresh data, a free port, gone with the test run.
+
+As root it runs as the user ``postgres`` or ``nobody``, since PostgreSQL refuses root. Data is not synced to the disk: what survives a
+crash of the machine is for PostgreSQL's own tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from kmsconn.config.settings import PostgresAddress, Secret
+
+STARTING = 30.0  # seconds on a busy machine; undisturbed it is 0.5
+ENDING = 20.0  # seconds until it is killed
+ATTEMPTS = 3  # a free port may be taken by somebody else before it listens
+OWNER = "kmsconn"
+"""The superuser of the cluster."""
+
+_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "listen_addresses": "127.0.0.1",
+    "log_min_messages": "warning",
+}
+_QUIET: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.DEVNULL,
+}
+_NUMBERS = itertools.count(1)
+
+
+def programs() -> Path | None:
+    """Return the folder of the server's programs, the newest of those that Debian keeps side by side, or None."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
+    if installed:
+        return installed[-1].parent
+    found = shutil.which("postgres")
+    return Path(found).resolve().parent if found else None
+
+
+def _version(path: Path) -> int:
+    name = path.parents[1].name
+    return int(name) if name.isdigit() else 0
+
+
+@attrs.define(eq=False)
+class Cluster:
+    """A running server. ``folder`` has its data, its log and its socket; ``settings`` are given at each start."""
+
+    programs: Path
+    folder: Path
+    port: int
+    password: str = attrs.field(repr=False)
+    process: subprocess.Popen[bytes] | None = None
+    settings: dict[str, str] = attrs.field(factory=dict)
+
+    def address(self, database: str = "postgres", *, tcp: bool = False) -> PostgresAddress:
+        """Return where a database is: by the socket, where everybody is trusted, or by the loopback, where the password is asked for."""
+        if tcp:
+            return PostgresAddress(database, ("127.0.0.1",), (self.port,), OWNER, Secret(self.password))
+        return PostgresAddress(database, (str(self.folder),), (self.port,), OWNER)
+
+    def url(self, database: str, *, tcp: bool = False) -> str:
+        """Return the same as a URL for a configuration file."""
+        if tcp:
+            return f"postgresql://{OWNER}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{OWNER}@/{database}?host={self.folder}&port={self.port}"
+
+    def run(self, statement: str, database: str = "postgres") -> str:
+        """Have psql run a statement as the superuser, and return what it printed. Raises CalledProcessError with its words."""
+        target = ["-h", str(self.folder), "-p", str(self.port), "-U", OWNER, "-d", database]
+        command = [
+            str(self.programs / "psql"),
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            *target,
+            "-c",
+            statement,
+        ]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=STARTING)  # noqa: S603 - a program of Debian's package
+        return ran.stdout.strip()
+
+    def make_database(self) -> str:
+        """Make an empty database and return its name."""
+        name = f"journal_{next(_NUMBERS)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE template0")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, whoever uses it."""
+        self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def start(self) -> None:
+        """Start the server on its data. Raises AssertionError with the end of its log where it does not answer."""
+        options = [f"--{name}={value}" for name, value in {**_SETTINGS, **self.settings}.items()]
+        command = ["-D", str(self.data), "-k", str(self.folder), "-p", str(self.port), *options]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - a program of Debian's package
+                [*_as_owner(), str(self.programs / "postgres"), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if not self._answers():
+            self.stop(signal.SIGQUIT)
+            raise AssertionError(f"PostgreSQL did not start; the end of its log: {self.log()[-1000:]}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server: SIGINT well, connections closed; SIGQUIT at once, as a crash. Repeating: does nothing."""
+        if self.process is None:
+            return
+        self.process.send_signal(how)
+        try:
+            self.process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def log(self) -> str:
+        """Return what the server has logged."""
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def data(self) -> Path:
+        """The folder of its data."""
+        return self.folder / "data"
+
+    def _answers(self) -> bool:
+        ready = [
+            str(self.programs / "pg_isready"),
+            "-q",
+            "-h",
+            str(self.folder),
+            "-p",
+            str(self.port),
+            "-d",
+            "postgres",
+        ]
+        deadline = time.monotonic() + STARTING
+        while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
+            if subprocess.run(ready, check=False, **_QUIET).returncode == 0:  # noqa: S603 - a program of Debian's package
+                return True
+            time.sleep(0.05)
+        return False
+
+
+@contextmanager
+def open_cluster(programs: Path, **settings: str) -> Iterator[Cluster]:
+    """Run a fresh server while the block lasts. ``settings`` are those of postgresql.conf."""
+    folder = Path(tempfile.mkdtemp(prefix="kmsconn-postgres-"))
+    cluster = Cluster(programs, folder, 0, secrets.token_hex(16), settings=settings)
+    try:
+        _make_data(cluster)
+        _start(cluster)
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder)
+
+
+def _make_data(cluster: Cluster) -> None:
+    """Make the data of a new cluster: who comes by the socket is trusted, others need the password."""
+    password_file = cluster.folder / "password"
+    password_file.write_text(cluster.password)
+    if owner := _owner():
+        for path in (cluster.folder, password_file):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+    command = [
+        *_as_owner(), str(cluster.programs / "initdb"), "-D", str(cluster.data), "-U", OWNER, "--pwfile", str(password_file),
+        "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=STARTING)  # noqa: S603 - a program of Debian's package
+    password_file.unlink()
+
+
+def _start(cluster: Cluster) -> None:
+    for attempt in range(ATTEMPTS):
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            cluster.port = held.getsockname()[1]
+        try:
+            return cluster.start()
+        except AssertionError:
+            if attempt == ATTEMPTS - 1:
+                raise
+    return None
+
+
+def _owner() -> pwd.struct_passwd | None:
+    """Return whom the server runs as instead of root; None for ourselves."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise AssertionError("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
+
+
+def _as_owner() -> list[str]:
+    """Return the beginning of a command that runs as the owner, and is killed with this process."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise AssertionError("setpriv is missing: install util-linux")
+    owner = _owner()
+    user = [] if owner is None else [f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+    return [setpriv, *user, "--pdeathsig=QUIT", "--"]
