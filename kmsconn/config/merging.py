@@ -24,6 +24,9 @@ _UNITED: Final = (types.RpcUrls, types.WebsocketUrls, types.CoreEndpoints)
 _IDENTITY: Final = (types.ChainId, types.HostChains, Address, Secret)
 """Values that say which network and which node this is: two that differ are a fault."""
 
+_OF_THEIR_DATABASE: Final = ("database_url", "database_pool_size")
+"""The database is the way back, until the services are gone."""
+
 _SERVICE_NAME: Final = "service_name"
 """Each service had its own; the one process keeps its default."""
 
@@ -66,11 +69,14 @@ def _translated(file: str, name: str, value: Any, notes: list[str]) -> Iterator[
     alias = ALIASES.get(name)
     if name == _SERVICE_NAME:
         notes.append(f"{file}: {name} is dropped: the three services are one process")
+    elif name in _OF_THEIR_DATABASE and not str(value).startswith("sqlite:"):
+        notes.append(
+            f"{file}: {name} is dropped: the database of the three services stays as it is; journal names ours"
+        )
     elif name in FHEVM.options:
         yield name, value
     elif alias is not None:
-        remark = alias.remark(value) if alias.remark else ""
-        notes.append(f"{file}: {name} becomes {alias.option}{remark and f': {remark}'}")
+        notes.append(f"{file}: {name} becomes {alias.option}")
         yield alias.option, alias.translate(value) if alias.translate else value
     elif name in FHEVM.accepted:
         notes.append(f"{file}: {name} is dropped: {FHEVM.accepted[name].instead}")

@@ -857,9 +857,16 @@ def _of_three_services(url: Any) -> str:
     if not is_postgres_url(str(url).strip()):
         return ""
     return (
-        "kmsconn makes tables of its own in that database and does not read those of the three services: what they have not answered "
-        "is read from the chain (decryption_from_block_number)"
+        "kmsconn makes tables of its own in the schema kmsconn of that database and does not read those of the three services: what they "
+        "have not answered is read from the chain (decryption_from_block_number)"
     )
+
+
+def _in_own_schema(url: Any) -> Any:
+    """Let the tables stand in a schema of their own, beside those of the three services, unless the URL names one."""
+    if not is_postgres_url(str(url).strip()) or "options=" in str(url):
+        return url
+    return f"{str(url).strip()}{'&' if '?' in str(url) else '?'}options=-csearch_path%3Dkmsconn"
 
 
 _WRONG = "is a wrong name from the sample files of 0.14"
@@ -870,7 +877,7 @@ _BEFORE = "is the name before 0.14"
 ALIASES: Final = {
     alias.name: alias
     for alias in (
-        Alias("database_url", "journal", remark=_of_three_services),
+        Alias("database_url", "journal", translate=_in_own_schema, remark=_of_three_services),
         Alias("chain_id", "gateway_chain_id", _BEFORE),
         Alias("kms_core_endpoint", "kms_core_endpoints", _BEFORE),
         Alias("from_block_number", "decryption_from_block_number", _BEFORE),

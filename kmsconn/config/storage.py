@@ -21,17 +21,20 @@ def journal_of(values: Mapping[str, Any], findings: Findings) -> Path | Postgres
     """Return where the journal is, a password file taken in; None where its option is faulty. Notes what does not fit together."""
     journal: Path | PostgresAddress | None = values["journal"]
     if isinstance(journal, PostgresAddress):
-        return _with_password(journal, values["journal_password_file"], findings)
+        path = values["journal_password_file"]
+        return (
+            journal
+            if path is None
+            else with_password(journal, findings.given["journal_password_file"].place, path, findings)
+        )
     if journal is not None:
         _check_single(values, findings)
         warn_if_open(journal, findings)
     return journal
 
 
-def _with_password(address: PostgresAddress, path: Path | None, findings: Findings) -> PostgresAddress:
-    if path is None:
-        return address
-    place = findings.given["journal_password_file"].place
+def with_password(address: PostgresAddress, place: str, path: Path, findings: Findings) -> PostgresAddress:
+    """Return an address with the password of a file, which ``place`` names; notes what is wrong with it."""
     if address.password is not None:
         findings.fault(place, "names a second password: the URL of the journal has one too", "keep one")
     return attrs.evolve(address, password=read_password(place, path, findings))

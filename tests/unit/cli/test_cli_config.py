@@ -124,7 +124,7 @@ def dropped(options: dict[str, Any]) -> int:
     return len(
         options.keys()
         & {
-            "service_name", "task_limit", "max_consecutive_polling_errors",
+            "service_name", "database_url", "database_pool_size", "task_limit", "max_consecutive_polling_errors",
             "db_fast_event_polling", "db_long_event_polling", "events_batch_size", "grpc_request_retries", "grpc_poll_interval",
             "max_decryption_attempts", "s3_ciphertext_retrieval_retries", "database_polling_timeout", "responses_batch_size",
             "tx_retries", "tx_retry_interval", "operation_recovery_run_interval", "operation_under_process_timeout",

@@ -36,19 +36,12 @@ def test_an_alias_becomes_its_option_and_a_note_says_so() -> None:
     assert result.notes == ("a.toml: ct_attestation.enabled becomes attestation",)
 
 
-def test_the_database_of_the_three_services_becomes_the_journal() -> None:
-    url = "postgres://hunter2@db/x"
-    result = merged(a={"database_url": url, "database_pool_size": 16})
-    assert result.options == {"journal": url, "database_pool_size": 16}
-    (note,) = result.notes
-    assert note.startswith("a.toml: database_url becomes journal: kmsconn makes tables of its own")
-    assert "hunter2" not in note
-
-
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
         ("service_name", "kms-connector-tx-sender", "one process"),
+        ("database_url", "postgres://hunter2@db/x", "the database of the three services stays"),
+        ("database_pool_size", 16, "the database of the three services stays"),
         ("task_limit", 1000, "pools.public_decryption"),
         ("grpc_pol_interval", "1s", "did you mean grpc_poll_interval?"),
     ],

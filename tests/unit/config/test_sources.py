@@ -285,7 +285,22 @@ def test_the_database_of_the_three_services_is_the_journal_and_a_warning_says_of
     warning = str(settings.warnings[0])
     assert "tables of its own" in warning
     assert "hunter2" not in warning
-    assert settings.storage.journal == PostgresAddress("hunter2", ("db",), (), "hunter2", Secret("hunter2"))
+    assert settings.storage.journal == PostgresAddress(
+        "hunter2", ("db",), (), "hunter2", Secret("hunter2"), {"options": "-csearch_path=kmsconn"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("postgres://db/k?sslmode=require", "-csearch_path=kmsconn"),
+        ("postgres://db/k?options=-csearch_path%3Dmine", "-csearch_path=mine"),
+    ],
+)
+def test_its_tables_stand_in_a_schema_of_their_own(tmp_path: Path, url: str, options: str) -> None:
+    journal = load(tmp_path, {"database_url": url}).storage.journal
+    assert isinstance(journal, PostgresAddress)
+    assert journal.parameters["options"] == options
 
 
 @pytest.mark.parametrize(
@@ -421,7 +436,8 @@ def test_the_database_of_the_three_services_in_the_environment_wins_over_that_of
 ) -> None:
     environ = {"KMS_CONNECTOR_DATABASE_URL": "postgres://db/environment"}
     settings = load(tmp_path, {"database_url": "postgres://db/file"}, environ)
-    assert settings.storage.journal == PostgresAddress("environment", ("db",))
+    assert isinstance(settings.storage.journal, PostgresAddress)
+    assert settings.storage.journal.database == "environment"
 
 
 def test_a_file_with_a_key_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
