@@ -163,6 +163,18 @@ class JournalFailed(Retryable):
     """The journal could not keep what it was told: disk full, I/O error, closed. Nothing may be built on that operation."""
 
 
+class StartAgain(KmsconnError):
+    """What this process knows of the journal does not hold any more: the connector ends, and ``kmsconn run`` starts it anew."""
+
+
+class LeaseLost(StartAgain):
+    """Other processes took this one for gone, and do its work: it may change nothing."""
+
+
+class JournalWentBack(StartAgain):
+    """The database lacks commits that it had confirmed: a fail-over to a server that was behind, or a restored backup."""
+
+
 class Terminal(RequestError):
     """Trying again cannot help."""
 

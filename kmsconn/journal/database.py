@@ -11,10 +11,10 @@ A ``Database`` is used by one thread at a time: the journal sees to that. What d
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from contextlib import contextmanager
+from typing import Any, ClassVar, Protocol
 
-from kmsconn.errors import StartRefused
+from kmsconn.errors import JournalWentBack, StartRefused
 from kmsconn.journal.binding import Binding, differences
 from kmsconn.journal.notes import Notes, StageTimes
 
@@ -43,9 +43,14 @@ class QueryResult(Protocol):
 class Driver(Protocol):
     """What differs between databases: opening, parameters, types, transactions and errors. Never knows what a request is.
 
-    ``shards``: among how many parts due rows are shared by their ids.
+    ``shards``: among how many parts due rows are shared by their ids. ``is_remote``: statements wait for a server, so that a whole group of
+    them is run in a thread (``journal.remote``). ``capture`` are the statements that let every transition go into the outbox of the audit
+    log, ``stop_capturing`` those that end that.
     """
 
+    is_remote: ClassVar[bool]
+    capture: ClassVar[Sequence[str]]
+    stop_capturing: ClassVar[Sequence[str]]
     shards: int
 
     @property
@@ -88,6 +93,22 @@ class Driver(Protocol):
         """Run one statement."""
         ...
 
+    def begin(self) -> int | None:
+        """Begin a transaction; return the tick that the last one left, where other processes write too."""
+        ...
+
+    def commit(self) -> None:
+        """Commit the transaction. Raises OutcomeUnknown when nobody can tell at present whether that was done."""
+        ...
+
+    def roll_back(self) -> None:
+        """Undo the transaction, if there is one. Raises no error of the database: the next ``begin`` would tell."""
+        ...
+
+    def find_out(self) -> bool:
+        """Say whether a commit whose outcome was unknown was kept. Raises an error of the database while nobody can tell."""
+        ...
+
     def misplaced(self) -> str:
         """Say what of the journal was removed or replaced since it was opened; empty when nothing was."""
         ...
@@ -103,6 +124,10 @@ class Driver(Protocol):
 
 class NotWritten(Exception):  # noqa: N818 - says what happened to a transaction
     """A transaction cannot be kept, though no statement of its end failed."""
+
+
+class OutcomeUnknown(Exception):  # noqa: N818 - says what happened to a transaction
+    """The connection to the database ended within a commit: it was kept or not, and ``Database.find_out`` will tell."""
 
 
 class Database:
@@ -145,10 +170,23 @@ class Database:
         self.driver.close()
 
     def begin(self) -> None:
-        """Begin a transaction; one that a failure left open is rolled back before."""
+        """Begin a transaction; one that a failure left open is rolled back before.
+
+        Raises JournalWentBack when the database lacks what was committed.
+        """
         if self.driver.is_begun:
             self.roll_back()
-        self.execute("BEGIN")
+        tick = self.driver.begin()
+        if tick is not None:
+            self._go_on_from(tick)
+
+    def _go_on_from(self, tick: int) -> None:
+        if tick < self._kept_tick:
+            self.roll_back()
+            raise JournalWentBack(
+                f"the journal {self.driver.where} has lost commits: its tick is {tick}, and was {self._kept_tick}"
+            )
+        self.tick = self._kept_tick = tick
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
@@ -170,11 +208,18 @@ class Database:
             self.roll_back()
 
     def commit(self) -> None:
-        """Make everything since ``begin`` durable, the tick included."""
+        """Make everything since ``begin`` durable, the tick included. Raises OutcomeUnknown: then ``find_out`` tells."""
         if self.tick != self._kept_tick:
             self.execute("UPDATE meta SET value = ? WHERE key = ?", (str(self.tick), _TICK))
-        self.execute("COMMIT")
+        self.driver.commit()
         self._kept_tick = self.tick
+
+    def find_out(self) -> bool:
+        """Say whether the last commit, whose outcome was unknown, was kept."""
+        kept = self.driver.find_out()
+        if kept:
+            self._kept_tick = self.tick
+        return kept
 
     def keep(self) -> None:
         """Commit, unless the file is not where it was: what is written to a file without a name is gone with the process."""
@@ -191,16 +236,14 @@ class Database:
 
     def roll_back(self) -> None:
         """Undo everything since ``begin``, if there is anything."""
-        if self.driver.is_begun:
-            with suppress(self.driver.error):  # the next BEGIN would tell
-                self.execute("ROLLBACK")
+        self.driver.roll_back()
 
     def _bind(self, ours: Mapping[str, str]) -> None:
         self.begin()
         for key, value in {**ours, _TICK: "0"}.items():
             self.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", (key, value))
-        self.execute("COMMIT")
         stored = dict(self.execute("SELECT key, value FROM meta").fetchall())
+        self.driver.commit()
         if others := differences(stored, ours):
             raise StartRefused(
                 f"the journal {self.driver.where} belongs to another connector ({'; '.join(others)}); name another journal path"

@@ -6,7 +6,8 @@ task ends when its input is closed, never by cancellation; what is queued then i
 
 Where the work is done: a statement takes microseconds, and SQLite lets go of the interpreter's lock at each, so that in a thread every
 one of them would have to win it back from the loop. They run in the loop, a few operations between two checkpoints; what waits for the
-disk, the commit, is off the loop, and so is an operation that says it is long (``operations.off_loop``).
+disk, the commit, is off the loop, and so is an operation that says it is long (``operations.off_loop``). Where a server keeps the journal,
+a whole group is applied in one thread (``journal.remote``).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import attrs
 import trio
 
 from kmsconn.errors import JournalFailed, KmsconnError
-from kmsconn.journal.database import Database, NotWritten
+from kmsconn.journal.database import Database, NotWritten, OutcomeUnknown
 from kmsconn.journal.moves import note_submitted
 from kmsconn.journal.operations import is_off_loop
+from kmsconn.journal.remote import apply_in_thread
 from kmsconn.transport.ports import Offload
 
 A = TypeVar("A")
@@ -30,6 +32,9 @@ T = TypeVar("T")
 
 QUEUE = 1024  # more than all workers, readers and transaction managers have tasks: beyond it callers wait; a group stays some 50 ms long
 OPERATIONS_BETWEEN_CHECKPOINTS = 32  # operations between two checkpoints: about a millisecond
+FIND_OUT_AGAIN = (
+    0.5  # seconds between questions to a database that cannot be reached, for what became of a commit
+)
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
 
 # What an operation may raise, beside the database's no, without breaking the journal: our own errors, values that a column cannot hold.
@@ -55,22 +60,28 @@ class Execution(Generic[T]):
     )
     fault: BaseException | None = None
     """What the operation raised; becomes ``error`` once the group is committed."""
-    _value: T | None = None
+    value: T | None = None
+    """What the operation returned."""
 
     def apply(self, db: Database) -> None:
         """Apply the operation. Raises NotWritten only when the whole transaction is lost."""
         try:
-            self._value = self.operation(db, *self.args, **self.kwargs)
+            self.value = self.operation(db, *self.args, **self.kwargs)
         except (db.driver.error, *_FAULTS) as error:
             if not db.driver.is_begun:  # else what comes next would be written by itself
                 raise NotWritten(f"the transaction is lost: {error}") from error
+            self.fault = _ours(db, error)
+
+    def blame(self, db: Database, error: Exception) -> None:
+        """Make an error of the database the operation's fault, unless it has one."""
+        if self.fault is None:
             self.fault = _ours(db, error)
 
     def result(self) -> T:
         """Return the value, or raise what the operation raised."""
         if self.error is not None:
             raise self.error
-        return cast("T", self._value)
+        return cast("T", self.value)
 
 
 async def apply_group(
@@ -79,26 +90,46 @@ async def apply_group(
     """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
 
     Return why it failed, empty when it was written, None when there was nothing to write: that says nothing about the disk.
+
+    Raises OutcomeUnknown when it was perhaps written: ``settle`` is to be called once that is known. StartAgain: see the errors.
     """
-    before = db.driver.changes
+    apply = _apply_remotely if db.driver.is_remote else _apply_here
     try:
-        db.begin()
-        for rid, submitted in notes.items():
-            note_submitted(db, rid, submitted)
-        await _apply_all(db, group, offload)
-        changed = db.driver.changes != before
-        if changed:
-            await offload("journal", db.keep)
-        else:
-            db.commit()
+        changed = await apply(db, group, notes, offload)
     except (db.driver.error, NotWritten) as error:
         db.roll_back()
-        for execution in group:
-            execution.error = _ours(db, error)
-        return str(_ours(db, error))
-    for execution in group:
-        execution.error = execution.fault
+        return settle(db, group, error)
+    settle(db, group)
     return "" if changed else None
+
+
+def settle(db: Database, group: Sequence[Execution[Any]], error: Exception | None = None) -> str:
+    """Say to a group what became of it: written, or all of it failed; return why, empty when it was written."""
+    for execution in group:
+        execution.error = execution.fault if error is None else _ours(db, error)
+    return "" if error is None else str(_ours(db, error))
+
+
+async def _apply_remotely(
+    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
+) -> bool:
+    return await offload("journal", partial(apply_in_thread, db, group, notes))
+
+
+async def _apply_here(
+    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
+) -> bool:
+    before = db.driver.changes
+    db.begin()
+    for rid, submitted in notes.items():
+        note_submitted(db, rid, submitted)
+    await _apply_all(db, group, offload)
+    changed = db.driver.changes != before
+    if changed:
+        await offload("journal", db.keep)
+    else:
+        db.commit()
+    return changed
 
 
 async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> None:
@@ -112,7 +143,7 @@ async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Off
 
 
 def _ours(db: Database, error: Exception) -> BaseException:
-    if not isinstance(error, (db.driver.error, NotWritten)):
+    if not isinstance(error, (db.driver.error, NotWritten, OutcomeUnknown)):
         return error
     failed = JournalFailed(f"the journal could not be written: {error}")
     failed.__cause__ = error
@@ -217,12 +248,26 @@ class Journal:
     async def _serve(self, group: Sequence[Execution[Any]]) -> None:
         notes = self._db.notes.take_all_once_old(trio.current_time())
         try:
-            failure = await apply_group(self._db, group, notes, self._offload)
+            try:
+                failure = await apply_group(self._db, group, notes, self._offload)
+            except OutcomeUnknown as unknown:
+                self.failure = str(unknown)
+                failure = settle(self._db, group, await self._find_out(unknown))
             self.failure = self.failure if failure is None else failure
             self.tick = self._db.tick
         finally:
             for execution in group:
                 execution.done.set()
+
+    async def _find_out(self, unknown: OutcomeUnknown) -> OutcomeUnknown | None:
+        """Wait until the database says what became of a commit: None when it was kept. Nothing else is applied before."""
+        while True:
+            try:
+                kept = await self._offload("journal", self._db.find_out)
+            except self._db.driver.error:
+                await trio.sleep(FIND_OUT_AGAIN)
+            else:
+                return None if kept else unknown
 
     def _queued(self) -> list[Execution[Any]]:
         queued: list[Execution[Any]] = []

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from kmsconn.errors import NonceTaken
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
+from kmsconn.journal.operations import counted
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.requests import HTTP_KINDS
@@ -122,18 +123,21 @@ def _detail(values: Mapping[str, object]) -> str:
     return next((f"{name} {values[name]}" for name in ("nonce", "block") if values.get(name) is not None), "")
 
 
+@counted
 def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
     """PENDING → ANSWERED ②; due for the transaction manager at once."""
     db.notes.take(rid)  # nobody asks any more
     return move(db, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
+@counted
 def deliver(db: Database, rid: int, kept: Answer, now: float) -> bool:
     """PENDING → DONE with the Core's answer ②: whoever asks over HTTP has it from here, and no chain gets it."""
     db.notes.take(rid)
     return move(db, "deliver", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
+@counted
 def close(
     db: Database,
     rid: int,
@@ -152,11 +156,13 @@ def close(
     return move(db, transition, rid, reason=reason, cause=cause, block=block)
 
 
+@counted
 def found_included(db: Database, rid: int, verify_block: int) -> bool:
     """PENDING or ANSWERED → INCLUDED: the contract says that this node has answered already."""
     return move(db, "found_included", rid, block=verify_block)
 
 
+@counted
 def sign(db: Database, signing: Signing) -> bool | NonceTaken:
     """ANSWERED and on chain → SIGNED with a nonce ③, or other bytes (and perhaps another nonce) for a SIGNED row.
 
@@ -175,6 +181,7 @@ def sign(db: Database, signing: Signing) -> bool | NonceTaken:
         return NonceTaken(f"nonce {signing.nonce} belongs to another signed reply")
 
 
+@counted
 def release(db: Database, rid: int, next_attempt: float, reason: str) -> bool:
     """SIGNED → ANSWERED: the nonce was taken by another transaction, or the reply was mined with status 0.
 
@@ -183,12 +190,14 @@ def release(db: Database, rid: int, next_attempt: float, reason: str) -> bool:
     return move(db, "release", rid, next_attempt=next_attempt, reason=reason)
 
 
+@counted
 def confirm(db: Database, inclusion: tuple[int, int]) -> bool:
     """SIGNED → INCLUDED ④, a row and its block; the nonce is free for nobody, the signed bytes stay."""
     rid, block = inclusion
     return move(db, "confirm", rid, block=block)
 
 
+@counted
 def finalize(db: Database, inclusion: tuple[int, int]) -> bool:
     """INCLUDED → FINALIZED: the contract still says so ⑤, a row and a block that is not below its reply's.
 
@@ -198,6 +207,7 @@ def finalize(db: Database, inclusion: tuple[int, int]) -> bool:
     return move(db, "finalize", rid, block=block)
 
 
+@counted
 def unland(db: Database, rid: int, transition: str, reason: str, seconds: float = 0.0) -> bool:
     """INCLUDED → ANSWERED (``resend``, when an answer is kept) or PENDING (``restart``), due in ``seconds``: the reply is gone.
 
@@ -207,6 +217,7 @@ def unland(db: Database, rid: int, transition: str, reason: str, seconds: float 
     return move(db, transition, rid, next_attempt=db.wall() + seconds, reason=reason)
 
 
+@counted
 def defer(
     db: Database,
     rid: int,

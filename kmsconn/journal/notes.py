@@ -29,6 +29,15 @@ class Notes:
         _made_at, submitted = self._made.pop(rid, (0.0, None))
         return submitted
 
+    def saved(self) -> Mapping[int, tuple[float, bool]]:
+        """Return the notes as they are now, for ``restore``."""
+        return dict(self._made)
+
+    def restore(self, saved: Mapping[int, tuple[float, bool]]) -> None:
+        """Put back what was taken since, unless it was noted anew."""
+        for rid, note in saved.items():
+            self._made.setdefault(rid, note)
+
     def take_all_once_old(self, now: float) -> Mapping[int, bool]:
         """Remove and return all notes, once the oldest of them is ``NOTE_DELAY`` old."""
         oldest, _ = next(iter(self._made.values()), (math.inf, False))
@@ -48,6 +57,15 @@ class StageTimes:
     def put(self, rid: int, stage: str, seconds: float) -> None:
         """Note how long a stage of a row took. It replaces an earlier note."""
         self._taken.setdefault(rid, {})[stage] = seconds
+
+    def saved(self) -> Mapping[int, dict[str, float]]:
+        """Return the notes as they are now, for ``restore``."""
+        return dict(self._taken)
+
+    def restore(self, saved: Mapping[int, dict[str, float]]) -> None:
+        """Put back what was taken since, unless it was noted anew."""
+        for rid, stages in saved.items():
+            self._taken.setdefault(rid, stages)
 
     def take(self, rid: int) -> Mapping[str, float]:
         """Remove and return the notes on a row."""

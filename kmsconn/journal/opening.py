@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from kmsconn.config.settings import PostgresAddress
-from kmsconn.errors import StartRefused
+from kmsconn.extras import require_extra
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Database, Driver
@@ -35,10 +35,11 @@ async def open_journal(
     ``shards``: among how many parts due rows are shared by their ids; another number than the last time makes two indices anew.
     ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
 
-    Raises StartRefused when the file is in use, belongs to another connector, is newer than this program or cannot be opened.
+    Raises StartRefused when the file is in use, when the journal belongs to another connector, is newer than this program or cannot be
+    opened, and where the extra of PostgreSQL is missing.
     Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
     """
-    db = Database(_driver(where, shards, synchronous), wall)
+    db = Database(driver_of(where, shards, synchronous), wall)
     try:
         await offload("journal", partial(_open, db, binding))
         async with trio.open_nursery() as nursery:
@@ -52,10 +53,14 @@ async def open_journal(
         await _close(db, offload)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
-def _driver(where: Path | PostgresAddress, shards: int, synchronous: Synchronous) -> Driver:
+def driver_of(where: Path | PostgresAddress, shards: int, synchronous: Synchronous = "FULL") -> Driver:
+    """Return the driver of a journal, not opened. Raises ExtraMissing where the packages for PostgreSQL are not installed."""
     if isinstance(where, Path):
         return SqliteDriver(where, shards, synchronous)
-    raise StartRefused(f"the journal {where} cannot be opened: this version has no driver for PostgreSQL yet")
+    require_extra("postgres", "a journal in PostgreSQL")
+    from kmsconn.journal.postgres import PostgresDriver
+
+    return PostgresDriver(where, shards)
 
 
 def _open(db: Database, binding: Binding | None) -> None:

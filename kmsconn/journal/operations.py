@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 AnyOperation = TypeVar("AnyOperation", bound=Callable[..., Any])
 
 _OFF_LOOP = "is_off_loop"
+_COUNTED = "is_counted"
+_READS = "is_reading"
 
 
 def _always(*_args: Any, **_kwargs: Any) -> bool:
@@ -39,3 +41,25 @@ def is_off_loop(operation: Callable[..., Any], args: tuple[Any, ...], kwargs: di
     """Say whether an operation with these arguments is applied in a thread."""
     when: Callable[..., bool] | None = getattr(operation, _OFF_LOOP, None)
     return when is not None and when(*args, **kwargs)
+
+
+def counted(operation: AnyOperation) -> AnyOperation:
+    """Mark an operation that is one statement, and returns whether that changed a row: it can be sent together with others."""
+    setattr(operation, _COUNTED, True)
+    return operation
+
+
+def is_counted(operation: Callable[..., Any]) -> bool:
+    """Say whether an operation is one statement and the count of its rows."""
+    return getattr(operation, _COUNTED, False)
+
+
+def reads(operation: AnyOperation) -> AnyOperation:
+    """Mark an operation that changes nothing, whatever its arguments are: it needs no turn where reading has connections of its own."""
+    setattr(operation, _READS, True)
+    return operation
+
+
+def is_reading(operation: Callable[..., Any]) -> bool:
+    """Say whether an operation changes nothing."""
+    return getattr(operation, _READS, False)

@@ -1,8 +1,8 @@
 """The outbox of the audit log: every transition of a request, written by triggers in the transaction that makes it. Never writes the log.
 
 So no transition is missed, whatever statement or command made it, and none stands there that was not committed. A transition leaves
-the outbox once the log's file holds it for good; what a process leaves behind is for the next one. Triggers are there only while the
-audit log is on, and SQLite's own clock gives the time, so that they work in whichever program changes a row.
+the outbox once the log's file holds it for good; what a process leaves behind is for the next one. Triggers (``journal.schema``) are there
+only while the audit log is on, and the database's own clock gives the time, so that they work in whichever program changes a row.
 """
 
 from __future__ import annotations
@@ -16,34 +16,6 @@ from kmsconn.journal.database import Database
 
 _HEAD: Final = "audit head"
 
-_TABLE: Final = """
-CREATE TABLE IF NOT EXISTS audit_outbox (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    at REAL NOT NULL,
-    rid INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    id BLOB NOT NULL,
-    chain_id INTEGER NOT NULL,
-    contract BLOB NOT NULL,
-    old_state TEXT,
-    state TEXT NOT NULL,
-    block INTEGER NOT NULL,
-    transaction_hash BLOB NOT NULL,
-    nonce INTEGER,
-    reply_hash BLOB,
-    included_block INTEGER,
-    reason TEXT NOT NULL
-) STRICT
-"""
-_FIELDS: Final = "rid, kind, id, chain_id, contract, state, block, transaction_hash, nonce, reply_hash, included_block, reason"
-_NEW: Final = ", ".join(f"new.{field}" for field in _FIELDS.split(", "))
-_WRITE: Final = (
-    f"INSERT INTO audit_outbox (at, old_state, {_FIELDS}) VALUES ((julianday('now') - 2440587.5) * 86400.0, "  # noqa: S608 - our own names
-)
-_TRIGGERS: Final = {
-    "audit_records": f"AFTER INSERT ON request BEGIN {_WRITE} NULL, {_NEW}); END",
-    "audit_moves": f"AFTER UPDATE OF state ON request BEGIN {_WRITE} old.state, {_NEW}); END",
-}
 _PENDING: Final = (
     "SELECT seq, at, old_state, state, reason, rid, kind, id, chain_id, contract, block, transaction_hash, nonce, reply_hash, "
     "included_block FROM audit_outbox ORDER BY seq LIMIT ?"
@@ -99,17 +71,15 @@ class Head:
 def capture(db: Database) -> None:
     """Let every transition go into the outbox from now on. Repeating: no effect."""
     with db.savepoint():
-        db.execute(_TABLE)
-        for name, body in _TRIGGERS.items():
-            db.execute(f"DROP TRIGGER IF EXISTS {name}")
-            db.execute(f"CREATE TRIGGER {name} {body}")
+        for statement in db.driver.capture:
+            db.execute(statement)
 
 
 def stop_capturing(db: Database) -> None:
     """Let no transition go into the outbox any more; what waits there stays. Repeating: no effect."""
     with db.savepoint():
-        for name in _TRIGGERS:
-            db.execute(f"DROP TRIGGER IF EXISTS {name}")
+        for statement in db.driver.stop_capturing:
+            db.execute(statement)
 
 
 def pending(db: Database, most: int) -> Sequence[Transition]:

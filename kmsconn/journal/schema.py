@@ -7,6 +7,7 @@ literals and not as values of ``model.life``; a test compares the two.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from kmsconn.journal.rows import RESIDUES
 
@@ -395,6 +396,48 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _OVER_HTTP,
 )
 VERSION = len(MIGRATIONS)
+
+
+# The outbox of the audit log (``journal.outbox``), which is made when it is first wanted.
+_OUTBOX: Final = """
+CREATE TABLE IF NOT EXISTS audit_outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    rid INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    id BLOB NOT NULL,
+    chain_id INTEGER NOT NULL,
+    contract BLOB NOT NULL,
+    old_state TEXT,
+    state TEXT NOT NULL,
+    block INTEGER NOT NULL,
+    transaction_hash BLOB NOT NULL,
+    nonce INTEGER,
+    reply_hash BLOB,
+    included_block INTEGER,
+    reason TEXT NOT NULL
+) STRICT
+"""
+_AUDITED: Final = "rid, kind, id, chain_id, contract, state, block, transaction_hash, nonce, reply_hash, included_block, reason"
+_NEW_ROW: Final = ", ".join(f"new.{field}" for field in _AUDITED.split(", "))
+_WRITE_OUT: Final = (
+    f"INSERT INTO audit_outbox (at, old_state, {_AUDITED}) VALUES ((julianday('now') - 2440587.5) * 86400.0, "  # noqa: S608 - our own names
+)
+_AUDIT_TRIGGERS: Final = {
+    "audit_records": f"AFTER INSERT ON request BEGIN {_WRITE_OUT} NULL, {_NEW_ROW}); END",
+    "audit_moves": f"AFTER UPDATE OF state ON request BEGIN {_WRITE_OUT} old.state, {_NEW_ROW}); END",
+}
+CAPTURE: Final = (
+    _OUTBOX,
+    *(
+        statement
+        for name, body in _AUDIT_TRIGGERS.items()
+        for statement in (f"DROP TRIGGER IF EXISTS {name}", f"CREATE TRIGGER {name} {body}")
+    ),
+)
+"""What lets every transition go into the outbox of the audit log from now on."""
+
+STOP_CAPTURING: Final = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _AUDIT_TRIGGERS)
 
 
 def shard_of(shards: int) -> str:

@@ -9,14 +9,14 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.locking import lock_path, locked
 from kmsconn.journal.rows import shard
-from kmsconn.journal.schema import APPLICATION_ID, MIGRATIONS, VERSION, shard_indices
+from kmsconn.journal.schema import APPLICATION_ID, CAPTURE, MIGRATIONS, STOP_CAPTURING, VERSION, shard_indices
 
 Synchronous = Literal["FULL", "OFF"]
 
@@ -33,6 +33,9 @@ class SqliteDriver:
 
     error = sqlite3.Error
     conflict = sqlite3.IntegrityError
+    is_remote: ClassVar[bool] = False
+    capture: ClassVar[Sequence[str]] = CAPTURE
+    stop_capturing: ClassVar[Sequence[str]] = STOP_CAPTURING
 
     def __init__(self, path: Path, shards: int = 1, synchronous: Synchronous = "FULL") -> None:
         self.path = path
@@ -58,8 +61,8 @@ class SqliteDriver:
             self._resources.enter_context(locked(self.path))
             warnings = _prepare(self.path)
             self._connect()
-            self._migrate()
-            self._index_shards()
+            _migrate(self.execute, self.path)
+            _index_shards(self.execute, self.shards)
             self._files = {file: _identity(file) for file in _files_of(self.path)}
         return warnings
 
@@ -78,6 +81,24 @@ class SqliteDriver:
         """How many rows this connection has changed."""
         assert self._connection is not None, "the journal is not open"
         return self._connection.total_changes
+
+    def begin(self) -> None:
+        """Begin a transaction; nobody else writes."""
+        self.execute("BEGIN")
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        self.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo the transaction, if there is one."""
+        if self.is_begun:
+            with suppress(sqlite3.Error):  # the next BEGIN would tell
+                self.execute("ROLLBACK")
+
+    def find_out(self) -> bool:
+        """Say no: a commit of a file fails or not, and says so."""
+        return False
 
     def misplaced(self) -> str:
         """Say which of the journal's files was removed or replaced since it was opened; empty when none was."""
@@ -117,43 +138,46 @@ class SqliteDriver:
             "PRAGMA temp_store = MEMORY"
         )  # a container's root is read-only: there is no folder for temporary files
 
-    def _migrate(self) -> None:
-        version = self._known_version()
-        for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
-            self._do_together([*statements, f"PRAGMA user_version = {number}"])
 
-    def _index_shards(self) -> None:
-        """Make the indices of due rows for our number of shards; drop those of another number or an older layout."""
-        wanted = shard_indices(self.shards)
-        known = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND (name GLOB ? OR name GLOB ?)"
-        there = dict(self.execute(known, ("request_due_*", "request_stranded_*")).fetchall())
-        drop = [f"DROP INDEX {name}" for name in {name for name, _ in there.items() - wanted.items()}]
-        make = [wanted[name] for name in {name for name, _ in wanted.items() - there.items()}]
-        self._do_together([*drop, *make])
+Execute = Callable[..., sqlite3.Cursor]
 
-    def _do_together(self, statements: Sequence[str]) -> None:
-        self.execute("BEGIN")
-        for statement in statements:
-            self.execute(statement)
-        self.execute("COMMIT")
 
-    def _known_version(self) -> int:
-        version, owner, tables = (
-            int(self.execute(question).fetchone()[0])
-            for question in (
-                "PRAGMA user_version",
-                "PRAGMA application_id",
-                "SELECT count(*) FROM sqlite_master",
-            )
+def _migrate(execute: Execute, path: Path) -> None:
+    version = _known_version(execute, path)
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        _do_together(execute, [*statements, f"PRAGMA user_version = {number}"])
+
+
+def _index_shards(execute: Execute, shards: int) -> None:
+    """Make the indices of due rows for our number of shards; drop those of another number or an older layout."""
+    wanted = shard_indices(shards)
+    known = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND (name GLOB ? OR name GLOB ?)"
+    there = dict(execute(known, ("request_due_*", "request_stranded_*")).fetchall())
+    drop = [f"DROP INDEX {name}" for name in {name for name, _ in there.items() - wanted.items()}]
+    make = [wanted[name] for name in {name for name, _ in wanted.items() - there.items()}]
+    _do_together(execute, [*drop, *make])
+
+
+def _do_together(execute: Execute, statements: Sequence[str]) -> None:
+    execute("BEGIN")
+    for statement in statements:
+        execute(statement)
+    execute("COMMIT")
+
+
+def _known_version(execute: Execute, path: Path) -> int:
+    version, owner, tables = (
+        int(execute(question).fetchone()[0])
+        for question in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
+    )
+    if tables and owner != APPLICATION_ID:
+        raise StartRefused(f"{path} is the database of another program; name another journal path")
+    if version > VERSION:
+        raise StartRefused(
+            f"the journal {path} was written by a newer version (its layout is {version}, ours {VERSION}); "
+            "run that version or name another journal path"
         )
-        if tables and owner != APPLICATION_ID:
-            raise StartRefused(f"{self.path} is the database of another program; name another journal path")
-        if version > VERSION:
-            raise StartRefused(
-                f"the journal {self.path} was written by a newer version (its layout is {version}, ours {VERSION}); "
-                "run that version or name another journal path"
-            )
-        return version
+    return version
 
 
 def _not_open(_statement: str, _values: object = ()) -> sqlite3.Cursor:

@@ -9,14 +9,15 @@ from typing import Any
 
 import attrs
 
+from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
 from kmsconn.journal.binding import Binding
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Database, QueryResult
+from kmsconn.journal.opening import driver_of
 from kmsconn.journal.recording import record
-from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Arrival, Read, Recorded, Row, Signing
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -70,9 +71,59 @@ def wall() -> float:
     return 2000.0
 
 
-def opened(path: Path, binding: Binding = BINDING, *, shards: int = 1) -> Database:
+Place = Path | PostgresAddress
+"""Where a journal of a test stands: these suites are run over both databases."""
+
+
+class AutocommitDatabase(Database):
+    """A database for tests without a journal: outside of a transaction it keeps each statement, or undoes it alone, as SQLite does.
+
+    It keeps them at the next begin, or at the close.
+    """
+
+    _is_implicit = False
+
+    def open(self, binding: Binding | None) -> None:
+        super().open(binding)
+        self.execute = self._execute
+
+    def begin(self) -> None:
+        if self._is_implicit and self.driver.is_begun:
+            self.commit()
+        self._is_implicit = False
+        super().begin()
+
+    def close(self) -> None:
+        if self._is_implicit and self.driver.is_begun:
+            self.commit()
+        super().close()
+
+    def _execute(self, statement: str, values: Any = ()) -> QueryResult:
+        if not self.driver.is_begun:
+            super().begin()
+            self._is_implicit = True
+        return self._alone(statement, values) if self._is_implicit else self.driver.execute(statement, values)
+
+    def _alone(self, statement: str, values: Any) -> QueryResult:
+        execute = self.driver.execute
+        if "SAVEPOINT" in statement:
+            return execute(statement)
+        execute("SAVEPOINT alone")
+        result = execute(statement, values)
+        try:
+            _ = result.rowcount
+        except self.driver.error:
+            execute("ROLLBACK TO SAVEPOINT alone")
+            raise
+        finally:
+            execute("RELEASE SAVEPOINT alone")
+        return result
+
+
+def opened(path: Place, binding: Binding = BINDING, *, shards: int = 1) -> Database:
     """Open a database that gives durability up for speed."""
-    db = Database(SqliteDriver(path, shards, "OFF"), wall)
+    kind = Database if isinstance(path, Path) else AutocommitDatabase
+    db = kind(driver_of(path, shards, "OFF"), wall)
     try:
         db.open(binding)
     except KmsconnError:

@@ -109,12 +109,14 @@ def test_any_reason_is_read_as_it_was_written(reason: str) -> None:
     assert [entry.detail for entry in read_history(line_of(1.0, "reject", reason))] == [reason]
 
 
+@pytest.mark.sqlite
 def test_a_damaged_history_is_no_end(db: Database) -> None:
     rid = walk(db, new_row(db), ["answer"])
     db.execute("UPDATE request SET history = CAST(x'ff0a' AS TEXT) || history")
     assert steps(db, rid) == [("answer", "")]
 
 
+@pytest.mark.sqlite
 def test_the_rows_of_an_older_file_have_no_history(tmp_path: Path) -> None:
     file_of_layout(tmp_path / "j.db", 7, {"state": "seen"})
     db = opened(tmp_path / "j.db")

@@ -63,10 +63,10 @@ def test_requests_are_found_by_kind_state_and_cause(
 
 
 def test_a_look_walks_over_few_rows_and_says_where_it_stopped(db: Database) -> None:
-    db.execute("INSERT INTO sqlite_sequence VALUES ('request', ?)", (3 * SLICE,))
-    old = new_row(db, 1)
-    db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'request'", (9 * SLICE,))
-    new = new_row(db, 2)
+    old, new = new_row(db, 1), new_row(db, 2)
+    for rid in (new, old):
+        db.execute("UPDATE request SET rid = ? WHERE rid = ?", (rid * 6 * SLICE - 3 * SLICE, rid))
+    old, new = 3 * SLICE, 9 * SLICE
     looks, before = [], None
     while True:
         one = inspecting.find(db, ALL, before, 9)
@@ -165,14 +165,14 @@ def test_what_retention_has_cleared_can_still_begin_again(db: Database, state: S
 
 def test_a_row_without_its_event_is_left(db: Database) -> None:
     rid = walk(db, new_row(db), WAYS[State.REJECTED])
-    db.execute("UPDATE request SET log = x'' WHERE rid = ?", (rid,))
+    db.execute("UPDATE request SET log = ? WHERE rid = ?", (b"", rid))
     with pytest.raises(RetryError, match="no longer in the journal"):
         inspecting.retry(db, rid, 5000.0, 777.0)
 
 
 def test_a_damaged_row_is_listed_and_says_what_it_is(db: Database) -> None:
     rid = new_row(db)
-    db.execute("UPDATE request SET log = x'00' WHERE rid = ?", (rid,))
+    db.execute("UPDATE request SET log = ? WHERE rid = ?", (b"\0", rid))
     assert queries.row(db, rid) is None
     db.damaged.clear()  # as in another process
     [row] = inspecting.find(db, Wanted(states=frozenset({State.QUARANTINED})), None, 9).rows

@@ -252,6 +252,7 @@ async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
         assert await journal.run_each(moves.sign, [signing(rid, 0)]) == [True]
 
 
+@pytest.mark.sqlite
 async def test_two_at_once_are_refused(path: Path) -> None:
     async with journal_at(path):
         with pytest.raises(StartRefused, match=r"\.lock"):
@@ -268,6 +269,7 @@ async def test_another_connector_is_refused(path: Path) -> None:
             pass
 
 
+@pytest.mark.sqlite
 async def test_too_open_a_file_is_told(path: Path) -> None:
     async with journal_at(path) as journal:
         assert journal.warnings == ()
@@ -340,6 +342,7 @@ async def life(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
+@pytest.mark.sqlite
 async def test_a_copy_taken_at_any_moment_goes_on(path: Path, late: bool) -> None:
     """What a power cut leaves is such a copy: before or after each commit the files alone say how it goes on."""
     copies: list[Path] = []

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from kmsconn.journal import (
+    choices,
     damage,
     inspecting,
     moves,
+    new_requests,
+    outbox,
     pausing,
+    posting,
     queries,
     recording,
     retention,
@@ -19,7 +23,9 @@ from kmsconn.journal import (
     undecodable,
 )
 
-MODULES = (damage, inspecting, moves, pausing, queries, recording, retention, rewinding, undecodable)
+MODULES = (
+    choices, damage, inspecting, moves, new_requests, outbox, pausing, posting, queries, recording, retention, rewinding, undecodable,
+)  # fmt: skip
 ONLY_SQLITE = [
     r"\bOR (IGNORE|REPLACE|ABORT)\b", r"\bPRAGMA\b", r"\bGLOB\b", r"\biif\(", r"\bifnull\(", r"\binstr\(", r"\bzeroblob\(", r"\bx'",
     r"\bprintf\(", r"\browid\b", r"\bsqlite_", r"\btotal\(", r"\bgroup_concat\(", r"\bON CONFLICT DO UPDATE\b", r"\b(min|max)\([^()]*,",

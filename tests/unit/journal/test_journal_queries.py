@@ -411,6 +411,7 @@ def cost(db: Database, look: Callable[[], object]) -> int:
         ("a full shard", NOW + 100, (0,)),
     ],
 )
+@pytest.mark.sqlite
 def test_a_look_costs_the_same_however_many_rows_wait(
     path: Path, shards: int, name: str, now: float, without: tuple[int, ...]
 ) -> None:
@@ -430,6 +431,7 @@ def test_a_look_costs_the_same_however_many_rows_wait(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wait", [30.0, 999.0], ids=["deferred", "the clock was set back"])
+@pytest.mark.sqlite
 def test_a_look_for_what_to_sign_costs_the_same_however_many_answers_wait(db: Database, wait: float) -> None:
     db.begin()
     costs = []
@@ -451,6 +453,7 @@ def test_damaged_answers_keep_no_other_from_being_signed(db: Database) -> None:
     assert rids(answered(db, limit=2)) == [4, 5]
 
 
+@pytest.mark.sqlite
 def test_counting_costs_the_same_however_many_rows_there_are(db: Database) -> None:
     db.begin()
     costs = []

@@ -76,6 +76,7 @@ def test_the_same_read_again_changes_nothing(db: Database) -> None:
     assert dump(db) == before
 
 
+@pytest.mark.sqlite
 def test_what_stands_where_it_stood_is_not_looked_up_one_by_one(db: Database) -> None:
     """The reorg window is read again and again, with all its logs."""
     known = [arrival(id_, id_) for id_ in range(1, 50)]

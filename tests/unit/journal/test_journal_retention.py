@@ -138,7 +138,7 @@ def test_a_fork_below_the_mark_takes_it_back_to_what_stands_below(db: Database) 
 def test_a_damaged_row_lowers_the_mark_to_its_id(db: Database) -> None:
     bad = new_row(db, 5, 10)
     retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(9, 30))
-    db.execute("UPDATE request SET log = x'00' WHERE rid = ?", (bad,))
+    db.execute("UPDATE request SET log = ? WHERE rid = ?", (b"\0", bad))
     assert queries.row(db, bad) is None
     assert retention.low_water(db, CHAIN, CONTRACT, KIND) == JournalPlace(4, 10)
 
@@ -195,6 +195,7 @@ def test_a_cleared_row_does_not_begin_again(db: Database) -> None:
     assert not moves.move(db, "restart", rid, next_attempt=1.0, reason="")
 
 
+@pytest.mark.sqlite
 def test_the_file_is_shortened_where_much_of_it_is_free(path: Path) -> None:
     db = opened(path)
     db.begin()

@@ -1,0 +1,203 @@
+"""PostgreSQL as the journal's database: transactions in one global order, and what is known when the connection is lost in one.
+
+Each transaction begins with the writers' lock and reads the tick that the last one left, whoever committed it: so ticks are ordered as
+commits are, and every rule that holds for SQLite's single writer holds among processes too.
+
+A connection that ends while a commit is under way leaves its outcome unknown. The row of this process among the members has the number of
+its last commit: ``find_out`` looks, behind the same lock, so that nothing of the lost connection can still come. Nothing else is written
+before. Used by one thread at a time; never knows what a request is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final
+
+import attrs
+import psycopg
+from psycopg import errors
+
+from kmsconn.config.settings import PostgresAddress
+from kmsconn.errors import JournalWentBack, LeaseLost, StartAgain, StartRefused
+from kmsconn.journal.database import OutcomeUnknown
+from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, ROLLBACK, migrate
+from kmsconn.journal.postgres_queue import StatementQueue
+from kmsconn.journal.postgres_schema import CAPTURE, STOP_CAPTURING
+from kmsconn.journal.postgres_session import MIGRATING, PostgresSession, Reply, Session, SessionLimits
+from kmsconn.journal.postgres_sql import Call, call_of
+
+_BEGIN: Final = call_of(BEGIN)
+_COMMIT: Final = call_of(COMMIT)
+_ROLLBACK: Final = call_of(ROLLBACK)
+_LOCK: Final = call_of(LOCK)
+_TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
+_DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
+
+
+@attrs.define
+class MemberCount:
+    """The row of this process among the members, and how many of its commits are known to be kept."""
+
+    token: int
+    groups: int = 0
+
+    def counting(self) -> Call:
+        """Return the statement that counts one more, within its transaction."""
+        return call_of(
+            "UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups", (self.token,)
+        )
+
+    def reading(self) -> Call:
+        """Return the statement that asks for the number."""
+        return call_of("SELECT groups FROM member WHERE token = ?", (self.token,))
+
+    def check(self, found: Sequence[tuple[Any, ...]], expected: int, where: str) -> None:
+        """Compare the number in the database with ours. Raises LeaseLost where there is no row, JournalWentBack for another number."""
+        if not found:
+            raise LeaseLost(
+                f"this process is no longer a member of the journal {where}: it was silent for too long"
+            )
+        if found[0][0] != expected:
+            raise JournalWentBack(
+                f"the journal {where} has lost commits: it has {found[0][0]} of this process, not {expected}"
+            )
+
+
+Connect = Callable[[PostgresAddress, SessionLimits], Session]
+
+
+def connect(address: PostgresAddress, limits: SessionLimits) -> Session:
+    """Make a connection. Raises OperationalError."""
+    return PostgresSession(address.keywords(), limits)
+
+
+class PostgresDriver:
+    """A database on a server; see ``journal.database.Driver``.
+
+    ``member``: set once this process has joined the members, None before; ``queue``: the statements that were not sent yet.
+    """
+
+    error = psycopg.Error
+    conflict = errors.UniqueViolation
+    is_remote: ClassVar[bool] = True
+    capture: ClassVar[Sequence[str]] = CAPTURE
+    stop_capturing: ClassVar[Sequence[str]] = STOP_CAPTURING
+
+    def __init__(self, address: PostgresAddress, shards: int = 1, connect: Connect = connect) -> None:
+        self.where = str(address)
+        self.shards = shards
+        self.member: MemberCount | None = None
+        self.queue = StatementQueue(partial(connect, address, SessionLimits()))
+        self.execute = self.queue.execute
+        self._connect_to_migrate = partial(connect, address, MIGRATING)
+        self._has_begun = False
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a transaction: it ends with its connection."""
+        return self._has_begun and self.queue.is_connected
+
+    @property
+    def changes(self) -> int:
+        """How many rows this process has changed."""
+        return self.queue.changes
+
+    def open(self, *, make: bool) -> tuple[str, ...]:
+        """Check the server, and bring the tables up to date; return what an operator should know about it."""
+        try:
+            session = self._connect_to_migrate()
+            try:
+                migrate(session, self.shards, self.where, make=make)
+            finally:
+                session.close()
+            self.queue.connect()
+        except psycopg.Error as error:
+            said = " ".join(str(error).split())
+            raise StartRefused(f"the journal {self.where} cannot be opened: {said}") from error
+        return ()
+
+    def close(self) -> None:
+        """End the connection; the server rolls back what was not committed. Repeating: does nothing."""
+        self.queue.close()
+
+    def begin(self) -> int:
+        """Take the writers' lock, and return the tick that the last commit left.
+
+        Raises LeaseLost when this process is no longer a member; JournalWentBack when a commit of it is gone.
+        """
+        member = self.member
+        counting = () if member is None else (member.counting(),)
+        _, _, tick, *count = self._begun(*counting)
+        if member is not None:
+            try:
+                member.check(count[0].rows, member.groups + 1, self.where)
+            except StartAgain:
+                self.roll_back()
+                raise
+        return int(tick.rows[0][0]) if tick.rows else 0
+
+    def commit(self) -> None:
+        """Commit what was executed since ``begin``.
+
+        Raises OutcomeUnknown when the connection ends meanwhile: then ``find_out`` tells.
+        """
+        if self.queue.is_aborted:  # the server would take the word, and roll back
+            raise errors.InFailedSqlTransaction("a statement of the transaction failed")
+        try:
+            self.queue.flush(_COMMIT)
+        except psycopg.Error as error:
+            if self.queue.is_connected:
+                raise
+            raise OutcomeUnknown(f"it is not known whether it was written: {error}") from error
+        self._has_begun = False
+        if self.member is not None:
+            self.member.groups += 1
+
+    def roll_back(self) -> None:
+        """Undo everything since ``begin``, if there is anything. Raises nothing: a connection that cannot is given up."""
+        self.queue.forget()
+        if self.is_begun:
+            try:
+                self.queue.flush(_ROLLBACK)
+            except psycopg.Error:
+                self.queue.close()
+        self._has_begun = False
+
+    def find_out(self) -> bool:
+        """Say whether the commit whose outcome was not known was kept. Repeating: as often as it raises an error of the database.
+
+        Without a row among the members nobody can tell: then it counts as not written. Raises what ``begin`` raises.
+        """
+        member = self.member
+        if member is None:
+            return False
+        *_, found = self._begun(member.reading())
+        self.roll_back()
+        kept = bool(found.rows) and found.rows[0][0] == member.groups + 1
+        member.check(found.rows, member.groups + kept, self.where)
+        member.groups += kept
+        return kept
+
+    def misplaced(self) -> str:
+        """Say nothing: a server that is another one is found by what it lacks (``begin``)."""
+        return ""
+
+    def is_damage(self, error: Exception) -> bool:
+        """Say whether the server found a page or an index damaged."""
+        return isinstance(error, _DAMAGE)
+
+    def give_back(self, pages: int, spare: float) -> int:  # noqa: ARG002 - the port's signature
+        """Do nothing: the server gives pages back by itself."""
+        return 0
+
+    def _begun(self, *more: Call) -> list[Reply]:
+        """Begin a transaction behind the writers' lock, and return the replies to all of it."""
+        self.queue.forget()
+        self.queue.connect()
+        self._has_begun = True
+        try:
+            return self.queue.flush(_BEGIN, _LOCK, _TICK, *more)
+        except BaseException:
+            self.roll_back()
+            raise

@@ -1,0 +1,93 @@
+"""Makes the tables of a PostgreSQL journal, and brings them up to date: under the writers' lock, in one transaction. Knows no request.
+
+A version that another process has made newer is fine while it says that ours may run on it (``postgres_schema``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kmsconn.errors import StartRefused
+from kmsconn.journal.postgres_schema import MIGRATIONS, SCHEMA_KEY, VERSION, postgres_shard_indices
+from kmsconn.journal.postgres_session import Session
+from kmsconn.journal.postgres_sql import call_of
+
+OLDEST_SERVER: Final = 130_000  # PostgreSQL 13, the oldest that the developers of PostgreSQL still mend
+
+BEGIN: Final = "BEGIN"
+COMMIT: Final = "COMMIT"
+ROLLBACK: Final = "ROLLBACK"
+LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kmsconn journal ' || current_schema(), 0))"
+"""The writers' lock: one journal has one, and two journals of a database, in schemas of their own, have two."""
+
+_SURROUNDINGS: Final = "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), current_schema()"
+_TABLES: Final = "SELECT count(*), count(*) FILTER (WHERE tablename = 'meta') FROM pg_tables WHERE schemaname = current_schema()"
+_VERSION: Final = "SELECT value FROM meta WHERE key = ?"
+_NOTE: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_KNOWN_INDICES: Final = (
+    "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE ANY (ARRAY['request\\_due\\_%', "
+    "'request\\_stranded\\_%'])"
+)
+
+
+def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
+    """Check the server, and make or complete the tables; ``make``: where there are none.
+
+    Raises StartRefused for a server that is too old, for tables of another program, and for a journal that is newer than this program or
+    missing; psycopg's errors for everything else, and leaves nothing behind then.
+    """
+    _check_server(session, where)
+    _do(session, BEGIN)
+    _do(session, LOCK)
+    version = _known_version(session, where, make=make)
+    for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+        session.exchange([call_of(statement) for statement in migration.statements])
+        _do(session, _NOTE, SCHEMA_KEY, f"{number} {migration.compatible_from}")
+    known = {name for (name,) in _do(session, _KNOWN_INDICES)}
+    for name, statement in postgres_shard_indices(shards).items():
+        if name not in known:
+            _do(session, statement)
+    _do(session, COMMIT)
+
+
+def _check_server(session: Session, where: str) -> None:
+    ((version, encoding, schema),) = _do(session, _SURROUNDINGS)
+    if version < OLDEST_SERVER:
+        raise StartRefused(
+            f"the server of the journal {where} is PostgreSQL {version // 10_000}, which is too old; "
+            f"run PostgreSQL {OLDEST_SERVER // 10_000} or later"
+        )
+    if encoding != "UTF8":
+        raise StartRefused(
+            f"the database of the journal {where} stores text as {encoding}; create it with ENCODING 'UTF8'"
+        )
+    if schema is None:
+        raise StartRefused(
+            f"the database of the journal {where} has no schema on the search path; create it, or change search_path"
+        )
+
+
+def _known_version(session: Session, where: str, *, make: bool) -> int:
+    """Return the version of the tables, 0 where there are none; no newer one than ours, for what is newer needs nothing."""
+    ((tables, metas),) = _do(session, _TABLES)
+    found = _do(session, _VERSION, SCHEMA_KEY) if metas else []
+    if not tables and not make:
+        raise StartRefused(f"there is no journal in {where}")
+    if tables and not found:
+        raise StartRefused(
+            f"{where} has the tables of another program; name an empty database, or a schema of its own (?options=-csearch_path%3DNAME)"
+        )
+    if not found:
+        return 0
+    version, compatible_from = map(int, found[0][0].split())
+    if compatible_from > VERSION:
+        raise StartRefused(
+            f"the journal {where} was written by a newer version (its tables are of version {version}, which needs programs of version "
+            f"{compatible_from} or later, ours is {VERSION}); run that version or name another journal"
+        )
+    return min(version, VERSION)
+
+
+def _do(session: Session, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    (reply,) = session.exchange([call_of(statement, values)])
+    return reply.rows

@@ -1,0 +1,238 @@
+"""One connection to PostgreSQL: several statements in one round trip, prepared once, and nothing that waits for ever.
+
+Over libpq as psycopg wraps it (``psycopg.pq``), and not over psycopg's cursors: statements of a group go together in pipeline mode, for a
+tenth of the time. Never knows what a statement means.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import attrs
+import psycopg
+from psycopg import pq
+from psycopg.errors import error_from_result
+
+from kmsconn.journal.postgres_sql import Call, decoder_of
+
+CONNECT_TIMEOUT: Final = 5  # seconds for each address of a server
+KEEPALIVE_IDLE: Final = 5  # seconds without traffic after which the network is probed
+
+
+@attrs.frozen
+class SessionLimits:
+    """The seconds that things may take, shorter ones inside longer ones, so that nothing waits for ever.
+
+    ``lock``: a statement waits for a lock, the writers' among them; ``statement``: the server works on one; ``reply``: not a byte comes
+    from the server; ``stopped``: a process may do nothing within a transaction, before the server ends it, since others wait for it.
+    """
+
+    lock: int = 8
+    statement: int = 10
+    reply: int = 15
+    stopped: int = 3
+
+
+MIGRATING: Final = SessionLimits(lock=60, statement=3600, reply=3700)
+"""An index of millions of rows takes its time, and so does another process that makes it."""
+
+_KEYWORDS: Final[Mapping[str, Any]] = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": KEEPALIVE_IDLE,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "kmsconn",
+}
+
+# Indices are used as SQLite is told to use them by name; plans are made once for each statement and connection.
+_SETTINGS: Final = """
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SET default_transaction_isolation = 'read committed';
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off;
+SET jit = off;
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');
+"""
+
+
+def _settings(limits: SessionLimits) -> str:
+    return (
+        f"{_SETTINGS} SET lock_timeout = '{limits.lock}s'; SET statement_timeout = '{limits.statement}s'; "
+        f"SET idle_in_transaction_session_timeout = '{limits.stopped}s';"
+    )
+
+
+_CHANGING: Final = frozenset({b"INSERT", b"UPDATE", b"DELETE"})
+_DONE: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+
+
+class Reply(NamedTuple):
+    """What a statement returned: its rows, and how many it changed (0 for one that changes nothing)."""
+
+    rows: list[tuple[Any, ...]]
+    changed: int
+
+
+class Session(Protocol):
+    """A connection that was made; the fakes of the tests are sessions too."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone: nothing can be told of what it was doing."""
+        ...
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether a statement of the transaction failed, so that it takes nothing but an end or a return to a savepoint."""
+        ...
+
+    def exchange(self, calls: Sequence[Call]) -> list[Reply]:
+        """Run statements in one round trip; after one that fails none is run.
+
+        Raises an error of psycopg: that of the statement that failed, or OperationalError when the connection is lost.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the connection. Repeating: does nothing."""
+        ...
+
+
+class PostgresSession:
+    """A connection to a server; ``keywords`` are libpq's, the password among them."""
+
+    def __init__(self, keywords: Mapping[str, Any], limits: SessionLimits) -> None:
+        self._limits = limits
+        self._connection = psycopg.connect(autocommit=True, **{**_KEYWORDS, **keywords})
+        self._wire = self._connection.pgconn
+        self._prepared: dict[bytes, bytes] = {}
+        self._poll = select.poll()
+        try:
+            self._connection.execute(_settings(limits).encode())
+            self._wire.enter_pipeline_mode()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self._wire.status != pq.ConnStatus.OK
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether a statement of the transaction failed."""
+        return self._wire.transaction_status == pq.TransactionStatus.INERROR
+
+    @property
+    def version(self) -> int:
+        """The server's version as a number: 150000 for 15."""
+        return self._wire.server_version
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    def exchange(self, calls: Sequence[Call]) -> list[Reply]:
+        """Run statements in one round trip."""
+        try:
+            return self._replies(self._send(calls))
+        except psycopg.Error:
+            raise
+        except BaseException:  # between a question and its answer nothing else can be asked
+            self._connection.close()
+            raise
+
+    def _send(self, calls: Sequence[Call]) -> list[Call | None]:
+        """Send everything; return for each result that will come the statement that it prepares, None where one is run."""
+        expected: list[Call | None] = []
+        names = self._prepared
+        fresh: dict[bytes, bytes] = {}
+        for call in calls:
+            name = names.get(call.text) or fresh.get(call.text)
+            if name is None:
+                name = fresh[call.text] = _name_of(len(names) + len(fresh))
+                self._wire.send_prepare(name, call.text)
+                expected.append(call)
+            self._wire.send_query_prepared(name, call.encoded, call.formats, result_format=1)
+            expected.append(None)
+        self._wire.pipeline_sync()
+        self._flush()
+        return expected
+
+    def _flush(self) -> None:
+        while self._wire.flush():
+            if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
+                self._wire.consume_input()
+
+    def _replies(self, expected: Sequence[Call | None]) -> list[Reply]:
+        replies: list[Reply] = []
+        failed: psycopg.Error | None = None
+        for prepares in expected:
+            result = self._result()
+            if result.status in _DONE:
+                if prepares is not None:
+                    self._prepared[prepares.text] = _name_of(len(self._prepared))
+                else:
+                    replies.append(_reply(result))
+            elif failed is None:
+                failed = self._failure(result)
+            if self._wire.get_result() is not None and not self.is_lost:
+                raise psycopg.InternalError("a statement has two results")
+        self._result()  # the end of the round trip
+        if failed is not None:
+            raise failed
+        return replies
+
+    def _result(self) -> Any:
+        while self._wire.is_busy():
+            self._wait(select.POLLIN)
+            self._wire.consume_input()
+        result = self._wire.get_result()
+        if result is None or self.is_lost:
+            raise self._lost(result)
+        return result
+
+    def _failure(self, result: Any) -> psycopg.Error:
+        """Return a statement's error in the server's words, without the values that its details may show."""
+        error = error_from_result(result)
+        return type(error)(error.diag.message_primary or str(error))
+
+    def _lost(self, result: Any) -> psycopg.Error:
+        said = (self._wire.get_error_message() if result is None else result.get_error_message()).strip()
+        self._connection.close()
+        return psycopg.OperationalError(f"the connection is lost: {' '.join(said.split())}")
+
+    def _wait(self, events: int) -> int:
+        """Wait until the server says something; a connection on which it says nothing is given up."""
+        self._poll.register(self._wire.socket, events)
+        ready = self._poll.poll(self._limits.reply * 1000)
+        if not ready:
+            self._connection.close()
+            raise psycopg.OperationalError(
+                f"the connection is lost: the server was silent for {self._limits.reply} s"
+            )
+        return ready[0][1]
+
+
+def _name_of(number: int) -> bytes:
+    """Return the name of a prepared statement: they are prepared in the order in which they are sent, until one fails."""
+    return b"s%d" % number
+
+
+def _reply(result: Any) -> Reply:
+    command = (result.command_status or b"").partition(b" ")[0]
+    changed = (result.command_tuples or 0) if command in _CHANGING else 0
+    return Reply(list(_rows(result)) if result.ntuples else [], changed)
+
+
+def _rows(result: Any) -> Iterator[tuple[Any, ...]]:
+    get = result.get_value
+    columns = [(column, decoder_of(result.ftype(column))) for column in range(result.nfields)]
+    for row in range(result.ntuples):
+        cells = ((decode, get(row, column)) for column, decode in columns)
+        yield tuple(None if cell is None else decode(cell) for decode, cell in cells)

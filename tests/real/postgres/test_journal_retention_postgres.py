@@ -1,0 +1,3 @@
+"""The suite of the same name over PostgreSQL."""
+
+from tests.unit.journal.test_journal_retention import *  # noqa: F403 - its tests and fixtures are collected here once more
