@@ -1,164 +1,229 @@
 """``python -m bench.http_posts``: decryptions posted over HTTP beside requests from the chain: answered, latency, CPU per request of each.
 
-Emulated dependencies with relayers and a real ``kmsconn run`` are processes of their own on loopback. Three rounds: the chain alone, posts
-alone, both. ``--clients N``: a fourth round in which N clients that send a head by and by are held open beside both. Judges nothing.
+Emulated dependencies, relayers and a real ``kmsconn run`` are processes of their own on loopback. Everything is made before a round begins,
+so that nothing but serving is left to the emulator. Three rounds: the chain alone, posts alone, both. ``--strangers N``: a fourth one, in
+which N clients of every bad kind are held open beside both. CPU is that of the connector between the first request of a round and its
+last answer. Judges nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import resource
+import subprocess
 import sys
 import tempfile
-import tomllib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
 
-from bench.proc import Sample, look
-from bench.processes import running, tail
+from bench.dependencies import free_port
+from bench.figures import ANSWERED as CHAIN_ANSWERED
+from bench.figures import VISIBLE, Moments, Spread, between, spread
+from bench.offering import PERIOD, SETTLING, Pair, Usage, open_pair, usage
+from bench.offering import between as samples_of
+from bench.recipes import add_connector, recipe_of
+from bench.relaying import GO
 
-START_SECONDS = 60.0
-GRACE = 60.0
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-HEAD = b"POST /v1/public-decrypt HTTP/1.1\r\nHost: kms\r\n"
-GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+KEY = "a key of the benchmark"
+PATIENCE = 30.0
+"""Seconds after the last request in which everything open may still be answered."""
+STRANGERS_SECONDS = 10.0
+"""In which strangers connect before anything is offered."""
+LOOK = 0.05
+POSTS, TOLD = "posts.json", "strangers.json"
+
+Post = tuple[float, float, str, int]
+"""Of one post: sent, answered (Unix seconds), the code, repetitions."""
 
 
 @attrs.frozen
 class PostRound:
-    """One round: rates per second of both sources, seconds, and slow clients beside them."""
+    """One round: rates per second of both sources, seconds, and strangers beside them."""
 
     name: str
     chain: float
     posts: float
     seconds: float
-    clients: int = 0
+    strangers: int = 0
 
 
 @attrs.frozen
 class PostFigures:
-    """What came of a round; CPU in milliseconds for each request of both sources, memory in MiB."""
+    """What came of a round: moments of requests and posts, and what each side used."""
 
     round: PostRound
-    summary: dict[str, Any]
-    cpu: float
-    memory: float
-    held: int
+    rows: Sequence[Moments]
+    offered: int
+    posts: Sequence[Post]
+    posted: int
+    connector: Usage
+    emulator: Usage
+    peak: int
+    """Bytes of memory, the most of the round."""
+    strangers: str = ""
+    """What the strangers got."""
 
     def line(self) -> str:
         """Return the row of a table."""
-        chain, posts = self.summary, self.summary.get("posts", {})
-        count = chain["answered"] + posts.get("answered", 0)
+        answered = sum(row[CHAIN_ANSWERED] is not None for row in self.rows)
+        done = [post for post in self.posts if post[2] == "ok"]
+        chain, posts = (
+            spread(between(self.rows, VISIBLE, CHAIN_ANSWERED)),
+            spread(end - sent for sent, end, *_ in done),
+        )
+        cpu = 1000 * self.connector.cpu / max(1, answered + len(done))
+        failed = Counter(post[2] for post in self.posts if post[2] != "ok")
         return (
-            f"| {self.round.name} | {chain['answered']} of {chain['emitted']} | {chain['p50_ms']} · {chain['p99_ms']} "
-            f"| {posts.get('answered', 0)} of {posts.get('posted', 0)} | {posts.get('p50_ms')} · {posts.get('p99_ms')} "
-            f"| {posts.get('repeated', 0)} | {self.cpu / max(1, count) * 1000:.1f} | {self.memory:.0f} | {self.held} |"
+            f"| {self.round.name} | {answered} of {self.offered} | {_times(chain)} | {len(done)} of {self.posted} | {_times(posts)} "
+            f"| {sum(post[3] for post in self.posts)} | {cpu:.2f} | {self.connector.share:.0%} · {self.emulator.share:.0%} "
+            f"| {self.peak / 2**20:.0f} | {self.strangers}{dict(failed) or ''} |"
         )
 
 
+def _times(spread: Spread) -> str:
+    return " · ".join("–" if one is None else f"{one:,.0f}" for one in (spread.p50, spread.p99, spread.most))
+
+
 HEADER = (
-    "| round | chain answered | p50 · p99 (ms) | posts answered | p50 · p99 (ms) | repeated | CPU per request (ms) "
-    "| memory (MiB) | clients held |\n|---|---|---|---|---|---|---|---|---|"
+    "| round | chain answered | p50 · p99 · most (ms) | posts answered | p50 · p99 · most (ms) | repeated | CPU ms each "
+    "| busy, connector · emulator | memory (MiB) | others |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-async def measure(one: PostRound, folder: Path) -> PostFigures:
-    """Run a round and return what came of it. Raises RuntimeError with the end of a log where something did not start."""
-    config, told, log = folder / "emu.toml", folder / "emulate.log", folder / "run.log"
-    emulate = ["emulate", "--write-config", str(config), "--rate", str(one.chain), "--posts", str(one.posts)]
-    emulate += ["--duration", str(one.seconds), "--json"]
-    async with running(_kmsconn(*emulate), told, grace=GRACE) as emulator:
-        await _wait_file(config, told)
-        async with running(_kmsconn("run", "-c", str(config)), log, grace=GRACE) as connector:
-            held, samples = Slow(), list[Sample]()
-            await _wait_ready(_port(config, "monitoring_endpoint"))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_watch, connector.pid, samples)
-                if one.clients:
-                    nursery.start_soon(held.hold, _port(config, "http_endpoint"), one.clients)
-                await emulator.wait()
-                nursery.cancel_scope.cancel()
-    lines = [line for line in told.read_text().splitlines() if line.startswith("{")]
-    if not lines:
-        raise RuntimeError(tail(told) + tail(log))
-    cpu, memory = samples[-1].cpu - samples[0].cpu, max(one.resident for one in samples) / (1 << 20)
-    return PostFigures(one, json.loads(lines[-1]), cpu, memory, held.most)
+@attrs.frozen
+class Target:
+    """Where relayers and strangers find the connector, and a folder for what they read and write."""
+
+    port: int
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """The address that is posted to."""
+        return f"http://127.0.0.1:{self.port}"
 
 
-def _kmsconn(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "kmsconn", *arguments]
+async def measure(pair: Pair, one: PostRound, target: Target) -> PostFigures:
+    """Play a round and return what came of it."""
+    await _prepare(pair, one, target)
+    await trio.sleep(SETTLING)
+    first = len(pair.samples["connector"])
+    async with _relayers(one, target) as relayers, _strangers(one, target), trio.open_nursery() as watching:
+        watching.start_soon(pair.watch, PERIOD)
+        chain, posts = await _offer_both(pair, one, relayers)
+        await trio.sleep(2 * PERIOD)
+        watching.cancel_scope.cancel()
+    both = [*chain["rows"], *(post[:2] for post in posts["done"])]
+    moments = [moment for row in both for moment in row if moment is not None]
+    used = {name: usage(*samples_of(seen, min(moments), max(moments))) for name, seen in pair.samples.items()}
+    return PostFigures(
+        one,
+        chain["rows"],
+        chain["offered"],
+        posts["done"],
+        posts["posted"],
+        used["connector"],
+        used["emulator"],
+        max(sample.resident for sample in pair.samples["connector"][first:]),
+        _told(one, target),
+    )
 
 
-def _port(config: Path, option: str) -> int:
-    address: str = tomllib.loads(config.read_text())[option]
-    return int(address.rpartition(":")[2])
+async def _offer_both(pair: Pair, one: PostRound, relayers: trio.Process | None) -> tuple[Any, Any]:
+    """Offer requests of the chain, then let the relayers begin, and return what became of both."""
+    chain: dict[str, Any] = {"rows": [], "offered": 0}
+    posts: dict[str, Any] = {"done": [], "posted": 0}
+
+    async def offer() -> None:
+        load = {"rate": one.chain, "seconds": one.seconds, "prepared": True, "reply_timeout": PATIENCE}
+        chain.update(await pair.dependencies.post("/load", load))
+
+    async with trio.open_nursery() as nursery:
+        if one.chain:
+            before = await pair.dependencies.get("/status")
+            nursery.start_soon(offer)
+            while (await pair.dependencies.get("/status"))["emitted"] == before["emitted"]:  # noqa: ASYNC110
+                await trio.sleep(LOOK)  # it was being made until now
+        if relayers is not None:
+            posts.update(await _post(relayers))
+    return chain, posts
 
 
-async def _wait_ready(port: int) -> None:
-    """Wait until every dependency has answered the connector: what it took to start belongs to no request."""
-    while True:
-        with suppress(*GONE):
-            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                await stream.send_all(HEALTH)
-                if bytes(await stream.receive_some()).startswith(b"HTTP/1.1 200 "):
-                    return
-        await trio.sleep(0.1)
+async def _prepare(pair: Pair, one: PostRound, target: Target) -> None:
+    """Have the posts of a round made, and write them where the relayers read them."""
+    posts = await pair.dependencies.post("/posts", {"count": round(one.posts * one.seconds)})
+    (target.folder / POSTS).write_text(json.dumps(posts))
 
 
-async def _wait_file(path: Path, log: Path) -> None:
-    with trio.move_on_after(START_SECONDS):
-        while not await trio.Path(path).exists():  # noqa: ASYNC110 - another process writes it
-            await trio.sleep(0.1)
+@asynccontextmanager
+async def _relayers(one: PostRound, target: Target) -> AsyncIterator[trio.Process | None]:
+    """Start the relayers, which read their posts and wait."""
+    if not one.posts:
+        yield None
         return
-    raise RuntimeError(tail(log))
+    arguments = (target.folder / POSTS, target.url, "--key", KEY, "--rate", one.posts, "--patience", PATIENCE)
+    async with _process("bench.relaying", *arguments) as process:
+        assert process.stdout is not None
+        await process.stdout.receive_some()  # that it is ready
+        yield process
 
 
-async def _watch(pid: int, samples: list[Sample]) -> None:
-    while True:
-        with suppress(OSError):
-            samples.append(look(pid))
-        await trio.sleep(1)
+async def _post(relayers: trio.Process) -> Any:
+    """Let the relayers post, and return what they say of it."""
+    assert relayers.stdin is not None
+    assert relayers.stdout is not None
+    await relayers.stdin.send_all(f"{GO}\n".encode())
+    return json.loads(b"".join([bytes(piece) async for piece in relayers.stdout]))
 
 
-@attrs.define
-class Slow:
-    """Clients that send the head of a request by and by, and connect again when they are closed."""
+@asynccontextmanager
+async def _strangers(one: PostRound, target: Target) -> AsyncIterator[None]:
+    """Let strangers hold connections while the block lasts, most of them from its begin."""
+    if not one.strangers:
+        yield
+        return
+    arguments = (target.port, target.folder / TOLD, "--key", KEY, "--clients", one.strangers)
+    async with _process("bench.strangers", *arguments):
+        await trio.sleep(STRANGERS_SECONDS)
+        yield
 
-    open: int = 0
-    most: int = 0
 
-    async def hold(self, port: int, clients: int) -> None:
-        """Hold clients open until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for _ in range(clients):
-                nursery.start_soon(self._hold_one, port)
-                await trio.sleep(0.001)
+def _told(one: PostRound, target: Target) -> str:
+    return (target.folder / TOLD).read_text() if one.strangers else ""
 
-    async def _hold_one(self, port: int) -> None:
-        while True:
-            with suppress(*GONE):
-                async with self._counted(port) as stream:
-                    await stream.send_all(HEAD)
-                    while True:
-                        await stream.send_all(b"X")
-                        await trio.sleep(2)
-            await trio.sleep(1)
 
-    @asynccontextmanager
-    async def _counted(self, port: int) -> AsyncIterator[trio.SocketStream]:
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            self.open += 1
-            self.most = max(self.most, self.open)
-            try:
-                yield stream
-            finally:
-                self.open -= 1
+@asynccontextmanager
+async def _process(module: str, *arguments: object) -> AsyncIterator[trio.Process]:
+    """Run a module of this package while the block lasts, with its input and output in our hands."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+@asynccontextmanager
+async def _open(arguments: argparse.Namespace, folder: Path) -> AsyncIterator[tuple[Pair, Target]]:
+    """Start the dependencies and a connector that serves over HTTP."""
+    target = Target(free_port(), folder)
+    keys = folder / "api_keys.toml"
+    keys.write_text(f'[[keys]]\nid = "bench"\nsha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"\n')
+    served = f'http_endpoint = "127.0.0.1:{target.port}"\napi_keys_file = "{keys}"\n'
+    recipe = recipe_of(arguments)
+    size, computing = arguments.size, arguments.computing
+    async with open_pair(recipe, folder, size, computing, written=served) as pair:
+        yield pair, target
 
 
 def rounds(arguments: argparse.Namespace) -> Iterator[PostRound]:
@@ -167,27 +232,39 @@ def rounds(arguments: argparse.Namespace) -> Iterator[PostRound]:
     yield PostRound("chain", chain, 0, seconds)
     yield PostRound("posts", 0, posts, seconds)
     yield PostRound("both", chain, posts, seconds)
-    if arguments.clients:
-        yield PostRound(f"both, {arguments.clients} slow clients", chain, posts, seconds, arguments.clients)
+    if arguments.strangers:
+        yield PostRound("strangers", chain, posts, seconds, arguments.strangers)
 
 
 async def main(arguments: argparse.Namespace) -> None:
     """Measure the rounds and print a row for each."""
     print(HEADER)
-    for one in rounds(arguments):
-        if arguments.only and one.name not in arguments.only:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            print((await measure(one, Path(folder))).line(), flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        async with _open(arguments, Path(name)) as (pair, target):
+            for one in rounds(arguments):
+                if not arguments.only or one.name in arguments.only:
+                    print((await measure(pair, one, target)).line(), flush=True)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.http_posts", description=__doc__)
+    add = parser.add_argument
+    add("--chain", type=float, default=50.0, help="requests from the chain per second (50)")
+    add("--posts", type=float, default=100.0, help="posts per second (100)")
+    add("--seconds", type=float, default=60.0, help="seconds of each round (60)")
+    add("--strangers", type=int, default=0, help="clients of every bad kind in a fourth round (0)")
+    add(
+        "--only",
+        nargs="*",
+        default=(),
+        help="names of the rounds to run: chain, posts, both, strangers (all)",
+    )
+    add("--size", type=int, default=205, metavar="BYTES", help="of each ciphertext (205)")
+    add_connector(parser, 0.01)
+    return parser
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--chain", type=float, default=50.0, help="requests from the chain per second (50)")
-    parser.add_argument("--posts", type=float, default=100.0, help="posts per second (100)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="seconds of each round (60)")
-    parser.add_argument("--clients", type=int, default=0, help="slow clients in a fourth round (0)")
-    parser.add_argument("--only", nargs="*", default=(), help="names of the rounds to run (all)")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    trio.run(main, parser.parse_args())
+    trio.run(main, _arguments().parse_args())

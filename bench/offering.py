@@ -104,15 +104,23 @@ class Pair:
 
 @asynccontextmanager
 async def open_pair(
-    recipe: Recipe, folder: Path, size: int, computing: float, *more: str
+    recipe: Recipe, folder: Path, size: int, computing: float, *more: str, written: str = ""
 ) -> AsyncIterator[Pair]:
     """Start both and have a few requests answered. Raises RuntimeError when the connector does not answer them.
 
-    ``more`` are arguments of ``kmsconn emulate``.
+    ``more`` are arguments of ``kmsconn emulate``; ``written`` are options that the connector has beside those that the emulator wrote.
     """
     arguments = ("--size", str(size), "--computing", str(computing), *more)
+    async with open_dependencies(folder, *arguments) as dependencies:
+        config = dependencies.config
+        config.write_text(written + config.read_text(encoding="utf-8"), encoding="utf-8")
+        async with _open_pair(recipe, folder, dependencies) as pair:
+            yield pair
+
+
+@asynccontextmanager
+async def _open_pair(recipe: Recipe, folder: Path, dependencies: EmulatedDependencies) -> AsyncIterator[Pair]:
     async with (
-        open_dependencies(folder, *arguments) as dependencies,
         _cluster(recipe) as cluster,
         open_connectors(
             recipe, dependencies.config, recipe.processes, None if cluster is None else cluster.url

@@ -4,6 +4,8 @@
     GET  /requests              every request with its moments, in Unix seconds
     POST /load                  {"rate": 50, "seconds": 10, "size": 1024, "forms": [], "prepared": true, "reply_timeout": 30},
                                  answered when it is over
+    POST /posts                 {"count": 100, "forms": []}: as many decryptions as relayers post them over HTTP, paths and bodies; their
+                                 ciphertexts lie in the buckets from then on
     POST /{dependency}/shut     its connections break, new ones are refused, until
     POST /{dependency}/open
     POST /{core}/restart        the Core forgets every request
@@ -20,10 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import cycle, islice
 from typing import Any
 
 import attrs
 import msgspec
+import trio
 
 from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.dependencies import EmulatedDependencies
@@ -33,11 +37,12 @@ from kmsconn.emulator.drills.table import routes, targets_of
 from kmsconn.emulator.ground_truth import GroundTruth, Trace
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, put_on
+from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost
 from kmsconn.emulator.users import Users
 
 COLUMNS = ("visible", "started", "given", "sent", "answered")
 """The moments of a request: its block is there, first start call at the Core, answer of the Core, first transaction, its block is there."""
-_FIXED = ("GET /status", "GET /requests", "GET /faults", "DELETE /faults", "POST /load")
+_FIXED = ("GET /status", "GET /requests", "GET /faults", "DELETE /faults", "POST /load", "POST /posts")
 _JSON = (("content-type", "application/json"),)
 
 
@@ -50,6 +55,13 @@ class WantedLoad(msgspec.Struct, forbid_unknown_fields=True):
     forms: tuple[str, ...] = ()
     prepared: bool = False
     reply_timeout: float = LAST_REPLY_TIMEOUT
+
+
+class WantedPosts(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /posts``; forms in turn, all that are posted where none are named."""
+
+    count: int
+    forms: tuple[str, ...] = POSTED_FORMS
 
 
 @attrs.define(eq=False)
@@ -77,8 +89,8 @@ class Control:
                 return _json(self._status())
             case "GET", ["requests"]:
                 return _json(self._rows(self.ground_truth.traces.values()))
-            case "POST", ["load"]:
-                return await self._load(request.body)
+            case "POST", ["load" | "posts" as wanted]:
+                return await (self._load if wanted == "load" else self._posts)(request.body)
             case "GET", ["faults"]:
                 return _json({"on": self.drills.listing(), "faults": self.drills.catalogue()})
             case "DELETE", ["faults"]:
@@ -125,6 +137,19 @@ class Control:
         await put_on(load, self.traffic, self.committee, ledger, reply_timeout=wanted.reply_timeout)
         traces = [self.ground_truth.trace_of(sent) for sent in ledger.forms]
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})
+
+    async def _posts(self, body: bytes) -> HttpResponse:
+        """Make posts; the dependencies go on serving meanwhile."""
+        made = []
+        try:
+            wanted = msgspec.json.decode(body, type=WantedPosts)
+            for form in islice(cycle(wanted.forms), wanted.count):
+                post = HttpPost.of(self.traffic.prepare(form))
+                made.append({"form": post.form, "path": post.path, "body": post.body.decode()})
+                await trio.lowlevel.checkpoint()
+        except (msgspec.DecodeError, LookupError, ValueError) as error:
+            return _refused(400, f"{error}; forms that are posted: {', '.join(POSTED_FORMS)}")
+        return _json({"posts": made})
 
     def _actions(self, name: str) -> dict[str, Callable[[], None]]:
         toggle_port = self.dependencies.toggle_ports.get(name)

@@ -16,8 +16,10 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.ground_truth import ReplyOnChain
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.relayers import POSTED_FORMS
 from kmsconn.emulator.toggle_port import TogglePort
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.http_api.description import PUBLIC
 
 BASE = 1_767_225_600.0
 
@@ -113,6 +115,23 @@ async def test_a_load_has_its_size_and_forms(autojump_clock: trio.testing.MockCl
 )
 async def test_a_load_that_cannot_be_read_is_refused(content: Any) -> None:
     assert (await Handler().post("/load", content)).status == 400
+
+
+async def test_posts_are_made_in_turn_with_their_ciphertexts_in_the_buckets() -> None:
+    handler = Handler()
+    posts = content_of(await handler.post("/posts", {"count": 5}))["posts"]
+    assert [post["form"] for post in posts] == [*POSTED_FORMS, "public"]
+    handles = json.loads(posts[0]["body"])["ctHandles"]
+    stored = handler.dependencies.buckets[0].bucket.objects
+    assert posts[0]["path"] == PUBLIC.path
+    assert all(any(handle[2:] in key for key in stored) for handle in handles)
+
+
+@pytest.mark.parametrize(
+    "content", [None, {"count": "x"}, {"count": 1, "forms": ["direct"]}, {"count": 1, "forms": ["x"]}]
+)
+async def test_posts_that_cannot_be_made_are_refused(content: Any) -> None:
+    assert (await Handler().post("/posts", content)).status == 400
 
 
 @pytest.mark.parametrize("name", ["gateway", "ethereum", "host", "core0", "bucket0", "bucket1"])
