@@ -141,7 +141,8 @@ class Pipeline:
                 await self.outcomes.close(row, "finish", "done", "done")
             else:
                 kept = await self._keep_answer(row, answered.answer, self.outcomes.wall())
-        self.txmanager_wake_ups[row.event.chain_id].notify()
+        if row.kind not in HTTP_KINDS:  # of what is delivered nothing is sent
+            self.txmanager_wake_ups[row.event.chain_id].notify()
         return kept
 
     async def _keep_answer(self, row: Row, answer: Answer, now: float) -> bool:

@@ -113,6 +113,8 @@ async def test_a_request_is_recorded_dispatched_and_answered(tmp_path: Path, aut
         row = await at.work()
         assert (row.state, row.answer) == (State.DONE, ANSWER)
         assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+        with pytest.raises(trio.TooSlowError), trio.fail_after(1):  # the transaction manager is left in peace
+            await at.bench.pipeline.txmanager_wake_ups[row.event.chain_id].wait()
         assert [type(one) for one in at.bench.events if isinstance(one, (AnswerKept, RequestClosed))] == [
             AnswerKept,
             RequestClosed,
