@@ -21,7 +21,7 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
-from kmsconn.http_api.connections import IDLE_SECONDS, REQUEST_SECONDS, Connection, ConnectionTable
+from kmsconn.http_api.connections import Connection, ConnectionTable
 from kmsconn.http_api.guarded_stream import GuardedStream
 
 GRACE_SECONDS: Final = 30.0
@@ -41,7 +41,6 @@ _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 def _hypercorn_config() -> Config:
     config = Config()
     config.h11_max_incomplete_size = HEAD_BYTES
-    config.keep_alive_timeout = IDLE_SECONDS + REQUEST_SECONDS  # our own deadlines come first
     config.h2_max_concurrent_streams = 1
     config.include_server_header = False
     config.accesslog = None
@@ -127,7 +126,19 @@ class HttpServer:
             spoken = await guarded.wait_first()
         if not spoken:
             return
-        await TCPServer(self._wrapped, self._config, self._context, ConnectionState(state), guarded).run()
+        server = TCPServer(self._wrapped, self._config, self._context, ConnectionState(state), guarded)
+        server.idle_task = _NoTask()  # type: ignore[assignment]
+        await server.run()
+
+
+class _NoTask:
+    """In the place of hypercorn's task that ends an idle connection, a new one for each request: the connection's deadline does that."""
+
+    async def restart(self, *_: object) -> None:
+        """Begin nothing."""
+
+    async def stop(self) -> None:
+        """End nothing."""
 
 
 async def _accept(listener: Listener) -> Stream:
