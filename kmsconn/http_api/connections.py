@@ -33,6 +33,8 @@ class Connection:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     serving: bool = False
     """A request is being answered."""
+    body_follows: bool = False
+    """The head of an answer is held back until its body comes: one packet for both."""
     read_by: float = math.inf
     """When the present request must have come whole."""
 

@@ -170,7 +170,9 @@ class _Answering:
         exchange = self._exchange
         if exchange.gone:
             return
-        if message["type"] == "http.response.start":
+        begins = message["type"] == "http.response.start"
+        exchange.connection.body_follows = begins and exchange.whole  # an early answer may have no end
+        if begins:
             exchange.answer(message["status"])
         elif not message.get("more_body", False) and not exchange.whole:
             self._end = {"type": "http.response.body", "body": b""}

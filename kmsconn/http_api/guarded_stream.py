@@ -39,7 +39,7 @@ class GuardedStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, stream: trio.abc.Stream, connection: Connection) -> None:
         self._stream, self._connection = stream, connection
-        self._first = b""
+        self._first = self._held = b""
 
     async def wait_first(self) -> bool:
         """Return whether the client sends anything. A connection on which nobody speaks costs no more than this."""
@@ -65,7 +65,15 @@ class GuardedStream(trio.abc.HalfCloseableStream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send. Raises BrokenResourceError where the client does not take it in time; the stream is closed then."""
+        """Send, with what was held back before.
+
+        Raises BrokenResourceError where the client does not take it in time; the stream is closed then.
+        """
+        self._held += data
+        if self._connection.body_follows or not self._held:
+            await trio.lowlevel.checkpoint()
+            return
+        data, self._held = self._held, b""
         with trio.move_on_after(ANSWER_SECONDS) as sending:
             await self._stream.send_all(data)
         if sending.cancelled_caught:

@@ -57,6 +57,15 @@ async def test_a_client_that_leaves_an_idle_connection_leaves_nothing(
         assert scene.service.statistics().connections == 0
 
 
+async def test_a_client_that_asks_no_more_is_closed(autojump_clock: trio.testing.MockClock) -> None:
+    async with serving() as scene:
+        client = scene.client()
+        await client.post(PUBLIC, public_body())
+        started = trio.current_time()
+        assert await client.until_closed() == b""
+        assert trio.current_time() - started == IDLE_SECONDS
+
+
 async def test_a_head_that_comes_by_and_by_has_its_time(autojump_clock: trio.testing.MockClock) -> None:
     async with serving() as scene:
         data, seconds = await until_closed(scene, *[b"G"] * 1000, pause=1)
