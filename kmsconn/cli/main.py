@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "status": "show how the connector is, on one screen",
     "explain": "tell what became of a request, what it waits for and what comes next",
     "audit": "verify or export an audit log",
+    "journal": "copy a journal from one database into another",
     "requests": "list, show or retry requests",
     "top": "show a running connector in the terminal, live",
     "quarantine": "list, show, retry or drop undecodable logs and quarantined requests",

@@ -429,8 +429,8 @@ SECTIONS: Final = (
                 "control_socket",
                 types.FilePath,
                 "Unix socket of `kmsconn run` for `kmsconn requests` (mode 0600). Default: the journal's path with `.sock` appended; with "
-                "a journal in PostgreSQL `service_name` with `.sock` appended, in the folder of the configuration file, or in the current "
-                "one without a file. An embedded connector opens none.",
+                "a journal in PostgreSQL `service_name` with `.sock` appended, in `/run/kmsconn` where that folder exists, else beside the "
+                "configuration file. An embedded connector opens none.",
                 "control_socket",
                 example='"/run/kmsconn/control.sock"',
             ),

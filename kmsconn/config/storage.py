@@ -14,6 +14,9 @@ from kmsconn.config.keyfiles import read_password, warn_if_open
 from kmsconn.config.postgres_url import is_postgres_url, parse_postgres_url
 from kmsconn.config.settings import ROLES, PostgresAddress, Settings
 
+RUN: Final = Path("/run/kmsconn")
+"""Where a service manager lets a process make sockets (systemd: RuntimeDirectory)."""
+
 _FOR_POSTGRES: Final = ("journal_password_file", "database_pool_size", "lease")
 
 
@@ -71,12 +74,13 @@ def _has_password(url: str) -> bool:
 
 
 def control_socket_of(settings: Settings, file: str | os.PathLike[str] | None) -> Path | None:
-    """Return the configured control socket; of a journal in PostgreSQL one beside the configuration file, named as the service.
+    """Return the configured control socket; of a journal in PostgreSQL one in ``RUN``, named as the service.
 
-    None for one beside a journal that is a file.
+    Where that folder is missing, it stands beside the configuration file. None for one beside a journal that is a file.
     """
     storage = settings.storage
     if storage.control_socket is not None or isinstance(storage.journal, Path):
         return storage.control_socket
-    folder = Path() if file is None else Path(file).parent
+    beside = Path() if file is None else Path(file).parent
+    folder = RUN if RUN.is_dir() else beside
     return folder / f"{settings.monitoring.service_name.replace('/', '-')}.sock"

@@ -16,13 +16,15 @@ import attrs
 import msgspec
 import trio
 
-from kmsconn.config.settings import Settings
+from kmsconn.config.settings import PostgresAddress, Settings
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
+from kmsconn.doctor.postgres import judge_postgres
 from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding, differences
 from kmsconn.journal.locking import lock_path
+from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 
@@ -51,6 +53,7 @@ class Machine:
     journal: Callable[[Path], JournalPlace]
     address: Callable[[str], str]
     """Says why nothing could listen at a host, or nothing."""
+    postgres: Callable[[PostgresAddress], PostgresPlace] = look_at_postgres
 
 
 def real_machine() -> Machine:
@@ -68,14 +71,17 @@ def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender:
     journal = settings.storage.journal
 
     async def look() -> Sequence[Diagnosis]:
-        if not isinstance(journal, Path):
-            return [warning(checked, "a journal in PostgreSQL is not examined", "ask it with psql")]
-        place = await ports.offload("doctor", partial(machine.journal, journal))
-        lines = [judge_place(checked, place)]
+        if isinstance(journal, PostgresAddress):
+            found = await ports.offload("doctor", partial(machine.postgres, journal))
+            lines = [*judge_postgres(checked, journal, found, settings.storage.database_pool_size)]
+            stored = {} if found.tables is None else found.tables.stored
+        else:
+            place = await ports.offload("doctor", partial(machine.journal, journal))
+            lines, stored = [judge_place(checked, place)], place.stored
         await tx_sender.wait()
-        if place.stored and not tx_sender.missing:
+        if stored and not tx_sender.missing:
             ours = binding_of(settings, tx_sender.value).as_text()
-            lines.append(judge_binding(f"{checked}: owner", place.stored, ours))
+            lines.append(judge_binding(f"{checked}: owner", stored, ours))
         return lines
 
     return Probe(checked, look, limit=30.0)

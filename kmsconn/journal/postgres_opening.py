@@ -8,11 +8,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kmsconn.errors import StartRefused
-from kmsconn.journal.postgres_schema import MIGRATIONS, SCHEMA_KEY, VERSION, postgres_shard_indices
+from kmsconn.journal.postgres_schema import (
+    MIGRATIONS,
+    OLDEST_SERVER,
+    PLAIN_SCHEMA,
+    SCHEMA_KEY,
+    VERSION,
+    postgres_shard_indices,
+)
 from kmsconn.journal.postgres_session import Session
 from kmsconn.journal.postgres_sql import call_of
-
-OLDEST_SERVER: Final = 130_000  # PostgreSQL 13, the oldest that the developers of PostgreSQL still mend
 
 BEGIN: Final = "BEGIN"
 COMMIT: Final = "COMMIT"
@@ -21,6 +26,7 @@ LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kmsconn journal ' 
 """The writers' lock: one journal has one, and two journals of a database, in schemas of their own, have two."""
 
 _SURROUNDINGS: Final = "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), current_schema()"
+_SEARCH_PATH: Final = "SELECT current_setting('search_path')"
 _TABLES: Final = "SELECT count(*), count(*) FILTER (WHERE tablename = 'meta') FROM pg_tables WHERE schemaname = current_schema()"
 _VERSION: Final = "SELECT value FROM meta WHERE key = ?"
 _NOTE: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -36,7 +42,7 @@ def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
     Raises StartRefused for a server that is too old, for tables of another program, and for a journal that is newer than this program or
     missing; psycopg's errors for everything else, and leaves nothing behind then.
     """
-    _check_server(session, where)
+    _check_server(session, where, make=make)
     _do(session, BEGIN)
     _do(session, LOCK)
     version = _known_version(session, where, make=make)
@@ -50,7 +56,7 @@ def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
     _do(session, COMMIT)
 
 
-def _check_server(session: Session, where: str) -> None:
+def _check_server(session: Session, where: str, *, make: bool) -> None:
     ((version, encoding, schema),) = _do(session, _SURROUNDINGS)
     if version < OLDEST_SERVER:
         raise StartRefused(
@@ -62,9 +68,19 @@ def _check_server(session: Session, where: str) -> None:
             f"the database of the journal {where} stores text as {encoding}; create it with ENCODING 'UTF8'"
         )
     if schema is None:
+        _make_schema(session, where, make=make)
+
+
+def _make_schema(session: Session, where: str, *, make: bool) -> None:
+    """Make the schema that the search path names, where it names a single one in plain letters."""
+    ((path,),) = _do(session, _SEARCH_PATH)
+    if not PLAIN_SCHEMA.fullmatch(path):
         raise StartRefused(
             f"the database of the journal {where} has no schema on the search path; create it, or change search_path"
         )
+    if not make:
+        raise StartRefused(f"there is no journal in {where}, and no schema {path}")
+    _do(session, f"CREATE SCHEMA IF NOT EXISTS {path}")
 
 
 def _known_version(session: Session, where: str, *, make: bool) -> int:

@@ -9,12 +9,18 @@ with defaults, tables, indices. ``compatible_from`` of a version is the oldest p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 from kmsconn.journal.schema import CLOSED_AT, shard_indices, shard_of
+
+OLDEST_SERVER: Final = 130_000  # PostgreSQL 13, the oldest that the developers of PostgreSQL still mend
+
+PLAIN_SCHEMA: Final = re.compile("[a-z_][a-z0-9_]*")
+"""A search path that is one name which needs no quotes."""
 
 SCHEMA_KEY: Final = "kmsconn_schema"
 """The row of ``meta`` that has the version of the tables, and the oldest one whose programs may use them."""

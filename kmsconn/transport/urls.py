@@ -24,6 +24,13 @@ _URL = re.compile(
 )  # without the sentence's punctuation
 
 
+# Of PostgreSQL: several servers or none, and a database; libpq takes user and password from the query too.
+_SERVER = r"(?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]*)(?::\d+)?"
+_DATABASE = re.compile(
+    rf"postgres(?:ql)?://(?:[^@/?#]*@)?(?P<shown>{_SERVER}(?:,{_SERVER})*(?:/[^@/?#]*)?)(?:[?#][^@]*)?"
+)
+
+
 @attrs.frozen
 class Url:
     """A URL with a host. ``host`` has no brackets; ``path`` begins with a slash; the secret parts stay out of ``repr``."""
@@ -102,6 +109,8 @@ def without_user_info(url: str) -> str:
 
 def show(url: str) -> str:
     """Return the URL without user info, query and fragment, fit for a log; something for every text, and never an exception."""
+    if (database := _DATABASE.fullmatch(url)) is not None:
+        return f"postgresql://{database['shown']}"
     try:
         parsed = parse(url)
     except ValueError:

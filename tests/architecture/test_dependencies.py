@@ -21,9 +21,9 @@ OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.txmanager.aws_kms"})
 """The modules that import the packages of the extra aws, inside functions."""
 
 OF_POSTGRES = frozenset(
-    f"kmsconn.journal.{name}" for name in ("postgres", "postgres_queue", "postgres_session")
+    f"kmsconn.journal.{name}" for name in ("postgres", "postgres_place", "postgres_queue", "postgres_session")
 )
-"""The modules that import the packages of the extra postgres; only the first is imported by others, inside a function."""
+"""The modules that import the packages of the extra postgres: the second inside functions, the others are imported inside one."""
 
 OF_OTEL = frozenset({"kmsconn.monitoring.otlp"})
 """The module that imports the packages of the extra otel, inside a function."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kmsconn.config import storage
 from kmsconn.config.settings import ROLES, PostgresAddress, Role, Secret
 from kmsconn.config.sources import load_config
 from kmsconn.control.address import control_path
@@ -52,6 +53,12 @@ def test_a_password_file_that_others_may_read_is_warned_about(tmp_path: Path) ->
     assert list(warnings_of(tmp_path, {"journal": URL, "journal_password_file": path})) == [path]
 
 
+@pytest.fixture(autouse=True)
+def _no_run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever folders this machine has."""
+    monkeypatch.setattr(storage, "RUN", tmp_path / "absent")
+
+
 @pytest.mark.parametrize("url", ["postgresql://u:hunter2@db/k", "postgresql:///k?password=hunter2"])
 def test_a_file_with_a_password_that_others_may_read_is_warned_about(tmp_path: Path, url: str) -> None:
     path = write_toml(tmp_path, {"journal": url, "private_key": None}, mode=0o644)
@@ -89,8 +96,8 @@ def test_the_roles_of_the_environment_are_a_comma_list(tmp_path: Path) -> None:
 
 
 def test_pool_and_lease_become_settings(tmp_path: Path) -> None:
-    storage = load(tmp_path, {"journal": URL, "database_pool_size": 2, "lease": "3s"}).storage
-    assert (storage.database_pool_size, storage.lease) == (2, 3.0)
+    found = load(tmp_path, {"journal": URL, "database_pool_size": 2, "lease": "3s"}).storage
+    assert (found.database_pool_size, found.lease) == (2, 3.0)
 
 
 def test_the_control_socket_of_a_journal_in_postgresql_is_beside_the_file_and_named_as_the_service(
@@ -98,6 +105,13 @@ def test_the_control_socket_of_a_journal_in_postgresql_is_beside_the_file_and_na
 ) -> None:
     settings = load(tmp_path, {"journal": URL, "service_name": "kmsconn/2"})
     assert control_path(settings) == tmp_path / "kmsconn-2.sock"
+
+
+def test_it_is_in_the_folder_of_the_service_manager_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "RUN", tmp_path)
+    assert control_path(load(tmp_path, {"journal": URL})) == tmp_path / "kmsconn.sock"
 
 
 def test_without_a_file_it_is_in_the_current_folder(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from kmsconn.doctor.machine import JournalPlace, Machine
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.users import Users
+from kmsconn.journal.postgres_place import PostgresPlace
 from kmsconn.model.profiles import FHEVM
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.world import EPOCH_SECONDS
@@ -47,6 +48,7 @@ class Patient:
     changes: dict[str, Any] = attrs.field(factory=dict)
     clock_step: float = 0.0
     place: JournalPlace = attrs.field(factory=partial(JournalPlace, exists=False))
+    postgres: PostgresPlace = attrs.field(factory=PostgresPlace)
     address_refusal: str = ""
     ask_core: bool = False
 
@@ -65,12 +67,12 @@ class Patient:
 
     def settings(self) -> Settings:
         """Return the settings of the connector that belongs here, with what was changed."""
-        settings: Settings = self.dependencies.settings(JOURNAL, **self.changes)
+        settings: Settings = self.dependencies.settings(**{"journal": JOURNAL, **self.changes})
         return settings
 
     async def examine(self) -> list[Diagnosis]:
         """Let the doctor look."""
-        machine = Machine(lambda _: self.place, lambda _: self.address_refusal)
+        machine = Machine(lambda _: self.place, lambda _: self.address_refusal, lambda _: self.postgres)
         return await examine(self.settings(), self.ports(), machine, ask_core=self.ask_core)
 
     async def faults(self) -> list[Diagnosis]:

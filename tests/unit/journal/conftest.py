@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kmsconn.journal.database import Database
-from tests.unit.journal.samples import opened
+from tests.unit.journal.samples import Place, opened
 
 
 @pytest.fixture
@@ -33,3 +33,15 @@ def db(path: Path, empty: bytes) -> Iterator[Database]:
     db = opened(path)
     yield db
     db.close()
+
+
+@pytest.fixture
+def source(path: Place) -> Place:
+    """Where the journal stands that is copied."""
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Place:
+    """Where the copy goes: nothing is there yet."""
+    return tmp_path / "copy.db"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.transport.urls import parse, show, show_origin
+from kmsconn.transport.urls import hide_urls, parse, show, show_origin
 
 SECRET = "https://user:pa%20ss@Node.Example:8443/v2/key?token=hidden#frag"
 
@@ -85,3 +85,32 @@ def test_a_malformed_url_is_refused_without_being_repeated(bad: str) -> None:
 @pytest.mark.parametrize("bad", ["", "user:secret@", "http://user:secret@:x/"])
 def test_showing_a_malformed_url_never_raises_and_shows_nothing_of_it(bad: str) -> None:
     assert show(bad) == show_origin(bad) == "<malformed URL>"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://hunter2:hunter2@db:5433/k?sslmode=require", "postgresql://db:5433/k"),
+        ("postgres://db/k", "postgresql://db/k"),
+        ("postgresql://hunter2@a:5433,b:5434/k", "postgresql://a:5433,b:5434/k"),
+        ("postgresql:///k?host=/run/pg&password=hunter2", "postgresql:///k"),
+        ("postgresql://hunter2:hunter2@[::1]:5433/k#hunter2", "postgresql://[::1]:5433/k"),
+    ],
+)
+def test_of_a_database_servers_and_name_are_shown(url: str, shown: str) -> None:
+    assert show(url) == shown
+    assert hide_urls(f"cannot open {url}: refused") == f"cannot open {shown}: refused"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hun/ter2@db/k",
+        "postgresql://u:hun?ter2@db/k",
+        "postgresql://u:12#ter2@db/k",
+        "postgresql://u:hunter2",
+    ],
+)
+def test_of_a_malformed_address_of_a_database_nothing_is_shown(url: str) -> None:
+    """A character of the password that was not escaped ends the address before it."""
+    assert show(url) == "<malformed URL>"
