@@ -34,6 +34,7 @@ from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.http_serving import HttpServing, open_http_serving, serving
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.network_release import NetworkRelease
+from kmsconn.app.pauses import follow_pauses
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import LogReader, follow_heads
@@ -44,7 +45,7 @@ from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
 from kmsconn.app.upkeep import run_upkeep
 from kmsconn.app.watched_contract import watched_contracts
 from kmsconn.app.wiring import open_components
-from kmsconn.config.settings import PostgresAddress, Settings
+from kmsconn.config.settings import PostgresAddress, Role, Settings
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.http_api.port import Decryptions
 from kmsconn.journal.sqlite import free_bytes
@@ -188,6 +189,8 @@ class Connector:
             NetworkRelease(components.profile, components.links.gateway, components.expiry).run
         )
         nursery.start_soon(self.watch.run)
+        if isinstance(components.settings.storage.journal, PostgresAddress):
+            nursery.start_soon(follow_pauses, components)
         nursery.start_soon(components.core_health.run)
         nursery.start_soon(show_alerts, components, self.foreign_replies)
         hold = components.membership.hold
@@ -198,6 +201,8 @@ class Connector:
     def _start_managers(self, nursery: trio.Nursery) -> None:
         """Start one transaction manager per chain, or the shadow of one, in their nursery."""
         components = self.components
+        if Role.SEND not in components.settings.work.roles:
+            return
         for context in components.chain_contexts.values():
             name = f"sends {context.endpoint.chain_id} {checksum(components.tx_sender)}"
             nursery.start_soon(components.membership.hold, name, partial(self._manage, context))
@@ -220,6 +225,8 @@ class Connector:
     def _start_pools(self, nursery: trio.Nursery) -> None:
         """Start the workers; those of an ordered pool once no other process can be at work on its rows."""
         components = self.components
+        if Role.WORK not in components.settings.work.roles:
+            return
         for pool in components.pools.values():
             run = partial(pool.run, components.pipeline.run, components.journal, components.on_event)
             if pool.name in IN_ORDER:
@@ -231,6 +238,9 @@ class Connector:
         """Start one task per contract with its proof of completeness, and one dispatcher per pool in the reading nursery."""
         components = self.components
         for contract in watched_contracts(components):
+            if Role.HEAR not in components.settings.work.roles:
+                nursery.start_soon(follow_head, contract)
+                continue
             reader = LogReader.of(contract)
             proof = Completeness.of(reader.ranges)
             self._ranges.append(reader.ranges)
@@ -242,7 +252,7 @@ class Connector:
                 partial(_read, reader, proof),
                 partial(follow_head, contract),
             )
-        for pool in components.pools.values():
+        for pool in components.pools.values() if Role.WORK in components.settings.work.roles else ():
             dispatch = _dispatch_in_order if pool.name in IN_ORDER else _dispatch
             nursery.start_soon(dispatch, components, pool)
 

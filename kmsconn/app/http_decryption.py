@@ -60,6 +60,13 @@ class HttpWaiters:
         for waiter in self._waiting.get(identifier, ()):
             waiter.notify()
 
+    def closed(self, identifier: str) -> None:
+        """Wake who waits for an id in hex, which another process has seen the end of; everybody where it is empty."""
+        if identifier:
+            self._wake(int(identifier, 16))
+        else:
+            self.wake_all()
+
     def wake_all(self) -> None:
         """Wake everybody."""
         for identifier in self._waiting:

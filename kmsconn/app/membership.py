@@ -21,9 +21,12 @@ LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being 
 
 
 class Membership(Protocol):
-    """This process among those over its journal. ``look_again``: seconds after which the journal is looked at without being told to."""
+    """This process among those over its journal."""
 
-    look_again: float
+    @property
+    def look_again(self) -> float:
+        """Seconds after which the journal is looked at without being told to."""
+        ...
 
     @property
     def has_successor(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import attrs
 import trio
@@ -13,7 +14,8 @@ from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.http_decryption import HttpDecryptions, HttpWaiters
-from kmsconn.app.membership import SoleMember
+from kmsconn.app.membership import Membership, SoleMember
+from kmsconn.app.pauses import take_pauses
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
@@ -21,6 +23,7 @@ from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Metadata, Stages
 from kmsconn.app.state_alerts import CONNECTION
+from kmsconn.app.topics import Topics
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.expiry import DecryptionExpiry
@@ -44,7 +47,6 @@ from kmsconn.journal import outbox
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
-from kmsconn.journal.pausing import paused_kinds
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 from kmsconn.model.requests import IN_ORDER, Kind, PoolName, Request
@@ -94,24 +96,36 @@ async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -
     Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the dependencies only AWS KMS is
     asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
-    ports, waiters = attrs.evolve(ports, proxies=settings.proxies), HttpWaiters()
+    ports, waiters, topics = attrs.evolve(ports, proxies=settings.proxies), HttpWaiters(), Topics()
     async with AsyncExitStack() as stack:
         profile = PROFILES[settings.protocol.profile](settings)
         sender = await stack.enter_async_context(open_tx_sender(settings, on_event))
         base = _Base(settings, ports, profile, sender, waiters.hearing(on_event))
-        components = _build(base, await _open_links(stack, base), waiters)
-        await _restore_pauses(components)
+        components = _build(base, await _open_links(stack, base, topics), waiters)
+        await take_pauses(components)  # before anything is dispatched
+        _wake_by(topics, components)
         yield components
 
 
-async def _restore_pauses(components: Components) -> None:
-    """Pause what an operator has paused in an earlier run, before anything is dispatched."""
-    for one in await components.journal.run(paused_kinds):
-        if one.kind in components.profile.operations:
-            components.pool_for(one.kind).paused[one.kind] = one
+def _wake_by(topics: Topics, components: Components) -> None:
+    """Let what other processes tell wake who waits for it here."""
+
+    def due(kind: str) -> None:
+        for pool in components.pools.values():
+            if not kind or kind in pool.kinds:
+                pool.wake_up.notify()
+
+    def answered(chain_id: str) -> None:
+        for known, chain_context in components.chain_contexts.items():
+            if not chain_id or chain_id == str(known):
+                chain_context.wake_up.notify()
+
+    topics.on("due", due)
+    topics.on("answered", answered)
+    topics.on("closed", components.http.waiters.closed)
 
 
-async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
+async def _open_links(stack: AsyncExitStack, base: _Base, topics: Topics) -> Links:
     settings, ports, policy = base.settings, base.ports, base.policy
     to_buckets = Way(ports, _bucket_dial(ports.dial, policy), settings.ciphertexts.s3_connect_timeout)
 
@@ -124,10 +138,10 @@ async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
 
     answered = {one.chain_id: one for one in (settings.chains.ethereum, settings.chains.gateway)}
     gateway = await chain(settings.chains.gateway, "gateway")
-    journal = await _open_journal(stack, base)
+    journal, membership = await _open_journal(stack, base, topics)
     return Links(
         journal=journal,
-        membership=SoleMember(journal),
+        membership=membership,
         gateway=gateway,
         ethereum=gateway if len(answered) == 1 else await chain(settings.chains.ethereum, "ethereum"),
         traces={
@@ -151,12 +165,25 @@ async def _open_links(stack: AsyncExitStack, base: _Base) -> Links:
     )
 
 
-async def _open_journal(stack: AsyncExitStack, base: _Base) -> Journal:
-    """Open the journal; from its first change on, transitions go into the outbox of the audit log where there is one."""
+async def _open_journal(stack: AsyncExitStack, base: _Base, topics: Topics) -> tuple[Journal, Membership]:
+    """Open the journal and become a member; from the first change on, transitions go into the outbox of the audit log, if there is one."""
     journal = await stack.enter_async_context(_journal(base))
+    membership = await _open_membership(stack, base, journal, topics)
     audited = base.settings.storage.audit_log is not None
     await journal.run(outbox.capture if audited else outbox.stop_capturing)
-    return journal
+    return journal, membership
+
+
+async def _open_membership(
+    stack: AsyncExitStack, base: _Base, journal: Journal, topics: Topics
+) -> Membership:
+    """Become one of the processes over the journal: the only one of a file."""
+    if isinstance(base.settings.storage.journal, Path):
+        return SoleMember(journal)
+    from kmsconn.app.members import open_member
+
+    member = open_member(journal, base.settings, base.ports, topics, base.on_event)
+    return await stack.enter_async_context(member)
 
 
 def _journal(base: _Base) -> AbstractAsyncContextManager[Journal]:

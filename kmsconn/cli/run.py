@@ -10,6 +10,7 @@ import argparse
 import gc
 import logging
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -17,13 +18,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+import attrs
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from kmsconn import __version__
 from kmsconn.cli.clock_check import check_clock
 from kmsconn.cli.endings import ExitStatus
-from kmsconn.cli.observers import make_observers, open_traces
+from kmsconn.cli.observers import Observers, make_observers, open_traces
+from kmsconn.cli.starting_anew import StartingAnew
 from kmsconn.cli.validate import add_config_argument, config_file, summary
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
@@ -31,6 +34,7 @@ from kmsconn.control.address import control_path
 from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
+from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import AlertRaised, OnEvent, Severity
 from kmsconn.model.life import State
 from kmsconn.monitoring.logs import LibraryLogs, make_logger
@@ -95,46 +99,66 @@ def calm_collector() -> None:
 
 
 async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | None = None) -> None:
-    """Run one connector under its signals and its monitoring port until it is drained.
+    """Run a connector under its signals and its monitoring port until it is drained; anew where its journal makes that necessary.
 
     Raises StartRefused, in groups. Cancellation: as ``open_connector``.
     """
-    from kmsconn.app.connector import open_connector
-
     observers = make_observers(settings, log)
-    monitor, on_event = observers.monitor, observers.on_event
-    site = make_status_site(monitor, settings.monitoring, __version__)
-    app = make_app(monitor, Identity(settings.monitoring.service_name, __version__), status=site)
+    site = make_status_site(observers.monitor, settings.monitoring, __version__)
+    app = make_app(observers.monitor, Identity(settings.monitoring.service_name, __version__), status=site)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_server(app, settings.monitoring.monitoring_endpoint) as url:
             log.info("started", version=__version__, profile=settings.protocol.profile, monitoring=url)
             if site is not None:
                 log.info("status page", url=f"{url}/status")
             log_settings(settings, log)
-            async with (
-                open_traces(settings, ports, observers, log),
-                open_connector(settings, ports=ports, on_event=on_event) as connector,
-            ):
-                monitor.watch(connector.statistics)
-                log.info("wallet", address=to_hex(connector.components.tx_sender), mode=settings.work.mode)
-                async with (
-                    journal_lookup(site, connector),
-                    control_socket(connector, on_event, monitor),
-                    trio.open_nursery() as nursery,
-                ):
-                    nursery.start_soon(announce_ready, connector, log)
-                    nursery.start_soon(
-                        check_clock,
-                        connector.wait_ready,
-                        partial(head_times, connector.components),
-                        connector.components.ports.wall,
-                        log,
-                    )
-                    nursery.start_soon(heed_signals, signals, connector, log)
-                    await connector.wait_drained()
-                    nursery.cancel_scope.cancel()
-                left = await what_is_left(connector.components)
-    log.info("ended", **left)
+            anew = StartingAnew(log, Alerts(observers.on_event), signals, random.random)
+            async with open_traces(settings, ports, observers, log):
+                surroundings = Surroundings(settings, ports, observers, site, signals)
+                left = await anew.run(partial(run_once, surroundings, anew, log))
+    log.info("ended", **(left or {}))
+
+
+@attrs.frozen
+class Surroundings:
+    """What a connector runs in, and what outlasts it where it is started anew."""
+
+    settings: Settings
+    ports: Ports | None
+    observers: Observers
+    site: StatusSite | None
+    signals: AsyncIterator[int]
+
+
+async def run_once(
+    surroundings: Surroundings, anew: StartingAnew, log: FilteringBoundLogger
+) -> Mapping[str, int]:
+    """Run one connector until it is drained; return what it leaves."""
+    from kmsconn.app.connector import open_connector
+
+    settings, monitor, site = surroundings.settings, surroundings.observers.monitor, surroundings.site
+    on_event = surroundings.observers.on_event
+    async with open_connector(settings, ports=surroundings.ports, on_event=on_event) as connector:
+        monitor.watch(connector.statistics)
+        log.info("wallet", address=to_hex(connector.components.tx_sender), mode=settings.work.mode)
+        async with (
+            journal_lookup(site, connector),
+            control_socket(connector, on_event, monitor),
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(announce_ready, connector, log)
+            nursery.start_soon(
+                check_clock,
+                connector.wait_ready,
+                partial(head_times, connector.components),
+                connector.components.ports.wall,
+                log,
+            )
+            nursery.start_soon(heed_signals, surroundings.signals, connector, log)
+            nursery.start_soon(anew.forget)
+            await connector.wait_drained()
+            nursery.cancel_scope.cancel()
+        return await what_is_left(connector.components)
 
 
 def head_times(components: Components) -> list[float | None]:

@@ -40,7 +40,7 @@ _LOWER = (
 
 _NOTHING = {"no_id": bytes(ID_BYTES), "no_contract": bytes(20), "nothing": b""}
 
-_UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
+UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
 
 
 def read_rows(db: Database, rids: Iterable[int]) -> tuple[Row, ...]:
@@ -57,7 +57,7 @@ def read_one(db: Database, rid: int) -> Row | None:
         if not db.driver.is_damage(error):
             raise
         db.damaged.setdefault(rid, f"the file has a damaged page: {error}")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         set_aside(db, rid, f"a value in it cannot be read: {error}")
     return None
 

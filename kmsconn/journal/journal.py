@@ -23,7 +23,7 @@ from kmsconn.errors import JournalFailed, KmsconnError
 from kmsconn.journal.database import Database, NotWritten, OutcomeUnknown
 from kmsconn.journal.moves import note_submitted
 from kmsconn.journal.operations import is_off_loop
-from kmsconn.journal.remote import apply_in_thread
+from kmsconn.journal.remote import RemoteDriver, apply_in_thread
 from kmsconn.transport.ports import Offload
 
 A = TypeVar("A")
@@ -214,6 +214,14 @@ class Journal:
             await self._input.send(executions)
         except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
             raise JournalFailed("the journal is closed") from error
+
+    def join(self, token: int) -> None:
+        """Let everything from now on be written as this member of several processes, or not at all; before anything was written."""
+        cast("RemoteDriver", self._db.driver).join(token)
+
+    def note_tick(self, tick: int) -> None:
+        """Note that another process has made moves durable up to this tick."""
+        self.tick = max(self.tick, tick)
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
         """Remember that the Core has the request of a row, or has forgotten it.

@@ -121,6 +121,14 @@ class PostgresDriver:
         """End the connection; the server rolls back what was not committed. Repeating: does nothing."""
         self.queue.close()
 
+    def join(self, token: int) -> None:
+        """Let each transaction from now on count in the row of this member, while none is under way."""
+        self.member = MemberCount(token)
+
+    def leave(self) -> None:
+        """Count no more: the row is deleted with the transaction that is under way."""
+        self.member = None
+
     def begin(self) -> int:
         """Take the writers' lock, and return the tick that the last commit left.
 

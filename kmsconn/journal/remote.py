@@ -54,6 +54,14 @@ class RemoteDriver(Driver, Protocol):
         """The statements that were not sent yet."""
         ...
 
+    def join(self, token: int) -> None:
+        """Let each transaction from now on count in the row of this member, while none is under way."""
+        ...
+
+    def leave(self) -> None:
+        """Count no more: the row is deleted with the transaction that is under way."""
+        ...
+
 
 class Applicable(Protocol):
     """An operation with its arguments; see ``journal.Execution``."""

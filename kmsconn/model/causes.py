@@ -252,6 +252,26 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "misplaced": Cause(
         "journal", "The file of the journal was moved or replaced", "move the same file back, or restart"
     ),
+    "lease-late": Cause(
+        "membership",
+        "This process could not renew its leases in PostgreSQL in time: it broadcasts nothing, and another one may take over",
+        "see why the database does not answer this process in time: network, load, a stopped machine",
+    ),
+    "lease-lost": Cause(
+        "membership",
+        "Other processes took this one for gone and do its work; its connector was started anew in the same process",
+        "see why it was silent for longer than `lease`: a stopped or overloaded machine, or its way to the database",
+    ),
+    "member-fenced": Cause(
+        "a process by its service name and machine",
+        "This process took over from another one that had not renewed its leases",
+        "see why the process that is named ended or was silent; nothing is lost",
+    ),
+    "journal-went-back": Cause(
+        "membership",
+        "The database lacks commits that it had confirmed; the connector was started anew and asks the contracts",
+        "see which server was promoted or restored, and why it was behind: `synchronous_commit`, replication",
+    ),
     "permissions": Cause("journal file", "Others may read the journal", "chmod 600"),
     "damaged-rows": Cause(
         "journal rows",

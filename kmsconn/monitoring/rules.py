@@ -179,7 +179,8 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
 
 _ELSEWHERE = (
     'cause!~"overdue|not-agreed|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
-    'replies-differ|replies-unmatched|replies-missing|api-keys|certificate"'
+    "replies-differ|replies-unmatched|replies-missing|api-keys|certificate|"
+    'lease-late|lease-lost|member-fenced|journal-went-back"'
 )
 """Warnings that no rule of their own tells."""
 
@@ -392,6 +393,12 @@ _CONNECTOR: Final = (
         "the journal's rows or permissions are not sound",
         "check the disk, and see that nobody else may read the file",
         ("damaged-rows", "permissions"),
+    ),
+    _present(
+        "KmsconnMemberLost",
+        "one of several processes over a journal in PostgreSQL lost its leases, and another one took over",
+        "see why that process was silent for longer than its lease; nothing is lost",
+        ("lease-late", "lease-lost", "member-fenced", "journal-went-back"),
     ),
     _critical(
         "KmsconnUnexpectedError",

@@ -127,6 +127,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.app.foreign_replies",
         "kmsconn.app.failure_tracker",
         "kmsconn.app.heartbeats",
+        "kmsconn.app.lease_rules",
         "kmsconn.app.rows",
         "kmsconn.doctor.clocks",
         "kmsconn.doctor.diagnosis",

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 _EMPTY: LiteralString = """
 DO $$ DECLARE one text; BEGIN
     FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'meta' LOOP
-        EXECUTE format('TRUNCATE %I RESTART IDENTITY', one);
+        EXECUTE format('TRUNCATE %I RESTART IDENTITY CASCADE', one);
     END LOOP;
     DROP TRIGGER IF EXISTS audit_records ON request;
     DROP TRIGGER IF EXISTS audit_moves ON request;

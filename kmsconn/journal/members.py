@@ -1,0 +1,213 @@
+"""Members, leases and claims of a PostgreSQL journal: which process is there, which one does what, and who works on which row.
+
+A member's token is never used twice. Each commit of a process counts in its row, so a process whose row was deleted changes nothing any
+more (``journal.postgres``); its leases go with the row, and what it had claimed is free, since a row's ``owner`` counts as long as it is a
+member. Renewals stand in a table of their own (``presence``): a slow commit holds the member's row for as long as it takes.
+
+All times are the database's. The questions here go over connections beside the one that writes, without the writers' lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+import msgspec
+
+from kmsconn.journal.database import Database
+from kmsconn.journal.postgres_sql import call_of
+from kmsconn.journal.remote import RemoteDriver
+from kmsconn.journal.rows import COLUMNS
+from kmsconn.journal.schema import shard_of
+
+if TYPE_CHECKING:
+    from kmsconn.journal.postgres_session import Session
+
+_BEGIN: Final = call_of("BEGIN")
+_COMMIT: Final = call_of("COMMIT")
+_FLEETING: Final = call_of("SET LOCAL synchronous_commit = off")
+"""Begins what a crash of the server may undo: nothing stands on it for longer than a lease."""
+
+_JOIN: Final = "INSERT INTO member (name, roles) VALUES (?, ?) RETURNING token"
+_APPEAR: Final = "INSERT INTO presence (token) VALUES (?)"
+_RENEW: Final = "UPDATE presence SET renewed_at = clock_timestamp() WHERE token = ?"
+_MEMBERS: Final = (
+    "SELECT token, name, roles, extract(epoch FROM since)::float8, extract(epoch FROM clock_timestamp() - renewed_at)::float8 "
+    "FROM member JOIN presence USING (token) ORDER BY token"
+)
+_LEASES: Final = "SELECT name, token FROM lease ORDER BY name"
+_TAKE: Final = "INSERT INTO lease (name, token) SELECT value, ? FROM json_array_elements_text(?::json) AS value ON CONFLICT DO NOTHING"
+_GIVE: Final = "DELETE FROM lease WHERE name = ? AND token = ?"
+# Who is judged cannot renew meanwhile; a commit of it that is under way is waited for.
+_DISMISS: Final = (
+    "WITH silent AS (SELECT token FROM presence WHERE token <> ? AND renewed_at < clock_timestamp() - make_interval(secs => ?::float8) "
+    "FOR UPDATE SKIP LOCKED) "
+    "DELETE FROM member USING silent WHERE member.token = silent.token RETURNING member.token, member.name"
+)
+_LEAVE: Final = "DELETE FROM member WHERE token = ?"
+_TICK: Final = "SELECT value FROM meta WHERE key = 'tick'"
+
+_LINES: Final = (
+    'line AS (SELECT kind COLLATE "C" AS kind, shard::bigint AS shard FROM json_array_elements_text(:kinds::json) AS kind, '
+    "json_array_elements_text(:shards::json) AS shard)"
+)
+_OF_LINE: Final = "kind = line.kind AND {shard} = line.shard AND state = 'pending' AND on_chain = 1"
+_BUSY: Final = "rid NOT IN (SELECT value::bigint FROM json_array_elements_text(:busy::json) AS value)"
+_FREE: Final = "(owner IS NULL OR owner = :me OR NOT EXISTS (SELECT FROM member WHERE token = request.owner))"
+_CLAIM: Final = (
+    "WITH me AS MATERIALIZED (SELECT token FROM member WHERE token = :me FOR KEY SHARE), "  # noqa: S608 - of our own literals
+    f"{_LINES}, due AS MATERIALIZED (SELECT found.* FROM me CROSS JOIN line CROSS JOIN LATERAL ("
+    "SELECT rid AS best, next_attempt AS at, block AS in_block, log_index AS place FROM request "
+    f"WHERE {_OF_LINE} AND {{when}} AND {_BUSY} AND {_FREE} ORDER BY {{order}} LIMIT :limit FOR UPDATE OF request SKIP LOCKED) AS found) "
+    "UPDATE request SET owner = :me FROM (SELECT best FROM due ORDER BY at, in_block, place LIMIT :limit) AS chosen "
+    f"WHERE rid = best RETURNING {COLUMNS}"
+)
+_IN_TIME: Final = ("next_attempt <= :now", "next_attempt, block, log_index")
+_STRANDED: Final = (
+    "next_attempt - max_wait > :now",
+    "next_attempt - max_wait, next_attempt, block, log_index",
+)
+_NEXT: Final = (
+    f"WITH {_LINES} SELECT min(found.at) FROM line CROSS JOIN LATERAL (SELECT next_attempt AS at FROM request "  # noqa: S608
+    f"WHERE {_OF_LINE} AND next_attempt > :now AND next_attempt - max_wait <= :now ORDER BY next_attempt LIMIT 1) AS found"
+)
+_GIVE_ROWS: Final = (
+    "UPDATE request SET owner = NULL WHERE owner = ? AND state = 'pending' AND on_chain = 1 RETURNING kind"
+)
+_WAKE: Final = "SELECT pg_notify('kmsconn', 'due ' || kind) FROM json_array_elements_text(?::json) AS kind"
+
+
+@attrs.frozen
+class MemberRow:
+    """A process that works on the journal: token, name, roles, since when it is there (wall time), and for how long it was silent."""
+
+    token: int
+    name: str
+    roles: frozenset[str]
+    since: float
+    silent: float
+
+
+@attrs.frozen
+class LeaseRow:
+    """A lease that a member holds."""
+
+    name: str
+    token: int
+
+
+@attrs.frozen
+class Gathering:
+    """Who is there and who holds what, as one process sees it. ``is_member``: whether that process is still one of them."""
+
+    is_member: bool
+    members: tuple[MemberRow, ...] = ()
+    leases: tuple[LeaseRow, ...] = ()
+
+
+@attrs.frozen
+class Claimed:
+    """Rows as stored that a process has claimed, and when the next one will be due, as far as one is known."""
+
+    stored: Sequence[tuple[Any, ...]]
+    next_due: float | None
+
+
+def join(session: Session, name: str, roles: Collection[str]) -> int:
+    """Become a member and return the token. Repeating: another member."""
+    session.exchange([_BEGIN])
+    (joined,) = session.exchange([call_of(_JOIN, (name, " ".join(sorted(roles))))])
+    ((token,),) = joined.rows
+    session.exchange([call_of(_APPEAR, (token,)), _COMMIT])
+    return int(token)
+
+
+def renew(session: Session, token: int) -> Gathering:
+    """Say that the member is there, and look who else is. Repeating: no effect."""
+    _, _, renewed, _, members, leases = session.exchange(
+        [_BEGIN, _FLEETING, call_of(_RENEW, (token,)), _COMMIT, call_of(_MEMBERS), call_of(_LEASES)]
+    )
+    return Gathering(
+        renewed.changed == 1,
+        tuple(
+            MemberRow(number, name, frozenset(roles.split()), since, silent)
+            for number, name, roles, since, silent in members.rows
+        ),
+        tuple(LeaseRow(*lease) for lease in leases.rows),
+    )
+
+
+def take(session: Session, token: int, names: Collection[str]) -> None:
+    """Take those of some leases that nobody has. Raises an error of the database for a token that is none. Repeating: no effect."""
+    session.exchange([call_of(_TAKE, (token, _listed(names)))])
+
+
+def dismiss(session: Session, token: int, lease: float) -> list[tuple[int, str]]:
+    """Delete the other members that have not renewed for a lease; return their tokens and names. Repeating: finds nobody."""
+    (gone,) = session.exchange([call_of(_DISMISS, (token, lease))])
+    return [(number, name) for number, name in gone.rows]
+
+
+def tick(session: Session) -> int:
+    """Return the tick that the last commit of any process left."""
+    (found,) = session.exchange([call_of(_TICK)])
+    return int(found.rows[0][0]) if found.rows else 0
+
+
+def claim(
+    session: Session,
+    token: int,
+    shards: int,
+    *,
+    kinds: Collection[str],
+    of_shards: Collection[int],
+    now: float,
+    limit: int,
+    busy: Collection[int],
+) -> Claimed:
+    """Claim up to ``limit`` due rows that no other member has, the longest due ones; ``busy`` ones are left out.
+
+    Rows that another process is just claiming are passed over: nothing found means "again soon". Those that wait longer than they may are
+    claimed beside, when there are any: the clock was set back. Repeating: rows of ours are due again.
+    """
+    lines = {"kinds": _listed(kinds), "shards": _listed(of_shards), "now": now}
+    values = {**lines, "me": token, "limit": limit, "busy": _listed(busy)}
+    due, stranded, following = statements(shards)
+    calls = [call_of(due, values), call_of(stranded, values), call_of(following, lines)]
+    *_, in_time, late, later, _ = session.exchange([_BEGIN, _FLEETING, *calls, _COMMIT])
+    if len(in_time.rows) >= limit:
+        return Claimed(in_time.rows, now)
+    ((next_due,),) = later.rows
+    return Claimed([*in_time.rows, *late.rows], next_due)
+
+
+@cache
+def statements(shards: int) -> tuple[str, str, str]:
+    """Return the statements that claim what is due, what is stranded, and that tell when the next row is due."""
+    of = shard_of(shards)
+    due, stranded = (_CLAIM.format(shard=of, when=when, order=order) for when, order in (_IN_TIME, _STRANDED))
+    return due, stranded, _NEXT.format(shard=of)
+
+
+def give_back(db: Database, token: int, name: str) -> bool:
+    """Give a lease back, behind all that its holder has changed; False where it was not ours."""
+    return db.execute(_GIVE, (name, token)).rowcount == 1
+
+
+def give_rows_back(db: Database, token: int) -> int:
+    """Give all claimed rows back, and tell the others; return how many they were."""
+    kinds = [kind for (kind,) in db.execute(_GIVE_ROWS, (token,))]
+    db.execute(_WAKE, (_listed({*kinds}),))
+    return len(kinds)
+
+
+def leave(db: Database, token: int) -> None:
+    """Be a member no more: leases and rows are free with this commit, and what is committed after it is not guarded."""
+    db.execute(_LEAVE, (token,))
+    cast("RemoteDriver", db.driver).leave()
+
+
+def _listed(values: Collection[Any]) -> str:
+    return msgspec.json.encode(list(values)).decode()

@@ -1,0 +1,129 @@
+"""Connections to a PostgreSQL journal beside the one that writes: questions of their own transactions, and what other processes tell.
+
+Never waits for the writers' lock, so that a slow commit holds up neither renewals nor claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Never, TypeVar
+
+import psycopg
+import trio
+
+from kmsconn.config.settings import PostgresAddress
+from kmsconn.errors import JournalFailed
+from kmsconn.journal.postgres import connect
+from kmsconn.journal.postgres_session import CONNECT_TIMEOUT, Session, SessionLimits
+from kmsconn.transport.ports import Offload
+
+T = TypeVar("T")
+
+CHANNEL: Final = "kmsconn"
+"""On which processes tell each other what has changed (``postgres_schema``)."""
+RECONNECT: Final = 0.5  # seconds until a connection that only listens is made anew
+BREATH: Final = 0.005  # seconds between two batches of what was told: what comes together is taken together
+
+
+class SideSession:
+    """A connection that answers one question at a time, and is made anew after a failure. ``use`` names its thread."""
+
+    def __init__(
+        self,
+        address: PostgresAddress,
+        use: str,
+        offload: Offload,
+        limits: SessionLimits,
+        connect: Any = connect,
+    ) -> None:
+        self._connect: Callable[[], Session] = lambda: connect(address, limits)
+        self._use = use
+        self._offload = offload
+        self._turn = trio.Lock()
+        self._session: Session | None = None
+
+    async def ask(self, question: Callable[[Session], T]) -> T:
+        """Ask one question. Raises JournalFailed where the database fails.
+
+        Cancellation: while others have their turn; a question that was asked is answered first. Repeating: the question's matter.
+        """
+        async with self._turn:
+            return await self._offload(self._use, lambda: self._asked(question))
+
+    def _asked(self, question: Callable[[Session], T]) -> T:
+        try:
+            if self._session is None or self._session.is_lost:
+                self.close()
+                self._session = self._connect()
+            return question(self._session)
+        except psycopg.Error as error:  # whatever was begun ends with the connection
+            self.close()
+            raise JournalFailed(
+                f"the database of the journal fails: {' '.join(str(error).split())}"
+            ) from error
+
+    def close(self) -> None:
+        """End the connection. Repeating: does nothing."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+
+async def listen(
+    address: PostgresAddress,
+    use: str,
+    offload: Offload,
+    take: Callable[[frozenset[str]], Any],
+) -> Never:
+    """Give ``take`` what processes tell each other, for ever, several words at once; nothing at all after each connection.
+
+    ``take`` is awaited; what is told meanwhile comes together. Cancellation: at any time. Repeating: what was told without a listener is
+    lost, so that whoever acts on it looks by itself now and then.
+    """
+    while True:
+        connection = await offload(use, lambda: _listening(address))
+        if connection is None:
+            await trio.sleep(RECONNECT)
+            continue
+        try:
+            await take(frozenset())
+            while told := await _told(connection):
+                await take(told)
+                await trio.sleep(BREATH)
+        finally:
+            connection.close()
+
+
+def _listening(address: PostgresAddress) -> psycopg.Connection[Any] | None:
+    """Return a connection that listens; None where none can be made."""
+    try:
+        keywords: dict[str, Any] = {
+            "connect_timeout": CONNECT_TIMEOUT,
+            "application_name": "kmsconn",
+            **address.keywords(),
+        }
+        connection: psycopg.Connection[Any] = psycopg.connect(autocommit=True, **keywords)
+    except psycopg.Error:
+        return None
+    try:
+        connection.execute(f"LISTEN {CHANNEL}".encode())
+    except psycopg.Error:
+        connection.close()
+        return None
+    return connection
+
+
+async def _told(connection: psycopg.Connection[Any]) -> frozenset[str]:
+    """Wait for something that was told; nothing when the connection is lost."""
+    wire = connection.pgconn
+    while True:
+        await trio.lowlevel.wait_readable(wire.socket)
+        try:
+            wire.consume_input()
+        except psycopg.Error:
+            return frozenset()
+        told = set()
+        while (notice := wire.notifies()) is not None:
+            told.add(notice.extra.decode())
+        if told:
+            return frozenset(told)

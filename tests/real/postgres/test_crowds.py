@@ -1,0 +1,142 @@
+"""Whole connectors over one journal: who reads and sends, who works, what one tells another, and what happens as one of them ends."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import psycopg
+import trio
+
+from kmsconn.app.connector import Connector
+from kmsconn.config.settings import Pools, PostgresAddress, Role
+from kmsconn.errors import LeaseLost
+from kmsconn.journal import pausing
+from kmsconn.journal.pausing import PausedKind
+from kmsconn.model.events import AlertRaised, AnswerKept, ReplySent, RequestRecorded
+from kmsconn.model.requests import Kind
+from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
+
+FORMS = ("public", "direct", "delegated")
+FEW = Pools(public_decryption=2, user_decryption=2)
+HANDED_OVER = 1.0
+"""Seconds in which the next process goes on."""
+
+
+def asked(crowd: Crowd, statement: str, *values: Any) -> Any:
+    """Return what the database says, as anybody may ask it."""
+    keywords: dict[str, Any] = {**crowd.address.keywords()}
+    with psycopg.connect(autocommit=True, **keywords) as connection:
+        cursor = connection.execute(statement.encode(), values)
+        return cursor.fetchall() if cursor.description else None
+
+
+def holders(crowd: Crowd) -> dict[str, str]:
+    """Return the name of the process that holds each lease."""
+    return dict(
+        asked(
+            crowd, "SELECT lease.name, split_part(member.name, '@', 1) FROM lease JOIN member USING (token)"
+        )
+    )
+
+
+async def wait_held(crowd: Crowd, name: str) -> None:
+    """Wait until one process holds every lease."""
+    await crowd.wait(lambda: len(held := holders(crowd)) >= 5 and set(held.values()) == {name})
+
+
+async def test_one_of_two_reads_and_sends_and_both_work(path: PostgresAddress) -> None:
+    async with open_crowd(path, computing=0.2) as crowd, crowd.connector("one", pools=FEW):
+        await wait_held(crowd, "one")
+        async with crowd.connector("two", pools=FEW):
+            crowd.ask(*FORMS * 8)
+            await crowd.wait_answered(24)
+            assert crowd.truth.open == ()
+            assert len(crowd.of("one", RequestRecorded)) == 24
+            assert crowd.of("two", RequestRecorded) == []
+            assert crowd.of("two", ReplySent) == []
+            kept = [len(crowd.of(name, AnswerKept)) for name in ("one", "two")]
+            assert min(kept) > 0
+            assert sum(kept) == 24
+
+
+async def test_who_ends_hands_over_within_a_second(path: PostgresAddress) -> None:
+    async with open_crowd(path) as crowd, AsyncExitStack() as stack:
+        first = await stack.enter_async_context(crowd.connector("one"))
+        await wait_held(crowd, "one")
+        async with crowd.connector("two"):
+            crowd.ask(*FORMS)
+            await crowd.wait_answered(3)
+            crowd.ask(*FORMS)
+            first.drain()
+            began = trio.current_time()
+            await crowd.wait(lambda: set(holders(crowd).values()) == {"two"})
+            assert trio.current_time() - began < HANDED_OVER
+            await crowd.wait_answered(6)
+            await first.wait_drained()
+
+
+async def test_an_answer_of_one_process_is_sent_by_the_other_at_once(path: PostgresAddress) -> None:
+    """The transaction manager is woken through the database, long before it would look by itself."""
+    async with open_crowd(path) as crowd, crowd.connector("sends", roles={Role.HEAR, Role.SEND}):
+        await crowd.wait(lambda: len(holders(crowd)) >= 4)
+        async with crowd.connector("works", roles={Role.WORK}):
+            crowd.ask("public")
+            [kept] = await crowd.wait(lambda: crowd.of("works", AnswerKept))
+            answered = trio.current_time()
+            await crowd.wait(lambda: crowd.of("sends", ReplySent))
+            assert trio.current_time() - answered < 0.5
+            assert crowd.of("sends", AnswerKept) == []
+            assert crowd.of("works", ReplySent) == []
+            assert kept.id is not None
+
+
+async def test_roles_take_no_lease_of_others(path: PostgresAddress) -> None:
+    async with open_crowd(path) as crowd, crowd.connector("works", roles={Role.WORK}):
+        await crowd.wait(lambda: len(holders(crowd)) >= 2)
+        await trio.sleep(LEASE / 2)
+        assert {name.split()[0] for name in holders(crowd)} == {"orders", "upkeep"}
+
+
+async def test_who_was_dismissed_ends_with_its_lease(path: PostgresAddress) -> None:
+    """As after a long SIGSTOP: the others have deleted its row."""
+    async with open_crowd(path) as crowd:
+        ended: list[BaseException] = []
+        try:
+            async with crowd.connector("one"):
+                await wait_held(crowd, "one")
+                asked(crowd, "DELETE FROM member")
+                await trio.sleep(LEASE)
+        except* LeaseLost as group:
+            ended += group.exceptions
+        assert ended
+        async with crowd.connector("two"):
+            crowd.ask("public")
+            await crowd.wait_answered(1)
+
+
+async def test_a_pause_of_one_process_holds_for_all(path: PostgresAddress) -> None:
+    async with open_crowd(path) as crowd, crowd.connector("one") as one, crowd.connector("two") as two:
+        pause = PausedKind(Kind.PUBLIC_DECRYPTION, 0.0, "a test")
+        await one.components.journal.run(pausing.pause, pause)
+        await crowd.wait(lambda: paused(two) and paused(one))
+        await two.components.journal.run(pausing.resume, Kind.PUBLIC_DECRYPTION)
+        await crowd.wait(lambda: not paused(two) and not paused(one))
+
+
+def paused(connector: Connector) -> bool:
+    return any(pool.paused for pool in connector.components.pools.values())
+
+
+async def test_a_silent_process_is_dismissed_and_an_alert_names_it(path: PostgresAddress) -> None:
+    async with open_crowd(path) as crowd, crowd.connector("one"):
+        asked(crowd, "INSERT INTO member (name) VALUES ('gone@there')")
+        asked(crowd, "INSERT INTO presence SELECT token FROM member WHERE name = 'gone@there'")
+        asked(crowd, "INSERT INTO lease SELECT 'something', token FROM member WHERE name = 'gone@there'")
+        began = trio.current_time()
+        [alert] = await crowd.wait(
+            lambda: [one for one in crowd.of("one", AlertRaised) if one.cause == "member-fenced"]
+        )
+        assert LEASE - 0.1 < trio.current_time() - began < LEASE + HANDED_OVER
+        assert alert.dependency == "gone@there"
+        assert "something" not in holders(crowd)

@@ -1,0 +1,304 @@
+"""Members, leases and claims on a real server: tokens, silence, what a dead member leaves, and rows that nobody gets twice."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from kmsconn.config.settings import PostgresAddress
+from kmsconn.errors import LeaseLost
+from kmsconn.journal import members, moves
+from kmsconn.journal.database import Database
+from kmsconn.journal.postgres import PostgresDriver, connect
+from kmsconn.journal.postgres_session import PostgresSession, Session, SessionLimits
+from kmsconn.journal.postgres_sql import call_of
+from kmsconn.journal.rows import read_row
+from kmsconn.model.requests import Kind
+from tests.unit.journal.samples import ANSWER, new_row, opened
+
+KIND = Kind.PUBLIC_DECRYPTION.value
+NOW = 1e12  # long after the rows of these tests are due
+
+
+def plain(path: PostgresAddress) -> psycopg.Connection[Any]:
+    """Connect as anybody may."""
+    keywords: dict[str, Any] = {**path.keywords()}
+    return psycopg.connect(autocommit=True, **keywords)
+
+
+@contextmanager
+def session(path: PostgresAddress) -> Iterator[Session]:
+    made = connect(path, SessionLimits())
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def join(side: Session, name: str = "one") -> int:
+    return members.join(side, name, ("hear", "send", "work"))
+
+
+def claim(
+    side: Session,
+    token: int,
+    *,
+    limit: int = 9,
+    now: float = NOW,
+    busy: Collection[int] = (),
+    shards: int = 1,
+) -> members.Claimed:
+    return members.claim(side, token, shards, kinds=(KIND,), of_shards=(0,), now=now, limit=limit, busy=busy)
+
+
+def rids(claimed: members.Claimed) -> list[int]:
+    return [read_row(stored).rid for stored in claimed.stored]
+
+
+def record(db: Database, *ids: int) -> None:
+    db.begin()
+    for one in ids:
+        new_row(db, one)
+    db.commit()
+
+
+def test_a_token_is_never_used_twice(path: PostgresAddress, db: Database) -> None:
+    with session(path) as side:
+        first = join(side)
+        db.begin()
+        db.execute("DELETE FROM member WHERE token = ?", (first,))
+        db.commit()
+        assert join(side) > first
+
+
+def test_a_member_sees_the_others_with_their_leases(path: PostgresAddress, db: Database) -> None:
+    with session(path) as side:
+        one, two = join(side, "one"), join(side, "two")
+        members.take(side, two, ["reads", "sends"])
+        seen = members.renew(side, one)
+        assert seen.is_member
+        assert [(row.token, row.name, "hear" in row.roles) for row in seen.members] == [
+            (one, "one", True),
+            (two, "two", True),
+        ]
+        assert {lease.name: lease.token for lease in seen.leases} == {"reads": two, "sends": two}
+        assert all(0 <= row.silent < 10 for row in seen.members)
+
+
+def test_a_lease_has_one_holder_until_it_is_given_back(path: PostgresAddress, db: Database) -> None:
+    with session(path) as side:
+        one, two = join(side), join(side)
+        members.take(side, one, ["reads"])
+        members.take(side, two, ["reads"])
+        assert [lease.token for lease in members.renew(side, one).leases] == [one]
+        db.begin()
+        assert not members.give_back(db, two, "reads")
+        assert members.give_back(db, one, "reads")
+        db.commit()
+        members.take(side, two, ["reads"])
+        assert [lease.token for lease in members.renew(side, one).leases] == [two]
+
+
+def test_who_is_no_member_takes_no_lease(path: PostgresAddress, db: Database) -> None:
+    with session(path) as side, pytest.raises(psycopg.Error):
+        members.take(side, 4711, ["reads"])
+
+
+def test_a_silent_member_goes_with_its_leases_and_a_lively_one_stays(
+    path: PostgresAddress, db: Database
+) -> None:
+    with session(path) as side:
+        one, two, three = join(side, "one"), join(side, "two"), join(side, "three")
+        members.take(side, two, ["reads"])
+        silence(path, two, 6.0)
+        silence(path, three, 4.0)
+        assert members.dismiss(side, one, 5.0) == [(two, "two")]
+        seen = members.renew(side, one)
+        assert [row.token for row in seen.members] == [one, three]
+        assert seen.leases == ()
+        assert not members.renew(side, two).is_member
+
+
+def silence(path: PostgresAddress, token: int, seconds: float) -> None:
+    """Let a member have renewed that long ago."""
+    with plain(path) as other:
+        other.execute(
+            "UPDATE presence SET renewed_at = clock_timestamp() - make_interval(secs => %s) WHERE token = %s",
+            (seconds, token),
+        )
+
+
+def test_nobody_declares_itself_gone(path: PostgresAddress, db: Database) -> None:
+    with session(path) as side:
+        one = join(side)
+        silence(path, one, 60.0)
+        assert members.dismiss(side, one, 5.0) == []
+
+
+def test_a_dismissed_member_changes_nothing_more(path: PostgresAddress, db: Database) -> None:
+    """The token stands in each commit: what it was about to write is rolled back."""
+    with session(path) as side:
+        one, two = join(side), join(side)
+        driver_of(db).join(two)
+        record(db, 1)
+        silence(path, two, 6.0)
+        members.dismiss(side, one, 5.0)
+        with pytest.raises(LeaseLost):
+            record(db, 2)
+        assert len(rids(claim(side, one))) == 1
+
+
+def driver_of(db: Database) -> PostgresDriver:
+    assert isinstance(db.driver, PostgresDriver)
+    return db.driver
+
+
+def test_two_members_never_claim_the_same_row(path: PostgresAddress, db: Database) -> None:
+    record(db, 1, 2, 3, 4, 5)
+    with session(path) as side:
+        one, two = join(side), join(side)
+        first = rids(claim(side, one, limit=2))
+        second = rids(claim(side, two))
+        assert (len(first), len(second)) == (2, 3)
+        assert not {*first} & {*second}
+
+
+def test_rows_that_another_process_is_just_claiming_are_passed_over(
+    path: PostgresAddress, db: Database
+) -> None:
+    """Nobody waits for the other's transaction."""
+    record(db, 1, 2)
+    with session(path) as side, ExitStack() as stack:
+        one = join(side)
+        other = stack.enter_context(plain(path))
+        other.execute("BEGIN")
+        other.execute("SELECT rid FROM request ORDER BY rid LIMIT 1 FOR UPDATE")
+        assert len(rids(claim(side, one))) == 1
+
+
+def test_rows_of_ours_are_due_again_unless_they_are_busy(path: PostgresAddress, db: Database) -> None:
+    record(db, 1, 2)
+    with session(path) as side:
+        one = join(side)
+        first = rids(claim(side, one))
+        assert rids(claim(side, one, busy=first[:1])) == first[1:]
+
+
+def test_who_moves_or_defers_a_row_gives_it_up(path: PostgresAddress, db: Database) -> None:
+    record(db, 1, 2, 3)
+    with session(path) as side:
+        one, two = join(side), join(side)
+        first = rids(claim(side, one))
+        db.begin()
+        assert moves.defer(db, first[0], NOW - 1, "wait")
+        moves.answer(db, first[1], ANSWER, NOW)
+        db.commit()
+        assert rids(claim(side, two)) == first[:1]
+
+
+def test_what_a_dead_member_had_claimed_is_free(path: PostgresAddress, db: Database) -> None:
+    record(db, 1)
+    with session(path) as side:
+        one, two = join(side), join(side)
+        claimed = rids(claim(side, one))
+        assert rids(claim(side, two)) == []
+        silence(path, one, 6.0)
+        members.dismiss(side, two, 5.0)
+        assert rids(claim(side, two)) == claimed
+
+
+def test_what_is_given_back_is_free(path: PostgresAddress, db: Database) -> None:
+    record(db, 1, 2)
+    with session(path) as side:
+        one, two = join(side), join(side)
+        claimed = rids(claim(side, one))
+        db.begin()
+        assert members.give_rows_back(db, one) == 2
+        db.commit()
+        assert sorted(rids(claim(side, two))) == sorted(claimed)
+
+
+def test_who_is_no_member_claims_nothing(path: PostgresAddress, db: Database) -> None:
+    record(db, 1)
+    with session(path) as side:
+        assert rids(claim(side, 4711)) == []
+
+
+def test_the_time_of_the_next_row_is_told(path: PostgresAddress, db: Database) -> None:
+    record(db, 1, 2)
+    with session(path) as side:
+        one = join(side)
+        now = db.wall()
+        first, second = rids(claim(side, one))
+        db.begin()
+        moves.defer(db, first, now + 7.0, "wait")
+        moves.defer(db, second, now + 9.0, "wait")
+        db.commit()
+        claimed = claim(side, one, now=now)
+        assert (rids(claimed), claimed.next_due) == ([], now + 7.0)
+
+
+def test_rows_that_wait_longer_than_they_may_are_claimed(path: PostgresAddress, db: Database) -> None:
+    """The clock was set back."""
+    record(db, 1)
+    with session(path) as side:
+        one = join(side)
+        assert len(rids(claim(side, one, now=-1e6))) == 1
+
+
+def test_only_the_shards_that_are_wanted_are_claimed(path: PostgresAddress, db: Database) -> None:
+    other = opened(path, shards=2)
+    record(other, 2, 3, 4)
+    with session(path) as side:
+        one = join(side)
+        claimed = claim(side, one, shards=2)
+        assert [read_row(stored).id % 2 for stored in claimed.stored] == [0, 0]
+    other.close()
+
+
+def test_the_rows_that_are_due_longest_come_first(path: PostgresAddress, db: Database) -> None:
+    record(db, 1, 2, 3)
+    with session(path) as side:
+        one = join(side)
+        for_all = rids(claim(side, one))
+        db.begin()
+        for wait, rid in enumerate(reversed(for_all)):
+            moves.defer(db, rid, 100.0 + wait, "wait")
+        db.commit()
+        assert rids(claim(side, one, limit=2)) == [*reversed(for_all)][:2]
+
+
+def test_a_claim_walks_over_no_closed_row(path: PostgresAddress, db: Database) -> None:
+    """Its plan takes the due rows from their index, in their order."""
+    plan = "\n".join(line for (line,) in explained(path))
+    assert "request_due_1" in plan
+    assert "Seq Scan on request" not in plan
+    assert "Sort" not in plan.partition("CTE due")[2].partition("->  CTE Scan on line")[2]
+
+
+def explained(path: PostgresAddress) -> list[tuple[str]]:
+    due, *_ = members.statements(1)
+    values = {"kinds": f'["{KIND}"]', "shards": "[0]", "now": 1.0, "me": 1, "limit": 5, "busy": "[]"}
+    made = PostgresSession(path.keywords(), SessionLimits())
+    try:
+        (reply,) = made.exchange([call_of(f"EXPLAIN {due}", values)])
+        return reply.rows
+    finally:
+        made.close()
+
+
+def test_a_member_that_leaves_is_gone_with_its_leases(path: PostgresAddress, db: Database) -> None:
+    with session(path) as side:
+        one, two = join(side), join(side)
+        members.take(side, one, ["reads"])
+        driver_of(db).join(one)
+        db.begin()
+        members.leave(db, one)
+        db.commit()
+        record(db, 1)  # what comes behind is not guarded
+        seen = members.renew(side, two)
+        assert ([row.token for row in seen.members], seen.leases) == ([two], ())

@@ -1,0 +1,119 @@
+"""Starting anew: after a lost lease at once, after a refusal for a while, after anything else not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.cli import starting_anew
+from kmsconn.cli.starting_anew import PATIENCE, SHOWN, StartingAnew
+from kmsconn.errors import JournalFailed, JournalWentBack, LeaseLost, StartRefused
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
+from kmsconn.transport.backoff import Backoff
+
+
+class Log:
+    """Takes the lines that are logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.lines.append(f"{event} {fields}")
+
+
+class Lives:
+    """A connector whose lives end as they are told, one after the other; the last one drains."""
+
+    def __init__(self, *ends: BaseException) -> None:
+        self.ends = list(ends)
+        self.begun: list[float] = []
+        self.events: list[Event] = []
+        self.log = Log()
+        self.signal = trio.Event()
+
+    async def once(self) -> str:
+        self.begun.append(trio.current_time())
+        await trio.sleep(1)
+        if self.ends:
+            raise self.ends.pop(0)
+        return "drained"
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        await self.signal.wait()
+        return 15
+
+    def anew(self) -> StartingAnew:
+        log: Any = self.log
+        return StartingAnew(log, Alerts(self.events.append), self, lambda: 0.5)
+
+    async def run(self) -> str | None:
+        return await self.anew().run(self.once)
+
+
+async def test_a_connector_that_lost_its_lease_begins_anew(autojump_clock: Any) -> None:
+    lives = Lives(ExceptionGroup("", [ExceptionGroup("", [LeaseLost("taken over")])]))
+    assert await lives.run() == "drained"
+    assert lives.begun[1] - lives.begun[0] < 2
+    assert "taken over" in lives.log.lines[0]
+    [alert] = lives.events
+    assert isinstance(alert, AlertRaised)
+    assert alert.cause == "lease-lost"
+
+
+async def test_a_database_that_went_back_has_a_cause_of_its_own(autojump_clock: Any) -> None:
+    lives = Lives(JournalWentBack("lost commits"))
+    await lives.run()
+    assert [alert.cause for alert in lives.events if isinstance(alert, AlertRaised)] == ["journal-went-back"]
+
+
+async def test_what_fails_with_the_journal_beside_it_changes_nothing(autojump_clock: Any) -> None:
+    lives = Lives(ExceptionGroup("", [LeaseLost("taken over"), JournalFailed("closed")]))
+    assert await lives.run() == "drained"
+
+
+async def test_a_crash_is_none_of_its_business(autojump_clock: Any) -> None:
+    with pytest.RaisesGroup(LeaseLost, ZeroDivisionError):
+        await Lives(ExceptionGroup("", [LeaseLost("taken over"), ZeroDivisionError()])).run()
+
+
+async def test_a_refused_first_start_is_not_repeated(autojump_clock: Any) -> None:
+    with pytest.raises(StartRefused):
+        await Lives(StartRefused("no database")).run()
+
+
+async def test_a_refused_start_after_a_lost_lease_is_repeated_for_a_while(autojump_clock: Any) -> None:
+    lives = Lives(LeaseLost("taken over"), *[StartRefused("no database") for _ in range(5)])
+    assert await lives.run() == "drained"
+    lives = Lives(LeaseLost("taken over"), *[StartRefused("no database") for _ in range(500)])
+    with pytest.raises(StartRefused):
+        await lives.run()
+    assert PATIENCE - 10 < lives.begun[-1] - lives.begun[0] < PATIENCE + 10
+
+
+async def test_a_signal_between_two_lives_ends_it(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting_anew, "BETWEEN_STARTS", Backoff(first=50.0, cap=50.0))
+    lives = Lives(LeaseLost("taken over"))
+    lives.signal.set()
+    assert await lives.run() is None
+    assert len(lives.begun) == 1
+
+
+async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough(autojump_clock: Any) -> None:
+    lives = Lives(LeaseLost("taken over"))
+    anew = lives.anew()
+    await anew.run(lives.once)
+    assert not any(isinstance(event, AlertCleared) for event in lives.events)
+    began = trio.current_time()
+    await anew.forget()
+    assert trio.current_time() - began == SHOWN
+    assert isinstance(lives.events[-1], AlertCleared)
