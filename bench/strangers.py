@@ -1,7 +1,7 @@
 """``python -m bench.strangers``: clients of every bad kind at a connector's HTTP address, in a process of their own, until killed.
 
-So many clients at once, of the kinds in turn; each connects again when it is closed. Once a second a file says how many are open and what
-the connector said to each kind. Judges nothing.
+So many clients at once, of the kinds in turn, from loopback addresses that nobody else has; each connects again when it is closed. Once a
+second a file says how many are open and what the connector said to each kind. Judges nothing.
 """
 
 from __future__ import annotations
@@ -92,15 +92,17 @@ class Strangers:
 
     port: int
     key: bytes
+    addresses: int = 1
     open: int = 0
     most: int = 0
     told: Counter[tuple[str, str]] = attrs.field(factory=Counter)
 
-    async def play(self, kind: str) -> Never:
+    async def play(self, kind: str, number: int) -> Never:
         """Be a client of a kind for ever."""
+        address = f"127.0.0.{2 + number % self.addresses}"
         while True:
             try:
-                stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+                stream = await trio.open_tcp_stream("127.0.0.1", self.port, local_address=address)
             except OSError:
                 self.told[kind, "refused"] += 1
             else:
@@ -144,11 +146,12 @@ async def main(arguments: argparse.Namespace) -> None:
     """Play until killed."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    strangers = Strangers(arguments.port, f"Authorization: Bearer {arguments.key}\r\n".encode())
+    key = f"Authorization: Bearer {arguments.key}\r\n".encode()
+    strangers = Strangers(arguments.port, key, arguments.addresses)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_tell, strangers, arguments.file)
-        for kind in islice(cycle(arguments.kinds), arguments.clients):
-            nursery.start_soon(strangers.play, kind)
+        for number, kind in enumerate(islice(cycle(arguments.kinds), arguments.clients)):
+            nursery.start_soon(strangers.play, kind, number)
             await trio.sleep(0.0005)
 
 
@@ -165,6 +168,9 @@ if __name__ == "__main__":
     parser.add_argument("port", type=int, help="of the connector's HTTP address, plain, on loopback")
     parser.add_argument("file", type=Path, help="where it is written what they get")
     parser.add_argument("--clients", type=int, default=1000, help="at once (1,000)")
+    parser.add_argument(
+        "--addresses", type=int, default=1, help="loopback addresses from which they come (1)"
+    )
     parser.add_argument("--kinds", nargs="+", default=tuple(KINDS), choices=KINDS, help="in turn (all)")
     parser.add_argument("--key", default="", help="an API key, for the kinds that have one")
     trio.run(main, parser.parse_args())

@@ -15,7 +15,6 @@ from kmsconn.errors import (
     Broken,
     ContextInvalid,
     Denied,
-    Destroyed,
     DestroyedOnce,
     Misconfigured,
     NoCiphertext,
@@ -26,8 +25,6 @@ from kmsconn.errors import (
     RequestError,
     SignatureNotTaken,
     WindowNotOpen,
-    WindowOver,
-    WrongSignature,
 )
 from kmsconn.http_api.failures import FailureCode, HttpFailure
 from kmsconn.journal.values import Row
@@ -46,11 +43,6 @@ _ANSWERS: Final[Mapping[type[RequestError], RowCause]] = {
     WindowNotOpen: RowCause.SIGNATURE_REFUSED,
     ContextInvalid: RowCause.CONTEXT_NOT_VALID,
     NotMember: RowCause.CONTEXT_NOT_VALID,
-}
-_FINAL: Final[Mapping[type[RequestError], RowCause]] = {
-    Destroyed: RowCause.DESTROYED,
-    WrongSignature: RowCause.SIGNATURE_REFUSED,
-    WindowOver: RowCause.SIGNATURE_REFUSED,
 }
 _SUSPECT: Final[Mapping[type[RequestError], RowCause]] = {
     NoCiphertext: RowCause.NO_CIPHERTEXT,
@@ -88,11 +80,6 @@ def ending_of(error: RequestError, age: float) -> RowCause | None:
     if error.own:
         return cause
     return cause | RowCause.REPEATABLE if age >= HTTP_PATIENCE else None
-
-
-def final_cause(error: RequestError) -> RowCause:
-    """Return what is kept of an error that ends any request for good."""
-    return _cause(_FINAL, error) or RowCause.NONE
 
 
 def expiry_cause(request: Request) -> RowCause:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from kmsconn.app.http_endings import ending_of, final_cause
+from kmsconn.app.http_endings import ending_of
 from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.retrying import DEFERRAL, DENIED
 from kmsconn.app.rows import operation_of, request_of
@@ -16,6 +16,7 @@ from kmsconn.errors import (
     AlreadyDone,
     Broken,
     Denied,
+    Destroyed,
     Forgotten,
     NotMember,
     Over,
@@ -25,6 +26,8 @@ from kmsconn.errors import (
     Retryable,
     Terminal,
     Undecodable,
+    WindowOver,
+    WrongSignature,
     cause_of,
 )
 from kmsconn.journal import moves, queries
@@ -42,6 +45,17 @@ ANOTHER_WALLET = (
 )
 SPREAD = 5.0  # seconds over which those are spread who wait for the same question
 LAST_LOOK = 60.0  # seconds after the end of a request's time at which it is looked at once more: chain time is believed at a second look
+
+_FINAL: Mapping[type[RequestError], RowCause] = {
+    Destroyed: RowCause.DESTROYED,
+    WrongSignature: RowCause.SIGNATURE_REFUSED,
+    WindowOver: RowCause.SIGNATURE_REFUSED,
+}
+
+
+def final_cause(error: RequestError) -> RowCause:
+    """Return what is kept of an error that ends a request for good, whatever source it has."""
+    return next((cause for kind, cause in _FINAL.items() if isinstance(error, kind)), RowCause.NONE)
 
 
 @attrs.define

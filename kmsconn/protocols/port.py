@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import Content, Kind, PoolName
+from kmsconn.model.requests import HTTP_KINDS, Content, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 
 T = TypeVar("T")
@@ -452,7 +452,7 @@ class Operation(ABC, Generic[C]):
 
 
 class Posted(ABC):
-    """What an operation has beside whose requests come over HTTP: no contract tells of them, and their answers go to who asks.
+    """What an operation of one of ``HTTP_KINDS`` has beside: no contract tells of its requests, and their answers go to who asks.
 
     ``lifetime``: seconds after which they are given up, where that is less than ``decryption_expiry``.
     """
@@ -532,7 +532,7 @@ class Profile(EventTable, ABC):
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return the contracts to listen to, each with the events of its operations; what comes over HTTP is heard of by none."""
         topics: dict[tuple[int, Address, bool], list[bytes]] = {}
-        for one in (one for one in self.operations.values() if not isinstance(one, Posted)):
+        for one in (one for kind, one in self.operations.items() if kind not in HTTP_KINDS):
             found = topics.setdefault((*one.contract, one.finalized), [])
             found += [event.event.topic0 for event in one.events]
         return tuple(

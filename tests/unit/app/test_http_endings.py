@@ -13,8 +13,8 @@ from kmsconn.app.http_endings import (
     ending_of,
     expiry_cause,
     failure_of,
-    final_cause,
 )
+from kmsconn.app.row_outcomes import final_cause
 from kmsconn.errors import (
     Broken,
     ContextInvalid,

@@ -44,6 +44,10 @@ def operation_of(content: Any) -> Any:
     return operation
 
 
+def test_exactly_the_kinds_that_come_over_http_are_posted() -> None:
+    assert {kind for kind, one in PROFILE.operations.items() if isinstance(one, Posted)} == HTTP_KINDS
+
+
 @contents
 def test_a_content_comes_back_from_its_log(content: Any) -> None:
     log = operation_of(content).log_of(content)
