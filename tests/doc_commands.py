@@ -49,6 +49,7 @@ BESIDE: Final = {
     "kmsconn health --endpoint http://127.0.0.1:9100/healthz": 0,
     f"kmsconn doctor {FILES}": 0,
     f"kmsconn requests list {FILES} --state failed": 0,
+    f"kmsconn status {FILES}": 0,
     "curl -s http://127.0.0.1:46169/healthz": 0,
     'curl -s http://127.0.0.1:46169/metrics | grep -E "^kmsconn_(lag|ready|oldest|open|deferred)"': 0,
     'curl -X POST 127.0.0.1:9200/core0/fail -d \'{"code": "INTERNAL"}\'': 0,
@@ -85,6 +86,8 @@ PARSED: Final = {
     "kmsconn emulate --write-config own.toml --core http://127.0.0.1:50051 --signer 0x1111111111111111111111111111111111111111 "
     "--kinds decryptions --ciphertexts ciphertexts.json --rate 1 --duration 60": "tests/e2e/test_emulating_page.py",
     "kmsconn explain ID": "a synopsis",
+    "kmsconn journal copy sqlite:////var/lib/kmsconn/kmsconn.db postgresql://kmsconn@db.example/kmsconn --to-password-file "
+    "/etc/kmsconn/journal_password": "tests/real/postgres/test_processes_over_postgres.py copies both ways",
     "kmsconn pause KIND [--reason TEXT]": "a synopsis",
     "kmsconn quarantine drop NAME [--reason TEXT]": "a synopsis",
     "kmsconn quarantine list [--limit N]": "a synopsis",

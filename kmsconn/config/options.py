@@ -379,7 +379,7 @@ SECTIONS: Final = (
                 "journal",
                 types.JournalUrl,
                 "Database of requests and answers, `sqlite:///PATH` (a fourth slash begins an absolute path), or "
-                "`postgresql://USER@HOST:PORT/DATABASE`, which several processes may share. After its "
+                "`postgresql://USER@HOST:PORT/DATABASE`, which several processes may share ([PostgreSQL](postgresql.md)). After its "
                 "deletion the connector reads the chain again from `decryption_from_block_number` and loses no request; without that "
                 "option it begins at the head.",
                 "journal",

@@ -261,7 +261,8 @@ class _Digest:
 
 
 _MEMBERS: Final = (
-    f"SELECT name FROM member WHERE renewed_at > clock_timestamp() - interval '{SILENCE} s' ORDER BY token"  # noqa: S608
+    "SELECT name FROM member JOIN presence USING (token) "
+    "WHERE renewed_at > clock_timestamp() - make_interval(secs => ?::float8) ORDER BY token"
 )
 
 
@@ -277,7 +278,7 @@ def _claim(driver: Driver) -> None:
     for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
         driver.execute(f"SET LOCAL {setting} = 0")
     driver.execute("LOCK TABLE member, request IN SHARE ROW EXCLUSIVE MODE")
-    members = driver.execute(_MEMBERS).fetchall()
+    members = driver.execute(_MEMBERS, (SILENCE,)).fetchall()
     if members:
         named = ", ".join(name or "a process without a name" for (name,) in members)
         raise StartRefused(

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kmsconn.config import forms
 from kmsconn.config.options import OPTIONS, environment_name
+from kmsconn.config.settings import PostgresAddress
 from tools import gen_sbom
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +20,9 @@ CONTAINERFILE = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
 VARIABLES = {environment_name(name) for name in OPTIONS}
 
 
-@pytest.mark.parametrize("file", ["systemd/kmsconn.service", "compose/compose.yaml", "Containerfile"])
+@pytest.mark.parametrize(
+    "file", ["systemd/kmsconn.service", "compose/compose.yaml", "compose/two-processes.yaml", "Containerfile"]
+)
 def test_every_variable_of_ours_is_that_of_an_option(file: str) -> None:
     named = set(re.findall(r"KMS_CONNECTOR_\w+[A-Z]", (DEPLOY / file).read_text(encoding="utf-8")))
     assert named - VARIABLES == set()
@@ -59,6 +63,25 @@ def test_the_compose_file_mounts_what_is_there() -> None:
     files = [path for path in mounted if path.startswith(".")]
     assert files
     assert [path for path in files if not (DEPLOY / "compose" / path).exists()] == []
+
+
+def test_two_processes_have_one_journal_and_addresses_of_their_own() -> None:
+    services = yaml.safe_load((DEPLOY / "compose" / "two-processes.yaml").read_text())["services"]
+    one, other = (services[name]["environment"] for name in ("kmsconn-a", "kmsconn-b"))
+    differing = {name for name in one if one[name] != other[name]}
+    assert one.keys() == other.keys()
+    assert differing == {"KMS_CONNECTOR_SERVICE_NAME", "KMS_CONNECTOR_MONITORING_ENDPOINT"}
+    assert isinstance(forms.journal_address(one["KMS_CONNECTOR_JOURNAL"]), PostgresAddress)
+    assert services["kmsconn-a"]["tmpfs"], "each has a control socket in a folder of its own"
+
+
+@pytest.mark.parametrize("file", ["compose/compose.yaml", "compose/two-processes.yaml"])
+def test_what_a_compose_file_builds_has_its_requirements(file: str) -> None:
+    services = yaml.safe_load((DEPLOY / file).read_text())["services"]
+    built = [one["build"].get("args", {}) for one in services.values() if "build" in one]
+    assert [
+        one for one in built if not (ROOT / one.get("REQUIREMENTS", "requirements/aws.txt")).exists()
+    ] == []
 
 
 def test_the_bill_of_materials_is_valid_and_complete() -> None:

@@ -54,6 +54,37 @@ def test_a_misspelt_field_would_be_found(rendered: Render) -> None:
         kubernetes_validate.validate(manifest, "1.32", strict=True)
 
 
+@pytest.fixture
+def several(kustomize: Path) -> list[dict[str, Any]]:
+    """The example with two processes over PostgreSQL, rendered."""
+    command = [str(kustomize), "build", str(DEPLOY / "kustomize" / "examples" / "testnet-two-processes")]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - a program of this machine
+    return list(yaml.safe_load_all(text))
+
+
+def test_two_processes_are_valid_and_keep_nothing_in_a_volume(several: list[dict[str, Any]]) -> None:
+    for manifest in several:
+        if manifest["kind"] != "ServiceMonitor":
+            kubernetes_validate.validate(manifest, "1.32", strict=True)
+    (workload,) = (one for one in several if one["kind"] == "StatefulSet")
+    assert workload["spec"]["replicas"] == 2
+    assert "volumeClaimTemplates" not in workload["spec"]
+    mounted = {one["name"] for one in container(several)["volumeMounts"]}
+    assert mounted == {one["name"] for one in workload["spec"]["template"]["spec"]["volumes"]}
+
+
+def test_two_processes_name_options_and_one_may_be_evicted(several: list[dict[str, Any]]) -> None:
+    named = {one["name"] for one in container(several)["env"]}
+    assert named >= {
+        "KMS_CONNECTOR_JOURNAL",
+        "KMS_CONNECTOR_JOURNAL_PASSWORD_FILE",
+        "KMS_CONNECTOR_CONTROL_SOCKET",
+    }
+    assert named - {environment_name(name) for name in OPTIONS} == set()
+    (budget,) = (one for one in several if one["kind"] == "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_networks_folder_names_that_network(network: str, rendered: Render) -> None:
     assert container(rendered(network))["args"] == ["run", "--network", network]
