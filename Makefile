@@ -9,8 +9,10 @@ UPGRADE ?= --upgrade
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-annotate --no-header
 
-# Files go to the two workers in their order, the long ones first: what is small (unit) fills the end.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# Files go to the workers in their order, the long ones first: what is small (unit) fills the end.
+# Three for two cores: while one waits for processes and sockets (e2e, real), two have something to do.
+WORKERS ?= 3
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup oldest check lint types test without-peers quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks site image bench soak one-request clean
@@ -52,7 +54,7 @@ types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
 # A worker that ends in mid-test, as one that hung is made to, ends the run: with a new one in its place xdist may wait for ever.
-test: $(STAMP) ## the test suite, on two cores (TESTS="which, as pytest takes it")
+test: $(STAMP) ## the test suite (TESTS="which, as pytest takes it", WORKERS=n processes, 3)
 	$(PYTEST) $(TESTS)
 
 without-peers: $(STAMP) ## the tests of the real peers, as on a machine that has none of them
@@ -60,6 +62,7 @@ without-peers: $(STAMP) ## the tests of the real peers, as on a machine that has
 
 # The emulator's own suite is left out, since everything else plays among it; so is what needs a second or more.
 QUICK_WORLDS := tests/faults/test_calls_that_wait.py tests/faults/test_ends.py
+quick: WORKERS = 2
 quick: $(STAMP) ## the tests that matter while one works, under a minute: unit, architecture, some worlds
 	$(PYTEST) -m "not slow and not once and not sampled" \
 		--ignore tests/unit/emulator --ignore tests/unit/bench tests/unit tests/architecture $(QUICK_WORLDS)
@@ -78,8 +81,8 @@ worlds: $(STAMP) ## play thousands of new faulty worlds (WORLDS=n); a failure pr
 hostile: $(STAMP) ## replace each answer by each hostile one, some hours (HOSTILE=all: in each kind of world, n: n there)
 	KMSCONN_HOSTILE=$(or $(HOSTILE),each) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/faults/test_hostile_answers.py
 
-long: $(STAMP) ## run every test marked long or sampled: make test runs a part of them, others each day
-	KMSCONN_LONG=all $(PYTEST) -m "long or sampled"
+long: $(STAMP) ## run every test marked long, sampled or rotating: make test runs a part of them, others each day
+	KMSCONN_LONG=all $(PYTEST) -m "long or sampled or rotating"
 
 fuzz: $(STAMP) ## spoil what gRPC servers say for a while (SECONDS=n); a failure prints the number that replays it
 	KMSCONN_FUZZ=$(or $(SECONDS),300) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/property/test_http2_fuzz.py

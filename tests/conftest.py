@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from kmsconn.testing.world import memory_backed
 from tests import reports, sampling
 from tests.faults.tally import TALLY
 from tests.real import peer_cases, peers
@@ -20,6 +24,8 @@ settings.load_profile("untimed")
 # A module of which jsonschema would make 38 parsers at its import, 2.5 s in each worker: no schema here knows an IRI.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
+TESTS = Path(__file__).parent
+ON_DISK = {"architecture", "e2e", "real"}
 RECURSION_LIMIT = sys.getrecursionlimit()
 _OTHERS: list[list[str]] = []
 _COLLECTED: list[pytest.Item] = []
@@ -36,6 +42,18 @@ def _lines() -> list[str]:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder in memory where the machine has one: in virtual time nothing is won by waiting for a disk."""
+    if request.path.relative_to(TESTS).parts[0] in ON_DISK:
+        yield request.getfixturevalue("tmp_path_factory").mktemp(
+            request.node.originalname[:30], numbered=True
+        )
+        return
+    with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
+        yield Path(folder)
 
 
 def pytest_configure(config: pytest.Config) -> None:

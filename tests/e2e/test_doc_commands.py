@@ -111,6 +111,7 @@ def toml(folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize(("command", "status"), ENDS.items(), ids=ENDS)
 async def test_a_command_line_ends_as_it_should(
     command: str, status: int, folder: Path, request: pytest.FixtureRequest
@@ -122,6 +123,7 @@ async def test_a_command_line_ends_as_it_should(
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize(("emulate", "run"), [(FIRST, RUN), (DRILL, RUN_AGAIN)], ids=["quickstart", "drills"])
 async def test_a_connector_and_what_a_page_does_beside_it(emulate: str, run: str, folder: Path) -> None:
     control = free_port()
@@ -148,6 +150,7 @@ def beside(emulate: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 async def test_the_first_generation_is_served_and_logged(folder: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with started(HTTPZ, folder, "emulate.log") as log:

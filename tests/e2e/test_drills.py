@@ -20,6 +20,8 @@ import trio
 
 from tests.e2e.test_process import Scene, scene
 
+pytestmark = pytest.mark.rotating
+
 SECONDS, RATE = 20, 5
 NAMED = 15.0  # seconds within which a fault must be named: some are looked for every 10 s
 

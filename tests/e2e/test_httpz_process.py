@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.e2e.test_process import COUNT, PATIENCE, assert_well, command, scene
+
+pytestmark = pytest.mark.rotating
 
 PROFILE = ("--profile", "httpz-rc7")
 

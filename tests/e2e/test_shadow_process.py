@@ -5,7 +5,11 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
+
 from bench.shadow import run
+
+pytestmark = pytest.mark.rotating
 
 
 async def test_a_shadow_process_compares_every_reply_and_tells_planted_differences(tmp_path: Path) -> None:

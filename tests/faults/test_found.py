@@ -26,6 +26,8 @@ from kmsconn.testing.world import PlanStep, run_world
 from tests.faults import mutations
 from tests.faults.test_mutations import SHORTENED
 
+pytestmark = pytest.mark.rotating
+
 
 @pytest.mark.parametrize("at", [29.0, 59.0])
 def test_one_empty_answer_at_the_end_of_the_reorg_window_loses_nothing(at: float) -> None:

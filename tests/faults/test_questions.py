@@ -21,7 +21,7 @@ from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AlertRaised
 from tests.faults.scene import Scene, open_scene
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.rotating]
 
 HOURS = float(os.environ.get("KMSCONN_HOURS", "1"))
 """Virtual hours that the requests wait: a few in ``make test``; ``KMSCONN_HOURS=23.9`` for the whole day, before they expire."""

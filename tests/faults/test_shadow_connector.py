@@ -36,6 +36,8 @@ from tests.faults.shadow_scene import (
     states_of,
 )
 
+pytestmark = pytest.mark.rotating
+
 RESULT = "GetPublicDecryptionResult"
 
 

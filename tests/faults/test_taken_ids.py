@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from kmsconn.app.request_tracker import CAUSE, TAKEN_ID_AFTER
 from kmsconn.emulator.core_faults import SHARE_LOST
 from kmsconn.model.events import AlertCleared, AlertRaised
 from tests.faults.scene import Scene, open_scene
+
+pytestmark = pytest.mark.rotating
 
 SOON = 2 * TAKEN_ID_AFTER
 
