@@ -69,9 +69,15 @@ class Only(DistributionFinder):
         return find(context) if find else ()
 
 
+def _of_this_build() -> str:
+    """Return the one module of the standard library that is on no list of it: how this Python was built."""
+    multiarch = getattr(sys.implementation, "_multiarch", "")
+    return f"_sysconfigdata_{sys.abiflags}_{sys.platform}_{multiarch}"
+
+
 def install(lock: str) -> None:
     """Leave nothing to be imported but the standard library and the packages of a lock file."""
-    there = packages(lock) | sys.stdlib_module_names
+    there = packages(lock) | sys.stdlib_module_names | {_of_this_build()}
     sys.meta_path = [Only(finder, there) for finder in sys.meta_path]
 
 

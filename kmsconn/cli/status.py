@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from kmsconn.cli.asking import add_asking, ask_and_print, duration_text, time_text
+from kmsconn.config.settings import Role
 
 EXAMPLES: Final = (
     "kmsconn status -c kmsconn.toml",
@@ -14,6 +15,10 @@ EXAMPLES: Final = (
 )
 _ETHER: Final = 10**18  # wei
 _LABEL: Final = 14  # characters of the names on the left
+_ALL_ROLES: Final = len(Role)
+_LONG_SILENT: Final = 10.0  # seconds: twice the usual lease
+_COUNTED: Final = {"reads": "contract", "sends": "account"}
+"""What is leased several times, by the first word of the lease."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +38,8 @@ def as_text(answer: Mapping[str, Any]) -> Iterator[str]:
         yield _row("", answer["details"])
     yield from _requests(answer)
     yield from _contracts(answer)
+    for one in answer.get("processes", ()):
+        yield _row("process", _member(one))
     if answer["running"]:
         yield from _process(answer)
 
@@ -52,7 +59,10 @@ def _row(label: str, text: str) -> str:
 
 def _state(answer: Mapping[str, Any]) -> str:
     if not answer["running"]:
-        return "stopped; this is what its journal knows"
+        number = len(answer.get("processes", ()))
+        if not number:
+            return "stopped; this is what its journal knows"
+        return f"{number} process{'es' if number > 1 else ''} at work; this is what their journal knows"
     words = {True: "healthy", False: "not healthy", None: "health unknown"}[answer["healthy"]]
     ready = "draining" if answer["draining"] else "ready" if answer["ready"] else "not ready"
     return f"up for {duration_text(answer['uptime'])}, {ready}, {words}"
@@ -96,6 +106,26 @@ def _process(answer: Mapping[str, Any]) -> Iterator[str]:
         yield _row(one["severity"].upper(), f"{one['dependency']}: {one['text']}")
         if one["remedy"]:
             yield _row("", f"→ {one['remedy']}")
+
+
+def _member(one: Mapping[str, Any]) -> str:
+    """Tell of a process over a journal in PostgreSQL what it holds, and the roles it has where those are not all."""
+    roles = "" if len(one["roles"]) == _ALL_ROLES else f", {' '.join(one['roles'])} only"
+    silent = f", SILENT for {duration_text(one['silent'])}" if one["silent"] > _LONG_SILENT else ""
+    return f"{one['name']}, up for {duration_text(one['uptime'])}{roles}{silent}: {', '.join(_duties(one['leases'])) or 'no lease'}"
+
+
+def _duties(leases: Iterable[str]) -> Iterator[str]:
+    """Name what a process holds: the leases of several contracts, or accounts, by their number."""
+    by_kind: dict[str, list[str]] = {}
+    for lease in leases:
+        kind, _, of = lease.partition(" ")
+        by_kind.setdefault(kind, []).append(of)
+    for kind, several in by_kind.items():
+        number = (
+            f"{len(several)} {_COUNTED[kind]}{'s' if len(several) > 1 else ''}" if kind in _COUNTED else ""
+        )
+        yield f"{kind} {number or ', '.join(several)}".strip()
 
 
 def _chain(chain: Mapping[str, Any]) -> str:

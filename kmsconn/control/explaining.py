@@ -15,6 +15,7 @@ from kmsconn.control.naming import named_rows
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import inspecting
 from kmsconn.journal.history import HistoryEntry
+from kmsconn.journal.members import gathering
 from kmsconn.journal.pausing import PausedKind, paused_kinds
 from kmsconn.journal.values import Row
 from kmsconn.model.life import CLOSED, RowCause, State
@@ -62,18 +63,22 @@ class Situation:
 async def explain_request(context: Context, arguments: Arguments) -> Any:
     """Explain what became of a request and what comes next: ``request``, its row number or its on-chain id with 0x."""
     rows = await named_rows(context, arguments.get("request"))
+    running = context.running is not None or bool((await context.journal.run(gathering)).members)
     paused = {one.kind: one for one in await context.journal.run(paused_kinds)}
     return {
-        "running": context.running is not None,
-        "requests": [explanation(row, await _situation(context, row, paused.get(row.kind))) for row in rows],
+        "running": running,
+        "requests": [
+            explanation(row, await _situation(context, row, paused.get(row.kind), running=running))
+            for row in rows
+        ],
     }
 
 
-async def _situation(context: Context, row: Row, paused: PausedKind | None) -> Situation:
+async def _situation(context: Context, row: Row, paused: PausedKind | None, *, running: bool) -> Situation:
+    """``running``: this connector runs, or another process over its journal does."""
     entries = await context.journal.run(inspecting.history, row.rid)
-    running = context.running
-    at_work = None if running is None else running.at_work(row.rid)
-    return Situation(context.wall(), entries, at_work, paused, running is not None)
+    at_work = None if context.running is None else context.running.at_work(row.rid)
+    return Situation(context.wall(), entries, at_work, paused, running)
 
 
 def explanation(row: Row, situation: Situation) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kmsconn.control.describing import SHORT
 from kmsconn.control.words import STATES
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import queries
+from kmsconn.journal.members import Gathering, gathering
 from kmsconn.journal.pausing import PausedKind, paused_kinds
 from kmsconn.journal.values import Counts
 from kmsconn.model.events import AlertRaised
@@ -50,8 +51,23 @@ async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001
             for chain_id, contract, block in await context.journal.run(queries.cursors)
         ],
         "damaged_rows": len(context.journal.damaged),
+        "processes": processes_as_json(await context.journal.run(gathering), now),
     }
     return shown if running is None else {**shown, **process_as_json(running)}
+
+
+def processes_as_json(found: Gathering, now: float) -> list[Mapping[str, Any]]:
+    """Return the processes over a journal in PostgreSQL, what each holds, and since when it has said nothing; none over a file."""
+    return [
+        {
+            "name": one.name,
+            "roles": sorted(one.roles),
+            "uptime": max(0.0, now - one.since),
+            "silent": one.silent,
+            "leases": [lease.name for lease in found.leases if lease.token == one.token],
+        }
+        for one in found.members
+    ]
 
 
 def requests_of(counts: Counts) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import attrs
 import msgspec
 
 from kmsconn.journal.database import Database
+from kmsconn.journal.operations import reads
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.journal.remote import RemoteDriver
 from kmsconn.journal.rows import COLUMNS
@@ -129,13 +130,27 @@ def renew(session: Session, token: int) -> Gathering:
     _, _, renewed, _, members, leases = session.exchange(
         [_BEGIN, _FLEETING, call_of(_RENEW, (token,)), _COMMIT, call_of(_MEMBERS), call_of(_LEASES)]
     )
+    return _gathering(renewed.changed == 1, members.rows, leases.rows)
+
+
+@reads
+def gathering(db: Database) -> Gathering:
+    """Return who is there and who holds what, as somebody sees it who is no member; nobody where the journal is a file."""
+    if not db.driver.is_remote:
+        return Gathering(is_member=False)
+    return _gathering(False, db.execute(_MEMBERS).fetchall(), db.execute(_LEASES).fetchall())
+
+
+def _gathering(
+    is_member: bool, members: Sequence[tuple[Any, ...]], leases: Sequence[tuple[Any, ...]]
+) -> Gathering:
     return Gathering(
-        renewed.changed == 1,
+        is_member,
         tuple(
             MemberRow(number, name, frozenset(roles.split()), since, silent)
-            for number, name, roles, since, silent in members.rows
+            for number, name, roles, since, silent in members
         ),
-        tuple(LeaseRow(*lease) for lease in leases.rows),
+        tuple(LeaseRow(*lease) for lease in leases),
     )
 
 

@@ -40,6 +40,23 @@ def test_the_status_of_a_stopped_connector_is_what_its_journal_knows() -> None:
     ]
 
 
+PROCESSES = [
+    {"name": "a@one", "roles": ["hear", "send", "work"], "uptime": 90.0, "silent": 0.5,
+     "leases": ["orders keygen", "reads 1 0xAb", "reads 1 0xCd", "sends 1 0xEf", "upkeep"]},
+    {"name": "b@two", "roles": ["work"], "uptime": 9.0, "silent": 30.0, "leases": []},
+]  # fmt: skip
+
+
+def test_the_processes_over_a_journal_are_told_with_what_they_hold() -> None:
+    assert [*status.as_text(STOPPED | {"processes": PROCESSES})][::6] == [
+        "fhevm          kmsconn 1.0, 2 processes at work; this is what their journal knows",
+        "process        a@one, up for 90.0 s: orders keygen, reads 2 contracts, sends 1 account, upkeep",
+    ]
+    assert [*status.as_text(RUNNING | {"processes": PROCESSES})][7] == (
+        "process        b@two, up for 9.0 s, work only, SILENT for 30.0 s: no lease"
+    )
+
+
 def test_the_status_of_a_running_connector_fits_a_screen() -> None:
     lines = [*status.as_text(RUNNING)]
     assert lines[0] == "fhevm          kmsconn 1.0, up for 5.0 s, ready, not healthy"
