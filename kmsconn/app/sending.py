@@ -10,7 +10,7 @@ from kmsconn.txmanager.wallet import Wallet
 def txmanager_of(components: Components, chain_context: ChainContext) -> TxManager:
     """Return the transaction manager of one chain; it broadcasts only while no other process can have taken over."""
     wallet = components.sender
-    assert isinstance(wallet, Wallet), "only a shadow has none"
+    assert isinstance(wallet, Wallet), "who sends nothing has none, and no manager"
     return TxManager(
         endpoint=TxEndpoint(
             chain_context.endpoint,

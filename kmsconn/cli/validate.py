@@ -11,7 +11,7 @@ from typing import Final
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.config.files import find_file
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import Chain, HttpApi, Settings
+from kmsconn.config.settings import ROLES, Chain, HttpApi, Settings
 from kmsconn.config.sources import load_config
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
@@ -64,6 +64,8 @@ def summary(settings: Settings) -> Iterator[str]:
     """Yield what a reader would check, without secrets: of a URL only scheme, host and port."""
     yield f"profile      {settings.protocol.profile}"
     yield f"mode         {settings.work.mode}"
+    if settings.work.roles != ROLES:
+        yield f"roles        {', '.join(sorted(settings.work.roles))}"
     yield f"tx sender    {_sender(settings)}"
     yield f"gateway      {_chain(settings.chains.gateway)}"
     if settings.chains.ethereum != settings.chains.gateway:

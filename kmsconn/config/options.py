@@ -357,8 +357,8 @@ SECTIONS: Final = (
             Option(
                 "tx_sender_address",
                 Address,
-                'Address of the node\'s tx sender. With `mode = "shadow"` it takes the place of a wallet; beside a wallet it must be '
-                "the wallet's address.",
+                'Address of the node\'s tx sender. With `mode = "shadow"`, or without the role `send`, it takes the place of a wallet; '
+                "beside a wallet it must be the wallet's address.",
                 "tx_sender_address",
                 example='"0x742d35cc6634c0532925a3b844bc454e4438f44e"',
             ),

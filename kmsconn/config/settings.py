@@ -294,7 +294,7 @@ class CoreSettings:
 class WalletSettings:
     """The wallet that pays for replies: ``private_key`` or ``aws_kms``, one of the two (ValueError otherwise).
 
-    A shadow needs neither: ``tx_sender_address`` says for which account it works.
+    A shadow needs neither, nor does a process that leaves sending to others: ``tx_sender_address`` says for which account it works.
     """
 
     private_key: Secret | None
@@ -306,7 +306,7 @@ class WalletSettings:
             raise ValueError("the wallet is private_key or aws_kms, one of the two")
         if not self.can_sign and self.tx_sender_address is None:
             raise ValueError(
-                "the wallet is private_key or aws_kms, one of the two; a shadow names tx_sender_address"
+                "the wallet is private_key or aws_kms, one of the two; who sends nothing names tx_sender_address"
             )
 
     @property
@@ -491,13 +491,18 @@ class Settings:
     warnings: tuple[Fault, ...] = attrs.field(default=(), eq=False)
 
     def __attrs_post_init__(self) -> None:
-        if not self.wallet.can_sign and not self.is_shadow:
+        if not self.wallet.can_sign and self.sends:
             raise ValueError("a connector that sends needs private_key or aws_kms")
 
     @property
     def is_shadow(self) -> bool:
         """Whether the connector sends nothing and compares."""
         return self.work.mode is Mode.SHADOW
+
+    @property
+    def sends(self) -> bool:
+        """Whether the connector sends transactions: it is no shadow, and leaves them to no other process."""
+        return not self.is_shadow and Role.SEND in self.work.roles
 
     @property
     def http_api(self) -> HttpApi | None:

@@ -15,7 +15,7 @@ import attrs
 
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import read_hex_key, read_signing_key_file
-from kmsconn.config.settings import AwsKmsKey, Mode, Secret
+from kmsconn.config.settings import ROLES, AwsKmsKey, Mode, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.mnemonics import is_test_phrase, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
@@ -58,14 +58,16 @@ def find_wallet(
 ) -> Secret | AwsKmsKey | None:
     """Return the key of the one wallet, which sends to these chains, or None after noting why there is none.
 
-    A shadow needs none where its account is named, and never sends, so a raw key is no risk on a main network.
+    A shadow, or a process that leaves sending to others, needs none where its account is named, and never sends, so a raw key is no risk on
+    a main network.
     """
     _check_aws(findings)
     sources = list(_sources(values, findings, environ))
-    shadow, named = values["mode"] is Mode.SHADOW, values["tx_sender_address"]
+    named = values["tx_sender_address"]
+    sends = values["mode"] is not Mode.SHADOW and Role.SEND in (values.get("roles") or ROLES)
     if not sources:
-        if not (shadow and named is not None):
-            _note_missing(findings, shadow=shadow)
+        if sends or named is None:
+            _note_missing(findings, sends=sends)
         return None
     if values["profile"] in FIRST_COUNTS:
         sources = _only_first(sources, findings)
@@ -73,7 +75,7 @@ def find_wallet(
     _refuse_two(wallets, findings)
     for wallet in wallets[:1]:
         _refuse_another_sender(wallet, named, findings)
-        if not values["allow_raw_key_on_mainnet"] and not shadow:
+        if not values["allow_raw_key_on_mainnet"] and sends:
             _refuse_raw_key(wallet, chain_ids, findings)
     return wallets[0].key if wallets else None
 
@@ -158,16 +160,16 @@ def _check_aws(findings: Findings) -> None:
         findings.fault("aws_kms_config.key_id", f"is required beside {given[0]}")
 
 
-def _note_missing(findings: Findings, *, shadow: bool) -> None:
+def _note_missing(findings: Findings, *, sends: bool) -> None:
     """Say that no wallet is configured, unless one was given and what is wrong with it has been noted already."""
     if any(name in findings.given for name in _OPTIONS) or any(
         name.startswith("aws_kms_config.") for name in findings.given
     ):
         return
-    if shadow:
+    if not sends:
         findings.fault(
             "tx_sender_address",
-            "a shadow does not know for which node it works",
+            "a process that sends nothing does not know for which node it works",
             "set tx_sender_address to the address that sends the node's replies",
         )
     else:

@@ -178,6 +178,12 @@ def _probes(subject: _Subject) -> Sequence[Probe]:
     ]
 
 
+def _kind_of(settings: Settings) -> str:
+    if settings.sends:
+        return ""
+    return ", of a shadow" if settings.is_shadow else ", for which other processes send"
+
+
 def _wallet_probe(settings: Settings, tx_sender: Fact[Address]) -> Probe:
     async def look() -> Sequence[Diagnosis]:
         async with AsyncExitStack() as stack:
@@ -189,7 +195,7 @@ def _wallet_probe(settings: Settings, tx_sender: Fact[Address]) -> Probe:
                 ]
             address = sender.address if isinstance(sender, Wallet) else sender
             tx_sender.learn(address)
-            return [ok("tx sender", checksum(address) + (", of a shadow" if settings.is_shadow else ""))]
+            return [ok("tx sender", f"{checksum(address)}{_kind_of(settings)}")]
 
     return Probe("tx sender", look, gives=(tx_sender,), remedy="check private_key or aws_kms", limit=30.0)
 
@@ -242,9 +248,9 @@ def _account_probes(subject: _Subject) -> Sequence[Probe]:
 
 
 def _balance_probes(subject: _Subject) -> Sequence[Probe]:
-    """Return the probes of the balances; a shadow sends nothing."""
+    """Return the probes of the balances, for who sends."""
     known, gateway = subject.known, subject.gateway
-    if subject.settings.is_shadow:
+    if not subject.settings.sends:
         return []
     balance = account.balance_probe(gateway, known.tx_sender, known.gas, few=account.FEW_REPLIES)
     ethereum = subject.chain(subject.settings.chains.ethereum.chain_id)

@@ -247,7 +247,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "unwritable": Cause(
         "journal",
         "The connector cannot write the journal: no request is answered meanwhile",
-        "free or repair the disk",
+        "free or repair the disk, or mend the PostgreSQL server: `kmsconn doctor` says what is wrong with it",
     ),
     "misplaced": Cause(
         "journal", "The file of the journal was moved or replaced", "move the same file back, or restart"

@@ -379,7 +379,7 @@ _CONNECTOR: Final = (
     _critical(
         "KmsconnJournalUnwritable",
         "the journal cannot be written, and nothing is answered meanwhile",
-        "free the disk, or mend it",
+        "free the disk, or mend it or the database server",
         ("unwritable",),
     ),
     _critical(

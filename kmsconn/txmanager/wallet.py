@@ -87,9 +87,12 @@ class Wallet:
 
 @asynccontextmanager
 async def open_tx_sender(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wallet | Address]:
-    """Open the wallet that the settings name, and no other; of a shadow yield no more than the address. Raises as ``open_wallet``."""
+    """Open the wallet that the settings name, and no other; for who sends nothing yield no more than the address.
+
+    Raises as ``open_wallet``.
+    """
     named = settings.wallet.tx_sender_address
-    if not settings.is_shadow:
+    if settings.sends:
         async with open_wallet(settings, on_event) as wallet:
             yield wallet
     elif named is not None:

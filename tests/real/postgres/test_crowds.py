@@ -91,6 +91,17 @@ async def test_an_answer_of_one_process_is_sent_by_the_other_at_once(path: Postg
             assert kept.id is not None
 
 
+async def test_who_leaves_sending_to_others_works_without_the_key(path: PostgresAddress) -> None:
+    async with open_crowd(path) as crowd, crowd.connector("sends", roles={Role.HEAR, Role.SEND}):
+        await crowd.wait(lambda: len(holders(crowd)) >= 4)
+        address = crowd.dependencies.sender.address
+        keyless: dict[str, Any] = {"private_key": None, "tx_sender_address": address}
+        async with crowd.connector("works", roles={Role.WORK}, **keyless):
+            crowd.ask(*FORMS)
+            await crowd.wait_answered(3)
+            assert len(crowd.of("works", AnswerKept)) == 3
+
+
 async def test_roles_take_no_lease_of_others(path: PostgresAddress) -> None:
     async with open_crowd(path) as crowd, crowd.connector("works", roles={Role.WORK}):
         await crowd.wait(lambda: len(holders(crowd)) >= 2)

@@ -11,7 +11,8 @@ from kmsconn.config import storage
 from kmsconn.config.settings import ROLES, PostgresAddress, Role, Secret
 from kmsconn.config.sources import load_config
 from kmsconn.control.address import control_path
-from tests.unit.config.sample_values import faults_of, load, warnings_of, write_toml
+from kmsconn.ethereum.addresses import Address, checksum
+from tests.unit.config.sample_values import ADDRESS, faults_of, load, warnings_of, write_toml
 
 URL = "postgresql://kmsconn@db/kmsconn"
 
@@ -126,3 +127,32 @@ def test_the_control_socket_of_a_journal_in_a_file_is_beside_it(tmp_path: Path) 
 def test_a_configured_control_socket_wins(tmp_path: Path) -> None:
     settings = load(tmp_path, {"journal": URL, "control_socket": "/run/kmsconn/c.sock"})
     assert control_path(settings) == Path("/run/kmsconn/c.sock")
+
+
+WORKER: dict[str, Any] = {
+    "journal": URL,
+    "roles": ["hear", "work"],
+    "private_key": None,
+    "tx_sender_address": ADDRESS,
+}
+
+
+def test_a_process_that_leaves_sending_to_others_needs_no_key(tmp_path: Path) -> None:
+    settings = load(tmp_path, WORKER)
+    assert not settings.sends
+    assert checksum(settings.wallet.tx_sender_address or Address(bytes(20))) == ADDRESS
+
+
+def test_it_must_know_the_account_that_sends(tmp_path: Path) -> None:
+    fault = faults_of(tmp_path, {**WORKER, "tx_sender_address": None})["tx_sender_address"]
+    assert "sends nothing does not know for which node it works" in fault.message
+
+
+def test_a_raw_key_of_it_is_no_risk_on_a_main_network(tmp_path: Path) -> None:
+    assert not load(tmp_path, {"journal": URL, "roles": ["work"], "ethereum_chain_id": 1}).sends
+    faults = faults_of(tmp_path, {"journal": URL, "ethereum_chain_id": 1})
+    assert "main network" in faults["private_key"].message
+
+
+def test_who_sends_needs_a_key(tmp_path: Path) -> None:
+    assert list(faults_of(tmp_path, {**WORKER, "roles": ["send"]})) == ["private_key"]
