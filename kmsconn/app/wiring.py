@@ -196,7 +196,10 @@ def _journal(base: _Base) -> AbstractAsyncContextManager[Journal]:
         sender=base.tx_sender,
     )
     shards = len(settings.core.core_endpoints)
-    return open_journal(settings.storage.journal, binding, ports.offload, ports.wall, shards=shards)
+    readers = settings.storage.database_pool_size
+    return open_journal(
+        settings.storage.journal, binding, ports.offload, ports.wall, shards=shards, readers=readers
+    )
 
 
 def _build(base: _Base, links: Links, waiters: HttpWaiters) -> Components:

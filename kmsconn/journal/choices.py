@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database
+from kmsconn.journal.operations import reads
 from kmsconn.journal.rows import pack_id
 from kmsconn.model.requests import Kind
 
@@ -22,6 +23,7 @@ def keep(db: Database, rid: int, choice: str) -> str:
     return choice if found is None else str(found[0])
 
 
+@reads
 def of_request(db: Database, chain_id: int, contract: Address, kind: Kind, identifier: int) -> str:
     """Return the choice that is kept for a request on chain; empty where there is none."""
     found = db.execute(_OF_REQUEST, (chain_id, contract, pack_id(identifier), kind.value)).fetchone()

@@ -10,7 +10,7 @@ from kmsconn.journal.damage import read_rows
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import HistoryEntry, appended, line_of, read_history
 from kmsconn.journal.moves import LONGEST_WAIT, move
-from kmsconn.journal.operations import off_loop
+from kmsconn.journal.operations import off_loop, reads
 from kmsconn.journal.rows import pack_id
 from kmsconn.journal.values import Found, Row, Wanted
 from kmsconn.model.life import TRANSITIONS, RowCause, State
@@ -66,6 +66,7 @@ class RetryError(KmsconnError):
     """A request does not begin again, and why."""
 
 
+@reads
 @off_loop()
 def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> Found:
     """Return the newest rows that are wanted below a row number (None: of all); a look may find none and yet not be at the end."""
@@ -92,6 +93,7 @@ def _literally(text: str) -> str:
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
+@reads
 def of_id(db: Database, identifier: int) -> tuple[Row, ...]:
     """Return all rows of an on-chain id: other kinds, contracts and contents have rows of their own."""
     packed = pack_id(identifier)
@@ -121,6 +123,7 @@ def retry(db: Database, rid: int, now: float, deadline: float) -> None:
     db.tick += 1
 
 
+@reads
 def history(db: Database, rid: int) -> tuple[HistoryEntry, ...]:
     """Return what a row has been through, as far as it is kept; nothing where there is no such row."""
     found = db.execute(_HISTORY, (rid,)).fetchone()

@@ -12,7 +12,8 @@ a whole group is applied in one thread (``journal.remote``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
@@ -22,7 +23,8 @@ import trio
 from kmsconn.errors import JournalFailed, KmsconnError
 from kmsconn.journal.database import Database, NotWritten, OutcomeUnknown
 from kmsconn.journal.moves import note_submitted
-from kmsconn.journal.operations import is_off_loop
+from kmsconn.journal.operations import is_off_loop, is_reading
+from kmsconn.journal.reading import MustWrite, Readers
 from kmsconn.journal.remote import RemoteDriver, apply_in_thread
 from kmsconn.transport.ports import Offload
 
@@ -110,6 +112,17 @@ def settle(db: Database, group: Sequence[Execution[Any]], error: Exception | Non
     return "" if error is None else str(_ours(db, error))
 
 
+async def _found_out(db: Database, unknown: OutcomeUnknown, offload: Offload) -> OutcomeUnknown | None:
+    """Wait until the database says what became of a commit: None when it was kept. Nothing else is to be applied before."""
+    while True:
+        try:
+            kept = await offload("journal", db.find_out)
+        except db.driver.error:
+            await trio.sleep(FIND_OUT_AGAIN)
+        else:
+            return None if kept else unknown
+
+
 async def _apply_remotely(
     db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
 ) -> bool:
@@ -155,12 +168,15 @@ class Journal:
 
     Questions take their turn in the same queue as changes, so they see all that was asked before. ``tick`` is that of the last durable
     move, a move under way counts as later; ``failure`` says why the last group could not be written, and is empty when the last one
-    that changed anything was.
+    that changed anything was. With ``readers`` operations that only read wait for no group.
     """
 
-    def __init__(self, db: Database, offload: Offload) -> None:
+    def __init__(self, db: Database, offload: Offload, readers: Readers | None = None) -> None:
         self.tick = db.tick
         self.failure = ""
+        self._unread = ""
+        self._is_closed = False
+        self._readers = readers
         self._db = db
         self._offload = offload
         self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
@@ -186,6 +202,9 @@ class Journal:
         Raises what the operation raises; JournalFailed when it could not be committed or the journal is closed.
         Cancellation: at any time; the operation may or may not be done then.
         """
+        if self._readers is not None and is_reading(operation) and not self._is_closed:
+            with suppress(MustWrite):
+                return cast("T", await self._read(self._readers.run(operation, args, kwargs)))
         execution = Execution(operation, args, kwargs)
         try:  # there is nearly always room, and a step less; below is a checkpoint in any case
             self._input.send_nowait((execution,))
@@ -193,6 +212,18 @@ class Journal:
             await self._queue((execution,))
         await execution.done.wait()
         return execution.result()
+
+    async def _read(self, reading: Awaitable[Any]) -> Any:
+        """Wait for the value of an operation that only reads; a failure is told like one of a group, until reading succeeds again."""
+        try:
+            value = await reading
+        except JournalFailed as error:
+            self.failure = self._unread = str(error)
+            raise
+        if self._unread:
+            self.failure = "" if self.failure == self._unread else self.failure
+            self._unread = ""
+        return value
 
     async def run_each(self, operation: Callable[[Database, A], T], values: Iterable[A]) -> list[T]:
         """Have an operation applied to each of these values, one after the other, and all of it committed together.
@@ -237,6 +268,7 @@ class Journal:
 
     def close(self) -> None:
         """Take nothing more; what is queued has ``CLOSING`` seconds."""
+        self._is_closed = True
         self._input.close()
         self._scope.deadline = trio.current_time() + CLOSING
 
@@ -260,22 +292,12 @@ class Journal:
                 failure = await apply_group(self._db, group, notes, self._offload)
             except OutcomeUnknown as unknown:
                 self.failure = str(unknown)
-                failure = settle(self._db, group, await self._find_out(unknown))
+                failure = settle(self._db, group, await _found_out(self._db, unknown, self._offload))
             self.failure = self.failure if failure is None else failure
             self.tick = self._db.tick
         finally:
             for execution in group:
                 execution.done.set()
-
-    async def _find_out(self, unknown: OutcomeUnknown) -> OutcomeUnknown | None:
-        """Wait until the database says what became of a commit: None when it was kept. Nothing else is applied before."""
-        while True:
-            try:
-                kept = await self._offload("journal", self._db.find_out)
-            except self._db.driver.error:
-                await trio.sleep(FIND_OUT_AGAIN)
-            else:
-                return None if kept else unknown
 
     def _queued(self) -> list[Execution[Any]]:
         queued: list[Execution[Any]] = []

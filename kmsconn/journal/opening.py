@@ -15,8 +15,12 @@ from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Database, Driver
 from kmsconn.journal.journal import CLOSING, Journal
+from kmsconn.journal.reading import Readers
 from kmsconn.journal.sqlite import SqliteDriver, Synchronous
 from kmsconn.transport.ports import Offload
+
+READERS = 2
+"""Connections that only read, where nobody chose a number."""
 
 
 @asynccontextmanager
@@ -28,11 +32,13 @@ async def open_journal(
     *,
     synchronous: Synchronous = "FULL",
     shards: int = 1,
+    readers: int = READERS,
 ) -> AsyncGenerator[Journal]:
     """Open the journal in a file or in a database of PostgreSQL, make it if there is none, and run it meanwhile.
 
     Without a ``binding`` it must be there, whoever it belongs to: for an operator who looks into it.
     ``shards``: among how many parts due rows are shared by their ids; another number than the last time makes two indices anew.
+    ``readers``: how many connections that only read there may be to a server.
     ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
 
     Raises StartRefused when the file is in use, when the journal belongs to another connector, is newer than this program or cannot be
@@ -40,16 +46,19 @@ async def open_journal(
     Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
     """
     db = Database(driver_of(where, shards, synchronous), wall)
+    reading = _readers(where, db, offload, readers)
     try:
         await offload("journal", partial(_open, db, binding))
         async with trio.open_nursery() as nursery:
-            journal = Journal(db, offload)
+            journal = Journal(db, offload, reading)
             nursery.start_soon(journal.commit_groups)
             try:
                 yield journal
             finally:
                 journal.close()
     finally:
+        if reading is not None:
+            reading.close()
         await _close(db, offload)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
@@ -61,6 +70,16 @@ def driver_of(where: Path | PostgresAddress, shards: int, synchronous: Synchrono
     from kmsconn.journal.postgres import PostgresDriver
 
     return PostgresDriver(where, shards)
+
+
+def _readers(where: Path | PostgresAddress, db: Database, offload: Offload, limit: int) -> Readers | None:
+    """Return what asks a server beside the connection that writes; None for a file, whose questions take their turn."""
+    if isinstance(where, Path):
+        return None
+    from kmsconn.journal.postgres import PostgresReadingDriver
+
+    make = partial(PostgresReadingDriver, where, db.shards)
+    return Readers(lambda: Database(make(), db.wall), db.damaged, offload, limit)
 
 
 def _open(db: Database, binding: Binding | None) -> None:

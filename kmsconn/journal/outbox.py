@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.journal.database import Database
+from kmsconn.journal.operations import reads
 
 _HEAD: Final = "audit head"
 
@@ -82,6 +83,7 @@ def stop_capturing(db: Database) -> None:
             db.execute(statement)
 
 
+@reads
 def pending(db: Database, most: int) -> Sequence[Transition]:
     """Return the oldest transitions of the outbox."""
     return [_transition(row) for row in db.execute(_PENDING, (most,)).fetchall()]
@@ -103,6 +105,7 @@ def written(db: Database, head: Head) -> None:
         )
 
 
+@reads
 def read_head(db: Database) -> Head | None:
     """Return the head of the audit log as it was last written; None where there never was one."""
     found = db.execute("SELECT value FROM meta WHERE key = ?", (_HEAD,)).fetchone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from kmsconn.journal.database import Database
+from kmsconn.journal.operations import reads
 from kmsconn.model.requests import Kind
 
 _PAUSE = "INSERT INTO paused (kind, since, reason) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
@@ -32,6 +33,7 @@ def resume(db: Database, kind: Kind) -> bool:
     return db.execute(_RESUME, (kind.value,)).rowcount == 1
 
 
+@reads
 def paused_kinds(db: Database) -> tuple[PausedKind, ...]:
     """Return the kinds that are paused."""
     return tuple(PausedKind(Kind(kind), *rest) for kind, *rest in db.execute(_PAUSED) if kind in _KINDS)

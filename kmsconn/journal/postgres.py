@@ -129,7 +129,7 @@ class PostgresDriver:
         """Count no more: the row is deleted with the transaction that is under way."""
         self.member = None
 
-    def begin(self) -> int:
+    def begin(self) -> int | None:
         """Take the writers' lock, and return the tick that the last commit left.
 
         Raises LeaseLost when this process is no longer a member; JournalWentBack when a commit of it is gone.
@@ -200,12 +200,32 @@ class PostgresDriver:
         return 0
 
     def _begun(self, *more: Call) -> list[Reply]:
-        """Begin a transaction behind the writers' lock, and return the replies to all of it."""
+        """Begin a transaction behind the writers' lock, and return the replies to all of it.
+
+        A connection that ended while nobody listened is made anew.
+        """
+        is_fresh = not self.queue.is_connected
+        while True:
+            self.queue.forget()
+            self.queue.connect()
+            self._has_begun = True
+            try:
+                return self.queue.flush(_BEGIN, _LOCK, _TICK, *more)
+            except BaseException as error:
+                is_lost = isinstance(error, psycopg.OperationalError) and not self.queue.is_connected
+                self.roll_back()
+                if is_fresh or not is_lost:
+                    raise
+                is_fresh = True
+
+
+class PostgresReadingDriver(PostgresDriver):
+    """A connection that only reads, without the writers' lock; each transaction sees the journal as it was when it began."""
+
+    def begin(self) -> int | None:
+        """Begin a transaction with the first statement."""
         self.queue.forget()
         self.queue.connect()
         self._has_begun = True
-        try:
-            return self.queue.flush(_BEGIN, _LOCK, _TICK, *more)
-        except BaseException:
-            self.roll_back()
-            raise
+        self.queue.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return None

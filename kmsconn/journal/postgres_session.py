@@ -141,7 +141,9 @@ class PostgresSession:
         """Run statements in one round trip."""
         try:
             return self._replies(self._send(calls))
-        except psycopg.Error:
+        except psycopg.Error as error:
+            if self.is_lost:
+                raise self._lost(error) from error
             raise
         except BaseException:  # between a question and its answer nothing else can be asked
             self._connection.close()
@@ -194,7 +196,7 @@ class PostgresSession:
             self._wire.consume_input()
         result = self._wire.get_result()
         if result is None or self.is_lost:
-            raise self._lost(result)
+            raise psycopg.OperationalError("" if result is None else result.get_error_message())
         return result
 
     def _failure(self, result: Any) -> psycopg.Error:
@@ -202,10 +204,11 @@ class PostgresSession:
         error = error_from_result(result)
         return type(error)(error.diag.message_primary or str(error))
 
-    def _lost(self, result: Any) -> psycopg.Error:
-        said = (self._wire.get_error_message() if result is None else result.get_error_message()).strip()
+    def _lost(self, error: psycopg.Error) -> psycopg.Error:
+        """Return what to say of a connection that ended."""
+        said = " ".join(str(error).removeprefix("consuming input failed: ").split())
         self._connection.close()
-        return psycopg.OperationalError(f"the connection is lost: {' '.join(said.split())}")
+        return psycopg.OperationalError(f"the connection is lost: {said}")
 
     def _wait(self, events: int) -> int:
         """Wait until the server says something; a connection on which it says nothing is given up."""
@@ -213,9 +216,7 @@ class PostgresSession:
         ready = self._poll.poll(self._limits.reply * 1000)
         if not ready:
             self._connection.close()
-            raise psycopg.OperationalError(
-                f"the connection is lost: the server was silent for {self._limits.reply} s"
-            )
+            raise psycopg.OperationalError(f"the server was silent for {self._limits.reply} s")
         return ready[0][1]
 
 

@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.damage import read_one, read_rows
 from kmsconn.journal.database import Database
-from kmsconn.journal.operations import off_loop
+from kmsconn.journal.operations import off_loop, reads
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.schema import shard_of
 from kmsconn.journal.values import (
@@ -145,28 +145,33 @@ Head = tuple[float, int, int, int]
 """What a row that may be due is chosen by: its next try, block and log index; and the row."""
 
 
+@reads
 def cursor(db: Database, chain_id: int, contract: Address) -> int | None:
     """Return the first block of a contract that was not read yet, or None for a contract never read."""
     found = db.execute(_CURSOR, (chain_id, contract)).fetchone()
     return None if found is None else int(found[0])
 
 
+@reads
 def cursors(db: Database) -> tuple[tuple[int, Address, int], ...]:
     """Return the chain and address of each contract that is read, with its first block that was not."""
     return tuple((chain_id, Address(contract), block) for chain_id, contract, block in db.execute(_CURSORS))
 
 
+@reads
 def checkpoints(db: Database, chain_id: int, contract: Address) -> Checkpoints:
     """Return the block hashes that are kept for a contract, the lowest first."""
     return tuple(Checkpoint(number, hash_) for number, hash_ in db.execute(_KEPT, (chain_id, contract)))
 
 
+@reads
 def reread(db: Database, chain_id: int, contract: Address) -> Reread | None:
     """Return what of a contract is, or was, to be read once more."""
     found = db.execute(_REREAD, (chain_id, contract)).fetchone()
     return None if found is None else Reread(*found)
 
 
+@reads
 def standing(
     db: Database, chain_id: int, contract: Address, blocks: tuple[int, int], limit: int
 ) -> Checkpoints:
@@ -175,6 +180,7 @@ def standing(
     return tuple(Checkpoint(number, hash_) for number, hash_ in found)
 
 
+@reads
 def suspect_blocks(
     db: Database, chain_id: int, contract: Address, from_block: int, limit: int
 ) -> tuple[int, ...]:
@@ -182,6 +188,7 @@ def suspect_blocks(
     return tuple(block for (block,) in db.execute(_SUSPECT, (chain_id, contract, from_block, limit)))
 
 
+@reads
 def due(
     db: Database,
     kinds: Collection[Kind],
@@ -230,6 +237,7 @@ def _of(db: Database, heads: Iterable[Head]) -> tuple[Row, ...]:
     return read_rows(db, [rid for *_, rid in heads])
 
 
+@reads
 def in_order(db: Database, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
     """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not; due as in ``due``."""
     statement = _for_shards(_IN_ORDER, db.shards)
@@ -241,6 +249,7 @@ def in_order(db: Database, kinds: Collection[Kind], now: float, limit: int) -> t
     return tuple(Queued(row, is_due[row.rid]) for row in read_rows(db, list(is_due)))
 
 
+@reads
 def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
     """Return what may be signed: what is in time, longest due first, then what is stranded; the rows by their places."""
     values = {"chain_id": chain_id, "now": now, "limit": limit + 1, "damaged": _listed(db.damaged)}
@@ -253,6 +262,7 @@ def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
     return Due(rows, db.execute(_NEXT_UNSENT, values).fetchone()[0])
 
 
+@reads
 @off_loop(lambda _chain_id, _after, limit: limit > LONG_LIST)
 def answered_after(db: Database, chain_id: int, after: tuple[int, int], limit: int) -> tuple[Row, ...]:
     """Return ANSWERED rows of a chain that are on chain, due or not, by (block, log index), those that stand behind ``after``."""
@@ -261,11 +271,13 @@ def answered_after(db: Database, chain_id: int, after: tuple[int, int], limit: i
     return read_rows(db, [rid for (rid,) in db.execute(_BEHIND, values)])
 
 
+@reads
 def signed(db: Database, chain_id: int) -> tuple[Row, ...]:
     """Return all SIGNED rows of a chain in nonce order, on chain or not."""
     return _rows(db, db.execute(_SIGNED, (chain_id,)))
 
 
+@reads
 @off_loop(lambda _chain_id, _up_to_block, limit, **_: limit > LONG_LIST)
 def included(
     db: Database, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
@@ -274,17 +286,20 @@ def included(
     return _rows(db, db.execute(_INCLUDED, (chain_id, from_block, up_to_block, limit)))
 
 
+@reads
 @off_loop()
 def included_from_nonce(db: Database, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
     """Return INCLUDED rows whose bytes have this nonce or a higher one, the newest block first; walks over all INCLUDED rows."""
     return _rows(db, db.execute(_INCLUDED_FROM, (chain_id, nonce, limit)))
 
 
+@reads
 def row(db: Database, rid: int) -> Row | None:
     """Return one row; None when there is none, or when it cannot be read."""
     return read_one(db, rid)
 
 
+@reads
 def of_request(
     db: Database, chain_id: int, contract: Address, kind: Kind, identifier: int
 ) -> tuple[Row, ...]:
@@ -292,12 +307,14 @@ def of_request(
     return _rows(db, db.execute(_OF_REQUEST, (chain_id, contract, pack_id(identifier), kind.value)))
 
 
+@reads
 @off_loop(lambda rids: len(rids) > LONG_LIST)
 def passed(db: Database, rids: Collection[int]) -> tuple[Row, ...]:
     """Return those of some rows that are no longer PENDING."""
     return _rows(db, db.execute(_PASSED, (_listed(rids),)))
 
 
+@reads
 @off_loop()
 def oldest_open_block(db: Database, chain_id: int) -> int | None:
     """Return the lowest block with a request on chain that waits for its answer or its reply; walks over all open rows."""
@@ -305,11 +322,13 @@ def oldest_open_block(db: Database, chain_id: int) -> int | None:
     return block
 
 
+@reads
 def has_sibling(db: Database, rid: int) -> bool:
     """Say whether the journal has another request with the same chain, contract, kind and id but other content."""
     return bool(db.execute(_SIBLING, (rid,)).fetchone()[0])
 
 
+@reads
 @off_loop()
 def places(
     db: Database, chain_id: int, contract: Address, kind: Kind, ids: tuple[int, int], *, limit: int
@@ -319,6 +338,7 @@ def places(
     return tuple(JournalPlace(int.from_bytes(identifier), block) for identifier, block in found)
 
 
+@reads
 def quarantined(db: Database, chain_id: int, contract: Address) -> tuple[Log, ...]:
     """Return the logs of a contract that could not be decoded; one that cannot even be read as a log is left out."""
     found = (_readable(stored) for stored in db.execute(_ASIDE, (chain_id, contract)))
@@ -332,6 +352,7 @@ def _readable(stored: tuple[bytes, int, bytes, bytes, int]) -> Log | None:
         return None
 
 
+@reads
 def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
     """Return the first ``limit`` open requests of ``kinds`` that are on chain and were recorded ``before`` (wall time)."""
     found = sorted(one for kind in kinds for one in db.execute(_WAITING, (kind.value, before, limit)))
@@ -340,6 +361,7 @@ def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) ->
     )
 
 
+@reads
 def endings(db: Database, kinds: Iterable[Kind], limit: int) -> dict[Kind, tuple[RowEnding, ...]]:
     """Return how requests of each of some kinds of key management that are on chain ended, those that stand last first.
 
@@ -354,6 +376,7 @@ def endings(db: Database, kinds: Iterable[Kind], limit: int) -> dict[Kind, tuple
     }
 
 
+@reads
 def counts(db: Database, now: float) -> Counts:
     """Return what health and metrics show. Rows are counted as they move, so the cost is that of a table of kinds and states."""
     states: dict[tuple[Kind, State], int] = {}

@@ -17,7 +17,7 @@ import msgspec
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.database import Database
-from kmsconn.journal.operations import off_loop
+from kmsconn.journal.operations import off_loop, reads
 from kmsconn.journal.rows import pack_id
 from kmsconn.journal.schema import CLOSED_AT
 from kmsconn.journal.values import JournalPlace, Position, Retained, RetentionStep
@@ -154,6 +154,7 @@ def _not_needed(
             yield one
 
 
+@reads
 def low_water(db: Database, chain_id: int, contract: Address, kind: Kind) -> JournalPlace | None:
     """Return up to which request of a kind all are known, whatever rows are left of them; None before it was said."""
     found = db.execute(_MARK, (chain_id, contract, kind.value)).fetchone()

@@ -13,7 +13,7 @@ from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.database import Database
-from kmsconn.journal.operations import off_loop
+from kmsconn.journal.operations import off_loop, reads
 from kmsconn.journal.recording import record
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.values import Arrival, Read, Recorded
@@ -65,11 +65,13 @@ class UndecodableLog:
             return None
 
 
+@reads
 def undecodable_logs(db: Database, limit: int) -> tuple[UndecodableLog, ...]:
     """Return logs that could not be decoded, those found last first."""
     return tuple(_read(stored) for stored in db.execute(_ALL, (limit,)))
 
 
+@reads
 def named_logs(db: Database, prefix: bytes, log_index: int) -> tuple[UndecodableLog, ...]:
     """Return those that a name means: mostly one, and two where two hashes begin alike."""
     found = (_read(stored) for stored in db.execute(_NAMED, (log_index,)))

@@ -1,0 +1,181 @@
+"""A PostgreSQL server in memory, for tests in virtual time: it keeps the journal in SQLite, and loses connections where a test says so.
+
+It speaks the statements of the journal's operations, which SQLite speaks too, and knows by their words the few that are PostgreSQL's alone.
+As there, a statement that fails spoils its transaction, and what a lost connection had begun is undone; whether a commit was kept that it
+had asked for depends on the moment (``Loss.after``).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+
+import attrs
+import psycopg
+from psycopg import errors
+
+from kmsconn.config.settings import PostgresAddress
+from kmsconn.journal import postgres_opening, schema
+from kmsconn.journal.postgres import PostgresDriver
+from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
+from kmsconn.journal.postgres_session import Reply, SessionLimits
+from kmsconn.journal.postgres_sql import Call
+from kmsconn.journal.rows import shard
+
+ADDRESS = PostgresAddress("journal", ("/fake",))
+
+_MEMBERS = (
+    "CREATE TABLE member (token INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT DEFAULT '', groups INTEGER NOT NULL DEFAULT 0)",
+    "ALTER TABLE request ADD COLUMN owner INTEGER",
+)
+_CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b")
+_INDICES = "SELECT name FROM sqlite_master WHERE type = 'index'"
+_BEGINS = "BEGIN"
+
+
+def _made() -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    database.create_function("shard", 2, shard, deterministic=True)
+    for migration in schema.MIGRATIONS:
+        for statement in migration:
+            database.execute(statement)
+    for statement in (*_MEMBERS, *schema.shard_indices(1).values()):
+        database.execute(statement)
+    database.execute("INSERT INTO meta VALUES (?, ?)", (SCHEMA_KEY, f"{VERSION} {VERSION}"))
+    return database
+
+
+@attrs.define
+class Loss:
+    """The connection ends at a statement (the first one is 1), counted over all connections: before it, or after it was run."""
+
+    at: int
+    after: bool = False
+
+
+@attrs.define(eq=False)
+class FakeServer:
+    """The server. ``losses``: where connections end; ``refusals``: how many connections are refused before one is made.
+
+    ``asked`` are all statements, ``rounds`` how many of them went in each round trip.
+    """
+
+    losses: list[Loss] = attrs.field(factory=list)
+    refusals: int = 0
+    asked: list[str] = attrs.field(factory=list)
+    rounds: list[int] = attrs.field(factory=list)
+    sessions: list[FakeSession] = attrs.field(factory=list)
+    database: sqlite3.Connection = attrs.field(factory=_made)
+
+    def connect(self, address: PostgresAddress, limits: SessionLimits) -> FakeSession:
+        """Make a connection. Raises OperationalError while connections are refused."""
+        assert (address, limits.lock > 0) == (ADDRESS, True)
+        if self.refusals:
+            self.refusals -= 1
+            raise psycopg.OperationalError("connection refused")
+        self.sessions.append(session := FakeSession(self))
+        return session
+
+    def driver(self) -> PostgresDriver:
+        """Return a driver that reaches this server, not opened."""
+        return PostgresDriver(ADDRESS, 1, self.connect)
+
+    def join(self) -> int:
+        """Add a member, and return its token."""
+        return int(self.database.execute("INSERT INTO member DEFAULT VALUES RETURNING token").fetchone()[0])
+
+    def snapshot(self) -> bytes:
+        """Return what a standby has that got everything so far."""
+        return self.database.serialize()
+
+    def fail_over(self, standby: bytes) -> None:
+        """Lose all connections, and go on from what a standby has."""
+        for session in self.sessions:
+            session.lose()
+        self.database.deserialize(standby)
+
+    def loss_at(self, number: int) -> Loss | None:
+        """Return the loss that a statement meets, if there is one."""
+        return next((loss for loss in self.losses if loss.at == number), None)
+
+
+@attrs.define(eq=False)
+class FakeSession:
+    """A connection; see ``postgres_session.Session``."""
+
+    server: FakeServer
+    is_lost: bool = False
+    is_aborted: bool = False
+    has_begun: bool = False
+
+    def exchange(self, calls: Sequence[Call]) -> list[Reply]:
+        """Run statements; after one that fails none is run."""
+        self.server.rounds.append(len(calls))
+        return [self._run(call) for call in calls]
+
+    def close(self) -> None:
+        """End the connection; what it had begun is undone."""
+        if self.has_begun:
+            self.server.database.rollback()
+        self.is_lost, self.has_begun = True, False
+
+    def lose(self) -> None:
+        """End the connection from outside."""
+        self.close()
+
+    def _run(self, call: Call) -> Reply:
+        if self.is_lost:
+            raise psycopg.OperationalError("the connection is lost: it ended")
+        self.server.asked.append(call.statement)
+        loss = self.server.loss_at(len(self.server.asked))
+        if loss is not None and not loss.after:
+            self._end()
+        reply = self._reply(call)
+        if loss is not None:
+            self._end()
+        return reply
+
+    def _end(self) -> None:
+        self.lose()
+        raise psycopg.OperationalError("the connection is lost: server closed the connection unexpectedly")
+
+    def _reply(self, call: Call) -> Reply:
+        word = call.statement.split()[0]
+        if self.is_aborted and word not in {"ROLLBACK", "COMMIT"}:
+            raise errors.InFailedSqlTransaction("current transaction is aborted")
+        try:
+            found = _ANSWERS.get(call.statement, _of_sqlite)(self.server, call)
+        except sqlite3.Error as error:
+            self.is_aborted = True
+            raise _ours(error) from error
+        if word in {"BEGIN", "COMMIT", "ROLLBACK"}:
+            self.is_aborted = False
+            self.has_begun = word == "BEGIN" or " TO " in call.statement
+        return found
+
+
+def _of_sqlite(server: FakeServer, call: Call) -> Reply:
+    statement = _BEGINS if call.statement.startswith(_BEGINS) else call.statement
+    cursor = server.database.execute(statement, call.values)
+    rows = cursor.fetchall()
+    return Reply(rows, max(cursor.rowcount, 0) if _CHANGING.match(statement) else 0)
+
+
+def _nothing(_server: FakeServer, _call: Call) -> Reply:
+    return Reply([], 0)
+
+
+_ANSWERS: dict[str, Callable[[FakeServer, Call], Reply]] = {
+    postgres_opening.LOCK: _nothing,
+    postgres_opening._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public")], 0),
+    postgres_opening._TABLES: lambda _server, _call: Reply([(9, 1)], 0),
+    postgres_opening._KNOWN_INDICES: lambda server, _call: Reply(
+        server.database.execute(_INDICES).fetchall(), 0
+    ),
+}
+
+
+def _ours(error: sqlite3.Error) -> psycopg.Error:
+    known = errors.UniqueViolation if isinstance(error, sqlite3.IntegrityError) else psycopg.DatabaseError
+    return known(str(error))

@@ -1,0 +1,372 @@
+"""The driver on a server: what it refuses, the order of writers, the plans of its queries, and servers that end in the middle."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+import trio
+
+from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.errors import JournalFailed, StartRefused
+from kmsconn.journal import damage, inspecting, moves, queries, recording, retention, rewinding
+from kmsconn.journal.database import Database
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.opening import open_journal
+from kmsconn.journal.postgres import PostgresDriver
+from kmsconn.journal.postgres_schema import VERSION
+from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
+from kmsconn.journal.postgres_sql import call_of
+from kmsconn.model.life import State
+from kmsconn.transport.offloading import offload_to_threads
+from tests.real import peers
+from tests.real.postgres.cluster import Cluster, open_cluster
+from tests.unit.journal.samples import (
+    ANSWER,
+    BINDING,
+    CHAIN,
+    CONTRACT,
+    KIND,
+    SIGNER,
+    arrival,
+    new_row,
+    opened,
+    read_of,
+    signing,
+    wall,
+)
+
+
+def set_version(server: Cluster, database: str, value: str) -> None:
+    """Say of a journal which version its tables have, and since which one they are compatible."""
+    server.run(f"UPDATE meta SET value = '{value}' WHERE key = 'kmsconn_schema'", database)  # noqa: S608 - our own numbers
+
+
+def open_at(address: PostgresAddress) -> None:
+    opened(address).close()
+
+
+# --- what is refused
+
+
+def test_a_database_of_something_else_is_refused_untouched(postgresql: Cluster, database: str) -> None:
+    postgresql.run("CREATE TABLE theirs (x integer)", database)
+    with pytest.raises(StartRefused, match="tables of another program"):
+        open_at(postgresql.address(database))
+    assert postgresql.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == "1"
+
+
+def test_two_journals_stand_in_two_schemas_of_a_database(postgresql: Cluster, database: str) -> None:
+    postgresql.run("CREATE SCHEMA other", database)
+    ours = postgresql.address(database)
+    theirs = attrs.evolve(ours, parameters={"options": "-csearch_path=other"})
+    with closing(opened(ours)) as first, closing(opened(theirs)) as second:
+        first.begin()
+        new_row(first)
+        second.begin()  # each has a writers' lock of its own
+        assert second.execute("SELECT count(*) FROM request").fetchall() == [(0,)]
+
+
+def test_an_older_program_runs_on_tables_that_are_compatible(postgresql: Cluster, database: str) -> None:
+    """The rolling upgrade: a newer program has added a column."""
+    address = postgresql.address(database)
+    open_at(address)
+    postgresql.run("ALTER TABLE request ADD COLUMN newer bigint NOT NULL DEFAULT 7", database)
+    set_version(postgresql, database, f"{VERSION + 1} {VERSION}")
+    with closing(opened(address)) as db:
+        assert new_row(db) == 1
+    assert (
+        postgresql.run("SELECT value FROM meta WHERE key = 'kmsconn_schema'", database)
+        == f"{VERSION + 1} {VERSION}"
+    )
+
+
+def test_tables_that_need_a_newer_program_are_refused(postgresql: Cluster, database: str) -> None:
+    address = postgresql.address(database)
+    open_at(address)
+    set_version(postgresql, database, f"{VERSION + 2} {VERSION + 1}")
+    with pytest.raises(StartRefused, match="newer version"):
+        open_at(address)
+
+
+def test_another_connector_s_journal_is_refused(path: PostgresAddress) -> None:
+    open_at(path)
+    with pytest.raises(StartRefused, match="tx sender"):
+        opened(path, attrs.evolve(BINDING, sender=SIGNER))
+
+
+def test_a_journal_that_is_not_there_is_not_made_for_a_look(postgresql: Cluster, database: str) -> None:
+    db = Database(PostgresDriver(postgresql.address(database)), wall)
+    with pytest.raises(StartRefused, match="there is no journal"):
+        db.open(None)
+    assert postgresql.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == "0"
+
+
+def test_a_database_with_another_encoding_is_refused(postgresql: Cluster) -> None:
+    postgresql.run("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    with pytest.raises(StartRefused, match="LATIN1"):
+        open_at(postgresql.address("latin"))
+    postgresql.drop_database("latin")
+
+
+def test_a_refusal_names_the_server_and_no_password(postgresql: Cluster, database: str) -> None:
+    address = attrs.evolve(postgresql.address(database, tcp=True), password=Secret("hunter-2"))
+    with pytest.raises(StartRefused, match="password authentication failed") as refusal:
+        open_at(address)
+    assert f"127.0.0.1:{postgresql.port}/{database}" in str(refusal.value)
+    assert "hunter-2" not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Any) -> None:
+    with pytest.raises(StartRefused, match=r"x\?host=.* cannot be opened"):
+        open_at(PostgresAddress("x", (str(tmp_path),)))
+
+
+def test_a_user_without_rights_is_refused_in_the_server_s_words(postgresql: Cluster, database: str) -> None:
+    postgresql.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE ROLE guest LOGIN", database)
+    with pytest.raises(StartRefused, match="permission denied for schema public"):
+        open_at(attrs.evolve(postgresql.address(database), user="guest"))
+
+
+def test_a_standby_is_refused(postgresql: Cluster, database: str) -> None:
+    """As one that only reads: there nothing can be kept."""
+    options = {"options": "-cdefault_transaction_read_only=on"}
+    with pytest.raises(StartRefused, match="read-only"):
+        open_at(attrs.evolve(postgresql.address(database), parameters=options))
+
+
+# --- writers
+
+
+def test_writers_wait_for_each_other_and_see_the_last_tick(path: PostgresAddress) -> None:
+    with closing(opened(path)) as first, closing(opened(path)) as second:
+        first.begin()
+        new_row(first, 1)
+        ticks: list[int] = []
+
+        def other() -> None:
+            second.begin()
+            ticks.append(second.tick)
+            new_row(second, 2)
+            second.commit()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.2)
+        assert ticks == []
+        first.commit()
+        thread.join()
+        first.begin()
+        assert (ticks, first.tick) == ([1], 2)
+
+
+def test_a_process_that_stops_within_a_transaction_is_ended_for_the_others(path: PostgresAddress) -> None:
+    limits = SessionLimits(lock=5, stopped=1)
+    with (
+        closing(
+            Database(PostgresDriver(path, 1, lambda address, _: session_of(address, limits)), wall)
+        ) as one,
+        closing(opened(path)) as other,
+    ):
+        one.open(BINDING)
+        one.begin()
+        new_row(one)
+        assert dict(one.execute("SELECT 1, 1").fetchall()) == {
+            1: 1
+        }  # the server waits for the next statement
+        other.begin()
+        assert other.execute("SELECT count(*) FROM request").fetchone() == (0,)
+        with pytest.raises(psycopg.OperationalError, match="the connection is lost: server closed"):
+            one.execute("SELECT 1").fetchall()
+        assert not one.driver.is_begun
+
+
+def session_of(address: PostgresAddress, limits: SessionLimits) -> PostgresSession:
+    return PostgresSession(address.keywords(), limits)
+
+
+def test_a_lock_that_is_not_given_back_fails_a_group_in_time(path: PostgresAddress) -> None:
+    limits = SessionLimits(lock=1)
+    driver = PostgresDriver(path, 1, lambda address, _: session_of(address, limits))
+    with closing(opened(path)) as one, closing(Database(driver, wall)) as other:
+        other.open(BINDING)
+        one.begin()
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.begin()
+        one.commit()
+        other.begin()
+
+
+def test_a_commit_is_durable_whatever_the_server_s_default(path: PostgresAddress) -> None:
+    with closing(session_of(path, SessionLimits())) as session:
+        (found,) = session.exchange([call_of("SELECT current_setting('synchronous_commit')")])
+    assert found.rows == [("on",)]
+
+
+def test_a_large_value_passes_both_ways(path: PostgresAddress) -> None:
+    big = bytes(range(256)) * 40_000
+    with closing(session_of(path, SessionLimits())) as session:
+        replies = session.exchange([call_of("SELECT ?::bytea", (big,))] * 3)
+    assert [reply.rows for reply in replies] == [[(big,)]] * 3
+
+
+# --- plans
+
+NAMED_INDEX = re.compile(r"INDEXED BY (\w+)")
+MODULES = (damage, inspecting, queries, recording, retention, rewinding)
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    """Return each statement that names an index, with the index."""
+    for module in MODULES:
+        for value in vars(module).values():
+            if isinstance(value, str) and NAMED_INDEX.search(value):
+                statement = queries._for_shards(value, 1) if "{shards}" in value else value
+                yield statement, NAMED_INDEX.findall(statement)[0]
+
+
+@pytest.fixture(scope="module")
+def filled(journal_address: PostgresAddress) -> Iterator[psycopg.Connection]:
+    """A journal as it is after a while: many rows that have ended, and some in work."""
+    keywords: dict[str, Any] = journal_address.keywords()
+    with psycopg.connect(**keywords, autocommit=True) as connection:
+        connection.execute("TRUNCATE request RESTART IDENTITY")
+        connection.execute(
+            "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, "
+            "transaction_hash, next_attempt, max_wait, deadline, recorded_at, closed_at, nonce, included_block, log, residue) "
+            "SELECT 31337, '\\xdc', int8send(n), int8send(n), 'public_decryption', "
+            "CASE n % 400 WHEN 0 THEN 'pending' WHEN 1 THEN 'answered' WHEN 2 THEN 'signed' WHEN 3 THEN 'included' ELSE 'finalized' END, "
+            "1, n, n / 4, n % 4, '\\x00', '\\x00', n, 60, 0, n, n, n, n / 4, '\\x00', n FROM generate_series(1, 20000) AS n"
+        )
+        connection.execute("ANALYZE request")
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute("SET enable_seqscan = off")
+        yield connection
+        connection.execute("TRUNCATE request RESTART IDENTITY")
+
+
+@pytest.mark.parametrize(("statement", "index"), statements())
+def test_a_query_uses_the_index_that_it_names(filled: psycopg.Connection, statement: str, index: str) -> None:
+    """PostgreSQL takes no hint: its plans must come out so, for any values."""
+    call = call_of(statement, AnyValues() if ":" in statement else [None] * statement.count("?"))
+    filled.execute(b"PREPARE looked AS " + call.text)
+    nothing = ", ".join(["NULL"] * len(call.encoded))
+    plan = "\n".join(
+        line
+        for (line,) in filled.execute(
+            f"EXPLAIN EXECUTE looked({nothing})".encode() if nothing else b"EXPLAIN EXECUTE looked"
+        )
+    )
+    filled.execute("DEALLOCATE looked")
+    used = {index, "request_stranded_1"} if statement in EITHER else {index}
+    assert any(f" {one} " in plan for one in used), plan
+    assert "Seq Scan on request" not in plan, plan
+
+
+EITHER = {queries._for_shards(one, 1) for one in (queries._NEXT_SEEN, queries._IN_ORDER)}
+"""Statements for which two indices are as good: members have others in the place of the first, and the second sorts what it finds."""
+
+
+class AnyValues(dict[str, Any]):
+    """Values of whatever names."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+# --- journals with threads, and servers that end
+
+CALLERS = 24
+
+
+async def one_life(journal: Journal, number: int) -> int:
+    """Take a request through its life, and repeat what failed; return how often that was."""
+    failures = 0
+
+    async def kept(operation: Any, *args: Any) -> Any:
+        nonlocal failures
+        while True:
+            try:
+                return await journal.run(operation, *args)
+            except JournalFailed:
+                failures += 1
+                await trio.sleep(0.05)
+
+    seen = read_of(arrival(number, number), asked=journal.tick, blocks=(number, number))
+    await kept(recording.record, seen)
+    (row,) = await kept(queries.of_request, CHAIN, CONTRACT, KIND, number)
+    await kept(moves.answer, row.rid, ANSWER, 1000.0)
+    await kept(moves.sign, signing(row.rid, number))
+    await kept(moves.confirm, (row.rid, number))
+    await kept(moves.finalize, (row.rid, number))
+    return failures
+
+
+async def test_many_lives_at_once_end_well_and_stay(path: PostgresAddress) -> None:
+    async with (
+        open_journal(path, BINDING, offload_to_threads, wall) as journal,
+        trio.open_nursery() as nursery,
+    ):
+        for number in range(1, CALLERS + 1):
+            nursery.start_soon(one_life, journal, number)
+    async with open_journal(path, BINDING, offload_to_threads, wall) as journal:
+        assert (await journal.run(queries.counts, 1000.0)).states == {(KIND, State.FINALIZED): CALLERS}
+
+
+@pytest.fixture
+def own_server() -> Iterator[Cluster]:
+    """A server that a test may end."""
+    with open_cluster(peers.need("postgresql")) as cluster:
+        yield cluster
+
+
+@pytest.mark.slow
+async def test_lives_go_on_over_a_server_that_crashes_again_and_again(
+    own_server: Cluster, postgresql: Cluster
+) -> None:
+    """Each transition stands once in the history of its row, whenever the server ended."""
+    address = own_server.address(own_server.make_database())
+    numbers, failures, ended = iter(range(1, 10**6)), 0, False
+
+    async def live(journal: Journal) -> None:
+        nonlocal failures
+        while not ended:
+            failures += await one_life(journal, next(numbers))
+
+    async with open_journal(address, BINDING, offload_to_threads, wall) as journal:
+        joined = own_server.run("INSERT INTO member DEFAULT VALUES RETURNING token", address.database)
+        join(journal, int(joined))
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(live, journal)
+            for _ in range(4):
+                await trio.sleep(0.7)
+                own_server.stop(signal.SIGQUIT)
+                await trio.to_thread.run_sync(own_server.start)
+            await trio.sleep(0.3)
+            ended = True
+        lives = next(numbers) - 1
+        assert failures > 0
+        assert (await journal.run(queries.counts, 1000.0)).states == {(KIND, State.FINALIZED): lives}
+        assert journal.failure == ""
+        for number in range(1, lives + 1):
+            (row,) = await journal.run(queries.of_request, CHAIN, CONTRACT, KIND, number)
+            steps = [entry.step for entry in await journal.run(inspecting.history, row.rid)]
+            assert steps == ["answer", "sign", "confirm", "finalize"]
+
+
+def join(journal: Journal, token: int) -> None:
+    from kmsconn.journal.postgres import MemberCount
+
+    driver = journal._db.driver
+    assert isinstance(driver, PostgresDriver)
+    driver.member = MemberCount(token)
