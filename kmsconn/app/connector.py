@@ -30,18 +30,18 @@ from kmsconn.app.dependency_checks import (
 )
 from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.app.event_hook import EventHook
+from kmsconn.app.following import follow_pauses, forget_ended
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.http_serving import HttpServing, open_http_serving, serving
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.network_release import NetworkRelease
-from kmsconn.app.pauses import follow_pauses
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.reading_start import follow_head
 from kmsconn.app.sending import txmanager_of
 from kmsconn.app.shadowing import ShadowFindings, shadow_of
-from kmsconn.app.snapshot import ChainStatistics, QueueStatistics, Statistics
+from kmsconn.app.snapshot import ChainStatistics, JournalStatistics, QueueStatistics, Statistics
 from kmsconn.app.upkeep import run_upkeep
 from kmsconn.app.watched_contract import watched_contracts
 from kmsconn.app.wiring import open_components
@@ -121,7 +121,7 @@ class Connector:
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
             http=None if self.http is None else self.http.statistics(),
-            journal_free=self.watch.free,
+            journal=JournalStatistics(self.watch.free, components.membership.statistics()),
         )
 
     def _chain_statistics(self, endpoint: Endpoint) -> ChainStatistics:
@@ -191,6 +191,7 @@ class Connector:
         nursery.start_soon(self.watch.run)
         if isinstance(components.settings.storage.journal, PostgresAddress):
             nursery.start_soon(follow_pauses, components)
+            nursery.start_soon(forget_ended, components.pipeline.tracker, components.journal)
         nursery.start_soon(components.core_health.run)
         nursery.start_soon(show_alerts, components, self.foreign_replies)
         hold = components.membership.hold

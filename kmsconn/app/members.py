@@ -13,6 +13,7 @@ import trio
 
 from kmsconn.app.lease_rules import LeaseClock
 from kmsconn.app.leases import GIVING, Dismissals, Leases
+from kmsconn.app.snapshot import MemberStatistics
 from kmsconn.app.topics import Topics
 from kmsconn.config.settings import PostgresAddress, Role, Settings
 from kmsconn.errors import JournalFailed
@@ -104,6 +105,22 @@ class Member:
             await self.journal.run(members.give_rows_back, self.leases.token)
             await self.leases.look()
 
+    def statistics(self) -> tuple[MemberStatistics, ...]:
+        """Return the processes over the journal, as this one saw them last."""
+        seen = self.leases.gathering
+        return tuple(
+            MemberStatistics(
+                one.name,
+                one.token,
+                tuple(sorted(one.roles)),
+                one.since,
+                one.silent,
+                tuple(lease.name for lease in seen.leases if lease.token == one.token),
+                one.token == self.leases.token,
+            )
+            for one in seen.members
+        )
+
     async def hear(self, topics: Topics, told: frozenset[str]) -> None:
         """Take what other processes have told; without anything, that they may have told something."""
         if not told or any(topic.startswith("answered") for topic in told):
@@ -138,7 +155,7 @@ async def open_member(
     try:
         token = await side.ask(partial(members.join, name=name_of(settings), roles=settings.work.roles))
         clock.joined(sent)
-        journal.join(token)
+        ours = journal.join(token)
         alerts = Alerts(on_event)
         leases = Leases(journal, side, token, clock, alerts, Dismissals(alerts))
         member = Member(journal, leases, claiming, len(settings.core.core_endpoints))
@@ -146,7 +163,14 @@ async def open_member(
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leases.run)
-                nursery.start_soon(listen, address, "listening", ports.offload, partial(member.hear, topics))
+                nursery.start_soon(
+                    listen,
+                    address,
+                    "listening",
+                    ports.offload,
+                    partial(member.hear, topics),
+                    ours,
+                )
                 yield member
                 nursery.cancel_scope.cancel()
         finally:

@@ -12,6 +12,7 @@ from typing import Protocol
 import attrs
 import trio
 
+from kmsconn.app.snapshot import MemberStatistics
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Due, Shards
@@ -66,6 +67,10 @@ class Membership(Protocol):
         """Let other processes pick what this one has picked and does not work on any more. Repeating: no effect."""
         ...
 
+    def statistics(self) -> tuple[MemberStatistics, ...]:
+        """Return the processes over the journal, as this one saw them last; nothing of a journal that one process has."""
+        ...
+
 
 @attrs.define
 class SoleMember:
@@ -102,3 +107,7 @@ class SoleMember:
 
     async def give_rows_back(self) -> None:
         """Do nothing: rows that nobody works on are due."""
+
+    def statistics(self) -> tuple[MemberStatistics, ...]:
+        """Return nothing: there are no others."""
+        return ()

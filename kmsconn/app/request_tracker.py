@@ -7,6 +7,8 @@ this connector forgot, looks the same at first; so an alert waits for several po
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import attrs
 import trio
 
@@ -47,6 +49,11 @@ class GroupedAlerts:
             self._told[key] = (len(rids), severity)
             self._alerts.raise_(*key, text, severity, remedy=remedy, count=len(rids))
 
+    @property
+    def held(self) -> set[int]:
+        """The requests that wait."""
+        return {rid for rids in self._rids.values() for rid in rids}
+
     def free(self, rid: int) -> None:
         """Note that a request went on, or ended."""
         for key in [key for key, rids in self._rids.items() if rid in rids]:
@@ -71,6 +78,9 @@ class TakenIds:
 
     def __contains__(self, rid: int) -> bool:
         return rid in self._taken
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(tuple(self._taken))
 
     def started(self, rid: int, *, existed: bool) -> None:
         """Note the outcome of a start call; one that the Core took makes the id ours."""
@@ -109,6 +119,11 @@ class RequestTracker:
     def is_late(self, rid: int, now: float) -> bool:
         """Note a poll without a result; say whether the result is late."""
         return now - self._polled_since.setdefault(rid, now) >= RESULT_LATE_AFTER
+
+    @property
+    def remembered(self) -> set[int]:
+        """The requests of which something is remembered until they are over."""
+        return {*self.alerts.held, *self.taken, *self._polled_since}
 
     def forget(self, rid: int) -> None:
         """Forget what was noted of a request that is answered or over."""

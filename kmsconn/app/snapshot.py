@@ -64,6 +64,27 @@ class CiphertextStatistics:
 
 
 @attrs.frozen
+class MemberStatistics:
+    """One of the processes over a journal: its name and roles, since when (wall time), for how long it was silent, and what it holds."""
+
+    name: str
+    token: int
+    roles: tuple[str, ...]
+    since: float
+    silent: float
+    leases: tuple[str, ...] = ()
+    is_self: bool = False
+
+
+@attrs.frozen
+class JournalStatistics:
+    """Where the journal is kept: free bytes on its file system, as far as known, and the processes that share it in PostgreSQL."""
+
+    free: int | None = None
+    members: tuple[MemberStatistics, ...] = ()
+
+
+@attrs.frozen
 class Statistics:
     """A snapshot of the connector; cheap to take, at most a second old where it comes from the journal."""
 
@@ -85,5 +106,4 @@ class Statistics:
     """Kinds that an operator has paused."""
     http: HttpApiStatistics | None = None
     """Of decryption over HTTP, None where it is not served."""
-    journal_free: int | None = None
-    """Free bytes on the file system of the journal, as far as that is known."""
+    journal: JournalStatistics = JournalStatistics()

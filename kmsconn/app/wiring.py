@@ -12,10 +12,10 @@ import trio
 from kmsconn.app.components import ChainContext, CiphertextParts, Components, Links
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
+from kmsconn.app.following import take_pauses
 from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.http_decryption import HttpDecryptions, HttpWaiters
 from kmsconn.app.membership import Membership, SoleMember
-from kmsconn.app.pauses import take_pauses
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker

@@ -105,7 +105,7 @@ def process_as_json(running: RunningConnector) -> dict[str, Any]:
         "buckets": buckets_of(statistics),
         "transactions": {name: transactions_as_json(one) for name, one in statistics.transactions.items()},
         "stalled": [attrs.asdict(one) for one in statistics.stalled],
-        "journal_free": statistics.journal_free,
+        "journal_free": statistics.journal.free,
     }
 
 

@@ -246,9 +246,14 @@ class Journal:
         except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
             raise JournalFailed("the journal is closed") from error
 
-    def join(self, token: int) -> None:
-        """Let everything from now on be written as this member of several processes, or not at all; before anything was written."""
-        cast("RemoteDriver", self._db.driver).join(token)
+    def join(self, token: int) -> Callable[[], int]:
+        """Let everything from now on be written as this member of several processes, or not at all; before anything was written.
+
+        Return what says which of the server's processes serves this journal: what that one tells others need not be heard here.
+        """
+        driver = cast("RemoteDriver", self._db.driver)
+        driver.join(token)
+        return lambda: driver.queue.pid
 
     def note_tick(self, tick: int) -> None:
         """Note that another process has made moves durable up to this tick."""

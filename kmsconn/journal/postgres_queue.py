@@ -90,6 +90,11 @@ class StatementQueue:
         """Whether the transaction takes nothing but its end, or a return to a savepoint."""
         return self._session is not None and self._session.is_aborted
 
+    @property
+    def pid(self) -> int:
+        """Which of the server's processes serves the connection; 0 where there is none."""
+        return 0 if self._session is None else self._session.pid
+
     def connect(self) -> None:
         """Make a connection, unless there is one. Raises OperationalError."""
         if not self.is_connected:

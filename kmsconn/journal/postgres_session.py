@@ -90,6 +90,11 @@ class Session(Protocol):
         """Whether a statement of the transaction failed, so that it takes nothing but an end or a return to a savepoint."""
         ...
 
+    @property
+    def pid(self) -> int:
+        """Which of the server's processes serves it."""
+        ...
+
     def exchange(self, calls: Sequence[Call]) -> list[Reply]:
         """Run statements in one round trip; after one that fails none is run.
 
@@ -127,6 +132,11 @@ class PostgresSession:
     def is_aborted(self) -> bool:
         """Whether a statement of the transaction failed."""
         return self._wire.transaction_status == pq.TransactionStatus.INERROR
+
+    @property
+    def pid(self) -> int:
+        """Which of the server's processes serves it: who hears what it tells others knows it by that."""
+        return self._wire.backend_pid
 
     @property
     def version(self) -> int:

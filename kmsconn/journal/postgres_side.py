@@ -74,8 +74,11 @@ async def listen(
     use: str,
     offload: Offload,
     take: Callable[[frozenset[str]], Any],
+    ours: Callable[[], int],
 ) -> Never:
-    """Give ``take`` what processes tell each other, for ever, several words at once; nothing at all after each connection.
+    """Give ``take`` what other processes tell, for ever, several words at once; nothing at all after each connection.
+
+    What comes from ``ours``, the server's process for this one's journal, is left out.
 
     ``take`` is awaited; what is told meanwhile comes together. Cancellation: at any time. Repeating: what was told without a listener is
     lost, so that whoever acts on it looks by itself now and then.
@@ -87,7 +90,7 @@ async def listen(
             continue
         try:
             await take(frozenset())
-            while told := await _told(connection):
+            while told := await _told(connection, ours):
                 await take(told)
                 await trio.sleep(BREATH)
         finally:
@@ -113,7 +116,7 @@ def _listening(address: PostgresAddress) -> psycopg.Connection[Any] | None:
     return connection
 
 
-async def _told(connection: psycopg.Connection[Any]) -> frozenset[str]:
+async def _told(connection: psycopg.Connection[Any], ours: Callable[[], int]) -> frozenset[str]:
     """Wait for something that was told; nothing when the connection is lost."""
     wire = connection.pgconn
     while True:
@@ -124,6 +127,7 @@ async def _told(connection: psycopg.Connection[Any]) -> frozenset[str]:
             return frozenset()
         told = set()
         while (notice := wire.notifies()) is not None:
-            told.add(notice.extra.decode())
+            if notice.be_pid != ours():
+                told.add(notice.extra.decode())
         if told:
             return frozenset(told)

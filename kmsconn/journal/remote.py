@@ -41,6 +41,11 @@ class Queue(Protocol):
         """Whether the transaction takes nothing but its end, or a return to a savepoint."""
         ...
 
+    @property
+    def pid(self) -> int:
+        """Which of the server's processes serves the connection; 0 where there is none."""
+        ...
+
     def flush(self) -> object:
         """Send what waits."""
         ...

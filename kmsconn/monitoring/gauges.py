@@ -47,6 +47,8 @@ BUSY = _gauge("kmsconn_pool_busy", "Busy workers of a pool", "kind")
 PLACES = _gauge("kmsconn_pool_places", "Workers of a pool", "kind")
 BYTES = _gauge("kmsconn_ciphertext_bytes", "Bytes of ciphertexts in memory")
 JOURNAL_FREE = _gauge("kmsconn_journal_free_bytes", "Free bytes on the file system of the journal")
+MEMBERS = _gauge("kmsconn_members", "Processes that share the journal in PostgreSQL, as this one sees them")
+LEASES = _gauge("kmsconn_lease_held", "Leases of the journal in PostgreSQL that this process holds", "lease")
 
 DELETED = _gauge(
     "kmsconn_deleted_requests", "Rows that retention has deleted since the journal was made", "kind", "state"

@@ -48,7 +48,9 @@ from kmsconn.monitoring.gauges import (
     HTTP_WAITING,
     IN_FLIGHT,
     JOURNAL_FREE,
+    LEASES,
     LIVE,
+    MEMBERS,
     NEXT_NONCE,
     OFF_CHAIN,
     OLDEST,
@@ -68,7 +70,7 @@ from kmsconn.monitoring.health import Health
 from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
-    from kmsconn.app.snapshot import ChainStatistics, CiphertextStatistics, Statistics
+    from kmsconn.app.snapshot import ChainStatistics, CiphertextStatistics, JournalStatistics, Statistics
     from kmsconn.http_api.usage import HttpApiStatistics
     from kmsconn.txmanager.manager import TxStatistics
 
@@ -133,10 +135,18 @@ def _from_statistics(statistics: Statistics) -> Series:
     series |= _from_ciphertexts(statistics.ciphertexts)
     if statistics.http is not None:
         series |= _from_http(statistics.http)
-    if statistics.journal_free is not None:
-        series[JOURNAL_FREE] = {(): float(statistics.journal_free)}
+    series |= _from_journal(statistics.journal)
     if statistics.queue.counts is not None:
         series.update(_from_counts(statistics.queue.counts, statistics.queue.busy))
+    return series
+
+
+def _from_journal(journal: JournalStatistics) -> Series:
+    """Return what is known of where the journal is kept; a file is no matter of several processes."""
+    series: Series = {} if journal.free is None else {JOURNAL_FREE: {(): float(journal.free)}}
+    if journal.members:
+        series[MEMBERS] = {(): float(len(journal.members))}
+        series[LEASES] = {(lease,): 1.0 for one in journal.members if one.is_self for lease in one.leases}
     return series
 
 

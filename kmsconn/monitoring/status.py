@@ -90,7 +90,8 @@ def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
         ],
         "transactions": [_transactions(name, one) for name, one in statistics.transactions.items()],
         "journal": {
-            "free": statistics.journal_free,
+            "free": statistics.journal.free,
+            "members": [attrs.asdict(one) for one in statistics.journal.members],
             "gaps": statistics.queue.gaps,
             "off_chain": None if statistics.queue.counts is None else statistics.queue.counts.off_chain,
         },

@@ -15,6 +15,7 @@ from kmsconn.journal import pausing
 from kmsconn.journal.pausing import PausedKind
 from kmsconn.model.events import AlertRaised, AnswerKept, ReplySent, RequestRecorded
 from kmsconn.model.requests import Kind
+from tests.faults.posts import post
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
 
 FORMS = ("public", "direct", "delegated")
@@ -100,6 +101,18 @@ async def test_who_leaves_sending_to_others_works_without_the_key(path: Postgres
             crowd.ask(*FORMS)
             await crowd.wait_answered(3)
             assert len(crowd.of("works", AnswerKept)) == 3
+
+
+async def test_who_waits_over_http_has_the_answer_of_another_process_at_once(path: PostgresAddress) -> None:
+    """The waiter is woken through the database; by itself it would look after half a minute."""
+    async with open_crowd(path) as crowd, crowd.connector("asked", roles={Role.HEAR, Role.SEND}) as asked:
+        await crowd.wait(lambda: len(holders(crowd)) >= 4)
+        async with crowd.connector("works", roles={Role.WORK}):
+            content: Any = post(crowd.traffic, "public")
+            with trio.fail_after(5):
+                result = await asked.decryptions.decrypt(content)
+            assert result.decryption_id == content.id
+            assert crowd.of("asked", AnswerKept) == []
 
 
 async def test_roles_take_no_lease_of_others(path: PostgresAddress) -> None:

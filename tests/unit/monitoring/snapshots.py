@@ -6,7 +6,14 @@ from typing import Any
 
 import attrs
 
-from kmsconn.app.snapshot import ChainStatistics, CiphertextStatistics, QueueStatistics, Statistics
+from kmsconn.app.snapshot import (
+    ChainStatistics,
+    CiphertextStatistics,
+    JournalStatistics,
+    MemberStatistics,
+    QueueStatistics,
+    Statistics,
+)
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.values import Counts
 from kmsconn.model import events
@@ -78,7 +85,13 @@ SNAPSHOT = Statistics(
         attestations_skipped=3,
     ),
     transactions={"gateway": TxStatistics(3 * 10**18, 41, 2, 5, 1, 10**9, None, 10**15)},
-    journal_free=1 << 30,
+    journal=JournalStatistics(
+        1 << 30,
+        (
+            MemberStatistics("kmsconn@a", 7, ("hear", "send"), 0.0, 0.5, ("upkeep",), is_self=True),
+            MemberStatistics("kmsconn@b", 8, ("work",), 0.0, 0.25, ("audit",)),
+        ),
+    ),
 )
 """What ``Connector.statistics()`` gives."""
 

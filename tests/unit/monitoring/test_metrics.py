@@ -126,6 +126,8 @@ def test_our_counters_end_in_total() -> None:
         ("kmsconn_healthy", {}, 1),
         ("kmsconn_draining", {}, 0),
         ("kmsconn_journal_free_bytes", {}, 1 << 30),
+        ("kmsconn_members", {}, 2),
+        ("kmsconn_lease_held", {"lease": "upkeep"}, 1),
         ("kmsconn_head_timestamp_seconds", {}, 1_700_000_000),
         ("kmsconn_requests", {"kind": "public_decryption", "state": "pending"}, 5),
         ("kmsconn_requests", {"kind": "user_decryption", "state": "pending"}, 0),

@@ -1,14 +1,20 @@
-"""Keeps the pools to the pauses that the journal has: as the connector begins, and where another process may pause a kind."""
+"""Follows what other processes over the journal change and nobody tells: pauses, and the ends of requests that are remembered here."""
 
 from __future__ import annotations
 
-from typing import Never
+from functools import partial
+from typing import Final, Never
 
 import trio
 
 from kmsconn.app.components import Components
+from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.retrying import until_kept
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Journal
 from kmsconn.journal.pausing import paused_kinds
+
+FORGET_INTERVAL: Final = 5.0  # seconds between looks
 
 
 async def take_pauses(components: Components) -> None:
@@ -26,3 +32,12 @@ async def follow_pauses(components: Components) -> Never:
     while True:
         await trio.sleep(components.membership.look_again)
         await until_kept(lambda: take_pauses(components))
+
+
+async def forget_ended(tracker: RequestTracker, journal: Journal) -> Never:
+    """Forget, for ever, the requests that another process has answered or ended, with the alerts about them. Cancellation: at any time."""
+    while True:
+        await trio.sleep(FORGET_INTERVAL)
+        if remembered := tracker.remembered:
+            for row in await until_kept(partial(journal.run, queries.passed, remembered)):
+                tracker.forget(row.rid)
