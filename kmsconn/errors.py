@@ -46,6 +46,10 @@ class StartRefused(KmsconnError):
     """Running would be unsafe: wrong chain id, foreign or locked journal, zero threshold. Exit status 3."""
 
 
+class JournalUnreachable(StartRefused):
+    """The server of a journal does not answer, or takes no writes at present: ``kmsconn run`` waits for it, a command is refused."""
+
+
 class WrongContract(StartRefused):
     """The contract at a configured address is not what is meant. Believed when it is said twice: a node may lag behind a deployment."""
 

@@ -139,6 +139,7 @@ async def run_once(
     settings, monitor, site = surroundings.settings, surroundings.observers.monitor, surroundings.site
     on_event = surroundings.observers.on_event
     async with open_connector(settings, ports=surroundings.ports, on_event=on_event) as connector:
+        anew.reached()
         monitor.watch(connector.statistics)
         log.info("wallet", address=to_hex(connector.components.tx_sender), mode=settings.work.mode)
         async with (

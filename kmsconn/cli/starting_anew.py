@@ -1,7 +1,8 @@
 """Starts the connector anew in the same process when what it knew of its journal does not hold any more (``errors.StartAgain``).
 
 That is as after a restart of the process, without the wait for a supervisor: cursors are read again, the contracts are asked. The database
-may be out of reach just then, so a refused start is tried again for a while, unless it was the first one.
+may be out of reach just then, so a refused start is tried again for a while, unless it was the first one. A server that does not answer is
+waited for at any start, as every dependency is.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from kmsconn.cli.endings import leaves
-from kmsconn.errors import JournalFailed, JournalWentBack, StartAgain, StartRefused
+from kmsconn.errors import JournalFailed, JournalUnreachable, JournalWentBack, StartAgain, StartRefused
 from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import Severity
 from kmsconn.transport.backoff import Backoff
 
 T = TypeVar("T")
@@ -24,7 +26,9 @@ BETWEEN_STARTS: Final = Backoff(first=0.2, cap=5.0)
 STARTED_WELL: Final = 60.0  # seconds after which a connector that begins anew counts as the first one
 PATIENCE: Final = 60.0  # seconds for which a start that is refused is tried again
 SHOWN: Final = 300.0  # seconds for which it is told that the connector was started anew
+TOLD_EACH: Final = 12  # starts for which a journal is waited that are told once: about a minute
 MEMBERSHIP: Final = "membership"
+JOURNAL: Final = "journal"
 
 
 @attrs.define
@@ -61,7 +65,7 @@ class StartingAnew:
         causes = [*leaves(error)]
         if not all(isinstance(one, (StartAgain, StartRefused, JournalFailed)) for one in causes):
             return ""
-        again = [one for one in causes if isinstance(one, StartAgain)]
+        again = [one for one in causes if isinstance(one, (StartAgain, JournalUnreachable))]
         if not again and not self._is_patient():
             return ""
         return str((again or causes)[0])
@@ -74,6 +78,11 @@ class StartingAnew:
         if self._since is None or now - began >= STARTED_WELL:
             self._since, self._starts = now, 0
         self._starts += 1
+        if any(isinstance(one, JournalUnreachable) for one in leaves(error)):
+            if self._starts % TOLD_EACH == 1:
+                self.log.warning("waiting for the journal", reason=why, starts=self._starts)
+            self.alerts.raise_(JOURNAL, "unwritable", why, Severity.CRITICAL)
+            return
         went_back = any(isinstance(one, JournalWentBack) for one in leaves(error))
         cause = "journal-went-back" if went_back else "lease-lost"
         self.log.warning("starting anew", reason=why, starts=self._starts)
@@ -85,6 +94,10 @@ class StartingAnew:
             await anext(self.signals)
             return True
         return False
+
+    def reached(self) -> None:
+        """Take back that the journal cannot be reached. Repeating: no effect."""
+        self.alerts.clear(JOURNAL, "unwritable")
 
     async def forget(self) -> None:
         """Clear the alerts once the connector has run for a while."""

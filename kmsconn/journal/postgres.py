@@ -10,6 +10,7 @@ before. Used by one thread at a time; never knows what a request is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -19,7 +20,7 @@ import psycopg
 from psycopg import errors
 
 from kmsconn.config.settings import PostgresAddress
-from kmsconn.errors import JournalWentBack, LeaseLost, StartAgain, StartRefused
+from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartAgain, StartRefused
 from kmsconn.journal.database import OutcomeUnknown
 from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, ROLLBACK, migrate
 from kmsconn.journal.postgres_queue import StatementQueue
@@ -72,6 +73,21 @@ def connect(address: PostgresAddress, limits: SessionLimits) -> Session:
     return PostgresSession(address.keywords(), limits)
 
 
+_LASTING: Final = re.compile(
+    "authentication failed|pg_hba.conf|does not exist|is not permitted|permission denied|SSL was required|SSL error|certificate verify|"
+    "certificate file|invalid connection option|invalid sslmode value"
+)
+"""In what a server, or libpq, says to a connection that somebody must mend; it has no code there."""
+
+
+def may_pass(error: psycopg.Error) -> bool:
+    """Say whether an error at the opening may pass by itself: the server is away, starts, is full, or is a standby at present."""
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return True
+    lasting = error.sqlstate is None and _LASTING.search(str(error)) is not None
+    return isinstance(error, psycopg.OperationalError) and not lasting
+
+
 class PostgresDriver:
     """A database on a server; see ``journal.database.Driver``.
 
@@ -114,7 +130,8 @@ class PostgresDriver:
             self.queue.connect()
         except psycopg.Error as error:
             said = " ".join(str(error).split())
-            raise StartRefused(f"the journal {self.where} cannot be opened: {said}") from error
+            kind = JournalUnreachable if may_pass(error) else StartRefused
+            raise kind(f"the journal {self.where} cannot be opened: {said}") from error
         return ()
 
     def close(self) -> None:

@@ -10,9 +10,9 @@ import trio
 
 from kmsconn.cli import starting_anew
 from kmsconn.cli.starting_anew import PATIENCE, SHOWN, StartingAnew
-from kmsconn.errors import JournalFailed, JournalWentBack, LeaseLost, StartRefused
+from kmsconn.errors import JournalFailed, JournalUnreachable, JournalWentBack, LeaseLost, StartRefused
 from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import AlertCleared, AlertRaised, Event
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.transport.backoff import Backoff
 
 
@@ -96,6 +96,24 @@ async def test_a_refused_start_after_a_lost_lease_is_repeated_for_a_while(autoju
     with pytest.raises(StartRefused):
         await lives.run()
     assert PATIENCE - 10 < lives.begun[-1] - lives.begun[0] < PATIENCE + 10
+
+
+async def test_a_journal_that_does_not_answer_is_waited_for_at_the_first_start_too(
+    autojump_clock: Any,
+) -> None:
+    lives = Lives(
+        *[ExceptionGroup("", [JournalUnreachable("the server does not answer")]) for _ in range(100)]
+    )
+    anew = lives.anew()
+    assert await anew.run(lives.once) == "drained"
+    assert lives.begun[-1] - lives.begun[0] > PATIENCE
+    alerts = [event for event in lives.events if isinstance(event, AlertRaised)]
+    assert {(alert.dependency, alert.cause, alert.severity) for alert in alerts} == {
+        ("journal", "unwritable", Severity.CRITICAL)
+    }
+    assert "waiting for the journal" in lives.log.lines[0]
+    anew.reached()
+    assert isinstance(lives.events[-1], AlertCleared)
 
 
 async def test_a_signal_between_two_lives_ends_it(
