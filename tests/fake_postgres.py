@@ -114,6 +114,10 @@ class FakeSession:
         self.server.rounds.append(len(calls))
         return [self._run(call) for call in calls]
 
+    def post(self, call: Call) -> None:
+        """Run a statement whose reply nobody waits for."""
+        self._run(call)
+
     def close(self) -> None:
         """End the connection; what it had begun is undone."""
         if self.has_begun:

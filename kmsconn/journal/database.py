@@ -10,7 +10,7 @@ A ``Database`` is used by one thread at a time: the journal sees to that. What d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
@@ -187,6 +187,14 @@ class Database:
                 f"the journal {self.driver.where} has lost commits: its tick is {tick}, and was {self._kept_tick}"
             )
         self.tick = self._kept_tick = tick
+
+    def fetch_each(
+        self, statement: str, each: Iterable[Mapping[str, Any] | Sequence[Any]]
+    ) -> list[list[Any]]:
+        """Run a statement for each of some values, and return the rows of each; a server is asked for all of them at once."""
+        if self.driver.is_remote:
+            return [result.fetchall() for result in [self.execute(statement, values) for values in each]]
+        return [self.execute(statement, values).fetchall() for values in each]
 
     @contextmanager
     def savepoint(self) -> Generator[None]:

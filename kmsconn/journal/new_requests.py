@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -36,16 +37,16 @@ class NewRequest:
 
 def insert(db: Database, new: NewRequest) -> int:
     """Insert a request as pending and on chain, due at once, and return its row."""
+    return insert_all(db, [new])[0]
+
+
+def insert_all(db: Database, requests: Iterable[NewRequest]) -> list[int]:
+    """Insert requests as pending and on chain, due at once, and return their rows in the same order."""
+    return [rid for ((rid,),) in db.fetch_each(_NEW, (_values(db, new) for new in requests))]
+
+
+def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:
     db.tick += 1
-    identity: tuple[Any, ...] = (
-        new.chain_id,
-        new.contract,
-        pack_id(new.id),
-        new.digest,
-        new.kind.value,
-        db.tick,
-    )
+    identity = (new.chain_id, new.contract, pack_id(new.id), new.digest, new.kind.value, db.tick)
     times = (new.now, LONGEST_WAIT, new.deadline, new.now)
-    said = (pack_log(new.log), new.id % RESIDUES)
-    rid: int = db.execute(_NEW, (*identity, *place_of(new.log), *times, *said)).fetchone()[0]
-    return rid
+    return (*identity, *place_of(new.log), *times, pack_log(new.log), new.id % RESIDUES)

@@ -246,3 +246,13 @@ class PostgresReadingDriver(PostgresDriver):
         self._has_begun = True
         self.queue.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return None
+
+    def roll_back(self) -> None:
+        """End the transaction; nobody waits for that."""
+        self.queue.forget()
+        if self.is_begun:
+            try:
+                self.queue.post(_ROLLBACK)
+            except psycopg.Error:
+                self.queue.close()
+        self._has_begun = False

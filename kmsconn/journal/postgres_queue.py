@@ -136,6 +136,11 @@ class StatementQueue:
             self.changes += reply.changed
         return replies[len(waiting) :]
 
+    def post(self, call: Call) -> None:
+        """Send a statement whose reply nobody waits for. Raises OperationalError when the connection is lost."""
+        if self._session is not None:
+            self._session.post(call)
+
     def forget(self) -> None:
         """Leave what waits unsent."""
         self._waiting = []

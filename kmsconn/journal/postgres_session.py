@@ -102,6 +102,10 @@ class Session(Protocol):
         """
         ...
 
+    def post(self, call: Call) -> None:
+        """Send a statement whose reply nobody waits for. Raises OperationalError when the connection is lost."""
+        ...
+
     def close(self) -> None:
         """End the connection. Repeating: does nothing."""
         ...
@@ -116,6 +120,7 @@ class PostgresSession:
         self._wire = self._connection.pgconn
         self._prepared: dict[bytes, bytes] = {}
         self._poll = select.poll()
+        self._owed: list[Call | None] = []
         try:
             self._connection.execute(_settings(limits).encode())
             self._wire.enter_pipeline_mode()
@@ -150,7 +155,11 @@ class PostgresSession:
     def exchange(self, calls: Sequence[Call]) -> list[Reply]:
         """Run statements in one round trip."""
         try:
-            return self._replies(self._send(calls))
+            expected, owed = self._send(calls), self._owed
+            if owed:
+                self._owed = []
+                self._replies(owed)
+            return self._replies(expected)
         except psycopg.Error as error:
             if self.is_lost:
                 raise self._lost(error) from error
@@ -158,6 +167,10 @@ class PostgresSession:
         except BaseException:  # between a question and its answer nothing else can be asked
             self._connection.close()
             raise
+
+    def post(self, call: Call) -> None:
+        """Send a statement whose reply nobody waits for."""
+        self._owed = self._send([call])
 
     def _send(self, calls: Sequence[Call]) -> list[Call | None]:
         """Send everything; return for each result that will come the statement that it prepares, None where one is run."""

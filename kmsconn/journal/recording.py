@@ -17,14 +17,14 @@ Most of what is read was read before, in the reorg window: what stands where it 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.moves import move
-from kmsconn.journal.new_requests import NewRequest, insert
+from kmsconn.journal.new_requests import NewRequest, insert_all
 from kmsconn.journal.operations import off_loop
 from kmsconn.journal.rows import pack_id, pack_log, place_of
 from kmsconn.journal.values import Arrival, Read, Recorded
@@ -93,10 +93,9 @@ def _record(db: Database, read: Read) -> Recorded:
     changes = _Changes()
     there = _in_range(db, read)
     unmoved = {standing: rid for rid, _, standing in there}
-    here = {
-        unmoved.get(_standing(arrival)) or _take(db, read, arrival, changes)
-        for arrival in _last_of_each_id(read.arrivals)
-    }
+    arrivals = [(unmoved.get(_standing(arrival)), arrival) for arrival in _last_of_each_id(read.arrivals)]
+    here = {rid for rid, _ in arrivals if rid is not None}
+    here |= _take(db, read, [arrival for rid, arrival in arrivals if rid is None], changes)
     _drop(db, [rid for rid, tick, _ in there if tick <= read.asked and rid not in here], changes)
     quarantined = _quarantine(db, read)
     db.execute(_CURSOR, (read.chain_id, read.contract, read.cursor))
@@ -130,30 +129,41 @@ def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
     return {(arrival.kind, arrival.id): arrival for arrival in ordered}.values()
 
 
-def _take(db: Database, read: Read, arrival: Arrival, changes: _Changes) -> int:
-    known = _known(db, read, arrival)
-    _drop(db, [row.rid for row in known if row.digest != arrival.digest and row.on_chain], changes)
-    same = next((row for row in known if row.digest == arrival.digest), None)
-    if same is None:
-        return _insert(db, read, arrival, changes)
-    _place(db, read, same, arrival, changes)
-    return same.rid
+def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: _Changes) -> set[int]:
+    """Take arrivals that do not stand where they stood, each with an id of its own; return the rows that were known."""
+    here: set[int] = set()
+    new: list[Arrival] = []
+    for arrival, known in zip(arrivals, _known(db, read, arrivals), strict=True):
+        _drop(db, [row.rid for row in known if row.digest != arrival.digest and row.on_chain], changes)
+        same = next((row for row in known if row.digest == arrival.digest), None)
+        if same is None:
+            new.append(arrival)
+        else:
+            _place(db, read, same, arrival, changes)
+            here.add(same.rid)
+    _insert(db, read, new, changes)
+    return here
 
 
-def _known(db: Database, read: Read, arrival: Arrival) -> list[_Known]:
-    stored = db.execute(_KNOWN, (read.chain_id, read.contract, pack_id(arrival.id), arrival.kind.value))
-    return [
-        _Known(rid, digest, State(state), bool(on_chain), tuple(place))
-        for rid, digest, state, on_chain, *place in stored
-    ]
+def _known(db: Database, read: Read, arrivals: Iterable[Arrival]) -> Iterator[list[_Known]]:
+    of = read.chain_id, read.contract
+    keys = ((*of, pack_id(arrival.id), arrival.kind.value) for arrival in arrivals)
+    for stored in db.fetch_each(_KNOWN, keys):
+        yield [
+            _Known(rid, digest, State(state), bool(on_chain), tuple(place))
+            for rid, digest, state, on_chain, *place in stored
+        ]
 
 
-def _insert(db: Database, read: Read, arrival: Arrival, changes: _Changes) -> int:
+def _insert(db: Database, read: Read, arrivals: Sequence[Arrival], changes: _Changes) -> None:
+    rids = insert_all(db, [_new_request(read, arrival) for arrival in arrivals])
+    changes.new += zip(rids, arrivals, strict=True)
+
+
+def _new_request(read: Read, arrival: Arrival) -> NewRequest:
     deadline = read.chain_time + read.expiry if arrival.expires else math.inf
     identity = (read.chain_id, read.contract, arrival.id, arrival.kind, arrival.digest)
-    rid = insert(db, NewRequest(*identity, arrival.log, deadline, read.now))
-    changes.new.append((rid, arrival))
-    return rid
+    return NewRequest(*identity, arrival.log, deadline, read.now)
 
 
 def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: _Changes) -> None:

@@ -1,0 +1,132 @@
+"""Operations that only read, on connections of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from kmsconn.errors import JournalFailed
+from kmsconn.journal import moves, queries
+from kmsconn.journal.database import Database
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.operations import is_reading
+from kmsconn.journal.postgres import PostgresReadingDriver
+from kmsconn.journal.reading import Readers
+from kmsconn.model.life import State
+from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import Offload
+from tests.fake_postgres import ADDRESS, FakeServer, Loss
+from tests.unit.journal.samples import ANSWER, BINDING, wall
+from tests.unit.journal.test_journal_groups import adds
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@asynccontextmanager
+async def journal_on(
+    server: FakeServer, offload: Offload = offload_inline, limit: int = 2
+) -> AsyncIterator[Journal]:
+    db = Database(server.driver(), wall)
+    db.open(BINDING)
+    readers = Readers(
+        lambda: Database(PostgresReadingDriver(ADDRESS, 1, server.connect), wall), db.damaged, offload, limit
+    )
+    async with trio.open_nursery() as nursery:
+        journal = Journal(db, offload_inline, readers)
+        nursery.start_soon(journal.commit_groups)
+        try:
+            yield journal
+        finally:
+            journal.close()
+            readers.close()
+    db.close()
+
+
+async def test_a_question_sees_what_was_awaited_and_takes_no_turn(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        rid = await journal.run(adds(1))
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        server.asked.clear()
+        found = await journal.run(queries.row, rid)
+        assert found is not None
+        assert found.state is State.ANSWERED
+        assert [words.split()[0] for words in server.asked] == ["BEGIN", "SELECT", "ROLLBACK"]
+
+
+async def test_a_row_that_cannot_be_read_is_set_aside_by_the_writer(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        rid = await journal.run(adds(1))
+        server.database.execute("UPDATE request SET log = x'00'")
+        assert await journal.run(queries.row, rid) is None
+        assert [*journal.damaged] == [rid]
+        assert server.database.execute("SELECT state FROM request").fetchall() == [("quarantined",)]
+        assert await journal.run(queries.signed, 1) == ()
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+async def test_a_connection_that_ends_is_made_anew_once(server: FakeServer, at: int) -> None:
+    async with journal_on(server) as journal:
+        rid = await journal.run(adds(1))
+        assert await journal.run(queries.row, rid) is not None
+        server.losses = [Loss(len(server.asked) + at)]
+        assert await journal.run(queries.row, rid) is not None
+        assert journal.failure == ""
+
+
+async def test_a_server_that_is_away_fails_questions_and_is_told(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        server.refusals = 2
+        with pytest.raises(JournalFailed, match="could not be read: connection refused"):
+            await journal.run(queries.row, 1)
+        assert "connection refused" in journal.failure
+        assert await journal.run(queries.row, 1) is None
+        assert journal.failure == ""
+
+
+async def test_a_failure_to_write_is_not_over_with_a_question(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        journal.failure = "the journal could not be written: no room"
+        assert await journal.run(queries.row, 1) is None
+        assert "no room" in journal.failure
+
+
+async def test_no_more_questions_are_asked_at_once_than_there_may_be_connections(server: FakeServer) -> None:
+    gate, asked = trio.Event(), 0
+
+    async def offload(use: str, work: Callable[[], T]) -> T:
+        nonlocal asked
+        assert use == "journal reads"
+        asked += 1
+        await gate.wait()
+        return work()
+
+    async with journal_on(server, offload) as journal, trio.open_nursery() as nursery:
+        for rid in range(5):
+            nursery.start_soon(journal.run, queries.row, rid)
+        await wait_all_tasks_blocked()
+        assert asked == 2
+        gate.set()
+        await wait_all_tasks_blocked()
+        assert (asked, len(server.sessions)) == (5, 2 + 2)  # beside the two that migrate and write
+
+
+async def test_a_closed_journal_answers_no_question(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        pass
+    with pytest.raises(JournalFailed, match="closed"):
+        await journal.run(queries.row, 1)
+
+
+@pytest.mark.parametrize("operation", [moves.answer, moves.sign, adds(1), Database.misplaced])
+def test_what_changes_something_is_no_question(operation: Any) -> None:
+    assert not is_reading(operation)
