@@ -82,6 +82,7 @@ class DecryptionApi:
             content = self._content(route, await self._body(request, exchange))
             exchange.decryption_id = content.id
             with self.places.place(), exchange.connection.waiting():
+                exchange.let_in = True
                 result = await self._result(content, exchange)
         exchange.code = ANSWERED
         return _json(200, result.document())
@@ -171,7 +172,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     """Refuse a path or a method, with an empty body."""
     assert isinstance(error, HTTPException)
     exchange, path = ApiExchange.of(request.scope), request.scope["path"]
-    exchange.code = _REFUSED.get(error.status_code, str(error.status_code))
+    await exchange.refuse(_REFUSED.get(error.status_code, str(error.status_code)))
     if path not in ALLOWED:
         return Response(status_code=error.status_code)
     exchange.route = path
@@ -182,6 +183,8 @@ async def _fail(request: Request, error: Exception) -> Response:
     assert isinstance(error, HttpFailure)
     exchange = ApiExchange.of(request.scope)
     exchange.code = error.code.value
+    if not exchange.let_in:
+        await exchange.refuse(error.code.value)
     if error.decryption_id is None:
         error.decryption_id = exchange.decryption_id
     headers = {}

@@ -3,7 +3,8 @@
 A connection is idle until its first byte, then a request must have come whole within ``REQUEST_SECONDS``; then its client waits for the
 answer, under deadlines that are not the connection's. When all places are taken, the newest client is let in and the oldest connection
 whose client does not wait for an answer is dropped, of the address that has the most of them: strangers who hold connections keep nobody
-out, and nobody who has been let in is lost.
+out, and nobody who has been let in is lost. What strangers make the process do, in connections, refusals and pieces of requests, has its
+pace: requests from the chain have the rest of its time.
 """
 
 from __future__ import annotations
@@ -16,10 +17,20 @@ from typing import Final
 import attrs
 import trio
 
+from kmsconn.http_api.limits import Pace
+
 IDLE_SECONDS: Final = 10.0
 """Between two requests of one connection, and before its first."""
 REQUEST_SECONDS: Final = 30.0
 """In which a request, head and body, must have come."""
+ACCEPTED_PER_SECOND, ACCEPTED_AT_ONCE = 200, 1000
+"""New connections: a handshake of TLS takes about a millisecond. Clients keep theirs."""
+REFUSED_PER_SECOND = 50
+"""Requests that are refused before they wait for an answer: without a key, malformed, over a limit."""
+STEPS_PER_SECOND = 500
+"""Pieces of requests that came by and by: a tenth of a millisecond each, however small they are."""
+FREE_STEPS: Final = 16
+"""Pieces of each request that are read at once: the usual request has four, and a kilobyte in each would be sixteen."""
 SPARE_CONNECTIONS: Final = 512
 """Beyond those that wait for an answer: for clients that still send, and for refusals."""
 
@@ -33,14 +44,22 @@ class Connection:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     serving: bool = False
     """A request is being answered."""
+    steps: int = 0
+    """Pieces of the present request that were read."""
     body_follows: bool = False
     """The head of an answer is held back until its body comes: one packet for both."""
     read_by: float = math.inf
     """When the present request must have come whole."""
 
+    async def step(self) -> None:
+        """Take a piece of a request; beyond the first ones it is the turn of all such pieces together."""
+        self.steps += 1
+        if self.steps > FREE_STEPS:
+            await self.table.steps.turn()
+
     def rest(self, now: float) -> None:
         """Begin to wait for a request."""
-        self.serving = False
+        self.serving, self.steps = False, 0
         self.read_by = math.inf
         self.scope.deadline = now + IDLE_SECONDS
 
@@ -82,6 +101,9 @@ class ConnectionTable:
         self.limit = limit
         self._open: set[Connection] = set()
         self._droppable: dict[str, dict[Connection, None]] = {}
+        self.accepts = Pace(ACCEPTED_PER_SECOND, ACCEPTED_AT_ONCE)
+        self.refusals = Pace(REFUSED_PER_SECOND, REFUSED_PER_SECOND)
+        self.steps = Pace(STEPS_PER_SECOND, STEPS_PER_SECOND)
         self.dropped = 0
         """How many had to go for another one, or found no place."""
 

@@ -56,6 +56,8 @@ class ApiExchange:
     whole: bool = False
     """The body has come to its end."""
     gone: bool = False
+    let_in: bool = False
+    """It had a place to wait for its answer."""
 
     @classmethod
     def of(cls, scope: Scope) -> ApiExchange:
@@ -63,12 +65,18 @@ class ApiExchange:
         exchange: ApiExchange = scope[_KEY]
         return exchange
 
+    async def refuse(self, code: str) -> None:
+        """Note that nothing is done for the request; return when it is its turn to be told."""
+        self.code = code
+        await self.connection.table.refusals.turn()
+
     def answer(self, status: int) -> None:
         """Note that the answer begins."""
         self.status, self.seconds = status, trio.current_time() - self.started
 
     async def receive(self) -> Message:
         """Receive the next part of the request, and note how far it is."""
+        await self.connection.step()
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.gone = True

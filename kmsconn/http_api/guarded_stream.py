@@ -52,6 +52,7 @@ class GuardedStream(trio.abc.HalfCloseableStream):
             first, self._first = self._first, b""
             await trio.lowlevel.checkpoint()
             return first
+        await self._connection.step()
         most = PIECE_BYTES if max_bytes is None else min(max_bytes, PIECE_BYTES)
         try:
             data = bytes(await self._stream.receive_some(most))
@@ -74,8 +75,11 @@ class GuardedStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
             return
         data, self._held = self._held, b""
-        with trio.move_on_after(ANSWER_SECONDS) as sending:
-            await self._stream.send_all(data)
+        try:
+            with trio.move_on_after(ANSWER_SECONDS) as sending:
+                await self._stream.send_all(data)
+        except trio.BusyResourceError as error:  # it is being closed
+            raise trio.BrokenResourceError("the connection ends") from error
         if sending.cancelled_caught:
             await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client does not take its answer")

@@ -91,6 +91,7 @@ class HttpServer:
     async def _accept_from(self, listener: Listener, connections: trio.Nursery) -> None:
         """Attend to every client in the nursery of the connections, which outlive the listening."""
         while True:
+            await self.table.accepts.turn()
             stream = await _accept(listener)
             connection = self.table.admit(_address(stream), trio.current_time())
             if connection is None:

@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from kmsconn.http_api import service
-from kmsconn.http_api.connections import IDLE_SECONDS, REQUEST_SECONDS
-from kmsconn.http_api.guarded_stream import ANSWER_SECONDS
+from kmsconn.http_api.connections import IDLE_SECONDS, REQUEST_SECONDS, ConnectionTable
+from kmsconn.http_api.guarded_stream import ANSWER_SECONDS, GuardedStream
 from kmsconn.http_api.server import GRACE_SECONDS
 from kmsconn.http_api.usage import HttpApiStatistics
 from tests.unit.http_api.scene import KEY, FakeDecryptions, Scene, key, public_body, serving
@@ -164,6 +164,22 @@ async def test_a_client_that_takes_no_answer_is_closed(autojump_clock: trio.test
         await ours.send_all(b"GET /version HTTP/1.1\r\nHost: kms\r\n\r\n")
         await trio.sleep(ANSWER_SECONDS + IDLE_SECONDS + 1)
         assert scene.service.statistics().connections == 0
+
+
+async def test_an_answer_to_a_connection_that_ends_is_no_crash(autojump_clock: trio.testing.MockClock) -> None:
+    """Its end is being sent: to hypercorn that is a client that has left."""
+    stream, _ = trio.testing.memory_stream_pair()
+    busy = trio.testing.MemorySendStream(_busy)
+    connection = ConnectionTable(1).admit("a", 0)
+    assert connection is not None
+    guarded = GuardedStream(trio.StapledStream(busy, stream.receive_stream), connection)
+    with pytest.raises(trio.BrokenResourceError):
+        await guarded.send_all(b"answer")
+
+
+async def _busy() -> None:
+    await trio.lowlevel.checkpoint()
+    raise trio.BusyResourceError("another task is currently sending")
 
 
 async def test_there_is_no_answer_yet_after_the_timeout(autojump_clock: trio.testing.MockClock) -> None:
