@@ -17,7 +17,7 @@ from typing import Final
 import attrs
 import trio
 
-from kmsconn.http_api.limits import Pace
+from kmsconn.http_api.pace import Pace
 
 IDLE_SECONDS: Final = 10.0
 """Between two requests of one connection, and before its first."""

@@ -1,37 +1,17 @@
-"""What all clients of the HTTP API together may hold, waiting places and bytes of bodies, and the pace of what strangers may have done."""
+"""What all clients of the HTTP API together may hold: waiting places, and bytes of bodies that are not read to their end. No I/O."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import attrs
-import trio
 
 from kmsconn.http_api.failures import FailureCode, HttpFailure
 
 BODY_BYTES: Final = 64 << 20
 """Of all bodies that are being read: sixty-four of the largest by default, some ten thousand of the usual size."""
-
-
-@attrs.define(eq=False)
-class Pace:
-    """So many turns a second for all together, and ``burst`` at once after a rest; who comes beyond them waits, first come first served.
-
-    One process answers the chain and strangers: what nobody pays for takes a bounded share of its time.
-    """
-
-    per_second: float
-    burst: float
-    _next: float = attrs.field(default=-math.inf, init=False)
-
-    async def turn(self) -> None:
-        """Return when it is one's turn. Cancellation: the turn is lost."""
-        at = max(self._next, trio.current_time() - self.burst / self.per_second)
-        self._next = at + 1 / self.per_second
-        await trio.sleep_until(at)
 
 
 @attrs.define(eq=False)

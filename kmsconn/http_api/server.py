@@ -32,6 +32,8 @@ FULL_SECONDS: Final = 0.1
 """Between two tries to accept while the process or the machine has no descriptor left."""
 HEAD_BYTES: Final = 16 * 1024
 """Of a request's head."""
+PIECES_AHEAD: Final = 1
+"""Of a body that were received and nobody has read: each connection holds them, and strangers make many."""
 
 Stream = trio.abc.Stream
 Listener = trio.abc.Listener[Stream]
@@ -42,6 +44,7 @@ def _hypercorn_config() -> Config:
     config = Config()
     config.h11_max_incomplete_size = HEAD_BYTES
     config.h2_max_concurrent_streams = 1
+    config.max_app_queue_size = PIECES_AHEAD
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")  # no handler of its own

@@ -166,7 +166,9 @@ async def test_a_client_that_takes_no_answer_is_closed(autojump_clock: trio.test
         assert scene.service.statistics().connections == 0
 
 
-async def test_an_answer_to_a_connection_that_ends_is_no_crash(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_answer_to_a_connection_that_ends_is_no_crash(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """Its end is being sent: to hypercorn that is a client that has left."""
     stream, _ = trio.testing.memory_stream_pair()
     busy = trio.testing.MemorySendStream(_busy)

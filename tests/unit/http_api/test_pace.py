@@ -14,7 +14,7 @@ from kmsconn.http_api.connections import (
     ConnectionTable,
 )
 from kmsconn.http_api.failures import FailureCode, HttpFailure
-from kmsconn.http_api.limits import Pace
+from kmsconn.http_api.pace import Pace
 from tests.unit.http_api.scene import KEY, Client, FakeDecryptions, Scene, key, public_body, serving
 
 PUBLIC = "/v1/public-decrypt"
