@@ -108,6 +108,7 @@ class FakeSession:
     is_lost: bool = False
     is_aborted: bool = False
     has_begun: bool = False
+    pid: int = 1
 
     def exchange(self, calls: Sequence[Call]) -> list[Reply]:
         """Run statements; after one that fails none is run."""

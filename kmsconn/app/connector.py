@@ -246,7 +246,7 @@ class Connector:
             proof = Completeness.of(reader.ranges)
             self._ranges.append(reader.ranges)
             self._proofs.append(proof)
-            name = f"reads {contract.endpoint.chain_id} {contract.name}"
+            name = f"reads {contract.endpoint.chain_id} {contract.name} {contract.tag}"
             nursery.start_soon(
                 components.membership.hold,
                 name,

@@ -85,6 +85,22 @@ async def test_a_contract_is_read_with_its_lease_only(
         await scene.wait(lambda: scene.told(RequestRecorded))
 
 
+async def test_every_head_is_known_without_a_lease_and_without_pushes(
+    tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
+) -> None:
+    """Whether a request is too late, and whether something was destroyed, is judged by heads in every process."""
+    async with open_scene(tmp_path) as scene:
+        for cluster in scene.dependencies.clusters.values():
+            for node in cluster.nodes:
+                node.limits.unsupported.add("eth_subscribe")
+        async with scene.connected() as connector:
+            await trio.sleep(60)
+            heads = [one.head.number for one in connector.components.chain_contexts.values()]
+            assert all(heads)
+            known = scene.dependencies.gateway.head.number
+            assert known - connector.components.gateway.head.number < 20  # type: ignore[operator]
+
+
 async def test_replies_are_sent_with_their_lease_only(
     tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
 ) -> None:

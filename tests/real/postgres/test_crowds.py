@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.app.connector import Connector
 from kmsconn.config.settings import Pools, PostgresAddress, Role
-from kmsconn.errors import LeaseLost
+from kmsconn.errors import JournalWentBack, LeaseLost
 from kmsconn.journal import pausing
 from kmsconn.journal.pausing import PausedKind
 from kmsconn.model.events import AlertRaised, AnswerKept, ReplySent, RequestRecorded
@@ -164,3 +164,21 @@ async def test_a_silent_process_is_dismissed_and_an_alert_names_it(path: Postgre
         assert LEASE - 0.1 < trio.current_time() - began < LEASE + HANDED_OVER
         assert alert.dependency == "gone@there"
         assert "something" not in holders(crowd)
+
+
+async def test_a_database_that_went_back_ends_the_connector(path: PostgresAddress) -> None:
+    """As after a fail-over to a server that lacked the last commits: what the next one knows it reads anew."""
+    async with open_crowd(path) as crowd:
+        ended: list[BaseException] = []
+        try:
+            async with crowd.connector("one"):
+                crowd.ask("public")
+                await crowd.wait_answered(1)
+                asked(crowd, "UPDATE meta SET value = '0' WHERE key = 'tick'")
+                await trio.sleep(LEASE)
+        except* JournalWentBack as group:
+            ended += group.exceptions
+        assert ended
+        async with crowd.connector("two"):
+            crowd.ask("public")
+            await crowd.wait_answered(2)
