@@ -16,6 +16,8 @@ CLOSING_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 16 * 1024
 """Received at once: a connection buffers some pieces while nobody reads the body."""
 
+_LOST = (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError, trio.TooSlowError)
+
 
 class _NoAddress:
     """In the place of a socket: hypercorn asks it for addresses, which nobody here wants from it."""
@@ -68,7 +70,8 @@ class GuardedStream(trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send, with what was held back before.
 
-        Raises BrokenResourceError where the client does not take it in time; the stream is closed then.
+        Raises BrokenResourceError where the client has left or does not take it in time; the connection is dropped then, whatever
+        hypercorn does in it: it may wait for a place in its own queue.
         """
         self._held += data
         if self._connection.body_follows or not self._held:
@@ -76,13 +79,11 @@ class GuardedStream(trio.abc.HalfCloseableStream):
             return
         data, self._held = self._held, b""
         try:
-            with trio.move_on_after(ANSWER_SECONDS) as sending:
+            with trio.fail_after(ANSWER_SECONDS):
                 await self._stream.send_all(data)
-        except trio.BusyResourceError as error:  # it is being closed
-            raise trio.BrokenResourceError("the connection ends") from error
-        if sending.cancelled_caught:
-            await trio.aclose_forcefully(self._stream)
-            raise trio.BrokenResourceError("the client does not take its answer")
+        except _LOST as error:
+            self._connection.drop()
+            raise trio.BrokenResourceError("the client does not take its answer") from error
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until sending may go on."""

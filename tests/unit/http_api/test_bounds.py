@@ -156,6 +156,21 @@ async def test_many_small_pieces_of_a_refused_body_hold_no_connection(
         assert scene.service.statistics().connections == 0
 
 
+async def test_a_client_that_leaves_before_its_refusal_leaves_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its body waits in hypercorn's queue, in which hypercorn then has no place for the news that it has left."""
+    async with serving(keys=(key(),)) as scene:
+        refusals = scene.service._table.refusals
+        refusals._next = trio.current_time() + 2
+        client = scene.client()
+        await client.stream.send_all(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(500_000))
+        await trio.testing.wait_all_tasks_blocked()
+        await client.stream.aclose()
+        await trio.sleep(10)
+        assert scene.service.statistics().connections == 0
+
+
 async def test_a_client_that_takes_no_answer_is_closed(autojump_clock: trio.testing.MockClock) -> None:
     async with serving() as scene:
         ours, theirs = trio.testing.memory_stream_pair()
