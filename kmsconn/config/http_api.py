@@ -11,7 +11,7 @@ from kmsconn.config.api_keys import LARGEST_FILE, ApiKeysFault, read_api_keys
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.options import FHEVM
-from kmsconn.config.settings import ApiKey, HttpApi, ServerTls
+from kmsconn.config.settings import ApiKey, HttpApi, Mode, ServerTls
 from kmsconn.errors import Fault
 from kmsconn.transport.server_tls import TlsFault, server_context
 
@@ -26,6 +26,12 @@ def http_api_of(values: Mapping[str, Any], findings: Findings) -> HttpApi | None
     if values["http_endpoint"] is None:
         _warn_of_options_alone(findings)
         return None
+    if values["mode"] is Mode.SHADOW:
+        findings.fault(
+            findings.given["http_endpoint"].place,
+            "a shadow answers nobody: clients would get its answers in the place of the other connector's",
+            'leave http_endpoint out until mode = "active"',
+        )
     tls, keys = _tls(values, findings), _keys(values, findings)
     chain_ids = _chain_ids(values, findings)
     _check_openness(values, keys, tls, findings)

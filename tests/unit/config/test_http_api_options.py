@@ -82,6 +82,13 @@ def test_everybody_is_served_on_loopback_alone(tmp_path: Path) -> None:
     assert faults_of(tmp_path, {"http_endpoint": ANYWHERE, "api_key_digest": DIGEST}) == {}
 
 
+def test_a_shadow_answers_nobody(tmp_path: Path) -> None:
+    fault = faults_of(tmp_path, {"http_endpoint": HERE, "mode": "shadow"})["http_endpoint"]
+    assert "a shadow answers nobody" in fault.message
+    assert "leave http_endpoint out" in fault.remedy
+    assert faults_of(tmp_path, {"mode": "shadow"}) == {}
+
+
 def test_keys_without_tls_are_warned_about(tmp_path: Path) -> None:
     warnings = warnings_of(tmp_path, {"http_endpoint": ANYWHERE, "api_key_digest": DIGEST})
     assert "without TLS" in warnings["http_endpoint"].message
