@@ -59,7 +59,7 @@ def test_the_id_of_a_solana_body_is_that_of_the_vectors() -> None:
     """Not built (docs/solana.md); ids of such bodies come from the same encoder. The values are those of the vectors' note."""
     typed, key = VECTORS["types"]["SolanaUserDecryptionRequest"], bytes(32)
     entries = [(b"\1" * 32, b"\2" * 32, b"\3" * 32)]
-    payload = (entries, key, b"", [], (1, 60), key, b"")
+    payload: tuple[Any, ...] = (entries, key, b"", [], (1, 60), key, b"")
     struct = hash_struct(typed["encode_type"], "solana-srfc38-user-decrypt-v1", payload, b"\4" * 64)
     assert keccak256(typed["encode_type"].encode()) == from_hex(typed["type_hash"])
     digest = signing_digest_under(http_operations.DOMAIN_SEPARATOR, struct)
