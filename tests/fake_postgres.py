@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
+from random import Random
 
 import attrs
 import psycopg
@@ -34,8 +35,9 @@ _INDICES = "SELECT name FROM sqlite_master WHERE type = 'index'"
 _BEGINS = "BEGIN"
 
 
-def _made() -> sqlite3.Connection:
-    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+def made_at(path: str = ":memory:") -> sqlite3.Connection:
+    """Make the tables of a journal and its members in SQLite."""
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     database.create_function("shard", 2, shard, deterministic=True)
     for migration in schema.MIGRATIONS:
         for statement in migration:
@@ -55,10 +57,47 @@ class Loss:
 
 
 @attrs.define(eq=False)
+class Hazards:
+    """Connections end at random, one in so many statements, before or after it; then the server is away for some attempts.
+
+    ``calm``: commits that a process makes before: its start is refused where it cannot reach the database. ``fails_over``: the transaction
+    before which a standby takes over, and how many commits it lacks.
+    """
+
+    random: Random
+    one_in: int
+    fails_over: tuple[int, int] = (-1, 0)
+    calm: int = 0
+    met_so_far: int = 0
+    _begins: int = 0
+    _standby: sqlite3.Connection | None = None
+
+    def met(self, server: FakeServer, number: int) -> Loss | None:
+        """Return the loss that a statement meets, if there is one."""
+        if server.asked[-1] == _BEGINS:
+            self._fail_over(server)
+        if server.asked[-1] == "COMMIT":
+            self.calm -= 1
+        if self.calm >= 0 or self.random.randrange(self.one_in):
+            return None
+        self.met_so_far += 1
+        server.refusals = self.random.choice((0, 0, 1, 4))
+        return Loss(number, self.random.random() < 0.5)
+
+    def _fail_over(self, server: FakeServer) -> None:
+        self._begins += 1
+        at, lacks = self.fails_over
+        if self._begins == at - lacks:
+            self._standby = server.snapshot()
+        if self._begins == at and self._standby is not None:
+            server.fail_over(self._standby)
+
+
+@attrs.define(eq=False)
 class FakeServer:
     """The server. ``losses``: where connections end; ``refusals``: how many connections are refused before one is made.
 
-    ``asked`` are all statements, ``rounds`` how many of them went in each round trip.
+    ``asked`` are all statements, ``rounds`` how many of them went in each round trip. ``hazards`` loses more of them at random.
     """
 
     losses: list[Loss] = attrs.field(factory=list)
@@ -66,7 +105,8 @@ class FakeServer:
     asked: list[str] = attrs.field(factory=list)
     rounds: list[int] = attrs.field(factory=list)
     sessions: list[FakeSession] = attrs.field(factory=list)
-    database: sqlite3.Connection = attrs.field(factory=_made)
+    database: sqlite3.Connection = attrs.field(factory=made_at)
+    hazards: Hazards | None = None
 
     def connect(self, address: PostgresAddress, limits: SessionLimits) -> FakeSession:
         """Make a connection. Raises OperationalError while connections are refused."""
@@ -77,26 +117,30 @@ class FakeServer:
         self.sessions.append(session := FakeSession(self))
         return session
 
-    def driver(self) -> PostgresDriver:
+    def driver(self, shards: int = 1) -> PostgresDriver:
         """Return a driver that reaches this server, not opened."""
-        return PostgresDriver(ADDRESS, 1, self.connect)
+        return PostgresDriver(ADDRESS, shards, self.connect)
 
     def join(self) -> int:
         """Add a member, and return its token."""
         return int(self.database.execute("INSERT INTO member DEFAULT VALUES RETURNING token").fetchone()[0])
 
-    def snapshot(self) -> bytes:
-        """Return what a standby has that got everything so far."""
-        return self.database.serialize()
+    def snapshot(self) -> sqlite3.Connection:
+        """Return a standby that got everything so far; no transaction is under way."""
+        standby = sqlite3.connect(":memory:", check_same_thread=False)
+        self.database.backup(standby)
+        return standby
 
-    def fail_over(self, standby: bytes) -> None:
+    def fail_over(self, standby: sqlite3.Connection) -> None:
         """Lose all connections, and go on from what a standby has."""
         for session in self.sessions:
             session.lose()
-        self.database.deserialize(standby)
+        standby.backup(self.database)
 
     def loss_at(self, number: int) -> Loss | None:
         """Return the loss that a statement meets, if there is one."""
+        if self.hazards is not None and (loss := self.hazards.met(self, number)):
+            return loss
         return next((loss for loss in self.losses if loss.at == number), None)
 
 
@@ -134,7 +178,7 @@ class FakeSession:
             raise psycopg.OperationalError("the connection is lost: it ended")
         self.server.asked.append(call.statement)
         loss = self.server.loss_at(len(self.server.asked))
-        if loss is not None and not loss.after:
+        if self.is_lost or (loss is not None and not loss.after):
             self._end()
         reply = self._reply(call)
         if loss is not None:
@@ -161,6 +205,8 @@ class FakeSession:
 
 
 def _of_sqlite(server: FakeServer, call: Call) -> Reply:
+    if call.statement.startswith("DO $$"):  # triggers of the audit log, which nothing here wants
+        return _nothing(server, call)
     statement = _BEGINS if call.statement.startswith(_BEGINS) else call.statement
     cursor = server.database.execute(statement, call.values)
     rows = cursor.fetchall()

@@ -11,6 +11,7 @@ import trio
 
 from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Settings
+from kmsconn.errors import JournalFailed, StartAgain
 from kmsconn.model.events import Event
 from kmsconn.testing.killable import Life
 from kmsconn.transport.ports import Ports
@@ -18,11 +19,15 @@ from kmsconn.transport.ports import Ports
 
 @attrs.define(eq=False)
 class ConnectorProcess:
-    """One process after the other; ``crashes`` says what those died of that were not killed."""
+    """One process after the other; ``crashes`` says what those died of that were not killed.
+
+    ``starts_anew``: how often one ended since its journal did not hold any more; ``kmsconn run`` starts such a connector anew.
+    """
 
     life: Life = attrs.field(factory=Life)
     connector: Connector | None = None
     crashes: list[str] = attrs.field(factory=list)
+    starts_anew: int = 0
     _holds: int = 0
     _free: trio.Event = attrs.field(factory=trio.Event)
 
@@ -54,8 +59,17 @@ class ConnectorProcess:
                     if not self._holds:
                         self.crashes.append("the connector ended by itself")
         except* Exception as group:  # noqa: BLE001 - whatever a living process dies of is a finding
-            if not life.dead:
+            if _starts_anew(group):
+                self.starts_anew += 1
+                life.kill()
+            elif not life.dead:
                 self.crashes.append("".join(traceback.format_exception(group)))
         finally:
             self.connector = None
             life.ended.set()
+
+
+def _starts_anew(group: ExceptionGroup[Exception]) -> bool:
+    """Say whether a connector ended since its journal did not hold any more, and for no other reason."""
+    _, others = group.split((StartAgain, JournalFailed))
+    return others is None and group.subgroup(StartAgain) is not None

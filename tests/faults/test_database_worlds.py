@@ -1,0 +1,101 @@
+"""Whole worlds over a journal on a server: connections end in any statement, commits are kept unheard, the server is away for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from kmsconn.config.settings import PostgresAddress
+from kmsconn.journal import opening
+from kmsconn.journal.database import Database
+from kmsconn.journal.postgres import PostgresDriver, PostgresReadingDriver
+from kmsconn.journal.reading import Readers
+from kmsconn.testing.faults import Ask, Kill, Reorg
+from kmsconn.testing.world import PlanStep, run_world
+from kmsconn.transport.ports import Offload
+from tests.fake_postgres import ADDRESS, FakeServer, Hazards, made_at
+
+NEVER = 10**9
+STARTING = 3  # commits that a process makes before it is at work
+PLAN: list[PlanStep] = [
+    Ask(1.0, "any", 6),
+    Ask(6.0, "any", 6),
+    Kill(9.0, 2.0),
+    Reorg(14.0, 5, "moved"),
+    Ask(15.0, "any", 6),
+]
+
+
+class Servers:
+    """A server for each world, which keeps the journal in the world's file: invariants read it there."""
+
+    def __init__(self, hazards: Hazards) -> None:
+        self.hazards = hazards
+        self.starts = 0
+        self.server: FakeServer | None = None
+
+    def at(self, path: Path) -> FakeServer:
+        """Return the server, a new one where the file is gone."""
+        if self.server is None or not path.exists():
+            self.server = FakeServer(database=made_at(str(path)), hazards=self.hazards)
+        return self.server
+
+    def driver_of(self, where: Path | PostgresAddress, shards: int, _synchronous: str = "") -> PostgresDriver:
+        """Take the place of ``opening.driver_of``: a new process, and those before it have lost their connections."""
+        assert isinstance(where, Path)
+        server = self.at(where)
+        self.starts += 1
+        for session in server.sessions:
+            session.lose()
+        self.hazards.calm, server.refusals = STARTING, 0
+        driver = server.driver(shards)
+        driver.join(server.join())
+        return driver
+
+    def readers(self, where: Path | PostgresAddress, db: Database, offload: Offload, limit: int) -> Readers:
+        """Take the place of ``opening._readers``."""
+        assert isinstance(where, Path)
+        make: Callable[[], PostgresReadingDriver] = partial(
+            PostgresReadingDriver, ADDRESS, db.shards, self.at(where).connect
+        )
+        return Readers(lambda: Database(make(), db.wall), db.damaged, offload, limit)
+
+
+def over_servers(monkeypatch: pytest.MonkeyPatch, hazards: Hazards) -> Servers:
+    """Let journals stand on servers that lose connections."""
+    servers = Servers(hazards)
+    monkeypatch.setattr(opening, "driver_of", servers.driver_of)
+    monkeypatch.setattr(opening, "_readers", servers.readers)
+    return servers
+
+
+def test_a_world_over_a_server_that_works_keeps_every_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    over_servers(monkeypatch, Hazards(Random(0), NEVER))
+    run_world(PLAN, seed=0).check()
+
+
+@pytest.mark.parametrize("one_in", [400, 60])
+@pytest.mark.parametrize("seed", range(6))
+def test_worlds_whose_connections_end_lose_and_double_nothing(
+    monkeypatch: pytest.MonkeyPatch, seed: int, one_in: int
+) -> None:
+    servers = over_servers(monkeypatch, Hazards(Random(seed), one_in))
+    report = run_world(PLAN, seed=seed)
+    report.check()
+    assert servers.hazards.met_so_far > 0
+
+
+@pytest.mark.parametrize("lacks", [1, 8])
+@pytest.mark.parametrize("at", [30, 45, 60, 80])
+def test_worlds_whose_standby_lacks_commits_lose_and_double_nothing(
+    monkeypatch: pytest.MonkeyPatch, at: int, lacks: int
+) -> None:
+    """The connector starts anew, reads its chains again from the cursor that is there, and asks the contract about each reply."""
+    servers = over_servers(monkeypatch, Hazards(Random(at), NEVER, fails_over=(at, lacks)))
+    report = run_world(PLAN, seed=at)
+    report.check()
+    assert servers.starts == 3  # at first, after the kill, and after the fail-over
