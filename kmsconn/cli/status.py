@@ -40,6 +40,8 @@ def as_text(answer: Mapping[str, Any]) -> Iterator[str]:
     yield from _contracts(answer)
     for one in answer.get("processes", ()):
         yield _row("process", _member(one))
+    for role in _missing_roles(answer.get("processes", ())):
+        yield _row("NOBODY", f"has the role {role}: requests wait until a process with it is started")
     if answer["running"]:
         yield from _process(answer)
 
@@ -106,6 +108,12 @@ def _process(answer: Mapping[str, Any]) -> Iterator[str]:
         yield _row(one["severity"].upper(), f"{one['dependency']}: {one['text']}")
         if one["remedy"]:
             yield _row("", f"→ {one['remedy']}")
+
+
+def _missing_roles(processes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the roles that none of several processes has."""
+    there = {role for one in processes for role in one["roles"]}
+    return [role.value for role in Role if there and role not in there]
 
 
 def _member(one: Mapping[str, Any]) -> str:

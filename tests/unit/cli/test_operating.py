@@ -57,6 +57,13 @@ def test_the_processes_over_a_journal_are_told_with_what_they_hold() -> None:
     )
 
 
+def test_a_role_that_nobody_has_is_told() -> None:
+    assert [*status.as_text(STOPPED | {"processes": PROCESSES[1:]})][-2:] == [
+        "NOBODY         has the role hear: requests wait until a process with it is started",
+        "NOBODY         has the role send: requests wait until a process with it is started",
+    ]
+
+
 def test_the_status_of_a_running_connector_fits_a_screen() -> None:
     lines = [*status.as_text(RUNNING)]
     assert lines[0] == "fhevm          kmsconn 1.0, up for 5.0 s, ready, not healthy"
