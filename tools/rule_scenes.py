@@ -204,6 +204,7 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _state("KmsconnKeyManagementOverdue", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="overdue", dependency="keygen 0x04"),
     _state("KmsconnPaused", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="paused", dependency="user_decryption"),
     _state("KmsconnHttpFiles", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="certificate", dependency="http api"),
+    _state("KmsconnHttpCertificate", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="certificate-ends", dependency="http api"),
     _state("KmsconnShadowDiffers", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="replies-differ", dependency="shadow"),
     _state("KmsconnShadowAlone", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="replies-missing", dependency="shadow"),
     _state("KmsconnJournalDamaged", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="damaged-rows", dependency="journal rows"),

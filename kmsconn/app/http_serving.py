@@ -46,7 +46,7 @@ async def open_http_serving(components: Components) -> AsyncIterator[HttpServing
 
     ports = components.ports
     try:
-        service = HttpApiService(settings, components.http, ports.offload, components.on_event)
+        service = HttpApiService(settings, components.http, ports.offload, components.on_event, ports.wall)
         listeners = await ports.listen(settings.endpoint)
     except TlsFault as error:
         raise StartRefused(f"http_endpoint {settings.endpoint} cannot be served: {error}") from error

@@ -168,6 +168,7 @@ def _probes(subject: _Subject) -> Sequence[Probe]:
         _wallet_probe(settings, known.tx_sender),
         machine.journal_probe(settings, subject.machine, ports, known.tx_sender),
         machine.monitoring_probe(settings, subject.machine, ports),
+        *([machine.certificate_probe(settings, ports)] if _has_certificate(settings) else []),
         *_chain_probes(subject),
         *_contract_probes(subject),
         *_account_probes(subject),
@@ -176,6 +177,10 @@ def _probes(subject: _Subject) -> Sequence[Probe]:
         *_ciphertext_probes(subject),
         replies.reply_probe(subject.profile, subject.gateway, known.tx_sender, subject.cores, known.gas),
     ]
+
+
+def _has_certificate(settings: Settings) -> bool:
+    return settings.http_api is not None and settings.http_api.tls is not None
 
 
 def _kind_of(settings: Settings) -> str:

@@ -25,11 +25,13 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding, differences
 from kmsconn.journal.locking import lock_path
 from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
+from kmsconn.transport.certificates import end_of, told_end
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 
 LEAST_FREE = 1 << 30
 """Bytes: a journal with a million requests has some two gigabytes (docs/operations.md)."""
+CERTIFICATE = "tls_config.cert_path"
 VERSION_BYTES = 4096  # of an answer to /version
 MONITORING_LIMIT = 3.0  # seconds for the answer of a monitoring port of this machine
 
@@ -195,6 +197,30 @@ def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Prob
         return [judge_listener(checked, "a program that does not answer HTTP")]
 
     return Probe(checked, look)
+
+
+def certificate_probe(settings: Settings, ports: Ports) -> Probe:
+    """Return the probe of the certificate of the HTTP address: how long it still counts."""
+    assert settings.http_api is not None
+    assert settings.http_api.tls is not None
+    path = settings.http_api.tls.cert_path
+
+    async def look() -> Sequence[Diagnosis]:
+        try:
+            end = await ports.offload("doctor", partial(end_of, path))
+        except (OSError, ValueError) as error:
+            return [fault(CERTIFICATE, str(error), "name a certificate chain in PEM")]
+        return [judge_certificate(end, ports.wall())]
+
+    return Probe(CERTIFICATE, look)
+
+
+def judge_certificate(end: float, now: float) -> Diagnosis:
+    """Judge when a certificate ends."""
+    said, remedy = told_end(end, now), "renew it; a changed file is used without a restart"
+    if not said:
+        return ok(CERTIFICATE, f"counts for {(end - now) / 86400:.0f} days")
+    return (fault if end <= now else warning)(CERTIFICATE, said, remedy)
 
 
 def _reachable(host: str) -> str:

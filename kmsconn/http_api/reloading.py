@@ -17,6 +17,7 @@ from kmsconn.config.settings import HttpApi, ServerTls
 from kmsconn.http_api.keys import ApiClients
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
+from kmsconn.transport.certificates import end_of, told_end
 from kmsconn.transport.ports import Offload
 from kmsconn.transport.server_tls import TlsFault, server_context
 
@@ -84,12 +85,23 @@ class TlsContext:
     def __init__(self, files: ServerTls | None) -> None:
         self._files = files
         self.current: ssl.SSLContext | None = None
+        self.end: float | None = None
+        """When the certificate ends, in Unix time."""
         self.load()
 
     def load(self) -> None:
         """Use what the files hold now. Raises TlsFault."""
         if self._files is not None:
             self.current = server_context(self._files.cert_path, self._files.key_path)
+            try:
+                self.end = end_of(self._files.cert_path)
+            except (OSError, ValueError):  # the library has read it: its end alone is not known
+                self.end = None
+
+    def told_end(self, now: float) -> str:
+        """Return what is said of a certificate that ends soon, nothing of any other."""
+        said = "" if self.end is None else told_end(self.end, now)
+        return said and f"the certificate of tls_config.cert_path {said}"
 
 
 def load_keys(settings: HttpApi, clients: ApiClients) -> None:
@@ -113,9 +125,12 @@ def watched_files(
     return tuple(watched)
 
 
-async def watch(files: Sequence[WatchedFiles], offload: Offload) -> Never:
-    """Look at the files again and again until cancelled. Repeating: what has not changed is not read."""
+async def watch(
+    files: Sequence[WatchedFiles], offload: Offload, look_further: Callable[[], None] = lambda: None
+) -> Never:
+    """Look at the files again and again until cancelled, and at what follows from them. Repeating: what has not changed is not read."""
     while True:
+        look_further()
         await trio.sleep(RELOAD_SECONDS)
         for one in files:
             one.tell(await offload(_OFFLOAD, one.look))

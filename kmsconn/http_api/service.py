@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -12,9 +12,10 @@ from kmsconn.http_api.application import DecryptionApi, make_application
 from kmsconn.http_api.connections import SPARE_CONNECTIONS, ConnectionTable
 from kmsconn.http_api.exchange import ApiExchange
 from kmsconn.http_api.port import Decryptions
-from kmsconn.http_api.reloading import TlsContext, watch, watched_files
+from kmsconn.http_api.reloading import HTTP_API, TlsContext, watch, watched_files
 from kmsconn.http_api.server import HttpServer, Listener
 from kmsconn.http_api.usage import HttpApiStatistics
+from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import HttpAnswered, OnEvent
 from kmsconn.transport.ports import Offload
 
@@ -23,12 +24,18 @@ class HttpApiService:
     """Serves decryptions over HTTP while it runs. Raises TlsFault where the certificate cannot be used any more."""
 
     def __init__(
-        self, settings: HttpApi, decryptions: Decryptions, offload: Offload, on_event: OnEvent
+        self,
+        settings: HttpApi,
+        decryptions: Decryptions,
+        offload: Offload,
+        on_event: OnEvent,
+        wall: Callable[[], float],
     ) -> None:
-        self._offload, self._on_event = offload, on_event
+        self._offload, self._on_event, self._wall = offload, on_event, wall
         self._table = ConnectionTable(connections_limit(settings.max_in_flight_decryptions))
         self._api = DecryptionApi.of(settings, decryptions)
-        tls = TlsContext(settings.tls)
+        self._tls = tls = TlsContext(settings.tls)
+        self._alerts = Alerts(on_event)
         self._files = watched_files(settings, self._api.clients, tls, on_event)
         application = make_application(self._api, self._tell)
         self._server = HttpServer(application, self._table, lambda: tls.current)
@@ -42,7 +49,7 @@ class HttpApiService:
     ) -> None:
         """Serve until closed; closes the listeners. Cancellation: closes every connection at once."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch, self._files, self._offload)
+            nursery.start_soon(watch, self._files, self._offload, self._look_at_certificate)
             await self._server.run(listeners, task_status=task_status)
             nursery.cancel_scope.cancel()
 
@@ -55,7 +62,11 @@ class HttpApiService:
             connections_limit=self._table.limit,
             dropped=self._table.dropped,
             body_bytes=self._api.bodies.used,
+            certificate_end=self._tls.end,
         )
+
+    def _look_at_certificate(self) -> None:
+        self._alerts.put(HTTP_API, "certificate-ends", self._tls.told_end(self._wall()))
 
     def _tell(self, exchange: ApiExchange) -> None:
         self._on_event(

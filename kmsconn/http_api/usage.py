@@ -18,3 +18,5 @@ class HttpApiStatistics:
     connections_limit: int = 0
     dropped: int = 0
     body_bytes: int = 0
+    certificate_end: float | None = None
+    """Unix time; None without TLS."""

@@ -288,6 +288,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "Certificate or key of the HTTP address have changed and cannot be used; the ones that were read before stay in use",
         "correct tls_config.cert_path and tls_config.key_path; they are used within seconds",
     ),
+    "certificate-ends": Cause(
+        "http api",
+        "The certificate of the HTTP address ends within two weeks, or has ended",
+        "renew the certificate in tls_config.cert_path; a changed file is used within seconds",
+    ),
     "unexpected-error": Cause(
         "connector",
         "An unexpected error; that request is quarantined",

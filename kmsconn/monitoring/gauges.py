@@ -38,6 +38,9 @@ HTTP_WAITING = _gauge("kmsconn_http_waiting", "Clients over HTTP that wait for a
 HTTP_PLACES = _gauge("kmsconn_http_waiting_limit", "Clients over HTTP that may wait for an answer at once")
 HTTP_CONNECTIONS = _gauge("kmsconn_http_connections", "Open connections of clients over HTTP")
 HTTP_BODY_BYTES = _gauge("kmsconn_http_body_bytes", "Bytes of bodies over HTTP that are being received")
+HTTP_CERTIFICATE_END = _gauge(
+    "kmsconn_http_certificate_end_timestamp_seconds", "Time at which the certificate of the HTTP address ends"
+)
 HTTP_DROPPED = Family(
     "kmsconn_http_connections_dropped_total",
     "Connections over HTTP that had to go for another one, or found no place",

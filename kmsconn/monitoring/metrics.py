@@ -42,6 +42,7 @@ from kmsconn.monitoring.gauges import (
     HEAD_TIME,
     HEALTHY,
     HTTP_BODY_BYTES,
+    HTTP_CERTIFICATE_END,
     HTTP_CONNECTIONS,
     HTTP_DROPPED,
     HTTP_PLACES,
@@ -201,7 +202,9 @@ def _from_ciphertexts(statistics: CiphertextStatistics) -> Series:
 
 
 def _from_http(statistics: HttpApiStatistics) -> Series:
+    end = statistics.certificate_end
     return {
+        HTTP_CERTIFICATE_END: {} if end is None else {(): end},
         HTTP_WAITING: {(): float(statistics.waiting)},
         HTTP_PLACES: {(): float(statistics.places)},
         HTTP_CONNECTIONS: {(): float(statistics.connections)},

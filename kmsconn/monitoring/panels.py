@@ -177,6 +177,18 @@ OVERVIEW: Final = Dashboard(
                 _lines("Deleted rows", _now(gauges.DELETED, "kind", "state", summed=True)),
             ),
         ),
+        (
+            "Over HTTP",
+            (
+                _lines("Clients that wait", _now(gauges.HTTP_WAITING)),
+                _lines("Connections", _now(gauges.HTTP_CONNECTIONS)),
+                _lines(
+                    "End of the certificate",
+                    PanelQuery(f"{select(gauges.HTTP_CERTIFICATE_END, *NODES)} * 1000"),
+                    unit="dateTimeAsIso",
+                ),
+            ),
+        ),
     ),
 )
 

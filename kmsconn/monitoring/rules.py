@@ -179,7 +179,7 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
 
 _ELSEWHERE = (
     'cause!~"overdue|not-agreed|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
-    "replies-differ|replies-unmatched|replies-missing|api-keys|certificate|"
+    "replies-differ|replies-unmatched|replies-missing|api-keys|certificate|certificate-ends|"
     'lease-late|lease-lost|member-fenced|journal-went-back"'
 )
 """Warnings that no rule of their own tells."""
@@ -311,6 +311,12 @@ _CONNECTOR: Final = (
         "a changed file of the HTTP address cannot be used, and what was read before stays in use",
         "correct the file that the alert names; it is used within seconds",
         ("api-keys", "certificate"),
+    ),
+    _present(
+        "KmsconnHttpCertificate",
+        "the certificate of the HTTP address ends soon, and clients refuse it then",
+        "renew the certificate; a changed file is used within seconds",
+        ("certificate-ends",),
     ),
     _critical(
         "KmsconnKeyUsedElsewhere",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -35,7 +36,7 @@ async def listening(
 ) -> AsyncIterator[tuple[HttpApiService, int]]:
     """Serve on a free port while the block lasts; gives the service and the port."""
     service = HttpApiService(
-        settings(**values), decryptions or FakeDecryptions(), offload_to_threads, lambda _: None
+        settings(**values), decryptions or FakeDecryptions(), offload_to_threads, lambda _: None, time.time
     )
     [listener] = await listen_at("127.0.0.1:0")
     port: int = listener.socket.getsockname()[1]

@@ -5,19 +5,34 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import attrs
 import pytest
 
+from kmsconn.config.settings import HttpApi
 from kmsconn.doctor import machine
 from kmsconn.doctor.diagnosis import CheckStatus
-from kmsconn.doctor.machine import JournalPlace, judge_place, lock_holder, look_at_journal
+from kmsconn.doctor.machine import (
+    JournalPlace,
+    certificate_probe,
+    judge_certificate,
+    judge_place,
+    lock_holder,
+    look_at_journal,
+)
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
 from kmsconn.journal.locking import lock_path
 from kmsconn.journal.sqlite import SqliteDriver
+from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.real import real_ports
+from tests import vectors
+from tests.unit.transport.test_certificates import write_pair
 
 BINDING = Binding("fhevm", 1, 2, Address(bytes(20)), Address(bytes(20)))
 
@@ -91,6 +106,32 @@ def test_a_file_that_is_no_journal_has_no_owner(tmp_path: Path) -> None:
 def test_a_place_is_judged(place: JournalPlace, status: CheckStatus) -> None:
     """In use by a connector is well."""
     assert judge_place("journal", place).status is status
+
+
+@pytest.mark.parametrize(
+    ("days", "status", "found"),
+    [
+        (90, CheckStatus.OK, "counts for 90 days"),
+        (13, CheckStatus.WARNING, "ends on 1970-01-14"),
+        (0, CheckStatus.FAULT, "ended on 1970-01-01"),
+    ],
+)
+def test_the_end_of_a_certificate_is_judged(days: int, status: CheckStatus, found: str) -> None:
+    line = judge_certificate(days * 86400.0, 0.0)
+    assert line.status is status
+    assert line.found.startswith(found)
+
+
+async def test_the_certificate_of_the_http_address_is_read(tmp_path: Path, autojump_clock: Any) -> None:
+    end = datetime(2027, 1, 31, tzinfo=UTC)
+    files = write_pair(tmp_path, end)
+    ports = attrs.evolve(real_ports(), offload=offload_inline, wall=lambda: end.timestamp() - 86400)
+    http = HttpApi("127.0.0.1:1", frozenset(), tls=files)
+    probe = certificate_probe(vectors.vector_settings().but(http_api=http), ports)
+    [line] = await probe.run()
+    assert (line.checked, line.status) == ("tls_config.cert_path", CheckStatus.WARNING)
+    files.cert_path.write_text("")
+    assert [one.status for one in await probe.run()] == [CheckStatus.FAULT]
 
 
 def test_an_address_of_another_machine_is_told() -> None:

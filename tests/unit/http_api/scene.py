@@ -65,6 +65,11 @@ def user_body(**changes: Any) -> bytes:
     return json.dumps({**body, **changes}).encode()
 
 
+def wall() -> float:
+    """Return the time of day in scenes."""
+    return 1_800_000_000.0 + trio.current_time()
+
+
 class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
     """Accepts clients that connect in memory."""
 
@@ -222,7 +227,7 @@ async def serving(decryptions: FakeDecryptions | None = None, **values: Any) -> 
     """Serve while the block lasts."""
     decryptions = decryptions or FakeDecryptions()
     events: list[Event] = []
-    service = HttpApiService(settings(**values), decryptions, offload_inline, events.append)
+    service = HttpApiService(settings(**values), decryptions, offload_inline, events.append, wall)
     scene = Scene(service, MemoryListener(), decryptions, events)
     async with trio.open_nursery() as nursery:
         await nursery.start(service.run, [scene.listener])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import trio.testing
 
 from kmsconn.http_api.reloading import RELOAD_SECONDS
 from kmsconn.model.events import AlertCleared, AlertRaised
-from tests.unit.http_api.scene import KEY, OTHER_KEY, Scene, key, public_body, serving
+from tests.unit.http_api.scene import KEY, OTHER_KEY, Scene, key, public_body, serving, wall
+from tests.unit.transport.test_certificates import write_pair
 
 PUBLIC = "/v1/public-decrypt"
 
@@ -65,6 +67,22 @@ async def test_a_faulty_file_changes_nothing_and_is_told_until_it_is_right(
         await trio.sleep(RELOAD_SECONDS)
         assert await statuses(scene) == [401, 200]
     assert AlertCleared("http api", "api-keys") in scene.events
+
+
+async def test_a_certificate_that_ends_soon_is_told_until_it_is_renewed(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    now = datetime.fromtimestamp(wall(), UTC)
+    files = write_pair(tmp_path, now + timedelta(days=13))
+    async with serving(tls=files) as scene:
+        await trio.sleep(3 * RELOAD_SECONDS)
+        [alert] = [one for one in scene.events if isinstance(one, AlertRaised)]
+        assert (alert.dependency, alert.cause) == ("http api", "certificate-ends")
+        assert "tls_config.cert_path ends on 2027-01-28" in alert.text
+        assert scene.service.statistics().certificate_end == (now + timedelta(days=13)).timestamp()
+        write_pair(tmp_path, now + timedelta(days=90))
+        await trio.sleep(2 * RELOAD_SECONDS)
+        assert scene.events[-1] == AlertCleared("http api", "certificate-ends")
 
 
 async def test_a_file_that_is_gone_changes_nothing(
