@@ -20,7 +20,8 @@ from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION, PROTOCOL_CONFIG
 from tests.unit.app.few_components import FewComponents, few_components
 
-INTERVAL, FINAL = 30.0, 2000.0
+INTERVAL, BLOCK, DEPTH = 30.0, 12.0, 4
+FINAL = 2 * INTERVAL + 2 * DEPTH * BLOCK
 _NUMBER = {"name": "keyId", "type": "uint256", "indexed": False}
 UNHEARD_OF = LogEvent.from_item({"name": "RotateKeyRequest", "inputs": [_NUMBER]})
 
@@ -32,7 +33,8 @@ async def emitting(
     """Run a connector while a contract emits logs, until they are final and were looked for."""
     monkeypatch.setattr(unknown_events, "INTERVAL", INTERVAL)
     events: list[Event] = []
-    async with few_components(folder, block_time=12.0) as components:
+    async with few_components(folder, block_time=BLOCK) as components:
+        components.dependencies.ethereum.finality.depth = DEPTH
         settings = components.settings()
         async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
             await connector.wait_ready()
