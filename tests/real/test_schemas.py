@@ -14,7 +14,7 @@ FILES = {
     ".github/workflows/ci.yml": ("vendor.github-workflows", "runs-on:", "run-on:"),
 }
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.rotating]
 
 
 def judged(schema: str, path: Path) -> subprocess.CompletedProcess[str]:
