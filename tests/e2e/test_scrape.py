@@ -23,6 +23,9 @@ NOT_YET = {
     "kmsconn_reorganised_total": "their chain has one branch",
     "kmsconn_replies_returned_total": "their load has no key management",
     "kmsconn_replies_sent_total": "their load has no key management",
+    "kmsconn_http_waiting": "nothing is served over HTTP",
+    "kmsconn_http_connections": "nothing is served over HTTP",
+    "kmsconn_http_certificate_end_timestamp_seconds": "nothing is served over HTTP",
 }
 """Families that come with their first event, and why it does not come here; ``unit/monitoring/test_rules.py`` has all of them."""
 
