@@ -59,6 +59,7 @@ _NOTHING_YET: Final[Mapping[str, Any]] = {
     "buckets": [],
     "transactions": [],
     "journal": {},
+    "http": None,
 }
 
 
@@ -95,6 +96,7 @@ def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
             "gaps": statistics.queue.gaps,
             "off_chain": None if statistics.queue.counts is None else statistics.queue.counts.off_chain,
         },
+        "http": None if statistics.http is None else attrs.asdict(statistics.http),
     }
 
 

@@ -256,9 +256,14 @@ function show(status) {
   put("newest", showRequests(status, status.newest, "No request since the start of this process."));
   const journal = status.journal;
   byId("footer").textContent = `Journal: ${bytes(journal.free)} free on its disk, ${whole(journal.gaps)} requests missing, ${whole(journal.off_chain)} off chain. `
+    + overHttp(status.http)
     + "Read-only; the same in a terminal: kmsconn top.";
   const chosen = [...status.oldest, ...status.newest].find((one) => String(one.row) === chosenRow());
   refreshTimeline(chosen ? `${chosen.row} ${chosen.changed}` : "").catch(() => {});
+}
+
+function overHttp(http) {
+  return http ? `Over HTTP: ${whole(http.waiting)} of ${whole(http.places)} clients wait, ${whole(http.connections)} connections. ` : "";
 }
 
 function badge(state) {

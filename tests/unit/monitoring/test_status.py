@@ -6,6 +6,7 @@ import attrs
 import msgspec
 
 from kmsconn.app.snapshot import ChainStatistics, CoreStatistics
+from kmsconn.http_api.usage import HttpApiStatistics
 from kmsconn.journal.values import Counts
 from kmsconn.model import events
 from kmsconn.model.life import State
@@ -78,6 +79,15 @@ def test_the_balance_is_in_ether_and_in_replies() -> None:
     monitor.watch(snapshot)
     [manager] = status_of(monitor)["transactions"]
     assert (manager["balance"], manager["replies_left"], manager["next_nonce"]) == (3.0, 3000, 41)
+
+
+def test_clients_over_http_are_shown_where_any_are_served() -> None:
+    monitor = Monitor()
+    monitor.watch(snapshot)
+    assert status_of(monitor)["http"] is None
+    monitor.watch(lambda: snapshot(http=HttpApiStatistics(waiting=3, places=1000, connections=7)))
+    shown = status_of(monitor)["http"]
+    assert (shown["waiting"], shown["places"], shown["connections"]) == (3, 1000, 7)
 
 
 def test_it_is_json() -> None:
