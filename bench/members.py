@@ -37,7 +37,7 @@ from bench.soak import HISTORY, LATE, progress, verdict_of
 from bench.table import milliseconds
 
 LEASE: Final = 5.0  # seconds: the default
-GAP: Final = 4.0  # seconds between disturbances, on the average
+GAP: Final = 10.0  # seconds between disturbances, on the average
 LOOK: Final = 0.01  # seconds between looks at the leases while they go over
 LONGEST: Final = 30.0  # seconds for which a hand-over is waited for
 STARTING: Final = 60.0

@@ -61,6 +61,8 @@ class Leases:
     clock: LeaseClock
     alerts: Alerts
     dismissals: Dismissals
+    ours: Callable[[], int] = lambda: 0
+    """Which of the server's processes serves the journal of this one."""
     gathering: Gathering = attrs.field(factory=lambda: Gathering(is_member=True))
     wake_up: WakeUp = attrs.field(factory=WakeUp)
     _wanted: dict[str, trio.Event] | None = attrs.field(factory=dict)
@@ -105,7 +107,7 @@ class Leases:
 
     async def look(self) -> Gathering:
         """Renew, and see who is there. Raises LeaseLost, JournalFailed."""
-        self.gathering = await self.side.ask(partial(members.renew, token=self.token))
+        self.gathering = await self.side.ask(partial(members.renew, token=self.token, pid=self.ours()))
         if not self.gathering.is_member:
             raise LeaseLost("this process was silent for longer than its lease, and others do its work now")
         return self.gathering

@@ -157,7 +157,7 @@ async def open_member(
         clock.joined(sent)
         ours = journal.join(token)
         alerts = Alerts(on_event)
-        leases = Leases(journal, side, token, clock, alerts, Dismissals(alerts))
+        leases = Leases(journal, side, token, clock, alerts, Dismissals(alerts), ours)
         member = Member(journal, leases, claiming, len(settings.core.core_endpoints))
         topics.on("lease", leases.wake_up.notify)
         try:

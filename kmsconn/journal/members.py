@@ -33,7 +33,7 @@ _FLEETING: Final = call_of("SET LOCAL synchronous_commit = off")
 
 _JOIN: Final = "INSERT INTO member (name, roles) VALUES (?, ?) RETURNING token"
 _APPEAR: Final = "INSERT INTO presence (token) VALUES (?)"
-_RENEW: Final = "UPDATE presence SET renewed_at = clock_timestamp() WHERE token = ?"
+_RENEW: Final = "UPDATE presence SET renewed_at = clock_timestamp(), pid = ? WHERE token = ?"
 _MEMBERS: Final = (
     "SELECT token, name, roles, extract(epoch FROM since)::float8, extract(epoch FROM clock_timestamp() - renewed_at)::float8 "
     "FROM member JOIN presence USING (token) ORDER BY token"
@@ -41,6 +41,12 @@ _MEMBERS: Final = (
 _LEASES: Final = "SELECT name, token FROM lease ORDER BY name"
 _TAKE: Final = "INSERT INTO lease (name, token) SELECT value, ? FROM json_array_elements_text(?::json) AS value ON CONFLICT DO NOTHING"
 _GIVE: Final = "DELETE FROM lease WHERE name = ? AND token = ?"
+# A process that was stopped within a transaction holds what all others wait for; the server may even wait for it to take an answer.
+_DISCONNECT: Final = (
+    "SELECT pg_terminate_backend(activity.pid) FROM presence JOIN pg_stat_activity AS activity ON activity.pid = presence.pid "
+    "WHERE token <> ? AND renewed_at < clock_timestamp() - make_interval(secs => ?::float8) AND activity.usename = current_user "
+    "AND activity.backend_start < renewed_at AND activity.datname = current_database()"
+)
 # Who is judged cannot renew meanwhile; a commit of it that is under way is waited for.
 _DISMISS: Final = (
     "WITH silent AS (SELECT token FROM presence WHERE token <> ? AND renewed_at < clock_timestamp() - make_interval(secs => ?::float8) "
@@ -125,10 +131,10 @@ def join(session: Session, name: str, roles: Collection[str]) -> int:
     return int(token)
 
 
-def renew(session: Session, token: int) -> Gathering:
-    """Say that the member is there, and look who else is. Repeating: no effect."""
+def renew(session: Session, token: int, pid: int) -> Gathering:
+    """Say that the member is there, and look who else is; ``pid``: the server's process that serves its writes. Repeating: no effect."""
     _, _, renewed, _, members, leases = session.exchange(
-        [_BEGIN, _FLEETING, call_of(_RENEW, (token,)), _COMMIT, call_of(_MEMBERS), call_of(_LEASES)]
+        [_BEGIN, _FLEETING, call_of(_RENEW, (pid, token)), _COMMIT, call_of(_MEMBERS), call_of(_LEASES)]
     )
     return _gathering(renewed.changed == 1, members.rows, leases.rows)
 
@@ -160,7 +166,11 @@ def take(session: Session, token: int, names: Collection[str]) -> None:
 
 
 def dismiss(session: Session, token: int, lease: float) -> list[tuple[int, str]]:
-    """Delete the other members that have not renewed for a lease; return their tokens and names. Repeating: finds nobody."""
+    """Delete the other members that have not renewed for a lease; return their tokens and names. Repeating: finds nobody.
+
+    Their connections are ended before: what they had begun is undone, and holds nobody up.
+    """
+    session.exchange([call_of(_DISCONNECT, (token, lease))])
     (gone,) = session.exchange([call_of(_DISMISS, (token, lease))])
     return [(number, name) for number, name in gone.rows]
 

@@ -163,7 +163,8 @@ _TABLES: Final = (
     """
     CREATE TABLE presence (
         token bigint PRIMARY KEY REFERENCES member ON DELETE CASCADE,
-        renewed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        renewed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        pid bigint NOT NULL DEFAULT 0
     ) WITH (fillfactor = 50)
     """,
     """

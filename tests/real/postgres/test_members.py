@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -79,7 +80,7 @@ def test_a_member_sees_the_others_with_their_leases(path: PostgresAddress, db: D
     with session(path) as side:
         one, two = join(side, "one"), join(side, "two")
         members.take(side, two, ["reads", "sends"])
-        seen = members.renew(side, one)
+        seen = members.renew(side, one, 0)
         assert seen.is_member
         assert [(row.token, row.name, "hear" in row.roles) for row in seen.members] == [
             (one, "one", True),
@@ -94,13 +95,13 @@ def test_a_lease_has_one_holder_until_it_is_given_back(path: PostgresAddress, db
         one, two = join(side), join(side)
         members.take(side, one, ["reads"])
         members.take(side, two, ["reads"])
-        assert [lease.token for lease in members.renew(side, one).leases] == [one]
+        assert [lease.token for lease in members.renew(side, one, 0).leases] == [one]
         db.begin()
         assert not members.give_back(db, two, "reads")
         assert members.give_back(db, one, "reads")
         db.commit()
         members.take(side, two, ["reads"])
-        assert [lease.token for lease in members.renew(side, one).leases] == [two]
+        assert [lease.token for lease in members.renew(side, one, 0).leases] == [two]
 
 
 def test_who_is_no_member_takes_no_lease(path: PostgresAddress, db: Database) -> None:
@@ -117,10 +118,10 @@ def test_a_silent_member_goes_with_its_leases_and_a_lively_one_stays(
         silence(path, two, 6.0)
         silence(path, three, 4.0)
         assert members.dismiss(side, one, 5.0) == [(two, "two")]
-        seen = members.renew(side, one)
+        seen = members.renew(side, one, 0)
         assert [row.token for row in seen.members] == [one, three]
         assert seen.leases == ()
-        assert not members.renew(side, two).is_member
+        assert not members.renew(side, two, 0).is_member
 
 
 def silence(path: PostgresAddress, token: int, seconds: float) -> None:
@@ -130,6 +131,32 @@ def silence(path: PostgresAddress, token: int, seconds: float) -> None:
             "UPDATE presence SET renewed_at = clock_timestamp() - make_interval(secs => %s) WHERE token = %s",
             (seconds, token),
         )
+
+
+def test_who_is_dismissed_in_a_transaction_holds_nobody_up(path: PostgresAddress, db: Database) -> None:
+    """A process was stopped between two statements: its connection is ended, and what it had begun undone."""
+    with session(path) as side:
+        one, two = join(side, "one"), join(side, "two")
+        driver_of(db).join(two)
+        record(db, 1)
+        members.renew(side, two, driver_of(db).queue.pid)
+        db.begin()
+        new_row(db, 2)
+        db.execute("SELECT 1").fetchall()
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert members.dismiss(side, one, 0.2) == [(two, "two")]
+        assert time.monotonic() - began < 2
+        assert len(rids(claim(side, one))) == 1
+    db.driver.close()
+
+
+def test_the_connection_of_a_lively_member_is_left_alone(path: PostgresAddress, db: Database) -> None:
+    with session(path) as side:
+        one, two = join(side, "one"), join(side, "two")
+        members.renew(side, two, driver_of(db).queue.pid)
+        assert members.dismiss(side, one, 5.0) == []
+        record(db, 1)
 
 
 def test_nobody_declares_itself_gone(path: PostgresAddress, db: Database) -> None:
@@ -300,5 +327,5 @@ def test_a_member_that_leaves_is_gone_with_its_leases(path: PostgresAddress, db:
         members.leave(db, one)
         db.commit()
         record(db, 1)  # what comes behind is not guarded
-        seen = members.renew(side, two)
+        seen = members.renew(side, two, 0)
         assert ([row.token for row in seen.members], seen.leases) == ([two], ())
