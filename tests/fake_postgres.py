@@ -17,7 +17,7 @@ import psycopg
 from psycopg import errors
 
 from kmsconn.config.settings import PostgresAddress
-from kmsconn.journal import postgres_opening, schema
+from kmsconn.journal import damage, postgres_opening, schema
 from kmsconn.journal.postgres import PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
 from kmsconn.journal.postgres_session import Reply, SessionLimits
@@ -107,6 +107,8 @@ class FakeServer:
     sessions: list[FakeSession] = attrs.field(factory=list)
     database: sqlite3.Connection = attrs.field(factory=made_at)
     hazards: Hazards | None = None
+    corrupt: set[int] = attrs.field(factory=set)
+    """Rows on pages that cannot be read."""
 
     def connect(self, address: PostgresAddress, limits: SessionLimits) -> FakeSession:
         """Make a connection. Raises OperationalError while connections are refused."""
@@ -193,6 +195,9 @@ class FakeSession:
         word = call.statement.split()[0]
         if self.is_aborted and word not in {"ROLLBACK", "COMMIT"}:
             raise errors.InFailedSqlTransaction("current transaction is aborted")
+        if call.statement == damage._ROW and call.values[0] in self.server.corrupt:  # type: ignore[index]
+            self.is_aborted = True
+            raise errors.DataCorrupted("invalid page in block 7")
         try:
             found = _ANSWERS.get(call.statement, _of_sqlite)(self.server, call)
         except sqlite3.Error as error:

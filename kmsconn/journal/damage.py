@@ -9,7 +9,7 @@ page, and the next one goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from kmsconn.journal.database import Database
 from kmsconn.journal.rows import COLUMNS, ID_BYTES, pack_id, read_row
@@ -44,8 +44,49 @@ UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's erro
 
 
 def read_rows(db: Database, rids: Iterable[int]) -> tuple[Row, ...]:
-    """Return the rows that can be read, one by one, in this order; the others are set aside."""
-    return tuple(row for rid in rids if (row := read_one(db, rid)) is not None)
+    """Return the rows that can be read, in this order; the others are set aside. A server is asked for all of them at once."""
+    wanted = list(rids)
+    if db.driver.is_remote and len(wanted) > 1:
+        return tuple(_read_together(db, wanted))
+    return tuple(row for rid in wanted if (row := read_one(db, rid)) is not None)
+
+
+def _read_together(db: Database, rids: Sequence[int]) -> Iterator[Row]:
+    try:
+        with db.savepoint():
+            found = db.fetch_each(_ROW, ((rid,) for rid in rids))
+    except db.driver.error as error:
+        if not db.driver.is_damage(error):
+            raise
+        yield from _read_apart(db, rids)
+        return
+    for rid, stored in zip(rids, found, strict=True):
+        try:
+            if stored:
+                yield read_row(stored[0])
+        except UNREADABLE as error:
+            set_aside(db, rid, f"a value in it cannot be read: {error}")
+
+
+def _read_apart(db: Database, rids: Iterable[int]) -> Iterator[Row]:
+    """Yield rows one by one: a page that cannot be read costs its own rows."""
+    for rid in rids:
+        try:
+            with db.savepoint():
+                stored = db.execute(_ROW, (rid,)).fetchone()
+            if stored is not None:
+                yield read_row(stored)
+        except UNREADABLE as error:
+            set_aside(db, rid, f"a value in it cannot be read: {error}")
+        except db.driver.error as error:
+            _note_damaged_page(db, rid, error)
+
+
+def _note_damaged_page(db: Database, rid: int, error: Exception) -> None:
+    """Leave out a row on a page that cannot be read. Raises the error where that is not what it says."""
+    if not db.driver.is_damage(error):
+        raise error
+    db.damaged.setdefault(rid, f"the file has a damaged page: {error}")
 
 
 def read_one(db: Database, rid: int) -> Row | None:
@@ -54,9 +95,7 @@ def read_one(db: Database, rid: int) -> Row | None:
         stored = db.execute(_ROW, (rid,)).fetchone()
         return None if stored is None else read_row(stored)
     except db.driver.error as error:
-        if not db.driver.is_damage(error):
-            raise
-        db.damaged.setdefault(rid, f"the file has a damaged page: {error}")
+        _note_damaged_page(db, rid, error)
     except UNREADABLE as error:
         set_aside(db, rid, f"a value in it cannot be read: {error}")
     return None

@@ -21,7 +21,7 @@ from kmsconn.model.life import State
 from kmsconn.transport.offloading import offload_inline
 from kmsconn.transport.ports import Offload
 from tests.fake_postgres import ADDRESS, FakeServer, Loss
-from tests.unit.journal.samples import ANSWER, BINDING, wall
+from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, signing, wall
 from tests.unit.journal.test_journal_groups import adds
 
 T = TypeVar("T")
@@ -71,6 +71,39 @@ async def test_a_row_that_cannot_be_read_is_set_aside_by_the_writer(server: Fake
         assert [*journal.damaged] == [rid]
         assert server.database.execute("SELECT state FROM request").fetchall() == [("quarantined",)]
         assert await journal.run(queries.signed, 1) == ()
+
+
+async def signed_rows(journal: Journal, count: int) -> list[int]:
+    rids = [await journal.run(adds(number)) for number in range(1, count + 1)]
+    for rid in rids:
+        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+    await journal.run_each(moves.sign, [signing(rid, rid) for rid in rids])
+    return rids
+
+
+async def test_rows_are_asked_for_together(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        rids = await signed_rows(journal, 5)
+        server.rounds.clear()
+        assert [row.rid for row in await journal.run(queries.signed, CHAIN)] == rids
+        assert len(server.rounds) == 2  # the list, and what is on it
+
+
+async def test_of_rows_asked_for_together_a_damaged_one_is_set_aside_alone(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        first, second, third = await signed_rows(journal, 3)
+        server.database.execute("UPDATE request SET log = x'00' WHERE rid = ?", (second,))
+        assert [row.rid for row in await journal.run(queries.signed, CHAIN)] == [first, third]
+        assert [*journal.damaged] == [second]
+
+
+async def test_a_page_that_cannot_be_read_costs_its_rows_alone(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        first, second, third = await signed_rows(journal, 3)
+        server.corrupt = {second}
+        assert [row.rid for row in await journal.run(queries.signed, CHAIN)] == [first, third]
+        assert "damaged page" in journal.damaged[second]
+        assert [row.rid for row in await journal.run(queries.signed, CHAIN)] == [first, third]
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
