@@ -37,7 +37,7 @@ from bench.soak import HISTORY, LATE, progress, verdict_of
 from bench.table import milliseconds
 
 LEASE: Final = 5.0  # seconds: the default
-GAP: Final = 10.0  # seconds between disturbances, on the average
+GAP: Final = 20.0  # seconds between disturbances, on the average: what waited meanwhile is worked off
 LOOK: Final = 0.01  # seconds between looks at the leases while they go over
 LONGEST: Final = 30.0  # seconds for which a hand-over is waited for
 STARTING: Final = 60.0
@@ -98,6 +98,7 @@ class Disturber:
     held: Callable[[], Awaitable[Mapping[str, tuple[int, str]]]]
     random: Random
     lease: float
+    gap: float = GAP
     counts: dict[str, int] = attrs.field(factory=lambda: defaultdict(int))
     handed_over: list[HandOver] = attrs.field(factory=list)
     statuses: list[int | None] = attrs.field(factory=list)
@@ -108,7 +109,7 @@ class Disturber:
         until = trio.current_time() + seconds
         while trio.current_time() < until:
             await self.disturb(self.random.choice(KINDS), self.random.choice(self.members))
-            await trio.sleep(self.random.uniform(GAP / 2, 3 * GAP / 2))
+            await trio.sleep(self.random.uniform(self.gap / 2, 3 * self.gap / 2))
 
     async def disturb(self, kind: str, victim: MemberProcess) -> None:
         """Disturb one process, and follow its leases; return once it was left alone again and they have found a holder."""
@@ -241,7 +242,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         open_members(dependencies, arguments.processes, arguments.lease) as (members, held),
     ):
         warm = await dependencies.post("/load", WARM_UP)
-        disturber = Disturber(members, held, Random(arguments.seed), arguments.lease)
+        disturber = Disturber(members, held, Random(arguments.seed), arguments.lease, arguments.gap)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tell, dependencies, disturber, max(10.0, seconds / 30))
             nursery.start_soon(disturber.run, max(0.0, seconds - 2 * arguments.lease))
@@ -315,6 +316,13 @@ def parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=100.0, metavar="R", help="requests per second (100)")
     add("--computing", type=float, default=0.01, metavar="S", help="seconds of the Core for an answer (0.01)")
     add("--lease", type=float, default=LEASE, metavar="S", help="seconds of a lease (5)")
+    add(
+        "--gap",
+        type=float,
+        default=GAP,
+        metavar="S",
+        help="seconds between disturbances, on the average (20)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of the disturbances (0)")
     add("--keep", type=Path, metavar="FOLDER", help="where the logs of all processes are kept")
     add("--out", type=Path, default=Path("bench-results-members.json"), metavar="FILE", help="the JSON file")
@@ -332,7 +340,7 @@ def main() -> None:
                 shutil.copytree(
                     folder, arguments.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock")
                 )
-    names = ("processes", "minutes", "rate", "computing", "lease", "seed")
+    names = ("processes", "minutes", "rate", "computing", "lease", "gap", "seed")
     parameters = {name: getattr(arguments, name) for name in names}
     head = {"machine": describe(ROOT), "parameters": parameters}
     arguments.out.write_text(json.dumps({**head, **found}), encoding="utf-8")
