@@ -175,6 +175,23 @@ async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(
         assert NEXT_EPOCH.to_bytes(32) not in ceremony.cores[0].known.epochs
 
 
+async def test_an_epoch_that_the_core_refuses_over_a_destruction_is_begun_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Its lease is held while something else is destroyed (0.15: 2.4); no epoch becomes active without every node."""
+    async with open_ceremony(tmp_path, members=1) as ceremony:
+        await first_keys(ceremony)
+        core, config = ceremony.core_faults[0], ceremony.dependencies.protocol_config
+        core.injections.append(FaultInjection(1.0, status(Status.FAILED_PRECONDITION), "NewMpcEpoch"))
+        following = announcement_of(ceremony.dependencies.committee)
+        ceremony.act(config, lambda frame: config.begin_context(frame, following))
+        await ceremony.wait(lambda: core.counts["NewMpcEpoch", "FAILED_PRECONDITION"])
+        await trio.sleep(60)
+        core.heal()
+        await ceremony.wait(lambda: ceremony.told(0, ReplySigned, Kind.NEW_KMS_EPOCH))
+        assert ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH) == []
+
+
 REFUSALS = [
     Status.INTERNAL,
     Status.FAILED_PRECONDITION,

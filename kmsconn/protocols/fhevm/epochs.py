@@ -66,7 +66,8 @@ CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
 OLD_CONFIG = "have ProtocolConfig deployed again from a release that knows it; no epoch becomes active before"
 OVERRIDE = "the option preprocessing_ids names the right ones"
 NO_OVERRIDES: Mapping[int, int] = MappingProxyType({})
-_PERHAPS_THERE = {"INVALID_ARGUMENT": Meaning.UNCERTAIN}
+_START = {"INVALID_ARGUMENT": Meaning.UNCERTAIN, "FAILED_PRECONDITION": Meaning.WAIT}
+"""An epoch may be there already; and the Core begins none while it destroys one, or a context (0.15: 2.4)."""
 
 
 @attrs.frozen
@@ -177,7 +178,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreeme
             extra_data=extra_data.build(content.context_id, content.id),
             signing_schemes=SIGNING_SCHEMES,
         )
-        return (CoreCall("NewMpcEpoch", encode(message), None, _PERHAPS_THERE, hint=_hint(found)),)
+        return (CoreCall("NewMpcEpoch", encode(message), None, _START, hint=_hint(found)),)
 
     def result_call(self, content: NewEpoch) -> CoreCall:
         """Return the long poll."""
@@ -353,11 +354,11 @@ def _reshared(domain: Domain, carried: bytes, reply: bytes) -> _Reshared:
 
 
 def _hint(found: EpochMaterial) -> str:
-    """Say what else than an epoch that is there INVALID_ARGUMENT may mean: the Core knows other preparations of compressed keys."""
-    compressed = [key for key in found.keys if any(kind == COMPRESSED_KEY_SET for kind, _ in key.digests)]
-    if not compressed:
-        return ""
-    told = ", ".join(f"0x{id_hex(key.prep_id)} for key 0x{id_hex(key.id)}" for key in compressed)
+    """Say what else than an epoch that is there INVALID_ARGUMENT may mean: the Core knows other preparations of keys.
+
+    Of plain keys too: a Core that was done with a migration before its abort has recorded that one's.
+    """
+    told = ", ".join(f"0x{id_hex(key.prep_id)} for key 0x{id_hex(key.id)}" for key in found.keys)
     return f"a Core of 0.15 says so too where it has recorded other preprocessing ids than it was told ({told}): {OVERRIDE}"
 
 

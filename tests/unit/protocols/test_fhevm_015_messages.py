@@ -74,9 +74,11 @@ def test_an_epoch_is_told_all_three_digests_of_a_migrated_key() -> None:
     assert plain(NewMpcEpochRequest, bytes(call.message)) == plain(NewMpcEpochRequest, later.message(name))
 
 
-def test_an_uncertain_epoch_hints_at_the_preprocessing_ids_that_it_named() -> None:
+@pytest.mark.parametrize("digest", [3, 1], ids=["compressed", "plain"])
+def test_an_uncertain_epoch_hints_at_the_preprocessing_ids_that_it_named(digest: int) -> None:
+    """A plain key too: a Core that was done with a migration before its abort has recorded that one's."""
     prep, key, _ = later.ids("fresh")
-    material = EpochMaterial((KeyMaterial(prep, key, 0, ((3, b"\xbb" * 32),)),), ())
+    material = EpochMaterial((KeyMaterial(prep, key, 0, ((digest, b"\xbb" * 32),)),), ())
     content = NewEpoch(7 << 248 | 1, 8 << 248 | 2, 7 << 248 | 1, 8 << 248 | 1, 9)
     [call] = later.profile().operations[content.kind].start_calls(content, (), material)
     assert f"0x{prep:064x} for key 0x{key:064x}" in call.hint

@@ -109,9 +109,9 @@ def test_nothing_to_abort_is_as_good() -> None:
         assert call.means == {"NOT_FOUND": Meaning.SUCCESS}
 
 
-def test_an_epoch_that_may_be_there_is_uncertain() -> None:
+def test_an_epoch_may_be_there_or_have_to_wait_for_a_destruction() -> None:
     [call] = keys.calls("epoch_3_same_set")
-    assert call.means == {"INVALID_ARGUMENT": Meaning.UNCERTAIN}
+    assert call.means == {"INVALID_ARGUMENT": Meaning.UNCERTAIN, "FAILED_PRECONDITION": Meaning.WAIT}
 
 
 def test_the_end_of_a_context_names_its_epochs() -> None:
