@@ -19,6 +19,7 @@ from kmsconn.app.membership import Membership, SoleMember
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
+from kmsconn.app.retrying import until_kept
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Metadata, Stages
@@ -102,7 +103,7 @@ async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -
         sender = await stack.enter_async_context(open_tx_sender(settings, on_event))
         base = _Base(settings, ports, profile, sender, waiters.hearing(on_event))
         components = _build(base, await _open_links(stack, base, topics), waiters)
-        await take_pauses(components)  # before anything is dispatched
+        await until_kept(lambda: take_pauses(components))  # before anything is dispatched
         _wake_by(topics, components)
         yield components
 
