@@ -67,32 +67,35 @@ class MigratedKeySets:
 
     async def _wrong(self, wanted: PublicObject) -> str:
         """Say what is wrong with the object; nothing where it is as it was signed. Raises Unreachable, Misconfigured."""
-        self.check_url(wanted.url)
-        what = f"the compressed key set of {id_name(wanted.key_id)} at {show_origin(wanted.url)}"
+        what = f"the compressed key set of {id_name(wanted.key_id)} at {show_origin(wanted.urls[0])}"
+        status = 0
         with trio.move_on_after(DOWNLOAD):
-            if wanted != self._verified:
-                return await self._compared(wanted, what)
-            return _standing((await self.http.head(wanted.url)).status, what)
+            for url in wanted.urls:
+                self.check_url(url)
+                status, is_same = await self._looked_at(url, wanted, what)
+                if status == _FOUND:
+                    return "" if is_same else f"{what} is another one than the committee has signed"
+            return f"{what} is missing (HTTP {status}) although the migration of the key has ended"
         raise Unreachable(f"{what} was not read in {DOWNLOAD:g} s")
 
-    async def _compared(self, wanted: PublicObject, what: str) -> str:
-        async with self.http.stream_get(wanted.url, max_bytes=LARGEST) as answer:
-            if wrong := _standing(answer.status, what):
-                return wrong
+    async def _looked_at(self, url: str, wanted: PublicObject, what: str) -> tuple[int, bool]:
+        """Return the HTTP status of a place, and whether what lies there was signed; what was compared is not read again."""
+        if wanted == self._verified:
+            return _expected((await self.http.head(url)).status, what), True
+        async with self.http.stream_get(url, max_bytes=LARGEST) as answer:
+            if _expected(answer.status, what) != _FOUND:
+                return answer.status, False
             digest = shake_256(wanted.hashed_before)
             async for chunk in answer:
                 digest.update(chunk)
-        is_same = digest.digest(len(wanted.digest)) == wanted.digest
-        return "" if is_same else f"{what} is another one than the committee has signed"
+        return _FOUND, digest.digest(len(wanted.digest)) == wanted.digest
 
 
-def _standing(status: int, what: str) -> str:
-    """Say that the object is missing, or nothing where it is there. Raises Unreachable for a status that tells neither."""
-    if status in _MISSING:
-        return f"{what} is missing (HTTP {status}) although the migration of the key has ended"
-    if status != _FOUND:
+def _expected(status: int, what: str) -> int:
+    """Return the status of an object that is there or missing. Raises Unreachable for one that tells neither."""
+    if status not in _MISSING and status != _FOUND:
         raise Unreachable(f"{what}: HTTP {status}")
-    return ""
+    return status
 
 
 def migrated_key_sets(components: Components) -> MigratedKeySets | None:

@@ -204,10 +204,10 @@ class MaterialInUse:
 
 @attrs.frozen
 class PublicObject:
-    """An object that this node's public storage must have: its URL, and the SHAKE-256 of ``hashed_before`` and its bytes."""
+    """An object that this node's public storage must have: where it may lie, and the SHAKE-256 of ``hashed_before`` and its bytes."""
 
     key_id: int
-    url: str
+    urls: tuple[str, ...]
     hashed_before: bytes
     digest: bytes
 

@@ -8,13 +8,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
+from kmsconn.emulator import key_ceremonies
+from kmsconn.emulator.contracts.ceremonies import Announcement
+from kmsconn.emulator.contracts.gateway_config import Committee
 from kmsconn.emulator.core import become
-from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT
+from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT, PUBLIC_PREFIX
 from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.execution import BlockContext, Frame, Meter
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.key_ceremonies import KEY, LAST_EPOCH, NEXT_CONTEXT
 from kmsconn.emulator.key_migrations import (
     ABORTED_PREP,
@@ -131,6 +136,32 @@ async def test_a_copy_that_fails_is_told_by_the_node_whose_storage_lacks_the_key
         bucket, other = (ceremony.dependencies.storages[node] for node in (0, 1))
         bucket.put(COPIED, other.objects[COPIED].body)
         await ceremony.wait(lambda: told(ceremony, 0, AlertCleared))
+
+
+async def test_a_copy_under_the_prefix_of_a_storage_is_found(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Core keeps its objects under a prefix of its bucket, which the registration names beside the URL."""
+    storage_url, announced = FhevmDependencies._storage_url, key_ceremonies.announcement_of
+
+    def bare(dependencies: FhevmDependencies, member: int) -> str:
+        return storage_url(dependencies, member).removesuffix(PUBLIC_PREFIX)
+
+    def prefixed(committee: Committee) -> Announcement:
+        told = announced(committee)
+        prefix = PUBLIC_PREFIX.strip("/")
+        return attrs.evolve(told, nodes=tuple(attrs.evolve(one, storage_prefix=prefix) for one in told.nodes))
+
+    monkeypatch.setattr(FhevmDependencies, "_storage_url", bare)
+    monkeypatch.setattr(key_ceremonies, "announcement_of", prefixed)
+    async with open_ceremony(tmp_path) as ceremony:
+        ceremony.owner.migrates = True
+        with trio.fail_after(4 * LONG):
+            for name in STEPS_UNTIL_MIGRATED:
+                await ceremony.owner.steps[name]()
+        buckets = [ceremony.dependencies.storages[node] for node in ceremony.nodes]
+        await ceremony.wait(lambda: all(one.counts[("GET", 200)] for one in buckets), 2 * LONG)
+        assert not any(told(ceremony, node, AlertRaised) for node in ceremony.nodes)
 
 
 def told(ceremony: Ceremony, node: int, event: type[AlertRaised | AlertCleared]) -> list[Any]:

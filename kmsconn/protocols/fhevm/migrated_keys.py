@@ -1,14 +1,22 @@
 """Where the compressed key set of a migrated key must lie, and what its digest is. Never fetches it.
 
-The Core copies it to the key in its public storage; that the copy failed is said by nobody, and the coprocessors would not find it.
-Source: fhevm-0.15.md, 1.4 and 1.7; kms-core-grpc.md, 8.
+The Core copies it to the key in its public storage; that the copy failed is said by nobody, and the coprocessors would not find it. A Core
+keeps its objects under a prefix, which the announcement of its context names beside the storage; coprocessors look for whatever ends with
+the object's path, and so take them with or without it.
+Source: fhevm-0.15.md, 1.4 and 1.7; kms-core-grpc.md, 3.2 and 8.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
+from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm.contexts import EVENT, NewContext
 from kmsconn.protocols.fhevm.key_views import KeyViews, Relation
 from kmsconn.protocols.fhevm.keygen import COMPRESSED_KEY_SET, KEY_TYPES
 from kmsconn.protocols.port import PublicObject, QueryPlan
@@ -30,5 +38,29 @@ def migrated_key_set(ask: KeyViews, tx_sender: Address) -> QueryPlan[PublicObjec
     found = [digest for kind, digest in digests if kind == COMPRESSED_KEY_SET]
     if not agreed or not found:
         return None
-    url = f"{where.rstrip('/')}/{KEY_TYPES[COMPRESSED_KEY_SET]}/{id_hex(key_id)}"
-    return PublicObject(key_id, url, HASHED_BEFORE, found[0])
+    prefix = yield from storage_prefix(ask, context_id, tx_sender)
+    path = f"{KEY_TYPES[COMPRESSED_KEY_SET]}/{id_hex(key_id)}"
+    places = dict.fromkeys(
+        ("/".join(filter(None, (where.rstrip("/"), prefix, path))), f"{where.rstrip('/')}/{path}")
+    )
+    return PublicObject(key_id, tuple(places), HASHED_BEFORE, found[0])
+
+
+def storage_prefix(ask: KeyViews, context_id: int, tx_sender: Address) -> QueryPlan[str]:
+    """Find under which prefix of its storage a node keeps its objects; empty where the announcement of the context names none."""
+    [(block, _)] = yield [ask.config.anchor(context_id)]
+    [logs] = yield [ask.config.announcements(context_id, block)]
+    prefixes = (
+        node.storage_prefix
+        for context in _readable(logs)
+        for node in context.nodes
+        if node.tx_sender == tx_sender
+    )
+    return quote(next(prefixes, "").strip("/"))
+
+
+def _readable(logs: Sequence[Log]) -> list[NewContext]:
+    try:
+        return [NewContext.read(*EVENT.decode(log.topics, log.data)) for log in logs]
+    except Undecodable:
+        return []

@@ -26,7 +26,7 @@ from kmsconn.transport.ports import Ports
 KEY, BODY = 4 << 248 | 1, bytes(range(256)) * 1024
 PATH = f"CompressedXofKeySet/{KEY:064x}"
 WANTED = PublicObject(
-    KEY, f"http://storage/keys/{PATH}", b"PDAT_KEY", shake_256(b"PDAT_KEY" + BODY).digest(32)
+    KEY, (f"http://storage/keys/{PATH}",), b"PDAT_KEY", shake_256(b"PDAT_KEY" + BODY).digest(32)
 )
 
 
@@ -80,6 +80,19 @@ async def test_a_missing_object_is_an_alert_until_it_is_there(autojump_clock: An
         assert storage.events[1:] == [AlertCleared(STORAGE, KEY_SET_MISSING)]
 
 
+@pytest.mark.parametrize("prefix", ["PUB-p1/", ""], ids=["prefix", "root"])
+async def test_an_object_is_looked_for_at_each_place_where_it_may_lie(
+    prefix: str, autojump_clock: Any
+) -> None:
+    async with open_storage() as storage:
+        storage.bucket.put(f"{prefix}{PATH}", BODY)
+        urls = tuple(f"http://storage/keys/{one}{PATH}" for one in ("PUB-p1/", ""))
+        storage.wanted = attrs.evolve(WANTED, urls=urls)
+        for _ in range(2):
+            await storage.watch.look()
+        assert storage.events == []
+
+
 async def test_another_object_is_an_alert(autojump_clock: Any) -> None:
     async with open_storage() as storage:
         storage.bucket.put(PATH, BODY + b"\0")
@@ -117,6 +130,6 @@ async def test_an_address_that_may_not_be_asked_is_not(autojump_clock: Any) -> N
 async def test_an_alert_stays_while_the_storage_does_not_answer(autojump_clock: Any) -> None:
     async with open_storage() as storage:
         await storage.watch.look()
-        storage.wanted = attrs.evolve(WANTED, url="http://nobody/keys")
+        storage.wanted = attrs.evolve(WANTED, urls=("http://nobody/keys",))
         await storage.watch.look()
         assert [type(one) for one in storage.events] == [AlertRaised]

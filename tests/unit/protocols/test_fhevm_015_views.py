@@ -130,9 +130,14 @@ def test_of_plain_keys_nothing_more_is_asked() -> None:
 # --- the object of a migrated key (1.7)
 
 
-def published(slots: dict[int, int], *, where: str = "https://kms-1.test/public/") -> Any:
+STRANGER = Address(b"\x5e" * 20)
+
+
+def published(
+    slots: dict[int, int], *, where: str = "https://kms-1.test/public/", sender: Address = STRANGER
+) -> Any:
     """Return what of the migrated key must be in the storage of a node, by a contract with these slots."""
-    contracts, context, sender = Contracts(slots), 7 << 248 | 1, Address(b"\x5e" * 20)
+    contracts, context = Contracts(slots, logs=[keys.log("context_1_first")]), 7 << 248 | 1
     node = GATEWAY_CONFIG.function("getKmsNodeForContext").encode_result((sender, sender, "", where))
     for question, answer in (
         (ASK.config.current_context(), context.to_bytes(32) + bytes(32)),
@@ -146,8 +151,16 @@ def published(slots: dict[int, int], *, where: str = "https://kms-1.test/public/
 
 def test_the_object_of_a_migrated_key_is_under_the_key_with_the_digest_that_was_signed() -> None:
     url = f"https://kms-1.test/public/CompressedXofKeySet/{KEY:064x}"
-    expected = PublicObject(KEY, url, b"PDAT_KEY", b"\xbb" * 32)
+    expected = PublicObject(KEY, (url,), b"PDAT_KEY", b"\xbb" * 32)
     assert published(asked_for(over=True, agreed=True)) == expected
+
+
+def test_the_object_of_a_migrated_key_may_be_under_the_prefix_of_the_nodes_storage() -> None:
+    """Coprocessors look for whatever ends with the path."""
+    [node] = keys.previous().nodes
+    found = published(asked_for(over=True, agreed=True), where=node.storage_url, sender=node.tx_sender)
+    path = f"CompressedXofKeySet/{KEY:064x}"
+    assert found.urls == (f"{node.storage_url}/PUB-p1/{path}", f"{node.storage_url}/{path}")
 
 
 @pytest.mark.parametrize(
