@@ -78,6 +78,7 @@ def test_a_world_over_a_server_that_works_keeps_every_promise(monkeypatch: pytes
     run_world(PLAN, seed=0).check()
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("one_in", [400, 60])
 @pytest.mark.parametrize("seed", range(6))
 def test_worlds_whose_connections_end_lose_and_double_nothing(
@@ -89,6 +90,7 @@ def test_worlds_whose_connections_end_lose_and_double_nothing(
     assert servers.hazards.met_so_far > 0
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("lacks", [1, 8])
 @pytest.mark.parametrize("at", [30, 45, 60, 80])
 def test_worlds_whose_standby_lacks_commits_lose_and_double_nothing(
