@@ -1,7 +1,8 @@
 """Looks now and then whether a contract emits events that this version does not know. Records nothing and decides nothing.
 
-A reader asks for the topics that it understands, and hears nothing at all of a contract that was upgraded to others. So the contracts whose
-events are rare are asked for all their events over finalized blocks, one call every ten minutes.
+A reader asks for the topics that it understands, and hears nothing at all of a contract that was upgraded to others. So each contract is
+asked for all its events, one call every ten minutes: over all finalized blocks where events are rare, and over the newest few where each
+request has some. There an unknown event is found once it is about as frequent as requests are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ UNKNOWN_EVENT = "unknown-event"
 INTERVAL = 600.0  # seconds between looks
 LOOKED_BACK = 50_400
 """Blocks that the first look after a start goes back: a week of Ethereum."""
+SAMPLE = 4
+"""The newest blocks that are looked at of a contract with many events: a second of a Gateway, and some hundred kilobytes."""
 WIDEST = 5_000  # blocks in one call, halved for a node that takes fewer
 NAMED = 4  # topics; more are counted
 
@@ -35,6 +38,8 @@ class UnknownEvents:
 
     contract: WatchedContract
     known: frozenset[bytes]
+    looked_back: int | None = None
+    """So many of the newest blocks are looked at, each time; None: all, and at first ``LOOKED_BACK``."""
     next_block: int | None = None
     size: int = WIDEST
     found: dict[bytes, Log] = attrs.field(factory=dict)
@@ -70,6 +75,8 @@ class UnknownEvents:
         if last is None:
             return None
         first = max(0, last - LOOKED_BACK) if self.next_block is None else self.next_block
+        if self.looked_back is not None:
+            first = max(first, last - self.looked_back + 1)
         return (first, min(last, first + self.size - 1)) if first <= last else None
 
     async def _ask(self, first: int, last: int) -> Any:
@@ -99,6 +106,6 @@ class UnknownEvents:
 def unknown_events(contracts: Iterable[WatchedContract]) -> Iterator[UnknownEvents]:
     """Yield the watch over each contract whose events the profile knows all of."""
     for contract in contracts:
-        known = contract.components.profile.all_topics(contract.subscription.contract)
-        if known:
-            yield UnknownEvents(contract, known)
+        profile, address = contract.components.profile, contract.subscription.contract
+        if known := profile.all_topics(address):
+            yield UnknownEvents(contract, known, SAMPLE if profile.has_many_events(address) else None)

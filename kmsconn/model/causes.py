@@ -45,7 +45,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "unknown-event": Cause(
         "a chain's name with the contract",
-        "KMSGeneration or ProtocolConfig emits events that this version does not know: it may hear no request of a new release",
+        "KMSGeneration, ProtocolConfig or Decryption emits events that this version does not know: it may hear no request of a new release",
         "compare the contract's version with the releases of kmsconn; an upgrade of kmsconn may be due",
     ),
     "back-fill": Cause(

@@ -550,6 +550,10 @@ class Profile(EventTable, ABC):
         """Return all topics that a contract is known to emit, whoever listens to them; empty: nobody looks for others."""
         return frozenset()
 
+    def has_many_events(self, contract: Address) -> bool:
+        """Say whether a contract emits so much that only samples of it are looked at for unknown topics."""
+        return False
+
     def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None] | None:
         """Return what must be asked for the object of a migrated key in the storage of a node; None: no key is ever migrated."""
         return None

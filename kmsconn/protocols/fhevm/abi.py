@@ -49,3 +49,6 @@ ALL_ERRORS: dict[bytes, Error] = union_of_errors([*CONTRACTS.values(), LATER_KMS
 
 LATER_EVENTS: dict[bytes, Event] = _later["Decryption"].events_by_topic
 """Request events of the next generation by topic0: they name the handles only, and stand beside the others (annex C)."""
+
+DECRYPTION_TOPICS = _UPKEEP | DECRYPTION.events_by_topic.keys() | LATER_EVENTS.keys()
+"""Every topic that a release of Decryption emits."""

@@ -9,7 +9,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import FHEVM
 from kmsconn.protocols.deployments import has_version, is_version_from
 from kmsconn.protocols.fhevm import views
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION_TOPICS, PROTOCOL_CONFIG_TOPICS
+from kmsconn.protocols.fhevm.abi import DECRYPTION_TOPICS, KMS_GENERATION_TOPICS, PROTOCOL_CONFIG_TOPICS
 from kmsconn.protocols.fhevm.aborts import CrsgenAborts, KeygenAborts
 from kmsconn.protocols.fhevm.contexts import ContextEnds, NewContexts
 from kmsconn.protocols.fhevm.crsgen import Crsgens
@@ -71,10 +71,18 @@ class Fhevm(Profile):
         super().__init__(row(self.deployment) for row in OPERATIONS)
 
     def all_topics(self, contract: Address) -> frozenset[bytes]:
-        """Return those of KMSGeneration and of ProtocolConfig, whose events are rare."""
-        at = self.deployment.keys
-        known = {at.generation.address: KMS_GENERATION_TOPICS, at.config.address: PROTOCOL_CONFIG_TOPICS}
+        """Return those of the three contracts that ask nodes for something."""
+        at = self.deployment
+        known = {
+            at.keys.generation.address: KMS_GENERATION_TOPICS,
+            at.keys.config.address: PROTOCOL_CONFIG_TOPICS,
+            at.decryption.verifying_contract: DECRYPTION_TOPICS,
+        }
         return known.get(contract, frozenset())
+
+    def has_many_events(self, contract: Address) -> bool:
+        """Say so of Decryption: each request has an event, and the reply of each node another one."""
+        return contract == self.deployment.decryption.verifying_contract
 
     def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None]:
         """Ask both contracts on Ethereum."""

@@ -6,18 +6,26 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
 
 from kmsconn.app import unknown_events
 from kmsconn.app.connector import open_connector
-from kmsconn.app.unknown_events import UNKNOWN_EVENT
+from kmsconn.app.unknown_events import UNKNOWN_EVENT, UnknownEvents
+from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.ethereum.abi import Event as LogEvent
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.abi import (
+    DECRYPTION,
+    DECRYPTION_TOPICS,
+    LATER_EVENTS,
+    LATER_KMS_GENERATION,
+    PROTOCOL_CONFIG,
+)
 from tests.unit.app.few_components import FewComponents, few_components
 
 INTERVAL, BLOCK, DEPTH = 30.0, 12.0, 4
@@ -38,9 +46,14 @@ async def emitting(
         settings = components.settings()
         async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
             await connector.wait_ready()
-            ethereum, emitter = components.dependencies.ethereum, getattr(components.dependencies, contract)
+            emitter = getattr(components.dependencies, contract)
+            chain = (
+                components.dependencies.gateway
+                if contract == "decryption"
+                else components.dependencies.ethereum
+            )
             for event, values in logs:
-                ethereum.actors.act(emitter.address, partial(emit, event, values))
+                chain.actors.act(emitter.address, partial(emit, event, values))
             await trio.sleep(FINAL)
             yield components, events
 
@@ -53,7 +66,7 @@ def alerts(events: list[Event]) -> list[AlertRaised]:
     return [one for one in events if isinstance(one, AlertRaised) and one.cause == UNKNOWN_EVENT]
 
 
-@pytest.mark.parametrize("contract", ["kms_generation", "protocol_config"])
+@pytest.mark.parametrize("contract", ["kms_generation", "protocol_config", "decryption"])
 async def test_an_unknown_event_is_named_with_its_topic_and_place(
     contract: str, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +77,7 @@ async def test_an_unknown_event_is_named_with_its_topic_and_place(
         [alert] = alerts(events)
         assert to_hex(UNHEARD_OF.topic0) in alert.text
         assert "1 events" in alert.text
-        assert alert.dependency.startswith("ethereum 0x")
+        assert alert.dependency.startswith("gateway 0x" if contract == "decryption" else "ethereum 0x")
         assert AlertCleared(alert.dependency, UNKNOWN_EVENT) not in events
 
 
@@ -89,3 +102,20 @@ async def test_a_confirmation_of_another_node_is_no_alert(
     )
     async with emitting(tmp_path, monkeypatch, "protocol_config", confirmed) as (_, events):
         assert alerts(events) == []
+
+
+@pytest.mark.parametrize("event", [*DECRYPTION.events_by_topic.values(), *LATER_EVENTS.values()], ids=str)
+def test_every_event_of_decryption_is_known(event: LogEvent) -> None:
+    assert event.topic0 in DECRYPTION_TOPICS
+
+
+@pytest.mark.parametrize(
+    ("head", "next_block", "expected"),
+    [(1000, None, (997, 1000)), (1002, 1001, (1001, 1002)), (5000, 1003, (4997, 5000)), (2, None, (0, 2))],
+)
+def test_of_a_contract_with_many_events_the_newest_blocks_are_looked_at(
+    head: int, next_block: int | None, expected: tuple[int, int]
+) -> None:
+    contract = SimpleNamespace(components=SimpleNamespace(on_event=None), head=SimpleNamespace(number=head))
+    watch = UnknownEvents(cast("WatchedContract", contract), DECRYPTION_TOPICS, 4, next_block)
+    assert watch._next_range() == expected
