@@ -64,6 +64,6 @@ async def open_cuttable(target: int) -> AsyncIterator[CuttableWay]:
     way = CuttableWay(listener.socket.getsockname()[1], target)
     way.mend()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, way.serve, [listener])
+        await nursery.start(trio.serve_listeners, way.serve, [listener])
         yield way
         nursery.cancel_scope.cancel()

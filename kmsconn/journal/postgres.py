@@ -228,12 +228,15 @@ class PostgresDriver:
             self._has_begun = True
             try:
                 return self.queue.flush(_BEGIN, _LOCK, _TICK, *more)
-            except BaseException as error:
-                is_lost = isinstance(error, psycopg.OperationalError) and not self.queue.is_connected
+            except psycopg.OperationalError:
+                is_lost = not self.queue.is_connected
                 self.roll_back()
                 if is_fresh or not is_lost:
                     raise
                 is_fresh = True
+            except BaseException:
+                self.roll_back()
+                raise
 
 
 class PostgresReadingDriver(PostgresDriver):
