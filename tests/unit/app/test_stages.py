@@ -196,19 +196,16 @@ async def test_what_needs_nothing_more_is_gathered_at_once(autojump_clock: Any) 
     assert (found.ciphertexts, found.found) == ((), None)
 
 
-async def test_an_uncertain_start_is_handed_on(autojump_clock: Any) -> None:
-    core = Core(says={"NewMpcEpoch": "core[0] NewMpcEpoch: INVALID_ARGUMENT"})
-    submitted = await stages(core).submit(await gathered("epoch_3_same_set", core))
-    assert submitted.uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT"
-
-
-async def test_an_uncertain_start_says_what_else_it_may_mean(autojump_clock: Any) -> None:
-    """A Core that knows another preprocessing of a compressed key refuses the epoch with the same status."""
+@pytest.mark.parametrize("digests", [None, ((3, b"\x33" * 32),)], ids=["plain", "compressed"])
+async def test_an_uncertain_start_is_handed_on_with_what_else_it_may_mean(
+    digests: tuple[tuple[int, bytes], ...] | None, autojump_clock: Any
+) -> None:
+    """A Core that knows another preprocessing of a key refuses the epoch with the status of one that is there."""
     core = Core(says={"NewMpcEpoch": "core[0] NewMpcEpoch: INVALID_ARGUMENT"})
     asked = await gathered("epoch_3_same_set", core)
     [key, *_] = asked.found.keys
-    compressed = attrs.evolve(asked.found, keys=(attrs.evolve(key, digests=((3, b"\x33" * 32),)),))
-    submitted = await stages(core).submit(attrs.evolve(asked, found=compressed))
+    found = attrs.evolve(asked.found, keys=(attrs.evolve(key, digests=digests or key.digests),))
+    submitted = await stages(core).submit(attrs.evolve(asked, found=found))
     assert submitted.uncertain.startswith("core[0] NewMpcEpoch: INVALID_ARGUMENT (")
     assert f"0x{key.prep_id:064x}" in submitted.uncertain
 
