@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
 
 
@@ -22,6 +24,7 @@ def test_the_rules_are_valid(promtool: Path) -> None:
     assert "SUCCESS" in said
 
 
+@pytest.mark.rotating
 def test_each_alert_is_firing_in_its_scene_and_none_on_a_quiet_chain(promtool: Path) -> None:
     status, said = run(promtool, "test", "rules", "kmsconn.rules.test.yml")
     assert status == 0, said
