@@ -11,7 +11,8 @@ import pytest
 
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.journal.database import Database
-from tests.real.postgres.cluster import Cluster
+from tests.real import peers
+from tests.real.postgres.cluster import Cluster, open_cluster
 from tests.unit.journal.samples import opened
 
 HERE = Path(__file__).parent
@@ -75,3 +76,10 @@ def db(path: PostgresAddress) -> Iterator[Database]:
     db = opened(path)
     yield db
     db.close()
+
+
+@pytest.fixture
+def own_server() -> Iterator[Cluster]:
+    """A server that a test may end; the other one is everybody's, and connections to it are kept."""
+    with open_cluster(peers.need("postgresql")) as cluster:
+        yield cluster

@@ -74,8 +74,9 @@ def test_without_its_password_the_loopback_lets_nobody_in(postgresql: Cluster, d
         reached(address)
 
 
-def test_a_cluster_goes_on_with_its_data_after_a_crash(postgresql: Cluster, database: str) -> None:
-    postgresql.run("CREATE TABLE t (n integer)", database)
-    postgresql.stop(signal.SIGQUIT)
-    postgresql.start()
-    assert postgresql.run("SELECT count(*) FROM t", database) == "0"
+def test_a_cluster_goes_on_with_its_data_after_a_crash(own_server: Cluster, postgresql: Cluster) -> None:
+    database = own_server.make_database()
+    own_server.run("CREATE TABLE t (n integer)", database)
+    own_server.stop(signal.SIGQUIT)
+    own_server.start()
+    assert own_server.run("SELECT count(*) FROM t", database) == "0"

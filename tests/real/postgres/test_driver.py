@@ -28,8 +28,7 @@ from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.model.life import State
 from kmsconn.transport.offloading import offload_to_threads
-from tests.real import peers
-from tests.real.postgres.cluster import Cluster, open_cluster
+from tests.real.postgres.cluster import Cluster
 from tests.unit.journal.samples import (
     ANSWER,
     BINDING,
@@ -323,13 +322,6 @@ async def test_many_lives_at_once_end_well_and_stay(path: PostgresAddress) -> No
             nursery.start_soon(one_life, journal, number)
     async with open_journal(path, BINDING, offload_to_threads, wall) as journal:
         assert (await journal.run(queries.counts, 1000.0)).states == {(KIND, State.FINALIZED): CALLERS}
-
-
-@pytest.fixture
-def own_server() -> Iterator[Cluster]:
-    """A server that a test may end."""
-    with open_cluster(peers.need("postgresql")) as cluster:
-        yield cluster
 
 
 @pytest.mark.slow
