@@ -62,12 +62,25 @@ async def open_cluster() -> AsyncIterator[Cluster]:
 
 
 def program(name: str) -> str:
-    """Return the path of a program of PostgreSQL, the newest one that is installed. Raises RuntimeError where there is none."""
-    debians = sorted(DEBIAN.glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
-    found = str(debians[-1]) if debians else shutil.which(name)
-    if found is None:
+    """Return the path of a program of PostgreSQL. Raises RuntimeError where it is not installed."""
+    folder = programs()
+    if folder is None:
         raise RuntimeError(f"there is no {name}; install Debian's package postgresql")
-    return found
+    return str(folder / name)
+
+
+def programs() -> Path | None:
+    """Return the folder of PostgreSQL's programs, the newest of those that Debian keeps side by side, or None."""
+    installed = sorted(DEBIAN.glob("*/bin/postgres"), key=_version)
+    if installed:
+        return installed[-1].parent
+    found = shutil.which("postgres")
+    return Path(found).resolve().parent if found else None
+
+
+def _version(path: Path) -> int:
+    name = path.parents[1].name
+    return int(name) if name.isdigit() else 0
 
 
 @contextmanager

@@ -158,6 +158,7 @@ class Connector:
                         self._start_pools(pools)
                         async with serving(self.http), trio.open_nursery() as reading:
                             self._start_reading(reading)
+                            _start_dispatchers(reading, self.components)
                             task_status.started()
                             await self._draining.wait()
                             reading.cancel_scope.cancel()
@@ -236,7 +237,7 @@ class Connector:
                 nursery.start_soon(run)
 
     def _start_reading(self, nursery: trio.Nursery) -> None:
-        """Start one task per contract with its proof of completeness, and one dispatcher per pool in the reading nursery."""
+        """Start one task per contract with its proof of completeness; what another process reads has its head looked at only."""
         components = self.components
         for contract in watched_contracts(components):
             if Role.HEAR not in components.settings.work.roles:
@@ -253,9 +254,15 @@ class Connector:
                 partial(_read, reader, proof),
                 partial(follow_head, contract),
             )
-        for pool in components.pools.values() if Role.WORK in components.settings.work.roles else ():
-            dispatch = _dispatch_in_order if pool.name in IN_ORDER else _dispatch
-            nursery.start_soon(dispatch, components, pool)
+
+
+def _start_dispatchers(nursery: trio.Nursery, components: Components) -> None:
+    """Start one dispatcher per pool, in the nursery that a drain ends first."""
+    if Role.WORK not in components.settings.work.roles:
+        return
+    for pool in components.pools.values():
+        dispatch = _dispatch_in_order if pool.name in IN_ORDER else _dispatch
+        nursery.start_soon(dispatch, components, pool)
 
 
 async def _dispatch(components: Components, pool: WorkerPool) -> None:

@@ -83,4 +83,9 @@ def control_socket_of(settings: Settings, file: str | os.PathLike[str] | None) -
         return storage.control_socket
     beside = Path() if file is None else Path(file).parent
     folder = RUN if RUN.is_dir() else beside
-    return folder / f"{settings.monitoring.service_name.replace('/', '-')}.sock"
+    return folder / socket_name(settings)
+
+
+def socket_name(settings: Settings) -> str:
+    """Return the name of the control socket of a service whose journal is no file."""
+    return f"{settings.monitoring.service_name.replace('/', '-')}.sock"

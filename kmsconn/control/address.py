@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from kmsconn.config.settings import Settings
+from kmsconn.config.storage import socket_name
 
 LONGEST: Final = 107  # bytes, on Linux (unix(7)); fewer elsewhere
 
@@ -23,7 +24,7 @@ def control_path(settings: Settings) -> Path:
         return storage.control_socket
     if isinstance(storage.journal, Path):
         return storage.journal.with_name(storage.journal.name + ".sock")
-    return Path(f"{settings.monitoring.service_name.replace('/', '-')}.sock")
+    return Path(socket_name(settings))
 
 
 @contextmanager

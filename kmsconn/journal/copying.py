@@ -17,6 +17,7 @@ import attrs
 from kmsconn.errors import StartRefused
 from kmsconn.journal.database import Driver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY
+from kmsconn.journal.postgres_sql import storable
 
 Progress = Callable[[str, int], None]
 
@@ -226,15 +227,9 @@ def _rows_of(driver: Driver, table: JournalTable) -> Iterator[tuple[Any, ...]]:
 
 
 def _portable(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield rows as every database takes them: PostgreSQL stores no zero character, which only a dependency's message may have."""
+    """Yield rows as every database takes them."""
     for row in rows:
-        if any(isinstance(value, str) and "\0" in value for value in row):
-            yield tuple(
-                value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
-                for value in row
-            )
-        else:
-            yield row
+        yield tuple(storable(value) if isinstance(value, str) else value for value in row)
 
 
 class _Digest:

@@ -10,6 +10,7 @@ page, and the next one goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from kmsconn.journal.database import Database
 from kmsconn.journal.rows import COLUMNS, ID_BYTES, pack_id, read_row
@@ -61,11 +62,8 @@ def _read_together(db: Database, rids: Sequence[int]) -> Iterator[Row]:
         yield from _read_apart(db, rids)
         return
     for rid, stored in zip(rids, found, strict=True):
-        try:
-            if stored:
-                yield read_row(stored[0])
-        except UNREADABLE as error:
-            set_aside(db, rid, f"a value in it cannot be read: {error}")
+        if stored and (row := _readable(db, rid, stored[0])) is not None:
+            yield row
 
 
 def _read_apart(db: Database, rids: Iterable[int]) -> Iterator[Row]:
@@ -74,12 +72,20 @@ def _read_apart(db: Database, rids: Iterable[int]) -> Iterator[Row]:
         try:
             with db.savepoint():
                 stored = db.execute(_ROW, (rid,)).fetchone()
-            if stored is not None:
-                yield read_row(stored)
-        except UNREADABLE as error:
-            set_aside(db, rid, f"a value in it cannot be read: {error}")
         except db.driver.error as error:
             _note_damaged_page(db, rid, error)
+            continue
+        if stored is not None and (row := _readable(db, rid, stored)) is not None:
+            yield row
+
+
+def _readable(db: Database, rid: int, stored: tuple[Any, ...]) -> Row | None:
+    """Return a row as stored; None for one that is set aside, since a value in it cannot be read."""
+    try:
+        return read_row(stored)
+    except UNREADABLE as error:
+        set_aside(db, rid, f"a value in it cannot be read: {error}")
+    return None
 
 
 def _note_damaged_page(db: Database, rid: int, error: Exception) -> None:
@@ -93,12 +99,10 @@ def read_one(db: Database, rid: int) -> Row | None:
     """Return one row; None when there is none, or when it cannot be read and was set aside. Raises the database's errors of the disk."""
     try:
         stored = db.execute(_ROW, (rid,)).fetchone()
-        return None if stored is None else read_row(stored)
     except db.driver.error as error:
         _note_damaged_page(db, rid, error)
-    except UNREADABLE as error:
-        set_aside(db, rid, f"a value in it cannot be read: {error}")
-    return None
+        return None
+    return None if stored is None else _readable(db, rid, stored)
 
 
 def set_aside(db: Database, rid: int, why: str) -> None:

@@ -38,7 +38,7 @@ class SessionLimits:
 MIGRATING: Final = SessionLimits(lock=60, statement=3600, reply=3700)
 """An index of millions of rows takes its time, and so does another process that makes it."""
 
-_KEYWORDS: Final[Mapping[str, Any]] = {
+KEYWORDS: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_TIMEOUT,
     "keepalives_idle": KEEPALIVE_IDLE,
     "keepalives_interval": 2,
@@ -46,6 +46,7 @@ _KEYWORDS: Final[Mapping[str, Any]] = {
     "tcp_user_timeout": 15_000,
     "application_name": "kmsconn",
 }
+"""Of every connection, unless the address says otherwise: the network is probed, so that one that is dead is noticed."""
 
 # Indices are used as SQLite is told to use them by name; plans are made once for each statement and connection.
 _SETTINGS: Final = """
@@ -116,7 +117,7 @@ class PostgresSession:
 
     def __init__(self, keywords: Mapping[str, Any], limits: SessionLimits) -> None:
         self._limits = limits
-        self._connection = psycopg.connect(autocommit=True, **{**_KEYWORDS, **keywords})
+        self._connection = psycopg.connect(autocommit=True, **{**KEYWORDS, **keywords})
         self._wire = self._connection.pgconn
         self._prepared: dict[bytes, bytes] = {}
         self._poll = select.poll()

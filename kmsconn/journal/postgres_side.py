@@ -14,7 +14,7 @@ import trio
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.postgres import connect
-from kmsconn.journal.postgres_session import CONNECT_TIMEOUT, Session, SessionLimits
+from kmsconn.journal.postgres_session import KEYWORDS, Session, SessionLimits
 from kmsconn.transport.ports import Offload
 
 T = TypeVar("T")
@@ -100,11 +100,7 @@ async def listen(
 def _listening(address: PostgresAddress) -> psycopg.Connection[Any] | None:
     """Return a connection that listens; None where none can be made."""
     try:
-        keywords: dict[str, Any] = {
-            "connect_timeout": CONNECT_TIMEOUT,
-            "application_name": "kmsconn",
-            **address.keywords(),
-        }
+        keywords: dict[str, Any] = {**KEYWORDS, **address.keywords()}
         connection: psycopg.Connection[Any] = psycopg.connect(autocommit=True, **keywords)
     except psycopg.Error:
         return None

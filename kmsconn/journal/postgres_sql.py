@@ -115,9 +115,13 @@ def _integer(value: int) -> bytes:
     return b"%d" % value
 
 
+def storable(text: str) -> str:
+    """Return text as PostgreSQL stores it: without the zero character, which only a dependency's message may have."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
+
+
 def _text(value: str) -> bytes:
-    """Return text; PostgreSQL stores no zero character, which only a dependency's message may have."""
-    return (value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value).encode()
+    return storable(value).encode()
 
 
 _ENCODERS: Final[dict[type, Callable[[Any], bytes | None]]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.postgres.cluster import programs
+from bench.cluster import programs
 
 MODULES = Path(__file__).parents[2] / "peers" / "node_modules"
 HOW = "fetch it with: make peers"

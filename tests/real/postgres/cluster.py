@@ -47,20 +47,6 @@ _QUIET: dict[str, Any] = {
 _NUMBERS = itertools.count(1)
 
 
-def programs() -> Path | None:
-    """Return the folder of the server's programs, the newest of those that Debian keeps side by side, or None."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
-    if installed:
-        return installed[-1].parent
-    found = shutil.which("postgres")
-    return Path(found).resolve().parent if found else None
-
-
-def _version(path: Path) -> int:
-    name = path.parents[1].name
-    return int(name) if name.isdigit() else 0
-
-
 @attrs.define(eq=False)
 class Cluster:
     """A running server. ``folder`` has its data, its log and its socket; ``settings`` are given at each start."""
