@@ -16,9 +16,8 @@ from kmsconn.model.steps import Ciphertext
 
 COMPARISONS_PER_SECOND = 20
 """References compared, at most: each costs HEADs and signatures to recover; a coprocessor that attests wrongly shows in a share too."""
-COMPARISON_BACKLOG = (
-    1000  # references: the handles of a burst of requests; they are looked at within a minute
-)
+COMPARISON_BACKLOG = 8 * COMPARISONS_PER_SECOND
+"""References that wait, at most: each is looked at within eight seconds, so that what is told is about a request of now."""
 COMPARISON_WORKERS = 4  # references looked at at once; each asks every bucket at most once
 
 
