@@ -13,21 +13,24 @@ import json
 import os
 import re
 import shlex
+import signal
+import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
+import trio
 
-from bench.processes import running
+from bench.processes import send
 
 OURS = f"{shlex.quote(sys.executable)} -m kmsconn.cli.main run -c {{config}}"
 STRAIGHT = f"{shlex.quote(sys.executable)} -m bench.straight {{config}}"
 PREFIX = "KMS_CONNECTOR_"
-GRACE = 30.0
+GRACE = 40.0
 """Seconds for the end after SIGTERM."""
 _PLACE = re.compile(r"\{(\w+)\}")
 
@@ -113,14 +116,87 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda found: values.get(found[1], found[0]), template)
 
 
+@attrs.define(eq=False)
+class ConnectorProcess:
+    """A process of the connector that can be ended and started again, with the same configuration and the same log."""
+
+    recipe: Recipe
+    config: Path
+    log: Path = attrs.field(default=attrs.Factory(lambda self: log_of(self.config), takes_self=True))
+    process: trio.Process | None = None
+    starts: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name by which it is known: that of its configuration's file."""
+        return self.config.stem
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        process = self.process
+        return None if process is None or process.returncode is not None else process.pid
+
+    async def start(self) -> None:
+        """Start it, in a session of its own."""
+        self.starts += 1
+        options = options_of(self.config)
+        command = self._command(options)
+        with self.log.open("ab") as log:
+            self.process = await trio.lowlevel.open_process(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.recipe.environment(options),
+                start_new_session=True,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and to what it has started."""
+        if self.process is not None:
+            send(self.process, number)
+
+    async def end(self, number: signal.Signals) -> int | None:
+        """Send a signal that ends it, and return the status with which it ended."""
+        self.send(signal.SIGCONT)
+        self.send(number)
+        return None if self.process is None else await self.process.wait()
+
+    def text(self) -> str:
+        """Return all that it has logged, in all its starts."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def _command(self, options: Mapping[str, Any]) -> list[str]:
+        """Write the file that another connector reads, and return the words of the command."""
+        out = self.config.with_suffix(".conf")
+        values = names(options) | {"config": str(self.config), "out": str(out)}
+        if self.recipe.template is not None:
+            out.write_text(fill(self.recipe.template, values), encoding="utf-8")
+        return [fill(word, values) for word in shlex.split(self.recipe.command)]
+
+
+async def end_all(processes: Sequence[ConnectorProcess]) -> None:
+    """End processes at the same time, also when cancelled; kill what has not ended in time."""
+    with trio.move_on_after(GRACE, shield=True):
+        async with trio.open_nursery() as nursery:
+            for one in processes:
+                nursery.start_soon(one.end, signal.SIGTERM)
+    for one in processes:
+        one.send(signal.SIGKILL)
+
+
 @asynccontextmanager
 async def open_connectors(
     recipe: Recipe, config: Path, processes: int, journal: str | None
-) -> AsyncIterator[list[int]]:
-    """Start several of one journal, each with its log beside the configuration; gives their process ids."""
-    async with AsyncExitStack() as stack:
-        configs = [of_process(config, number, journal) for number in range(processes)]
-        yield [await stack.enter_async_context(open_connector(recipe, one, log_of(one))) for one in configs]
+) -> AsyncIterator[list[ConnectorProcess]]:
+    """Run several of one journal while the block lasts, each with its log beside the configuration."""
+    made = [ConnectorProcess(recipe, of_process(config, number, journal)) for number in range(processes)]
+    try:
+        for one in made:
+            await one.start()
+        yield made
+    finally:
+        await end_all(made)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
 def log_of(config: Path) -> Path:
@@ -129,11 +205,11 @@ def log_of(config: Path) -> Path:
 
 
 def of_process(config: Path, number: int, journal: str | None) -> Path:
-    """Return the configuration of one of several processes: the emulator's, with the shared journal and a monitoring port of its own."""
+    """Return the configuration of one of several processes: the emulator's, with the shared journal, and a name and ports of its own."""
     if journal is None:
         return config
-    own = {"journal": journal, "monitoring_endpoint": "127.0.0.1:0"}
     out = config.with_name(f"connector-{number}.toml")
+    own = {"journal": journal, "monitoring_endpoint": "127.0.0.1:0", "service_name": out.stem}
     kept = [
         line for line in config.read_text(encoding="utf-8").splitlines() if line.partition(" =")[0] not in own
     ]
@@ -145,13 +221,11 @@ def of_process(config: Path, number: int, journal: str | None) -> Path:
 
 @asynccontextmanager
 async def open_connector(recipe: Recipe, config: Path, log: Path) -> AsyncIterator[int]:
-    """Start it with dependencies' configuration; gives its process id."""
-    options = options_of(config)
-    out = config.with_suffix(".conf")
-    values = names(options) | {"config": str(config), "out": str(out)}
-    if recipe.template is not None:
-        out.write_text(fill(recipe.template, values), encoding="utf-8")
-    command = [fill(word, values) for word in shlex.split(recipe.command)]
-    environment = recipe.environment(options)
-    async with running(command, log, grace=GRACE, environment=environment) as process:
-        yield process.pid
+    """Run one with dependencies' configuration while the block lasts; gives its process id."""
+    connector = ConnectorProcess(recipe, config, log)
+    try:
+        await connector.start()
+        assert connector.process is not None
+        yield connector.process.pid
+    finally:
+        await end_all([connector])  # noqa: ASYNC102 - shields itself, with a deadline

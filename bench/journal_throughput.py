@@ -80,7 +80,7 @@ async def measure(kind: str, count: int, at_once: int) -> Cost:
 
 def cpu_of(server: int | None) -> float:
     """Return the CPU seconds of a server and its processes; none of a file."""
-    return 0.0 if server is None else look(server).cpu
+    return 0.0 if server is None else look(server)[0].cpu
 
 
 async def run_lives(journal: Journal, first: int, count: int, at_once: int) -> None:

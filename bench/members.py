@@ -9,85 +9,39 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import math
 import signal
-import subprocess
-import sys
-import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 import attrs
-import psycopg
 import trio
 
 from bench.cluster import open_cluster
-from bench.connector import of_process
+from bench.connector import ConnectorProcess, Recipe, end_all, of_process
 from bench.cuttable import CuttableWay, open_cuttable
 from bench.dependencies import EmulatedDependencies, open_dependencies
-from bench.figures import Spread, outcome, spread
+from bench.figures import outcome, spread
+from bench.leases import AskHeld, HandOver, follow, held_by, in_words, open_leases, until_held
 from bench.machine import ROOT, describe
-from bench.processes import tail
-from bench.soak import HISTORY, LATE, progress, verdict_of
-from bench.table import milliseconds
+from bench.processes import kept, tail
+from bench.soak import HISTORY, LATE, counts_of, judgement_of, progress, times_of, verdict_of
 
 LEASE: Final = 5.0  # seconds: the default
 GAP: Final = 20.0  # seconds between disturbances, on the average: what waited meanwhile is worked off
-LOOK: Final = 0.01  # seconds between looks at the leases while they go over
-LONGEST: Final = 30.0  # seconds for which a hand-over is waited for
-STARTING: Final = 60.0
-ENDING: Final = 40.0
 WARM_UP: Final = {"rate": 10, "seconds": 3, "reply_timeout": 60}
 KINDS: Final = ("term", "kill", "stop", "cut")
-HELD: Final = (
-    b"SELECT lease.name, lease.token, split_part(member.name, '@', 1) FROM lease JOIN member USING (token)"
-)
 
 
 @attrs.define(eq=False)
-class MemberProcess:
+class MemberProcess(ConnectorProcess):
     """One of the processes; ``way`` is its way to the database."""
 
-    name: str
-    config: Path
-    way: CuttableWay
-    process: trio.Process | None = None
-    starts: int = 0
-
-    async def start(self) -> None:
-        """Start it."""
-        self.starts += 1
-        with self.config.with_suffix(".log").open("ab") as log:
-            command = [sys.executable, "-m", "kmsconn.cli.main", "run", "-c", str(self.config)]
-            self.process = await trio.lowlevel.open_process(
-                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                self.process.send_signal(number)
-
-    async def end(self, number: signal.Signals) -> int | None:
-        """Send a signal that ends it, and return the status with which it ended."""
-        self.send(signal.SIGCONT)
-        self.send(number)
-        return None if self.process is None else await self.process.wait()
-
-
-@attrs.frozen
-class HandOver:
-    """A lease that went over to another process, in so many seconds from the disturbance."""
-
-    kind: str
-    lease: str
-    seconds: float
+    way: CuttableWay = attrs.field(kw_only=True)
 
 
 @attrs.define(eq=False)
@@ -95,7 +49,7 @@ class Disturber:
     """Disturbs one process after the other. ``held`` asks the database who holds what."""
 
     members: Sequence[MemberProcess]
-    held: Callable[[], Awaitable[Mapping[str, tuple[int, str]]]]
+    held: AskHeld
     random: Random
     lease: float
     gap: float = GAP
@@ -114,9 +68,10 @@ class Disturber:
     async def disturb(self, kind: str, victim: MemberProcess) -> None:
         """Disturb one process, and follow its leases; return once it was left alone again and they have found a holder."""
         self.counts[kind] += 1
-        before = {name: token for name, (token, who) in (await self.held()).items() if who == victim.name}
+        before = held_by(await self.held(), victim.name)
+        kept_after = 3 * self.lease + 1 if kind == "cut" else math.inf  # it may be cut for less than a lease
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.follow, kind, before)
+            nursery.start_soon(follow, self.held, kind, before, self.handed_over, kept_after)
             await getattr(self, kind)(victim)
 
     async def term(self, victim: MemberProcess) -> None:
@@ -142,34 +97,11 @@ class Disturber:
         await trio.sleep(self.random.uniform(0.2, 3.0) * self.lease)
         victim.way.mend()
 
-    async def follow(self, kind: str, before: Mapping[str, int]) -> None:
-        """Note when each lease went over to another member."""
-        began, waiting = trio.current_time(), dict(before)
-        with trio.move_on_after(LONGEST):
-            while waiting:
-                held = await self.held()
-                for name in [
-                    name for name, token in waiting.items() if name in held and held[name][0] != token
-                ]:
-                    del waiting[name]
-                    self.handed_over.append(HandOver(kind, name, trio.current_time() - began))
-                if (
-                    kind == "cut"
-                    and self.is_whole(held, waiting)
-                    and trio.current_time() - began > 3 * self.lease + 1
-                ):
-                    return  # it was cut for less than a lease, and kept everything
-                await trio.sleep(LOOK)
-
-    def is_whole(self, held: Mapping[str, tuple[int, str]], waiting: Mapping[str, int]) -> bool:
-        """Say whether leases are where they were."""
-        return all(name in held and held[name][0] == token for name, token in waiting.items())
-
 
 @asynccontextmanager
 async def open_members(
     dependencies: EmulatedDependencies, number: int, lease: float
-) -> AsyncIterator[tuple[list[MemberProcess], Callable[[], Awaitable[Mapping[str, tuple[int, str]]]]]]:
+) -> AsyncIterator[tuple[list[MemberProcess], AskHeld]]:
     """Start a database and so many processes; end them with the block."""
     async with open_cluster() as cluster, AsyncExitStack() as stack:
         port = int(cluster.url.rpartition(":")[2].partition("/")[0])
@@ -178,58 +110,19 @@ async def open_members(
             way = await stack.enter_async_context(open_cuttable(port))
             url = cluster.url.replace(f":{port}/", f":{way.port}/")
             config = of_process(dependencies.config, place, url)
-            name = f"member-{place}"
             with config.open("a", encoding="utf-8") as file:
-                file.write(f'service_name = "{name}"\nlease = "{lease:g}s"\n')
-            members.append(MemberProcess(name, config, way))
-        connection = await until_connected(cluster.url)
-        stack.callback(connection.close)
-        for member in members:
-            await member.start()
-            await until_held(connection)
-
-        async def held() -> Mapping[str, tuple[int, str]]:
-            return await trio.to_thread.run_sync(partial(_held, connection))
-
+                file.write(f'lease = "{lease:g}s"\n')
+            members.append(MemberProcess(Recipe(), config, way=way))
+        held = await stack.enter_async_context(open_leases(cluster.url))
         try:
+            for member in members:
+                await member.start()
+                await until_held(held)
             yield members, held
         finally:
-            with trio.CancelScope(shield=True):
-                await _end(members)
-
-
-def _held(connection: psycopg.Connection[Any]) -> dict[str, tuple[int, str]]:
-    return {name: (token, who) for name, token, who in connection.execute(HELD).fetchall()}
-
-
-async def until_connected(url: str) -> psycopg.Connection[Any]:
-    """Return a connection to the database once it takes some."""
-    with trio.fail_after(STARTING):
-        while True:
-            with suppress(psycopg.OperationalError):
-                return psycopg.connect(url, autocommit=True)
-            await trio.sleep(LOOK)
-
-
-async def until_held(connection: psycopg.Connection[Any]) -> None:
-    """Wait until a process has made the tables and taken leases."""
-    with trio.fail_after(STARTING):
-        while True:
-            with suppress(psycopg.errors.UndefinedTable):
-                if _held(connection):
-                    return
-            await trio.sleep(LOOK)
-
-
-async def _end(members: Sequence[MemberProcess]) -> None:
-    for member in members:
-        member.way.mend()
-    with trio.move_on_after(ENDING):
-        async with trio.open_nursery() as nursery:
             for member in members:
-                nursery.start_soon(member.end, signal.SIGTERM)
-    for member in members:
-        member.send(signal.SIGKILL)
+                member.way.mend()
+            await end_all(members)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
 async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -250,9 +143,9 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             done = await dependencies.post("/load", load)
             nursery.cancel_scope.cancel()
         status = await dependencies.get("/status")
-        logs = {member.name: tail(member.config.with_suffix(".log"), 40) for member in members}
+        logs = {member.name: tail(member.log, 40) for member in members}
     verdict = verdict_of(status, warm["offered"] + done["offered"])
-    anew = sum(text_of(member.config).count("starting anew") for member in members)
+    anew = sum(member.text().count("starting anew") for member in members)
     return {
         "verdict": {**attrs.asdict(verdict), "well": verdict.well},
         "outcome": attrs.asdict(outcome(done["rows"], done["offered"], arguments.rate)),
@@ -260,14 +153,9 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "handed_over": [attrs.asdict(one) for one in disturber.handed_over],
         "statuses": disturber.statuses,
         "started_anew": anew,
-        "tracebacks": {m.name: text_of(m.config).count("Traceback") for m in members},
+        "tracebacks": {m.name: m.text().count("Traceback") for m in members},
         "logs": logs,
     }
-
-
-def text_of(config: Path) -> str:
-    """Return all that a process has logged."""
-    return config.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
 
 
 async def tell(dependencies: EmulatedDependencies, disturber: Disturber, period: float) -> None:
@@ -283,28 +171,19 @@ async def tell(dependencies: EmulatedDependencies, disturber: Disturber, period:
 
 def summary(found: Mapping[str, Any]) -> list[str]:
     """Return the end as text."""
-    verdict, whole = found["verdict"], found["outcome"]["whole"]
-    counts = ", ".join(
-        f"{name} {verdict[name]}" for name in ("emitted", "answered", "lost", "doubled", "strays")
-    )
-    times = ", ".join(f"{name} {milliseconds(whole[name])} ms" for name in ("p50", "p99", "most"))
     kinds = sorted({one["kind"] for one in found["handed_over"]})
     spreads = {
         kind: spread([one["seconds"] for one in found["handed_over"] if one["kind"] == kind])
         for kind in kinds
     }
     return [
-        counts,
-        f"from the event's block to the reply's: {times}",
+        counts_of(found["verdict"]),
+        times_of(found["outcome"]["whole"]),
         "disturbances: " + ", ".join(f"{kind} {number}" for kind, number in found["disturbances"].items()),
         f"connectors that began anew in their process: {found['started_anew']}; tracebacks {found['tracebacks']}",
-        *(f"hand-over after {kind}: {_shown(one)}" for kind, one in spreads.items()),
-        "nothing lost, nothing doubled" if verdict["well"] else "SOMETHING WAS LOST OR DOUBLED",
+        *(f"hand-over after {kind}: {in_words(one)}" for kind, one in spreads.items()),
+        judgement_of(found["verdict"]),
     ]
-
-
-def _shown(one: Spread) -> str:
-    return f"{one.count} leases, p50 {milliseconds(one.p50)} ms, p99 {milliseconds(one.p99)} ms, most {milliseconds(one.most)} ms"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -332,14 +211,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run, write and judge."""
     arguments = parser().parse_args()
-    with tempfile.TemporaryDirectory(prefix="kmsconn-members-") as folder:
-        try:
-            found = trio.run(run, arguments, Path(folder))
-        finally:
-            if arguments.keep is not None:
-                shutil.copytree(
-                    folder, arguments.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock")
-                )
+    with kept("kmsconn-members-", arguments.keep) as folder:
+        found = trio.run(run, arguments, folder)
     names = ("processes", "minutes", "rate", "computing", "lease", "gap", "seed")
     parameters = {name: getattr(arguments, name) for name in names}
     head = {"machine": describe(ROOT), "parameters": parameters}

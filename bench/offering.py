@@ -12,9 +12,10 @@ import attrs
 import trio
 
 from bench.cluster import Cluster, open_cluster
-from bench.connector import Recipe, open_connectors
+from bench.connector import ConnectorProcess, Recipe, open_connectors
 from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.figures import ANSWERED, Outcome, outcome, span
+from bench.lives import Lives
 from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
 from bench.series import stalled_alerts
@@ -82,10 +83,12 @@ class Pair:
     """Emulated dependencies and a connector, perhaps of several processes, that has shown that it works."""
 
     dependencies: EmulatedDependencies
-    connectors: Sequence[int]
+    connectors: Sequence[ConnectorProcess]
     journal: Path
     cluster: Cluster | None = None
     samples: dict[str, list[Sample]] = attrs.field(factory=lambda: defaultdict(list))
+    lives: Lives = attrs.field(factory=Lives)
+    """The samples of each process of the connector, which ``samples`` has as one."""
 
     async def watch(self, period: float) -> Never:
         """Sample all processes until cancelled."""
@@ -95,10 +98,17 @@ class Pair:
 
     def look(self) -> None:
         """Sample all processes now."""
-        self.samples["connector"].append(look(*self.connectors))
+        running = {pid: one for one in self.connectors if (pid := one.pid) is not None}
+        others = {"emulator": self.dependencies.pid}
         if self.cluster is not None:
-            self.samples["database"].append(look(self.cluster.pid))
-        self.samples["emulator"].append(look(self.dependencies.pid))
+            others["database"] = self.cluster.pid
+        found = look(*running, *others.values())
+        for one, sample in zip(running.values(), found, strict=False):
+            self.lives.note(one.name, one.starts, sample)
+        connector = self.lives.as_one(found[: len(running)], found[-1].at)
+        self.samples["connector"].append(connector)
+        for side, sample in zip(others, found[len(running) :], strict=True):
+            self.samples[side].append(sample)
         self.samples["machine"].append(look_at_machine())
 
 
@@ -124,12 +134,12 @@ async def _open_pair(recipe: Recipe, folder: Path, dependencies: EmulatedDepende
         _cluster(recipe) as cluster,
         open_connectors(
             recipe, dependencies.config, recipe.processes, None if cluster is None else cluster.url
-        ) as pids,
+        ) as connectors,
     ):
         done = await dependencies.post("/load", WARM_UP)
         if not done["rows"] or any(row[ANSWERED] is None for row in done["rows"]):
             raise RuntimeError(f"the first requests were not answered:\n{ends_of_logs(folder)}")
-        yield Pair(dependencies, pids, folder / "connector.emulated.db", cluster)
+        yield Pair(dependencies, connectors, folder / "connector.emulated.db", cluster)
 
 
 def ends_of_logs(folder: Path) -> str:

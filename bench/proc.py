@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -58,9 +58,13 @@ def descendants(roots: Iterable[int], stats: Iterable[Stat]) -> list[Stat]:
     return found
 
 
-def look(*roots: int) -> Sample:
-    """Look at process trees now; one that has ended has used nothing."""
-    tree = descendants(roots, _all_stats())
+def look(*roots: int) -> list[Sample]:
+    """Look at process trees now, at each for itself; one that has ended has used nothing."""
+    stats = list(_all_stats())
+    return [_of_tree(descendants([root], stats)) for root in roots]
+
+
+def _of_tree(tree: Sequence[Stat]) -> Sample:
     return Sample(
         time.time(),
         sum(one.cpu for one in tree),

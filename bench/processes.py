@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -34,14 +36,14 @@ async def running(
         try:
             yield process
         finally:
-            _send(process, signal.SIGTERM)
+            send(process, signal.SIGTERM)
             with trio.move_on_after(grace, shield=True):
                 await process.wait()
-            _send(process, signal.SIGKILL)
+            send(process, signal.SIGKILL)
 
 
-def _send(process: trio.Process, number: signal.Signals) -> None:
-    """Signal the whole session; one that is gone needs none."""
+def send(process: trio.Process, number: signal.Signals) -> None:
+    """Signal the whole session that a process was started in; one that is gone needs none."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
@@ -49,3 +51,14 @@ def _send(process: trio.Process, number: signal.Signals) -> None:
 def tail(log: Path, lines: int = 20) -> str:
     """Return the end of a log."""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+@contextmanager
+def kept(prefix: str, target: Path | None) -> Iterator[Path]:
+    """Give a temporary folder, and copy what is in it to ``target`` before it goes, if one is named."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        try:
+            yield Path(name)
+        finally:
+            if target is not None:
+                shutil.copytree(name, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))

@@ -53,6 +53,17 @@ def open_over(requests: Sequence[Span], moments: Sequence[float]) -> list[int]:
     return [bisect_right(came, moment) - bisect_right(went, moment) for moment in moments]
 
 
+def cores(moments: Sequence[float], cpu: Sequence[float], width: float) -> list[tuple[float, float]]:
+    """Return how many cores were used in spans of at least ``width`` seconds, each by its middle; ``cpu``: seconds until each moment."""
+    found, last = [], 0
+    for place, at in enumerate(moments):
+        passed = at - moments[last]
+        if passed >= width:
+            found.append((at - passed / 2, (cpu[place] - cpu[last]) / passed))
+            last = place
+    return found
+
+
 def thinned(samples: Sequence[Sample], period: float) -> list[Sample]:
     """Leave out samples that are closer than ``period`` seconds to the last one kept."""
     kept: list[Sample] = []

@@ -2,16 +2,15 @@
 
 Each second memory, descriptors and CPU of both sides and the number of open requests are noted. At fixed shares of the time, over real
 sockets: the Core restarts and forgets everything; the node is gone and comes back with the same chain; one bucket is gone, then all;
-the Core is gone and comes back with an empty memory.
+the Core is gone and comes back with an empty memory. With ``--restart-every`` the connector's processes are restarted meanwhile, in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Never
@@ -19,17 +18,21 @@ from typing import Any, Never
 import attrs
 import trio
 
+from bench import lives, restarts
 from bench.figures import ANSWERED, VISIBLE, outcome
 from bench.machine import ROOT, describe
 from bench.offering import Pair, Plan, open_pair
 from bench.plots import draw
 from bench.proc import Sample
+from bench.processes import kept
 from bench.recipes import add_connector, connector_name, recipe_of
+from bench.restarts import Restarter, open_asker
 from bench.series import columns_of, stalled_alerts
 from bench.table import milliseconds
 
 LATE = 120.0  # seconds after the last request in which open ones may still be answered
 LONGEST_OUTAGE = 20.0
+PARAMETERS = ("minutes", "rate", "size", "computing", "processes", "postgresql", "restart_every")
 HISTORY = ("--history", "300")  # more than anybody looks back; all of half an hour would be much memory
 
 
@@ -82,19 +85,29 @@ def verdict_of(status: Mapping[str, Any], offered: int) -> Verdict:
     return Verdict(emitted, answered, max(offered, emitted) - answered, status["doubled"], status["strays"])
 
 
-async def play(pair: Pair, seconds: float) -> list[Happening]:
-    """Do every disturbance at its time."""
-    begun, happened = trio.current_time(), list[Happening]()
+@attrs.frozen
+class Diary:
+    """What was done, in the order in which it was."""
+
+    happened: list[Happening] = attrs.field(factory=list)
+
+    def note(self, name: str) -> None:
+        """Note what is being done now."""
+        self.happened.append(Happening(time.time(), name))
+
+
+async def play(pair: Pair, seconds: float, note: Callable[[str], None]) -> None:
+    """Do every disturbance at its time, and note it."""
+    begun = trio.current_time()
     outage = min(LONGEST_OUTAGE, seconds / 30)
     for disturbance in DISTURBANCES:
         await trio.sleep_until(begun + disturbance.at * seconds)
-        happened.append(Happening(time.time(), disturbance.name))
+        note(disturbance.name)
         await _post(pair, disturbance.paths)
         if disturbance.back:
             await trio.sleep(outage)
             await _post(pair, disturbance.back)
-            happened.append(Happening(time.time(), f"{disturbance.name} no more"))
-    return happened
+            note(f"{disturbance.name} no more")
 
 
 def in_order(happened: Sequence[Happening], samples: Sequence[Sample]) -> list[Happening]:
@@ -126,29 +139,55 @@ def progress(status: Mapping[str, Any], resident: int, descriptors: int, seconds
 
 async def soak(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run the load with its disturbances and return everything that was seen."""
-    seconds = arguments.minutes * 60
-    happened: list[Happening] = []
-
-    async def act(pair: Pair) -> None:
-        happened.extend(await play(pair, seconds))
-
-    async with open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing, *HISTORY) as pair:
+    diary, opened = (
+        Diary(),
+        open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing, *HISTORY),
+    )
+    async with opened as pair, open_asker(pair.cluster) as ask:
         warm = await pair.dependencies.get("/status")
-        load = {"rate": arguments.rate, "seconds": seconds, "reply_timeout": LATE}
-        async with trio.open_nursery() as nursery:
-            for task in (partial(pair.watch, 1.0), partial(tell, pair, seconds / 30), partial(act, pair)):
-                nursery.start_soon(task)
-            done = await pair.dependencies.post("/load", load)
-            nursery.cancel_scope.cancel()
+        restarter = Restarter(pair.connectors, ask, diary.note)
+        done = await _offer(arguments, pair, restarter, diary)
         status = await pair.dependencies.get("/status")
+        logged = {one.name: signs_of(one.text()) for one in pair.connectors}
     found = verdict_of(status, warm["emitted"] + done["offered"])
     return {
         "verdict": {**attrs.asdict(found), "well": found.well},
         "outcome": attrs.asdict(outcome(done["rows"], done["offered"], arguments.rate)),
-        "happened": [attrs.asdict(one) for one in in_order(happened, pair.samples["machine"])],
+        "happened": [attrs.asdict(one) for one in in_order(diary.happened, pair.samples["machine"])],
+        "restarts": restarter.found(),
+        "logged": logged,
         "samples": columns_of(pair.samples),
+        "processes": pair.lives.columns(),
         "requests": [[row[VISIBLE], row[ANSWERED]] for row in done["rows"]],
     }
+
+
+async def _offer(arguments: argparse.Namespace, pair: Pair, restarter: Restarter, diary: Diary) -> Any:
+    """Offer the load amid everything that is done meanwhile; return what the emulator says of it."""
+    seconds = arguments.minutes * 60
+    load = {"rate": arguments.rate, "seconds": seconds, "reply_timeout": LATE}
+    tasks: list[Callable[[], Awaitable[object]]] = [
+        partial(pair.watch, 1.0),
+        partial(tell, pair, seconds / 30),
+        partial(play, pair, seconds, diary.note),
+    ]
+    if arguments.restart_every is not None:
+        tasks.append(partial(restarter.run, arguments.restart_every, seconds))
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(task)
+        done = await pair.dependencies.post("/load", load)
+        nursery.cancel_scope.cancel()
+    return done
+
+
+SIGNS = ("Traceback", "starting anew")
+"""What a log should be read for: errors that nobody caught, and connectors that began anew in their process."""
+
+
+def signs_of(text: str) -> dict[str, int]:
+    """Return how often a log has each sign."""
+    return {sign: text.count(sign) for sign in SIGNS}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -159,27 +198,68 @@ def parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=50.0, metavar="R", help="requests per second (50)")
     add("--size", type=int, default=1024, metavar="BYTES", help="of each ciphertext (1024)")
     add_connector(made, Plan().computing)
+    add(
+        "--restart-every",
+        type=float,
+        metavar="S",
+        help="restart one process after the other, in turn (never)",
+    )
+    add("--keep", type=Path, metavar="FOLDER", help="where the logs of all processes are kept")
     add("--out", type=Path, default=Path("bench-results-soak.json"), metavar="FILE", help="the JSON file")
     return made
 
 
 def summary(found: Mapping[str, Any]) -> list[str]:
     """Return the end as text."""
-    verdict, whole = found["verdict"], found["outcome"]["whole"]
-    columns = found["samples"]["connector"]
-    memory = [round(resident / 2**20) for resident in columns["resident"]]
-    counts = ", ".join(
+    samples = found["samples"]
+    still = [one["name"] for one in found["happened"] if one["name"].startswith("machine")]
+    signs = [
+        f"{name} has logged {number} times: {sign}"
+        for name, logged in found["logged"].items()
+        for sign, number in logged.items()
+        if number
+    ]
+    return [
+        counts_of(found["verdict"]),
+        *still,
+        times_of(found["outcome"]["whole"]),
+        *restarts.told(found["restarts"]),
+        *(_memory(side, samples[side]) for side in ("connector", "database") if side in samples),
+        *lives.told(found["processes"]),
+        _cpu(samples, found["verdict"]["answered"]),
+        *signs,
+        judgement_of(found["verdict"]),
+    ]
+
+
+def counts_of(verdict: Mapping[str, Any]) -> str:
+    """Return a verdict's counts as text."""
+    return ", ".join(
         f"{name} {verdict[name]}" for name in ("emitted", "answered", "lost", "doubled", "strays")
     )
+
+
+def times_of(whole: Mapping[str, float | None]) -> str:
+    """Return how long replies took as text."""
     times = ", ".join(f"{name} {milliseconds(whole[name])} ms" for name in ("p50", "p99", "most"))
-    still = [one["name"] for one in found["happened"] if one["name"].startswith("machine")]
-    return [
-        counts,
-        *still,
-        f"from the event's block to the reply's: {times}",
-        f"memory of the connector {_range(memory)} MB, descriptors {_range(columns['descriptors'])}",
-        "nothing lost, nothing doubled" if verdict["well"] else "SOMETHING WAS LOST OR DOUBLED",
-    ]
+    return f"from the event's block to the reply's: {times}"
+
+
+def judgement_of(verdict: Mapping[str, Any]) -> str:
+    """Return a verdict in a sentence."""
+    return "nothing lost, nothing doubled" if verdict["well"] else "SOMETHING WAS LOST OR DOUBLED"
+
+
+def _memory(side: str, columns: Mapping[str, Sequence[int]]) -> str:
+    memory = [round(resident / 2**20) for resident in columns["resident"]]
+    return f"memory of the {side} {_range(memory)} MB, descriptors {_range(columns['descriptors'])}"
+
+
+def _cpu(samples: Mapping[str, Mapping[str, Sequence[float]]], answered: int) -> str:
+    """Return the CPU time of each side for an answered request."""
+    spent = {side: columns["cpu"][-1] - columns["cpu"][0] for side, columns in samples.items()}
+    shares = ", ".join(f"{side} {1000 * cpu / max(1, answered):.1f} ms" for side, cpu in spent.items())
+    return f"CPU for each answered request: {shares}"
 
 
 def _range(values: Sequence[int]) -> str:
@@ -189,9 +269,9 @@ def _range(values: Sequence[int]) -> str:
 def main() -> None:
     """Run, write, plot and judge."""
     arguments = parser().parse_args()
-    with tempfile.TemporaryDirectory(prefix="kmsconn-soak-") as folder:
-        found = trio.run(soak, arguments, Path(folder))
-    parameters = {name: getattr(arguments, name) for name in ("minutes", "rate", "size", "computing")}
+    with kept("kmsconn-soak-", arguments.keep) as folder:
+        found = trio.run(soak, arguments, folder)
+    parameters = {name: getattr(arguments, name) for name in PARAMETERS}
     head = {"machine": describe(arguments.checkout or ROOT), "connector": connector_name(arguments)}
     arguments.out.write_text(json.dumps({**head, "parameters": parameters, **found}), encoding="utf-8")
     print("\n".join(summary(found)))

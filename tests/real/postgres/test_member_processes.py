@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from bench.dependencies import open_dependencies
-from bench.members import KINDS, WARM_UP, Disturber, MemberProcess, open_members, text_of
+from bench.members import KINDS, WARM_UP, Disturber, MemberProcess, open_members
 from bench.soak import HISTORY, verdict_of
 
 pytestmark = pytest.mark.sampled
@@ -40,7 +40,7 @@ async def test_whoever_is_disturbed_nothing_is_lost_or_doubled_and_others_go_on(
                 await trio.sleep(1)
                 await disturber.disturb(kind, await holder(members, held))
         status = await dependencies.get("/status")
-        logs = [text_of(member.config) for member in members]
+        logs = [member.text() for member in members]
     assert verdict_of(status, warm["offered"] + done["offered"]).well, status
     assert not any("Traceback" in log for log in logs)
     assert disturber.statuses == [0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.connector import ConnectorProcess, Recipe
 from bench.dependencies import EmulatedDependencies
 from bench.figures import span
 from bench.offering import Pair, Plan, between, offer, offer_undisturbed
@@ -43,9 +44,20 @@ class Emulator(EmulatedDependencies):
 WANTED: list[dict[str, Any]] = []
 
 
+class ThisProcess(ConnectorProcess):
+    """In place of a connector's process: the one of the test, until ``is_gone``."""
+
+    is_gone = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.is_gone else os.getpid()
+
+
 def pair(folder: Path) -> Pair:
     WANTED.clear()
-    return Pair(Emulator(os.getpid(), folder / "c.toml", ""), [os.getpid()], folder / "connector.db")
+    emulator = Emulator(os.getpid(), folder / "c.toml", "")
+    return Pair(emulator, [ThisProcess(Recipe(), folder / "connector.toml")], folder / "connector.db")
 
 
 async def test_a_load_is_of_the_forms_that_are_wanted_at_their_rate(
@@ -60,3 +72,20 @@ async def test_a_load_is_of_the_forms_that_are_wanted_at_their_rate(
 async def test_a_load_of_no_form_is_of_all(tmp_path: Path, autojump_clock: Any) -> None:
     await offer(pair(tmp_path), 205, 10.0, 1.0)
     assert WANTED[0]["forms"] == []
+
+
+def test_a_process_that_is_restarted_has_a_life_for_each_start_and_its_cpu_counts_on(tmp_path: Path) -> None:
+    made = pair(tmp_path)
+    (connector,) = made.connectors
+    assert isinstance(connector, ThisProcess)
+    made.look()
+    connector.is_gone = True
+    made.look()
+    connector.is_gone, connector.starts = False, 1
+    made.look()
+    (lives,) = made.lives.columns().values()
+    assert [len(life["at"]) for life in lives] == [1, 1]
+    first, gone, again = made.samples["connector"]
+    assert (gone.resident, gone.cpu) == (0, first.cpu)
+    assert again.cpu >= 2 * first.cpu > 0
+    assert all(len(made.samples[side]) == 3 for side in ("emulator", "machine"))

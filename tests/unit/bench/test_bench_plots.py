@@ -42,6 +42,7 @@ def test_a_soak_has_its_time(tmp_path: Path) -> None:
         "connector": "kmsconn",
         "verdict": {},
         "samples": {"connector": columns, "emulator": columns},
+        "processes": {"connector-0": [columns, columns], "connector-1": [columns]},
         "requests": [[at / 2, at / 2 + 0.25] for at in range(100)] + [[50.0, None]],
         "happened": [{"at": 20.0, "name": "node gone"}, {"at": 22.0, "name": "node gone no more"}],
     }

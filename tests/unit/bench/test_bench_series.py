@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.proc import Sample
-from bench.series import Window, as_columns, columns_of, open_over, stalled_alerts, thinned, windows
+from bench.series import Window, as_columns, columns_of, cores, open_over, stalled_alerts, thinned, windows
 
 MOMENT = st.floats(0, 1000)
 REQUESTS = st.lists(
@@ -59,6 +59,10 @@ def test_columns_hold_all_of_a_side() -> None:
     assert as_columns(samples(1, 2)) == {
         "at": [1, 2], "resident": [100, 100], "descriptors": [5, 5], "cpu": [0.1, 0.2],
     }  # fmt: skip
+
+
+def test_cores_are_cpu_seconds_of_a_second() -> None:
+    assert cores([0.0, 1.0, 2.0, 6.0, 6.5], [10.0, 10.5, 12.0, 16.0, 99.0], 2.0) == [(1.0, 1.0), (4.0, 1.0)]
 
 
 def test_the_machine_has_no_columns() -> None:

@@ -11,12 +11,14 @@ from bench.proc import Sample
 from bench.soak import (
     DISTURBANCES,
     LONGEST_OUTAGE,
+    Diary,
     Happening,
     Verdict,
     in_order,
     parser,
     play,
     progress,
+    signs_of,
     summary,
     verdict_of,
 )
@@ -61,18 +63,19 @@ class Posts:
 
 async def test_acts_happen_at_their_share_and_are_undone(autojump_clock: trio.testing.MockClock) -> None:
     pair: Any = Posts()
-    happened = await play(pair, 1800)
+    diary = Diary()
+    await play(pair, 1800, diary.note)
     assert pair.posted[:3] == [
         (300, "/core0/restart"),
         (600, "/gateway/shut"),
         (600 + LONGEST_OUTAGE, "/gateway/open"),
     ]
-    assert [one.name for one in happened][:3] == ["Core restarts", "node gone", "node gone no more"]
+    assert [one.name for one in diary.happened][:3] == ["Core restarts", "node gone", "node gone no more"]
 
 
 async def test_outages_of_a_short_run_are_short(autojump_clock: trio.testing.MockClock) -> None:
     pair: Any = Posts()
-    await play(pair, 60)
+    await play(pair, 60, Diary().note)
     assert pair.posted[1:3] == [(20, "/gateway/shut"), (22, "/gateway/open")]
 
 
@@ -107,18 +110,53 @@ def test_how_far_it_is_in_a_line() -> None:
     ]  # fmt: skip
 
 
+NONE = {"statuses": {}, "handed_over": [], "left": 0}
+FOUND: dict[str, Any] = {
+    "verdict": {"emitted": 10, "answered": 9, "lost": 1, "doubled": 0, "strays": 0, "well": False},
+    "outcome": {"whole": {"p50": 250.0, "p99": 500.0, "most": None}},
+    "samples": {
+        "connector": {
+            "resident": [60 << 20, 90 << 20, 80 << 20], "descriptors": [20, 30, 25], "cpu": [1.0, 1.02, 1.045],
+        }
+    },
+    "processes": {"connector": [{"resident": [1], "descriptors": [1], "cpu": [1]}]},
+    "restarts": NONE,
+    "logged": {"connector": {"Traceback": 0, "starting anew": 0}},
+    "happened": [{"at": 1.0, "name": "node gone"}, {"at": 2.0, "name": "machine still 20 s"}],
+}  # fmt: skip
+
+
 def test_the_end_in_words() -> None:
-    columns = {"resident": [60 << 20, 90 << 20, 80 << 20], "descriptors": [20, 30, 25]}
-    found = {
-        "verdict": {"emitted": 10, "answered": 9, "lost": 1, "doubled": 0, "strays": 0, "well": False},
-        "outcome": {"whole": {"p50": 250.0, "p99": 500.0, "most": None}},
-        "samples": {"connector": columns},
-        "happened": [{"at": 1.0, "name": "node gone"}, {"at": 2.0, "name": "machine still 20 s"}],
-    }
-    assert summary(found) == [
+    assert summary(FOUND) == [
         "emitted 10, answered 9, lost 1, doubled 0, strays 0",
         "machine still 20 s",
         "from the event's block to the reply's: p50 250 ms, p99 500 ms, most - ms",
         "memory of the connector 60 to 90, at the end 80 MB, descriptors 20 to 30, at the end 25",
+        "CPU for each answered request: connector 5.0 ms",
         "SOMETHING WAS LOST OR DOUBLED",
     ]
+
+
+def test_the_end_of_several_processes_in_words() -> None:
+    life = {"resident": [60 << 20, 90 << 20, 80 << 20], "descriptors": [20, 30, 25], "cpu": [1.0, 5.2, 7.9]}
+    over = [{"kind": "term", "lease": "upkeep", "seconds": seconds} for seconds in (0.05, 0.08, 0.2)]
+    several = {
+        "samples": FOUND["samples"] | {"database": life},
+        "processes": {"connector-0": [life, life], "connector-1": [life]},
+        "restarts": {"statuses": {"connector-0": [0, 0], "connector-1": [0]}, "handed_over": over, "left": 0},
+        "logged": {"connector-0": {"Traceback": 2, "starting anew": 0}, "connector-1": {"Traceback": 0}},
+    }
+    assert summary(FOUND | several)[3:-1] == [
+        "restarts: connector-0 2, connector-1 1; each ended with status 0",
+        "hand-over: 3 leases, p50 80.0 ms, p99 200 ms, most 200 ms",
+        "memory of the connector 60 to 90, at the end 80 MB, descriptors 20 to 30, at the end 25",
+        "memory of the database 60 to 90, at the end 80 MB, descriptors 20 to 30, at the end 25",
+        "connector-0: in each start at most: memory 90 90 MB, descriptors 30 30; CPU 8 8 s",
+        "connector-1: in each start at most: memory 90 MB, descriptors 30; CPU 8 s",
+        "CPU for each answered request: connector 5.0 ms, database 766.7 ms",
+        "connector-0 has logged 2 times: Traceback",
+    ]
+
+
+def test_a_log_is_searched_for_errors_and_for_connectors_that_began_anew() -> None:
+    assert signs_of("starting anew\nTraceback (most…\nTraceback") == {"Traceback": 2, "starting anew": 1}
