@@ -50,6 +50,10 @@ class JournalUnreachable(StartRefused):
     """The server of a journal does not answer, or takes no writes at present: ``kmsconn run`` waits for it, a command is refused."""
 
 
+class JournalTooNew(StartRefused):
+    """A newer version has changed the tables of the journal so that this one may not use them: nobody waits for that to pass."""
+
+
 class WrongContract(StartRefused):
     """The contract at a configured address is not what is meant. Believed when it is said twice: a node may lag behind a deployment."""
 

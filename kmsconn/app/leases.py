@@ -109,7 +109,10 @@ class Leases:
         """Renew, and see who is there. Raises LeaseLost, JournalFailed."""
         self.gathering = await self.side.ask(partial(members.renew, token=self.token, pid=self.ours()))
         if not self.gathering.is_member:
-            raise LeaseLost("this process was silent for longer than its lease, and others do its work now")
+            raise LeaseLost(
+                "this process is no longer a member of the journal: it was silent for longer than its lease, and others do its work now, "
+                "or a newer version changed the tables"
+            )
         return self.gathering
 
     def _ours(self, seen: Gathering) -> list[LeaseRow]:

@@ -2,7 +2,7 @@
 
 That is as after a restart of the process, without the wait for a supervisor: cursors are read again, the contracts are asked. The database
 may be out of reach just then, so a refused start is tried again for a while, unless it was the first one. A server that does not answer is
-waited for at any start, as every dependency is.
+waited for at any start, as every dependency is. A journal whose tables have become too new for this program ends it at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from kmsconn.cli.endings import leaves
-from kmsconn.errors import JournalFailed, JournalUnreachable, JournalWentBack, StartAgain, StartRefused
+from kmsconn.errors import (
+    JournalFailed,
+    JournalTooNew,
+    JournalUnreachable,
+    JournalWentBack,
+    StartAgain,
+    StartRefused,
+)
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Severity
 from kmsconn.transport.backoff import Backoff
@@ -64,6 +71,8 @@ class StartingAnew:
         """Say why the connector is to be started anew; nothing where it is not."""
         causes = [*leaves(error)]
         if not all(isinstance(one, (StartAgain, StartRefused, JournalFailed)) for one in causes):
+            return ""
+        if any(isinstance(one, JournalTooNew) for one in causes):
             return ""
         again = [one for one in causes if isinstance(one, (StartAgain, JournalUnreachable))]
         if not again and not self._is_patient():

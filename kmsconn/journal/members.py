@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 import msgspec
 
+from kmsconn.errors import LeaseLost
 from kmsconn.journal.database import Database
 from kmsconn.journal.operations import reads
+from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.journal.remote import RemoteDriver
 from kmsconn.journal.rows import COLUMNS
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 
 _BEGIN: Final = call_of("BEGIN")
 _COMMIT: Final = call_of("COMMIT")
+_ROLLBACK: Final = call_of("ROLLBACK")
 _FLEETING: Final = call_of("SET LOCAL synchronous_commit = off")
 """Begins what a crash of the server may undo: nothing stands on it for longer than a lease."""
 
 _JOIN: Final = "INSERT INTO member (name, roles) VALUES (?, ?) RETURNING token"
+_VERSIONS: Final = "SELECT value FROM meta WHERE key = ?"
 _APPEAR: Final = "INSERT INTO presence (token) VALUES (?)"
 _RENEW: Final = "UPDATE presence SET renewed_at = clock_timestamp(), pid = ? WHERE token = ?"
 _MEMBERS: Final = (
@@ -123,9 +127,16 @@ class Claimed:
 
 
 def join(session: Session, name: str, roles: Collection[str]) -> int:
-    """Become a member and return the token. Repeating: another member."""
+    """Become a member and return the token. Repeating: another member.
+
+    Raises LeaseLost where a newer version has changed the tables since they were opened: who begins anew is refused, and told why.
+    """
     session.exchange([_BEGIN])
-    (joined,) = session.exchange([call_of(_JOIN, (name, " ".join(sorted(roles))))])
+    words = (name, " ".join(sorted(roles)))
+    joined, versions = session.exchange([call_of(_JOIN, words), call_of(_VERSIONS, (SCHEMA_KEY,))])
+    if int(versions.rows[0][0].split()[1]) > VERSION:
+        session.exchange([_ROLLBACK])
+        raise LeaseLost("a newer version has just changed the tables of the journal")
     ((token,),) = joined.rows
     session.exchange([call_of(_APPEAR, (token,)), _COMMIT])
     return int(token)

@@ -57,7 +57,8 @@ class MemberCount:
         """Compare the number in the database with ours. Raises LeaseLost where there is no row, JournalWentBack for another number."""
         if not found:
             raise LeaseLost(
-                f"this process is no longer a member of the journal {where}: it was silent for too long"
+                f"this process is no longer a member of the journal {where}: it was silent for too long, "
+                "or a newer version changed the tables"
             )
         if found[0][0] != expected:
             raise JournalWentBack(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kmsconn.errors import StartRefused
+from kmsconn.errors import JournalTooNew, StartRefused
 from kmsconn.journal.postgres_schema import (
     MIGRATIONS,
     OLDEST_SERVER,
@@ -35,12 +35,20 @@ _KNOWN_INDICES: Final = (
     "'request\\_stranded\\_%'])"
 )
 
+_DISMISS_ALL: Final = ("LOCK TABLE member IN SHARE ROW EXCLUSIVE MODE", "DELETE FROM member")
+"""What ends all processes that work on the journal: each begins anew, and one that is too old is refused then.
+
+Who joins meanwhile waits for the lock, and looks at the version (``members.join``).
+"""
+
 
 def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
     """Check the server, and make or complete the tables; ``make``: where there are none.
 
-    Raises StartRefused for a server that is too old, for tables of another program, and for a journal that is newer than this program or
-    missing; psycopg's errors for everything else, and leaves nothing behind then.
+    A version that excludes programs which could use the tables until now dismisses every member: one that is too old writes nothing more.
+
+    Raises StartRefused for a server that is too old, for tables of another program, and for a journal that is missing; JournalTooNew;
+    psycopg's errors for everything else, and leaves nothing behind then.
     """
     _check_server(session, where, make=make)
     _do(session, BEGIN)
@@ -49,6 +57,9 @@ def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
     for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
         session.exchange([call_of(statement) for statement in migration.statements])
         _do(session, _NOTE, SCHEMA_KEY, f"{number} {migration.compatible_from}")
+    if version and MIGRATIONS[-1].compatible_from > MIGRATIONS[version - 1].compatible_from:
+        for statement in _DISMISS_ALL:
+            _do(session, statement)
     known = {name for (name,) in _do(session, _KNOWN_INDICES)}
     for name, statement in postgres_shard_indices(shards).items():
         if name not in known:
@@ -97,7 +108,7 @@ def _known_version(session: Session, where: str, *, make: bool) -> int:
         return 0
     version, compatible_from = map(int, found[0][0].split())
     if compatible_from > VERSION:
-        raise StartRefused(
+        raise JournalTooNew(
             f"the journal {where} was written by a newer version (its tables are of version {version}, which needs programs of version "
             f"{compatible_from} or later, ours is {VERSION}); run that version or name another journal"
         )

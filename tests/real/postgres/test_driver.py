@@ -17,13 +17,22 @@ import pytest
 import trio
 
 from kmsconn.config.settings import PostgresAddress, Secret
-from kmsconn.errors import JournalFailed, StartRefused
-from kmsconn.journal import damage, inspecting, moves, queries, recording, retention, rewinding
+from kmsconn.errors import JournalFailed, JournalTooNew, StartRefused
+from kmsconn.journal import (
+    damage,
+    inspecting,
+    moves,
+    postgres_opening,
+    queries,
+    recording,
+    retention,
+    rewinding,
+)
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.postgres import PostgresDriver
-from kmsconn.journal.postgres_schema import VERSION
+from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION, Migration
 from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.model.life import State
@@ -93,8 +102,25 @@ def test_tables_that_need_a_newer_program_are_refused(postgresql: Cluster, datab
     address = postgresql.address(database)
     open_at(address)
     set_version(postgresql, database, f"{VERSION + 2} {VERSION + 1}")
-    with pytest.raises(StartRefused, match="newer version"):
+    with pytest.raises(JournalTooNew, match="newer version"):
         open_at(address)
+
+
+@pytest.mark.parametrize(("compatible_from", "left"), [(VERSION, 1), (VERSION + 1, 0)])
+def test_tables_that_exclude_older_programs_have_no_members_of_before(
+    compatible_from: int, left: int, postgresql: Cluster, database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Each begins anew then, and is refused where it is too old; an addition leaves everybody alone."""
+    address = postgresql.address(database)
+    open_at(address)
+    postgresql.run("INSERT INTO member (name) VALUES ('older')", database)
+    newer = Migration(("ALTER TABLE request ADD COLUMN newer bigint NOT NULL DEFAULT 7",), compatible_from)
+    monkeypatch.setattr(postgres_opening, "MIGRATIONS", (*MIGRATIONS, newer))
+    monkeypatch.setattr(postgres_opening, "VERSION", VERSION + 1)
+    open_at(address)
+    open_at(address)
+    assert postgresql.run("SELECT count(*) FROM member", database) == str(left)
 
 
 def test_another_connector_s_journal_is_refused(path: PostgresAddress) -> None:

@@ -15,6 +15,7 @@ from kmsconn.errors import LeaseLost
 from kmsconn.journal import members, moves
 from kmsconn.journal.database import Database
 from kmsconn.journal.postgres import PostgresDriver, connect
+from kmsconn.journal.postgres_schema import VERSION
 from kmsconn.journal.postgres_session import PostgresSession, Session, SessionLimits
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.journal.rows import read_row
@@ -329,3 +330,20 @@ def test_a_member_that_leaves_is_gone_with_its_leases(path: PostgresAddress, db:
         record(db, 1)  # what comes behind is not guarded
         seen = members.renew(side, two, 0)
         assert ([row.token for row in seen.members], seen.leases) == ([two], ())
+
+
+def test_who_joins_tables_that_have_become_too_new_is_no_member(path: PostgresAddress) -> None:
+    """They were changed between the opening and the joining."""
+    with session(path) as side, plain(path) as beside:
+        beside.execute(
+            "UPDATE meta SET value = %s WHERE key = 'kmsconn_schema'", (f"{VERSION + 1} {VERSION + 1}",)
+        )
+        try:
+            with pytest.raises(LeaseLost, match="newer version"):
+                join(side)
+            assert beside.execute("SELECT count(*) FROM member").fetchone() == (0,)
+        finally:
+            beside.execute(
+                "UPDATE meta SET value = %s WHERE key = 'kmsconn_schema'", (f"{VERSION} {VERSION}",)
+            )
+        assert join(side) > 0

@@ -10,7 +10,14 @@ import trio
 
 from kmsconn.cli import starting_anew
 from kmsconn.cli.starting_anew import PATIENCE, SHOWN, StartingAnew
-from kmsconn.errors import JournalFailed, JournalUnreachable, JournalWentBack, LeaseLost, StartRefused
+from kmsconn.errors import (
+    JournalFailed,
+    JournalTooNew,
+    JournalUnreachable,
+    JournalWentBack,
+    LeaseLost,
+    StartRefused,
+)
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.transport.backoff import Backoff
@@ -135,3 +142,11 @@ async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough(autojump_c
     await anew.forget()
     assert trio.current_time() - began == SHOWN
     assert isinstance(lives.events[-1], AlertCleared)
+
+
+async def test_a_journal_that_has_become_too_new_ends_it_at_once(autojump_clock: Any) -> None:
+    """Another start would find the same."""
+    lives = Lives(LeaseLost("taken over"), JournalTooNew("written by a newer version"))
+    with pytest.raises(JournalTooNew):
+        await lives.run()
+    assert len(lives.begun) == 2
