@@ -6,17 +6,18 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
 
-from bench import table
+from bench import bend, table
 from bench.connector import OURS, STRAIGHT, Recipe
-from bench.machine import ROOT, describe
-from bench.offering import Climb, Plan, Usage, climb
+from bench.machine import ROOT, commit_of, describe
+from bench.offering import Case, Climb, Plan, Usage, climb
 from bench.plots import draw
 from bench.recipes import add_connector, connector_name, recipe_of
 from bench.rows import Row, collect
@@ -37,6 +38,11 @@ def parser() -> argparse.ArgumentParser:
     add("--rates", type=float, nargs="+", default=RATES, metavar="R", help="requests per second, ascending")
     add("--seconds", type=float, default=10.0, metavar="S", help="of each load (10)")
     add("--quick", action="store_true", help="a minute: few rates, short loads")
+    add(
+        "--highest",
+        action="store_true",
+        help="a rate after the other until one is not kept up with, and which process or whether all cores were full",
+    )
     add("--loads-only", action="store_true", help="neither single calls nor the emulator's ceiling")
     add_connector(made, Plan().computing)
     add("--profile", choices=GENERATIONS, default=FHEVM, help="the generation")
@@ -52,6 +58,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the arguments: ``--quick`` and ``--highest`` stand for others, of which those that are given count."""
+    found, made = parser().parse_args(words), parser()
+    if found.highest:
+        made.set_defaults(rates=bend.RATES, seconds=bend.SECONDS, sizes=(bend.SIZE,), loads_only=True)
+    if found.quick:
+        made.set_defaults(rates=QUICK_RATES, seconds=QUICK_SECONDS)
+    return made.parse_args(words)
+
+
 @attrs.frozen
 class Found:
     """What was measured: the connector by size, the straight client by size, single calls."""
@@ -64,14 +80,15 @@ class Found:
 async def measure(arguments: argparse.Namespace) -> Found:
     """Measure single calls, then offer every load of every size."""
     rows = calls() if is_whole(arguments) else []
+    heading, row = lines_of(arguments)
     plan = Plan(
         arguments.seconds,
         arguments.computing,
         arguments.profile,
         tuple(arguments.forms),
-        told=lambda case: print(table.row(case), flush=True),
+        told=lambda case: print(row(case), flush=True),
     )
-    print(table.heading(), flush=True)
+    print(table.legend(commit_of(ROOT)), heading, sep="\n", flush=True)
     climbs, ceilings = {}, {}
     for size in arguments.sizes:
         climbs[size] = await climb_anew(recipe_of(arguments), size, arguments.rates, plan)
@@ -80,6 +97,13 @@ async def measure(arguments: argparse.Namespace) -> Found:
             print("the straight client in its place:", flush=True)
             ceilings[size] = await climb_anew(Recipe(STRAIGHT), size, rates, plan)
     return Found(climbs, ceilings, rows)
+
+
+def lines_of(arguments: argparse.Namespace) -> tuple[str, Callable[[Case], str]]:
+    """Return the heading of the table, and what makes a line of a case."""
+    if arguments.highest:
+        return bend.heading(), partial(bend.row, cores=os.cpu_count() or 1)
+    return table.heading(), table.row
 
 
 async def climb_anew(recipe: Recipe, size: int, rates: Sequence[float], plan: Plan) -> Climb:
@@ -135,16 +159,9 @@ def _asdict(idle: Mapping[str, Usage]) -> dict[str, Any]:
     return {side: attrs.asdict(used) for side, used in idle.items()}
 
 
-def shorten(arguments: argparse.Namespace) -> None:
-    """Make the measurement one of a minute."""
-    arguments.rates, arguments.seconds = QUICK_RATES, QUICK_SECONDS
-
-
 def main() -> None:
     """Measure and write."""
-    arguments = parser().parse_args()
-    if arguments.quick:
-        shorten(arguments)
+    arguments = parse()
     found = trio.run(measure, arguments)
     arguments.out.write_text(json.dumps(report(arguments, found)), encoding="utf-8")
     print(*draw(arguments.out), sep="\n")

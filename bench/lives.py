@@ -30,7 +30,8 @@ class Lives:
         """Return those that run now as one, with the CPU of all that ran."""
         lives = [life for starts in self.samples.values() for life in starts.values()]
         cpu = sum(life[-1].cpu for life in lives)
-        return Sample(at, cpu, sum(one.resident for one in now), sum(one.descriptors for one in now))
+        each = {pid: used for one in now for pid, used in one.each.items()}
+        return Sample(at, cpu, sum(one.resident for one in now), sum(one.descriptors for one in now), each)
 
     def columns(self, period: float = 1.0) -> dict[str, list[dict[str, list[float]]]]:
         """Return them as the JSON file has them: of each process a list of lives."""

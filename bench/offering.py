@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from statistics import median
 from typing import Any, Never
 
 import attrs
@@ -19,11 +21,13 @@ from bench.lives import Lives
 from bench.proc import Sample, look, look_at_machine
 from bench.processes import tail
 from bench.series import stalled_alerts
+from bench.yardstick import machine_ms
 from kmsconn.model.profiles import FHEVM
 
 WARM_UP = {"rate": 10, "seconds": 2, "reply_timeout": 60}
 IDLE = 3.0  # seconds in which nothing is offered
 PERIOD = 0.25  # seconds between samples
+LOOKS_FOR_A_YARDSTICK = 4  # a few milliseconds each second
 SETTLING = 2.0  # seconds in which work after the last reply (finality, journal) may end before the next load
 CIPHERTEXTS = 1.6  # of a request, as the emulator draws them
 LARGEST_LOAD = 4 << 30  # bytes of ciphertexts of one load: all are made beforehand and held by the emulator
@@ -38,6 +42,14 @@ class Usage:
     share: float
     resident: int
     descriptors: int
+
+
+@attrs.frozen
+class Busiest:
+    """The process that used most of a core: its side, and the share. Near 1 it can do no more, however idle other cores are."""
+
+    side: str
+    share: float
 
 
 @attrs.frozen
@@ -57,6 +69,9 @@ class Case:
     """Seconds for which the machine itself stood still meanwhile: then the times mean nothing."""
     database: Usage | None = None
     """The PostgreSQL server, where the journal is there."""
+    busiest: Busiest | None = None
+    machine_ms: float | None = None
+    """CPU milliseconds of a fixed piece of work meanwhile, see ``bench.yardstick``."""
 
     @property
     def others(self) -> float:
@@ -72,8 +87,20 @@ class Case:
         return 1000 * self.database.cpu / self.outcome.answered
 
     @property
+    def emulator_ms(self) -> float | None:
+        """CPU milliseconds of the emulator for each answered request."""
+        return 1000 * self.emulator.cpu / self.outcome.answered if self.outcome.answered else None
+
+    @property
+    def relative(self) -> float | None:
+        """CPU of connector and database for each request, in pieces of a fixed work: it depends little on machine and emulator."""
+        if self.cpu_ms is None or not self.machine_ms:
+            return None
+        return (self.cpu_ms + (self.database_ms or 0.0)) / self.machine_ms
+
+    @property
     def ratio(self) -> float | None:
-        """CPU of connector and database for each second of the emulator's: on another machine both sides change alike."""
+        """CPU of connector and database for each second of this emulator's: on another machine both sides change alike."""
         used = self.connector.cpu + (0.0 if self.database is None else self.database.cpu)
         return used / self.emulator.cpu if self.emulator.cpu else None
 
@@ -89,11 +116,15 @@ class Pair:
     samples: dict[str, list[Sample]] = attrs.field(factory=lambda: defaultdict(list))
     lives: Lives = attrs.field(factory=Lives)
     """The samples of each process of the connector, which ``samples`` has as one."""
+    yardsticks: list[tuple[float, float]] = attrs.field(factory=list)
+    """When the fixed work was done (Unix seconds), and its CPU milliseconds."""
 
     async def watch(self, period: float) -> Never:
-        """Sample all processes until cancelled."""
+        """Sample all processes until cancelled, and the machine by a fixed piece of work now and then."""
         while True:
             self.look()
+            if len(self.samples["machine"]) % LOOKS_FOR_A_YARDSTICK == 1:
+                self.yardsticks.append((time.time(), machine_ms()))
             await trio.sleep(period)
 
     def look(self) -> None:
@@ -176,7 +207,16 @@ async def offer(pair: Pair, size: int, rate: float, seconds: float, forms: Seque
     used = {side: usage(*between(samples, *moments)) for side, samples in pair.samples.items()}
     cpu_ms = 1000 * used["connector"].cpu / found.answered if found.answered else None
     still = sum(seconds for at, seconds in stalled_alerts(pair.samples["machine"]) if at >= moments[0])
-    return Case(size, found, cpu_ms, **used, journal_bytes=journal_bytes(pair.journal), stalled=still)
+    return Case(
+        size,
+        found,
+        cpu_ms,
+        **used,
+        journal_bytes=journal_bytes(pair.journal),
+        stalled=still,
+        busiest=busiest(pair.samples, *moments),
+        machine_ms=typical(pair.yardsticks, *moments),
+    )
 
 
 async def offer_undisturbed(pair: Pair, size: int, rate: float, plan: Plan) -> Case:
@@ -203,6 +243,24 @@ def between(samples: Sequence[Sample], start: float, end: float) -> tuple[Sample
     before = [sample for sample in samples if sample.at <= start] or [samples[0]]
     after = [sample for sample in samples if sample.at >= end] or [samples[-1]]
     return before[-1], after[0]
+
+
+def busiest(samples: Mapping[str, Sequence[Sample]], start: float, end: float) -> Busiest | None:
+    """Return the process that used most between two moments, None of none."""
+    found = [
+        Busiest(side, (cpu - before.each.get(pid, 0.0)) / (after.at - before.at))
+        for side, taken in samples.items()
+        for before, after in [between(taken, start, end)]
+        if after.at > before.at
+        for pid, cpu in after.each.items()
+    ]
+    return max(found, key=lambda one: one.share, default=None)
+
+
+def typical(yardsticks: Sequence[tuple[float, float]], start: float, end: float) -> float | None:
+    """Return the median of the fixed work's milliseconds between two moments, None of none."""
+    taken = [ms for at, ms in yardsticks if start <= at <= end]
+    return median(taken) if taken else None
 
 
 def usage(before: Sample, after: Sample) -> Usage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -33,6 +33,8 @@ class Sample:
     cpu: float
     resident: int
     descriptors: int
+    each: Mapping[int, float] = attrs.field(factory=dict, eq=False)
+    """The CPU seconds of each process by its number."""
 
 
 def parse_stat(text: str) -> Stat:
@@ -70,6 +72,7 @@ def _of_tree(tree: Sequence[Stat]) -> Sample:
         sum(one.cpu for one in tree),
         sum(one.resident for one in tree),
         sum(_descriptors(one.pid) for one in tree),
+        {one.pid: one.cpu for one in tree},
     )
 
 

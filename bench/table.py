@@ -10,14 +10,22 @@ FULL = 0.9  # of one core
 KIB, MIB = 1024, 1024 * 1024
 HEADINGS = (
     "size", "offered", "included/s", "kept up", "hear p50", "p99", "send p50", "p99", "whole p50", "p99",
-    "CPU ms", "db ms", "ratio", "busy", "emulator", "others", "memory", "fds", "journal",
+    "CPU ms", "db ms", "emulator ms", "ratio", "machine ms", "relative", "busy", "emulator", "others", "memory", "fds", "journal",
 )  # fmt: skip
-WIDTHS = (8, 7, 10, 7, 8, 7, 8, 7, 9, 7, 6, 5, 5, 5, 8, 6, 7, 4, 7)
+WIDTHS = (8, 7, 10, 7, 8, 7, 8, 7, 9, 7, 6, 5, 11, 5, 10, 8, 5, 8, 6, 7, 4, 7)
+
+
+def legend(emulator: str) -> str:
+    """Return what the figures of CPU mean, with the commit of the emulator."""
+    return (
+        f"emulator of {emulator or 'no commit'}; ratio: CPU of connector and database to that emulator's; "
+        "machine ms: CPU of a fixed piece of work meanwhile; relative: CPU ms and db ms in pieces of it"
+    )
 
 
 def heading() -> str:
     """Return the line above all others."""
-    return line(HEADINGS)
+    return line(HEADINGS, WIDTHS)
 
 
 def row(case: Case) -> str:
@@ -25,13 +33,15 @@ def row(case: Case) -> str:
     found = case.outcome
     spreads = (found.hearing, found.sending, found.whole)
     times = [milliseconds(value) for spread in spreads for value in (spread.p50, spread.p99)]
-    cpu = [hundredths(value) for value in (case.cpu_ms, case.database_ms, case.ratio)]
+    figures = (case.cpu_ms, case.database_ms, case.emulator_ms, case.ratio, case.machine_ms, case.relative)
+    cpu = [hundredths(value) for value in figures]
     return line(
         (
             size(case.size), f"{found.offered_rate:g}/s", f"{found.rate:.1f}", kept_up(case),
             *times, *cpu, f"{case.connector.share:.0%}", f"{case.emulator.share:.0%}", f"{case.others:.0%}",
             f"{case.connector.resident / MIB:.0f} MB", str(case.connector.descriptors), size(case.journal_bytes),
-        )
+        ),
+        WIDTHS,
     )  # fmt: skip
 
 
@@ -51,16 +61,15 @@ def conclusion(cases: Sequence[Case], cores: int) -> str:
 
 
 def limit(case: Case, cores: int) -> str:
-    """Return who was at the end of what one core gives; threads may take a little more."""
+    """Return which process was at the end of what one core gives (threads may take a little more), and whether all cores were."""
     if case.stalled:
         return "the machine stood still"
-    if case.emulator.share >= FULL:
-        return "the emulator was the limit"
-    if case.connector.share >= FULL:
-        return "the connector was the limit"
+    full = []
+    if case.busiest is not None and case.busiest.share >= FULL:
+        full.append(f"a process of the {case.busiest.side} was the limit")
     if case.machine.share >= FULL * cores:
-        return f"all cores were busy, others had {case.others:.1f} of them"
-    return "neither side was busy: it waited"
+        full.append(f"all cores were busy, others had {case.others:.1f} of them")
+    return "; ".join(full) or "neither a process nor the machine was busy: it waited"
 
 
 def idle(count: int, used: Mapping[str, Usage]) -> str:
@@ -69,9 +78,9 @@ def idle(count: int, used: Mapping[str, Usage]) -> str:
     return f"{size(count):>{WIDTHS[0]}}  idle: {shares}"
 
 
-def line(cells: tuple[str, ...]) -> str:
+def line(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Return cells in their columns."""
-    return "  ".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
 
 
 def hundredths(value: float | None) -> str:

@@ -12,7 +12,8 @@ import pytest
 from bench.connector import ConnectorProcess, Recipe
 from bench.dependencies import EmulatedDependencies
 from bench.figures import span
-from bench.offering import Pair, Plan, between, offer, offer_undisturbed
+from bench.lives import Lives
+from bench.offering import Busiest, Pair, Plan, between, busiest, offer, offer_undisturbed, typical
 from bench.proc import Sample
 
 SAMPLES = [Sample(float(at), 0.0, 0, 0) for at in (10, 12, 14, 16)]
@@ -30,6 +31,38 @@ def test_samples_enclose_the_span_where_they_can(start: float, end: float, expec
 def test_a_span_is_from_the_first_request_to_the_last_moment_of_any() -> None:
     rows = [(2.0, 3.0, None, None, None), (1.0, 1.5, 1.6, 1.7, 4.0), (1.1, 1.2, 1.3, 1.4, 2.0)]
     assert span(rows) == (1.0, 4.0)
+
+
+def sample(at: float, **each: float) -> Sample:
+    """Return a sample of processes by the seconds that each has used."""
+    return Sample(at, sum(each.values()), 0, 0, {int(pid[1:]): cpu for pid, cpu in each.items()})
+
+
+def test_the_busiest_is_one_process_and_not_the_sum_of_its_side() -> None:
+    """Two processes with half a core each are far from their limit."""
+    samples = {
+        "connector": [sample(10, p1=1.0, p2=1.0), sample(12, p1=2.0, p2=2.0)],
+        "emulator": [sample(10, p3=0.0), sample(12, p3=1.5)],
+    }
+    assert busiest(samples, 10, 12) == Busiest("emulator", 0.75)
+
+
+def test_a_process_that_began_meanwhile_has_used_everything_meanwhile() -> None:
+    assert busiest({"database": [sample(10), sample(12, p4=1.0)]}, 10, 12) == Busiest("database", 0.5)
+
+
+def test_processes_that_are_one_side_are_still_told_apart() -> None:
+    now = [sample(12, p1=2.0), sample(12, p2=3.0)]
+    assert Lives().as_one(now, 12.0).each == {1: 2.0, 2: 3.0}
+
+
+def test_of_no_time_nothing_is_busiest() -> None:
+    assert busiest({"emulator": [sample(10, p1=1.0)]}, 10, 12) is None
+
+
+def test_the_machine_is_measured_while_a_load_is_on() -> None:
+    assert typical([(1, 9.0), (5, 3.0), (6, 5.0), (7, 4.0), (20, 9.0)], 5, 7) == 4.0
+    assert typical([(1, 9.0)], 5, 7) is None
 
 
 class Emulator(EmulatedDependencies):

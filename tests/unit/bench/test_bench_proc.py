@@ -62,6 +62,11 @@ def test_a_child_counts_with_its_parent() -> None:
     assert together > alone
 
 
+def test_each_process_of_a_tree_is_told_by_itself() -> None:
+    (found,) = look(os.getpid())
+    assert found.each[os.getpid()] == found.cpu > 0
+
+
 def test_nothing_is_seen_of_a_process_that_does_not_exist() -> None:
     (found,) = look(2**22 + 1)
     assert (found.cpu, found.resident, found.descriptors) == (0, 0, 0)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 import pytest
 
 from bench.figures import outcome
-from bench.offering import Case, Usage, usage
+from bench.offering import Busiest, Case, Usage, usage
 from bench.proc import Sample
-from bench.table import HEADINGS, WIDTHS, conclusion, heading, idle, milliseconds, row, size
+from bench.table import HEADINGS, WIDTHS, conclusion, heading, idle, legend, milliseconds, row, size
 
 ROWS = [(n / 10, n / 10 + 0.012, n / 10 + 0.02, n / 10 + 0.025, n / 10 + 0.25) for n in range(50)]
 USED = Usage(cpu=0.5, share=0.1, resident=64 << 20, descriptors=31)
 OURS, ALL = attrs.evolve(USED, share=0.25), attrs.evolve(USED, share=0.5)
-CASE = Case(65536, outcome(ROWS, 50, 10), 10.0, USED, OURS, ALL, 4 << 20)
+CASE = Case(65536, outcome(ROWS, 50, 10), 10.0, USED, OURS, ALL, 4 << 20, machine_ms=4.0)
 
 
 def cells(case: Case) -> dict[str, str]:
@@ -36,8 +34,8 @@ def test_every_heading_has_a_column() -> None:
 def test_a_case_in_words() -> None:
     assert cells(CASE) == {
         "size": "64 KiB", "offered": "10/s", "included/s": "10.0", "kept up": "yes", "hear p50": "12.0", "p99": "12.0",
-        "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "db ms": "-", "ratio": "1.00",
-        "busy": "10%", "emulator": "25%", "others": "15%",
+        "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "db ms": "-", "emulator ms": "10.00", "ratio": "1.00",
+        "machine ms": "4.00", "relative": "2.50", "busy": "10%", "emulator": "25%", "others": "15%",
         "memory": "64 MB", "fds": "31", "journal": "4 MiB",
     }  # fmt: skip
 
@@ -46,6 +44,11 @@ def test_a_database_is_counted_beside_the_connector_and_not_among_others() -> No
     with_database = attrs.evolve(CASE, database=attrs.evolve(USED, cpu=0.25, share=0.05))
     told = cells(with_database)
     assert (told["CPU ms"], told["db ms"], told["ratio"], told["others"]) == ("10.00", "5.00", "1.50", "10%")
+    assert told["relative"] == "3.75"
+
+
+def test_the_legend_says_of_which_commit_the_emulator_is() -> None:
+    assert legend("0123abcd").startswith("emulator of 0123abcd;")
 
 
 def test_a_load_that_was_not_sustained_is_loud() -> None:
@@ -58,8 +61,8 @@ def test_of_a_machine_that_stood_still_nothing_is_said() -> None:
 
 
 def test_without_an_answer_nothing_is_made_up() -> None:
-    nothing = attrs.evolve(CASE, outcome=outcome([], 50, 10), cpu_ms=None)
-    assert (cells(nothing)["CPU ms"], cells(nothing)["whole p50"]) == ("-", "-")
+    nothing = cells(attrs.evolve(CASE, outcome=outcome([], 50, 10), cpu_ms=None))
+    assert [nothing[name] for name in ("CPU ms", "emulator ms", "relative", "whole p50")] == ["-"] * 4
 
 
 @pytest.mark.parametrize(
@@ -84,11 +87,12 @@ def test_what_is_used_while_nothing_is_offered() -> None:
     assert said.split("  ")[-1] == "idle: connector 10.0%, emulator 25.0%"
 
 
-def failed(**shares: float) -> Case:
-    """Return a case of 50 a second that was not sustained, with these shares of a core."""
+def failed(side: str, share: float, machine: float) -> Case:
+    """Return a case of 50 a second that was not sustained, with the busiest process and the shares of a core."""
     lost = attrs.evolve(CASE.outcome, offered_rate=50.0, sustained=False)
-    used: dict[str, Any] = {side: attrs.evolve(USED, share=share) for side, share in shares.items()}
-    return attrs.evolve(CASE, outcome=lost, **used)
+    return attrs.evolve(
+        CASE, outcome=lost, busiest=Busiest(side, share), machine=attrs.evolve(USED, share=machine)
+    )
 
 
 def test_the_highest_load_that_was_sustained() -> None:
@@ -96,18 +100,18 @@ def test_the_highest_load_that_was_sustained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "words"),
+    ("side", "share", "machine", "words"),
     [
-        ({"connector": 0.95, "emulator": 0.99, "machine": 2.0}, "the emulator was the limit"),
-        ({"connector": 0.95, "emulator": 0.5, "machine": 1.5}, "the connector was the limit"),
-        ({"connector": 0.3, "emulator": 0.3, "machine": 2.0}, "all cores were busy, others had 1.4 of them"),
-        ({"connector": 0.3, "emulator": 0.3, "machine": 0.7}, "neither side was busy: it waited"),
+        ("emulator", 0.99, 1.5, "a process of the emulator was the limit"),
+        ("connector", 0.95, 1.9, "a process of the connector was the limit; all cores were busy, others had 1.5 of them"),
+        ("connector", 0.6, 2.0, "all cores were busy, others had 1.6 of them"),
+        ("connector", 0.3, 0.7, "neither a process nor the machine was busy: it waited"),
     ],
-)
-def test_what_was_at_its_end_is_named(shares: dict[str, float], words: str) -> None:
-    assert conclusion([CASE, failed(**shares)], 2) == f"kept up with 10/s; at 50/s {words}"
+)  # fmt: skip
+def test_what_was_at_its_end_is_named(side: str, share: float, machine: float, words: str) -> None:
+    assert conclusion([CASE, failed(side, share, machine)], 2) == f"kept up with 10/s; at 50/s {words}"
 
 
 def test_a_machine_that_stood_still_explains_everything() -> None:
-    still = attrs.evolve(failed(emulator=1.0), stalled=9.0)
+    still = attrs.evolve(failed("emulator", 1.0, 1.0), stalled=9.0)
     assert conclusion([still], 2) == "kept up with none of these loads; at 50/s the machine stood still"
