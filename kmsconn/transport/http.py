@@ -14,11 +14,10 @@ from functools import partial
 from urllib.parse import urljoin
 
 import attrs
-import h11
 import trio
 
 from kmsconn.errors import Misconfigured, Overloaded, Unreachable
-from kmsconn.transport.http11 import HttpError, HttpExchange, HttpHead, NoAnswer, make_request
+from kmsconn.transport.http11 import HttpError, HttpExchange, HttpHead, NoAnswer, RequestHead, make_request
 from kmsconn.transport.lean_stream import LeanStream
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxies import Proxy
@@ -253,7 +252,7 @@ class _Request:
     url: Url
     origin: str
     headers: Mapping[str, str] | None = attrs.field(repr=False)
-    head: h11.Request = attrs.field(repr=False)
+    head: RequestHead = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     forwarder: Proxy | None = None
     """The proxy that takes it in absolute form, if one does."""

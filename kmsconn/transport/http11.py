@@ -3,15 +3,22 @@
 ``h11`` says what the bytes mean. This module adds what a client of strangers needs beside it: limits on the lines of a head, on
 small chunks and on the bytes around chunks, and the refusal of a length beside chunks. Bytes are handed on in small steps while
 lines may come, so that no single step can hold up the loop. How the bytes were split on their way changes nothing that is read.
+
+Answers of the plainest form are read by ``http_plain``, to the same result.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import attrs
 import h11
+
+from kmsconn.transport.http_plain import HttpError, HttpHead, PlainAnswer, header_text, read_plain
+
+__all__ = ["HttpError", "HttpExchange", "HttpHead", "NoAnswer", "RequestHead", "make_request"]
 
 MAX_HEAD = 32 * 1024
 """Bytes of one head, up to a ``HEAD_STEP`` more. Servers send below 8 KiB."""
@@ -26,13 +33,13 @@ LEAST_CHUNK = 64
 SPARE_BYTES = 64 * 1024
 """Bytes that are no body; beyond them no more than in the body: extensions could make it endless (RFC 9112, 7.1.1)."""
 
+REMEMBERED_FIELDS = 256
+"""Sets of header fields of requests that are kept as bytes: one for each origin, and one for each length of what is posted."""
+
+_TARGET = re.compile(r"[\x21-\x7e]+")
 _VERSIONS = frozenset({b"1.0", b"1.1"})
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _QUOTATION = re.compile(r"[: (]*\(?(expected )?(bytearray\()?b['\"].*", re.DOTALL)
-
-
-class HttpError(Exception):
-    """The bytes are no whole answer that is accepted."""
 
 
 class NoAnswer(HttpError):  # noqa: N818 - what happened, for who may ask again
@@ -40,52 +47,111 @@ class NoAnswer(HttpError):  # noqa: N818 - what happened, for who may ask again
 
 
 @attrs.frozen
-class HttpHead:
-    """Status and headers; the names are in lower case, of repeated ones the last counts."""
+class RequestHead:
+    """The head of a request; its bytes hold secrets, and so may target and fields."""
 
-    status: int
-    headers: Mapping[str, str]
+    method: str
+    target: str = attrs.field(repr=False)
+    fields: tuple[tuple[str, str], ...] = attrs.field(repr=False)
+    data: bytes = attrs.field(repr=False)
 
 
-def make_request(method: str, target: str, headers: Iterable[tuple[str, str]]) -> h11.Request:
+def make_request(method: str, target: str, headers: Iterable[tuple[str, str]]) -> RequestHead:
     """Return the head of a request. Raises ValueError for a target or header that would not stay in its place."""
+    fields = tuple(headers)
     try:
-        return h11.Request(method=method, target=target, headers=list(headers))
+        lines = _written(method, fields)
     except (h11.LocalProtocolError, UnicodeEncodeError):  # whose texts hold the header, a password perhaps
-        raise ValueError("a header or the target of the request contains forbidden characters") from None
+        lines = b""
+    if not lines or not _TARGET.fullmatch(target):
+        raise ValueError("a header or the target of the request contains forbidden characters")
+    return RequestHead(method, target, fields, f"{method} {target} HTTP/1.1\r\n".encode() + lines)
+
+
+@lru_cache(REMEMBERED_FIELDS)
+def _written(method: str, fields: tuple[tuple[str, str], ...]) -> bytes:
+    """Return the lines behind the request line: most requests to an origin have the same."""
+    head = h11.Connection(h11.CLIENT).send(h11.Request(method=method, target="/", headers=[*fields])) or b""
+    return head.partition(b"\r\n")[2]
 
 
 class HttpExchange:
     """A request and the answer to it: ``request`` goes out, the answer comes in, and the bytes of its body come out."""
 
-    def __init__(self, request: h11.Request, body: bytes = b"") -> None:
-        self.head: HttpHead | None = None
-        self.done = False
-        """Whether the answer is whole."""
-        self.begun = False
-        """Whether a byte of an answer has come."""
-        self._h11 = h11.Connection(h11.CLIENT, MAX_HEAD)
-        self._step: int | None = HEAD_STEP
-        self._lines, self._chunks, self._received, self._given = 0, 0, 0, 0
-        parts = [request, *([h11.Data(body)] if body else []), h11.EndOfMessage()]
-        self.request = b"".join(self._h11.send(part) or b"" for part in parts)
+    def __init__(self, asked: RequestHead, body: bytes = b"") -> None:
+        self.request = asked.data + body
         """What to send. Holds secrets."""
+        self._asked, self._body = asked, body
+        self._answer: PlainAnswer | _AnyAnswer | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a byte of an answer has come."""
+        return self._answer is not None
+
+    @property
+    def head(self) -> HttpHead | None:
+        """The head of the answer, once it has come."""
+        return None if self._answer is None else self._answer.head
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is whole."""
+        return self._answer is not None and self._answer.done
 
     @property
     def alone(self) -> bool:
         """Whether the answer is whole and nothing came after it."""
-        return self.done and not self._h11.trailing_data[0]
+        return self._answer is not None and self._answer.alone
 
     @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request now: the answer is whole, nothing came after it, nobody closes."""
-        return self.alone and self._h11.their_state is h11.DONE and not self._h11.trailing_data[1]
+        return self._answer is not None and self._answer.reusable
 
     def receive(self, data: bytes) -> bytes:
         """Take what came, and return the bytes of the body in it. Raises HttpError."""
-        if not self.begun and data[:1] not in {b"", b"H"}:
+        if not data:
+            return b""
+        if self._answer is not None:
+            return self._answer.receive(data)
+        plain = read_plain(self._asked.method, data)
+        self._answer, data = plain or (_AnyAnswer(self._asked, self._body), data)
+        return self._answer.receive(data)
+
+    def receive_end(self) -> None:
+        """Take the end of the connection. Raises HttpError when it came too early."""
+        if self._answer is None:
+            raise NoAnswer("the connection ended without an answer")
+        self._answer.receive_end()
+
+
+class _AnyAnswer:
+    """Any answer, read by ``h11``."""
+
+    def __init__(self, asked: RequestHead, body: bytes) -> None:
+        self.head: HttpHead | None = None
+        self.done = False
+        self._h11 = h11.Connection(h11.CLIENT, MAX_HEAD)
+        self._step: int | None = HEAD_STEP
+        self._is_first = True
+        self._lines, self._chunks, self._received, self._given = 0, 0, 0, 0
+        request = h11.Request(method=asked.method, target=asked.target, headers=[*asked.fields])
+        for part in (request, *([h11.Data(body)] if body else []), h11.EndOfMessage()):
+            self._h11.send(part)
+
+    @property
+    def alone(self) -> bool:
+        return self.done and not self._h11.trailing_data[0]
+
+    @property
+    def reusable(self) -> bool:
+        return self.alone and self._h11.their_state is h11.DONE and not self._h11.trailing_data[1]
+
+    def receive(self, data: bytes) -> bytes:
+        if self._is_first and data[:1] != b"H":
             raise HttpError("the answer is no HTTP/1")
-        self.begun = self.begun or bool(data)
+        self._is_first = False
         pieces: list[bytes] = []
         at = 0
         while at < len(data):
@@ -96,9 +162,6 @@ class HttpExchange:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def receive_end(self) -> None:
-        """Take the end of the connection. Raises HttpError when it came too early."""
-        if not self.begun:
-            raise NoAnswer("the connection ended without an answer")
         if self.head is None:
             raise HttpError("the connection ended within the head of the answer")
         self._take(b"", [])
@@ -164,11 +227,6 @@ def _told(error: h11.RemoteProtocolError) -> str:
 def _head_of(response: h11.Response) -> HttpHead:
     if any(_CONTROL.search(value) for _, value in response.headers):
         raise HttpError("a header of the answer has control characters")
-    return HttpHead(response.status_code, {name.decode(): _text(value) for name, value in response.headers})
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")  # RFC 9110, 5.5: bytes without a meaning
+    return HttpHead(
+        response.status_code, {name.decode(): header_text(value) for name, value in response.headers}
+    )

@@ -108,3 +108,33 @@ def test_valid_answers_are_read_whole(answer: Valid, cuts: list[int]) -> None:
     assert not isinstance(read, str), read
     head, body, done, reusable = read
     assert (head.status, body, done, reusable) == (answer.status, answer.body, True, answer.keeps)
+
+
+LINES = st.sampled_from(
+    [
+        *(
+            b"Content-Length: 3\r\n",
+            b"content-length:  03 \r\n",
+            b"Content-Length: 20\r\n",
+            b"Connection: keep-alive\r\n",
+        ),
+        *(b"X-A: b\r\n", b"x-a:\r\n", b"X-B: \xc3\xbc\t\xff \t\r\n", b"Upgrade: x\r\n", b"Connection: x\r\n"),
+    ]
+)
+STATUS_LINES = st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 404\r\n", b"HTTP/1.1 304 \xff \r\n"])
+
+
+@st.composite
+def nearly_plain(draw: st.DrawFn) -> bytes:
+    """Draw an answer that is mostly plain."""
+    lines = draw(st.lists(LINES, max_size=4))
+    return draw(STATUS_LINES) + b"".join(lines) + b"\r\n" + draw(st.binary(max_size=25))
+
+
+@given(nearly_plain(), CUTS, METHODS, st.booleans())
+def test_a_head_in_one_piece_means_the_same_as_one_in_two(
+    data: bytes, cuts: list[int], method: str, ends: bool
+) -> None:
+    """Plain ones are not read by ``h11`` then."""
+    first, rest = data[:1], pieces_of(data[1:], cuts)
+    assert outcome([first, *rest], method, ends=ends) == outcome([data], method, ends=ends)
