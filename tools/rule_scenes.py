@@ -200,6 +200,7 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _told("KmsconnRepliesRefused", "txmanager gateway", "not-included"),
     _told("KmsconnJournalUnwritable", "journal", "unwritable"),
     _told("KmsconnJournalMisplaced", "journal", "misplaced"),
+    _told("KmsconnRoleMissing", "role work", "role-missing"),
     _told("KmsconnUnexpectedError", "connector", "unexpected-error"),
     _state("KmsconnKeyManagementOverdue", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="overdue", dependency="keygen 0x04"),
     _state("KmsconnPaused", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="paused", dependency="user_decryption"),

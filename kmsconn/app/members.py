@@ -13,6 +13,7 @@ import trio
 
 from kmsconn.app.lease_rules import LeaseClock
 from kmsconn.app.leases import GIVING, Dismissals, Leases
+from kmsconn.app.missing_roles import MissingRoles
 from kmsconn.app.snapshot import MemberStatistics
 from kmsconn.app.topics import Topics
 from kmsconn.config.settings import PostgresAddress, Role, Settings
@@ -157,7 +158,7 @@ async def open_member(
         clock.joined(sent)
         ours = journal.join(token)
         alerts = Alerts(on_event)
-        leases = Leases(journal, side, token, clock, alerts, Dismissals(alerts), ours)
+        leases = Leases(journal, side, token, clock, alerts, Dismissals(alerts), MissingRoles(alerts), ours)
         member = Member(journal, leases, claiming, len(settings.core.core_endpoints))
         topics.on("lease", leases.wake_up.notify)
         try:

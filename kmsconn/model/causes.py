@@ -267,6 +267,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "This process took over from another one that had not renewed its leases",
         "see why the process that is named ended or was silent; nothing is lost",
     ),
+    "role-missing": Cause(
+        "role hear, role work, role send",
+        "No process over the journal in PostgreSQL has had this role for a minute: requests wait",
+        "start a process with this role, or add it to `roles` of one that runs",
+    ),
     "journal-went-back": Cause(
         "membership",
         "The database lacks commits that it had confirmed; the connector was started anew and asks the contracts",

@@ -407,6 +407,12 @@ _CONNECTOR: Final = (
         ("lease-late", "lease-lost", "member-fenced", "journal-went-back"),
     ),
     _critical(
+        "KmsconnRoleMissing",
+        "none of the processes over the journal has this role, and requests wait",
+        "start a process with this role, or add it to roles of one that runs",
+        ("role-missing",),
+    ),
+    _critical(
         "KmsconnUnexpectedError",
         "an unexpected error; that request is quarantined",
         "report it with its traceback, then let the request begin again with `kmsconn requests retry`",

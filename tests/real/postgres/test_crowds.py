@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import psycopg
+import pytest
 import trio
 
 from kmsconn.app.connector import Connector
@@ -13,7 +14,7 @@ from kmsconn.config.settings import Pools, PostgresAddress, Role
 from kmsconn.errors import JournalWentBack, LeaseLost
 from kmsconn.journal import pausing
 from kmsconn.journal.pausing import PausedKind
-from kmsconn.model.events import AlertRaised, AnswerKept, ReplySent, RequestRecorded
+from kmsconn.model.events import AlertCleared, AlertRaised, AnswerKept, ReplySent, RequestRecorded
 from kmsconn.model.requests import Kind
 from tests.faults.posts import post
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
@@ -120,6 +121,31 @@ async def test_roles_take_no_lease_of_others(path: PostgresAddress) -> None:
         await crowd.wait(lambda: len(holders(crowd)) >= 2)
         await trio.sleep(LEASE / 2)
         assert {name.split()[0] for name in holders(crowd)} == {"orders", "upkeep"}
+
+
+async def test_a_role_that_nobody_has_is_told_by_every_process(
+    path: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kmsconn.app.missing_roles.GRACE", 1.0)
+    key = "role work", "role-missing"
+    async with (
+        open_crowd(path) as crowd,
+        crowd.connector("one", roles={Role.HEAR}),
+        crowd.connector("two", roles={Role.HEAR, Role.SEND}),
+    ):
+        await crowd.wait(lambda: told(crowd, AlertRaised, *key) == {"one", "two"})
+        async with crowd.connector("works", roles={Role.WORK}):
+            await crowd.wait(lambda: told(crowd, AlertCleared, *key) == {"one", "two"})
+        assert told(crowd, AlertRaised, *key) == {"one", "two"}
+
+
+def told(crowd: Crowd, kind: type[Any], dependency: str, cause: str) -> set[str]:
+    """Return the processes that told an alert, or its end."""
+    return {
+        name
+        for name in crowd.told
+        if any((one.dependency, one.cause) == (dependency, cause) for one in crowd.of(name, kind))
+    }
 
 
 async def test_who_was_dismissed_ends_with_its_lease(path: PostgresAddress) -> None:
