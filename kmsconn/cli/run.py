@@ -112,7 +112,13 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
             if site is not None:
                 log.info("status page", url=f"{url}/status")
             log_settings(settings, log)
-            anew = StartingAnew(log, Alerts(observers.on_event), signals, random.random)
+            anew = StartingAnew(
+                log,
+                Alerts(observers.on_event),
+                signals,
+                random.random,
+                lambda: observers.monitor.health().alerts,
+            )
             async with open_traces(settings, ports, observers, log):
                 surroundings = Surroundings(settings, ports, observers, site, signals)
                 left = await anew.run(partial(run_once, surroundings, anew, log))

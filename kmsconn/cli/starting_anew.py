@@ -7,7 +7,7 @@ waited for at any start, as every dependency is. A journal whose tables have bec
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 import attrs
@@ -24,7 +24,7 @@ from kmsconn.errors import (
     StartRefused,
 )
 from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import Severity
+from kmsconn.model.events import AlertCleared, AlertRaised, Severity
 from kmsconn.transport.backoff import Backoff
 
 T = TypeVar("T")
@@ -40,12 +40,16 @@ JOURNAL: Final = "journal"
 
 @attrs.define
 class StartingAnew:
-    """Runs a connector again and again until it has drained. ``signals`` end the pauses between: nothing runs that would heed them."""
+    """Runs a connector again and again until it has drained. ``signals`` end the pauses between: nothing runs that would heed them.
+
+    ``present``: all alerts that are shown. Those of a connector that has ended are cleared: the next one raises what still holds.
+    """
 
     log: FilteringBoundLogger
     alerts: Alerts
     signals: AsyncIterator[int]
     random: Callable[[], float]
+    present: Callable[[], Iterable[AlertRaised]] = tuple
     _starts: int = 0
     """Starts anew since the connector last ran for long."""
     _since: float | None = None
@@ -83,6 +87,7 @@ class StartingAnew:
         return self._since is not None and trio.current_time() - self._since < PATIENCE
 
     def _note(self, why: str, error: BaseException, began: float) -> None:
+        self._clear_others()
         now = trio.current_time()
         if self._since is None or now - began >= STARTED_WELL:
             self._since, self._starts = now, 0
@@ -96,6 +101,12 @@ class StartingAnew:
         cause = "journal-went-back" if went_back else "lease-lost"
         self.log.warning("starting anew", reason=why, starts=self._starts)
         self.alerts.raise_(MEMBERSHIP, cause, f"the connector was started anew: {why}")
+
+    def _clear_others(self) -> None:
+        """Clear the alerts of the connector that has ended: nobody else would."""
+        for alert in self.present():
+            if (alert.dependency, alert.cause) not in self.alerts:
+                self.alerts.on_event(AlertCleared(alert.dependency, alert.cause))
 
     async def _pause(self) -> bool:
         """Wait a little; say whether a signal ended that."""

@@ -20,6 +20,7 @@ from kmsconn.errors import (
 )
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.monitoring.health import Health
 from kmsconn.transport.backoff import Backoff
 
 
@@ -131,6 +132,24 @@ async def test_a_signal_between_two_lives_ends_it(
     lives.signal.set()
     assert await lives.run() is None
     assert len(lives.begun) == 1
+
+
+async def test_the_alerts_of_a_connector_end_with_it(autojump_clock: Any) -> None:
+    """The next one has not raised them and would never clear them; what is told of the start itself stays."""
+    lives, health = Lives(LeaseLost("taken over"), LeaseLost("again")), Health()
+    late = AlertRaised("membership", "lease-late", "silent")
+
+    def hear(event: Event) -> None:
+        lives.events.append(event)
+        health.on_event(event)
+
+    log: Any = lives.log
+    anew = StartingAnew(log, Alerts(hear), lives, lambda: 0.5, lambda: health.alerts)
+    hear(late)
+    await anew.run(lives.once)
+    assert [alert.cause for alert in health.alerts] == ["lease-lost"]
+    assert lives.events.count(AlertCleared("membership", "lease-late")) == 1
+    assert AlertCleared("membership", "lease-lost") not in lives.events
 
 
 async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough(autojump_clock: Any) -> None:
