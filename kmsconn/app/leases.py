@@ -6,7 +6,7 @@ While the database cannot be reached nothing is broadcast, and everything else w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, Never
@@ -15,7 +15,6 @@ import attrs
 import trio
 
 from kmsconn.app.lease_rules import LeaseClock
-from kmsconn.app.missing_roles import MissingRoles
 from kmsconn.errors import JournalFailed, LeaseLost
 from kmsconn.journal import members
 from kmsconn.journal.journal import Journal
@@ -62,7 +61,8 @@ class Leases:
     clock: LeaseClock
     alerts: Alerts
     dismissals: Dismissals
-    missing_roles: MissingRoles
+    watchers: Sequence[Callable[[Gathering, float], None]] = ()
+    """Told of each look at the members, and when it was."""
     ours: Callable[[], int] = lambda: 0
     """Which of the server's processes serves the journal of this one."""
     gathering: Gathering = attrs.field(factory=lambda: Gathering(is_member=True))
@@ -99,7 +99,8 @@ class Leases:
         if lost := (held & self._held) - {one.name for one in self._ours(seen)}:
             raise LeaseLost(f"the lease {min(lost)!r} of this process was taken away")
         self.dismissals.forget(seen)
-        self.missing_roles.note(seen, trio.current_time())
+        for watch in self.watchers:
+            watch(seen, trio.current_time())
         silent = max((one.silent for one in seen.members if one.token != self.token), default=0.0)
         if silent > self.clock.lease and self.clock.may_judge(trio.current_time()):
             await self._dismiss()

@@ -11,18 +11,20 @@ from typing import Final
 import attrs
 import trio
 
+from kmsconn.app.different_settings import DifferentSettings
 from kmsconn.app.lease_rules import LeaseClock
 from kmsconn.app.leases import GIVING, Dismissals, Leases
 from kmsconn.app.missing_roles import MissingRoles
 from kmsconn.app.snapshot import MemberStatistics
 from kmsconn.app.topics import Topics
+from kmsconn.config.common_settings import common_settings
 from kmsconn.config.settings import PostgresAddress, Role, Settings
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import members, queries
 from kmsconn.journal.damage import UNREADABLE
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Claimed
-from kmsconn.journal.postgres_session import SessionLimits
+from kmsconn.journal.postgres_session import Session, SessionLimits
 from kmsconn.journal.postgres_side import SideSession, listen
 from kmsconn.journal.rows import read_row
 from kmsconn.journal.values import Due, Row, Shards
@@ -154,11 +156,12 @@ async def open_member(
     side, claiming = (SideSession(address, use, ports.offload, limits) for use in ("membership", "claims"))
     clock, sent = LeaseClock(lease), trio.current_time()
     try:
-        token = await side.ask(partial(members.join, name=name_of(settings), roles=settings.work.roles))
+        token = await side.ask(partial(_join, settings=settings))
         clock.joined(sent)
         ours = journal.join(token)
         alerts = Alerts(on_event)
-        leases = Leases(journal, side, token, clock, alerts, Dismissals(alerts), MissingRoles(alerts), ours)
+        watchers = MissingRoles(alerts).note, DifferentSettings(alerts).note
+        leases = Leases(journal, side, token, clock, alerts, Dismissals(alerts), watchers, ours)
         member = Member(journal, leases, claiming, len(settings.core.core_endpoints))
         topics.on("lease", leases.wake_up.notify)
         try:
@@ -179,6 +182,10 @@ async def open_member(
     finally:
         side.close()
         claiming.close()
+
+
+def _join(session: Session, settings: Settings) -> int:
+    return members.join(session, name_of(settings), settings.work.roles, common_settings(settings))
 
 
 def limits_of(lease: float) -> SessionLimits:

@@ -42,6 +42,8 @@ def as_text(answer: Mapping[str, Any]) -> Iterator[str]:
         yield _row("process", _member(one))
     for role in _missing_roles(answer.get("processes", ())):
         yield _row("NOBODY", f"has the role {role}: requests wait until a process with it is started")
+    for one in answer.get("different_settings", ()):
+        yield _row("DIFFERENT", f"{one['option']}: {one['text']}; set it alike in all processes")
     if answer["running"]:
         yield from _process(answer)
 

@@ -10,6 +10,7 @@ import attrs
 
 from kmsconn import __version__
 from kmsconn.app.snapshot import Statistics
+from kmsconn.config.common_settings import differences
 from kmsconn.control.commands import Arguments, Command, Commands, Context, RunningConnector
 from kmsconn.control.describing import SHORT
 from kmsconn.control.words import STATES
@@ -25,6 +26,7 @@ from kmsconn.txmanager.state import TxStatistics
 async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001 - a command's arguments
     """Show how the connector is, in one screen."""
     running, now = context.running, context.wall()
+    members = await context.journal.run(gathering)
     oldest = await context.journal.run(queries.waiting, tuple(context.profile.operations), math.inf, 1)
     shown = {
         "running": running is not None,
@@ -51,7 +53,8 @@ async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001
             for chain_id, contract, block in await context.journal.run(queries.cursors)
         ],
         "damaged_rows": len(context.journal.damaged),
-        "processes": processes_as_json(await context.journal.run(gathering), now),
+        "processes": processes_as_json(members, now),
+        "different_settings": differences_as_json(members),
     }
     return shown if running is None else {**shown, **process_as_json(running)}
 
@@ -67,6 +70,13 @@ def processes_as_json(found: Gathering, now: float) -> list[Mapping[str, Any]]:
             "leases": [lease.name for lease in found.leases if lease.token == one.token],
         }
         for one in found.members
+    ]
+
+
+def differences_as_json(found: Gathering) -> list[Mapping[str, str]]:
+    """Return the settings that the processes do not have alike, each with the values and who has them."""
+    return [
+        attrs.asdict(one) for one in differences((member.label, member.settings) for member in found.members)
     ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from kmsconn.config.common_settings import differences
 from kmsconn.config.forms import is_loopback
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
@@ -29,12 +30,29 @@ def judge_postgres(
         )
         return
     yield _server(checked, place.server)
-    yield _tables(f"{checked}: tables", place.tables, place.members)
+    yield _tables(f"{checked}: tables", place.tables, tuple(name for name, _ in place.members))
     yield _commits(f"{checked}: commits", place.server)
     yield _clock(f"{checked}: clock", place.clock)
     yield _connections(f"{checked}: connections", place.server.free_connections, pool)
     if not _is_here(address):
         yield _encryption(f"{checked}: TLS", place.server)
+
+
+def judge_common(
+    checked: str, ours: Mapping[str, str], members: Sequence[tuple[str, Mapping[str, str]]]
+) -> Iterator[Diagnosis]:
+    """Compare what all processes must have alike: this configuration, and those that use the journal now."""
+    if not members:
+        return
+    found = differences([("this configuration", ours), *members])
+    for one in found:
+        yield warning(
+            f"{checked}: {one.option} of all processes",
+            one.text,
+            f"set {one.option} alike in all processes, and restart those that have it otherwise",
+        )
+    if not found:
+        yield ok(f"{checked}: settings of all processes", f"alike with {len(members)}: {', '.join(ours)}")
 
 
 def _server(checked: str, server: ServerState) -> Diagnosis:

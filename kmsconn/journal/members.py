@@ -9,7 +9,7 @@ All times are the database's. The questions here go over connections beside the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -34,12 +34,12 @@ _ROLLBACK: Final = call_of("ROLLBACK")
 _FLEETING: Final = call_of("SET LOCAL synchronous_commit = off")
 """Begins what a crash of the server may undo: nothing stands on it for longer than a lease."""
 
-_JOIN: Final = "INSERT INTO member (name, roles) VALUES (?, ?) RETURNING token"
+_JOIN: Final = "INSERT INTO member (name, roles, settings) VALUES (?, ?, ?) RETURNING token"
 _VERSIONS: Final = "SELECT value FROM meta WHERE key = ?"
 _APPEAR: Final = "INSERT INTO presence (token) VALUES (?)"
 _RENEW: Final = "UPDATE presence SET renewed_at = clock_timestamp(), pid = ? WHERE token = ?"
 _MEMBERS: Final = (
-    "SELECT token, name, roles, extract(epoch FROM since)::float8, extract(epoch FROM clock_timestamp() - renewed_at)::float8 "
+    "SELECT token, name, roles, extract(epoch FROM since)::float8, extract(epoch FROM clock_timestamp() - renewed_at)::float8, settings "
     "FROM member JOIN presence USING (token) ORDER BY token"
 )
 _LEASES: Final = "SELECT name, token FROM lease ORDER BY name"
@@ -92,13 +92,22 @@ _WAKE: Final = "SELECT pg_notify('kmsconn', 'due ' || kind) FROM json_array_elem
 
 @attrs.frozen
 class MemberRow:
-    """A process that works on the journal: token, name, roles, since when it is there (wall time), and for how long it was silent."""
+    """A process that works on the journal: token, name, roles, since when it is there (wall time), and for how long it was silent.
+
+    ``settings``: what it has of the settings that all must have alike, in words; nothing of a version that did not write them.
+    """
 
     token: int
     name: str
     roles: frozenset[str]
     since: float
     silent: float
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Name it as no other one: two processes may have one name."""
+        return label_of(self.name, self.token)
 
 
 @attrs.frozen
@@ -126,13 +135,28 @@ class Claimed:
     next_due: float | None
 
 
-def join(session: Session, name: str, roles: Collection[str]) -> int:
+def label_of(name: str, token: int) -> str:
+    """Name a member as no other one."""
+    return f"{name or 'a process without a name'} (member {token})"
+
+
+def read_settings(written: str | None) -> dict[str, str]:
+    """Read the settings that a member wrote; nothing where it wrote none, or in another form."""
+    try:
+        return msgspec.json.decode(written or "{}", type=dict[str, str])
+    except msgspec.MsgspecError:
+        return {}
+
+
+def join(
+    session: Session, name: str, roles: Collection[str], settings: Mapping[str, str] | None = None
+) -> int:
     """Become a member and return the token. Repeating: another member.
 
     Raises LeaseLost where a newer version has changed the tables since they were opened: who begins anew is refused, and told why.
     """
     session.exchange([_BEGIN])
-    words = (name, " ".join(sorted(roles)))
+    words = (name, " ".join(sorted(roles)), msgspec.json.encode(settings or {}).decode())
     joined, versions = session.exchange([call_of(_JOIN, words), call_of(_VERSIONS, (SCHEMA_KEY,))])
     if int(versions.rows[0][0].split()[1]) > VERSION:
         session.exchange([_ROLLBACK])
@@ -164,8 +188,8 @@ def _gathering(
     return Gathering(
         is_member,
         tuple(
-            MemberRow(number, name, frozenset(roles.split()), since, silent)
-            for number, name, roles, since, silent in members
+            MemberRow(number, name, frozenset(roles.split()), since, silent, read_settings(settings))
+            for number, name, roles, since, silent, settings in members
         ),
         tuple(LeaseRow(*lease) for lease in leases),
     )

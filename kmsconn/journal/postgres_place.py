@@ -10,6 +10,7 @@ import attrs
 
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.extras import require_extra
+from kmsconn.journal.members import label_of, read_settings
 from kmsconn.journal.postgres_schema import SCHEMA_KEY
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ _SCHEMA: Final = "SELECT current_setting('search_path'), has_database_privilege(
 _TABLES: Final = "SELECT count(*)::int, count(*) FILTER (WHERE tablename = 'meta')::int FROM pg_tables WHERE schemaname = current_schema()"
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _META: Final = "SELECT key, value FROM meta"
-_MEMBERS: Final = "SELECT name FROM member ORDER BY token"
+# Tables of an older version have no such column.
+_MEMBERS: Final = "SELECT token, name, to_jsonb(member) ->> 'settings' FROM member ORDER BY token"
 
 
 @attrs.frozen
@@ -79,14 +81,15 @@ class TablesState:
 class PostgresPlace:
     """All that was found. ``refusal``: why there is no connection, then nothing else is known.
 
-    ``clock``: how far the server's clock is ahead of this machine's, in seconds. ``members``: the processes that use the journal.
+    ``clock``: how far the server's clock is ahead of this machine's, in seconds. ``members``: the processes that use the journal, each
+    with what it wrote of the settings that all must have alike.
     """
 
     refusal: str = ""
     server: ServerState | None = None
     tables: TablesState | None = None
     clock: float = 0.0
-    members: tuple[str, ...] = ()
+    members: tuple[tuple[str, Mapping[str, str]], ...] = ()
 
 
 def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
@@ -138,10 +141,11 @@ def _meta(connection: psycopg.Connection[Any]) -> dict[str, str]:
         return {}
 
 
-def _members(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
+def _members(connection: psycopg.Connection[Any]) -> tuple[tuple[str, Mapping[str, str]], ...]:
     import psycopg
 
     try:
-        return tuple(str(name) or "a process without a name" for (name,) in connection.execute(_MEMBERS))
+        found = connection.execute(_MEMBERS).fetchall()
+        return tuple((label_of(name, token), read_settings(settings)) for token, name, settings in found)
     except psycopg.Error:
         return ()

@@ -330,6 +330,8 @@ class Migration:
 
 MIGRATIONS: tuple[Migration, ...] = (
     Migration((*_TABLES, *_INDICES, *_FUNCTIONS, *_TRIGGERS), compatible_from=1),
+    # The settings that all processes must have alike, as each one has them (``config.common_settings``).
+    Migration(("ALTER TABLE member ADD COLUMN settings text NOT NULL DEFAULT ''",), compatible_from=1),
 )
 VERSION: Final = len(MIGRATIONS)
 

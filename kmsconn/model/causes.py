@@ -272,6 +272,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "No process over the journal in PostgreSQL has had this role for a minute: requests wait",
         "start a process with this role, or add it to `roles` of one that runs",
     ),
+    "settings-differ": Cause(
+        "an option by its name",
+        "Processes over the journal in PostgreSQL have this option otherwise than others, and all must have it alike",
+        "set it alike in all processes, and restart those that have it otherwise",
+    ),
     "journal-went-back": Cause(
         "membership",
         "The database lacks commits that it had confirmed; the connector was started anew and asks the contracts",

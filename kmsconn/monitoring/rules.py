@@ -180,7 +180,7 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
 _ELSEWHERE = (
     'cause!~"overdue|not-agreed|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
     "replies-differ|replies-unmatched|replies-missing|api-keys|certificate|certificate-ends|"
-    'lease-late|lease-lost|member-fenced|journal-went-back"'
+    'lease-late|lease-lost|member-fenced|journal-went-back|settings-differ"'
 )
 """Warnings that no rule of their own tells."""
 
@@ -405,6 +405,12 @@ _CONNECTOR: Final = (
         "one of several processes over a journal in PostgreSQL lost its leases, and another one took over",
         "see why that process was silent for longer than its lease; nothing is lost",
         ("lease-late", "lease-lost", "member-fenced", "journal-went-back"),
+    ),
+    _present(
+        "KmsconnSettingsDiffer",
+        "several processes over a journal have this option otherwise than others",
+        "set it alike in all processes, and restart those that have it otherwise",
+        ("settings-differ",),
     ),
     _critical(
         "KmsconnRoleMissing",

@@ -11,6 +11,9 @@ import trio
 
 from kmsconn.app.connector import Connector
 from kmsconn.config.settings import Pools, PostgresAddress, Role
+from kmsconn.control.commands import perform
+from kmsconn.control.server import context_of
+from kmsconn.control.table import COMMANDS
 from kmsconn.errors import JournalWentBack, LeaseLost
 from kmsconn.journal import pausing
 from kmsconn.journal.pausing import PausedKind
@@ -146,6 +149,16 @@ def told(crowd: Crowd, kind: type[Any], dependency: str, cause: str) -> set[str]
         for name in crowd.told
         if any((one.dependency, one.cause) == (dependency, cause) for one in crowd.of(name, kind))
     }
+
+
+async def test_settings_that_differ_are_told_by_every_process(path: PostgresAddress) -> None:
+    key = "lease", "settings-differ"
+    async with open_crowd(path) as crowd, crowd.connector("one") as one:
+        async with crowd.connector("two", lease=2 * LEASE):
+            await crowd.wait(lambda: told(crowd, AlertRaised, *key) == {"one", "two"})
+            answer = await perform(COMMANDS, context_of(one), "status", {})
+            assert [found["option"] for found in answer["different_settings"]] == ["lease"]
+        await crowd.wait(lambda: told(crowd, AlertCleared, *key) == {"one"})
 
 
 async def test_who_was_dismissed_ends_with_its_lease(path: PostgresAddress) -> None:

@@ -106,7 +106,7 @@ def test_tables_that_need_a_newer_program_are_refused(postgresql: Cluster, datab
         open_at(address)
 
 
-@pytest.mark.parametrize(("compatible_from", "left"), [(VERSION, 1), (VERSION + 1, 0)])
+@pytest.mark.parametrize(("compatible_from", "left"), [(MIGRATIONS[-1].compatible_from, 1), (VERSION + 1, 0)])
 def test_tables_that_exclude_older_programs_have_no_members_of_before(
     compatible_from: int, left: int, postgresql: Cluster, database: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -91,6 +91,14 @@ def test_a_member_sees_the_others_with_their_leases(path: PostgresAddress, db: D
         assert all(0 <= row.silent < 10 for row in seen.members)
 
 
+def test_a_member_sees_the_settings_of_the_others(path: PostgresAddress, db: Database) -> None:
+    with session(path) as side:
+        one = join(side, "one")
+        two = members.join(side, "two", (), {"lease": "5s", "audit_log": "a file"})
+        seen = {row.token: row.settings for row in members.renew(side, one, 0).members}
+        assert seen == {one: {}, two: {"lease": "5s", "audit_log": "a file"}}
+
+
 def test_a_lease_has_one_holder_until_it_is_given_back(path: PostgresAddress, db: Database) -> None:
     with session(path) as side:
         one, two = join(side), join(side)

@@ -64,6 +64,13 @@ def test_a_role_that_nobody_has_is_told() -> None:
     ]
 
 
+def test_settings_that_differ_are_told() -> None:
+    found = [{"option": "lease", "text": "5s at a@one (member 1); 9s at b@two (member 2)"}]
+    assert [*status.as_text(STOPPED | {"different_settings": found})][-1] == (
+        "DIFFERENT      lease: 5s at a@one (member 1); 9s at b@two (member 2); set it alike in all processes"
+    )
+
+
 def test_the_status_of_a_running_connector_fits_a_screen() -> None:
     lines = [*status.as_text(RUNNING)]
     assert lines[0] == "fhevm          kmsconn 1.0, up for 5.0 s, ready, not healthy"

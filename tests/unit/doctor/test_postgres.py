@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.doctor.diagnosis import CheckStatus, Diagnosis
-from kmsconn.doctor.postgres import judge_postgres
+from kmsconn.doctor.postgres import judge_common, judge_postgres
 from kmsconn.journal.postgres_place import PostgresPlace, ServerState, TablesState
 from tests.unit.doctor.patient import patient
 
@@ -104,8 +104,29 @@ def test_tables_that_are_there_need_no_right_to_make_some() -> None:
 
 
 def test_the_members_are_named() -> None:
-    place = attrs.evolve(WELL, tables=TablesState("k", stored={"kmsconn_schema": "2 1"}), members=("a", "b"))
+    place = attrs.evolve(
+        WELL, tables=TablesState("k", stored={"kmsconn_schema": "2 1"}), members=(("a", {}), ("b", {}))
+    )
     assert lines(place)[1].found == "version 2 in the schema k, used by a, b"
+
+
+def test_settings_are_compared_with_those_of_the_processes_that_run() -> None:
+    ours = {"lease": "5s", "mode": "active"}
+    assert [*judge_common("journal", ours, ())] == []
+    (line,) = judge_common("journal", ours, [("a", dict(ours)), ("b", {})])
+    assert (line.status, line.found) == (CheckStatus.OK, "alike with 2: lease, mode")
+    (line,) = judge_common("journal", ours, [("a", ours | {"lease": "9s"})])
+    assert (line.status, line.checked) == (CheckStatus.WARNING, "journal: lease of all processes")
+    assert line.found == "5s at this configuration; 9s at a"
+
+
+async def test_the_doctor_tells_settings_of_processes_that_differ(autojump_clock: Any) -> None:
+    async with patient() as one:
+        one.changes["journal"] = REMOTE
+        members = (("a (member 1)", {"lease": "9s"}),)
+        one.postgres = attrs.evolve(WELL, members=members)
+        found = [line.found for line in await one.examine() if "of all processes" in line.checked]
+    assert found == ["5s at this configuration; 9s at a (member 1)"]
 
 
 @pytest.mark.parametrize(("ahead", "words"), [(2.5, "2.5 s ahead of"), (-2.5, "2.5 s behind")])

@@ -100,6 +100,7 @@ _EXAMPLES = {
     "a chain's name with the contract": "ethereum 0x01",
     "completeness 0x…": "completeness 0x01",
     "txmanager …": "txmanager gateway",
+    "an option by its name": "lease",
 }
 
 
