@@ -19,7 +19,7 @@ import trio
 from kmsconn.config.common_settings import common_settings
 from kmsconn.config.settings import PostgresAddress, Settings
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
-from kmsconn.doctor.postgres import judge_common, judge_postgres
+from kmsconn.doctor.postgres import judge_common, judge_postgres, judge_workers
 from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
@@ -78,6 +78,10 @@ def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender:
             found = await ports.offload("doctor", partial(machine.postgres, journal))
             lines = [*judge_postgres(checked, journal, found, settings.storage.database_pool_size)]
             lines += judge_common(checked, common_settings(settings), found.members)
+            cores = len(settings.core.core_endpoints)
+            lines += judge_workers(
+                f"{checked}: workers of all processes", settings.work.pools, cores, found.members
+            )
             stored = {} if found.tables is None else found.tables.stored
         else:
             place = await ports.offload("doctor", partial(machine.journal, journal))

@@ -7,14 +7,18 @@ from typing import Final
 
 from kmsconn.config.common_settings import differences
 from kmsconn.config.forms import is_loopback
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.settings import Pools, PostgresAddress, Role
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
-from kmsconn.journal.postgres_place import PostgresPlace, ServerState, TablesState
+from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
 from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA
 
 CLOCK_DIFFERENCE: Final = 2.0  # seconds: due times of rows are by the clocks of the processes
 OTHER_CONNECTIONS: Final = (
     4  # of a process, beside those that only read: one writes, one claims, one renews the lease, one listens
+)
+
+UNFINISHED: Final = (
+    4_000  # decryptions of a kind that a Core has room for: 10,000 entries, 6,000 of them for finished ones
 )
 
 
@@ -30,7 +34,7 @@ def judge_postgres(
         )
         return
     yield _server(checked, place.server)
-    yield _tables(f"{checked}: tables", place.tables, tuple(name for name, _ in place.members))
+    yield _tables(f"{checked}: tables", place.tables, tuple(one.name for one in place.members))
     yield _commits(f"{checked}: commits", place.server)
     yield _clock(f"{checked}: clock", place.clock)
     yield _connections(f"{checked}: connections", place.server.free_connections, pool)
@@ -39,12 +43,12 @@ def judge_postgres(
 
 
 def judge_common(
-    checked: str, ours: Mapping[str, str], members: Sequence[tuple[str, Mapping[str, str]]]
+    checked: str, ours: Mapping[str, str], members: Sequence[MemberState]
 ) -> Iterator[Diagnosis]:
     """Compare what all processes must have alike: this configuration, and those that use the journal now."""
     if not members:
         return
-    found = differences([("this configuration", ours), *members])
+    found = differences([("this configuration", ours), *((one.name, one.settings) for one in members)])
     for one in found:
         yield warning(
             f"{checked}: {one.option} of all processes",
@@ -53,6 +57,27 @@ def judge_common(
         )
     if not found:
         yield ok(f"{checked}: settings of all processes", f"alike with {len(members)}: {', '.join(ours)}")
+
+
+def judge_workers(
+    checked: str, pools: Pools, cores: int, members: Sequence[MemberState]
+) -> Iterator[Diagnosis]:
+    """Multiply the workers by the processes that work now, and compare with what a Core has room for."""
+    working = sum(Role.WORK in one.roles for one in members)
+    if not working:
+        return
+    of_each = max(
+        pools.public_decryption + pools.http_public_decryption,
+        pools.user_decryption + pools.http_user_decryption,
+    )
+    asked, room = working * of_each, cores * UNFINISHED
+    found = f"{working} x {of_each} = {asked} decryptions of a kind at once at most, room for {room} in {cores} Core{'s' * (cores > 1)}"
+    if asked > room:
+        yield warning(
+            checked, found, "lower pools.* in all processes, or give the Cores larger tables (dec_capacity)"
+        )
+    else:
+        yield ok(checked, found)
 
 
 def _server(checked: str, server: ServerState) -> Diagnosis:

@@ -34,7 +34,7 @@ _TABLES: Final = "SELECT count(*)::int, count(*) FILTER (WHERE tablename = 'meta
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _META: Final = "SELECT key, value FROM meta"
 # Tables of an older version have no such column.
-_MEMBERS: Final = "SELECT token, name, to_jsonb(member) ->> 'settings' FROM member ORDER BY token"
+_MEMBERS: Final = "SELECT token, name, roles, to_jsonb(member) ->> 'settings' FROM member ORDER BY token"
 
 
 @attrs.frozen
@@ -78,18 +78,26 @@ class TablesState:
 
 
 @attrs.frozen
+class MemberState:
+    """A process that uses the journal: its name and roles, and what it wrote of the settings that all must have alike."""
+
+    name: str
+    roles: frozenset[str] = frozenset()
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
 class PostgresPlace:
     """All that was found. ``refusal``: why there is no connection, then nothing else is known.
 
-    ``clock``: how far the server's clock is ahead of this machine's, in seconds. ``members``: the processes that use the journal, each
-    with what it wrote of the settings that all must have alike.
+    ``clock``: how far the server's clock is ahead of this machine's, in seconds. ``members``: the processes that use the journal.
     """
 
     refusal: str = ""
     server: ServerState | None = None
     tables: TablesState | None = None
     clock: float = 0.0
-    members: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    members: tuple[MemberState, ...] = ()
 
 
 def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
@@ -141,11 +149,14 @@ def _meta(connection: psycopg.Connection[Any]) -> dict[str, str]:
         return {}
 
 
-def _members(connection: psycopg.Connection[Any]) -> tuple[tuple[str, Mapping[str, str]], ...]:
+def _members(connection: psycopg.Connection[Any]) -> tuple[MemberState, ...]:
     import psycopg
 
     try:
         found = connection.execute(_MEMBERS).fetchall()
-        return tuple((label_of(name, token), read_settings(settings)) for token, name, settings in found)
+        return tuple(
+            MemberState(label_of(name, token), frozenset(roles.split()), read_settings(settings))
+            for token, name, roles, settings in found
+        )
     except psycopg.Error:
         return ()

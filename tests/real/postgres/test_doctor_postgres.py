@@ -58,7 +58,10 @@ def test_a_journal_tells_its_version_owner_and_members(fresh: PostgresAddress, p
     assert place.tables is not None
     assert place.tables.versions is not None
     assert BINDING.as_text().items() <= place.tables.stored.items()
-    assert place.members == (("kmsconn-1 (member 1)", {}), ("a process without a name (member 2)", {}))
+    assert [one.name for one in place.members] == [
+        "kmsconn-1 (member 1)",
+        "a process without a name (member 2)",
+    ]
     assert findings(fresh, place) == {}
 
 
@@ -71,9 +74,9 @@ def test_the_settings_of_the_processes_are_read_where_there_are_some(
         """INSERT INTO member (name, settings) VALUES ('a', '{"lease": "5s"}'), ('b', '[1]'), ('c', '')""",
         fresh.database,
     )
-    assert [settings for _, settings in look_at_postgres(fresh).members] == [{"lease": "5s"}, {}, {}]
+    assert [one.settings for one in look_at_postgres(fresh).members] == [{"lease": "5s"}, {}, {}]
     postgresql.run("ALTER TABLE member DROP COLUMN settings", fresh.database)
-    assert [settings for _, settings in look_at_postgres(fresh).members] == [{}, {}, {}]
+    assert [one.settings for one in look_at_postgres(fresh).members] == [{}, {}, {}]
 
 
 def test_the_clock_is_this_machines(fresh: PostgresAddress, monkeypatch: pytest.MonkeyPatch) -> None:

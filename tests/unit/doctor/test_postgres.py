@@ -7,10 +7,10 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.settings import Pools, PostgresAddress
 from kmsconn.doctor.diagnosis import CheckStatus, Diagnosis
-from kmsconn.doctor.postgres import judge_common, judge_postgres
-from kmsconn.journal.postgres_place import PostgresPlace, ServerState, TablesState
+from kmsconn.doctor.postgres import judge_common, judge_postgres, judge_workers
+from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
 from tests.unit.doctor.patient import patient
 
 SERVER = ServerState("15.4", 150_004, "UTF8", encrypted=True)
@@ -105,7 +105,9 @@ def test_tables_that_are_there_need_no_right_to_make_some() -> None:
 
 def test_the_members_are_named() -> None:
     place = attrs.evolve(
-        WELL, tables=TablesState("k", stored={"kmsconn_schema": "2 1"}), members=(("a", {}), ("b", {}))
+        WELL,
+        tables=TablesState("k", stored={"kmsconn_schema": "2 1"}),
+        members=(MemberState("a"), MemberState("b")),
     )
     assert lines(place)[1].found == "version 2 in the schema k, used by a, b"
 
@@ -113,17 +115,36 @@ def test_the_members_are_named() -> None:
 def test_settings_are_compared_with_those_of_the_processes_that_run() -> None:
     ours = {"lease": "5s", "mode": "active"}
     assert [*judge_common("journal", ours, ())] == []
-    (line,) = judge_common("journal", ours, [("a", dict(ours)), ("b", {})])
+    (line,) = judge_common("journal", ours, [MemberState("a", settings=dict(ours)), MemberState("b")])
     assert (line.status, line.found) == (CheckStatus.OK, "alike with 2: lease, mode")
-    (line,) = judge_common("journal", ours, [("a", ours | {"lease": "9s"})])
+    (line,) = judge_common("journal", ours, [MemberState("a", settings=ours | {"lease": "9s"})])
     assert (line.status, line.checked) == (CheckStatus.WARNING, "journal: lease of all processes")
     assert line.found == "5s at this configuration; 9s at a"
+
+
+def workers(number: int, pools: Pools, cores: int = 1) -> list[Diagnosis]:
+    members = [MemberState(f"{one}", frozenset({"work", "hear"})) for one in range(number)]
+    return [*judge_workers("workers", pools, cores, [*members, MemberState("sends", frozenset({"send"}))])]
+
+
+def test_the_workers_of_all_processes_are_added_up() -> None:
+    (line,) = workers(3, Pools())
+    assert line.status is CheckStatus.OK
+    assert line.found == "3 x 256 = 768 decryptions of a kind at once at most, room for 4000 in 1 Core"
+    assert workers(0, Pools()) == []
+
+
+def test_more_workers_than_a_core_has_room_for_are_a_warning() -> None:
+    many = Pools(user_decryption=1000, http_user_decryption=1100)
+    assert [line.status for line in workers(1, many)] == [CheckStatus.OK]
+    assert [line.status for line in workers(2, many)] == [CheckStatus.WARNING]
+    assert [line.status for line in workers(2, many, cores=2)] == [CheckStatus.OK]
 
 
 async def test_the_doctor_tells_settings_of_processes_that_differ(autojump_clock: Any) -> None:
     async with patient() as one:
         one.changes["journal"] = REMOTE
-        members = (("a (member 1)", {"lease": "9s"}),)
+        members = (MemberState("a (member 1)", settings={"lease": "9s"}),)
         one.postgres = attrs.evolve(WELL, members=members)
         found = [line.found for line in await one.examine() if "of all processes" in line.checked]
     assert found == ["5s at this configuration; 9s at a (member 1)"]
