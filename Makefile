@@ -150,13 +150,14 @@ clean: ## remove everything that was made
 
 .PHONY: peers contracts
 
-peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20), radosgw, promtool, kustomize, chromium, PostgreSQL
+peers: ## fetch what is not ours and what tests run against: anvil, solc, node-tkms (needs Node.js 20), radosgw, promtool, kustomize, chromium, PostgreSQL, pgbouncer
 	@echo "Fetching anvil, solc and node-tkms by npm, radosgw, promtool, kustomize, Chromium and PostgreSQL by apt-get: a few minutes."
 	npm ci --prefix peers --ignore-scripts --no-audit --no-fund --loglevel error
 	sh peers/debian.sh radosgw radosgw radosgw-admin
 	sh peers/debian.sh prometheus promtool
 	sh peers/debian.sh kustomize kustomize
 	sh peers/debian.sh chromium chromium
+	sh peers/debian.sh pgbouncer pgbouncer
 	PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)" sh peers/debian.sh postgresql postgres initdb
 
 contracts: $(STAMP) ## compile the Solidity contracts of the tests (needs make peers)

@@ -26,6 +26,13 @@ def judge_postgres(
     checked: str, address: PostgresAddress, place: PostgresPlace, pool: int
 ) -> Iterator[Diagnosis]:
     """Yield a line for each thing that matters. ``pool``: the connections that only read, at most."""
+    if place.pooler == "transaction":
+        yield fault(
+            checked,
+            "a pooler in transaction mode stands before the server, which breaks prepared statements, LISTEN and what is set for a session",
+            "connect to the server itself, or set pool_mode = session for this database and user in the pooler",
+        )
+        return
     if place.server is None or place.tables is None:
         yield fault(
             checked,
@@ -35,6 +42,8 @@ def judge_postgres(
         return
     yield _server(checked, place.server)
     yield _tables(f"{checked}: tables", place.tables, tuple(one.name for one in place.members))
+    if place.pooler:
+        yield ok(f"{checked}: pooler", f"one in {place.pooler} mode stands before the server")
     yield _commits(f"{checked}: commits", place.server)
     yield _clock(f"{checked}: clock", place.clock)
     yield _connections(f"{checked}: connections", place.server.free_connections, pool)

@@ -23,9 +23,17 @@ from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartAgain, StartRefused
 from kmsconn.journal.database import OutcomeUnknown
 from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, ROLLBACK, migrate
+from kmsconn.journal.postgres_pooler import refuse_transaction_mode
 from kmsconn.journal.postgres_queue import StatementQueue
 from kmsconn.journal.postgres_schema import CAPTURE, STOP_CAPTURING
-from kmsconn.journal.postgres_session import MIGRATING, PostgresSession, Reply, Session, SessionLimits
+from kmsconn.journal.postgres_session import (
+    KEYWORDS,
+    MIGRATING,
+    PostgresSession,
+    Reply,
+    Session,
+    SessionLimits,
+)
 from kmsconn.journal.postgres_sql import Call, call_of
 
 _BEGIN: Final = call_of(BEGIN)
@@ -74,9 +82,19 @@ def connect(address: PostgresAddress, limits: SessionLimits) -> Session:
     return PostgresSession(address.keywords(), limits)
 
 
+def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
+    """Make a connection, after a look who serves it. Raises OperationalError; StartRefused for a pooler in transaction mode."""
+    keywords = address.keywords()
+    further: Callable[[], psycopg.Connection[Any]] = partial(
+        psycopg.connect, autocommit=True, **{**KEYWORDS, **keywords}
+    )
+    return PostgresSession(keywords, limits, partial(refuse_transaction_mode, str(address), further))
+
+
 _LASTING: Final = re.compile(
     "authentication failed|pg_hba.conf|does not exist|is not permitted|permission denied|SSL was required|SSL error|certificate verify|"
-    "certificate file|invalid connection option|invalid sslmode value"
+    "certificate file|invalid connection option|invalid sslmode value|"
+    "unsupported startup parameter"
 )
 """In what a server, or libpq, says to a connection that somebody must mend; it has no code there."""
 
@@ -101,13 +119,19 @@ class PostgresDriver:
     capture: ClassVar[Sequence[str]] = CAPTURE
     stop_capturing: ClassVar[Sequence[str]] = STOP_CAPTURING
 
-    def __init__(self, address: PostgresAddress, shards: int = 1, connect: Connect = connect) -> None:
+    def __init__(
+        self,
+        address: PostgresAddress,
+        shards: int = 1,
+        connect: Connect = connect,
+        connect_first: Connect | None = None,
+    ) -> None:
         self.where = str(address)
         self.shards = shards
         self.member: MemberCount | None = None
         self.queue = StatementQueue(partial(connect, address, SessionLimits()))
         self.execute = self.queue.execute
-        self._connect_to_migrate = partial(connect, address, MIGRATING)
+        self._connect_to_migrate = partial(connect_first or connect, address, MIGRATING)
         self._has_begun = False
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -16,7 +17,9 @@ from kmsconn.journal.postgres_schema import SCHEMA_KEY
 if TYPE_CHECKING:
     import psycopg
 
-_LIMITS: Final = {"connect_timeout": 5, "options": "-c statement_timeout=5s -c lock_timeout=5s"}
+_LIMITS: Final = {"connect_timeout": 5, "autocommit": True}
+_SETTINGS: Final = "SET statement_timeout = '5s'; SET lock_timeout = '5s'"
+"""Not among the parameters of the connection: a pooler refuses those that it does not know."""
 _SERVER: Final = """
 SELECT current_setting('server_version'), current_setting('server_version_num')::int, current_setting('server_encoding'),
     current_schema(), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
@@ -91,6 +94,7 @@ class PostgresPlace:
     """All that was found. ``refusal``: why there is no connection, then nothing else is known.
 
     ``clock``: how far the server's clock is ahead of this machine's, in seconds. ``members``: the processes that use the journal.
+    ``pooler``: how a pooler before the server hands out connections, if there is one; by the transaction, nothing else is known.
     """
 
     refusal: str = ""
@@ -98,6 +102,7 @@ class PostgresPlace:
     tables: TablesState | None = None
     clock: float = 0.0
     members: tuple[MemberState, ...] = ()
+    pooler: str = ""
 
 
 def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
@@ -105,11 +110,17 @@ def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
     require_extra("postgres", "a journal in PostgreSQL")
     import psycopg
 
-    keywords = address.keywords()
-    options = f"{_LIMITS['options']} {keywords.get('options', '')}"
+    from kmsconn.journal.postgres_pooler import PoolerMode, mode_of
+
+    connect: Any = partial(psycopg.connect, **{**_LIMITS, **address.keywords()})
     try:
-        with psycopg.connect(**{**_LIMITS, **keywords, "options": options}, autocommit=True) as connection:
-            return _look(connection)
+        with connect() as connection:
+            mode = mode_of(connection, connect)
+            if mode is PoolerMode.TRANSACTION:
+                return PostgresPlace(pooler=mode)
+            connection.execute(_SETTINGS)
+            found = _look(connection)
+            return found if mode is PoolerMode.NONE else attrs.evolve(found, pooler=mode)
     except psycopg.Error as error:
         return PostgresPlace(refusal=" ".join(str(error).split()) or type(error).__name__)
 

@@ -7,7 +7,8 @@ tenth of the time. Never knows what a statement means.
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
@@ -18,6 +19,9 @@ from psycopg.errors import error_from_result
 from kmsconn.journal.postgres_sql import Call, decoder_of
 
 CONNECT_TIMEOUT: Final = 5  # seconds for each address of a server
+FIRST_REPLY: Final = (
+    15.0  # seconds for the first statements: a pooler lets them wait until a connection is free
+)
 KEEPALIVE_IDLE: Final = 5  # seconds without traffic after which the network is probed
 
 
@@ -61,9 +65,10 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 
 
 def _settings(limits: SessionLimits) -> str:
+    """Return the first statements of a connection; the last one asks who serves it, which a pooler tells wrong as it begins."""
     return (
         f"{_SETTINGS} SET lock_timeout = '{limits.lock}s'; SET statement_timeout = '{limits.statement}s'; "
-        f"SET idle_in_transaction_session_timeout = '{limits.stopped}s';"
+        f"SET idle_in_transaction_session_timeout = '{limits.stopped}s'; SELECT pg_backend_pid()"
     )
 
 
@@ -113,9 +118,17 @@ class Session(Protocol):
 
 
 class PostgresSession:
-    """A connection to a server; ``keywords`` are libpq's, the password among them."""
+    """A connection to a server; ``keywords`` are libpq's, the password among them.
 
-    def __init__(self, keywords: Mapping[str, Any], limits: SessionLimits) -> None:
+    ``check`` looks at the connection before anything is set for it, and may raise.
+    """
+
+    def __init__(
+        self,
+        keywords: Mapping[str, Any],
+        limits: SessionLimits,
+        check: Callable[[psycopg.Connection[Any]], None] | None = None,
+    ) -> None:
         self._limits = limits
         self._connection = psycopg.connect(autocommit=True, **{**KEYWORDS, **keywords})
         self._wire = self._connection.pgconn
@@ -123,7 +136,9 @@ class PostgresSession:
         self._poll = select.poll()
         self._owed: list[Call | None] = []
         try:
-            self._connection.execute(_settings(limits).encode())
+            if check is not None:
+                check(self._connection)
+            self._pid = int(ask_plainly(self._connection, _settings(limits), FIRST_REPLY))
             self._wire.enter_pipeline_mode()
         except BaseException:
             self._connection.close()
@@ -142,7 +157,7 @@ class PostgresSession:
     @property
     def pid(self) -> int:
         """Which of the server's processes serves it: who hears what it tells others knows it by that."""
-        return self._wire.backend_pid
+        return self._pid
 
     @property
     def version(self) -> int:
@@ -242,6 +257,37 @@ class PostgresSession:
             self._connection.close()
             raise psycopg.OperationalError(f"the server was silent for {self._limits.reply} s")
         return ready[0][1]
+
+
+def ask_plainly(connection: psycopg.Connection[Any], statements: str, seconds: float) -> str:
+    """Run statements on a connection outside pipeline mode, and return the first value of the last one as text; nothing where it has none.
+
+    Raises OperationalError where no answer comes in time: unlike a server, a pooler lets the first statement wait.
+    """
+    wire, deadline = connection.pgconn, time.monotonic() + seconds
+    wire.send_query(statements.encode())
+    found, failed = "", None
+    while (result := _result_by(connection, deadline)) is not None:
+        if result.status not in _DONE:
+            failed = failed or error_from_result(result)
+        elif result.ntuples:
+            found = (result.get_value(0, 0) or b"").decode()
+    if failed is not None:
+        raise failed
+    return found
+
+
+def _result_by(connection: psycopg.Connection[Any], deadline: float) -> Any:
+    wire, poll = connection.pgconn, select.poll()
+    while (unsent := wire.flush()) or wire.is_busy():
+        poll.register(wire.socket, select.POLLIN | (select.POLLOUT if unsent else 0))
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            connection.close()
+            raise psycopg.OperationalError(
+                "no answer to the first statement: a pooler before the server may have no connection left (default_pool_size)"
+            )
+        wire.consume_input()
+    return wire.get_result()
 
 
 def _name_of(number: int) -> bytes:

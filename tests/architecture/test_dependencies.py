@@ -22,7 +22,14 @@ OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.txmanager.aws_kms"})
 
 OF_POSTGRES = frozenset(
     f"kmsconn.journal.{name}"
-    for name in ("postgres", "postgres_place", "postgres_queue", "postgres_session", "postgres_side")
+    for name in (
+        "postgres",
+        "postgres_place",
+        "postgres_pooler",
+        "postgres_queue",
+        "postgres_session",
+        "postgres_side",
+    )
 )
 """The modules that import the packages of the extra postgres: the second inside functions, the others are imported inside one."""
 

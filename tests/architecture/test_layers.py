@@ -73,6 +73,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.pausing",
         "kmsconn.journal.postgres",
         "kmsconn.journal.postgres_opening",
+        "kmsconn.journal.postgres_pooler",
         "kmsconn.journal.postgres_queue",
         "kmsconn.journal.postgres_schema",
         "kmsconn.journal.postgres_session",

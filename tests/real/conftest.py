@@ -71,6 +71,12 @@ def postgresql() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def pgbouncer() -> Path:
+    """A pooler of connections to PostgreSQL."""
+    return peers.need("pgbouncer")
+
+
 @pytest.fixture
 def database(postgresql: Cluster) -> Iterator[str]:
     """The name of a fresh database on it."""

@@ -12,7 +12,7 @@ from tests.real import peers
 
 PEERS = (
     "anvil", "node-tkms", "node-tkms-rc6", "radosgw", "moto", "grpcio", "grpclib", "promtool", "kustomize",
-    "chromium", "postgresql",
+    "chromium", "postgresql", "pgbouncer",
 )  # fmt: skip
 _IN_FIXTURES = {peer.replace("-", "_"): peer for peer in PEERS}
 HEADING = "against software that is not ours: "

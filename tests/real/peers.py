@@ -41,7 +41,7 @@ def all_of_them() -> dict[str, Path | None]:
     """Return what this machine has of the peers that `make peers` fetches; nothing of them where they are hidden."""
     modules = {name: node_module(name) for name in ("node-tkms", "node-tkms-rc6")}
     radosgw = program("radosgw") if program("radosgw-admin") else None
-    found_programs = {name: program(name) for name in ("promtool", "kustomize", "chromium")}
+    found_programs = {name: program(name) for name in ("promtool", "kustomize", "chromium", "pgbouncer")}
     found = {"anvil": anvil(), **modules, "radosgw": radosgw, **found_programs, "postgresql": programs()}
     return dict.fromkeys(found) if hidden() else found
 

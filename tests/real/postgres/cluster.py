@@ -104,7 +104,7 @@ class Cluster:
         command = ["-D", str(self.data), "-k", str(self.folder), "-p", str(self.port), *options]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - a program of Debian's package
-                [*_as_owner(), str(self.programs / "postgres"), *command],
+                [*as_owner(), str(self.programs / "postgres"), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -171,11 +171,10 @@ def _make_data(cluster: Cluster) -> None:
     """Make the data of a new cluster: who comes by the socket is trusted, others need the password."""
     password_file = cluster.folder / "password"
     password_file.write_text(cluster.password)
-    if owner := _owner():
-        for path in (cluster.folder, password_file):
-            os.chown(path, owner.pw_uid, owner.pw_gid)
+    for path in (cluster.folder, password_file):
+        give_to_owner(path)
     command = [
-        *_as_owner(), str(cluster.programs / "initdb"), "-D", str(cluster.data), "-U", OWNER, "--pwfile", str(password_file),
+        *as_owner(), str(cluster.programs / "initdb"), "-D", str(cluster.data), "-U", OWNER, "--pwfile", str(password_file),
         "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync",
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, timeout=STARTING)  # noqa: S603 - a program of Debian's package
@@ -206,7 +205,13 @@ def _owner() -> pwd.struct_passwd | None:
     raise AssertionError("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
 
 
-def _as_owner() -> list[str]:
+def give_to_owner(path: Path) -> None:
+    """Let whom the server runs as read and write a file or folder."""
+    if owner := _owner():
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+
+
+def as_owner() -> list[str]:
     """Return the beginning of a command that runs as the owner, and is killed with this process."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:

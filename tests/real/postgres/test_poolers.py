@@ -1,0 +1,128 @@
+"""A pooler before the server: in session mode everything works, in transaction mode the start is refused and the doctor says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+
+from kmsconn.config.settings import PostgresAddress
+from kmsconn.doctor.diagnosis import CheckStatus
+from kmsconn.doctor.postgres import judge_postgres
+from kmsconn.errors import JournalUnreachable, StartRefused
+from kmsconn.journal.postgres_place import look_at_postgres
+from tests.real.postgres.cluster import Cluster
+from tests.real.postgres.crowd import LEASE, open_crowd
+from tests.real.postgres.pooler import open_pooler
+from tests.unit.journal.samples import new_row, opened
+
+MODES = ("transaction", "statement")
+
+
+@pytest.fixture
+def poolers(postgresql: Cluster, pgbouncer: Path, database: str) -> Iterator[Any]:
+    """Poolers before a fresh database, by their modes."""
+    with ExitStack() as stack:
+        yield lambda mode, **options: stack.enter_context(
+            open_pooler(postgresql, pgbouncer, database, mode, **options)
+        )
+
+
+def settings_of(address: PostgresAddress) -> str:
+    """Return what is set in the server's process that a pooler gives to somebody."""
+    keywords: dict[str, Any] = address.keywords()
+    with psycopg.connect(autocommit=True, **keywords) as connection:
+        ((found,),) = connection.execute("SHOW enable_seqscan").fetchall()
+        return str(found)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("round_robin", [False, True])
+def test_a_start_through_a_pool_of_transactions_is_refused(
+    poolers: Any, mode: str, *, round_robin: bool
+) -> None:
+    """Nothing was made, and nothing set for those who are served after it."""
+    address = poolers(mode, round_robin=round_robin)
+    for _ in range(3):
+        with pytest.raises(
+            StartRefused, match=r"pooler in transaction mode.*connect to the server itself, or set pool_mode"
+        ):
+            opened(address)
+    assert settings_of(address) == "on"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_doctor_finds_a_pool_of_transactions(poolers: Any, mode: str) -> None:
+    address = poolers(mode)
+    place = look_at_postgres(address)
+    (line,) = judge_postgres("journal", address, place, 4)
+    assert line.status is CheckStatus.FAULT
+    assert "transaction mode" in line.found
+
+
+def test_a_pool_that_is_at_work_is_found_too(poolers: Any) -> None:
+    """Others have transactions, and there are several idle processes."""
+    address = poolers("transaction")
+    keywords: dict[str, Any] = address.keywords()
+    with ExitStack() as stack:
+        several = [stack.enter_context(psycopg.connect(autocommit=True, **keywords)) for _ in range(6)]
+        for one in several:
+            one.execute("BEGIN")
+            one.execute("SELECT 1")
+        for one in several[:4]:
+            one.execute("COMMIT")
+        with pytest.raises(StartRefused, match="transaction mode"):
+            opened(address)
+
+
+def test_a_pooler_in_session_mode_is_no_matter(poolers: Any) -> None:
+    address = poolers("session")
+    with closing(opened(address)) as db:
+        db.begin()
+        new_row(db)
+        db.commit()
+    place = look_at_postgres(address)
+    assert place.pooler == "session"
+    assert "one in session mode stands before the server" in [
+        line.found for line in judge_postgres("journal", address, place, 4)
+    ]
+
+
+def test_a_pool_without_a_free_connection_is_told(poolers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kmsconn.journal.postgres_session.FIRST_REPLY", 0.3)
+    monkeypatch.setattr("kmsconn.journal.postgres_pooler.FIRST_REPLY", 0.3)
+    with pytest.raises(JournalUnreachable, match="a pooler before the server may have no connection left"):
+        opened(poolers("session", size=1))
+
+
+def test_a_search_path_that_the_pooler_does_not_take_is_refused(poolers: Any) -> None:
+    """It would never pass."""
+    url = poolers("session")
+    with pytest.raises(StartRefused, match="unsupported startup parameter") as refused:
+        opened(
+            PostgresAddress(
+                url.database, url.hosts, url.ports, url.user, None, {"options": "-csearch_path=k"}
+            )
+        )
+    assert not isinstance(refused.value, JournalUnreachable)
+
+
+async def test_several_processes_work_and_hand_over_through_a_pooler(
+    poolers: Any, postgresql: Cluster
+) -> None:
+    address = poolers("session", size=40)
+    async with open_crowd(address) as crowd, crowd.connector("one") as one:
+        async with crowd.connector("two"):
+            await crowd.wait(lambda: len(one.statistics().journal.members) == 2)
+            crowd.ask("public", "direct", "delegated")
+            await crowd.wait_answered(3)
+            await trio.sleep(LEASE)
+            served = "SELECT count(*) FROM presence JOIN pg_stat_activity USING (pid) WHERE application_name = 'kmsconn'"
+            assert postgresql.run(served, address.database) == "2"
+        crowd.ask("public")
+        await crowd.wait_answered(4)
