@@ -70,7 +70,12 @@ def program(name: str) -> str:
 
 
 def programs() -> Path | None:
-    """Return the folder of PostgreSQL's programs, the newest of those that Debian keeps side by side, or None."""
+    """Return the folder of PostgreSQL's programs, the newest of those that Debian keeps side by side, or None.
+
+    ``KMSCONN_POSTGRES`` names another one, to try another version.
+    """
+    if chosen := os.environ.get("KMSCONN_POSTGRES"):
+        return Path(chosen)
     installed = sorted(DEBIAN.glob("*/bin/postgres"), key=_version)
     if installed:
         return installed[-1].parent

@@ -137,7 +137,7 @@ async def test_a_signal_between_two_lives_ends_it(
 async def test_the_alerts_of_a_connector_end_with_it(autojump_clock: Any) -> None:
     """The next one has not raised them and would never clear them; what is told of the start itself stays."""
     lives, health = Lives(LeaseLost("taken over"), LeaseLost("again")), Health()
-    late = AlertRaised("membership", "lease-late", "silent")
+    late = AlertRaised("membership", "lease-late", "silent", Severity.WARNING)
 
     def hear(event: Event) -> None:
         lives.events.append(event)
