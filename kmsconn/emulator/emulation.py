@@ -172,7 +172,7 @@ class Emulation:
         Raises ConfigError when a file cannot be written, as a group. Cancellation: at any time; ``ground_truth`` keeps what it saw.
         """
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.dependencies.serve_on_sockets)
+            await nursery.start(partial(self.dependencies.serve_on_sockets, lean=True))
             members = self.plan.committee.members
             addresses = [f"{LOOPBACK}:{port}" for port in await _free_ports(2 * members)]
             monitoring, posting = addresses[:members], addresses[members:]

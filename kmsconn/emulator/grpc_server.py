@@ -22,6 +22,7 @@ import h2.settings
 import trio
 from hyperframe.frame import GoAwayFrame
 
+from kmsconn.emulator.lean_http2 import LeanHttp2
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import fields
 from kmsconn.transport.grpc.status import Status
@@ -36,6 +37,8 @@ PLAIN = "".join(chr(code) for code in range(0x20, 0x7F)).replace("%", "")
 
 Method = Callable[[bytes], Awaitable[bytes]]
 """Takes the request's bytes and returns the reply's; raises GrpcFailure for any other status."""
+
+Http2 = h2.connection.H2Connection | LeanHttp2
 
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
@@ -101,12 +104,14 @@ async def serve_grpc(
     max_message: int = MAX_MESSAGE,
     max_calls: int = MAX_CALLS,
     valve: Valve | None = None,
+    lean: bool = False,
 ) -> None:
     """Answer unary calls on one connection until either side ends it; ``methods`` are keyed by ``/package.Service/Method``.
 
-    A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled.
+    A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled. ``lean``: HTTP/2 is read without h2.
     """
-    connection = _ServerConnection(stream, methods, max_message, max_calls, valve or Valve())
+    http2 = LeanHttp2(max_calls, WINDOW) if lean else _open_h2(max_calls)
+    connection = _ServerConnection(stream, methods, max_message, http2, valve or Valve())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.output.write)
         await connection.read(nursery)
@@ -164,7 +169,7 @@ class _ServedCall:
 class _Output:
     """What leaves by the stream: h2's bytes, and GOAWAY of our own, as h2 closes the connection with its own one."""
 
-    def __init__(self, stream: trio.abc.Stream, connection: h2.connection.H2Connection) -> None:
+    def __init__(self, stream: trio.abc.Stream, connection: Http2) -> None:
         self._stream, self._h2 = stream, connection
         self._goaway = b""
         self._sending = trio.Lock()
@@ -197,21 +202,21 @@ class _Output:
 
 
 class _ServerConnection:
-    """h2 on a stream: one task reads, one writes, one runs each call. h2's state changes without awaiting."""
+    """HTTP/2 on a stream: one task reads, one writes, one runs each call. The protocol's state changes without awaiting."""
 
     def __init__(
         self,
         stream: trio.abc.Stream,
         methods: Mapping[str, Method],
         max_message: int,
-        max_calls: int,
+        http2: Http2,
         valve: Valve,
     ) -> None:
         self._stream = stream
         self._methods = methods
         self._max_message = max_message
         self._valve = valve
-        self._h2 = _open_h2(max_calls)
+        self._h2 = http2
         self.output = _Output(stream, self._h2)
         self._going = False
         self._calls: dict[int, _ServedCall] = {}

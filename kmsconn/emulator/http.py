@@ -12,6 +12,8 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
+from kmsconn.emulator.plain_http import read_plain, write_plain
+
 MAX_BODY = 64 * 1024 * 1024
 CHUNK = 65_536
 HANDSHAKE_SECONDS = 10.0
@@ -121,11 +123,16 @@ async def _answer(wire: _HttpWire, handler: Handler, request: HttpRequest) -> bo
 
 
 class _HttpWire:
-    """h11 on a stream: one task reads, the other takes requests and answers."""
+    """h11 on a stream: one task reads, the other takes requests and answers.
+
+    While all that comes and goes is plain (``plain_http``), h11 has not heard of it; from the first that is not, it has the connection.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._h11 = h11.Connection(h11.SERVER)
+        self._plain: bytes | None = b""  # what came and is not asked yet; None: h11 has it
+        self._asked = b""  # the plain request that is being answered
         self._ahead, self._left = 0, False
         self._came, self._room = trio.Event(), trio.Event()
         self._answering = trio.CancelScope()
@@ -137,7 +144,11 @@ class _HttpWire:
                 data = bytes(await self._stream.receive_some())
             except trio.BrokenResourceError:
                 data = b""
-            self._h11.receive_data(data)
+            if self._plain is not None and data:
+                self._plain += data
+            else:
+                self._leave_to_h11()
+                self._h11.receive_data(data)
             self._ahead += len(data)
             self._left = not data
             self._came.set()
@@ -145,6 +156,17 @@ class _HttpWire:
                 self._room = trio.Event()
                 await self._room.wait()
         self._answering.cancel()
+
+    def _leave_to_h11(self) -> None:
+        """Let h11 have this connection from now on, with what is being answered as asked already."""
+        if self._plain is None:
+            return
+        waiting, self._plain = self._asked + self._plain, None
+        if waiting:
+            self._h11.receive_data(waiting)
+        for _ in range(2 if self._asked else 0):
+            self._h11.next_event()  # the request, and its end
+        self._asked = b""
 
     def while_connected(self) -> trio.CancelScope:
         """Return a scope that ends when the client leaves. What is answered is not ahead any more, what came behind it is."""
@@ -157,6 +179,9 @@ class _HttpWire:
 
     async def next_request(self, limit: int) -> HttpRequest | None:
         """Return the next request, or None at the end; one with a body longer than ``limit`` is refused and was the last."""
+        plain = await self._next_plain()
+        if plain is not None:
+            return plain
         head = await self._next_event()
         if not isinstance(head, h11.Request):
             return None
@@ -165,6 +190,22 @@ class _HttpWire:
             await self.refuse(413)
             return None
         return _request(head, body)
+
+    async def _next_plain(self) -> HttpRequest | None:
+        """Return the next request if it is plain; None where h11 has the connection."""
+        while self._plain is not None:
+            self._came = trio.Event()
+            found = read_plain(self._plain)
+            if found is not None:
+                self._plain, self._asked = self._plain[len(found.raw) :], found.raw
+                return HttpRequest(found.method, found.target, found.headers)
+            if self._plain:
+                self._leave_to_h11()
+                break
+            self._ahead = 0
+            self._room.set()
+            await self._came.wait()
+        return None
 
     async def _next_event(self) -> Any:
         while True:
@@ -191,6 +232,13 @@ class _HttpWire:
 
     async def respond(self, response: HttpResponse, *, with_body: bool = True) -> None:
         """Send an answer. Raises HangUp when its body is shorter or longer than it says."""
+        plain = _plain_answer(response, with_body=with_body) if self._asked else None
+        if plain is not None:
+            self._asked = b""
+            for start in range(0, len(plain), CHUNK):
+                await self._stream.send_all(plain[start : start + CHUNK])
+            return
+        self._leave_to_h11()
         await self._send(h11.Response(status_code=response.status, headers=_answer_headers(response)))
         try:
             if with_body:
@@ -221,13 +269,23 @@ class _HttpWire:
 
     def next_cycle(self) -> bool:
         """Get ready for the next request; say whether there can be one."""
+        if self._plain is not None:
+            return True
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
         self._h11.start_next_cycle()
         return True
 
     def unread(self) -> bytes:
-        return self._h11.trailing_data[0]
+        return self._h11.trailing_data[0] if self._plain is None else self._plain
+
+
+def _plain_answer(response: HttpResponse, *, with_body: bool) -> bytes | None:
+    """Return an answer to a plain request as bytes; None where it is not plain."""
+    if callable(response.body):
+        return None
+    head = write_plain(response.status, response.headers, len(response.body))
+    return head if head is None or not with_body else head + response.body
 
 
 def _request(head: h11.Request, body: bytes) -> HttpRequest:

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.pipes import PIPE_BYTES, Direction, PipeConnection
+from kmsconn.transport.lean_stream import LeanStream
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]
 """Serves one connection; the network closes the stream when it returns."""
@@ -129,4 +130,10 @@ async def serve_sockets(
         raise ValueError(f"{host} is not a loopback address")
     listeners = await trio.open_tcp_listeners(port, host=host)
     task_status.started(listeners[0].socket.getsockname()[1])
-    await trio.serve_listeners(partial(tend, handler, crashes if crashes is not None else []), listeners)
+    await trio.serve_listeners(
+        partial(_tend_socket, handler, crashes if crashes is not None else []), listeners
+    )
+
+
+async def _tend_socket(handler: Handler, crashes: list[Exception], stream: trio.SocketStream) -> None:
+    await tend(handler, crashes, LeanStream(stream))

@@ -101,6 +101,8 @@ class NodeFaults:
 
     def happens(self, fault: NodeFault) -> bool:
         """Decide whether the fault happens at this occasion, and count it."""
+        if not (self._scripted or self.probability):
+            return False
         if self._scripted[fault]:
             self._scripted[fault] -= 1
         elif not self._drawn(fault):

@@ -46,10 +46,10 @@ async def served(
 
 
 class Asker:
-    """An h11 client."""
+    """An h11 client. A request without a body names its length all the same, unless the client is ``plain``."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
+    def __init__(self, stream: trio.abc.Stream, *, plain: bool = False) -> None:
+        self.stream, self.plain = stream, plain
         self.h11 = h11.Connection(h11.CLIENT)
 
     async def ask(
@@ -59,7 +59,8 @@ class Asker:
         body: bytes = b"",
         headers: tuple[tuple[str, str], ...] = (),
     ) -> tuple[int, dict[str, str], bytes]:
-        fields = [("host", "dependency"), ("content-length", str(len(body))), *headers]
+        length = [] if self.plain and not body else [("content-length", str(len(body)))]
+        fields = [("host", "dependency"), *length, *headers]
         await self.send(h11.Request(method=method, target=target, headers=fields))
         await self.send(h11.Data(data=body))
         await self.send(h11.EndOfMessage())
@@ -113,6 +114,38 @@ async def test_a_connection_serves_many_requests() -> None:
         asker = Asker(stream)
         bodies = [(await asker.ask("GET", f"/{number}"))[2] for number in range(3)]
     assert bodies == [b"GET /0 ", b"GET /1 ", b"GET /2 "]
+
+
+async def test_plain_requests_and_others_share_a_connection() -> None:
+    async with served(mirror) as stream:
+        asker = Asker(stream, plain=True)
+        asked = [
+            ("GET", "/1", b""),
+            ("HEAD", "/2", b""),
+            ("GET", "/3", b""),
+            ("POST", "/4", b"x"),
+            ("GET", "/5", b""),
+        ]
+        bodies = [(await asker.ask(*one, headers=(("x-asked", one[1]),)))[1:] for one in asked]
+    seen = [(headers["x-seen"], body) for headers, body in bodies]
+    assert seen == [
+        ("/1", b"GET /1 "),
+        ("/2", b""),
+        ("/3", b"GET /3 "),
+        ("/4", b"POST /4 x"),
+        ("/5", b"GET /5 "),
+    ]
+
+
+async def test_a_plain_request_in_pieces_is_answered() -> None:
+    async with served(mirror) as stream:
+        for piece in (b"GET /1 HT", b"TP/1.1\r\nhost: a\r\n", b"\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n"):
+            await stream.send_all(piece)
+            await trio.testing.wait_all_tasks_blocked()
+        received = b""
+        while b"GET /2 " not in received:
+            received += bytes(await stream.receive_some())
+    assert received.index(b"GET /1 ") < received.index(b"GET /2 ")
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
@@ -172,7 +205,8 @@ async def test_what_is_no_http_is_400() -> None:
         assert b" 400 " in await stream.receive_some()
 
 
-async def test_a_large_body_arrives_whole() -> None:
+@pytest.mark.parametrize("plain", [True, False])
+async def test_a_large_body_arrives_whole(plain: bool) -> None:
     big = bytes(range(256)) * 4096
 
     async def handler(_: HttpRequest) -> HttpResponse:
@@ -180,10 +214,11 @@ async def test_a_large_body_arrives_whole() -> None:
         return HttpResponse(body=big)
 
     async with served(handler) as stream:
-        assert (await Asker(stream).ask())[2] == big
+        assert (await Asker(stream, plain=plain).ask())[2] == big
 
 
-async def test_a_streamed_body_without_length_goes_in_chunks() -> None:
+@pytest.mark.parametrize("plain", [True, False])
+async def test_a_streamed_body_without_length_goes_in_chunks(plain: bool) -> None:
     async def body(send: Send) -> None:
         await send(b"one ")
         await send(b"two")
@@ -193,12 +228,15 @@ async def test_a_streamed_body_without_length_goes_in_chunks() -> None:
         return HttpResponse(body=body)
 
     async with served(handler) as stream:
-        _, headers, received = await Asker(stream).ask()
-    assert (headers["transfer-encoding"], received) == ("chunked", b"one two")
+        asker = Asker(stream, plain=plain)
+        for _ in range(2):
+            _, headers, received = await asker.ask()
+            assert (headers["transfer-encoding"], received) == ("chunked", b"one two")
 
 
+@pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("announced", ["2", "9"])
-async def test_a_body_that_belies_its_length_ends_the_connection(announced: str) -> None:
+async def test_a_body_that_belies_its_length_ends_the_connection(announced: str, plain: bool) -> None:
     async def body(send: Send) -> None:
         await send(b"four")
 
@@ -207,7 +245,7 @@ async def test_a_body_that_belies_its_length_ends_the_connection(announced: str)
         return HttpResponse(200, (("content-length", announced),), body)
 
     async with served(handler) as stream:
-        asker = Asker(stream)
+        asker = Asker(stream, plain=plain)
         with pytest.raises(h11.RemoteProtocolError):
             await asker.ask()
 
@@ -229,22 +267,31 @@ def post_of(size: int) -> bytes:
     return head % room + bytes(room)
 
 
-@pytest.mark.parametrize("size", [100, 65_535, 65_536, 65_537, 131_072])
+def get_of(size: int) -> bytes:
+    """Return a plain request that is so many bytes on the wire."""
+    head = b"GET / HTTP/1.1\r\nhost: a\r\nx: %s\r\n\r\n"
+    return head % (b"x" * (size - len(head % b"")))
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [get_of(100), *map(post_of, [100, 65_535, 65_536, 65_537, 131_072])], ids=len
+)
 async def test_a_client_that_leaves_cancels_its_handler(
-    size: int, autojump_clock: trio.testing.MockClock
+    request_bytes: bytes, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Also one whose own request was as much as a client may pipeline."""
     pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_http, pair.server, hang)
-            await pair.client.send_all(post_of(size))
+            await pair.client.send_all(request_bytes)
             await trio.testing.wait_all_tasks_blocked()
             await pair.client.aclose()
 
 
+@pytest.mark.parametrize("one", [post_of(SIZE), get_of(SIZE)], ids=["POST", "GET"])
 async def test_a_client_may_pipeline_only_so_far_however_many_are_answered(
-    autojump_clock: trio.testing.MockClock,
+    one: bytes, autojump_clock: trio.testing.MockClock
 ) -> None:
     seen: list[HttpRequest] = []
 
@@ -257,7 +304,7 @@ async def test_a_client_may_pipeline_only_so_far_however_many_are_answered(
     async with served(answer_few) as stream:
         with trio.move_on_after(1):
             while True:
-                await stream.send_all(post_of(SIZE))
+                await stream.send_all(one)
                 sent += SIZE
     assert len(seen) == FEW + 1
     assert sent < FEW * SIZE + 4 * 65_536  # what is on the way, what lies unread, and a piece more of each

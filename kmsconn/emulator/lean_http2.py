@@ -1,0 +1,166 @@
+"""The server's end of HTTP/2 as data, in place of h2 where load is put on: the part of h2's interface that the gRPC server uses. No I/O.
+
+h2 takes several times as long for a small call. What a client must not do ends the connection here as it does there, and h2 itself
+judges clients wherever the emulated Core is served in memory.
+
+Source: RFC 9113.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import hpack
+from h2 import events
+from h2.exceptions import FlowControlError, ProtocolError, StreamClosedError, TooManyStreamsError
+
+from kmsconn.emulator.lean_http2_input import FieldReader, FrameInput, judge_fields, judge_request
+from kmsconn.emulator.lean_http2_streams import (
+    INITIAL_WINDOW_SIZE,
+    MAX_FRAME_SIZE,
+    START_WINDOW,
+    ServedStream,
+    ServedStreams,
+)
+from kmsconn.errors import KmsconnError
+from kmsconn.transport.grpc import frames
+
+_SETTING_BYTES: Final = 6
+_OF_THE_CONNECTION: Final = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
+_OF_A_STREAM: Final = frozenset({frames.DATA, frames.HEADERS, frames.RST_STREAM, frames.PRIORITY})
+
+
+class LeanHttp2(ServedStreams):
+    """One connection with at most ``max_calls`` streams."""
+
+    def __init__(self, max_calls: int, window: int) -> None:
+        super().__init__(max_calls, window)
+        self._max_calls = max_calls
+        self._last = 0
+        self._first_room = START_WINDOW
+        self._input, self._reader = FrameInput(), FieldReader()
+
+    def receive_data(self, data: bytes) -> list[events.Event]:
+        """Take what came. Raises ProtocolError where the client broke the protocol."""
+        try:
+            return [event for frame in self._input.cut(data) for event in self._take(*frame)]
+        except (KmsconnError, hpack.HPACKError) as error:
+            raise ProtocolError(str(error)) from error
+
+    def _take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Iterable[events.Event]:
+        if kind in (_OF_THE_CONNECTION if stream_id else _OF_A_STREAM):
+            raise ProtocolError(f"a frame of type {kind} on stream {stream_id}")
+        match kind:
+            case frames.DATA:
+                return self._data(flags, stream_id, payload)
+            case frames.HEADERS:
+                return self._headers(flags, stream_id, payload)
+            case frames.RST_STREAM:
+                return self._reset(stream_id, frames.only_word(memoryview(payload)))
+            case frames.SETTINGS:
+                return self._settings(flags, payload)
+            case frames.WINDOW_UPDATE:
+                return self._window_update(stream_id, frames.only_word(memoryview(payload)))
+            case frames.PING:
+                return self._ping(flags, payload)
+            case frames.PUSH_PROMISE:
+                raise ProtocolError("a client promises nothing")
+        return ()
+
+    def _headers(self, flags: int, stream_id: int, block: bytes) -> Iterator[events.Event]:
+        fields = self._reader.read(block)
+        ended = bool(flags & frames.END_STREAM)
+        if stream_id > self._last:
+            self._begin(stream_id, fields)
+            yield events.RequestReceived(stream_id=stream_id, headers=fields)
+        else:
+            if self._known(stream_id) is not None and not ended:
+                raise ProtocolError("headers in the middle of a request")
+            judge_fields(fields)
+        if ended:
+            yield from self._they_end(stream_id)
+
+    def _begin(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> None:
+        if not stream_id % 2:
+            raise ProtocolError("a client's streams have odd numbers")
+        judge_request(fields)
+        if len(self.streams) >= self._max_calls:
+            raise TooManyStreamsError("more streams than were granted")
+        self._last = stream_id
+        self.open(stream_id, self._first_room)
+
+    def _data(self, flags: int, stream_id: int, payload: bytes) -> Iterator[events.Event]:
+        self.whole.receive(len(payload))
+        stream = self._known(stream_id)
+        if stream is None:  # it was reset while this was on its way
+            self.acknowledge_received_data(len(payload), stream_id)
+            return
+        stream.receive(len(payload))
+        if not stream.they_go_on:
+            raise StreamClosedError(stream_id)
+        data = bytes(frames.unpadded(flags, memoryview(payload)))
+        yield events.DataReceived(stream_id=stream_id, data=data, flow_controlled_length=len(payload))
+        if flags & frames.END_STREAM:
+            yield from self._they_end(stream_id)
+
+    def _they_end(self, stream_id: int) -> Iterator[events.Event]:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        if not stream.they_go_on:
+            raise StreamClosedError(stream_id)
+        stream.they_go_on = False
+        self.drop_closed(stream_id)
+        yield events.StreamEnded(stream_id=stream_id)
+
+    def _reset(self, stream_id: int, code: int) -> Iterator[events.Event]:
+        if self._known(stream_id) is not None:
+            del self.streams[stream_id]
+            yield events.StreamReset(stream_id=stream_id, error_code=code)
+
+    def _ping(self, flags: int, payload: bytes) -> Iterable[events.Event]:
+        if len(payload) != frames.PING_SIZE:
+            raise ProtocolError("a ping of a wrong size")
+        if not flags & frames.ACK:
+            self.out.append(frames.frame(frames.PING, frames.ACK, 0, payload))
+        return ()
+
+    def _settings(self, flags: int, payload: bytes) -> Iterator[events.Event]:
+        if len(payload) % _SETTING_BYTES or (flags & frames.ACK and payload):
+            raise ProtocolError("settings of a wrong size")
+        if flags & frames.ACK:
+            return
+        for at in range(0, len(payload), _SETTING_BYTES):
+            value_at = at + 2
+            number, value = payload[at:value_at], payload[value_at : at + _SETTING_BYTES]
+            self._set(int.from_bytes(number), int.from_bytes(value))
+        self.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        yield events.RemoteSettingsChanged()
+
+    def _set(self, number: int, value: int) -> None:
+        if number == INITIAL_WINDOW_SIZE:
+            if value > frames.LARGEST_WINDOW:
+                raise FlowControlError("a window is larger than the largest")
+            for stream in self.streams.values():
+                stream.grow(value - self._first_room)
+            self._first_room = value
+        if number == MAX_FRAME_SIZE:
+            if not frames.SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
+                raise ProtocolError("a size of frames that is not allowed")
+            self.max_outbound_frame_size = value
+
+    def _window_update(self, stream_id: int, size: int) -> Iterator[events.Event]:
+        size &= frames.LARGEST_WINDOW
+        if not size:
+            raise ProtocolError("a window grows by nothing")
+        stream = self._known(stream_id) if stream_id else self.whole
+        if stream is not None:
+            stream.grow(size)
+            yield events.WindowUpdated(stream_id=stream_id, delta=size)
+
+    def _known(self, stream_id: int) -> ServedStream | None:
+        """Return a stream that is open, None of one that was. Raises ProtocolError of one that never was."""
+        if stream_id > self._last or not stream_id % 2:
+            raise ProtocolError(f"stream {stream_id} was never opened")
+        return self.streams.get(stream_id)

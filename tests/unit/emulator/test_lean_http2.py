@@ -1,0 +1,216 @@
+"""HTTP/2 without h2: what h2 takes is taken, what h2 refuses is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import h2.connection
+import hpack
+import pytest
+from h2 import events
+from h2.exceptions import ProtocolError
+
+from kmsconn.emulator.grpc_server import WINDOW, Http2, _open_h2
+from kmsconn.emulator.lean_http2 import LeanHttp2
+from kmsconn.emulator.lean_http2_input import literal_fields
+from kmsconn.transport.grpc import frames
+from kmsconn.transport.grpc.headers import encode
+
+CALLS = 3
+REQUEST = [
+    (b":method", b"POST"),
+    (b":scheme", b"http"),
+    (b":path", b"/s/m"),
+    (b":authority", b"a"),
+    (b"te", b"trailers"),
+]
+HELLO = frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0)
+WHOLE = frames.END_HEADERS | frames.END_STREAM
+KINDS: dict[str, Callable[[], Http2]] = {
+    "h2": lambda: _open_h2(CALLS),
+    "lean": lambda: LeanHttp2(CALLS, WINDOW),
+}
+
+
+def headers(fields: list[tuple[bytes, bytes]], stream: int = 1, flags: int = frames.END_HEADERS) -> bytes:
+    return frames.frame(frames.HEADERS, flags, stream, encode(fields))
+
+
+def data(size: int, stream: int = 1, flags: int = 0) -> bytes:
+    return frames.frame(frames.DATA, flags, stream, bytes(size))
+
+
+def without(name: bytes) -> list[tuple[bytes, bytes]]:
+    return [field for field in REQUEST if field[0] != name]
+
+
+def summary(event: events.Event) -> object:
+    """Return what the server looks at."""
+    match event:
+        case events.RequestReceived():
+            return event.stream_id, [(bytes(name), bytes(value)) for name, value in event.headers]
+        case events.DataReceived():
+            return event.stream_id, bytes(event.data), event.flow_controlled_length
+        case events.StreamEnded():
+            return "ended", event.stream_id
+        case events.StreamReset():
+            return "reset", event.stream_id
+        case events.WindowUpdated():
+            return "window", event.stream_id, event.delta
+        case _:
+            return None
+
+
+def taken(connection: Http2, received: bytes) -> list[object]:
+    return [told for event in connection.receive_data(received) if (told := summary(event)) is not None]
+
+
+BLOCK = encode(REQUEST)
+TAKEN = {
+    "a call": headers(REQUEST) + data(7) + data(0, flags=frames.END_STREAM),
+    "a call that ends with its headers": headers(REQUEST, flags=WHOLE),
+    "a call that ends with trailers": headers(REQUEST) + data(5) + headers([(b"x", b"y")], flags=WHOLE),
+    "two calls": headers(REQUEST) + headers(REQUEST, 3) + data(2, 3, frames.END_STREAM) + data(1, 1, frames.END_STREAM),
+    "a reset": headers(REQUEST) + frames.word_frame(frames.RST_STREAM, 1, 8),
+    "grants": headers(REQUEST) + frames.word_frame(frames.WINDOW_UPDATE, 1, 5) + frames.word_frame(frames.WINDOW_UPDATE, 0, 6),
+    "a block in parts": frames.frame(frames.HEADERS, 0, 1, BLOCK[:9]) + frames.frame(frames.CONTINUATION, 0, 1, BLOCK[9:20])
+    + frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, BLOCK[20:]),
+    "padding": headers(REQUEST) + frames.frame(frames.DATA, frames.PADDED, 1, b"\x02abc\0\0"),
+    "an unknown frame": frames.frame(0x77, 0, 1, b"x") + headers(REQUEST),
+    "Huffman's code and a table": b"".join(
+        frames.frame(frames.HEADERS, WHOLE, stream, block)
+        for encoder in [hpack.Encoder()]
+        for stream, block in [(1, encoder.encode(REQUEST)), (3, encoder.encode(REQUEST))]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_a_client_sends_means_the_same(name: str) -> None:
+    theirs, ours = (taken(make(), HELLO + TAKEN[name]) for make in KINDS.values())
+    assert ours == theirs != []
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_bytes_that_come_one_by_one_mean_the_same(name: str) -> None:
+    connection, received = KINDS["lean"](), HELLO + TAKEN[name]
+    pieces = [told for byte in received for told in taken(connection, bytes([byte]))]
+    assert pieces == taken(KINDS["lean"](), received)
+
+
+REFUSED = {
+    "another protocol": b"GET / HTTP/1.1\r\n\r\n" + bytes(20),
+    "no method": HELLO + headers(without(b":method")),
+    "no path": HELLO + headers(without(b":path")),
+    "two paths": HELLO + headers([*REQUEST[:4], (b":path", b"/x")]),
+    "a late pseudo-header": HELLO + headers([*without(b":path"), (b":path", b"/x")]),
+    "a status": HELLO + headers([(b":status", b"200"), *REQUEST]),
+    "a capital letter": HELLO + headers([*REQUEST, (b"Name", b"x")]),
+    "a header of a connection": HELLO + headers([*REQUEST, (b"connection", b"close")]),
+    "another te": HELLO + headers([*without(b"te"), (b"te", b"gzip")]),
+    "a line in a value": HELLO + headers([*REQUEST, (b"x", b"a\nb")]),
+    "a server's stream": HELLO + headers(REQUEST, 2),
+    "an earlier stream": HELLO + headers(REQUEST, 3) + headers(REQUEST, 1),
+    "headers in the middle": HELLO + headers(REQUEST) + headers([(b"x", b"y")]),
+    "data of no stream": HELLO + data(1, 0),
+    "data of a stream that never was": HELLO + data(1, 5),
+    "headers of the connection": HELLO + headers(REQUEST, 0),
+    "too many calls": HELLO + b"".join(headers(REQUEST, 1 + 2 * number) for number in range(CALLS + 1)),
+    "more than was granted": HELLO + headers(REQUEST) + data(16_384) * (WINDOW // 16_384 + 1),
+    "more than the connection was granted": HELLO + headers(REQUEST) + headers(REQUEST, 3)
+    + (data(16_384) + data(16_384, 3)) * (WINDOW // 32_768) + data(1),
+    "a block that goes on elsewhere": HELLO + frames.frame(frames.HEADERS, 0, 1, BLOCK[:9])
+    + frames.frame(frames.CONTINUATION, frames.END_HEADERS, 3, BLOCK[9:]),
+    "a frame too large": HELLO + headers(REQUEST) + data(16_385),
+    "something within a block": HELLO + frames.frame(frames.HEADERS, 0, 1, BLOCK[:9]) + data(1),
+    "a block that goes on without its begin": HELLO + frames.frame(frames.CONTINUATION, 0, 1, BLOCK),
+    "an empty grant": HELLO + frames.word_frame(frames.WINDOW_UPDATE, 0, 0),
+    "a grant beyond the largest": HELLO + frames.word_frame(frames.WINDOW_UPDATE, 0, 2**31 - 1),
+    "a ping of a wrong size": HELLO + frames.frame(frames.PING, 0, 0, b"x"),
+    "a reset of a wrong size": HELLO + headers(REQUEST) + frames.frame(frames.RST_STREAM, 0, 1, b"x"),
+    "settings of a wrong size": frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, b"x"),
+    "a window beyond the largest": frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, b"\0\x04" + b"\xff" * 4),
+    "frames of a size that is not allowed": frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, b"\0\x05" + bytes(4)),
+    "a promise": HELLO + headers(REQUEST) + frames.frame(frames.PUSH_PROMISE, frames.END_HEADERS, 1, bytes(4) + BLOCK),
+    "padding beyond the frame": HELLO + headers(REQUEST) + frames.frame(frames.DATA, frames.PADDED, 1, b"\x09abc"),
+    "a block that is none": HELLO + frames.frame(frames.HEADERS, WHOLE, 1, b"\xff\xff\xff\xff\xff"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_client_must_not_do_is_refused(name: str, kind: str) -> None:
+    with pytest.raises(ProtocolError):
+        KINDS[kind]().receive_data(REFUSED[name])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [REQUEST, [(b"a", b"")], [(b"long", b"x" * 126)], [(b"longer", b"x" * 127)], [(b"x" * 200, b"")]],
+)
+def test_literals_are_read_as_hpack_reads_them(fields: list[tuple[bytes, bytes]]) -> None:
+    block = encode(fields)
+    theirs = [(bytes(name), bytes(value)) for name, value in hpack.Decoder().decode(block, raw=True)]
+    assert (literal_fields(block) or theirs) == theirs == fields
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        *(BLOCK[:-1], BLOCK + b"\0", BLOCK + b"\0\x01x", b"\x82", b"\x20" + BLOCK, b"\x40" + BLOCK[1:]),
+        *(b"\0\x01a\x80" + bytes(128), b"\0\x80" + bytes(128) + b"\0"),
+    ],
+)
+def test_other_blocks_are_left_to_hpack(block: bytes) -> None:
+    assert literal_fields(block) is None
+
+
+def client_of(server: Http2) -> h2.connection.H2Connection:
+    """Return an h2 client that has greeted the server and begun a call."""
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    client.send_headers(1, [(name.decode(), value.decode()) for name, value in REQUEST])
+    server.receive_data(client.data_to_send())
+    client.receive_data(server.data_to_send())
+    return client
+
+
+def test_large_headers_go_out_in_parts() -> None:
+    server = LeanHttp2(CALLS, WINDOW)
+    client = client_of(server)
+    server.send_headers(1, [(":status", "200"), ("x", "y" * 40_000)])
+    (answer,) = client.receive_data(server.data_to_send())
+    assert isinstance(answer, events.ResponseReceived)
+    assert dict(answer.headers)[b"x"] == b"y" * 40_000
+
+
+def test_what_was_used_up_is_granted_anew() -> None:
+    server = LeanHttp2(CALLS, WINDOW)
+    client = client_of(server)
+    for _ in range(3 * WINDOW // 16_384):
+        client.send_data(1, bytes(16_384))
+        for event in server.receive_data(client.data_to_send()):
+            assert isinstance(event, events.DataReceived)
+            server.acknowledge_received_data(event.flow_controlled_length, 1)
+        client.receive_data(server.data_to_send())
+
+
+def test_what_is_sent_counts_against_both_windows() -> None:
+    server = LeanHttp2(CALLS, WINDOW)
+    server.receive_data(
+        HELLO + headers(REQUEST) + headers(REQUEST, 3) + frames.word_frame(frames.WINDOW_UPDATE, 0, 100)
+    )
+    server.send_data(1, bytes(10_000))
+    assert (server.local_flow_control_window(1), server.local_flow_control_window(3)) == (55_535, 55_635)
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_a_stream_that_both_sides_ended_is_forgotten(first: str) -> None:
+    server = LeanHttp2(CALLS, WINDOW)
+    server.receive_data(HELLO)
+    for stream in range(1, 20 * CALLS, 2):
+        server.receive_data(headers(REQUEST, stream, WHOLE if first == "client" else frames.END_HEADERS))
+        server.send_headers(stream, [(":status", "200")], end_stream=True)
+        if first == "server":
+            server.receive_data(data(0, stream, frames.END_STREAM))
+    assert server.streams == {}
