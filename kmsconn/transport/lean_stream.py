@@ -10,8 +10,6 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import trio
 
@@ -34,7 +32,7 @@ class LeanStream(trio.abc.HalfCloseableStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; waits only where the kernel has no room. One task at a time. Raises as Trio's own."""
-        with _errors():
+        with _ERRORS_OF_TRIO:
             sent = self._send(data)
             if sent == len(data):
                 return
@@ -51,12 +49,12 @@ class LeanStream(trio.abc.HalfCloseableStream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel has room. Raises as Trio's own."""
-        with _errors():
+        with _ERRORS_OF_TRIO:
             await trio.lowlevel.wait_writable(self._descriptor())
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has come, empty at its end; waits where nothing has. One task at a time. Raises as Trio's own."""
-        with _errors():
+        with _ERRORS_OF_TRIO:
             while True:
                 await trio.lowlevel.wait_readable(self._descriptor())
                 try:
@@ -66,7 +64,7 @@ class LeanStream(trio.abc.HalfCloseableStream):
 
     async def send_eof(self) -> None:
         """Say that nothing more is sent. Raises as Trio's own."""
-        with _errors():
+        with _ERRORS_OF_TRIO:
             await trio.lowlevel.checkpoint()
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -84,11 +82,17 @@ class LeanStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            raise trio.ClosedResourceError("this stream was already closed") from None
-        raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+class _ErrorsOfTrio:
+    """Turns errors of the socket into Trio's own. A class, since a generator takes as long as what it surrounds."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno == errno.EBADF:
+                raise trio.ClosedResourceError("this stream was already closed") from None
+            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
+
+_ERRORS_OF_TRIO = _ErrorsOfTrio()
