@@ -205,7 +205,6 @@ def each_result(outcome: Any) -> Any:
 
 def batch_results(outcomes: Sequence[Any]) -> list[Any]:
     """Return a batch's outcomes as they are. Raises Overloaded only when the rate limit left no usable answer at all."""
-    refused = [outcome for outcome in outcomes if isinstance(outcome, RpcError) and is_overload(outcome)]
-    if refused and len(refused) == len(outcomes):
-        raise Overloaded(str(refused[0])) from refused[0]
+    if outcomes and all(isinstance(outcome, RpcError) and is_overload(outcome) for outcome in outcomes):
+        raise Overloaded(str(outcomes[0])) from outcomes[0]
     return list(outcomes)
