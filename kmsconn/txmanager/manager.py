@@ -23,7 +23,7 @@ __all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager
 IDLE = 1.0  # seconds without a wake-up until the next look
 EAGER = 0.25  # likewise, while something is in flight and no heads are heard
 SLOWEST = 12.0  # seconds between blocks of the slowest chain to keep up with
-ROUND_BACKOFF = Backoff(first=0.5, cap=8.0)
+ROUND_BACKOFF = Backoff(first=0.5, cap=2.0)  # once the chain is back every reply waits for it; few calls
 PACE = 0.05  # seconds between looks under load; what is answered in between needs no look to be asked about
 BREATH = 0.005  # seconds between rounds: answers of one moment are taken together
 CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible

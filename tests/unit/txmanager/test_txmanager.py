@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -727,6 +728,25 @@ async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_cloc
         await until(lambda: all_in(world, State.FINALIZED))
     assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "rounds")]
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
+
+
+async def test_a_chain_that_is_back_is_looked_at_within_two_seconds(
+    world: World, autojump_clock: Any
+) -> None:
+    """However long it was gone: every reply waits for that look."""
+    asked: list[float] = []
+
+    def fault(calls: Any) -> Fault:
+        asked.append(trio.current_time())
+        return Fault(lost="question")
+
+    world.request(1)
+    world.node.fault = fault
+    async with running(world):
+        await trio.sleep(120)
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert len(asked) >= 120 / 2
+    assert max(pauses) <= 2
 
 
 @pytest.mark.parametrize("failure", ["disk is full", ""])
