@@ -13,6 +13,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "grpc": 80, "gr
 REMEMBERED_URLS = 1024  # URLs: every step of a request takes its address apart anew
 TLS_SCHEMES = frozenset({"https", "wss", "grpcs"})
 
+_BEFORE_PATH = re.compile(r"[^/?#]*//[^/?#]*")  # as urlsplit reads it
 _STAYS_IN_TARGET = "!$&'()*+,;=:@/?[]~%"  # RFC 3986, 3.3 and 3.4, and what is percent-encoded already
 
 # ASCII names, IPv4 and IPv6 addresses; anything else is read differently by different parsers.
@@ -79,6 +80,19 @@ class Url:
 @lru_cache(REMEMBERED_URLS)
 def parse(url: str) -> Url:
     """Take a URL apart. Raises ValueError that says what is wrong without repeating the URL."""
+    if " " in url or "\\" in url or not url.isprintable():
+        raise ValueError("the URL holds white space, a backslash or control characters")
+    before = _BEFORE_PATH.match(url)
+    server = _server(url if before is None else before[0])
+    if before is None:
+        return server
+    path, _, query = url[before.end() :].partition("#")[0].partition("?")
+    return Url(server.scheme, server.host, server.port, path or "/", query, server.user_info)
+
+
+@lru_cache(REMEMBERED_URLS)
+def _server(url: str) -> Url:
+    """Take apart what stands before a path: the addresses of many objects have it in common."""
     parts, host, port = _split(url)
     scheme = parts.scheme.lower()
     if scheme not in DEFAULT_PORTS:
@@ -91,8 +105,6 @@ def parse(url: str) -> Url:
 
 
 def _split(url: str) -> tuple[SplitResult, str, int | None]:
-    if " " in url or "\\" in url or not url.isprintable():
-        raise ValueError("the URL holds white space, a backslash or control characters")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port  # computed when read; the port raises where it is none

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from kmsconn.transport.urls import hide_urls, parse, show, show_origin
@@ -14,6 +16,16 @@ def test_a_url_is_taken_apart() -> None:
 
 def test_the_request_target_keeps_the_query() -> None:
     assert parse(SECRET).target == "/v2/key?token=hidden"
+
+
+@pytest.mark.parametrize("before", ["https://a", "http://u:p@[::1]:80"])
+@pytest.mark.parametrize(
+    "rest",
+    ["", "/", "//", "/a//b?c//d", "?q", "#f", "?q#f?g", "#f?q/r", "/a?b?c#d#e", "/a:b@c/%20", "?a=http://b"],
+)
+def test_path_and_query_are_those_of_the_standard_library(before: str, rest: str) -> None:
+    parts = urlsplit(before + rest)
+    assert (parse(before + rest).path, parse(before + rest).query) == (parts.path or "/", parts.query)
 
 
 def test_an_empty_path_is_a_slash() -> None:
