@@ -57,6 +57,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.rpc.link_state",
         "kmsconn.rpc.logs",
         "kmsconn.rpc.port",
+        "kmsconn.rpc.websocket_frames",
         "kmsconn.rpc.websocket_wire",
         "kmsconn.ciphertexts.attestation",
         "kmsconn.ciphertexts.urls",

@@ -37,8 +37,11 @@ class Heard:
     ended: bool
 
 
-def heard(pieces: Sequence[bytes]) -> Heard:
-    server = Server(LIMIT)
+NOTHING = b"\x8a\x00"  # a pong that nobody asked for
+
+
+def heard(pieces: Sequence[bytes], behind: bytes = b"") -> Heard:
+    server = Server(LIMIT, behind)
     messages = [message for piece in pieces for message in server.says(piece)]
     return Heard(messages, server.owed_heads, server.wire.ended is not None)
 
@@ -49,6 +52,13 @@ def test_any_bytes_mean_the_same_however_they_are_split(data: bytes, cuts: list[
     whole = heard([data])
     event(f"{len(whole.messages)} messages, ended {whole.ended}")
     assert heard(pieces_of(data, cuts)) == whole
+
+
+@settings(deadline=None)
+@given(BYTES, CUTS)
+def test_plain_messages_are_what_the_library_reads(data: bytes, cuts: list[int]) -> None:
+    """Where something came with the handshake the library reads everything."""
+    assert heard(pieces_of(data, cuts), NOTHING) == heard([data])
 
 
 @settings(deadline=None)

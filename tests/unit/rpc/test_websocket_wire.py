@@ -41,12 +41,12 @@ def answer(wire: WebSocketWire, status: str = "101 Switching Protocols", **chang
 
 
 class Server:
-    """An open websocket, and what it owes to the server."""
+    """An open websocket, and what it owes to the server. ``behind`` comes in one piece with the answer to the handshake."""
 
-    def __init__(self, limit: int = 1000) -> None:
+    def __init__(self, limit: int = 1000, behind: bytes = b"") -> None:
         self.owed: list[bytes] = []
         self.wire = wire_to(limit=limit)
-        assert self.wire.opens(answer(self.wire))
+        assert self.wire.opens(answer(self.wire) + behind)
 
     def says(self, data: bytes) -> list[bytes]:
         found = self.wire.receive(data, self.owed.append)
@@ -101,6 +101,16 @@ def test_the_answer_may_come_in_pieces() -> None:
     data = answer(wire)
     found = [wire.opens(data[at : at + 1]) for at in range(len(data))]
     assert found == [False] * (len(data) - 1) + [True]
+
+
+def test_what_came_in_part_behind_the_answer_is_read_to_its_end() -> None:
+    """Also where the answer itself came in pieces, however short."""
+    wire = wire_to()
+    data = answer(wire)
+    pieces = [data[at : at + 3] for at in range(0, len(data) - 6, 3)]
+    assert not any(wire.opens(piece) for piece in pieces)
+    assert wire.opens(data[3 * len(pieces) :] + HELLO[:3])
+    assert list(wire.receive(HELLO[3:], no_ping))[-1] == b"Hello"
 
 
 @pytest.mark.parametrize("status", ["200 OK", "302 Found", "401 Unauthorized", "404 Not Found", "503 Busy"])
