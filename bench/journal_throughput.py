@@ -25,6 +25,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.binding import Binding
+from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.values import Arrival, Read, Signing
@@ -70,12 +71,19 @@ async def measure(kind: str, count: int, at_once: int) -> Cost:
         open_place(kind) as (where, server),
         open_journal(where, BINDING, offload_to_threads, time.time) as journal,
     ):
+        if server is not None:
+            journal.join(await journal.run(become_member))
         warming = 2 * at_once  # caches, prepared statements
         await run_lives(journal, 1, warming, at_once)
         began, cpu, of_server = time.perf_counter(), time.process_time(), cpu_of(server)
         await run_lives(journal, 1 + warming, count, at_once)
         seconds = time.perf_counter() - began
         return Cost(count, seconds, time.process_time() - cpu, cpu_of(server) - of_server)
+
+
+def become_member(db: Database) -> int:
+    """Become one of the processes over the journal, as a connector is."""
+    return int(db.execute("INSERT INTO member DEFAULT VALUES RETURNING token").fetchone()[0])
 
 
 def cpu_of(server: int | None) -> float:

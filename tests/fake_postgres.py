@@ -18,10 +18,10 @@ from psycopg import errors
 
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.journal import damage, postgres_opening, schema
-from kmsconn.journal.postgres import PostgresDriver
-from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
+from kmsconn.journal.postgres import _COUNT, SUPPOSE, PostgresDriver
+from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION
 from kmsconn.journal.postgres_session import Reply, SessionLimits
-from kmsconn.journal.postgres_sql import Call
+from kmsconn.journal.postgres_sql import Call, call_of
 from kmsconn.journal.rows import shard
 
 ADDRESS = PostgresAddress("journal", ("/fake",))
@@ -33,6 +33,7 @@ _MEMBERS = (
 _CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b")
 _INDICES = "SELECT name FROM sqlite_master WHERE type = 'index'"
 _BEGINS = "BEGIN"
+_BEGIN, _COMMIT = call_of(_BEGINS), call_of("COMMIT")
 
 
 def made_at(path: str = ":memory:") -> sqlite3.Connection:
@@ -156,10 +157,24 @@ class FakeSession:
     has_begun: bool = False
     pid: int = 1
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no transaction is under way."""
+        return not self.has_begun
+
     def exchange(self, calls: Sequence[Call]) -> list[Reply]:
-        """Run statements; after one that fails none is run."""
+        """Run statements; after one that fails none is run. Several outside a transaction are one."""
         self.server.rounds.append(len(calls))
-        return [self._run(call) for call in calls]
+        if self.has_begun or len(calls) == 1 or calls[0].statement.startswith(_BEGINS):
+            return [self._run(call) for call in calls]
+        try:
+            _, *replies, _ = [self._run(call) for call in (_BEGIN, *calls, _COMMIT)]
+        except psycopg.Error:
+            if not self.is_lost:
+                self.server.database.rollback()
+                self.has_begun = self.is_aborted = False
+            raise
+        return replies
 
     def post(self, call: Call) -> None:
         """Run a statement whose reply nobody waits for."""
@@ -218,17 +233,34 @@ def _of_sqlite(server: FakeServer, call: Call) -> Reply:
     return Reply(rows, max(cursor.rowcount, 0) if _CHANGING.match(statement) else 0)
 
 
+def _supposed(server: FakeServer, call: Call) -> Reply:
+    token, groups, tick, _ = call.values
+    found = "SELECT count(*) FROM member, meta WHERE token = ? AND groups = ? AND key = 'tick' AND value = ?"
+    if server.database.execute(found, (token, groups, tick)).fetchone() == (0,):
+        raise sqlite3.DatabaseError("division by zero")
+    server.database.execute("UPDATE member SET groups = groups + 1 WHERE token = ?", (token,))
+    return Reply([(1,)], 0)
+
+
+def _counted(server: FakeServer, call: Call) -> Reply:
+    count = "UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, ''"
+    return Reply(server.database.execute(count, (call.values[0],)).fetchall(), 1)  # type: ignore[index]
+
+
 def _nothing(_server: FakeServer, _call: Call) -> Reply:
     return Reply([], 0)
 
 
 _ANSWERS: dict[str, Callable[[FakeServer, Call], Reply]] = {
     postgres_opening.LOCK: _nothing,
+    SUPPOSE: _supposed,
+    _COUNT: _counted,
     postgres_opening._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public")], 0),
-    postgres_opening._TABLES: lambda _server, _call: Reply([(9, 1)], 0),
+    TABLE_COUNTS: lambda _server, _call: Reply([(9, 1)], 0),
     postgres_opening._KNOWN_INDICES: lambda server, _call: Reply(
         server.database.execute(_INDICES).fetchall(), 0
     ),
+    postgres_opening._MEMBERS: lambda _server, _call: Reply([(1,)], 0),
 }
 
 

@@ -24,6 +24,7 @@ from kmsconn.journal import members, queries
 from kmsconn.journal.damage import UNREADABLE
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Claimed
+from kmsconn.journal.postgres import connect_fleetingly
 from kmsconn.journal.postgres_session import Session, SessionLimits
 from kmsconn.journal.postgres_side import SideSession, listen
 from kmsconn.journal.rows import read_row
@@ -153,7 +154,8 @@ async def open_member(
     address, lease = settings.storage.journal, settings.storage.lease
     assert isinstance(address, PostgresAddress), "a file has one process"
     limits = limits_of(lease)
-    side, claiming = (SideSession(address, use, ports.offload, limits) for use in ("membership", "claims"))
+    side = SideSession(address, "membership", ports.offload, limits)
+    claiming = SideSession(address, "claims", ports.offload, limits, connect_fleetingly)
     clock, sent = LeaseClock(lease), trio.current_time()
     try:
         token = await side.ask(partial(_join, settings=settings))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from kmsconn.errors import JournalWentBack, StartRefused
@@ -133,6 +134,7 @@ class OutcomeUnknown(Exception):  # noqa: N818 - says what happened to a transac
 class Database:
     """One open journal. ``wall`` is the time at which rows end.
 
+    ``is_whole``: the transaction is undone as a whole where anything in it fails, so that it needs no savepoints.
     ``damaged`` are rows that cannot be read, with the reasons; ``notes`` say of which rows the Core has the request,
     ``stage_times`` how long their stages took.
     """
@@ -147,6 +149,7 @@ class Database:
         self.notes = Notes()
         self.stage_times = StageTimes()
         self.warnings: tuple[str, ...] = ()
+        self.is_whole = False
         self._kept_tick = 0
 
     def open(self, binding: Binding | None) -> None:
@@ -180,6 +183,13 @@ class Database:
         if tick is not None:
             self._go_on_from(tick)
 
+    def suppose(self, begin: Callable[[int], bool]) -> bool:
+        """Begin a transaction by ``begin``, which takes the tick for the one that we know; False where it cannot, and nothing is begun."""
+        if self.driver.is_begun:
+            self.roll_back()
+        self.tick = self._kept_tick
+        return begin(self._kept_tick)
+
     def _go_on_from(self, tick: int) -> None:
         if tick < self._kept_tick:
             self.roll_back()
@@ -199,6 +209,9 @@ class Database:
     @contextmanager
     def savepoint(self) -> Generator[None]:
         """Undo all that the body changed when it raises."""
+        if self.is_whole:
+            yield
+            return
         self.execute("SAVEPOINT body")
         try:
             yield
@@ -257,3 +270,13 @@ class Database:
                 f"the journal {self.driver.where} belongs to another connector ({'; '.join(others)}); name another journal path"
             )
         self.tick = self._kept_tick = int(stored[_TICK])
+
+
+def ahead(
+    db: Database, statement: str, values: Mapping[str, Any] | Sequence[Any]
+) -> Callable[[], QueryResult]:
+    """Return what gives the result of a statement that may be wanted; a server is asked for it with what is asked next."""
+    if not db.driver.is_remote:
+        return partial(db.execute, statement, values)
+    result = db.execute(statement, values)
+    return lambda: result

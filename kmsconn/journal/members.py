@@ -81,8 +81,10 @@ _STRANDED: Final = (
     "next_attempt - max_wait, next_attempt, block, log_index",
 )
 _NEXT: Final = (
-    f"WITH {_LINES} SELECT min(found.at) FROM line CROSS JOIN LATERAL (SELECT next_attempt AS at FROM request "  # noqa: S608
-    f"WHERE {_OF_LINE} AND next_attempt > :now AND next_attempt - max_wait <= :now ORDER BY next_attempt LIMIT 1) AS found"
+    f"WITH {_LINES} SELECT (SELECT min(found.at) FROM line CROSS JOIN LATERAL (SELECT next_attempt AS at FROM request "  # noqa: S608
+    f"WHERE {_OF_LINE} AND next_attempt > :now AND next_attempt - max_wait <= :now ORDER BY next_attempt LIMIT 1) AS found), "
+    f"EXISTS (SELECT FROM line CROSS JOIN LATERAL (SELECT FROM request WHERE {_OF_LINE} AND next_attempt - max_wait > :now "
+    "ORDER BY next_attempt - max_wait LIMIT 1) AS late)"
 )
 _GIVE_ROWS: Final = (
     "UPDATE request SET owner = NULL WHERE owner = ? AND state = 'pending' AND on_chain = 1 RETURNING kind"
@@ -230,22 +232,23 @@ def claim(
     """Claim up to ``limit`` due rows that no other member has, the longest due ones; ``busy`` ones are left out.
 
     Rows that another process is just claiming are passed over: nothing found means "again soon". Those that wait longer than they may are
-    claimed beside, when there are any: the clock was set back. Repeating: rows of ours are due again.
+    claimed after them, when there are any: the clock was set back. The session is one of ``postgres.connect_fleetingly``: what a crash of
+    the server undoes of a claim is claimed again. Repeating: rows of ours are due again.
     """
     lines = {"kinds": _listed(kinds), "shards": _listed(of_shards), "now": now}
     values = {**lines, "me": token, "limit": limit, "busy": _listed(busy)}
     due, stranded, following = statements(shards)
-    calls = [call_of(due, values), call_of(stranded, values), call_of(following, lines)]
-    *_, in_time, late, later, _ = session.exchange([_BEGIN, _FLEETING, *calls, _COMMIT])
+    in_time, later = session.exchange([call_of(due, values), call_of(following, lines)])
     if len(in_time.rows) >= limit:
         return Claimed(in_time.rows, now)
-    ((next_due,),) = later.rows
-    return Claimed([*in_time.rows, *late.rows], next_due)
+    ((next_due, has_stranded),) = later.rows
+    late = session.exchange([call_of(stranded, values)])[0].rows if has_stranded else []
+    return Claimed([*in_time.rows, *late], next_due)
 
 
 @cache
 def statements(shards: int) -> tuple[str, str, str]:
-    """Return the statements that claim what is due, what is stranded, and that tell when the next row is due."""
+    """Return the statements that claim what is due, what is stranded, and that tell when the next row is due, and if any is stranded."""
     of = shard_of(shards)
     due, stranded = (_CLAIM.format(shard=of, when=when, order=order) for when, order in (_IN_TIME, _STRANDED))
     return due, stranded, _NEXT.format(shard=of)

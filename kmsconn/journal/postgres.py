@@ -20,7 +20,7 @@ import psycopg
 from psycopg import errors
 
 from kmsconn.config.settings import PostgresAddress
-from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartAgain, StartRefused
+from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartRefused
 from kmsconn.journal.database import OutcomeUnknown
 from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, ROLLBACK, migrate
 from kmsconn.journal.postgres_pooler import refuse_transaction_mode
@@ -30,7 +30,6 @@ from kmsconn.journal.postgres_session import (
     KEYWORDS,
     MIGRATING,
     PostgresSession,
-    Reply,
     Session,
     SessionLimits,
 )
@@ -43,6 +42,19 @@ _LOCK: Final = call_of(LOCK)
 _TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
 _DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
 
+ALONE: Final = 4
+"""Transactions in a row that found the tick where this process had left it: then the next one will, too, unless others begin to write."""
+
+# A process that is alone tells nobody what it does (``postgres_schema``): who joins later looks by itself.
+_ALONE: Final = "set_config('kmsconn.alone', CASE WHEN EXISTS (SELECT FROM member WHERE token <> ?) THEN '' ELSE 'on' END, true)"
+_COUNT: Final = f"UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, {_ALONE}"  # noqa: S608 - of our own literals
+
+SUPPOSE: Final = (
+    "WITH counted AS (UPDATE member SET groups = groups + 1 WHERE token = ? AND groups = ? "  # noqa: S608 - of our own literals
+    f"AND EXISTS (SELECT FROM meta WHERE key = 'tick' AND value = ?) RETURNING {_ALONE}) SELECT 1 / count(*) FROM counted"
+)
+"""Fails, and with it the transaction, where the member's row or the tick is not as this process left it."""
+
 
 @attrs.define
 class MemberCount:
@@ -53,9 +65,11 @@ class MemberCount:
 
     def counting(self) -> Call:
         """Return the statement that counts one more, within its transaction."""
-        return call_of(
-            "UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups", (self.token,)
-        )
+        return call_of(_COUNT, (self.token, self.token))
+
+    def supposing(self, tick: int) -> Call:
+        """Return the statement that counts one more, and fails where the number or the tick is another one."""
+        return call_of(SUPPOSE, (self.token, self.groups, str(tick), self.token))
 
     def reading(self) -> Call:
         """Return the statement that asks for the number."""
@@ -89,6 +103,11 @@ def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
         psycopg.connect, autocommit=True, **{**KEYWORDS, **keywords}
     )
     return PostgresSession(keywords, limits, partial(refuse_transaction_mode, str(address), further))
+
+
+def connect_fleetingly(address: PostgresAddress, limits: SessionLimits) -> Session:
+    """Make a connection for what a crash of the server may undo: a commit there waits for no disk. Raises OperationalError."""
+    return PostgresSession(address.keywords(), limits, is_fleeting=True)
 
 
 _LASTING: Final = re.compile(
@@ -131,8 +150,11 @@ class PostgresDriver:
         self.member: MemberCount | None = None
         self.queue = StatementQueue(partial(connect, address, SessionLimits()))
         self.execute = self.queue.execute
+        self._send: Callable[[Call], object] = self.queue.flush
         self._connect_to_migrate = partial(connect_first or connect, address, MIGRATING)
         self._has_begun = False
+        self._known_tick = 0
+        self._alone = 0
 
     @property
     def is_begun(self) -> bool:
@@ -178,14 +200,30 @@ class PostgresDriver:
         """
         member = self.member
         counting = () if member is None else (member.counting(),)
-        _, _, tick, *count = self._begun(*counting)
-        if member is not None:
-            try:
+        self._has_begun = True
+        try:
+            _, _, tick, *count = self.queue.begin(_BEGIN, _LOCK, _TICK, *counting)
+            if member is not None:
                 member.check(count[0].rows, member.groups + 1, self.where)
-            except StartAgain:
-                self.roll_back()
-                raise
-        return int(tick.rows[0][0]) if tick.rows else 0
+        except BaseException:
+            self.roll_back()
+            raise
+        found = int(tick.rows[0][0]) if tick.rows else 0
+        self._alone = self._alone + 1 if found == self._known_tick else 0
+        return found
+
+    def suppose(self, tick: int) -> bool:
+        """Begin a transaction with whatever is sent first, and ask nothing: it fails unless the last commit left this tick.
+
+        False, and nothing is begun, where others write too, and where nobody could tell after a lost connection whether it was kept.
+        """
+        self._known_tick = tick
+        if self.member is None or self._alone < ALONE or not self.queue.is_connected:
+            return False
+        self.queue.forget()
+        self.queue.put(_BEGIN, _LOCK, self.member.supposing(tick))
+        self._has_begun = True
+        return True
 
     def commit(self) -> None:
         """Commit what was executed since ``begin``.
@@ -195,7 +233,8 @@ class PostgresDriver:
         if self.queue.is_aborted:  # the server would take the word, and roll back
             raise errors.InFailedSqlTransaction("a statement of the transaction failed")
         try:
-            self.queue.flush(_COMMIT)
+            # What is sent in one round trip is one transaction by itself.
+            self.queue.flush(*(() if self.queue.takes_back(_BEGIN) else (_COMMIT,)))
         except psycopg.Error as error:
             if self.queue.is_connected:
                 raise
@@ -207,12 +246,12 @@ class PostgresDriver:
     def roll_back(self) -> None:
         """Undo everything since ``begin``, if there is anything. Raises nothing: a connection that cannot is given up."""
         self.queue.forget()
-        if self.is_begun:
+        self._has_begun, self._alone = False, 0
+        if not self.queue.is_idle:
             try:
-                self.queue.flush(_ROLLBACK)
+                self._send(_ROLLBACK)
             except psycopg.Error:
                 self.queue.close()
-        self._has_begun = False
 
     def find_out(self) -> bool:
         """Say whether the commit whose outcome was not known was kept. Repeating: as often as it raises an error of the database.
@@ -222,8 +261,10 @@ class PostgresDriver:
         member = self.member
         if member is None:
             return False
-        *_, found = self._begun(member.reading())
-        self.roll_back()
+        try:
+            *_, found = self.queue.begin(_BEGIN, _LOCK, _TICK, member.reading())
+        finally:
+            self.roll_back()
         kept = bool(found.rows) and found.rows[0][0] == member.groups + 1
         member.check(found.rows, member.groups + kept, self.where)
         member.groups += kept
@@ -241,31 +282,16 @@ class PostgresDriver:
         """Do nothing: the server gives pages back by itself."""
         return 0
 
-    def _begun(self, *more: Call) -> list[Reply]:
-        """Begin a transaction behind the writers' lock, and return the replies to all of it.
-
-        A connection that ended while nobody listened is made anew.
-        """
-        is_fresh = not self.queue.is_connected
-        while True:
-            self.queue.forget()
-            self.queue.connect()
-            self._has_begun = True
-            try:
-                return self.queue.flush(_BEGIN, _LOCK, _TICK, *more)
-            except psycopg.OperationalError:
-                is_lost = not self.queue.is_connected
-                self.roll_back()
-                if is_fresh or not is_lost:
-                    raise
-                is_fresh = True
-            except BaseException:
-                self.roll_back()
-                raise
-
 
 class PostgresReadingDriver(PostgresDriver):
-    """A connection that only reads, without the writers' lock; each transaction sees the journal as it was when it began."""
+    """A connection that only reads, without the writers' lock; each transaction sees the journal as it was when it began.
+
+    Nobody waits for the end of one.
+    """
+
+    def __init__(self, address: PostgresAddress, shards: int = 1, connect: Connect = connect) -> None:
+        super().__init__(address, shards, connect)
+        self._send = self.queue.post
 
     def begin(self) -> int | None:
         """Begin a transaction with the first statement."""
@@ -274,13 +300,3 @@ class PostgresReadingDriver(PostgresDriver):
         self._has_begun = True
         self.queue.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return None
-
-    def roll_back(self) -> None:
-        """End the transaction; nobody waits for that."""
-        self.queue.forget()
-        if self.is_begun:
-            try:
-                self.queue.post(_ROLLBACK)
-            except psycopg.Error:
-                self.queue.close()
-        self._has_begun = False

@@ -13,6 +13,7 @@ from kmsconn.journal.postgres_schema import (
     OLDEST_SERVER,
     PLAIN_SCHEMA,
     SCHEMA_KEY,
+    TABLE_COUNTS,
     VERSION,
     postgres_shard_indices,
 )
@@ -27,13 +28,13 @@ LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kmsconn journal ' 
 
 _SURROUNDINGS: Final = "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), current_schema()"
 _SEARCH_PATH: Final = "SELECT current_setting('search_path')"
-_TABLES: Final = "SELECT count(*), count(*) FILTER (WHERE tablename = 'meta') FROM pg_tables WHERE schemaname = current_schema()"
 _VERSION: Final = "SELECT value FROM meta WHERE key = ?"
 _NOTE: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _KNOWN_INDICES: Final = (
     "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE ANY (ARRAY['request\\_due\\_%', "
     "'request\\_stranded\\_%'])"
 )
+_MEMBERS: Final = "SELECT count(*) FROM member"
 
 _DISMISS_ALL: Final = ("LOCK TABLE member IN SHARE ROW EXCLUSIVE MODE", "DELETE FROM member")
 """What ends all processes that work on the journal: each begins anew, and one that is too old is refused then.
@@ -60,11 +61,19 @@ def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
     if version and MIGRATIONS[-1].compatible_from > MIGRATIONS[version - 1].compatible_from:
         for statement in _DISMISS_ALL:
             _do(session, statement)
-    known = {name for (name,) in _do(session, _KNOWN_INDICES)}
-    for name, statement in postgres_shard_indices(shards).items():
-        if name not in known:
-            _do(session, statement)
+    _index_shards(session, shards)
     _do(session, COMMIT)
+
+
+def _index_shards(session: Session, shards: int) -> None:
+    """Make the indices of due rows for our number of shards; drop those of another number, unless a member may use them still."""
+    wanted = postgres_shard_indices(shards)
+    known = {name for (name,) in _do(session, _KNOWN_INDICES)}
+    for name in wanted.keys() - known:
+        _do(session, wanted[name])
+    ((members,),) = _do(session, _MEMBERS)
+    for name in () if members else known - wanted.keys():
+        _do(session, f"DROP INDEX {name}")
 
 
 def _check_server(session: Session, where: str, *, make: bool) -> None:
@@ -96,7 +105,7 @@ def _make_schema(session: Session, where: str, *, make: bool) -> None:
 
 def _known_version(session: Session, where: str, *, make: bool) -> int:
     """Return the version of the tables, 0 where there are none; no newer one than ours, for what is newer needs nothing."""
-    ((tables, metas),) = _do(session, _TABLES)
+    ((tables, metas),) = _do(session, TABLE_COUNTS)
     found = _do(session, _VERSION, SCHEMA_KEY) if metas else []
     if not tables and not make:
         raise StartRefused(f"there is no journal in {where}")

@@ -12,7 +12,7 @@ import attrs
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.extras import require_extra
 from kmsconn.journal.members import label_of, read_settings
-from kmsconn.journal.postgres_schema import SCHEMA_KEY
+from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS
 
 if TYPE_CHECKING:
     import psycopg
@@ -33,7 +33,6 @@ SELECT has_schema_privilege(current_schema(), 'USAGE'), has_schema_privilege(cur
     coalesce((SELECT bool_and(pg_has_role(tableowner, 'USAGE')) FROM pg_tables WHERE schemaname = current_schema()), true)
 """
 _SCHEMA: Final = "SELECT current_setting('search_path'), has_database_privilege(current_database(), 'CREATE')"
-_TABLES: Final = "SELECT count(*)::int, count(*) FILTER (WHERE tablename = 'meta')::int FROM pg_tables WHERE schemaname = current_schema()"
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _META: Final = "SELECT key, value FROM meta"
 # Tables of an older version have no such column.
@@ -141,7 +140,7 @@ def _look(connection: psycopg.Connection[Any]) -> PostgresPlace:
             server=server, tables=TablesState(None, creatable=creatable, path=path), clock=ahead
         )
     usable, creatable, owned = ask(_RIGHTS)
-    tables, metas = ask(_TABLES)
+    tables, metas = ask(TABLE_COUNTS)
     stored = _meta(connection) if metas and usable else {}
     is_journal = SCHEMA_KEY in stored
     found = TablesState(

@@ -91,6 +91,11 @@ class StatementQueue:
         return self._session is not None and self._session.is_aborted
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the server has no transaction of ours."""
+        return self._session is None or self._session.is_lost or self._session.is_idle
+
+    @property
     def pid(self) -> int:
         """Which of the server's processes serves the connection; 0 where there is none."""
         return 0 if self._session is None else self._session.pid
@@ -108,12 +113,36 @@ class StatementQueue:
         if session is not None:
             session.close()
 
+    def begin(self, *calls: Call) -> list[Reply]:
+        """Send what begins a transaction, and return the replies; over a new connection where the old one ended while nobody listened."""
+        is_fresh = not self.is_connected
+        while True:
+            self.forget()
+            self.connect()
+            try:
+                return self.flush(*calls)
+            except OperationalError:
+                if is_fresh or self.is_connected:
+                    raise
+                is_fresh = True
+
     def execute(self, statement: str, values: Values = ()) -> QueuedResult:
         """Queue a statement. Raises what ``call_of`` raises for values that no column holds."""
         call = call_of(statement, values)
         self.last = result = QueuedResult(self)
         self._waiting.append((call, result))
         return result
+
+    def put(self, *calls: Call) -> None:
+        """Queue statements whose results nobody looks at."""
+        self._waiting += [(call, QueuedResult(self)) for call in calls]
+
+    def takes_back(self, first: Call) -> bool:
+        """Take back the statement with which what waits begins; False where it was sent."""
+        if not self._waiting or self._waiting[0][0] is not first:
+            return False
+        del self._waiting[0]
+        return True
 
     def flush(self, *more: Call) -> list[Reply]:
         """Send what waits and ``more`` in one round trip; return the replies to ``more``.

@@ -25,6 +25,9 @@ PLAIN_SCHEMA: Final = re.compile("[a-z_][a-z0-9_]*")
 SCHEMA_KEY: Final = "kmsconn_schema"
 """The row of ``meta`` that has the version of the tables, and the oldest one whose programs may use them."""
 
+TABLE_COUNTS: Final = "SELECT count(*), count(*) FILTER (WHERE tablename = 'meta') FROM pg_tables WHERE schemaname = current_schema()"
+"""Asks how many tables stand in the schema, and whether one of them is called as ours is that tells whose they are."""
+
 _OPEN: Final = "state IN ('pending', 'answered', 'signed', 'included')"
 _CLOSED: Final = "state IN ('finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
 
@@ -319,6 +322,75 @@ _TRIGGERS: Final = (
     "CREATE TRIGGER lease_told AFTER DELETE ON lease FOR EACH STATEMENT EXECUTE FUNCTION told()",
 )
 
+# One trigger for all that goes with a change, without a condition of its own: the server reads a condition anew at each statement, which
+# costs more than the function. A transition mostly changes the state alone: one statement counts the row out of one state and into another.
+# Others are told of what somebody may wait for, while there are others (``postgres.MemberCount``).
+_FASTER: Final = (
+    "DROP TRIGGER request_moves ON request",
+    "DROP TRIGGER request_freed ON request",
+    "DROP TRIGGER request_moves_told ON request",
+    "DROP TRIGGER request_comes_told ON request",
+    "DROP FUNCTION request_moves, request_freed, request_told",
+    """
+    CREATE FUNCTION request_told(of_state text, of_kind text, of_chain_id bigint, of_id bytea) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        IF of_state = 'pending' THEN
+            PERFORM pg_notify('kmsconn', 'due ' || of_kind);
+        ELSIF of_state = 'answered' THEN
+            PERFORM pg_notify('kmsconn', 'answered ' || of_chain_id);
+        ELSIF of_kind IN ('http_public_decryption', 'http_user_decryption') THEN
+            PERFORM pg_notify('kmsconn', 'closed ' || encode(of_id, 'hex'));
+        END IF;
+    END $$
+    """,
+    """
+    CREATE OR REPLACE FUNCTION request_appears() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE tally SET rows = rows + 1, deferred = deferred + (new.deferred > 0)::int
+        WHERE kind = new.kind AND state = new.state AND on_chain = new.on_chain;
+        IF NOT FOUND THEN
+            INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, (new.deferred > 0)::int, 0);
+        END IF;
+        IF current_setting('kmsconn.alone', true) IS DISTINCT FROM 'on' THEN
+            PERFORM request_told(new.state, new.kind, new.chain_id, new.id);
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE FUNCTION request_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        counted bigint := 0;
+    BEGIN
+        IF old.owner IS NOT NULL AND (old.state <> new.state OR old.next_attempt <> new.next_attempt) THEN
+            new.owner := NULL;
+        END IF;
+        IF old.state <> new.state AND old.kind = new.kind AND old.on_chain = new.on_chain THEN
+            UPDATE tally SET rows = rows + CASE WHEN state = new.state THEN 1 ELSE -1 END,
+                deferred = deferred + CASE WHEN state = new.state THEN (new.deferred > 0)::int ELSE -(old.deferred > 0)::int END
+            WHERE kind = new.kind AND on_chain = new.on_chain AND state IN (old.state, new.state);
+            GET DIAGNOSTICS counted = ROW_COUNT;
+            IF counted < 2 THEN
+                INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, (new.deferred > 0)::int, 0) ON CONFLICT DO NOTHING;
+            END IF;
+        ELSIF (old.kind, old.state, old.on_chain, old.deferred > 0) <> (new.kind, new.state, new.on_chain, new.deferred > 0) THEN
+            UPDATE tally SET rows = rows - 1, deferred = deferred - (old.deferred > 0)::int
+            WHERE kind = old.kind AND state = old.state AND on_chain = old.on_chain;
+            PERFORM tally_add(new.kind, new.state, new.on_chain, (new.deferred > 0)::int);
+        END IF;
+        IF (old.state <> new.state OR (new.on_chain = 1 AND old.on_chain = 0))
+            AND current_setting('kmsconn.alone', true) IS DISTINCT FROM 'on' THEN
+            PERFORM request_told(new.state, new.kind, new.chain_id, new.id);
+        END IF;
+        RETURN new;
+    END $$
+    """,
+    """
+    CREATE TRIGGER request_changes BEFORE UPDATE OF kind, state, on_chain, deferred, next_attempt ON request
+    FOR EACH ROW EXECUTE FUNCTION request_changes()
+    """,
+)
+
 
 @attrs.frozen
 class Migration:
@@ -332,6 +404,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration((*_TABLES, *_INDICES, *_FUNCTIONS, *_TRIGGERS), compatible_from=1),
     # The settings that all processes must have alike, as each one has them (``config.common_settings``).
     Migration(("ALTER TABLE member ADD COLUMN settings text NOT NULL DEFAULT ''",), compatible_from=1),
+    Migration(_FASTER, compatible_from=1),
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -97,12 +97,17 @@ class Session(Protocol):
         ...
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no transaction is under way, as far as anybody heard."""
+        ...
+
+    @property
     def pid(self) -> int:
         """Which of the server's processes serves it."""
         ...
 
     def exchange(self, calls: Sequence[Call]) -> list[Reply]:
-        """Run statements in one round trip; after one that fails none is run.
+        """Run statements in one round trip; after one that fails none is run. Outside a transaction they are one.
 
         Raises an error of psycopg: that of the statement that failed, or OperationalError when the connection is lost.
         """
@@ -120,7 +125,8 @@ class Session(Protocol):
 class PostgresSession:
     """A connection to a server; ``keywords`` are libpq's, the password among them.
 
-    ``check`` looks at the connection before anything is set for it, and may raise.
+    ``check`` looks at the connection before anything is set for it, and may raise. ``is_fleeting``: a crash of the server may undo what
+    is committed here.
     """
 
     def __init__(
@@ -128,17 +134,21 @@ class PostgresSession:
         keywords: Mapping[str, Any],
         limits: SessionLimits,
         check: Callable[[psycopg.Connection[Any]], None] | None = None,
+        *,
+        is_fleeting: bool = False,
     ) -> None:
         self._limits = limits
         self._connection = psycopg.connect(autocommit=True, **{**KEYWORDS, **keywords})
         self._wire = self._connection.pgconn
         self._prepared: dict[bytes, bytes] = {}
         self._poll = select.poll()
-        self._owed: list[Call | None] = []
+        self._owed: list[list[Call | None]] = []
         try:
             if check is not None:
                 check(self._connection)
             self._pid = int(ask_plainly(self._connection, _settings(limits), FIRST_REPLY))
+            if is_fleeting:
+                ask_plainly(self._connection, "SET synchronous_commit = off", FIRST_REPLY)
             self._wire.enter_pipeline_mode()
         except BaseException:
             self._connection.close()
@@ -153,6 +163,11 @@ class PostgresSession:
     def is_aborted(self) -> bool:
         """Whether a statement of the transaction failed."""
         return self._wire.transaction_status == pq.TransactionStatus.INERROR
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no transaction is under way, as far as anybody heard."""
+        return self._wire.transaction_status == pq.TransactionStatus.IDLE
 
     @property
     def pid(self) -> int:
@@ -171,10 +186,9 @@ class PostgresSession:
     def exchange(self, calls: Sequence[Call]) -> list[Reply]:
         """Run statements in one round trip."""
         try:
-            expected, owed = self._send(calls), self._owed
-            if owed:
-                self._owed = []
-                self._replies(owed)
+            expected = self._send(calls)
+            while self._owed:
+                self._replies(self._owed.pop(0))
             return self._replies(expected)
         except psycopg.Error as error:
             if self.is_lost:
@@ -186,7 +200,7 @@ class PostgresSession:
 
     def post(self, call: Call) -> None:
         """Send a statement whose reply nobody waits for."""
-        self._owed = self._send([call])
+        self._owed.append(self._send([call]))
 
     def _send(self, calls: Sequence[Call]) -> list[Call | None]:
         """Send everything; return for each result that will come the statement that it prepares, None where one is run."""
@@ -221,10 +235,15 @@ class PostgresSession:
                 else:
                     replies.append(_reply(result))
             elif failed is None:
-                failed = self._failure(result)
+                failed = _failure(result)
             if self._wire.get_result() is not None and not self.is_lost:
                 raise psycopg.InternalError("a statement has two results")
-        self._result()  # the end of the round trip
+        end = (
+            self._result()
+        )  # of the round trip: what stood outside a transaction is kept with it, or nobody knows
+        if end.status != pq.ExecStatus.PIPELINE_SYNC:
+            self._connection.close()
+            failed = failed or _failure(end)
         if failed is not None:
             raise failed
         return replies
@@ -237,11 +256,6 @@ class PostgresSession:
         if result is None or self.is_lost:
             raise psycopg.OperationalError("" if result is None else result.get_error_message())
         return result
-
-    def _failure(self, result: Any) -> psycopg.Error:
-        """Return a statement's error in the server's words, without the values that its details may show."""
-        error = error_from_result(result)
-        return type(error)(error.diag.message_primary or str(error))
 
     def _lost(self, error: psycopg.Error) -> psycopg.Error:
         """Return what to say of a connection that ended."""
@@ -288,6 +302,12 @@ def _result_by(connection: psycopg.Connection[Any], deadline: float) -> Any:
             )
         wire.consume_input()
     return wire.get_result()
+
+
+def _failure(result: Any) -> psycopg.Error:
+    """Return a statement's error in the server's words, without the values that its details may show."""
+    error = error_from_result(result)
+    return type(error)(error.diag.message_primary or str(error))
 
 
 def _name_of(number: int) -> bytes:

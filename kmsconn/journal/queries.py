@@ -16,7 +16,7 @@ import msgspec
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.damage import read_one, read_rows
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Database, ahead
 from kmsconn.journal.operations import off_loop, reads
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.schema import shard_of
@@ -253,13 +253,14 @@ def in_order(db: Database, kinds: Collection[Kind], now: float, limit: int) -> t
 def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
     """Return what may be signed: what is in time, longest due first, then what is stranded; the rows by their places."""
     values = {"chain_id": chain_id, "now": now, "limit": limit + 1, "damaged": _listed(db.damaged)}
+    stranded, following = ahead(db, _UNSENT_STRANDED, values), ahead(db, _NEXT_UNSENT, values)
     heads = list(db.execute(_UNSENT, values))
     if len(heads) <= limit:
-        heads += db.execute(_UNSENT_STRANDED, values)
+        heads += stranded()
     rows = _of(db, sorted(heads[:limit], key=itemgetter(1, 2)))
     if len(heads) > limit:  # one further row tells that others are due
         return Due(rows, min(now, heads[limit][0]))
-    return Due(rows, db.execute(_NEXT_UNSENT, values).fetchone()[0])
+    return Due(rows, following().fetchone()[0])
 
 
 @reads

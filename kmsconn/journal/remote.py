@@ -1,7 +1,8 @@
 """Applies a group of operations to a database that a server keeps: all of it in one thread, and in as few round trips as can be.
 
 First freely: nothing stands in a savepoint of its own, what nobody looks at is sent with what comes next, and of an operation that is one
-guarded update (``operations.counted``) the count is looked at when all was committed. Mostly that is two round trips for the whole group.
+guarded update (``operations.counted``) the count is looked at when all was committed. Mostly that is two round trips for the whole group;
+one while no other process writes: then the transaction supposes that nothing has changed since the last one, and fails where something has.
 A statement that fails spoils the transaction; then everything is undone and done again carefully: each operation in a savepoint, so that it
 fails alone.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from kmsconn.journal.database import Database, Driver, NotWritten
+from kmsconn.journal.database import Database, Driver, NotWritten, OutcomeUnknown
 from kmsconn.journal.moves import note_submitted
 from kmsconn.journal.operations import is_counted
 
@@ -59,6 +60,10 @@ class RemoteDriver(Driver, Protocol):
         """The statements that were not sent yet."""
         ...
 
+    def suppose(self, tick: int) -> bool:
+        """Begin a transaction that fails unless the last commit left this tick; False, and nothing is begun, where that is unlikely."""
+        ...
+
     def join(self, token: int) -> None:
         """Let each transaction from now on count in the row of this member, while none is under way."""
         ...
@@ -90,11 +95,14 @@ def apply_in_thread(db: Database, group: Sequence[Applicable], notes: Mapping[in
     Raises an error of the database or NotWritten: all is undone then; OutcomeUnknown when nobody can tell.
     """
     before = db.driver.changes
-    noted, timed = db.notes.saved(), db.stage_times.saved()
-    if not _freely(db, group, notes):
+    noted, timed, damaged = db.notes.saved(), db.stage_times.saved(), frozenset(db.damaged)
+    for apply in (_supposing, _freely, _carefully):
+        if apply(db, group, notes):
+            break
         db.notes.restore(noted)
         db.stage_times.restore(timed)
-        _carefully(db, group, notes)
+        for rid in db.damaged.keys() - damaged:  # what was set aside is undone, too
+            del db.damaged[rid]
     return db.driver.changes != before
 
 
@@ -102,24 +110,47 @@ def _queue_of(db: Database) -> Queue:
     return cast("RemoteDriver", db.driver).queue
 
 
-def _begin(db: Database, notes: Mapping[int, bool]) -> None:
-    db.begin()
+def _note(db: Database, notes: Mapping[int, bool]) -> None:
     for rid, submitted in notes.items():
         note_submitted(db, rid, submitted)
 
 
+def _supposing(db: Database, group: Sequence[Applicable], notes: Mapping[int, bool]) -> bool:
+    """Apply and commit as if no other process had written; False when that was wrong, or something failed, and all is undone."""
+    if not db.suppose(cast("RemoteDriver", db.driver).suppose):
+        return False
+    try:
+        return _apply_freely(db, group, notes)
+    except OutcomeUnknown as unknown:
+        return _was_kept(db, group, unknown)
+    except (db.driver.error, NotWritten):
+        return _undo(db, group)
+
+
+def _was_kept(db: Database, group: Sequence[Applicable], unknown: OutcomeUnknown) -> bool:
+    """Say whether a commit was kept. Raises OutcomeUnknown while nobody can tell."""
+    try:
+        kept = db.find_out()
+    except db.driver.error:
+        raise unknown from None
+    return kept or _undo(db, group)
+
+
 def _freely(db: Database, group: Sequence[Applicable], notes: Mapping[int, bool]) -> bool:
     """Apply and commit; False when a statement failed, and all is undone."""
-    _begin(db, notes)
+    db.begin()
+    return _apply_freely(db, group, notes)
+
+
+def _apply_freely(db: Database, group: Sequence[Applicable], notes: Mapping[int, bool]) -> bool:
     queue = _queue_of(db)
-    counted: list[tuple[Applicable, SentResult]] = []
-    for execution in group:
-        queue.assumes, queue.last = is_counted(execution.operation), None
-        execution.apply(db)
-        if queue.assumes and queue.last is not None:
-            counted.append((execution, queue.last))
-        if queue.is_faulty:
-            return _undo(db, group)
+    db.is_whole = True
+    try:
+        counted = _apply_each(db, queue, group, notes)
+    finally:
+        db.is_whole = False
+    if counted is None:
+        return _undo(db, group)
     queue.assumes = False
     try:
         db.keep()
@@ -132,6 +163,22 @@ def _freely(db: Database, group: Sequence[Applicable], notes: Mapping[int, bool]
     return True
 
 
+def _apply_each(
+    db: Database, queue: Queue, group: Sequence[Applicable], notes: Mapping[int, bool]
+) -> list[tuple[Applicable, SentResult]] | None:
+    """Apply a group; return those whose counts are to be looked at, None where something failed that may have changed something."""
+    _note(db, notes)
+    counted: list[tuple[Applicable, SentResult]] = []
+    for execution in group:
+        queue.assumes, queue.last = is_counted(execution.operation), None
+        execution.apply(db)
+        if queue.is_faulty or (execution.fault is not None and queue.last is not None):
+            return None
+        if queue.assumes and queue.last is not None:
+            counted.append((execution, queue.last))
+    return counted
+
+
 def _undo(db: Database, group: Sequence[Applicable]) -> bool:
     db.roll_back()
     for execution in group:
@@ -139,12 +186,14 @@ def _undo(db: Database, group: Sequence[Applicable]) -> bool:
     return False
 
 
-def _carefully(db: Database, group: Sequence[Applicable], notes: Mapping[int, bool]) -> None:
-    _begin(db, notes)
+def _carefully(db: Database, group: Sequence[Applicable], notes: Mapping[int, bool]) -> bool:
+    db.begin()
+    _note(db, notes)
     _queue_of(db).flush()
     for execution in group:
         _apply_alone(db, execution)
     db.keep()
+    return True
 
 
 def _apply_alone(db: Database, execution: Applicable) -> None:

@@ -22,6 +22,7 @@ from kmsconn.journal import (
     damage,
     inspecting,
     moves,
+    postgres,
     postgres_opening,
     queries,
     recording,
@@ -52,6 +53,41 @@ from tests.unit.journal.samples import (
     signing,
     wall,
 )
+from tests.unit.journal.test_journal_groups import adds
+
+
+def test_the_tables_of_the_first_version_are_brought_up_to_date(
+    postgresql: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests of before are counted right as they move."""
+    address = postgresql.address(database)
+    monkeypatch.setattr(postgres_opening, "MIGRATIONS", MIGRATIONS[:1])
+    with closing(opened(address)) as db:
+        rids = [new_row(db, number) for number in (1, 2)]
+        moves.answer(db, rids[0], ANSWER, 1000.0)
+    monkeypatch.setattr(postgres_opening, "MIGRATIONS", MIGRATIONS)
+    with closing(opened(address)) as db:
+        moves.answer(db, rids[1], ANSWER, 1000.0)
+        moves.sign(db, signing(rids[0]))
+        states = queries.counts(db, 1000.0).states
+        assert {state: rows for (_, state), rows in states.items()} == {State.ANSWERED: 1, State.SIGNED: 1}
+        version = "SELECT value FROM meta WHERE key = 'kmsconn_schema'"
+        assert db.execute(version).fetchall() == [(f"{VERSION} {MIGRATIONS[-1].compatible_from}",)]
+
+
+def test_the_indices_of_another_number_of_shards_go_once_nobody_may_use_them(
+    postgresql: Cluster, database: str
+) -> None:
+    address = postgresql.address(database)
+    names = "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE indexname ~ 'due|stranded_'"
+    opened(address, shards=1).close()
+    postgresql.run("INSERT INTO member DEFAULT VALUES", database)
+    opened(address, shards=2).close()
+    both = "request_due_1 request_due_2 request_stranded_1 request_stranded_2"
+    assert postgresql.run(names, database) == both
+    postgresql.run("DELETE FROM member", database)
+    opened(address, shards=2).close()
+    assert postgresql.run(names, database) == "request_due_2 request_stranded_2"
 
 
 def set_version(server: Cluster, database: str, value: str) -> None:
@@ -63,7 +99,7 @@ def open_at(address: PostgresAddress) -> None:
     opened(address).close()
 
 
-# --- what is refused
+# --- what is refused and what is made
 
 
 def test_a_database_of_something_else_is_refused_untouched(postgresql: Cluster, database: str) -> None:
@@ -348,6 +384,71 @@ async def test_many_lives_at_once_end_well_and_stay(path: PostgresAddress) -> No
             nursery.start_soon(one_life, journal, number)
     async with open_journal(path, BINDING, offload_to_threads, wall) as journal:
         assert (await journal.run(queries.counts, 1000.0)).states == {(KIND, State.FINALIZED): CALLERS}
+
+
+async def test_processes_that_suppose_to_be_alone_write_in_one_order(
+    path: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No two moves have the same tick, and every life ends well: what was supposed wrongly was undone."""
+    monkeypatch.setattr(postgres, "ALONE", 0)
+    async with (
+        open_journal(path, BINDING, offload_to_threads, wall) as one,
+        open_journal(path, BINDING, offload_to_threads, wall) as other,
+    ):
+        for journal in (one, other):
+            join(journal, await one.run(joins))
+        async with trio.open_nursery() as nursery:
+            for number in range(1, CALLERS + 1):
+                nursery.start_soon(one_life, one if number % 2 else other, number)
+        assert (await one.run(queries.counts, 1000.0)).states == {(KIND, State.FINALIZED): CALLERS}
+        assert await one.run(last_ticks) == CALLERS
+        assert max(one.tick, other.tick) == 5 * CALLERS
+
+
+def joins(db: Database) -> int:
+    return int(db.execute("INSERT INTO member DEFAULT VALUES RETURNING token").fetchone()[0])
+
+
+def last_ticks(db: Database) -> int:
+    return int(db.execute("SELECT count(DISTINCT tick) FROM request").fetchone()[0])
+
+
+async def answering(outcomes: dict[int, Any], journal: Journal, rid: int) -> None:
+    try:
+        outcomes[rid] = await journal.run(moves.answer, rid, ANSWER, 1.0)
+    except JournalFailed as error:
+        outcomes[rid] = error
+
+
+@pytest.mark.parametrize("fails", ["a statement", "the end"])
+async def test_a_group_that_goes_in_one_round_trip_is_one_transaction(
+    path: PostgresAddress, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it fails only as it is kept, behind its last statement."""
+    monkeypatch.setattr(postgres, "ALONE", 0)
+    async with open_journal(path, BINDING, offload_to_threads, wall) as journal:
+        join(journal, await journal.run(joins))
+        rids = [await journal.run(adds(number)) for number in (1, 2)]
+        deferred = "CONSTRAINT" if fails == "the end" else ""
+        behind = "DEFERRABLE INITIALLY DEFERRED" if deferred else ""
+        with psycopg.connect(**path.keywords(), autocommit=True) as other:
+            other.execute(
+                "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no second one'; END $$; "
+                f"CREATE {deferred} TRIGGER refuses AFTER UPDATE ON request {behind} FOR EACH ROW WHEN (new.rid = {rids[1]}) "
+                "EXECUTE FUNCTION refuses()".encode()
+            )
+            try:
+                outcomes: dict[int, Any] = {}
+                async with trio.open_nursery() as nursery:
+                    for rid in rids:
+                        nursery.start_soon(answering, outcomes, journal, rid)
+                assert isinstance(outcomes[rids[1]], JournalFailed)
+                assert "no second one" in str(outcomes[rids[1]])
+                states = other.execute("SELECT state FROM request ORDER BY rid").fetchall()
+                assert states == [("pending",) if deferred else ("answered",), ("pending",)]
+            finally:
+                other.execute("DROP TRIGGER refuses ON request; DROP FUNCTION refuses()")
+        assert await journal.run(moves.answer, rids[1], ANSWER, 1.0)
 
 
 @pytest.mark.slow

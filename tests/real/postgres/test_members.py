@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,13 +14,13 @@ from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import LeaseLost
 from kmsconn.journal import members, moves
 from kmsconn.journal.database import Database
-from kmsconn.journal.postgres import PostgresDriver, connect
+from kmsconn.journal.postgres import PostgresDriver, connect, connect_fleetingly
 from kmsconn.journal.postgres_schema import VERSION
 from kmsconn.journal.postgres_session import PostgresSession, Session, SessionLimits
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.journal.rows import read_row
 from kmsconn.model.requests import Kind
-from tests.unit.journal.samples import ANSWER, new_row, opened
+from tests.unit.journal.samples import ANSWER, CHAIN, new_row, opened, signing
 
 KIND = Kind.PUBLIC_DECRYPTION.value
 NOW = 1e12  # long after the rows of these tests are due
@@ -284,6 +284,34 @@ def test_rows_that_wait_longer_than_they_may_are_claimed(path: PostgresAddress, 
     with session(path) as side:
         one = join(side)
         assert len(rids(claim(side, one, now=-1e6))) == 1
+
+
+def test_a_claim_waits_for_no_disk(path: PostgresAddress) -> None:
+    """What a crash of the server undoes of it is claimed again."""
+    made = connect_fleetingly(path, SessionLimits())
+    (found,) = made.exchange([call_of("SELECT current_setting('synchronous_commit')")])
+    made.close()
+    assert found.rows == [("off",)]
+
+
+def test_others_are_told_of_what_somebody_may_wait_for(path: PostgresAddress, db: Database) -> None:
+    """A request that appears, one that is answered; not what the transaction manager alone does."""
+    record(db, 1)
+    with plain(path) as other:
+        other.execute("LISTEN kmsconn")
+        record(db, 2)
+        steps: tuple[Callable[[], object], ...] = (
+            lambda: moves.answer(db, 2, ANSWER, 1.0),
+            lambda: moves.sign(db, signing(2, 7)),
+            lambda: moves.confirm(db, (2, 9)),
+            lambda: moves.finalize(db, (2, 9)),
+        )
+        for step in steps:
+            db.begin()
+            assert step()
+            db.commit()
+        told = [notice.payload for notice in other.notifies(timeout=0.2)]
+    assert told == [f"due {KIND}", f"answered {CHAIN}"]
 
 
 def test_only_the_shards_that_are_wanted_are_claimed(path: PostgresAddress, db: Database) -> None:

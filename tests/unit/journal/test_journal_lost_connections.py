@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, JournalWentBack, LeaseLost, NonceTaken
-from kmsconn.journal import inspecting, moves, queries
+from kmsconn.journal import inspecting, moves, postgres, queries
 from kmsconn.journal.database import Database, OutcomeUnknown
 from kmsconn.journal.journal import FIND_OUT_AGAIN, Journal
 from kmsconn.journal.operations import counted
@@ -23,6 +23,22 @@ from tests.fake_postgres import FakeServer, Loss
 from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, new_row, signing, wall
 from tests.unit.journal.test_journal_groups import adds, gather
 from tests.unit.journal.test_journal_life import life
+
+
+@pytest.fixture(autouse=True, params=[1000, 0], ids=["asking", "supposing"])
+def alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many transactions must have been alone before one supposes that it is: with 1000 none does, with 0 all do."""
+    monkeypatch.setattr(postgres, "ALONE", request.param)
+    return int(request.param)
+
+
+@pytest.fixture
+def commit_of_one(alone: int) -> int:
+    """Where the commit stands in a group of one move: begin, lock, tick, the count of commits, the move, the tick, the commit.
+
+    Tick and count are one statement where they are supposed.
+    """
+    return 7 if alone else 6
 
 
 @pytest.fixture
@@ -88,38 +104,44 @@ async def test_a_life_goes_on_wherever_the_connection_ends(after: bool, autojump
             assert (failures, journal.failure) in {(0, ""), (1, "")}
 
 
-COMMIT_OF_ONE = 7
-"""Where the commit stands in a group of one move: begin, lock, tick, the count of commits, the move, the tick, the commit."""
-
-
-async def answer_with(server: FakeServer, journal: Journal, *, after: bool) -> bool:
+async def answer_with(server: FakeServer, journal: Journal, at: int, *, after: bool) -> bool:
     """Have a row answered by a commit whose connection ends before or after it was kept."""
     rid = await journal.run(adds(1))
-    server.losses = [Loss(len(server.asked) + COMMIT_OF_ONE, after)]
-    return await journal.run(moves.answer, rid, ANSWER, 1000.0)
+    server.losses = [Loss(len(server.asked) + at, after)]
+    answered = await journal.run(moves.answer, rid, ANSWER, 1000.0)
+    assert "COMMIT" in server.asked[server.losses[0].at - 1]
+    return answered
 
 
-async def test_a_commit_that_was_kept_unheard_is_no_failure(server: FakeServer) -> None:
+async def test_a_commit_that_was_kept_unheard_is_no_failure(server: FakeServer, commit_of_one: int) -> None:
     async with journal_on(server) as journal:
-        assert await answer_with(server, journal, after=True)
+        assert await answer_with(server, journal, commit_of_one, after=True)
         assert journal.failure == ""
+        assert [entry.step for entry in await journal.run(inspecting.history, 1)] == ["answer"]
 
 
-async def test_a_commit_that_was_not_kept_is_a_failure_and_may_be_repeated(server: FakeServer) -> None:
+async def test_a_commit_that_was_not_kept_is_repeated(
+    server: FakeServer, alone: int, commit_of_one: int
+) -> None:
+    """By the caller, who is told; at once where it went in one round trip, whose connection may have ended long before."""
     async with journal_on(server) as journal:
-        with pytest.raises(JournalFailed, match="not known"):
-            await answer_with(server, journal, after=False)
-        assert await journal.run(moves.answer, 1, ANSWER, 1000.0)
+        if alone:
+            with pytest.raises(JournalFailed, match="not known"):
+                await answer_with(server, journal, commit_of_one, after=False)
+            assert await journal.run(moves.answer, 1, ANSWER, 1000.0)
+        else:
+            assert await answer_with(server, journal, commit_of_one, after=False)
+        assert [entry.step for entry in await journal.run(inspecting.history, 1)] == ["answer"]
 
 
 async def test_nothing_is_applied_before_the_outcome_is_known(
-    server: FakeServer, autojump_clock: Any
+    server: FakeServer, autojump_clock: Any, commit_of_one: int
 ) -> None:
     """The server is away for a while: whoever asked waits, and the alert names why."""
     async with journal_on(server) as journal:
         rid = await journal.run(adds(1))
         server.refusals = 4
-        server.losses = [Loss(len(server.asked) + COMMIT_OF_ONE, after=True)]
+        server.losses = [Loss(len(server.asked) + commit_of_one, after=True)]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.run, moves.answer, rid, ANSWER, 1000.0)
             await wait_all_tasks_blocked()
@@ -175,13 +197,13 @@ async def test_a_process_without_its_row_writes_nothing_more(server: FakeServer)
 
 
 async def test_a_process_that_lost_its_row_after_a_commit_starts_again(
-    server: FakeServer, autojump_clock: Any
+    server: FakeServer, autojump_clock: Any, commit_of_one: int
 ) -> None:
     """Whether the commit was kept nobody can tell any more; the next start finds what there is."""
     with pytest.RaisesGroup(LeaseLost):
         async with journal_on(server) as journal:
             rid = await journal.run(adds(1))
-            server.losses, server.refusals = [Loss(len(server.asked) + COMMIT_OF_ONE, after=True)], 1
+            server.losses, server.refusals = [Loss(len(server.asked) + commit_of_one, after=True)], 2
             outcomes: dict[int, Any] = {}
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(
@@ -247,12 +269,76 @@ async def test_a_statement_that_fails_has_its_group_done_again_and_fails_alone(s
         assert (entry.step, dict(entry.stages)) == ("sign", {"answer": 1.5})
 
 
-async def test_a_group_of_moves_is_two_round_trips(server: FakeServer) -> None:
-    """Begin, lock, tick and count; then all moves with the tick and the commit. What did not move says so all the same."""
+async def test_a_group_of_moves_is_two_round_trips_or_one(server: FakeServer, alone: int) -> None:
+    """Begin, lock, tick and count; then all moves with the tick and the commit. What did not move says so all the same.
+
+    While no other process writes, all of it goes at once: the lock, what is supposed, the moves and the tick.
+    """
     async with journal_on(server) as journal:
         rids = [await journal.run(adds(number)) for number in range(1, 6)]
         await journal.run(moves.close, rids[2], "expire", "over")
         server.rounds.clear()
         moved = await journal.run_each(closes, rids)
         assert moved == [True, True, False, True, True]
-        assert server.rounds == [4, 5 + 2]
+        assert server.rounds == ([4, 5 + 2] if alone else [2 + 5 + 1])
+
+
+async def test_some_transactions_alone_let_the_next_one_suppose_that_it_is(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "ALONE", 2)
+    async with journal_on(server) as journal:
+        rids = [await journal.run(adds(number)) for number in range(1, 6)]
+        for rid in rids:
+            server.rounds.clear()
+            await journal.run(moves.defer, rid, 9.0, "later")
+        assert server.rounds == [3]
+
+
+async def test_what_others_write_is_found_and_moves_go_behind_it(server: FakeServer) -> None:
+    """What was supposed wrongly is undone, and done again with what is there; then nothing is supposed for a while."""
+    async with journal_on(server) as ours, journal_on(server) as theirs:
+        rids = [await ours.run(adds(number)) for number in (1, 2, 3)]
+        assert await theirs.run(moves.answer, rids[0], ANSWER, 1000.0)
+        ours.note_submitted(rids[1], True)
+        assert await ours.run(moves.answer, rids[0], ANSWER, 1000.0) is False
+        assert await ours.run(moves.answer, rids[1], ANSWER, 1000.0)
+        ticks = [tick for (tick,) in server.database.execute("SELECT tick FROM request ORDER BY tick")]
+        assert (len({*ticks}), ours.tick) == (3, ticks[-1])
+        assert [entry.step for entry in await ours.run(inspecting.history, rids[1])] == ["answer"]
+
+
+async def test_an_operation_without_a_savepoint_that_fails_halfway_leaves_nothing(server: FakeServer) -> None:
+    """Its group is undone, and done again with savepoints: the others are written, it is not."""
+
+    def fails_halfway(db: Database, rid: int) -> None:
+        with db.savepoint():
+            moves.answer(db, rid, ANSWER, 1000.0)
+            raise ValueError("halfway")
+
+    async with journal_on(server) as journal:
+        rids = [await journal.run(adds(number)) for number in (1, 2)]
+        outcomes: dict[int, Any] = {}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gather, outcomes, 0, journal, partial(fails_halfway, rid=rids[0]))
+            nursery.start_soon(
+                gather, outcomes, 1, journal, partial(moves.answer, rid=rids[1], kept=ANSWER, now=1.0)
+            )
+        assert (type(outcomes[0]), outcomes[1]) == (ValueError, True)
+        states = server.database.execute("SELECT state FROM request ORDER BY rid").fetchall()
+        assert states == [("pending",), ("answered",)]
+
+
+async def test_what_may_be_signed_is_looked_up_in_two_round_trips(server: FakeServer) -> None:
+    """What is due, what is stranded and when the next one is due; then the rows."""
+    async with journal_on(server) as journal:
+        for number in (1, 2, 3):
+            rid = await journal.run(adds(number))
+            await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        db = Database(server.driver(), wall)
+        db.open(BINDING)
+        db.begin()
+        server.rounds.clear()
+        assert len(queries.answered(db, CHAIN, 1000.0, 9).rows) == 3
+        assert server.rounds == [3, 4]
+        db.close()
