@@ -43,6 +43,7 @@ from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import AttestationMode, Chain, Settings
 from kmsconn.core_client.client import open_core
+from kmsconn.errors import JournalFailed, JournalUnreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import outbox
 from kmsconn.journal.binding import Binding
@@ -167,11 +168,17 @@ async def _open_links(stack: AsyncExitStack, base: _Base, topics: Topics) -> Lin
 
 
 async def _open_journal(stack: AsyncExitStack, base: _Base, topics: Topics) -> tuple[Journal, Membership]:
-    """Open the journal and become a member; from the first change on, transitions go into the outbox of the audit log, if there is one."""
+    """Open the journal and become a member; from the first change on, transitions go into the outbox of the audit log, if there is one.
+
+    Raises JournalUnreachable, as while it is opened, where the database fails just then.
+    """
     journal = await stack.enter_async_context(_journal(base))
-    membership = await _open_membership(stack, base, journal, topics)
     audited = base.settings.storage.audit_log is not None
-    await journal.run(outbox.capture if audited else outbox.stop_capturing)
+    try:
+        membership = await _open_membership(stack, base, journal, topics)
+        await journal.run(outbox.capture if audited else outbox.stop_capturing)
+    except JournalFailed as error:
+        raise JournalUnreachable(str(error)) from error
     return journal, membership
 
 

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import attrs
 import pytest
 
 from kmsconn.config.settings import PostgresAddress
+from kmsconn.errors import JournalUnreachable
 from kmsconn.journal import opening
 from kmsconn.journal.database import Database
 from kmsconn.journal.postgres import PostgresDriver, PostgresReadingDriver
@@ -17,7 +20,8 @@ from kmsconn.journal.reading import Readers
 from kmsconn.testing.faults import Ask, Kill, Reorg
 from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.ports import Offload
-from tests.fake_postgres import ADDRESS, FakeServer, Hazards, made_at
+from tests.fake_postgres import ADDRESS, FakeServer, Hazards, Loss, made_at
+from tests.faults.scene import open_scene
 
 NEVER = 10**9
 STARTING = 3  # commits that a process makes before it is at work
@@ -71,6 +75,36 @@ def over_servers(monkeypatch: pytest.MonkeyPatch, hazards: Hazards) -> Servers:
     monkeypatch.setattr(opening, "driver_of", servers.driver_of)
     monkeypatch.setattr(opening, "_readers", servers.readers)
     return servers
+
+
+@attrs.define(eq=False)
+class AtCapture:
+    """The connection ends once, as the connector lets the audit log's outbox be written. See ``Hazards``."""
+
+    calm: int = 0
+    met_so_far: int = 0
+
+    def met(self, server: FakeServer, number: int) -> Loss | None:
+        """Return the loss that a statement meets, if there is one."""
+        if self.met_so_far or not server.asked[-1].startswith("DO $$"):
+            return None
+        self.met_so_far += 1
+        return Loss(number)
+
+
+async def test_a_first_start_whose_connection_ends_is_one_to_be_tried_again(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that finds no server: ``StartingAnew`` waits for it."""
+    hazards: Any = AtCapture()
+    over_servers(monkeypatch, hazards)
+    async with open_scene(tmp_path) as scene:
+        with pytest.RaisesGroup(JournalUnreachable, flatten_subgroups=True):
+            async with scene.open(audit_log=tmp_path / "audit.log"):
+                raise AssertionError("it has started")
+        assert hazards.met_so_far == 1
+        async with scene.connected(audit_log=tmp_path / "audit.log"):
+            pass
 
 
 def test_a_world_over_a_server_that_works_keeps_every_promise(monkeypatch: pytest.MonkeyPatch) -> None:
