@@ -185,10 +185,10 @@ class Database:
 
     def suppose(self, begin: Callable[[int], bool]) -> bool:
         """Begin a transaction by ``begin``, which takes the tick for the one that we know; False where it cannot, and nothing is begun."""
-        if self.driver.is_begun:
-            self.roll_back()
+        if self.driver.is_begun or not begin(self._kept_tick):
+            return False
         self.tick = self._kept_tick
-        return begin(self._kept_tick)
+        return True
 
     def _go_on_from(self, tick: int) -> None:
         if tick < self._kept_tick:

@@ -240,7 +240,7 @@ class PostgresSession:
                 raise psycopg.InternalError("a statement has two results")
         end = (
             self._result()
-        )  # of the round trip: what stood outside a transaction is kept with it, or nobody knows
+        )  # with the end of a round trip is kept what stood outside a transaction, or nobody knows
         if end.status != pq.ExecStatus.PIPELINE_SYNC:
             self._connection.close()
             failed = failed or _failure(end)

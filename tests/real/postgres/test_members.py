@@ -314,6 +314,19 @@ def test_others_are_told_of_what_somebody_may_wait_for(path: PostgresAddress, db
     assert told == [f"due {KIND}", f"answered {CHAIN}"]
 
 
+def test_a_member_that_is_alone_tells_nobody(path: PostgresAddress, db: Database) -> None:
+    """Nobody listens but itself; that another one has joined it finds with its next commit."""
+    with session(path) as side, plain(path) as other:
+        other.execute("LISTEN kmsconn")
+        driver_of(db).join(join(side, "one"))
+        record(db, 1)
+        alone = list(other.notifies(timeout=0.2))
+        join(side, "two")
+        record(db, 2)
+        told = [notice.payload for notice in other.notifies(timeout=0.2)]
+    assert (alone, told) == ([], [f"due {KIND}"])
+
+
 def test_only_the_shards_that_are_wanted_are_claimed(path: PostgresAddress, db: Database) -> None:
     other = opened(path, shards=2)
     record(other, 2, 3, 4)
