@@ -17,7 +17,7 @@ import attrs
 
 from kmsconn.journal.schema import CLOSED_AT, shard_indices, shard_of
 
-OLDEST_SERVER: Final = 130_000  # PostgreSQL 13, the oldest that the developers of PostgreSQL still mend
+OLDEST_SERVER: Final = 130_000  # PostgreSQL 13, the oldest one that the tests were run against
 
 PLAIN_SCHEMA: Final = re.compile("[a-z_][a-z0-9_]*")
 """A search path that is one name which needs no quotes."""
