@@ -65,12 +65,8 @@ class Timeline:
             del self.steps[1]
 
 
-@attrs.frozen
-class _Told:
-    """What an event says about its request."""
-
-    step: TimelineStep
-    stage: str
+_Told = tuple[TimelineStep, str]
+"""What an event says about its request: the step, and the stage behind it."""
 
 
 class Timelines:
@@ -87,8 +83,8 @@ class Timelines:
         """Take an event; those that are not about one request change nothing."""
         tell = _TELLING.get(type(event))
         if tell is not None:
-            told = tell(self._wall(), event)
-            self._of(event).add(told.step, told.stage)
+            step, stage = tell(self._wall(), event)
+            self._of(event, step.at).add(step, stage)
 
     def newest(self, count: int) -> list[Timeline]:
         """Return the requests that came last, the newest first."""
@@ -108,8 +104,8 @@ class Timelines:
             return next((one for one in self._by_row.values() if id_text(one) == name), None)
         return self._by_row.get(int(name))
 
-    def _of(self, event: Any) -> Timeline:
-        timeline = self._by_row.pop(event.rid, None) or Timeline(event.rid, event.kind, self._wall())
+    def _of(self, event: Any, now: float) -> Timeline:
+        timeline = self._by_row.pop(event.rid, None) or Timeline(event.rid, event.kind, now)
         timeline.id = timeline.id if event.id is None else event.id
         self._by_row[event.rid] = timeline
         if len(self._by_row) > REQUESTS_KEPT:
@@ -128,7 +124,7 @@ def _short(text: str) -> str:
 
 
 def _told(now: float, name: str, stage: str, detail: str = "", seconds: float | None = None) -> _Told:
-    return _Told(TimelineStep(now, name, _short(detail), seconds), stage)
+    return TimelineStep(now, name, _short(detail) if detail else "", seconds), stage
 
 
 def _recorded(now: float, event: events.RequestRecorded) -> _Told:
