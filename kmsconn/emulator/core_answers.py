@@ -29,6 +29,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm.public_decryption import public_digest
 from kmsconn.protocols.fhevm.user_decryption import share_payload, user_digest
+from kmsconn.protocols.proto_writer import encode
 
 LINKER_TYPE = "UserDecryptionLinker(bytes publicKey,bytes32[] handles,address userAddress)"
 _PUBLIC_DECRYPTION, _USER_DECRYPTION = b"PUBL_DEC", b"USER_DEC"
@@ -66,8 +67,8 @@ def answer(node: SigningNode, job: Job, randomness: Callable[[int], Randomness])
     """Return the protobuf bytes of a job's answer; ``randomness`` serves each share by its place. Raises JobFailed."""
     try:
         if job.user is None:
-            return bytes(public_answer(node, job))
-        return bytes(user_answer(node, job, job.user, randomness))
+            return bytes(encode(public_answer(node, job)))
+        return bytes(encode(user_answer(node, job, job.user, randomness)))
     except ValueError as error:
         raise JobFailed(str(error)) from error
 

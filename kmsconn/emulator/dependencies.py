@@ -147,9 +147,9 @@ class EmulatedDependencies(ABC):
         return own | {f"member{index}": core for index, core in enumerate(self.others, 1)}
 
     def handler(self, name: str, *, lean: bool = False) -> Handler:
-        """Return what serves one connection of a dependency; ``lean``: a Core reads HTTP/2 without h2, which takes less CPU."""
+        """Return what serves one connection of a dependency; ``lean``: without h2 and trio-websocket, which takes less CPU."""
         if name in self.clusters:
-            return self.clusters[name].serve
+            return partial(self.clusters[name].serve, lean=lean)
         if name in self.cores_by_name:
             return partial(serve_grpc, methods=self.cores_by_name[name].methods(), lean=lean)
         return self.buckets[int(name[6:])].serve

@@ -96,7 +96,7 @@ class Frame:
 
     def at(self, address: Address) -> Frame:
         """Return the same message looking at another contract's storage."""
-        return attrs.evolve(self, address=address)
+        return Frame(self.storage, self.block, address, self.sender, self.data, self.meter, self.logs)
 
     def emit(self, event: Event, *values: Any) -> None:
         """Log an event."""

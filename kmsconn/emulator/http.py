@@ -12,6 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
+from kmsconn.emulator.lean_websocket import LeanWebSocket, WebSocket, accept_websocket
 from kmsconn.emulator.plain_http import read_plain, write_plain
 
 MAX_BODY = 64 * 1024 * 1024
@@ -60,7 +61,7 @@ class HttpResponse:
 
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
-WebsocketHandler = Callable[[WebSocketConnection], Awaitable[None]]
+WebsocketHandler = Callable[[WebSocket], Awaitable[None]]
 
 
 async def serve_http(
@@ -69,15 +70,17 @@ async def serve_http(
     *,
     websocket: WebsocketHandler | None = None,
     max_body: int = MAX_BODY,
+    lean: bool = False,
 ) -> None:
     """Answer requests on one connection until either side ends it. A client that leaves cancels its handler.
 
-    A request for a websocket is accepted when ``websocket`` is given, which then owns the connection.
+    A request for a websocket is accepted when ``websocket`` is given, which then owns the connection; ``lean``: without trio-websocket.
     """
     wire = _HttpWire(stream)
     wanted = await _serve_requests(wire, handler, max_body, upgrades=websocket is not None)
     if websocket is not None and wanted is not None:
-        await _serve_websocket(PrefixedStream(_head_bytes(wanted) + wire.unread(), stream), websocket)
+        serve = _serve_lean_websocket if lean else _serve_websocket
+        await serve(PrefixedStream(_head_bytes(wanted) + wire.unread(), stream), websocket)
 
 
 async def _serve_requests(
@@ -350,6 +353,14 @@ async def _serve_websocket(stream: trio.abc.Stream, websocket: WebsocketHandler)
         pass  # a ping came after the server had begun to close: trio-websocket answers that too, which wsproto refuses
 
 
+async def _serve_lean_websocket(stream: trio.abc.Stream, websocket: WebsocketHandler) -> None:
+    connection: LeanWebSocket | None = None
+    with trio.move_on_after(HANDSHAKE_SECONDS), suppress(trio.BrokenResourceError):
+        connection = await accept_websocket(stream, MAX_MESSAGE)
+    if connection is not None:
+        await _tend_websocket(connection, websocket)
+
+
 async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream) -> WebSocketConnection | None:
     """Finish the handshake; the connection's reader runs in ``nursery``. None when it never comes, or the client has gone."""
     with trio.move_on_after(HANDSHAKE_SECONDS), suppress(ConnectionClosed):
@@ -358,7 +369,7 @@ async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream) -> WebSocketCo
     return None
 
 
-async def _tend_websocket(connection: WebSocketConnection, websocket: WebsocketHandler) -> None:
+async def _tend_websocket(connection: WebSocket, websocket: WebsocketHandler) -> None:
     try:
         await websocket(connection)
     except ConnectionClosed:

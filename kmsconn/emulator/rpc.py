@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 import trio
-from trio_websocket import WebSocketConnection
 
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse, serve_http
+from kmsconn.emulator.lean_websocket import WebSocket
 from kmsconn.emulator.node_error import (
     INVALID_REQUEST,
     LIMIT_EXCEEDED,
@@ -130,13 +130,13 @@ class RpcNode(NodeStanding):
             return HttpResponse(UNAVAILABLE, headers, b"unavailable")
         return _HTML if self.faults.happens(NodeFault.NOT_JSON) else None
 
-    async def websocket(self, connection: WebSocketConnection) -> None:
+    async def websocket(self, connection: WebSocket) -> None:
         """Serve one websocket until either side ends it."""
         await serve_websocket(self, connection)
 
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection, HTTP or websocket."""
-        await serve_http(stream, self.http, websocket=self.websocket)
+    async def serve(self, stream: trio.abc.Stream, *, lean: bool = False) -> None:
+        """Serve one connection, HTTP or websocket; ``lean``: without trio-websocket, which takes less CPU."""
+        await serve_http(stream, self.http, websocket=self.websocket, lean=lean)
 
     def pushed(self, content: Any) -> Any:
         """Return what is pushed for a new head or a log."""
@@ -173,11 +173,11 @@ class Cluster:
         """Return one node by chance."""
         return self._random.choice(self.nodes)
 
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection."""
+    async def serve(self, stream: trio.abc.Stream, *, lean: bool = False) -> None:
+        """Serve one connection, as a node does."""
         node = self.pick()
         handler = node.http if self.per == "connection" else self._http
-        await serve_http(stream, handler, websocket=node.websocket)
+        await serve_http(stream, handler, websocket=node.websocket, lean=lean)
 
     async def _http(self, request: HttpRequest) -> HttpResponse:
         return await self.pick().http(request)

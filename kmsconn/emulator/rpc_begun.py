@@ -25,9 +25,9 @@ class Begun:
         if self.later is None:
             return self.as_json()
         try:
-            return attrs.evolve(self, result=await self.later(), later=None).as_json()
+            return Begun(self.id, await self.later()).as_json()
         except NodeError as error:
-            return attrs.evolve(self, error=error, later=None).as_json()
+            return Begun(self.id, error=error).as_json()
 
     @property
     def waits(self) -> bool:

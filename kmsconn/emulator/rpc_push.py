@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import attrs
 import msgspec
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection
+from trio_websocket import ConnectionClosed
 
 from kmsconn.emulator.blocks import Block
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.http import HangUp
+from kmsconn.emulator.lean_websocket import WebSocket, send_together
 from kmsconn.emulator.node_error import INVALID_PARAMS, METHOD_NOT_FOUND, NodeError
 from kmsconn.emulator.node_faults import NodeFault, NodeFaults
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
@@ -57,7 +58,7 @@ class Answering(Protocol):
         ...
 
 
-async def serve_websocket(node: Answering, connection: WebSocketConnection) -> None:
+async def serve_websocket(node: Answering, connection: WebSocket) -> None:
     """Serve one websocket until either side ends it."""
     await _Session(node, connection).run()
 
@@ -116,7 +117,7 @@ def _holds(view: NodeView, block: Block) -> bool:
 
 
 class _Session:
-    def __init__(self, node: Answering, connection: WebSocketConnection) -> None:
+    def __init__(self, node: Answering, connection: WebSocket) -> None:
         self._node = node
         self._connection = connection
         self._subscriptions: dict[str, _Subscription] = {}
@@ -190,12 +191,17 @@ class _Session:
 
     async def _write(self, scope: trio.CancelScope) -> None:
         try:
-            async for message in self._queue:
-                self._silent = self._silent or self._node.faults.happens(NodeFault.SILENT_SOCKET)
-                if not self._silent:
-                    await self._connection.send_message(_as_text(message))
+            async for first in self._queue:
+                waiting = [first, *_all_of(self._queue)]
+                await send_together(
+                    self._connection, [_as_text(one) for one in waiting if not self._falls_silent()]
+                )
         except ConnectionClosed:
             scope.cancel()
+
+    def _falls_silent(self) -> bool:
+        self._silent = self._silent or self._node.faults.happens(NodeFault.SILENT_SOCKET)
+        return self._silent
 
     async def _push(self) -> None:
         while True:
@@ -221,6 +227,11 @@ class _Session:
             return
         for _ in range(1 + self._node.faults.happens(NodeFault.DUPLICATE_PUSH)):
             await self._outgoing.send(message)
+
+
+def _all_of(queue: trio.MemoryReceiveChannel[bytes]) -> list[bytes]:
+    """Return what waits in a queue now."""
+    return [queue.receive_nowait() for _ in range(queue.statistics().current_buffer_used)]
 
 
 def _as_text(message: bytes) -> str | bytes:
