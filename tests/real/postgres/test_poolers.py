@@ -15,11 +15,14 @@ from kmsconn.config.settings import PostgresAddress
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.doctor.postgres import judge_postgres
 from kmsconn.errors import JournalUnreachable, StartRefused
+from kmsconn.journal.database import Database
+from kmsconn.journal.postgres import PostgresDriver, connect
 from kmsconn.journal.postgres_place import look_at_postgres
+from kmsconn.journal.postgres_session import SessionLimits
 from tests.real.postgres.cluster import Cluster
 from tests.real.postgres.crowd import LEASE, open_crowd
 from tests.real.postgres.pooler import open_pooler
-from tests.unit.journal.samples import new_row, opened
+from tests.unit.journal.samples import BINDING, new_row, opened, wall
 
 MODES = ("transaction", "statement")
 
@@ -110,6 +113,24 @@ def test_a_search_path_that_the_pooler_does_not_take_is_refused(poolers: Any) ->
             )
         )
     assert not isinstance(refused.value, JournalUnreachable)
+
+
+def test_a_connection_that_the_server_ends_is_lost_through_a_pooler_too(poolers: Any) -> None:
+    """The pooler says why at the next question, and closes after it: nothing can be asked any more, nothing is undone by itself."""
+    address = poolers("session")
+    limits = SessionLimits(stopped=1)
+    with (
+        closing(Database(PostgresDriver(address, 1, lambda where, _: connect(where, limits)), wall)) as one,
+        closing(opened(address)) as other,
+    ):
+        one.open(BINDING)
+        one.begin()
+        one.execute("SELECT 1").fetchall()
+        other.begin()
+        new_row(other)
+        with pytest.raises(psycopg.OperationalError, match="the connection is lost: terminating connection"):
+            one.execute("SELECT 1").fetchall()
+        assert not one.driver.is_begun
 
 
 async def test_several_processes_work_and_hand_over_through_a_pooler(
