@@ -109,12 +109,11 @@ def _run(command: Sequence[str]) -> None:
 
 
 async def _until_there(port: int, server: trio.Process, log: Path) -> None:
+    """Wait until it takes connections: it listens before, and refuses them."""
+    ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     while True:
         if server.poll() is not None:
             raise RuntimeError(f"PostgreSQL ended at its start:\n{tail(log)}")
-        try:
-            await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
-        except OSError:
-            await trio.sleep(LOOK_AGAIN)
-        else:
+        if (await trio.run_process(ready, check=False)).returncode == 0:
             return
+        await trio.sleep(LOOK_AGAIN)
