@@ -100,6 +100,11 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server on its data. Raises AssertionError with the end of its log where it does not answer."""
+        self.launch()
+        self.wait_started()
+
+    def launch(self) -> None:
+        """Start the server, and do not wait for it. To be called in a thread that lives on: the server ends with it."""
         options = [f"--{name}={value}" for name, value in {**_SETTINGS, **self.settings}.items()]
         command = ["-D", str(self.data), "-k", str(self.folder), "-p", str(self.port), *options]
         with (self.folder / "log").open("ab") as log:
@@ -109,6 +114,9 @@ class Cluster:
                 stdout=log,
                 stderr=log,
             )
+
+    def wait_started(self) -> None:
+        """Wait until the server answers. Raises AssertionError with the end of its log where it does not."""
         if not self._answers():
             self.stop(signal.SIGQUIT)
             raise AssertionError(f"PostgreSQL did not start; the end of its log: {self.log()[-1000:]}")

@@ -473,7 +473,8 @@ async def test_lives_go_on_over_a_server_that_crashes_again_and_again(
             for _ in range(4):
                 await trio.sleep(0.7)
                 own_server.stop(signal.SIGQUIT)
-                await trio.to_thread.run_sync(own_server.start)
+                own_server.launch()
+                await trio.to_thread.run_sync(own_server.wait_started)
             await trio.sleep(0.3)
             ended = True
         lives = next(numbers) - 1
