@@ -52,10 +52,12 @@ async def test_every_transition_is_there_once_after_kills_and_a_torn_line(tmp_pa
     for line in await exported(path):
         rows[line["row"]].append((line.get("from"), line["to"]))
     assert len(rows) == COUNT
+    assert sum(steps[-1][1] == "signed" for steps in rows.values()) < COUNT
     for steps in rows.values():
         assert steps[0] == (None, "pending")
         assert [after[0] for after in steps[1:]] == [before[1] for before in steps[:-1]]
-        assert steps[-1][1] in {"included", "finalized"}
+        # the emulator ends with the block of the last reply: the connector may not have seen that block
+        assert steps[-1][1] in {"signed", "included", "finalized"}
     assert path.read_bytes().count(b'"type":"repaired"') == 2
 
 
