@@ -9,6 +9,7 @@ from kmsconn.config.common_settings import differences
 from kmsconn.config.forms import is_loopback
 from kmsconn.config.settings import Pools, PostgresAddress, Role
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
+from kmsconn.journal.pooler_modes import BREAKS, REMEDY, PoolerMode
 from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
 from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA
 
@@ -26,12 +27,8 @@ def judge_postgres(
     checked: str, address: PostgresAddress, place: PostgresPlace, pool: int
 ) -> Iterator[Diagnosis]:
     """Yield a line for each thing that matters. ``pool``: the connections that only read, at most."""
-    if place.pooler == "transaction":
-        yield fault(
-            checked,
-            "a pooler in transaction mode stands before the server, which breaks prepared statements, LISTEN and what is set for a session",
-            "connect to the server itself, or set pool_mode = session for this database and user in the pooler",
-        )
+    if place.pooler is PoolerMode.TRANSACTION:
+        yield fault(checked, f"before the server stands {BREAKS}", REMEDY)
         return
     if place.server is None or place.tables is None:
         yield fault(
@@ -42,7 +39,7 @@ def judge_postgres(
         return
     yield _server(checked, place.server)
     yield _tables(f"{checked}: tables", place.tables, tuple(one.name for one in place.members))
-    if place.pooler:
+    if place.pooler is PoolerMode.SESSION:
         yield ok(f"{checked}: pooler", f"one in {place.pooler} mode stands before the server")
     yield _commits(f"{checked}: commits", place.server)
     yield _clock(f"{checked}: clock", place.clock)

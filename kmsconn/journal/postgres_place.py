@@ -12,6 +12,7 @@ import attrs
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.extras import require_extra
 from kmsconn.journal.members import label_of, read_settings
+from kmsconn.journal.pooler_modes import PoolerMode
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class PostgresPlace:
     """All that was found. ``refusal``: why there is no connection, then nothing else is known.
 
     ``clock``: how far the server's clock is ahead of this machine's, in seconds. ``members``: the processes that use the journal.
-    ``pooler``: how a pooler before the server hands out connections, if there is one; by the transaction, nothing else is known.
+    ``pooler``: how a pooler before the server hands out connections; by the transaction, nothing else is known.
     """
 
     refusal: str = ""
@@ -101,7 +102,7 @@ class PostgresPlace:
     tables: TablesState | None = None
     clock: float = 0.0
     members: tuple[MemberState, ...] = ()
-    pooler: str = ""
+    pooler: PoolerMode = PoolerMode.NONE
 
 
 def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
@@ -109,7 +110,7 @@ def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
     require_extra("postgres", "a journal in PostgreSQL")
     import psycopg
 
-    from kmsconn.journal.postgres_pooler import PoolerMode, mode_of
+    from kmsconn.journal.postgres_pooler import mode_of
 
     connect: Any = partial(psycopg.connect, **{**_LIMITS, **address.keywords()})
     try:
@@ -118,8 +119,7 @@ def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
             if mode is PoolerMode.TRANSACTION:
                 return PostgresPlace(pooler=mode)
             connection.execute(_SETTINGS)
-            found = _look(connection)
-            return found if mode is PoolerMode.NONE else attrs.evolve(found, pooler=mode)
+            return attrs.evolve(_look(connection), pooler=mode)
     except psycopg.Error as error:
         return PostgresPlace(refusal=" ".join(str(error).split()) or type(error).__name__)
 

@@ -10,29 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from enum import StrEnum
 from functools import partial
 from typing import Any, Final
 
 import psycopg
 
 from kmsconn.errors import StartRefused
+from kmsconn.journal.pooler_modes import BREAKS, REMEDY, PoolerMode
 from kmsconn.journal.postgres_session import FIRST_REPLY, ask_plainly
 
 HELD: Final = 3  # connections that are begun to see who serves them: a busy pooler may hide it from one
-REMEDY: Final = (
-    "connect to the server itself, or set pool_mode = session for this database and user in the pooler"
-)
 _STATEMENT_MODE: Final = "statement pooling mode"
 """In what pgbouncer says to BEGIN where it hands connections out by the statement."""
-
-
-class PoolerMode(StrEnum):
-    """How a pooler hands out the server's connections; by the transaction includes by the statement."""
-
-    NONE = "no pooler"
-    SESSION = "session"
-    TRANSACTION = "transaction"
 
 
 def mode_of(
@@ -72,10 +61,7 @@ def refuse_transaction_mode(
 ) -> None:
     """Raise StartRefused where a pooler in transaction mode stands before a journal's server."""
     if mode_of(connection, connect) is PoolerMode.TRANSACTION:
-        raise StartRefused(
-            f"before the server of the journal {where} stands a pooler in transaction mode, which breaks prepared statements, LISTEN and "
-            f"what is set for a session: {REMEDY}"
-        )
+        raise StartRefused(f"before the server of the journal {where} stands {BREAKS}: {REMEDY}")
 
 
 def _served(connection: psycopg.Connection[Any]) -> int:
