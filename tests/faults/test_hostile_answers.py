@@ -8,6 +8,8 @@ struck: a lie in the place of an answer that nobody asked for proves nothing.
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections import Counter
 from itertools import takewhile
 
@@ -88,6 +90,24 @@ def test_nobody_is_disturbed_without_a_lie(setting: str) -> None:
     assert outcome.complaints() == []
     assert not outcome.ground_truth.open
     assert not outcome.closed
+
+
+FRESH = """
+from kmsconn.testing.hostile.aws import in_memory
+
+with in_memory(None):
+    import aiobotocore.utils
+    import aiobotocore.httpxsession
+    assert aiobotocore.httpxsession.HttpxSession.__module__ == "kmsconn.testing.hostile.aws"
+print(*(base.__module__ for base in aiobotocore.utils._RefCountedHttpxSession.__mro__))
+"""
+
+
+def test_a_world_leaves_the_aws_sdk_as_it_was() -> None:
+    """What the SDK imported while its client was replaced kept the replacement, and real tests later in that process failed."""
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)  # noqa: S603 - our own text
+    assert "aiobotocore.httpxsession" in done.stdout.split()
+    assert "kmsconn.testing.hostile.aws" not in done.stdout.split()
 
 
 def test_no_step_pays_for_the_garbage_of_the_process_around_it(monkeypatch: pytest.MonkeyPatch) -> None:

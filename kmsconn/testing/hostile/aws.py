@@ -58,6 +58,7 @@ def in_memory(handle: Handle) -> Iterator[None]:
             return _as_the_sdk_reads(request.url, await handle(_request(request)))
 
     import aiobotocore.httpxsession
+    import aiobotocore.session
 
     here = mock.patch.object(aiobotocore.httpxsession, "HttpxSession", Session)
     with here, mock.patch.dict(os.environ, _ENVIRONMENT):
