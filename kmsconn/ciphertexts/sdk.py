@@ -78,8 +78,11 @@ class Sdk:
         for sure, since S3 refuses an object that is not there in the same words as one that must not be read.
         Cancellation: closes the connection. Repeating: reads only.
         """
-        client, places = await self._client(place)
         shown = f"{place.service}/{place.bucket}/{key}"
+        try:
+            client, places = await self._client(place)
+        except (Misconfigured, Unreachable) as error:
+            raise Unreachable(f"{shown}: {error}") from error
         async with places:
             begun()
             try:

@@ -101,7 +101,8 @@ async def open_aws(
 ) -> AsyncIterator[AwsService]:
     """Open a client of one service; ``options`` are further ones of the SDK's ``Config``.
 
-    Raises Misconfigured where the SDK finds no region or cannot read what it was given.
+    Raises Misconfigured where the SDK finds no region or cannot read what it was given, Unreachable where the service that gives a
+    container or an instance its credentials does not answer.
     """
     from aiobotocore.config import AioConfig
     from aiobotocore.httpxsession import HttpxSession
@@ -124,13 +125,14 @@ async def open_aws(
     region = region or session.get_config_variable("region") or (endpoint and REGION_BESIDE_ENDPOINT)
     make = partial(session.create_client, service, region_name=region, endpoint_url=endpoint)
     name = f"AWS {service}"
-    errors: tuple[type[Exception], ...] = (*errors_of_the_sdk(), ValueError)
     async with AsyncExitStack() as stack:
         try:
             found = await _proxies_of_the_sdk(make, config, proxies)
             client = make(config=config.merge(AioConfig(proxies=found)))
             entered = await stack.enter_async_context(client)
-        except errors as error:
+        except errors_of_the_sdk() as error:
+            raise read_error(name, error) from None
+        except ValueError as error:
             raise Misconfigured(f"{name}: {type(error).__name__}") from None
         yield AwsService(name, entered)
 

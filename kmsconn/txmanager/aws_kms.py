@@ -6,9 +6,10 @@ with which the key's own address comes out. Source: httpz-rc7.md 5.3.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 import trio
@@ -32,6 +33,7 @@ ASKING: Final = 5.0  # seconds for the public key
 STARTING: Final = 20.0  # seconds that a start waits for a KMS which does not answer
 AGAIN: Final = 1.0
 
+_T = TypeVar("_T")
 _SPEC, _USAGE, _ALGORITHM = "ECC_SECG_P256K1", "SIGN_VERIFY", "ECDSA_SHA_256"
 
 
@@ -115,12 +117,22 @@ async def open_aws_kms(
     address nothing can begin.
     """
     require_extra("aws", "aws_kms_config")
-    opening = open_aws(
-        "kms", region=key.region, endpoint=key.endpoint, connections=SIGNATURES_AT_ONCE, proxies=proxies
-    )
     async with AsyncExitStack() as stack:
+
+        async def open_service() -> Service:
+            return await stack.enter_async_context(
+                open_aws(
+                    "kms",
+                    region=key.region,
+                    endpoint=key.endpoint,
+                    connections=SIGNATURES_AT_ONCE,
+                    proxies=proxies,
+                )
+            )
+
         try:
-            signer = await find_signer(await stack.enter_async_context(opening), key.key_id, on_event)
+            service = await _patiently(open_service, on_event)
+            signer = await find_signer(service, key.key_id, on_event)
         except Misconfigured as error:
             raise _refused(error) from error
         yield signer
@@ -132,10 +144,16 @@ def _refused(error: Retryable) -> StartRefused:
 
 async def find_signer(service: Service, key_id: str, on_event: OnEvent) -> AwsKmsSigner:
     """Return the signer of a key. Raises Misconfigured where it cannot be used, StartRefused where KMS stays silent."""
+    address = await _patiently(partial(_address, service, key_id), on_event)
+    return AwsKmsSigner(address, key_id, service)
+
+
+async def _patiently(ask: Callable[[], Awaitable[_T]], on_event: OnEvent) -> _T:
+    """Ask until there is an answer. Raises StartRefused after STARTING seconds of silence, Misconfigured as ``ask`` does."""
     began, told = trio.current_time(), ""
     while True:
         try:
-            address = await _address(service, key_id)
+            found = await ask()
         except Misconfigured:
             raise
         except Retryable as error:
@@ -149,7 +167,7 @@ async def find_signer(service: Service, key_id: str, on_event: OnEvent) -> AwsKm
             break
     if told:
         on_event(AlertCleared(NAME, UNREACHABLE))
-    return AwsKmsSigner(address, key_id, service)
+    return found
 
 
 async def _address(service: Service, key_id: str) -> Address:

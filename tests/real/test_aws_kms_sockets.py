@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import trio
+from botocore.utils import ContainerMetadataFetcher
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from kmsconn.app.connector import open_connector
@@ -220,6 +221,32 @@ async def test_a_service_that_nobody_serves_ends_the_start(monkeypatch: pytest.M
         async with open_aws_kms(AwsKmsKey("alias/x", None, "http://127.0.0.1:9"), events.append):
             pass
     assert [type(event) for event in events] == [AlertRaised]
+
+
+async def test_a_start_waits_for_the_service_that_gives_a_container_its_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kmsconn.txmanager.aws_kms.AGAIN", 0.01)
+    monkeypatch.setattr(ContainerMetadataFetcher, "RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    keys = {"AccessKeyId": "id", "SecretAccessKey": "hunter2", "Token": None}
+    statuses, events = [500, 503, 200], list[Any]()
+
+    async def answer(_: HttpRequest) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        body = keys | {"Expiration": "2999-01-01T00:00:00Z"}
+        return HttpResponse(statuses.pop(0), (), json.dumps(body).encode())
+
+    async with trio.open_nursery() as nursery, serving(EmulatedAwsKms({"alias/x": KEY})) as url:
+        port = await nursery.start(partial(serve_sockets, partial(serve_http, handler=answer)))
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{port}/keys")
+        async with open_aws_kms(AwsKmsKey("alias/x", None, url), events.append) as signer:
+            assert signer.address == KEY.address
+        nursery.cancel_scope.cancel()
+    assert [type(event) for event in events] == [AlertRaised, AlertCleared]
+    assert statuses == []
 
 
 async def test_without_a_region_and_an_endpoint_the_start_ends() -> None:

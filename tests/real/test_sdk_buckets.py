@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from botocore.utils import ContainerMetadataFetcher
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED
 from kmsconn.ciphertexts.fetch import Fetcher
@@ -59,6 +60,13 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def credentials(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK asks for credentials once and not three times with a second between."""
+    monkeypatch.setattr(ContainerMetadataFetcher, "RETRY_ATTEMPTS", 1)
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
 
 
 @pytest.fixture
@@ -263,6 +271,31 @@ async def test_a_container_gets_its_credentials_over_http(
     bucket = await store.open_bucket(public=False)
     await bucket.put("key", b"body", {})
     assert await got(sdk, place_of(bucket), "key") == b"body"
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("once")
+async def test_while_the_credentials_of_a_container_are_not_had_an_object_is_unreachable(
+    sdk: Sdk, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service may be back in a moment: nothing for an operator to change, and the next fetch asks again."""
+    statuses = [500, 200]
+
+    async def answer(request: HttpRequest) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        if not request.path.endswith("/keys"):
+            return HttpResponse(200, (), b"body")
+        keys = {"AccessKeyId": "id", "SecretAccessKey": "hunter2", "Token": None}
+        keys["Expiration"] = "2999-01-01T00:00:00Z"
+        return HttpResponse(statuses.pop(0), (), json.dumps(keys).encode())
+
+    port = await nursery.start(serve_sockets, partial(serve_http, handler=answer))
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{port}/keys")
+    place = ObjectPlace("eu-west-1", f"http://127.0.0.1:{port}", "b")
+    with pytest.raises(Unreachable, match=r": AWS s3: CredentialRetrievalError$"):
+        await got(sdk, place, "key")
+    assert await got(sdk, place, "key") == b"body"
+    assert statuses == []
     nursery.cancel_scope.cancel()
 
 
