@@ -15,6 +15,8 @@ class Cause:
     dependency: str
     meaning: str
     remedy: str
+    about_others: bool = attrs.field(default=False, kw_only=True)
+    """Whether it is about other processes over the journal, so that the health of the one that tells it does not depend on it."""
 
 
 CAUSES: Final[Mapping[str, Cause]] = {
@@ -266,16 +268,19 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "a process by its service name and machine",
         "This process took over from another one that had not renewed its leases",
         "see why the process that is named ended or was silent; nothing is lost",
+        about_others=True,
     ),
     "role-missing": Cause(
         "role hear, role work, role send",
         "No process over the journal in PostgreSQL has had this role for a minute: requests wait",
         "start a process with this role, or add it to `roles` of one that runs",
+        about_others=True,
     ),
     "settings-differ": Cause(
         "an option by its name",
         "Processes over the journal in PostgreSQL have this option otherwise than others, and all must have it alike",
         "set it alike in all processes, and restart those that have it otherwise",
+        about_others=True,
     ),
     "journal-went-back": Cause(
         "membership",
@@ -317,3 +322,8 @@ NOWHERE = Cause("", "", "see the text")
 def remedy_of(cause: str) -> str:
     """Return what to do about a cause where the alert says nothing better."""
     return CAUSES.get(cause, NOWHERE).remedy
+
+
+def is_about_others(cause: str) -> bool:
+    """Say whether a cause is about other processes over the journal: it leaves this one healthy."""
+    return CAUSES.get(cause, NOWHERE).about_others

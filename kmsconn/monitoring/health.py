@@ -1,7 +1,8 @@
 """Is it healthy, and why not: decided from events and the connector's statistics. Pure; probes nobody.
 
 Readiness is latched: once every dependency has answered, only a critical alert or the drain makes it unready. A warning is named
-in the details and changes nothing else: the connector waits it out by itself, and a restart would not help.
+in the details and changes nothing else: the connector waits it out by itself, and a restart would not help. So is a critical alert
+about other processes over the journal: every process that is left tells it, and each does its own work.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from kmsconn.model.causes import is_about_others
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Health:
     def report(self, *, ready: bool, draining: bool) -> HealthReport:
         """Say how it is; ``ready`` that every dependency has answered once, now or ever before."""
         self._ready = self._ready or ready
-        critical = any(alert.critical for alert in self.alerts)
+        critical = any(alert.critical and not is_about_others(alert.cause) for alert in self.alerts)
         return HealthReport(
             healthy=self._ready and not draining and not critical,
             database_connected=self._is_well("journal"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kmsconn.model.causes import CAUSES, is_about_others
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.monitoring.health import Health, HealthReport
 
@@ -43,6 +44,25 @@ def test_a_warning_is_named_and_leaves_it_healthy() -> None:
     found = report(warning("bucket a", "slow"))
     assert found.healthy
     assert found.details == "bucket a: slow"
+
+
+def test_a_critical_alert_about_other_processes_is_named_and_leaves_it_healthy() -> None:
+    """Every process that is left tells it: a restart of one that works would not bring the role back."""
+    found = report(critical("role send", "nobody sends the replies", "role-missing"))
+    assert found.healthy
+    assert found.details == "role send: nobody sends the replies"
+    assert found.alerts[0].critical
+
+
+def test_it_hides_no_critical_alert_of_the_process_itself() -> None:
+    found = report(critical("role send", "nobody", "role-missing"), critical("journal", "full", "unwritable"))
+    assert not found.healthy
+
+
+def test_the_causes_that_are_about_other_processes() -> None:
+    """An alert about the process itself, such as a lease that is late, is none of them: its health depends on it."""
+    found = {cause for cause in CAUSES if is_about_others(cause)}
+    assert found == {"role-missing", "settings-differ", "member-fenced"}
 
 
 def test_a_cleared_alert_is_forgotten() -> None:
