@@ -204,7 +204,7 @@ def _core_state(core: Mapping[str, Any]) -> Text:
 
 
 def _requests(status: Status, room: int) -> Iterator[RenderableType]:
-    """Give the oldest open requests, then the newest ones, in so many lines."""
+    """Give the oldest requests without a reply on the chain, then the newest ones, in so many lines."""
     rows = room - _ABOVE_REQUESTS
     if rows < 1:
         return
@@ -229,7 +229,7 @@ def _request_table(at: float, requests: Iterable[Mapping[str, Any]]) -> Table:
 
 _ABOVE_REQUESTS: Final = 2  # lines: an empty one, the head
 _REQUEST_COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "oldest open, then newest": {"style": "bold"},
+    "oldest without reply, then newest": {"style": "bold"},
     "kind": {},
     "stage": {},
     "age": {"justify": "right"},

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NEWEST_SHOWN: Final = 20
 """Requests in the list of the newest ones."""
 OLDEST_SHOWN: Final = 8
-"""Requests in the list of the oldest open ones."""
+"""Requests in the list of the oldest ones without a reply on the chain."""
 STAGES: Final = ("check", "gather", "submit", "answer")
 """The stages that workers do."""
 
@@ -44,7 +44,7 @@ def status_of(monitor: Monitor, newest: int = NEWEST_SHOWN) -> dict[str, Any]:
             "included": monitor.recent.included.series(monitor.wall()),
         },
         "newest": [_brief(one) for one in monitor.timelines.newest(newest)],
-        "oldest": [_brief(one) for one in monitor.timelines.oldest_open(OLDEST_SHOWN)],
+        "oldest": [_brief(one) for one in monitor.timelines.oldest_unreplied(OLDEST_SHOWN)],
         **(_of_statistics(statistics, monitor) if statistics is not None else _NOTHING_YET),
     }
 

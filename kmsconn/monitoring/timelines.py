@@ -90,7 +90,7 @@ class Timelines:
         """Return the requests that came last, the newest first."""
         return nlargest(count, self._by_row.values(), key=lambda one: one.rid)
 
-    def oldest_open(self, count: int) -> list[Timeline]:
+    def oldest_unreplied(self, count: int) -> list[Timeline]:
         """Return the requests without a reply on the chain that have been here the longest, the oldest first."""
         return nsmallest(
             count,

@@ -79,9 +79,9 @@ async def test_a_lost_connection_is_told_above_the_last_status() -> None:
     assert "0x01…000a" in text
 
 
-async def test_the_oldest_open_requests_come_first_with_what_they_wait_for() -> None:
+async def test_the_oldest_requests_without_a_reply_come_first_with_what_they_wait_for() -> None:
     lines = drawn(TopFrame(await status())).splitlines()
-    first = next(number for number, line in enumerate(lines) if "oldest open, then newest" in line)
+    first = next(number for number, line in enumerate(lines) if "oldest without reply, then newest" in line)
     assert "deferred" in lines[first + 2]
     assert "check: denied by the ACL" in lines[first + 2]
 

@@ -101,11 +101,11 @@ def test_the_newest_are_those_recorded_last() -> None:
     assert [one.rid for one in timelines.newest(2)] == [3, 2]
 
 
-def test_the_oldest_open_ones_have_no_reply_on_the_chain() -> None:
+def test_the_oldest_unreplied_ones_have_no_reply_on_the_chain() -> None:
     timelines = played(
         [*WAY[:11], recorded(2), recorded(3), events.RequestClosed(2, PUBLIC, State.EXPIRED, "late")]
     )
-    assert [one.rid for one in timelines.oldest_open(9)] == [3]
+    assert [one.rid for one in timelines.oldest_unreplied(9)] == [3]
 
 
 def test_events_about_no_single_request_change_nothing() -> None:
