@@ -110,6 +110,8 @@ class FakeServer:
     hazards: Hazards | None = None
     corrupt: set[int] = attrs.field(factory=set)
     """Rows on pages that cannot be read."""
+    is_locked: bool = False
+    """Whether somebody has the writers' lock, and keeps it."""
 
     def connect(self, address: PostgresAddress, limits: SessionLimits) -> FakeSession:
         """Make a connection. Raises OperationalError while connections are refused."""
@@ -251,8 +253,15 @@ def _nothing(_server: FakeServer, _call: Call) -> Reply:
     return Reply([], 0)
 
 
+def _locked(server: FakeServer, _call: Call) -> Reply:
+    if server.is_locked:
+        raise sqlite3.DatabaseError("canceling statement due to lock timeout")
+    return Reply([], 0)
+
+
 _ANSWERS: dict[str, Callable[[FakeServer, Call], Reply]] = {
-    postgres_opening.LOCK: _nothing,
+    postgres_opening.LOCK: _locked,
+    postgres_opening.LOCK_AT_ONCE: _locked,
     SUPPOSE: _supposed,
     _COUNT: _counted,
     postgres_opening._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public")], 0),

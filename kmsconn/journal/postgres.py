@@ -22,7 +22,7 @@ from psycopg import errors
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartRefused
 from kmsconn.journal.database import OutcomeUnknown
-from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, ROLLBACK, migrate
+from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, LOCK_AT_ONCE, ROLLBACK, migrate
 from kmsconn.journal.postgres_pooler import refuse_transaction_mode
 from kmsconn.journal.postgres_queue import StatementQueue
 from kmsconn.journal.postgres_schema import CAPTURE, STOP_CAPTURING
@@ -39,6 +39,7 @@ _BEGIN: Final = call_of(BEGIN)
 _COMMIT: Final = call_of(COMMIT)
 _ROLLBACK: Final = call_of(ROLLBACK)
 _LOCK: Final = call_of(LOCK)
+_LOCK_AT_ONCE: Final = call_of(LOCK_AT_ONCE)
 _TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
 _DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
 
@@ -215,13 +216,14 @@ class PostgresDriver:
     def suppose(self, tick: int) -> bool:
         """Begin a transaction with whatever is sent first, and ask nothing: it fails unless the last commit left this tick.
 
-        False, and nothing is begun, where others write too, and where nobody could tell after a lost connection whether it was kept.
+        It waits for no lock: who is alone has it at once, and otherwise ``begin`` is who waits, once. False, and nothing is begun, where
+        others write too, and where nobody could tell after a lost connection whether it was kept.
         """
         self._known_tick = tick
         if self.member is None or self._alone < ALONE or not self.queue.is_connected:
             return False
         self.queue.forget()
-        self.queue.put(_BEGIN, _LOCK, self.member.supposing(tick))
+        self.queue.put(_BEGIN, _LOCK_AT_ONCE, self.member.supposing(tick))
         self._has_begun = True
         return True
 

@@ -23,8 +23,11 @@ from kmsconn.journal.postgres_sql import call_of
 BEGIN: Final = "BEGIN"
 COMMIT: Final = "COMMIT"
 ROLLBACK: Final = "ROLLBACK"
-LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kmsconn journal ' || current_schema(), 0))"
+_LOCK_KEY: Final = "hashtextextended('kmsconn journal ' || current_schema(), 0)"
+LOCK: Final = f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"
 """The writers' lock: one journal has one, and two journals of a database, in schemas of their own, have two."""
+LOCK_AT_ONCE: Final = f"SELECT 1 / pg_try_advisory_xact_lock({_LOCK_KEY})::integer"
+"""Takes it without waiting; fails, and with it the transaction, where somebody has it."""
 
 _SURROUNDINGS: Final = "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), current_schema()"
 _SEARCH_PATH: Final = "SELECT current_setting('search_path')"

@@ -29,7 +29,9 @@ HEAD_TIME = _gauge("kmsconn_head_timestamp_seconds", "Timestamp of the Gateway's
 REQUESTS = _gauge("kmsconn_requests", "Requests in the journal", "kind", "state")
 OPEN = _gauge("kmsconn_open_requests", "Requests whose reply is not final yet", "kind")
 DEFERRED = _gauge("kmsconn_deferred_requests", "Requests that wait for their next attempt", "kind")
-OLDEST = _gauge("kmsconn_oldest_open_seconds", "Age of the oldest request whose reply is not final yet", "kind")
+OLDEST = _gauge(
+    "kmsconn_oldest_open_seconds", "Age of the oldest request whose reply is not final yet", "kind"
+)
 QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
 QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
 OFF_CHAIN = _gauge("kmsconn_off_chain_requests", "Requests that a reorganisation took from the chain")

@@ -33,6 +33,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.postgres import PostgresDriver
+from kmsconn.journal.postgres_opening import BEGIN, LOCK_AT_ONCE, ROLLBACK
 from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION, Migration
 from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
 from kmsconn.journal.postgres_sql import call_of
@@ -265,6 +266,18 @@ def test_a_lock_that_is_not_given_back_fails_a_group_in_time(path: PostgresAddre
             other.begin()
         one.commit()
         other.begin()
+
+
+def test_the_lock_is_taken_at_once_or_not_at_all(path: PostgresAddress) -> None:
+    """The one that waits and the one that does not are one lock."""
+    at_once = [call_of(statement) for statement in (BEGIN, LOCK_AT_ONCE)]
+    with closing(opened(path)) as one, closing(session_of(path, SessionLimits())) as other:
+        one.begin()
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            other.exchange(at_once)
+        other.exchange([call_of(ROLLBACK)])
+        one.commit()
+        other.exchange(at_once)
 
 
 def test_a_commit_is_durable_whatever_the_server_s_default(path: PostgresAddress) -> None:

@@ -17,6 +17,7 @@ from kmsconn.journal.database import Database, OutcomeUnknown
 from kmsconn.journal.journal import FIND_OUT_AGAIN, Journal
 from kmsconn.journal.operations import counted
 from kmsconn.journal.postgres import MemberCount
+from kmsconn.journal.postgres_opening import LOCK
 from kmsconn.model.life import State
 from kmsconn.transport.offloading import offload_inline
 from tests.fake_postgres import FakeServer, Loss
@@ -293,6 +294,19 @@ async def test_some_transactions_alone_let_the_next_one_suppose_that_it_is(
             server.rounds.clear()
             await journal.run(moves.defer, rid, 9.0, "later")
         assert server.rounds == [3]
+
+
+async def test_a_lock_that_somebody_keeps_is_waited_for_once(server: FakeServer) -> None:
+    """Also by a group that supposes to be alone: it waits for nothing, and is done again as one that does."""
+    async with journal_on(server) as journal:
+        rid = await journal.run(adds(1))
+        server.is_locked = True
+        server.asked.clear()
+        with pytest.raises(JournalFailed, match="lock timeout"):
+            await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        assert server.asked.count(LOCK) == 1
+        server.is_locked = False
+        assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
 
 
 async def test_what_others_write_is_found_and_moves_go_behind_it(server: FakeServer) -> None:
