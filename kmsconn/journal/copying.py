@@ -7,7 +7,7 @@ a member. The source is not changed. Never knows what a request is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from typing import Any, Final
@@ -16,7 +16,7 @@ import attrs
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.database import Driver
-from kmsconn.journal.postgres_schema import SCHEMA_KEY
+from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
 from kmsconn.journal.postgres_sql import storable
 
 Progress = Callable[[str, int], None]
@@ -116,8 +116,10 @@ TABLES: Final = (
     JournalTable("tally", ("kind", "state", "on_chain", "rows", "deferred", "deleted"), 3),
     JournalTable("meta", ("key", "value")),
 )
-"""What is copied, in this order: triggers count requests as they come, so that the counts come after them. Members, their leases and the
-owners of rows stay behind: they are of processes that are gone."""
+"""What is copied, in this order: triggers count requests as they come, so that the counts come after them."""
+LEFT_TABLES: Final = frozenset({"member", "presence", "lease"})
+LEFT_COLUMNS: Final = frozenset({("request", "owner")})
+"""What stays behind: it is of processes that are gone."""
 
 _KEPT_EMPTY: Final = frozenset({"tally", "meta"})
 """Tables that a journal without requests may have rows in; those of the source replace them."""
@@ -140,8 +142,9 @@ def copy_journal(
 ) -> Mapping[str, CopiedTable]:
     """Copy all of one journal into another one, which may not be there yet, and return what was copied by the names of the tables.
 
-    ``progress`` is told of each batch. Raises StartRefused where one of them cannot be opened or is in use, and where the target is not
-    empty; CopyFailed where they differ in the end, or a database failed. Then the target is as empty as it was.
+    ``progress`` is told of each batch. Raises StartRefused where one of them cannot be opened or is in use, where the source has what this
+    version does not know, and where the target is not empty; CopyFailed where they differ in the end, or a database failed. Then the target
+    is as empty as it was.
     Repeating: only after the target was emptied.
     """
     with ExitStack() as stack:
@@ -152,6 +155,7 @@ def copy_journal(
             stack.callback(driver.roll_back)
             _claim(driver)
         try:
+            _check_known(source)
             _check_empty(target)
             copied = _copy_all(source, target, progress)
             _check_same(target, copied)
@@ -204,6 +208,38 @@ _TOLD: Final = "SELECT kind, state, on_chain, rows FROM tally WHERE rows <> 0"
 
 def _counts(driver: Driver, question: str) -> dict[tuple[Any, ...], int]:
     return {tuple(key): int(rows) for *key, rows in driver.execute(question).fetchall()}
+
+
+_COLUMNS: Final = (
+    "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid "
+    "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped"
+)
+
+
+def _check_known(source: Driver) -> None:
+    """Raise StartRefused where a newer version has added what a copy would leave out. Of a file no newer one is opened."""
+    if not source.is_remote:
+        return
+    ((written,),) = source.execute("SELECT value FROM meta WHERE key = ?", (SCHEMA_KEY,)).fetchall()
+    if int(written.split()[0]) <= VERSION:
+        return
+    if unknown := _unknown({(table, column) for table, column in source.execute(_COLUMNS).fetchall()}):
+        raise StartRefused(
+            f"the journal {source.where} has what a newer version has added, and a copy by this one would lack it: {', '.join(unknown)}; "
+            "copy it with the newest version that has worked on it"
+        )
+
+
+def _unknown(there: Collection[tuple[str, str]]) -> list[str]:
+    """Name the tables that no copy has, and of the others the columns."""
+    known = {(table.name, column) for table in TABLES for column in table.columns} | LEFT_COLUMNS
+    tables = {table for table, _ in known} | LEFT_TABLES
+    named = {
+        f"column {table}.{column}" if table in tables else f"table {table}"
+        for table, column in {*there} - known
+        if table not in LEFT_TABLES
+    }
+    return sorted(named)
 
 
 def _check_empty(target: Driver) -> None:
