@@ -14,6 +14,7 @@ from kmsconn.config.settings import Pools, PostgresAddress, Role
 from kmsconn.control.commands import perform
 from kmsconn.control.server import context_of
 from kmsconn.control.table import COMMANDS
+from kmsconn.doctor.postgres import OTHER_CONNECTIONS
 from kmsconn.errors import JournalWentBack, LeaseLost
 from kmsconn.journal import pausing
 from kmsconn.journal.pausing import PausedKind
@@ -203,6 +204,28 @@ async def test_a_silent_process_is_dismissed_and_an_alert_names_it(path: Postgre
         assert LEASE - 0.1 < trio.current_time() - began < LEASE + HANDED_OVER
         assert alert.dependency == "gone@there"
         assert "something" not in holders(crowd)
+
+
+async def test_a_process_has_as_many_connections_as_doctor_counts(path: PostgresAddress) -> None:
+    """``kmsconn doctor`` adds them to ``database_pool_size``, and operators set ``max_connections`` by that."""
+    doctors = OTHER_CONNECTIONS + 1
+    async with open_crowd(path) as crowd, crowd.connector("one", database_pool_size=1):
+        await wait_held(crowd, "one")
+        counted = [connections(crowd)]
+        crowd.ask(*FORMS)
+        while len(crowd.truth.answered) < 3:
+            counted.append(connections(crowd))
+            await trio.sleep(0.02)
+        await crowd.wait(lambda: connections(crowd) == doctors)
+        assert max(counted) <= doctors
+
+
+def connections(crowd: Crowd) -> int:
+    """Return how many connections of kmsconn the database has at present."""
+    ours = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kmsconn'"
+    )
+    return len(asked(crowd, ours))
 
 
 async def test_a_database_that_went_back_ends_the_connector(path: PostgresAddress) -> None:
