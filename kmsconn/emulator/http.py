@@ -12,8 +12,8 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
+from kmsconn.emulator.lean_http1 import read_plain_request, write_plain_answer
 from kmsconn.emulator.lean_websocket import LeanWebSocket, WebSocket, accept_websocket
-from kmsconn.emulator.plain_http import read_plain, write_plain
 
 MAX_BODY = 64 * 1024 * 1024
 CHUNK = 65_536
@@ -128,7 +128,7 @@ async def _answer(wire: _HttpWire, handler: Handler, request: HttpRequest) -> bo
 class _HttpWire:
     """h11 on a stream: one task reads, the other takes requests and answers.
 
-    While all that comes and goes is plain (``plain_http``), h11 has not heard of it; from the first that is not, it has the connection.
+    While all that comes and goes is plain (``lean_http1``), h11 has not heard of it; from the first that is not, it has the connection.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -198,7 +198,7 @@ class _HttpWire:
         """Return the next request if it is plain; None where h11 has the connection."""
         while self._plain is not None:
             self._came = trio.Event()
-            found = read_plain(self._plain)
+            found = read_plain_request(self._plain)
             if found is not None:
                 self._plain, self._asked = self._plain[len(found.raw) :], found.raw
                 return HttpRequest(found.method, found.target, found.headers)
@@ -287,7 +287,7 @@ def _plain_answer(response: HttpResponse, *, with_body: bool) -> bytes | None:
     """Return an answer to a plain request as bytes; None where it is not plain."""
     if callable(response.body):
         return None
-    head = write_plain(response.status, response.headers, len(response.body))
+    head = write_plain_answer(response.status, response.headers, len(response.body))
     return head if head is None or not with_body else head + response.body
 
 

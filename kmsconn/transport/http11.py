@@ -4,7 +4,7 @@
 small chunks and on the bytes around chunks, and the refusal of a length beside chunks. Bytes are handed on in small steps while
 lines may come, so that no single step can hold up the loop. How the bytes were split on their way changes nothing that is read.
 
-Answers of the plainest form are read by ``http_plain``, to the same result.
+Answers of the plainest form are read by ``plain_answers``, to the same result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 import attrs
 import h11
 
-from kmsconn.transport.http_plain import HttpError, HttpHead, PlainAnswer, header_text, read_plain
+from kmsconn.transport.plain_answers import HttpError, HttpHead, PlainAnswer, header_text, read_plain_answer
 
 __all__ = ["HttpError", "HttpExchange", "HttpHead", "NoAnswer", "RequestHead", "make_request"]
 
@@ -115,7 +115,7 @@ class HttpExchange:
             return b""
         if self._answer is not None:
             return self._answer.receive(data)
-        plain = read_plain(self._asked.method, data)
+        plain = read_plain_answer(self._asked.method, data)
         self._answer, data = plain or (_AnyAnswer(self._asked, self._body), data)
         return self._answer.receive(data)
 

@@ -119,7 +119,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.monitoring.timelines",
         "kmsconn.transport.addresses",
         "kmsconn.transport.http11",
-        "kmsconn.transport.http_plain",
+        "kmsconn.transport.plain_answers",
         "kmsconn.transport.proxies",
         "kmsconn.transport.urls",
         "kmsconn.txmanager.nonces",

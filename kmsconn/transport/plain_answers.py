@@ -1,4 +1,4 @@
-"""Answers of HTTP/1.1 of the plainest form: the head in one piece, a body of a known length. Never reads others; no I/O, no Trio.
+"""The client side of HTTP/1.1 of the plainest form: answers with the head in one piece, a body of a known length. No I/O, reads no others.
 
 Servers of objects give nearly all answers so. ``http11`` has ``h11`` read every other one, and tests compare the two: what is read here
 reads ``h11`` to the same result, in eight times the time.
@@ -80,7 +80,7 @@ class PlainAnswer:
             raise HttpError(f"the connection ended within the body of the answer ({come})")
 
 
-def read_plain(method: str, data: bytes) -> tuple[PlainAnswer, bytes] | None:
+def read_plain_answer(method: str, data: bytes) -> tuple[PlainAnswer, bytes] | None:
     """Return the answer to a request that begins with these bytes, and the bytes behind its head; None where it is not plain."""
     found = _HEAD.match(data, 0, MAX_PLAIN_HEAD)
     if found is None or method == "CONNECT":

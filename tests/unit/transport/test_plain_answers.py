@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.transport.http_plain import MAX_PLAIN_HEAD, HttpError, PlainAnswer, read_plain
+from kmsconn.transport.plain_answers import MAX_PLAIN_HEAD, HttpError, PlainAnswer, read_plain_answer
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 4\r\n"
 
 
 def plain(data: bytes, method: str = "GET") -> tuple[PlainAnswer, bytes]:
-    read = read_plain(method, data)
+    read = read_plain_answer(method, data)
     assert read is not None
     return read
 
@@ -57,11 +57,11 @@ def test_an_answer_with_one_length_is_plain(lines: bytes) -> None:
     ],
 )
 def test_what_says_anything_else_is_not_plain(data: bytes) -> None:
-    assert read_plain("GET", data) is None
+    assert read_plain_answer("GET", data) is None
 
 
 def test_the_answer_of_a_tunnel_is_not_plain() -> None:
-    assert read_plain("CONNECT", OK + LENGTH + b"\r\n") is None
+    assert read_plain_answer("CONNECT", OK + LENGTH + b"\r\n") is None
 
 
 def test_a_body_comes_in_pieces() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import pytest
 
-from kmsconn.emulator.plain_http import read_plain, write_plain
+from kmsconn.emulator.lean_http1 import read_plain_request, write_plain_answer
 
 PLAIN = b"GET /ct0/ab?x=1 HTTP/1.1\r\nHost: a:80\r\nUser-Agent: some one\r\n\r\n"
 
@@ -24,13 +24,13 @@ def by_h11(data: bytes) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     "data", [PLAIN, PLAIN.replace(b"GET", b"HEAD"), PLAIN.replace(b"\r\n\r\n", b"\r\nX: a: b\r\n\r\n")]
 )
 def test_a_plain_request_is_read_as_h11_reads_it(data: bytes) -> None:
-    found = read_plain(data)
+    found = read_plain_request(data)
     assert found is not None
     assert (found.method, found.target, found.headers) == by_h11(data)
 
 
 def test_what_follows_a_request_is_not_of_it() -> None:
-    found = read_plain(PLAIN + PLAIN)
+    found = read_plain_request(PLAIN + PLAIN)
     assert found is not None
     assert found.raw == PLAIN
 
@@ -60,7 +60,7 @@ def test_what_follows_a_request_is_not_of_it() -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_plain_is_left_to_h11(data: bytes) -> None:
-    assert read_plain(data) is None
+    assert read_plain_request(data) is None
 
 
 def test_an_answer_is_written_as_h11_writes_it() -> None:
@@ -69,7 +69,7 @@ def test_an_answer_is_written_as_h11_writes_it() -> None:
     connection.receive_data(PLAIN)
     connection.next_event()
     theirs = connection.send(h11.Response(status_code=404, headers=[*headers, ("content-length", "5")]))
-    assert write_plain(404, headers, 5) == theirs
+    assert write_plain_answer(404, headers, 5) == theirs
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_an_answer_is_written_as_h11_writes_it() -> None:
     ],
 )
 def test_an_answer_that_is_not_plain_is_left_to_h11(status: int, headers: list[tuple[str, str]]) -> None:
-    assert write_plain(status, headers, 5) is None
+    assert write_plain_answer(status, headers, 5) is None

@@ -1,4 +1,4 @@
-"""The plain case of HTTP/1.1 as bytes: GET or HEAD without a body, answered by bytes of a known length. Never any I/O.
+"""The server side of the plain case of HTTP/1.1 as bytes: GET or HEAD without a body, answered by bytes of a known length. Never any I/O.
 
 Reading and writing these with h11 takes most of the CPU of a bucket's answer. Everything that is not obviously plain is left to h11,
 so what is accepted and what is refused stays h11's decision.
@@ -32,7 +32,7 @@ class PlainHead:
     raw: bytes
 
 
-def read_plain(data: bytes) -> PlainHead | None:
+def read_plain_request(data: bytes) -> PlainHead | None:
     """Return the head of the plain request at the start; None where there is none, or not the whole of it."""
     found = _HEAD.match(data)
     if found is None or found.end() > LARGEST:
@@ -49,7 +49,7 @@ def _header(line: str) -> tuple[str, str]:
     return name.lower(), value
 
 
-def write_plain(status: int, headers: Iterable[tuple[str, str]], length: int) -> bytes | None:
+def write_plain_answer(status: int, headers: Iterable[tuple[str, str]], length: int) -> bytes | None:
     """Return the head of an answer with a body of this length; None where it is not plain."""
     if status not in _WITH_A_BODY:
         return None
