@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 import attrs
@@ -15,7 +15,8 @@ from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_forma
 from kmsconn.ciphertexts.budget import Attempt, Lease
 from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.ciphertexts.racing import first_success
-from kmsconn.ciphertexts.sources import Body, CiphertextSource, Sources
+from kmsconn.ciphertexts.sources import Body, CandidateBucket, CiphertextSource, Sources
+from kmsconn.ciphertexts.standing import BucketStanding
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.errors import NotYet, Overloaded, RequestError, Unreachable
 from kmsconn.ethereum.keccak import keccak256
@@ -34,6 +35,11 @@ MOST = 64  # buckets with a count of their own; the others share one
 OTHERS = "others"
 
 _OK = range(200, 300)
+_REFUSED = range(400, 500)
+
+
+class ObjectRefused(Unreachable):
+    """A bucket answers, and does not give this object; it may well give others."""
 
 
 @attrs.define
@@ -69,6 +75,7 @@ class Fetcher:
     quorum: AttestationQuorum | None = None
     """Names key, digest, format and buckets where that is ``enforced``, and where the chain names a handle only (annex C)."""
     enforced: bool = False
+    standing: BucketStanding = attrs.field(factory=BucketStanding)
 
     async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
         """Return the ciphertext whose Keccak-256 the chain names; its bytes are held under ``lease``.
@@ -83,7 +90,8 @@ class Fetcher:
         buckets = await self.sources.of(reference)
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
-        ways = [partial(self._from_bucket, bucket, reference, lease) for bucket in buckets]
+        in_turn = self.standing.in_turn(buckets, trio.current_time())
+        ways = [partial(self._from_bucket, bucket, reference, lease) for bucket in in_turn]
         found = await first_success(ways, HEDGE)
         self.counts.fetched += 1
         if attested is None:
@@ -91,20 +99,29 @@ class Fetcher:
         return attrs.evolve(found, format=attested.format.as_core, key_id=attested.key_id)
 
     async def _from_bucket(
-        self, bucket: Iterable[CiphertextSource], reference: CiphertextReference, lease: Lease
+        self, bucket: CandidateBucket, reference: CiphertextReference, lease: Lease
     ) -> Ciphertext:
         failures: list[RequestError] = []
-        for source in bucket:
-            self.policy.check(source.address)
-            name = self.counts.tried(source.address)
-            try:
-                found = await self._object(source, reference, lease)
-            except (Unreachable, Overloaded) as error:
-                failures.append(error)
-                self.counts.failures[name] += 1
-            else:
-                self.sources.found(reference, source)
-                return found
+        lost = 0  # ways that led to nothing, not even a refusal; the one under way counts, since a faster bucket cancels it
+        try:
+            for source in bucket.ways:
+                self.policy.check(source.address)
+                name = self.counts.tried(source.address)
+                lost += 1
+                try:
+                    found = await self._object(source, reference, lease)
+                except (Unreachable, Overloaded) as error:
+                    failures.append(error)
+                    self.counts.failures[name] += 1
+                    lost -= isinstance(error, ObjectRefused)
+                else:
+                    lost = 0
+                    self.standing.gave(bucket.address)
+                    self.sources.found(reference, source)
+                    return found
+        finally:
+            if lost:
+                self.standing.gave_nothing(bucket.address, trio.current_time())
         raise Unreachable("; ".join(map(str, failures))) from failures[-1]
 
     async def _object(
@@ -113,7 +130,8 @@ class Fetcher:
         with lease.attempt() as attempt, trio.CancelScope() as silence:
             async with source.open(self.max_size, partial(_heard, silence)) as response:
                 if response.status not in _OK:
-                    raise Unreachable(f"{source.shown} answered {response.status}")
+                    error = ObjectRefused if response.status in _REFUSED else Unreachable
+                    raise error(f"{source.shown} answered {response.status}")
                 body = await _read(response, attempt, silence)
             self._judge(source, reference, await self._digest(body))
             attempt.keep()

@@ -71,11 +71,19 @@ def anonymous(http: HttpClient, url: str, attested_by: str = "") -> CiphertextSo
     return CiphertextSource(url, ask, attested_by=attested_by)
 
 
+@attrs.frozen(eq=False)
+class CandidateBucket:
+    """A bucket that may have a ciphertext, and the ways to it there, to be gone one after the other."""
+
+    address: str = attrs.field(repr=False)
+    ways: Iterable[CiphertextSource]
+
+
 class Sources(Protocol):
     """Knows where a ciphertext may be had."""
 
-    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[CiphertextSource]]:
-        """Return the ways to a ciphertext: those to one bucket one after the other, the buckets side by side.
+    async def of(self, reference: CiphertextReference) -> Sequence[CandidateBucket]:
+        """Return the buckets that may have a ciphertext, in the order of asking.
 
         Raises as ``Directory.find``.
         """
@@ -94,10 +102,10 @@ class BothForms:
     directory: Directory
     _by_digest: set[str] = attrs.field(factory=set)
 
-    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[CiphertextSource]]:
+    async def of(self, reference: CiphertextReference) -> Sequence[CandidateBucket]:
         """Return both forms for each bucket of the ciphertext's coprocessors."""
         buckets = await self.directory.find(reference.coprocessors)
-        return [self._forms(bucket, reference) for bucket in buckets]
+        return [CandidateBucket(bucket, self._forms(bucket, reference)) for bucket in buckets]
 
     def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
         """Remember which form it was."""
@@ -129,7 +137,7 @@ class ByPlace:
     sdk: Sdk
     instead: Substitute | None = None
 
-    async def of(self, reference: CiphertextReference) -> Sequence[Iterable[CiphertextSource]]:
+    async def of(self, reference: CiphertextReference) -> Sequence[CandidateBucket]:
         """Return both ways for each place; what the operator configured stands in where no coprocessor could be looked up."""
         spare = places([], self.instead)
         try:
@@ -139,7 +147,8 @@ class ByPlace:
                 raise
             addresses = []
         found = places(addresses, self.instead) if addresses else spare
-        return [self._ways(place, reference.digest.hex()) for place in found]
+        key = reference.digest.hex()
+        return [CandidateBucket(place.service, self._ways(place, key)) for place in found]
 
     def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
         """Remember nothing."""

@@ -24,11 +24,13 @@ from kmsconn.ciphertexts.fetch import (
 )
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
+from kmsconn.ciphertexts.standing import AGAIN
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket, Form
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
+from kmsconn.emulator.injections import FaultInjection
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.errors import NotYet, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -210,6 +212,63 @@ async def test_a_slow_bucket_is_overtaken_by_the_next(autojump_clock: Any) -> No
         there.buckets[0].bucket.latency = 5.0
         assert (await there.fetch()).body == SMALL.body
         assert trio.current_time() == pytest.approx(HEDGE)
+
+
+SILENT = bucket_faults.stall(0)
+LOSSES = [SILENT, bucket_faults.HANG_UP, bucket_faults.WRONG_BYTES]
+
+
+@pytest.mark.parametrize("fault", LOSSES, ids=lambda fault: fault.name)
+async def test_a_bucket_that_gave_nothing_is_asked_behind_the_others(
+    fault: bucket_faults.Fault, autojump_clock: Any
+) -> None:
+    """One that is silent would cost every ciphertext the time until the next one is asked too."""
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        there.buckets[0].injections.append(FaultInjection(1.0, fault))
+        await there.fetch()
+        begun, struck = trio.current_time(), there.buckets[0].counts[fault.name]
+        for _ in range(3):
+            await there.fetch()
+        assert trio.current_time() < begun + HEDGE
+        assert there.buckets[0].counts[fault.name] == struck
+        assert there.asked[2] == 0
+
+
+async def test_it_is_first_again_after_it_gave_an_object(autojump_clock: Any) -> None:
+    """One fetch tries it in a while; those beside that do not wait for it."""
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        there.buckets[0].script(SILENT)
+        await there.fetch()
+        await there.fetch()
+        assert there.asked == [1, 2, 0]
+        await trio.sleep(AGAIN)
+        await there.fetch()
+        await there.fetch()
+        assert there.asked == [3, 2, 0]
+
+
+async def test_a_bucket_that_lacks_one_object_is_still_asked_first_for_others(autojump_clock: Any) -> None:
+    other = make_ciphertext("other", 7, 2, chain_id=5)
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        there.publish(other, 1, 2)
+        await there.fetch(other)
+        refused, _, _ = there.asked
+        await there.fetch()
+        assert there.asked == [refused + 1, 1, 0]
+
+
+async def test_where_all_gave_nothing_all_are_asked(autojump_clock: Any) -> None:
+    async with open_buckets() as there:
+        there.publish(SMALL, 2)
+        for bucket in there.buckets[:2]:
+            bucket.injections.append(FaultInjection(1.0, bucket_faults.HANG_UP))
+        there.buckets[2].script(bucket_faults.HANG_UP, bucket_faults.HANG_UP)
+        with pytest.raises(Unreachable):
+            await there.fetch()
+        assert (await there.fetch()).body == SMALL.body
 
 
 async def test_a_body_that_stalls_is_given_up(autojump_clock: Any) -> None:
