@@ -18,8 +18,8 @@ from typing import Any
 import attrs
 import trio
 
-from bench.dependencies import free_port
 from bench.processes import running, tail
+from kmsconn.emulator.reserved_ports import reserve_ports
 
 GRACE = 20.0
 STARTING = 30.0  # seconds in which the server must take connections
@@ -39,8 +39,7 @@ class Cluster:
 @asynccontextmanager
 async def open_cluster() -> AsyncIterator[Cluster]:
     """Make a cluster with its own defaults, fsync included, and run it while the block lasts. Raises RuntimeError without PostgreSQL."""
-    port = free_port()
-    with _folder() as folder:
+    with _folder() as folder, reserve_ports(1) as (port,):
         data, log = folder / "data", folder / "log"
         made = [program("initdb"), "-D", str(data), "-U", OWNER, "--auth=trust", "--encoding=UTF8"]
         await trio.to_thread.run_sync(partial(_run, made))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +15,7 @@ import attrs
 import trio
 
 from bench.processes import running
+from kmsconn.emulator.reserved_ports import reserve_ports
 
 GRACE = 5.0
 STARTING = 60.0  # seconds in which the emulator must be there
@@ -53,13 +53,23 @@ def _read(request: urllib.request.Request) -> bytes:
 @asynccontextmanager
 async def open_dependencies(folder: Path, *arguments: str) -> AsyncIterator[EmulatedDependencies]:
     """Start the emulator without a load and wait until it serves."""
-    port, config = free_port(), folder / "connector.toml"
-    command = [sys.executable, "-m", "kmsconn.cli.main", "emulate", "--write-config", str(config)]
-    command += ["--rate", "0", "--control", str(port), *arguments]
-    async with running(command, folder / "emulator.log", grace=GRACE) as process:
-        with trio.fail_after(STARTING):
-            await _until_there(config, process)
-        yield EmulatedDependencies(process.pid, config, f"http://127.0.0.1:{port}")
+    config = folder / "connector.toml"
+    command = [
+        sys.executable,
+        "-m",
+        "kmsconn.cli.main",
+        "emulate",
+        "--write-config",
+        str(config),
+        "--rate",
+        "0",
+    ]
+    with reserve_ports(1) as (port,):
+        command += ["--control", str(port), *arguments]
+        async with running(command, folder / "emulator.log", grace=GRACE) as process:
+            with trio.fail_after(STARTING):
+                await _until_there(config, process)
+            yield EmulatedDependencies(process.pid, config, f"http://127.0.0.1:{port}")
 
 
 async def _until_there(config: Path, process: trio.Process) -> None:
@@ -67,11 +77,3 @@ async def _until_there(config: Path, process: trio.Process) -> None:
         if process.poll() is not None:
             raise RuntimeError("the emulator ended at its start; see emulator.log")
         await trio.sleep(LOOK_AGAIN)
-
-
-def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -24,13 +24,13 @@ from typing import Any
 import attrs
 import trio
 
-from bench.dependencies import free_port
 from bench.figures import ANSWERED as CHAIN_ANSWERED
 from bench.figures import VISIBLE, Moments, Spread, between, spread
 from bench.offering import PERIOD, SETTLING, Pair, Usage, open_pair, usage
 from bench.offering import between as samples_of
 from bench.recipes import add_connector, recipe_of
 from bench.relaying import GO
+from kmsconn.emulator.reserved_ports import reserve_ports
 
 KEY = "a key of the benchmark"
 PATIENCE = 30.0
@@ -216,14 +216,14 @@ async def _process(module: str, *arguments: object) -> AsyncIterator[trio.Proces
 @asynccontextmanager
 async def _open(arguments: argparse.Namespace, folder: Path) -> AsyncIterator[tuple[Pair, Target]]:
     """Start the dependencies and a connector that serves over HTTP."""
-    target = Target(free_port(), folder)
     keys = folder / "api_keys.toml"
     keys.write_text(f'[[keys]]\nid = "bench"\nsha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"\n')
-    served = f'http_endpoint = "127.0.0.1:{target.port}"\napi_keys_file = "{keys}"\n'
     recipe = recipe_of(arguments)
     size, computing = arguments.size, arguments.computing
-    async with open_pair(recipe, folder, size, computing, written=served) as pair:
-        yield pair, target
+    with reserve_ports(1) as (port,):
+        served = f'http_endpoint = "127.0.0.1:{port}"\napi_keys_file = "{keys}"\n'
+        async with open_pair(recipe, folder, size, computing, written=served) as pair:
+            yield pair, Target(port, folder)
 
 
 def rounds(arguments: argparse.Namespace) -> Iterator[PostRound]:

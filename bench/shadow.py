@@ -24,8 +24,9 @@ import attrs
 import trio
 
 from bench.connector import Recipe, open_connector, options_of
-from bench.dependencies import EmulatedDependencies, free_port, open_dependencies
+from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.machine import describe
+from kmsconn.emulator.reserved_ports import reserve_ports
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
 
@@ -172,10 +173,15 @@ async def offer(dependencies: EmulatedDependencies, arguments: argparse.Namespac
 
 async def run(arguments: argparse.Namespace, folder: Path) -> ShadowRun:
     """Run both connectors under the load."""
+    with reserve_ports(1) as (port,):
+        return await _run(arguments, folder, port)
+
+
+async def _run(arguments: argparse.Namespace, folder: Path, port: int) -> ShadowRun:
     shards = 2 if arguments.plant else 1
     async with open_dependencies(folder, "--shards", str(shards), "--history", "600") as dependencies:
         cores = options_of(dependencies.config)["kms_core_endpoints"]
-        port, log = free_port(), folder / "shadow.log"
+        log = folder / "shadow.log"
         active = write_active(dependencies.config, cores[0])
         shadow = write_shadow(dependencies.config, cores[-1], port)
         async with (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, repeat
 from pathlib import Path
@@ -33,6 +32,7 @@ from kmsconn.emulator.load import Load, run_load, tidy
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.plaintext_check import PlaintextCheck, PlaintextVerdict
 from kmsconn.emulator.relayers import POSTED_FORMS, PostVerdict, Relayers
+from kmsconn.emulator.reserved_ports import reserve_ports
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
@@ -171,10 +171,14 @@ class Emulation:
 
         Raises ConfigError when a file cannot be written, as a group. Cancellation: at any time; ``ground_truth`` keeps what it saw.
         """
+        members = self.plan.committee.members
+        with reserve_ports(2 * members) as ports:
+            await self._run([f"{LOOPBACK}:{port}" for port in ports])
+
+    async def _run(self, addresses: Sequence[str]) -> None:
+        members = self.plan.committee.members
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(self.dependencies.serve_on_sockets, lean=True))
-            members = self.plan.committee.members
-            addresses = [f"{LOOPBACK}:{port}" for port in await _free_ports(2 * members)]
             monitoring, posting = addresses[:members], addresses[members:]
             if self.plan.control is not None:
                 control = self._control(monitoring[0])
@@ -271,12 +275,3 @@ def seal_cheaply(job: Job, place: int) -> Randomness:
     """Return the randomness of a share with one of a few encapsulations: making them is most of an emulated Core's work."""
     drawn = Randomness.from_seed(place.to_bytes(4) + job.request_id)
     return attrs.evolve(drawn, encapsulation_m=(drawn.encapsulation_m[0] % _SEALS).to_bytes(32))
-
-
-async def _free_ports(count: int) -> list[int]:
-    """Return different ports that were free a moment ago; the connectors bind them later."""
-    with ExitStack() as probes:
-        sockets = [probes.enter_context(trio.socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            await probe.bind((LOOPBACK, 0))
-        return [probe.getsockname()[1] for probe in sockets]

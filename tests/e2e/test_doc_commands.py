@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from subprocess import STDOUT
 import pytest
 import trio
 
+from kmsconn.emulator.reserved_ports import reserve_ports
 from tests.doc_commands import BESIDE, ENDS, ROOT, STAYS
 
 PATIENCE = 180  # seconds of real time; a loaded machine starts processes slowly
@@ -96,12 +96,6 @@ def printed_in(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()[:-1]  # the last one may be unfinished
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def toml(folder: Path) -> Path:
     """Make the configuration that an emulation writes, of dependencies that are gone."""
@@ -126,8 +120,7 @@ async def test_a_command_line_ends_as_it_should(
 @pytest.mark.rotating
 @pytest.mark.parametrize(("emulate", "run"), [(FIRST, RUN), (DRILL, RUN_AGAIN)], ids=["quickstart", "drills"])
 async def test_a_connector_and_what_a_page_does_beside_it(emulate: str, run: str, folder: Path) -> None:
-    control = free_port()
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(PATIENCE), reserve_ports(1) as (control,):
         async with started(emulate.replace("9200", str(control)), folder, "emulate.log"):
             while not (folder / "kmsconn.toml").exists():
                 await trio.sleep(0.05)

@@ -6,10 +6,9 @@ Two processes over loopback sockets: ``kmsconn emulate --control`` and ``kmsconn
 from __future__ import annotations
 
 import json
-import random
 import tomllib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import httpx2
 import pytest
 import trio
 
+from kmsconn.emulator.reserved_ports import reserve_ports
 from tests.e2e.test_process import Scene, scene
 
 pytestmark = pytest.mark.rotating
@@ -87,24 +87,14 @@ async def started(running: Scene, options: str) -> AsyncIterator[trio.Process]:
         yield connector
 
 
-async def _free_port() -> int:
-    """Return a port of those that nobody is given by the system, so that the emulator does not take it for another listener."""
-    for port in random.sample(range(20_000, 30_000), 100):
-        with trio.socket.socket() as probe, suppress(OSError):
-            await probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
-
-
 @asynccontextmanager
 async def drill(folder: Path, options: str = "") -> AsyncIterator[Drill]:
-    port = await _free_port()
-    load = ("--rate", str(RATE), "--duration", str(SECONDS), "--control", str(port))
-    async with (
-        scene(folder, *load) as running,
-        started(running, options) as connector,
-        httpx2.AsyncClient(trust_env=False) as client,
-    ):
+    async with AsyncExitStack() as stack:
+        (port,) = stack.enter_context(reserve_ports(1))
+        load = ("--rate", str(RATE), "--duration", str(SECONDS), "--control", str(port))
+        running = await stack.enter_async_context(scene(folder, *load))
+        connector = await stack.enter_async_context(started(running, options))
+        client = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False))
         monitoring = tomllib.loads(running.config.read_text())["monitoring_endpoint"]
         made = Drill(running, connector, client, f"http://127.0.0.1:{port}", f"http://{monitoring}")
         await made.until_healthy()

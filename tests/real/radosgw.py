@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kmsconn.emulator.reserved_ports import reserve_ports
 from tests.real.store_client import ACCESS_KEY, SECRET_KEY
 
 STARTING = 20.0  # seconds on a busy machine; undisturbed it is 0.1
-ATTEMPTS = 3  # a free port may be taken by somebody else before it listens, and the command that makes the user may hang
+ATTEMPTS = 3  # the command that makes the user may hang
 S3_DOMAIN = "s3.eu-west-1.amazonaws.com"
 WEBSITE_DOMAIN = "s3-website.eu-west-1.amazonaws.com"
 
@@ -38,24 +39,25 @@ keyring = {folder}/keyring
 @contextmanager
 def open_radosgw(folder: Path) -> Iterator[int]:
     """Run a fresh server with one user while the block lasts, and give its port."""
-    process, port = _started(folder)
-    try:
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+    with reserve_ports(1) as (port,):
+        process = _started(folder, port)
+        try:
+            yield port
+        finally:
+            process.kill()
+            process.wait()
 
 
-def _started(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _started(folder: Path, port: int) -> subprocess.Popen[bytes]:
     for attempt in range(ATTEMPTS):
-        port, place = _free_port(), folder / str(attempt)
+        place = folder / str(attempt)
         place.mkdir()
         common = _configured(place, port)
         if not _made_user(common):
             continue
         process = subprocess.Popen(["radosgw", *common, "--foreground"], **_QUIET)  # noqa: S603, S607
         if _listens(process, port):
-            return process, port
+            return process
         process.kill()
         process.wait()
     raise AssertionError(f"radosgw did not start; the end of its log: {(place / 'log').read_text()[-1000:]}")
@@ -66,12 +68,6 @@ _QUIET: dict[str, Any] = {
     "stdout": subprocess.DEVNULL,
     "stderr": subprocess.DEVNULL,
 }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-    return port
 
 
 def _configured(place: Path, port: int) -> list[str]:

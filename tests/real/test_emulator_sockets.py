@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from functools import partial
 from urllib.request import urlopen
 
 import grpc
+import pytest
 import trio
 
 from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse
@@ -14,6 +17,7 @@ from kmsconn.emulator.core import PUBLIC, SERVICE
 from kmsconn.emulator.core_faults import CoreFaults, status
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.network import serve_sockets
+from kmsconn.emulator.reserved_ports import HOST, reserve_ports
 from kmsconn.transport.grpc.status import Status
 from tests.unit.emulator.core_worlds import core, name, public_id, public_request
 
@@ -80,3 +84,22 @@ async def test_urllib_fetches_an_object(nursery: trio.Nursery) -> None:
 
     assert await trio.to_thread.run_sync(fetch) == ("compressed_on_cpu", bytes(range(256)) * 4096)
     nursery.cancel_scope.cancel()
+
+
+def test_who_was_told_a_reserved_port_listens_on_it_again_and_again() -> None:
+    """As a connector does whose configuration file the emulator wrote, at each of its starts."""
+    with reserve_ports(2) as ports:
+        for port in (*ports, *ports):
+            with socket.create_server((HOST, port)), socket.create_connection((HOST, port)):
+                pass
+    assert len({*ports}) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a port for others")
+def test_a_reserved_port_is_given_to_nobody_else() -> None:
+    """Else a program of the machine that asks for any port could take it between two starts of a connector."""
+    with reserve_ports(1) as (port,), socket.socket() as other:
+        with pytest.raises(OSError, match="in use"):
+            other.bind((HOST, port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((HOST, port))

@@ -12,7 +12,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,10 +23,10 @@ from typing import Any
 import attrs
 
 from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.emulator.reserved_ports import reserve_ports
 
 STARTING = 30.0  # seconds on a busy machine; undisturbed it is 0.5
 ENDING = 20.0  # seconds until it is killed
-ATTEMPTS = 3  # a free port may be taken by somebody else before it listens
 OWNER = "kmsconn"
 """The superuser of the cluster."""
 
@@ -165,14 +164,15 @@ class Cluster:
 def open_cluster(programs: Path, **settings: str) -> Iterator[Cluster]:
     """Run a fresh server while the block lasts. ``settings`` are those of postgresql.conf."""
     folder = Path(tempfile.mkdtemp(prefix="kmsconn-postgres-"))
-    cluster = Cluster(programs, folder, 0, secrets.token_hex(16), settings=settings)
-    try:
-        _make_data(cluster)
-        _start(cluster)
-        yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder)
+    with reserve_ports(1) as (port,):
+        cluster = Cluster(programs, folder, port, secrets.token_hex(16), settings=settings)
+        try:
+            _make_data(cluster)
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+            shutil.rmtree(folder)
 
 
 def _make_data(cluster: Cluster) -> None:
@@ -187,18 +187,6 @@ def _make_data(cluster: Cluster) -> None:
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, timeout=STARTING)  # noqa: S603 - a program of Debian's package
     password_file.unlink()
-
-
-def _start(cluster: Cluster) -> None:
-    for attempt in range(ATTEMPTS):
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            cluster.port = held.getsockname()[1]
-        try:
-            return cluster.start()
-        except AssertionError:
-            if attempt == ATTEMPTS - 1:
-                raise
-    return None
 
 
 def _owner() -> pwd.struct_passwd | None:

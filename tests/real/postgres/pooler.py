@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kmsconn.config.settings import PostgresAddress
+from kmsconn.emulator.reserved_ports import reserve_ports
 from tests.real.postgres.cluster import OWNER, STARTING, Cluster, as_owner, give_to_owner
 
 _INI = """
@@ -34,30 +35,29 @@ def open_pooler(
 
     ``program``: pgbouncer's.
     """
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    path = cluster.folder / f"pgbouncer-{port}.ini"
-    path.write_text(
-        _INI.format(
-            folder=cluster.folder,
-            port=cluster.port,
-            owner=OWNER,
-            own_port=port,
-            mode=mode,
-            size=size,
-            round_robin=int(round_robin),
+    with reserve_ports(1) as (port,):
+        path = cluster.folder / f"pgbouncer-{port}.ini"
+        path.write_text(
+            _INI.format(
+                folder=cluster.folder,
+                port=cluster.port,
+                owner=OWNER,
+                own_port=port,
+                mode=mode,
+                size=size,
+                round_robin=int(round_robin),
+            )
         )
-    )
-    give_to_owner(path)
-    command = [*as_owner(), str(program), str(path)]
-    with (cluster.folder / "pgbouncer.log").open("ab") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603 - a program of Debian's package
-    try:
-        _wait_for(port, process)
-        yield PostgresAddress(database, ("127.0.0.1",), (port,), OWNER)
-    finally:
-        process.kill()  # its way of ending waits for its clients
-        process.wait()
+        give_to_owner(path)
+        command = [*as_owner(), str(program), str(path)]
+        with (cluster.folder / "pgbouncer.log").open("ab") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603 - a program of Debian's package
+        try:
+            _wait_for(port, process)
+            yield PostgresAddress(database, ("127.0.0.1",), (port,), OWNER)
+        finally:
+            process.kill()  # its way of ending waits for its clients
+            process.wait()
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
