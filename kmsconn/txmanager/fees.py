@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from statistics import median_low
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -21,9 +21,7 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction,
 from kmsconn.model.debounce import Suspicion
 from kmsconn.rpc.port import Call
 from kmsconn.rpc.results import JsonFeeHistory, read
-
-if TYPE_CHECKING:
-    from kmsconn.txmanager.view import ChainView
+from kmsconn.txmanager.chain_view import ChainView
 
 LEAST_PRIORITY = 1  # wei
 FEE_HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))

@@ -13,7 +13,8 @@ from itertools import count
 import attrs
 
 from kmsconn.model.debounce import Debounce
-from kmsconn.txmanager.view import AccountNonces, ChainView
+from kmsconn.txmanager.chain_view import ChainView
+from kmsconn.txmanager.view import AccountNonces
 
 
 def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:

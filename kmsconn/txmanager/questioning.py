@@ -16,11 +16,12 @@ from kmsconn.transport.backoff import Backoff
 from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import tell_answer, tell_market
 from kmsconn.txmanager.asking import QUESTION_TIMEOUT, Asker
+from kmsconn.txmanager.chain_view import ChainView
 from kmsconn.txmanager.evidence import Finds, Says, Unclear
 from kmsconn.txmanager.fees import Market
 from kmsconn.txmanager.questions import call_for, read_finding
 from kmsconn.txmanager.state import TxState
-from kmsconn.txmanager.view import ChainView, Finding, Question, Track
+from kmsconn.txmanager.view import Finding, Question, Track
 
 SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
 EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain

@@ -25,9 +25,10 @@ from kmsconn.transport.ports import Ports
 from kmsconn.transport.wake_up import WakeUp
 from kmsconn.txmanager.alerts import TxAlerts
 from kmsconn.txmanager.broadcasts import REPLACE_AFTER, Broadcasts
+from kmsconn.txmanager.chain_view import ChainView
 from kmsconn.txmanager.fees import FeeLimits, Price
 from kmsconn.txmanager.nonces import NonceTracker
-from kmsconn.txmanager.view import ChainView, ReplyHistory, Track, TxPolicy, nonce_of
+from kmsconn.txmanager.view import ReplyHistory, Track, TxPolicy, nonce_of
 from kmsconn.txmanager.wallet import Wallet
 
 SEND_BACKOFF = Backoff(first=0.25, cap=15.0)

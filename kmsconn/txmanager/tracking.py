@@ -20,6 +20,7 @@ from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call
 from kmsconn.txmanager.alerts import tell_market
 from kmsconn.txmanager.asking import ask_one_node
+from kmsconn.txmanager.chain_view import NOT_FINAL, ChainView
 from kmsconn.txmanager.fees import Market
 from kmsconn.txmanager.questions import (
     FINALIZED,
@@ -34,7 +35,7 @@ from kmsconn.txmanager.questions import (
     read_wei,
 )
 from kmsconn.txmanager.state import TxManager, TxState
-from kmsconn.txmanager.view import NOT_FINAL, ChainView, TxPolicy, View
+from kmsconn.txmanager.view import TxPolicy, View
 
 LOOK_TIMEOUT = 15.0  # seconds; longer than a connection waits, so that a dead one is noticed
 DETAILS_EVERY = 2.0  # seconds; balance, finality and checkpoint change slowly

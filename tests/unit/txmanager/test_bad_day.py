@@ -28,10 +28,10 @@ from kmsconn.model.life import State
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.reverting import NO_DATA
 from kmsconn.rpc.port import Call, RpcError
+from kmsconn.txmanager.chain_view import NOT_FINAL
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.state import TxManager
 from kmsconn.txmanager.tracking import ChainObserver
-from kmsconn.txmanager.view import NOT_FINAL
 from tests.unit.txmanager.world import (
     CHAIN_ID,
     CONTRACT,

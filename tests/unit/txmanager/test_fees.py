@@ -14,6 +14,7 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction
 from kmsconn.model.events import Severity
 from kmsconn.rpc.port import RpcError
 from kmsconn.txmanager.alerts import TxAlerts, tell_market
+from kmsconn.txmanager.chain_view import ChainView
 from kmsconn.txmanager.fees import (
     CURRENT,
     FEE_HISTORY,
@@ -34,7 +35,6 @@ from kmsconn.txmanager.fees import (
     replacement,
     repriced,
 )
-from kmsconn.txmanager.view import ChainView
 
 TO = Address(b"\x01" * 20)
 REQUEST = TransactionRequest(7, TO, b"data", 100)
