@@ -1,74 +1,174 @@
-"""A PostgreSQL server for one measurement: a new cluster in a folder of its own, on loopback. Measures nothing.
+"""A server of PostgreSQL as a process of its own, from Debian's package: fresh data, a free port on loopback, gone with this process.
 
-PostgreSQL refuses to run as root: then it runs as the user ``postgres``, whom Debian's package makes.
+As root it runs as the user ``postgres`` or ``nobody``, since PostgreSQL refuses root. For measurements and for tests. Measures nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import pwd
+import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
-import trio
 
-from bench.processes import running, tail
+from kmsconn.config.settings import PostgresAddress, Secret
 from kmsconn.emulator.reserved_ports import reserve_ports
 
-GRACE = 20.0
-STARTING = 30.0  # seconds in which the server must take connections
-LOOK_AGAIN = 0.05
-OWNER = "postgres"
+STARTING = 30.0  # seconds on a busy machine; undisturbed it is 0.5
+ENDING = 20.0  # seconds until it is killed
+OWNER = "kmsconn"
+"""The superuser of the cluster."""
+
 DEBIAN = Path("/usr/lib/postgresql")
+UNSYNCED: Final[Mapping[str, str]] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    "log_min_messages": "warning",
+}
+"""For tests: nothing is synced to the disk, since what survives a crash of the machine is for PostgreSQL's own tests."""
+
+_QUIET: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.DEVNULL,
+}
+_NUMBERS = itertools.count(1)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Cluster:
-    """A running server: its process and the address of an empty database."""
+    """A running server. ``folder`` has its data, its log and its socket; ``settings`` are given at each start."""
 
-    pid: int
-    url: str
+    programs: Path
+    folder: Path
+    port: int
+    password: str = attrs.field(repr=False)
+    process: subprocess.Popen[bytes] | None = None
+    settings: dict[str, str] = attrs.field(factory=dict)
 
+    def address(self, database: str = "postgres", *, tcp: bool = False) -> PostgresAddress:
+        """Return where a database is: by the socket, where everybody is trusted, or by the loopback, where the password is asked for."""
+        if tcp:
+            return PostgresAddress(database, ("127.0.0.1",), (self.port,), OWNER, Secret(self.password))
+        return PostgresAddress(database, (str(self.folder),), (self.port,), OWNER)
 
-@asynccontextmanager
-async def open_cluster() -> AsyncIterator[Cluster]:
-    """Make a cluster with its own defaults, fsync included, and run it while the block lasts. Raises RuntimeError without PostgreSQL."""
-    with _folder() as folder, reserve_ports(1) as (port,):
-        data, log = folder / "data", folder / "log"
-        made = [program("initdb"), "-D", str(data), "-U", OWNER, "--auth=trust", "--encoding=UTF8"]
-        await trio.to_thread.run_sync(partial(_run, made))
+    def url(self, database: str = "postgres", *, tcp: bool = False, port: int | None = None) -> str:
+        """Return the same as a URL for a configuration file; ``port``: of what stands before the server."""
+        if tcp:
+            return f"postgresql://{OWNER}:{self.password}@127.0.0.1:{port or self.port}/{database}"
+        return f"postgresql://{OWNER}@/{database}?host={self.folder}&port={self.port}"
+
+    def run(self, statement: str, database: str = "postgres") -> str:
+        """Have psql run a statement as the superuser, and return what it printed. Raises CalledProcessError with its words."""
+        target = ["-h", str(self.folder), "-p", str(self.port), "-U", OWNER, "-d", database]
         command = [
-            program("postgres"),
-            "-D",
-            str(data),
-            "-p",
-            str(port),
-            "-h",
-            "127.0.0.1",
-            "-k",
-            str(folder),
+            str(self.programs / "psql"),
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            *target,
+            "-c",
+            statement,
         ]
-        async with running(command, log, grace=GRACE, user=_owner()) as server:
-            with trio.fail_after(STARTING):
-                await _until_there(port, server, log)
-            yield Cluster(server.pid, f"postgresql://{OWNER}@127.0.0.1:{port}/{OWNER}")
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=STARTING)  # noqa: S603 - a program of Debian's package
+        return ran.stdout.strip()
+
+    def make_database(self) -> str:
+        """Make an empty database and return its name."""
+        name = f"journal_{next(_NUMBERS)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE template0")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, whoever uses it."""
+        self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def start(self) -> None:
+        """Start the server on its data. Raises RuntimeError with the end of its log where it does not answer."""
+        self.launch()
+        self.wait_started()
+
+    def launch(self) -> None:
+        """Start the server, and do not wait for it. To be called in a thread that lives on: the server ends with it."""
+        options = [f"--{name}={value}" for name, value in self.settings.items()]
+        where = ["-D", str(self.data), "-k", str(self.folder), "-h", "127.0.0.1", "-p", str(self.port)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - a program of Debian's package
+                [*as_owner(), str(self.programs / "postgres"), *where, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait_started(self) -> None:
+        """Wait until the server answers. Raises RuntimeError with the end of its log where it does not."""
+        if not self._answers():
+            self.stop(signal.SIGQUIT)
+            raise RuntimeError(f"PostgreSQL did not start; the end of its log: {self.log()[-1000:]}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server: SIGINT well, connections closed; SIGQUIT at once, as a crash. Repeating: does nothing."""
+        if self.process is None:
+            return
+        self.process.send_signal(how)
+        try:
+            self.process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def log(self) -> str:
+        """Return what the server has logged."""
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """The process of the running server, whose children serve the connections."""
+        if self.process is None:
+            raise RuntimeError("the server does not run")
+        return self.process.pid
+
+    @property
+    def data(self) -> Path:
+        """The folder of its data."""
+        return self.folder / "data"
+
+    def _answers(self) -> bool:
+        ready = [
+            str(self.programs / "pg_isready"),
+            "-q",
+            "-h",
+            str(self.folder),
+            "-p",
+            str(self.port),
+            "-d",
+            "postgres",
+        ]
+        deadline = time.monotonic() + STARTING
+        while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
+            if subprocess.run(ready, check=False, **_QUIET).returncode == 0:  # noqa: S603 - a program of Debian's package
+                return True
+            time.sleep(0.05)
+        return False
 
 
-def program(name: str) -> str:
-    """Return the path of a program of PostgreSQL. Raises RuntimeError where it is not installed."""
-    folder = programs()
-    if folder is None:
-        raise RuntimeError(f"there is no {name}; install Debian's package postgresql")
-    return str(folder / name)
-
-
-def programs() -> Path | None:
+def find_programs() -> Path | None:
     """Return the folder of PostgreSQL's programs, the newest of those that Debian keeps side by side, or None.
 
     ``KMSCONN_POSTGRES`` names another one, to try another version.
@@ -88,31 +188,59 @@ def _version(path: Path) -> int:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="kmsconn-postgres-") as name:
-        folder = Path(name)
-        if (owner := _owner()) is not None:
-            shutil.chown(folder, owner)
-        yield folder
+def open_cluster(programs: Path | None, **settings: str) -> Iterator[Cluster]:
+    """Run a fresh server while the block lasts. ``settings`` are those of postgresql.conf. Raises RuntimeError without programs."""
+    if programs is None:
+        raise RuntimeError("there is no PostgreSQL; install Debian's package postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="kmsconn-postgres-"))
+    with reserve_ports(1) as (port,):
+        cluster = Cluster(programs, folder, port, secrets.token_hex(16), settings=settings)
+        try:
+            _make_data(cluster)
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+            shutil.rmtree(folder)
 
 
-def _owner() -> str | None:
-    return OWNER if os.getuid() == 0 else None
+def _make_data(cluster: Cluster) -> None:
+    """Make the data of a new cluster: who comes by the socket is trusted, others need the password."""
+    password_file = cluster.folder / "password"
+    password_file.write_text(cluster.password)
+    for path in (cluster.folder, password_file):
+        give_to_owner(path)
+    command = [
+        *as_owner(), str(cluster.programs / "initdb"), "-D", str(cluster.data), "-U", OWNER, "--pwfile", str(password_file),
+        "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=STARTING)  # noqa: S603 - a program of Debian's package
+    password_file.unlink()
 
 
-def _run(command: Sequence[str]) -> None:
-    as_owner: dict[str, Any] = {} if _owner() is None else {"user": OWNER}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **as_owner)  # noqa: S603 - our own words
-    if done.returncode:
-        raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()}")
+def _owner() -> pwd.struct_passwd | None:
+    """Return whom the server runs as instead of root; None for ourselves."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise RuntimeError("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
 
 
-async def _until_there(port: int, server: trio.Process, log: Path) -> None:
-    """Wait until it takes connections: it listens before, and refuses them."""
-    ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    while True:
-        if server.poll() is not None:
-            raise RuntimeError(f"PostgreSQL ended at its start:\n{tail(log)}")
-        if (await trio.run_process(ready, check=False)).returncode == 0:
-            return
-        await trio.sleep(LOOK_AGAIN)
+def give_to_owner(path: Path) -> None:
+    """Let whom the server runs as read and write a file or folder."""
+    if owner := _owner():
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+
+
+def as_owner() -> list[str]:
+    """Return the beginning of a command that runs as the owner, and is killed with this process."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise RuntimeError("setpriv is missing: install util-linux")
+    owner = _owner()
+    user = [] if owner is None else [f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+    return [setpriv, *user, "--pdeathsig=QUIT", "--"]

@@ -17,9 +17,8 @@ from pathlib import Path
 import attrs
 import trio
 
-from bench.cluster import open_cluster
+from bench.cluster import find_programs, open_cluster
 from bench.proc import look
-from kmsconn.config.postgres_url import parse_postgres_url
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
@@ -61,8 +60,8 @@ async def open_place(kind: str) -> AsyncIterator[tuple[Path | PostgresAddress, i
         with tempfile.TemporaryDirectory(prefix="kmsconn-journal-") as folder:
             yield Path(folder) / "journal.db", None
     else:
-        async with open_cluster() as cluster:
-            yield parse_postgres_url(cluster.url), cluster.pid
+        with open_cluster(find_programs()) as cluster:
+            yield cluster.address(tcp=True), cluster.pid
 
 
 async def measure(kind: str, count: int, at_once: int) -> Cost:

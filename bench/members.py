@@ -21,7 +21,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from bench.cluster import open_cluster
+from bench.cluster import find_programs, open_cluster
 from bench.connector import ConnectorProcess, Recipe, end_all, of_process
 from bench.cuttable import CuttableWay, open_cuttable
 from bench.dependencies import EmulatedDependencies, open_dependencies
@@ -103,17 +103,16 @@ async def open_members(
     dependencies: EmulatedDependencies, number: int, lease: float
 ) -> AsyncIterator[tuple[list[MemberProcess], AskHeld]]:
     """Start a database and so many processes; end them with the block."""
-    async with open_cluster() as cluster, AsyncExitStack() as stack:
-        port = int(cluster.url.rpartition(":")[2].partition("/")[0])
+    async with AsyncExitStack() as stack:
+        cluster = stack.enter_context(open_cluster(find_programs()))
         members = []
         for place in range(number):
-            way = await stack.enter_async_context(open_cuttable(port))
-            url = cluster.url.replace(f":{port}/", f":{way.port}/")
-            config = of_process(dependencies.config, place, url)
+            way = await stack.enter_async_context(open_cuttable(cluster.port))
+            config = of_process(dependencies.config, place, cluster.url(tcp=True, port=way.port))
             with config.open("a", encoding="utf-8") as file:
                 file.write(f'lease = "{lease:g}s"\n')
             members.append(MemberProcess(Recipe(), config, way=way))
-        held = await stack.enter_async_context(open_leases(cluster.url))
+        held = await stack.enter_async_context(open_leases(cluster.url()))
         try:
             for member in members:
                 await member.start()

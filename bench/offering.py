@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any, Never
@@ -13,7 +13,7 @@ from typing import Any, Never
 import attrs
 import trio
 
-from bench.cluster import Cluster, open_cluster
+from bench.cluster import Cluster, find_programs, open_cluster
 from bench.connector import ConnectorProcess, Recipe, open_connectors
 from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.figures import ANSWERED, Outcome, outcome, span
@@ -161,16 +161,13 @@ async def open_pair(
 
 @asynccontextmanager
 async def _open_pair(recipe: Recipe, folder: Path, dependencies: EmulatedDependencies) -> AsyncIterator[Pair]:
-    async with (
-        _cluster(recipe) as cluster,
-        open_connectors(
-            recipe, dependencies.config, recipe.processes, None if cluster is None else cluster.url
-        ) as connectors,
-    ):
-        done = await dependencies.post("/load", WARM_UP)
-        if not done["rows"] or any(row[ANSWERED] is None for row in done["rows"]):
-            raise RuntimeError(f"the first requests were not answered:\n{ends_of_logs(folder)}")
-        yield Pair(dependencies, connectors, folder / "connector.emulated.db", cluster)
+    with _cluster(recipe) as cluster:
+        url = None if cluster is None else cluster.url(tcp=True)
+        async with open_connectors(recipe, dependencies.config, recipe.processes, url) as connectors:
+            done = await dependencies.post("/load", WARM_UP)
+            if not done["rows"] or any(row[ANSWERED] is None for row in done["rows"]):
+                raise RuntimeError(f"the first requests were not answered:\n{ends_of_logs(folder)}")
+            yield Pair(dependencies, connectors, folder / "connector.emulated.db", cluster)
 
 
 def ends_of_logs(folder: Path) -> str:
@@ -178,8 +175,8 @@ def ends_of_logs(folder: Path) -> str:
     return "\n".join(tail(log) for log in sorted(folder.glob("connector*.log")))
 
 
-def _cluster(recipe: Recipe) -> AbstractAsyncContextManager[Cluster | None]:
-    return open_cluster() if recipe.postgresql else nullcontext()
+def _cluster(recipe: Recipe) -> AbstractContextManager[Cluster | None]:
+    return open_cluster(find_programs()) if recipe.postgresql else nullcontext()
 
 
 async def rest(pair: Pair) -> dict[str, Usage]:

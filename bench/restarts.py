@@ -62,7 +62,7 @@ async def open_asker(cluster: Cluster | None) -> AsyncIterator[AskHeld]:
     if cluster is None:
         yield _nothing
         return
-    async with open_leases(cluster.url) as ask:
+    async with open_leases(cluster.url()) as ask:
         yield ask
 
 

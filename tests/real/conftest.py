@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cluster import UNSYNCED, Cluster, open_cluster
 from tests.real import peers, store_client, stores
 from tests.real.gateway_scene import Scene, open_scene
-from tests.real.postgres.cluster import Cluster, open_cluster
 from tests.real.radosgw import open_radosgw
 
 
@@ -67,7 +67,7 @@ def moto() -> Iterator[stores.ServedStore]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Cluster]:
     """A server of PostgreSQL."""
-    with open_cluster(peers.need("postgresql")) as cluster:
+    with open_cluster(peers.need("postgresql"), **UNSYNCED) as cluster:
         yield cluster
 
 

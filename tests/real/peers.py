@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cluster import programs
+from bench.cluster import find_programs
 
 MODULES = Path(__file__).parents[2] / "peers" / "node_modules"
 HOW = "fetch it with: make peers"
@@ -42,7 +42,7 @@ def all_of_them() -> dict[str, Path | None]:
     modules = {name: node_module(name) for name in ("node-tkms", "node-tkms-rc6")}
     radosgw = program("radosgw") if program("radosgw-admin") else None
     found_programs = {name: program(name) for name in ("promtool", "kustomize", "chromium", "pgbouncer")}
-    found = {"anvil": anvil(), **modules, "radosgw": radosgw, **found_programs, "postgresql": programs()}
+    found = {"anvil": anvil(), **modules, "radosgw": radosgw, **found_programs, "postgresql": find_programs()}
     return dict.fromkeys(found) if hidden() else found
 
 

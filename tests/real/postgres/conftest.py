@@ -9,10 +9,10 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
+from bench.cluster import UNSYNCED, Cluster, open_cluster
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.journal.database import Database
 from tests.real import peers
-from tests.real.postgres.cluster import Cluster, open_cluster
 from tests.unit.journal.samples import opened
 
 HERE = Path(__file__).parent
@@ -81,5 +81,5 @@ def db(path: PostgresAddress) -> Iterator[Database]:
 @pytest.fixture
 def own_server() -> Iterator[Cluster]:
     """A server that a test may end; the other one is everybody's, and connections to it are kept."""
-    with open_cluster(peers.need("postgresql")) as cluster:
+    with open_cluster(peers.need("postgresql"), **UNSYNCED) as cluster:
         yield cluster

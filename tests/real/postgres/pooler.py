@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.cluster import OWNER, STARTING, Cluster, as_owner, give_to_owner
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.emulator.reserved_ports import reserve_ports
-from tests.real.postgres.cluster import OWNER, STARTING, Cluster, as_owner, give_to_owner
 
 _INI = """
 [databases]

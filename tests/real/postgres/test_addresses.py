@@ -7,9 +7,9 @@ import signal
 import psycopg
 import pytest
 
+from bench.cluster import Cluster
 from kmsconn.config.postgres_url import PARAMETERS, parse_postgres_url
 from kmsconn.config.settings import PostgresAddress
-from tests.real.postgres.cluster import Cluster
 
 URLS = (
     "postgresql://db/k",

@@ -9,11 +9,11 @@ from typing import Any
 import attrs
 import pytest
 
+from bench.cluster import Cluster
 from kmsconn.config.settings import PostgresAddress, Secret
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.doctor.postgres import judge_postgres
 from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
-from tests.real.postgres.cluster import Cluster
 from tests.unit.journal.samples import BINDING, opened
 
 

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import trio
 
+from bench.cluster import Cluster
 from kmsconn.config.settings import PostgresAddress, Secret
 from kmsconn.errors import JournalFailed, JournalTooNew, StartRefused
 from kmsconn.journal import (
@@ -39,7 +40,6 @@ from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.model.life import State
 from kmsconn.transport.offloading import offload_to_threads
-from tests.real.postgres.cluster import Cluster
 from tests.unit.journal.samples import (
     ANSWER,
     BINDING,

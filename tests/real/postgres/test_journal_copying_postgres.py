@@ -8,11 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from bench.cluster import Cluster
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import StartRefused
 from kmsconn.journal.copying import LEFT_COLUMNS, LEFT_TABLES, TABLES, copy_journal
 from kmsconn.journal.opening import driver_of
-from tests.real.postgres.cluster import Cluster
 from tests.unit.journal.samples import Place, new_row, opened
 from tests.unit.journal.test_journal_copying import *  # noqa: F403 - its tests and fixtures are collected here once more
 from tests.unit.journal.test_journal_copying import copy

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import trio
 
+from bench.cluster import Cluster
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.doctor.postgres import judge_postgres
@@ -19,7 +20,6 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.postgres import PostgresDriver, connect
 from kmsconn.journal.postgres_place import look_at_postgres
 from kmsconn.journal.postgres_session import SessionLimits
-from tests.real.postgres.cluster import Cluster
 from tests.real.postgres.crowd import LEASE, open_crowd
 from tests.real.postgres.pooler import open_pooler
 from tests.unit.journal.samples import BINDING, new_row, opened, wall

@@ -14,8 +14,8 @@ import attrs
 import pytest
 import trio
 
+from bench.cluster import Cluster
 from tests.e2e.test_process import RATE, SECONDS, Scene, assert_well, command, installed, scene
-from tests.real.postgres.cluster import Cluster
 
 pytestmark = pytest.mark.slow
 

@@ -19,12 +19,12 @@ import pytest
 import trio
 
 import kmsconn
+from bench.cluster import Cluster
 from bench.connector import ConnectorProcess, Recipe, end_all, of_process
 from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.soak import HISTORY, verdict_of
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION
-from tests.real.postgres.cluster import Cluster
 
 pytestmark = pytest.mark.rotating
 

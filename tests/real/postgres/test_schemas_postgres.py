@@ -5,12 +5,12 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from bench.cluster import Cluster
 from kmsconn.config.postgres_url import parse_postgres_url
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import StartRefused
 from kmsconn.journal.copying import copy_journal
 from kmsconn.journal.opening import driver_of
-from tests.real.postgres.cluster import Cluster
 from tests.unit.journal.samples import new_row, opened, row_of
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 import pytest
 
+from bench.cluster import Cluster
 from kmsconn.config.settings import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, StartRefused
-from tests.real.postgres.cluster import Cluster
 from tests.unit.journal.samples import opened
 
 
