@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
@@ -19,6 +20,8 @@ import trio
 from tests.unit.config.sample_values import KEY, write_toml
 
 PATIENCE = 60  # seconds of real time; a loaded machine starts processes slowly
+LOOK_AGAIN = 0.02  # seconds
+TAIL = 30  # lines of a log
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -46,24 +49,45 @@ def environment() -> dict[str, str]:
 async def running(
     path: Path, *more: str
 ) -> AsyncIterator[tuple[trio.Process, AsyncIterator[dict[str, Any]]]]:
-    """Run ``kmsconn run``; gives the process and its log lines. Killed at the end if it is still there."""
+    """Run ``kmsconn run``; gives the process and its log lines. Killed at the end if it is still there.
+
+    It writes into a file: a pipe that nobody reads for a while is full after 64 KiB, and then the connector stands still.
+    """
     command = [sys.executable, "-m", "kmsconn.cli.main", "run", "-c", str(path), *more]
-    process = await trio.lowlevel.open_process(command, stdout=PIPE, stderr=PIPE, env=environment())
-    try:
-        assert process.stdout is not None
-        yield process, log_lines(process.stdout)
-    finally:
-        process.kill()
-        with trio.move_on_after(PATIENCE, shield=True):
-            await process.wait()
+    with TemporaryDirectory() as folder:
+        log, errors = Path(folder, "log"), Path(folder, "errors")
+        with log.open("wb") as out, errors.open("wb") as err:  # noqa: ASYNC230 - new files
+            process = await trio.lowlevel.open_process(command, stdout=out, stderr=err, env=environment())
+        try:
+            yield process, log_lines(process, log)
+        except BaseException:
+            show(log, errors)
+            raise
+        finally:
+            process.kill()
+            with trio.move_on_after(PATIENCE, shield=True):
+                await process.wait()
 
 
-async def log_lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any]]:
+def show(*files: Path) -> None:
+    """Print the ends of files; pytest shows them with a test that failed, also where its time was up."""
+    for file in files:
+        lines = file.read_text(errors="replace").splitlines()[-TAIL:]
+        sys.stderr.write("".join(f"{file.name}: {line}\n" for line in lines))
+
+
+async def log_lines(process: trio.Process, log: Path) -> AsyncIterator[dict[str, Any]]:
+    """Yield what a process logs into a file, until it has ended."""
     kept = b""
-    async for chunk in stream:
-        *whole, kept = (kept + chunk).split(b"\n")
-        for line in whole:
-            yield json.loads(line)
+    with log.open("rb") as file:
+        while True:
+            has_ended = process.poll() is not None
+            *whole, kept = (kept + file.read()).split(b"\n")
+            for line in whole:
+                yield json.loads(line)
+            if has_ended:
+                return
+            await trio.sleep(LOOK_AGAIN)
 
 
 async def until(lines: AsyncIterator[dict[str, Any]], event: str) -> dict[str, Any]:
