@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 from kmsconn.testing.world import memory_backed
-from tests import reports, sampling
+from tests import failures, reports, sampling
 from tests.faults.tally import TALLY
 from tests.real import peer_cases, peers
 
@@ -60,9 +60,21 @@ def pytest_configure(config: pytest.Config) -> None:
     reports.leave_out_the_rest(config)
 
 
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Play each test with the interpreter's own recursion limit: libraries that only tests import raise it, and it guards the C stack."""
     sys.setrecursionlimit(RECURSION_LIMIT)
+    failures.PLAYED.note(item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to the report of a test that failed what its traceback leaves out."""
+    report = yield
+    if report.failed and call.excinfo is not None:
+        failures.explain(report, call.excinfo.value)
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
