@@ -209,7 +209,10 @@ async def test_a_silent_process_is_dismissed_and_an_alert_names_it(path: Postgre
 async def test_a_process_has_as_many_connections_as_doctor_counts(path: PostgresAddress) -> None:
     """``kmsconn doctor`` adds them to ``database_pool_size``, and operators set ``max_connections`` by that."""
     doctors = OTHER_CONNECTIONS + 1
-    async with open_crowd(path) as crowd, crowd.connector("one", database_pool_size=1):
+    async with AsyncExitStack() as stack:
+        crowd = await stack.enter_async_context(open_crowd(path))
+        await crowd.wait(lambda: not connections(crowd))  # of a test before this one, which end by themselves
+        await stack.enter_async_context(crowd.connector("one", database_pool_size=1))
         await wait_held(crowd, "one")
         counted = [connections(crowd)]
         crowd.ask(*FORMS)
