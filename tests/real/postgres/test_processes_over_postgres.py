@@ -21,6 +21,8 @@ pytestmark = pytest.mark.slow
 
 LONGER = 3 * SECONDS
 """Seconds of load, so that there is something to do after each step."""
+PATIENCE = 240.0
+"""Seconds for a whole test on a busy machine: it starts a dozen processes, one after the other, each of which may take ten."""
 
 
 @attrs.frozen
@@ -72,7 +74,7 @@ class Group:
 async def group(folder: Path, url: str) -> AsyncIterator[Group]:
     """Run the emulator, and give what runs processes over a journal."""
     more = ("--rate", str(RATE // 2), "--duration", str(LONGER))
-    async with scene(folder, *more, reply_timeout=120) as running:
+    async with scene(folder, *more, reply_timeout=PATIENCE) as running:
         running.lock = "postgres.txt"
         yield Group(running, url)
 
@@ -130,7 +132,7 @@ def logs(folder: Path) -> list[bytes]:
 async def _paused_for_both(made: Group) -> None:
     """Pause a kind by way of the journal, as from another machine, and see it in both processes."""
     assert (await made.ask("pause", "public_decryption", "--reason", "a test")).returncode == 0
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE / 4):
         for name in ("first", "second"):
             while not (await made.status(name))["alerts"]:
                 await trio.sleep(0.2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ PATIENCE = 90.0
 """Seconds for a whole test on a busy machine; an undisturbed run takes about twelve."""
 LEASE = "2s"
 LOOK_AGAIN = 0.05
+TAIL = 30  # lines of a log
 ADDITION = "ALTER TABLE request ADD COLUMN {} bigint NOT NULL DEFAULT 7"
 COMPATIBLE = MIGRATIONS[-1].compatible_from
 TOO_NEW = f"needs programs of version {VERSION + 1} or later, ours is {VERSION}"
@@ -77,6 +79,11 @@ class Rollout:
     async def joins(self, process: ConnectorProcess) -> None:
         """Return once a process is a member."""
         await until(lambda: self._is_member(process))
+
+    def show(self) -> None:
+        """Print the ends of all logs; pytest shows them with a test that failed."""
+        for one in self.processes:
+            sys.stderr.write("".join(f"{one.name}: {line}\n" for line in one.text().splitlines()[-TAIL:]))
 
     async def is_refused(self, process: ConnectorProcess) -> None:
         """Check that a process ends, and says why."""
@@ -137,6 +144,9 @@ async def rollout(folder: Path, server: Cluster, database: str) -> AsyncIterator
                     nursery.start_soon(offer)
                     yield made
                 status = await dependencies.get("/status")
+            except BaseException:
+                made.show()
+                raise
             finally:
                 await end_all(made.processes)  # noqa: ASYNC102 - shields itself, with a deadline
     assert verdict_of(status, done["offered"]).well, status
