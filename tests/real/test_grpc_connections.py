@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 import pytest
 import trio
 
+from kmsconn.emulator.reserved_ports import reserve_ports
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.transport.grpc import link
 from kmsconn.transport.grpc.channel import Channel
@@ -91,8 +92,8 @@ async def test_many_large_messages_pass_small_windows(library: str) -> None:
 @shows("a restarted server is found again; the call in flight fails as unreachable", *REAL)
 async def test_a_restarted_server_is_found_again(library: str) -> None:
     """The call in flight fails, calls while nobody listens fail, later ones succeed on a new connection."""
-    with ExitStack() as first:
-        port = first.enter_context(running_peer(library)).port
+    with reserve_ports(1) as (port,), ExitStack() as first:
+        first.enter_context(running_peer(library, port=port))
         async with channel_to(port) as channel:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fails, channel, "/test.Peer/Hang")

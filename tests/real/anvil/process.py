@@ -12,6 +12,8 @@ from pathlib import Path
 import attrs
 import trio
 
+from kmsconn.emulator.reserved_ports import reserve_ports
+
 STARTING = 20.0  # seconds on a busy machine; undisturbed it is 0.05
 STOPPING = 10.0
 KEEPING = 5  # seconds between two times that the state is written to its file
@@ -26,7 +28,7 @@ class Anvil:
     chain_id: int
     block_time: float | None
     state: Path
-    port: int = 0
+    port: int
     _process: trio.Process | None = None
 
     @property
@@ -35,7 +37,7 @@ class Anvil:
         return f"ws://127.0.0.1:{self.port}"
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Start it, from its kept state if there is one, and wait until it listens; on the same port from the second time on."""
+        """Start it, from its kept state if there is one, and wait until it listens."""
         run = partial(
             trio.run_process, self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
         )
@@ -82,7 +84,6 @@ class Anvil:
             chunk = await process.stdout.receive_some()
             assert chunk, f"anvil ended: {text.decode(errors='replace')[-500:]}"
             text += chunk
-        self.port = int(text.split(_LISTENING)[1].split(b"\n")[0])
 
     def _command(self) -> list[str]:
         options = {
@@ -112,11 +113,12 @@ async def open_anvil(
     binary: Path, chain_id: int, folder: Path, *, block_time: float | None = None
 ) -> AsyncIterator[Anvil]:
     """Run a fresh node while the block lasts."""
-    node = Anvil(binary, chain_id, block_time, folder / f"anvil-{chain_id}.json")
-    async with trio.open_nursery() as nursery:
-        await node.start(nursery)
-        try:
-            yield node
-        finally:
-            node.kill()
-        nursery.cancel_scope.cancel()
+    with reserve_ports(1) as (port,):
+        node = Anvil(binary, chain_id, block_time, folder / f"anvil-{chain_id}.json", port)
+        async with trio.open_nursery() as nursery:
+            await node.start(nursery)
+            try:
+                yield node
+            finally:
+                node.kill()
+            nursery.cancel_scope.cancel()
