@@ -20,6 +20,7 @@ from tests.real import peer_cases, peers
 # How long a case takes is for benchmarks to say: on a busy machine a deadline turns what is right red.
 settings.register_profile("untimed", deadline=None, max_examples=sampling.examples())
 settings.load_profile("untimed")
+sampling.today()  # here, before there are workers
 
 # A module of which jsonschema would make 38 parsers at its import, 2.5 s in each worker: no schema here knows an IRI.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]

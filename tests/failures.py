@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
+from tests.sampling import today
+
 
 def hidden_causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions that a traceback leaves out since what was raised in their place suppresses them; also in groups."""
@@ -44,7 +46,7 @@ class Played:
         if self._is_told or not before:
             return ""
         self._is_told = True
-        return f"pytest -n 0 {' '.join(before)} '{node}'"
+        return f"KMSCONN_DAY={today()} pytest -n 0 {' '.join(before)} '{node}'"
 
 
 PLAYED = Played()

@@ -3,6 +3,7 @@
 ``KMSCONN_SAMPLES=ci`` is what ``.ci/run`` plays on the newest Python. Each kind of sample has its own variable beside it, which goes
 first: ``KMSCONN_SAMPLE`` (worlds for each kind of fault), ``KMSCONN_POINTS`` (points of each scenario), ``KMSCONN_HOSTILE`` (hostile
 answers in each kind of world), ``KMSCONN_LONG`` (``all`` that is marked), ``KMSCONN_EXAMPLES`` (examples of each law).
+``KMSCONN_DAY`` is the number of the day whose turn it is, as a failed test tells it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ def sample(variable: str, *, small: int, ci: int) -> str:
 
 
 def today() -> int:
-    """Return the number of the day, by which the turns go."""
-    return int(time.time() // DAY)
+    """Return the number of the day, by which the turns go: KMSCONN_DAY, or what it was when this run began.
+
+    The first process of a run hands it to its workers. Over midnight each would choose other tests, and xdist refuses that.
+    """
+    return int(os.environ.setdefault("KMSCONN_DAY", str(int(time.time() // DAY))))
 
 
 def out_of_turn(marked: Sequence[_T], turns: int, day: int) -> list[_T]:

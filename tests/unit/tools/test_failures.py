@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.failures import Played, hidden_causes
 
 
@@ -34,11 +36,12 @@ def test_what_a_traceback_shows_is_not_repeated() -> None:
     assert list(hidden_causes(outer)) == []
 
 
-def test_the_first_failure_of_a_process_names_what_was_played_before() -> None:
+def test_the_first_failure_of_a_process_names_what_was_played_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KMSCONN_DAY", "20000")
     played = Played()
     for node in ("b.py::one", "a.py::two", "a.py::three", "c.py::four"):
         played.note(node)
-    assert played.told("c.py::four") == "pytest -n 0 b.py a.py 'c.py::four'"
+    assert played.told("c.py::four") == "KMSCONN_DAY=20000 pytest -n 0 b.py a.py 'c.py::four'"
     assert played.told("c.py::five") == ""
 
 

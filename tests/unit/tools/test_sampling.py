@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
+from tests import sampling
 from tests.sampling import out_of_turn, points
 
 
@@ -20,3 +25,12 @@ def test_every_test_has_its_turn() -> None:
 
 def test_where_one_in_one_is_run_nothing_is_left_out() -> None:
     assert out_of_turn(range(10), 1, 7) == []
+
+
+def test_over_midnight_a_run_keeps_its_day_and_so_do_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They inherit the environment. Workers that chose other tests than their neighbours ended a run."""
+    monkeypatch.delenv("KMSCONN_DAY")
+    began = sampling.today()
+    monkeypatch.setattr(sampling.time, "time", lambda: float((began + 1) * sampling.DAY))
+    assert sampling.today() == began
+    assert os.environ["KMSCONN_DAY"] == str(began)
