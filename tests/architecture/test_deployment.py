@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from kmsconn.cli.main import make_parser
 from kmsconn.config import forms
 from kmsconn.config.options import OPTIONS, environment_name
 from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.sources import load_config
+from kmsconn.control.address import control_path
+from kmsconn.emulator.config_file import write_config
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.network import MemoryNetwork
 from tools import gen_sbom
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 CONTAINERFILE = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+COMPOSE = ("compose/compose.yaml", "compose/two-processes.yaml")
 VARIABLES = {environment_name(name) for name in OPTIONS}
 
 
@@ -75,13 +83,52 @@ def test_two_processes_have_one_journal_and_addresses_of_their_own() -> None:
     assert services["kmsconn-a"]["tmpfs"], "each has a control socket in a folder of its own"
 
 
-@pytest.mark.parametrize("file", ["compose/compose.yaml", "compose/two-processes.yaml"])
-def test_what_a_compose_file_builds_has_its_requirements(file: str) -> None:
+def ours(file: str) -> dict[str, Any]:
+    """Return the services of a compose file that are built from this repository."""
     services = yaml.safe_load((DEPLOY / file).read_text())["services"]
-    built = [one["build"].get("args", {}) for one in services.values() if "build" in one]
-    assert [
-        one for one in built if not (ROOT / one.get("REQUIREMENTS", "requirements/aws.txt")).exists()
-    ] == []
+    return {name: one for name, one in services.items() if "build" in one}
+
+
+def packages_of(service: Any) -> set[str]:
+    """Return the packages that the image of a service has."""
+    (default,) = re.findall(r"^ARG REQUIREMENTS=(.*)$", CONTAINERFILE, re.MULTILINE)
+    files = service["build"].get("args", {}).get("REQUIREMENTS", default).split()
+    text = "".join((ROOT / file).read_text(encoding="utf-8") for file in files)
+    return set(re.findall(r"^([a-z][\w.-]*)(?:\[\w,]+)?==", text, re.MULTILINE))
+
+
+SERVICES = [(file, name) for file in COMPOSE for name in ours(file)]
+
+
+@pytest.mark.parametrize(("file", "name"), SERVICES)
+def test_a_service_runs_a_command_that_there_is(file: str, name: str) -> None:
+    arguments = make_parser().parse_args(ours(file)[name]["command"])
+    assert arguments.execute
+
+
+@pytest.mark.parametrize(("file", "name"), [one for one in SERVICES if one[1] != "emulator"])
+def test_a_service_has_the_options_and_packages_that_it_is_started_with(
+    file: str, name: str, tmp_path: Path
+) -> None:
+    """The file that the emulator writes, and the service's own variables, are a whole configuration."""
+    service = ours(file)[name]
+    dependencies = FhevmDependencies.make(lambda: 0.0)
+    dependencies.settle_in_memory(MemoryNetwork())
+    write_config(tmp_path / "emu.toml", dependencies.settings(tmp_path / "unused.db"))
+    found = load_config(tmp_path / "emu.toml", environ=service["environment"])
+    assert found.warnings == ()
+    writable = {volume.split(":")[1] for volume in service["volumes"] if not volume.endswith(":ro")}
+    writable |= {volume.split(":")[0] for volume in service.get("tmpfs", ())}
+    assert str(control_path(found).parent) in writable
+    if isinstance(found.storage.journal, PostgresAddress):
+        assert packages_of(service) > {"psycopg", "psycopg-binary"}
+    else:
+        assert str(found.storage.journal.parent) in writable
+
+
+@pytest.mark.parametrize("file", COMPOSE)
+def test_the_emulator_of_a_compose_file_has_its_packages(file: str) -> None:
+    assert packages_of(ours(file)["emulator"]) > {"h2", "trio-websocket", "rich"}
 
 
 def test_the_bill_of_materials_is_valid_and_complete() -> None:

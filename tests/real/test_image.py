@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cluster import Cluster
 from tests.real.image import Image, build
 
 pytestmark = [
@@ -58,15 +59,22 @@ def test_it_says_what_is_missing(image: Image) -> None:
     assert "gateway_url: is required" in said.stderr
 
 
-def test_it_answers_requests_is_healthy_and_ends_when_it_is_told_to(image: Image, tmp_path: Path) -> None:
+@pytest.mark.parametrize("journal", ["sqlite", "postgresql"])
+def test_it_answers_requests_is_healthy_and_ends_when_it_is_told_to(
+    image: Image, tmp_path: Path, journal: str, request: pytest.FixtureRequest
+) -> None:
     """The dependencies are those of ``kmsconn emulate`` beside it; the health check is the image's own."""
+    places = {}
+    if journal == "postgresql":
+        cluster: Cluster = request.getfixturevalue("postgresql")
+        places["KMS_CONNECTOR_JOURNAL"] = cluster.url(cluster.make_database(), tcp=True)
     written = tmp_path / "kmsconn.toml"
     load = ["--rate", "5", "--duration", "4", "--json"]
     emulation = [sys.executable, "-m", "kmsconn", "emulate", "--write-config", str(written), *load]
     with ended(subprocess.Popen(emulation, stdout=subprocess.PIPE, text=True)) as dependencies:  # noqa: S603 - our own command
         until(written.exists)
         (address,) = re.findall(r'(?m)^monitoring_endpoint = "(.*)"$', written.read_text())
-        there = image.but(KMS_CONNECTOR_MONITORING_ENDPOINT=address)
+        there = image.but(KMS_CONNECTOR_MONITORING_ENDPOINT=address, **places)
         (there.state / "kmsconn.toml").write_text(re.sub(r"(?m)^journal = .*\n", "", written.read_text()))
         with ended(
             subprocess.Popen(there.command("run", "--config", "kmsconn.toml"), text=True)  # noqa: S603 - our own image
@@ -77,6 +85,9 @@ def test_it_answers_requests_is_healthy_and_ends_when_it_is_told_to(image: Image
             assert connector.wait(timeout=WAITING) == 0
     verdict = json.loads(said.splitlines()[-1])
     assert (verdict["emitted"], verdict["answered"], verdict["doubled"]) == (20, 20, 0)
+    assert [*image.state.glob("*.db")] == ([] if places else [image.state / "kmsconn.db"])
+    for file in image.state.iterdir():
+        file.unlink()
 
 
 @contextmanager
