@@ -29,9 +29,13 @@ class ByteBudget:
         """Return an empty lease; use it as a context manager."""
         return Lease(self)
 
+    def fits(self, amount: int, lease: Lease) -> bool:
+        """Say whether ``amount`` more could be had at once."""
+        return self.used + amount <= self.total or next(iter(self._holders), lease) is lease
+
     async def take(self, amount: int, lease: Lease) -> None:
         """Wait until ``amount`` more fits, unless ``lease`` is the eldest of those who hold something."""
-        while self.used + amount > self.total and next(iter(self._holders), lease) is not lease:
+        while not self.fits(amount, lease):
             await self._freed.wait()
         self.used += amount
         if amount:
@@ -59,6 +63,10 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         if self.held:
             self.give_back(self.held)
+
+    def fits(self, amount: int) -> bool:
+        """Say whether ``reserve`` would not wait."""
+        return self._budget.fits(amount, self)
 
     async def reserve(self, amount: int) -> None:
         """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""
@@ -89,6 +97,10 @@ class Attempt:
         if self.held:
             self._lease.give_back(self.held)
             self.held = 0
+
+    def fits(self, amount: int) -> bool:
+        """Say whether ``reserve`` would not wait."""
+        return self._lease.fits(amount)
 
     async def reserve(self, amount: int) -> None:
         """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import attrs
@@ -127,19 +127,21 @@ class Fetcher:
     async def _object(
         self, source: CiphertextSource, reference: CiphertextReference, lease: Lease
     ) -> Ciphertext:
-        with lease.attempt() as attempt, trio.CancelScope() as silence:
+        with lease.attempt() as attempt:
+            body, headers = await self._download(source, attempt)
+            self._judge(source, reference, await self._digest(body))
+            attempt.keep()
+        stored, attestation = ciphertext_format(headers), headers.get(ATTESTATION_HEADER, "")
+        return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
+
+    async def _download(self, source: CiphertextSource, attempt: Attempt) -> tuple[bytes, Mapping[str, str]]:
+        """Return the bytes of an object, and its headers. Raises Unreachable for another answer, and for a silent or slow bucket."""
+        with trio.CancelScope() as silence:
             async with source.open(self.max_size, partial(_heard, silence)) as response:
                 if response.status not in _OK:
                     error = ObjectRefused if response.status in _REFUSED else Unreachable
                     raise error(f"{source.shown} answered {response.status}")
-                body = await _read(response, attempt, silence)
-            self._judge(source, reference, await self._digest(body))
-            attempt.keep()
-            stored, attestation = (
-                ciphertext_format(response.headers),
-                response.headers.get(ATTESTATION_HEADER, ""),
-            )
-            return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
+                return await _read(response, attempt, silence), response.headers
         raise Unreachable(
             f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
         )
@@ -165,23 +167,29 @@ class Fetcher:
 
 
 async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> bytes:
-    """Read a body within the budget and at its least pace; waiting for the budget is no silence of the bucket.
+    """Read a body within the budget and at its least pace.
 
     An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
     """
-    silence.deadline = math.inf
-    await attempt.reserve(response.announced or 0)
+    await _reserve(response.announced or 0, attempt, silence)
     body, begun = io.BytesIO(), trio.current_time()
     silence.deadline = _due(begun, 0)
     async for chunk in response:
         body.write(chunk)
         if (more := body.tell() - attempt.held) > 0:
-            silence.deadline, waiting = math.inf, trio.current_time()
-            await attempt.reserve(more)
-            begun += trio.current_time() - waiting
+            begun += await _reserve(more, attempt, silence)
         silence.deadline = _due(begun, body.tell())
-    silence.deadline = math.inf
     return body.getvalue()
+
+
+async def _reserve(amount: int, attempt: Attempt, silence: trio.CancelScope) -> float:
+    """Reserve bytes, and return the seconds that this took; waiting for the budget is no silence of the bucket."""
+    if attempt.fits(amount):
+        await attempt.reserve(amount)
+        return 0.0
+    silence.deadline, begun = math.inf, trio.current_time()
+    await attempt.reserve(amount)
+    return trio.current_time() - begun
 
 
 def _due(begun: float, received: int) -> float:

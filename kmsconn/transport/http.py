@@ -215,7 +215,9 @@ class HttpClient:
     @asynccontextmanager
     async def _place(self, request: _Request) -> AsyncIterator[None]:
         """Hold one of an origin's connections; an origin that nobody asks any more is forgotten."""
-        place = self._places.setdefault(request.origin, trio.Semaphore(self._limit))
+        place = self._places.get(request.origin)
+        if place is None:
+            place = self._places[request.origin] = trio.Semaphore(self._limit)
         try:
             await _take_place(place)
             try:

@@ -49,6 +49,13 @@ async def test_one_alone_may_exceed_the_total() -> None:
     assert budget.used == 0
 
 
+async def test_what_fits_is_what_would_not_wait() -> None:
+    budget = ByteBudget(10)
+    with budget.lease() as eldest, budget.lease() as other, other.attempt() as attempt:
+        await eldest.reserve(8)
+        assert (attempt.fits(2), attempt.fits(3), eldest.fits(100)) == (True, False, True)
+
+
 async def test_a_cancelled_wait_holds_nothing_more(autojump_clock: Any) -> None:
     budget = ByteBudget(10)
     with budget.lease() as first, budget.lease() as second:
