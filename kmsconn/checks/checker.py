@@ -104,9 +104,13 @@ class Checker:
         Nothing else matters once the Core has it. Costs a question a minute for all requests of the same context, and two seconds at
         most. Repeating: reads only.
         """
+        pair = request.content.context
+        self.contexts.refuse_destroyed(pair)
+        if self.contexts.knows(*pair):
+            return
         with trio.move_on_after(RECHECKING):
             try:
-                await self.contexts.check(*request.content.context)
+                await self.contexts.check(*pair)
             except DestroyedOnce:
                 raise
             except Retryable:

@@ -16,6 +16,7 @@ from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.suspicions import Suspicions
 from kmsconn.errors import (
     AlreadyDone,
+    Destroyed,
     Misconfigured,
     NotMember,
     NotYet,
@@ -100,6 +101,19 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
         REORG_WINDOW,
     )
     return Place(checker, gateway, ethereum, hosts, head)
+
+
+async def test_a_context_that_was_destroyed_since_its_check_ends_the_answer_without_a_question(
+    autojump_clock: Any,
+) -> None:
+    place = made(LEGACY)
+    request = (await place.check(LEGACY)).request
+    asked = len(place.ethereum.asked)
+    await place.checker.recheck(request)
+    place.checker.contexts.note_destroyed([request.content.context[0] or 0])
+    with pytest.raises(Destroyed):
+        await place.checker.recheck(request)
+    assert len(place.ethereum.asked) == asked
 
 
 @pytest.mark.parametrize("name", NAMES)
