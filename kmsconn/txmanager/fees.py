@@ -48,7 +48,7 @@ class Fees:
 
     def at_most(self, wei: int) -> Fees:
         """Return these fees with a lower limit, not below what is needed now."""
-        return attrs.evolve(self, max_fee=max(self.needed, min(self.max_fee, wei)))
+        return Fees(max(self.needed, min(self.max_fee, wei)), self.priority, self.needed)
 
 
 @attrs.frozen
