@@ -35,7 +35,7 @@ MOST = 64  # buckets with a count of their own; the others share one
 OTHERS = "others"
 
 _OK = range(200, 300)
-_REFUSED = range(400, 500)
+_REFUSED = frozenset(range(400, 500)) - {408, 429}  # not: it is busy
 
 
 class ObjectRefused(Unreachable):

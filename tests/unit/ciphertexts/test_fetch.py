@@ -28,7 +28,7 @@ from kmsconn.ciphertexts.standing import AGAIN
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket, Form
+from kmsconn.emulator.buckets import EmulatedBucket, Form, error
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.injections import FaultInjection
 from kmsconn.emulator.network import MemoryNetwork
@@ -215,7 +215,8 @@ async def test_a_slow_bucket_is_overtaken_by_the_next(autojump_clock: Any) -> No
 
 
 SILENT = bucket_faults.stall(0)
-LOSSES = [SILENT, bucket_faults.HANG_UP, bucket_faults.WRONG_BYTES]
+BUSY = bucket_faults.Fault("429", lambda _, __: error(429, "TooManyRequests"))
+LOSSES = [SILENT, bucket_faults.HANG_UP, bucket_faults.WRONG_BYTES, BUSY]
 
 
 @pytest.mark.parametrize("fault", LOSSES, ids=lambda fault: fault.name)
