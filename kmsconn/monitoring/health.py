@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from kmsconn.model.causes import is_about_others
-from kmsconn.model.events import AlertCleared, AlertRaised, Event
+from kmsconn.model.events import AlertCleared, AlertRaised
+from kmsconn.monitoring.event_taker import EventTaker
 
 if TYPE_CHECKING:
     from kmsconn.app.snapshot import Statistics
@@ -36,10 +37,11 @@ class HealthReport:
     alerts: tuple[AlertRaised, ...]
 
 
-class Health:
+class Health(EventTaker):
     """Remembers the present alerts."""
 
     def __init__(self) -> None:
+        super().__init__({AlertRaised: self._raise, AlertCleared: self._clear})
         self._alerts: dict[tuple[str, str], AlertRaised] = {}
         self._ready = False
 
@@ -52,12 +54,11 @@ class Health:
             )
         )
 
-    def on_event(self, event: Event) -> None:
-        """Take an event."""
-        if isinstance(event, AlertRaised):
-            self._alerts[event.dependency, event.cause] = event
-        elif isinstance(event, AlertCleared):
-            self._alerts.pop((event.dependency, event.cause), None)
+    def _raise(self, event: AlertRaised) -> None:
+        self._alerts[event.dependency, event.cause] = event
+
+    def _clear(self, event: AlertCleared) -> None:
+        self._alerts.pop((event.dependency, event.cause), None)
 
     def report(self, *, ready: bool, draining: bool) -> HealthReport:
         """Say how it is; ``ready`` that every dependency has answered once, now or ever before."""

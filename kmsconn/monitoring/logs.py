@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, TextIO
 
+import attrs
 import msgspec
 import structlog
 
@@ -129,19 +130,33 @@ def log_events(
 
 def level_of(event: events.Event) -> int:
     """Return how important one event is: a critical alert more, the end of what ended as it should less than others of its type."""
-    match event:
-        case events.AlertRaised(severity=events.Severity.CRITICAL):
-            return logging.ERROR
-        case events.RequestClosed(state=State.DONE | State.ABORTED):
-            return logging.INFO
-        case events.RequestClosed(state=State.REJECTED | State.EXPIRED) if event.kind in HTTP_KINDS:
-            return logging.INFO  # its client is told, and may ask as often as it likes
-        case events.ReplyCompared(likeness="different"):
-            return logging.WARNING
-        case events.ReplyCompared(likeness="recomputed"):
-            return logging.INFO
-        case _:
-            return LEVELS[type(event)]
+    weigh = _WEIGHING.get(type(event))
+    return LEVELS[type(event)] if weigh is None else weigh(event)
+
+
+def _alert_level(event: events.AlertRaised) -> int:
+    return logging.ERROR if event.critical else LEVELS[events.AlertRaised]
+
+
+def _closed_level(event: events.RequestClosed) -> int:
+    # Whoever asked over HTTP is told, and may ask as often as it likes.
+    expected = _EXPECTED_OVER_HTTP if event.kind in HTTP_KINDS else _EXPECTED
+    return logging.INFO if event.state in expected else LEVELS[events.RequestClosed]
+
+
+def _compared_level(event: events.ReplyCompared) -> int:
+    return _LIKENESS_LEVELS.get(event.likeness, LEVELS[events.ReplyCompared])
+
+
+_EXPECTED: Final = frozenset({State.DONE, State.ABORTED})
+_EXPECTED_OVER_HTTP: Final = _EXPECTED | {State.REJECTED, State.EXPIRED}
+_LIKENESS_LEVELS: Final = {"different": logging.WARNING, "recomputed": logging.INFO}
+_WEIGHING: Final[dict[type, Callable[[Any], int]]] = {
+    events.AlertRaised: _alert_level,
+    events.RequestClosed: _closed_level,
+    events.ReplyCompared: _compared_level,
+}
+"""The types whose level depends on the event."""
 
 
 @lru_cache
@@ -152,22 +167,40 @@ def event_name(kind: str) -> str:
 
 def fields_of(event: Any) -> dict[str, Any]:
     """Return the fields of an event as texts and numbers; an absent one is left out, and so is the place of what came over HTTP."""
-    names = [field.name for field in event.__attrs_attrs__]
-    if isinstance(event, events.RequestRecorded) and event.kind in HTTP_KINDS:
-        names = [name for name in names if name not in _PLACE]
-    values = ((name, getattr(event, name)) for name in names)
-    return {name: _field(value) for name, value in values if value is not None}
+    kind = type(event)
+    placeless = kind is events.RequestRecorded and event.kind in HTTP_KINDS
+    fields = {}
+    for name in _WITHOUT_PLACE if placeless else _FIELDS[kind]:
+        value = getattr(event, name)
+        if value is not None:
+            write = _WRITING.get(type(value))
+            fields[name] = value if write is None else write(value)
+    return fields
 
 
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind))
+
+
+_FIELDS: Final = {kind: _names(kind) for kind in LEVELS}
 _PLACE: Final = frozenset({"chain_id", "block", "transaction_hash", "log_index"})
+_WITHOUT_PLACE: Final = tuple(name for name in _FIELDS[events.RequestRecorded] if name not in _PLACE)
 
 
-def _field(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return checksum(Address(value)) if len(value) == ADDRESS_BYTES else f"0x{value.hex()}"
-    if isinstance(value, int) and value >= _BIG:
-        return f"0x{value:x}"
-    return round(value, 6) if isinstance(value, float) else value
+def _bytes(value: bytes) -> str:
+    return checksum(Address(value)) if len(value) == ADDRESS_BYTES else f"0x{value.hex()}"
+
+
+def _integer(value: int) -> int | str:
+    return f"0x{value:x}" if value >= _BIG else value
+
+
+_WRITING: Final[dict[type, Callable[[Any], Any]]] = {
+    bytes: _bytes,
+    int: _integer,
+    float: lambda value: round(value, 6),
+}
+"""How the values of fields are written that do not stand as they are."""
 
 
 class LibraryLogs(logging.Handler):

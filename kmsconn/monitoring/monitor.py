@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kmsconn.model.events import Event
+from kmsconn.monitoring.event_taker import EventTakers
 from kmsconn.monitoring.health import Health, HealthReport
 from kmsconn.monitoring.metrics import ConnectorCollector, exposition
 from kmsconn.monitoring.recent import RecentActivity
@@ -29,15 +30,13 @@ class Monitor:
         self._health = Health()
         self.recent = RecentActivity(wall)
         self.timelines = Timelines(wall)
+        self._takers = EventTakers(self._tally, self._health, self.recent, self.timelines)
         self._statistics: Callable[[], Statistics | None] = lambda: None
         self.collector = ConnectorCollector(self._tally, self._health, self.statistics)
 
     def on_event(self, event: Event) -> None:
         """Take an event."""
-        self._tally.on_event(event)
-        self._health.on_event(event)
-        self.recent.on_event(event)
-        self.timelines.on_event(event)
+        self._takers.on_event(event)
 
     def watch(self, statistics: Callable[[], Statistics]) -> None:
         """Look at a connector from now on."""

@@ -10,6 +10,7 @@ import attrs
 
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model import events
+from kmsconn.monitoring.event_taker import EventTaker
 
 LATENCY_WINDOW: Final = 300.0
 """Seconds over which latencies are told."""
@@ -69,28 +70,36 @@ class Throughput:
         return [counts.get(span, 0) for span in range(last - SPANS, last)]
 
 
-class RecentActivity:
-    """Takes every event; memory is bounded by stages, contracts and the numbers above."""
+class RecentActivity(EventTaker):
+    """Takes what took time and what came and went; memory is bounded by stages, contracts and the numbers above."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
+        super().__init__(
+            {
+                events.StageFinished: self._finish,
+                events.RequestRecorded: self._record,
+                events.AnswerKept: self._answer,
+                events.ReplyIncluded: self._include,
+                events.CursorMoved: self._move,
+            }
+        )
         self._wall = wall
         self._latencies: dict[str, deque[tuple[float, float]]] = {}
         self.recorded, self.included = Throughput(), Throughput()
         self.positions: dict[tuple[int, bytes], ReadPosition] = {}
 
-    def on_event(self, event: events.Event) -> None:
-        """Take an event."""
-        if isinstance(event, events.StageFinished):
-            self._observe(event.stage, event.seconds)
-        elif isinstance(event, events.RequestRecorded):
-            self.recorded.add(self._wall())
-        elif isinstance(event, events.AnswerKept):
-            self._observe(_ANSWERED, event.seconds)
-        elif isinstance(event, events.ReplyIncluded):
-            self._include(event)
-        elif isinstance(event, events.CursorMoved):
-            position = ReadPosition(event.chain_id, checksum(event.contract), event.block, event.head)
-            self.positions[event.chain_id, event.contract] = position
+    def _finish(self, event: events.StageFinished) -> None:
+        self._observe(event.stage, event.seconds)
+
+    def _record(self, _event: events.RequestRecorded) -> None:
+        self.recorded.add(self._wall())
+
+    def _answer(self, event: events.AnswerKept) -> None:
+        self._observe(_ANSWERED, event.seconds)
+
+    def _move(self, event: events.CursorMoved) -> None:
+        position = ReadPosition(event.chain_id, checksum(event.contract), event.block, event.head)
+        self.positions[event.chain_id, event.contract] = position
 
     def _include(self, event: events.ReplyIncluded) -> None:
         if not event.found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.model import events
 from kmsconn.model.requests import DECRYPTION_KINDS, HTTP_KINDS
 from kmsconn.monitoring import families
+from kmsconn.monitoring.event_taker import EventTaker
 from kmsconn.monitoring.families import Family, Shape
 
 _REMEMBERED: Final = (
@@ -51,19 +53,16 @@ def _zero(family: Family) -> Value:
     return Histogram(family.buckets) if family.shape is Shape.HISTOGRAM else 0
 
 
-class Tally:
+class Tally(EventTaker):
     """Takes every event and keeps the numbers. Memory is bounded by kinds, stages, chains and dependencies, not by requests."""
 
     def __init__(self) -> None:
+        super().__init__({kind: partial(count, self) for kind, count in COUNTING.items()})
         self.families: dict[Family, dict[Labels, Value]] = {
             family: {labels: _zero(family) for labels in series}
             for family, series in families.FROM_THE_START.items()
         }
         self.answered: dict[int, float] = {}
-
-    def on_event(self, event: events.Event) -> None:
-        """Count an event."""
-        COUNTING[type(event)](self, event)
 
     def add(self, family: Family, *labels: str, amount: float = 1) -> None:
         """Count up."""

@@ -6,6 +6,7 @@ A request of before the start appears with its first event. The journal has what
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from heapq import nlargest, nsmallest
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model import events
 from kmsconn.model.life import CLOSED
 from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.monitoring.event_taker import EventTaker
 
 REQUESTS_KEPT: Final = 1024
 """Requests that are remembered; beyond it the one without news for the longest goes."""
@@ -69,22 +71,20 @@ _Told = tuple[TimelineStep, str]
 """What an event says about its request: the step, and the stage behind it."""
 
 
-class Timelines:
-    """Takes events and remembers the newest requests. ``wall`` gives the time."""
+class Timelines(EventTaker):
+    """Takes the events about one request, and remembers the newest requests. ``wall`` gives the time."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
+        super().__init__({kind: partial(self._take, tell) for kind, tell in _TELLING.items()})
         self._wall = wall
         self._by_row: dict[int, Timeline] = {}
 
     def __len__(self) -> int:
         return len(self._by_row)
 
-    def on_event(self, event: events.Event) -> None:
-        """Take an event; those that are not about one request change nothing."""
-        tell = _TELLING.get(type(event))
-        if tell is not None:
-            step, stage = tell(self._wall(), event)
-            self._of(event, step.at).add(step, stage)
+    def _take(self, tell: Callable[[float, Any], _Told], event: Any) -> None:
+        step, stage = tell(self._wall(), event)
+        self._of(event, step.at).add(step, stage)
 
     def newest(self, count: int) -> list[Timeline]:
         """Return the requests that came last, the newest first."""
