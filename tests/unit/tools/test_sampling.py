@@ -31,6 +31,6 @@ def test_over_midnight_a_run_keeps_its_day_and_so_do_its_workers(monkeypatch: py
     """They inherit the environment. Workers that chose other tests than their neighbours ended a run."""
     monkeypatch.delenv("KMSCONN_DAY")
     began = sampling.today()
-    monkeypatch.setattr(sampling.time, "time", lambda: float((began + 1) * sampling.DAY))
+    monkeypatch.setattr("time.time", lambda: float((began + 1) * sampling.DAY))
     assert sampling.today() == began
     assert os.environ["KMSCONN_DAY"] == str(began)
