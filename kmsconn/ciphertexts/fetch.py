@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import attrs
@@ -128,23 +128,23 @@ class Fetcher:
         self, source: CiphertextSource, reference: CiphertextReference, lease: Lease
     ) -> Ciphertext:
         with lease.attempt() as attempt:
-            body, headers = await self._download(source, attempt)
+            with trio.CancelScope() as silence:
+                async with source.open(self.max_size, partial(_heard, silence)) as response:
+                    if response.status not in _OK:
+                        error = ObjectRefused if response.status in _REFUSED else Unreachable
+                        raise error(f"{source.shown} answered {response.status}")
+                    body = await _read(response, attempt, silence)
+            if silence.cancelled_caught:
+                raise Unreachable(
+                    f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
+                )
             self._judge(source, reference, await self._digest(body))
             attempt.keep()
-        stored, attestation = ciphertext_format(headers), headers.get(ATTESTATION_HEADER, "")
-        return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
-
-    async def _download(self, source: CiphertextSource, attempt: Attempt) -> tuple[bytes, Mapping[str, str]]:
-        """Return the bytes of an object, and its headers. Raises Unreachable for another answer, and for a silent or slow bucket."""
-        with trio.CancelScope() as silence:
-            async with source.open(self.max_size, partial(_heard, silence)) as response:
-                if response.status not in _OK:
-                    error = ObjectRefused if response.status in _REFUSED else Unreachable
-                    raise error(f"{source.shown} answered {response.status}")
-                return await _read(response, attempt, silence), response.headers
-        raise Unreachable(
-            f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
+        stored, attestation = (
+            ciphertext_format(response.headers),
+            response.headers.get(ATTESTATION_HEADER, ""),
         )
+        return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
 
     def _judge(self, source: CiphertextSource, reference: CiphertextReference, digest: bytes) -> None:
         """Raise Unreachable for bytes with another digest, unless they are tolerated; tell in any case."""
