@@ -82,10 +82,11 @@ class StageRunner:
             raise
         finally:
             del self.running[row.rid]
-            self.note(row.rid, stage, trio.current_time() - started)
+            took = trio.current_time() - started
+            self.note(row.rid, stage, took)
         self.tracker.failures.passed(self._gate(row, stage), row.rid)
         self.tracker.alerts.free(row.rid)
-        self.on_event(StageFinished(row.rid, row.kind, stage, trio.current_time() - started, id=row.id))
+        self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
         return result
 
     def _failed(self, row: Row, stage: str, error: RequestError, seconds: float) -> None:

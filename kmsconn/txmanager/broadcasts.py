@@ -79,14 +79,14 @@ class Broadcasts:
     def begin(self, holder: int, transaction_hash: bytes, now: float) -> None:
         """Note that bytes are on their way to a node."""
         known = self.of(holder, transaction_hash) or Broadcast(transaction_hash, now, now)
-        self._broadcasts[holder] = attrs.evolve(known, on_its_way=True, at=now)
+        self._broadcasts[holder] = Broadcast(
+            transaction_hash, known.since, now, known.times, known.said, on_its_way=True
+        )
 
     def note(self, holder: int, transaction_hash: bytes, said: Sent, now: float) -> bool:
         """Note what a node said; return whether it is the first time that a node holds something of these bytes."""
         known = self.of(holder, transaction_hash) or Broadcast(transaction_hash, now, now)
-        self._broadcasts[holder] = attrs.evolve(
-            known, said=said, at=now, times=known.times + 1, on_its_way=False
-        )
+        self._broadcasts[holder] = Broadcast(transaction_hash, known.since, now, known.times + 1, said)
         return said in THERE and not known.is_held
 
     def of(self, holder: int, transaction_hash: bytes | None) -> Broadcast | None:
