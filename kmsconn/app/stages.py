@@ -98,7 +98,7 @@ class Stages:
             self._traced(request, call)
             for call in operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
         ]
-        if calls and calls[0].at_once and calls[0].message.size <= LARGE_MESSAGE:
+        if calls and self._may_wait(calls[0]):
             started = await self._decrypt(calls[0])
             return Submitted(request, existed=started.existed, reply=started.reply)
         uncertain, existed = "", False
@@ -111,6 +111,9 @@ class Stages:
         if isinstance(operation, EndsOthers):
             over = operation.over(request.content, gathered.found, said)
         return Submitted(request, uncertain, existed, over=over)
+
+    def _may_wait(self, call: CoreCall) -> bool:
+        return bool(call.at_once) and call.message.size <= LARGE_MESSAGE and self.core.waits(call)
 
     async def _start(self, operation: Operation[Any], call: CoreCall) -> Started:
         """Start something; what is repeated seldom is not repeated within a pass: the Core may crash over it each time."""

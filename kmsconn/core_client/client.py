@@ -99,6 +99,11 @@ class CoreClient:
             return Started(existed=error.status is Status.ALREADY_EXISTS)
         return Started(said=(reply,))
 
+    def waits(self, call: CoreCall) -> bool:
+        """Say whether ``decrypt`` may wait for a result: not where the endpoint has said that it does not."""
+        index = self._index(call)
+        return self._lacking.get(index) != self._channels[index].connections
+
     async def decrypt(self, call: CoreCall) -> Started:
         """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over.
 
@@ -109,7 +114,7 @@ class CoreClient:
         """
         index = self._index(call)
         channel = self._channels[index]
-        if self._lacking.get(index) != channel.connections:
+        if self.waits(call):
             try:
                 return Started(
                     reply=await channel.unary(PATHS[call.at_once], call.message.parts, call.metadata)

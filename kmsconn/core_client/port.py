@@ -34,6 +34,10 @@ class Core(Protocol):
         """
         ...
 
+    def waits(self, call: CoreCall) -> bool:
+        """Say whether ``decrypt`` may wait for a result; an endpoint that said that it does not is only handed the request."""
+        ...
+
     async def decrypt(self, call: CoreCall) -> Started:
         """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over (annex C).
 

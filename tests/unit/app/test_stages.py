@@ -80,6 +80,12 @@ class Core:
     tells: tuple[bytes, ...] = ()
     """What its endpoints answer to a start."""
 
+    waiting: bool = True
+    """Whether a call may wait for the result."""
+
+    def waits(self, call: CoreCall) -> bool:
+        return self.waiting
+
     async def start(self, call: CoreCall) -> Started:
         await trio.lowlevel.checkpoint()
         self.started.append(call)
@@ -292,8 +298,8 @@ class Silent(Core):
         raise AssertionError
 
 
-async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(autojump_clock: Any) -> None:
-    """After 0.8 of the stage's time the Core has it, and is asked for the result without the payload."""
+def small() -> tuple[Fhevm, Gathered]:
+    """Return a public decryption of one small ciphertext, and its profile."""
     log = vectors.log_of(vectors.request("public_one_v0"))
     profile = Fhevm(vectors.vector_settings())
     content = profile.decode(log)
@@ -301,11 +307,23 @@ async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(auto
     place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
     asked = Request(1, ETHEREUM, log.address, content, bytes(32), place, 1e12)
     found = tuple(Ciphertext(reference.handle, b"body", 3) for reference in content.references)
+    return profile, Gathered(asked, None, None, found)
+
+
+async def test_a_core_that_does_not_wait_is_only_handed_the_request(autojump_clock: Any) -> None:
+    profile, asked = small()
+    core = Core(waiting=False, says={"PublicDecrypt": "it may have it"})
+    submitted = await attrs.evolve(stages(core), profile=profile).submit(asked)
+    assert (submitted.reply, submitted.uncertain) == (None, "it may have it")
+    assert [call.method for call in core.started] == ["PublicDecrypt"]
+
+
+async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(autojump_clock: Any) -> None:
+    """After 0.8 of the stage's time the Core has it, and is asked for the result without the payload."""
+    profile, asked = small()
     begun, core = trio.current_time(), Silent()
     with trio.fail_after(10):
-        submitted = await attrs.evolve(stages(core), profile=profile).submit(
-            Gathered(asked, None, None, found)
-        )
+        submitted = await attrs.evolve(stages(core), profile=profile).submit(asked)
     assert (submitted.reply, submitted.existed) == (None, False)
     assert trio.current_time() - begun == pytest.approx(8)
     assert len(core.started) == 1

@@ -176,8 +176,10 @@ async def test_where_no_call_waits_the_request_is_handed_over_and_that_is_rememb
 ) -> None:
     cores = LaterCores(waiting=Status.UNIMPLEMENTED)
     async with core_with(cores) as core:
+        assert core.waits(AT_ONCE)
         for _ in range(3):
             assert (await core.decrypt(AT_ONCE)).reply is None
+            assert not core.waits(AT_ONCE)
     assert cores.methods_asked == [SYNC, START, START, START]
 
 
