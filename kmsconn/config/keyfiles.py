@@ -55,18 +55,28 @@ def read_token(place: str, path: Path, findings: Findings) -> Secret | None:
 
 def read_password(place: str, path: Path, findings: Findings) -> Secret | None:
     """Return the password that a file holds, without the end of its line, or None after noting why there is none."""
-    data = _read(place, path, _LARGEST_KEY_FILE, findings)
-    if data is None:
+    try:
+        password = password_in(path)
+    except ValueError as error:
+        findings.fault(place, str(error))
         return None
-    password = data.rstrip(b"\r\n")
+    warn_if_open(path, findings)
+    return password
+
+
+def password_in(path: Path) -> Secret:
+    """Read the password that a file holds at present. Raises ValueError that says why there is none, and shows nothing of it."""
+    try:
+        with path.open("rb") as file:
+            password = file.read(_LARGEST_KEY_FILE).rstrip(b"\r\n")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     if not password or b"\n" in password or b"\0" in password:
-        findings.fault(place, f"{path} holds no password: it must be one line that is not empty")
-        return None
+        raise ValueError(f"{path} holds no password: it must be one line that is not empty")
     try:
         return Secret(password.decode())
     except UnicodeDecodeError:
-        findings.fault(place, f"{path} holds no password: it is not UTF-8 text")
-        return None
+        raise ValueError(f"{path} holds no password: it is not UTF-8 text") from None
 
 
 def _read(place: str, path: Path, most: int, findings: Findings) -> bytes | None:

@@ -387,8 +387,8 @@ SECTIONS: Final = (
             Option(
                 "journal_password_file",
                 types.FilePath,
-                "File with the password of a journal in PostgreSQL (mode 0600). Default: the one in the URL, or what libpq finds by "
-                "`PGPASSFILE`.",
+                "File with the password of a journal in PostgreSQL (mode 0600), read for each connection. Default: the one in the URL, or "
+                "what libpq finds by `PGPASSFILE`.",
                 "",
                 None,
                 '"/etc/kmsconn/journal_password"',

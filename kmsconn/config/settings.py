@@ -56,6 +56,7 @@ class PostgresAddress:
 
     ``hosts`` are names, addresses or folders of a socket, in order of preference; none: what libpq takes by itself, as for an absent user,
     password or port. ``ports`` are none, one for all hosts, or as many as hosts. ``parameters`` are others of libpq, by their names.
+    ``password_file`` has the password, as whoever rotates it has it at present: it is read for each connection.
     """
 
     database: str
@@ -64,6 +65,7 @@ class PostgresAddress:
     user: str = attrs.field(default="", repr=False)
     password: Secret | None = None
     parameters: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    password_file: Path | None = None
 
     def __str__(self) -> str:
         """Return it as a URL without user, password and parameters."""
@@ -82,7 +84,7 @@ class PostgresAddress:
         return bool(self.hosts) and all(host.startswith(("/", "@")) for host in self.hosts)
 
     def keywords(self) -> dict[str, Any]:
-        """Return the parameters of a connection as libpq names them, the password among them: not to be shown."""
+        """Return the parameters of a connection as libpq names them, a password that is known among them: not to be shown."""
         named = {
             "host": ",".join(self.hosts),
             "port": ",".join(map(str, self.ports)),

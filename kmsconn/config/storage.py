@@ -21,7 +21,7 @@ _FOR_POSTGRES: Final = ("journal_password_file", "database_pool_size", "lease")
 
 
 def journal_of(values: Mapping[str, Any], findings: Findings) -> Path | PostgresAddress | None:
-    """Return where the journal is, a password file taken in; None where its option is faulty. Notes what does not fit together."""
+    """Return where the journal is; None where its option is faulty. Notes what does not fit together."""
     journal: Path | PostgresAddress | None = values["journal"]
     if isinstance(journal, PostgresAddress):
         path = values["journal_password_file"]
@@ -37,10 +37,11 @@ def journal_of(values: Mapping[str, Any], findings: Findings) -> Path | Postgres
 
 
 def with_password(address: PostgresAddress, place: str, path: Path, findings: Findings) -> PostgresAddress:
-    """Return an address with the password of a file, which ``place`` names; notes what is wrong with it."""
+    """Return an address with a file for its password, which ``place`` names; notes what is wrong with the file at present."""
     if address.password is not None:
         findings.fault(place, "names a second password: the URL of the journal has one too", "keep one")
-    return attrs.evolve(address, password=read_password(place, path, findings))
+    read_password(place, path, findings)
+    return attrs.evolve(address, password_file=path)
 
 
 def _check_single(values: Mapping[str, Any], findings: Findings) -> None:

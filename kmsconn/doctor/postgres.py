@@ -11,6 +11,7 @@ from kmsconn.config.settings import Pools, PostgresAddress, Role
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.journal.pooler_modes import BREAKS, REMEDY, PoolerMode
 from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
+from kmsconn.journal.postgres_refusals import remedy_of
 from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA
 
 CLOCK_DIFFERENCE: Final = 2.0  # seconds: due times of rows are by the clocks of the processes
@@ -21,6 +22,9 @@ OTHER_CONNECTIONS: Final = (
 UNFINISHED: Final = (
     4_000  # decryptions of a kind that a Core has room for: 10,000 entries, 6,000 of them for finished ones
 )
+
+_UNKNOWN: Final = "check the address in journal, that PostgreSQL runs there, and that the network lets this machine reach it"
+"""What to do about a refusal whose words are not known."""
 
 
 def judge_postgres(
@@ -34,7 +38,7 @@ def judge_postgres(
         yield fault(
             checked,
             place.refusal,
-            "check journal and journal_password_file, that PostgreSQL runs and takes connections from this machine (pg_hba.conf)",
+            remedy_of(place.refusal) or _UNKNOWN,
         )
         return
     yield _server(checked, place.server)
@@ -188,7 +192,7 @@ def _connections(checked: str, free: int, pool: int) -> Diagnosis:
         return warning(
             checked,
             f"{free} are left, a process needs up to {needed}",
-            "raise max_connections, or set a smaller database_pool_size",
+            "raise max_connections, and CONNECTION LIMIT of the user and the database; or set a smaller database_pool_size",
         )
     return ok(checked, f"{free} are left, a process needs up to {needed}")
 

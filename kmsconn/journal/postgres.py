@@ -10,7 +10,6 @@ before. Used by one thread at a time; never knows what a request is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -22,9 +21,11 @@ from psycopg import errors
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartRefused
 from kmsconn.journal.database import OutcomeUnknown
+from kmsconn.journal.postgres_keywords import keywords_of
 from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, LOCK_AT_ONCE, ROLLBACK, migrate
 from kmsconn.journal.postgres_pooler import refuse_transaction_mode
 from kmsconn.journal.postgres_queue import StatementQueue
+from kmsconn.journal.postgres_refusals import is_lasting, remedy_of
 from kmsconn.journal.postgres_schema import CAPTURE, STOP_CAPTURING
 from kmsconn.journal.postgres_session import (
     KEYWORDS,
@@ -94,12 +95,12 @@ Connect = Callable[[PostgresAddress, SessionLimits], Session]
 
 def connect(address: PostgresAddress, limits: SessionLimits) -> Session:
     """Make a connection. Raises OperationalError."""
-    return PostgresSession(address.keywords(), limits)
+    return PostgresSession(keywords_of(address), limits)
 
 
 def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
     """Make a connection, after a look who serves it. Raises OperationalError; StartRefused for a pooler in transaction mode."""
-    keywords = address.keywords()
+    keywords = keywords_of(address)
     further: Callable[[], psycopg.Connection[Any]] = partial(
         psycopg.connect, autocommit=True, **{**KEYWORDS, **keywords}
     )
@@ -108,22 +109,14 @@ def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
 
 def connect_fleetingly(address: PostgresAddress, limits: SessionLimits) -> Session:
     """Make a connection for what a crash of the server may undo: a commit there waits for no disk. Raises OperationalError."""
-    return PostgresSession(address.keywords(), limits, is_fleeting=True)
-
-
-_LASTING: Final = re.compile(
-    "authentication failed|pg_hba.conf|does not exist|is not permitted|permission denied|SSL was required|SSL error|certificate verify|"
-    "certificate file|invalid connection option|invalid sslmode value|"
-    "unsupported startup parameter"
-)
-"""In what a server, or libpq, says to a connection that somebody must mend; it has no code there."""
+    return PostgresSession(keywords_of(address), limits, is_fleeting=True)
 
 
 def may_pass(error: psycopg.Error) -> bool:
     """Say whether an error at the opening may pass by itself: the server is away, starts, is full, or is a standby at present."""
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return True
-    lasting = error.sqlstate is None and _LASTING.search(str(error)) is not None
+    lasting = error.sqlstate is None and is_lasting(str(error))
     return isinstance(error, psycopg.OperationalError) and not lasting
 
 
@@ -179,7 +172,8 @@ class PostgresDriver:
         except psycopg.Error as error:
             said = " ".join(str(error).split())
             kind = JournalUnreachable if may_pass(error) else StartRefused
-            raise kind(f"the journal {self.where} cannot be opened: {said}") from error
+            what = ": ".join(filter(None, (said, remedy_of(said))))
+            raise kind(f"the journal {self.where} cannot be opened: {what}") from error
         return ()
 
     def close(self) -> None:

@@ -25,8 +25,14 @@ _SERVER: Final = """
 SELECT current_setting('server_version'), current_setting('server_version_num')::int, current_setting('server_encoding'),
     current_schema(), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
     coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false),
-    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-        - (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
+    least(
+        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
+        (SELECT rolconnlimit - (SELECT count(*)::int FROM pg_stat_activity WHERE usesysid = pg_roles.oid) FROM pg_roles
+            WHERE rolname = current_user AND rolconnlimit >= 0),
+        (SELECT datconnlimit - (SELECT count(*)::int FROM pg_stat_activity WHERE datid = pg_database.oid) FROM pg_database
+            WHERE datname = current_database() AND datconnlimit >= 0)
+    ),
     current_setting('fsync') = 'on', current_setting('synchronous_commit'), current_setting('synchronous_standby_names')
 """
 _RIGHTS: Final = """
@@ -110,10 +116,11 @@ def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
     require_extra("postgres", "a journal in PostgreSQL")
     import psycopg
 
+    from kmsconn.journal.postgres_keywords import keywords_of
     from kmsconn.journal.postgres_pooler import mode_of
 
-    connect: Any = partial(psycopg.connect, **{**_LIMITS, **address.keywords()})
     try:
+        connect: Any = partial(psycopg.connect, **{**_LIMITS, **keywords_of(address)})
         with connect() as connection:
             mode = mode_of(connection, connect)
             if mode is PoolerMode.TRANSACTION:

@@ -52,8 +52,24 @@ KEYWORDS: Final[Mapping[str, Any]] = {
 }
 """Of every connection, unless the address says otherwise: the network is probed, so that one that is dead is noticed."""
 
-# Indices are used as SQLite is told to use them by name; plans are made once for each statement and connection.
-_SETTINGS: Final = """
+LASTING: Final = (
+    "SELECT set_config(name, '0', false) FROM unnest(ARRAY['idle_session_timeout', 'transaction_timeout']) AS name "
+    "WHERE current_setting(name, true) <> '0';"
+)
+"""Takes the ends off a connection that a role, a database or a provider sets for all: one that listens or reads is idle for hours.
+
+Versions before 14 and 17 know no such settings.
+"""
+
+# Indices are used as SQLite is told to use them by name; plans are made once for each statement and connection. What a role, a database or
+# a provider sets for all programs holds for none of this.
+_PLANS: Final = (
+    "SELECT set_config(name, 'on', false) FROM unnest(ARRAY['enable_indexscan', 'enable_indexonlyscan', 'enable_bitmapscan', "
+    "'enable_nestloop', 'enable_sort', 'enable_hashjoin', 'enable_hashagg']) AS name WHERE current_setting(name) = 'off';"
+)
+_SETTINGS: Final = f"""
+{LASTING}
+{_PLANS}
 SET client_encoding = 'UTF8';
 SET standard_conforming_strings = on;
 SET default_transaction_isolation = 'read committed';
@@ -67,8 +83,8 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 def _settings(limits: SessionLimits) -> str:
     """Return the first statements of a connection; the last one asks who serves it, which a pooler tells wrong as it begins."""
     return (
-        f"{_SETTINGS} SET lock_timeout = '{limits.lock}s'; SET statement_timeout = '{limits.statement}s'; "
-        f"SET idle_in_transaction_session_timeout = '{limits.stopped}s'; SELECT pg_backend_pid()"
+        f"SET statement_timeout = '{limits.statement}s'; SET lock_timeout = '{limits.lock}s'; "
+        f"SET idle_in_transaction_session_timeout = '{limits.stopped}s'; {_SETTINGS} SELECT pg_backend_pid()"
     )
 
 

@@ -14,7 +14,8 @@ import trio
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.postgres import connect
-from kmsconn.journal.postgres_session import KEYWORDS, Session, SessionLimits
+from kmsconn.journal.postgres_keywords import keywords_of
+from kmsconn.journal.postgres_session import KEYWORDS, LASTING, Session, SessionLimits
 from kmsconn.transport.ports import Offload
 
 T = TypeVar("T")
@@ -100,12 +101,12 @@ async def listen(
 def _listening(address: PostgresAddress) -> psycopg.Connection[Any] | None:
     """Return a connection that listens; None where none can be made."""
     try:
-        keywords: dict[str, Any] = {**KEYWORDS, **address.keywords()}
+        keywords: dict[str, Any] = {**KEYWORDS, **keywords_of(address)}
         connection: psycopg.Connection[Any] = psycopg.connect(autocommit=True, **keywords)
     except psycopg.Error:
         return None
     try:
-        connection.execute(f"LISTEN {CHANNEL}".encode())
+        connection.execute(f"SET statement_timeout = 0; {LASTING} LISTEN {CHANNEL}".encode())
     except psycopg.Error:
         connection.close()
         return None

@@ -25,13 +25,14 @@ OF_POSTGRES = frozenset(
     for name in (
         "postgres",
         "postgres_place",
+        "postgres_keywords",
         "postgres_pooler",
         "postgres_queue",
         "postgres_session",
         "postgres_side",
     )
 )
-"""The modules that import the packages of the extra postgres: the second inside functions, the others are imported inside one."""
+"""The modules that import the packages of the extra postgres: `postgres_place` inside functions, the others are imported inside one."""
 
 OF_OTEL = frozenset({"kmsconn.monitoring.otlp"})
 """The module that imports the packages of the extra otel, inside a function."""

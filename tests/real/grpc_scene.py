@@ -68,7 +68,7 @@ async def channel_to(
 
 def make_certificate(folder: Path) -> None:
     """Put a key and a certificate of its own authority for 127.0.0.1 into a new folder."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, folder.name)])
     now = dt.datetime.now(dt.UTC)

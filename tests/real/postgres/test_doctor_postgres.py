@@ -152,3 +152,30 @@ def test_few_connections_are_a_warning(fresh: PostgresAddress) -> None:
     lines = judge_postgres("journal", fresh, look_at_postgres(fresh), 100)
     (found,) = (line for line in lines if line.checked == "journal: connections")
     assert found.status is CheckStatus.WARNING
+
+
+@pytest.mark.parametrize("whose", ["ROLE", "DATABASE"])
+def test_a_limit_of_the_user_or_the_database_counts(
+    whose: str, guest: PostgresAddress, postgresql: Cluster
+) -> None:
+    """Providers limit them, well below what the server takes."""
+    name = guest.user if whose == "ROLE" else guest.database
+    postgresql.run(f"GRANT CREATE ON SCHEMA public TO {guest.user}", guest.database)
+    postgresql.run(f"ALTER {whose} {name} CONNECTION LIMIT 7")
+    found = findings(guest)["journal: connections"]
+    assert found == "6 are left, a process needs up to 8"
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"password": Secret("wrong")}, "journal_password_file"),
+        ({"database": "absent"}, "CREATE DATABASE"),
+        ({"parameters": {"sslmode": "require"}}, "turn ssl on"),
+        ({"ports": (1,)}, "that PostgreSQL runs there"),
+    ],
+)
+def test_a_refusal_has_its_remedy(changes: dict[str, Any], remedy: str, fresh: PostgresAddress) -> None:
+    address = attrs.evolve(fresh, **changes)
+    (line,) = judge_postgres("journal", address, look_at_postgres(address), 4)
+    assert remedy in line.remedy

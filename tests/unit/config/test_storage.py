@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kmsconn.config import storage
+from kmsconn.config.keyfiles import password_in
 from kmsconn.config.settings import ROLES, PostgresAddress, Role, Secret
 from kmsconn.config.sources import load_config
 from kmsconn.control.address import control_path
@@ -24,10 +25,14 @@ def password_file(folder: Path, text: str = "hunter2\n", mode: int = 0o600) -> s
     return str(path)
 
 
-def test_the_password_of_a_file_is_taken_without_the_end_of_its_line(tmp_path: Path) -> None:
+def test_the_password_of_a_file_is_read_when_it_is_needed_without_the_end_of_its_line(tmp_path: Path) -> None:
+    """Whoever rotates it changes the file while the connector runs."""
     settings = load(tmp_path, {"journal": URL, "journal_password_file": password_file(tmp_path)})
-    assert settings.storage.journal == PostgresAddress("kmsconn", ("db",), (), "kmsconn", Secret("hunter2"))
+    file = tmp_path / "password"
+    assert settings.storage.journal == PostgresAddress("kmsconn", ("db",), (), "kmsconn", password_file=file)
     assert settings.warnings == ()
+    file.write_text("hunter3\r\n")
+    assert password_in(file) == Secret("hunter3")
     assert "hunter2" not in repr(settings)
 
 
