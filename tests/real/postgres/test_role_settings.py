@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import trio
 
+from bench.cluster import Cluster
 from kmsconn.config.settings import PostgresAddress, Secret
 from kmsconn.journal.postgres import connect
 from kmsconn.journal.postgres_session import SessionLimits
@@ -19,7 +20,6 @@ from kmsconn.journal.postgres_side import listen
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.model.events import AlertRaised
 from kmsconn.transport.offloading import offload_to_threads
-from tests.real.postgres.cluster import Cluster
 from tests.real.postgres.crowd import open_crowd
 
 NEEDED = {
