@@ -39,6 +39,7 @@ UNSYNCED: Final[Mapping[str, str]] = {
 }
 """For tests: nothing is synced to the disk, since what survives a crash of the machine is for PostgreSQL's own tests."""
 
+_STANDBY: Final = {"wal_retrieve_retry_interval": "100ms"}
 _QUIET: dict[str, Any] = {
     "stdin": subprocess.DEVNULL,
     "stdout": subprocess.DEVNULL,
@@ -192,16 +193,46 @@ def open_cluster(programs: Path | None, **settings: str) -> Iterator[Cluster]:
     """Run a fresh server while the block lasts. ``settings`` are those of postgresql.conf. Raises RuntimeError without programs."""
     if programs is None:
         raise RuntimeError("there is no PostgreSQL; install Debian's package postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="kmsconn-postgres-"))
-    with reserve_ports(1) as (port,):
+    with _folder() as folder, reserve_ports(1) as (port,):
         cluster = Cluster(programs, folder, port, secrets.token_hex(16), settings=settings)
-        try:
-            _make_data(cluster)
-            cluster.start()
+        _make_data(cluster)
+        with _running(cluster):
             yield cluster
-        finally:
-            cluster.stop()
-            shutil.rmtree(folder)
+
+
+@contextmanager
+def open_standby(primary: Cluster) -> Iterator[Cluster]:
+    """Run a standby while the block lasts, which receives from a server what is committed there, and holds up no commit."""
+    with _folder() as folder, reserve_ports(1) as (port,):
+        settings = {**primary.settings, **_STANDBY}
+        standby = Cluster(primary.programs, folder, port, primary.password, settings=settings)
+        give_to_owner(folder)
+        source = ["-h", str(primary.folder), "-p", str(primary.port), "-U", OWNER]
+        command = [
+            *as_owner(), str(primary.programs / "pg_basebackup"), *source, "-D", str(standby.data),
+            "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=STARTING)  # noqa: S603 - a program of Debian's package
+        with _running(standby):
+            yield standby
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="kmsconn-postgres-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _running(cluster: Cluster) -> Iterator[None]:
+    try:
+        cluster.start()
+        yield
+    finally:
+        cluster.stop()
 
 
 def _make_data(cluster: Cluster) -> None:

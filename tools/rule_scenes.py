@@ -211,6 +211,7 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _state("KmsconnJournalDamaged", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="damaged-rows", dependency="journal rows"),
     _state("KmsconnMemberLost", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="member-fenced", dependency="kmsconn@node"),
     _state("KmsconnSettingsDiffer", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="settings-differ", dependency="lease"),
+    _state("KmsconnOldPrimary", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="old-primary", dependency="journal"),
     _state("KmsconnWarning", "warning", "kmsconn_alert", "_x4 1x60", 36, 33, cause="unreachable", dependency="core[1]"),
     _state("KmsconnCompletenessGap", "critical", "kmsconn_gaps", "0x4 2x20", 8, 6),
     _state("KmsconnChainLag", "warning", "kmsconn_lag_blocks", "0x4 300+4x40", 12, 9, chain="54321", contract="0x01"),

@@ -26,7 +26,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Claimed
 from kmsconn.journal.postgres import connect_fleetingly
 from kmsconn.journal.postgres_session import Session, SessionLimits
-from kmsconn.journal.postgres_side import SideSession, listen
+from kmsconn.journal.postgres_side import SideSession, listen, watch_servers
 from kmsconn.journal.rows import read_row
 from kmsconn.journal.values import Due, Row, Shards
 from kmsconn.model.alerts import Alerts
@@ -34,6 +34,7 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
 from kmsconn.transport.ports import Ports
 
+JOURNAL: Final = "journal"
 LOOK_AGAIN: Final = (
     1.0  # seconds after which the journal is looked at without being told to: others write it too
 )
@@ -177,6 +178,9 @@ async def open_member(
                     partial(member.hear, topics),
                     ours,
                 )
+                if len(address.hosts) > 1:
+                    tell = partial(alerts.put, JOURNAL, "old-primary")
+                    nursery.start_soon(watch_servers, address, "servers", ports.offload, tell)
                 yield member
                 nursery.cancel_scope.cancel()
         finally:

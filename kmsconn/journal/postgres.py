@@ -35,6 +35,7 @@ from kmsconn.journal.postgres_session import (
     SessionLimits,
 )
 from kmsconn.journal.postgres_sql import Call, call_of
+from kmsconn.journal.postgres_timeline import look_around
 
 _BEGIN: Final = call_of(BEGIN)
 _COMMIT: Final = call_of(COMMIT)
@@ -99,8 +100,12 @@ def connect(address: PostgresAddress, limits: SessionLimits) -> Session:
 
 
 def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
-    """Make a connection, after a look who serves it. Raises OperationalError; StartRefused for a pooler in transaction mode."""
+    """Make a connection, after a look which servers there are and who serves it.
+
+    Raises OperationalError; StartRefused for a pooler in transaction mode.
+    """
     keywords = keywords_of(address)
+    look_around({**KEYWORDS, **keywords})
     further: Callable[[], psycopg.Connection[Any]] = partial(
         psycopg.connect, autocommit=True, **{**KEYWORDS, **keywords}
     )

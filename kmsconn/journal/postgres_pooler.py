@@ -17,7 +17,7 @@ import psycopg
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.pooler_modes import BREAKS, REMEDY, PoolerMode
-from kmsconn.journal.postgres_session import FIRST_REPLY, ask_plainly
+from kmsconn.journal.postgres_asking import ask_plainly
 
 HELD: Final = 3  # connections that are begun to see who serves them: a busy pooler may hide it from one
 _STATEMENT_MODE: Final = "statement pooling mode"
@@ -34,7 +34,7 @@ def mode_of(
 
         def hold() -> int:
             other = held.enter_context(closing(connect()))
-            ask_plainly(other, "BEGIN", FIRST_REPLY)
+            ask_plainly(other, "BEGIN")
             return _served(other)
 
         try:
@@ -65,4 +65,4 @@ def refuse_transaction_mode(
 
 
 def _served(connection: psycopg.Connection[Any]) -> int:
-    return int(ask_plainly(connection, "SELECT pg_backend_pid()", FIRST_REPLY))
+    return int(ask_plainly(connection, "SELECT pg_backend_pid()"))

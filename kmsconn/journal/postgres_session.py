@@ -7,7 +7,6 @@ tenth of the time. Never knows what a statement means.
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -16,12 +15,11 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
+from kmsconn.journal.postgres_asking import ask_plainly
 from kmsconn.journal.postgres_sql import Call, decoder_of
+from kmsconn.journal.postgres_timeline import MET, connect_to_newest
 
 CONNECT_TIMEOUT: Final = 5  # seconds for each address of a server
-FIRST_REPLY: Final = (
-    15.0  # seconds for the first statements: a pooler lets them wait until a connection is free
-)
 KEEPALIVE_IDLE: Final = 5  # seconds without traffic after which the network is probed
 
 
@@ -154,7 +152,7 @@ class PostgresSession:
         is_fleeting: bool = False,
     ) -> None:
         self._limits = limits
-        self._connection = psycopg.connect(autocommit=True, **{**KEYWORDS, **keywords})
+        self._connection, self._timeline = connect_to_newest({**KEYWORDS, **keywords})
         self._wire = self._connection.pgconn
         self._prepared: dict[bytes, bytes] = {}
         self._poll = select.poll()
@@ -162,9 +160,9 @@ class PostgresSession:
         try:
             if check is not None:
                 check(self._connection)
-            self._pid = int(ask_plainly(self._connection, _settings(limits), FIRST_REPLY))
+            self._pid = int(ask_plainly(self._connection, _settings(limits)))
             if is_fleeting:
-                ask_plainly(self._connection, "SET synchronous_commit = off", FIRST_REPLY)
+                ask_plainly(self._connection, "SET synchronous_commit = off")
             self._wire.enter_pipeline_mode()
         except BaseException:
             self._connection.close()
@@ -172,8 +170,8 @@ class PostgresSession:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the connection is gone."""
-        return self._wire.status != pq.ConnStatus.OK
+        """Whether the connection is gone, or its server was left behind by a fail-over."""
+        return self._wire.status != pq.ConnStatus.OK or MET.is_behind(self._timeline)
 
     @property
     def is_aborted(self) -> bool:
@@ -220,6 +218,8 @@ class PostgresSession:
 
     def _send(self, calls: Sequence[Call]) -> list[Call | None]:
         """Send everything; return for each result that will come the statement that it prepares, None where one is run."""
+        if MET.is_behind(self._timeline):
+            raise psycopg.OperationalError(f"its server {MET.say(self._timeline)}")
         expected: list[Call | None] = []
         names = self._prepared
         fresh: dict[bytes, bytes] = {}
@@ -287,37 +287,6 @@ class PostgresSession:
             self._connection.close()
             raise psycopg.OperationalError(f"the server was silent for {self._limits.reply} s")
         return ready[0][1]
-
-
-def ask_plainly(connection: psycopg.Connection[Any], statements: str, seconds: float) -> str:
-    """Run statements on a connection outside pipeline mode, and return the first value of the last one as text; nothing where it has none.
-
-    Raises OperationalError where no answer comes in time: unlike a server, a pooler lets the first statement wait.
-    """
-    wire, deadline = connection.pgconn, time.monotonic() + seconds
-    wire.send_query(statements.encode())
-    found, failed = "", None
-    while (result := _result_by(connection, deadline)) is not None:
-        if result.status not in _DONE:
-            failed = failed or error_from_result(result)
-        elif result.ntuples:
-            found = (result.get_value(0, 0) or b"").decode()
-    if failed is not None:
-        raise failed
-    return found
-
-
-def _result_by(connection: psycopg.Connection[Any], deadline: float) -> Any:
-    wire, poll = connection.pgconn, select.poll()
-    while (unsent := wire.flush()) or wire.is_busy():
-        poll.register(wire.socket, select.POLLIN | (select.POLLOUT if unsent else 0))
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            connection.close()
-            raise psycopg.OperationalError(
-                "no answer to the first statement: a pooler before the server may have no connection left (default_pool_size)"
-            )
-        wire.consume_input()
-    return wire.get_result()
 
 
 def _failure(result: Any) -> psycopg.Error:

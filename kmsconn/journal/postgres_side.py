@@ -16,6 +16,7 @@ from kmsconn.errors import JournalFailed
 from kmsconn.journal.postgres import connect
 from kmsconn.journal.postgres_keywords import keywords_of
 from kmsconn.journal.postgres_session import KEYWORDS, LASTING, Session, SessionLimits
+from kmsconn.journal.postgres_timeline import MET, ServerTimeline, connect_to_newest, look_around
 from kmsconn.transport.ports import Offload
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ T = TypeVar("T")
 CHANNEL: Final = "kmsconn"
 """On which processes tell each other what has changed (``postgres_schema``)."""
 RECONNECT: Final = 0.5  # seconds until a connection that only listens is made anew
+LOOK_AROUND: Final = 5.0  # seconds between looks which servers there are
+_BRIEFLY: Final = {"connect_timeout": 2}  # seconds, libpq's least: the end of the process may wait for a look
 BREATH: Final = 0.005  # seconds between two batches of what was told: what comes together is taken together
 
 
@@ -85,24 +88,43 @@ async def listen(
     lost, so that whoever acts on it looks by itself now and then.
     """
     while True:
-        connection = await offload(use, lambda: _listening(address))
-        if connection is None:
+        listening = await offload(use, lambda: _listening(address))
+        if listening is None:
             await trio.sleep(RECONNECT)
             continue
+        connection, timeline = listening
         try:
             await take(frozenset())
-            while told := await _told(connection, ours):
+            while told := await _told(connection, timeline, ours):
                 await take(told)
                 await trio.sleep(BREATH)
         finally:
             connection.close()
 
 
-def _listening(address: PostgresAddress) -> psycopg.Connection[Any] | None:
+async def watch_servers(
+    address: PostgresAddress, use: str, offload: Offload, tell: Callable[[str], object]
+) -> Never:
+    """Look around for servers of a newer timeline, for ever, and tell which ones were left behind; nothing while none is.
+
+    Cancellation: between looks. Repeating: a server that was met is known.
+    """
+    while True:
+        await trio.sleep(LOOK_AROUND)
+        tell(await offload(use, lambda: _look(address)))
+
+
+def _look(address: PostgresAddress) -> str:
+    try:
+        return look_around({**KEYWORDS, **keywords_of(address), **_BRIEFLY})
+    except psycopg.Error:
+        return ""
+
+
+def _listening(address: PostgresAddress) -> tuple[psycopg.Connection[Any], ServerTimeline] | None:
     """Return a connection that listens; None where none can be made."""
     try:
-        keywords: dict[str, Any] = {**KEYWORDS, **keywords_of(address)}
-        connection: psycopg.Connection[Any] = psycopg.connect(autocommit=True, **keywords)
+        connection, timeline = connect_to_newest({**KEYWORDS, **keywords_of(address)})
     except psycopg.Error:
         return None
     try:
@@ -110,14 +132,19 @@ def _listening(address: PostgresAddress) -> psycopg.Connection[Any] | None:
     except psycopg.Error:
         connection.close()
         return None
-    return connection
+    return connection, timeline
 
 
-async def _told(connection: psycopg.Connection[Any], ours: Callable[[], int]) -> frozenset[str]:
-    """Wait for something that was told; nothing when the connection is lost."""
+async def _told(
+    connection: psycopg.Connection[Any], timeline: ServerTimeline, ours: Callable[[], int]
+) -> frozenset[str]:
+    """Wait for something that was told; nothing when the connection is lost, or its server was left behind."""
     wire = connection.pgconn
     while True:
-        await trio.lowlevel.wait_readable(wire.socket)
+        with trio.move_on_after(LOOK_AROUND):
+            await trio.lowlevel.wait_readable(wire.socket)
+        if MET.is_behind(timeline):
+            return frozenset()
         try:
             wire.consume_input()
         except psycopg.Error:

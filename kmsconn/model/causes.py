@@ -282,6 +282,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "set it alike in all processes, and restart those that have it otherwise",
         about_others=True,
     ),
+    "old-primary": Cause(
+        "journal",
+        "A server of the journal takes writes, although another one was promoted in its place: kmsconn writes nothing to it",
+        "stop the server that the text names, or make it a standby of the new primary",
+    ),
     "journal-went-back": Cause(
         "membership",
         "The database lacks commits that it had confirmed; the connector was started anew and asks the contracts",

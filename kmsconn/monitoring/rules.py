@@ -180,7 +180,7 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
 _ELSEWHERE = (
     'cause!~"overdue|not-agreed|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
     "replies-differ|replies-unmatched|replies-missing|api-keys|certificate|certificate-ends|"
-    'lease-late|lease-lost|member-fenced|journal-went-back|settings-differ"'
+    'lease-late|lease-lost|member-fenced|journal-went-back|settings-differ|old-primary"'
 )
 """Warnings that no rule of their own tells."""
 
@@ -411,6 +411,12 @@ _CONNECTOR: Final = (
         "several processes over a journal have this option otherwise than others",
         "set it alike in all processes, and restart those that have it otherwise",
         ("settings-differ",),
+    ),
+    _present(
+        "KmsconnOldPrimary",
+        "a server of the journal takes writes although another one was promoted in its place",
+        "stop it, or make it a standby of the new primary, before a process begins that knows of no other one",
+        ("old-primary",),
     ),
     _critical(
         "KmsconnRoleMissing",

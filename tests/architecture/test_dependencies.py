@@ -24,12 +24,14 @@ OF_POSTGRES = frozenset(
     f"kmsconn.journal.{name}"
     for name in (
         "postgres",
+        "postgres_asking",
         "postgres_place",
         "postgres_keywords",
         "postgres_pooler",
         "postgres_queue",
         "postgres_session",
         "postgres_side",
+        "postgres_timeline",
     )
 )
 """The modules that import the packages of the extra postgres: `postgres_place` inside functions, the others are imported inside one."""

@@ -1,0 +1,170 @@
+"""Two servers that both take writes, one of them promoted: connections, a journal and a listener use that one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+import trio
+
+from bench.cluster import OWNER, UNSYNCED, Cluster, open_cluster, open_standby
+from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.errors import JournalUnreachable
+from kmsconn.journal import postgres_side, postgres_timeline
+from kmsconn.journal.postgres import connect
+from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
+from kmsconn.journal.postgres_side import listen
+from kmsconn.journal.postgres_sql import call_of
+from kmsconn.journal.postgres_timeline import NewestTimelines, look_around
+from kmsconn.transport.offloading import offload_to_threads
+from tests.real import peers
+from tests.unit.journal.samples import opened
+
+pytestmark = pytest.mark.rotating
+
+DATABASE = "postgres"
+REFUSED = r"was left behind by a fail-over: its timeline is 1, and timeline 2 was met already; stop it"
+
+
+@attrs.frozen
+class Fork:
+    """``old`` was the primary, and is back; ``new`` was its standby, and was promoted."""
+
+    old: Cluster
+    new: Cluster
+
+    def address(self, *servers: Cluster, user: str = OWNER) -> PostgresAddress:
+        """Return the address of servers in an order."""
+        ports = tuple(one.port for one in servers)
+        return PostgresAddress(
+            DATABASE,
+            ("127.0.0.1",) * len(servers),
+            ports,
+            user,
+            Secret(self.old.password),
+            {"target_session_attrs": "read-write"},
+        )
+
+    @property
+    def both(self) -> PostgresAddress:
+        """Both, the old one first."""
+        return self.address(self.old, self.new)
+
+
+@pytest.fixture(scope="module")
+def fork() -> Iterator[Fork]:
+    with open_cluster(peers.need("postgresql"), **UNSYNCED) as old, open_standby(old) as new:
+        old.run(f"CREATE ROLE plain LOGIN PASSWORD '{old.password}'")
+        while new.run("SELECT count(*) FROM pg_roles WHERE rolname = 'plain'") == "0":
+            pass
+        old.stop(signal.SIGQUIT)
+        new.run("SELECT pg_promote()")
+        old.start()
+        yield Fork(old, new)
+
+
+@pytest.fixture
+def met(monkeypatch: pytest.MonkeyPatch) -> NewestTimelines:
+    """What the process has met: nothing, as at its start."""
+    made = NewestTimelines()
+    for module in ("postgres_timeline", "postgres_session", "postgres_side"):
+        monkeypatch.setattr(f"kmsconn.journal.{module}.MET", made)
+    for function in (postgres_timeline.connect_to_newest, look_around):
+        monkeypatch.setattr(function, "__defaults__", (made,))
+    return made
+
+
+def port_of(session: Any) -> int:
+    """Return the port of the server that a session has."""
+    ((port,),) = session.exchange([call_of("SELECT inet_server_port()")])[0].rows
+    return int(port)
+
+
+def reached(address: PostgresAddress) -> int:
+    """Return the port of the server to which an address leads."""
+    session = connect(address, SessionLimits())
+    try:
+        return port_of(session)
+    finally:
+        session.close()
+
+
+def test_without_a_newer_timeline_the_first_server_is_taken(fork: Fork, met: NewestTimelines) -> None:
+    assert reached(fork.both) == fork.old.port
+
+
+@pytest.mark.parametrize("user", [OWNER, "plain"])
+def test_a_server_that_was_left_behind_is_passed_over(user: str, fork: Fork, met: NewestTimelines) -> None:
+    """Also by a user without any right."""
+    assert reached(fork.address(fork.new, user=user)) == fork.new.port
+    assert reached(fork.address(fork.old, fork.new, user=user)) == fork.new.port
+
+
+def test_a_single_server_that_was_left_behind_is_refused(fork: Fork, met: NewestTimelines) -> None:
+    reached(fork.address(fork.new))
+    with pytest.raises(psycopg.OperationalError, match=REFUSED):
+        reached(fork.address(fork.old))
+    with pytest.raises(JournalUnreachable, match=REFUSED):
+        opened(fork.address(fork.old))
+
+
+def test_what_other_servers_say_stands_beside_the_refusal(fork: Fork, met: NewestTimelines) -> None:
+    reached(fork.address(fork.new))
+    address = attrs.evolve(
+        fork.address(fork.old, fork.old), hosts=("127.0.0.1", "127.0.0.1"), ports=(fork.old.port, 1)
+    )
+    with pytest.raises(psycopg.OperationalError, match=f"(?s){REFUSED}.*port 1 failed"):
+        reached(address)
+
+
+def test_a_connection_to_the_old_server_is_given_up_once_a_newer_timeline_is_met(
+    fork: Fork, met: NewestTimelines
+) -> None:
+    session = PostgresSession(fork.both.keywords(), SessionLimits())
+    assert (port_of(session), session.is_lost) == (fork.old.port, False)
+    reached(fork.address(fork.new))
+    assert session.is_lost
+    with pytest.raises(psycopg.OperationalError, match=f"the connection is lost: its server {REFUSED}"):
+        port_of(session)
+
+
+def test_who_begins_looks_at_all_servers(fork: Fork, met: NewestTimelines) -> None:
+    opened(fork.both).close()
+    journals = "SELECT count(*) FROM pg_tables WHERE tablename = 'meta'"
+    assert [one.run(journals) for one in (fork.old, fork.new)] == ["0", "1"]
+
+
+def test_a_look_tells_who_was_left_behind(fork: Fork, met: NewestTimelines) -> None:
+    said = look_around(fork.both.keywords())
+    assert said.startswith(f"the server at 127.0.0.1, port {fork.old.port} was left behind")
+    assert look_around(fork.address(fork.new).keywords()) == ""
+
+
+def test_a_server_that_does_not_tell_is_taken(fork: Fork, met: NewestTimelines) -> None:
+    """As managed ones may refuse it."""
+    reached(fork.address(fork.new))
+    fork.old.run("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public")
+    try:
+        assert reached(fork.address(fork.old, user="plain")) == fork.old.port
+    finally:
+        fork.old.run("GRANT EXECUTE ON FUNCTION pg_control_system() TO public")
+
+
+async def test_a_listener_moves_to_the_new_server(
+    fork: Fork, met: NewestTimelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_side, "LOOK_AROUND", 0.1)
+    send, heard = trio.open_memory_channel[frozenset[str]](10)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen, fork.both, "listening", offload_to_threads, send.send, int)
+            await heard.receive()
+            reached(fork.address(fork.new))
+            await heard.receive()
+            fork.new.run("NOTIFY kmsconn, 'told'")
+            assert await heard.receive() == {"told"}
+            nursery.cancel_scope.cancel()
