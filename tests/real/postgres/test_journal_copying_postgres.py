@@ -103,6 +103,14 @@ def test_the_tables_that_are_copied_are_all_there_are(path: PostgresAddress) -> 
     assert {(table.name, column) for table in TABLES for column in table.columns} | LEFT_COLUMNS == there
 
 
+@pytest.fixture
+def own(postgresql: Cluster, database: str) -> PostgresAddress:
+    """A journal of one test alone, which may change its tables."""
+    address = postgresql.address(database)
+    opened(address).close()
+    return address
+
+
 def extended(path: PostgresAddress, *statements: str) -> None:
     """Let a newer version, which older ones can run beside, add something to the tables."""
     note = "UPDATE meta SET value = '1000 1' WHERE key = 'kmsconn_schema'"
@@ -119,22 +127,22 @@ def extended(path: PostgresAddress, *statements: str) -> None:
     ],
 )
 def test_what_a_newer_version_has_added_is_not_left_out_silently(
-    path: PostgresAddress, tmp_path: Path, statement: str, named: str
+    own: PostgresAddress, tmp_path: Path, statement: str, named: str
 ) -> None:
-    extended(path, statement)
+    extended(own, statement)
     with pytest.raises(StartRefused, match=f"would lack it: {named}; copy it with the newest version"):
-        copy(path, tmp_path / "copy.db")
+        copy(own, tmp_path / "copy.db")
 
 
 def test_additions_of_a_newer_version_that_no_copy_needs_do_not_matter(
-    path: PostgresAddress, tmp_path: Path
+    own: PostgresAddress, tmp_path: Path
 ) -> None:
     """What is of processes stays behind anyway, and an index or a trigger holds nothing."""
-    extended(path, "ALTER TABLE member ADD COLUMN weight bigint", "CREATE INDEX by_weight ON member (weight)")
-    assert copy(path, tmp_path / "copy.db")["request"] == 0
+    extended(own, "ALTER TABLE member ADD COLUMN weight bigint", "CREATE INDEX by_weight ON member (weight)")
+    assert copy(own, tmp_path / "copy.db")["request"] == 0
 
 
-def test_tables_of_others_in_the_schema_do_not_matter(path: PostgresAddress, tmp_path: Path) -> None:
-    with psycopg.connect(**path.keywords()) as connection:
+def test_tables_of_others_in_the_schema_do_not_matter(own: PostgresAddress, tmp_path: Path) -> None:
+    with psycopg.connect(**own.keywords()) as connection:
         connection.execute("CREATE TABLE notes_of_an_operator (text text)")
-    assert copy(path, tmp_path / "copy.db")["request"] == 0
+    assert copy(own, tmp_path / "copy.db")["request"] == 0
