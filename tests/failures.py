@@ -1,4 +1,7 @@
-"""What a failed test tells beside its traceback: the causes that ``from None`` cut off, and what its process had played before it.
+"""What a failed test tells beside its traceback: what failed inside nurseries, causes that ``from None`` cut off, what was played before.
+
+A report shows ten groups of exceptions inside one another, and a connector has more nurseries than that: the leaf, which says what
+failed, is what is cut.
 
 A test that fails only after others is played again by naming those files before it, in their order, to one process.
 """
@@ -6,12 +9,21 @@ A test that fails only after others is played again by naming those files before
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 import pytest
 
 from tests.sampling import today
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions of a group that are no groups; nothing for what is no group itself."""
+    for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        if isinstance(part, BaseExceptionGroup):
+            yield from leaves(part)
+        else:
+            yield part
 
 
 def hidden_causes(error: BaseException) -> Iterator[BaseException]:
@@ -54,8 +66,12 @@ PLAYED = Played()
 
 def explain(report: pytest.TestReport, error: BaseException) -> None:
     """Add to the report of a failed test what its traceback does not say."""
-    causes = ["".join(traceback.format_exception(cause)) for cause in hidden_causes(error)]
-    if causes:
-        report.sections.append(("causes that were cut off", "\n".join(causes)))
+    _add(report, "leaves of the exception group", leaves(error))
+    _add(report, "causes that were cut off", hidden_causes(error))
     if played := PLAYED.told(report.nodeid):
         report.sections.append(("to play it after what its process had played", played))
+
+
+def _add(report: pytest.TestReport, title: str, errors: Iterable[BaseException]) -> None:
+    if texts := ["".join(traceback.format_exception(one)) for one in errors]:
+        report.sections.append((title, "\n".join(texts)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.failures import Played, hidden_causes
+from tests.failures import Played, hidden_causes, leaves
 
 
 def cut_off() -> ValueError:
@@ -28,6 +28,14 @@ def test_it_is_found_in_a_group_and_behind_another_exception() -> None:
     outer.__cause__ = cut_off()
     found = hidden_causes(ExceptionGroup("two", [cut_off(), outer]))
     assert [type(one) for one in found] == [KeyError, KeyError]
+
+
+def test_the_leaves_of_groups_are_found_however_deep() -> None:
+    group = ExceptionGroup("inner", [KeyError("a"), ValueError("b")])
+    for _ in range(20):
+        group = ExceptionGroup("a nursery", [group])
+    assert [repr(one) for one in leaves(group)] == ["KeyError('a')", "ValueError('b')"]
+    assert list(leaves(KeyError())) == []
 
 
 def test_what_a_traceback_shows_is_not_repeated() -> None:
