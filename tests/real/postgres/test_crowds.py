@@ -25,8 +25,10 @@ from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
 
 FORMS = ("public", "direct", "delegated")
 FEW = Pools(public_decryption=2, user_decryption=2)
-HANDED_OVER = 1.0
-"""Seconds in which the next process goes on."""
+LONG = 60.0
+"""Seconds of a lease that nobody waits for."""
+AT_ONCE = 5.0
+"""Seconds for what another process is told, on a busy machine; who is not told goes on later by itself."""
 
 
 def asked(crowd: Crowd, statement: str, *values: Any) -> Any:
@@ -66,24 +68,24 @@ async def test_one_of_two_reads_and_sends_and_both_work(path: PostgresAddress) -
             assert sum(kept) == 24
 
 
-async def test_who_ends_hands_over_within_a_second(path: PostgresAddress) -> None:
+async def test_who_ends_hands_over_at_once(path: PostgresAddress) -> None:
     async with open_crowd(path) as crowd, AsyncExitStack() as stack:
-        first = await stack.enter_async_context(crowd.connector("one"))
+        first = await stack.enter_async_context(crowd.connector("one", lease=LONG))
         await wait_held(crowd, "one")
-        async with crowd.connector("two"):
+        async with crowd.connector("two", lease=LONG):
             crowd.ask(*FORMS)
             await crowd.wait_answered(3)
             crowd.ask(*FORMS)
             first.drain()
             began = trio.current_time()
             await crowd.wait(lambda: set(holders(crowd).values()) == {"two"})
-            assert trio.current_time() - began < HANDED_OVER
+            assert trio.current_time() - began < AT_ONCE
             await crowd.wait_answered(6)
             await first.wait_drained()
 
 
 async def test_an_answer_of_one_process_is_sent_by_the_other_at_once(path: PostgresAddress) -> None:
-    """The transaction manager is woken through the database, long before it would look by itself."""
+    """The transaction manager is woken through the database, or sees what its own writes tell it, long before half a minute."""
     async with open_crowd(path) as crowd, crowd.connector("sends", roles={Role.HEAR, Role.SEND}):
         await crowd.wait(lambda: len(holders(crowd)) >= 4)
         async with crowd.connector("works", roles={Role.WORK}):
@@ -91,7 +93,7 @@ async def test_an_answer_of_one_process_is_sent_by_the_other_at_once(path: Postg
             [kept] = await crowd.wait(lambda: crowd.of("works", AnswerKept))
             answered = trio.current_time()
             await crowd.wait(lambda: crowd.of("sends", ReplySent))
-            assert trio.current_time() - answered < 0.5
+            assert trio.current_time() - answered < AT_ONCE
             assert crowd.of("sends", AnswerKept) == []
             assert crowd.of("works", ReplySent) == []
             assert kept.id is not None
@@ -114,7 +116,7 @@ async def test_who_waits_over_http_has_the_answer_of_another_process_at_once(pat
         await crowd.wait(lambda: len(holders(crowd)) >= 4)
         async with crowd.connector("works", roles={Role.WORK}):
             content: Any = post(crowd.traffic, "public")
-            with trio.fail_after(5):
+            with trio.fail_after(AT_ONCE):
                 result = await asked.decryptions.decrypt(content)
             assert result.decryption_id == content.id
             assert crowd.of("asked", AnswerKept) == []
@@ -201,7 +203,7 @@ async def test_a_silent_process_is_dismissed_and_an_alert_names_it(path: Postgre
         [alert] = await crowd.wait(
             lambda: [one for one in crowd.of("one", AlertRaised) if one.cause == "member-fenced"]
         )
-        assert LEASE - 0.1 < trio.current_time() - began < LEASE + HANDED_OVER
+        assert LEASE - 0.1 < trio.current_time() - began < LEASE + AT_ONCE
         assert alert.dependency == "gone@there"
         assert "something" not in holders(crowd)
 
