@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from types import CodeType, FrameType
@@ -39,9 +40,8 @@ from kmsconn.transport.ports import Ports
 
 EPOCH_SECONDS = 1_767_225_600.0  # the wall clock at the beginning
 BLOCK_SECONDS = 0.25
-_NOT_COUNTED = ("kmsconn/emulator/", "/bench/", "_mock_clock.py", "_instrumentation.py")
-"""Code that stands in for sockets and clocks here, or counts."""
 _PLACE = re.compile(r".*(?:site-packages|/python3\.\d+)/|.*/(?=kmsconn/)")
+_OUTSIDE = ("kmsconn/emulator/", "_mock_clock.py", "_instrumentation.py")
 
 
 @attrs.define(eq=False)
@@ -55,6 +55,8 @@ class InstructionCount(trio.abc.Instrument):
     """How often functions were entered, or went on, by their qualified names."""
     _begun: bool = False
     _counting: bool = False
+    _outside: FrameType | None = None
+    """The function that was called last of those that stand for the outside; what it calls is not counted either."""
     _ours: dict[trio.lowlevel.Task, bool] = attrs.field(factory=dict)
 
     def begin(self) -> None:
@@ -74,7 +76,7 @@ class InstructionCount(trio.abc.Instrument):
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - Trio's signature
         """Count nothing between two steps."""
-        self._counting = False
+        self._counting, self._outside = False, None
 
     def _is_ours(self, task: trio.lowlevel.Task) -> bool:
         if task not in self._ours:
@@ -84,15 +86,30 @@ class InstructionCount(trio.abc.Instrument):
         return self._ours[task]
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:  # noqa: ARG002 - of settrace
-        if not self._counting:
+        if not self._counting or self._outside is not None:
             return None
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        frame.f_trace_lines = False
+        if is_outside(frame.f_code.co_filename):
+            self._outside = frame
+            return self._leave
+        frame.f_trace_opcodes = True
         self.calls[frame.f_code.co_qualname] += 1
         return self._execute
+
+    def _leave(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any]:  # noqa: ARG002 - of settrace
+        if event == "return" and frame is self._outside:
+            self._outside = None
+        return self._leave
 
     def _execute(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any]:  # noqa: ARG002 - of settrace
         self.instructions[frame.f_code] += event == "opcode"
         return self._execute
+
+
+@cache
+def is_outside(file: str) -> bool:
+    """Say whether code stands in for sockets and clocks, or calls what counts."""
+    return any(part in file for part in _OUTSIDE)
 
 
 def place_of(code: CodeType) -> str:
@@ -175,8 +192,7 @@ def main() -> None:
         trio.run(measure, count, chosen.blocks, chosen.each, Path(folder), clock=clock, instruments=[count])
     places: Counter[str] = Counter()
     for code, executed in count.instructions.items():
-        if not any(part in code.co_filename for part in _NOT_COUNTED):
-            places[place_of(code)] += executed
+        places[place_of(code)] += executed
     for place, executed in places.most_common():
         print(f"{executed / requests:9.0f}  {place}")
     print(f"{places.total() / requests:9.0f}  instructions for each request")
