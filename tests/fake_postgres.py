@@ -103,6 +103,8 @@ class FakeServer:
 
     losses: list[Loss] = attrs.field(factory=list)
     refusals: int = 0
+    refusal: str = "connection refused"
+    """The words of a refusal."""
     asked: list[str] = attrs.field(factory=list)
     rounds: list[int] = attrs.field(factory=list)
     sessions: list[FakeSession] = attrs.field(factory=list)
@@ -118,7 +120,7 @@ class FakeServer:
         assert (address, limits.lock > 0) == (ADDRESS, True)
         if self.refusals:
             self.refusals -= 1
-            raise psycopg.OperationalError("connection refused")
+            raise psycopg.OperationalError(self.refusal)
         self.sessions.append(session := FakeSession(self))
         return session
 

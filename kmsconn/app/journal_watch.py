@@ -22,6 +22,7 @@ from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Severity
 
 JOURNAL_WATCH_INTERVAL = 1.0  # seconds between looks
+LOOKING = 5.0  # seconds: while it is not known what became of a commit nothing is answered, and that is what is to be told
 NAMED = 8  # damaged rows; more are only counted
 JOURNAL = "journal"
 
@@ -60,7 +61,7 @@ class JournalWatch:
 
     async def _look(self) -> None:
         misplaced, self.free = "", self.measure()
-        with suppress(JournalFailed):
+        with trio.move_on_after(LOOKING), suppress(JournalFailed):
             misplaced = await self.journal.run(Database.misplaced)
             self.counts = await self.journal.run(queries.counts, self.wall())
         failure = "" if misplaced else self.journal.failure

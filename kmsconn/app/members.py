@@ -80,7 +80,7 @@ class Member:
         self, kinds: Collection[Kind], now: float, limit: int, busy: frozenset[int], *, without: Shards
     ) -> Due:
         """Claim due rows; see ``Membership``."""
-        claimed = await self.claiming.ask(
+        claiming = self.claiming.ask(
             partial(
                 members.claim,
                 token=self.leases.token,
@@ -92,6 +92,7 @@ class Member:
                 busy=[*busy, *self.journal.damaged],
             )
         )
+        claimed = await self.journal.failures.noting("claims", claiming)
         return Due(tuple(await self._read(claimed))[:limit], claimed.next_due)
 
     async def _read(self, claimed: Claimed) -> list[Row]:

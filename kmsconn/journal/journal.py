@@ -12,7 +12,7 @@ a whole group is applied in one thread (``journal.remote``).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
@@ -22,6 +22,7 @@ import trio
 
 from kmsconn.errors import JournalFailed, KmsconnError
 from kmsconn.journal.database import Database, NotWritten, OutcomeUnknown
+from kmsconn.journal.failures import JournalFailures
 from kmsconn.journal.moves import note_submitted
 from kmsconn.journal.operations import is_off_loop, is_reading
 from kmsconn.journal.reading import MustWrite, Readers
@@ -173,14 +174,18 @@ class Journal:
 
     def __init__(self, db: Database, offload: Offload, readers: Readers | None = None) -> None:
         self.tick = db.tick
-        self.failure = ""
-        self._unread = ""
+        self.failures = JournalFailures()
         self._is_closed = False
         self._readers = readers
         self._db = db
         self._offload = offload
         self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
+
+    @property
+    def failure(self) -> str:
+        """Why the journal cannot be used at present; empty when it can."""
+        return self.failures.text
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -204,7 +209,8 @@ class Journal:
         """
         if self._readers is not None and is_reading(operation) and not self._is_closed:
             with suppress(MustWrite):
-                return cast("T", await self._read(self._readers.run(operation, args, kwargs)))
+                reading = self._readers.run(operation, args, kwargs)
+                return cast("T", await self.failures.noting("reads", reading))
         execution = Execution(operation, args, kwargs)
         try:  # there is nearly always room, and a step less; below is a checkpoint in any case
             self._input.send_nowait((execution,))
@@ -212,18 +218,6 @@ class Journal:
             await self._queue((execution,))
         await execution.done.wait()
         return execution.result()
-
-    async def _read(self, reading: Awaitable[Any]) -> Any:
-        """Wait for the value of an operation that only reads; a failure is told like one of a group, until reading succeeds again."""
-        try:
-            value = await reading
-        except JournalFailed as error:
-            self.failure = self._unread = str(error)
-            raise
-        if self._unread:
-            self.failure = "" if self.failure == self._unread else self.failure
-            self._unread = ""
-        return value
 
     async def run_each(self, operation: Callable[[Database, A], T], values: Iterable[A]) -> list[T]:
         """Have an operation applied to each of these values, one after the other, and all of it committed together.
@@ -296,9 +290,10 @@ class Journal:
             try:
                 failure = await apply_group(self._db, group, notes, self._offload)
             except OutcomeUnknown as unknown:
-                self.failure = str(unknown)
+                self.failures.unwritten = str(unknown)
                 failure = settle(self._db, group, await _found_out(self._db, unknown, self._offload))
-            self.failure = self.failure if failure is None else failure
+            if failure is not None:
+                self.failures.unwritten = failure
             self.tick = self._db.tick
         finally:
             for execution in group:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+_CROWDED: Final = "too many connections|remaining connection slots|too many clients"
 _REMEDIES: Final = (
     (
         "password authentication failed|no password supplied",
@@ -45,7 +46,7 @@ _REMEDIES: Final = (
         "make the user and the database: CREATE ROLE … LOGIN, CREATE DATABASE … OWNER …, or correct journal",
     ),
     (
-        "too many connections|remaining connection slots|too many clients",
+        _CROWDED,
         False,
         "raise CONNECTION LIMIT of the user and the database, or max_connections; or set a smaller database_pool_size",
     ),
@@ -70,6 +71,11 @@ _REMEDIES: Final = (
 def is_lasting(words: str) -> bool:
     """Say whether somebody must mend it: it does not pass by itself."""
     return _found(words)[0]
+
+
+def is_crowded(words: str) -> bool:
+    """Say whether there is no place for a further connection."""
+    return re.search(_CROWDED, words) is not None
 
 
 def remedy_of(words: str) -> str:

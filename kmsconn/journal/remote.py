@@ -33,6 +33,11 @@ class Queue(Protocol):
     last: SentResult | None
 
     @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as anybody heard."""
+        ...
+
+    @property
     def is_faulty(self) -> bool:
         """Whether a statement of the transaction failed."""
         ...

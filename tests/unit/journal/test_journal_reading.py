@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
@@ -16,7 +16,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.operations import is_reading
 from kmsconn.journal.postgres import PostgresReadingDriver
-from kmsconn.journal.reading import Readers
+from kmsconn.journal.reading import CROWDED, TRIES, Readers
 from kmsconn.model.life import State
 from kmsconn.transport.offloading import offload_inline
 from kmsconn.transport.ports import Offload
@@ -128,7 +128,7 @@ async def test_a_server_that_is_away_fails_questions_and_is_told(server: FakeSer
 
 async def test_a_failure_to_write_is_not_over_with_a_question(server: FakeServer) -> None:
     async with journal_on(server) as journal:
-        journal.failure = "the journal could not be written: no room"
+        journal.failures.unwritten = "the journal could not be written: no room"
         assert await journal.run(queries.row, 1) is None
         assert "no room" in journal.failure
 
@@ -163,3 +163,40 @@ async def test_a_closed_journal_answers_no_question(server: FakeServer) -> None:
 @pytest.mark.parametrize("operation", [moves.answer, moves.sign, adds(1), Database.misplaced])
 def test_what_changes_something_is_no_question(operation: Any) -> None:
     assert not is_reading(operation)
+
+
+async def test_without_a_place_for_a_connection_questions_take_their_turn(
+    server: FakeServer, mock_clock: MockClock
+) -> None:
+    """And the server is asked for a place once in a while, not for each of them."""
+    async with journal_on(server) as journal:
+        rid = await journal.run(adds(1))
+        server.refusals, server.refusal = 10**6, "FATAL: too many connections for role"
+        for _ in range(3):
+            assert await journal.run(queries.row, rid) is not None
+        assert (journal.failure, 10**6 - server.refusals) == ("", TRIES)
+        server.refusals = 0
+        mock_clock.jump(CROWDED)
+        server.asked.clear()
+        assert await journal.run(queries.row, rid) is not None
+        assert "ROLLBACK" in server.asked
+
+
+async def test_a_question_beside_the_journal_that_fails_is_told_until_one_is_answered(
+    server: FakeServer,
+) -> None:
+    """Whatever else is written or read meanwhile."""
+
+    async def asking(why_not: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if why_not:
+            raise JournalFailed(why_not)
+
+    async with journal_on(server) as journal:
+        with pytest.raises(JournalFailed):
+            await journal.failures.noting("claims", asking("no place for a connection"))
+        rid = await journal.run(adds(1))
+        assert await journal.run(queries.row, rid) is not None
+        assert journal.failure == "no place for a connection"
+        await journal.failures.noting("claims", asking(""))
+        assert journal.failure == ""
