@@ -13,21 +13,31 @@ import trio
 
 from bench.cluster import OWNER, UNSYNCED, Cluster, open_cluster, open_standby
 from kmsconn.config.settings import PostgresAddress, Secret
-from kmsconn.errors import JournalUnreachable
+from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost
 from kmsconn.journal import postgres_side, postgres_timeline
 from kmsconn.journal.postgres import connect
 from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
 from kmsconn.journal.postgres_side import listen
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.journal.postgres_timeline import NewestTimelines, look_around
+from kmsconn.model.events import AlertRaised
 from kmsconn.transport.offloading import offload_to_threads
 from tests.real import peers
+from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
 from tests.unit.journal.samples import opened
 
 pytestmark = pytest.mark.rotating
 
 DATABASE = "postgres"
+TICK = "SELECT value FROM meta WHERE key = 'tick'"
 REFUSED = r"was left behind by a fail-over: its timeline is 1, and timeline 2 was met already; stop it"
+
+
+def address_of(*servers: Cluster, user: str = OWNER) -> PostgresAddress:
+    """Return the address of servers in an order."""
+    ports = tuple(one.port for one in servers)
+    hosts, password = ("127.0.0.1",) * len(ports), Secret(servers[0].password)
+    return PostgresAddress(DATABASE, hosts, ports, user, password, {"target_session_attrs": "read-write"})
 
 
 @attrs.frozen
@@ -37,22 +47,10 @@ class Fork:
     old: Cluster
     new: Cluster
 
-    def address(self, *servers: Cluster, user: str = OWNER) -> PostgresAddress:
-        """Return the address of servers in an order."""
-        ports = tuple(one.port for one in servers)
-        return PostgresAddress(
-            DATABASE,
-            ("127.0.0.1",) * len(servers),
-            ports,
-            user,
-            Secret(self.old.password),
-            {"target_session_attrs": "read-write"},
-        )
-
     @property
     def both(self) -> PostgresAddress:
         """Both, the old one first."""
-        return self.address(self.old, self.new)
+        return address_of(self.old, self.new)
 
 
 @pytest.fixture(scope="module")
@@ -100,22 +98,22 @@ def test_without_a_newer_timeline_the_first_server_is_taken(fork: Fork, met: New
 @pytest.mark.parametrize("user", [OWNER, "plain"])
 def test_a_server_that_was_left_behind_is_passed_over(user: str, fork: Fork, met: NewestTimelines) -> None:
     """Also by a user without any right."""
-    assert reached(fork.address(fork.new, user=user)) == fork.new.port
-    assert reached(fork.address(fork.old, fork.new, user=user)) == fork.new.port
+    assert reached(address_of(fork.new, user=user)) == fork.new.port
+    assert reached(address_of(fork.old, fork.new, user=user)) == fork.new.port
 
 
 def test_a_single_server_that_was_left_behind_is_refused(fork: Fork, met: NewestTimelines) -> None:
-    reached(fork.address(fork.new))
+    reached(address_of(fork.new))
     with pytest.raises(psycopg.OperationalError, match=REFUSED):
-        reached(fork.address(fork.old))
+        reached(address_of(fork.old))
     with pytest.raises(JournalUnreachable, match=REFUSED):
-        opened(fork.address(fork.old))
+        opened(address_of(fork.old))
 
 
 def test_what_other_servers_say_stands_beside_the_refusal(fork: Fork, met: NewestTimelines) -> None:
-    reached(fork.address(fork.new))
+    reached(address_of(fork.new))
     address = attrs.evolve(
-        fork.address(fork.old, fork.old), hosts=("127.0.0.1", "127.0.0.1"), ports=(fork.old.port, 1)
+        address_of(fork.old, fork.old), hosts=("127.0.0.1", "127.0.0.1"), ports=(fork.old.port, 1)
     )
     with pytest.raises(psycopg.OperationalError, match=f"(?s){REFUSED}.*port 1 failed"):
         reached(address)
@@ -126,7 +124,7 @@ def test_a_connection_to_the_old_server_is_given_up_once_a_newer_timeline_is_met
 ) -> None:
     session = PostgresSession(fork.both.keywords(), SessionLimits())
     assert (port_of(session), session.is_lost) == (fork.old.port, False)
-    reached(fork.address(fork.new))
+    reached(address_of(fork.new))
     assert session.is_lost
     with pytest.raises(psycopg.OperationalError, match=f"the connection is lost: its server {REFUSED}"):
         port_of(session)
@@ -141,15 +139,15 @@ def test_who_begins_looks_at_all_servers(fork: Fork, met: NewestTimelines) -> No
 def test_a_look_tells_who_was_left_behind(fork: Fork, met: NewestTimelines) -> None:
     said = look_around(fork.both.keywords())
     assert said.startswith(f"the server at 127.0.0.1, port {fork.old.port} was left behind")
-    assert look_around(fork.address(fork.new).keywords()) == ""
+    assert look_around(address_of(fork.new).keywords()) == ""
 
 
 def test_a_server_that_does_not_tell_is_taken(fork: Fork, met: NewestTimelines) -> None:
     """As managed ones may refuse it."""
-    reached(fork.address(fork.new))
+    reached(address_of(fork.new))
     fork.old.run("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public")
     try:
-        assert reached(fork.address(fork.old, user="plain")) == fork.old.port
+        assert reached(address_of(fork.old, user="plain")) == fork.old.port
     finally:
         fork.old.run("GRANT EXECUTE ON FUNCTION pg_control_system() TO public")
 
@@ -163,8 +161,38 @@ async def test_a_listener_moves_to_the_new_server(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen, fork.both, "listening", offload_to_threads, send.send, int)
             await heard.receive()
-            reached(fork.address(fork.new))
+            reached(address_of(fork.new))
             await heard.receive()
             fork.new.run("NOTIFY kmsconn, 'told'")
             assert await heard.receive() == {"told"}
             nursery.cancel_scope.cancel()
+
+
+async def test_a_primary_that_lives_on_beside_a_promoted_one_is_left(
+    met: NewestTimelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connector that has all its connections there finds the new one by its looks, and goes on there, or is started anew."""
+    monkeypatch.setattr(postgres_side, "LOOK_AROUND", 0.2)
+    with open_cluster(peers.need("postgresql"), **UNSYNCED) as old, open_standby(old) as new:
+        async with open_crowd(address_of(old, new)) as crowd:
+            try:
+                async with crowd.connector("one"):
+                    crowd.ask("public")
+                    await crowd.wait_answered(1)
+                    new.run("SELECT pg_promote()")
+                    await crowd.wait(lambda: old_primaries(crowd, "one"))
+                    await trio.sleep(LEASE)
+            except* (JournalWentBack, LeaseLost):
+                pass
+            left = old.run(TICK)
+            async with crowd.connector("two"):
+                crowd.ask("public")
+                await crowd.wait_answered(2)
+                [alert] = await crowd.wait(lambda: old_primaries(crowd, "two"))
+                assert f"port {old.port} was left behind" in alert.text
+            assert int(new.run(TICK)) > int(old.run(TICK)) == int(left)
+
+
+def old_primaries(crowd: Crowd, name: str) -> list[AlertRaised]:
+    """Return what a connector told of servers that were left behind."""
+    return [one for one in crowd.of(name, AlertRaised) if one.cause == "old-primary"]
