@@ -294,6 +294,8 @@ class Journal:
                 failure = settle(self._db, group, await _found_out(self._db, unknown, self._offload))
             if failure is not None:
                 self.failures.unwritten = failure
+            if not failure:
+                self.failures.note_alone(execution.error for execution in group)
             self.tick = self._db.tick
         finally:
             for execution in group:

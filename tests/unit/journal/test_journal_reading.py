@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
+from kmsconn.journal.failures import TOLD
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.operations import is_reading
 from kmsconn.journal.postgres import PostgresReadingDriver
@@ -199,4 +200,17 @@ async def test_a_question_beside_the_journal_that_fails_is_told_until_one_is_ans
         assert await journal.run(queries.row, rid) is not None
         assert journal.failure == "no place for a connection"
         await journal.failures.noting("claims", asking(""))
+        assert journal.failure == ""
+
+
+async def test_an_operation_that_fails_alone_is_told_for_a_while(
+    server: FakeServer, mock_clock: MockClock
+) -> None:
+    """Whoever needs it repeats it; others are written meanwhile."""
+    async with journal_on(server) as journal:
+        with pytest.raises(JournalFailed):
+            await journal.run(lambda db: db.execute("INSERT INTO absent VALUES (1)").rowcount)
+        await journal.run(adds(1))
+        assert "absent" in journal.failure
+        mock_clock.jump(TOLD)
         assert journal.failure == ""
