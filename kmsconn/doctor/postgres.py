@@ -46,6 +46,12 @@ def judge_postgres(
     if place.pooler is PoolerMode.SESSION:
         yield ok(f"{checked}: pooler", f"one in {place.pooler} mode stands before the server")
     yield _commits(f"{checked}: commits", place.server)
+    if not place.server.autovacuum:
+        yield warning(
+            f"{checked}: autovacuum",
+            "it is off: with half a million rows that nobody removed claims took fifteen times as long",
+            "set autovacuum = on",
+        )
     yield _clock(f"{checked}: clock", place.clock)
     yield _connections(f"{checked}: connections", place.server.free_connections, pool)
     if not _is_here(address):

@@ -33,7 +33,8 @@ SELECT current_setting('server_version'), current_setting('server_version_num'):
         (SELECT datconnlimit - (SELECT count(*)::int FROM pg_stat_activity WHERE datid = pg_database.oid) FROM pg_database
             WHERE datname = current_database() AND datconnlimit >= 0)
     ),
-    current_setting('fsync') = 'on', current_setting('synchronous_commit'), current_setting('synchronous_standby_names')
+    current_setting('fsync') = 'on', current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+    current_setting('autovacuum') = 'on'
 """
 _RIGHTS: Final = """
 SELECT has_schema_privilege(current_schema(), 'USAGE'), has_schema_privilege(current_schema(), 'CREATE'),
@@ -61,6 +62,7 @@ class ServerState:
     synchronous_commit: str = "on"
     standbys: str = ""
     """``synchronous_standby_names``: those that have each commit before it counts; empty: none."""
+    autovacuum: bool = True
 
 
 @attrs.frozen

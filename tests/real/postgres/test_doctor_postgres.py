@@ -179,3 +179,12 @@ def test_a_refusal_has_its_remedy(changes: dict[str, Any], remedy: str, fresh: P
     address = attrs.evolve(fresh, **changes)
     (line,) = judge_postgres("journal", address, look_at_postgres(address), 4)
     assert remedy in line.remedy
+
+
+def test_a_server_without_autovacuum_is_told(own_server: Cluster) -> None:
+    address = own_server.address(own_server.make_database())
+    assert "journal: autovacuum" not in findings(address)
+    own_server.run("ALTER SYSTEM SET autovacuum = off")
+    own_server.run("SELECT pg_reload_conf()")
+    own_server.run("SELECT pg_sleep(0.5)")
+    assert "it is off" in findings(address)["journal: autovacuum"]

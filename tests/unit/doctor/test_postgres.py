@@ -55,6 +55,7 @@ def test_a_server_that_cannot_be_reached_is_the_only_line() -> None:
         ({"fsync": False}, CheckStatus.WARNING, "fsync is off"),
         ({"synchronous_commit": "off"}, CheckStatus.WARNING, "synchronous_commit is off"),
         ({"encrypted": False}, CheckStatus.WARNING, "not encrypted"),
+        ({"autovacuum": False}, CheckStatus.WARNING, "it is off"),
         ({"free_connections": 7}, CheckStatus.WARNING, "7 are left, a process needs up to 8"),
     ],
 )
