@@ -65,9 +65,15 @@ def moto() -> Iterator[stores.ServedStore]:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Cluster]:
+def postgresql_programs() -> Path:
+    """The folder of PostgreSQL's programs."""
+    return peers.need("postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgresql_programs: Path) -> Iterator[Cluster]:
     """A server of PostgreSQL."""
-    with open_cluster(peers.need("postgresql"), **UNSYNCED) as cluster:
+    with open_cluster(postgresql_programs, **UNSYNCED) as cluster:
         yield cluster
 
 

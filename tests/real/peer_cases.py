@@ -14,7 +14,7 @@ PEERS = (
     "anvil", "node-tkms", "node-tkms-rc6", "radosgw", "moto", "grpcio", "grpclib", "promtool", "kustomize",
     "chromium", "postgresql", "pgbouncer",
 )  # fmt: skip
-_IN_FIXTURES = {peer.replace("-", "_"): peer for peer in PEERS}
+_IN_FIXTURES = {peer.replace("-", "_"): peer for peer in PEERS} | {"postgresql_programs": "postgresql"}
 HEADING = "against software that is not ours: "
 PROPERTY = "peer"
 

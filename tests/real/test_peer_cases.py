@@ -54,6 +54,7 @@ def item(name: str, *fixtures: str, **parameters: object) -> Any:
     ("test", "peers"),
     [
         (item("test_a", "tmp_path"), set()),
+        (item("test_a", "postgresql_programs"), {"postgresql"}),
         (item("test_a", "anvil", "node_tkms"), {"anvil", "node-tkms"}),
         (item("test_a", "store", store="moto", size=7), {"moto"}),
         (item("test_a", "store", store="emulated"), set()),

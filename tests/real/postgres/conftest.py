@@ -12,7 +12,6 @@ import pytest
 from bench.cluster import UNSYNCED, Cluster, open_cluster
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.journal.database import Database
-from tests.real import peers
 from tests.unit.journal.samples import opened
 
 HERE = Path(__file__).parent
@@ -79,7 +78,7 @@ def db(path: PostgresAddress) -> Iterator[Database]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[Cluster]:
+def own_server(postgresql_programs: Path) -> Iterator[Cluster]:
     """A server that a test may end; the other one is everybody's, and connections to it are kept."""
-    with open_cluster(peers.need("postgresql"), **UNSYNCED) as cluster:
+    with open_cluster(postgresql_programs, **UNSYNCED) as cluster:
         yield cluster

@@ -328,7 +328,7 @@ def filled(journal_address: PostgresAddress) -> Iterator[psycopg.Connection]:
         connection.execute("TRUNCATE request RESTART IDENTITY")
 
 
-@pytest.mark.parametrize(("statement", "index"), statements())
+@pytest.mark.parametrize(("statement", "index"), list(statements()))
 def test_a_query_uses_the_index_that_it_names(filled: psycopg.Connection, statement: str, index: str) -> None:
     """PostgreSQL takes no hint: its plans must come out so, for any values."""
     call = call_of(statement, AnyValues() if ":" in statement else [None] * statement.count("?"))

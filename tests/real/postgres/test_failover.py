@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.real import peers
 from tests.real.postgres.replicated import Group, replicated, until
 
 pytestmark = pytest.mark.rotating
@@ -37,16 +36,20 @@ async def fail_over(made: Group, how: signal.Signals) -> None:
     assert trio.current_time() - began < BUSY
 
 
-async def test_a_primary_dies_with_commits_that_its_standby_lacks(tmp_path: Path) -> None:
-    async with replicated(tmp_path, peers.need("postgresql")) as made:
+async def test_a_primary_dies_with_commits_that_its_standby_lacks(
+    tmp_path: Path, postgresql_programs: Path
+) -> None:
+    async with replicated(tmp_path, postgresql_programs) as made:
         await fail_over(made, signal.SIGKILL)
         await made.are_healthy()
         assert all(WENT_BACK in one.text() for one in made.processes)
 
 
-async def test_an_old_primary_that_is_back_and_takes_writes_gets_none(tmp_path: Path) -> None:
+async def test_an_old_primary_that_is_back_and_takes_writes_gets_none(
+    tmp_path: Path, postgresql_programs: Path
+) -> None:
     """It is the first one in the address; connections end, and a process begins, while it is there."""
-    async with replicated(tmp_path, peers.need("postgresql")) as made:
+    async with replicated(tmp_path, postgresql_programs) as made:
         pair, one = made.pair, made.processes[0]
         await fail_over(made, signal.SIGQUIT)
         await made.are_healthy()
@@ -64,9 +67,11 @@ async def test_an_old_primary_that_is_back_and_takes_writes_gets_none(tmp_path: 
                 await trio.sleep(0.2)
 
 
-async def test_a_switchover_loses_nothing_and_starts_nothing_anew(tmp_path: Path) -> None:
+async def test_a_switchover_loses_nothing_and_starts_nothing_anew(
+    tmp_path: Path, postgresql_programs: Path
+) -> None:
     """The old primary ends well, and comes back as the standby of the new one."""
-    async with replicated(tmp_path, peers.need("postgresql")) as made:
+    async with replicated(tmp_path, postgresql_programs) as made:
         pair = made.pair
         pair.first.stop(signal.SIGINT)
         began = trio.current_time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,7 +23,6 @@ from kmsconn.journal.postgres_sql import call_of
 from kmsconn.journal.postgres_timeline import NewestTimelines, look_around
 from kmsconn.model.events import AlertRaised
 from kmsconn.transport.offloading import offload_to_threads
-from tests.real import peers
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
 from tests.unit.journal.samples import opened
 
@@ -54,8 +54,8 @@ class Fork:
 
 
 @pytest.fixture(scope="module")
-def fork() -> Iterator[Fork]:
-    with open_cluster(peers.need("postgresql"), **UNSYNCED) as old, open_standby(old) as new:
+def fork(postgresql_programs: Path) -> Iterator[Fork]:
+    with open_cluster(postgresql_programs, **UNSYNCED) as old, open_standby(old) as new:
         old.run(f"CREATE ROLE plain LOGIN PASSWORD '{old.password}'")
         while new.run("SELECT count(*) FROM pg_roles WHERE rolname = 'plain'") == "0":
             pass
@@ -169,11 +169,11 @@ async def test_a_listener_moves_to_the_new_server(
 
 
 async def test_a_primary_that_lives_on_beside_a_promoted_one_is_left(
-    met: NewestTimelines, monkeypatch: pytest.MonkeyPatch
+    met: NewestTimelines, monkeypatch: pytest.MonkeyPatch, postgresql_programs: Path
 ) -> None:
     """A connector that has all its connections there finds the new one by its looks, and goes on there, or is started anew."""
     monkeypatch.setattr(postgres_side, "LOOK_AROUND", 0.2)
-    with open_cluster(peers.need("postgresql"), **UNSYNCED) as old, open_standby(old) as new:
+    with open_cluster(postgresql_programs, **UNSYNCED) as old, open_standby(old) as new:
         async with open_crowd(address_of(old, new)) as crowd:
             try:
                 async with crowd.connector("one"):
