@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from kmsconn.app.different_settings import DifferentSettings
+from kmsconn.app.journal_watch import JOURNAL
 from kmsconn.app.lease_rules import LeaseClock
 from kmsconn.app.leases import GIVING, Dismissals, Leases
 from kmsconn.app.missing_roles import MissingRoles
@@ -34,7 +35,6 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
 from kmsconn.transport.ports import Ports
 
-JOURNAL: Final = "journal"
 LOOK_AGAIN: Final = (
     1.0  # seconds after which the journal is looked at without being told to: others write it too
 )

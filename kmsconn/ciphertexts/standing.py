@@ -20,7 +20,7 @@ MOST: Final = 1_000
 class BucketStanding:
     """When each bucket that gave nothing is asked in its turn again, by its origin.
 
-    A bucket that is silent would cost each request the time until the next one is asked too, and one that refuses a connection for nothing.
+    In its turn a silent bucket would cost each request the time until the next one is asked too, and one that refuses a connection in vain.
     """
 
     _again: dict[str, float] = attrs.field(factory=dict)
