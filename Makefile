@@ -15,7 +15,7 @@ WORKERS ?= 3
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup oldest check lint types test without-peers quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks site image bench soak one-request clean
+.PHONY: help setup oldest check lint types test without-peers quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks site image bench soak one-request weight clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -92,7 +92,6 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python tools/gen_abi.py
 	$(BIN)/python -m kmsconn.config.reference docs
 	$(BIN)/python tools/gen_transactions.py
-	$(BIN)/python -m tools.gen_source_map
 	$(BIN)/python -m tools.gen_sbom
 	$(BIN)/python -m kmsconn.emulator.drills.page docs
 	$(BIN)/python -m tools.gen_monitoring
@@ -103,7 +102,6 @@ fresh: $(STAMP) ## say whether what is generated is up to date
 	$(BIN)/python tools/gen_abi.py --check
 	$(BIN)/python tools/gen_contracts.py --check
 	$(BIN)/python tools/gen_transactions.py --check
-	$(BIN)/python -m tools.gen_source_map --check
 	$(BIN)/python -m tools.gen_monitoring --check
 	$(BIN)/python -m tools.gen_sbom --check
 	$(BIN)/python -m tools.gen_http_api --check
@@ -140,6 +138,11 @@ soak: $(STAMP) ## half an hour of load while dependencies fail (SOAK='--minutes 
 
 one-request: $(STAMP) ## count what one public decryption passes through: functions, files, calls, package changes, frames, hops
 	$(BIN)/python -m tools.one_request
+
+weight: $(STAMP) ## lines by package, what one public decryption passes through, its instructions
+	$(BIN)/python -m tools.weight
+	$(BIN)/python -m tools.one_request
+	$(BIN)/python -m bench.instructions | tail -4
 
 changelog: $(STAMP) ## show what the next release says from changelog.d; VERSION=n writes it
 	$(BIN)/python -m tools.changelog $(if $(VERSION),--release $(VERSION))

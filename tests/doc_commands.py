@@ -112,6 +112,7 @@ PARSED: Final = {
     "make demo": "it runs `kmsconn demo`, for half a minute",
     "make hooks": "changes the checkout",
     "make one-request": "counts for a minute under a tracer",
+    "make weight": "counts for a minute under a tracer",
     "make peers": "downloads, as root",
     "make quick": "this test would start itself",
     "make setup": "downloads; tests/e2e/test_make.py plays it",

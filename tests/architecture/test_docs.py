@@ -31,7 +31,6 @@ from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.transport.offloading import offload_inline
 from tests.architecture.test_layers import PACKAGES, WITHOUT_TRIO
-from tools.gen_source_map import renewed, source_map
 from tools.site_pages import SUBPAGES
 
 ROOT = Path(__file__).parents[2]
@@ -194,36 +193,6 @@ def test_make_targets_that_are_told_exist() -> None:
     assert told - targets == set()
 
 
-# --- the source map
-
-
-def entries(page: str) -> set[str]:
-    """Return the lines of a page, however they are aligned and ordered; ``make fresh`` compares these too."""
-    return {" ".join(line.split()) for line in page.splitlines()}
-
-
-def test_the_source_map_is_up_to_date() -> None:
-    page = text_of(DOCS / "architecture.md")
-    assert entries(renewed(page)) ^ entries(page) == set(), "the source map is stale: make gen"
-
-
-def test_the_source_map_has_every_module_and_package_but_generated_code() -> None:
-    there = sum("_generated" not in path.parts for path in PACKAGE.rglob("*.py"))
-    assert len(source_map().splitlines()) - 2 == there + 1  # the fence; generated code is one line
-
-
-def test_a_line_of_the_source_map_has_the_first_sentence_of_a_docstring() -> None:
-    assert (
-        "  errors.py                      The error tree, ordered by what the caller should do\n"
-        in source_map()
-    )
-
-
-def test_a_page_without_a_place_for_the_map_is_refused() -> None:
-    with pytest.raises(ValueError, match="lacks the line"):
-        renewed("# Architecture\n")
-
-
 # --- decisions
 
 
@@ -248,13 +217,6 @@ def test_a_decision_has_its_number_a_status_and_its_three_parts(page: Path) -> N
 def test_decisions_are_numbered_without_gaps() -> None:
     numbers = [int(page.name[:4]) for page in sorted(DECISIONS.glob("[0-9]*.md"))]
     assert numbers == [*range(1, len(numbers) + 1)]
-
-
-def test_the_architecture_page_names_every_decision() -> None:
-    linked = _LINK.findall(section(DOCS / "architecture.md", "Decisions"))
-    assert {link for link in linked if link[-3:] == ".md"} >= {
-        f"decisions/{page.name}" for page in DECISIONS.glob("*.md")
-    }
 
 
 # --- error texts: what stands between the gaps of a text is in the source
