@@ -36,7 +36,8 @@ class KnownIds:
     """The id up to which everything is known."""
     _marks: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     """An earlier one of these, which becomes the journal's low-water mark once its block is final."""
-    _damaged: int = 0
+    _lost: tuple[int, int] = (0, 0)
+    """How many rows were set aside, and how many left the chain."""
 
     def note_issued(self, issued: Mapping[Kind, int], block: int) -> None:
         """Note the newest ids; the first ones are where this process began, above ``block``."""
@@ -50,7 +51,7 @@ class KnownIds:
 
     async def missing(self, sure: Mapping[Kind, int]) -> list[tuple[Gap, Span]]:
         """Return what is missing up to these ids, each with the blocks where it must stand. Repeating: reads only."""
-        self._heed_damage()
+        self._heed_losses()
         aside = await self._set_aside()
         return [one for kind, newest in sure.items() for one in await self._gaps(kind, newest, aside)]
 
@@ -69,11 +70,11 @@ class KnownIds:
     def _of(self) -> Subscription:
         return self.ranges.contract.subscription
 
-    def _heed_damage(self) -> None:
-        """Begin at the low-water mark again when a row was set aside: its id is to be found missing."""
-        damaged = len(self.ranges.contract.journal.damaged)
-        if damaged != self._damaged:
-            self._damaged = damaged
+    def _heed_losses(self) -> None:
+        """Begin at the low-water mark again when a row was set aside, or a read took one off chain: its id is to be found missing."""
+        lost = len(self.ranges.contract.journal.damaged), self.ranges.gone
+        if lost != self._lost:
+            self._lost = lost
             self.begin_again()
 
     async def _gaps(self, kind: Kind, newest: int, aside: Iterable[JournalPlace]) -> list[tuple[Gap, Span]]:

@@ -38,6 +38,8 @@ class RangeReader:
     decode_cache: DecodeCache
     fork_detector: ForkDetector
     rewinds: int = 0
+    gone: int = 0
+    """How many requests the reads have taken off chain."""
     reason: str = ""
     """Why the last read that failed did."""
     window_read: float = -math.inf
@@ -151,7 +153,7 @@ class RangeReader:
         rewinds, before, extension = self.rewinds, self.next_block, self.fork_detector.extended(found)
         decoded = self.decode_cache.decode(found.logs)
         cursor = took(self.cursor, found.from_block, found.to_block).next_block
-        await self.recorder.record(found, decoded, cursor, asked, extension)
+        self.gone += await self.recorder.record(found, decoded, cursor, asked, extension)
         if rewinds == self.rewinds:
             self.fork_detector.extend(extension)
             self.cursor = took(self.cursor, found.from_block, found.to_block, logs=len(found.logs))

@@ -31,8 +31,8 @@ class Recorder:
         cursor: int,
         asked: int,
         extension: Extension = NO_EXTENSION,
-    ) -> None:
-        """Make durable what a read saw, with ``cursor`` as the first block not read, and tell it.
+    ) -> int:
+        """Make durable what a read saw, with ``cursor`` as the first block not read, and tell it; return how many left the chain.
 
         ``asked`` is the journal's tick when the question was sent. Raises JournalFailed. Cancellation: nothing of it is durable, or all.
         Repeating: only what is new is told.
@@ -54,6 +54,7 @@ class Recorder:
         recorded = await self.components.journal.run(recording.record, read)
         self._tell(recorded, decoded.undecodable)
         self._wake(recorded)
+        return recorded.gone
 
     def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:
         chain, on_event = self.subscription.chain_id, self.components.on_event

@@ -76,14 +76,19 @@ def ids_not_counted(monkeypatch: Any) -> None:
 
 
 def no_suspicions(monkeypatch: Any) -> None:
-    """Nobody looks again at the block of a request that a read left out."""
+    """Nobody looks again at the block of a request that a read left out, or misses its number."""
+    suspects_not_read_again(monkeypatch)
+    ids_not_counted(monkeypatch)
+
+
+def suspects_not_read_again(monkeypatch: Any) -> None:
+    """Nobody looks again at the block of a request that a read left out: the counters alone miss it."""
 
     async def nothing(_reader: reader.LogReader, _overlap: int) -> bool:
         await trio.lowlevel.checkpoint()
         return True
 
     monkeypatch.setattr(reader.LogReader, "_look_again", nothing)
-    ids_not_counted(monkeypatch)
 
 
 def identity_without_content(monkeypatch: Any) -> None:

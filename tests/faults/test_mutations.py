@@ -105,12 +105,15 @@ def _trial(
     return pytest.param(Trial(mutation, plan, options, red), id=mutation.__name__)
 
 
+HIDDEN_LATER: list[PlanStep] = [
+    Ask(1.0, "public", granted=False),
+    NodeTrouble(59.0, "gateway", "empty_logs"),
+    Grant(90.0),
+]
+
 TRIALS = [
     _trial(mutations.no_reorg_window, [NodeTrouble(0.5, "gateway", "empty_logs", 0, 4), Ask(1.0, "public")]),
-    _trial(
-        mutations.no_suspicions,
-        [Ask(1.0, "public", granted=False), NodeTrouble(59.0, "gateway", "empty_logs"), Grant(90.0)],
-    ),
+    _trial(mutations.no_suspicions, HIDDEN_LATER),
     _trial(
         mutations.identity_without_content,
         [Ask(1.0, "direct", 2), Reorg(8.0, 8, "swapped")],
@@ -253,3 +256,10 @@ def test_the_same_world_is_green_otherwise(trial: Trial) -> None:
     report = trial.play()
     report.check()
     assert not trial.red(report)
+
+
+def test_the_counters_alone_find_what_a_later_read_took_off_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutations.suspects_not_read_again(monkeypatch)
+    report = Trial(mutations.suspects_not_read_again, HIDDEN_LATER).play()
+    report.check()
+    assert report.sometimes["a request left the chain"] > 0

@@ -69,6 +69,7 @@ class World:
     asked: list[tuple[int, int]] = attrs.field(factory=list)
     """The ids that the journal was asked for."""
     rewinds: int = 0
+    gone: int = 0
     components: Any = None
     replaced: set[int] = attrs.field(factory=set)
     """Blocks that have another hash on chain than in the journal."""
@@ -248,6 +249,17 @@ async def test_what_is_found_again_is_over(autojump_clock: Any) -> None:
         await rounds(3)
     assert [type(event) for event in world.events] == [AlertRaised, AlertCleared]
     assert world.read == [(20, 40)]
+
+
+async def test_what_a_read_takes_off_chain_is_missing_though_it_was_complete(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world) as proof:
+        await rounds(2)
+        del world.known[public(3)]
+        world.gone += 1
+        await rounds()
+        assert (proof.missing, world.read) == (1, [(20, 40)])
 
 
 async def test_a_gap_is_looked_for_each_round_and_told_once(autojump_clock: Any) -> None:
