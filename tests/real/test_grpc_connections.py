@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from contextlib import ExitStack, suppress
+from functools import partial
 
 import pytest
 import trio
@@ -178,3 +179,38 @@ async def test_a_frozen_server_is_left(library: str, monkeypatch: pytest.MonkeyP
             await fails(channel, "/test.Peer/Hang", "silent for 0.5 s")
             peer.process.send_signal(signal.SIGCONT)
             assert await eventually(channel, b"y") == b"y"
+
+
+# A proxy in front of the Core. Its frames are written here byte by byte (RFC 9113, 6; RFC 7541, 6.2.2).
+
+_PAGE = b"<html><h1>502 Bad Gateway</h1></html>"
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def _field(name: bytes, value: bytes) -> bytes:
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+async def _answer_with_a_page(client: trio.SocketStream) -> None:
+    """Say that all is well with the connection, and answer its first call with a page."""
+    head = _field(b":status", b"502") + _field(b"content-type", b"text/html")
+    await client.send_all(_frame(4, 0, 0, b""))
+    received = b""
+    while b"/test.Peer/Echo" not in received:
+        received += await client.receive_some()
+    await client.send_all(_frame(1, 4, 1, head) + _frame(0, 1, 1, _PAGE))
+    await client.receive_some()
+
+
+async def test_a_proxy_s_page_is_told_with_its_status_and_is_not_the_core_s_word() -> None:
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, _answer_with_a_page, 0, host="127.0.0.1"))
+        async with channel_to(listener.socket.getsockname()[1]) as channel:
+            with pytest.raises(StatusError) as caught:
+                await channel.unary("/test.Peer/Echo", [b"x"])
+        nursery.cancel_scope.cancel()
+    assert (caught.value.status, caught.value.spoken) == (Status.UNAVAILABLE, False)
+    assert caught.value.message.endswith(f"HTTP status 502 (text/html): {_PAGE.decode()}")

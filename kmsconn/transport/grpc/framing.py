@@ -18,6 +18,8 @@ from kmsconn.transport.grpc.status import NotProcessed, Status, StatusError
 
 MAX_MESSAGE = 100 * 1024 * 1024  # what a Core sends and takes as shipped (kms-core-grpc.md section 1)
 PREFIX = struct.Struct(">BI")
+CONTENT_TYPE = b"application/grpc"
+PAGE_BYTES = 1024  # of a body that is no gRPC, to be told in the error
 
 _HTTP_STATUS: Mapping[int, Status] = {
     400: Status.INTERNAL,
@@ -47,7 +49,7 @@ def request_headers(path: str, authority: str, scheme: str, timeout: float) -> l
         (b":path", path.encode()),
         (b":authority", authority.encode()),
         (b"te", b"trailers"),
-        (b"content-type", b"application/grpc"),
+        (b"content-type", CONTENT_TYPE),
         (b"user-agent", b"kmsconn"),
     ]
     if timeout < math.inf:
@@ -70,7 +72,8 @@ def message_parts(parts: Sequence[bytes]) -> list[bytes]:
 class GrpcReply:
     """The reply of one unary call, put together from events in whatever pieces they come.
 
-    ``finished`` becomes true when nothing more is awaited; ``message`` then gives the bytes or raises.
+    ``finished`` becomes true when nothing more is awaited; ``message`` then gives the bytes or raises. HTTP status and content
+    type say whether the body is gRPC at all: of any other, a proxy's page, the beginning is kept to be told.
     """
 
     def __init__(self, limit: int = MAX_MESSAGE) -> None:
@@ -81,6 +84,7 @@ class GrpcReply:
             bytearray()
         )  # not a list of pieces: bytes that come one by one would take fifty times their size
         self._missing = 0
+        self._foreign = False
         self._fields: dict[bytes, bytes] = {}
         self._error: KmsconnError | None = None
 
@@ -92,10 +96,15 @@ class GrpcReply:
     def take_headers(self, fields: Iterable[Header]) -> None:
         """Take headers or trailers. Of both, the trailers say how the call ended."""
         self._fields.update(fields)
+        is_grpc = self._fields.get(b"content-type", b"").startswith(CONTENT_TYPE)
+        self._foreign = self._fields.get(b":status") != b"200" or not is_grpc
 
     def take_data(self, data: bytes | memoryview) -> None:
         """Take some bytes of the message; a wrong prefix or a second message ends the reply as broken."""
         if self.finished:
+            return
+        if self._foreign:
+            self._take_page(data)
             return
         if len(self._prefix) < PREFIX.size:
             data = self._take_prefix(data)
@@ -104,6 +113,12 @@ class GrpcReply:
         elif data:
             self._body += data
             self._missing -= len(data)
+
+    def _take_page(self, data: bytes | memoryview) -> None:
+        """Keep the beginning of a body that is no gRPC; the rest is not awaited."""
+        self._body += data[: PAGE_BYTES - len(self._body)]
+        if len(self._body) == PAGE_BYTES:
+            self.take_end()
 
     def _take_prefix(self, data: bytes | memoryview) -> bytes | memoryview:
         """Move what belongs to the prefix out of ``data`` and return the rest."""
@@ -125,7 +140,7 @@ class GrpcReply:
         if self.finished:
             return
         self.finished = True
-        self._error = _status_error(self._fields) or self._incomplete()
+        self._error = self._status_error() or self._incomplete()
 
     def take_reset(self, code: int) -> None:
         """Take the server's RST_STREAM with its HTTP/2 error code."""
@@ -141,6 +156,16 @@ class GrpcReply:
             self.finished, self._error = True, error
             self._body = bytearray()
 
+    def _status_error(self) -> StatusError | None:
+        """Read how a finished reply ended; None when the server said OK."""
+        said = self._fields.get(b"grpc-status")
+        if said is None:
+            return _unsaid(self._fields, self._body if self._foreign else b"")
+        status = _status(said)
+        if status is Status.OK:
+            return None
+        return StatusError(status, percent_decoded(self._fields.get(b"grpc-message", b"")))
+
     def _incomplete(self) -> Broken | None:
         if self._missing or len(self._prefix) < PREFIX.size:
             return Broken("core", "status OK without a whole message")
@@ -153,21 +178,14 @@ class GrpcReply:
         return bytes(self._body)
 
 
-def _status_error(fields: Mapping[bytes, bytes]) -> StatusError | None:
-    """Read how a finished reply ended; None when the server said OK."""
-    said = fields.get(b"grpc-status")
-    if said is None:
-        return _unsaid(fields)
-    status = _status(said)
-    if status is Status.OK:
-        return None
-    return StatusError(status, percent_decoded(fields.get(b"grpc-message", b"")))
-
-
-def _unsaid(fields: Mapping[bytes, bytes]) -> StatusError:
+def _unsaid(fields: Mapping[bytes, bytes], page: bytes | bytearray) -> StatusError:
+    """Return what an HTTP answer without a gRPC status means, with what it says: no word of the server itself."""
     http = fields.get(b":status", b"").decode("ascii", "replace")
     status = _HTTP_STATUS.get(int(http), Status.UNKNOWN) if http.isdecimal() else Status.UNKNOWN
-    return StatusError(status, f"no grpc-status, HTTP status {http or 'missing'}", spoken=False)
+    text = " ".join(page.decode("utf-8", "replace").split())
+    kind = fields.get(b"content-type", b"no content type").decode("latin-1")
+    said = f" ({kind}): {text}" if text else ""
+    return StatusError(status, f"no grpc-status, HTTP status {http or 'missing'}{said}", spoken=False)
 
 
 def _status(said: bytes) -> Status:

@@ -20,6 +20,9 @@ from kmsconn.transport.ports import Ports
 
 Stream = trio.abc.Stream
 
+ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
+"""The headers in front of a message."""
+
 
 @attrs.define
 class Network:
@@ -164,7 +167,7 @@ class Listener:
 
     async def answer(self, stream: int, data: bytes = b"\0\0\0\0\2ok") -> None:
         """Answer a call with one message and status OK."""
-        self.h2.send_headers(stream, [(":status", "200")])
+        self.h2.send_headers(stream, ANSWER)
         self.h2.send_data(stream, data)
         self.h2.send_headers(stream, [("grpc-status", "0")], end_stream=True)
         await self.flush()

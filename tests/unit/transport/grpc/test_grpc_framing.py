@@ -115,6 +115,7 @@ def test_more_than_one_message_is_broken(data: list[bytes]) -> None:
 
 def test_a_compressed_message_is_broken_at_once() -> None:
     reply = GrpcReply()
+    reply.take_headers(HEAD)
     reply.take_data(b"\1\0\0\0\1x")
     assert reply.finished
     with pytest.raises(Broken, match="compressed"):
@@ -123,6 +124,7 @@ def test_a_compressed_message_is_broken_at_once() -> None:
 
 def test_a_message_over_the_limit_is_broken_before_it_is_read() -> None:
     reply = GrpcReply()
+    reply.take_headers(HEAD)
     reply.take_data(b"\0" + (MAX_MESSAGE + 1).to_bytes(4))
     assert reply.finished
     with pytest.raises(Broken, match="104857601 bytes"):
@@ -131,6 +133,7 @@ def test_a_message_over_the_limit_is_broken_before_it_is_read() -> None:
 
 def test_a_message_of_exactly_the_limit_is_read() -> None:
     reply = GrpcReply(limit=3)
+    reply.take_headers(HEAD)
     for data in (b"\0\0\0\0\3abc",):
         reply.take_data(data)
     reply.take_headers(OK)
@@ -187,6 +190,44 @@ def test_an_http_status_without_grpc_status_is_mapped_and_not_the_core_s_word(
 ) -> None:
     error = status_of(reply_of(head=[(b":status", http)], trailers=[]))
     assert (status, False) == (error.status, error.spoken)
+
+
+PAGE = b"<html>\n<h1>Bad Gateway</h1>\n</html>"
+PAGE_HEAD: list[Header] = [(b":status", b"502"), (b"content-type", b"text/html")]
+
+
+@pytest.mark.parametrize("data", [[PAGE], [bytes([byte]) for byte in PAGE], [b"\0\0\0\0\1x"]])
+def test_a_page_is_not_read_as_a_message(data: list[bytes]) -> None:
+    error = status_of(reply_of(*data, head=PAGE_HEAD, trailers=[]))
+    assert (error.status, error.spoken) == (Status.UNAVAILABLE, False)
+    assert "HTTP status 502 (text/html): " in error.message
+
+
+def test_the_error_tells_a_page_in_one_line() -> None:
+    error = status_of(reply_of(PAGE, head=PAGE_HEAD, trailers=[]))
+    assert error.message.endswith("HTTP status 502 (text/html): <html> <h1>Bad Gateway</h1> </html>")
+
+
+@pytest.mark.parametrize(
+    "head", [[(b":status", b"200"), (b"content-type", b"text/html")], [(b":status", b"200")]]
+)
+def test_a_body_that_is_not_said_to_be_grpc_is_none(head: list[Header]) -> None:
+    error = status_of(reply_of(PAGE, head=head, trailers=[]))
+    assert (error.status, error.spoken) == (Status.UNKNOWN, False)
+
+
+def test_of_a_page_without_an_end_only_the_beginning_is_awaited() -> None:
+    reply = GrpcReply()
+    reply.take_headers(PAGE_HEAD)
+    while not reply.finished:
+        assert reply.size < 1024
+        reply.take_data(b"x" * 700)
+    assert status_of(reply).message.endswith(": " + "x" * 1024)
+
+
+def test_a_content_type_may_name_the_format_of_messages() -> None:
+    head: list[Header] = [(b":status", b"200"), (b"content-type", b"application/grpc+proto")]
+    assert reply_of(b"\0\0\0\0\1x", head=head).message() == b"x"
 
 
 def test_a_grpc_status_wins_over_the_http_status() -> None:

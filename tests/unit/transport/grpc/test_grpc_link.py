@@ -16,7 +16,7 @@ from kmsconn.transport.grpc.allowance import Allowance
 from kmsconn.transport.grpc.link import FAREWELL, PING_TIMEOUT, QUIET, Link
 from kmsconn.transport.grpc.status import Status, StatusError
 from tests.behaviours import SCRIPTED, shows
-from tests.unit.transport.grpc.servers import Listener
+from tests.unit.transport.grpc.servers import ANSWER, Listener
 
 
 @asynccontextmanager
@@ -101,7 +101,7 @@ async def test_a_reply_that_is_none_breaks_only_its_call(autojump_clock: MockClo
     async with linked() as (link, listener, nursery):
         nursery.start_soon(ask)
         await wait_all_tasks_blocked()
-        listener.h2.send_headers(1, [(":status", "200")])
+        listener.h2.send_headers(1, ANSWER)
         listener.h2.send_data(1, data)
         await listener.flush()
         await wait_all_tasks_blocked()
@@ -264,7 +264,7 @@ MIB = 1024 * 1024
 
 async def begin(listener: Listener, stream: int, size: int) -> None:
     """Send the headers of a reply and its length."""
-    listener.h2.send_headers(stream, [(":status", "200")])
+    listener.h2.send_headers(stream, ANSWER)
     listener.h2.send_data(stream, b"\0" + size.to_bytes(4))
     await listener.flush()
     await wait_all_tasks_blocked()
