@@ -14,10 +14,9 @@ import trio
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.validate import add_config_argument, config_file
 from kmsconn.config.sources import load_config
-from kmsconn.doctor.diagnosis import Diagnosis, has_fault, warning
+from kmsconn.doctor.diagnosis import Diagnosis, as_json, as_text, has_fault, warning
 from kmsconn.doctor.examination import examine
 from kmsconn.doctor.machine import real_machine
-from kmsconn.doctor.rendering import as_json, as_text
 from kmsconn.errors import Fault
 from kmsconn.transport.real import real_ports
 

@@ -1,4 +1,4 @@
-"""Probes of the chains: each URL alone, the clock against the newest blocks, and what each node gives at once. Sends nothing."""
+"""Probes of the chains: each URL alone, and the scheme it should have; the clock against the newest blocks; limits. Sends nothing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import attrs
+import trio
 
 from kmsconn.config.settings import Chain, Settings
-from kmsconn.doctor import clocks, limits, nodes
+from kmsconn.doctor import clocks, nodes
 from kmsconn.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok
 from kmsconn.doctor.nodes import Head
-from kmsconn.doctor.other_schemes import find_scheme
 from kmsconn.doctor.probing import Fact, Probe
-from kmsconn.errors import StartRefused, Unreachable
+from kmsconn.errors import KmsconnError, StartRefused, Unreachable
 from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.protocols.port import Subscription
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
@@ -22,7 +22,7 @@ from kmsconn.rpc.port import Rpc
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.together import together
-from kmsconn.transport.urls import show_origin
+from kmsconn.transport.urls import TLS_SCHEMES, parse, show_origin
 
 RPC_REMEDY = "check the node, and the way to it"
 
@@ -184,7 +184,7 @@ def limits_probe(
 
     async def of_node(node: NodeAtUrl) -> Sequence[Diagnosis]:
         checked = f"{chain.name} {node.shown}"
-        lines = [limits.judge_batch(checked, *await nodes.measure_batch(node.endpoint))]
+        lines = [nodes.judge_batch(checked, *await nodes.measure_batch(node.endpoint))]
         if subscription is not None:
             lines += await of_logs(checked, node.endpoint, subscription)
         return lines
@@ -192,10 +192,10 @@ def limits_probe(
     async def of_logs(checked: str, rpc: Rpc, contract: Subscription) -> Sequence[Diagnosis]:
         where, head = (contract.contract, contract.topics), chain.head.value.number
         found = await nodes.measure_log_range(rpc, *where, head, batch_size)
-        lines = [limits.judge_log_range(checked, found)]
+        lines = [nodes.judge_log_range(checked, found)]
         if from_block is not None and found.given:
             refusal = await nodes.refusal_of_logs_at(rpc, *where, min(from_block, head))
-            lines.append(limits.judge_history(checked, from_block, from_option, refusal))
+            lines.append(nodes.judge_history(checked, from_block, from_option, refusal))
         return lines
 
     async def look() -> Sequence[Diagnosis]:
@@ -203,3 +203,52 @@ def limits_probe(
         return [line for lines in several for line in lines]
 
     return Probe(f"{chain.name}: limits of its nodes", look, (chain.usable, chain.head), remedy=RPC_REMEDY)
+
+
+SCHEME_LIMIT = 3.0  # seconds for one scheme: who speaks it does so at once
+_OTHERS = {
+    "wss": ("https", "ws", "http"),
+    "ws": ("http", "wss", "https"),
+    "https": ("wss", "http", "ws"),
+    "http": ("ws", "https", "wss"),
+}
+
+
+async def find_scheme(url: str, ports: Ports) -> str:
+    """Return the scheme to which the address of a URL answers as a node; empty where there is none.
+
+    Path, query and user info are left out where they would go in the clear though they were meant for TLS: they may be keys.
+    Repeating: reads only. Cancellation: at any time.
+    """
+    for scheme in _OTHERS.get(parse(url).scheme, ()):
+        with trio.move_on_after(SCHEME_LIMIT):
+            if await _answers(_rewritten(url, scheme), ports):
+                return scheme
+    return ""
+
+
+def _rewritten(url: str, scheme: str) -> str:
+    parsed = parse(url)
+    if parsed.tls and scheme not in TLS_SCHEMES:
+        return f"{scheme}://{_host(parsed.host)}:{parsed.port}"
+    return f"{scheme}://{_host(parsed.host)}:{parsed.port}{parsed.target}"
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def _answers(url: str, ports: Ports) -> bool:
+    """Say whether a node answers, whatever its chain."""
+    async with open_http(ports) as http, open_endpoint(Chain(-1, (url,)), "address", ports, http) as one:
+        return await _says_chain(one)
+
+
+async def _says_chain(endpoint: Endpoint) -> bool:
+    try:
+        await endpoint.probe()
+    except StartRefused:  # it has told its chain id, which is another than −1
+        return True
+    except KmsconnError:
+        return False
+    return True

@@ -19,17 +19,17 @@ from kmsconn.ciphertexts.sources import BothForms, ByPlace
 from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import Settings
 from kmsconn.core_client.client import CoreClient, open_core
-from kmsconn.doctor import account, buckets, chains, contracts, cores, machine, replies
+from kmsconn.doctor import account, buckets, chains, contracts, cores, machine, rehearsal
 from kmsconn.doctor.account import RegistrationProbe
 from kmsconn.doctor.buckets import BucketAccess
 from kmsconn.doctor.chains import CheckedChain, open_chains
 from kmsconn.doctor.contracts import CheckedContract, contracts_of
 from kmsconn.doctor.cores import CheckedCore, SignerProbe
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok
-from kmsconn.doctor.handing import HandOver
 from kmsconn.doctor.machine import Machine
 from kmsconn.doctor.probing import Fact, Probe, run_probes
 from kmsconn.doctor.recent import RecentProbe, RecentRequests
+from kmsconn.doctor.rehearsal import HandOver
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.events import ignore
@@ -175,7 +175,7 @@ def _probes(subject: _Subject) -> Sequence[Probe]:
         *_balance_probes(subject),
         *_core_probes(subject),
         *_ciphertext_probes(subject),
-        replies.reply_probe(subject.profile, subject.gateway, known.tx_sender, subject.cores, known.gas),
+        rehearsal.reply_probe(subject.profile, subject.gateway, known.tx_sender, subject.cores, known.gas),
     ]
 
 

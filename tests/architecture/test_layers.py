@@ -136,9 +136,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.app.rows",
         "kmsconn.doctor.clocks",
         "kmsconn.doctor.diagnosis",
-        "kmsconn.doctor.limits",
         "kmsconn.doctor.nodes",
-        "kmsconn.doctor.rendering",
     }
 )
 """The sans-IO modules of the other packages (◦ in the design)."""

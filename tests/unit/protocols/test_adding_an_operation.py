@@ -41,7 +41,7 @@ OF_EVERY_GENERATION = {
     "monitoring/families.py",
     "app/key_management_alerts.py",
     "doctor/examination.py",
-    "doctor/handing.py",
+    "doctor/rehearsal.py",
 }
 """Where kinds are named beside the modules of their operations: the list of them, labels of metrics, what a late one holds up, and the
 request whose reply and ciphertext the doctor tries."""
