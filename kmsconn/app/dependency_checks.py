@@ -14,7 +14,10 @@ import attrs
 import trio
 
 from kmsconn.app.components import Components
+from kmsconn.app.retrying import until_kept
 from kmsconn.errors import Down, Retryable, WrongContract
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.database import Database
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.protocols.port import Profile
@@ -38,12 +41,18 @@ async def wait_for_dependencies(components: Components, ready: trio.Event) -> No
     """
     async with trio.open_nursery() as nursery:
         for endpoint in components.links.endpoints:
-            nursery.start_soon(
-                _until_it_answers, endpoint.name, partial(_right, components, endpoint), components.on_event
-            )
+            nursery.start_soon(_confirm, components, endpoint)
         nursery.start_soon(components.core_health.wait_served)
         nursery.start_soon(components.ciphertexts.directory.wait_loaded)
     ready.set()
+
+
+async def _confirm(components: Components, endpoint: Endpoint) -> None:
+    """Wait until one chain is right; only then does a new journal say that it belongs to it and its contract."""
+    await _until_it_answers(endpoint.name, partial(_right, components, endpoint), components.on_event)
+    confirmed = Binding.of(components.settings, components.tx_sender).confirmed_by(endpoint.chain_id)
+    if confirmed:
+        await until_kept(lambda: components.journal.run(Database.bind, confirmed))
 
 
 async def _right(components: Components, endpoint: Endpoint) -> None:

@@ -196,17 +196,15 @@ async def _open_membership(
 
 def _journal(base: _Base) -> AbstractAsyncContextManager[Journal]:
     settings, ports = base.settings, base.ports
-    binding = Binding(
-        profile=settings.protocol.profile,
-        gateway_chain_id=settings.chains.gateway.chain_id,
-        ethereum_chain_id=settings.chains.ethereum.chain_id,
-        decryption_contract=settings.protocol.decryption_contract.address,
-        sender=base.tx_sender,
-    )
     shards = len(settings.core.core_endpoints)
     readers = settings.storage.database_pool_size
     return open_journal(
-        settings.storage.journal, binding, ports.offload, ports.wall, shards=shards, readers=readers
+        settings.storage.journal,
+        Binding.of(settings, base.tx_sender),
+        ports.offload,
+        ports.wall,
+        shards=shards,
+        readers=readers,
     )
 
 

@@ -88,22 +88,11 @@ def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender:
             lines, stored = [judge_place(checked, place)], place.stored
         await tx_sender.wait()
         if stored and not tx_sender.missing:
-            ours = binding_of(settings, tx_sender.value).as_text()
+            ours = Binding.of(settings, tx_sender.value).as_text()
             lines.append(judge_binding(f"{checked}: owner", stored, ours))
         return lines
 
     return Probe(checked, look, limit=30.0)
-
-
-def binding_of(settings: Settings, tx_sender: Address) -> Binding:
-    """Return to whom a journal with these settings belongs."""
-    return Binding(
-        profile=settings.protocol.profile,
-        gateway_chain_id=settings.chains.gateway.chain_id,
-        ethereum_chain_id=settings.chains.ethereum.chain_id,
-        decryption_contract=settings.protocol.decryption_contract.address,
-        sender=tx_sender,
-    )
 
 
 def judge_place(checked: str, place: JournalPlace) -> Diagnosis:
@@ -123,8 +112,7 @@ def judge_place(checked: str, place: JournalPlace) -> Diagnosis:
 
 def judge_binding(checked: str, stored: Mapping[str, str], ours: Mapping[str, str]) -> Diagnosis:
     """Compare whose a journal is with the configuration."""
-    known = {name: value for name, value in ours.items() if name in stored}
-    if others := differences(stored, known):
+    if others := differences(stored, ours):
         return fault(
             checked,
             f"it belongs to another connector: {'; '.join(others)}",

@@ -153,7 +153,7 @@ class Database:
         self._kept_tick = 0
 
     def open(self, binding: Binding | None) -> None:
-        """Open the journal and bind it to its owner; ``close`` is to be called whether this succeeds or not.
+        """Open the journal and bind it to its owner, as far as no chain must confirm it; ``close`` is to be called in any case.
 
         Without a binding it is not made, and may belong to anybody.
 
@@ -164,7 +164,7 @@ class Database:
             self.driver.execute
         )  # an open driver's may be the database's own: a call less for each statement
         try:
-            self._bind({} if binding is None else binding.as_text())
+            self._open_bound(binding)
         except self.driver.error as error:
             raise StartRefused(f"the journal {self.driver.where} cannot be opened: {error}") from error
 
@@ -259,16 +259,25 @@ class Database:
         """Undo everything since ``begin``, if there is anything."""
         self.driver.roll_back()
 
-    def _bind(self, ours: Mapping[str, str]) -> None:
-        self.begin()
-        for key, value in {**ours, _TICK: "0"}.items():
+    def bind(self, named: Mapping[str, str], ours: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Note ``named`` where the journal does not say it yet, and return all that is noted then.
+
+        Raises StartRefused where anything of ``ours``, by default of ``named``, is noted as something else. Repeating: harmless.
+        """
+        for key, value in named.items():
             self.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", (key, value))
         stored = dict(self.execute("SELECT key, value FROM meta").fetchall())
-        self.driver.commit()
-        if others := differences(stored, ours):
+        if others := differences(stored, named if ours is None else ours):
             raise StartRefused(
                 f"the journal {self.driver.where} belongs to another connector ({'; '.join(others)}); name another journal path"
             )
+        return stored
+
+    def _open_bound(self, binding: Binding | None) -> None:
+        own, ours = ({}, {}) if binding is None else (binding.own(), binding.as_text())
+        self.begin()
+        stored = self.bind({**own, _TICK: "0"}, ours)
+        self.driver.commit()
         self.tick = self._kept_tick = int(stored[_TICK])
 
 

@@ -151,6 +151,22 @@ async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
     assert told.endswith(f"name the {kind} of this network")
 
 
+@pytest.mark.parametrize("wrong", ["address", "chain id"])
+async def test_a_corrected_start_goes_on_with_the_journal_of_the_refused_one(
+    wrong: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with few_components(tmp_path) as components:
+        right = components.settings()
+        other = Contract(Address(b"\x77" * 20), "Decryption")
+        chain = attrs.evolve(right.chains.gateway, chain_id=77)
+        changed = {"decryption_contract": other} if wrong == "address" else {"gateway": chain}
+        await refused(right.but(**changed), components)
+        async with open_connector(right, ports=components.ports) as connector:
+            with trio.fail_after(60):
+                await connector.wait_ready()
+        assert "belongs to another connector" in await refused(right.but(**changed), components)
+
+
 @pytest.mark.parametrize("where", ["without code", "another contract"])
 async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
     where: str, tmp_path: Path, autojump_clock: Any

@@ -74,7 +74,7 @@ def test_the_owner_of_a_journal_is_read_without_a_trace(tmp_path: Path) -> None:
         database.open(BINDING)
     files = {one.name for one in tmp_path.iterdir()}
     place = look_at_journal(path)
-    assert place.stored["gateway chain id"] == "1"
+    assert place.stored["profile"] == "fhevm"
     assert {one.name for one in tmp_path.iterdir()} == files
 
 
