@@ -11,7 +11,7 @@ from kmsconn.config import structuring as types
 from kmsconn.config.amounts import DURATIONS, duration_text, wei_text
 from kmsconn.config.findings import Given
 from kmsconn.config.options import REQUIRED, Option, OptionTable
-from kmsconn.config.settings import AwsKmsKey, Secret
+from kmsconn.config.settings import AwsKmsKey, Role, Secret
 from kmsconn.config.structuring import HostChainEntry
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.transport.urls import show_origin
@@ -68,6 +68,8 @@ def shown(value: Any) -> str:
             return checksum(Address(value))
         case HostChainEntry():
             return f"{value.chain_id} at {shown(value.url)}, ACL {checksum(value.acl_address)}"
+        case frozenset():
+            return ", ".join(role for role in Role if role in value)
         case tuple() | list():
             return ", ".join(shown(one) for one in value)
         case str() if "://" in value:

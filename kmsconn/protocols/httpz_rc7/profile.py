@@ -58,9 +58,9 @@ class HttpzRc7(Profile):
         """Ask each configured contract for what only its kind has."""
         at, key_id = self.deployment, abi.KEY_MANAGER.function("getCurrentKeyId")
         return (
-            has_domain("DecryptionManager", "decryption_contract.address", *at.at_manager),
-            HasCode("HTTPZ", "gateway_config_contract.address", *at.at_httpz),  # its getters were renamed
-            answers(key_id, "KeyManager", "kms_generation_contract.address", where=at.at_key_manager),
+            has_domain("DecryptionManager", "decryption_manager_address", *at.at_manager),
+            HasCode("HTTPZ", "httpz_address", *at.at_httpz),  # its getters were renamed
+            answers(key_id, "KeyManager", "key_manager_address", where=at.at_key_manager),
         )
 
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:

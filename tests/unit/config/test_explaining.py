@@ -46,6 +46,10 @@ def test_every_option_has_its_row_and_its_variable(tmp_path: Path) -> None:
     assert len(rows) > 60
 
 
+def test_roles_are_shown_as_words_in_the_order_of_the_reference(tmp_path: Path) -> None:
+    assert explained(tmp_path)["roles"].value == "hear, work, send"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from kmsconn.config.settings import Httpz
-from kmsconn.errors import NotYet, Rejected
+from kmsconn.errors import NotYet, Rejected, WrongContract
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.logs import Log
@@ -55,6 +55,15 @@ def test_two_contracts_of_one_gateway_are_listened_to() -> None:
     assert (keys.chain_id, keys.contract, keys.finalized) == (GATEWAY, KEYS, True)
     assert KEY_MANAGER.event("ActivateKeyRequest").topic0 not in keys.topics
     assert len(keys.topics) == 5
+
+
+def test_a_wrong_contract_is_refused_under_the_option_of_this_generation() -> None:
+    named = []
+    for check in PROFILE.deployment_checks():
+        with pytest.raises(WrongContract) as refused:
+            check.understand(b"")
+        named.append(str(refused.value).partition(":")[0])
+    assert named == ["decryption_manager_address", "httpz_address", "key_manager_address"]
 
 
 def test_key_requests_may_count_at_once() -> None:
