@@ -24,7 +24,7 @@ setup: $(STAMP) ## make the virtual environment with everything, and the command
 
 # Made anew from the lock whenever the lock or the package's metadata is newer than it.
 $(STAMP): requirements/dev.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 with venv found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.15 with venv found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Setting up $(VENV), once: a few minutes, most of them downloads."
 	@echo "1/3 The virtual environment, with $(PYTHON)"
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)

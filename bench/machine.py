@@ -17,7 +17,7 @@ LIBRARIES = (
     "h11",
     "msgspec",
     "betterproto2",
-    "coincurve",
+    "btclib-secp256k1",
     "grpclib",
     "grpcio",
 )

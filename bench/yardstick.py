@@ -10,11 +10,11 @@ import time
 from hashlib import sha256
 from typing import Any, Final
 
-import coincurve
+from btclib_secp256k1 import recovery
 
 SIGNATURES: Final = 16
 ENTRIES: Final = 1000
-_KEY: Final = coincurve.PrivateKey(bytes(31) + b"\x07")
+_KEY: Final = bytes(31) + b"\x07"
 _BEGIN: Final = sha256(b"kmsconn yardstick").digest()
 
 
@@ -36,9 +36,9 @@ def _write_and_read(digest: bytes) -> bytes:
 
 def _sign(digest: bytes) -> bytes:
     for _ in range(SIGNATURES):
-        signature = _KEY.sign_recoverable(digest, hasher=None)
-        signer = coincurve.PublicKey.from_signature_and_message(signature, digest, hasher=None)
-        digest = sha256(signature + signer.format()).digest()
+        signature, parity = recovery.sign(digest, _KEY, verify=False)
+        signer = recovery.recover(digest, signature, parity)
+        digest = sha256(signature + bytes([parity]) + signer).digest()
     return digest
 
 

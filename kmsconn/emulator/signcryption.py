@@ -185,9 +185,9 @@ def _hash(data: bytes) -> bytes:
 
 
 def _address_of(vk: bytes) -> Address:
-    import coincurve
+    from btclib_secp256k1 import keys
 
-    point = coincurve.PublicKey(vk[8:]).format(compressed=False)
+    point = keys.reserialize(vk[8:], compressed=False)
     return Address(keccak256(point[1:])[-ADDRESS_BYTES:])
 
 

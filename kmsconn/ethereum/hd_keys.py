@@ -34,12 +34,11 @@ class ExtendedKey:
 
         Raises ValueError for the one index in 2^127 that has no key.
         """
-        import coincurve
+        from btclib_secp256k1 import keys
 
-        own = coincurve.PrivateKey(self.secret)
-        parent = b"\0" + self.secret if index >= HARDENED else own.public_key.format(compressed=True)
+        parent = b"\0" + self.secret if index >= HARDENED else keys.pubkey_from_prvkey(self.secret)
         tweak, chain_code = _split(self.chain_code, parent + index.to_bytes(_INDEX_BYTES))
-        return ExtendedKey(own.add(tweak).secret, chain_code)
+        return ExtendedKey(keys.prvkey_tweak_add(self.secret, tweak), chain_code)
 
     def descendant(self, *path: int) -> ExtendedKey:
         """Return the key at the end of a path."""

@@ -27,9 +27,7 @@ class PrivateKey:
             raise ValueError(f"a private key must be 32 bytes, 64 hex digits; these are {len(secret)}")
         if not 0 < int.from_bytes(secret) < _ORDER:
             raise ValueError("a private key lies between 1 and the order of secp256k1")
-        import coincurve
-
-        self._key = coincurve.PrivateKey(secret)
+        self._secret = secret
 
     @classmethod
     def parse(cls, text: str) -> PrivateKey:
@@ -46,17 +44,24 @@ class PrivateKey:
     @cached_property
     def address(self) -> Address:
         """The account of the key."""
-        return _address_of(self._key.public_key.format(compressed=False))
+        from btclib_secp256k1 import keys
+
+        return _address_of(keys.pubkey_from_prvkey(self._secret, compressed=False))
 
     @cached_property
     def public_key(self) -> bytes:
         """The public key, 33 bytes, compressed."""
-        return bytes(self._key.public_key.format(compressed=True))
+        from btclib_secp256k1 import keys
+
+        return keys.pubkey_from_prvkey(self._secret)
 
     def sign(self, digest: bytes) -> bytes:
         """Sign 32 bytes: r ‖ s ‖ v, v 27 or 28, low s, the same every time. Raises ValueError."""
-        signature: bytes = self._key.sign_recoverable(digest, hasher=None)
-        return signature[:64] + bytes([_ETHEREUM_V + signature[64]])
+        from btclib_secp256k1 import recovery
+
+        # A signature gone wrong is one of another account, which chain and contract refuse: to look costs more than to sign.
+        signature, parity = recovery.sign(digest, self._secret, verify=False)
+        return signature + bytes([_ETHEREUM_V + parity])
 
     def __repr__(self) -> str:
         return f"PrivateKey(of 0x{self.address.hex()})"
@@ -74,15 +79,12 @@ def recover(digest: bytes, signature: bytes) -> Address | None:
     parity = _parity(signature[64])
     if parity is None:
         return None
-    import coincurve
+    from btclib_secp256k1 import recovery
 
     try:
-        key = coincurve.PublicKey.from_signature_and_message(
-            signature[:64] + bytes([parity]), digest, hasher=None
-        )
+        return _address_of(recovery.recover(digest, signature[:64], parity, compressed=False))
     except ValueError:
         return None
-    return _address_of(key.format(compressed=False))
 
 
 def address_of_key(point: bytes) -> Address:
