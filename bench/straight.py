@@ -6,10 +6,12 @@ libraries beneath. ``python -m bench --ceiling``.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import sys
 import time
+from collections.abc import Iterator
 
 import attrs
 import msgspec
@@ -31,7 +33,6 @@ from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.rpc.logs import decode_log, decode_logs
-from kmsconn.rpc.port import Call
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.offloading import offload_to_threads
@@ -39,7 +40,6 @@ from kmsconn.transport.ports import Ports
 
 GAS, MAX_FEE = 5_000_000, 10**10
 LARGEST = 1 << 27
-UNSENT = 10_000  # replies that wait for the wire: more than any load that is measured leaves behind
 PORTS = Ports(dial_sockets, offload_to_threads, time.time, random.random)
 
 
@@ -54,7 +54,8 @@ class Straight:
     http: HttpClient
     registry: Registry
     nursery: trio.Nursery
-    replies: trio.MemorySendChannel[bytes]
+    key: PrivateKey
+    nonces: Iterator[int] = attrs.field(factory=itertools.count)
     known: set[int] = attrs.field(factory=set)
 
     def hear(self, log: Log | None) -> None:
@@ -74,7 +75,9 @@ class Straight:
         assert poll is not None, "a decryption has a result"
         answer = operation.read_answer(content, await self.core.result(poll), None)
         assert answer is not None, "a decryption is answered"
-        await self.replies.send(answer.calldata)
+        # Each by itself: the sequencer answers a reply with its block, so those of a batch would wait for each other's.
+        raw = self.signed(next(self.nonces), answer.calldata)
+        await self.gateway.call("eth_sendRawTransaction", to_hex(raw))
 
     async def fetch(self, reference: CiphertextReference) -> Ciphertext:
         """Get one ciphertext from the first bucket; its digest is not looked at."""
@@ -99,42 +102,27 @@ class Straight:
         for log in decode_logs(await self.gateway.call("eth_getLogs", criteria | {"fromBlock": "0x0"}))[0]:
             self.hear(log)
 
-    async def send_all(self, to_send: trio.MemoryReceiveChannel[bytes]) -> None:
-        """Sign replies with one nonce after the other, and send what waits in one batch."""
-        assert self.settings.wallet.private_key is not None, "an emulated connector's key is in its file"
-        key, nonce = PrivateKey.parse(self.settings.wallet.private_key.reveal()), 0
-        async for first in to_send:
-            waiting = [first, *_waiting(to_send)]
-            raws = [self.signed(key, nonce + place, calldata) for place, calldata in enumerate(waiting)]
-            nonce += len(raws)
-            await self.gateway.batch([Call("eth_sendRawTransaction", (to_hex(raw),)) for raw in raws])
-
-    def signed(self, key: PrivateKey, nonce: int, calldata: bytes) -> bytes:
+    def signed(self, nonce: int, calldata: bytes) -> bytes:
         """Return the raw transaction of a reply."""
         to = self.settings.protocol.decryption_contract.address
         transaction = Eip1559Transaction(self.gateway.chain_id, nonce, 0, MAX_FEE, GAS, to, 0, calldata)
-        return sign_transaction(transaction, key)[0]
+        return sign_transaction(transaction, self.key)[0]
 
 
-def _waiting(replies: trio.MemoryReceiveChannel[bytes]) -> list[bytes]:
-    return [replies.receive_nowait() for _ in range(replies.statistics().current_buffer_used)]
-
-
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, ports: Ports = PORTS) -> None:
     """Answer until killed."""
     async with (
-        open_http(PORTS) as http,
-        open_endpoint(settings.chains.gateway, "gateway", PORTS, http) as gateway,
-        open_core(settings.core.core_endpoints, PORTS) as core,
+        open_http(ports) as http,
+        open_endpoint(settings.chains.gateway, "gateway", ports, http) as gateway,
+        open_core(settings.core.core_endpoints, ports) as core,
         trio.open_nursery() as nursery,
     ):
         profile = Fhevm(settings)
         registry = Registry(profile, gateway, settings.ciphertexts.registry_refresh, ignore)
         await registry.load()
-        ready, to_send = trio.open_memory_channel[bytes](UNSENT)
-        straight = Straight(settings, profile, gateway, core, http, registry, nursery, ready)
-        nursery.start_soon(straight.listen)
-        nursery.start_soon(straight.send_all, to_send)
+        assert settings.wallet.private_key is not None, "an emulated connector's key is in its file"
+        key = PrivateKey.parse(settings.wallet.private_key.reveal())
+        await Straight(settings, profile, gateway, core, http, registry, nursery, key).listen()
 
 
 if __name__ == "__main__":
