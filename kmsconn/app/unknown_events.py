@@ -2,7 +2,8 @@
 
 A reader asks for the topics that it understands, and hears nothing at all of a contract that was upgraded to others. So each contract is
 asked for all its events, one call every ten minutes: over all finalized blocks where events are rare, and over the newest few where each
-request has some. There an unknown event is found once it is about as frequent as requests are.
+request has some. There an unknown event is found once it is about as frequent as requests are. What was found is told until it is a week
+old, by the chain and not by this process: a start looks back as far.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ from kmsconn.rpc.port import RpcError
 
 UNKNOWN_EVENT = "unknown-event"
 INTERVAL = 600.0  # seconds between looks
+AGAIN = 1.0  # seconds between looks for a first head
+WEEK = 7 * 86_400.0
 LOOKED_BACK = 50_400
 """Blocks that the first look after a start goes back: a week of Ethereum."""
 SAMPLE = 4
 """The newest blocks that are looked at of a contract with many events: a second of a Gateway, and some hundred kilobytes."""
 WIDEST = 5_000  # blocks in one call, halved for a node that takes fewer
-NAMED = 4  # topics; more are counted
+NAMED = 64  # topics, more than a release ever brings; what a node makes up beyond them is counted
 
 
 @attrs.define
 class UnknownEvents:
-    """The watch over the events of one contract. What was found stays an alert until a version that knows the event is started."""
+    """The watch over the events of one contract. What was found stays an alert until it is a week old."""
 
     contract: WatchedContract
     known: frozenset[bytes]
@@ -43,17 +46,17 @@ class UnknownEvents:
     next_block: int | None = None
     size: int = WIDEST
     found: dict[bytes, Log] = attrs.field(factory=dict)
-    """The first log of each unknown topic; without a topic, under nothing."""
+    """The newest log of each unknown topic; without a topic, under nothing."""
     _alerts: Alerts = attrs.field(
         default=attrs.Factory(lambda self: Alerts(self.contract.components.on_event), takes_self=True),
         init=False,
     )
 
     async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: reads only."""
+        """Look for ever, at once where a head is known. Cancellation: at any time. Repeating: reads only."""
         while True:
-            await trio.sleep(INTERVAL)
             await self.look()
+            await trio.sleep(AGAIN if self.contract.head.number is None else INTERVAL)
 
     async def look(self) -> None:
         """Look at what was finalized since the last look; what a node does not give is asked for at the next one."""
@@ -69,6 +72,7 @@ class UnknownEvents:
             else:
                 self.next_block = blocks[1] + 1
                 self._note(logs)
+        self._tell()
 
     def _next_range(self) -> tuple[int, int] | None:
         last = self.contract.head.number
@@ -90,14 +94,19 @@ class UnknownEvents:
         for log in logs:
             topic = log.topics[0] if log.topics else b""
             if log.address == of and topic not in self.known:
-                self.found.setdefault(topic, log)
-        if self.found:
-            self._alerts.raise_(
-                f"{self.contract.endpoint.name} {self.contract.name}", UNKNOWN_EVENT, "; ".join(self._said())
-            )
+                self.found[topic] = log
+
+    def _tell(self) -> None:
+        head = self.contract.head
+        oldest = (head.number or 0) - max(LOOKED_BACK, head.blocks_in(WEEK))
+        self.found = {topic: log for topic, log in self.found.items() if log.block_number >= oldest}
+        self._alerts.put(
+            f"{self.contract.endpoint.name} {self.contract.name}", UNKNOWN_EVENT, "; ".join(self._said())
+        )
 
     def _said(self) -> Iterator[str]:
-        yield f"the contract emits {len(self.found)} events that this version does not know"
+        if self.found:
+            yield f"the contract emits {len(self.found)} events that this version does not know"
         for topic, log in [*self.found.items()][:NAMED]:
             what = f"topic {to_hex(topic)}" if topic else "an event without topics"
             yield f"{what} in block {log.block_number}, transaction {to_hex(log.transaction_hash)}"

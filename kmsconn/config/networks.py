@@ -16,7 +16,7 @@ from kmsconn.ethereum.addresses import Address, parse_address
 
 @attrs.frozen
 class Network:
-    """One deployment; ``acls`` by host chain. What is not published is None."""
+    """One deployment; ``acls`` by host chain."""
 
     name: str
     gateway_chain_id: int
@@ -24,7 +24,7 @@ class Network:
     decryption: str
     gateway_config: str
     protocol_config: str
-    kms_generation: str | None
+    kms_generation: str
     kms_verifier: str
     acls: Mapping[int, str]
 
@@ -51,9 +51,12 @@ _ALL = (
         decryption="0x0f6024a97684f7d90ddb0fAAD79cB15F2C888D24",
         gateway_config="0xDE537Be194777A56f8B19d14079E6a78249390ab",
         protocol_config="0xD8236B57394f90726b26aB25D38CeAC776E1a7C4",
-        kms_generation=None,
+        kms_generation="0xf102cC9A9D2174630c394f5b7B7D63104E348daa",
         kms_verifier="0x77627828a55156b04Ac0DC0eb30467f1a552BB03",
-        acls={1: "0xcA2E8f1F656CD25C01F05d0b243Ab1ecd4a8ffb6"},
+        acls={
+            1: "0xcA2E8f1F656CD25C01F05d0b243Ab1ecd4a8ffb6",
+            137: "0x6737F17e31cf26a1b62fb0362acC5a16CB156F49",
+        },
     ),
     Network(
         name="devnet",
@@ -62,7 +65,7 @@ _ALL = (
         decryption="0xA4dc265D54D25D41565c60d36097E8955B03decD",
         gateway_config="0x530749d571beBEc20980425557968cabc6328296",
         protocol_config="0x1aa1E8f03E6aC23EEd65305fF6C89A3Fc55f13a0",
-        kms_generation=None,
+        kms_generation="0x55bdE339a01DA46d2d3504b8d9A9F5412C85e5e7",
         kms_verifier="0x3F3819BeBE4bD0EFEf8078Df6f9B574ADa80CCA4",
         acls={
             11155111: "0xBCA6F8De823a399Dc431930FD5EE550Bf1C0013e",

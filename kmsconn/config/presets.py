@@ -28,7 +28,7 @@ def find_network(name: str | None, table: OptionTable, findings: Findings) -> Ne
 
 def preset(network: Network) -> dict[str, Given]:
     """Return a network's chain ids and addresses, as if a source had given them."""
-    values: dict[str, Any] = {
+    values = {
         "gateway_chain_id": network.gateway_chain_id,
         "ethereum_chain_id": network.ethereum_chain_id,
         "decryption_contract.address": network.decryption,
@@ -36,7 +36,7 @@ def preset(network: Network) -> dict[str, Given]:
         "protocol_config_contract.address": network.protocol_config,
         "kms_generation_contract.address": network.kms_generation,
     }
-    return {name: Given(value, _place(network), name) for name, value in values.items() if value is not None}
+    return {name: Given(value, _place(network), name) for name, value in values.items()}
 
 
 def complete(network: Network, findings: Findings) -> None:

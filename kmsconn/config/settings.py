@@ -278,7 +278,7 @@ class ProtocolSettings:
         default=CompressedKeySets.AUTO, converter=compressed_key_sets
     )
     preprocessing_ids: Mapping[int, int] = attrs.field(factory=dict, converter=_given)
-    erc1271_gas_limit: int = 100_000
+    erc1271_gas_limit: int = 250_000
     httpz: Httpz = attrs.field(factory=Httpz)
 
 

@@ -150,7 +150,7 @@ def _addresses(network: object) -> Mapping[str, Address]:
         "KMSVerifier": "kms_verifier",
     }
     found = {kind: getattr(network, field) for kind, field in kinds.items()}
-    return {kind: parse_address(text) for kind, text in found.items() if text is not None}
+    return {kind: parse_address(text) for kind, text in found.items()}
 
 
 def domain_probe(contract: CheckedContract, chain: CheckedChain) -> Probe:

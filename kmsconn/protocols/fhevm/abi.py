@@ -22,26 +22,37 @@ ERC1271 = CONTRACTS["IERC1271"]
 LATER_KMS_GENERATION = _later["KMSGeneration"]
 """KMSGeneration 0.3.0, whose requests name the key that they migrate (fhevm-0.15.md, 1.1)."""
 
-_UPKEEP = frozenset(
-    keccak256(signature.encode())
-    for signature in (
-        "Initialized(uint64)",
-        "Upgraded(address)",
-        "AdminChanged(address,address)",
-        "BeaconUpgraded(address)",
-        "EIP712DomainChanged()",
-        "OwnershipTransferStarted(address,address)",
-        "OwnershipTransferred(address,address)",
-        "Paused(address)",
-        "Unpaused(address)",
-    )
+
+def _topics(*signatures: str) -> frozenset[bytes]:
+    return frozenset(keccak256(signature.encode()) for signature in signatures)
+
+
+_UPKEEP = _topics(
+    "Initialized(uint64)",
+    "Upgraded(address)",
+    "AdminChanged(address,address)",
+    "BeaconUpgraded(address)",
+    "EIP712DomainChanged()",
+    "OwnershipTransferStarted(address,address)",
+    "OwnershipTransferred(address,address)",
+    "Paused(address)",
+    "Unpaused(address)",
 )
 """Topics of what OpenZeppelin's contracts say of themselves, which the published ABIs leave out."""
+
+_FOR_OTHERS = _topics(
+    "CoprocessorUpgradeProposed(uint256,string,(uint64,uint64,uint64)[],uint64)",
+    "PublicDecryptionThresholdUpdated(uint256,uint256)",
+    "UserDecryptionThresholdUpdated(uint256,uint256)",
+    "KmsGenThresholdUpdated(uint256,uint256)",
+    "MpcThresholdUpdated(uint256,uint256)",
+)
+"""Topics of what ProtocolConfig tells others than nodes, which the published ABI leaves out."""
 
 KMS_GENERATION_TOPICS = (
     _UPKEEP | KMS_GENERATION.events_by_topic.keys() | LATER_KMS_GENERATION.events_by_topic.keys()
 )
-PROTOCOL_CONFIG_TOPICS = _UPKEEP | PROTOCOL_CONFIG.events_by_topic.keys()
+PROTOCOL_CONFIG_TOPICS = _UPKEEP | _FOR_OTHERS | PROTOCOL_CONFIG.events_by_topic.keys()
 """Every topic that a release of the contract emits."""
 
 ALL_ERRORS: dict[bytes, Error] = union_of_errors([*CONTRACTS.values(), LATER_KMS_GENERATION])

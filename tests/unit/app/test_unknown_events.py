@@ -104,6 +104,66 @@ async def test_a_confirmation_of_another_node_is_no_alert(
         assert alerts(events) == []
 
 
+WINDOW = {"name": "windows", "type": "tuple[]", "components": [{"type": "uint64"}] * 3, "indexed": False}
+PROPOSED = LogEvent.from_item(
+    {
+        "name": "CoprocessorUpgradeProposed",
+        "inputs": [
+            {"name": "proposalId", "type": "uint256", "indexed": True},
+            {"name": "softwareVersion", "type": "string", "indexed": False},
+            WINDOW,
+            {"name": "gwStartBlock", "type": "uint64", "indexed": False},
+        ],
+    }
+)
+
+
+def threshold_event(name: str) -> LogEvent:
+    inputs = [{"name": "contextId", "type": "uint256", "indexed": True}, _NUMBER]
+    return LogEvent.from_item({"name": f"{name}ThresholdUpdated", "inputs": inputs})
+
+
+async def test_what_protocol_config_tells_others_is_no_alert(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposed = PROPOSED, (1, "0.16", ((1, 2, 3),), 7)
+    updated = [
+        (threshold_event(name), (1, 2)) for name in ("PublicDecryption", "UserDecryption", "KmsGen", "Mpc")
+    ]
+    async with emitting(tmp_path, monkeypatch, "protocol_config", proposed, *updated) as (_, events):
+        assert alerts(events) == []
+
+
+async def test_every_unknown_event_is_named(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = [threshold_event(f"Future{number}") for number in range(6)]
+    logs = [(event, (1, 2)) for event in new]
+    async with emitting(tmp_path, monkeypatch, "protocol_config", *logs) as (_, events):
+        assert all(to_hex(event.topic0) in alerts(events)[-1].text for event in new)
+
+
+async def test_an_unknown_event_is_told_again_at_once_after_a_start_and_until_it_is_a_week_old(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unknown_events, "INTERVAL", INTERVAL)
+    monkeypatch.setattr(unknown_events, "LOOKED_BACK", 60)
+    monkeypatch.setattr(unknown_events, "WEEK", 60 * BLOCK)
+    events: list[Event] = []
+    async with few_components(tmp_path, block_time=BLOCK) as components:
+        ethereum = components.dependencies.ethereum
+        ethereum.finality.depth = DEPTH
+        ethereum.actors.act(components.dependencies.protocol_config.address, partial(emit, UNHEARD_OF, (7,)))
+        await trio.sleep(FINAL)
+        settings, ports = components.settings(), components.ports
+        async with open_connector(settings, ports=ports, on_event=events.append) as connector:
+            await connector.wait_ready()
+            await trio.sleep(INTERVAL / 2)
+            [alert] = alerts(events)
+            await trio.sleep(60 * BLOCK)
+    assert AlertCleared(alert.dependency, UNKNOWN_EVENT) in events
+
+
 @pytest.mark.parametrize("event", [*DECRYPTION.events_by_topic.values(), *LATER_EVENTS.values()], ids=str)
 def test_every_event_of_decryption_is_known(event: LogEvent) -> None:
     assert event.topic0 in DECRYPTION_TOPICS

@@ -63,7 +63,7 @@ SERVICES: dict[str, dict[str, Any]] = {
         "max_decryption_attempts": 20,
         "s3_ciphertext_retrieval_retries": 3,
         "s3_connect_timeout": "3s",
-        "erc1271_gas_limit": 100000,
+        "erc1271_gas_limit": 250000,
         "ct_attestation.enabled": True,
         "ct_attestation.head_timeout": "5s",
         "ct_attestation.registry_refresh": "60s",

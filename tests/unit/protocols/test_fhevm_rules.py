@@ -304,7 +304,7 @@ def test_a_signature_of_the_user_needs_no_question() -> None:
 def test_what_does_not_recover_the_user_is_put_to_the_user_s_contract(signature: bytes) -> None:
     content = unified(signature=signature)
     question = ask(content)[0]
-    assert (question.to, question.gas, question.data[:4]) == (content.user, 100_000, MAGIC_VALUE)
+    assert (question.to, question.gas, question.data[:4]) == (content.user, 250_000, MAGIC_VALUE)
 
 
 def test_the_magic_value_is_yes() -> None:
@@ -346,8 +346,8 @@ def test_another_rpc_error_is_no_answer(message: str, data: bytes | None) -> Non
     [
         "out of gas",
         "EVM error: OutOfGas",
-        "out of gas: gas required exceeds: 100000",
-        "err: intrinsic gas too low: have 100000, want 131000 (supplied gas 100000)",
+        "out of gas: gas required exceeds: 250000",
+        "err: intrinsic gas too low: have 250000, want 281000 (supplied gas 250000)",
         "insufficient gas for floor data gas cost",
         "VM execution error: OUT_OF_GAS",
         "INSUFFICIENT_GAS",
@@ -356,9 +356,9 @@ def test_another_rpc_error_is_no_answer(message: str, data: bytes | None) -> Non
 @pytest.mark.parametrize("data", [None, b""])
 def test_a_contract_that_burns_all_gas_says_no(message: str, data: bytes | None) -> None:
     """Whoever asked for it: as many tries as the deadline allows would be in vain, each at the operator's cost."""
-    with pytest.raises(NotYet, match="more than 100000 gas"):
+    with pytest.raises(NotYet, match="more than 250000 gas"):
         wallet().refused(message, data)
-    with pytest.raises(Rejected, match="more than 100000 gas"):
+    with pytest.raises(Rejected, match="more than 250000 gas"):
         wallet(age=601).refused(message, data)
 
 
