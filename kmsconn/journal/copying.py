@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.errors import StartRefused
-from kmsconn.journal.database import Driver
+from kmsconn.journal.database import Driver, opening
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
 from kmsconn.journal.postgres_sql import storable
 
@@ -150,10 +150,11 @@ def copy_journal(
     with ExitStack() as stack:
         for driver, make in ((source, False), (target, True)):
             stack.callback(driver.close)
-            driver.open(make=make)
-            driver.begin()
-            stack.callback(driver.roll_back)
-            _claim(driver)
+            with opening(driver):
+                driver.open(make=make)
+                driver.begin()
+                stack.callback(driver.roll_back)
+                _claim(driver)
         try:
             _check_known(source)
             _check_empty(target)

@@ -46,13 +46,15 @@ class Driver(Protocol):
 
     ``shards``: among how many parts due rows are shared by their ids. ``is_remote``: statements wait for a server, so that a whole group of
     them is run in a thread (``journal.remote``). ``capture`` are the statements that let every transition go into the outbox of the audit
-    log, ``stop_capturing`` those that end that.
+    log, ``stop_capturing`` those that end that. ``refusal`` says why the journal cannot be opened, and what to do: JournalUnreachable
+    where that may pass by itself.
     """
 
     is_remote: ClassVar[bool]
     capture: ClassVar[Sequence[str]]
     stop_capturing: ClassVar[Sequence[str]]
     shards: int
+    refusal: Callable[[Exception], StartRefused]
 
     @property
     def error(self) -> type[Exception]:
@@ -131,6 +133,15 @@ class OutcomeUnknown(Exception):  # noqa: N818 - says what happened to a transac
     """The connection to the database ended within a commit: it was kept or not, and ``Database.find_out`` will tell."""
 
 
+@contextmanager
+def opening(driver: Driver) -> Generator[None]:
+    """Turn what the database says while it is opened into a start that is refused, or tried again."""
+    try:
+        yield
+    except (driver.error, OutcomeUnknown, OSError) as error:
+        raise driver.refusal(error) from error
+
+
 class Database:
     """One open journal. ``wall`` is the time at which rows end.
 
@@ -157,16 +168,15 @@ class Database:
 
         Without a binding it is not made, and may belong to anybody.
 
-        Raises StartRefused when it is in use, foreign, newer than this program, or cannot be opened.
+        Raises StartRefused when it is in use, foreign, newer than this program, or cannot be opened; JournalUnreachable
+        where that may pass by itself.
         """
-        self.warnings = self.driver.open(make=binding is not None)
-        self.execute = (
-            self.driver.execute
-        )  # an open driver's may be the database's own: a call less for each statement
-        try:
+        with opening(self.driver):
+            self.warnings = self.driver.open(make=binding is not None)
+            self.execute = (
+                self.driver.execute
+            )  # an open driver's may be the database's own: a call less for each statement
             self._open_bound(binding)
-        except self.driver.error as error:
-            raise StartRefused(f"the journal {self.driver.where} cannot be opened: {error}") from error
 
     def close(self) -> None:
         """Close the journal and give its lock back; what was not committed is rolled back. Repeating: does nothing."""

@@ -13,7 +13,7 @@ from kmsconn.config.settings import PostgresAddress
 from kmsconn.extras import require_extra
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows
-from kmsconn.journal.database import Database, Driver
+from kmsconn.journal.database import Database, Driver, opening
 from kmsconn.journal.journal import CLOSING, Journal
 from kmsconn.journal.reading import Readers
 from kmsconn.journal.sqlite import SqliteDriver, Synchronous
@@ -42,7 +42,7 @@ async def open_journal(
     ``synchronous="OFF"`` gives durability up for speed: for tests under a virtual disk only.
 
     Raises StartRefused when the file is in use, when the journal belongs to another connector, is newer than this program or cannot be
-    opened, and where the extra of PostgreSQL is missing.
+    opened, and where the extra of PostgreSQL is missing; JournalUnreachable where it may pass by itself.
     Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
     """
     db = Database(driver_of(where, shards, synchronous), wall)
@@ -84,9 +84,10 @@ def _readers(where: Path | PostgresAddress, db: Database, offload: Offload, limi
 
 def _open(db: Database, binding: Binding | None) -> None:
     db.open(binding)
-    db.begin()
-    find_odd_rows(db)
-    db.commit()
+    with opening(db.driver):
+        db.begin()
+        find_odd_rows(db)
+        db.commit()
 
 
 async def _close(db: Database, offload: Offload) -> None:

@@ -117,12 +117,21 @@ def connect_fleetingly(address: PostgresAddress, limits: SessionLimits) -> Sessi
     return PostgresSession(keywords_of(address), limits, is_fleeting=True)
 
 
-def may_pass(error: psycopg.Error) -> bool:
+def may_pass(error: Exception) -> bool:
     """Say whether an error at the opening may pass by itself: the server is away, starts, is full, or is a standby at present."""
-    if isinstance(error, errors.ReadOnlySqlTransaction):
+    if isinstance(error, (errors.ReadOnlySqlTransaction, OutcomeUnknown)):
         return True
-    lasting = error.sqlstate is None and is_lasting(str(error))
-    return isinstance(error, psycopg.OperationalError) and not lasting
+    return isinstance(error, psycopg.OperationalError) and not (
+        error.sqlstate is None and is_lasting(str(error))
+    )
+
+
+def refusal_of(where: str, error: Exception) -> StartRefused:
+    """Say why a journal cannot be opened, in the server's words, and what to do."""
+    said = " ".join(str(error).split())
+    kind = JournalUnreachable if may_pass(error) else StartRefused
+    what = ": ".join(filter(None, (said, remedy_of(said))))
+    return kind(f"the journal {where} cannot be opened: {what}")
 
 
 class PostgresDriver:
@@ -145,6 +154,7 @@ class PostgresDriver:
         connect_first: Connect | None = None,
     ) -> None:
         self.where = str(address)
+        self.refusal: Callable[[Exception], StartRefused] = partial(refusal_of, self.where)
         self.shards = shards
         self.member: MemberCount | None = None
         self.queue = StatementQueue(partial(connect, address, SessionLimits()))
@@ -167,18 +177,12 @@ class PostgresDriver:
 
     def open(self, *, make: bool) -> tuple[str, ...]:
         """Check the server, and bring the tables up to date; return what an operator should know about it."""
+        session = self._connect_to_migrate()
         try:
-            session = self._connect_to_migrate()
-            try:
-                migrate(session, self.shards, self.where, make=make)
-            finally:
-                session.close()
-            self.queue.connect()
-        except psycopg.Error as error:
-            said = " ".join(str(error).split())
-            kind = JournalUnreachable if may_pass(error) else StartRefused
-            what = ": ".join(filter(None, (said, remedy_of(said))))
-            raise kind(f"the journal {self.where} cannot be opened: {what}") from error
+            migrate(session, self.shards, self.where, make=make)
+        finally:
+            session.close()
+        self.queue.connect()
         return ()
 
     def close(self) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -39,6 +40,7 @@ class SqliteDriver:
 
     def __init__(self, path: Path, shards: int = 1, synchronous: Synchronous = "FULL") -> None:
         self.path = path
+        self.refusal: Callable[[Exception], StartRefused] = partial(refusal_of, path)
         self.shards = shards
         self._synchronous = synchronous
         self._files: dict[Path, tuple[int, int] | None] = {}
@@ -54,16 +56,15 @@ class SqliteDriver:
 
     def open(self, *, make: bool) -> tuple[str, ...]:
         """Lock, make or open, and migrate the file; return what an operator should know about it."""
-        with _refusals(self.path):
-            if not make:
-                self.path.stat()
-            self.path = self.path.resolve()  # one lock for one file, whatever links lead to it
-            self._resources.enter_context(locked(self.path))
-            warnings = _prepare(self.path)
-            self._connect()
-            _migrate(self.execute, self.path)
-            _index_shards(self.execute, self.shards)
-            self._files = {file: _identity(file) for file in _files_of(self.path)}
+        if not make:
+            self.path.stat()
+        self.path = self.path.resolve()  # one lock for one file, whatever links lead to it
+        self._resources.enter_context(locked(self.path))
+        warnings = _prepare(self.path)
+        self._connect()
+        _migrate(self.execute, self.path)
+        _index_shards(self.execute, self.shards)
+        self._files = {file: _identity(file) for file in _files_of(self.path)}
         return warnings
 
     def close(self) -> None:
@@ -206,14 +207,10 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-@contextmanager
-def _refusals(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StartRefused(f"the journal {path} cannot be opened: {error.strerror}") from error
-    except sqlite3.Error as error:
-        raise StartRefused(f"the journal {path} cannot be opened: {error}") from error
+def refusal_of(path: Path, error: Exception) -> StartRefused:
+    """Say why a journal cannot be opened."""
+    why = error.strerror if isinstance(error, OSError) else error
+    return StartRefused(f"the journal {path} cannot be opened: {why}")
 
 
 def _prepare(path: Path) -> tuple[str, ...]:

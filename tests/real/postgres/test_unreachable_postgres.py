@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from bench.cluster import Cluster
+from bench.cluster import Cluster, open_standby
 from kmsconn.config.settings import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, StartRefused
 from tests.unit.journal.samples import opened
@@ -33,11 +33,29 @@ def test_a_server_without_a_place_for_a_connection_may_have_one_later(
     postgresql.run("DROP ROLE crowded")
 
 
-def test_a_standby_may_be_promoted(fresh: PostgresAddress, postgresql: Cluster) -> None:
-    """It takes no writes, and says so."""
+READ_ONLY = "read-only transaction: name all servers in journal with .target_session_attrs=read-write"
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["no journal yet", "a journal"])
+def test_a_server_that_takes_no_writes_may_take_them_later(
+    is_there: bool, fresh: PostgresAddress, postgresql: Cluster
+) -> None:
+    if is_there:
+        opened(fresh).close()
     postgresql.run(f"ALTER DATABASE {fresh.database} SET default_transaction_read_only = on")
-    with pytest.raises(JournalUnreachable, match="read-only transaction"):
+    with pytest.raises(JournalUnreachable, match=READ_ONLY):
         opened(fresh)
+
+
+@pytest.mark.slow
+def test_a_standby_may_be_promoted(own_server: Cluster) -> None:
+    database = own_server.make_database()
+    opened(own_server.address(database)).close()
+    with open_standby(own_server) as standby:
+        with pytest.raises(JournalUnreachable, match=READ_ONLY):
+            opened(standby.address(database))
+        standby.run("SELECT pg_promote()")
+        opened(standby.address(database)).close()
 
 
 @pytest.mark.parametrize(

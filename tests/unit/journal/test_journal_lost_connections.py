@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from kmsconn.errors import JournalFailed, JournalWentBack, LeaseLost, NonceTaken
-from kmsconn.journal import inspecting, moves, postgres, queries
+from kmsconn.errors import JournalFailed, JournalUnreachable, JournalWentBack, LeaseLost, NonceTaken
+from kmsconn.journal import inspecting, moves, opening, postgres, queries
 from kmsconn.journal.database import Database, OutcomeUnknown
 from kmsconn.journal.journal import FIND_OUT_AGAIN, Journal
 from kmsconn.journal.operations import counted
@@ -103,6 +103,26 @@ async def test_a_life_goes_on_wherever_the_connection_ends(after: bool, autojump
             assert [entry.step for entry in await journal.run(inspecting.history, 1)] == undisturbed
             assert (await journal.run(queries.counts, 0.0)).states == {(KIND, State.FINALIZED): 1}
             assert (failures, journal.failure) in {(0, ""), (1, "")}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_start_is_tried_again_wherever_the_connection_ends(after: bool) -> None:
+    calm = FakeServer()
+    open_first(calm)
+    opened_at_once = set()
+    for number, statement in enumerate(calm.asked, 1):
+        server = FakeServer([Loss(number, after)])
+        with suppress(JournalUnreachable):
+            open_first(server)
+            opened_at_once.add(statement)
+        open_first(server)
+    assert "COMMIT" not in opened_at_once
+
+
+def open_first(server: FakeServer) -> None:
+    """Open a journal as a start does."""
+    with closing(Database(server.driver(), wall)) as db:
+        opening._open(db, BINDING)
 
 
 async def answer_with(server: FakeServer, journal: Journal, at: int, *, after: bool) -> bool:
