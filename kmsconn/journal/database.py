@@ -176,7 +176,11 @@ class Database:
             self.execute = (
                 self.driver.execute
             )  # an open driver's may be the database's own: a call less for each statement
-            self._open_bound(binding)
+            self.begin()
+            own, ours = ({}, {}) if binding is None else (binding.own(), binding.as_text())
+            stored = self.bind({**own, _TICK: "0"}, ours)
+            self.driver.commit()
+        self.tick = self._kept_tick = int(stored[_TICK])
 
     def close(self) -> None:
         """Close the journal and give its lock back; what was not committed is rolled back. Repeating: does nothing."""
@@ -282,13 +286,6 @@ class Database:
                 f"the journal {self.driver.where} belongs to another connector ({'; '.join(others)}); name another journal path"
             )
         return stored
-
-    def _open_bound(self, binding: Binding | None) -> None:
-        own, ours = ({}, {}) if binding is None else (binding.own(), binding.as_text())
-        self.begin()
-        stored = self.bind({**own, _TICK: "0"}, ours)
-        self.driver.commit()
-        self.tick = self._kept_tick = int(stored[_TICK])
 
 
 def ahead(
