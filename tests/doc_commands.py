@@ -39,8 +39,8 @@ ENDS: Final = {
     "kmsconn --help": 0,
     "kmsconn --version": 0,
     "kmsconn completion bash > kmsconn.completion": 0,
-    "kmsconn config explain -c first-node.toml --network testnet": 0,
-    "kmsconn validate -c first-node.toml --network testnet": 0,
+    "kmsconn config explain -c first-node.toml": 0,
+    "kmsconn validate -c first-node.toml": 0,
     f"kmsconn validate {FILES}": 0,
 }
 """Command lines that are run alone, with their exit statuses."""
@@ -101,7 +101,7 @@ PARSED: Final = {
     "kmsconn resume KIND": "a synopsis",
     "kmsconn run -c emu-$n.toml > run-$n.log 2>&1": "tests/e2e/test_emulating_page.py",
     "kmsconn run -c own.toml": "tests/e2e/test_emulating_page.py",
-    "kmsconn run -c first-node.toml --network testnet": "needs nodes of a real network",
+    "kmsconn run -c first-node.toml": "needs nodes of a real network",
     "kmsconn skip ID --reason TEXT": "a synopsis",
     "kmsconn status": "a synopsis: the configuration comes from -c or the environment",
     f"kmsconn top {FILES}": "draws on a terminal until it is ended; it has tests of its own",

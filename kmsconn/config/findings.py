@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,11 +15,12 @@ from kmsconn.errors import Fault
 
 @attrs.frozen
 class Given:
-    """A value as a source gave it, where it stands, and under which name."""
+    """A value as a source gave it, where it stands, and under which name; ``folder`` is that of a file, where its relative paths begin."""
 
     value: Any = attrs.field(repr=False)
     place: str
     name: str
+    folder: Path = Path()
 
 
 @attrs.define

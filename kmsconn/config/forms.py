@@ -17,6 +17,7 @@ from kmsconn.config.settings import PostgresAddress, Role, Secret
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.ids import KEY_TAG, PREP_KEYGEN_TAG, tag_of
 
+SQLITE = "sqlite:///"
 _LONGEST_QUOTE = 24
 _U64 = 2**64 - 1
 _TYPES = {
@@ -309,10 +310,10 @@ def journal_address(value: object) -> Path | PostgresAddress:
     written = text(value).strip()
     if is_postgres_url(written):
         return parse_postgres_url(written)
-    prefix, path = "sqlite:///", written.removeprefix("sqlite:///")
-    if not written.startswith(prefix) or not path:
+    path = written.removeprefix(SQLITE)
+    if not written.startswith(SQLITE) or not path:
         raise ValueError(
-            f"must be {prefix}PATH (an absolute path: {prefix}/PATH) or postgresql://USER@HOST:PORT/DATABASE"
+            f"must be {SQLITE}PATH (an absolute path: {SQLITE}/PATH) or postgresql://USER@HOST:PORT/DATABASE"
         )
     return Path(path)
 

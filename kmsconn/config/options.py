@@ -146,6 +146,15 @@ SECTIONS: Final = (
         "The chains",
         (
             Option(
+                "network",
+                types.Name,
+                "Known deployment whose chain ids and contract addresses are used ([networks](#networks)): `testnet`, `mainnet` or "
+                "`devnet`; other options override them. `--network` of a command does the same.",
+                "",
+                None,
+                '"testnet"',
+            ),
+            Option(
                 "gateway_url",
                 types.RpcUrls,
                 "JSON-RPC of the Gateway, `http(s)` or `ws(s)`: one, a comma list, or a list in order of preference. A websocket "

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import attrs
 
 from kmsconn.config.findings import Findings, Given
+from kmsconn.config.forms import quoted
 from kmsconn.config.networks import NETWORKS, Network
 from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.structuring import suggestion
 
+NETWORK: Final = "network"
+"""The option that names one."""
 
-def find_network(name: str | None, table: OptionTable, findings: Findings) -> Network | None:
-    """Return the network of this name; an unknown one is a fault, and so is any for another generation than theirs."""
-    if name is None:
+
+def find_network(
+    sources: Sequence[dict[str, Given]], table: OptionTable, findings: Findings
+) -> Network | None:
+    """Return the network that the last source names; an unknown one is a fault, and so is any for another generation than theirs."""
+    given = next((source[NETWORK] for source in reversed(sources) if NETWORK in source), None)
+    if given is None:
         return None
     if table is not FHEVM:
-        findings.fault("network", f"{name} is a network of fhevm, but the profile is another one")
+        findings.fault(given.place, "names a network of fhevm, but the profile is another one")
+        for source in sources:
+            source.pop(NETWORK, None)
         return None
+    name = str(given.value)
     if name not in NETWORKS:
         remedy = suggestion(name, NETWORKS) or f"one of {', '.join(NETWORKS)}"
-        findings.fault("network", f"is not a known network: {name}", remedy)
+        findings.fault(given.place, f"is not a known network: {quoted(name)}", remedy)
     return NETWORKS.get(name)
 
 

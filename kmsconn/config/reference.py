@@ -42,7 +42,8 @@ _INTRODUCTION = """\
 <!-- Printed by `make gen` from kmsconn/config/options.py; a test fails when it is stale. -->
 
 One configuration serves one process. A later source overrides an earlier one: the defaults, the TOML file (`-c`), the environment. The
-variable of an option is `KMS_CONNECTOR_` and its name in upper case, `__` for a dot. All faults are reported at once, each with its
+variable of an option is `KMS_CONNECTOR_` and its name in upper case, `__` for a dot. Relative paths begin in the folder of the file that
+has them, those of variables in the working directory. All faults are reported at once, each with its
 place; an unknown name is a fault. Durations are texts such as `500ms`, `5m`, `24h`; sizes are numbers of bytes or texts such as `66MiB`;
 amounts are numbers of wei or texts such as `50 gwei` and `0.5 ether`.
 """
@@ -50,10 +51,10 @@ amounts are numbers of wei or texts such as `50 gwei` and `0.5 ether`.
 _NETWORKS = """\
 ## Networks
 
-`--network NAME` of `kmsconn run` and `kmsconn validate` (`load_config(network=…)`) fills in the published values of a deployment; file and
-environment override them. Without `host_chains` Ethereum is the only host chain, by `ethereum_url`; listed ones get their ACL. The charts
-of 0.14 give KMSVerifier's address as ProtocolConfig's. The start asks the configured ProtocolConfig for its current context and epoch,
-and fails with the address to use if another contract answers.
+`network` in the file, or `--network NAME` of a command, which wins (`load_config(network=…)`), fills in the published values of a
+deployment; all other options override them. Without `host_chains` Ethereum is the only host chain, by `ethereum_url`; listed ones get
+their ACL. The charts of 0.14 give KMSVerifier's address as ProtocolConfig's. The start asks the configured ProtocolConfig for its current
+context and epoch, and fails with the address to use if another contract answers.
 """
 
 _HTTPZ = """

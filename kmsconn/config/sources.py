@@ -24,7 +24,7 @@ from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.options import FHEVM, PREFIX, REQUIRED, OptionTable, environment_name
 from kmsconn.config.settings import AwsKmsKey, Secret, Settings
 from kmsconn.config.storage import control_socket_of, has_password
-from kmsconn.config.structuring import structure
+from kmsconn.config.structuring import beside, structure
 from kmsconn.config.tracing import tracing_of
 from kmsconn.config.wallets import find_wallet
 from kmsconn.errors import ConfigError
@@ -63,10 +63,10 @@ def load_config(
 ) -> Settings:
     """Return the settings that the defaults, ``network``, the file at ``path`` and ``environ`` give together; later wins.
 
-    ``network`` is ``testnet``, ``mainnet`` or ``devnet``: a known deployment's chain ids and addresses. ``service_name`` wins over
-    everything. ``alone``: a file of httpz-rc7 is judged without the environment, and what a file needs has no default.
-    Proxies are what ``environ`` says in its usual variables, ``HTTPS_PROXY`` and the like (``transport.proxies``); where traces go,
-    what it says in those of OpenTelemetry (``config.tracing``).
+    ``network`` is ``testnet``, ``mainnet`` or ``devnet``: a known deployment's chain ids and addresses; it and ``service_name`` win over
+    the options of these names. ``alone``: a file of httpz-rc7 is judged without the environment, and what a file needs has no default.
+    Relative paths in a file begin in its folder. Proxies are what ``environ`` says in its usual variables, ``HTTPS_PROXY`` and the like
+    (``transport.proxies``); where traces go, what it says in those of OpenTelemetry (``config.tracing``).
     What was accepted without effect, or is unsafe, stands in ``Settings.warnings``. Raises ConfigError with every fault at once.
     Repeating: reads again, changes nothing.
     """
@@ -120,8 +120,11 @@ def read_sources(
     alone = alone and generation.table is HTTPZ_RC7
     if alone:
         variables = {name: one for name, one in variables.items() if name == "profile"}
-    named = {} if service_name is None else {"service_name": Given(service_name, "--name", "service_name")}
-    values = _values(generation, (document, variables, named), findings, network=network, alone=alone)
+    arguments = {"service_name": ("--name", service_name), presets.NETWORK: ("--network", network)}
+    named = {
+        name: Given(value, place, name) for name, (place, value) in arguments.items() if value is not None
+    }
+    values = _values(generation, (document, variables, named), findings, alone=alone)
     return Reading(generation, findings, values, alone)
 
 
@@ -146,11 +149,10 @@ def _values(
     sources: tuple[dict[str, Given], ...],
     findings: Findings,
     *,
-    network: str | None,
     alone: bool,
 ) -> dict[str, Any]:
     """Return every option's typed value; later sources win, and a known network fills in what they leave out."""
-    known = presets.find_network(network, generation.table, findings)
+    known = presets.find_network(sources, generation.table, findings)
     if known is not None:
         findings.take(presets.preset(known))
     document, *others = sources
@@ -181,7 +183,7 @@ def read_toml(path: Path, findings: Findings) -> dict[str, Given]:
         return {}
     if {"private_key", "mnemonic"} & document.keys() or has_password(document):
         warn_if_open(path, findings)
-    return {name: Given(value, name, name) for name, value in _flattened("", document)}
+    return {name: Given(value, name, name, path.parent) for name, value in _flattened("", document)}
 
 
 def _position_only(error: tomllib.TOMLDecodeError) -> str:
@@ -216,7 +218,8 @@ def _structured(findings: Findings, *, alone: bool) -> dict[str, Any]:
     for name, option in findings.table.options.items():
         given = findings.given.get(name)
         if given is not None:
-            values[name] = structure(given.value, option.type, given.place, findings.faults)
+            written = beside(given.folder, given.value, option.type)
+            values[name] = structure(written, option.type, given.place, findings.faults)
         elif option.default is REQUIRED:
             findings.fault(name, "is required", f"set it in the file, or {option.environment}")
             values[name] = None

@@ -163,6 +163,18 @@ FORMS: dict[Any, Callable[[Any], Any]] = {
 }
 
 
+def beside(folder: Path, value: Any, kind: Any) -> Any:
+    """Return a written value whose relative path begins in a folder; every other one as it is."""
+    if not isinstance(value, str) or kind not in _PREFIXES:
+        return value
+    prefix, path = _PREFIXES[kind], value.strip().removeprefix(_PREFIXES[kind])
+    return f"{prefix}{folder / path}" if path and value.strip().startswith(prefix) else value
+
+
+_PREFIXES: dict[Any, str] = {FilePath: "", ExistingFile: "", JournalUrl: forms.SQLITE}
+"""What stands before a path."""
+
+
 def _hook(form: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda value, _: form(value)
 

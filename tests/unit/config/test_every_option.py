@@ -83,7 +83,11 @@ def beside_others(folder: Path) -> list[tuple[Values, Values]]:
         "host_chains": [*COMPLETE["host_chains"], {**COMPLETE["host_chains"][0], "chain_id": 5}],
     }
     own = {f"core_tls.{name}_file": str(folder / "own") for name in ("certificate", "key")}
+    by_network = {
+        name: None for name in COMPLETE if name.endswith(("chain_id", "contract.address", "host_chains"))
+    }
     return [
+        ({}, {**by_network, "kms_generation_contract.address": _ADDRESS, "network": "devnet"}),
         ({}, {**no_wallet, "private_key_file": str(folder / "key")}), ({}, {**no_wallet, "signing_key_path": str(folder / "signing_key")}),
         ({}, {**no_wallet, "mnemonic": TEST_PHRASE}), ({**no_wallet, "mnemonic": TEST_PHRASE}, {"account_index": 7}),
         *((aws, {f"aws_kms_config.{name}": value}) for name, value in (("key_id", "b"), ("region", "b"), ("endpoint", "https://b"))),

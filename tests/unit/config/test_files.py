@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from kmsconn.config.files import DEFAULT, configurations, directory, find_file
+from kmsconn.config.settings import Secret
+from kmsconn.config.sources import load_config
+from tests.unit.config.sample_values import OTHER_KEY, write_toml
 
 
 @pytest.fixture
@@ -55,3 +58,28 @@ def test_an_absolute_path_is_not_looked_for_in_the_directory(folder: Path, tmp_p
 @pytest.mark.parametrize("written", ["absent", "absent.toml", ".", ""])
 def test_what_is_nowhere_stays_as_it_was_written(folder: Path, written: str) -> None:
     assert find_file(written, {"KMS_CONNECTOR_CONFIG_DIR": str(folder)}) == Path(written)
+
+
+def test_relative_paths_of_a_file_begin_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    (folder / "wallet.key").write_text(OTHER_KEY)
+    (tmp_path / "here.sock").touch()
+    path = write_toml(
+        folder,
+        {
+            "private_key": None,
+            "private_key_file": "wallet.key",
+            "journal": "sqlite:///k.db",
+            "audit_log": "a",
+        },
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = load_config(path, environ={"KMS_CONNECTOR_CONTROL_SOCKET": "here.sock"})
+    assert settings.wallet.private_key == Secret(OTHER_KEY)
+    assert (settings.storage.journal, settings.storage.audit_log) == (folder / "k.db", folder / "a")
+    assert settings.storage.control_socket == Path("here.sock")
+    absolute = write_toml(folder, {"journal": "sqlite:////var/k.db"})
+    assert load_config(absolute, environ={}).storage.journal == Path("/var/k.db")

@@ -289,7 +289,7 @@ def test_a_key_that_fell_into_a_table_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_a_network_is_of_the_other_generation() -> None:
-    assert list(faults(lambda: start(network="testnet"))) == ["network"]
+    assert list(faults(lambda: start(network="testnet"))) == ["--network"]
 
 
 def test_all_faults_come_at_once_each_with_its_place(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_raw_key_on_the_mainnet_preset_needs_leave(tmp_path: Path) -> None:
 
 
 def test_an_unknown_network_is_a_fault_with_a_suggestion(tmp_path: Path) -> None:
-    assert faults(tmp_path, "tesnet")["network"].remedy == "did you mean testnet?"
+    assert faults(tmp_path, "tesnet")["--network"].remedy == "did you mean testnet?"
 
 
 @pytest.mark.parametrize("name", ["gateway_chain_id", "ethereum_chain_id"])
@@ -170,3 +170,11 @@ def test_polygon_is_a_host_chain_of_mainnet(tmp_path: Path) -> None:
     assert [str(one) for one in load(tmp_path, "mainnet").warnings] == [
         "host_chains: chain 137 of mainnet is not listed: its requests wait; add its url"
     ]
+
+
+def test_a_network_in_the_file_is_meant_by_every_command_that_reads_it(tmp_path: Path) -> None:
+    assert load(tmp_path, None, {"network": "testnet"}) == load(tmp_path, "testnet")
+
+
+def test_a_network_of_a_command_wins_over_that_of_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "testnet", {"network": "tesnet"}) == load(tmp_path, "testnet")

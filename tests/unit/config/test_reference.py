@@ -35,13 +35,16 @@ def test_the_sample_loads_once_a_wallet_is_given() -> None:
     assert settings.warnings == ()
 
 
-def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
-    """With every commented default switched on the settings stay the same."""
+def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every commented default switched on the settings stay the same; a default path begins in the working directory."""
+    monkeypatch.chdir(tmp_path)
     environ = {"KMS_CONNECTOR_PRIVATE_KEY": KEY}
     without_default = "|".join(re.escape(name) for name, option in OPTIONS.items() if option.default is None)
     path = tmp_path / "all.toml"
     path.write_text(re.sub(rf"^#(?! |{without_default})", "", sample(), flags=re.MULTILINE), encoding="utf-8")
-    assert load_config(path, environ=environ) == load_config(DOCS / "kmsconn.sample.toml", environ=environ)
+    assert load_config(path.name, environ=environ) == load_config(
+        DOCS / "kmsconn.sample.toml", environ=environ
+    )
 
 
 @pytest.mark.parametrize(

@@ -410,7 +410,7 @@ def test_the_wrong_name_of_the_domain_version_is_taken_with_a_warning(tmp_path: 
 
 def test_the_right_name_wins_over_its_alias_in_one_source(tmp_path: Path) -> None:
     settings = load(tmp_path, {"database_url": "sqlite:///alias.db", "journal": "sqlite:///right.db"})
-    assert settings.storage.journal == Path("right.db")
+    assert settings.storage.journal == tmp_path / "right.db"
     assert [warning.place for warning in settings.warnings] == ["database_url"]
 
 
@@ -427,7 +427,7 @@ def test_the_database_of_the_three_services_in_the_environment_does_not_replace_
     """It is left over from a migration: a connector must not go on with an empty journal for that."""
     environ = {"KMS_CONNECTOR_DATABASE_URL": "postgres://u:p@db/k"}
     settings = load(tmp_path, {"journal": "sqlite:///file.db"}, environ)
-    assert settings.storage.journal == Path("file.db")
+    assert settings.storage.journal == tmp_path / "file.db"
     assert [warning.place for warning in settings.warnings] == ["KMS_CONNECTOR_DATABASE_URL"]
 
 
