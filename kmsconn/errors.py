@@ -72,8 +72,6 @@ class RequestError(KmsconnError):
     dependency = ""
     cause = ""
     remedy = ""
-    own = False
-    """The fault is the request's own, since others have passed meanwhile where it fails."""
 
     def of(self, dependency: str = "", cause: str = "", remedy: str = "") -> Self:
         """Return this error with what its alert says."""
@@ -211,17 +209,17 @@ class Destroyed(Rejected):
 
 
 class RejectedByCore(Rejected):
-    """The Core says that it will never do it: believed of one request, once others pass; what it says to all is its own fault."""
+    """The Core says that it will never do it: the end of a request of key management, never of a decryption."""
 
     cause = "rejects"
 
 
 class Refused(Terminal):
-    """The Core refused it for good (INTERNAL): rejected, with one second chance later."""
+    """The Core refused it for good (INTERNAL): key management has one second chance later, a decryption waits."""
 
     cause = "internal-error"
     second_chance = 3600.0
-    """Seconds until it is tried once more."""
+    """Seconds until key management is tried once more."""
 
 
 class AbortedByCore(Refused):
@@ -248,7 +246,7 @@ class Over(Terminal):
 
 
 class Broken(RequestError):
-    """A dependency answered something that no honest one answers: quarantine the request once others pass, send nothing."""
+    """A dependency answered something that no honest one answers: nothing is sent; key management is quarantined, a decryption waits."""
 
     cause = "wrong-answer"
 

@@ -1,16 +1,12 @@
-"""Decides whether a request fails by its own fault or its dependency's, from the requests that pass each stage. Pure, without a clock.
+"""Tells from the requests that pass and fail at each stage which dependency holds up which kinds. Pure, without a clock.
 
-One rule carries everything. A request that fails is *suspect of its dependency* as long as nobody has passed the same gate since
-it first failed. Once others have passed meanwhile and it fails again, the failure is its own.
-
-- Several suspects of one cause: this kind of request cannot pass at all. That is critical, and says who is to blame.
-- A suspect waits. Only a request whose failure is its own is rejected or quarantined for what a dependency said: a Core that signs
-  with another key, or says INTERNAL to everybody, ends no request, not even the first one.
+Where several requests failed for one cause since the last one of their kind passed, that kind cannot pass at all: that is critical.
+No request ends for it.
 
 A request that has not failed again for ``WINDOW`` seconds is forgotten: it has left the chain, or was ended elsewhere.
 
 A *gate* is one dependency at one stage for one kind. Its *family* are the dependencies that stand in for each other, such as the shards
-of the Core: a kind cannot pass at all only where it passes none of them, while each judges its own requests.
+of the Core: a kind cannot pass at all only where it passes none of them.
 """
 
 from __future__ import annotations
@@ -20,6 +16,9 @@ from collections.abc import Collection, Iterator
 
 import attrs
 
+OTHER_CONTENT = "other-content"
+"""The cause of a wrong answer where the journal knows other content under the id: the Core may still hold that until its restart."""
+
 SEVERAL = 3
 """Requests that fail alike before a kind is said not to pass: one may be wrong, two by chance."""
 
@@ -27,7 +26,7 @@ WINDOW = 600.0
 """Seconds after its last failure for which a request counts: it is tried again every minute, and a stage may take minutes."""
 
 TRACKED = 4096
-"""Requests that are remembered for each gate. More wait all the same, are not counted, and are ended by nobody's fault."""
+"""Requests that are remembered for each gate. More wait all the same, and are not counted."""
 
 
 @attrs.frozen
@@ -76,18 +75,17 @@ class FailureVerdict:
 
 @attrs.define
 class FailureTracker:
-    """The outcomes of requests at the gates. The order of passes and failures, which are counted, tells whose fault a failure is."""
+    """The outcomes of requests at the gates; passes and failures are counted, so that their order is known."""
 
     _step: int = 0
-    _passed: dict[Gate, int] = attrs.field(factory=dict)
-    _family_passed: dict[tuple[str, str, str], int] = attrs.field(factory=dict)
+    _passed: dict[tuple[str, str, str], int] = attrs.field(factory=dict)
     _waiting: dict[Gate, dict[int, _Waiting]] = attrs.field(factory=lambda: defaultdict(dict))
     _gates: dict[int, set[Gate]] = attrs.field(factory=dict)
 
     def passed(self, gate: Gate, rid: int) -> None:
         """Note that a request passed a gate."""
         self._step += 1
-        self._passed[gate] = self._family_passed[gate.family, gate.stage, gate.kind] = self._step
+        self._passed[gate.family, gate.stage, gate.kind] = self._step
         self.answered(gate.family, gate.stage, rid)
 
     def answered(self, family: str, stage: str, rid: int) -> None:
@@ -96,18 +94,16 @@ class FailureTracker:
             if (gate.family, gate.stage) == (family, stage):
                 self._leave(gate, rid)
 
-    def failed(self, gate: Gate, rid: int, failure: Failure, now: float) -> bool:
-        """Note that a request failed at a gate; say whether the fault is its own: it failed alike before, and another has passed since."""
+    def failed(self, gate: Gate, rid: int, failure: Failure, now: float) -> None:
+        """Note that a request failed at a gate."""
         self._step += 1
         waiting = self._waiting[gate]
         known = waiting.get(rid)
         if known is not None and known.failure.cause == failure.cause:
             known.failure, known.last, known.at = failure, self._step, now
-            return self._passed.get(gate, 0) > known.since
-        if known is not None or len(waiting) < TRACKED:
+        elif known is not None or len(waiting) < TRACKED:
             waiting[rid] = _Waiting(rid, failure, self._step, self._step, now)
             self._gates.setdefault(rid, set()).add(gate)
-        return False
 
     def ended(self, rid: int) -> None:
         """Note that a request is over, or is deferred for long."""
@@ -155,7 +151,7 @@ class FailureTracker:
 
     def _blocked(self, group: list[tuple[Gate, list[_Waiting]]]) -> Iterator[str]:
         for gate, several in group:
-            passed = self._family_passed.get((gate.family, gate.stage, gate.kind), 0)
+            passed = self._passed.get((gate.family, gate.stage, gate.kind), 0)
             if sum(one.since > passed for one in several) >= gate.several:
                 yield gate.kind
 

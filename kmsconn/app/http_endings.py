@@ -77,8 +77,6 @@ def ending_of(error: RequestError, age: float) -> RowCause | None:
         return cause | RowCause.REPEATABLE
     if (cause := _cause(_SUSPECT, error)) is None:
         return None
-    if error.own:
-        return cause
     return cause | RowCause.REPEATABLE if age >= HTTP_PATIENCE else None
 
 

@@ -10,6 +10,7 @@ import trio
 
 from kmsconn.app.choices import settle_choice
 from kmsconn.app.destruction import Destruction
+from kmsconn.app.failure_tracker import OTHER_CONTENT
 from kmsconn.app.http_endings import expiry_cause
 from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
@@ -18,8 +19,8 @@ from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
-from kmsconn.errors import Forgotten, Misconfigured, NotYet, RequestError, Undecodable
-from kmsconn.journal import moves
+from kmsconn.errors import Broken, Forgotten, Misconfigured, NotYet, RequestError, Undecodable
+from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.events import AnswerKept, AnswerMismatch, OnEvent, RequestClosed
@@ -118,7 +119,7 @@ class Pipeline:
         started = trio.current_time()
         try:
             return await self.runner.run(
-                row, "answer", self.deadlines.answer, lambda: self.stages.answer(submitted)
+                row, "answer", self.deadlines.answer, lambda: self._believable(row, submitted)
             )
         except NotYet as error:
             if error.again_in is not None:  # of a chain, not of the Core
@@ -132,6 +133,14 @@ class Pipeline:
             self.runner.blame(row, "answer", lost)
             lost.stage = "answer"
             raise lost from error
+
+    async def _believable(self, row: Row, submitted: Submitted) -> Answered:
+        try:
+            return await self.stages.answer(submitted)
+        except Broken as error:
+            if await self.journal.run(queries.has_sibling, row.rid):
+                error.of(cause=OTHER_CONTENT)
+            raise
 
     async def _keep(self, row: Row, answered: Answered) -> bool:
         kept = False

@@ -19,6 +19,8 @@ T = TypeVar("T")
 DEFERRAL = Backoff(first=0.5, cap=60.0)
 # A chain that denied a right says so again: at most 39 times in a day, half of them within the first hour, in which rights are given.
 DENIED = Backoff(first=0.5, cap=3600.0, least=0.9)
+# What a Core says of one decryption may be true until its restart: one call in five minutes costs nothing.
+SELDOM = Backoff(first=0.5, cap=300.0)
 IN_WORKER = Backoff(first=0.1, cap=2.0)
 WORKER_WAIT_LIMIT = 5.0  # seconds that a worker waits for a dependency before the request is deferred
 DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used

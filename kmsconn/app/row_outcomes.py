@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from kmsconn.app.failure_tracker import OTHER_CONTENT
 from kmsconn.app.http_endings import ending_of
 from kmsconn.app.request_tracker import RequestTracker
-from kmsconn.app.retrying import DEFERRAL, DENIED
+from kmsconn.app.retrying import DEFERRAL, DENIED, SELDOM
 from kmsconn.app.rows import operation_of, request_of
 from kmsconn.app.stage_runner import LongPollEnded
 from kmsconn.errors import (
@@ -30,7 +31,7 @@ from kmsconn.errors import (
     WrongSignature,
     cause_of,
 )
-from kmsconn.journal import moves, queries
+from kmsconn.journal import moves
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred, Severity
@@ -99,8 +100,7 @@ class RowOutcomes:
         cause = ending_of(error, self.wall() - row.times.recorded)
         if cause is None:
             return False
-        transition = "quarantine" if isinstance(error, Broken) and error.own else "reject"
-        await self.close(row, transition, str(error), cause_of(error), cause)
+        await self.close(row, "reject", str(error), cause_of(error), cause)
         return True
 
     def _ending(self, row: Row, error: Terminal) -> str:
@@ -184,13 +184,13 @@ class RowOutcomes:
             self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds, id=row.id))
 
     async def _said_no(self, row: Row, error: Refused | RejectedByCore | Broken) -> None:
-        """End a request for what the Core said of it, unless it may say that of all: then the request waits."""
-        if isinstance(error, Broken) and await self.journal.run(queries.has_sibling, row.rid):
-            await self._submit_again(
-                row, error, f"{error}; the Core may still hold other content under this id"
-            )
-        elif not self._is_own_fault(row, error):
-            await self._submit_again(row, error, str(error))
+        """Let a decryption wait, whatever the Core says of it: only the chain and an operator end it.
+
+        Key management must go on in the order of the chain, so there a refusal is believed; but of an answer that may be to other
+        content under the id nothing is believed before that Core was restarted.
+        """
+        if operation_of(self.profile, row).expires or error.cause == OTHER_CONTENT:
+            await self._wait_for_core(row, error)
         elif isinstance(error, Refused) and RowCause.SECOND_CHANCE not in row.progress.cause:
             self.tracker.failures.ended(row.rid)  # it is silent for longer than anybody would count it
             self.journal.note_submitted(row.rid, False)
@@ -202,16 +202,20 @@ class RowOutcomes:
             transition = "quarantine" if isinstance(error, Broken) else "reject"
             await self.close(row, transition, str(error), cause_of(error))
 
-    def _is_own_fault(self, row: Row, error: RequestError) -> bool:
-        """Say whether others have passed meanwhile where a request fails.
-
-        Key management is no crowd that could pass meanwhile, and what comes behind it in the order of the chain must go on.
-        """
-        return error.own or not operation_of(self.profile, row).expires
-
-    async def _submit_again(self, row: Row, error: RequestError, reason: str) -> None:
+    async def _wait_for_core(self, row: Row, error: RequestError) -> None:
+        """Begin again at the Core, ever later; what was waited for before does not count."""
         self.journal.note_submitted(row.rid, False)
-        await self._defer(row, error.stage, reason, DEFERRAL.seconds(row.progress.deferred, self.random()))
+        again = RowCause.REFUSED_BY_CORE in row.progress.cause
+        seconds = self._until_over(row, SELDOM.seconds(row.progress.deferred if again else 0, self.random()))
+        await self._defer(
+            row,
+            error.stage,
+            str(error),
+            seconds,
+            max_wait=SELDOM.cap,
+            again=again,
+            cause=RowCause.REFUSED_BY_CORE,
+        )
 
     async def end_destroyed(self, row: Row, reason: str) -> None:
         """Reject a row that nobody works on, since what it is under was destroyed. Repeating: it is told once."""

@@ -1,4 +1,4 @@
-"""Runs one stage of a request under its deadline, and notes what came of it: whether it passed, and if not, whose fault it is."""
+"""Runs one stage of a request under its deadline, and notes what came of it: whether it passed, and if not, at which dependency."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ class StageRunner:
         self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), seconds, id=row.id))
 
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
-        """Note a failure, and on it whose fault it is. A dependency that is gone has an alert of its own."""
+        """Note a failure at a dependency. One that is gone has an alert of its own."""
         if isinstance(error, Down):
             return
         gate = self._gate(row, stage)
         if error.dependency:
             gate = attrs.evolve(gate, dependency=error.dependency)
         failure = Failure(error.cause, str(error), error.remedy)
-        error.own = self.tracker.failures.failed(gate, row.rid, failure, trio.current_time())
+        self.tracker.failures.failed(gate, row.rid, failure, trio.current_time())
 
     def _note_said(self, row: Row, stage: str, error: RequestError) -> None:
         """Note what is no failure; but a Core that gives no result for minutes fails, whatever it says."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from kmsconn.app.failure_tracker import FailureVerdict
+from kmsconn.app.failure_tracker import OTHER_CONTENT, FailureVerdict
 from kmsconn.model.alerts import Alerts, Key
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, OnEvent, Severity
@@ -25,7 +25,8 @@ def alert_of(verdict: FailureVerdict) -> AlertRaised:
     text = f"{waiting}: {verdict.text}"
     if verdict.blocked:
         text = f"no {' and no '.join(verdict.blocked)} passes; {text}"
-    severity = Severity.CRITICAL if verdict.blocked else Severity.WARNING
+    stands = verdict.blocked or verdict.cause == OTHER_CONTENT  # which only an operator can end
+    severity = Severity.CRITICAL if stands else Severity.WARNING
     remedy = verdict.remedy or remedy_of(verdict.cause)
     return AlertRaised(verdict.dependency, verdict.cause, text, severity, remedy, verdict.count)
 

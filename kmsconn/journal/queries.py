@@ -123,7 +123,7 @@ _TALLY = "SELECT kind, state, on_chain, rows, deferred, deleted FROM tally"
 _OPEN_ON_CHAIN = "on_chain = 1 AND state IN ('pending', 'answered', 'signed', 'included')"
 _OLDEST = (
     "SELECT min(recorded_at) FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
-    f"WHERE kind = ? AND {_OPEN_ON_CHAIN}"
+    f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND (cause & {RowCause.REFUSED_BY_CORE.value}) = 0"
 )
 _WAITING = (
     "SELECT recorded_at, rid, kind, id, reason FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals

@@ -109,20 +109,31 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "wrong-signer": Cause(
         "core[N]",
         "The Core signs with another key than the one registered for this node; its answers are not sent",
-        "give the Core the registered key, or check that kms_core_endpoints names this node's Core",
+        "give the Core the registered key and restart it, since it keeps what it has signed; or check that kms_core_endpoints names this "
+        "node's Core",
     ),
     "wrong-answer": Cause(
         "core[N]",
         "The Core gives an answer that no honest Core gives; the answer is not sent",
         "compare the Core's version with the profile, and read its log",
     ),
+    "other-content": Cause(
+        "core[N]",
+        "The Core answers to other content: a reorganisation gave the ids of requests out again, and the Core still has those of before",
+        "restart that Core: it starts the requests anew then",
+    ),
     "internal-error": Cause(
         "core[N]", "The Core says INTERNAL", "read the Core's log; requests wait until it answers"
+    ),
+    "aborted": Cause(
+        "core[N]",
+        "The Core says that it aborted requests",
+        "read the Core's log; requests wait until it answers",
     ),
     "rejects": Cause(
         "core[N]",
         "The Core says that requests are invalid",
-        "read the Core's log; requests wait until others pass",
+        "read the Core's log; requests wait until it takes them",
     ),
     "result-lost": Cause(
         "core[N]",

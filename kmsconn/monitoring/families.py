@@ -142,7 +142,7 @@ HANDOVER_SECONDS = Family(
 )
 INCLUSION_SECONDS = Family(
     "kmsconn_inclusion_seconds",
-    "Time from the record in the journal to the inclusion",
+    "Time from the record in the journal to the inclusion, but for decryptions that the Core has refused, which an alert counts",
     ("kind",),
     Shape.HISTOGRAM,
     _LONG,

@@ -30,7 +30,9 @@ REQUESTS = _gauge("kmsconn_requests", "Requests in the journal", "kind", "state"
 OPEN = _gauge("kmsconn_open_requests", "Requests whose reply is not final yet", "kind")
 DEFERRED = _gauge("kmsconn_deferred_requests", "Requests that wait for their next attempt", "kind")
 OLDEST = _gauge(
-    "kmsconn_oldest_open_seconds", "Age of the oldest request whose reply is not final yet", "kind"
+    "kmsconn_oldest_open_seconds",
+    "Age of the oldest request whose reply is not final yet, but for decryptions that the Core has refused, which an alert counts",
+    "kind",
 )
 QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
 QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")

@@ -261,7 +261,16 @@ _CONNECTOR: Final = (
         "KmsconnCoreAnswersWrong",
         "the Core's answers cannot be used",
         "look into the Core's log; compare its version, its key and kms_core_endpoints with this node's registration",
-        ("wrong-signer", "wrong-answer", "internal-error", "rejects", "result-lost", "taken-ids"),
+        (
+            "wrong-signer",
+            "wrong-answer",
+            "other-content",
+            "internal-error",
+            "aborted",
+            "rejects",
+            "result-lost",
+            "taken-ids",
+        ),
     ),
     _critical(
         "KmsconnBucketsUnusable",

@@ -20,6 +20,8 @@ _REMEMBERED: Final = (
 )
 
 
+_REFUSALS: Final = frozenset({"rejected-by-core", "refused", "aborted-by-core", "broken"})
+
 GATEWAY: Final = "gateway"
 DIFFERENT: Final = "different"
 """The likeness of replies that are told as a difference."""
@@ -63,6 +65,8 @@ class Tally(EventTaker):
             for family, series in families.FROM_THE_START.items()
         }
         self.answered: dict[int, float] = {}
+        self.refused: set[int] = set()
+        """Open decryptions that the Core has refused or answered wrongly: an alert counts them, no objective of latency does."""
 
     def add(self, family: Family, *labels: str, amount: float = 1) -> None:
         """Count up."""
@@ -117,6 +121,8 @@ def _stage(tally: Tally, event: events.StageFinished) -> None:
 
 
 def _stage_failed(tally: Tally, event: events.StageFailed) -> None:
+    if event.cause in _REFUSALS and event.kind in DECRYPTION_KINDS and len(tally.refused) < _REMEMBERED:
+        tally.refused.add(event.rid)
     check = families.CHECK_TYPES.get(event.cause)
     if event.stage == "check" and check is not None:
         tally.add(families.CHECK_ERRORS, check)
@@ -130,6 +136,7 @@ def _deferred(tally: Tally, event: events.RequestDeferred) -> None:
 
 
 def _closed(tally: Tally, event: events.RequestClosed) -> None:
+    tally.refused.discard(event.rid)
     tally.add(families.CLOSED, event.kind, event.state)
     tally.add(families.ENDS, event.kind, event.state, event.cause)
     if event.cause == "unexpected":
@@ -163,11 +170,13 @@ def _sent(tally: Tally, event: events.ReplySent) -> None:
 
 
 def _included(tally: Tally, event: events.ReplyIncluded) -> None:
-    answered = tally.answered.pop(event.rid, None)
+    answered, refused = tally.answered.pop(event.rid, None), event.rid in tally.refused
+    tally.refused.discard(event.rid)
     if event.found:
         tally.add(families.FOUND, event.kind)
         return
-    tally.observe(families.INCLUSION_SECONDS, event.kind, value=event.seconds)
+    if not refused:
+        tally.observe(families.INCLUSION_SECONDS, event.kind, value=event.seconds)
     if answered is not None:
         seconds = max(0.0, event.seconds - answered)
         tally.observe(families.FORWARDING_LATENCY, families.response_type(event.kind), value=seconds)

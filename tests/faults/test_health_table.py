@@ -142,9 +142,7 @@ async def test_core(
         await is_over(scene, ids, *FORMS)
 
 
-async def test_one_bad_answer_is_a_warning_and_ends_once_others_have_passed(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_one_bad_answer_is_a_warning_and_ends_nothing(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         [bad] = await scene.ask("public")
         scene.core_does(core_faults.STRANGER_SIGNATURE, bad, "GetPublicDecryptionResult")
@@ -152,12 +150,10 @@ async def test_one_bad_answer_is_a_warning_and_ends_once_others_have_passed(
             found = await named(scene, "core[0]", "wrong-signer", critical=False)
             assert f"0x{bad:064x}" in found.text
             assert core_faults.STRANGER.address.hex() in found.text.lower()
+            await scene.wait_answered(await scene.ask(*FORMS))
             await trio.sleep(120)
             assert scene.told(RequestClosed) == []
-            await scene.wait_answered(await scene.ask(*FORMS))
-            [closed] = await scene.wait(lambda: scene.told(RequestClosed))
-            assert "signed by" in closed.reason
-            await scene.wait(lambda: not scene.monitor.health().alerts)
+            assert alert(scene, "core[0]", "wrong-signer") is not None
 
 
 async def test_buckets_that_answer_403(tmp_path: Path, autojump_clock: Any) -> None:

@@ -431,7 +431,7 @@ CHAIN_DRILLS: tuple[Drill[Any], ...] = (
         "The last blocks are replaced. Everything comes again, unless it is dropped; with `reuse_ids` other requests have the same ids. "
         "The end restores the old branch if its root still exists.",
         "The fork is found and read again from there; other content is another request, and a reply that is gone is sent again. "
-        "Where a Core still holds other content under reused ids, those wait until its restart (`wrong-answer`).",
+        "Where a Core still holds other content under reused ids, those wait until its restart (`other-content`).",
     ),
     Drill(
         "second-sender", Target.GATEWAY, Copies, _second_sender,

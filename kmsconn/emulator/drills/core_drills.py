@@ -165,8 +165,8 @@ CORE_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "signer", Target.CORE, DrillBody, _signer,
         "The Core signs with a key that belongs to no committee.",
-        "No such answer is sent. One is quarantined while others pass; when all are alike they wait, with a critical alert "
-        "that names both signers. A Core keeps what it signed: without a `restart` after the end those are quarantined, to be retried.",
+        "No such answer is sent: requests wait, with an alert that names both signers, critical while none passes. "
+        "A Core keeps what it signed: after the end those wait until its `restart`.",
     ),
     Drill(
         "taken", Target.CORE, CoreCalls, _taken,
@@ -200,6 +200,6 @@ CORE_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "spoil", Target.CORE, SpoiledCore, _spoil,
         f"Calls of one method are spoilt: {', '.join(_SPOILS)}.",
-        "An answer that does not verify is not sent: quarantine, or wait if only the transport is at fault.",
+        "An answer that does not verify is not sent; its request waits.",
     ),
 )  # fmt: skip

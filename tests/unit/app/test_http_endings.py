@@ -114,15 +114,6 @@ def test_what_may_be_a_dependencys_fault_is_tried_again_for_a_while(error: Reque
     assert (failure.code.value, failure.retryable) == (SUSPECT[error], True)
 
 
-@named([Broken("core", "another id"), Refused("INTERNAL"), RejectedByCore("INVALID_ARGUMENT")])
-def test_what_is_the_requests_own_fault_is_final_at_once(error: RequestError) -> None:
-    error.own = True
-    cause = ending_of(error, 0.0)
-    assert cause is not None
-    failure = failure_of(row(State.REJECTED, cause))
-    assert (failure.code.value, failure.retryable) == ("unprocessable", False)
-
-
 @named(FINAL)
 def test_what_no_repetition_changes_is_final(error: RequestError) -> None:
     assert ending_of(error, 1e6) is None, "it ends as any request does"

@@ -13,9 +13,10 @@ import trio
 
 from kmsconn import errors
 from kmsconn.app.pipeline import CHECK_HOLDS, KEEPING
-from kmsconn.app.retrying import DEFERRAL
+from kmsconn.app.retrying import DEFERRAL, SELDOM
 from kmsconn.app.rows import request_of
 from kmsconn.app.stage_runner import LONG_POLL
+from kmsconn.app.state_alerts import alert_of
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import (
     Aborted,
@@ -57,7 +58,7 @@ from kmsconn.model.events import (
     StageFailed,
     StageFinished,
 )
-from kmsconn.model.life import State
+from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answered
 from kmsconn.rpc.port import RpcError
@@ -387,59 +388,73 @@ async def later(seconds: float, error: Exception) -> None:
     raise error
 
 
-# What the Core says of one request, or of all.
+# What the Core says of a request.
+
+CORE_SAYS = [
+    RejectedByCore("INVALID_ARGUMENT"),
+    Refused("INTERNAL"),
+    AbortedByCore("ABORTED"),
+    Broken("core", "a lie"),
+]
+named = pytest.mark.parametrize("error", CORE_SAYS, ids=lambda one: type(one).__name__)
 
 
-OTHERS = ("public_one_v1", "public_one_v2", "public_three_v0")
-
-
-async def while_others_pass(bench: Bench, row: Row) -> Row:
-    """Let another request of the kind pass, and work on the row once more."""
-    stands, passed = dict(bench.stages.does), len(bench.told(AnswerKept))
-    bench.stages.does.clear()
-    await bench.run(await bench.record(OTHERS[passed]))
-    bench.stages.does.update(stands)
-    return await bench.run(row)
+async def refused(bench: Bench, row: Row, times: int) -> tuple[Row, list[float]]:
+    """Let a row be refused so often; return it and how long it waited each time."""
+    before = len(bench.told(RequestDeferred))
+    for _ in range(times):
+        row = await bench.run(row)
+    return row, [one.seconds for one in bench.told(RequestDeferred)[before:]]
 
 
 @pytest.mark.parametrize("stage", ["submit", "answer"])
-@pytest.mark.parametrize(
-    ("error", "state"),
-    [(RejectedByCore("INVALID_ARGUMENT"), State.REJECTED), (Broken("core", "a lie"), State.QUARANTINED)],
-)
-async def test_a_request_ends_only_for_what_the_core_does_not_say_to_all(
-    error: RequestError, state: State, stage: str, tmp_path: Path, autojump_clock: Any
+@named
+async def test_nothing_that_the_core_says_ends_a_decryption_and_it_is_asked_ever_more_rarely(
+    error: RequestError, stage: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with bench_whose(tmp_path, stage, error) as bench:
-        row = await bench.record()
-        for _ in range(20):
-            row = await bench.run(row)
-        assert (row.state, row.progress.reason) == (State.PENDING, str(error))
-        row = await while_others_pass(bench, row)
-    assert row.state is state
+        row, waits = await refused(bench, await bench.record(), 6)
+        del bench.stages.does[stage]
+        await bench.run(await bench.record("public_one_v1"))  # another passes meanwhile
+        bench.stages.does[stage] = error
+        row, later = await refused(bench, row, 6)
+        assert (row.state, row.progress.reason, row.progress.submitted) == (State.PENDING, str(error), False)
+        assert row.progress.cause is RowCause.REFUSED_BY_CORE
+        assert [*waits, *later] == [SELDOM.seconds(tries, 0.5) for tries in range(12)]
+        assert later[-1] == SELDOM.cap * 0.75
+        del bench.stages.does[stage]
+        assert (await bench.run(row)).state is State.ANSWERED
 
 
-async def test_key_management_ends_at_once_since_nothing_else_could_pass_meanwhile(
+async def test_what_was_waited_for_before_makes_a_refusal_no_rarer(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_bench(tmp_path, submit=RejectedByCore("INVALID_ARGUMENT")) as bench:
-        row = await bench.run(await bench.record_key_request("keygen_default"))
-    assert row.state is State.REJECTED
+    async with open_bench(tmp_path, submit=Unreachable("down")) as bench:
+        row, _ = await refused(bench, await bench.record(), 9)
+        bench.stages.does["submit"] = Refused("INTERNAL")
+        _, waits = await refused(bench, row, 2)
+    assert waits == [SELDOM.seconds(tries, 0.5) for tries in range(2)]
 
 
-# Refused, and the one second chance.
-
-
-async def test_a_refused_request_is_tried_once_more_in_an_hour_from_the_start(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
-    async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
+async def test_a_refused_decryption_ends_with_its_deadline(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path, submit=Refused("INTERNAL")) as bench:
         row = await bench.run(await bench.record())
-        assert (row.state, row.progress.submitted) == (State.PENDING, False)
-        row = await while_others_pass(bench, row)
-        assert row.progress.next_attempt == pytest.approx(wall() + Refused.second_chance)
-        row = await bench.run(row)
-        assert (await while_others_pass(bench, row)).state is State.REJECTED
+        await bench.chain_time(int(CHAIN_TIME + EXPIRY) + 1)
+        assert (await bench.run(row)).state is State.EXPIRED
+
+
+@named
+async def test_key_management_must_go_on_and_believes_its_core(
+    error: RequestError, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """With a second chance after INTERNAL, in an hour, and after ABORTED, in two seconds, once the chain was asked."""
+    async with open_bench(tmp_path, answer=error) as bench:
+        row, waits = await refused(bench, await bench.record_key_request("keygen_default"), 1)
+        if isinstance(error, Refused):
+            assert (row.state, row.progress.submitted) == (State.PENDING, False)
+            row = await bench.run(row)
+    assert waits == ([error.second_chance] if isinstance(error, Refused) else [])
+    assert row.state is (State.QUARANTINED if isinstance(error, Broken) else State.REJECTED)
 
 
 @pytest.mark.parametrize(
@@ -457,28 +472,26 @@ async def test_there_is_no_third_chance_whatever_comes_between(
     between: Any, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
-        row = await while_others_pass(bench, await bench.run(await bench.record()))
+        row = await bench.run(await bench.record_key_request("keygen_default"))
         bench.stages.does["answer"] = between
         row = await bench.run(row)
         bench.stages.does["answer"] = Refused("INTERNAL")
-        row = await while_others_pass(bench, await bench.run(row))
+        row = await bench.run(row)
     assert row.state is State.REJECTED
 
 
-# Lies.
-
-
-async def test_an_answer_for_content_that_was_replaced_is_waited_out(
+async def test_an_answer_for_content_that_was_replaced_names_the_restart_that_helps(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    """The Core may still hold the other content under the id; only its restart frees it."""
+    """The Core may still hold the other content under the id; nothing else frees it."""
     async with open_bench(tmp_path, answer=Broken("core", "not ours")) as bench:
         first = await bench.record("public_one_v0", block=10)
-        second = await bench.record("public_one_v0", block=20, data=other_data(first))
-        row = await bench.run(second)
+        row = await bench.run(await bench.record("public_one_v0", block=20, data=other_data(first)))
         assert (row.state, row.progress.submitted) == (State.PENDING, False)
-        assert "other content" in row.progress.reason
-        assert (await while_others_pass(bench, row)).state is State.PENDING
+        [verdict] = bench.pipeline.tracker.failures.verdicts(0.0)
+    alert = alert_of(verdict)
+    assert (alert.dependency, alert.cause, alert.critical) == ("core[0]", "other-content", True)
+    assert "restart" in alert.remedy
 
 
 # Cancellation.
