@@ -177,8 +177,8 @@ class Database:
                 self.driver.execute
             )  # an open driver's may be the database's own: a call less for each statement
             self.begin()
-            own, ours = ({}, {}) if binding is None else (binding.own(), binding.as_text())
-            stored = self.bind({**own, _TICK: "0"}, ours)
+            own, ours = ({}, {}) if binding is None else ({**binding.own(), _TICK: "0"}, binding.as_text())
+            stored = self.bind(own, ours)
             self.driver.commit()
         self.tick = self._kept_tick = int(stored[_TICK])
 

@@ -92,7 +92,8 @@ async def apply_group(
 ) -> str | None:
     """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
 
-    Return why it failed, empty when it was written, None when there was nothing to write: that says nothing about the disk.
+    Who only asked in a file has an answer all the same: a full disk can be read. Return why it failed, empty when it was written, None
+    when there was nothing to write: that says nothing about the disk.
 
     Raises OutcomeUnknown when it was perhaps written: ``settle`` is to be called once that is known. StartAgain: see the errors.
     """
@@ -101,9 +102,23 @@ async def apply_group(
         changed = await apply(db, group, notes, offload)
     except (db.driver.error, NotWritten) as error:
         db.roll_back()
-        return settle(db, group, error)
+        failure = settle(db, group, error)
+        if not db.driver.is_remote:
+            await _answer(db, [one for one in group if is_reading(one.operation)], offload)
+        return failure
     settle(db, group)
     return "" if changed else None
+
+
+async def _answer(db: Database, questions: Sequence[Execution[Any]], offload: Offload) -> None:
+    """Answer those who only ask in a group that could not be written; if that fails too, they have failed."""
+    with suppress(db.driver.error, NotWritten):
+        for question in questions:
+            question.fault = None
+        db.begin()
+        await _apply_all(db, questions, offload)
+        settle(db, questions)
+    db.roll_back()
 
 
 def settle(db: Database, group: Sequence[Execution[Any]], error: Exception | None = None) -> str:

@@ -61,9 +61,11 @@ class SqliteDriver:
         self.path = self.path.resolve()  # one lock for one file, whatever links lead to it
         self._resources.enter_context(locked(self.path))
         warnings = _prepare(self.path)
-        self._connect()
-        _migrate(self.execute, self.path)
-        _index_shards(self.execute, self.shards)
+        self._connect(_OWNER if make else _LOOKING)
+        version = _known_version(self.execute, self.path)
+        if make:
+            _migrate(self.execute, version)
+            _index_shards(self.execute, self.shards)
         self._files = {file: _identity(file) for file in _files_of(self.path)}
         return warnings
 
@@ -123,28 +125,28 @@ class SqliteDriver:
         self.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
         return all_pages - int(self.execute("PRAGMA page_count").fetchone()[0])
 
-    def _connect(self) -> None:
+    def _connect(self, settings: Sequence[str]) -> None:
         # Another thread may serve each call; the journal lets only one run at a time. Nobody else writes, so nobody is waited for.
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._resources.callback(connection.close)
         connection.create_function("shard", 2, shard, deterministic=True)
         self._connection = connection
         self.execute = connection.execute
-        self.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file only, and only before anything else
-        self.execute("PRAGMA journal_mode = WAL")
-        self.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
-        self.execute(f"PRAGMA synchronous = {self._synchronous}")
-        self.execute(f"PRAGMA cache_size = -{CACHE}")
-        self.execute(
-            "PRAGMA temp_store = MEMORY"
-        )  # a container's root is read-only: there is no folder for temporary files
+        for setting in (*settings, f"synchronous = {self._synchronous}", *_ALWAYS):
+            self.execute(f"PRAGMA {setting}")
 
+
+_OWNER = "auto_vacuum = INCREMENTAL", "journal_mode = WAL", f"journal_size_limit = {LOG_SIZE}"
+"""In this order: the first is of a new file only, and only before anything else."""
+_LOOKING = ("locking_mode = EXCLUSIVE",)
+"""The index of the log stands in memory then: who only looks writes nothing, and so may look into a journal on a full disk."""
+_ALWAYS = f"cache_size = -{CACHE}", "temp_store = MEMORY"
+"""A container's root is read-only: there is no folder for temporary files."""
 
 Execute = Callable[..., sqlite3.Cursor]
 
 
-def _migrate(execute: Execute, path: Path) -> None:
-    version = _known_version(execute, path)
+def _migrate(execute: Execute, version: int) -> None:
     for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
         _do_together(execute, [*statements, f"PRAGMA user_version = {number}"])
 

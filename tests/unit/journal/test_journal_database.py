@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sqlite3
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,34 @@ def test_all_files_are_their_owners_alone(path: Path) -> None:
 
 def test_a_file_made_by_us_raises_no_warning(db: Database) -> None:
     assert db.warnings == ()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let this process write no byte to any file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("was_killed", [False, True])
+def test_a_journal_on_a_full_disk_is_looked_into(path: Path, tmp_path: Path, was_killed: bool) -> None:
+    db = opened(path)
+    db.begin()
+    new_row(db)
+    db.commit()
+    kept = dump(db)
+    there = tmp_path / "left"
+    if not was_killed:
+        db.close()
+    shutil.copytree(path.parent, there, ignore=shutil.ignore_patterns("*-shm", "left"))
+    db.close()
+    with full_disk(), closing(Database(SqliteDriver(there / path.name), wall)) as looking:
+        looking.open(None)
+        assert dump(looking) == kept
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622])

@@ -15,7 +15,7 @@ from kmsconn.errors import JournalFailed, NonceTaken
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import OPERATIONS_BETWEEN_CHECKPOINTS, QUEUE, Execution, Journal, apply_group
 from kmsconn.journal.notes import NOTE_DELAY
-from kmsconn.journal.operations import off_loop
+from kmsconn.journal.operations import off_loop, reads
 from tests.unit.journal.samples import AutocommitDatabase, dump, new_row, opened, row_of
 
 T = TypeVar("T")
@@ -80,6 +80,11 @@ def fails(db: Database) -> int:
 
 def rows(db: Database) -> int:
     return len(dump(db))
+
+
+@reads
+def asks(db: Database) -> int:
+    return rows(db)
 
 
 @off_loop()
@@ -239,6 +244,19 @@ async def test_a_commit_that_fails_fails_all_of_its_group(failing: FailingDataba
     assert "disk is full" in str(outcomes[0])
     assert len(set(map(id, outcomes))) == 3
     assert rows(failing) == 0
+
+
+@pytest.mark.sqlite
+async def test_who_only_asks_has_an_answer_though_its_group_was_not_written(
+    failing: FailingDatabase,
+) -> None:
+    gate = Gate()
+    async with writing(failing, gate) as journal:
+        failing.broken = True
+        outcomes = await all_at_once(journal, gate, adds(1), asks, adds(2))
+        failing.broken = False
+    assert [type(outcome) for outcome in outcomes] == [JournalFailed, int, JournalFailed]
+    assert outcomes[1] == 0
 
 
 async def test_the_group_after_a_failed_commit_is_served(failing: FailingDatabase) -> None:
