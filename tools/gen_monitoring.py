@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from kmsconn.model.causes import CAUSES
@@ -23,6 +24,7 @@ METRICS = ROOT / "docs" / "reference" / "metrics.md"
 INDEX = ROOT / "docs" / "alerts.md"
 RULES = ROOT / "deploy" / "prometheus" / "kmsconn.rules.yml"
 RULE_TESTS = ROOT / "deploy" / "prometheus" / "kmsconn.rules.test.yml"
+OPERATOR_RULES = ROOT / "deploy" / "kustomize" / "base" / "prometheusrule.yaml"
 BOARDS = ROOT / "deploy" / "grafana"
 
 WIDTH = 24  # columns of a dashboard
@@ -51,6 +53,20 @@ def rule_file() -> str:
     for rule in ALERT_RULES:
         lines += _alert(rule)
     return "".join(lines)
+
+
+_RESOURCE = """\
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: kmsconn
+spec:
+"""
+
+
+def operator_rules() -> str:
+    """Return the same rules as a resource of the Prometheus operator."""
+    return _NOTE + _RESOURCE + indent(rule_file().removeprefix(_NOTE), "  ")
 
 
 def _block(name: str, text: str) -> Iterator[str]:
@@ -247,6 +263,7 @@ def files() -> dict[Path, str]:
         INDEX: between(INDEX.read_text(encoding="utf-8"), index()),
         RULES: rule_file(),
         RULE_TESTS: rule_tests(),
+        OPERATOR_RULES: operator_rules(),
         **{BOARDS / f"{board.uid}.json": dashboard(board) for board in DASHBOARDS},
         **{ROOT / rule.runbook: runbook(rule) for rule in ALERT_RULES},
     }

@@ -30,8 +30,11 @@ global: {{scrape_interval: 1s, evaluation_interval: 1s}}
 rule_files: [{rules}]
 scrape_configs:
   - job_name: kmsconn
-    static_configs: [{{targets: ["{target}"]}}]
+    static_configs:
+      - targets: ["{target}"]
+        labels: {{namespace: kms, service: kmsconn-testnet, pod: kmsconn-testnet-0, container: kmsconn, endpoint: monitoring}}
 """
+"""With the labels that the Prometheus operator gives to every series."""
 
 
 @contextmanager

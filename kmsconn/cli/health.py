@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from kmsconn.cli.endings import ExitStatus
 
 EXAMPLES: Final = (
     "kmsconn health",
-    "kmsconn health --endpoint http://127.0.0.1:9100/liveness",
+    "kmsconn health --endpoint /liveness",
 )
 
 _VARIABLE: Final = "KMS_CONNECTOR_MONITORING_ENDPOINT"
@@ -30,13 +30,16 @@ _HEALTH_REQUEST_SECONDS: Final = 8.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the argument."""
-    words = f"what to ask; without it /healthz at the address of {_VARIABLE} ({_DEFAULT})"
-    parser.add_argument("-e", "--endpoint", metavar="URL", help=words)
+    words = (
+        f"what to ask: a URL, or a path at the address of {_VARIABLE} ({_DEFAULT}); without it /healthz there"
+    )
+    parser.add_argument("-e", "--endpoint", metavar="URL", default="", help=words)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print what is wrong, or that nothing is. Status 0 for HTTP 200 alone, 1 for every other answer, 2 for a URL that is none."""
-    url = arguments.endpoint or health_url(os.environ)
+    asked = arguments.endpoint
+    url = asked if asked and not asked.startswith("/") else urljoin(health_url(os.environ), asked)
     try:
         status, body = ask(url)
     except ValueError as error:

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("KMSCONN_IMAGE"), reason="takes minutes: make image"),
 ]
-HEALTH = ("health",)
+HEALTH = ("health", "--endpoint", "/liveness")
 WAITING = 60.0  # seconds for what takes a few on an idle machine
 
 

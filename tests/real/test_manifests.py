@@ -11,8 +11,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from kmsconn.config import forms
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.options import OPTIONS, environment_name
+from kmsconn.config.sources import load_config
+from kmsconn.monitoring.panels import NODES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -41,9 +44,9 @@ def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_manifest_of_a_network_is_valid(network: str, rendered: Render) -> None:
-    """The ServiceMonitor is of the Prometheus operator; Kubernetes itself has no schema of it."""
+    """What is of the Prometheus operator has no schema in Kubernetes itself."""
     for manifest in rendered(network):
-        if manifest["kind"] != "ServiceMonitor":
+        if not manifest["apiVersion"].startswith("monitoring.coreos.com"):
             kubernetes_validate.validate(manifest, "1.32", strict=True)
 
 
@@ -64,7 +67,7 @@ def several(kustomize: Path) -> list[dict[str, Any]]:
 
 def test_two_processes_are_valid_and_keep_nothing_in_a_volume(several: list[dict[str, Any]]) -> None:
     for manifest in several:
-        if manifest["kind"] != "ServiceMonitor":
+        if not manifest["apiVersion"].startswith("monitoring.coreos.com"):
             kubernetes_validate.validate(manifest, "1.32", strict=True)
     (workload,) = (one for one in several if one["kind"] == "StatefulSet")
     assert workload["spec"]["replicas"] == 2
@@ -85,9 +88,42 @@ def test_two_processes_name_options_and_one_may_be_evicted(several: list[dict[st
     assert budget["spec"]["maxUnavailable"] == 1
 
 
+WALLETS = {"mainnet": {"KMS_CONNECTOR_AWS_KMS_CONFIG__KEY_ID": "alias/tx-sender"}}
+URL = "http://127.0.0.1:1"
+
+
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_networks_folder_names_that_network(network: str, rendered: Render) -> None:
-    assert container(rendered(network))["args"] == ["run", "--network", network]
+def test_a_networks_folder_and_its_secrets_are_a_whole_configuration(
+    network: str, rendered: Render, tmp_path: Path
+) -> None:
+    """The secrets are the wallet's file, or its id in AWS KMS, and the URLs of the nodes and Cores (docs/deploying.md)."""
+    manifests = rendered(network)
+    (config,) = (one["data"] for one in manifests if one["kind"] == "ConfigMap")
+    (tmp_path / "wallet.key").write_text("11" * 32)
+    mounted = {one["name"]: f"{tmp_path}/{Path(one['value']).name}" for one in container(manifests)["env"]}
+    names = ("GATEWAY_URL", "ETHEREUM_URL", "KMS_CORE_ENDPOINTS")
+    urls = {f"KMS_CONNECTOR_{name}": URL for name in names}
+    settings = load_config(environ={**config, **mounted, **urls, **WALLETS.get(network, {})})
+    assert settings.chains.gateway.chain_id == NETWORKS[network].gateway_chain_id
+    assert settings.wallet.can_sign
+
+
+def test_the_limit_of_memory_is_what_sizing_asks_for(rendered: Render) -> None:
+    """The budgets of large messages, and as much for the process as the longest run took, twice."""
+    budgets = OPTIONS["ciphertext_budget"].default + OPTIONS["core_reply_budget"].default
+    limit = container(rendered("testnet"))["resources"]["limits"]["memory"]
+    assert forms.size(f"{limit}B") >= budgets + 2 * 185_000_000
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_rules_and_dashboards_find_what_the_operator_scrapes(network: str, rendered: Render) -> None:
+    """The label job is what jobLabel says, or the Service's name."""
+    manifests = {one["kind"]: one for one in rendered(network)}
+    monitor, service = manifests["ServiceMonitor"]["spec"], manifests["Service"]["metadata"]
+    job = service["labels"][monitor["jobLabel"]] if "jobLabel" in monitor else service["name"]
+    assert NODES[0] == f'job="{job}"'
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "kmsconn.rules.yml").read_text(encoding="utf-8"))
+    assert manifests["PrometheusRule"]["spec"] == rules
 
 
 def test_every_variable_is_one_of_an_option(rendered: Render) -> None:

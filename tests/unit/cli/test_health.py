@@ -10,6 +10,17 @@ import pytest
 from kmsconn.cli import health
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0:9200", "http://127.0.0.1:9200/healthz"])
+def test_a_path_is_asked_for_at_the_address_of_the_variable(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setenv("KMS_CONNECTOR_MONITORING_ENDPOINT", address)
+    monkeypatch.setattr(health, "ask", lambda url: (asked.append(url), (200, b""))[1])
+    assert health.execute(argparse.Namespace(endpoint="/liveness")) == 0
+    assert asked == ["http://127.0.0.1:9200/liveness"]
+
+
 def executed(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> int:
     """Run the command against an answer."""
     monkeypatch.setattr(health, "ask", lambda _: (status, body))
