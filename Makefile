@@ -111,7 +111,6 @@ lock: $(STAMP) ## choose exact versions anew, with hashes (UPGRADE= keeps those 
 	$(LOCK) $(UPGRADE) --output-file requirements/run.txt pyproject.toml --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/aws.txt pyproject.toml --extra aws --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/emulator.txt pyproject.toml --extra emulator --constraint requirements/dev.txt
-	$(LOCK) $(UPGRADE) --output-file requirements/http.txt pyproject.toml --extra aws --extra http --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/otel.txt pyproject.toml --extra aws --extra otel --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/postgres.txt pyproject.toml --extra aws --extra postgres --constraint requirements/dev.txt
 	$(LOCK) $(UPGRADE) --output-file requirements/build.txt requirements/build.in --constraint requirements/dev.txt

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
         StartRefused,
         Terminal,
     )
-    from kmsconn.http_api.failures import HttpFailure
-    from kmsconn.http_api.port import HttpResult
     from kmsconn.model.events import Event, OnEvent
+    from kmsconn.model.http_answers import HttpFailure, HttpResult
     from kmsconn.model.life import State
     from kmsconn.model.requests import Kind
     from kmsconn.protocols.fhevm.http_decryption import BodyRefused, HttpLimits
@@ -93,8 +92,7 @@ _HOMES = {
         "StartRefused",
         "Terminal",
     ),
-    "kmsconn.http_api.failures": ("HttpFailure",),
-    "kmsconn.http_api.port": ("HttpResult",),
+    "kmsconn.model.http_answers": ("HttpFailure", "HttpResult"),
     "kmsconn.protocols.fhevm.http_decryption": ("BodyRefused", "HttpLimits", "read_public", "read_user"),
     "kmsconn.model.events": ("Event", "OnEvent"),
     "kmsconn.model.life": ("State",),

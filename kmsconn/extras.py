@@ -17,7 +17,6 @@ _EMULATOR = ("cryptography", "h2", "hyperframe", "kyber_py", "rich", "trio_webso
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws": _AWS,
     "emulator": _EMULATOR,
-    "http": ("hypercorn", "starlette"),
     "otel": ("opentelemetry",),
     "postgres": ("psycopg",),
     "top": ("rich",),

@@ -47,10 +47,10 @@ from kmsconn.app.watched_contract import watched_contracts
 from kmsconn.app.wiring import open_components
 from kmsconn.config.settings import PostgresAddress, Role, Settings
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.http_api.port import Decryptions
 from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, ignore
+from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.shadow.manager import ShadowManager, run_shadow

@@ -18,14 +18,13 @@ import trio
 from kmsconn.app.http_endings import UNEXPECTED, failure_of
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import JournalFailed, Undecodable
-from kmsconn.http_api.failures import FailureCode, HttpFailure
-from kmsconn.http_api.port import HttpResult
 from kmsconn.journal import posting, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.new_requests import NewRequest
 from kmsconn.journal.values import Row
 from kmsconn.model.events import Event, OnEvent, RequestClosed, RequestRecorded
+from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import CLOSED
 from kmsconn.model.requests import HTTP_KINDS, Content, PoolName
 from kmsconn.protocols.port import Operation, Posted, Profile, expiry_of

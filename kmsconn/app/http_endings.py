@@ -26,8 +26,8 @@ from kmsconn.errors import (
     SignatureNotTaken,
     WindowNotOpen,
 )
-from kmsconn.http_api.failures import FailureCode, HttpFailure
 from kmsconn.journal.values import Row
+from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Request
 

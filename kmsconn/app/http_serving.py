@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from kmsconn.app.components import Components
 from kmsconn.errors import StartRefused
-from kmsconn.extras import require_extra
-from kmsconn.http_api.usage import HttpApiStatistics
-
-if TYPE_CHECKING:  # hypercorn and starlette are imported where something is served
-    from kmsconn.http_api.service import HttpApiService
+from kmsconn.serving.decryptions import HttpApiService, HttpApiStatistics
+from kmsconn.transport.server_tls import TlsFault
 
 
 @attrs.frozen
@@ -34,16 +30,12 @@ class HttpServing:
 async def open_http_serving(components: Components) -> AsyncIterator[HttpServing | None]:
     """Listen where decryptions are served over HTTP while the block lasts; nothing is accepted yet. None where nothing is served.
 
-    Raises ExtraMissing, and StartRefused for an address that cannot be had or a certificate that cannot be used any more.
+    Raises StartRefused for an address that cannot be had or a certificate that cannot be used any more.
     """
     settings = components.settings.http_api
     if settings is None:
         yield None
         return
-    require_extra("http", "http_endpoint")
-    from kmsconn.http_api.service import HttpApiService
-    from kmsconn.transport.server_tls import TlsFault
-
     ports = components.ports
     try:
         service = HttpApiService(settings, components.http, ports.offload, components.on_event, ports.wall)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import attrs
 
 from kmsconn.app.heartbeats import StalledTask
-from kmsconn.http_api.usage import HttpApiStatistics
 from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Counts
+from kmsconn.serving.decryptions import HttpApiStatistics
 from kmsconn.txmanager.manager import TxStatistics
 
 

@@ -655,7 +655,7 @@ SECTIONS: Final = (
                 "http_endpoint",
                 types.SocketAddress,
                 "Address where decryptions are asked for over HTTP ([http-decryption.md](http-decryption.md)). Default: none, and nothing "
-                "is served. Needs the extra `http`.",
+                "is served.",
                 "http_api.endpoint",
                 None,
                 '"0.0.0.0:8443"',

@@ -20,9 +20,9 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Prepared
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.http_api.description import PUBLIC, USER, VERSION_PATH
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.http_operations import ATTESTATION_TYPE
+from kmsconn.serving.decryptions import PUBLIC, USER, VERSION_PATH
 from kmsconn.transport.http import HttpClient
 
 POSTED_FORMS: Final = ("public", "unified", "unified_delegated", "wallet")

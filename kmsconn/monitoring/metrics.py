@@ -72,7 +72,7 @@ from kmsconn.monitoring.tally import Histogram, Labels, Tally, Value
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
     from kmsconn.app.snapshot import ChainStatistics, CiphertextStatistics, JournalStatistics, Statistics
-    from kmsconn.http_api.usage import HttpApiStatistics
+    from kmsconn.serving.decryptions import HttpApiStatistics
     from kmsconn.txmanager.manager import TxStatistics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -1,12 +1,10 @@
 """What the monitoring port answers at ``/metrics``, ``/healthz``, ``/liveness`` and ``/version``, and the port itself.
 
-``status_site`` answers the status page. Never opened by an embedded connector; no path changes anything. Connections and their limits
-are those of ``serving``.
+``status_site`` answers the status page. Never opened by an embedded connector; no path changes anything.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -16,21 +14,29 @@ import msgspec
 import trio
 
 from kmsconn.errors import StartRefused
-from kmsconn.monitoring.exchange import ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.metrics import CONTENT_TYPE
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.serving import Page, PageAnswer, serve
-from kmsconn.monitoring.status_site import StatusSite
+from kmsconn.monitoring.status_site import PageAnswer, StatusSite
+from kmsconn.serving.clients import Bounds
+from kmsconn.serving.exchange import Port
+from kmsconn.serving.server import Server
+from kmsconn.serving.wire import Answer, Request
+from kmsconn.transport.listening import listen_at
 
 METRICS_AGE: Final = 1.0
 """Seconds for which the text of the metrics is given again: rendering it holds up the loop, and anybody may ask."""
 
-BACKLOG: Final = 1024
-"""Clients that the kernel lets wait to be accepted; beyond it one is heard a second later at best, a probe among them."""
+CONNECTIONS: Final = 64
+BOUNDS: Final = Bounds(CONNECTIONS, idle=5.0, request=5.0, answer=5.0, keeps=False)
+"""The port listens on all interfaces, so any stranger may connect, and the connector must not notice."""
 
 _JSON = "application/json"
 _UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a fault in the rendering raises: it costs an answer of this port, never the connector."""
+
+
+Page = Callable[[Request], PageAnswer]
+"""Answers a request. Must not block."""
 
 
 @attrs.frozen
@@ -42,10 +48,10 @@ class Identity:
     build: str = "unknown"
 
 
-def answer(path: str, monitor: Monitor, identity: Identity) -> ProbeAnswer:
+def answer(path: str, monitor: Monitor, identity: Identity) -> Answer:
     """Answer a path as the 0.14 services do, whatever the method (fhevm-0.14.md, 10.1)."""
     if path == "/metrics":
-        return ProbeAnswer(200, CONTENT_TYPE, monitor.metrics())
+        return Answer(200, CONTENT_TYPE, monitor.metrics())
     if path == "/healthz":
         report = monitor.health()
         return _json(200 if report.healthy else 503, attrs.asdict(report))
@@ -56,22 +62,22 @@ def answer(path: str, monitor: Monitor, identity: Identity) -> ProbeAnswer:
     return _json(404, {"error": "not found"})
 
 
-def _liveness(stalled: list[str]) -> ProbeAnswer:
+def _liveness(stalled: list[str]) -> Answer:
     """Say whether a restart would help: something in this process stands still although its dependencies answer."""
     if not stalled:
         return _json(200, {"status_code": "200", "status": "alive"})
     return _json(503, {"status_code": "503", "status": "stalled", "details": "; ".join(stalled)})
 
 
-def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> ProbeAnswer:
+def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> Answer:
     try:
         return answer(path, monitor, identity)
     except _UNSHOWABLE as error:
         return _json(500, {"error": f"{path} cannot be shown: {type(error).__name__} {error}"})
 
 
-def _json(status: int, value: Any) -> ProbeAnswer:
-    return ProbeAnswer(status, _JSON, msgspec.json.encode(value))
+def _json(status: int, value: Any) -> Answer:
+    return Answer(status, _JSON, msgspec.json.encode(value))
 
 
 def make_app(
@@ -84,9 +90,9 @@ def make_app(
 
     ``status`` answers the paths of the status page, where it is served.
     """
-    rendered: list[tuple[float, ProbeAnswer]] = []
+    rendered: list[tuple[float, Answer]] = []
 
-    def page(request: ProbeRequest) -> PageAnswer:
+    def page(request: Request) -> PageAnswer:
         if status is not None and (found := status.answer(request)) is not None:
             return found
         if request.path != "/metrics":
@@ -104,25 +110,24 @@ async def open_server(page: Page, address: str) -> AsyncIterator[str]:
 
     Raises StartRefused when the address cannot be had. Cancellation: connections are closed at once, as at the end of the block.
     """
-    listener = trio.SocketListener(trio.socket.from_stdlib_socket(_bind(address)))
+    try:
+        [listener] = await listen_at(address)
+    except OSError as error:
+        raise StartRefused(
+            f"monitoring_endpoint {address} cannot be listened to: {error.strerror or error}"
+        ) from error
+    server = Server(port_of(page))
     async with listener, trio.open_nursery() as nursery:
-        await nursery.start(serve, listener, page)
+        await nursery.start(server.run, [listener])
         yield _url(listener)
         nursery.cancel_scope.cancel()
+
+
+def port_of(page: Page) -> Port:
+    """Return the port at which a page answers."""
+    return Port(BOUNDS, lambda request, _: page(request), Answer(500))
 
 
 def _url(listener: trio.SocketListener) -> str:
     host, port = listener.socket.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _bind(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    bare = host.strip("[]")
-    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-    try:
-        return socket.create_server((bare, int(port)), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise StartRefused(
-            f"monitoring_endpoint {address} cannot be listened to: {error.strerror or error}"
-        ) from error

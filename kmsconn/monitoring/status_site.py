@@ -10,7 +10,8 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache, partial
+from contextlib import suppress
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
@@ -20,10 +21,9 @@ import trio
 from kmsconn.config.forms import is_loopback
 from kmsconn.config.settings import MonitoringSettings, Secret, StatusPage
 from kmsconn.errors import JournalFailed
-from kmsconn.monitoring.exchange import AwaitedAnswer, Headers, LiveAnswer, ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.serving import PageAnswer
 from kmsconn.monitoring.status import status_of, timeline_of
+from kmsconn.serving.wire import Answer, Headers, LiveAnswer, Request
 
 VIEWERS: Final = 8
 """Streams of the page at a time; one more is answered with 503."""
@@ -50,10 +50,15 @@ _FILES: Final = {
 }
 _JSON, _EVENTS = "application/json", "text/event-stream"
 _REQUESTS: Final = "/status/requests/"
+LOOKUP_SECONDS: Final = 5.0
+"""In which the journal must have said what it has of a request."""
+
 _NAME: Final = re.compile(r"[0-9]{1,18}|0x[0-9a-f]{1,64}")
 _UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
+PageAnswer = Answer | LiveAnswer | Awaitable[Answer]
+"""What is answered at once, or is to be waited for."""
 Lookup = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 """Returns a request by its row number or its id with 0x, as ``timeline_of`` does; None where there is none. Raises JournalFailed."""
 
@@ -69,7 +74,7 @@ class StatusSite:
         self.lookup: Lookup | None = None
         """Finds a request that is not remembered any more, while the connector runs."""
 
-    def answer(self, request: ProbeRequest) -> PageAnswer | None:
+    def answer(self, request: Request) -> PageAnswer | None:
         """Answer a request; None for a path that is not of the status page."""
         if request.path != "/status" and not request.path.startswith(("/status/", "/status.")):
             return None
@@ -79,18 +84,18 @@ class StatusSite:
             return _file(request.path)
         return self._refusal(request) or self._data(request.path)
 
-    def _refusal(self, request: ProbeRequest) -> ProbeAnswer | None:
+    def _refusal(self, request: Request) -> Answer | None:
         if self._token is not None:
-            if hmac.compare_digest(request.authorization, b"Bearer " + self._token):
+            if hmac.compare_digest(request.value(b"authorization"), b"Bearer " + self._token):
                 return None
             return _error(401, "a bearer token is needed", ("www-authenticate", "Bearer"))
-        if is_loopback(_without_port(request.host)):
+        if is_loopback(_without_port(request.value(b"host").decode("latin-1"))):
             return None
         return _error(403, "ask by a loopback address, such as 127.0.0.1")
 
     def _data(self, path: str) -> PageAnswer:
         if path == "/status.json":
-            return ProbeAnswer(200, _JSON, self.rendering(), _HEADERS)
+            return Answer(200, _JSON, self.rendering(), _HEADERS)
         if path == "/status/events":
             return self._stream()
         name = path.removeprefix(_REQUESTS) if path.startswith(_REQUESTS) else ""
@@ -101,13 +106,9 @@ class StatusSite:
         timeline = self._monitor.timelines.find(name)
         if timeline is not None:
             return _as_answer(timeline_of(timeline))
-        return (
-            _error(404, "not found")
-            if self.lookup is None
-            else AwaitedAnswer(partial(_looked_up, self.lookup, name))
-        )
+        return _error(404, "not found") if self.lookup is None else _looked_up(self.lookup, name)
 
-    def _stream(self) -> ProbeAnswer | LiveAnswer:
+    def _stream(self) -> Answer | LiveAnswer:
         if self.viewers >= VIEWERS:
             return _error(503, f"there are {VIEWERS} viewers already", ("retry-after", "5"))
         self.viewers += 1
@@ -160,23 +161,22 @@ def _without_port(host: str) -> str:
 
 
 @cache
-def _file(path: str) -> ProbeAnswer:
+def _file(path: str) -> Answer:
     name, content_type = _FILES[path]
     body = files("kmsconn.monitoring").joinpath("status_page", name).read_bytes()
-    return ProbeAnswer(200, content_type, body, _HEADERS)
+    return Answer(200, content_type, body, _HEADERS)
 
 
-async def _looked_up(lookup: Lookup, name: str) -> ProbeAnswer:
-    try:
+async def _looked_up(lookup: Lookup, name: str) -> Answer:
+    with suppress(JournalFailed), trio.move_on_after(LOOKUP_SECONDS):
         found = await lookup(name)
-    except JournalFailed:
-        return _error(503, "the journal cannot be read")
-    return _error(404, "not found") if found is None else _as_answer(found)
+        return _error(404, "not found") if found is None else _as_answer(found)
+    return _error(503, "the journal cannot be read")
 
 
-def _as_answer(timeline: Mapping[str, Any]) -> ProbeAnswer:
-    return ProbeAnswer(200, _JSON, msgspec.json.encode(timeline), _HEADERS)
+def _as_answer(timeline: Mapping[str, Any]) -> Answer:
+    return Answer(200, _JSON, msgspec.json.encode(timeline), _HEADERS)
 
 
-def _error(status: int, text: str, *headers: tuple[str, str]) -> ProbeAnswer:
-    return ProbeAnswer(status, _JSON, msgspec.json.encode({"error": text}), (*_HEADERS, *headers))
+def _error(status: int, text: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, _JSON, msgspec.json.encode({"error": text}), (*_HEADERS, *headers))

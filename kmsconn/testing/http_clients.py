@@ -13,8 +13,7 @@ import trio
 
 from kmsconn.emulator.contracts.decryption_requests import UNIFIED_CALL
 from kmsconn.emulator.users import Prepared
-from kmsconn.http_api.failures import HttpFailure
-from kmsconn.http_api.port import HttpResult
+from kmsconn.model.http_answers import HttpFailure, HttpResult
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryption, HttpUserDecryption
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry

@@ -110,8 +110,6 @@ def allowed(name: str) -> frozenset[str]:
         extra = "otel"
     elif name in OF_POSTGRES:
         extra = "postgres"
-    elif package_of(name) == "http_api":
-        extra = "http"
     elif name in {"kmsconn.cli.demo", "kmsconn.cli.demo_view"}:
         extra = "emulator"
     elif name in {"kmsconn.cli.top", "kmsconn.cli.top_view"}:
@@ -169,7 +167,7 @@ def test_each_extra_looks_for_the_packages_it_installs() -> None:
 def test_the_page_has_the_extras() -> None:
     told = {row[0].strip("`"): row[2] for row in table_rows(text_of(PAGE).partition("## Installing")[0])}
     asked = declared_extras()
-    alone = ("aws", "emulator", "http", "otel", "postgres")
+    alone = ("aws", "emulator", "otel", "postgres")
     assert {extra: re.findall("`([^`]+)`", told[extra]) for extra in alone} == {
         extra: asked[extra] for extra in alone
     }

@@ -41,7 +41,7 @@ from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.values import JournalPlace
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
-from kmsconn.monitoring import exchange, serving
+from kmsconn.monitoring import server as monitoring
 from kmsconn.protocols.fhevm import contexts, decryptions, messages
 from kmsconn.protocols.fhevm.members import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
@@ -49,6 +49,7 @@ from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.rpc.cursor import Cursor, plan
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import read_logs
+from kmsconn.serving import wire
 from kmsconn.transport.grpc.status import Status
 from kmsconn.txmanager import assess, nonces, questioning
 from kmsconn.txmanager.evidence import Accepts
@@ -452,17 +453,18 @@ def ids_without_leading_zeros(monkeypatch: Any) -> None:
 
 def probes_may_take_for_ever(monkeypatch: Any) -> None:
     """A client of the monitoring port may ask as slowly as it likes."""
-    monkeypatch.setattr(serving, "REQUEST_SECONDS", math.inf)
+    bounds = attrs.evolve(monitoring.BOUNDS, idle=math.inf, request=math.inf)
+    monkeypatch.setattr(monitoring, "BOUNDS", bounds)
 
 
 def metrics_may_be_left_unread(monkeypatch: Any) -> None:
     """A client of the monitoring port may take its answer as slowly as it likes."""
-    monkeypatch.setattr(serving, "ANSWER_SECONDS", math.inf)
+    monkeypatch.setattr(monitoring, "BOUNDS", attrs.evolve(monitoring.BOUNDS, answer=math.inf))
 
 
 def probes_of_any_size(monkeypatch: Any) -> None:
-    """The head of a request to the monitoring port has no limit."""
-    monkeypatch.setattr(exchange, "MAX_HEAD", 1 << 30)
+    """The head of a request to a port has no limit."""
+    monkeypatch.setattr(wire, "HEAD_BYTES", 1 << 30)
 
 
 def commands_may_take_for_ever(monkeypatch: Any) -> None:

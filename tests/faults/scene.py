@@ -20,10 +20,10 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertRaised, Event
-from kmsconn.monitoring.exchange import ProbeAnswer
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, answer
+from kmsconn.serving.wire import Answer
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
@@ -47,7 +47,7 @@ class Scene:
     log: io.StringIO = attrs.field(factory=io.StringIO)
     monitor: Monitor = attrs.field(factory=Monitor)
 
-    def http(self, path: str) -> ProbeAnswer:
+    def http(self, path: str) -> Answer:
         """Return what the monitoring port answers."""
         return answer(path, self.monitor, Identity("kmsconn", "0"))
 

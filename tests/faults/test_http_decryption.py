@@ -27,8 +27,6 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT, FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.signing import recover
-from kmsconn.http_api.failures import FailureCode, HttpFailure
-from kmsconn.http_api.port import HttpResult
 from kmsconn.model.events import (
     AlertRaised,
     AnswerKept,
@@ -37,6 +35,7 @@ from kmsconn.model.events import (
     RequestClosed,
     StageFinished,
 )
+from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
 from kmsconn.model.requests import HTTP_KINDS, Kind
 from kmsconn.protocols.fhevm.public_decryption import public_digest

@@ -16,11 +16,11 @@ from kmsconn.config.settings import HttpApi
 from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost
 from kmsconn.errors import StartRefused
-from kmsconn.http_api.server import GRACE_SECONDS
 from kmsconn.model.events import HttpAnswered, ReplyFinalized
+from kmsconn.serving.server import GRACE_SECONDS
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import Scene, open_scene
-from tests.unit.http_api.scene import Client, MemoryListener
+from tests.unit.serving.scene import Client, MemoryListener
 
 ENDPOINT = "127.0.0.1:8080"
 
@@ -159,14 +159,3 @@ async def test_an_address_that_cannot_be_had_is_refused_by_its_option(
             async with open_connector(settings, ports=ports):
                 pass
         assert f"http_endpoint {ENDPOINT} cannot be listened to" in reason(refusal.value)
-
-
-async def test_without_the_extra_a_start_says_what_to_install(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kmsconn.extras.find_spec", lambda name: None)
-    async with open_scene(tmp_path) as scene:
-        with pytest.raises(BaseExceptionGroup) as refusal:
-            async with serving(scene, MemoryListener()):
-                pass
-        assert "pip install 'kmsconn[http]'" in reason(refusal.value)

@@ -14,14 +14,15 @@ import pytest
 import trio
 
 from kmsconn.control.server import REQUEST_BYTES
-from kmsconn.monitoring.exchange import MAX_HEAD, BadRequest
+from kmsconn.serving.exchange import LINGER_SECONDS
+from kmsconn.serving.wire import HEAD_BYTES, BadRequest
 from tests.faults import mutations
 from tests.faults.scene import open_scene
 from tests.faults.test_waiting_mutations import leaves
 from tests.unit.app import test_completeness
 from tests.unit.control import scene as control_scene
 from tests.unit.control import test_control_server
-from tests.unit.monitoring import test_exchange, test_serving
+from tests.unit.serving import test_exchange, test_wire
 
 pytestmark = [pytest.mark.once, pytest.mark.sampled]
 
@@ -51,7 +52,7 @@ def at_the_socket(test: Callable[..., Awaitable[None]], **given: Any) -> Scenari
 async def a_head_without_end(_folder: Path) -> None:
     await trio.lowlevel.checkpoint()
     with pytest.raises(BadRequest):
-        test_exchange.asked(b"GET /" + b"a" * MAX_HEAD)
+        test_wire.asked(b"GET /" + b"a" * HEAD_BYTES)
 
 
 async def a_command_without_end(scene: control_scene.Scene) -> None:
@@ -68,11 +69,16 @@ TRIALS: list[tuple[mutations.Patch, Scenario]] = [
     (mutations.ids_without_leading_zeros, a_request_is_answered),
     (
         mutations.probes_may_take_for_ever,
-        in_the_open(test_serving.test_a_client_that_does_not_ask_is_told_so_and_let_go, sent=b""),
+        in_the_open(
+            test_exchange.test_a_client_that_does_not_ask_is_let_go_and_told_so_if_it_began,
+            sent=test_exchange.REQUEST[:-2],
+            said=b"HTTP/1.1 408 ",
+            seconds=LINGER_SECONDS,
+        ),
     ),
     (
         mutations.metrics_may_be_left_unread,
-        in_the_open(test_serving.test_a_client_that_takes_nothing_is_let_go),
+        in_the_open(test_exchange.test_a_client_that_takes_nothing_is_let_go),
     ),
     (mutations.probes_of_any_size, a_head_without_end),
     (

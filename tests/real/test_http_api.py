@@ -17,12 +17,13 @@ import pytest
 import trio
 
 from kmsconn.config.settings import ServerTls
-from kmsconn.http_api import connections, guarded_stream, reloading, server
-from kmsconn.http_api.service import HttpApiService
+from kmsconn.serving import decryptions as http_api
+from kmsconn.serving import reloading, server
+from kmsconn.serving.decryptions import HttpApiService
 from kmsconn.transport.listening import listen_at
 from kmsconn.transport.offloading import offload_to_threads
 from tests.real.grpc_scene import make_certificate
-from tests.unit.http_api.scene import KEY, FakeDecryptions, key, public_body, settings
+from tests.unit.serving.scene import KEY, FakeDecryptions, key, public_body, settings
 
 PATH = "/v1/public-decrypt"
 HEAD = f"POST {PATH} HTTP/1.1\r\nHost: kms\r\n".encode()
@@ -115,6 +116,59 @@ async def test_who_sends_what_is_no_request_is_told_so(pieces: tuple[bytes, ...]
     assert data.split(b" ", 2)[1] == status
 
 
+FRAMES = {
+    "RESET": "00000d010400000001828684418a088264020a0b0c0d000004030000000100000008",
+    "PING": "0000080600000000000000000000000000",
+    "SETTINGS": "000000040000000000",
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+async def test_who_floods_with_frames_of_http_2_is_refused_at_once(frame: str) -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex(FRAMES["SETTINGS"])
+    async with listening(keys=(key(),)) as (service, port):
+        started = trio.current_time()
+        data = await talk(port, preface, *[bytes.fromhex(frame) * 1000] * 1000)
+        assert data.startswith(b"HTTP/1.1 505 ")
+        assert trio.current_time() - started < 5
+        while service.statistics().connections:
+            await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 44\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 44\r\n",
+    ],
+)
+async def test_a_request_behind_one_of_two_lengths_is_never_answered(head: bytes) -> None:
+    """One reader would see its end after the first chunk, another one 44 bytes later (RFC 9112, 11.2)."""
+    smuggled = b"0\r\n\r\nGET /version HTTP/1.1\r\nHost: kms\r\n\r\n"
+    async with listening() as (_, port):
+        data = await talk(port, HEAD + head + b"\r\n" + smuggled)
+    assert data.startswith(b"HTTP/1.1 400 ")
+    assert data.count(b"HTTP/1.1") == 1
+
+
+async def test_who_wants_one_answer_gets_it_whatever_it_sends_behind() -> None:
+    """Bytes that nobody has read would reset the connection, and the answer be lost."""
+    async with listening() as (_, port):
+        for _ in range(20):
+            data = await talk(
+                port, b"GET /version HTTP/1.1\r\nHost: kms\r\nConnection: close\r\n\r\n" + bytes(100_000)
+            )
+            assert data.endswith(b'{"version":"v1"}')
+
+
+async def test_who_holds_its_body_back_is_not_told_to_send_what_is_refused() -> None:
+    async with listening(keys=(key(),)) as (_, port):
+        for head, status in ((HEAD, b"401"), (HEAD.replace(b"decrypt", b"other"), b"404")):
+            data = await talk(port, head + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+            assert data.startswith(b"HTTP/1.1 " + status)
+            assert b"connection: close" in data.lower()
+
+
 async def test_who_has_no_key_is_told_so_whatever_the_size_of_the_body() -> None:
     async with listening(keys=(key(),)) as (_, port), client(port) as http:
         for size in (0, 1000, 900_000):
@@ -123,7 +177,7 @@ async def test_who_has_no_key_is_told_so_whatever_the_size_of_the_body() -> None
 
 
 async def test_slow_clients_are_closed_and_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 2.0)
+    monkeypatch.setattr(http_api, "IDLE_SECONDS", 2.0)
     async with listening() as (_, port), client(port) as http, trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(talk, port, HEAD, b"X", b"-", b"Y")
@@ -174,8 +228,8 @@ async def test_beyond_the_places_clients_are_told_to_come_back() -> None:
 
 
 async def test_a_client_that_reads_nothing_holds_no_answer_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded_stream, "ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(http_api, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(http_api, "IDLE_SECONDS", 1.0)
     many = b"GET /version HTTP/1.1\r\nHost: kms\r\n\r\n" * 1000
     async with listening() as (service, port), await trio.open_tcp_stream("127.0.0.1", port) as stream:
         stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)

@@ -130,9 +130,9 @@ def _entry(entry: _BodyEntry) -> HandleEntry:
 
 def _octets(text: str, field: str, length: int | None = None) -> bytes:
     try:
-        data = from_hex(text)
+        data = from_hex(text if text[:2] in {"0x", "0X"} else f"0x{text}")
     except ValueError as error:
-        raise BodyRefused(f"{field} is no hex text that begins with 0x") from error
+        raise BodyRefused(f"{field} is no hex text") from error
     if length is not None and len(data) != length:
         raise BodyRefused(f"{field} has {len(data)} bytes, not {length}")
     return data

@@ -17,11 +17,10 @@ from kmsconn.app.http_endings import HTTP_PATIENCE, UNEXPECTED
 from kmsconn.app.pools import WorkerPool
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import Denied, Destroyed, JournalFailed, NoCiphertext, NotMember, Unreachable, WindowOver
-from kmsconn.http_api.failures import FailureCode, HttpFailure
-from kmsconn.http_api.port import HttpResult
 from kmsconn.journal import inspecting, moves, posting, queries
 from kmsconn.journal.values import Row
 from kmsconn.model.events import AnswerKept, Event, RequestClosed, RequestDeferred, RequestRecorded
+from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
 from kmsconn.model.requests import HTTP_KINDS, Kind, PoolName
 from kmsconn.model.steps import Answer

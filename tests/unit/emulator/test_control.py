@@ -19,7 +19,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.relayers import POSTED_FORMS
 from kmsconn.emulator.toggle_port import TogglePort
 from kmsconn.emulator.traffic import Traffic
-from kmsconn.http_api.description import PUBLIC
+from kmsconn.serving.decryptions import PUBLIC
 
 BASE = 1_767_225_600.0
 

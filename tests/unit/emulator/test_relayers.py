@@ -16,8 +16,8 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.relayers import AGAIN_SECONDS, POSTED_FORMS, HttpPost, Relayers
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.errors import Unreachable
-from kmsconn.http_api.description import DECRYPTION_ROUTES
 from kmsconn.protocols.fhevm.http_decryption import HttpLimits
+from kmsconn.serving.decryptions import DECRYPTION_ROUTES
 from kmsconn.transport.http import Response
 
 URL = "http://kms"

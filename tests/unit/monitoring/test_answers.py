@@ -10,19 +10,18 @@ import pytest
 from kmsconn.app.heartbeats import StalledTask
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.events import AlertRaised, Severity
-from kmsconn.monitoring.exchange import ProbeAnswer, ProbeRequest
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.server import Identity, answer, make_app
-from kmsconn.monitoring.serving import Page
+from kmsconn.monitoring.server import Identity, Page, answer, make_app
+from kmsconn.serving.wire import Answer, Request
 from tests.unit.monitoring.snapshots import snapshot
 
 IDENTITY = Identity("kmsconn", "0.1.0")
-METRICS, HEALTH = ProbeRequest("/metrics"), ProbeRequest("/healthz")
+METRICS, HEALTH = Request("/metrics"), Request("/healthz")
 
 
-def ask(page: Page, request: ProbeRequest) -> ProbeAnswer:
+def ask(page: Page, request: Request) -> Answer:
     found = page(request)
-    assert isinstance(found, ProbeAnswer)
+    assert isinstance(found, Answer)
     return found
 
 
@@ -132,6 +131,6 @@ def test_a_fault_in_the_rendering_costs_an_answer_not_the_connector(path: str) -
         raise OverflowError("int too large to convert to float")
 
     monitor.watch(broken)
-    found = ask(make_app(monitor, IDENTITY, lambda: 0.0), ProbeRequest(path))
+    found = ask(make_app(monitor, IDENTITY, lambda: 0.0), Request(path))
     assert found.status == 500
     assert "int too large" in json.loads(found.body)["error"]

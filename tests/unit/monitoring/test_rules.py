@@ -10,7 +10,6 @@ from pathlib import Path
 import attrs
 import pytest
 
-from kmsconn.http_api.usage import HttpApiStatistics
 from kmsconn.model import events
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.life import State
@@ -21,6 +20,7 @@ from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.panels import DASHBOARDS
 from kmsconn.monitoring.reference import known_families
 from kmsconn.monitoring.rules import ALERT_RULES, RECORDING_RULES, RUNBOOK, AlertRule
+from kmsconn.serving.decryptions import HttpApiStatistics
 from tests.queries import kept, named_by_text, readings
 from tests.unit.monitoring.snapshots import EACH, snapshot
 from tools.gen_monitoring import HEADINGS, between, files, rule_tests, stale

@@ -6,13 +6,13 @@ import attrs
 import msgspec
 
 from kmsconn.app.snapshot import ChainStatistics, CoreStatistics
-from kmsconn.http_api.usage import HttpApiStatistics
 from kmsconn.journal.values import Counts
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.status import status_of
+from kmsconn.serving.decryptions import HttpApiStatistics
 from tests.unit.monitoring.snapshots import CONTRACT, SNAPSHOT, snapshot
 
 PUBLIC = Kind.PUBLIC_DECRYPTION

@@ -104,6 +104,17 @@ def test_addresses_of_any_case_are_the_same_request() -> None:
     assert read_user(lower, LIMITS) == read_user(upper, LIMITS)
 
 
+@pytest.mark.parametrize("prefix", ["", "0x", "0X"])
+def test_hex_with_and_without_0x_is_the_same_request(prefix: str) -> None:
+    """Some relayers leave it out."""
+    assert read_public(public(prefix + handle()[2:], extraData=prefix + "00"), LIMITS) == read_public(
+        public(extraData="0x00"), LIMITS
+    )
+    assert read_user(user(userAddress=prefix + "ab" * 20), LIMITS) == read_user(
+        user(userAddress="0x" + "ab" * 20), LIMITS
+    )
+
+
 def test_a_request_that_begins_later_is_another_one() -> None:
     later = {"startTimestamp": 1770000001, "durationSeconds": 300}
     assert read_user(user(), LIMITS).id != read_user(user(requestValidity=later), LIMITS).id
@@ -159,7 +170,6 @@ PUBLIC_FAULTS: dict[str, Any] = {
     "a number for a handle": public() | {"ctHandles": [1]},
     "no handle": public() | {"ctHandles": []},
     "a short handle": public(handle()[:-2]),
-    "a handle without 0x": public(handle()[2:]),
     "an odd digit": public(handle() + "0"),
     "no hex": public("0x" + "zz" * 32),
     "white space": public("0x" + " " + handle()[3:]),

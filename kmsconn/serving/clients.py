@@ -1,0 +1,194 @@
+"""What the clients of a port may hold and take: connections, places to wait, bytes of bodies, and turns. Knows no HTTP.
+
+When all connections are taken, the newest client is let in and the oldest connection whose client does not wait for an answer is
+dropped, of the address that has the most of them: strangers who hold connections keep nobody out, and nobody who has been let in is lost.
+What strangers make the process do has its pace: requests from the chain, and clients that are let in, have the rest of its time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+import trio
+
+from kmsconn.model.http_answers import FailureCode, HttpFailure
+
+STEPS_PER_SECOND: Final = 500
+"""Pieces of requests that came by and by: a tenth of a millisecond each, however small they are."""
+FREE_STEPS: Final = 16
+"""Pieces of each request that are read at once: the usual request has five, and a kilobyte in each would be sixteen."""
+BODY_BYTES: Final = 64 << 20
+"""Of all bodies that are being read: sixty-four of the largest by default, some ten thousand of the usual size."""
+
+
+@attrs.frozen
+class Bounds:
+    """What a port gives its clients: so many connections, and times in seconds."""
+
+    connections: int
+    idle: float
+    """Until the first byte of a request."""
+    request: float
+    """From that until a request has come whole."""
+    answer: float
+    """In which a client must have taken what is sent."""
+    keeps: bool = True
+    """A connection may carry one request after another."""
+
+
+@attrs.define(eq=False)
+class Pace:
+    """So many turns a second for all together, and ``burst`` at once after a rest; who comes beyond them waits, first come first served."""
+
+    per_second: float
+    burst: float
+    _next: float = attrs.field(default=-math.inf, init=False)
+
+    async def turn(self) -> None:
+        """Return when it is one's turn. Cancellation: the turn is lost."""
+        at = max(self._next, trio.current_time() - self.burst / self.per_second)
+        self._next = at + 1 / self.per_second
+        await trio.sleep_until(at)
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One connection of an address. ``scope`` holds all that is done for it."""
+
+    address: str
+    _steps: Pace = attrs.field(repr=False)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    serving: bool = False
+    """A request is being answered."""
+    taken: int = 0
+    """Pieces of requests that were read since it was idle."""
+
+    async def step(self) -> None:
+        """Take a piece of a request; beyond the first ones it is the turn of all such pieces together."""
+        self.taken += 1
+        if self.taken > FREE_STEPS:
+            await self._steps.turn()
+
+
+class Connections:
+    """The connections of a port that are open now; those that may be dropped by address, in the order in which they came."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.closing = False
+        """No connection has a further request."""
+        self.dropped = 0
+        """How many had to go for another one, or found no place."""
+        self._open: set[Connection] = set()
+        self._droppable: dict[str, dict[Connection, None]] = {}
+        self._steps = Pace(STEPS_PER_SECOND, STEPS_PER_SECOND)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, address: str) -> Connection | None:
+        """Return a new connection, where need be in the place of another; None where every other client waits for an answer."""
+        if len(self._open) >= self.limit and not self._drop_one():
+            self.dropped += 1
+            return None
+        connection = Connection(address, self._steps)
+        self._open.add(connection)
+        self._expose(connection)
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """Forget a connection that has ended. Repeating: no effect."""
+        self._open.discard(connection)
+        self._protect(connection)
+
+    def close(self) -> None:
+        """Close every connection on which no request is being answered, and the others with their answers."""
+        self.closing = True
+        for connection in self._open:
+            if not connection.serving:
+                connection.scope.cancel()
+
+    @contextmanager
+    def waiting(self, connection: Connection) -> Iterator[None]:
+        """Say that a client has been let in and waits for an answer while the block lasts: it is not dropped for another one."""
+        self._protect(connection)
+        try:
+            yield
+        finally:
+            self._expose(connection)
+
+    def _protect(self, connection: Connection) -> None:
+        of_address = self._droppable.get(connection.address, {})
+        of_address.pop(connection, None)
+        if not of_address:
+            self._droppable.pop(connection.address, None)
+
+    def _expose(self, connection: Connection) -> None:
+        if connection in self._open:
+            self._droppable.setdefault(connection.address, {})[connection] = None
+
+    def _drop_one(self) -> bool:
+        if not self._droppable:
+            return False
+        busiest = max(self._droppable, key=lambda address: len(self._droppable[address]))
+        oldest = next(iter(self._droppable[busiest]))
+        self.release(oldest)
+        oldest.scope.cancel()
+        self.dropped += 1
+        return True
+
+
+@attrs.define(eq=False)
+class Places:
+    """The places of clients that wait for an answer; who finds none is told to come back."""
+
+    limit: int
+    taken: int = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place while the block lasts. Raises HttpFailure where all are taken."""
+        if self.taken >= self.limit:
+            raise HttpFailure(FailureCode.OVERLOADED, f"{self.limit} requests wait for their answers already")
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+
+
+@attrs.define(eq=False)
+class Bodies:
+    """The bytes of bodies in memory; a body that does not fit any more is refused, since its client can come back."""
+
+    limit: int = BODY_BYTES
+    used: int = 0
+
+    @contextmanager
+    def body(self) -> Iterator[Body]:
+        """Hold one body while the block lasts."""
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            self.used -= len(body.data)
+            body.data.clear()
+
+
+@attrs.define(eq=False)
+class Body:
+    """One body as far as it has come."""
+
+    bodies: Bodies
+    data: bytearray = attrs.field(factory=bytearray, repr=False)
+
+    def grow(self, piece: bytes) -> None:
+        """Take a further piece. Raises HttpFailure where it does not fit."""
+        if self.bodies.used + len(piece) > self.bodies.limit:
+            raise HttpFailure(FailureCode.OVERLOADED, "too many bodies are being received")
+        self.data += piece
+        self.bodies.used += len(piece)

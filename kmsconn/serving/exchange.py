@@ -1,0 +1,195 @@
+"""One connection of a port, from its first byte to its end: read a request, have it answered, send the answer. Decides no answer.
+
+An answer may be ready while the body still comes, as with a key that is not known. With bytes that nobody has read the system resets a
+connection, and the client might never see its answer (RFC 9112, 9.6). So a little that is still owed is read away first, and the
+connection kept; where there is more, the answer says that it is closed, and what still comes is thrown away for a moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import attrs
+import trio
+
+from kmsconn.serving.clients import Bounds, Connection, Connections
+from kmsconn.serving.wire import Answer, BadRequest, LiveAnswer, Request, Wire
+
+LINGER_SECONDS: Final = 1.0
+"""In which a client may send what it still owes, and in which it may notice an answer that ends the connection."""
+LINGER_BYTES: Final = 1 << 20
+"""That are thrown away behind such an answer."""
+OWED_BYTES: Final = 1 << 16
+"""Of a body that are read away before an early answer."""
+PIECE_BYTES: Final = 16 * 1024
+"""Received at once; so much of the next request may come while an answer is waited for."""
+UNTAKEN_BYTES: Final = 64 * 1024
+"""Of an answer without an end, that the kernel holds for a client that does not take them."""
+
+_GONE = (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError)
+_LOG = logging.getLogger(__name__)
+
+
+class ClientGone(Exception):  # noqa: N818 - says what happened
+    """The client has closed its connection, or said nothing for too long: nobody wants an answer."""
+
+
+Found = Answer | LiveAnswer
+
+
+@attrs.define(eq=False)
+class Port:
+    """What a server is given: the bounds of its clients, who answers them, and what they get of a fault in this program.
+
+    ``reply`` answers at once, or returns what is to be waited for. It may raise BadRequest and ClientGone.
+    """
+
+    bounds: Bounds
+    reply: Callable[[Request, Exchange], Found | Awaitable[Found]]
+    crash: Answer
+    connections: Connections = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.connections = Connections(self.bounds.connections)
+
+
+class Exchange:
+    """Serves one connection; ``reply`` reads the body of its request by it."""
+
+    def __init__(self, stream: trio.abc.Stream, connection: Connection, port: Port) -> None:
+        self.connection = connection
+        self._stream, self._port, self._bounds = stream, port, port.bounds
+        self._wire = Wire()
+        self._request = Request("")
+        self._read_by = math.inf
+
+    async def run(self) -> None:
+        """Serve until the connection ends. Cancellation: at any time. A fault of this program costs an answer and a line in the log."""
+        try:
+            while await self._serve():
+                pass
+        except (ClientGone, *_GONE):
+            pass
+        except Exception:  # noqa: BLE001 - the boundary of one client's connection
+            _LOG.exception("a request over HTTP has met a fault of this program")
+            with suppress(ClientGone, *_GONE):
+                await self._end(self._port.crash)
+
+    async def _serve(self) -> bool:
+        """Answer one request; return whether there may be another one."""
+        try:
+            self._request = await self._head()
+            found = self._port.reply(self._request, self)
+            if isinstance(found, Awaitable):
+                found = await found
+        except BadRequest as refusal:
+            return await self._end(Answer(refusal.status))
+        if isinstance(found, LiveAnswer):
+            await self._send_pieces(found)
+            return False
+        if not self._bounds.keeps or self._port.connections.closing or not await self._read_away():
+            return await self._end(found)
+        await self._send(self._wire.answer(found, close=False))
+        return self._wire.again() or await self._linger()
+
+    async def _head(self) -> Request:
+        """Return the next request. Raises BadRequest, and ClientGone where nothing comes."""
+        connection, wire = self.connection, self._wire
+        connection.serving = False
+        begun = wire.ahead
+        with trio.move_on_after(self._bounds.idle) as reading:
+            if not begun:
+                connection.taken = 0
+                await self._receive()
+                begun = True
+            reading.deadline = self._read_by = trio.current_time() + self._bounds.request
+            await connection.step()
+            while (request := wire.head()) is None:
+                await self._receive()
+            connection.serving = True
+            return request
+        if not begun:
+            raise ClientGone
+        raise BadRequest(408)
+
+    async def piece(self) -> bytes:
+        """Return the next piece of the body, nothing at its end. Raises BadRequest, for a body that does not come in time too."""
+        while (piece := self._wire.piece()) is None:
+            await self._send(self._wire.proceed())
+            with trio.move_on_at(self._read_by) as reading:
+                await self._receive()
+            if reading.cancelled_caught:
+                raise BadRequest(408)
+        await self.connection.step()
+        return piece
+
+    async def wait_gone(self) -> None:
+        """Return once the client has left. What it sends of its next request meanwhile is kept, up to a bound."""
+        ahead = 0
+        with suppress(ClientGone):
+            while ahead < PIECE_BYTES:
+                ahead += await self._receive()
+            await trio.sleep_forever()
+
+    async def _receive(self) -> int:
+        """Take what the client sends next, and return how much it is. Raises ClientGone."""
+        await self.connection.step()
+        try:
+            data = await self._stream.receive_some(PIECE_BYTES)
+        except _GONE:
+            data = b""
+        if not data:
+            raise ClientGone
+        self._wire.receive(bytes(data))
+        return len(data)
+
+    async def _send(self, data: bytes) -> None:
+        """Send. Raises ClientGone where the client does not take it in time."""
+        if data:
+            with trio.move_on_after(self._bounds.answer) as sending:
+                await self._stream.send_all(data)
+            if sending.cancelled_caught:
+                raise ClientGone
+
+    async def _read_away(self) -> bool:
+        """Read what is owed of a request that is answered early, where that is little. Return whether the request has come whole."""
+        wire, owed = self._wire, self._request.length
+        try:
+            with trio.move_on_after(LINGER_SECONDS):
+                while not wire.whole and not wire.holds_back and owed <= OWED_BYTES:
+                    owed += len(await self.piece())
+        except BadRequest:
+            return False
+        return wire.whole
+
+    async def _end(self, answer: Answer) -> bool:
+        """Send the last answer of the connection."""
+        await self._send(self._wire.answer(answer, close=True))
+        return await self._linger()
+
+    async def _linger(self) -> bool:
+        """Let the client close first; what it still sends is thrown away, for a moment."""
+        thrown = 0
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        with trio.move_on_after(LINGER_SECONDS):
+            while thrown < LINGER_BYTES and (data := await self._stream.receive_some(PIECE_BYTES)):
+                thrown += len(data)
+                await self.connection.step()
+        return False
+
+    async def _send_pieces(self, answer: LiveAnswer) -> None:
+        """Send an answer without an end until the client is gone, or too slow."""
+        try:
+            if isinstance(self._stream, trio.SocketStream):
+                self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNTAKEN_BYTES)
+            await self._send(self._wire.begin(answer))
+            while not self._wire.head_only:
+                await self._send(self._wire.more(await answer.next_piece()))
+        finally:
+            answer.close()

@@ -1,0 +1,136 @@
+"""API keys and certificate as they are on disk now. A file that cannot be used changes nothing, and an alert says why."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, Never
+
+import attrs
+import trio
+
+from kmsconn.config.api_keys import ApiKeysFault
+from kmsconn.config.http_api import all_keys, read_key_file
+from kmsconn.config.settings import HttpApi, ServerTls
+from kmsconn.model.alerts import Alerts
+from kmsconn.model.events import OnEvent
+from kmsconn.serving.keys import ApiClients
+from kmsconn.transport.certificates import end_of, told_end
+from kmsconn.transport.ports import Offload
+from kmsconn.transport.server_tls import TlsFault, server_context
+
+RELOAD_SECONDS: Final = 5.0
+"""Between two looks at the files."""
+
+HTTP_API: Final = "http api"
+"""What alerts call this part."""
+
+_OFFLOAD: Final = "http api files"
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+def stamp_of(paths: Sequence[Path]) -> Stamp:
+    """Return what tells one content of files from another without reading them; None for a file that is not there."""
+    return tuple(map(_stamp, paths))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@attrs.define(eq=False)
+class WatchedFiles:
+    """Files that belong together. ``load`` uses what they hold now, and raises what ``faults`` names where it cannot be used.
+
+    Two files are rarely replaced in one moment, so an alert is raised once they have been as they are for two looks.
+    """
+
+    paths: Sequence[Path]
+    load: Callable[[], None]
+    cause: str
+    alerts: Alerts
+    _used: Stamp = attrs.field(default=(), init=False)
+    _failed: Stamp | None = attrs.field(default=None, init=False)
+
+    def look(self) -> str | None:
+        """Load the files where they have changed. Blocks. Returns why they cannot be used, empty if they can, None if it is too early."""
+        stamp = stamp_of(self.paths)
+        if stamp == self._used:
+            self._failed = None
+            return ""
+        try:
+            self.load()
+        except (OSError, ApiKeysFault, TlsFault) as error:
+            first, self._failed = self._failed != stamp, stamp
+            return None if first else f"{error}; what was read before stays in use"
+        self._used, self._failed = stamp, None
+        return ""
+
+    def tell(self, fault: str | None) -> None:
+        """Raise or clear the alert."""
+        if fault is not None:
+            self.alerts.put(HTTP_API, self.cause, fault)
+
+
+class TlsContext:
+    """The context of new connections; None where the server has no TLS."""
+
+    def __init__(self, files: ServerTls | None) -> None:
+        self._files = files
+        self.current: ssl.SSLContext | None = None
+        self.end: float | None = None
+        """When the certificate ends, in Unix time."""
+        self.load()
+
+    def load(self) -> None:
+        """Use what the files hold now. Raises TlsFault."""
+        if self._files is not None:
+            self.current = server_context(self._files.cert_path, self._files.key_path)
+            try:
+                self.end = end_of(self._files.cert_path)
+            except (OSError, ValueError):  # the library has read it: its end alone is not known
+                self.end = None
+
+    def told_end(self, now: float) -> str:
+        """Return what is said of a certificate that ends soon, nothing of any other."""
+        said = "" if self.end is None else told_end(self.end, now)
+        return said and f"the certificate of tls_config.cert_path {said}"
+
+
+def load_keys(settings: HttpApi, clients: ApiClients) -> None:
+    """Use the keys that the file holds now, and the one without a file. Raises OSError and ApiKeysFault."""
+    assert settings.keys_file is not None
+    clients.replace(all_keys(settings.key_digest, read_key_file(settings.keys_file)))
+
+
+def watched_files(
+    settings: HttpApi, clients: ApiClients, tls: TlsContext, on_event: OnEvent
+) -> tuple[WatchedFiles, ...]:
+    """Return the files that a server uses, as far as it has any."""
+    alerts = Alerts(on_event)
+    watched = []
+    if settings.keys_file is not None:
+        load = partial(load_keys, settings, clients)
+        watched.append(WatchedFiles((settings.keys_file,), load, "api-keys", alerts))
+    if settings.tls is not None:
+        paths = (settings.tls.cert_path, settings.tls.key_path)
+        watched.append(WatchedFiles(paths, tls.load, "certificate", alerts))
+    return tuple(watched)
+
+
+async def watch(
+    files: Sequence[WatchedFiles], offload: Offload, look_further: Callable[[], None] = lambda: None
+) -> Never:
+    """Look at the files again and again until cancelled, and at what follows from them. Repeating: what has not changed is not read."""
+    while True:
+        look_further()
+        await trio.sleep(RELOAD_SECONDS)
+        for one in files:
+            one.tell(await offload(_OFFLOAD, one.look))

@@ -1,0 +1,187 @@
+"""The bytes of one HTTP/1.1 connection: requests out of what a client sends, answers into what it gets. No I/O, and no Trio.
+
+h11 reads and writes; what it lets pass and RFC 9112 does not is refused here, so that no two readers of a stream disagree where a
+request ends: a body with two lengths, or chunks under HTTP/1.0. Other versions, HTTP/2 among them, and CONNECT are refused, ``Upgrade``
+is ignored. A client that may send on after its answer is told ``Connection: close``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Final
+
+import attrs
+import h11
+
+HEAD_BYTES: Final = 16 * 1024
+"""Of a request's head. Relayers, scrapers and probes send below 1 KiB."""
+
+_ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)  # of an absolute target (RFC 9112, 3.2.2)
+_VERSIONS = frozenset({b"1.0", b"1.1"})
+_UNREAD = frozenset({h11.IDLE, h11.SEND_BODY, h11.ERROR})
+
+
+class BadRequest(Exception):  # noqa: N818 - what is answered, not a fault of ours
+    """The bytes are no request that is answered; ``status`` says so to the client."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
+@attrs.frozen
+class Request:
+    """The head of a request. ``headers`` have names in small letters, and may hold a key, so they never show."""
+
+    path: str
+    method: str = "GET"
+    headers: tuple[tuple[bytes, bytes], ...] = attrs.field(default=(), repr=False)
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of a header, in their order."""
+        return [value for one, value in self.headers if one == name]
+
+    def value(self, name: bytes) -> bytes:
+        """Return the first value of a header, nothing where there is none."""
+        return next(iter(self.values(name)), b"")
+
+    @property
+    def length(self) -> int:
+        """How long the body is said to be; zero where that is not said."""
+        return int(self.value(b"content-length") or b"0")
+
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@attrs.frozen
+class Answer:
+    """A whole answer. ``headers`` are those beside its type, length and date."""
+
+    status: int
+    content_type: str = ""
+    body: bytes = b""
+    headers: Headers = ()
+
+
+@attrs.frozen
+class LiveAnswer:
+    """An answer without an end: ``next_piece`` waits for the next piece of its body. ``close`` is called once the client is gone."""
+
+    content_type: str
+    next_piece: Callable[[], Awaitable[bytes]]
+    close: Callable[[], None]
+    headers: Headers = ()
+
+
+class Wire:
+    """Reads requests one after the other, and words their answers. What comes behind a request stays unread until its turn."""
+
+    def __init__(self) -> None:
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+        self.head_only = False
+        """Whether the client wants no body."""
+
+    def receive(self, data: bytes) -> None:
+        """Take what came."""
+        self._h11.receive_data(data)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether something came that is not read yet."""
+        return bool(self._h11.trailing_data[0])
+
+    @property
+    def whole(self) -> bool:
+        """Whether the request was read to its end."""
+        return self._h11.their_state not in _UNREAD
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the client waits for a word before it sends its body."""
+        return self._h11.they_are_waiting_for_100_continue
+
+    def head(self) -> Request | None:
+        """Return the next request; None: more must come. Raises BadRequest."""
+        event = self._event()
+        if not isinstance(event, h11.Request):
+            return None
+        request = Request(
+            _ORIGIN.sub("", event.target.decode("latin-1"), count=1).partition("?")[0] or "/",
+            event.method.decode("latin-1"),
+            tuple(event.headers),
+        )
+        self.head_only = event.method == b"HEAD"
+        _check(event.http_version, request)
+        return request
+
+    def piece(self) -> bytes | None:
+        """Return the next piece of the body, nothing at its end; None: more must come. Raises BadRequest."""
+        event = None if self.whole else self._event()
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        return b"" if self.whole else None
+
+    def _event(self) -> object:
+        try:
+            return self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            raise BadRequest(error.error_status_hint) from error
+
+    def proceed(self) -> bytes:
+        """Return what tells a client that holds back to send its body; nothing for any other."""
+        if not self.holds_back:
+            return b""
+        return self._h11.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+
+    def answer(self, answer: Answer, *, close: bool) -> bytes:
+        """Return the bytes of the answer; none where no answer can be given any more."""
+        if self._h11.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            return b""
+        length = ("content-length", str(len(answer.body)))
+        sent = self._begin(answer.status, answer.content_type, (length, *answer.headers), close=close)
+        if answer.body and not self.head_only:
+            sent += self._h11.send(h11.Data(data=answer.body))
+        return sent + self._h11.send(h11.EndOfMessage())
+
+    def begin(self, answer: LiveAnswer) -> bytes:
+        """Return the head of an answer without an end."""
+        return self._begin(200, answer.content_type, answer.headers, close=True)
+
+    def more(self, data: bytes) -> bytes:
+        """Return the bytes of a further piece of it."""
+        return self._h11.send(h11.Data(data=data))
+
+    def _begin(self, status: int, content_type: str, headers: Headers, *, close: bool) -> bytes:
+        said = [("date", _date(int(time.time()))), *headers]
+        if content_type:
+            said.append(("content-type", content_type))
+        if close:
+            said.append(("connection", "close"))
+        return self._h11.send(h11.Response(status_code=status, headers=said))
+
+    def again(self) -> bool:
+        """Begin the next request of the connection; whether it may have one."""
+        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+            return False
+        self._h11.start_next_cycle()
+        return True
+
+
+def _check(version: bytes, request: Request) -> None:
+    """Refuse what h11 lets pass (RFC 9112, 2.3, 6.1 and 6.3). Raises BadRequest."""
+    if version not in _VERSIONS:
+        raise BadRequest(505)
+    if request.method == "CONNECT":
+        raise BadRequest(501)
+    if request.values(b"transfer-encoding") and (version == b"1.0" or request.values(b"content-length")):
+        raise BadRequest(400)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
