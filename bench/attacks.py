@@ -1,6 +1,7 @@
-"""``python -m bench.attacks``: strangers at the monitoring port of a connector under load; replies included and the wait of a probe.
+"""``python -m bench.attacks``: strangers at the monitoring port of a connector under load, and hostile buckets.
 
-Each attack runs in a process of its own against a real ``kmsconn run`` on loopback, between seconds without one. Judges nothing.
+Shows the replies included, the wait of a probe, and the resident size. Strangers are processes of their own, buckets are faults of the
+emulator, against a real ``kmsconn run`` on loopback, between seconds without them. Judges nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Never
@@ -22,6 +23,7 @@ import trio
 
 from bench.figures import ANSWERED, Moments
 from bench.offering import Pair, Plan, open_pair
+from bench.proc import Sample
 from bench.recipes import add_connector, recipe_of
 
 METRICS = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -92,6 +94,20 @@ ATTACKS: Mapping[str, tuple[int, Callable[[Connect], Awaitable[Never]]]] = {
 }
 """By name: how many clients, and what each does."""
 
+MIB = 1 << 20
+BUDGET = 128 * MIB
+"""Bytes of ciphertexts that the connector may hold."""
+BUCKETS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "buckets without an end": ("/buckets/oversized", {}),
+    "one bucket of two without an end": ("/bucket0/oversized", {}),
+    "buckets that announce 60 MiB": ("/buckets/oversized", {"bytes": 60 * MIB, "announced": True}),
+    "buckets of one-byte chunks": ("/buckets/chunked", {"bytes": 1}),
+    "buckets that fall silent": ("/buckets/stall", {"after": 512}),
+    "buckets that cut": ("/buckets/spoil", {"how": "truncated"}),
+    "buckets with other bytes": ("/buckets/spoil", {"how": "wrong bytes"}),
+}
+"""By name: the fault of the emulator, and what it takes."""
+
 
 async def attack(name: str, port: int) -> None:
     """Play one attack until killed."""
@@ -105,13 +121,14 @@ async def attack(name: str, port: int) -> None:
 
 @attrs.frozen
 class Phase:
-    """A span of time (Unix seconds) and what was seen in it: a probe's seconds, the connector's descriptors."""
+    """A span of time (Unix seconds) and what was seen in it: a probe's seconds, the connector's descriptors and bytes, at most."""
 
     name: str
     start: float
     end: float
     probes: Sequence[float]
     descriptors: int
+    resident: int
 
     def line(self, rows: Iterable[Moments]) -> str:
         """Return it as a line, with the replies included in it."""
@@ -120,7 +137,7 @@ class Phase:
         slowest, usual = max(self.probes), sorted(self.probes)[len(self.probes) // 2]
         return (
             f"{self.name:36} {included / (self.end - self.start):6.1f} included/s   /healthz {usual * 1000:7.1f} ms, "
-            f"at most {slowest * 1000:7.1f} ms ({len(self.probes)} probes)   {self.descriptors:5} descriptors"
+            f"at most {slowest * 1000:7.1f} ms ({len(self.probes)} probes)   {self.descriptors:5} descriptors {self.resident / 1e6:5.0f} MB"
         )
 
 
@@ -138,33 +155,51 @@ async def probe(port: int) -> float:
 
 async def watch(pair: Pair, name: str, port: int, seconds: float) -> Phase:
     """Probe twice a second for a while."""
-    start, probes, descriptors = time.time(), list[float](), 0
+    start, probes, seen = time.time(), list[float](), list[Sample]()
     while time.time() < start + seconds:
         probes.append(await probe(port))
         pair.look()
-        descriptors = max(descriptors, pair.samples["connector"][-1].descriptors)
+        seen.append(pair.samples["connector"][-1])
         await trio.sleep(0.5)
-    return Phase(name, start, time.time(), probes, descriptors)
+    descriptors, resident = max(one.descriptors for one in seen), max(one.resident for one in seen)
+    return Phase(name, start, time.time(), probes, descriptors, resident)
 
 
 async def under_attack(pair: Pair, name: str, port: int, seconds: float) -> list[Phase]:
     """Watch without the attack, under it, and after it."""
     before = await watch(pair, "before", port, seconds)
+    async with hostile(pair, name) if name in BUCKETS else strangers(name, port):
+        during = await watch(pair, name, port, seconds)
+    return [before, during, await watch(pair, "after", port, seconds)]
+
+
+@asynccontextmanager
+async def strangers(name: str, port: int) -> AsyncIterator[None]:
+    """Have strangers attack the port while the block lasts."""
     command = [sys.executable, "-m", "bench.attacks", "--play", name, "--port", str(port)]
     process = await trio.lowlevel.open_process(command)
     try:
-        during = await watch(pair, name, port, seconds)
+        yield
     finally:
         process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
-    return [before, during, await watch(pair, "after", port, seconds)]
+
+
+@asynccontextmanager
+async def hostile(pair: Pair, name: str) -> AsyncIterator[None]:
+    """Have the buckets hostile while the block lasts."""
+    fault, body = BUCKETS[name]
+    await pair.dependencies.post(fault, body)
+    yield
+    await pair.dependencies.delete("/faults")
 
 
 async def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Play every attack against one connector under load, and print what was seen."""
-    names = [name for name in ATTACKS if arguments.only in name]
-    async with open_pair(recipe_of(arguments), folder, 1024, arguments.computing) as pair:
+    names = [name for name in (*ATTACKS, *BUCKETS) if arguments.only in name]
+    written = f"ciphertext_budget = {BUDGET}\n"
+    async with open_pair(recipe_of(arguments), folder, 1024, arguments.computing, written=written) as pair:
         endpoint = tomllib.loads(pair.dependencies.config.read_text(encoding="utf-8"))["monitoring_endpoint"]
         port = int(endpoint.rpartition(":")[2])
         for name in names:

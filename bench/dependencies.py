@@ -39,6 +39,10 @@ class EmulatedDependencies:
         body = json.dumps(content or {}).encode()
         return await self._exchange(urllib.request.Request(self.control + path, body))  # noqa: S310
 
+    async def delete(self, path: str) -> Any:
+        """End something. Raises OSError as `get` does."""
+        return await self._exchange(urllib.request.Request(self.control + path, method="DELETE"))  # noqa: S310
+
     async def _exchange(self, request: urllib.request.Request) -> Any:
         body = await trio.to_thread.run_sync(partial(_read, request), abandon_on_cancel=True)
         return json.loads(body) if body else None

@@ -7,6 +7,7 @@ total table. Texts never hold a secret: URLs are shown without user info and que
 from __future__ import annotations
 
 import re
+import traceback
 from typing import Self
 
 import attrs
@@ -16,6 +17,18 @@ _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 class KmsconnError(Exception):
     """Everything that this package raises on purpose."""
+
+
+def let_go(error: BaseException) -> None:
+    """Clear the frames that an error came through, and those of what caused it: they hold bodies, messages and plaintexts.
+
+    An error that is a local variable of the frame that raises it makes a cycle, which stays until the collector comes. For whoever ends
+    an error's way; its text and its traceback's lines stay. Repeating: no effect.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        traceback.clear_frames(behind.__traceback__)
+        behind = behind.__cause__ or behind.__context__
 
 
 # --- before anything runs -------------------------------------------------------------------------------------------

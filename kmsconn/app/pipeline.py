@@ -19,7 +19,7 @@ from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
-from kmsconn.errors import Broken, Forgotten, Misconfigured, NotYet, RequestError, Undecodable
+from kmsconn.errors import Broken, Forgotten, Misconfigured, NotYet, RequestError, Undecodable, let_go
 from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
@@ -80,6 +80,7 @@ class Pipeline:
             self.destruction.refuse(request)
             return await self._keep(row, answered)
         except (RequestError, Undecodable) as error:
+            let_go(error)
             await self.outcomes.failed(row, error)
         return False
 

@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from kmsconn.app.retrying import DISK_PAUSE
-from kmsconn.errors import JournalFailed
+from kmsconn.errors import JournalFailed, let_go
 from kmsconn.journal import moves
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.pausing import PausedKind
@@ -32,6 +32,9 @@ from kmsconn.transport.wake_up import WakeUp
 Work = Callable[[Row], Awaitable[bool]]
 """Works on a row once and says whether it is done: not due again by itself."""
 
+OUT_OF_MEMORY = (
+    "out of memory; it is tried again: lower `ciphertext_budget` and `core_reply_budget`, or give it more"
+)
 LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says most
 
 
@@ -94,18 +97,34 @@ class WorkerPool:
             except JournalFailed:
                 await trio.sleep(DISK_PAUSE)
             except Exception as error:  # noqa: BLE001 - the one boundary: a bug must cost one request, not the service
-                await _quarantine(row, error, journal, on_event)
+                let_go(error)
+                if _is_out_of_memory(error):
+                    _tell(row, OUT_OF_MEMORY, on_event)
+                    await trio.sleep(DISK_PAUSE)
+                else:
+                    await _quarantine(row, error, journal, on_event)
             finally:
                 del self.busy[row.rid]
                 if self.backlogged or not done:
                     self.wake_up.notify()
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether that is all that is wrong: a fault of the process, never of the request."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(MemoryError)[1] is None
+    return isinstance(error, MemoryError)
+
+
+def _tell(row: Row, reason: str, on_event: OnEvent) -> None:
+    on_event(AlertRaised("connector", "unexpected-error", f"request {row.rid}: {reason}", Severity.CRITICAL))
+
+
 async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: OnEvent) -> None:
     """Keep the traceback with the row; an event says only what it ends with."""
     trace = "".join(traceback.format_exception(error))[-LONGEST_TRACE:]
     reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
-    on_event(AlertRaised("connector", "unexpected-error", f"request {row.rid}: {reason}", Severity.CRITICAL))
+    _tell(row, reason, on_event)
     with suppress(JournalFailed):
         cause = RowCause.REPEATABLE if row.kind in HTTP_KINDS else RowCause.NONE
         if await journal.run(moves.close, row.rid, "quarantine", trace, cause=cause):

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from kmsconn.errors import JournalFailed, Overloaded, Unreachable
+from kmsconn.errors import JournalFailed, Overloaded, Unreachable, let_go
 from kmsconn.transport.backoff import Backoff
 
 T = TypeVar("T")
@@ -36,10 +36,11 @@ async def retrying(step: Callable[[], Awaitable[T]], random: Callable[[], float]
     while True:
         try:
             return await step()
-        except (Unreachable, Overloaded):
+        except (Unreachable, Overloaded) as error:
             wait = IN_WORKER.seconds(tries, random())
             if trio.current_time() + wait >= give_up:
                 raise
+            let_go(error)
         tries += 1
         await trio.sleep(wait)
 

@@ -16,6 +16,7 @@ from kmsconn.errors import RequestError, Retryable
 from kmsconn.transport.backoff import Backoff
 
 K = TypeVar("K")
+E = TypeVar("E", bound=RequestError)
 T = TypeVar("T")
 
 _REMEMBERED = 4096  # keys with a "no"; who names more of them costs further questions, not memory
@@ -94,10 +95,10 @@ class Shared(Generic[K]):
         error.again_in = wait
         if len(self._said) >= _REMEMBERED:
             del self._said[next(iter(self._said))]  # the one that was asked about longest ago
-        self._said[key] = _No(error, times, trio.current_time() + wait)
+        self._said[key] = _No(_copy(error, wait), times, trio.current_time() + wait)
 
 
-def _copy(error: RequestError, again_in: float | None) -> RequestError:
+def _copy(error: E, again_in: float | None) -> E:
     """Return the same error for another waiting request: each has a traceback and a stage of its own."""
     mine = copy.copy(error).with_traceback(None)
     if isinstance(mine, Retryable):

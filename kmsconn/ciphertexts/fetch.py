@@ -18,7 +18,7 @@ from kmsconn.ciphertexts.racing import first_success
 from kmsconn.ciphertexts.sources import Body, CandidateBucket, CiphertextSource, Sources
 from kmsconn.ciphertexts.standing import BucketStanding
 from kmsconn.ciphertexts.urls import BucketPolicy
-from kmsconn.errors import NotYet, Overloaded, RequestError, Unreachable
+from kmsconn.errors import NotYet, Overloaded, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
@@ -101,7 +101,9 @@ class Fetcher:
     async def _from_bucket(
         self, bucket: CandidateBucket, reference: CiphertextReference, lease: Lease
     ) -> Ciphertext:
-        failures: list[RequestError] = []
+        said: list[
+            str
+        ] = []  # not the errors: they would hold this frame, and it them with what they had read
         lost = 0  # ways that led to nothing, not even a refusal; the one under way counts, since a faster bucket cancels it
         try:
             for source in bucket.ways:
@@ -111,7 +113,7 @@ class Fetcher:
                 try:
                     found = await self._object(source, reference, lease)
                 except (Unreachable, Overloaded) as error:
-                    failures.append(error)
+                    said.append(str(error))
                     self.counts.failures[name] += 1
                     lost -= isinstance(error, ObjectRefused)
                 else:
@@ -122,7 +124,7 @@ class Fetcher:
         finally:
             if lost:
                 self.standing.gave_nothing(bucket.address, trio.current_time())
-        raise Unreachable("; ".join(map(str, failures))) from failures[-1]
+        raise Unreachable("; ".join(said))
 
     async def _object(
         self, source: CiphertextSource, reference: CiphertextReference, lease: Lease
@@ -172,14 +174,17 @@ async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> 
     An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
     """
     await _reserve(response.announced or 0, attempt, silence)
-    body, begun = io.BytesIO(), trio.current_time()
+    begun = trio.current_time()
     silence.deadline = _due(begun, 0)
-    async for chunk in response:
-        body.write(chunk)
-        if (more := body.tell() - attempt.held) > 0:
-            begun += await _reserve(more, attempt, silence)
-        silence.deadline = _due(begun, body.tell())
-    return body.getvalue()
+    with (
+        io.BytesIO() as body
+    ):  # whose bytes are let go of here when the read fails, not with the error's frames
+        async for chunk in response:
+            body.write(chunk)
+            if (more := body.tell() - attempt.held) > 0:
+                begun += await _reserve(more, attempt, silence)
+            silence.deadline = _due(begun, body.tell())
+        return body.getvalue()
 
 
 async def _reserve(amount: int, attempt: Attempt, silence: trio.CancelScope) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import trio
@@ -18,14 +18,16 @@ async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], hedge_delay:
     Raises Unreachable with the reason of each when every way failed; Misconfigured when only the operator can open any of them.
     Cancellation: cancels what runs. What the losers had begun is cancelled, so a way must be safe to repeat and to leave undone.
     """
-    failures: list[Retryable] = []
+    said: dict[
+        str, bool
+    ] = {}  # each reason, and whether only the operator can mend it; an error would hold this frame
     won: list[T] = []
 
     async def run(way: Callable[[], Awaitable[T]], over: trio.Event) -> None:
         try:
             won.append(await way())
         except Retryable as error:
-            failures.append(error)
+            said[str(error)] = isinstance(error, Misconfigured)
         else:
             if len(nursery.child_tasks) > 1:
                 nursery.cancel_scope.cancel()
@@ -40,11 +42,10 @@ async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], hedge_delay:
             if won:
                 break
     if not won:
-        raise _failure(failures)
+        raise _failure(said)
     return won[0]
 
 
-def _failure(failures: Sequence[Retryable]) -> Retryable:
-    text = "; ".join(map(str, failures)) or "no bucket is left to ask"
-    forbidden = bool(failures) and all(isinstance(error, Misconfigured) for error in failures)
-    return Misconfigured(text) if forbidden else Unreachable(text)
+def _failure(said: Mapping[str, bool]) -> Retryable:
+    text = "; ".join(said) or "no bucket is left to ask"
+    return Misconfigured(text) if said and all(said.values()) else Unreachable(text)

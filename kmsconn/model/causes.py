@@ -326,7 +326,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "unexpected-error": Cause(
         "connector",
-        "An unexpected error; that request is quarantined",
+        "An unexpected error; that request is quarantined, or tried again where only memory was missing",
         "report it with its traceback",
     ),
 }

@@ -117,10 +117,10 @@ class Download(trio.abc.AsyncResource):
 
     async def read(self) -> bytes:
         """Return what is left of the body."""
-        body = io.BytesIO()  # a list of pieces as a peer sent them may be much larger than they are
-        async for chunk in self:
-            body.write(chunk)
-        return body.getvalue()
+        with io.BytesIO() as body:  # a list of pieces as a peer sent them may be much larger than they are
+            async for chunk in self:
+                body.write(chunk)
+            return body.getvalue()
 
     async def aclose(self) -> None:
         """Give the connection back if it can carry another request; else close it, without waiting for the peer."""

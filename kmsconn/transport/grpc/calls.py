@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import attrs
 import trio
 
-from kmsconn.errors import KmsconnError
+from kmsconn.errors import Unreachable
 from kmsconn.transport.grpc.allowance import Allowance, Claim
 from kmsconn.transport.grpc.framing import GrpcReply
 from kmsconn.transport.grpc.headers import Header
@@ -60,10 +61,10 @@ class ClientCalls:
             self.allowance.give_back(call.claim)
         self.wake()
 
-    def fail(self, error: KmsconnError) -> None:
-        """End all calls with an error."""
+    def fail(self, reason: str) -> None:
+        """End all calls as unreachable, each with an error of its own: a shared one would hold what all of them had sent."""
         for call in self._in_flight.values():
-            call.reply.fail(error)
+            call.reply.fail(Unreachable(reason))
             call.done.set()
 
     def deliver(self, event: Event) -> None:
@@ -87,10 +88,10 @@ class ClientCalls:
 
     def _claim(self, call: ClientCall) -> None:
         """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
-
-        def come() -> None:
-            self.streams.resume(call.stream)
-            self.wake()
-
         self.streams.hold(call.stream)
-        call.claim = self.allowance.ask(call.reply.size, come)
+        # the stream's number only: the call holds the claim, and a claim that held the call would keep the reply
+        call.claim = self.allowance.ask(call.reply.size, partial(self._come, call.stream))
+
+    def _come(self, stream: int) -> None:
+        self.streams.resume(stream)
+        self.wake()

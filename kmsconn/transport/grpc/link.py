@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import trio
 
-from kmsconn.errors import Unreachable
 from kmsconn.transport.grpc import framing, http2
 from kmsconn.transport.grpc.allowance import Allowance
 from kmsconn.transport.grpc.calls import ClientCalls
@@ -97,7 +96,7 @@ class Link:
         if self.lost is not None:
             return
         self.lost = f"{self._authority}: {reason}"
-        self._calls.fail(Unreachable(self.lost))
+        self._calls.fail(self.lost)
         self.slots.total_tokens = math.inf
         self.ready.set()
         self._wake_up.set()

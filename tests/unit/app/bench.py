@@ -74,7 +74,7 @@ class ScriptedStages:
         return Checked(seen.request, None, None)
 
     async def gather(self, checked: Checked, lease: Lease) -> Gathered:
-        await lease.reserve(self.bytes)
+        await lease.attempt().reserve(self.bytes)
         await self._play("gather")
         return Gathered(checked.request, None, None, ())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import trio
 
 from kmsconn import errors
 from kmsconn.app.pipeline import CHECK_HOLDS, KEEPING
-from kmsconn.app.retrying import DEFERRAL, SELDOM
+from kmsconn.app.retrying import DEFERRAL, SELDOM, retrying
 from kmsconn.app.rows import request_of
 from kmsconn.app.stage_runner import LONG_POLL
 from kmsconn.app.state_alerts import alert_of
@@ -64,6 +65,7 @@ from kmsconn.model.steps import Answered
 from kmsconn.rpc.port import RpcError
 from kmsconn.testing.endings import cancel_everywhere
 from tests.faults.mutations import the_arrived_answer_is_not_shielded
+from tests.left_behind import left_behind
 from tests.unit.app.bench import ANSWER, CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, other_data, wall
 from tests.vectors import keys
 
@@ -698,3 +700,22 @@ async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(
         [closed] = bench.told(RequestClosed)
         assert (failed.stage, failed.cause) == (stage, "wrong-signature")
         assert (row.state, closed.cause) == (State.REJECTED, "wrong-signature")
+
+
+@pytest.mark.parametrize("tries", [2, 1000])
+async def test_what_a_failed_request_held_is_let_go_of_at_once(
+    tmp_path: Path, autojump_clock: Any, tries: int
+) -> None:
+    """An error that is a variable of the frame that raises it holds that frame, and so the ciphertexts of a request."""
+    asked = itertools.count(1)
+
+    async def submit() -> None:
+        message = bytes(bytearray(1 << 20))
+        await trio.lowlevel.checkpoint()
+        if next(asked) % tries:
+            failure = Unreachable(f"no connection for {len(message)} bytes")
+            raise failure
+
+    async with open_bench(tmp_path, submit=lambda: retrying(submit, lambda: 0.5)) as bench:
+        row = await bench.record()
+        assert await left_behind(partial(bench.run, row)) < 1 << 20

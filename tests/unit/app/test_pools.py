@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.pools import LONGEST_TRACE, WorkerPool
+from kmsconn.app.pools import LONGEST_TRACE, OUT_OF_MEMORY, WorkerPool
 from kmsconn.app.retrying import DISK_PAUSE
 from kmsconn.errors import JournalFailed, Rejected
 from kmsconn.journal.values import Row
@@ -128,6 +128,25 @@ async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_o
     [closed] = bench.told(RequestClosed)
     assert (closed.rid, closed.state) == (bad.rid, State.QUARANTINED)
     assert [event.critical for event in bench.told(AlertRaised)] == [True]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ExceptionGroup("of a nursery", [MemoryError()])])
+async def test_a_process_without_memory_is_no_fault_of_a_request(
+    error: Exception, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async def work(row: Row) -> None:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    async with open_bench(tmp_path) as bench:
+        row, pool = await bench.record(), pool_of(1)
+        async with running(pool, work, bench):
+            pool.dispatch(row)
+            await trio.sleep(DISK_PAUSE / 2)
+            assert pool.busy == {row.rid: 0}
+            await trio.sleep(DISK_PAUSE)
+        assert (await bench.row(row.rid)).state is State.PENDING
+        assert [OUT_OF_MEMORY in event.text for event in bench.told(AlertRaised)] == [True]
 
 
 async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import trio
 import trio.testing
 
-from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.budget import ByteBudget, Lease
 
 
 async def test_what_fits_is_held_until_the_block_is_left() -> None:
     budget = ByteBudget(10)
     with budget.lease() as lease:
-        await lease.reserve(4)
-        await lease.reserve(6)
+        await lease.attempt().reserve(4)
+        await lease.attempt().reserve(6)
         assert budget.used == 10
     assert budget.used == 0
 
@@ -24,14 +25,14 @@ async def test_more_waits_until_another_gives_back(autojump_clock: Any) -> None:
 
     async def hold() -> None:
         with budget.lease() as lease:
-            await lease.reserve(8)
+            await lease.attempt().reserve(8)
             await trio.sleep(5)
             order.append("given back")
 
     async def want() -> None:
         await trio.sleep(1)
         with budget.lease() as lease:
-            await lease.reserve(8)
+            await lease.attempt().reserve(8)
             order.append(f"held at {trio.current_time():g}")
 
     async with trio.open_nursery() as nursery:
@@ -42,9 +43,9 @@ async def test_more_waits_until_another_gives_back(autojump_clock: Any) -> None:
 
 async def test_one_alone_may_exceed_the_total() -> None:
     budget = ByteBudget(10)
-    with budget.lease() as lease:
-        await lease.reserve(8)
-        await lease.reserve(100)
+    with budget.lease() as lease, lease.attempt() as attempt:
+        await attempt.reserve(8)
+        await attempt.reserve(100)
         assert budget.used == 108
     assert budget.used == 0
 
@@ -52,16 +53,35 @@ async def test_one_alone_may_exceed_the_total() -> None:
 async def test_what_fits_is_what_would_not_wait() -> None:
     budget = ByteBudget(10)
     with budget.lease() as eldest, budget.lease() as other, other.attempt() as attempt:
-        await eldest.reserve(8)
-        assert (attempt.fits(2), attempt.fits(3), eldest.fits(100)) == (True, False, True)
+        await eldest.attempt().reserve(8)
+        assert (attempt.fits(2), attempt.fits(3), eldest.attempt().fits(100)) == (True, False, True)
+
+
+async def test_one_body_after_the_other_goes_beyond_the_total(autojump_clock: Any) -> None:
+    """A request has several ciphertexts, each in several buckets: all of them at once would be many times the total."""
+    budget, most = ByteBudget(10), []
+
+    async def read(lease: Lease, *, kept: bool) -> None:
+        with lease.attempt() as attempt:
+            await attempt.reserve(8)
+            most.append(budget.used)
+            await trio.sleep(1)
+            if kept:
+                attempt.keep()
+
+    with budget.lease() as lease:
+        async with trio.open_nursery() as nursery:
+            for kept in (True, False, False):
+                nursery.start_soon(partial(read, lease, kept=kept))
+        assert (sorted(most), budget.used) == ([8, 16, 16], 8)
 
 
 async def test_a_cancelled_wait_holds_nothing_more(autojump_clock: Any) -> None:
     budget = ByteBudget(10)
     with budget.lease() as first, budget.lease() as second:
-        await first.reserve(10)
+        await first.attempt().reserve(10)
         with trio.move_on_after(1):
-            await second.reserve(1)
+            await second.attempt().reserve(1)
         assert (second.held, budget.used) == (0, 10)
     assert budget.used == 0
 
@@ -73,9 +93,9 @@ async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_oth
     budget, ended, most = ByteBudget(10), [], []
 
     async def read(name: int) -> None:
-        with budget.lease() as lease:
+        with budget.lease() as lease, lease.attempt() as attempt:
             for _ in range(4):
-                await lease.reserve(2)
+                await attempt.reserve(2)
                 most.append(budget.used)
                 await trio.sleep(1)
         ended.append(name)
@@ -93,8 +113,8 @@ async def test_what_an_attempt_gave_back_makes_another_the_eldest(autojump_clock
     with budget.lease() as first, budget.lease() as second:
         with first.attempt() as attempt:
             await attempt.reserve(5)
-        await second.reserve(10)
-        await second.reserve(5)
+        await second.attempt().reserve(10)
+        await second.attempt().reserve(5)
         with trio.move_on_after(1) as scope:
-            await first.reserve(1)
+            await first.attempt().reserve(1)
         assert scope.cancelled_caught

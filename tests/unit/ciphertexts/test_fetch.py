@@ -373,7 +373,7 @@ async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(auto
         there.buckets[0].script(bucket_faults.dripping(SLOWEST, 0.1, announced=False))
         async with trio.open_nursery() as nursery:
             with there.budget.lease() as other:
-                await other.reserve(MAX - SLOWEST)
+                await other.attempt().reserve(MAX - SLOWEST)
                 nursery.start_soon(there.fetcher.fetch, reference(big), there.budget.lease())
                 await trio.sleep(5 * SILENCE)
             await trio.sleep(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ from kmsconn.transport.grpc.allowance import Allowance
 from kmsconn.transport.grpc.link import FAREWELL, PING_TIMEOUT, QUIET, Link
 from kmsconn.transport.grpc.status import Status, StatusError
 from tests.behaviours import SCRIPTED, shows
+from tests.left_behind import left_behind
 from tests.unit.transport.grpc.servers import ANSWER, Listener
 
 
@@ -333,3 +335,20 @@ async def test_a_large_reply_that_is_given_up_gives_its_room_back(autojump_clock
                 assert allowance.used == 4 * MIB
         assert allowance.used == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_a_large_reply_is_gone_when_its_call_ends(autojump_clock: MockClock) -> None:
+    """Reproduced: each reply above a window stayed, 4 GiB of a Core with results of 20 MB; its claim held its call."""
+    async with linked() as (link, listener, nursery):
+        streams = itertools.count(1, 2)
+
+        async def answer(stream: int) -> None:
+            await wait_all_tasks_blocked()
+            await begin(listener, stream, 2 * MIB)
+            await finish(listener, stream, 2 * MIB)
+
+        async def call() -> None:
+            nursery.start_soon(answer, next(streams))
+            assert len(await link.unary("/t.P/M", [b"x"])) == 2 * MIB
+
+        assert await left_behind(call) < MIB
