@@ -52,6 +52,8 @@ class WorkerPool:
     """Whether rows may be due that have no place: then every place that becomes free notifies."""
     paused: dict[Kind, PausedKind] = attrs.field(factory=dict)
     """Kinds of this pool that an operator has paused, as the journal says: their rows wait undispatched."""
+    gone: Callable[[], frozenset[int]] = frozenset
+    """Returns the shards to which there is no link: their rows stay in the journal, and no place is taken by them."""
     staffed: trio.Event = attrs.field(factory=trio.Event)
     """Set once there are workers."""
     _send: trio.MemorySendChannel[Row] = attrs.field(init=False)
@@ -73,9 +75,10 @@ class WorkerPool:
 
     @property
     def full(self) -> Shards:
-        """The shards that hold their share of the places."""
+        """The shards that take no more: they hold their share of the places, or are gone."""
         share, held = max(1, self.size // self.shards), Counter(self.busy.values())
-        return Shards(self.shards, frozenset(shard for shard, rows in held.items() if rows >= share))
+        full = frozenset(shard for shard, rows in held.items() if rows >= share)
+        return Shards(self.shards, full | self.gone())
 
     def dispatch(self, row: Row) -> None:
         """Give a row to a worker; only while ``free`` is positive."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.failure_tracker import SEVERAL, Failure, Gate
 from kmsconn.app.request_tracker import MARK, RESULT_LATE_AFTER, RequestTracker
 from kmsconn.app.rows import operation_of
@@ -58,6 +59,7 @@ class StageRunner:
 
     profile: Profile
     tracker: RequestTracker
+    core_health: CoreHealth
     shards: int
     on_event: OnEvent
     note: Callable[[int, str, float], None] = lambda _rid, _stage, _seconds: None
@@ -74,6 +76,7 @@ class StageRunner:
             result = await within(max(seconds, least), stage, step)
         except FAULTS as error:
             self._failed(row, stage, error, trio.current_time() - started)
+            self._note_call(row, stage, reached=not isinstance(error, (Unreachable, StageTimeout)))
             self.blame(row, stage, error)
             raise
         except RequestError as error:
@@ -84,6 +87,7 @@ class StageRunner:
             del self.running[row.rid]
             took = trio.current_time() - started
             self.note(row.rid, stage, took)
+        self._note_call(row, stage, reached=True)
         self.tracker.failures.passed(self._gate(row, stage), row.rid)
         self.tracker.alerts.free(row.rid)
         self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
@@ -92,6 +96,10 @@ class StageRunner:
     def _failed(self, row: Row, stage: str, error: RequestError, seconds: float) -> None:
         error.stage = stage
         self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), seconds, id=row.id))
+
+    def _note_call(self, row: Row, stage: str, *, reached: bool) -> None:
+        if FAMILIES[stage] == "core":
+            self.core_health.note_call(self.shard(row), reached=reached)
 
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
         """Note a failure at a dependency. One that is gone has an alert of its own."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -45,13 +46,13 @@ from kmsconn.config.settings import AttestationMode, Chain, Settings
 from kmsconn.core_client.client import open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import outbox
+from kmsconn.journal import moves, outbox
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
-from kmsconn.model.requests import IN_ORDER, Kind, PoolName, Request
+from kmsconn.model.requests import DECRYPTION_KINDS, IN_ORDER, Kind, PoolName, Request
 from kmsconn.model.trace_ids import trace_of
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
@@ -218,15 +219,17 @@ def _build(base: _Base, links: Links, waiters: HttpWaiters) -> Components:
     fetcher = _fetcher(base, _sources(base, links, directory), quorum, buckets)
     checker = _checker(base, links, chain_contexts)
     stages = _stages(base, links, checker, fetcher, shadow)
-    budgets = _budgets(base.settings)
-    pipeline, pools = _pipeline(base, links, chain_contexts, stages, budgets), _pools(base)
+    health = CoreHealth(links.core, base.settings.core.healthcheck_timeout)
+    pipeline = _pipeline(base, links, chain_contexts, stages, health)
+    pools = _pools(base, health)
+    health.on_recovery = partial(_recovered, links, pipeline, pools)
     return Components(
         settings=base.settings,
         ports=base.ports,
         sender=base.sender,
         links=links,
-        ciphertexts=CiphertextParts(directory, shadow, buckets, budgets),
-        core_health=_core_health(base, links, pipeline),
+        ciphertexts=CiphertextParts(directory, shadow, buckets, pipeline.budgets),
+        core_health=health,
         heartbeats=Heartbeats(trio.current_time),
         chain_contexts=chain_contexts,
         pools=pools,
@@ -369,7 +372,7 @@ def _pipeline(
     links: Links,
     chain_contexts: Mapping[int, ChainContext],
     stages: Stages,
-    budgets: Sequence[ByteBudget],
+    health: CoreHealth,
 ) -> Pipeline:
     tracker, heads, journal = (
         RequestTracker(GroupedAlerts(base.on_event)),
@@ -388,10 +391,15 @@ def _pipeline(
         destruction=Destruction(
             base.profile, journal, heads, stages.checker.contexts, outcomes.end_destroyed
         ),
-        budgets=budgets,
+        budgets=_budgets(base.settings),
         deadlines=base.settings.work.deadlines,
         runner=StageRunner(
-            base.profile, tracker, len(base.settings.core.core_endpoints), base.on_event, journal.note_stage
+            base.profile,
+            tracker,
+            health,
+            len(base.settings.core.core_endpoints),
+            base.on_event,
+            journal.note_stage,
         ),
         tracker=tracker,
         outcomes=outcomes,
@@ -405,21 +413,27 @@ def _budgets(settings: Settings) -> tuple[ByteBudget, ...]:
     return (*(ByteBudget(settings.ciphertexts.ciphertext_budget // shards) for _ in range(shards)),)
 
 
-def _core_health(base: _Base, links: Links, pipeline: Pipeline) -> CoreHealth:
-    """A Core that is well again is not held to what failed for its connection."""
-    return CoreHealth(
-        links.core,
-        base.settings.core.healthcheck_timeout,
-        on_recovery=lambda name: pipeline.tracker.failures.forgive(name, CONNECTION),
-    )
+async def _recovered(
+    links: Links, pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int
+) -> None:
+    """Do not hold a Core that serves again to what was before: what waits for it is due at once."""
+    pipeline.tracker.failures.forgive(links.core.endpoints[index], CONNECTION)
+    shards = len(links.core.endpoints)
+    await until_kept(lambda: links.journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
+    for pool in pools.values():
+        pool.wake_up.notify()
 
 
-def _pools(base: _Base) -> Mapping[PoolName, WorkerPool]:
+def _pools(base: _Base, health: CoreHealth) -> Mapping[PoolName, WorkerPool]:
     """Make a pool for each that the generation's table names."""
     operations = base.profile.operations.values()
     names = dict.fromkeys(operation.pool for operation in operations)
     kinds = {name: tuple(one.kind for one in operations if one.pool is name) for name in names}
-    return {name: _pool(base.settings, name, kinds[name]) for name in names}
+    found = {name: _pool(base.settings, name, kinds[name]) for name in names}
+    for pool in found.values():
+        if DECRYPTION_KINDS.issuperset(pool.kinds):  # key management fetches nothing
+            pool.gone = lambda: health.gone
+    return found
 
 
 def _pool(settings: Settings, name: PoolName, kinds: tuple[Kind, ...]) -> WorkerPool:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from kmsconn.config.settings import CoreTls
 from kmsconn.core_client.port import Started
 from kmsconn.core_client.statuses import result_error, start_error
-from kmsconn.errors import NotYet, RejectedByCore, RequestError, StartRefused, Undecodable
+from kmsconn.errors import NotYet, RejectedByCore, RequestError, StartRefused, Undecodable, Unreachable
 from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.protobuf import fields
 from kmsconn.transport.grpc.allowance import REPLY_BUDGET, Allowance
@@ -146,7 +146,7 @@ class CoreClient:
 
         A Core of the first generation has no such service; that it says so is enough.
 
-        Cancellation: at any time. Repeating: harmless.
+        Raises Unreachable without a connection. Cancellation: at any time. Repeating: harmless.
         """
         request = b"\x0a" + bytes([len(SERVICE)]) + SERVICE.encode()
         try:
@@ -155,6 +155,8 @@ class CoreClient:
         except StatusError as error:
             lacking = error.spoken and error.status is Status.UNIMPLEMENTED
             return "" if lacking else f"its health check failed: {error}"
+        except Unreachable:
+            raise
         except (RequestError, Undecodable) as error:
             return str(error)
         return "" if serves else "is not serving"
@@ -172,6 +174,10 @@ class CoreClient:
             meaning = result_error(error, f"{self.endpoints[index]} {method}")
             assert meaning is not None, "a StatusError is never OK"
             raise meaning from error
+
+    def connections(self, index: int) -> int:
+        """Return how many connections to an endpoint there have been."""
+        return self._channels[index].connections
 
     def index_of(self, call: CoreCall) -> int:
         """Return which endpoint a call goes to."""

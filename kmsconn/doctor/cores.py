@@ -11,7 +11,7 @@ from kmsconn.core_client.client import CoreClient
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
 from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.doctor.recent import RecentRequests
-from kmsconn.errors import Broken, NotYet, RequestError, Undecodable
+from kmsconn.errors import Broken, NotYet, RequestError, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Content
@@ -65,8 +65,11 @@ def health_probe(core: CheckedCore, limit: float) -> Probe:
 
     async def look() -> Sequence[Diagnosis]:
         wrong = f"accepts calls and does not answer for {limit:g} s"
-        with trio.move_on_after(limit):
-            wrong = await core.client.health(core.index)
+        try:
+            with trio.move_on_after(limit):
+                wrong = await core.client.health(core.index)
+        except Unreachable as error:
+            wrong = str(error)
         if wrong:
             return [fault(checked, wrong, START_CORE)]
         core.serves.learn(True)

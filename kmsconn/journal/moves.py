@@ -11,9 +11,10 @@ from kmsconn.errors import NonceTaken
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.operations import counted
+from kmsconn.journal.schema import shard_of
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
-from kmsconn.model.requests import HTTP_KINDS
+from kmsconn.model.requests import HTTP_KINDS, Kind
 from kmsconn.model.steps import Answer
 
 LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with another one
@@ -59,6 +60,11 @@ _ALSO = {
         f"AND ((cause & {RowCause.REPEATABLE.value}) <> 0 OR (state = 'done' AND calldata IS NULL))"
     ),
 }
+
+_HURRY = (
+    "UPDATE request SET next_attempt = :now WHERE kind = :kind AND {shard} = :shard AND state = 'pending' AND on_chain = 1 "  # noqa: S608 - of our own literals
+    f"AND next_attempt > :now AND (cause & {RowCause.REFUSED_BY_CORE.value}) <> 0"
+)
 
 CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_finalized", "finish", "abort"})
 RETURNS = frozenset({"resend", "restart"})
@@ -246,6 +252,13 @@ def defer(
         "line": line_of(db.wall(), f"defer {stage}".strip(), reason, db.stage_times.take(rid)),
     }
     return db.execute(_DEFER, values).rowcount == 1
+
+
+def hurry(db: Database, kinds: Collection[Kind], shard: int, shards: int) -> None:
+    """Let what one of so many Cores has refused be due now: it is another one, or another process. Repeating: no effect."""
+    for kind in kinds:
+        values = {"kind": kind.value, "shard": shard, "now": db.wall()}
+        db.execute(_HURRY.format(shard=shard_of(shards)), values)
 
 
 def note_submitted(db: Database, rid: int, submitted: bool) -> None:

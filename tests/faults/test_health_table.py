@@ -184,6 +184,47 @@ async def test_core_gone_while_nothing_is_asked(how: str, tmp_path: Path, autoju
         await is_over(scene, ids)
 
 
+def gets(scene: Scene) -> int:
+    """Return how many objects all buckets were asked for."""
+    return sum(
+        number
+        for bucket in scene.dependencies.buckets
+        for (method, _), number in bucket.bucket.counts.items()
+        if method == "GET"
+    )
+
+
+async def fetched(scene: Scene, seconds: int) -> tuple[int, list[int]]:
+    """Ask each second; return what was fetched meanwhile, and the ids."""
+    before, ids = gets(scene), []
+    for _ in range(seconds):
+        ids += await scene.ask("public")
+        await trio.sleep(0.2)
+    return gets(scene) - before, ids
+
+
+@pytest.mark.parametrize("how", ["refuse", "mute"])
+async def test_while_the_core_is_gone_nothing_is_fetched_for_it_and_no_worker_waits(
+    how: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        honest, before = await fetched(scene, 15)
+        repair = core_gone(scene, how)
+        first, ids = await fetched(scene, 15)
+        assert first <= honest
+        await named(scene, "core[0]", "unreachable", seconds=120)
+        await trio.sleep(60)
+        later, more = await fetched(scene, 15)
+        assert later == 0
+        assert not any(pool.busy for pool in connector.components.pools.values())
+        await trio.sleep(300)
+        repair()
+        await scene.wait(lambda: alert(scene, "core[0]", "unreachable") is None, 30)
+        await scene.wait(lambda: scene.answered == {*before, *ids, *more}, 10)
+    assert scene.told(RequestClosed) == []
+
+
 def core_gone(scene: Scene, how: str) -> Callable[[], None]:
     """Let the Core refuse, say nothing, or be behind a proxy that says UNAVAILABLE; return what repairs it."""
     host, port = scene.dependencies.places["core0"]

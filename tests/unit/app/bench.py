@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import trio
 
+from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
@@ -97,6 +98,7 @@ class Bench:
     journal: Journal
     head: HeadTracker
     events: list[Event]
+    core_health: CoreHealth
 
     async def record(self, name: str = "public_one_v0", block: int = 10, data: bytes | None = None) -> Row:
         """Make a row of a request of the vectors."""
@@ -179,7 +181,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
     async with open_journal(
         folder / "j.db", binding, offload_inline, wall, synchronous="OFF", shards=shards
     ) as journal:
-        stages, head = ScriptedStages(does), HeadTracker()
+        stages, head, health = ScriptedStages(does), HeadTracker(), CoreHealth(_NOBODY, 1.0)
         head.note(100, CHAIN_TIME)
         tracker = RequestTracker(GroupedAlerts(events.append))
         heads = {SETTINGS.chains.gateway.chain_id: head, SETTINGS.chains.ethereum.chain_id: HeadTracker()}
@@ -196,9 +198,9 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             destruction=Destruction(PROFILE, journal, heads, contexts, outcomes.end_destroyed),
             budgets=[ByteBudget(1000) for _ in range(shards)],
             deadlines=Deadlines(),
-            runner=StageRunner(PROFILE, tracker, shards, events.append, journal.note_stage),
+            runner=StageRunner(PROFILE, tracker, health, shards, events.append, journal.note_stage),
             tracker=tracker,
             outcomes=outcomes,
             on_event=events.append,
         )
-        yield Bench(pipeline, stages, journal, head, events)
+        yield Bench(pipeline, stages, journal, head, events, health)

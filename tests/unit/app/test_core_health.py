@@ -10,17 +10,26 @@ import attrs
 import trio
 
 from kmsconn.app.core_health import ENDPOINT_FAILURE_GRACE, HEALTH_CHECK_INTERVAL, CoreHealth
+from kmsconn.errors import Unreachable
 
 
 @attrs.define
 class Core:
     endpoints: tuple[str, ...] = ("core[0]", "core[1]")
     wrong: dict[int, str] = attrs.field(factory=dict)
+    down: set[int] = attrs.field(factory=set)
+    """To which there is no connection."""
+    connected: int = 1
     asked: list[tuple[int, float]] = attrs.field(factory=list)
+
+    def connections(self, index: int) -> int:
+        return self.connected
 
     async def health(self, index: int) -> str:
         await trio.lowlevel.checkpoint()
         self.asked.append((index, trio.current_time()))
+        if index in self.down:
+            raise Unreachable("refused")
         return self.wrong.get(index, "")
 
 
@@ -90,3 +99,48 @@ async def test_the_start_waits_until_each_has_served(autojump_clock: Any) -> Non
         core.wrong.clear()
         with trio.fail_after(3):
             await health.wait_served()
+
+
+async def test_an_endpoint_without_a_connection_is_gone_until_it_serves(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core) as health:
+        core.down.add(1)
+        await trio.sleep(HEALTH_CHECK_INTERVAL + 1)
+        assert health.gone == {1}
+        core.down.clear()
+        await trio.sleep(2)
+        assert health.gone == set()
+
+
+async def test_one_that_calls_do_not_reach_is_asked_at_once_and_gone_if_it_does_not_serve(
+    autojump_clock: Any,
+) -> None:
+    """A health check alone may be wrong about a Core that answers."""
+    core = Core()
+    async with watched(core) as health:
+        core.wrong[0] = "is not serving"
+        health.note_call(0, reached=False)
+        await trio.sleep(0.5)
+        assert health.gone == {0}
+        health.note_call(0, reached=True)
+        assert health.gone == set()
+
+
+async def test_recovery_is_told_once_and_so_is_another_connection(autojump_clock: Any) -> None:
+    """A Core may be restarted between two health checks."""
+    core, told = Core(), []
+
+    async def note(index: int) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append(index)
+
+    async with watched(core) as health:
+        health.on_recovery = note
+        core.down.add(1)
+        await trio.sleep(HEALTH_CHECK_INTERVAL + 1)
+        core.down.clear()
+        await trio.sleep(2 * HEALTH_CHECK_INTERVAL)
+        assert told == [1]
+        core.connected = 2
+        await trio.sleep(2 * HEALTH_CHECK_INTERVAL)
+        assert sorted(told) == [0, 1, 1]

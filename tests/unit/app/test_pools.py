@@ -60,6 +60,12 @@ def test_a_shard_is_full_when_it_holds_its_share_of_the_places(
     assert held(shards, size, ids) == full
 
 
+def test_a_shard_that_is_gone_takes_nothing() -> None:
+    pool = WorkerPool(PoolName.PUBLIC_DECRYPTION, (Kind.PUBLIC_DECRYPTION,), 8, WakeUp(), 4)
+    pool.gone = lambda: frozenset({3})
+    assert pool.full.chosen == {3}
+
+
 NAMES = ("public_one_v0", "public_three_v0", "public_one_v1", "public_three_v1")
 
 

@@ -64,6 +64,9 @@ async def test_a_node_that_never_gives_logs_is_named(autojump_clock: Any, tmp_pa
 class SilentCore:
     endpoints = ("core[0]",)
 
+    def connections(self, index: int) -> int:
+        return 0
+
     async def health(self, index: int) -> str:
         await trio.sleep_forever()
         raise AssertionError

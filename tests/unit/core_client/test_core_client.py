@@ -250,7 +250,8 @@ async def test_health_is_what_the_core_says(autojump_clock: MockClock, serving: 
 
 async def test_a_core_that_is_not_there_is_not_healthy(autojump_clock: MockClock) -> None:
     async with core_with(Cores(), count=0) as core:
-        assert await core.health(0)
+        with pytest.raises(Unreachable):
+            await core.health(0)
 
 
 async def test_a_core_without_a_health_service_serves_since_it_says_so(autojump_clock: MockClock) -> None:
