@@ -13,6 +13,7 @@ from kmsconn.app.membership import Membership
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.snapshot import CiphertextStatistics
+from kmsconn.checks.checker import Checker
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import BucketCounts
@@ -144,9 +145,14 @@ class Components:
         return self.sender.address if isinstance(self.sender, Wallet) else self.sender
 
     @property
+    def checker(self) -> Checker:
+        """What checks requests, and knows when decryptions expire."""
+        return self.pipeline.stages.checker
+
+    @property
     def expiry(self) -> DecryptionExpiry:
         """When decryptions expire."""
-        return self.pipeline.stages.checker.expiry
+        return self.checker.expiry
 
     @property
     def gateway(self) -> ChainContext:

@@ -34,7 +34,6 @@ from kmsconn.app.following import follow_pauses, forget_ended
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.http_serving import HttpServing, open_http_serving, serving
 from kmsconn.app.journal_watch import JournalWatch
-from kmsconn.app.network_release import NetworkRelease
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import LogReader, follow_heads
@@ -181,14 +180,10 @@ class Connector:
             nursery.start_soon(components.ciphertexts.shadow.run)
         for chain_context in components.chain_contexts.values():
             nursery.start_soon(follow_heads, chain_context, components.on_event)
-        nursery.start_soon(wait_for_dependencies, components, self._ready)
-        for endpoint in components.links.endpoints:
-            heard = endpoint.chain_id in components.chain_contexts
-            interval = CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL
-            nursery.start_soon(ContractWatch(components.profile, endpoint, components.on_event, interval).run)
-        nursery.start_soon(
-            NetworkRelease(components.profile, components.links.gateway, components.expiry).run
-        )
+        watches = [_contract_watch(components, endpoint) for endpoint in components.links.endpoints]
+        nursery.start_soon(wait_for_dependencies, components, watches, self._ready)
+        for watch in watches:
+            nursery.start_soon(watch.run)
         nursery.start_soon(self.watch.run)
         if isinstance(components.settings.storage.journal, PostgresAddress):
             nursery.start_soon(follow_pauses, components)
@@ -254,6 +249,11 @@ class Connector:
                 partial(_read, reader, proof),
                 partial(follow_head, contract),
             )
+
+
+def _contract_watch(components: Components, endpoint: Endpoint) -> ContractWatch:
+    heard = endpoint.chain_id in components.chain_contexts
+    return ContractWatch(components, endpoint, CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL)
 
 
 def _start_dispatchers(nursery: trio.Nursery, components: Components) -> None:

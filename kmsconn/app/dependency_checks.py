@@ -1,26 +1,28 @@
-"""Checks that every dependency answers, and that each contract is where the configuration says.
+"""Checks that every dependency answers, and that each contract is the one that is configured, of a version known here.
 
-At the start a wrong dependency ends the start, and a silent one is waited for and named. Later a contract that is gone is an alert.
+At the start a wrong dependency ends the start, and a silent one is waited for and named. Later a contract that is gone or has another
+EIP-712 domain is an alert; a newer version is one from the start on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from functools import partial
-from typing import Never
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Never
 
 import attrs
 import trio
 
 from kmsconn.app.components import Components
 from kmsconn.app.retrying import until_kept
+from kmsconn.checks.checker import CONFIRMED
 from kmsconn.errors import Down, Retryable, WrongContract
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import ConfiguredContract, Spoken, Version
 from kmsconn.rpc.asking import ask_all
 from kmsconn.rpc.endpoint import Endpoint
 
@@ -32,43 +34,32 @@ MISSING_INTERVAL = 60.0  # likewise, while one is missing
 HOST_CONTRACTS_INTERVAL = 3600.0
 """Likewise on a host chain: its failures show in the alerts of the requests that wait."""
 WRONG_CONTRACT = "wrong-contract"
+NEWER_CONTRACT = "newer-contract"
 
 
-async def wait_for_dependencies(components: Components, ready: trio.Event) -> None:
+async def wait_for_dependencies(
+    components: Components, watches: Iterable[ContractWatch], ready: trio.Event
+) -> None:
     """Set ``ready`` once every chain, the registry and every Core endpoint have answered.
 
-    Raises StartRefused for a chain with another id than configured, a contract that is another, or a registry nobody could trust.
+    Raises StartRefused for a chain with another id than configured, a contract that is another or has another EIP-712 domain, or a
+    registry nobody could trust.
     """
     async with trio.open_nursery() as nursery:
-        for endpoint in components.links.endpoints:
-            nursery.start_soon(_confirm, components, endpoint)
+        for watch in watches:
+            nursery.start_soon(_confirm, components, watch)
         nursery.start_soon(components.core_health.wait_served)
         nursery.start_soon(components.ciphertexts.directory.wait_loaded)
     ready.set()
 
 
-async def _confirm(components: Components, endpoint: Endpoint) -> None:
+async def _confirm(components: Components, watch: ContractWatch) -> None:
     """Wait until one chain is right; only then does a new journal say that it belongs to it and its contract."""
-    await _until_it_answers(endpoint.name, partial(_right, components, endpoint), components.on_event)
+    endpoint = watch.endpoint
+    await _until_it_answers(endpoint.name, watch.begin, components.on_event)
     confirmed = Binding.of(components.settings, components.tx_sender).confirmed_by(endpoint.chain_id)
     if confirmed:
         await until_kept(lambda: components.journal.run(Database.bind, confirmed))
-
-
-async def _right(components: Components, endpoint: Endpoint) -> None:
-    """Ask one chain for its id, and whether the contracts at the configured addresses are those that are meant."""
-    await endpoint.probe()
-    await see_contracts(components.profile, endpoint)
-
-
-async def see_contracts(profile: Profile, endpoint: Endpoint) -> None:
-    """Ask twice whether a chain's contracts are those that are meant. Raises WrongContract, Retryable. Repeating: reads only."""
-    checks = [one for one in profile.deployment_checks() if one.chain_id == endpoint.chain_id]
-    with suppress(WrongContract):
-        await ask_all(endpoint, checks)
-        return
-    await trio.sleep(AGAIN)
-    await ask_all(endpoint, checks)
 
 
 async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], on_event: OnEvent) -> None:
@@ -89,30 +80,79 @@ async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], on_
 
 @attrs.define
 class ContractWatch:
-    """The watch over the configured contracts of one chain."""
+    """The watch over the configured contracts of one chain: their kinds, EIP-712 domains and versions."""
 
-    profile: Profile
+    components: Components
     endpoint: Endpoint
-    on_event: OnEvent
     interval: float = CONTRACTS_INTERVAL
+    _seen_at: float = attrs.field(factory=trio.current_time, init=False)
     _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+        default=attrs.Factory(lambda self: Alerts(self.components.on_event), takes_self=True), init=False
     )
+
+    async def begin(self) -> None:
+        """Ask the chain for its id, and look. Raises StartRefused, Retryable. Repeating: reads only."""
+        await self.endpoint.probe()
+        await self._see()
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: reads only."""
         while True:
-            missing = (self.endpoint.name, WRONG_CONTRACT) in self._alerts
-            await trio.sleep(MISSING_INTERVAL if missing else self.interval)
+            wrong = (self.endpoint.name, WRONG_CONTRACT) in self._alerts
+            await trio.sleep(MISSING_INTERVAL if wrong else self.interval)
             await self._look()
 
     async def _look(self) -> None:
-        """Look once; a chain that does not answer has an alert of its own, and changes nothing here."""
+        """Look once; a chain that does not answer has an alert of its own, and changes nothing here for an hour."""
         try:
-            await see_contracts(self.profile, self.endpoint)
+            await self._see()
         except WrongContract as error:
+            self._confirm_domain(-math.inf)
             self._alerts.raise_(self.endpoint.name, WRONG_CONTRACT, str(error), Severity.CRITICAL)
-        except Retryable:
-            return
+        except Retryable as error:
+            if trio.current_time() - self._seen_at > CONFIRMED:
+                text = f"no contract has been confirmed for an hour: {error}"
+                self._alerts.raise_(self.endpoint.name, WRONG_CONTRACT, text, Severity.CRITICAL)
         else:
             self._alerts.clear(self.endpoint.name, WRONG_CONTRACT)
+
+    async def _see(self) -> None:
+        """Ask whether the contracts are those that are meant, again where one is not, and note what they say. Raises as ``begin``."""
+        profile, chain_id = self.components.profile, self.endpoint.chain_id
+        contracts = [one for one in profile.contracts() if one.chain_id == chain_id]
+        try:
+            versions = await self._versions(contracts)
+        except WrongContract:
+            await trio.sleep(AGAIN)
+            versions = await self._versions(contracts)
+        self._seen_at = trio.current_time()
+        self._confirm_domain(self._seen_at)
+        for contract, version in zip(contracts, versions, strict=True):
+            self._note(contract, version)
+
+    async def _versions(self, contracts: Sequence[ConfiguredContract]) -> Sequence[Version | None]:
+        """Return the contracts' versions, once their domains have been compared."""
+        domains = [one.domain for one in contracts if one.domain is not None]
+        found: Sequence[Any] = await ask_all(self.endpoint, [*(one.identity for one in contracts), *domains])
+        return found[: len(contracts)]
+
+    def _confirm_domain(self, at: float) -> None:
+        """Let signatures be judged by the configured domain of decryptions from ``at`` on, for an hour."""
+        if self.endpoint is self.components.links.gateway:
+            self.components.checker.domain_confirmed_at = at
+
+    def _note(self, contract: ConfiguredContract, version: Version | None) -> None:
+        """Go by a contract's version: decryptions expire as its release has it, and one newer than is known here is an alert."""
+        profile, known = self.components.profile, self.components.profile.spoken.get(contract.kind)
+        if profile.later_network is not None and contract.kind == profile.later_network[0]:
+            self.components.expiry.later = version is not None and version >= profile.later_network[1]
+        name = f"{self.endpoint.name} {checksum(contract.address)}"
+        self._alerts.put(name, NEWER_CONTRACT, _newer(contract, version, known), Severity.CRITICAL)
+
+
+def _newer(contract: ConfiguredContract, version: Version | None, known: Spoken | None) -> str:
+    """Say that a contract is of a newer version than is known; nothing where it is not, or nobody knows."""
+    if version is None or known is None or version[:2] <= known.newest:
+        return ""
+    said, newest = ".".join(map(str, version)), ".".join(map(str, known.newest))
+    return f"{contract.kind} is of version {said}, and {newest} is the newest known here: this concerns {known.concerns}"

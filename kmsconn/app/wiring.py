@@ -335,8 +335,9 @@ def _checker(base: _Base, links: Links, chain_contexts: Mapping[int, ChainContex
 
 def _expiry(base: _Base) -> DecryptionExpiry:
     """Return when decryptions expire, as far as is known before the network was asked."""
-    has_releases = base.profile.is_later_network() is not None
-    return DecryptionExpiry(base.settings.work.decryption_expiry, None if has_releases else False)
+    return DecryptionExpiry(
+        base.settings.work.decryption_expiry, None if base.profile.later_network else False
+    )
 
 
 def _stages(base: _Base, links: Links, checker: Checker, fetcher: Fetcher, shadow: Shadow | None) -> Stages:

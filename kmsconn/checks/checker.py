@@ -38,6 +38,7 @@ from kmsconn.transport.together import together
 
 Step = Callable[[], Awaitable[Any]]
 
+CONFIRMED = 3600.0  # seconds for which a contract's word about its EIP-712 domain counts
 RECHECKING = 2.0  # seconds; an Ethereum that says nothing holds up no answer
 
 
@@ -57,6 +58,8 @@ class Checker:
     expiry: DecryptionExpiry
     reorg_window: float
     shadow: bool = False
+    domain_confirmed_at: float = -math.inf
+    """The Trio time at which the Gateway last confirmed the configured EIP-712 domain of decryptions."""
     _open: StillOpen = attrs.field(
         default=attrs.Factory(
             lambda self: StillOpen(
@@ -129,7 +132,12 @@ class Checker:
         timestamp = self.heads[request.chain_id].timestamp
         if timestamp is None:
             raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
-        return Facts(float(timestamp), self._age(request), tx_sender=self.identity.tx_sender)
+        return Facts(
+            float(timestamp),
+            self._age(request),
+            tx_sender=self.identity.tx_sender,
+            domain_confirmed=trio.current_time() - self.domain_confirmed_at <= CONFIRMED,
+        )
 
     def _questions(self, request: Request, facts: Facts) -> Sequence[ContractQuery[None]]:
         """Return the operation's questions. A request is rejected for its age only in chain time that is sure, not on one node's word."""

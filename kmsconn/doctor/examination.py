@@ -88,7 +88,7 @@ class _Subject:
 
     def contract(self, kind: str) -> CheckedContract:
         """Return a configured contract by its kind."""
-        return next(one for one in self.contracts if one.kind == kind)
+        return next(one for one in self.contracts if one.configured.kind == kind)
 
     def subscription(self, kind: Kind) -> Subscription:
         """Return the contract that announces a kind of request, with all its events."""
@@ -129,7 +129,7 @@ async def _open_subject(
             there,
             profile,
             opened,
-            contracts_of(settings, profile),
+            contracts_of(profile),
             _endpoints(client, settings.core.core_endpoints),
             await _open_buckets(stack, settings, ports, profile),
             ask_core,
@@ -234,10 +234,10 @@ def _chain_probes(subject: _Subject) -> Sequence[Probe]:
 
 
 def _contract_probes(subject: _Subject) -> Sequence[Probe]:
-    placed = [(one, subject.chain(one.chain_id)) for one in subject.contracts]
+    placed = [(one, subject.chain(one.configured.chain_id)) for one in subject.contracts]
     return [
         *(contracts.contract_probe(*pair) for pair in placed),
-        *(contracts.domain_probe(*pair) for pair in placed if pair[0].domain is not None),
+        *(contracts.domain_probe(*pair) for pair in placed if pair[0].configured.domain is not None),
     ]
 
 

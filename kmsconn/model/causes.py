@@ -32,8 +32,13 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "wrong-contract": Cause(
         "gateway, ethereum, host chain N",
-        "A configured contract is gone: its address has no code, or the code of another contract",
-        "check that the node belongs to this network, and check the option in the text",
+        "A configured contract is gone: its address has no code, or the code of another contract; or its EIP-712 domain is another one",
+        "check that the node belongs to this network, and check the option in the text; signatures wait meanwhile",
+    ),
+    "newer-contract": Cause(
+        "a chain's name with the contract",
+        "A contract is of a newer version than this one knows: what it concerns may fail, and all else goes on",
+        "upgrade kmsconn",
     ),
     "no-answer-yet": Cause(
         "gateway, ethereum, host chain N",

@@ -228,9 +228,9 @@ _CONNECTOR: Final = (
     ),
     _critical(
         "KmsconnWrongNetwork",
-        "the node or the contract is of another network",
-        "correct the URL, the chain id or the address",
-        ("wrong-chain", "wrong-contract"),
+        "the node or the contract is another one than this version expects",
+        "correct the URL, the chain id, the address or the domain; for a newer contract, upgrade kmsconn",
+        ("wrong-chain", "wrong-contract", "newer-contract"),
     ),
     _critical(
         "KmsconnLogsUnreadable",

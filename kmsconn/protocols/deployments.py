@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 
@@ -17,7 +17,9 @@ from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.protocols.port import ViewCall
+from kmsconn.protocols.port import Version, ViewCall
+
+T = TypeVar("T")
 
 _VERSION = Function.from_item({"name": "getVersion", "inputs": (), "outputs": ({"type": "string"},)})
 _DOMAIN = Function.from_item(
@@ -31,6 +33,10 @@ _DOMAIN = Function.from_item(
     }
 )
 _NAME = 1
+
+
+class _IsAnother(Exception):  # noqa: N818 - no error of the program
+    """A contract's answer shows that it is another one; the text goes on after "it"."""
 
 
 @attrs.frozen
@@ -55,51 +61,68 @@ class HasCode:
         """Take no error for an answer."""
 
 
-def has_version(kind: str, option: str, chain_id: int, address: Address) -> ViewCall[None]:
-    """Ask a contract of fhevm for its version, which begins with the name of its kind."""
+def has_version(kind: str, option: str, chain_id: int, address: Address) -> ViewCall[Version | None]:
+    """Ask a contract of fhevm for its version, which begins with the name of its kind; None for one that cannot be read."""
 
-    def judge(values: tuple[Any, ...]) -> str:
+    def judge(values: tuple[Any, ...]) -> Version | None:
         said: str = values[0]
-        return "" if said.startswith(f"{kind} ") else f"says that it is {said[:64]!r}"
+        if not said.startswith(f"{kind} "):
+            raise _IsAnother(f"says that it is {said[:64]!r}")
+        found = re.fullmatch(rf"{kind} v(\d{{1,6}})\.(\d{{1,6}})\.(\d{{1,6}})", said, re.ASCII)
+        return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 
     return answers(_VERSION, kind, option, where=(chain_id, address), judge=judge)
-
-
-def is_version_from(
-    kind: str, least: tuple[int, int, int], chain_id: int, address: Address
-) -> ViewCall[bool]:
-    """Ask a contract of fhevm whether its version is ``least`` or a later one; one that cannot be read is none."""
-
-    def read(data: bytes) -> bool:
-        (said,) = _VERSION.decode_result(data)
-        found = re.fullmatch(rf"{kind} v(\d{{1,6}})\.(\d{{1,6}})\.(\d{{1,6}})", said, re.ASCII)
-        return found is not None and tuple(map(int, found.groups())) >= least
-
-    return ViewCall(chain_id, address, _VERSION.encode(), read)
 
 
 def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ViewCall[None]:
     """Ask a contract for the name of its EIP-712 domain (EIP-5267)."""
 
-    def judge(values: tuple[Any, ...]) -> str:
-        return "" if values[_NAME] == kind else f"has the EIP-712 domain {values[_NAME][:64]!r}"
+    def judge(values: tuple[Any, ...]) -> None:
+        if values[_NAME] != kind:
+            raise _IsAnother(f"has the EIP-712 domain {values[_NAME][:64]!r}")
 
     return answers(_DOMAIN, kind, option, where=(chain_id, address), judge=judge)
 
 
-def told_domain(chain_id: int, address: Address) -> ViewCall[tuple[Domain, ...]]:
-    """Ask a contract for its EIP-712 domain (EIP-5267); there is none in the answer of a contract that does not tell it."""
+def same_domain(kind: str, option: str, domain: Domain, *, always: bool) -> ViewCall[bool]:
+    """Ask a contract for its EIP-712 domain and compare it with the configured one, whose options begin with ``option``.
 
-    def read(data: bytes) -> tuple[Domain, ...]:
-        if not data:
-            return ()
-        _, name, version, domain_chain_id, verifying_contract, *_ = _DOMAIN.decode_result(data)
-        return (Domain(name, version, domain_chain_id, Address(verifying_contract)),)
+    Returns whether it tells one; ``always``: a contract that tells none is another one.
+    """
+    asked = answers(
+        _DOMAIN,
+        kind,
+        f"{option}_name",
+        where=(domain.chain_id, domain.verifying_contract),
+        judge=lambda values: _compare(kind, option, domain, values),
+    )
+    if always:
+        return asked
 
-    def untold(message: str, data: bytes | None) -> tuple[Domain, ...] | None:
-        return () if not data and "revert" in message.lower() else None
+    def read(data: bytes) -> bool:
+        return bool(data) and asked.read(data)
 
-    return ViewCall(chain_id, address, _DOMAIN.encode(), read, on_error=untold)
+    def on_error(message: str, data: bytes | None) -> bool | None:
+        return False if not data and "revert" in message.lower() else asked.refused(message, data)
+
+    return attrs.evolve(asked, read=read, on_error=on_error)
+
+
+def _compare(kind: str, option: str, ours: Domain, values: tuple[Any, ...]) -> bool:
+    _, name, version, chain_id, contract, *_ = values
+    if (chain_id, contract) != (ours.chain_id, ours.verifying_contract):
+        raise _IsAnother(f"tells the EIP-712 domain of {checksum(Address(contract))} on chain {chain_id}")
+    wrong = [
+        f"{option}_{field}: is {configured!r}, but the EIP-712 domain of the {kind} at {checksum(ours.verifying_contract)} "
+        f"has the {field} {told[:64]!r}"
+        for field, told, configured in (("name", name, ours.name), ("version", version, ours.version))
+        if told != configured
+    ]
+    if wrong:
+        raise WrongContract(
+            f"{'; '.join(wrong)}; configure what the contract has: no signature would be right"
+        )
+    return True
 
 
 def answers(
@@ -108,24 +131,24 @@ def answers(
     option: str,
     *,
     where: tuple[int, Address],
-    judge: Callable[[tuple[Any, ...]], str] = lambda _: "",
-) -> ViewCall[None]:
-    """Ask a contract for what only its kind has; ``judge`` says what is wrong with the answer, ``where`` are chain id and address.
+    judge: Callable[[tuple[Any, ...]], T],
+) -> ViewCall[T]:
+    """Ask a contract for what only its kind has; ``judge`` reads the answer, ``where`` are chain id and address.
 
     A revert with data of its own is waited for: the contract is there, and not ready.
     """
     chain_id, address = where
     refuse = partial(_refuse, kind, option, where)
 
-    def read(data: bytes) -> None:
+    def read(data: bytes) -> T:
         if not data:
             refuse("has no code, or answers nothing")
         try:
-            wrong = judge(function.decode_result(data))
+            return judge(function.decode_result(data))
         except Undecodable:
             refuse(f"answers {function.name} with something else")
-        if wrong:
-            refuse(wrong)
+        except _IsAnother as error:
+            refuse(str(error))
 
     def on_error(message: str, data: bytes | None) -> None:
         if data:

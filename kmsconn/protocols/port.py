@@ -157,11 +157,40 @@ class Numbering:
     before_first: int = 0
 
 
+Version = tuple[int, int, int]
+"""The version of a contract: major, minor, patch."""
+
+
+@attrs.frozen
+class ConfiguredContract:
+    """A contract whose address the option ``option`` names, and what it is asked for to see that it is the one that is meant.
+
+    ``identity`` is what its kind alone answers, with its version where it has a readable one. ``domain``, of contracts for which something
+    is signed, compares its EIP-712 domain with the configured one, and says whether it tells one. Both raise WrongContract, NotYet.
+    """
+
+    kind: str
+    option: str
+    chain_id: int
+    address: Address
+    identity: ContractQuery[Version | None]
+    domain: ContractQuery[bool] | None = None
+
+
+@attrs.frozen
+class Spoken:
+    """The newest version of a contract that is known here, major and minor, and what a newer one concerns."""
+
+    newest: tuple[int, int]
+    concerns: str
+
+
 @attrs.frozen
 class Facts:
     """What a check knows beside the content: chain time, seconds since it was recorded, who sends our replies.
 
-    ``to`` and ``input`` are those of a legacy request's transaction.
+    ``to`` and ``input`` are those of a legacy request's transaction. ``domain_confirmed``: the contract has confirmed within the hour that
+    the configured EIP-712 domain is its own; before that nobody's signature is wrong for good.
     """
 
     chain_time: float
@@ -169,6 +198,7 @@ class Facts:
     to: Address | None = None
     input: bytes = b""
     tx_sender: Address | None = None
+    domain_confirmed: bool = True
 
 
 @attrs.frozen
@@ -524,6 +554,10 @@ class Profile(EventTable, ABC):
 
     Without, objects lie under their digests at places of the first generation, which may want credentials.
     """
+    spoken: ClassVar[Mapping[str, Spoken]] = MappingProxyType({})
+    """What is known of the contracts' versions, by kind."""
+    later_network: ClassVar[tuple[str, Version] | None] = None
+    """The contract that tells a release whose nodes give decryptions up after an hour, and its first version; None: there is none."""
 
     def __init__(self, operations: Iterable[Operation[Any]]) -> None:
         self.operations: Mapping[Kind, Operation[Any]] = {one.kind: one for one in operations}
@@ -559,12 +593,8 @@ class Profile(EventTable, ABC):
         return None
 
     @abstractmethod
-    def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
-        """Return what tells that the configured addresses are those of the right contracts. An answer may raise StartRefused."""
-
-    def is_later_network(self) -> ContractQuery[bool] | None:
-        """Return the question whether the network is of a release whose nodes give decryptions up after an hour; None: it is of none."""
-        return None
+    def contracts(self) -> tuple[ConfiguredContract, ...]:
+        """Return the configured contracts."""
 
     @abstractmethod
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:

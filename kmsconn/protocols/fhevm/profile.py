@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from types import MappingProxyType
+
+import attrs
 
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.profiles import FHEVM
-from kmsconn.protocols.deployments import has_version, is_version_from
+from kmsconn.protocols.deployments import has_version, same_domain
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import DECRYPTION_TOPICS, KMS_GENERATION_TOPICS, PROTOCOL_CONFIG_TOPICS
 from kmsconn.protocols.fhevm.aborts import CrsgenAborts, KeygenAborts
@@ -23,6 +27,7 @@ from kmsconn.protocols.fhevm.migrated_keys import migrated_key_set
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryptions
 from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
 from kmsconn.protocols.port import (
+    ConfiguredContract,
     ContractQuery,
     Coprocessor,
     EventTable,
@@ -32,6 +37,7 @@ from kmsconn.protocols.port import (
     PublicObject,
     QueryPlan,
     Registration,
+    Spoken,
     ViewCall,
 )
 
@@ -56,15 +62,21 @@ EVENTS = EventTable(OPERATIONS)
 """Reads the request events, wherever the contracts are."""
 
 
-LATER_DECRYPTION = (0, 7, 0)
-"""The first Decryption of a network of 0.15."""
-
-
 class Fhevm(Profile):
     """The profile ``fhevm`` over the addresses, domains and chains of the settings."""
 
     name = FHEVM
     has_attestations = True
+    spoken = MappingProxyType(
+        {
+            "Decryption": Spoken((0, 7), "decryptions"),
+            "GatewayConfig": Spoken((0, 8), "who decrypts, and the coprocessors"),
+            "KMSGeneration": Spoken((0, 3), "keys and CRS"),
+            "ProtocolConfig": Spoken((0, 3), "contexts and epochs"),
+            "ACL": Spoken((0, 5), "the rights of users"),
+        }
+    )
+    later_network = "Decryption", (0, 7, 0)  # as networks of 0.15 have (0.15: section 8)
 
     def __init__(self, settings: Settings) -> None:
         self.deployment = Deployment.of(settings)
@@ -88,28 +100,21 @@ class Fhevm(Profile):
         """Ask both contracts on Ethereum."""
         return self.deployment.ethereum, migrated_key_set(self.deployment.keys, tx_sender)
 
-    def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
-        """Ask each configured contract what it is. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""
+    def contracts(self) -> tuple[ConfiguredContract, ...]:
+        """Return those of the deployment. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""
         at = self.deployment
+        config = _signing("ProtocolConfig", "protocol_config_contract", at.config)
+        version = has_version(config.kind, config.option, config.chain_id, config.address)
         return (
-            has_version(
-                "Decryption", "decryption_contract.address", at.gateway, at.decryption.verifying_contract
-            ),
-            has_version("GatewayConfig", "gateway_config_contract.address", at.gateway, at.gateway_config),
-            has_version(
-                "KMSGeneration", "kms_generation_contract.address", at.ethereum, at.keys.generation.address
-            ),
-            views.is_protocol_config(at.ethereum, at.keys.config.address),
+            _signing("Decryption", "decryption_contract", at.decryption, always=True),
+            _contract("GatewayConfig", "gateway_config_contract.address", at.gateway, at.gateway_config),
+            _signing("KMSGeneration", "kms_generation_contract", at.generation),
+            attrs.evolve(config, identity=views.is_protocol_config(version)),
             *(
-                has_version("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
+                _contract("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
                 for place, (chain_id, acl) in enumerate(at.acls.items())
             ),
         )
-
-    def is_later_network(self) -> ContractQuery[bool]:
-        """Ask Decryption whether it is one of 0.7.0 or later, as networks of 0.15 have (0.15: section 8)."""
-        at = self.deployment.decryption
-        return is_version_from("Decryption", LATER_DECRYPTION, at.chain_id, at.verifying_contract)
 
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:
         """Ask whether context and epoch are active, or were destroyed (3.5)."""
@@ -150,6 +155,15 @@ class Fhevm(Profile):
     def coprocessor_threshold(self) -> ContractQuery[int]:
         """Ask for the majority threshold."""
         return views.coprocessor_threshold(self.deployment.gateway, self.deployment.gateway_config)
+
+
+def _contract(kind: str, option: str, chain_id: int, address: Address) -> ConfiguredContract:
+    return ConfiguredContract(kind, option, chain_id, address, has_version(kind, option, chain_id, address))
+
+
+def _signing(kind: str, option: str, domain: Domain, *, always: bool = False) -> ConfiguredContract:
+    found = _contract(kind, f"{option}.address", domain.chain_id, domain.verifying_contract)
+    return attrs.evolve(found, domain=same_domain(kind, f"{option}.domain", domain, always=always))
 
 
 def _registered(

@@ -199,7 +199,7 @@ class UnifiedUserDecryption(UserDecryption):
         self._check(handles, facts.chain_time)
         access = deployment.access
         chain_id, acl = access.of(handles[0])
-        yield from self._wallet(deployment, chain_id, facts.age)
+        yield from self._wallet(deployment, chain_id, facts)
         yield _not_invalidated(self, views.signature_invalidated_before(chain_id, acl, self.user))
         for handle, entry in zip(handles, self.handles, strict=True):
             yield self._owned(access, handle, entry)
@@ -219,13 +219,13 @@ class UnifiedUserDecryption(UserDecryption):
         if chain_time < self.start:
             raise WindowNotOpen(f"the request is valid from {self.start} on")
 
-    def _wallet(self, deployment: Deployment, chain_id: int, age: float) -> Iterator[ViewCall[None]]:
+    def _wallet(self, deployment: Deployment, chain_id: int, facts: Facts) -> Iterator[ViewCall[None]]:
         """Ask the user's contract about the signature, where the user's own key did not make it."""
         digest = unified_digest(deployment.decryption, chain_id, self)
         if recover(digest, self.signature) != self.user:
             gas = deployment.erc1271_gas
             view = views.is_valid_signature(chain_id, self.user, digest, self.signature, gas=gas)
-            yield wallet_agrees(view, age)
+            yield wallet_agrees(view, facts.age, domain_confirmed=facts.domain_confirmed)
 
     def _owned(self, access: AccessControl, handle: Handle, entry: HandleEntry) -> ViewCall[None]:
         if entry.owner == self.user:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+import attrs
+
 from kmsconn.config.networks import protocol_config_instead_of
-from kmsconn.errors import ContextInvalid, NotYet, Undecodable, WrongContract
+from kmsconn.errors import ContextInvalid, Undecodable, WrongContract
 from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
-from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, ViewCall
+from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, Version, ViewCall
 from kmsconn.protocols.storage import base_slot, flag, mapping_slot
 
 T = TypeVar("T")
@@ -95,27 +97,26 @@ def current_context_and_epoch(chain_id: int, protocol_config: Address) -> ViewCa
     )
 
 
-def is_protocol_config(chain_id: int, protocol_config: Address) -> ViewCall[None]:
-    """Check that a ProtocolConfig is at an address: it tells its current context and epoch.
+def is_protocol_config(version: ViewCall[Version | None]) -> ViewCall[Version | None]:
+    """Let a question for the version of ProtocolConfig go on where another contract answers, to find the address to use.
 
-    Raises WrongContract, which names the address to use where it can be found out: the charts of 0.14 name KMSVerifier instead, which
-    knows its ProtocolConfig (annex D).
+    The charts of 0.14 name KMSVerifier instead, which knows its ProtocolConfig (annex D).
     """
-    where = (chain_id, protocol_config)
+    other = _protocol_config_of_verifier(version.chain_id, version.to)
 
-    def read(data: bytes) -> None:
+    def read(data: bytes) -> Version | None:
         try:
-            _pair(_CURRENT.decode_result(data))
-        except Undecodable:
-            raise Instead(_protocol_config_of_verifier(*where)) from None
+            return version.read(data)
+        except WrongContract:
+            raise Instead(other) from None
 
-    def on_error(message: str, data: bytes | None) -> None:
-        if data:
-            raise NotYet(f"ProtocolConfig {checksum(protocol_config)} reverts: 0x{data.hex()[:64]}")
-        if "revert" in message.lower():
-            raise Instead(_protocol_config_of_verifier(*where))
+    def on_error(message: str, data: bytes | None) -> Version | None:
+        try:
+            return version.refused(message, data)
+        except WrongContract:
+            raise Instead(other) from None
 
-    return ViewCall(chain_id, protocol_config, _CURRENT.encode(), read, on_error=on_error)
+    return attrs.evolve(version, read=read, on_error=on_error)
 
 
 def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[None]:

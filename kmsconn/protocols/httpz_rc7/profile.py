@@ -10,7 +10,7 @@ from collections.abc import Collection
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import HTTPZ_RC7
-from kmsconn.protocols.deployments import HasCode, answers, has_domain
+from kmsconn.protocols.deployments import HasCode, answers, has_domain, same_domain
 from kmsconn.protocols.httpz_rc7 import abi, views
 from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgens
 from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
@@ -19,6 +19,7 @@ from kmsconn.protocols.httpz_rc7.kskgen import Kskgens, PrepKskgens
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryptions
 from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryptions
 from kmsconn.protocols.port import (
+    ConfiguredContract,
     ContractQuery,
     Coprocessor,
     EventTable,
@@ -54,13 +55,31 @@ class HttpzRc7(Profile):
         self.deployment = HttpzDeployment.of(settings)
         super().__init__(row(self.deployment) for row in OPERATIONS)
 
-    def deployment_checks(self) -> tuple[ContractQuery[None], ...]:
-        """Ask each configured contract for what only its kind has."""
-        at, key_id = self.deployment, abi.KEY_MANAGER.function("getCurrentKeyId")
+    def contracts(self) -> tuple[ConfiguredContract, ...]:
+        """Return those of the deployment. HTTPZ has nothing that all its versions answer, and signs nothing itself."""
+        at, manager, httpz, keys = (
+            self.deployment,
+            "decryption_manager_address",
+            "httpz_address",
+            "key_manager_address",
+        )
+        key_id = answers(
+            abi.KEY_MANAGER.function("getCurrentKeyId"),
+            "KeyManager",
+            keys,
+            where=at.at_key_manager,
+            judge=lambda _: None,
+        )
         return (
-            has_domain("DecryptionManager", "decryption_manager_address", *at.at_manager),
-            HasCode("HTTPZ", "httpz_address", *at.at_httpz),  # its getters were renamed
-            answers(key_id, "KeyManager", "key_manager_address", where=at.at_key_manager),
+            ConfiguredContract(
+                "DecryptionManager",
+                manager,
+                *at.at_manager,
+                has_domain("DecryptionManager", manager, *at.at_manager),
+                same_domain("DecryptionManager", "decryption_manager_domain", at.manager, always=True),
+            ),
+            ConfiguredContract("HTTPZ", httpz, *at.at_httpz, HasCode("HTTPZ", httpz, *at.at_httpz)),
+            ConfiguredContract("KeyManager", keys, *at.at_key_manager, key_id),
         )
 
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:

@@ -12,7 +12,7 @@ import trio
 from kmsconn.app.connector import open_connector
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.settings import Contract, Settings
-from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.dependencies import address_for
 from kmsconn.emulator.execution import Frame, Reverted
@@ -21,6 +21,7 @@ from kmsconn.errors import StartRefused
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from tests.unit.app.few_components import FewComponents, few_components
 
 VERIFIER_ABI = Abi.from_items(
@@ -149,6 +150,47 @@ async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
         told = await refused(components.settings(**{option: Contract(address, kind)}), components)
     assert told.startswith(f"{option}.address: there is no {kind} at {checksum(address)} on chain ")
     assert told.endswith(f"name the {kind} of this network")
+
+
+@pytest.mark.parametrize("field", ["name", "version"])
+@pytest.mark.parametrize("kind", ["Decryption", "KMSGeneration", "ProtocolConfig"])
+async def test_a_wrong_eip_712_domain_is_refused_by_its_option(
+    kind: str, field: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    option = {**OPTIONS, "ProtocolConfig": "protocol_config_contract"}[kind]
+    async with few_components(tmp_path) as components:
+        right = getattr(components.settings().protocol, option)
+        wrong = attrs.evolve(right, **{f"domain_{field}": "2"})
+        told = await refused(components.settings(**{option: wrong}), components)
+    assert told.startswith(f"{option}.domain_{field}: is '2', but the EIP-712 domain of the {kind} at ")
+
+
+async def test_a_contract_that_signs_for_another_place_is_refused(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with few_components(tmp_path) as components:
+        decryption = components.dependencies.decryption
+        other = attrs.evolve(decryption.domain, chain_id=5)
+        decryption.offer(DECRYPTION.function("eip712Domain"), domain_teller(other))
+        told = await refused(components.settings(), components)
+    assert f"it tells the EIP-712 domain of {checksum(decryption.address)} on chain 5" in told
+
+
+async def test_only_decryption_must_tell_its_domain(tmp_path: Path, autojump_clock: Any) -> None:
+    async with few_components(tmp_path) as components:
+        near = components.dependencies
+        for contract in (near.kms_generation, near.protocol_config):
+            contract.offer(DECRYPTION.function("eip712Domain"), untold)
+        async with open_connector(components.settings(), ports=components.ports) as connector:
+            with trio.fail_after(30):
+                await connector.wait_ready()
+        near.decryption.offer(DECRYPTION.function("eip712Domain"), untold)
+        told = await refused(components.settings(), components)
+    assert "there is no Decryption at" in told
+
+
+def untold(_: Frame) -> None:
+    raise Reverted
 
 
 @pytest.mark.parametrize("wrong", ["address", "chain id"])

@@ -87,8 +87,9 @@ async def test_a_wrong_eip_712_domain(autojump_clock: Any) -> None:
         address = one.dependencies.decryption.address
         one.changes["decryption_contract"] = Contract(address, "Decrypt", "1")
         line = fault_of(await one.only_fault())
-    assert line.found == "the contract has name Decryption, configured Decrypt"
-    assert "set domain_name and domain_version of decryption_contract" in line.remedy
+    assert line.found.startswith("decryption_contract.domain_name: is 'Decrypt', but the EIP-712 domain ")
+    assert line.found.endswith("has the name 'Decryption'")
+    assert line.remedy.startswith("configure what the contract has")
 
 
 async def test_no_funds(autojump_clock: Any) -> None:

@@ -47,7 +47,8 @@ def asked_for(*, over: bool, agreed: bool) -> dict[int, int]:
 @pytest.mark.parametrize("version", ["0.2.0", "0.3.0"])
 def test_both_versions_are_the_contract_that_is_meant(version: str) -> None:
     question = has_version("KMSGeneration", "kms_generation_contract.address", 1, Address(b"\x33" * 20))
-    question.understand(from_hex(RESULTS[f"getVersion of {version}"]))
+    said = question.understand(from_hex(RESULTS[f"getVersion of {version}"]))
+    assert said == tuple(map(int, version.split(".")))
     other = has_version("Decryption", "decryption_contract.address", 1, Address(b"\x33" * 20))
     with pytest.raises(WrongContract):
         other.understand(from_hex(RESULTS[f"getVersion of {version}"]))

@@ -325,6 +325,13 @@ def test_another_answer_is_waited_for_and_rejected_after_ten_minutes(result: byt
         wallet(age=WALLET_SIGNATURE_GRACE + 1).understand(result)
 
 
+@pytest.mark.parametrize("result", [b"", bytes(32)], ids=["no contract", "refused by its contract"])
+def test_under_a_domain_that_nobody_confirms_no_signature_is_wrong_for_good(result: bytes) -> None:
+    late = Facts(chain_time=NOW, age=WALLET_SIGNATURE_GRACE + 1, domain_confirmed=False)
+    with pytest.raises(NotYet, match="has not confirmed its EIP-712 domain"):
+        ask(signed(STRANGER), late)[0].understand(result)
+
+
 @pytest.mark.parametrize("data", [b"", b"\x08\xc3\x79\xa0"])
 def test_a_revert_is_a_no(data: bytes) -> None:
     with pytest.raises(NotYet, match="reverts"):

@@ -59,9 +59,9 @@ def test_two_contracts_of_one_gateway_are_listened_to() -> None:
 
 def test_a_wrong_contract_is_refused_under_the_option_of_this_generation() -> None:
     named = []
-    for check in PROFILE.deployment_checks():
+    for contract in PROFILE.contracts():
         with pytest.raises(WrongContract) as refused:
-            check.understand(b"")
+            contract.identity.understand(b"")
         named.append(str(refused.value).partition(":")[0])
     assert named == ["decryption_manager_address", "httpz_address", "key_manager_address"]
 
