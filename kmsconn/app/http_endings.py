@@ -31,8 +31,8 @@ from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Request
 
-HTTP_PATIENCE: Final = 15.0
-"""Seconds since it was asked for that a request is tried again for what may be a dependency's fault: half of a client's usual wait."""
+HTTP_PATIENCE: Final = 3.0
+"""Seconds since it was asked for that a request is tried again for what may be a dependency's fault: a relayer gives up after 5."""
 
 UNEXPECTED: Final = "an unexpected error, which this node has noted"
 """What a client is told of a traceback."""
@@ -48,9 +48,9 @@ _SUSPECT: Final[Mapping[type[RequestError], RowCause]] = {
     NoCiphertext: RowCause.NO_CIPHERTEXT,
     NotAttested: RowCause.NO_CONSENSUS,
     Misconfigured: RowCause.DEPENDENCY_FAILED,
-    Broken: RowCause.NONE,
-    Refused: RowCause.NONE,
-    RejectedByCore: RowCause.NONE,
+    Broken: RowCause.DEPENDENCY_FAILED,
+    Refused: RowCause.DEPENDENCY_FAILED,
+    RejectedByCore: RowCause.DEPENDENCY_FAILED,
 }
 
 _CODES: Final[Mapping[RowCause, FailureCode]] = {
@@ -78,6 +78,11 @@ def ending_of(error: RequestError, age: float) -> RowCause | None:
     if (cause := _cause(_SUSPECT, error)) is None:
         return None
     return cause | RowCause.REPEATABLE if age >= HTTP_PATIENCE else None
+
+
+def until_next_try(seconds: float, age: float) -> float:
+    """Return the wait of a request of an ``age`` in seconds: its last try is at the end of its patience, and then its client is told."""
+    return min(seconds, HTTP_PATIENCE - age) if age < HTTP_PATIENCE else seconds
 
 
 def expiry_cause(request: Request) -> RowCause:

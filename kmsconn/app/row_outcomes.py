@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from kmsconn.app.failure_tracker import OTHER_CONTENT
-from kmsconn.app.http_endings import ending_of
+from kmsconn.app.http_endings import ending_of, until_next_try
 from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.retrying import DEFERRAL, DENIED, SELDOM
 from kmsconn.app.rows import operation_of, request_of
@@ -171,6 +171,8 @@ class RowOutcomes:
         if row.rid in self.tracker.taken:
             cause |= RowCause.TAKEN_ID
         reason = _reason(cause, reason)
+        if row.kind in HTTP_KINDS:
+            seconds = until_next_try(seconds, self.wall() - row.times.recorded)
         if await self.journal.run(
             moves.defer,
             row.rid,

@@ -21,7 +21,7 @@ from kmsconn.app.http_endings import HTTP_PATIENCE
 from kmsconn.control.commands import perform
 from kmsconn.control.server import context_of
 from kmsconn.control.table import COMMANDS
-from kmsconn.emulator.core_faults import HANG
+from kmsconn.emulator.core_faults import HANG, status
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
@@ -45,6 +45,7 @@ from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.journal_file import kept_in
 from kmsconn.testing.killable import KillablePorts, Killed, Life
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
+from kmsconn.transport.grpc.status import Status
 from tests.faults.posts import POSTED, post
 from tests.faults.scene import Scene, open_scene
 from tests.faults.test_destroyed import AT_WORK, NAMING, destroy
@@ -54,6 +55,7 @@ pytestmark = pytest.mark.sampled
 
 Content = Any
 RESULT = "GetPublicDecryptionResult"
+TOLD = 4.0  # seconds; a relayer gives up after 5, and asks no second time
 
 
 async def asked(connector: Connector, content: Content) -> HttpResult | HttpFailure:
@@ -240,9 +242,27 @@ async def test_a_ciphertext_that_nobody_has_is_named(tmp_path: Path, autojump_cl
         for one in scene.dependencies.buckets:
             one.bucket.objects.clear()
         async with scene.connected() as connector:
+            await connector.wait_ready()
             began = trio.current_time()
             assert await refused(connector, content) == (FailureCode.CIPHERTEXT_NOT_FOUND, True)
-            assert HTTP_PATIENCE <= trio.current_time() - began < 30
+            assert HTTP_PATIENCE <= trio.current_time() - began < TOLD
+
+
+@pytest.mark.parametrize("code", ["INTERNAL", "INVALID_ARGUMENT"])
+async def test_what_the_core_refuses_is_told_as_its_fault_before_a_relayer_gives_up(
+    code: str, tmp_path: Path, autojump_clock: Any
+) -> None:
+    """And the same request has its answer once the Core gives one."""
+    async with open_scene(tmp_path) as scene:
+        content = post(scene.traffic, "public")
+        refusal = scene.core_does(status(Status[code]), content.id, RESULT)
+        async with scene.connected() as connector:
+            await connector.wait_ready()
+            began = trio.current_time()
+            assert await refused(connector, content) == (FailureCode.UPSTREAM_TRANSIENT, True)
+            assert trio.current_time() - began < TOLD
+            scene.dependencies.cores[0].injections.remove(refusal)
+            assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
 
 
 async def test_a_core_that_never_answers_is_waited_for_while_the_client_does(

@@ -57,9 +57,9 @@ SUSPECT: dict[Any, str] = {
     NoCiphertext("nobody has it"): "ciphertext_not_found",
     NotAttested("they do not agree"): "copro_consensus_failed",
     Misconfigured("a chain is not configured"): "upstream_transient",
-    Broken("core", "another id"): "unprocessable",
-    Refused("INTERNAL"): "unprocessable",
-    RejectedByCore("INVALID_ARGUMENT"): "unprocessable",
+    Broken("core", "another id"): "upstream_transient",
+    Refused("INTERNAL"): "upstream_transient",
+    RejectedByCore("INVALID_ARGUMENT"): "upstream_transient",
 }
 FINAL: dict[Any, str] = {
     Destroyed("context", 7): "kms_context_destroyed",
