@@ -15,7 +15,7 @@ from kmsconn.config.findings import Findings
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.config.storage import with_password
 from kmsconn.errors import ConfigError, Fault
-from kmsconn.journal.copying import CopiedTable, copy_journal
+from kmsconn.journal.copying import copy_journal
 from kmsconn.journal.opening import driver_of
 
 EXAMPLES: Final = (
@@ -109,5 +109,5 @@ class _Progress:
             print(f"{table}: {rows} rows", file=sys.stderr)
 
 
-def _result(copied: Mapping[str, CopiedTable]) -> Iterator[str]:
-    yield from (f"{name:<16} {table.rows:>10}" for name, table in copied.items() if table.rows)
+def _result(copied: Mapping[str, int]) -> Iterator[str]:
+    yield from (f"{name:<16} {rows:>10}" for name, rows in copied.items() if rows)

@@ -15,10 +15,10 @@ from kmsconn.journal.postgres_schema import (
     SCHEMA_KEY,
     TABLE_COUNTS,
     VERSION,
-    postgres_shard_indices,
 )
 from kmsconn.journal.postgres_session import Session
 from kmsconn.journal.postgres_sql import call_of
+from kmsconn.journal.schema import shard_indices
 
 BEGIN: Final = "BEGIN"
 COMMIT: Final = "COMMIT"
@@ -70,7 +70,7 @@ def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
 
 def _index_shards(session: Session, shards: int) -> None:
     """Make the indices of due rows for our number of shards; drop those of another number, unless a member may use them still."""
-    wanted = postgres_shard_indices(shards)
+    wanted = shard_indices(shards)
     known = {name for (name,) in _do(session, _KNOWN_INDICES)}
     for name in wanted.keys() - known:
         _do(session, wanted[name])

@@ -45,7 +45,7 @@ _IN_RANGE = (
 )
 _QUARANTINE = "INSERT INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _CURSOR = (
-    "INSERT INTO cursor VALUES (?, ?, ?) "
+    "INSERT INTO cursor (chain_id, contract, block) VALUES (?, ?, ?) "
     "ON CONFLICT (chain_id, contract) DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
 )
 

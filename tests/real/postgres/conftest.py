@@ -29,7 +29,7 @@ DO $$ DECLARE one text; BEGIN
     PERFORM setval(format('%I', sequencename), start_value, false) FROM pg_sequences WHERE last_value IS NOT NULL;
     DROP TRIGGER IF EXISTS audit_records ON request;
     DROP TRIGGER IF EXISTS audit_moves ON request;
-    DELETE FROM meta WHERE key <> 'kmsconn_schema';
+    DELETE FROM meta WHERE key <> 'kmsconn_tables';
 END $$
 """
 """To truncate a table makes a file for it and for each of its indices: what has few rows is emptied one by one."""

@@ -57,25 +57,6 @@ from tests.unit.journal.samples import (
 from tests.unit.journal.test_journal_groups import adds
 
 
-def test_the_tables_of_the_first_version_are_brought_up_to_date(
-    postgresql: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Requests of before are counted right as they move."""
-    address = postgresql.address(database)
-    monkeypatch.setattr(postgres_opening, "MIGRATIONS", MIGRATIONS[:1])
-    with closing(opened(address)) as db:
-        rids = [new_row(db, number) for number in (1, 2)]
-        moves.answer(db, rids[0], ANSWER, 1000.0)
-    monkeypatch.setattr(postgres_opening, "MIGRATIONS", MIGRATIONS)
-    with closing(opened(address)) as db:
-        moves.answer(db, rids[1], ANSWER, 1000.0)
-        moves.sign(db, signing(rids[0]))
-        states = queries.counts(db, 1000.0).states
-        assert {state: rows for (_, state), rows in states.items()} == {State.ANSWERED: 1, State.SIGNED: 1}
-        version = "SELECT value FROM meta WHERE key = 'kmsconn_schema'"
-        assert db.execute(version).fetchall() == [(f"{VERSION} {MIGRATIONS[-1].compatible_from}",)]
-
-
 def test_the_indices_of_another_number_of_shards_go_once_nobody_may_use_them(
     postgresql: Cluster, database: str
 ) -> None:
@@ -93,7 +74,7 @@ def test_the_indices_of_another_number_of_shards_go_once_nobody_may_use_them(
 
 def set_version(server: Cluster, database: str, value: str) -> None:
     """Say of a journal which version its tables have, and since which one they are compatible."""
-    server.run(f"UPDATE meta SET value = '{value}' WHERE key = 'kmsconn_schema'", database)  # noqa: S608 - our own numbers
+    server.run(f"UPDATE meta SET value = '{value}' WHERE key = 'kmsconn_tables'", database)  # noqa: S608 - our own numbers
 
 
 def open_at(address: PostgresAddress) -> None:
@@ -130,7 +111,7 @@ def test_an_older_program_runs_on_tables_that_are_compatible(postgresql: Cluster
     with closing(opened(address)) as db:
         assert new_row(db) == 1
     assert (
-        postgresql.run("SELECT value FROM meta WHERE key = 'kmsconn_schema'", database)
+        postgresql.run("SELECT value FROM meta WHERE key = 'kmsconn_tables'", database)
         == f"{VERSION + 1} {VERSION}"
     )
 

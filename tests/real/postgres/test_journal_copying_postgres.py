@@ -11,8 +11,9 @@ import pytest
 from bench.cluster import Cluster
 from kmsconn.config.settings import PostgresAddress
 from kmsconn.errors import StartRefused
-from kmsconn.journal.copying import LEFT_COLUMNS, LEFT_TABLES, TABLES, copy_journal
+from kmsconn.journal.copying import LEFT_COLUMNS, LEFT_TABLES, copy_journal
 from kmsconn.journal.opening import driver_of
+from kmsconn.journal.schema import TABLES
 from tests.unit.journal.samples import Place, new_row, opened
 from tests.unit.journal.test_journal_copying import *  # noqa: F403 - its tests and fixtures are collected here once more
 from tests.unit.journal.test_journal_copying import copy
@@ -113,7 +114,7 @@ def own(postgresql: Cluster, database: str) -> PostgresAddress:
 
 def extended(path: PostgresAddress, *statements: str) -> None:
     """Let a newer version, which older ones can run beside, add something to the tables."""
-    note = "UPDATE meta SET value = '1000 1' WHERE key = 'kmsconn_schema'"
+    note = "UPDATE meta SET value = '1000 1' WHERE key = 'kmsconn_tables'"
     with psycopg.connect(**path.keywords()) as connection:
         for statement in (*statements, note):
             connection.execute(statement.encode())

@@ -393,7 +393,7 @@ def test_who_joins_tables_that_have_become_too_new_is_no_member(path: PostgresAd
     """They were changed between the opening and the joining."""
     with session(path) as side, plain(path) as beside:
         beside.execute(
-            "UPDATE meta SET value = %s WHERE key = 'kmsconn_schema'", (f"{VERSION + 1} {VERSION + 1}",)
+            "UPDATE meta SET value = %s WHERE key = 'kmsconn_tables'", (f"{VERSION + 1} {VERSION + 1}",)
         )
         try:
             with pytest.raises(LeaseLost, match="newer version"):
@@ -401,6 +401,6 @@ def test_who_joins_tables_that_have_become_too_new_is_no_member(path: PostgresAd
             assert beside.execute("SELECT count(*) FROM member").fetchone() == (0,)
         finally:
             beside.execute(
-                "UPDATE meta SET value = %s WHERE key = 'kmsconn_schema'", (f"{VERSION} {VERSION}",)
+                "UPDATE meta SET value = %s WHERE key = 'kmsconn_tables'", (f"{VERSION} {VERSION}",)
             )
         assert join(side) > 0

@@ -106,7 +106,7 @@ class Rollout:
 
     async def versions(self) -> set[str]:
         """Return the version of the tables, and the oldest whose programs may use them."""
-        return await self.asked(b"SELECT value FROM meta WHERE key = 'kmsconn_schema'")
+        return await self.asked(b"SELECT value FROM meta WHERE key = 'kmsconn_tables'")
 
     async def asked(self, question: bytes) -> set[str]:
         """Return the texts that the database answers."""

@@ -74,7 +74,7 @@ def test_a_state_of_the_server_is_named(changes: dict[str, Any], status: CheckSt
         (TablesState("public", foreign=True), "tables of another program"),
         (TablesState("public", usable=False), "may not make tables in the schema public"),
         (TablesState("public", creatable=False), "may not make tables in the schema public"),
-        (TablesState("public", owned=False, stored={"kmsconn_schema": "1 1"}), "belong to another user"),
+        (TablesState("public", owned=False, stored={"kmsconn_tables": "1 1"}), "belong to another user"),
     ],
 )
 def test_tables_that_cannot_be_used_are_a_fault(tables: TablesState, words: str) -> None:
@@ -97,7 +97,7 @@ def test_a_schema_that_can_be_made_is_well() -> None:
 
 
 def test_tables_that_are_there_need_no_right_to_make_some() -> None:
-    tables = TablesState("public", creatable=False, stored={"kmsconn_schema": "1 1"})
+    tables = TablesState("public", creatable=False, stored={"kmsconn_tables": "1 1"})
     assert (
         lines(attrs.evolve(WELL, tables=tables))[1].found
         == "version 1 in the schema public, used by no process"
@@ -107,7 +107,7 @@ def test_tables_that_are_there_need_no_right_to_make_some() -> None:
 def test_the_members_are_named() -> None:
     place = attrs.evolve(
         WELL,
-        tables=TablesState("k", stored={"kmsconn_schema": "2 1"}),
+        tables=TablesState("k", stored={"kmsconn_tables": "2 1"}),
         members=(MemberState("a"), MemberState("b")),
     )
     assert lines(place)[1].found == "version 2 in the schema k, used by a, b"
@@ -176,7 +176,7 @@ async def test_a_journal_in_postgresql_of_another_connector(autojump_clock: Any)
     async with patient() as one:
         one.changes["journal"] = REMOTE
         one.postgres = attrs.evolve(
-            WELL, tables=TablesState("public", stored={"kmsconn_schema": "1 1", "gateway chain id": "1"})
+            WELL, tables=TablesState("public", stored={"kmsconn_tables": "1 1", "gateway chain id": "1"})
         )
         line = await one.only_fault()
     assert line.checked == "journal postgresql://db/k: owner"

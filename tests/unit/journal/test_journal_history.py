@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from kmsconn.journal import moves
@@ -18,8 +16,7 @@ from kmsconn.journal.history import (
 from kmsconn.journal.inspecting import history, retry
 from kmsconn.journal.rewinding import rewind
 from kmsconn.model.life import State
-from tests.unit.journal.samples import CHAIN, CONTRACT, WAYS, arrival, new_row, opened, take, walk
-from tests.unit.journal.test_journal_schema import file_of_layout
+from tests.unit.journal.samples import CHAIN, CONTRACT, WAYS, arrival, new_row, take, walk
 
 
 def steps(db: Database, rid: int) -> list[tuple[str, str]]:
@@ -114,18 +111,6 @@ def test_a_damaged_history_is_no_end(db: Database) -> None:
     rid = walk(db, new_row(db), ["answer"])
     db.execute("UPDATE request SET history = CAST(x'ff0a' AS TEXT) || history")
     assert steps(db, rid) == [("answer", "")]
-
-
-@pytest.mark.sqlite
-def test_the_rows_of_an_older_file_have_no_history(tmp_path: Path) -> None:
-    file_of_layout(tmp_path / "j.db", 7, {"state": "seen"})
-    db = opened(tmp_path / "j.db")
-    try:
-        assert history(db, 1) == ()
-        moves.move(db, "reject", 1, reason="no")
-        assert steps(db, 1) == [("reject", "no")]
-    finally:
-        db.close()
 
 
 def test_a_row_that_is_not_there_has_no_history(db: Database) -> None:
