@@ -14,9 +14,14 @@ from kmsconn.cli import health
 def test_a_path_is_asked_for_at_the_address_of_the_variable(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    asked = []
+
+    def ask(url: str) -> tuple[int, bytes]:
+        asked.append(url)
+        return 200, b""
+
     monkeypatch.setenv("KMS_CONNECTOR_MONITORING_ENDPOINT", address)
-    monkeypatch.setattr(health, "ask", lambda url: (asked.append(url), (200, b""))[1])
+    monkeypatch.setattr(health, "ask", ask)
     assert health.execute(argparse.Namespace(endpoint="/liveness")) == 0
     assert asked == ["http://127.0.0.1:9200/liveness"]
 
