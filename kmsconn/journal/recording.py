@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
+from kmsconn.ethereum.logs import Log
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.moves import move
@@ -48,6 +49,15 @@ _CURSOR = (
     "INSERT INTO cursor (chain_id, contract, block) VALUES (?, ?, ?) "
     "ON CONFLICT (chain_id, contract) DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
 )
+
+_QUARANTINED = "SELECT sum(length(log)) FROM quarantined_log"
+
+LARGEST_UNDECODABLE = 1024 * 1024
+"""Bytes of a log that cannot be decoded, and is kept whole: more than any request has."""
+UNDECODABLE_BYTES = 16 * 1024 * 1024
+"""Of all such logs together: a contract's event may cost its sender little."""
+TOPICS, BEGINNING = 4, 33  # at most; bytes of data: the word that may be an id, and one that makes it nobody's data
+LONGEST_REASON = 1024  # characters
 
 LONG_READ = 64  # arrivals: recording so many takes some milliseconds
 
@@ -194,9 +204,22 @@ def _drop(db: Database, rids: Iterable[int], changes: _Changes) -> None:
 
 
 def _quarantine(db: Database, read: Read) -> int:
-    found = 0
+    if not read.undecodable:
+        return 0
+    found, room = 0, UNDECODABLE_BYTES - (db.execute(_QUARANTINED).fetchone()[0] or 0)
     for log, reason in read.undecodable:
         block, block_hash, transaction_hash, log_index = place_of(log)
         where = (read.chain_id, block_hash, log_index, read.contract, block, transaction_hash)
-        found += db.execute(_QUARANTINE, (*where, pack_log(log), reason, read.now)).rowcount
+        said, why = _bounded(log, reason, min(LARGEST_UNDECODABLE, room))
+        added = db.execute(_QUARANTINE, (*where, said, why, read.now)).rowcount
+        found, room = found + added, room - added * len(said)
     return found
+
+
+def _bounded(log: Log, reason: str, limit: int) -> tuple[bytes, str]:
+    """Return what is kept of a log, and why it cannot be decoded; beyond the limit its beginning, which can be no request."""
+    said = pack_log(log)
+    if len(said) <= limit:
+        return said, reason[:LONGEST_REASON]
+    beginning = attrs.evolve(log, topics=log.topics[:TOPICS], data=log.data[:BEGINNING])
+    return pack_log(beginning), f"{reason[:LONGEST_REASON]}; of its {len(said)} bytes only the beginning is kept"

@@ -11,7 +11,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
-from kmsconn.journal.recording import record
+from kmsconn.journal.recording import LARGEST_UNDECODABLE, LONGEST_REASON, UNDECODABLE_BYTES, record
 from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Arrival, Recorded
 from kmsconn.model.life import CLOSED, OPEN, State
@@ -277,6 +277,22 @@ def test_an_undecodable_log_is_kept_whole_and_counted_once(db: Database) -> None
     assert db.execute("SELECT block, log_index, reason FROM quarantined_log").fetchall() == [
         (10, 1, "too short")
     ]
+
+
+@pytest.mark.parametrize("size", [0, LARGEST_UNDECODABLE // 2, 2 * LARGEST_UNDECODABLE])
+def test_undecodable_logs_are_kept_within_bounds_each_and_together(db: Database, size: int) -> None:
+    """Reproduced: 200 logs that only look like requests made the journal 346 MB."""
+    count = 3 * UNDECODABLE_BYTES // LARGEST_UNDECODABLE
+    for index in range(count):
+        log = Log(
+            CONTRACT, (b"\x02" * 32,) * 9, b"\x07" * size, 10, bytes32("block"), bytes32("tx"), index
+        )
+        assert record(db, read_of(asked=0, undecodable=((log, "odd" * 9999),))).quarantined == 1
+    sizes = [size for (size,) in db.execute("SELECT length(log) + length(reason) FROM quarantined_log")]
+    assert (len(sizes), max(sizes) <= LARGEST_UNDECODABLE) == (count, True)
+    assert sum(sizes) < UNDECODABLE_BYTES + 2 * count * LONGEST_REASON
+    kept = queries.quarantined(db, CHAIN, CONTRACT)[-1]
+    assert kept.data == b"\x07" * (0 if not size else 33)
 
 
 def test_undecodable_logs_of_one_block_and_of_two_forks_are_told_apart(db: Database) -> None:
