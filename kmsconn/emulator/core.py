@@ -205,6 +205,7 @@ class EmulatedCore:
             check_schemes(self.node.release, job.schemes)
         except Invalid as error:
             raise failed(Status.INVALID_ARGUMENT, job.request_id) from error
+        self.management.jobs.settle()
         known = job.context_id in self.known.contexts and job.epoch_id in self.known.epochs
         if not known or (not self.node.degree and job.key_id not in self.known.keys):
             raise failed(Status.NOT_FOUND, job.request_id)

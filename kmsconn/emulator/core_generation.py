@@ -65,7 +65,7 @@ class KeyManagement:
             "GetEpochResult": ("get_mpc_epoch_result", partial(self.jobs.result, "epoch", SHORT_POLL)),
         }
         calls = waiting | {name: (label, _later(call)) for name, (label, call) in at_once.items()}
-        return {name: partial(_guarded, label, call) for name, (label, call) in calls.items()}
+        return {name: partial(self._guarded, label, call) for name, (label, call) in calls.items()}
 
     def restart(self) -> None:
         """Forget what a restarted process forgets: preprocessings, epoch results, and all that was not ready."""
@@ -75,6 +75,18 @@ class KeyManagement:
         """Tell whether a preparation (``preprocessing``), ``key``, ``crs`` or ``epoch`` is being made."""
         return self.jobs.at_work(kind, identifier)
 
+    async def _guarded(self, label: str, call: Callable[[bytes], Awaitable[bytes]], request: bytes) -> bytes:
+        """Run a call, and put what goes wrong into a status with the Core's one shape of text (5.4)."""
+        self.jobs.settle()
+        try:
+            return await call(request)
+        except Undecodable as error:
+            raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
+        except Invalid as error:
+            raise GrpcFailure(Status.INVALID_ARGUMENT, _text(label)) from error
+        except RefusedStart as error:
+            raise GrpcFailure(error.status, _text(label)) from error
+
 
 def _later(call: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[bytes]]:
     async def answer(request: bytes) -> bytes:
@@ -82,18 +94,6 @@ def _later(call: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[bytes]
         return call(request)
 
     return answer
-
-
-async def _guarded(label: str, call: Callable[[bytes], Awaitable[bytes]], request: bytes) -> bytes:
-    """Run a call, and put what goes wrong into a status with the Core's one shape of text (5.4)."""
-    try:
-        return await call(request)
-    except Undecodable as error:
-        raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
-    except Invalid as error:
-        raise GrpcFailure(Status.INVALID_ARGUMENT, _text(label)) from error
-    except RefusedStart as error:
-        raise GrpcFailure(error.status, _text(label)) from error
 
 
 def _text(label: str) -> str:

@@ -39,6 +39,7 @@ class CoreInspection:
         """Say which keys there are."""
         del request
         await trio.lowlevel.checkpoint()
+        self.jobs.settle()
         reply = KeyMaterialAvailabilityResponse(
             fhe_key_ids=_texts(self.known.keys), crs_ids=_texts(self._crs()), storage_info=STORAGE
         )
@@ -48,6 +49,7 @@ class CoreInspection:
         """Say which contexts there are, every peer being there."""
         del request
         await trio.lowlevel.checkpoint()
+        self.jobs.settle()
         degree = self.node().degree
         contexts = sorted(self.known.contexts) if degree else []
         reply = HealthStatusResponse(

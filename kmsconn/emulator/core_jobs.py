@@ -6,12 +6,13 @@ Source: kms-core-grpc.md, 5.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 import trio
 
 from kmsconn._generated.fhevm.kms.v1 import RequestId
-from kmsconn.emulator.core_requests import read_id
+from kmsconn.emulator.core_requests import Invalid, read_id
 from kmsconn.emulator.uptime import Uptime
 from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.status import Status
@@ -34,12 +35,17 @@ class Running:
     ready_at: float
     make: Callable[[], bytes]
     aborted: bool = False
-    made: bytes | None = None
+    made: bytes | Status | None = None
 
     def result(self) -> bytes:
         """Return the result, the same each time. Raises RefusedStart where the job failed."""
         if self.made is None:
-            self.made = self.make()
+            try:
+                self.made = self.make()
+            except RefusedStart as error:
+                self.made = error.status
+        if isinstance(self.made, Status):
+            raise RefusedStart(self.made)
         return self.made
 
 
@@ -58,11 +64,21 @@ class KeyJobs:
 
     def restart(self) -> None:
         """Forget what a restarted process forgets: preprocessings, epoch results, and all that was not ready."""
+        self.settle()
         now = trio.current_time()
         for kind, jobs in self._jobs.items():
             kept = kind in {"key", "crs"}
             self._jobs[kind] = {i: job for i, job in jobs.items() if kept and job.ready_at <= now}
         self._uptime.restart()
+
+    def settle(self) -> None:
+        """Let all that is ready be made and stored by now, whoever has fetched it: each call that asks what there is begins so."""
+        now = trio.current_time()
+        for jobs in self._jobs.values():
+            for job in jobs.values():
+                if job.made is None and not job.aborted and job.ready_at <= now:
+                    with suppress(RefusedStart, Invalid):
+                        job.result()
 
     def at_work(self, kind: str, identifier: bytes) -> bool:
         """Tell whether a preparation (``preprocessing``), ``key``, ``crs`` or ``epoch`` is being made."""

@@ -13,6 +13,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     DestroyMpcEpochRequest,
     Eip712DomainMsg,
     KeyGenRequest,
+    KeyInfo,
     MpcContext,
     MpcNode,
     NewMpcContextRequest,
@@ -282,6 +283,31 @@ async def test_an_epochs_result_does_not_survive_a_restart(core: EmulatedCore, a
     await call(core, "GetEpochResult", bytes(named(SECOND_EPOCH)))
     core.restart()
     assert await status(core, "GetEpochResult", bytes(named(SECOND_EPOCH))) is Status.NOT_FOUND
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_keys_are_stored_once_they_are_made_whoever_has_fetched_them(
+    core: EmulatedCore, autojump_clock: Any, restarts: bool
+) -> None:
+    """Reproduced: a connector that was killed before it fetched the result left its Core without the keys for good."""
+    key = KeyInfo(key_id=named(bytes(31) + b"\x07"), preproc_id=named(bytes(31) + b"\x08"))
+    previous = PreviousEpochInfo(
+        context_id=named(DEFAULT_CONTEXT), epoch_id=named(DEFAULT_EPOCH), keys_info=[key]
+    )
+    core.management.jobs.generating = 5.0
+    epoch = NewMpcEpochRequest(
+        context_id=named(DEFAULT_CONTEXT),
+        epoch_id=named(SECOND_EPOCH),
+        previous_epoch=previous,
+        domain=DOMAIN,
+    )
+    await call(core, "NewMpcEpoch", bytes(epoch))
+    for seconds, there in ((1.0, False), (5.0, True)):
+        await trio.sleep(seconds)
+        if restarts and there:
+            core.restart()
+        reply = await call(core, "GetKeyMaterialAvailability", b"")
+        assert ((bytes(31) + b"\x07").hex().encode() in reply) == there
 
 
 async def test_destroyed_contexts_and_epochs_are_forgotten(core: EmulatedCore) -> None:
