@@ -56,7 +56,10 @@ LARGEST_UNDECODABLE = 1024 * 1024
 """Bytes of a log that cannot be decoded, and is kept whole: more than any request has."""
 UNDECODABLE_BYTES = 16 * 1024 * 1024
 """Of all such logs together: a contract's event may cost its sender little."""
-TOPICS, BEGINNING = 4, 33  # at most; bytes of data: the word that may be an id, and one that makes it nobody's data
+TOPICS, BEGINNING = (
+    4,
+    33,
+)  # at most; bytes of data: the word that may be an id, and one that makes it nobody's data
 LONGEST_REASON = 1024  # characters
 
 LONG_READ = 64  # arrivals: recording so many takes some milliseconds
@@ -222,4 +225,6 @@ def _bounded(log: Log, reason: str, limit: int) -> tuple[bytes, str]:
     if len(said) <= limit:
         return said, reason[:LONGEST_REASON]
     beginning = attrs.evolve(log, topics=log.topics[:TOPICS], data=log.data[:BEGINNING])
-    return pack_log(beginning), f"{reason[:LONGEST_REASON]}; of its {len(said)} bytes only the beginning is kept"
+    return pack_log(
+        beginning
+    ), f"{reason[:LONGEST_REASON]}; of its {len(said)} bytes only the beginning is kept"

@@ -284,9 +284,7 @@ def test_undecodable_logs_are_kept_within_bounds_each_and_together(db: Database,
     """Reproduced: 200 logs that only look like requests made the journal 346 MB."""
     count = 3 * UNDECODABLE_BYTES // LARGEST_UNDECODABLE
     for index in range(count):
-        log = Log(
-            CONTRACT, (b"\x02" * 32,) * 9, b"\x07" * size, 10, bytes32("block"), bytes32("tx"), index
-        )
+        log = Log(CONTRACT, (b"\x02" * 32,) * 9, b"\x07" * size, 10, bytes32("block"), bytes32("tx"), index)
         assert record(db, read_of(asked=0, undecodable=((log, "odd" * 9999),))).quarantined == 1
     sizes = [size for (size,) in db.execute("SELECT length(log) + length(reason) FROM quarantined_log")]
     assert (len(sizes), max(sizes) <= LARGEST_UNDECODABLE) == (count, True)
