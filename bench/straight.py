@@ -18,8 +18,8 @@ import msgspec
 import trio
 
 from kmsconn.ciphertexts.attestation import ciphertext_format
+from kmsconn.ciphertexts.places import by_handle
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.ciphertexts.urls import by_handle
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.core_client.client import CoreClient, open_core

@@ -17,9 +17,9 @@ from kmsconn.checks.checker import Checker
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import BucketCounts
-from kmsconn.ciphertexts.port import Directory
+from kmsconn.ciphertexts.quorum import Comparer
+from kmsconn.ciphertexts.registry import Directory
 from kmsconn.ciphertexts.sdk import Sdk
-from kmsconn.ciphertexts.shadow import Shadow
 from kmsconn.config.settings import Settings
 from kmsconn.core_client.client import CoreClient
 from kmsconn.ethereum.addresses import Address
@@ -70,7 +70,7 @@ class CiphertextParts:
     """The parts about ciphertexts: registry of buckets, check of attestations, bucket counts, and a memory budget for each Core shard."""
 
     directory: Directory
-    shadow: Shadow | None
+    shadow: Comparer | None
     buckets: BucketCounts
     budgets: Sequence[ByteBudget]
 

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from kmsconn.app.components import Components
-from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.errors import RequestError, Unreachable
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.alerts import Alerts

@@ -13,7 +13,7 @@ from kmsconn.app.retrying import DEFERRAL, retrying
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.ciphertexts.budget import Lease
-from kmsconn.ciphertexts.port import Gatherer
+from kmsconn.ciphertexts.fetch import Gatherer
 from kmsconn.core_client.port import Core, Started
 from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address, checksum

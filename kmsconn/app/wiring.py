@@ -33,15 +33,11 @@ from kmsconn.checks.identity import NodeIdentity
 from kmsconn.checks.suspicions import Suspicions
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import BucketCounts, Fetcher
-from kmsconn.ciphertexts.lookup import Lookup
-from kmsconn.ciphertexts.places import Substitute
-from kmsconn.ciphertexts.port import Directory
-from kmsconn.ciphertexts.quorum import AttestationQuorum
-from kmsconn.ciphertexts.registry import Registry
+from kmsconn.ciphertexts.places import BucketPolicy, Substitute
+from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
+from kmsconn.ciphertexts.registry import Directory, Lookup, Registry
 from kmsconn.ciphertexts.sdk import open_sdk
-from kmsconn.ciphertexts.shadow import Shadow
 from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
-from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import AttestationMode, Chain, Settings
 from kmsconn.core_client.client import open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable
@@ -282,10 +278,10 @@ def _quorum(base: _Base, links: Links, directory: Directory) -> AttestationQuoru
     )
 
 
-def _shadow(base: _Base, quorum: AttestationQuorum | None) -> Shadow | None:
+def _shadow(base: _Base, quorum: AttestationQuorum | None) -> Comparer | None:
     if quorum is None or base.settings.ciphertexts.attestation is not AttestationMode.SHADOW:
         return None
-    return Shadow(quorum, base.on_event)
+    return Comparer(quorum, base.on_event)
 
 
 def _sources(base: _Base, links: Links, directory: Directory) -> Sources:
@@ -340,7 +336,7 @@ def _expiry(base: _Base) -> DecryptionExpiry:
     )
 
 
-def _stages(base: _Base, links: Links, checker: Checker, fetcher: Fetcher, shadow: Shadow | None) -> Stages:
+def _stages(base: _Base, links: Links, checker: Checker, fetcher: Fetcher, shadow: Comparer | None) -> Stages:
     stages = Stages(
         base.profile,
         links.chains,

@@ -7,17 +7,17 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import attrs
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
 from kmsconn.ciphertexts.budget import Attempt, Lease
+from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.quorum import AttestationQuorum
-from kmsconn.ciphertexts.racing import first_success
+from kmsconn.ciphertexts.racing import BucketStanding, first_success
 from kmsconn.ciphertexts.sources import Body, CandidateBucket, CiphertextSource, Sources
-from kmsconn.ciphertexts.standing import BucketStanding
-from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.errors import NotYet, Overloaded, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
@@ -36,6 +36,14 @@ OTHERS = "others"
 
 _OK = range(200, 300)
 _REFUSED = frozenset(range(400, 500)) - {408, 429}  # not: it is busy
+
+
+class Gatherer(Protocol):
+    """Fetches ciphertexts."""
+
+    async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
+        """Return the ciphertext of a reference; its bytes are held under ``lease``. Raises Retryable. Repeating: reads only."""
+        ...
 
 
 class ObjectRefused(Unreachable):

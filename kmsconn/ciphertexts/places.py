@@ -1,9 +1,10 @@
-"""Where a bucket of the first generation is: the forms of its address, and what stands in where there is none. Never does I/O.
+"""Where ciphertexts are: the addresses of their objects, the forms of a bucket's address, and which may be asked. Never does I/O.
 
-Corrected where the original was wrong (httpz-rc7.md, section 12, 11 to 13): a bucket in the host is not named in the path again, the
-operator's endpoint counts where no address is known at all, an AWS address without a region is in ``us-east-1``.
+Bucket addresses come from a chain, so they are strangers' input (options.md, safety). Those of the first generation are corrected where
+the original was wrong (httpz-rc7.md, section 12, 11 to 13): a bucket in the host is not named in the path again, the operator's endpoint
+counts where no address is known at all, an AWS address without a region is in ``us-east-1``.
 
-Source: httpz-rc7.md, 4.3 to 4.5.
+Source: fhevm-0.14.md, 4.3; httpz-rc7.md, 4.3 to 4.5.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from urllib.parse import unquote
 
 import attrs
 
+from kmsconn.ciphertexts.attestation import COPROCESSOR_CONTEXT_ID
+from kmsconn.errors import Misconfigured
+from kmsconn.transport.addresses import is_private_host, is_public_address
 from kmsconn.transport.urls import DEFAULT_PORTS, Url, parse
 
 USUAL_REGION = "us-east-1"
@@ -121,3 +125,36 @@ def _custom_place(url: Url, segments: list[str]) -> ObjectPlace | None:
             rest = segments[number + 1 :]
             return ObjectPlace(rest[0], url.origin, unquote(rest[1])) if len(rest) > 1 else None
     return None
+
+
+@attrs.frozen
+class BucketPolicy:
+    """What an operator allows beyond https to public addresses."""
+
+    allow_http: bool = False
+    allow_private: bool = False
+
+    def check(self, url: str) -> None:
+        """Raise Misconfigured for a bucket that must not be asked, naming the option that would allow it if one does."""
+        try:
+            parsed = parse(url)
+        except ValueError as error:
+            raise Misconfigured(f"a bucket's address cannot be used: {error}") from error
+        if parsed.scheme != "https" and not (parsed.scheme == "http" and self.allow_http):
+            raise Misconfigured(f"bucket {parsed.origin} is not https (allow_http_buckets)")
+        if not self.allow_private and is_private_host(parsed.host):
+            raise Misconfigured(f"bucket host {parsed.host} is a private address (allow_private_buckets)")
+
+    def allows_address(self, address: str) -> bool:
+        """Say whether an address that a bucket's name leads to may be dialled."""
+        return self.allow_private or is_public_address(address)
+
+
+def by_handle(bucket: str, handle: bytes) -> str:
+    """Return the first-choice object: ``{bucket}/ct128/{handle}/1`` (4.3). Trailing slashes of the bucket are dropped."""
+    return f"{bucket.rstrip('/')}/ct128/{handle.hex()}/{COPROCESSOR_CONTEXT_ID}"
+
+
+def by_digest(bucket: str, digest: bytes) -> str:
+    """Return the second-choice object: ``{bucket}/{digest}`` (4.3)."""
+    return f"{bucket.rstrip('/')}/{digest.hex()}"

@@ -1,15 +1,16 @@
-"""Which coprocessor keeps its ciphertexts where: a snapshot of the chain's registry, refreshed while the connector runs (3.1)."""
+"""Which coprocessor keeps its ciphertexts where: a snapshot of the chain's registry (3.1), or one look-up for each that a request names."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import Protocol
 
 import attrs
 import trio
 
 from kmsconn.errors import Down, NotYet, Retryable, StartRefused, Unreachable
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
 from kmsconn.protocols.port import Coprocessor, Profile
@@ -20,6 +21,22 @@ from kmsconn.transport.together import together
 NAME = "coprocessor registry"
 MOST = 1_000  # coprocessors; each is asked for, and there are five
 RETRY = 2.0  # seconds between tries while there is no snapshot at all
+
+
+class Directory(Protocol):
+    """Which coprocessor keeps its ciphertexts where."""
+
+    async def find(self, tx_senders: Sequence[Address]) -> list[str]:
+        """Return the bucket addresses of these coprocessors in this order. Raises Retryable. Repeating: reads only."""
+        ...
+
+    async def wait_loaded(self) -> None:
+        """Return once questions can be answered."""
+        ...
+
+    async def run(self) -> None:
+        """Keep what is known fresh, for ever. Raises StartRefused for what nobody could trust."""
+        ...
 
 
 @attrs.define
@@ -106,3 +123,62 @@ class Registry:
                 told = str(error)
             alerts.put(NAME, "unreadable", told)
             await trio.sleep(self.refresh if fresh else RETRY)
+
+
+@attrs.define
+class Lookup:
+    """Looks each coprocessor up when a request names it, and remembers it for ``refresh`` seconds; ``now`` only grows.
+
+    For a generation whose contract may know nothing but that (httpz-rc7.md, 4.2 and 4.7). Nothing here stands in a request's way: a
+    coprocessor that cannot be looked up is told once and left out, and what it said before goes on counting.
+    """
+
+    profile: Profile
+    gateway: Rpc
+    refresh: float
+    on_event: OnEvent
+    now: Callable[[], float] = trio.current_time
+    _known: dict[Address, tuple[float, str]] = attrs.field(factory=dict)
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
+
+    async def find(self, tx_senders: Sequence[Address]) -> list[str]:
+        """Return the bucket addresses of these coprocessors in this order, each once; those without one are left out.
+
+        Raises Unreachable when none could be looked up. Repeating: reads only.
+        """
+        several = list(dict.fromkeys(tx_senders))
+        found = await together([partial(self._bucket, sender) for sender in several])
+        if several and None in found and not any(found):
+            raise Unreachable("the coprocessors of a ciphertext are unknown")
+        return list(dict.fromkeys(bucket for bucket in found if bucket))
+
+    async def wait_loaded(self) -> None:
+        """Return at once: there is nothing to load before it is asked for."""
+        await trio.lowlevel.checkpoint()
+
+    async def run(self) -> None:
+        """Do nothing for ever."""
+        await trio.sleep_forever()
+
+    async def _bucket(self, sender: Address) -> str | None:
+        """Return a coprocessor's bucket, empty where it has none, None where nobody says so."""
+        seen, known = self._known.get(sender, (0.0, None))
+        if known is not None and self.now() - seen < self.refresh:
+            await trio.lowlevel.checkpoint()
+            return known
+        try:
+            bucket = (await ask(self.gateway, self.profile.coprocessor(sender))).bucket
+        except Retryable as error:
+            self._alerts.raise_(_name(sender), "unreachable", str(error))
+            return known
+        self._alerts.clear(_name(sender), "unreachable")
+        self._alerts.put(_name(sender), "no-bucket", "" if bucket else "has no bucket registered")
+        if bucket:
+            self._known[sender] = (self.now(), bucket)
+        return bucket
+
+
+def _name(sender: Address) -> str:
+    return f"coprocessor {checksum(sender)}"

@@ -9,10 +9,9 @@ from typing import Protocol
 
 import attrs
 
-from kmsconn.ciphertexts.places import ObjectPlace, Substitute, places
-from kmsconn.ciphertexts.port import Directory
+from kmsconn.ciphertexts.places import ObjectPlace, Substitute, by_digest, by_handle, places
+from kmsconn.ciphertexts.registry import Directory
 from kmsconn.ciphertexts.sdk import Sdk
-from kmsconn.ciphertexts.urls import by_digest, by_handle
 from kmsconn.errors import Unreachable
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.transport.http import HttpClient

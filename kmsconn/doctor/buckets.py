@@ -10,9 +10,9 @@ import trio
 
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
-from kmsconn.ciphertexts.port import Directory
+from kmsconn.ciphertexts.places import BucketPolicy, by_handle
+from kmsconn.ciphertexts.registry import Directory
 from kmsconn.ciphertexts.sources import Sources
-from kmsconn.ciphertexts.urls import BucketPolicy, by_handle
 from kmsconn.config.settings import Settings
 from kmsconn.doctor.chains import CheckedChain
 from kmsconn.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, warning

@@ -13,10 +13,9 @@ from functools import partial
 import attrs
 
 from kmsconn.app.wiring import PROFILES
-from kmsconn.ciphertexts.places import Substitute
+from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.sources import BothForms, ByPlace
-from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import Settings
 from kmsconn.core_client.client import CoreClient, open_core
 from kmsconn.doctor import account, buckets, chains, contracts, cores, machine, rehearsal

@@ -60,7 +60,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.rpc.websocket_frames",
         "kmsconn.rpc.websocket_wire",
         "kmsconn.ciphertexts.attestation",
-        "kmsconn.ciphertexts.urls",
+        "kmsconn.ciphertexts.places",
         "kmsconn.journal.recording",
         "kmsconn.journal.binding",
         "kmsconn.journal.damage",

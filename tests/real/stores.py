@@ -15,9 +15,9 @@ import trio
 
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
-from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator.bucket_faults import BucketFaults, redirect
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.network import serve_sockets

@@ -15,7 +15,7 @@ from kmsconn.ciphertexts.attestation import (
     StoredFormat,
     parse_attestation,
 )
-from kmsconn.ciphertexts.urls import by_digest, by_handle
+from kmsconn.ciphertexts.places import by_digest, by_handle
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, attest, attestation_header, make_ciphertext
 from kmsconn.errors import Unreachable

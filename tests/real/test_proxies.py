@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.ciphertexts.places import ObjectPlace
+from kmsconn.ciphertexts.places import BucketPolicy, ObjectPlace
 from kmsconn.ciphertexts.sdk import open_sdk
-from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import AwsKmsKey, Chain
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http

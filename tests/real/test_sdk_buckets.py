@@ -13,11 +13,10 @@ from botocore.utils import ContainerMetadataFetcher
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED
 from kmsconn.ciphertexts.fetch import Fetcher
-from kmsconn.ciphertexts.places import ObjectPlace, Substitute
+from kmsconn.ciphertexts.places import BucketPolicy, ObjectPlace, Substitute
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.sources import ByPlace
-from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.config.settings import Httpz, S3Fallback
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import make_ciphertext

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from kmsconn.app.migrated_key_sets import KEY_SET_MISSING, STORAGE, MigratedKeySets
-from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.network import MemoryNetwork

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.ciphertexts.urls import BucketPolicy, by_digest, by_handle
+from kmsconn.ciphertexts.places import BucketPolicy, by_digest, by_handle
 from kmsconn.errors import Misconfigured
 
 HANDLE = bytes(range(32))

@@ -22,10 +22,10 @@ from kmsconn.ciphertexts.fetch import (
     BucketCounts,
     Fetcher,
 )
+from kmsconn.ciphertexts.places import BucketPolicy
+from kmsconn.ciphertexts.racing import AGAIN
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
-from kmsconn.ciphertexts.standing import AGAIN
-from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket, Form, error

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kmsconn.ciphertexts.lookup import Lookup
+from kmsconn.ciphertexts.registry import Lookup
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex, to_hex

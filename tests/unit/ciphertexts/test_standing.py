@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kmsconn.ciphertexts.racing import AGAIN, MOST, BucketStanding
 from kmsconn.ciphertexts.sources import CandidateBucket
-from kmsconn.ciphertexts.standing import AGAIN, MOST, BucketStanding
 
 BUCKETS = [CandidateBucket(f"https://{name}/ct", ()) for name in "abc"]
 

@@ -10,8 +10,8 @@ import trio
 
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.sources import BothForms
-from kmsconn.ciphertexts.urls import BucketPolicy
 from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256

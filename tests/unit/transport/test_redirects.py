@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.errors import Unreachable
 from kmsconn.transport.http import IDLE, REDIRECTS, HttpClient, open_http
 from tests.unit.transport.scripted_http import Asked, Handler, HttpNet, Reply

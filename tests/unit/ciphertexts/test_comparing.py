@@ -11,16 +11,17 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
-from kmsconn.ciphertexts.quorum import QUORUM_HEAD_START, AttestationQuorum
-from kmsconn.ciphertexts.registry import Registry
-from kmsconn.ciphertexts.shadow import (
+from kmsconn.ciphertexts.places import BucketPolicy
+from kmsconn.ciphertexts.quorum import (
     COMPARISON_BACKLOG,
     COMPARISON_WORKERS,
     COMPARISONS_PER_SECOND,
+    QUORUM_HEAD_START,
+    AttestationQuorum,
+    Comparer,
     Comparison,
-    Shadow,
 )
-from kmsconn.ciphertexts.urls import BucketPolicy
+from kmsconn.ciphertexts.registry import Registry
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket, Form
@@ -51,7 +52,7 @@ class Place:
     """Three buckets whose quorum is two, and a shadow over them."""
 
     buckets: list[BucketFaults]
-    shadow: Shadow
+    shadow: Comparer
     events: list[Event]
 
     def store(self, index: int, signer: PrivateKey | None = None, **changes: Any) -> None:
@@ -94,7 +95,7 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
         await nursery.start(network.run)
         async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
             quorum = AttestationQuorum(http, registry, policy, HEAD_TIMEOUT)
-            yield Place(buckets, Shadow(quorum, events.append), events)
+            yield Place(buckets, Comparer(quorum, events.append), events)
         nursery.cancel_scope.cancel()
     assert network.crashes == []
 
