@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kmsconn.audit.lines import TRANSITION, read_line
-from kmsconn.audit.verifying import numbered_lines, verify
+from kmsconn.audit.lines import TRANSITION, numbered_lines, read_line, verify
 from kmsconn.cli.endings import ExitStatus
 
 EXAMPLES: Final = (

@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from kmsconn.app.auditing import AUDIT_INTERVAL, AUDIT_RETRY, Auditing
+from kmsconn.audit.lines import verify
 from kmsconn.audit.log_file import AuditFile
-from kmsconn.audit.verifying import verify
 from kmsconn.journal import moves, outbox
 from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Alerts

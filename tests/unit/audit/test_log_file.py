@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from kmsconn.audit.lines import verify
 from kmsconn.audit.log_file import InUse, rotated
-from kmsconn.audit.verifying import verify
 from kmsconn.journal.outbox import Head
 from tests.unit.audit.samples import audit_file, happened, make_log
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.audit.verifying import verify
+from kmsconn.audit.lines import verify
 from tests.unit.audit.samples import make_log
 
 Lines = list[bytes]
