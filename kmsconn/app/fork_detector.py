@@ -5,11 +5,12 @@ Never moves a cursor and never writes: the reader does, when a fork was found.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
-import trio
 
 from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints, Extension, thinned, up_to
-from kmsconn.rpc.fork import ForkDebounce, Search
+from kmsconn.rpc.fork import NO_DOUBTS, Doubts, ForkDebounce, Search
 from kmsconn.rpc.logs import LogsRead, read_hash
 from kmsconn.rpc.port import Rpc
 
@@ -27,18 +28,26 @@ class ChainCheck:
 
 @attrs.define
 class ForkDetector:
-    """The kept block hashes of one contract's reads."""
+    """The kept block hashes of one contract's reads. ``saved`` are the doubts that the journal has."""
 
     rpc: Rpc
+    wall: Callable[[], float]
     kept: Checkpoints = ()
+    saved: Doubts = NO_DOUBTS
     _suspicion: ForkDebounce = attrs.field(factory=ForkDebounce)
     _thin_at: int = 0
     _unsaved: Checkpoints = ()
     """The first one: it is saved with the first read."""
 
-    def begin(self, kept: Checkpoints) -> None:
+    def begin(self, kept: Checkpoints, doubts: Doubts = NO_DOUBTS) -> None:
         """Go on with what the journal kept."""
         self.kept = kept
+        self.saved = self._suspicion.doubts = doubts
+
+    @property
+    def doubts(self) -> Doubts:
+        """Since when the chain, or its head, is doubted."""
+        return self._suspicion.doubts
 
     def begin_at(self, first: Checkpoint) -> None:
         """Begin with the block below which nothing is ever read."""
@@ -58,7 +67,7 @@ class ForkDetector:
             self._suspicion.clear()
             return ChainCheck()
         search = await self._search(found.head_number)
-        if self._suspicion.confirms(search, trio.current_time(), window):
+        if self._suspicion.confirms(search, self.wall(), window):
             self._suspicion.clear()
             return ChainCheck("the chain was reorganised", search)
         return ChainCheck(_suspicion(found, asked, search))
@@ -87,8 +96,8 @@ class ForkDetector:
         self.kept, self._unsaved = by.kept, ()
 
     def rewind(self, fork: int) -> None:
-        """Forget what stands above a fork."""
-        self.kept = up_to(self.kept, fork)
+        """Forget what stands above a fork; so does the journal, and the doubts with it."""
+        self.kept, self.saved = up_to(self.kept, fork), NO_DOUBTS
 
 
 def _suspicion(found: LogsRead, asked: Checkpoint, search: Search) -> str:

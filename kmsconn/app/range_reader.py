@@ -52,7 +52,12 @@ class RangeReader:
         """Make the reads of a contract."""
         components = contract.components
         recorder = Recorder(components, contract.subscription)
-        return cls(contract, recorder, DecodeCache(components.profile), ForkDetector(contract.endpoint))
+        return cls(
+            contract,
+            recorder,
+            DecodeCache(components.profile),
+            ForkDetector(contract.endpoint, components.ports.wall),
+        )
 
     def begin(self, cursor: Cursor) -> None:
         """Begin at a cursor."""
@@ -108,6 +113,8 @@ class RangeReader:
         if found.failure is not None and is_range_limit(found.failure):
             self.cursor = shrunk(self.cursor)
         look = await self.fork_detector.look(found, kept, contract.window)
+        if look.fork is None:
+            await self._keep_doubts()
         if rewinds != self.rewinds:
             self.reason = "the chain was reorganised meanwhile"
         elif look.fork is not None:
@@ -120,6 +127,14 @@ class RangeReader:
         elif found.malformed:
             await self._record_legible(found)
         return False
+
+    async def _keep_doubts(self) -> None:
+        """Let a process that begins before the second look know of the first one."""
+        detector, of = self.fork_detector, self.contract.subscription
+        if (doubts := detector.doubts) != detector.saved:
+            journal = self.contract.journal
+            await until_kept(lambda: journal.run(rewinding.note_doubts, of.chain_id, of.contract, doubts))
+            detector.saved = doubts
 
     async def _rewind(self, search: Search, found: LogsRead) -> None:
         """Go back to a fork: what stands above it is read again, and judged by that."""

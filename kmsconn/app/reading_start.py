@@ -84,7 +84,8 @@ async def start_cursor(contract: WatchedContract, fork_detector: ForkDetector) -
     """Return where to begin, and let the fork detector go on with the block hashes that the journal kept. Repeating: the same."""
     journal, of = contract.journal, contract.subscription
     known = await until_kept(lambda: journal.run(queries.cursor, of.chain_id, of.contract))
-    fork_detector.begin(await until_kept(lambda: journal.run(queries.checkpoints, of.chain_id, of.contract)))
+    kept = await until_kept(lambda: journal.run(queries.checkpoints, of.chain_id, of.contract))
+    fork_detector.begin(kept, await until_kept(lambda: journal.run(queries.doubts, of.chain_id, of.contract)))
     size, from_block = (
         contract.components.settings.reading.get_logs_batch_size,
         contract.chain_context.from_block,

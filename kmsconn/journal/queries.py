@@ -35,6 +35,7 @@ from kmsconn.journal.values import (
 from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
 from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints
+from kmsconn.rpc.fork import NO_DOUBTS, Doubts
 
 _NEXT = "SELECT min(next_attempt) FROM request"
 _RIDS = "SELECT rid FROM request"
@@ -90,6 +91,7 @@ _INCLUDED_FROM = (
     "ORDER BY included_block DESC LIMIT ?"
 )
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
+_DOUBTS = "SELECT forked_since, low_since FROM cursor WHERE chain_id = ? AND contract = ?"
 _CURSORS = "SELECT chain_id, contract, block FROM cursor ORDER BY chain_id, contract"
 _KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? AND contract = ? ORDER BY block"
 _REREAD = "SELECT from_block, next_block, to_block FROM reread WHERE chain_id = ? AND contract = ?"
@@ -162,6 +164,13 @@ def cursors(db: Database) -> tuple[tuple[int, Address, int], ...]:
 def checkpoints(db: Database, chain_id: int, contract: Address) -> Checkpoints:
     """Return the block hashes that are kept for a contract, the lowest first."""
     return tuple(Checkpoint(number, hash_) for number, hash_ in db.execute(_KEPT, (chain_id, contract)))
+
+
+@reads
+def doubts(db: Database, chain_id: int, contract: Address) -> Doubts:
+    """Return since when a contract's chain is doubted."""
+    found = db.execute(_DOUBTS, (chain_id, contract)).fetchone()
+    return NO_DOUBTS if found is None else Doubts(*found)
 
 
 @reads

@@ -14,8 +14,13 @@ from kmsconn.journal.operations import off_loop
 from kmsconn.journal.retention import lower_low_water
 from kmsconn.journal.values import Reread, Rewound
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause
+from kmsconn.rpc.fork import Doubts
 
-_CURSOR = "UPDATE cursor SET block = :next WHERE chain_id = :chain AND contract = :contract AND block > :next"
+_CURSOR = (
+    "UPDATE cursor SET block = CASE WHEN block > :next THEN :next ELSE block END, forked_since = NULL, low_since = NULL "
+    "WHERE chain_id = :chain AND contract = :contract"
+)
+_DOUBTS = "UPDATE cursor SET forked_since = ?, low_since = ? WHERE chain_id = ? AND contract = ?"
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
 # By the block of the reply, and by that of the request where nobody noted the other one.
 _FINAL = (
@@ -43,7 +48,7 @@ _OFF = (
 def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
     """Go back to a fork: what stands above it is read again.
 
-    The cursor, and the blocks to ask about included replies, fall to the fork; block hashes above it, and logs there that could not
+    The cursor, and the blocks to ask about included replies, fall to the fork; nothing is doubted any more; block hashes above it, and logs there that could not
     be decoded, are forgotten. Final replies above it, or to requests above it, are included only, so that the contract is asked
     again. Requests above the new ``head`` are off chain. All or nothing. Repeating: changes nothing.
     """
@@ -62,6 +67,11 @@ def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int)
         ).rowcount
         db.tick += gone > 0
         return Rewound(len(reopened), gone)
+
+
+def note_doubts(db: Database, chain_id: int, contract: Address, doubts: Doubts) -> None:
+    """Remember since when a contract's chain is doubted; of one that was never read there is nothing to doubt."""
+    db.execute(_DOUBTS, (doubts.forked_since, doubts.low_since, chain_id, contract))
 
 
 def note_reread(db: Database, chain_id: int, contract: Address, reread: Reread) -> None:

@@ -15,7 +15,7 @@ from operator import attrgetter
 
 import attrs
 
-from kmsconn.model.debounce import CONFIRMING, Debounce
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints
 
 LAGGING = 60.0  # seconds; longer than the worst lag of a node that is worth using
@@ -68,20 +68,41 @@ class Search:
         return self.checkpoints[-1].number - self.fork
 
 
+@attrs.frozen
+class Doubts:
+    """Since when a chain seems to have forked, and since when its head seems to be low, in wall time; None: it does not.
+
+    The journal keeps them: a process that does not live until the second look leaves it to the next one.
+    """
+
+    forked_since: float | None = None
+    low_since: float | None = None
+
+
+NO_DOUBTS = Doubts()
+
+
 @attrs.define
 class ForkDebounce:
     """Believes a fork within the reorg window at once, a deeper one and a head that is too low only when a later look says so too."""
 
-    _proved: Debounce = attrs.field(factory=lambda: Debounce(CONFIRMING))
-    _low: Debounce = attrs.field(factory=lambda: Debounce(LAGGING))
+    doubts: Doubts = NO_DOUBTS
 
     def confirms(self, search: Search, now: float, window: int) -> bool:
-        """Say whether to go back to the fork that a search found at ``now``; ``window`` is the reorg window in blocks."""
-        if not search.proved:
-            return self._low.confirms("low", now)
-        return self._proved.confirms("fork", now) or search.depth <= window
+        """Say whether to go back to the fork that a search found at ``now`` (wall time); ``window`` is the reorg window in blocks."""
+        if search.proved:
+            since = _first(self.doubts.forked_since, now)
+            self.doubts = attrs.evolve(self.doubts, forked_since=since)
+            return search.depth <= window or now - since >= CONFIRMING
+        since = _first(self.doubts.low_since, now)
+        self.doubts = attrs.evolve(self.doubts, low_since=since)
+        return now - since >= LAGGING
 
     def clear(self) -> None:
         """Forget what earlier looks said: the chain stands, or the reader goes back."""
-        self._proved.keep(())
-        self._low.keep(())
+        self.doubts = NO_DOUBTS
+
+
+def _first(since: float | None, now: float) -> float:
+    """Return when something was first said; after a clock was set back that is now."""
+    return now if since is None else min(since, now)

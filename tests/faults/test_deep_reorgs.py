@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from kmsconn.model.events import ChainReorganised
 from kmsconn.testing.faults import Ask, CoreRestart, Kill, Outage, Reorg, Wait
 from kmsconn.testing.world import PlanStep, run_world
 
 pytestmark = pytest.mark.sampled
 
 LOST = 306  # blocks of 0.25 s: 76 s, the window is 30
+KILLED_UNTIL = 180.0
 COMPUTING = {
     "final replies go, their requests stay": 4.0,
     "a reply goes that was found after the journal was lost": 4.0,
@@ -74,3 +76,18 @@ def test_a_reorganisation_beyond_the_window_loses_and_doubles_nothing(name: str)
     run_world(
         DEEP[name], nodes=1, block_time=0.25, settle_time=300.0, computing=COMPUTING.get(name, 0.1)
     ).check()
+
+
+def test_a_process_that_is_killed_each_four_seconds_gets_past_it() -> None:
+    """No life of it is long enough for a second look: what was suspected before a start counts."""
+    plan = [
+        Ask(20.0, "direct", 6),
+        Reorg(90.0, LOST, "vanished", place="there", shorter=LOST),
+        CoreRestart(90.1),
+        Ask(90.2, "direct", 6),
+        *(Kill(90.5 + 4.0 * life, 0.1) for life in range(1, 25)),
+        Wait(190.0),
+    ]
+    report = run_world(plan, nodes=1, block_time=0.25, settle_time=300.0)
+    report.check()
+    assert min(at for at, event in report.log if isinstance(event, ChainReorganised)) < KILLED_UNTIL

@@ -6,10 +6,11 @@ import pytest
 
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
-from kmsconn.journal.rewinding import rewind
+from kmsconn.journal.rewinding import note_doubts, rewind
 from kmsconn.journal.values import Recorded, Rewound
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause, State
 from kmsconn.rpc.checkpoints import Checkpoint, Extension
+from kmsconn.rpc.fork import NO_DOUBTS, Doubts
 from tests.unit.journal.samples import (
     ANSWER,
     CHAIN,
@@ -42,6 +43,15 @@ def test_a_fork_above_the_cursor_moves_nothing(db: Database) -> None:
     before = dump(db)
     assert rewind(db, *HERE, 80, 90) == Rewound()
     assert (queries.cursor(db, *HERE), dump(db)) == (61, before)
+
+
+def test_doubts_stay_until_the_fork_is_believed(db: Database) -> None:
+    take(db, blocks=(0, 60))
+    note_doubts(db, *HERE, Doubts(5.0, 7.0))
+    take(db, blocks=(60, 70))
+    assert queries.doubts(db, *HERE) == Doubts(5.0, 7.0)
+    rewind(db, *HERE, 90, 90)
+    assert (queries.doubts(db, *HERE), queries.cursor(db, *HERE)) == (NO_DOUBTS, 71)
 
 
 @pytest.mark.parametrize(("fork", "state"), [(19, State.INCLUDED), (20, State.FINALIZED)])

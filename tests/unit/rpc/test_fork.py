@@ -6,7 +6,7 @@ import pytest
 
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.rpc.checkpoints import Checkpoint
-from kmsconn.rpc.fork import LAGGING, ForkDebounce, Search
+from kmsconn.rpc.fork import LAGGING, Doubts, ForkDebounce, Search
 
 WINDOW = 20
 
@@ -78,6 +78,14 @@ def test_a_low_head_in_between_does_not_put_off_a_proved_fork() -> None:
     debounce.confirms(deep, 0.0, WINDOW)
     debounce.confirms(low, 1.0, WINDOW)
     assert debounce.confirms(deep, CONFIRMING, WINDOW)
+
+
+def test_what_was_said_before_counts_unless_the_clock_was_set_back() -> None:
+    search = searched(200, 50)
+    assert ForkDebounce(Doubts(forked_since=0.0)).confirms(search, CONFIRMING, WINDOW)
+    debounce = ForkDebounce(Doubts(forked_since=1000.0))
+    assert not debounce.confirms(search, 0.0, WINDOW)
+    assert debounce.confirms(search, CONFIRMING, WINDOW)
 
 
 def test_a_look_that_finds_the_chain_as_it_was_has_a_fork_begin_anew() -> None:
