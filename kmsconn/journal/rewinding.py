@@ -48,9 +48,9 @@ _OFF = (
 def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
     """Go back to a fork: what stands above it is read again.
 
-    The cursor, and the blocks to ask about included replies, fall to the fork; nothing is doubted any more; block hashes above it, and logs there that could not
-    be decoded, are forgotten. Final replies above it, or to requests above it, are included only, so that the contract is asked
-    again. Requests above the new ``head`` are off chain. All or nothing. Repeating: changes nothing.
+    The cursor, and the blocks to ask about included replies, fall to the fork, and nothing is doubted any more; block hashes above it,
+    and logs there that could not be decoded, are forgotten. Final replies above it, or to requests above it, are included only, so that
+    the contract is asked again. Requests above the new ``head`` are off chain. All or nothing. Repeating: changes nothing.
     """
     with db.savepoint():
         of = {"chain": chain_id, "contract": contract, "fork": fork}

@@ -80,7 +80,7 @@ def test_a_reorganisation_beyond_the_window_loses_and_doubles_nothing(name: str)
 
 def test_a_process_that_is_killed_each_four_seconds_gets_past_it() -> None:
     """No life of it is long enough for a second look: what was suspected before a start counts."""
-    plan = [
+    plan: list[PlanStep] = [
         Ask(20.0, "direct", 6),
         Reorg(90.0, LOST, "vanished", place="there", shorter=LOST),
         CoreRestart(90.1),
