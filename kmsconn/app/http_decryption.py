@@ -26,7 +26,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.events import Event, OnEvent, RequestClosed, RequestRecorded
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import CLOSED
-from kmsconn.model.requests import HTTP_KINDS, Content, PoolName
+from kmsconn.model.requests import Content, PoolName
 from kmsconn.protocols.port import Operation, Posted, Profile, expiry_of
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.wake_up import WakeUp
@@ -49,7 +49,7 @@ class HttpWaiters:
         """Return a hook that hears every event before ``on_event`` does."""
 
         def tell(event: Event) -> None:
-            if isinstance(event, RequestClosed) and event.kind in HTTP_KINDS and event.id is not None:
+            if isinstance(event, RequestClosed) and event.told and event.id is not None:
                 self._wake(event.id)
             on_event(event)
 

@@ -25,7 +25,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.events import AnswerKept, AnswerMismatch, OnEvent, RequestClosed
 from kmsconn.model.life import RowCause, State
-from kmsconn.model.requests import HTTP_KINDS, Request
+from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answer, Answered, Checked, Seen, Submitted
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
@@ -72,7 +72,7 @@ class Pipeline:
             request = request_of(self.profile, row)
             if self._is_over(request):
                 reason = f"expired; last reason for waiting: {row.progress.reason or 'its turn'}"
-                cause = expiry_cause(request) if row.kind in HTTP_KINDS else RowCause.NONE
+                cause = expiry_cause(request) if row.over_http else RowCause.NONE
                 await self.outcomes.close(row, "expire", reason, "deadline", cause)
                 return False
             await self.destruction.apply(request)
@@ -151,21 +151,22 @@ class Pipeline:
                 await self.outcomes.close(row, "finish", "done", "done")
             else:
                 kept = await self._keep_answer(row, answered.answer, self.outcomes.wall())
-        if row.kind not in HTTP_KINDS:  # of what is delivered nothing is sent
+        if not row.over_http:  # of what is delivered nothing is sent
             self.txmanager_wake_ups[row.event.chain_id].notify()
         return kept
 
     async def _keep_answer(self, row: Row, answer: Answer, now: float) -> bool:
         """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end."""
-        over_http = row.kind in HTTP_KINDS
-        keep = moves.deliver if over_http else moves.answer
+        keep = moves.deliver if row.over_http else moves.answer
         kept = await self.journal.run(keep, row.rid, answer, now)
         if kept:
             self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
             if answer.mismatch:
                 self.on_event(AnswerMismatch(row.rid, row.kind, answer.mismatch, id=row.id))
-            if over_http:
+            if row.over_http:
                 self.on_event(
-                    RequestClosed(row.rid, row.kind, State.DONE, "delivered", "delivered", id=row.id)
+                    RequestClosed(
+                        row.rid, row.kind, State.DONE, "delivered", "delivered", told=True, id=row.id
+                    )
                 )
         return kept

@@ -26,7 +26,7 @@ from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Row, Shards
 from kmsconn.model.events import AlertRaised, OnEvent, RequestClosed, Severity
 from kmsconn.model.life import RowCause, State
-from kmsconn.model.requests import HTTP_KINDS, Kind, PoolName
+from kmsconn.model.requests import Kind, PoolName
 from kmsconn.transport.wake_up import WakeUp
 
 Work = Callable[[Row], Awaitable[bool]]
@@ -129,6 +129,10 @@ async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: On
     reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
     _tell(row, reason, on_event)
     with suppress(JournalFailed):
-        cause = RowCause.REPEATABLE if row.kind in HTTP_KINDS else RowCause.NONE
+        cause = RowCause.REPEATABLE if row.over_http else RowCause.NONE
         if await journal.run(moves.close, row.rid, "quarantine", trace, cause=cause):
-            on_event(RequestClosed(row.rid, row.kind, State.QUARANTINED, reason, "unexpected", id=row.id))
+            on_event(
+                RequestClosed(
+                    row.rid, row.kind, State.QUARANTINED, reason, "unexpected", told=row.over_http, id=row.id
+                )
+            )

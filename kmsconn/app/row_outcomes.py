@@ -36,7 +36,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred, Severity
 from kmsconn.model.life import TRANSITIONS, RowCause
-from kmsconn.model.requests import HTTP_KINDS, PoolName
+from kmsconn.model.requests import PoolName
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
 
@@ -73,11 +73,7 @@ class RowOutcomes:
 
     async def failed(self, row: Row, error: RequestError | Undecodable) -> None:
         """Let a row wait, begin again or end, as the error says. Cancellation: nothing is written. Repeating: it is told once."""
-        if (
-            row.kind in HTTP_KINDS
-            and isinstance(error, RequestError)
-            and await self._ended_over_http(row, error)
-        ):
+        if row.over_http and isinstance(error, RequestError) and await self._ended_over_http(row, error):
             return
         match error:
             case Forgotten():
@@ -171,7 +167,7 @@ class RowOutcomes:
         if row.rid in self.tracker.taken:
             cause |= RowCause.TAKEN_ID
         reason = _reason(cause, reason)
-        if row.kind in HTTP_KINDS:
+        if row.over_http:
             seconds = until_next_try(seconds, self.wall() - row.times.recorded)
         if await self.journal.run(
             moves.defer,
@@ -236,7 +232,9 @@ class RowOutcomes:
         head = self.heads[row.event.chain_id].number if transition == "found_finalized" else None
         if await self.journal.run(moves.close, row.rid, transition, reason, cause=cause, block=head):
             self.on_event(
-                RequestClosed(row.rid, row.kind, TRANSITIONS[transition][1], reason, slug, id=row.id)
+                RequestClosed(
+                    row.rid, row.kind, TRANSITIONS[transition][1], reason, slug, told=row.over_http, id=row.id
+                )
             )
 
 

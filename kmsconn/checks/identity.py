@@ -13,7 +13,7 @@ from kmsconn.checks.shared import Shared
 from kmsconn.errors import NotMember, NotYet
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_name
-from kmsconn.model.requests import HTTP_KINDS, Kind, Request
+from kmsconn.model.requests import Kind, Request
 from kmsconn.protocols.port import ContractQuery, Profile
 from kmsconn.rpc.asking import ask, ask_all, run_query_plan
 from kmsconn.rpc.port import Rpc
@@ -138,7 +138,7 @@ class NodeIdentity:
             return found
         key = (request.id, request.digest)
         for_ever, *others = found
-        if request.kind in HTTP_KINDS:
+        if request.place.over_http:
             return await self._current_context(for_ever)
         context_id = await self._ask_with(alternative, for_ever)
         if context_id and others:

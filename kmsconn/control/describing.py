@@ -12,7 +12,7 @@ from kmsconn.control.words import STATES
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal.values import Row
-from kmsconn.model.requests import HTTP_KINDS, Content
+from kmsconn.model.requests import Content
 
 SHORT = 400  # characters of a reason in a list: a traceback has thousands
 _EXACT = 2**53  # beyond it JSON readers lose digits
@@ -58,7 +58,7 @@ def as_json(row: Row, *, whole: bool = False) -> dict[str, Any]:
 
 def place_as_json(row: Row) -> dict[str, Any]:
     """Return where a request came from: a block and a transaction, or HTTP."""
-    over_http, log = row.kind in HTTP_KINDS, row.event.log
+    over_http, log = row.over_http, row.event.log
     return {
         "source": "http" if over_http else "chain",
         "block": None if over_http else log.block_number,

@@ -19,7 +19,6 @@ from kmsconn.journal.members import gathering
 from kmsconn.journal.pausing import PausedKind, paused_kinds
 from kmsconn.journal.values import Row
 from kmsconn.model.life import CLOSED, RowCause, State
-from kmsconn.model.requests import HTTP_KINDS
 
 WORDS: Final[Mapping[str, str]] = {
     "answer": "the Core's answer is kept",
@@ -108,8 +107,7 @@ def timeline(row: Row, situation: Situation) -> list[dict[str, Any]]:
 def _beginning(row: Row, entries: Sequence[HistoryEntry]) -> Iterator[dict[str, Any]]:
     """Yield when the request was recorded; beginning again has given it another time, which its history tells."""
     if not any(entry.step in _AGAIN for entry in entries):
-        over_http = row.kind in HTTP_KINDS
-        where = "over HTTP" if over_http else f"block {row.event.log.block_number}"
+        where = "over HTTP" if row.over_http else f"block {row.event.log.block_number}"
         yield _step(row.times.recorded, "recorded", where)
 
 
@@ -183,7 +181,7 @@ def _after_included(row: Row, situation: Situation) -> str:  # noqa: ARG001
 def _after_rejected(row: Row, situation: Situation) -> str:  # noqa: ARG001
     if RowCause.REPEATABLE in row.progress.cause:
         return "nothing, until its client asks again"
-    if RowCause.SKIPPED in row.progress.cause or row.kind in HTTP_KINDS:
+    if RowCause.SKIPPED in row.progress.cause or row.over_http:
         return "nothing; `kmsconn requests retry` would begin it again"
     return (
         "nothing, unless a reorganisation moves it to another block; `kmsconn requests retry` begins it again"
@@ -205,7 +203,7 @@ _NEXT: Final[Mapping[State, Callable[[Row, Situation], str]]] = {
     ),
     State.DONE: lambda row, _situation: (
         "nothing: its answer is kept for whoever asks over HTTP"
-        if row.kind in HTTP_KINDS
+        if row.over_http
         else "nothing: it needs no reply"
     ),
     State.ABORTED: lambda _row, _situation: "nothing: the chain asked for its abort",

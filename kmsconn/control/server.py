@@ -83,7 +83,9 @@ def _at_work(components: Components, rid: int) -> RowAtWork | None:
 def _end(components: Components, row: Row, reason: str) -> None:
     """Forget a request that an operator has ended, and tell it."""
     components.pipeline.tracker.forget(row.rid)
-    components.on_event(RequestClosed(row.rid, row.kind, State.REJECTED, reason, "skipped", id=row.id))
+    components.on_event(
+        RequestClosed(row.rid, row.kind, State.REJECTED, reason, "skipped", told=row.over_http, id=row.id)
+    )
     if (chain_context := components.chain_contexts.get(row.event.chain_id)) is not None:
         chain_context.wake_up.notify()
 

@@ -14,7 +14,7 @@ from kmsconn.journal.operations import counted
 from kmsconn.journal.schema import shard_of
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
-from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer
 
 LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with another one
@@ -44,8 +44,6 @@ _SETS = {
 
 _NOT_SKIPPED = f"(cause & {RowCause.SKIPPED.value}) = 0"
 
-_HTTP_KINDS = ", ".join(sorted(f"'{kind.value}'" for kind in HTTP_KINDS))
-
 # What the state alone does not say: nobody signs for a request that left the chain; without an answer there is nothing to send again;
 # without its event, which retention may have cleared, nothing begins again; and what an operator has ended no block begins again.
 # What comes over HTTP is repeated by who asks again: where it ended for what may be over, or its answer was cleared.
@@ -56,7 +54,7 @@ _ALSO = {
     "rejudge": f"calldata IS NULL AND {_NOT_SKIPPED}",
     "restart": "state = 'included' AND length(log) > 0",
     "repeat": (
-        f"kind IN ({_HTTP_KINDS}) "
+        f"block = {NO_BLOCK} "
         f"AND ((cause & {RowCause.REPEATABLE.value}) <> 0 OR (state = 'done' AND calldata IS NULL))"
     ),
 }

@@ -13,7 +13,7 @@ import attrs
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.life import RowCause, State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer
 from kmsconn.rpc.checkpoints import NO_EXTENSION, Extension
 
@@ -153,6 +153,11 @@ class Row:
     answer: Answer | None
     reply: RowReply
     times: RowTimes
+
+    @property
+    def over_http(self) -> bool:
+        """Whether it came over HTTP and not from a chain: its answer goes to who asks and not to a contract."""
+        return self.event.log.block_number == NO_BLOCK
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ import attrs
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.causes import remedy_of
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 
 
 def _on_chain_id() -> Any:
@@ -34,6 +34,11 @@ class RequestRecorded:
     block: int
     transaction_hash: bytes
     log_index: int
+
+    @property
+    def over_http(self) -> bool:
+        """Whether it came over HTTP, so that it stands in no block."""
+        return self.block == NO_BLOCK
 
 
 @attrs.frozen
@@ -128,13 +133,17 @@ class RequestDeferred:
 
 @attrs.frozen
 class RequestClosed:
-    """A request ended without a reply: expired, rejected or quarantined; ``cause`` is a stable slug for the reason."""
+    """A request ended without a reply: expired, rejected or quarantined; ``cause`` is a stable slug for the reason.
+
+    ``told``: who asked for it waits for that over HTTP.
+    """
 
     rid: int
     kind: Kind
     state: State
     reason: str
     cause: str = "other"
+    told: bool = attrs.field(default=False, eq=False, kw_only=True)
     id: int | None = _on_chain_id()
 
 

@@ -31,10 +31,14 @@ class Kind(StrEnum):
     KMS_EPOCH_DESTROYED = "kms_epoch_destroyed"
 
 
-HTTP_KINDS = frozenset({Kind.HTTP_PUBLIC_DECRYPTION, Kind.HTTP_USER_DECRYPTION})
-"""What comes over HTTP and not from a chain: it stands in no block, and its answer goes to who asks and not to a contract."""
-
-DECRYPTION_KINDS = HTTP_KINDS | {Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION}
+DECRYPTION_KINDS = frozenset(
+    {
+        Kind.PUBLIC_DECRYPTION,
+        Kind.USER_DECRYPTION,
+        Kind.HTTP_PUBLIC_DECRYPTION,
+        Kind.HTTP_USER_DECRYPTION,
+    }
+)
 """What reveals values; all else is key management."""
 
 NO_BLOCK = -1
@@ -137,6 +141,11 @@ class EventPlace:
     block_hash: bytes
     transaction_hash: bytes
     log_index: int
+
+    @property
+    def over_http(self) -> bool:
+        """Whether it stands in no block."""
+        return self.block == NO_BLOCK
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from kmsconn.model.life import State
-from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.model.requests import Kind
 
 _LATENCY: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LONG: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86400.0)
@@ -235,7 +235,8 @@ DECRYPTIONS: Final = (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)
 STAGES: Final = ("check", "gather", "submit", "answer")
 WITHOUT_REPLY: Final = frozenset(
     {
-        *HTTP_KINDS,
+        Kind.HTTP_PUBLIC_DECRYPTION,
+        Kind.HTTP_USER_DECRYPTION,
         Kind.ABORT_KEYGEN,
         Kind.ABORT_CRSGEN,
         Kind.KMS_CONTEXT_DESTROYED,

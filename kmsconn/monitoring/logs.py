@@ -19,7 +19,6 @@ from kmsconn.config.settings import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.model.requests import HTTP_KINDS
 from kmsconn.transport.urls import hide_urls as hide_urls_in
 
 LEVELS: Final[dict[type, int]] = {
@@ -140,7 +139,7 @@ def _alert_level(event: events.AlertRaised) -> int:
 
 def _closed_level(event: events.RequestClosed) -> int:
     # Whoever asked over HTTP is told, and may ask as often as it likes.
-    expected = _EXPECTED_OVER_HTTP if event.kind in HTTP_KINDS else _EXPECTED
+    expected = _EXPECTED_OVER_HTTP if event.told else _EXPECTED
     return logging.INFO if event.state in expected else LEVELS[events.RequestClosed]
 
 
@@ -168,7 +167,7 @@ def event_name(kind: str) -> str:
 def fields_of(event: Any) -> dict[str, Any]:
     """Return the fields of an event as texts and numbers; an absent one is left out, and so is the place of what came over HTTP."""
     kind = type(event)
-    placeless = kind is events.RequestRecorded and event.kind in HTTP_KINDS
+    placeless = kind is events.RequestRecorded and event.over_http
     fields = {}
     for name in _WITHOUT_PLACE if placeless else _FIELDS[kind]:
         value = getattr(event, name)

@@ -15,7 +15,7 @@ import attrs
 from kmsconn.config.settings import Settings, TracingSettings
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.model.requests import Kind
 from kmsconn.model.trace_ids import TraceContext, trace_of
 from kmsconn.transport.urls import hide_urls
 
@@ -200,7 +200,7 @@ def _key(event: events.Event) -> tuple[int, Kind, int]:
 
 
 def _place(event: events.RequestRecorded) -> Mapping[str, Value]:
-    if event.kind in HTTP_KINDS:
+    if event.over_http:
         return {"kmsconn.source": "http"}
     return {
         "kmsconn.chain.id": event.chain_id,

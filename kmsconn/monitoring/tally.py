@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model import events
-from kmsconn.model.requests import DECRYPTION_KINDS, HTTP_KINDS
+from kmsconn.model.requests import DECRYPTION_KINDS
 from kmsconn.monitoring import families
 from kmsconn.monitoring.event_taker import EventTaker
 from kmsconn.monitoring.families import Family, Shape
@@ -141,7 +141,7 @@ def _closed(tally: Tally, event: events.RequestClosed) -> None:
     tally.add(families.ENDS, event.kind, event.state, event.cause)
     if event.cause == "unexpected":
         tally.add(families.PICK_ERRORS, families.event_type(event.kind))
-    if tally.answered.pop(event.rid, None) is not None and event.kind not in HTTP_KINDS:
+    if tally.answered.pop(event.rid, None) is not None and not event.told:
         tally.add(families.RESPONSE_ERRORS, families.response_type(event.kind))
 
 

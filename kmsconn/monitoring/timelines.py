@@ -15,7 +15,7 @@ import attrs
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model import events
 from kmsconn.model.life import CLOSED
-from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.model.requests import Kind
 from kmsconn.monitoring.event_taker import EventTaker
 
 REQUESTS_KEPT: Final = 1024
@@ -129,7 +129,7 @@ def _told(now: float, name: str, stage: str, detail: str = "", seconds: float | 
 
 def _recorded(now: float, event: events.RequestRecorded) -> _Told:
     where = f"block {event.block} of chain {event.chain_id}, transaction {to_hex(event.transaction_hash)}"
-    if event.kind in HTTP_KINDS:
+    if event.over_http:
         where = "over HTTP"
     return _told(now, "recorded", "check", where)
 

@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
-from kmsconn.model.requests import HTTP_KINDS, Content, Kind, PoolName
+from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 
 T = TypeVar("T")
@@ -482,12 +482,14 @@ class Operation(ABC, Generic[C]):
 
 
 class Posted(ABC):
-    """What an operation of one of ``HTTP_KINDS`` has beside: no contract tells of its requests, and their answers go to who asks.
+    """An operation whose requests come over HTTP: no contract tells of them, and their answers go to who asks.
 
     ``lifetime``: seconds after which they are given up, where that is less than ``decryption_expiry``.
+    ``patience``: seconds for which whoever asks waits for what may be a dependency's fault, before it is told.
     """
 
     lifetime: float
+    patience: float
 
     @abstractmethod
     def log_of(self, content: Any) -> Log:
@@ -566,7 +568,7 @@ class Profile(EventTable, ABC):
     def subscriptions(self) -> tuple[Subscription, ...]:
         """Return the contracts to listen to, each with the events of its operations; what comes over HTTP is heard of by none."""
         topics: dict[tuple[int, Address, bool], list[bytes]] = {}
-        for one in (one for kind, one in self.operations.items() if kind not in HTTP_KINDS):
+        for one in (one for one in self.operations.values() if not isinstance(one, Posted)):
             found = topics.setdefault((*one.contract, one.finalized), [])
             found += [event.event.topic0 for event in one.events]
         return tuple(

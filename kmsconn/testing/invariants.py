@@ -16,7 +16,7 @@ from kmsconn.emulator.blocks import Branch
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
-from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.model.requests import DECRYPTION_KINDS, Kind
 from kmsconn.testing.chain_changes import ChainChanges
 from kmsconn.testing.doubles import SignedReplies
 from kmsconn.testing.ground_truth import is_request, name_of, replies_of, reply_to, requests_of
@@ -113,7 +113,7 @@ class Invariants:
         count_rare(self.sometimes, event)
 
     def _is_decryption(self, kind: Kind) -> bool:
-        return kind in HTTP_KINDS or kind in self.dependencies.generation_events.requests.values()
+        return kind in DECRYPTION_KINDS or kind in self.dependencies.generation_events.requests.values()
 
     def _sign(self, event: told.ReplySigned) -> None:
         self._signed.add(event.transaction_hash)
@@ -149,7 +149,7 @@ class Invariants:
 
     def knows_the_chain(self) -> bool:
         """Say whether the journal holds for on chain what is, and nothing else."""
-        rows = [row for row in kept_in(self.journal) if row.kind not in HTTP_KINDS]
+        rows = [row for row in kept_in(self.journal) if not row.over_http]
         kept = {row.digest for row in rows if row.on_chain and self._is_decryption(row.kind)}
         generation_events = self.dependencies.generation_events
         return kept == {generation_events.content_digest(log) for log in requests_of(self.dependencies)}

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 
 
 @attrs.frozen
@@ -27,10 +27,16 @@ class Kept:
     nonce: int | None
     reply_hash: bytes | None
     reason: str
+    block: int
+
+    @property
+    def over_http(self) -> bool:
+        """Whether it came over HTTP and not from a chain."""
+        return self.block == NO_BLOCK
 
 
 _DIGEST = "SELECT digest FROM request WHERE rid = ?"
-_KEPT = "SELECT rid, kind, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason FROM request"
+_KEPT = "SELECT rid, kind, id, digest, state, on_chain, calldata IS NOT NULL, nonce, reply_hash, reason, block FROM request"
 
 
 def kept_in(journal: Path) -> list[Kept]:

@@ -37,7 +37,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
-from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.public_decryption import public_digest
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.endings import Steps
@@ -121,12 +121,10 @@ async def test_requests_of_both_sources_do_not_meet(tmp_path: Path, autojump_clo
         assert counted == Counter([*ids, *(content.id for content in contents)])
         assert read_ground_truth(scene.dependencies).doubled == ()
     rows = kept_in(tmp_path / "journal.db")
-    assert Counter((row.kind in HTTP_KINDS, row.state) for row in rows) == Counter(
+    assert Counter((row.over_http, row.state) for row in rows) == Counter(
         {(True, State.DONE): 4, (False, State.FINALIZED): 3}
     )
-    assert {event.rid for event in scene.told(ReplySigned)} == {
-        row.rid for row in rows if row.kind not in HTTP_KINDS
-    }
+    assert {event.rid for event in scene.told(ReplySigned)} == {row.rid for row in rows if not row.over_http}
 
 
 async def test_two_clients_with_one_content_ask_the_core_once(tmp_path: Path, autojump_clock: Any) -> None:

@@ -30,6 +30,9 @@ from kmsconn.protocols.port import ContractQuery, Numbering, Posted, RequestEven
 HTTP_LIFETIME: Final = 3600.0
 """Seconds for which a request over HTTP is worked on, whether or not somebody still waits for it."""
 
+HTTP_PATIENCE: Final = 3.0
+"""Seconds since it was asked for until its last try for what may be a dependency's fault: a relayer gives up after five."""
+
 ATTESTATION_TYPE: Final = "eip712-unified-user-decrypt-v1"
 """The one form of a user's permit that is known: the signature of the unified request (0.14 3.4)."""
 
@@ -133,6 +136,7 @@ class OverHttp(Posted):
 
     deployment: Deployment
     lifetime = HTTP_LIFETIME
+    patience = HTTP_PATIENCE
     reply: Function | None = None
 
     def numbering(self) -> Numbering | None:

@@ -22,7 +22,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.events import AnswerKept, Event, RequestClosed, RequestDeferred, RequestRecorded
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
-from kmsconn.model.requests import HTTP_KINDS, Kind, PoolName
+from kmsconn.model.requests import DECRYPTION_KINDS, Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.fhevm.http_operations import HTTP_LIFETIME, HttpPublicDecryption, HttpUserDecryption
 from kmsconn.protocols.fhevm.public_decryption import RESPONSE
@@ -62,7 +62,7 @@ class Counter:
 
     async def rows(self) -> tuple[Row, ...]:
         """Return the rows that are due."""
-        due = await self.bench.journal.run(queries.due, sorted(HTTP_KINDS), wall() + 1e6, 10)
+        due = await self.bench.journal.run(queries.due, sorted(DECRYPTION_KINDS), wall() + 1e6, 10)
         return due.rows
 
     async def work(self) -> Row:

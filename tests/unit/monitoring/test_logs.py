@@ -189,5 +189,5 @@ def test_what_ends_over_http_warns_of_nothing_that_its_client_brought_about(
     kind: Kind, state: State, level: str
 ) -> None:
     """A client may ask for what it has no right to, as often as it likes."""
-    (line,) = lines(events.RequestClosed(1, kind, state, "no"))
+    (line,) = lines(events.RequestClosed(1, kind, state, "no", told=kind is Kind.HTTP_USER_DECRYPTION))
     assert line["level"] == level

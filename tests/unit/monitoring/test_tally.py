@@ -220,7 +220,7 @@ HTTP = Kind.HTTP_USER_DECRYPTION
 DELIVERED = (
     events.RequestRecorded(1, HTTP, 5, 1, NO_BLOCK, b"", 0),
     events.AnswerKept(1, HTTP, 3.0),
-    events.RequestClosed(1, HTTP, State.DONE, "delivered", "delivered"),
+    events.RequestClosed(1, HTTP, State.DONE, "delivered", "delivered", told=True),
 )
 
 

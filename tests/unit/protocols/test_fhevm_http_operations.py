@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.requests import HTTP_KINDS, NO_BLOCK, Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.fhevm import public_decryption, user_decryption
 from kmsconn.protocols.fhevm.http_operations import HTTP_LIFETIME, HttpPublicDecryption, HttpUserDecryption
@@ -35,6 +35,7 @@ USER = HttpUserDecryption.of(
     signature=b"\x66" * 65,
 )
 contents = pytest.mark.parametrize("content", [PUBLIC, USER], ids=["public", "user"])
+HTTP_KINDS = {Kind.HTTP_PUBLIC_DECRYPTION, Kind.HTTP_USER_DECRYPTION}
 kinds = pytest.mark.parametrize("kind", sorted(HTTP_KINDS))
 
 

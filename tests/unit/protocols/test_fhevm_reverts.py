@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.requests import HTTP_KINDS, Kind
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import abi
 from kmsconn.protocols.fhevm.operations import FhevmOperation
 from kmsconn.protocols.fhevm.profile import Fhevm
@@ -82,7 +82,10 @@ def test_every_name_in_the_table_is_an_error_of_the_contracts(function: str) -> 
 def test_every_kind_but_aborts_and_ends_has_its_reply_function() -> None:
     without = {Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED}
     every = set(Fhevm(vectors.vector_settings()).operations)
-    assert {row.kind for row in OPERATIONS.values()} == every - without - HTTP_KINDS
+    assert {row.kind for row in OPERATIONS.values()} == every - without - {
+        Kind.HTTP_PUBLIC_DECRYPTION,
+        Kind.HTTP_USER_DECRYPTION,
+    }
 
 
 @pytest.mark.parametrize("function", sorted(OPERATIONS))
