@@ -25,7 +25,7 @@ from kmsconn.journal.values import Arrival, Read
 from kmsconn.model.events import ReplyIncluded
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 from kmsconn.txmanager.manager import run_txmanager
 from tests.unit.txmanager.world import CHAIN_ID, CONTRACT, KEY, World, calldata, digest_of
 

@@ -24,8 +24,7 @@ from kmsconn.rpc.logs import read_logs
 from kmsconn.rpc.port import Call
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import open_http
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads
 
 CHAIN_ID = 54321
 CONTRACT, TOPIC = Address(b"\x01" * 20), b"\x02" * 32

@@ -66,8 +66,7 @@ async def ours(port: int) -> list[dict[str, Any]]:
 
     from kmsconn.transport.dialling import dial_sockets
     from kmsconn.transport.grpc.channel import open_channel
-    from kmsconn.transport.offloading import offload_to_threads
-    from kmsconn.transport.ports import Ports
+    from kmsconn.transport.ports import Ports, offload_to_threads
 
     async def together(callers: list[Callable[[], Awaitable[None]]]) -> None:
         async with trio.open_nursery() as nursery:

@@ -18,8 +18,7 @@ from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads
 
 HEADERS = tuple((f"x-amz-meta-thing-{number}", "v" * 60) for number in range(6))
 CASES = [("HEAD", 0), ("GET", 205), ("GET", 64 * 1024), ("GET", 1024 * 1024), ("POST", 300)]

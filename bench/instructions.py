@@ -35,8 +35,7 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.monitoring.logs import log_events, make_logger
 from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 
 EPOCH_SECONDS = 1_767_225_600.0  # the wall clock at the beginning
 BLOCK_SECONDS = 0.25

@@ -30,7 +30,7 @@ from kmsconn.journal.opening import open_journal
 from kmsconn.journal.values import Arrival, Read, Signing
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 
 CONTRACT, SENDER = Address(b"\xdc" * 20), Address(b"\x5e" * 20)
 BINDING = Binding("fhevm", 1, 1, CONTRACT, SENDER)

@@ -33,8 +33,7 @@ from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.server import Identity, make_app, open_server
 from kmsconn.monitoring.status_site import make_status_site
 from kmsconn.serving.decryptions import HttpApiService
-from kmsconn.transport.listening import listen_at
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import listen_at, offload_to_threads
 
 CHAIN, KEY = 12345, "a key of the benchmark"
 HANDLE = "0x" + (b"\1" * 22 + CHAIN.to_bytes(8) + b"\5\0").hex()

@@ -19,8 +19,8 @@ import trio
 
 from kmsconn.emulator.relayers import HttpPost
 from kmsconn.errors import Unreachable
+from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import HttpClient, open_http
-from kmsconn.transport.real import real_ports
 
 CONNECTIONS = 1000
 """Of all relayers to the connector: as many clients as may wait there."""

@@ -35,8 +35,7 @@ from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.rpc.logs import decode_log, decode_logs
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads
 
 GAS, MAX_FEE = 5_000_000, 10**10
 LARGEST = 1 << 27

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 
 from kmsconn.cli.demo_view import LEAST_ROWS, frame, newest, summary
 from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 
 WIDTH = 100
 LOOKING = 0.01  # seconds between looks; stages last some tens of milliseconds

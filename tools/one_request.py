@@ -49,8 +49,7 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.journal.journal import Execution
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem

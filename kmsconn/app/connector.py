@@ -53,8 +53,8 @@ from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.shadow.manager import ShadowManager, run_shadow
+from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.real import real_ports
 from kmsconn.txmanager.manager import TxManager, run_txmanager
 
 

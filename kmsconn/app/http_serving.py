@@ -11,7 +11,7 @@ import trio
 from kmsconn.app.components import Components
 from kmsconn.errors import StartRefused
 from kmsconn.serving.decryptions import HttpApiService, HttpApiStatistics
-from kmsconn.transport.server_tls import TlsFault
+from kmsconn.transport.certificates import TlsFault
 
 
 @attrs.frozen

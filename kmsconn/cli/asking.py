@@ -21,7 +21,7 @@ from kmsconn.control.address import control_path
 from kmsconn.control.client import NOBODY_THERE, ask_running, ask_stopped
 from kmsconn.control.commands import CommandError
 from kmsconn.errors import StartRefused
-from kmsconn.transport.real import real_ports
+from kmsconn.transport.dialling import real_ports
 
 AsText = Callable[[Any], Iterable[str]]
 

@@ -20,7 +20,7 @@ from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.interrupting import until_interrupted
 from kmsconn.cli.results import in_milliseconds, keys_as_json
 from kmsconn.extras import require_extra
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 
 if TYPE_CHECKING:
     from rich.console import Console

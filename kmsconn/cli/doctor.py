@@ -18,7 +18,7 @@ from kmsconn.doctor.diagnosis import Diagnosis, as_json, as_text, has_fault, war
 from kmsconn.doctor.examination import examine
 from kmsconn.doctor.machine import real_machine
 from kmsconn.errors import Fault
-from kmsconn.transport.real import real_ports
+from kmsconn.transport.dialling import real_ports
 
 EXAMPLES: Final = (
     "kmsconn doctor -c kmsconn.toml",

@@ -14,8 +14,8 @@ from kmsconn.extras import ExtraMissing, require_extra
 from kmsconn.model.events import Event, OnEvent, ignore
 from kmsconn.monitoring.logs import log_events
 from kmsconn.monitoring.monitor import Monitor
+from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.real import real_ports
 
 if TYPE_CHECKING:
     from kmsconn.monitoring.tracing import Tracing

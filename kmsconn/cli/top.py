@@ -26,8 +26,8 @@ from kmsconn.control.client import NOBODY_THERE, ask_running
 from kmsconn.control.commands import CommandError
 from kmsconn.errors import StartRefused, Unreachable
 from kmsconn.extras import require_extra
+from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import HttpClient, open_http
-from kmsconn.transport.real import real_ports
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.options import FHEVM
 from kmsconn.config.settings import ApiKey, HttpApi, Mode, ServerTls
 from kmsconn.errors import Fault
-from kmsconn.transport.server_tls import TlsFault, server_context
+from kmsconn.transport.certificates import TlsFault, server_context
 
 DEFAULT_KEY: Final = "default"
 """The id of the key of ``api_key_digest``, the one key of the original's proxy."""

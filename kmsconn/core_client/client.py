@@ -17,9 +17,9 @@ from kmsconn.core_client.statuses import result_error, start_error
 from kmsconn.errors import NotYet, RejectedByCore, RequestError, StartRefused, Undecodable, Unreachable
 from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.protobuf import fields
-from kmsconn.transport.grpc.allowance import REPLY_BUDGET, Allowance
 from kmsconn.transport.grpc.channel import ALPN, Channel, open_channel
-from kmsconn.transport.grpc.status import Status, StatusError
+from kmsconn.transport.grpc.flow import REPLY_BUDGET, Allowance
+from kmsconn.transport.grpc.framing import Status, StatusError
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.together import together
 

@@ -23,7 +23,7 @@ from kmsconn.errors import (
     RequestError,
     Unreachable,
 )
-from kmsconn.transport.grpc.status import Status, StatusError
+from kmsconn.transport.grpc.framing import Status, StatusError
 
 Make = Callable[[str], RequestError]
 

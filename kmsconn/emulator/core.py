@@ -38,7 +38,7 @@ from kmsconn.emulator.grpc_server import (
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import decode
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 SERVICE = "kms_service.v1.CoreServiceEndpoint"
 LONG_POLL = 60.0

@@ -30,7 +30,7 @@ from kmsconn.emulator.core_results import KeyResults
 from kmsconn.emulator.grpc_server import CutConnection
 from kmsconn.ethereum.addresses import ADDRESS_BYTES
 from kmsconn.protocols.protobuf import decode
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 
 @attrs.define(eq=False)

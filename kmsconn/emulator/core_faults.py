@@ -30,7 +30,7 @@ from kmsconn.emulator.core_requests import Job, read_id
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GoAway, GrpcFailure, Method, Valve
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.protobuf import decode
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 Response: TypeAlias = PublicDecryptionResponse | UserDecryptionResponse
 HEALTH = "Check"

@@ -20,7 +20,7 @@ from kmsconn.emulator.core_requests import Invalid
 from kmsconn.emulator.core_results import KeyResults
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.errors import Undecodable
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 _LONG_POLL = 300.0
 

@@ -15,7 +15,7 @@ from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_requests import Invalid, read_id
 from kmsconn.emulator.uptime import Uptime
 from kmsconn.protocols.protobuf import decode
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 SHORT_POLL = 60.0
 

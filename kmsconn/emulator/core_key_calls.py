@@ -26,7 +26,7 @@ from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
 from kmsconn.emulator.core_results import MOST_BITS, PUBLIC_KEY_TYPE, KeyResults
 from kmsconn.emulator.generation_hashes import prep_keygen_hash
 from kmsconn.protocols.protobuf import decode
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 
 @attrs.define(eq=False)

@@ -37,8 +37,8 @@ from kmsconn.emulator.signcryption import Randomness
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
 from kmsconn.model.profiles import FHEVM, profile_named
+from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import open_http
-from kmsconn.transport.real import real_ports
 
 LOOPBACK = "127.0.0.1"
 POSTS_AT_ONCE = 1000

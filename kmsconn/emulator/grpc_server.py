@@ -25,7 +25,7 @@ from hyperframe.frame import GoAwayFrame
 from kmsconn.emulator.lean_http2 import LeanHttp2
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import fields
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 MAX_MESSAGE = 104_857_600  # kms-core-grpc.md, section 1
 WINDOW = 1024 * 1024  # for a stream and for the connection, as tonic's server grants

@@ -21,7 +21,7 @@ from kmsconn.serving.clients import Bounds
 from kmsconn.serving.exchange import Port
 from kmsconn.serving.server import Server
 from kmsconn.serving.wire import Answer, Request
-from kmsconn.transport.listening import listen_at
+from kmsconn.transport.ports import listen_at
 
 METRICS_AGE: Final = 1.0
 """Seconds for which the text of the metrics is given again: rendering it holds up the loop, and anybody may ask."""

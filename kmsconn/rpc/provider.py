@@ -20,9 +20,9 @@ from kmsconn.protocols.interfaces import Decoded, Interfaces, UnknownLog, interf
 from kmsconn.rpc.endpoint import open_endpoint
 from kmsconn.rpc.logs import decode_logs
 from kmsconn.rpc.port import Rpc, RpcError
+from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.real import real_ports
 
 _FHEVM_GATEWAY = {"Decryption": "decryption_contract", "GatewayConfig": "gateway_config_contract"}
 _FHEVM_ETHEREUM = {"KMSGeneration": "kms_generation_contract", "ProtocolConfig": "protocol_config_contract"}

@@ -17,9 +17,8 @@ from kmsconn.config.settings import HttpApi, ServerTls
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
 from kmsconn.serving.keys import ApiClients
-from kmsconn.transport.certificates import end_of, told_end
+from kmsconn.transport.certificates import TlsFault, end_of, server_context, told_end
 from kmsconn.transport.ports import Offload
-from kmsconn.transport.server_tls import TlsFault, server_context
 
 RELOAD_SECONDS: Final = 5.0
 """Between two looks at the files."""

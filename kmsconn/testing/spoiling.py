@@ -22,7 +22,7 @@ from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.rpc import RpcNode, Subscriptions
 from kmsconn.emulator.rpc_begun import Begun
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.ports import Dial
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import ssl
+import time
 from collections.abc import Callable, Sequence
 
 import trio
 
 from kmsconn.transport.lean_stream import LeanStream
-from kmsconn.transport.ports import Dial
-from kmsconn.transport.tls import start_tls
+from kmsconn.transport.ports import Dial, Ports, offload_to_threads, start_tls
 
 HEAD_START = 0.25
 """Seconds that an address has before the next one of the same name is tried beside it (RFC 8305, 5)."""
@@ -120,3 +121,8 @@ def within(dial: Dial, seconds: float) -> Dial:
 
 
 dial_sockets: Dial = sockets()
+
+
+def real_ports() -> Ports:
+    """Return sockets, threads, the wall clock and the system's randomness."""
+    return Ports(dial_sockets, offload_to_threads, time.time, random.random)

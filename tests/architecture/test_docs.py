@@ -29,7 +29,7 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from tests.architecture.test_layers import PACKAGES, WITHOUT_TRIO
 from tools.site_pages import SUBPAGES
 

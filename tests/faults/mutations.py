@@ -50,7 +50,7 @@ from kmsconn.rpc.cursor import Cursor, plan
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import read_logs
 from kmsconn.serving import wire
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from kmsconn.txmanager import assess, nonces, questioning
 from kmsconn.txmanager.evidence import Accepts
 from kmsconn.txmanager.questions import read_finding

@@ -18,7 +18,7 @@ from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.testing.faults import Ask, CoreRestart, CoreTrouble, CoreUpgrade, Kill, Reorg
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import run_world
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import Scene, open_scene
 
 FORMS = ("public", "direct", "unified")

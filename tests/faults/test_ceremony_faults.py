@@ -16,7 +16,7 @@ from kmsconn.model.events import ReplyIncluded, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.keygen import PREP_RESPONSE
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.ceremony import ENDS, Ceremony, open_ceremony
 from tests.sampling import every_point
 

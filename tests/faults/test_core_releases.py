@@ -19,7 +19,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.testing.faults import Ask, CoreUpgrade, Kill
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import PlanStep, run_world
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.ceremony import ENDS, LONG, open_ceremony
 from tests.faults.scene import Scene, open_scene
 

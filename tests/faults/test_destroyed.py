@@ -26,7 +26,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.ceremony import Ceremony, open_ceremony
 from tests.faults.scene import Scene, open_scene
 

@@ -27,8 +27,7 @@ from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submi
 from kmsconn.rpc.logs import read_logs
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.testing.ground_truth import read_ground_truth
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 from kmsconn.txmanager.manager import TxEndpoint, TxManager, run_txmanager
 from kmsconn.txmanager.wallet import Wallet
 from tests.faults.scene import BEGIN, Scene, open_scene

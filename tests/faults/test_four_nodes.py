@@ -23,7 +23,7 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.storage import mapping_slot
 from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
 

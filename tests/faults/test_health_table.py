@@ -25,7 +25,7 @@ from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.injections import FaultInjection as BucketInjection
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = [pytest.mark.once, pytest.mark.sampled]

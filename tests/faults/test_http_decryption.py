@@ -45,7 +45,7 @@ from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.journal_file import kept_in
 from kmsconn.testing.killable import KillablePorts, Killed, Life
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.posts import POSTED, post
 from tests.faults.scene import Scene, open_scene
 from tests.faults.test_destroyed import AT_WORK, NAMING, destroy

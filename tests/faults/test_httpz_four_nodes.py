@@ -24,7 +24,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
 

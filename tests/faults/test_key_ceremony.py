@@ -18,7 +18,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.epochs import CONFIRM as CONFIRM_EPOCH
 from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 
 pytestmark = pytest.mark.sampled

@@ -17,7 +17,7 @@ from kmsconn.model.life import State
 from kmsconn.testing.faults import Ask, Kill, Reorg, Upgrade
 from kmsconn.testing.ground_truth import replies_of, requests_of
 from kmsconn.testing.world import run_world
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.sampled

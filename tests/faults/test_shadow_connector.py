@@ -25,7 +25,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.shadow.comparing import Likeness
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from kmsconn.txmanager.manager import run_txmanager
 from kmsconn.txmanager.wallet import open_wallet
 from tests.faults.shadow_scene import (

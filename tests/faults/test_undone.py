@@ -12,7 +12,7 @@ from kmsconn.journal import inspecting
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import Scene, open_scene
 from tests.faults.test_health_table import alert, core_always
 

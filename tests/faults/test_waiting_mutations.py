@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults import mutations, test_destroyed, test_questions, test_taken_ids
 
 pytestmark = [pytest.mark.once, pytest.mark.long]

@@ -19,7 +19,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.sampled

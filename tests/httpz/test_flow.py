@@ -17,7 +17,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.user_decryption import NAMELESS_EVENT
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world
 
 PARAMETERS = b"\x9f" * 32

@@ -53,7 +53,7 @@ from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
 from kmsconn.protocols.port import Verdict
 from kmsconn.rpc.asking import ask
 from kmsconn.rpc.port import Call
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.httpz.world import COPROCESSOR, GATEWAY_ID, USER, USER_KEY, World, open_world
 from tests.vectors import httpz
 

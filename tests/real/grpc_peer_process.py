@@ -283,7 +283,7 @@ async def serve_grpclib(options: Options) -> None:
 class EmulatedCall(Call):
     async def fail(self, code: int, text: str) -> NoReturn:
         from kmsconn.emulator.grpc_server import GrpcFailure
-        from kmsconn.transport.grpc.status import Status
+        from kmsconn.transport.grpc.framing import Status
 
         raise GrpcFailure(Status(code), text)
 

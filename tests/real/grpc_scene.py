@@ -26,8 +26,7 @@ from kmsconn.core_client.client import client_context
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.grpc.channel import Channel, open_channel
 from kmsconn.transport.grpc.framing import MAX_MESSAGE
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads
 
 SCRIPT = Path(__file__).with_name("grpc_peer_process.py")
 PORTS = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)

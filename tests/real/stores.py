@@ -28,8 +28,7 @@ from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.port import Coprocessor
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads
 from tests.real import store_client
 from tests.real.radosgw import S3_DOMAIN, WEBSITE_DOMAIN
 

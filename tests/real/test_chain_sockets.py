@@ -27,8 +27,7 @@ from kmsconn.rpc.logs import read_logs
 from kmsconn.rpc.port import Call
 from kmsconn.transport.dialling import dial_sockets, sockets, within
 from kmsconn.transport.http import open_http
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Dial, Ports
+from kmsconn.transport.ports import Dial, Ports, offload_to_threads
 from tests.unit.rpc.scripted_node import CHAIN_ID, Node
 
 HOST = "127.0.0.1"

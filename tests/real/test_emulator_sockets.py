@@ -18,7 +18,7 @@ from kmsconn.emulator.core_faults import CoreFaults, status
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.reserved_ports import HOST, reserve_ports
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.core_worlds import core, name, public_id, public_request
 
 

@@ -14,7 +14,7 @@ from kmsconn.emulator.reserved_ports import reserve_ports
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.transport.grpc import link
 from kmsconn.transport.grpc.channel import Channel
-from kmsconn.transport.grpc.status import NotProcessed, Status, StatusError
+from kmsconn.transport.grpc.framing import NotProcessed, Status, StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, running_peer
 

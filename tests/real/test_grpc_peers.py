@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.transport.grpc.channel import Channel
-from kmsconn.transport.grpc.status import Status, StatusError
+from kmsconn.transport.grpc.framing import Status, StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, running_peer
 

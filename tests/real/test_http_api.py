@@ -20,8 +20,7 @@ from kmsconn.config.settings import ServerTls
 from kmsconn.serving import decryptions as http_api
 from kmsconn.serving import reloading, server
 from kmsconn.serving.decryptions import HttpApiService
-from kmsconn.transport.listening import listen_at
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import listen_at, offload_to_threads
 from tests.real.grpc_scene import make_certificate
 from tests.unit.serving.scene import KEY, FakeDecryptions, key, public_body, settings
 

@@ -16,8 +16,7 @@ import trio
 
 from kmsconn.transport.dialling import sockets
 from kmsconn.transport.http import HttpClient, open_http
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads
 from tests.real.test_chain_sockets import certificates
 
 BODY = random.Random(1).randbytes(1_000_000)

@@ -14,7 +14,7 @@ from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.model.life import State
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, arrival, opened, read_of, signing
 
 CALLERS = 64
@@ -87,7 +87,7 @@ LIVE = """
 import sys, time, trio
 from pathlib import Path
 from kmsconn.journal.opening import open_journal
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 from tests.real.test_journal_threads import one_life
 from tests.unit.journal.samples import BINDING
 async def main():

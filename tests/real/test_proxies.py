@@ -24,11 +24,9 @@ from kmsconn.model.events import ignore
 from kmsconn.rpc.endpoint import open_endpoint
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import open_http
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads, start_tls
 from kmsconn.transport.proxies import Proxies, proxies_of
 from kmsconn.transport.proxying import Way
-from kmsconn.transport.tls import start_tls
 from kmsconn.txmanager.aws_kms import open_aws_kms
 from tests.real.connect_proxy import ConnectProxy, open_proxy
 from tests.real.stores import open_moto

@@ -26,7 +26,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.model.events import ignore
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.port import Coprocessor
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 from kmsconn.transport.together import together
 from tests.httpz.world import COPROCESSOR, open_world
 from tests.real.store_client import ACCESS_KEY, SECRET_KEY

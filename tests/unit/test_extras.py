@@ -16,7 +16,7 @@ from kmsconn.cli.main import main
 from kmsconn.config.settings import AwsKmsKey
 from kmsconn.extras import EXTRAS, ExtraMissing, require_extra
 from kmsconn.model.events import ignore
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from kmsconn.txmanager.aws_kms import open_aws_kms
 
 Remove = Callable[..., None]

@@ -22,7 +22,7 @@ from kmsconn.emulator.drills.drill import (
     together,
 )
 from kmsconn.emulator.grpc_server import GrpcFailure
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 Code = Literal[
     "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",

@@ -27,7 +27,7 @@ from kmsconn.emulator.httpz.core_answers import FirstNode
 from kmsconn.emulator.httpz.generation_events import HTTPZ
 from kmsconn.emulator.uptime import Uptime
 from kmsconn.model.requests import Kind
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 LONG_POLL = 60.0
 CAPACITY = 10_000

@@ -9,7 +9,7 @@ from kmsconn.emulator import core_faults
 from kmsconn.emulator.core import EmulatedCore, become
 from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.testing.world import World
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 TRANSIENT = (
     Status.UNAVAILABLE,

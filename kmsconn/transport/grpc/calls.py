@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from kmsconn.errors import Unreachable
-from kmsconn.transport.grpc.allowance import Allowance, Claim
+from kmsconn.transport.grpc.flow import Allowance, Claim
 from kmsconn.transport.grpc.framing import GrpcReply
 from kmsconn.transport.grpc.headers import Header
 from kmsconn.transport.grpc.streams import (

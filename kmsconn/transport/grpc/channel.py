@@ -19,11 +19,10 @@ import attrs
 import trio
 
 from kmsconn.errors import Unreachable
-from kmsconn.transport.grpc.allowance import Allowance
-from kmsconn.transport.grpc.framing import MAX_MESSAGE
+from kmsconn.transport.grpc.flow import Allowance
+from kmsconn.transport.grpc.framing import MAX_MESSAGE, NotProcessed
 from kmsconn.transport.grpc.headers import Header
 from kmsconn.transport.grpc.link import Link
-from kmsconn.transport.grpc.status import NotProcessed
 
 ALPN = "h2"
 CONNECT_TIME = 10.0  # seconds for dialling and TLS together

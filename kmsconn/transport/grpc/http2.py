@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kmsconn.transport.grpc import frames, peer_settings
+from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.flow import Credit
-from kmsconn.transport.grpc.frames import ErrorCode, Http2Error, protocol_error
+from kmsconn.transport.grpc.frames import ErrorCode, Http2Error, PeerSettings, protocol_error
 from kmsconn.transport.grpc.headers import MAX_BLOCK, Reader
 from kmsconn.transport.grpc.outbox import Outbox
-from kmsconn.transport.grpc.peer_settings import PeerSettings
 from kmsconn.transport.grpc.stream_frames import StreamFrames
 from kmsconn.transport.grpc.streams import STREAM_WINDOW, Event, Streams
 
@@ -30,16 +29,16 @@ MAX_TEXT = 200  # characters of what a GOAWAY says
 
 _GREETING = (
     frames.PREFACE
-    + peer_settings.settings_frame(
+    + frames.settings_frame(
         {
-            peer_settings.HEADER_TABLE_SIZE: 0,
-            peer_settings.ENABLE_PUSH: 0,
-            peer_settings.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-            peer_settings.MAX_FRAME_SIZE: MAX_FRAME,
-            peer_settings.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
+            frames.HEADER_TABLE_SIZE: 0,
+            frames.ENABLE_PUSH: 0,
+            frames.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            frames.MAX_FRAME_SIZE: MAX_FRAME,
+            frames.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
         }
     )
-    + frames.word_frame(frames.WINDOW_UPDATE, 0, CONNECTION_WINDOW - peer_settings.FIRST_WINDOW)
+    + frames.word_frame(frames.WINDOW_UPDATE, 0, CONNECTION_WINDOW - frames.FIRST_WINDOW)
 )
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import trio
 
 from kmsconn.transport.grpc import framing, http2
-from kmsconn.transport.grpc.allowance import Allowance
 from kmsconn.transport.grpc.calls import ClientCalls
+from kmsconn.transport.grpc.flow import Allowance
 from kmsconn.transport.grpc.frames import Http2Error
 from kmsconn.transport.grpc.headers import Header
 

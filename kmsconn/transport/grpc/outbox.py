@@ -17,12 +17,12 @@ from kmsconn.transport.grpc.flow import Window
 from kmsconn.transport.grpc.frames import (
     DATA,
     END_STREAM,
+    FIRST_WINDOW,
     SMALLEST_MAX_FRAME,
     ErrorCode,
     Http2Error,
     head,
 )
-from kmsconn.transport.grpc.peer_settings import FIRST_WINDOW
 
 MAX_OWED = 1000  # answers to pings and settings that wait to be written
 

@@ -14,10 +14,9 @@ import attrs
 
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.flow import Credit
-from kmsconn.transport.grpc.frames import ErrorCode, Http2Error, protocol_error
+from kmsconn.transport.grpc.frames import FIRST_WINDOW, ErrorCode, Http2Error, protocol_error
 from kmsconn.transport.grpc.headers import NO_TABLE, Header, encode
 from kmsconn.transport.grpc.outbox import Message, Outbox
-from kmsconn.transport.grpc.peer_settings import FIRST_WINDOW
 
 STREAM_WINDOW = 1024 * 1024
 

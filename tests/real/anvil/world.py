@@ -27,8 +27,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import open_http
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads
 from tests.real.anvil import contracts
 from tests.real.anvil.account import Account
 from tests.real.anvil.process import Anvil, open_anvil

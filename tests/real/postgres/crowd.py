@@ -19,8 +19,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
-from kmsconn.transport.offloading import offload_to_threads
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_to_threads
 
 SOON = 20.0
 """Seconds that anything may take on a busy machine."""

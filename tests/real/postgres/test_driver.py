@@ -39,7 +39,7 @@ from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION, Migration
 from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.model.life import State
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 from tests.unit.journal.samples import (
     ANSWER,
     BINDING,

@@ -19,7 +19,7 @@ from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.journal.postgres_side import listen
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.model.events import AlertRaised
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 from tests.real.postgres.crowd import open_crowd
 
 NEEDED = {

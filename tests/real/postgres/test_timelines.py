@@ -22,7 +22,7 @@ from kmsconn.journal.postgres_side import listen
 from kmsconn.journal.postgres_sql import call_of
 from kmsconn.journal.postgres_timeline import NewestTimelines, look_around
 from kmsconn.model.events import AlertRaised
-from kmsconn.transport.offloading import offload_to_threads
+from kmsconn.transport.ports import offload_to_threads
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
 from tests.unit.journal.samples import opened
 

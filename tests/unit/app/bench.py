@@ -35,7 +35,7 @@ from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submi
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.rpc.heads import HeadTracker
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from kmsconn.transport.wake_up import WakeUp
 from tests.vectors import keys, log_of, request, vector_settings
 

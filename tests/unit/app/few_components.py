@@ -14,8 +14,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 
 EPOCH = 1_767_225_600.0
 

@@ -20,7 +20,7 @@ from kmsconn.journal import moves, outbox
 from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from tests.unit.app.bench import Bench, open_bench
 from tests.unit.audit.samples import audit_file
 

@@ -24,7 +24,7 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestRecorded,
 )
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.unit.app.few_components import few_components
 
 

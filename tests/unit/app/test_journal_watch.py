@@ -13,7 +13,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.postgres import MemberCount
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer, Loss
 from tests.unit.journal.samples import ANSWER, BINDING, wall
 from tests.unit.journal.test_journal_groups import adds

@@ -20,8 +20,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.protocols.port import PublicObject
 from kmsconn.transport.http import open_http
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 
 KEY, BODY = 4 << 248 | 1, bytes(range(256)) * 1024
 PATH = f"CompressedXofKeySet/{KEY:064x}"

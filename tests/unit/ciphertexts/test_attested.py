@@ -19,7 +19,7 @@ from kmsconn.emulator.injections import FaultInjection
 from kmsconn.errors import NoCiphertext, NotAttested, Unreachable
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from tests.unit.ciphertexts.test_comparing import KEY, ONE, REFERENCE, SENDERS, STRANGER, Place, open_place
 
 BARE = CiphertextReference.bare(ONE.handle)

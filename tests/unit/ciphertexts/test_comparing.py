@@ -34,8 +34,7 @@ from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.port import Coprocessor
 from kmsconn.transport.http import open_http
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 
 SIGNERS = [PrivateKey(bytes(31) + bytes([n])) for n in (1, 2, 3)]
 STRANGER = PrivateKey(bytes(31) + b"\x09")

@@ -17,7 +17,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.transport.http import _announced
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from tests.left_behind import left_behind
 
 BODY = b"ciphertext"

@@ -25,7 +25,7 @@ from kmsconn.emulator.progress_table import ProgressRow, ProgressStage, Progress
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.ids import CRS_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.model.requests import Kind
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 
 BASE = 1_767_225_600.0
 

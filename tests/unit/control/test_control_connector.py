@@ -15,7 +15,7 @@ from kmsconn.control.server import context_of
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.injections import FaultInjection
 from kmsconn.model.events import Event, ReplyIncluded, RequestClosed
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.unit.app.few_components import few_components
 
 COUNT = 3

@@ -22,7 +22,7 @@ from kmsconn.emulator import core_faults
 from kmsconn.emulator.injections import FaultInjection
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded, RequestClosed
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.unit.app.few_components import FewComponents, few_components
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]

@@ -30,9 +30,8 @@ from kmsconn.errors import (
     Unreachable,
 )
 from kmsconn.protocols.port import Chunks, CoreCall, Meaning
-from kmsconn.transport.grpc.status import Status
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.grpc.framing import Status
+from kmsconn.transport.ports import Ports, offload_inline
 
 PROTOS = Path(__file__).parents[3] / "protos"
 START, RESULT = "PublicDecrypt", "GetPublicDecryptionResult"

@@ -18,7 +18,7 @@ from kmsconn.errors import (
     Terminal,
     Unreachable,
 )
-from kmsconn.transport.grpc.status import MAX_TEXT, Status, StatusError, printable
+from kmsconn.transport.grpc.framing import MAX_TEXT, Status, StatusError, printable
 
 WAIT = (Status.DEADLINE_EXCEEDED, Status.UNKNOWN, Status.CANCELLED)
 OPERATOR = (Status.UNAUTHENTICATED, Status.PERMISSION_DENIED, Status.UNIMPLEMENTED)

@@ -29,8 +29,8 @@ from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
 from kmsconn.journal.locking import lock_path
 from kmsconn.journal.sqlite import SqliteDriver
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.real import real_ports
+from kmsconn.transport.dialling import real_ports
+from kmsconn.transport.ports import offload_inline
 from tests import vectors
 from tests.unit.transport.test_certificates import write_pair
 

@@ -11,7 +11,7 @@ import trio.testing
 from kmsconn.emulator.call_log import log_calls
 from kmsconn.emulator.demo import Demo, DemoPlan, run_demo
 from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 
 RESULTS = {
     "fhevm": ("GetPublicDecryptionResult", "GetUserDecryptionResult"),

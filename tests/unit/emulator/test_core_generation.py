@@ -29,7 +29,7 @@ from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests import vectors
 
 EVENTS: list[dict[str, Any]] = vectors.load()["ethereum"]["events"]

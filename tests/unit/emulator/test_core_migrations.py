@@ -27,7 +27,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import EPOCH_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.protobuf import decode
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests import vectors
 
 KEY = PrivateKey((1).to_bytes(32))

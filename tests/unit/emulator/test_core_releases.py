@@ -15,7 +15,7 @@ from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH
 from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.core_worlds import (
     SIGNER,
     core,

@@ -18,8 +18,8 @@ from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.key_ceremonies import KeyCeremonies
 from kmsconn.emulator.load import AFTERMATH
 from kmsconn.emulator.progress_table import ProgressStage, Totals
-from kmsconn.transport.grpc.status import Status
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.grpc.framing import Status
+from kmsconn.transport.ports import offload_inline
 
 BASE = 1_767_225_600.0
 

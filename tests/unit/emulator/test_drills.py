@@ -26,7 +26,7 @@ from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.test_control import Handler, content_of
 
 MockClock = trio.testing.MockClock

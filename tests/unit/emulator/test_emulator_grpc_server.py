@@ -18,7 +18,7 @@ from kmsconn.emulator.grpc_server import (
     health_method,
     seconds_of,
 )
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator import h2_caller
 from tests.unit.emulator.h2_caller import calling, framed
 

@@ -37,7 +37,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.h2_caller import Outcome, calling
 
 HANDLE, BODY, SECRET = b"\x11" * 32, b"a ciphertext", secret_for("box")

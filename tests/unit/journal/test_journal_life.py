@@ -18,7 +18,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.values import Row
 from kmsconn.model.life import State
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from tests.unit.journal.samples import (
     ANSWER,
     BINDING,

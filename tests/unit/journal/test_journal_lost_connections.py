@@ -19,7 +19,7 @@ from kmsconn.journal.operations import counted
 from kmsconn.journal.postgres import MemberCount
 from kmsconn.journal.postgres_opening import LOCK
 from kmsconn.model.life import State
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer, Loss
 from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, new_row, signing, wall
 from tests.unit.journal.test_journal_groups import adds, gather

@@ -19,8 +19,7 @@ from kmsconn.journal.operations import is_reading
 from kmsconn.journal.postgres import PostgresReadingDriver
 from kmsconn.journal.reading import CROWDED, TRIES, Readers
 from kmsconn.model.life import State
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Offload
+from kmsconn.transport.ports import Offload, offload_inline
 from tests.fake_postgres import ADDRESS, FakeServer, Loss
 from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, signing, wall
 from tests.unit.journal.test_journal_groups import adds

@@ -16,8 +16,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.monitoring.otlp import NotTaken
 from kmsconn.monitoring.spans import Span, SpanMaker
 from kmsconn.monitoring.tracing import FAREWELL, Tracing, open_tracing
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 from tests import vectors
 from tests.unit.transport.scripted_http import Asked, HttpNet, Reply
 

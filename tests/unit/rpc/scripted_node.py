@@ -11,8 +11,7 @@ import trio
 import trio.testing
 import trio_websocket
 
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 from tests.unit.transport.scripted_http import Asked, Reply, serve_http_stream
 
 CHAIN_ID = 54321

@@ -18,7 +18,7 @@ from kmsconn.model.events import Event, HttpAnswered
 from kmsconn.model.http_answers import HttpFailure, HttpResult
 from kmsconn.model.requests import Content
 from kmsconn.serving.decryptions import HttpApiService
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 
 CHAIN = 12345
 KEY = "0123456789abcdef-the-key-of-a-relayer"

@@ -8,8 +8,7 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 from kmsconn.transport.proxies import Proxies, proxies_of
 from tests.unit.transport.scripted_http import Handler, serve_http_stream
 

@@ -9,8 +9,7 @@ import h11
 import trio
 import trio.testing
 
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 
 
 @attrs.frozen

@@ -12,8 +12,7 @@ from trio.testing import MockClock
 from kmsconn.errors import Unreachable
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.transport.http import IDLE_SECONDS, HttpClient, open_http
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
 OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"

@@ -5,7 +5,7 @@ import threading
 import pytest
 import trio
 
-from kmsconn.transport.offloading import THREADS_PER_USE, _limiter, offload_inline, offload_to_threads
+from kmsconn.transport.ports import THREADS_PER_USE, _limiter, offload_inline, offload_to_threads
 
 
 async def test_inline_work_stays_in_the_loops_thread() -> None:

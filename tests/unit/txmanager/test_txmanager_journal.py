@@ -19,7 +19,7 @@ from kmsconn.journal.values import Arrival, Read
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
-from kmsconn.transport.offloading import offload_inline
+from kmsconn.transport.ports import offload_inline
 from kmsconn.txmanager.manager import run_txmanager
 from tests.unit.txmanager.world import CHAIN_ID, CONTRACT, KEY, World, calldata, digest_of, until, wall
 

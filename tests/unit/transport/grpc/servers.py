@@ -15,8 +15,7 @@ from trio.testing import memory_stream_pair
 
 from kmsconn.emulator.grpc_server import GrpcFailure, Method, Valve, serve_grpc
 from kmsconn.transport.grpc.channel import Channel, open_channel
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 
 Stream = trio.abc.Stream
 
@@ -93,7 +92,7 @@ class Peer:
         return request
 
     async def fail(self, request: bytes) -> bytes:
-        from kmsconn.transport.grpc.status import Status
+        from kmsconn.transport.grpc.framing import Status
 
         await trio.lowlevel.checkpoint()
         raise GrpcFailure(Status(int(request)), "said so")

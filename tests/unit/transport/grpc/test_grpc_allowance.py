@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.transport.grpc.allowance import Allowance, Claim
+from kmsconn.transport.grpc.flow import Allowance, Claim
 
 
 class Door:

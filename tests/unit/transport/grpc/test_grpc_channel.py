@@ -19,9 +19,8 @@ from kmsconn.transport.grpc.channel import (
     open_channel,
 )
 from kmsconn.transport.grpc.frames import ErrorCode
-from kmsconn.transport.grpc.status import NotProcessed, Status, StatusError
-from kmsconn.transport.offloading import offload_inline
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.grpc.framing import NotProcessed, Status, StatusError
+from kmsconn.transport.ports import Ports, offload_inline
 from tests.behaviours import SCRIPTED, shows
 from tests.unit.transport.grpc.servers import Listener, Peer, listening, world
 

@@ -10,13 +10,14 @@ from kmsconn.errors import Broken, Unreachable
 from kmsconn.transport.grpc.framing import (
     MAX_MESSAGE,
     GrpcReply,
+    Status,
+    StatusError,
     message_parts,
     percent_decoded,
     request_headers,
     timeout_text,
 )
 from kmsconn.transport.grpc.headers import Header
-from kmsconn.transport.grpc.status import Status, StatusError
 from tests.behaviours import SCRIPTED, shows
 
 HEAD: list[Header] = [(b":status", b"200"), (b"content-type", b"application/grpc")]

@@ -12,12 +12,11 @@ import pytest
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from kmsconn.transport.grpc import frames, http2, streams
-from kmsconn.transport.grpc.frames import Cutter, ErrorCode, Http2Error
+from kmsconn.transport.grpc.frames import Cutter, ErrorCode, Http2Error, settings_frame
 from kmsconn.transport.grpc.framing import request_headers
 from kmsconn.transport.grpc.headers import encode
 from kmsconn.transport.grpc.http2 import Connection
 from kmsconn.transport.grpc.outbox import MAX_OWED
-from kmsconn.transport.grpc.peer_settings import settings_frame
 from kmsconn.transport.grpc.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from tests.behaviours import SCRIPTED, shows
 

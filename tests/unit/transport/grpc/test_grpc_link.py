@@ -13,9 +13,9 @@ from hyperframe.frame import GoAwayFrame
 from trio.testing import MemorySendStream, MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.errors import Broken, Unreachable
-from kmsconn.transport.grpc.allowance import Allowance
+from kmsconn.transport.grpc.flow import Allowance
+from kmsconn.transport.grpc.framing import Status, StatusError
 from kmsconn.transport.grpc.link import FAREWELL, PING_TIMEOUT, QUIET, Link
-from kmsconn.transport.grpc.status import Status, StatusError
 from tests.behaviours import SCRIPTED, shows
 from tests.left_behind import left_behind
 from tests.unit.transport.grpc.servers import ANSWER, Listener

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from hyperframe.frame import SettingsFrame
 
-from kmsconn.transport.grpc import peer_settings
-from kmsconn.transport.grpc.frames import ErrorCode, Http2Error
-from kmsconn.transport.grpc.peer_settings import PeerSettings, settings_frame
+from kmsconn.transport.grpc import frames
+from kmsconn.transport.grpc.frames import ErrorCode, Http2Error, PeerSettings, settings_frame
 
 
 def after(values: dict[int, int], before: PeerSettings = PeerSettings()) -> PeerSettings:
@@ -24,9 +23,9 @@ def test_before_anything_is_said_the_standard_s_values_hold() -> None:
 
 def test_what_is_said_holds() -> None:
     values = {
-        peer_settings.MAX_CONCURRENT_STREAMS: 5,
-        peer_settings.INITIAL_WINDOW_SIZE: 7,
-        peer_settings.MAX_FRAME_SIZE: 20_000,
+        frames.MAX_CONCURRENT_STREAMS: 5,
+        frames.INITIAL_WINDOW_SIZE: 7,
+        frames.MAX_FRAME_SIZE: 20_000,
     }
     assert after(values) == PeerSettings(7, 20_000, 5)
 

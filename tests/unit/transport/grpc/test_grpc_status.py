@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import grpclib.const
 
-from kmsconn.transport.grpc.status import Status
+from kmsconn.transport.grpc.framing import Status
 
 OURS = {status.name: status.value for status in Status}
 
