@@ -6,7 +6,7 @@ import trio
 
 from kmsconn.app.components import Components
 from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
-from kmsconn.app.migrated_key_sets import migrated_key_sets
+from kmsconn.app.key_material import core_material, migrated_key_sets
 from kmsconn.app.open_agreements import OpenAgreements
 from kmsconn.app.retaining import Retaining
 from kmsconn.app.unknown_events import unknown_events
@@ -21,9 +21,9 @@ async def run_upkeep(components: Components) -> None:
         nursery.start_soon(Retaining(components.settings, profile, journal, chain_contexts, ports).run)
         nursery.start_soon(OverdueRequests(profile, journal, ports, on_event).run)
         nursery.start_soon(FailedKeyManagement(journal, on_event).run)
-        key_sets = migrated_key_sets(components)
-        if key_sets is not None:
-            nursery.start_soon(key_sets.run)
+        for key_watch in (core_material(components), migrated_key_sets(components)):
+            if key_watch is not None:
+                nursery.start_soon(key_watch.run)
         nursery.start_soon(OpenAgreements.of(components).run)
         for watch in unknown_events(watched_contracts(components)):
             nursery.start_soon(watch.run)

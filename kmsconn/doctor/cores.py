@@ -16,15 +16,14 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Content
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm.core_status import (
+from kmsconn.protocols.fhevm.key_material import (
     MATERIAL_METHOD,
     STATUS_METHOD,
-    CoreMaterial,
     CoreStatus,
     read_material,
     read_status,
 )
-from kmsconn.protocols.port import MaterialInUse, Profile
+from kmsconn.protocols.port import KeysAndCrs, MaterialInUse, Profile
 from kmsconn.transport.urls import show_origin
 
 RESULT_WAIT = 3.0  # seconds for the result of a request that the Core may still work on
@@ -106,11 +105,10 @@ def keys_in_use(material: MaterialInUse, recent: Fact[RecentRequests]) -> frozen
     return frozenset(keys)
 
 
-def judge_material(checked: str, core: CoreMaterial, used: MaterialInUse, keys: frozenset[int]) -> Diagnosis:
+def judge_material(checked: str, core: KeysAndCrs, used: MaterialInUse, keys: frozenset[int]) -> Diagnosis:
     """Compare what a Core has with what is used."""
-    missing = [id_name(one) for one in sorted(keys - core.keys)]
-    if used.crs_id and used.crs_id not in core.crs:
-        missing.append(id_name(used.crs_id))
+    wanted = KeysAndCrs(keys, frozenset({used.crs_id} - {0}))
+    missing = [id_name(one) for one in core.lacking(wanted)]
     if missing:
         return fault(
             checked,

@@ -233,6 +233,13 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "key type 3",
         "see the text: the contract must be upgraded, or the network must generate keys that are not compressed",
     ),
+    "key-missing": Cause(
+        "core[N], own public storage",
+        "KMSGeneration has a key, CRS or compressed key set that this node does not have: it took no part in making it, or its Core has "
+        "another node's storage",
+        "give the Core the storage of the registered node; what this node never made, only a backup or the network can give it: tell its "
+        "operators before the next epoch, which would wait for this node",
+    ),
     "key-set-missing": Cause(
         "own public storage",
         "The compressed key set of a migrated key is not in this node's public storage, or is another one than the committee has signed",

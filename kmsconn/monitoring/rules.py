@@ -293,9 +293,9 @@ _CONNECTOR: Final = (
     ),
     _critical(
         "KmsconnKeyManagementUndone",
-        "a new context or epoch is not done, and nothing is answered in it",
-        "mend what the alert's text names, then let it begin again with `kmsconn requests retry`",
-        ("undone",),
+        "a new context or epoch is not done, or this node lacks a key that the network has made",
+        "mend what the alert's text names; a context or epoch begins again with `kmsconn requests retry`",
+        ("undone", "key-missing"),
     ),
     _present(
         "KmsconnKeyManagementOverdue",

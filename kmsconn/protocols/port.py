@@ -233,13 +233,37 @@ class MaterialInUse:
 
 
 @attrs.frozen
+class KeysAndCrs:
+    """Keys and CRS, by their ids."""
+
+    keys: frozenset[int] = frozenset()
+    crs: frozenset[int] = frozenset()
+
+    def lacking(self, wanted: KeysAndCrs) -> tuple[int, ...]:
+        """Return what is wanted and not here."""
+        return *sorted(wanted.keys - self.keys), *sorted(wanted.crs - self.crs)
+
+
+@attrs.frozen
+class MaterialCall:
+    """The Core's call without an argument that tells its keys and CRS. ``read`` raises Undecodable."""
+
+    method: str
+    read: Callable[[bytes], KeysAndCrs]
+
+
+@attrs.frozen
 class PublicObject:
-    """An object that this node's public storage must have: where it may lie, and the SHAKE-256 of ``hashed_before`` and its bytes."""
+    """An object that this node's public storage must have: where it may lie, and the SHAKE-256 of ``hashed_before`` and its bytes.
+
+    ``made_here``: the contract has this node's answer to the request that made it.
+    """
 
     key_id: int
     urls: tuple[str, ...]
     hashed_before: bytes
     digest: bytes
+    made_here: bool = True
 
 
 @attrs.frozen
@@ -556,6 +580,8 @@ class Profile(EventTable, ABC):
 
     Without, objects lie under their digests at places of the first generation, which may want credentials.
     """
+    material_call: ClassVar[MaterialCall | None] = None
+    """How a Core is asked for its keys and CRS, where it can be."""
     spoken: ClassVar[Mapping[str, Spoken]] = MappingProxyType({})
     """What is known of the contracts' versions, by kind."""
     later_network: ClassVar[tuple[str, Version] | None] = None
@@ -589,6 +615,10 @@ class Profile(EventTable, ABC):
     def has_many_events(self, contract: Address) -> bool:
         """Say whether a contract emits so much that only samples of it are looked at for unknown topics."""
         return False
+
+    def made_material(self, tx_sender: Address) -> PlannedQueries[KeysAndCrs] | None:
+        """Return what must be asked for the keys and CRS that a node must have; None: nobody looks for them."""
+        return None
 
     def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None] | None:
         """Return what must be asked for the object of a migrated key in the storage of a node; None: no key is ever migrated."""

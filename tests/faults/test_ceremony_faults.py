@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 import trio
 
+from kmsconn.app.key_material import AGAIN, FIRST_LOOK, KEY_MISSING
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.key_ceremonies import KEY, PREP
-from kmsconn.model.events import ReplyIncluded, RequestClosed, StageFinished
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.events import AlertRaised, Event, ReplyIncluded, RequestClosed, Severity, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.keygen import PREP_RESPONSE
@@ -102,7 +104,7 @@ async def begun(ceremony: Ceremony) -> None:
 async def test_a_preparation_that_is_lost_is_left_to_the_others(
     moment: Callable[[Ceremony], Awaitable[None]], tmp_path: Path, autojump_clock: Any
 ) -> None:
-    """No key can be made of it here: the three others make theirs, and this node's request ends with theirs."""
+    """No key can be made of it here: the three others make theirs, this node's request ends with theirs, and the key is missed here."""
     async with open_ceremony(tmp_path, members=4, computing=60.0) as ceremony:
         await ceremony.owner.ceremonies.announce_first()
         async with trio.open_nursery() as nursery:
@@ -114,6 +116,15 @@ async def test_a_preparation_that_is_lost_is_left_to_the_others(
         assert closed.state is State.DONE
         assert [one for one in ceremony.keys(0).replied if one[1] == KEY] == []
         assert all(("keygenResponse", KEY) in ceremony.keys(node).replied for node in (1, 2, 3))
+        await trio.sleep(FIRST_LOOK + 2 * AGAIN)
+        missing = [[one for one in told if is_missing(one)] for told in ceremony.events]
+        assert [len(told) for told in missing] == [1, 0, 0, 0]
+        assert missing[0][0].severity is Severity.CRITICAL
+        assert id_name(KEY) in missing[0][0].text
+
+
+def is_missing(event: Event) -> TypeGuard[AlertRaised]:
+    return isinstance(event, AlertRaised) and event.cause == KEY_MISSING
 
 
 async def test_a_reorganisation_above_the_finalized_block_changes_nothing_that_was_begun(

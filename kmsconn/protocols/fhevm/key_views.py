@@ -92,12 +92,12 @@ class GenerationViews:
         """Ask which common reference string is in use; 0 before the first."""
         return self._now(_ACTIVE_CRS)
 
-    def completed_keys(self, block: int) -> ViewCall[tuple[int, ...]]:
-        """Ask which keys there were at a block, in the order in which an activation lists them (3.7)."""
+    def completed_keys(self, block: int | None = None) -> ViewCall[tuple[int, ...]]:
+        """Ask which keys there were at a block, or are now, in the order in which an activation lists them (3.7)."""
         return self._at(block, _KEYS)
 
-    def completed_crs(self, block: int) -> ViewCall[tuple[int, ...]]:
-        """Ask which common reference strings there were at a block, in the order of an activation (3.7)."""
+    def completed_crs(self, block: int | None = None) -> ViewCall[tuple[int, ...]]:
+        """Ask which common reference strings there were at a block, or are now, in the order of an activation (3.7)."""
         return self._at(block, _ALL_CRS)
 
     def key(self, key_id: int, block: int | None = None) -> ViewCall[tuple[Any, ...]]:

@@ -21,9 +21,14 @@ from kmsconn.protocols.fhevm.deployment import Deployment
 from kmsconn.protocols.fhevm.epochs import EpochEnds, NewEpochs
 from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryptions, HttpUserDecryptions
 from kmsconn.protocols.fhevm.key_management import valid_pair
+from kmsconn.protocols.fhevm.key_material import (
+    MATERIAL_METHOD,
+    made_material,
+    migrated_key_set,
+    read_material,
+)
 from kmsconn.protocols.fhevm.key_views import KeyViews
 from kmsconn.protocols.fhevm.keygen import Keygens, PrepKeygens
-from kmsconn.protocols.fhevm.migrated_keys import migrated_key_set
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryptions
 from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
 from kmsconn.protocols.port import (
@@ -31,6 +36,8 @@ from kmsconn.protocols.port import (
     ContractQuery,
     Coprocessor,
     EventTable,
+    KeysAndCrs,
+    MaterialCall,
     MaterialInUse,
     PlannedQueries,
     Profile,
@@ -67,6 +74,7 @@ class Fhevm(Profile):
 
     name = FHEVM
     has_attestations = True
+    material_call = MaterialCall(MATERIAL_METHOD, read_material)
     spoken = MappingProxyType(
         {
             "Decryption": Spoken((0, 7), "decryptions"),
@@ -95,6 +103,10 @@ class Fhevm(Profile):
     def has_many_events(self, contract: Address) -> bool:
         """Say so of Decryption: each request has an event, and the reply of each node another one."""
         return contract == self.deployment.decryption.verifying_contract
+
+    def made_material(self, tx_sender: Address) -> PlannedQueries[KeysAndCrs]:
+        """Ask both contracts on Ethereum."""
+        return self.deployment.ethereum, made_material(self.deployment.keys, tx_sender)
 
     def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None]:
         """Ask both contracts on Ethereum."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from kmsconn.errors import Aborted, WrongContract
@@ -13,8 +14,8 @@ from kmsconn.protocols.deployments import has_version
 from kmsconn.protocols.fhevm.abi import GATEWAY_CONFIG, LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.epochs import KeyMaterial, epoch_material, recorded_preparations
 from kmsconn.protocols.fhevm.key_management import generation_stands
+from kmsconn.protocols.fhevm.key_material import migrated_key_set
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE, Relation
-from kmsconn.protocols.fhevm.migrated_keys import migrated_key_set
 from kmsconn.protocols.fhevm.views import node_storage
 from kmsconn.protocols.port import PublicObject
 from kmsconn.protocols.storage import mapping_slot
@@ -152,8 +153,11 @@ def published(
 
 def test_the_object_of_a_migrated_key_is_under_the_key_with_the_digest_that_was_signed() -> None:
     url = f"https://kms-1.test/public/CompressedXofKeySet/{KEY:064x}"
-    expected = PublicObject(KEY, (url,), b"PDAT_KEY", b"\xbb" * 32)
-    assert published(asked_for(over=True, agreed=True)) == expected
+    expected = PublicObject(KEY, (url,), b"PDAT_KEY", b"\xbb" * 32, made_here=False)
+    asked = asked_for(over=True, agreed=True)
+    assert published(asked) == expected
+    answered = mapping_slot(mapping_slot(GENERATION_BASE, REQUEST), STRANGER)
+    assert published({**asked, answered: 1}) == attrs.evolve(expected, made_here=True)
 
 
 def test_the_object_of_a_migrated_key_may_be_under_the_prefix_of_the_nodes_storage() -> None:

@@ -1,12 +1,14 @@
-"""Looks whether the compressed key set of a migrated key lies in this node's own public storage, as it was signed. Mends nothing.
+"""Looks whether this node has what its committee has made: keys and CRS in its Core, key sets in its public storage. Mends nothing.
 
-The Core's answer to a migration is good even where its copy to the migrated key failed; only the Core's log tells. Coprocessors look for it
-in the storage of each node.
+A request of key management ends once the contract has enough answers, be this node's among them or not: what it did not make is missed only
+at the next epoch, by the whole network. And the Core's answer to a migration is good even where its copy to the migrated key failed; only
+the Core's log tells. Coprocessors look for it in the storage of each node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from hashlib import shake_256
 from typing import Never
 
@@ -15,23 +17,67 @@ import trio
 
 from kmsconn.app.components import Components
 from kmsconn.ciphertexts.places import BucketPolicy
-from kmsconn.errors import RequestError, Unreachable
+from kmsconn.core_client.client import CoreClient
+from kmsconn.errors import RequestError, Undecodable, Unreachable
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent
-from kmsconn.protocols.port import PublicObject
+from kmsconn.model.events import OnEvent, Severity
+from kmsconn.protocols.port import KeysAndCrs, MaterialCall, PublicObject
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.urls import show_origin
 
+KEY_MISSING = "key-missing"
 KEY_SET_MISSING = "key-set-missing"
 STORAGE = "own public storage"
 INTERVAL = 3600.0  # seconds between looks
-FIRST_LOOK = 600.0  # seconds until the first look, and between looks while something is wrong
+AGAIN = 60.0  # seconds until what is missing is looked for once more, before it is told: a Core may end after the others
+FIRST_LOOK = 600.0  # seconds until the first look, between looks while something is wrong, and between those at the Core
 DOWNLOAD = 1800.0  # seconds for an object of gigabytes
 LARGEST = 16 << 30  # bytes
 
 _FOUND, _MISSING = 200, frozenset({403, 404})
+
+
+@attrs.define
+class CoreMaterial:
+    """The watch over the keys and CRS of the Core's endpoints."""
+
+    find: Callable[[], Awaitable[KeysAndCrs]]
+    """Asks the chain for what a node of this node's committee must have."""
+    core: CoreClient
+    call: MaterialCall
+    on_event: OnEvent
+    _alerts: Alerts = attrs.field(
+        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    )
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: reads only."""
+        while True:
+            await trio.sleep(FIRST_LOOK)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once, again at what is missing; where chain or Core do not answer nothing changes."""
+        with suppress(RequestError, Undecodable):
+            missing = await self._missing()
+            if any(missing):
+                await trio.sleep(AGAIN)
+                missing = await self._missing()
+            for name, lacking in zip(self.core.endpoints, missing, strict=True):
+                ids = ", ".join(map(id_name, lacking))
+                text = f"the Core does not have {ids}, which the contract has" if ids else ""
+                self._alerts.put(name, KEY_MISSING, text, Severity.CRITICAL)
+
+    async def _missing(self) -> Sequence[Sequence[int]]:
+        """Return what each endpoint lacks; nothing for one that cannot be asked. Raises RequestError, Undecodable."""
+        wanted = await self.find()
+        return [await self._lacking(index, wanted) for index in range(len(self.core.endpoints))]
+
+    async def _lacking(self, index: int, wanted: KeysAndCrs) -> Sequence[int]:
+        reply = await self.core.inspect(index, self.call.method)
+        return () if reply is None else self.call.read(reply).lacking(wanted)
 
 
 @attrs.define
@@ -63,7 +109,10 @@ class MigratedKeySets:
         except RequestError:
             return
         self._verified = None if wrong else wanted
-        self._alerts.put(STORAGE, KEY_SET_MISSING, wrong)
+        missed = bool(wrong) and wanted is not None and not wanted.made_here
+        text = f"{wrong}; this node took no part in it" if missed else ""
+        self._alerts.put(STORAGE, KEY_MISSING, text, Severity.CRITICAL)
+        self._alerts.put(STORAGE, KEY_SET_MISSING, "" if missed else wrong)
 
     async def _wrong(self, wanted: PublicObject) -> str:
         """Say what is wrong with the object; nothing where it is as it was signed. Raises Unreachable, Misconfigured."""
@@ -98,8 +147,23 @@ def _expected(status: int, what: str) -> int:
     return status
 
 
+def core_material(components: Components) -> CoreMaterial | None:
+    """Make the watch over the Core; None in a generation whose Cores do not tell what they have."""
+    profile, sender, links = components.profile, components.tx_sender, components.links
+    call, planned = profile.material_call, profile.made_material(sender)
+    if call is None or planned is None:
+        return None
+    chain = links.chains[planned[0]]
+
+    async def find() -> KeysAndCrs:
+        asked = profile.made_material(sender)
+        return KeysAndCrs() if asked is None else await run_query_plan(chain, asked[1])
+
+    return CoreMaterial(find, links.core, call, components.on_event)
+
+
 def migrated_key_sets(components: Components) -> MigratedKeySets | None:
-    """Make the watch; None in a generation that migrates no keys."""
+    """Make the watch over the storage; None in a generation that migrates no keys."""
     profile, sender = components.profile, components.tx_sender
     planned = profile.migrated_key_set(sender)
     if planned is None:

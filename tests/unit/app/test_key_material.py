@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import shake_256
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import trio
 
-from kmsconn.app.migrated_key_sets import KEY_SET_MISSING, STORAGE, MigratedKeySets
+from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.app.key_material import KEY_MISSING, KEY_SET_MISSING, STORAGE, CoreMaterial, MigratedKeySets
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.errors import Unreachable
-from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.protocols.port import PublicObject
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.protocols.fhevm.key_material import read_material
+from kmsconn.protocols.port import KeysAndCrs, MaterialCall, PublicObject
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_inline
 
@@ -60,6 +63,77 @@ async def open_storage(policy: BucketPolicy = BucketPolicy(True, True)) -> Async
             storage = Storage(bucket, watch, events)
             yield storage
         nursery.cancel_scope.cancel()
+
+
+async def test_a_key_set_that_this_node_did_not_make_is_critical(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        storage.wanted = attrs.evolve(WANTED, made_here=False)
+        await storage.watch.look()
+        [alert] = [one for one in storage.events if isinstance(one, AlertRaised)]
+        assert (alert.cause, alert.severity) == (KEY_MISSING, Severity.CRITICAL)
+        storage.bucket.put(PATH, BODY)
+        await storage.watch.look()
+        assert storage.events[-1] == AlertCleared(STORAGE, KEY_MISSING)
+
+
+@attrs.define
+class Core:
+    """Endpoints with keys; None: one that cannot tell. ``later``: what they have when they are asked again."""
+
+    has: list[KeysAndCrs | None]
+    later: list[KeysAndCrs | None]
+    asked: int = 0
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(f"core[{index}]" for index in range(len(self.has)))
+
+    async def inspect(self, index: int, method: str) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        found = (self.has if self.asked < len(self.has) else self.later)[index]
+        self.asked += 1
+        if found is None:
+            return None
+        keys, crs = ([f"{one:064x}" for one in sorted(ids)] for ids in (found.keys, found.crs))
+        return bytes(kms.KeyMaterialAvailabilityResponse(fhe_key_ids=keys, crs_ids=crs))
+
+
+CRS = 5 << 248 | 1
+ALL, NONE = KeysAndCrs(frozenset({KEY}), frozenset({CRS})), KeysAndCrs()
+
+
+async def everything() -> KeysAndCrs:
+    await trio.lowlevel.checkpoint()
+    return ALL
+
+
+@pytest.mark.parametrize(
+    ("has", "later", "missing"),
+    [
+        ([ALL, ALL], [ALL, ALL], {}),
+        ([ALL, NONE], [ALL, NONE], {"core[1]": [KEY, CRS]}),
+        ([NONE, None], [KeysAndCrs(frozenset({KEY})), None], {"core[0]": [CRS]}),
+        ([NONE, ALL], [ALL, ALL], {}),
+    ],
+    ids=[
+        "all there",
+        "one endpoint without any",
+        "one without CRS, one that cannot tell",
+        "there a minute later",
+    ],
+)
+async def test_a_core_without_what_the_contract_has_is_critical(
+    has: list[Any], later: list[Any], missing: dict[str, list[int]], autojump_clock: Any
+) -> None:
+    events: list[Event] = []
+    core, call = Core(has, later), MaterialCall("GetKeyMaterialAvailability", read_material)
+    await CoreMaterial(everything, cast("Any", core), call, events.append).look()
+    told = [one for one in events if isinstance(one, AlertRaised)]
+    assert {one.dependency: one.severity for one in told} == dict.fromkeys(missing, Severity.CRITICAL)
+    for alert in told:
+        assert alert.text.startswith(
+            f"the Core does not have {', '.join(map(id_name, missing[alert.dependency]))}"
+        )
 
 
 async def test_an_object_that_is_there_as_it_was_signed_is_no_alert(autojump_clock: Any) -> None:
