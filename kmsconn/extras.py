@@ -12,7 +12,7 @@ from typing import Final
 from kmsconn.errors import StartRefused
 
 _AWS = ("aiobotocore", "cryptography")
-_EMULATOR = ("cryptography", "h2", "hyperframe", "kyber_py", "rich", "trio_websocket")
+_EMULATOR = ("cryptography", "kyber_py", "rich")
 
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws": _AWS,

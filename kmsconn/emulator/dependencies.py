@@ -146,12 +146,12 @@ class EmulatedDependencies(ABC):
         own = {f"core{index}": core for index, core in enumerate(self.cores)}
         return own | {f"member{index}": core for index, core in enumerate(self.others, 1)}
 
-    def handler(self, name: str, *, lean: bool = False) -> Handler:
-        """Return what serves one connection of a dependency; ``lean``: without h2 and trio-websocket, which takes less CPU."""
+    def handler(self, name: str) -> Handler:
+        """Return what serves one connection of a dependency."""
         if name in self.clusters:
-            return partial(self.clusters[name].serve, lean=lean)
+            return self.clusters[name].serve
         if name in self.cores_by_name:
-            return partial(serve_grpc, methods=self.cores_by_name[name].methods(), lean=lean)
+            return partial(serve_grpc, methods=self.cores_by_name[name].methods())
         return self.buckets[int(name[6:])].serve
 
     def settle_in_memory(self, network: MemoryNetwork) -> None:
@@ -161,13 +161,13 @@ class EmulatedDependencies(ABC):
         self._settle({name: (name, 80) for name in self.names})
 
     async def serve_on_sockets(
-        self, *, lean: bool = False, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> Never:
-        """Serve every dependency on a free loopback port, and run the chains, until cancelled. ``lean``: as `handler` has it."""
+        """Serve every dependency on a free loopback port, and run the chains, until cancelled."""
         async with trio.open_nursery() as nursery:
             places: dict[str, Place] = {}
             for name in self.names:
-                self.toggle_ports[name] = TogglePort(self.handler(name, lean=lean), self.crashes)
+                self.toggle_ports[name] = TogglePort(self.handler(name), self.crashes)
                 places[name] = ("127.0.0.1", await nursery.start(self.toggle_ports[name].serve))
             self._settle(places)
             await nursery.start(self.run)

@@ -178,7 +178,7 @@ class Emulation:
     async def _run(self, addresses: Sequence[str]) -> None:
         members = self.plan.committee.members
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(self.dependencies.serve_on_sockets, lean=True))
+            await nursery.start(self.dependencies.serve_on_sockets)
             monitoring, posting = addresses[:members], addresses[members:]
             if self.plan.control is not None:
                 control = self._control(monitoring[0])

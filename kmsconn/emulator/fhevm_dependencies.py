@@ -167,11 +167,11 @@ class FhevmDependencies(EmulatedDependencies):
         """The public storage of each node whose Core is emulated."""
         return [one.core.management.store.public for one in (*self.cores[:1], *self.others)]
 
-    def handler(self, name: str, *, lean: bool = False) -> Handler:
+    def handler(self, name: str) -> Handler:
         """Return what serves one connection of a dependency."""
         if name.startswith(_STORAGE):
             return self.storages[int(name.removeprefix(_STORAGE))].serve
-        return super().handler(name, lean=lean)
+        return super().handler(name)
 
     @property
     def committee(self) -> Committee:

@@ -9,23 +9,18 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from urllib.parse import quote
 
 import attrs
-import h2.config
-import h2.connection
-import h2.errors
-import h2.events
-import h2.exceptions
-import h2.settings
 import trio
-from hyperframe.frame import GoAwayFrame
 
-from kmsconn.emulator.lean_http2 import LeanHttp2
+from kmsconn.emulator.http2 import DataReceived, Event, Http2, SettingsCame, WindowGrew
+from kmsconn.emulator.http2_streams import StreamClosed
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import fields
+from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.framing import Status
+from kmsconn.transport.grpc.streams import HeadersCame, StreamEnded, StreamReset
 
 MAX_MESSAGE = 104_857_600  # kms-core-grpc.md, section 1
 WINDOW = 1024 * 1024  # for a stream and for the connection, as tonic's server grants
@@ -37,8 +32,6 @@ PLAIN = "".join(chr(code) for code in range(0x20, 0x7F)).replace("%", "")
 
 Method = Callable[[bytes], Awaitable[bytes]]
 """Takes the request's bytes and returns the reply's; raises GrpcFailure for any other status."""
-
-Http2 = h2.connection.H2Connection | LeanHttp2
 
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
@@ -104,13 +97,12 @@ async def serve_grpc(
     max_message: int = MAX_MESSAGE,
     max_calls: int = MAX_CALLS,
     valve: Valve | None = None,
-    lean: bool = False,
 ) -> None:
     """Answer unary calls on one connection until either side ends it; ``methods`` are keyed by ``/package.Service/Method``.
 
-    A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled. ``lean``: HTTP/2 is read without h2.
+    A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled.
     """
-    http2 = LeanHttp2(max_calls, WINDOW) if lean else _open_h2(max_calls)
+    http2 = Http2(max_calls, WINDOW)
     connection = _ServerConnection(stream, methods, max_message, http2, valve or Valve())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.output.write)
@@ -167,16 +159,16 @@ class _ServedCall:
 
 
 class _Output:
-    """What leaves by the stream: h2's bytes, and GOAWAY of our own, as h2 closes the connection with its own one."""
+    """What leaves by the stream: what the protocol has to say, and GOAWAY."""
 
     def __init__(self, stream: trio.abc.Stream, connection: Http2) -> None:
-        self._stream, self._h2 = stream, connection
+        self._stream, self._http2 = stream, connection
         self._goaway = b""
         self._sending = trio.Lock()
         self._wake_up = trio.Event()
 
     async def write(self) -> None:
-        """Send what the other tasks left in h2, for ever."""
+        """Send what the other tasks left, for ever."""
         while True:
             wake_up = self._wake_up
             await self.flush()
@@ -185,7 +177,7 @@ class _Output:
     async def flush(self) -> None:
         """Send everything that is there."""
         async with self._sending:
-            while data := self._h2.data_to_send() + self._goaway:
+            while data := self._http2.data_to_send() + self._goaway:
                 self._goaway = b""
                 await self._stream.send_all(data)
 
@@ -196,9 +188,7 @@ class _Output:
 
     def go_away(self, last_stream: int) -> None:
         """Say that nothing after this stream was processed; earlier calls end."""
-        frame = GoAwayFrame(0)
-        frame.last_stream_id = last_stream
-        self._goaway += frame.serialize()
+        self._goaway += frames.frame(frames.GOAWAY, 0, 0, last_stream.to_bytes(4) + bytes(4))
 
 
 class _ServerConnection:
@@ -216,8 +206,8 @@ class _ServerConnection:
         self._methods = methods
         self._max_message = max_message
         self._valve = valve
-        self._h2 = http2
-        self.output = _Output(stream, self._h2)
+        self._http2 = http2
+        self.output = _Output(stream, self._http2)
         self._going = False
         self._calls: dict[int, _ServedCall] = {}
         self._window = trio.Event()
@@ -226,26 +216,26 @@ class _ServerConnection:
         """Take events until the client leaves or breaks the protocol; calls run in ``nursery``."""
         while data := await self._stream.receive_some():
             try:
-                events = self._h2.receive_data(bytes(data))
-            except h2.exceptions.ProtocolError:
+                events = self._http2.receive_data(bytes(data))
+            except frames.Http2Error:
                 await self.output.flush()
                 return
             for event in events:
                 self._take(event, nursery)
             self.output.notify()
 
-    def _take(self, event: h2.events.Event, nursery: trio.Nursery) -> None:
+    def _take(self, event: Event, nursery: trio.Nursery) -> None:
         match event:
-            case h2.events.RequestReceived():
-                self._begin(event.stream_id, {bytes(name): bytes(value) for name, value in event.headers})
-            case h2.events.DataReceived():
-                self._receive(event.stream_id, event.data)
-                self._acknowledge(event.stream_id, event.flow_controlled_length, nursery)
-            case h2.events.StreamEnded() if event.stream_id in self._calls:
-                nursery.start_soon(self._run, self._calls[event.stream_id], nursery.cancel_scope)
-            case h2.events.StreamReset() if event.stream_id in self._calls:
-                self._calls.pop(event.stream_id).scope.cancel()
-            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+            case HeadersCame():
+                self._begin(event.stream, dict(event.fields))
+            case DataReceived():
+                self._receive(event.stream, event.data)
+                self._acknowledge(event.stream, event.size, nursery)
+            case StreamEnded() if event.stream in self._calls:
+                nursery.start_soon(self._run, self._calls[event.stream], nursery.cancel_scope)
+            case StreamReset() if event.stream in self._calls:
+                self._calls.pop(event.stream).scope.cancel()
+            case WindowGrew() | SettingsCame():
                 self._window.set()
                 self._window = trio.Event()
             case _:
@@ -253,7 +243,7 @@ class _ServerConnection:
 
     def _begin(self, stream_id: int, headers: dict[bytes, bytes]) -> None:
         if self._going:
-            self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            self._http2.reset_stream(stream_id, frames.ErrorCode.REFUSED_STREAM)
             return
         deadline = trio.current_time() + seconds_of(headers.get(b"grpc-timeout", b"").decode())
         self._calls[stream_id] = _ServedCall(
@@ -268,19 +258,19 @@ class _ServerConnection:
         call.received.append(data)
         if call.size > self._max_message + PREFIX_BYTES:
             self._fail(call, Status.RESOURCE_EXHAUSTED, "the message is larger than the limit")
-            with suppress(h2.exceptions.StreamClosedError):  # the client had said all it had to say
-                self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
+            with suppress(StreamClosed):  # the client had said all it had to say
+                self._http2.reset_stream(stream_id, frames.ErrorCode.NO_ERROR)
             del self._calls[stream_id]
 
     def _acknowledge(self, stream_id: int, size: int, nursery: trio.Nursery) -> None:
         if self._valve.is_open:
-            self._h2.acknowledge_received_data(size, stream_id)
+            self._http2.acknowledge_received_data(size, stream_id)
         else:
             nursery.start_soon(self._acknowledge_later, stream_id, size)
 
     async def _acknowledge_later(self, stream_id: int, size: int) -> None:
         await self._valve.wait_open()
-        self._h2.acknowledge_received_data(size, stream_id)
+        self._http2.acknowledge_received_data(size, stream_id)
         self.output.notify()
 
     async def _run(self, call: _ServedCall, connection: trio.CancelScope) -> None:
@@ -314,35 +304,35 @@ class _ServerConnection:
         if call.stream_id not in self._calls:  # reset while the method came to its end
             return
         call.answering = True
-        self._h2.send_headers(call.stream_id, _HEAD)
+        self._http2.send_headers(call.stream_id, _HEAD)
         await self._send(call.stream_id, b"\0" + len(reply).to_bytes(PREFIX_BYTES - 1) + reply)
-        self._h2.send_headers(call.stream_id, _status(Status.OK, ""), end_stream=True)
+        self._http2.send_headers(call.stream_id, _status(Status.OK, ""), end_stream=True)
 
     async def _repeat(self, call: _ServedCall, answer: Verbatim) -> None:
         call.answering = True
-        self._h2.send_headers(call.stream_id, answer.head, end_stream=not (answer.data or answer.trailers))
-        with suppress(h2.exceptions.ProtocolError):  # the client may have reset it at the first of it
+        self._http2.send_headers(call.stream_id, answer.head, end_stream=not (answer.data or answer.trailers))
+        with suppress(frames.Http2Error):  # the client may have reset it at the first of it
             await self._send(call.stream_id, answer.data)
             if answer.trailers:
-                self._h2.send_headers(call.stream_id, answer.trailers, end_stream=True)
+                self._http2.send_headers(call.stream_id, answer.trailers, end_stream=True)
             elif answer.data:
-                self._h2.end_stream(call.stream_id)
+                self._http2.end_stream(call.stream_id)
 
     async def _send(self, stream_id: int, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            room = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size)
+            room = min(self._http2.local_flow_control_window(stream_id), self._http2.max_outbound_frame_size)
             if room <= 0:
                 await self._window.wait()
                 continue
-            self._h2.send_data(stream_id, bytes(view[:room]))
+            self._http2.send_data(stream_id, bytes(view[:room]))
             view = view[room:]
             self.output.notify()
 
     def _fail(self, call: _ServedCall, status: Status, message: str) -> None:
         """End a call without a reply: trailers only, or only the trailers that were missing."""
         head = [] if call.answering else _HEAD
-        self._h2.send_headers(call.stream_id, [*head, *_status(status, message)], end_stream=True)
+        self._http2.send_headers(call.stream_id, [*head, *_status(status, message)], end_stream=True)
 
     def _go_away(self, call: _ServedCall) -> None:
         self.output.go_away(max(call.stream_id - 2, 0))
@@ -364,26 +354,3 @@ def _status(status: Status, message: str) -> list[tuple[str, str]]:
 async def _unimplemented(_: bytes) -> bytes:
     await trio.lowlevel.checkpoint()
     raise GrpcFailure(Status.UNIMPLEMENTED)
-
-
-def _open_h2(max_calls: int) -> h2.connection.H2Connection:
-    # What clients send is looked at; what this server sends is a handful of headers that stand here.
-    config = h2.config.H2Configuration(
-        client_side=False,
-        header_encoding=None,
-        validate_outbound_headers=False,
-        normalize_outbound_headers=False,
-    )
-    connection = h2.connection.H2Connection(config)
-    # Huffman's code of hpack takes time that grows with the square of a text's length, which only hostile ones have
-    connection.encoder.encode = partial(connection.encoder.encode, huffman=False)  # type: ignore[method-assign]
-    connection.local_settings = h2.settings.Settings(
-        client=False,
-        initial_values={
-            h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
-            h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: max_calls,
-        },
-    )
-    connection.initiate_connection()
-    connection.increment_flow_control_window(WINDOW - connection.inbound_flow_control_window)
-    return connection

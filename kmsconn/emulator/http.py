@@ -9,11 +9,9 @@ from typing import Any, TypeAlias
 import attrs
 import h11
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
-from wsproto.utilities import LocalProtocolError
 
-from kmsconn.emulator.lean_http1 import read_plain_request, write_plain_answer
-from kmsconn.emulator.lean_websocket import LeanWebSocket, WebSocket, accept_websocket
+from kmsconn.emulator.plain_http1 import read_plain_request, write_plain_answer
+from kmsconn.emulator.websocket import WebSocket, WebSocketClosed, accept_websocket
 
 MAX_BODY = 64 * 1024 * 1024
 CHUNK = 65_536
@@ -70,17 +68,15 @@ async def serve_http(
     *,
     websocket: WebsocketHandler | None = None,
     max_body: int = MAX_BODY,
-    lean: bool = False,
 ) -> None:
     """Answer requests on one connection until either side ends it. A client that leaves cancels its handler.
 
-    A request for a websocket is accepted when ``websocket`` is given, which then owns the connection; ``lean``: without trio-websocket.
+    A request for a websocket is accepted when ``websocket`` is given, which then owns the connection.
     """
     wire = _HttpWire(stream)
     wanted = await _serve_requests(wire, handler, max_body, upgrades=websocket is not None)
     if websocket is not None and wanted is not None:
-        serve = _serve_lean_websocket if lean else _serve_websocket
-        await serve(PrefixedStream(_head_bytes(wanted) + wire.unread(), stream), websocket)
+        await _serve_websocket(PrefixedStream(_head_bytes(wanted) + wire.unread(), stream), websocket)
 
 
 async def _serve_requests(
@@ -128,7 +124,7 @@ async def _answer(wire: _HttpWire, handler: Handler, request: HttpRequest) -> bo
 class _HttpWire:
     """h11 on a stream: one task reads, the other takes requests and answers.
 
-    While all that comes and goes is plain (``lean_http1``), h11 has not heard of it; from the first that is not, it has the connection.
+    While all that comes and goes is plain (``plain_http1``), h11 has not heard of it; from the first that is not, it has the connection.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -343,36 +339,14 @@ def _head_bytes(request: HttpRequest) -> bytes:
 
 
 async def _serve_websocket(stream: trio.abc.Stream, websocket: WebsocketHandler) -> None:
-    try:
-        async with trio.open_nursery() as nursery:
-            connection = await _accept(nursery, stream)
-            if connection is not None:
-                await _tend_websocket(connection, websocket)
-            nursery.cancel_scope.cancel()
-    except* LocalProtocolError:
-        pass  # a ping came after the server had begun to close: trio-websocket answers that too, which wsproto refuses
-
-
-async def _serve_lean_websocket(stream: trio.abc.Stream, websocket: WebsocketHandler) -> None:
-    connection: LeanWebSocket | None = None
+    connection: WebSocket | None = None
     with trio.move_on_after(HANDSHAKE_SECONDS), suppress(trio.BrokenResourceError):
         connection = await accept_websocket(stream, MAX_MESSAGE)
-    if connection is not None:
-        await _tend_websocket(connection, websocket)
-
-
-async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream) -> WebSocketConnection | None:
-    """Finish the handshake; the connection's reader runs in ``nursery``. None when it never comes, or the client has gone."""
-    with trio.move_on_after(HANDSHAKE_SECONDS), suppress(ConnectionClosed):
-        proposal = await wrap_server_stream(nursery, stream, max_message_size=MAX_MESSAGE)
-        return await proposal.accept()
-    return None
-
-
-async def _tend_websocket(connection: WebSocket, websocket: WebsocketHandler) -> None:
+    if connection is None:
+        return
     try:
         await websocket(connection)
-    except ConnectionClosed:
+    except WebSocketClosed:
         return
     finally:
         # Short: in a cancelled server nobody reads the peer's part of the closing any more.

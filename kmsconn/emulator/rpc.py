@@ -13,7 +13,6 @@ import msgspec
 import trio
 
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse, serve_http
-from kmsconn.emulator.lean_websocket import WebSocket
 from kmsconn.emulator.node_error import (
     INVALID_REQUEST,
     LIMIT_EXCEEDED,
@@ -26,6 +25,7 @@ from kmsconn.emulator.node_standing import NodeStanding
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.rpc_methods import METHODS
 from kmsconn.emulator.rpc_push import serve_websocket
+from kmsconn.emulator.websocket import WebSocket
 
 JSON_HEADERS = (("content-type", "application/json"),)
 TOO_MANY_REQUESTS, BAD_GATEWAY, UNAVAILABLE = 429, 502, 503
@@ -134,9 +134,9 @@ class RpcNode(NodeStanding):
         """Serve one websocket until either side ends it."""
         await serve_websocket(self, connection)
 
-    async def serve(self, stream: trio.abc.Stream, *, lean: bool = False) -> None:
-        """Serve one connection, HTTP or websocket; ``lean``: without trio-websocket, which takes less CPU."""
-        await serve_http(stream, self.http, websocket=self.websocket, lean=lean)
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection, HTTP or websocket."""
+        await serve_http(stream, self.http, websocket=self.websocket)
 
     def pushed(self, content: Any) -> Any:
         """Return what is pushed for a new head or a log."""
@@ -173,11 +173,11 @@ class Cluster:
         """Return one node by chance."""
         return self._random.choice(self.nodes)
 
-    async def serve(self, stream: trio.abc.Stream, *, lean: bool = False) -> None:
+    async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, as a node does."""
         node = self.pick()
         handler = node.http if self.per == "connection" else self._http
-        await serve_http(stream, handler, websocket=node.websocket, lean=lean)
+        await serve_http(stream, handler, websocket=node.websocket)
 
     async def _http(self, request: HttpRequest) -> HttpResponse:
         return await self.pick().http(request)

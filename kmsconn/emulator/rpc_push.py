@@ -13,18 +13,17 @@ from typing import Any, Protocol
 import attrs
 import msgspec
 import trio
-from trio_websocket import ConnectionClosed
 
 from kmsconn.emulator.blocks import Block
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.http import HangUp
-from kmsconn.emulator.lean_websocket import WebSocket, send_together
 from kmsconn.emulator.node_error import INVALID_PARAMS, METHOD_NOT_FOUND, NodeError
 from kmsconn.emulator.node_faults import NodeFault, NodeFaults
 from kmsconn.emulator.rpc_begun import Begun, BegunBatch
 from kmsconn.emulator.rpc_json import block_json, log_json
 from kmsconn.emulator.view import NodeView
+from kmsconn.emulator.websocket import WebSocket, WebSocketClosed
 
 _QUEUE = 64  # answers and notifications that wait for the writer; beyond, the session waits
 _WAITING = 1_000  # requests that wait for a block or a slow answer; beyond, the session reads no more
@@ -157,7 +156,7 @@ class _Session:
         try:
             while True:
                 await self._take(await self._connection.get_message(), nursery)
-        except (ConnectionClosed, HangUp):
+        except (WebSocketClosed, HangUp):
             return
 
     async def _take(self, message: bytes | str, nursery: trio.Nursery) -> None:
@@ -193,10 +192,10 @@ class _Session:
         try:
             async for first in self._queue:
                 waiting = [first, *_all_of(self._queue)]
-                await send_together(
-                    self._connection, [_as_text(one) for one in waiting if not self._falls_silent()]
+                await self._connection.send_messages(
+                    [_as_text(one) for one in waiting if not self._falls_silent()]
                 )
-        except ConnectionClosed:
+        except WebSocketClosed:
             scope.cancel()
 
     def _falls_silent(self) -> bool:

@@ -251,10 +251,9 @@ def test_http_is_read_by_its_client_and_where_a_tunnel_opens() -> None:
 
 
 def test_one_module_knows_the_library_of_websockets() -> None:
-    """The emulator's server speaks trio-websocket, of which one error is wsproto's, or serves by wsproto where load is put on."""
+    """Of the product; the emulator has the server's end."""
     knowing = {name for name in modules() if "wsproto" in libraries(name)}
-    emulated = {"kmsconn.emulator.http", "kmsconn.emulator.lean_websocket"}
-    assert knowing - emulated == {"kmsconn.rpc.websocket_wire"}
+    assert knowing == {"kmsconn.rpc.websocket_wire", "kmsconn.emulator.websocket"}
 
 
 def test_nobody_uses_another_event_loop() -> None:

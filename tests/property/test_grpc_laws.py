@@ -18,7 +18,7 @@ from kmsconn.transport.grpc.http2 import Connection
 from kmsconn.transport.grpc.streams import DataCame, Event
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
-OK = [(b":status", b"200"), (b"grpc-status", b"0")]
+OK = [(b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-status", b"0")]
 
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:

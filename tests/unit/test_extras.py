@@ -57,16 +57,18 @@ def test_all_that_are_missing_are_named_at_once(remove: Remove) -> None:
 def test_a_command_without_its_packages_says_what_to_install(
     arguments: list[str], remove: Remove, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remove("h2", "rich")
+    remove("kyber_py", "rich")
     assert main(arguments) == 3
     assert capsys.readouterr().err == (
-        f"kmsconn: refused to start: kmsconn {arguments[0]} needs h2, rich, not installed here: "
+        f"kmsconn: refused to start: kmsconn {arguments[0]} needs kyber_py, rich, not installed here: "
         "install the extra 'emulator' with: pip install 'kmsconn[emulator]'\n"
     )
     assert not Path("never.toml").exists()
 
 
-@pytest.mark.parametrize(("package", "lacking"), [(kmsconn.emulator, "h2"), (kmsconn.testing, "hypothesis")])
+@pytest.mark.parametrize(
+    ("package", "lacking"), [(kmsconn.emulator, "kyber_py"), (kmsconn.testing, "hypothesis")]
+)
 def test_a_package_of_ours_cannot_be_imported_without_its_own(
     package: object, lacking: str, remove: Remove
 ) -> None:

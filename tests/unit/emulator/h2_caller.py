@@ -15,9 +15,6 @@ import trio
 from kmsconn.emulator.grpc_server import MAX_MESSAGE, Method, Valve, serve_grpc
 from kmsconn.emulator.pipes import Direction, PipeConnection
 
-LEAN = False
-"""Whether servers read HTTP/2 without h2."""
-
 
 @attrs.define
 class Outcome:
@@ -168,7 +165,7 @@ async def calling(
 
     async def serve() -> None:
         async with pair.server:
-            await serve_grpc(pair.server, methods, max_message=max_message, valve=valve, lean=LEAN)
+            await serve_grpc(pair.server, methods, max_message=max_message, valve=valve)
 
     async with trio.open_nursery() as nursery:
         caller = Caller(pair.client, window=window, hold=hold)

@@ -19,15 +19,7 @@ from kmsconn.emulator.grpc_server import (
     seconds_of,
 )
 from kmsconn.transport.grpc.framing import Status
-from tests.unit.emulator import h2_caller
 from tests.unit.emulator.h2_caller import calling, framed
-
-
-@pytest.fixture(params=[False, True], ids=["h2", "lean"], autouse=True)
-def _http2(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the server read HTTP/2 by h2, then without."""
-    monkeypatch.setattr(h2_caller, "LEAN", request.param)
-
 
 ECHO, FAIL, HANG, BIG, CUT, GOAWAY, SLOW = (f"/s/{name}" for name in ("E", "F", "H", "B", "C", "G", "S"))
 

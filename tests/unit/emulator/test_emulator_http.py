@@ -22,8 +22,8 @@ from kmsconn.emulator.http import (
     WebsocketHandler,
     serve_http,
 )
-from kmsconn.emulator.lean_websocket import WebSocket
 from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.emulator.websocket import WebSocket
 
 SIZE = 1000  # bytes of a pipelined request
 FEW = 100  # answers, until none comes any more
@@ -31,14 +31,14 @@ FEW = 100  # answers, until none comes any more
 
 @asynccontextmanager
 async def served(
-    handler: Handler, *, websocket: WebsocketHandler | None = None, max_body: int = 1000, lean: bool = False
+    handler: Handler, *, websocket: WebsocketHandler | None = None, max_body: int = 1000
 ) -> AsyncIterator[trio.abc.Stream]:
     """A client's stream to a server."""
     pair = PipeConnection.between(Direction(), Direction())
 
     async def serve() -> None:
         async with pair.server:
-            await serve_http(pair.server, handler, websocket=websocket, max_body=max_body, lean=lean)
+            await serve_http(pair.server, handler, websocket=websocket, max_body=max_body)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
@@ -327,19 +327,13 @@ async def test_a_client_that_comes_and_goes_is_no_error() -> None:
     await serve_http(pair.server, mirror)
 
 
-@pytest.fixture(params=[False, True], ids=["trio-websocket", "lean"])
-def lean(request: pytest.FixtureRequest) -> bool:
-    """Whether the server does without trio-websocket."""
-    return bool(request.param)
-
-
 async def upper(connection: WebSocket) -> None:
     while True:
         await connection.send_message((await connection.get_message()).upper())
 
 
-async def test_an_upgrade_is_handed_to_the_websocket_handler(lean: bool) -> None:
-    async with served(mirror, websocket=upper, lean=lean) as stream, trio.open_nursery() as nursery:
+async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
+    async with served(mirror, websocket=upper) as stream, trio.open_nursery() as nursery:
         client = await wrap_client_stream(
             nursery, cast("trio.SocketStream", stream), "dependency", "/ws/token"
         )
@@ -348,11 +342,11 @@ async def test_an_upgrade_is_handed_to_the_websocket_handler(lean: bool) -> None
         await client.aclose()
 
 
-async def test_the_websocket_handler_sees_the_path(lean: bool) -> None:
+async def test_the_websocket_handler_sees_the_path() -> None:
     async def path(connection: WebSocket) -> None:
         await connection.send_message(str(connection.path))
 
-    async with served(mirror, websocket=path, lean=lean) as stream, trio.open_nursery() as nursery:
+    async with served(mirror, websocket=path) as stream, trio.open_nursery() as nursery:
         client = await wrap_client_stream(
             nursery, cast("trio.SocketStream", stream), "dependency", "/ws/token"
         )
@@ -360,34 +354,34 @@ async def test_the_websocket_handler_sees_the_path(lean: bool) -> None:
         await client.aclose()
 
 
-async def test_leaving_the_websocket_handler_closes_the_websocket(lean: bool) -> None:
+async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
     async def leave(_: WebSocket) -> None:
         await trio.lowlevel.checkpoint()
 
-    async with served(mirror, websocket=leave, lean=lean) as stream, trio.open_nursery() as nursery:
+    async with served(mirror, websocket=leave) as stream, trio.open_nursery() as nursery:
         client = await wrap_client_stream(nursery, cast("trio.SocketStream", stream), "dependency", "/")
         with pytest.raises(ConnectionClosed):
             await client.get_message()
 
 
-async def test_plain_requests_are_served_beside_websockets(lean: bool) -> None:
-    async with served(mirror, websocket=upper, lean=lean) as stream:
+async def test_plain_requests_are_served_beside_websockets() -> None:
+    async with served(mirror, websocket=upper) as stream:
         asker = Asker(stream)
         assert (await asker.ask("POST", "/", b"one"))[0] == 200
         assert (await asker.ask("POST", "/", b"two"))[2] == b"POST / two"
 
 
-async def test_a_broken_handshake_ends(lean: bool, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_broken_handshake_ends(autojump_clock: trio.testing.MockClock) -> None:
     pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=upper, lean=lean))
+            nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=upper))
             await pair.client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n")
             assert b" 400 " in await pair.client.receive_some()
 
 
 async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server(
-    lean: bool, autojump_clock: trio.testing.MockClock
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
     key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -395,11 +389,11 @@ async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server(
     with trio.fail_after(60):
         await pair.client.send_all(f"GET / HTTP/1.1\r\n{upgrade}{key}\r\n".encode())
         await pair.client.aclose()
-        await serve_http(pair.server, mirror, websocket=upper, lean=lean)
+        await serve_http(pair.server, mirror, websocket=upper)
 
 
 async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_server(
-    lean: bool, autojump_clock: trio.testing.MockClock
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A client's ping crosses the server's closing; the server ends as usual."""
 
@@ -412,7 +406,7 @@ async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_serv
     pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=leave, lean=lean))
+            nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=leave))
             await pair.client.send_all(f"GET / HTTP/1.1\r\n{upgrade}{key}\r\n".encode())
             await trio.testing.wait_all_tasks_blocked()
             await pair.client.send_all(ping)

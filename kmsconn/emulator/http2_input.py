@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Final
 
 import hpack
-from h2.exceptions import ProtocolError
 
 from kmsconn.transport.grpc import frames
 
@@ -40,7 +39,7 @@ class FrameInput:
         self._begun: tuple[int, int, bytearray] | None = None  # flags, stream and the block so far
 
     def cut(self, data: bytes) -> Iterator[WholeFrame]:
-        """Yield the frames that are whole now. Raises ProtocolError, and Http2Error for sizes."""
+        """Yield the frames that are whole now. Raises Http2Error."""
         for kind, flags, stream, payload in self._cutter.cut(self._after_preface(data)):
             if kind in _OF_BLOCKS or self._begun is not None:
                 yield from self._block(kind, flags, stream, payload)
@@ -52,24 +51,24 @@ class FrameInput:
             return data
         size = min(len(data), len(self._preface))
         if data[:size] != self._preface[:size]:
-            raise ProtocolError("no HTTP/2")
+            raise frames.protocol_error("no HTTP/2")
         self._preface = self._preface[size:]
         return data[size:]
 
     def _block(self, kind: int, flags: int, stream: int, payload: memoryview) -> Iterator[WholeFrame]:
         """Take a part of a header block; nothing else may come before its end."""
         if (self._begun is None) is not (kind == frames.HEADERS):
-            raise ProtocolError("a header block is begun, or goes on, at the wrong place")
+            raise frames.protocol_error("a header block is begun, or goes on, at the wrong place")
         if self._begun is None:
             part = frames.without_priority(flags, frames.unpadded(flags, payload))
             self._begun = flags, stream, bytearray(part)
         else:
             if kind != frames.CONTINUATION or stream != self._begun[1]:
-                raise ProtocolError("something comes within a header block")
+                raise frames.protocol_error("something comes within a header block")
             self._begun[2].extend(payload)
         begun_with, of_stream, block = self._begun
         if len(block) > MAX_BLOCK:
-            raise ProtocolError("a header block is too large")
+            raise frames.protocol_error("a header block is too large")
         if flags & frames.END_HEADERS:
             self._begun = None
             yield frames.HEADERS, begun_with, of_stream, bytes(block)
@@ -104,20 +103,20 @@ def literal_fields(block: bytes) -> Fields | None:
 
 
 def judge_request(fields: Fields) -> None:
-    """Refuse fields that are no request's. Raises ProtocolError."""
+    """Refuse fields that are no request's. Raises Http2Error."""
     pseudo = [name for name, _ in fields if name.startswith(b":")]
     if set(pseudo) not in _PSEUDO or len(pseudo) != len(set(pseudo)):
-        raise ProtocolError("a request has method, scheme and path, and perhaps an authority")
+        raise frames.protocol_error("a request has method, scheme and path, and perhaps an authority")
     if any(name.startswith(b":") for name, _ in fields[len(pseudo) :]):
-        raise ProtocolError("a pseudo-header field comes late")
+        raise frames.protocol_error("a pseudo-header field comes late")
     judge_fields(fields[len(pseudo) :])
 
 
 def judge_fields(fields: Iterable[tuple[bytes, bytes]]) -> None:
-    """Refuse fields that HTTP/2 does not allow. Raises ProtocolError."""
+    """Refuse fields that HTTP/2 does not allow. Raises Http2Error."""
     for name, value in fields:
         if not _is_allowed(name, value):
-            raise ProtocolError(f"HTTP/2 does not allow the field {name!r}")
+            raise frames.protocol_error(f"HTTP/2 does not allow the field {name!r}")
 
 
 @lru_cache(256)

@@ -10,14 +10,26 @@ from functools import lru_cache
 from typing import Final
 
 import attrs
-from h2.exceptions import FlowControlError, StreamClosedError
 
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.headers import NO_TABLE, encode
 
+
+class StreamClosed(frames.Http2Error):
+    """A stream takes nothing more."""
+
+    def __init__(self, stream_id: int) -> None:
+        super().__init__(frames.ErrorCode.STREAM_CLOSED, f"stream {stream_id} is closed")
+
+
 START_WINDOW: Final = 65_535
 MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 3, 4, 5
 """Numbers of settings."""
+
+
+def flow_error(text: str) -> frames.Http2Error:
+    """Return the error of more bytes than were granted."""
+    return frames.Http2Error(frames.ErrorCode.FLOW_CONTROL_ERROR, text)
 
 
 @attrs.define(eq=False)
@@ -31,16 +43,16 @@ class ServedStream:
     we_go_on: bool = True
 
     def receive(self, size: int) -> None:
-        """Count what the client sent. Raises FlowControlError for more than was granted."""
+        """Count what the client sent. Raises Http2Error for more than was granted."""
         self.granted -= size
         if self.granted < 0:
-            raise FlowControlError("the client sent more than it was granted")
+            raise flow_error("the client sent more than it was granted")
 
     def grow(self, size: int) -> None:
-        """Let more be sent. Raises FlowControlError beyond the largest window."""
+        """Let more be sent. Raises Http2Error beyond the largest window."""
         self.room += size
         if self.room > frames.LARGEST_WINDOW:
-            raise FlowControlError("a window is larger than the largest")
+            raise flow_error("a window is larger than the largest")
 
     def use_up(self, size: int, window: int) -> int:
         """Count what was used up, and return what the client is granted anew: half a window or more at once, or nothing."""
@@ -83,7 +95,7 @@ class ServedStreams:
     def send_headers(
         self, stream_id: int, fields: Iterable[tuple[str, str]], end_stream: bool = False
     ) -> None:
-        """Send headers or trailers. Raises StreamClosedError."""
+        """Send headers or trailers. Raises StreamClosed."""
         self._open(stream_id)
         block, self._table = self._table + _block(tuple(fields)), b""
         size = self.max_outbound_frame_size
@@ -96,27 +108,27 @@ class ServedStreams:
             self._end(stream_id)
 
     def send_data(self, stream_id: int, data: bytes) -> None:
-        """Send bytes within the windows and the size of a frame. Raises StreamClosedError, and FlowControlError beyond the windows."""
+        """Send bytes within the windows and the size of a frame. Raises StreamClosed, and Http2Error beyond the windows."""
         if len(data) > self.local_flow_control_window(stream_id):
-            raise FlowControlError("more than the client grants")
+            raise flow_error("more than the client grants")
         self.whole.room -= len(data)
         self.streams[stream_id].room -= len(data)
         self.out.append(frames.frame(frames.DATA, 0, stream_id, data))
 
     def end_stream(self, stream_id: int) -> None:
-        """End a stream with its data. Raises StreamClosedError."""
+        """End a stream with its data. Raises StreamClosed."""
         self._open(stream_id)
         self.out.append(frames.frame(frames.DATA, frames.END_STREAM, stream_id))
         self._end(stream_id)
 
     def reset_stream(self, stream_id: int, code: int) -> None:
-        """Reset a stream. Raises StreamClosedError for one that both sides have ended."""
+        """Reset a stream. Raises StreamClosed for one that both sides have ended."""
         if self.streams.pop(stream_id, None) is None:
-            raise StreamClosedError(stream_id)
+            raise StreamClosed(stream_id)
         self.out.append(frames.word_frame(frames.RST_STREAM, stream_id, code))
 
     def local_flow_control_window(self, stream_id: int) -> int:
-        """Return how many bytes may be sent now. Raises StreamClosedError."""
+        """Return how many bytes may be sent now. Raises StreamClosed."""
         return min(self.whole.room, self._open(stream_id).room)
 
     def data_to_send(self) -> bytes:
@@ -128,7 +140,7 @@ class ServedStreams:
     def _open(self, stream_id: int) -> ServedStream:
         stream = self.streams.get(stream_id)
         if stream is None or not stream.we_go_on:
-            raise StreamClosedError(stream_id)
+            raise StreamClosed(stream_id)
         return stream
 
     def _end(self, stream_id: int) -> None:

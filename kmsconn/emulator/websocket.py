@@ -1,18 +1,12 @@
-"""The server's end of a websocket in one task, in place of trio-websocket's where load is put on: what it is asked and says is alike.
-
-wsproto reads and writes the frames, as it does in trio-websocket. What is saved are a task that hands each message on, and a call of the
-kernel for each message that is sent together with others.
-"""
+"""The server's end of a websocket in one task, with as few calls of the kernel as there are writes; wsproto reads and writes the frames."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TypeAlias
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
@@ -27,7 +21,11 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 
-class LeanWebSocket:
+class WebSocketClosed(Exception):  # noqa: N818 - what happened
+    """The other side has closed the websocket, or has gone."""
+
+
+class WebSocket:
     """An open websocket. ``path`` is what the client asked for; ``largest`` the bytes of a message."""
 
     def __init__(self, stream: trio.abc.Stream, wire: WSConnection, path: str, largest: int) -> None:
@@ -41,10 +39,10 @@ class LeanWebSocket:
         self._closed = False
 
     async def get_message(self) -> str | bytes:
-        """Return the next message; answers pings meanwhile. Raises ConnectionClosed."""
+        """Return the next message; answers pings meanwhile. Raises WebSocketClosed."""
         while not self._messages:
             if self._closed:
-                raise ConnectionClosed(None)
+                raise WebSocketClosed
             await self._read()
         return self._messages.popleft()
 
@@ -90,18 +88,18 @@ class LeanWebSocket:
             self._out.append(self._wire.send(farewell))
 
     async def send_message(self, message: str | bytes) -> None:
-        """Send a message. Raises ConnectionClosed."""
+        """Send a message. Raises WebSocketClosed."""
         await self.send_messages([message])
 
     async def send_messages(self, messages: Iterable[str | bytes]) -> None:
-        """Send messages together. Raises ConnectionClosed."""
+        """Send messages together. Raises WebSocketClosed."""
         if self._closed:
-            raise ConnectionClosed(None)
+            raise WebSocketClosed
         self._out += [self._wire.send(_as_event(message)) for message in messages]
         await self._flush()
 
     async def _flush(self) -> None:
-        """Send what is there; one task at a time. Raises ConnectionClosed."""
+        """Send what is there; one task at a time. Raises WebSocketClosed."""
         while self._out:
             if self._sending:
                 await self._sent.wait()
@@ -112,7 +110,7 @@ class LeanWebSocket:
                 await self._stream.send_all(data)
             except trio.BrokenResourceError:
                 self._closed = True
-                raise ConnectionClosed(None) from None
+                raise WebSocketClosed from None
             finally:
                 self._sending = False
                 self._sent.set()
@@ -122,7 +120,7 @@ class LeanWebSocket:
         """Close well: say so, and wait until the client has said so too or has gone. Cancellation: the stream is closed."""
         try:
             self._end(CloseConnection(CloseReason.NORMAL_CLOSURE))
-            with suppress(ConnectionClosed):
+            with suppress(WebSocketClosed):
                 await self._flush()
             while data := await self._stream.receive_some():
                 if any(isinstance(event, CloseConnection) for event in self._after_close(bytes(data))):
@@ -139,24 +137,11 @@ class LeanWebSocket:
         return [CloseConnection(CloseReason.PROTOCOL_ERROR)]
 
 
-WebSocket: TypeAlias = WebSocketConnection | LeanWebSocket
-"""What a handler is given."""
-
-
 def _as_event(message: str | bytes) -> Event:
     return TextMessage(message) if isinstance(message, str) else BytesMessage(message)
 
 
-async def send_together(websocket: WebSocket, messages: Sequence[str | bytes]) -> None:
-    """Send messages, at once where the websocket can do that. Raises ConnectionClosed."""
-    if isinstance(websocket, LeanWebSocket):
-        await websocket.send_messages(messages)
-        return
-    for message in messages:
-        await websocket.send_message(message)
-
-
-async def accept_websocket(stream: trio.abc.Stream, largest: int) -> LeanWebSocket | None:
+async def accept_websocket(stream: trio.abc.Stream, largest: int) -> WebSocket | None:
     """Finish the handshake that a client begins on a stream. None where it begins none, or has gone."""
     wire = WSConnection(ConnectionType.SERVER)
     while data := await stream.receive_some():
@@ -169,5 +154,5 @@ async def accept_websocket(stream: trio.abc.Stream, largest: int) -> LeanWebSock
             return None
         if isinstance(event, Request):
             await stream.send_all(wire.send(AcceptConnection()))
-            return LeanWebSocket(stream, wire, event.target, largest)
+            return WebSocket(stream, wire, event.target, largest)
     return None

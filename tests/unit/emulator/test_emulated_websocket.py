@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
-from trio_websocket import ConnectionClosed
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
@@ -21,8 +20,8 @@ from wsproto.events import (
     TextMessage,
 )
 
-from kmsconn.emulator.lean_websocket import LeanWebSocket, accept_websocket
 from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.emulator.websocket import WebSocket, WebSocketClosed, accept_websocket
 
 LARGEST = 1000
 
@@ -44,7 +43,7 @@ class Client:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[tuple[Client, LeanWebSocket]]:
+async def opened() -> AsyncIterator[tuple[Client, WebSocket]]:
     pair = PipeConnection.between(Direction(), Direction())
     client = Client(pair.client)
     await client.send(Request("dependency", "/path"))
@@ -87,17 +86,17 @@ async def test_a_client_that_closes_is_answered_and_ends_the_messages() -> None:
     async with opened() as (client, socket):
         await client.send(TextMessage("last"), CloseConnection(1000))
         assert await socket.get_message() == "last"
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(WebSocketClosed):
             await socket.get_message()
         assert isinstance((await client.receive())[-1], CloseConnection)
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(WebSocketClosed):
             await socket.send_message("late")
 
 
 async def test_a_client_that_goes_ends_the_messages() -> None:
     async with opened() as (client, socket):
         await client.stream.aclose()
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(WebSocketClosed):
             await socket.get_message()
 
 
@@ -106,7 +105,7 @@ async def test_a_message_that_is_too_large_ends_the_connection(sizes: list[int])
     async with opened() as (client, socket):
         pieces = [BytesMessage(bytes(size), message_finished=False) for size in sizes]
         await client.send(*pieces, BytesMessage(b"end"), Ping())
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(WebSocketClosed):
             await socket.get_message()
         (farewell,) = await client.receive()
         assert isinstance(farewell, CloseConnection)
@@ -122,7 +121,7 @@ async def test_a_message_of_the_largest_size_is_taken() -> None:
 async def test_what_is_no_frame_ends_the_connection() -> None:
     async with opened() as (client, socket):
         await client.stream.send_all(b"\xff" * 20)
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(WebSocketClosed):
             await socket.get_message()
         (farewell,) = await client.receive()
         assert isinstance(farewell, CloseConnection)
@@ -141,7 +140,7 @@ async def test_closing_waits_for_the_client() -> None:
 async def test_bytes_after_both_have_closed_are_no_fault_of_the_server() -> None:
     async with opened() as (client, socket):
         await client.send(CloseConnection(1000))
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(WebSocketClosed):
             await socket.get_message()
         await client.stream.send_all(b"more")
         await client.stream.aclose()
