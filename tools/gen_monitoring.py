@@ -14,10 +14,10 @@ from textwrap import indent
 from typing import Any
 
 from kmsconn.model.causes import CAUSES
-from kmsconn.monitoring.panels import DASHBOARDS, Dashboard, DashboardPanel
-from kmsconn.monitoring.reference import reference
-from kmsconn.monitoring.rules import ALERT_RULES, RECORDING_RULES, AlertRule
+from tools.metrics_reference import reference
+from tools.panels import DASHBOARDS, Dashboard, DashboardPanel
 from tools.rule_scenes import QUIET, SCENES, RuleScene
+from tools.rules import ALERT_RULES, RECORDING_RULES, AlertRule
 
 ROOT = Path(__file__).parents[1]
 METRICS = ROOT / "docs" / "reference" / "metrics.md"
@@ -32,7 +32,7 @@ WIDTH = 24  # columns of a dashboard
 BEGIN, END = "<!-- printed by `make gen` -->\n", "<!-- end of what is printed -->\n"
 HEADINGS = ("Meaning", "Impact", "How to probe", "What to do")
 _WRITTEN = "".join(f"\n## {heading}\n\n…\n" for heading in HEADINGS)
-_NOTE = "# Printed by `make gen` from kmsconn/monitoring/rules.py; a test says when it is stale.\n"
+_NOTE = "# Printed by `make gen` from tools/rules.py; a test says when it is stale.\n"
 
 
 def between(page: str, printed: str) -> str:
@@ -90,7 +90,7 @@ def _quoted(text: str) -> str:
 
 def rule_tests() -> str:
     """Return the unit tests of the rules, as promtool runs them."""
-    lines = [_NOTE.replace("kmsconn/monitoring/rules.py", "tools/rule_scenes.py")]
+    lines = [_NOTE.replace("tools/rules.py", "tools/rule_scenes.py")]
     lines += ["rule_files: [kmsconn.rules.yml]\n", "evaluation_interval: 1m\n", "tests:\n"]
     for scene in (*QUIET, *SCENES):
         lines += _scene(scene)

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from kmsconn.monitoring.panels import DASHBOARDS, RANGE, PanelQuery
+from tools.panels import DASHBOARDS, RANGE, PanelQuery
 
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "kmsconn.rules.yml"
 STARTING = 60.0

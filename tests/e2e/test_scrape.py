@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx2
 import trio
 
-from kmsconn.monitoring.panels import DASHBOARDS
-from kmsconn.monitoring.rules import ALERT_RULES, RECORDING_RULES
 from tests.e2e.test_process import Scene, scene
 from tests.queries import Reading, readings
+from tools.panels import DASHBOARDS
+from tools.rules import ALERT_RULES, RECORDING_RULES
 
 OF_PROMETHEUS = {"job", "instance"}
 RECORDED = {"up", *(rule.record for rule in RECORDING_RULES)}

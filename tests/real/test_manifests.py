@@ -15,7 +15,7 @@ from kmsconn.config import forms
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.options import OPTIONS, environment_name
 from kmsconn.config.sources import load_config
-from kmsconn.monitoring.panels import NODES
+from tools.panels import NODES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.reference import known_families, reference
 from tests.unit.monitoring.snapshots import EACH, snapshot
+from tools.metrics_reference import known_families, reference
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 

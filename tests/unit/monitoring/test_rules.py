@@ -14,16 +14,17 @@ from kmsconn.model import events
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.monitoring import families, gauges, promql
+from kmsconn.monitoring import families, gauges
 from kmsconn.monitoring.families import Family, Shape
 from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.panels import DASHBOARDS
-from kmsconn.monitoring.reference import known_families
-from kmsconn.monitoring.rules import ALERT_RULES, RECORDING_RULES, RUNBOOK, AlertRule
 from kmsconn.serving.decryptions import HttpApiStatistics
 from tests.queries import kept, named_by_text, readings
 from tests.unit.monitoring.snapshots import EACH, snapshot
+from tools import promql
 from tools.gen_monitoring import HEADINGS, between, files, rule_tests, stale
+from tools.metrics_reference import known_families
+from tools.panels import DASHBOARDS
+from tools.rules import ALERT_RULES, RECORDING_RULES, RUNBOOK, AlertRule
 
 ROOT = Path(__file__).parents[3]
 OF_PROMETHEUS = {"job", "instance"}

@@ -8,8 +8,8 @@ import attrs
 
 from kmsconn.monitoring import families, gauges
 from kmsconn.monitoring.families import Family
-from kmsconn.monitoring.promql import buckets, count, select
-from kmsconn.monitoring.rules import LATE, WAITING
+from tools.promql import buckets, count, select
+from tools.rules import LATE, WAITING
 
 NODES: Final = ('job="kmsconn"', 'instance=~"$instance"')
 """The matchers of every query: the connectors that were chosen at the top of the dashboard."""

@@ -1,4 +1,4 @@
-"""The table of all metrics, printed for the documentation: ``python -m kmsconn.monitoring.reference docs/reference/metrics.md``."""
+"""The table of all metrics, printed for the documentation: ``python -m tools.metrics_reference docs/reference/metrics.md``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kmsconn.monitoring.families import FROM_THE_START, Family
 _HEAD: Final = """# Metrics
 
 This page lists the metrics of `/metrics` and of `Monitor.collector` for embedding programs. It is printed from the code by
-`python -m kmsconn.monitoring.reference docs/reference/metrics.md`; a test compares both. The names that begin with `kms_connector_` are
+`python -m tools.metrics_reference docs/reference/metrics.md`; a test compares both. The names that begin with `kms_connector_` are
 those of the 0.14 services that still have a meaning. Series marked with 0 exist from the first scrape on; of histograms, and of counters
 by stage or state, those of decryptions do. The [alerts](../alerts.md) are made of these metrics.
 

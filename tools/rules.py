@@ -18,7 +18,7 @@ from typing import Final
 import attrs
 
 from kmsconn.monitoring import families, gauges
-from kmsconn.monitoring.promql import by, count, select, within
+from tools.promql import by, count, select, within
 
 IN_TIME: Final = 30.0
 """Seconds from the record of a decryption to the inclusion of its reply that are in time."""
