@@ -9,10 +9,12 @@ from typing import Never
 import trio
 
 from kmsconn.app.components import ChainContext, Components
+from kmsconn.app.core_health import CONNECTION
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.shadowing import ShadowFindings
-from kmsconn.app.state_alerts import CONNECTION, StateAlerts, alert_of
+from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.model.progress import alert_of
 
 ALERT_INTERVAL = 1.0  # seconds between looks
 FINALITY_IS_LATE_AFTER = 2700.0
@@ -21,12 +23,12 @@ FINALITY_IS_LATE_AFTER = 2700.0
 
 async def show_alerts(components: Components, foreign_replies: ForeignReplies | ShadowFindings) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
-    shown, finalized = StateAlerts(components.on_event), _read_to_the_finalized_block(components)
+    shown, finalized = Alerts(components.on_event), _read_to_the_finalized_block(components)
     while True:
         now = trio.current_time()
         alerts = (
             components.core_health.alerts(now),
-            _verdicts(components, now),
+            _holdups(components, now),
             foreign_replies.alerts(now),
             _finality(finalized),
             _paused(components),
@@ -58,12 +60,13 @@ def _finality(chains: Iterable[ChainContext]) -> Iterator[AlertRaised]:
             yield AlertRaised(chain.name, "not-finalizing", text, Severity.CRITICAL)
 
 
-def _verdicts(components: Components, now: float) -> Iterator[AlertRaised]:
+def _holdups(components: Components, now: float) -> Iterator[AlertRaised]:
     """Return what requests meet; that calls to a Core fail only where its health check says otherwise."""
-    health, verdicts = components.core_health, components.pipeline.tracker.failures.verdicts(now)
-    failing = {one.dependency for one in verdicts if one.cause in CONNECTION}
+    health, holdups = components.core_health, components.pipeline.tracker.progress.holdups(now)
+    reasons = [one.reason for one in holdups]
+    failing = {reason.dependency for reason in reasons if reason.cause in CONNECTION}
     serving = health.suspect(failing & set(health.core.endpoints), now)
-    for verdict in verdicts:
-        known = verdict.cause in CONNECTION and verdict.dependency in health.core.endpoints
-        if not known or verdict.dependency in serving:
-            yield alert_of(verdict)
+    for one in holdups:
+        known = one.reason.cause in CONNECTION and one.reason.dependency in health.core.endpoints
+        if not known or one.reason.dependency in serving:
+            yield alert_of(one, "request", "requests")

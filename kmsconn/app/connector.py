@@ -187,7 +187,7 @@ class Connector:
         nursery.start_soon(self.watch.run)
         if isinstance(components.settings.storage.journal, PostgresAddress):
             nursery.start_soon(follow_pauses, components)
-            nursery.start_soon(forget_ended, components.pipeline.tracker, components.journal)
+            nursery.start_soon(forget_ended, components.pipeline.runner, components.journal)
         nursery.start_soon(components.core_health.run)
         nursery.start_soon(show_alerts, components, self.foreign_replies)
         hold = components.membership.hold

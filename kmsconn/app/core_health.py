@@ -26,6 +26,8 @@ ENDPOINT_FAILURE_GRACE = (
 )
 
 CAUSE = "unreachable"
+CONNECTION = frozenset({"calls-fail", "too-slow"})
+"""Causes that say nothing more than the health of the Core does."""
 
 
 class CheckedEndpoint(Protocol):

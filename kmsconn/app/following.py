@@ -8,13 +8,15 @@ from typing import Final, Never
 import trio
 
 from kmsconn.app.components import Components
-from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.retrying import until_kept
+from kmsconn.app.stage_runner import StageRunner
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.pausing import paused_kinds
+from kmsconn.model.life import State
 
 FORGET_INTERVAL: Final = 5.0  # seconds between looks
+ENDED_UNANSWERED: Final = frozenset({State.EXPIRED, State.REJECTED, State.QUARANTINED, State.ABORTED})
 
 
 async def take_pauses(components: Components) -> None:
@@ -34,10 +36,13 @@ async def follow_pauses(components: Components) -> Never:
         await until_kept(lambda: take_pauses(components))
 
 
-async def forget_ended(tracker: RequestTracker, journal: Journal) -> Never:
-    """Forget, for ever, the requests that another process has answered or ended, with the alerts about them. Cancellation: at any time."""
+async def forget_ended(runner: StageRunner, journal: Journal) -> Never:
+    """Forget, for ever, the requests that another process has answered or ended. Cancellation: at any time."""
     while True:
         await trio.sleep(FORGET_INTERVAL)
-        if remembered := tracker.remembered:
+        if remembered := runner.tracker.remembered:
             for row in await until_kept(partial(journal.run, queries.passed, remembered)):
-                tracker.forget(row.rid)
+                if row.state in ENDED_UNANSWERED:
+                    runner.tracker.forget(row.rid)
+                else:
+                    runner.passed(row)

@@ -10,12 +10,11 @@ import trio
 
 from kmsconn.app.choices import settle_choice
 from kmsconn.app.destruction import Destruction
-from kmsconn.app.failure_tracker import OTHER_CONTENT
 from kmsconn.app.http_endings import expiry_cause
 from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.rows import request_of
-from kmsconn.app.stage_runner import StageRunner
+from kmsconn.app.stage_runner import OTHER_CONTENT, StageRunner
 from kmsconn.app.stages import Stages
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
@@ -92,7 +91,7 @@ class Pipeline:
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.progress.submitted:
             if RowCause.TAKEN_ID in row.progress.cause:
-                self.tracker.taken.started(row.rid, existed=True)
+                self.tracker.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
         checked, at = await self._check(row, request), trio.current_time()
         with self.budgets[self.runner.shard(row)].lease() as lease:
@@ -105,7 +104,7 @@ class Pipeline:
             submitted = await self.runner.run(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
-        self.tracker.taken.started(row.rid, existed=submitted.existed)
+        self.tracker.started(row.rid, existed=submitted.existed)
         self.destruction.note(submitted.over)
         if not submitted.uncertain:
             self.journal.note_submitted(row.rid, True)
@@ -145,7 +144,7 @@ class Pipeline:
 
     async def _keep(self, row: Row, answered: Answered) -> bool:
         kept = False
-        self.tracker.forget(row.rid)
+        self.runner.passed(row)
         with trio.move_on_after(KEEPING, shield=True):
             if answered.answer is None:
                 await self.outcomes.close(row, "finish", "done", "done")

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from kmsconn.app.failure_tracker import OTHER_CONTENT
 from kmsconn.app.http_endings import ending_of, until_next_try
 from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.retrying import DEFERRAL, DENIED, SELDOM
 from kmsconn.app.rows import operation_of, request_of
-from kmsconn.app.stage_runner import LongPollEnded
+from kmsconn.app.stage_runner import OTHER_CONTENT, LongPollEnded
 from kmsconn.errors import (
     Aborted,
     AlreadyDone,
@@ -19,7 +18,6 @@ from kmsconn.errors import (
     Denied,
     Destroyed,
     Forgotten,
-    NotMember,
     Over,
     Refused,
     RejectedByCore,
@@ -34,16 +32,12 @@ from kmsconn.errors import (
 from kmsconn.journal import moves
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred, Severity
+from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred
 from kmsconn.model.life import TRANSITIONS, RowCause
 from kmsconn.model.requests import PoolName
 from kmsconn.protocols.port import Profile
 from kmsconn.rpc.heads import HeadTracker
 
-NOT_A_NODE = "not-a-node"
-ANOTHER_WALLET = (
-    "the nodes of the context answer; if this node belongs to it, configure the wallet of its registration"
-)
 SPREAD = 5.0  # seconds over which those are spread who wait for the same question
 LAST_LOOK = 60.0  # seconds after the end of a request's time at which it is looked at once more: chain time is believed at a second look
 
@@ -108,11 +102,6 @@ class RowOutcomes:
         return "finish" if isinstance(error, Over) else "reject"
 
     async def _wait(self, row: Row, error: Retryable) -> None:
-        if isinstance(error, NotMember):
-            severity = Severity.CRITICAL if error.alone else Severity.WARNING
-            self.tracker.alerts.hold(
-                (error.context, NOT_A_NODE), row.rid, str(error), severity, ANOTHER_WALLET
-            )
         if isinstance(error, Denied):
             await self._wait_for_right(row, error)
         elif error.again_in is not None:
@@ -190,7 +179,7 @@ class RowOutcomes:
         if operation_of(self.profile, row).expires or error.cause == OTHER_CONTENT:
             await self._wait_for_core(row, error)
         elif isinstance(error, Refused) and RowCause.SECOND_CHANCE not in row.progress.cause:
-            self.tracker.failures.ended(row.rid)  # it is silent for longer than anybody would count it
+            self.tracker.progress.free(row.rid)  # it is silent for longer than anybody would count it
             self.journal.note_submitted(row.rid, False)
             seconds = error.second_chance
             await self._defer(

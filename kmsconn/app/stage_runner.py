@@ -9,25 +9,32 @@ import attrs
 import trio
 
 from kmsconn.app.core_health import CoreHealth
-from kmsconn.app.failure_tracker import SEVERAL, Failure, Gate
-from kmsconn.app.request_tracker import MARK, RESULT_LATE_AFTER, RequestTracker
+from kmsconn.app.request_tracker import MARK, REMEDY, TAKEN, RequestTracker
 from kmsconn.app.rows import operation_of
 from kmsconn.errors import (
     Broken,
+    ContextInvalid,
+    Denied,
+    DestroyedOnce,
     Down,
-    Forgotten,
+    JournalFailed,
     Misconfigured,
+    NotMember,
     NotYet,
     Overloaded,
     Refused,
     RejectedByCore,
     RequestError,
+    Retryable,
+    SignatureNotTaken,
     StageTimeout,
     Unreachable,
+    WindowNotOpen,
     cause_of,
 )
 from kmsconn.journal.values import Row
 from kmsconn.model.events import OnEvent, StageFailed, StageFinished
+from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Reason
 from kmsconn.protocols.port import Profile
 
 T = TypeVar("T")
@@ -35,11 +42,26 @@ T = TypeVar("T")
 LONG_POLL = (
     5.0  # a "not ready" that took less than this was no long poll: asking again at once would only be noise
 )
-FAMILIES = {"check": "checks", "gather": "buckets", "submit": "core", "answer": "core"}
-"""Which dependencies a stage needs."""
+NEEDED = {"check": "checks", "gather": "buckets"}
+"""Which dependencies a stage needs; the others need the Core."""
+STEPS = {"check": 0, "gather": 1, "submit": 2, "answer": 3}
+"""How far on its way a request is in a stage."""
+
+OTHER_CONTENT = "other-content"
+"""The cause of a wrong answer where the journal knows other content under the id: the Core may still hold that until its restart."""
+
+RESULT_LATE_AFTER = 300.0
+"""Seconds since the first poll without a result: a decryption takes seconds."""
+TAKEN_KEY_ID_AFTER = 3600.0
+"""Likewise of an id that the Core had already, for a key or an epoch, which may take that long."""
 
 FAULTS = (Unreachable, Overloaded, StageTimeout, Misconfigured, RejectedByCore, Refused, Broken)
 """Failures that may be the dependency's; what else a stage raises is an answer about the request."""
+
+ANSWERS = (Denied, WindowNotOpen, SignatureNotTaken, ContextInvalid, NotMember, JournalFailed)
+"""What holds up a request and is nobody's failure, or has an alert of its own."""
+
+NOT_A_NODE = "not-a-node"
 
 
 class LongPollEnded(NotYet):
@@ -88,8 +110,7 @@ class StageRunner:
             took = trio.current_time() - started
             self.note(row.rid, stage, took)
         self._note_call(row, stage, reached=True)
-        self.tracker.failures.passed(self._gate(row, stage), row.rid)
-        self.tracker.alerts.free(row.rid)
+        self.tracker.progress.went_on(row.rid, STEPS[stage])
         self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
         return result
 
@@ -98,55 +119,83 @@ class StageRunner:
         self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), seconds, id=row.id))
 
     def _note_call(self, row: Row, stage: str, *, reached: bool) -> None:
-        if FAMILIES[stage] == "core":
+        if stage not in NEEDED:
             self.core_health.note_call(self.shard(row), reached=reached)
 
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
-        """Note a failure at a dependency. One that is gone has an alert of its own."""
-        if isinstance(error, Down):
-            return
-        gate = self._gate(row, stage)
-        if error.dependency:
-            gate = attrs.evolve(gate, dependency=error.dependency)
-        failure = Failure(error.cause, str(error), error.remedy)
-        self.tracker.failures.failed(gate, row.rid, failure, trio.current_time())
+        """Note a failure at a dependency. One that is gone has an alert of its own; of other content only an operator can free the Core."""
+        if not isinstance(error, Down):
+            dependency, stands = error.dependency or self._needed(row, stage), error.cause == OTHER_CONTENT
+            reason = Reason(dependency, error.cause, str(error), error.remedy, critical=stands)
+            self._hold(row, stage, reason)
 
     def _note_said(self, row: Row, stage: str, error: RequestError) -> None:
-        """Note what is no failure; but a Core that gives no result for minutes fails, whatever it says."""
-        if self._is_late(row, stage, error):
-            text = f"no result for {RESULT_LATE_AFTER / 60:.0f} minutes: {error}"
-            failure = Failure(StageTimeout.cause, text)
-            self.tracker.failures.failed(self._gate(row, stage), row.rid, failure, trio.current_time())
-        else:
-            self.tracker.failures.answered(FAMILIES[stage], stage, row.rid)
+        """Note what is no failure; but whoever says "not yet" for long fails, whatever is said."""
+        reason = self._reason(row, stage, error)
+        if reason is not None:
+            self._hold(row, stage, reason)
+            return
+        self.tracker.progress.went_on(row.rid, STEPS[stage])
+        if isinstance(error, NotMember) and error.alone:
+            lane = Lane(row.kind, error.context)
+            reason = Reason(error.context, NOT_A_NODE, str(error), critical=True)
+            keep = WINDOW + (error.again_in or 0.0)
+            self.tracker.progress.hold(lane, row.rid, reason, now=trio.current_time(), keep=keep)
 
-    def _is_late(self, row: Row, stage: str, error: RequestError) -> bool:
-        """Say whether the result of a decryption is late; what never expires has an alert of its own."""
-        unfinished = isinstance(error, (NotYet, Forgotten)) and error.again_in is None
-        if stage != "answer" or not unfinished or not operation_of(self.profile, row).expires:
-            return False
-        return self.tracker.is_late(row.rid, trio.current_time())
+    def _reason(self, row: Row, stage: str, error: RequestError) -> Reason | None:
+        """Return what holds up a request that was told to wait; None where nothing can be said of the dependency.
+
+        A result takes its time, and that of what never expires as long as it likes: of the latter only an id that was taken is told.
+        """
+        once = isinstance(error, DestroyedOnce)
+        if not isinstance(error, Retryable) or (isinstance(error, ANSWERS) and not once):
+            return None
+        expires, dependency = operation_of(self.profile, row).expires, self._needed(row, stage)
+        waits = stage == "answer" and error.again_in is None
+        if waits and row.rid in self.tracker.taken:
+            text = "returns ALREADY_EXISTS to start calls that this connector has not made, and returns no result"
+            after = RESULT_LATE_AFTER if expires else TAKEN_KEY_ID_AFTER
+            return Reason(dependency, TAKEN, text, REMEDY, after)
+        if not expires:
+            return None
+        after = RESULT_LATE_AFTER if waits else PATIENCE
+        text = f"no result for {after / 60:.0f} minutes: {error}" if waits else str(error)
+        return Reason(dependency, StageTimeout.cause, text, after=after)
+
+    def _hold(self, row: Row, stage: str, reason: Reason) -> None:
+        operation = operation_of(self.profile, row)
+        keep = WINDOW + operation.longest_wait
+        self.tracker.progress.hold(
+            self.lane(row), row.rid, reason, now=trio.current_time(), step=STEPS[stage], keep=keep
+        )
+
+    def passed(self, row: Row) -> None:
+        """Note that a row is answered, here or by another process: what comes after it on its way can pass, too."""
+        self.tracker.progress.passed(self.lane(row), row.rid)
+        self.tracker.forget(row.rid)
+
+    def lane(self, row: Row) -> Lane:
+        """Return what a row passes with: its kind, in its form of event, at its shard.
+
+        Key management comes one by one, in order: one request that fails is a kind that does not pass.
+        """
+        form = row.event.log.topics[0].hex() if row.event.log.topics else ""
+        where = f"core[{self.shard(row)}] {form}"
+        if operation_of(self.profile, row).expires:
+            return Lane(row.kind, where)
+        return Lane(row.kind, where, several=1, patience=0.0)
 
     def no_result(self, row: Row, reason: str, seconds: float) -> NotYet:
         """Return the error for a poll that ended without a result, after so many seconds."""
-        self.tracker.taken.polled(
-            row.rid, f"core[{self.shard(row)}]", long=not operation_of(self.profile, row).expires
-        )
         if row.rid in self.tracker.taken:
             reason = MARK + reason
         error = NotYet(reason) if seconds < LONG_POLL else LongPollEnded(reason)
         error.stage = "answer"
         return error
 
-    def _gate(self, row: Row, stage: str) -> Gate:
-        """Return whom a stage needs: of several shards of the Core the one that has the request.
-
-        Key management comes one by one, in order: one request that fails is a kind that does not pass.
-        """
-        family = FAMILIES[stage]
-        dependency = f"core[{self.shard(row)}]" if family == "core" else family
-        several = SEVERAL if operation_of(self.profile, row).expires else 1
-        return Gate(dependency, family, stage, row.kind, several)
+    def _needed(self, row: Row, stage: str) -> str:
+        """Return whom a stage needs: of several shards of the Core the one that has the request."""
+        return NEEDED[stage] if stage in NEEDED else f"core[{self.shard(row)}]"
 
     def shard(self, row: Row) -> int:
         """Return which shard of the Core has a row."""

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from kmsconn.app.components import ChainContext, CiphertextParts, Components, Links
-from kmsconn.app.core_health import CoreHealth
+from kmsconn.app.core_health import CONNECTION, CoreHealth
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.following import take_pauses
 from kmsconn.app.heartbeats import Heartbeats
@@ -19,12 +19,11 @@ from kmsconn.app.http_decryption import HttpDecryptions, HttpWaiters
 from kmsconn.app.membership import Membership, SoleMember
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
+from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.retrying import until_kept
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Metadata, Stages
-from kmsconn.app.state_alerts import CONNECTION
 from kmsconn.app.topics import Topics
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
@@ -372,7 +371,7 @@ def _pipeline(
     health: CoreHealth,
 ) -> Pipeline:
     tracker, heads, journal = (
-        RequestTracker(GroupedAlerts(base.on_event)),
+        RequestTracker(),
         stages.checker.heads,
         links.journal,
     )
@@ -414,7 +413,7 @@ async def _recovered(
     links: Links, pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int
 ) -> None:
     """Do not hold a Core that serves again to what was before: what waits for it is due at once."""
-    pipeline.tracker.failures.forgive(links.core.endpoints[index], CONNECTION)
+    pipeline.tracker.progress.forgive(links.core.endpoints[index], CONNECTION)
     shards = len(links.core.endpoints)
     await until_kept(lambda: links.journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
     for pool in pools.values():

@@ -11,6 +11,7 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
+from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.call_rules import CallRule
 from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
 
@@ -62,6 +63,8 @@ class NodeFault(StrEnum):
     """A sent transaction is taken; then the connection is closed instead of an answer."""
     SWALLOWED = "swallowed"
     """A sent transaction is confirmed with its hash and forgotten."""
+    FORGED = "forged"
+    """A sent transaction is confirmed with its hash and forgotten; a receipt says that it is in the next block, and its nonce counts."""
     SYNC_TIMEOUT = "sync_timeout"
     """``eth_sendRawTransactionSync`` takes the transaction and says error 4 at once."""
     SHORT_ESTIMATE = "short_estimate"
@@ -82,6 +85,8 @@ class NodeFaults:
         self.retry_after: float | None = None
         self.error = NodeError(LIMIT_EXCEEDED, "limit exceeded")
         self.rules: list[CallRule] = []
+        self.forged: dict[bytes, tuple[Transaction, int]] = {}
+        """By hash what was taken and forgotten, with the block of which its receipt speaks."""
         self._seed = seed
         self._scripted: Counter[NodeFault] = Counter()
         self._generators: dict[NodeFault, Random] = {}
@@ -119,6 +124,10 @@ class NodeFaults:
             generator = self._generators[fault] = Random(f"{self._seed} {fault}")
         return generator.random() < probability
 
+    def forgeries(self) -> dict[bytes, tuple[Transaction, int]]:
+        """Return what the node claims to be in blocks and is not, while it does that."""
+        return self.forged if self.probability.get(NodeFault.FORGED) else {}
+
     def error_for(self, method: str) -> NodeError | None:
         """Return the error with which this call of ``method`` is answered, if any."""
         scripted = self._answers.get(method)
@@ -134,6 +143,7 @@ class NodeFaults:
     def heal(self) -> None:
         """End all faults; the counters stay."""
         self.rules.clear()
+        self.forged.clear()
         self.probability.clear()
         self._scripted.clear()
         self._answers.clear()

@@ -164,7 +164,12 @@ def _transaction_count(node: NodeStanding, params: Params) -> str:
     owner, tag = _address(_parameter(params, 0)), _tag(params, 1)
     if tag == "pending" and node.chain.intake.pool.public and not node.behind:
         return quantity(node.chain.intake.pending_nonce(owner))
-    return quantity(node.chain.evm.account(owner, node.view().state(_block(node, tag))).nonce)
+    block = _block(node, tag)
+    nonce = node.chain.evm.account(owner, node.view().state(block)).nonce
+    forged = {one.nonce for one, number in node.faults.forgeries().values() if number <= block.number}
+    while nonce in forged:
+        nonce += 1
+    return quantity(nonce)
 
 
 @method("eth_getBalance")
@@ -298,6 +303,10 @@ def _accept(node: NodeStanding, params: Params) -> _Accepted:
     raw = _bytes(_parameter(params, 0))
     if node.faults.happens(NodeFault.SWALLOWED):
         return _Accepted(keccak256(raw), None)
+    if node.faults.happens(NodeFault.FORGED):
+        transaction = node.chain.intake.check(raw)
+        node.faults.forged[transaction.hash] = transaction, node.chain.head.number + 1
+        return _Accepted(transaction.hash, None)
     submission = node.chain.intake.enter(raw)
     if node.faults.happens(NodeFault.LOST_REPLY):
         raise HangUp
@@ -317,12 +326,32 @@ def _transaction_by_hash(node: NodeStanding, params: Params) -> Any:
 @method("eth_getTransactionReceipt")
 def _receipt(node: NodeStanding, params: Params) -> Any:
     mined = _seen(node, params)
-    if mined is None or node.faults.happens(NodeFault.NO_RECEIPT):
+    if mined is None:
+        return _forged_receipt(node, _bytes(_parameter(params, 0)))
+    if node.faults.happens(NodeFault.NO_RECEIPT):
         return None
     content = receipt_json(mined)
     if node.faults.happens(NodeFault.BARE_RECEIPT):
         content |= {"blockHash": None, "blockNumber": None}
     return content
+
+
+def _forged_receipt(node: NodeStanding, transaction_hash: bytes) -> Any:
+    """Return a receipt of success for a transaction that was forgotten, while the node does that."""
+    _, number = node.faults.forgeries().get(transaction_hash, (None, None))
+    block = None if number is None else node.view().block(number)
+    if block is None:
+        return None
+    return {
+        "transactionHash": to_hex(transaction_hash),
+        "blockNumber": quantity(block.number),
+        "blockHash": to_hex(block.hash),
+        "transactionIndex": quantity(0),
+        "status": quantity(1),
+        "gasUsed": quantity(100_000),
+        "effectiveGasPrice": quantity(1),
+        "logs": [],
+    }
 
 
 def _seen(node: NodeStanding, params: Params) -> Mined | None:

@@ -1,11 +1,13 @@
 """Raises each alert once, again only when what it says has changed, and clears it once it is over. Pure: the owner decides when.
 
+An owner that decides all its alerts anew shows them: a count or a text that changes is then said again at most once a minute.
+
 An alert is known by its dependency and cause. Every owner has its own keys: nobody clears what somebody else has raised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -14,6 +16,8 @@ from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
 
 Key = tuple[str, str]
 
+UPDATE = 60.0  # seconds between two tellings of a shown alert of which only text or count has changed
+
 
 @attrs.define
 class Alerts:
@@ -21,6 +25,8 @@ class Alerts:
 
     on_event: OnEvent
     _present: dict[Key, AlertRaised] = attrs.field(factory=dict)
+    _shown: dict[Key, float] = attrs.field(factory=dict)
+    """When each of the shown ones was said last."""
 
     def __contains__(self, key: Key) -> bool:
         return key in self._present
@@ -69,3 +75,21 @@ class Alerts:
             self.raise_(dependency, cause, text, severity, remedy=remedy, count=count)
         else:
             self.clear(dependency, cause)
+
+    def show(self, alerts: Iterable[AlertRaised], now: float) -> None:
+        """Raise these alerts, and clear what was shown before and is gone."""
+        present = {(alert.dependency, alert.cause): alert for alert in alerts}
+        for key in self._shown.keys() - present.keys():
+            del self._shown[key]
+            self.clear(*key)
+        for key, alert in present.items():
+            known = self._present.get(key)
+            if (
+                known is None
+                or known.severity is not alert.severity
+                or now - self._shown.get(key, now) >= UPDATE
+            ):
+                self._shown[key] = now
+                self._present[key] = alert
+                if alert != known:
+                    self.on_event(alert)

@@ -88,8 +88,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "too-slow": Cause(
         "checks, buckets, core[N]",
-        "A stage passed its deadline, or a Core gives no result of decryptions for 5 minutes",
-        "find out why it is slow; requests wait",
+        'A stage passed its deadline, a dependency says "not yet" for a minute, or a Core gives no result of decryptions for 5 minutes',
+        "see what the text says that it lacks, or find out why it is slow; requests wait",
     ),
     "overloaded": Cause(
         "gateway, ethereum, host chain N, buckets, core[N]",
@@ -108,7 +108,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "not-a-node": Cause(
         "a context",
-        "This node does not belong to the context of requests; critical if it belongs to no valid context",
+        "This node belongs to no valid context",
         "use the wallet that was registered for the node",
     ),
     "wrong-signer": Cause(
@@ -224,7 +224,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "contract-refuses": Cause(
         "txmanager …",
-        "The contract refuses every reply for now, for example because it is paused or the account is no node of the context",
+        "The contract refuses replies for now, for example because it is paused or the account is no node of the context",
         "check the contract and the account; the replies wait, and are sent once one is accepted",
     ),
     "key-type-unknown": Cause(
@@ -247,7 +247,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     ),
     "not-included": Cause(
         "txmanager …",
-        "No block has included a signed reply for minutes, whatever the node answers to its broadcast",
+        "No block has included a signed reply for minutes, whatever the node answers to its broadcast, or the "
+        "contract lacks replies that the node gives receipts for",
         "check that the node forwards transactions, and that the chain makes blocks; the connector sends the reply again",
     ),
     "rounds": Cause(

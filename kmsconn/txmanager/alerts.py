@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import islice
 
 import attrs
 
@@ -13,6 +12,8 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
+from kmsconn.model.life import State
+from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Progress, Reason, alert_of
 from kmsconn.txmanager.assess import Assessment, transaction_of
 from kmsconn.txmanager.evidence import THERE, Accepts, Finds, Sent, Unclear
 from kmsconn.txmanager.fees import Market, highest_cost, in_ether
@@ -20,9 +21,8 @@ from kmsconn.txmanager.table import Evidence
 from kmsconn.txmanager.view import Question
 
 ALERT_KEPT_FOR = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
-
-SEVERAL = 3  # replies that wait alike for so long, while none got further: then no reply passes
-WAITING_LONG = 15.0  # seconds; a node that lags, or misses one question, holds none up for longer
+REPLY = Lane("reply")
+UNSIGNED, SENT = range(2)  # how far on its way to a block a reply is
 
 SEND_FUNDS = "send funds to the account"
 CAUSES = {
@@ -39,8 +39,9 @@ CAUSES = {
 class TxAlerts:
     """The alerts of one transaction manager, under its name: another one's recovery is not its own.
 
-    An alert about replies lasts while one of them has its cause. It is critical while several wait for long and none has got further
-    since: then no reply passes at all.
+    An alert about replies lasts while one of them has its cause. It is critical while several wait for a minute and none has got further
+    since: then no reply passes at all. On its way to a block a reply passes when it is included. That proves nothing of one that was taken
+    back: its node may show receipts of what it swallows. Such a one passes when it is final.
     """
 
     name: str
@@ -52,10 +53,8 @@ class TxAlerts:
         default=attrs.Factory(lambda self: f"txmanager {self.name}", takes_self=True), init=False
     )
     """What the alerts are about."""
-    _replies: dict[str, dict[int, float]] = attrs.field(factory=dict)
-    """When each waiting reply was last heard of, by the cause."""
-    _stuck: dict[str, dict[int, float]] = attrs.field(factory=dict)
-    """Those that have waited since nobody passed, each with the moment since when; the oldest first."""
+    _to_a_block: Progress = attrs.field(factory=Progress)
+    _to_finality: Progress = attrs.field(factory=Progress)
 
     def raise_(self, cause: str, text: str, *, critical: bool = False, remedy: str = "") -> None:
         """Raise an alert, once, and again when its severity changes."""
@@ -65,62 +64,52 @@ class TxAlerts:
 
     def clear(self, cause: str) -> None:
         """Clear an alert."""
-        self._replies.pop(cause, None)
-        self._stuck.pop(cause, None)
         self._alerts.clear(self.dependency, cause)
 
-    def raise_for(
-        self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, remedy: str = ""
+    def hold(
+        self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0
     ) -> None:
-        """Raise an alert about a reply, once for all that have its cause."""
-        stuck = self._wait(row.rid, cause, now)
-        self.raise_(cause, _about(row, text, stuck), critical=critical or stuck > 0, remedy=remedy)
+        """Note that a reply waits on its way to a block."""
+        reason = Reason(self.dependency, cause, _about(row, text), after=after, critical=critical)
+        step = SENT if row.state is State.SIGNED else UNSIGNED
+        self._to_a_block.hold(REPLY, row.rid, reason, now=now, step=step, keep=ALERT_KEPT_FOR)
 
-    def blocked_for(self, row: Row, cause: str, text: str, now: float) -> None:
-        """Raise an alert about a reply that waits as others do now and then, but only while no reply passes."""
-        if stuck := self._wait(row.rid, cause, now):
-            self.raise_(cause, _about(row, text, stuck), critical=True)
-        else:
-            self._alerts.clear(self.dependency, cause)
-
-    def passed(self, cause: str) -> None:
-        """Note that a reply got past what others wait for: those that wait already do so by their own fault."""
-        self._stuck.pop(cause, None)
-
-    def _wait(self, rid: int, cause: str, now: float) -> int:
-        """Note that a reply waits; return how many do where none passes. Costs the same however many wait."""
-        replies = self._replies.setdefault(cause, {})
-        stuck = self._stuck.setdefault(cause, {})
-        if rid not in replies:
-            stuck[rid] = now
-        replies[rid] = now
-        oldest = [*islice(stuck.values(), SEVERAL)]
-        return len(replies) if len(oldest) == SEVERAL and now - oldest[-1] >= WAITING_LONG else 0
-
-    def clear_for(self, rid: int, causes: Collection[str] | None = None) -> None:
+    def free(self, rid: int, causes: Collection[str] | None = None) -> None:
         """Note that it is over for a reply, for all causes or for some."""
-        for cause in list(self._replies):
-            if causes is None or cause in causes:
-                self._replies[cause].pop(rid, None)
-                self._stuck.get(cause, {}).pop(rid, None)
-                self._clear_empty(cause)
+        self._to_a_block.free(rid, causes)
 
-    def forget(self, now: float) -> None:
-        """Forget replies that were not heard of for long."""
-        for cause, replies in list(self._replies.items()):
-            silent = {rid for rid, last in replies.items() if now - last >= ALERT_KEPT_FOR}
-            for rid in silent:
-                self.clear_for(rid, {cause})
+    def signed(self, rid: int) -> None:
+        """Note that a reply is signed: what it waited for before that is over."""
+        self._to_a_block.went_on(rid, UNSIGNED)
 
-    def _clear_empty(self, cause: str) -> None:
-        if not self._replies[cause]:
-            self.clear(cause)
+    def included(self, rid: int) -> None:
+        """Note that a reply is in a block, as far as is known."""
+        self._to_a_block.passed(REPLY, rid)
+
+    def returned(self, row: Row, text: str, now: float, head: int, finality: float) -> None:
+        """Note that a reply that was included is not there. Honest ones have as long again as a block takes to be final, in seconds."""
+        after = PATIENCE + finality
+        reason = Reason(self.dependency, "not-included", _about(row, text), after=after)
+        self._to_finality.hold(REPLY, row.rid, reason, now=now, keep=WINDOW + after, order=head)
+
+    def finalized(self, row: Row) -> None:
+        """Note that a reply is there for good: which proves that replies passed when it was included, not now."""
+        self._to_finality.passed(REPLY, row.rid, order=row.reply.included_block or 0)
+
+    def forget(self, rid: int) -> None:
+        """Note that a reply is over."""
+        self._to_a_block.free(rid)
+        self._to_finality.free(rid)
+
+    def show(self, now: float) -> None:
+        """Raise what holds up replies now, and clear what does not any more."""
+        found = [*self._to_a_block.holdups(now), *self._to_finality.holdups(now)]
+        alerts = [alert_of(one, "reply", "replies") for one in found]
+        self._alerts.show(sorted(alerts, key=lambda one: one.critical), now)
 
 
-def _about(row: Row, text: str, stuck: int) -> str:
-    """Return a text about a reply; where none passes it says how many wait."""
-    none_passes = f"no reply passes, {stuck} wait: " if stuck else ""
-    return f"{none_passes}the reply to request {row.id:#066x}: {text}"
+def _about(row: Row, text: str) -> str:
+    return f"the reply to request {row.id:#066x}: {text}"
 
 
 def tell_market(alerts: TxAlerts, market: Market) -> None:
@@ -139,21 +128,20 @@ def tell_deferred(alerts: TxAlerts, row: Row, found: Assessment, now: float, *, 
     if found.evidence is Evidence.NO_FUNDS:
         alerts.raise_("funds", f"{funds} ({found.reason})", critical=True, remedy=SEND_FUNDS)
     elif found.evidence is Evidence.TOO_DEAR:
-        remedy = "raise max_reply_cost, if replies really cost as much"
-        alerts.raise_for(row, "cost", f"{found.reason}: it waits", now, critical=True, remedy=remedy)
+        alerts.hold(row, "cost", f"{found.reason}: it waits", now, critical=True)
     elif found.evidence is Evidence.GAS_ABOVE_BLOCK:
-        alerts.raise_for(row, "gas-estimate", f"{found.reason}: it waits", now)
+        alerts.hold(row, "gas-estimate", f"{found.reason}: it waits", now)
     elif found.alert:
-        alerts.raise_for(row, found.alert, found.reason, now, critical=True)
+        alerts.hold(row, found.alert, found.reason, now, critical=True)
     elif found.evidence is Evidence.REFUSED_NOW:
-        alerts.blocked_for(row, "contract-refuses", found.reason, now)
+        alerts.hold(row, "contract-refuses", found.reason, now, after=PATIENCE)
 
 
 def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float, *, funds: str) -> None:
     """Say that bytes were not taken, or that they are again."""
     if said in THERE:
         alerts.clear("funds")
-        alerts.clear("broadcast")
+        alerts.free(row.rid, {"broadcast"})
     elif said is Sent.FUNDS:
         transaction = transaction_of(row)
         need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
@@ -165,7 +153,7 @@ def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float
             if isinstance(result, KmsconnError)
             else "the node's answer is not the transaction's hash"
         )
-        alerts.raise_for(
+        alerts.hold(
             row, "broadcast", f"the transaction with nonce {row.reply.nonce} was not accepted: {why}", now
         )
 
@@ -174,14 +162,10 @@ def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now
     """Say that a question about a reply has no answer, or none that tells, and when it has one again."""
     cause = CAUSES[question]
     if not isinstance(said, Unclear):
-        alerts.passed(cause)
-        alerts.clear_for(row.rid, {cause})
-        if isinstance(said, Accepts):
-            alerts.passed("contract-refuses")
-            alerts.clear_for(row.rid, {"contract-refuses"})
+        alerts.free(row.rid, {cause, "contract-refuses"} if isinstance(said, Accepts) else {cause})
     elif not said.funds and question is not Question.TRACE:
         which = f" of {to_hex(row.reply.hash)}" if question is Question.RECEIPT and row.reply.hash else ""
-        alerts.raise_for(row, cause, f"{question.value}{which}: {said.reason}", now)
+        alerts.hold(row, cause, f"{question.value}{which}: {said.reason}", now)
 
 
 def funds_of(account: Address, balance: int | None) -> str:

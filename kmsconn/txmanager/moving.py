@@ -59,7 +59,7 @@ class ReplyMoves:
         row, history = track.row, track.history
         first = row.state is State.ANSWERED and not history.returned and history.reusable is None
         history.reusable, history.signed_once = None, first
-        self.state.alerts.clear_for(row.rid)
+        self.state.alerts.signed(row.rid)
         reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
         signed = attrs.evolve(row, state=State.SIGNED, reply=reply)
         self.state.tracks.move(track, signed)
@@ -90,8 +90,7 @@ class ReplyMoves:
         track.history.included()
         state.tracks.drop(track)
         state.tracks.newly_included = True
-        state.alerts.clear_for(row.rid)
-        state.alerts.passed("not-included")
+        state.alerts.included(row.rid)
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
         own = None if foreign else row.reply.hash
         state.manager.on_event(
@@ -120,6 +119,9 @@ class ReplyMoves:
         history.gone += gone
         if row.reply.raw is not None:
             history.reusable = row
+        if (chain := self.state.chain) is not None:
+            finality = (chain.number - chain.final) * self.state.manager.endpoint.block_time
+            self.state.alerts.returned(row, reason, trio.current_time(), chain.number, finality)
         self.state.tracks.drop(track)
         if await self.state.manager.journal.run(moves.unland, row.rid, transition, reason, seconds):
             self._say_returned(row, State.ANSWERED if transition == "resend" else State.PENDING, reason)
@@ -154,6 +156,7 @@ class ReplyMoves:
         blocks = [(track.row.rid, block) for track, block in finalized]
         moved = await self.state.manager.journal.run_each(moves.finalize, blocks)
         for (track, _), is_moved in zip(finalized, moved, strict=True):
+            self.state.alerts.finalized(track.row)
             self._forget(track)
             if is_moved:
                 self.state.manager.on_event(ReplyFinalized(track.row.rid, track.row.kind, id=track.row.id))
@@ -161,7 +164,7 @@ class ReplyMoves:
     def _forget(self, track: Track) -> None:
         """Forget a reply with its history."""
         self.state.tracks.forget(track)
-        self.state.alerts.clear_for(track.row.rid)
+        self.state.alerts.forget(track.row.rid)
 
     def _left(self, track: Track, moved: bool) -> bool:
         """Take a row off what is in flight; one that somebody else moved makes the journal be read again."""

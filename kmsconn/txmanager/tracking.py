@@ -161,6 +161,7 @@ class Tracking:
         await self._load_included(chain)
         self._forget()
         self._name_late()
+        state.alerts.show(trio.current_time())
 
     async def _load_included(self, chain: ChainView) -> None:
         """Track the included replies that are to be looked at: once when the reorg window is over, and again when they may be final."""
@@ -236,7 +237,6 @@ class Tracking:
         state = self.state
         state.broadcasts.keep({track.row.rid for track in state.tracks.of(State.SIGNED)})
         state.fillers.keep(state.nonces.ripe | state.tracks.nonces)
-        state.alerts.forget(trio.current_time())
 
     def _name_late(self) -> None:
         """Say which replies no block has taken for long, whatever nodes say to their bytes."""
@@ -249,7 +249,7 @@ class Tracking:
         waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
         for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):
             text = f"no block has included it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
-            state.alerts.raise_for(row, "not-included", text, now)
+            state.alerts.hold(row, "not-included", text, now)
 
     def view(self, chain: ChainView) -> View:
         """Return everything that a decision depends on."""

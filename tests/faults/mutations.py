@@ -23,9 +23,9 @@ from kmsconn.app.known_ids import KnownIds
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.reading_start import first_looks
 from kmsconn.app.recorder import Recorder
-from kmsconn.app.request_tracker import TakenIds
 from kmsconn.app.retrying import DEFERRAL
 from kmsconn.app.row_outcomes import RowOutcomes
+from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.checks.checker import Checker
@@ -439,8 +439,8 @@ def nothing_destroyed_is_a_wait(monkeypatch: Any) -> None:
 
 
 def taken_ids_are_silence(monkeypatch: Any) -> None:
-    """Nobody counts the polls of an id that the Core says to have."""
-    monkeypatch.setattr(TakenIds, "polled", lambda *_args, **_named: None)
+    """Nobody minds an id that the Core says to have."""
+    monkeypatch.setattr(StageRunner, "_reason", lambda *_: None)
 
 
 # --- the two ports, ids, and the mark of the proof; ``tests/faults/test_port_mutations.py`` plays these

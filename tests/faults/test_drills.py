@@ -21,7 +21,7 @@ from tests.sampling import points_of
 
 pytestmark = pytest.mark.once
 
-FORMS = ("public", "direct", "unified", "wallet")
+FORMS = ("public", "direct", "unified", "wallet") * 3
 SETTINGS = {"kms_operation_from_block_number": 0, "key_management_polling": 1.0}
 FINALITY = 2  # blocks of Ethereum, so that nobody waits for it
 SETTLING = 10.0  # seconds after which nobody looks at the replies of before any more

@@ -19,10 +19,12 @@ from kmsconn.app.heartbeats import STALLED_AFTER
 from kmsconn.config.settings import Chain
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN
+from kmsconn.emulator.call_rules import CallRule
 from kmsconn.emulator.core_faults import Fault, FaultInjection
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.injections import FaultInjection as BucketInjection
+from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.transport.grpc.framing import Status
@@ -117,6 +119,9 @@ CORE = [
     ),
     pytest.param(
         core_faults.status(Status.UNAUTHENTICATED, "who"), STARTS, "misconfigured", id="UNAUTHENTICATED"
+    ),
+    pytest.param(
+        core_faults.status(Status.NOT_FOUND, "no such key"), STARTS, "too-slow", id="NOT_FOUND to every start"
     ),
     pytest.param(
         core_faults.status(Status.UNAVAILABLE, "proxy"), STARTS, "calls-fail", id="UNAVAILABLE to starts"
@@ -392,3 +397,54 @@ async def test_a_chain_that_is_gone_for_long_is_one_alert_and_no_reason_to_resta
         line.refuse = False
         await scene.wait_answered(await scene.ask("public"))
         assert alert(scene, "gateway", "unreachable") is None
+
+
+async def test_a_node_that_shows_receipts_of_what_it_swallows(tmp_path: Path, autojump_clock: Any) -> None:
+    """Each reply is included and gone again, while requests are answered as ever."""
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        await scene.wait_answered(await scene.ask(*FORMS))
+        faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
+        for one in faults:
+            one.probability[NodeFault.FORGED] = 1.0
+        ids = await scene.ask(*FORMS * 4)
+        found = await named(scene, "txmanager gateway", "not-included")
+        assert found.count >= 3
+        for one in faults:
+            one.heal()
+        await is_over(scene, ids, *FORMS)
+
+
+async def test_a_node_without_an_index_of_transactions(tmp_path: Path, autojump_clock: Any) -> None:
+    """Of what needs none everything passes meanwhile."""
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        rule = CallRule(lambda _: None, frozenset({"eth_getTransactionByHash"}))
+        faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
+        for one in faults:
+            one.rules.append(rule)
+        ids = await scene.ask(*FORMS * 4)
+        found = await named(scene, "checks", "too-slow")
+        assert "transaction" in found.text
+        assert found.count == 4
+        for one in faults:
+            one.heal()
+        await is_over(scene, ids, *FORMS)
+
+
+async def test_an_honest_network_is_healthy_for_minutes(tmp_path: Path, autojump_clock: Any) -> None:
+    """With a Core that takes 100 s, finality that takes minutes, and strangers of a chain that is not configured."""
+    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        scene.dependencies.gateway.finality.depth = 240
+        for identifier in range(7, 17):
+            scene.dependencies.gateway.actors.act(
+                scene.dependencies.decryption.address, of_an_unknown_chain(identifier)
+            )
+        await scene.wait_answered(await scene.ask(*FORMS))
+        scene.dependencies.cores[0].core.computing = 100.0
+        for _ in range(12):
+            await scene.ask(*FORMS * 4)
+            await trio.sleep(60)
+            assert [one.cause for one in scene.monitor.health().alerts] == ["not-configured"]
+            assert scene.http("/healthz").status == 200

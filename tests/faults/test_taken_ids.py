@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.request_tracker import CAUSE, TAKEN_ID_AFTER
+from kmsconn.app.request_tracker import TAKEN
+from kmsconn.app.stage_runner import RESULT_LATE_AFTER
 from kmsconn.emulator.core_faults import SHARE_LOST
 from kmsconn.model.events import AlertCleared, AlertRaised
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.rotating
 
-SOON = 2 * TAKEN_ID_AFTER
+SOON = 2 * RESULT_LATE_AFTER
 
 
 def raised(scene: Scene) -> list[AlertRaised]:
-    return [one for one in scene.told(AlertRaised) if one.cause == CAUSE]
+    return [one for one in scene.told(AlertRaised) if one.cause == TAKEN]
 
 
 async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
@@ -34,7 +35,7 @@ async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
         burnt = await scene.ask("public", "public")
         good = await scene.ask("public")
         await scene.wait(lambda: any(one.count == len(burnt) for one in raised(scene)), SOON)
-        assert trio.current_time() - begin >= TAKEN_ID_AFTER
+        assert trio.current_time() - begin >= RESULT_LATE_AFTER
         alert = raised(scene)[-1]
         assert (alert.dependency, alert.critical) == ("core[0]", False)
         assert "ALREADY_EXISTS" in alert.text
@@ -42,7 +43,7 @@ async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
         assert scene.answered == {*good}
         core.core.restart()
         await scene.wait(lambda: scene.answered == {*burnt, *good})
-        assert AlertCleared("core[0]", CAUSE) in scene.events
+        assert AlertCleared("core[0]", TAKEN) in scene.events
 
 
 async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path, autojump_clock: Any) -> None:
@@ -51,7 +52,7 @@ async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path, autojum
         async with scene.connected() as connector:
             await connector.wait_ready()
             await scene.ask("public")
-            await trio.sleep(TAKEN_ID_AFTER / 2)
+            await trio.sleep(RESULT_LATE_AFTER / 2)
             assert raised(scene) == []
         async with scene.connected():
             await scene.wait(lambda: raised(scene), SOON)
@@ -62,7 +63,7 @@ async def test_a_core_that_is_slow_with_what_it_was_given_is_none(
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        scene.dependencies.cores[0].core.computing = 3 * TAKEN_ID_AFTER
+        scene.dependencies.cores[0].core.computing = 3 * RESULT_LATE_AFTER
         await scene.ask("public")
-        await scene.wait(lambda: scene.answered, 4 * TAKEN_ID_AFTER)
+        await scene.wait(lambda: scene.answered, 4 * RESULT_LATE_AFTER)
         assert raised(scene) == []

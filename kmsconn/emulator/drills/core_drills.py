@@ -171,8 +171,7 @@ CORE_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "taken", Target.CORE, CoreCalls, _taken,
         "Start calls return ALREADY_EXISTS and no result ever comes, as after a start that failed inside the Core. A restart ends it.",
-        "After 5 minutes a warning has their number and the remedy, restarting that Core; critical where none of their kind passes "
-        "(`too-slow`).",
+        "After 5 minutes an alert has their number and the remedy, restarting that Core; critical where none of their kind passes.",
         restart_ends=True,
     ),
     Drill(

@@ -296,7 +296,7 @@ OTHER_DRILLS: tuple[Drill[Any], ...] = (
     Drill(
         "other-context", Target.USERS, Count, _other_context,
         "Users make public requests of a context without this node.",
-        "The requests of each context share one query; critical only if the node is in no valid context.",
+        "The requests of each context share one query; an alert tells them only if the node is in no valid context.",
     ),
     Drill(
         "flood", Target.MONITORING, Flood, _flood,

@@ -13,7 +13,7 @@ import trio
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.pipeline import Pipeline
-from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
+from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.checks.contexts import Contexts
@@ -30,6 +30,7 @@ from kmsconn.journal.opening import open_journal
 from kmsconn.journal.values import Arrival, Read, Row
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import Event
+from kmsconn.model.progress import Holdup, Reason
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.protocols.fhevm.abi import DECRYPTION
@@ -151,6 +152,14 @@ class Bench:
             await trio.sleep(CONFIRMING)
         assert self.head.settled_timestamp == timestamp
 
+    def holdups(self) -> tuple[Holdup, ...]:
+        """Return what holds up requests now."""
+        return self.pipeline.tracker.progress.holdups(trio.current_time())
+
+    def reasons(self) -> list[Reason]:
+        """Return why requests are held up now."""
+        return [one.reason for one in self.holdups()]
+
     def told(self, kind: type) -> list[Any]:
         """Return the events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
@@ -183,7 +192,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
     ) as journal:
         stages, head, health = ScriptedStages(does), HeadTracker(), CoreHealth(_NOBODY, 1.0)
         head.note(100, CHAIN_TIME)
-        tracker = RequestTracker(GroupedAlerts(events.append))
+        tracker = RequestTracker()
         heads = {SETTINGS.chains.gateway.chain_id: head, SETTINGS.chains.ethereum.chain_id: HeadTracker()}
         outcomes = RowOutcomes(PROFILE, journal, heads, tracker, wall, lambda: 0.5, events.append)
         contexts = Contexts(PROFILE, _NOBODY, trio.current_time, Suspicions({}))

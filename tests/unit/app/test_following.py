@@ -8,35 +8,35 @@ from typing import Any
 import trio
 
 from kmsconn.app.following import FORGET_INTERVAL, follow_pauses, forget_ended
-from kmsconn.app.request_tracker import GroupedAlerts, RequestTracker
+from kmsconn.errors import Unreachable
 from kmsconn.journal import moves, pausing
 from kmsconn.journal.pausing import PausedKind
-from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.model.progress import PATIENCE
 from kmsconn.model.requests import Kind
 from tests.faults.scene import open_scene
-from tests.unit.app.bench import open_bench, wall
+from tests.unit.app.bench import ANSWER, open_bench, wall
 from tests.unit.app.test_pools import rows_of
 
 
-async def test_the_alert_about_a_request_that_another_process_ended_is_cleared(
+async def test_requests_that_another_process_ended_are_forgotten_and_its_answers_are_passes(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_bench(tmp_path) as bench, trio.open_nursery() as nursery:
-        ended, waits = await rows_of(bench, 2)
-        events: list[Event] = []
-        tracker = RequestTracker(GroupedAlerts(events.append))
-        for row in (ended, waits):
-            tracker.alerts.hold((f"context {row.rid}", "not-a-node"), row.rid, "waits", Severity.WARNING, "")
-            tracker.is_late(row.rid, wall())
-        nursery.start_soon(forget_ended, tracker, bench.journal)
-        await bench.journal.run(moves.close, ended.rid, "reject", "by another process")
+    async with open_bench(tmp_path, check=Unreachable("gone")) as bench, trio.open_nursery() as nursery:
+        rows = await rows_of(bench, 4)
+        for row in rows:
+            await bench.run(row)
+        await trio.sleep(PATIENCE)
+        [before] = bench.holdups()
+        nursery.start_soon(forget_ended, bench.pipeline.runner, bench.journal)
+        await bench.journal.run(moves.close, rows[0].rid, "reject", "by another process")
         await trio.sleep(FORGET_INTERVAL + 1)
-        assert [event.dependency for event in events if isinstance(event, AlertCleared)] == [
-            f"context {ended.rid}"
-        ]
-        assert tracker.remembered == {waits.rid}
+        [ended] = bench.holdups()
+        await bench.journal.run(moves.answer, rows[1].rid, ANSWER, wall())
+        await trio.sleep(FORGET_INTERVAL)
+        [answered] = bench.holdups()
         nursery.cancel_scope.cancel()
-    assert sum(isinstance(event, AlertRaised) for event in events) == 2
+    assert [one.count for one in (before, ended, answered)] == [4, 3, 2]
+    assert [bool(one.stopped) for one in (before, ended, answered)] == [True, True, False]
 
 
 async def test_a_pause_that_came_into_the_journal_holds_and_ends(tmp_path: Path, autojump_clock: Any) -> None:

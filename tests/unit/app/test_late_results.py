@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.request_tracker import RESULT_LATE_AFTER
+from kmsconn.app.stage_runner import RESULT_LATE_AFTER
 from kmsconn.errors import Forgotten, NotYet
 from tests.unit.app.bench import Bench, open_bench
 
 
 def named(bench: Bench) -> list[tuple[str, str, int]]:
-    verdicts = bench.pipeline.tracker.failures.verdicts(trio.current_time())
-    return [(one.dependency, one.cause, one.count) for one in verdicts]
+    return [(one.reason.dependency, one.reason.cause, one.count) for one in bench.holdups()]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from kmsconn.app.pipeline import CHECK_HOLDS, KEEPING
 from kmsconn.app.retrying import DEFERRAL, SELDOM, retrying
 from kmsconn.app.rows import request_of
 from kmsconn.app.stage_runner import LONG_POLL
-from kmsconn.app.state_alerts import alert_of
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import (
     Aborted,
@@ -60,6 +59,7 @@ from kmsconn.model.events import (
     StageFinished,
 )
 from kmsconn.model.life import RowCause, State
+from kmsconn.model.progress import alert_of
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answered
 from kmsconn.rpc.port import RpcError
@@ -280,8 +280,8 @@ async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
     async with open_bench(tmp_path, shards=3, submit=Unreachable("down")) as bench:
         row = await bench.record()
         await bench.run(row)
-    [verdict] = bench.pipeline.tracker.failures.verdicts(0.0)
-    assert (verdict.dependency, verdict.cause) == (f"core[{row.id % 3}]", "calls-fail")
+    [reason] = bench.reasons()
+    assert (reason.dependency, reason.cause) == (f"core[{row.id % 3}]", "calls-fail")
 
 
 async def test_a_row_that_no_program_can_read_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
@@ -319,8 +319,8 @@ async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path, aut
     error = Misconfigured("it is not configured").of("host chain 5", "not-configured", "add it")
     async with open_bench(tmp_path, check=error) as bench:
         await bench.run(await bench.record())
-        [verdict] = bench.pipeline.tracker.failures.verdicts(0.0)
-    assert (verdict.dependency, verdict.cause, verdict.text, verdict.remedy) == (
+        [reason] = bench.reasons()
+    assert (reason.dependency, reason.cause, reason.text, reason.remedy) == (
         "host chain 5", "not-configured", "it is not configured", "add it",
     )  # fmt: skip
 
@@ -518,8 +518,8 @@ async def test_an_answer_for_content_that_was_replaced_names_the_restart_that_he
         first = await bench.record("public_one_v0", block=10)
         row = await bench.run(await bench.record("public_one_v0", block=20, data=other_data(first)))
         assert (row.state, row.progress.submitted) == (State.PENDING, False)
-        [verdict] = bench.pipeline.tracker.failures.verdicts(0.0)
-    alert = alert_of(verdict)
+        [found] = bench.holdups()
+    alert = alert_of(found, "request", "requests")
     assert (alert.dependency, alert.cause, alert.critical) == ("core[0]", "other-content", True)
     assert "restart" in alert.remedy
 
@@ -708,13 +708,13 @@ async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_fo
         for _ in range(3):
             row = await bench.run(row)
         assert row.state is State.PENDING
-        [verdict] = bench.pipeline.tracker.failures.verdicts(0.0)
-        assert (verdict.cause, verdict.blocked) == ("result-lost", ("new_kms_epoch",))
-        assert "INVALID_ARGUMENT" in verdict.text
-        assert "NOT_FOUND" in verdict.text
+        [found] = bench.holdups()
+        assert (found.reason.cause, found.stopped) == ("result-lost", ("new_kms_epoch",))
+        assert "INVALID_ARGUMENT" in found.reason.text
+        assert "NOT_FOUND" in found.reason.text
         bench.stages.does.clear()
         assert (await bench.run(row)).state is State.ANSWERED
-        assert bench.pipeline.tracker.failures.verdicts(0.0) == ()
+        assert bench.holdups() == ()
 
 
 @pytest.mark.slow

@@ -8,63 +8,27 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.request_tracker import (
-    CAUSE,
-    MARK,
-    POLLS,
-    TAKEN_ID_AFTER,
-    TAKEN_KEY_ID_AFTER,
-    GroupedAlerts,
-    TakenIds,
-)
+from kmsconn.app.request_tracker import MARK, TAKEN
+from kmsconn.app.stage_runner import RESULT_LATE_AFTER, TAKEN_KEY_ID_AFTER
 from kmsconn.errors import Forgotten, NotYet
 from kmsconn.journal import moves
-from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.model.life import RowCause
 from tests.unit.app.bench import Bench, open_bench, wall
 
 
-def raised(bench: Bench) -> list[AlertRaised]:
-    return [one for one in bench.told(AlertRaised) if one.cause == CAUSE]
-
-
-async def test_neither_polls_alone_nor_minutes_alone_are_enough(autojump_clock: Any) -> None:
-    events: list[Any] = []
-    taken = TakenIds(GroupedAlerts(events.append))
-    taken.started(1, existed=True)
-    for _ in range(POLLS + 2):
-        taken.polled(1, "core[0]", long=False)
-    taken.started(2, existed=True)
-    await trio.sleep(TAKEN_ID_AFTER)
-    taken.polled(2, "core[0]", long=False)
-    assert events == []
-    taken.polled(1, "core[0]", long=True)
-    assert events == []
-    taken.polled(1, "core[0]", long=False)
-    assert [(one.dependency, one.cause, one.count) for one in events] == [("core[0]", CAUSE, 1)]
-
-
-async def test_an_id_that_was_started_here_is_not_taken(autojump_clock: Any) -> None:
-    taken = TakenIds(GroupedAlerts(lambda _: pytest.fail("told")))
-    for existed in (True, False):
-        taken.started(1, existed=existed)
-    await trio.sleep(TAKEN_KEY_ID_AFTER)
-    for _ in range(POLLS):
-        taken.polled(1, "core[0]", long=False)
-    assert 1 not in taken
+def counts(bench: Bench) -> list[int]:
+    return [one.count for one in bench.holdups() if one.reason.cause == TAKEN]
 
 
 async def taken_row(bench: Bench, name: str = "") -> Any:
-    """Return a row whose start said ALREADY_EXISTS, after several polls and as long as is needed."""
+    """Return a row whose start said ALREADY_EXISTS."""
     bench.stages.existed = True
     row = await (bench.record_key_request(name) if name else bench.record())
-    for _ in range(POLLS):
-        row = await bench.run(row)
-    return row
+    return await bench.run(row)
 
 
 @pytest.mark.parametrize(
-    ("name", "patience"), [("", TAKEN_ID_AFTER), ("crsgen_test_2048", TAKEN_KEY_ID_AFTER)]
+    ("name", "patience"), [("", RESULT_LATE_AFTER), ("crsgen_test_2048", TAKEN_KEY_ID_AFTER)]
 )
 async def test_the_row_says_what_it_waits_for_and_the_alert_how_many(
     name: str, patience: float, tmp_path: Path, autojump_clock: Any
@@ -74,11 +38,10 @@ async def test_the_row_says_what_it_waits_for_and_the_alert_how_many(
         assert (row.progress.reason, row.progress.cause) == (MARK + "UNAVAILABLE", RowCause.TAKEN_ID)
         await trio.sleep(patience - 1)
         row = await bench.run(row)
-        assert raised(bench) == []
+        assert counts(bench) == []
         await trio.sleep(2)
         await bench.run(row)
-        [alert] = raised(bench)
-        assert alert.count == 1
+        assert counts(bench) == [1]
 
 
 @pytest.mark.slow
@@ -88,8 +51,9 @@ async def test_the_alert_is_over_with_a_result_or_a_new_start(
 ) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         row = await taken_row(bench)
-        await trio.sleep(TAKEN_ID_AFTER)
+        await trio.sleep(RESULT_LATE_AFTER)
         row = await bench.run(row)
+        assert counts(bench) == [1]
         bench.stages.existed = False
         if then == "answer":
             del bench.stages.does["answer"]
@@ -98,7 +62,7 @@ async def test_the_alert_is_over_with_a_result_or_a_new_start(
             row = await bench.run(row)
             bench.stages.does["answer"] = NotYet("UNAVAILABLE")
         row = await bench.run(row)
-        assert AlertCleared("core[0]", CAUSE) in bench.events
+        assert counts(bench) == []
         assert RowCause.TAKEN_ID not in row.progress.cause
 
 

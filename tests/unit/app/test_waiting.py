@@ -11,12 +11,14 @@ import trio
 
 from kmsconn.app.destruction import PAGE
 from kmsconn.app.retrying import DEFERRAL, DENIED
-from kmsconn.app.row_outcomes import LAST_LOOK, NOT_A_NODE, SPREAD
+from kmsconn.app.row_outcomes import LAST_LOOK, SPREAD
+from kmsconn.app.stage_runner import NOT_A_NODE
 from kmsconn.errors import Denied, NotMember, NotYet, Unreachable
 from kmsconn.journal import moves, queries
 from kmsconn.journal.values import Arrival, Row
-from kmsconn.model.events import AlertCleared, AlertRaised, RequestClosed, RequestDeferred, Severity
+from kmsconn.model.events import RequestClosed, RequestDeferred
 from kmsconn.model.life import RowCause, State
+from kmsconn.model.progress import PATIENCE
 from tests.unit.app.bench import ANSWER, CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
 from tests.vectors import keys
 
@@ -116,25 +118,31 @@ async def test_a_generation_of_another_context_looks_every_minute_whether_it_is_
         assert DEFERRAL.cap <= waits(bench)[-1] <= DEFERRAL.cap + SPREAD
 
 
-@pytest.mark.parametrize(("alone", "severity"), [(False, Severity.WARNING), (True, Severity.CRITICAL)])
-async def test_they_are_one_alert_with_their_number(
-    alone: bool, severity: Severity, tmp_path: Path, autojump_clock: Any
+async def test_who_is_in_no_valid_context_is_told_once_with_the_number_of_requests(
+    tmp_path: Path, autojump_clock: Any
 ) -> None:
-    """Critical only where this node is in no valid context: else others answer, as they should."""
     names = ["public_one_v0", "public_three_v0", "public_one_v1", "public_one_v2"]
-    async with open_bench(tmp_path, check=outsider(alone)) as bench:
+    async with open_bench(tmp_path, check=outsider(alone=True)) as bench:
         rows = [await bench.record(name, block=10 + n) for n, name in enumerate(names)]
         for row in rows:
             await bench.run(row)
-        told = [one for one in bench.told(AlertRaised) if one.cause == NOT_A_NODE]
-        assert [one.count for one in told] == [1, 2, 4]
-        assert {(one.dependency, one.severity) for one in told} == {("context 0x07", severity)}
+        [found] = bench.holdups()
+        assert (found.reason.dependency, found.reason.cause, found.count) == ("context 0x07", NOT_A_NODE, 4)
+        assert found.reason.critical
+        bench.stages.does.clear()
         for row in rows:
-            assert AlertCleared("context 0x07", NOT_A_NODE) not in bench.events
-            await bench.journal.run(moves.defer, row.rid, wall(), "")
-            bench.stages.does.clear()
             await bench.run(await bench.row(row.rid))
-        assert AlertCleared("context 0x07", NOT_A_NODE) in bench.events
+        assert bench.holdups() == ()
+
+
+async def test_requests_of_another_context_are_no_concern_of_a_node_that_has_its_own(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, check=outsider()) as bench:
+        for n, name in enumerate(["public_one_v0", "public_three_v0", "public_one_v1"]):
+            await bench.run(await bench.record(name, block=10 + n))
+        await trio.sleep(PATIENCE)
+        assert bench.holdups() == ()
 
 
 # --- destroyed
