@@ -95,7 +95,10 @@ class Exchange:
         if not self._bounds.keeps or self._port.connections.closing or not await self._read_away():
             return await self._end(found)
         await self._send(self._wire.answer(found, close=False))
-        return self._wire.again() or await self._linger()
+        if (following := self._wire.next()) is None:
+            return await self._linger()
+        self._wire = following
+        return True
 
     async def _head(self) -> Request:
         """Return the next request. Raises BadRequest, and ClientGone where nothing comes."""
@@ -107,9 +110,10 @@ class Exchange:
                 connection.taken = 0
                 await self._receive()
                 begun = True
-            reading.deadline = self._read_by = trio.current_time() + self._bounds.request
+            self._read_by = trio.current_time() + self._bounds.request
             await connection.step()
             while (request := wire.head()) is None:
+                reading.deadline = self._read_by
                 await self._receive()
             connection.serving = True
             return request

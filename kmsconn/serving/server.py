@@ -73,14 +73,14 @@ class Server:
     async def _attend(self, stream: Stream, connection: Connection) -> None:
         """Serve one connection and close it."""
         try:
-            with connection.scope:
-                if (context := self.tls()) is None:
-                    await Exchange(stream, connection, self.port).run()
-                else:
-                    await self._attend_secured(stream, context, connection)
+            async with stream:
+                with connection.scope:
+                    if (context := self.tls()) is None:
+                        await Exchange(stream, connection, self.port).run()
+                    else:
+                        await self._attend_secured(stream, context, connection)
         finally:
             self.port.connections.release(connection)
-            await trio.aclose_forcefully(stream)
 
     async def _attend_secured(self, stream: Stream, context: ssl.SSLContext, connection: Connection) -> None:
         secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)

@@ -1,6 +1,6 @@
 """The bytes of one HTTP/1.1 connection: requests out of what a client sends, answers into what it gets. No I/O, and no Trio.
 
-h11 reads and writes; what it lets pass and RFC 9112 does not is refused here, so that no two readers of a stream disagree where a
+h11 reads; what it lets pass and RFC 9112 does not is refused here, so that no two readers of a stream disagree where a
 request ends: a body with two lengths, or chunks under HTTP/1.0. Other versions, HTTP/2 among them, and CONNECT are refused, ``Upgrade``
 is ignored. A client that may send on after its answer is told ``Connection: close``.
 """
@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Final
 
 import attrs
@@ -22,6 +23,7 @@ HEAD_BYTES: Final = 16 * 1024
 
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)  # of an absolute target (RFC 9112, 3.2.2)
 _VERSIONS = frozenset({b"1.0", b"1.1"})
+_REASONS = {int(status): status.phrase for status in HTTPStatus}
 _UNREAD = frozenset({h11.IDLE, h11.SEND_BODY, h11.ERROR})
 
 
@@ -49,13 +51,19 @@ class Request:
         """Return the first value of a header, nothing where there is none."""
         return next(iter(self.values(name)), b"")
 
+    def lists(self, name: bytes, word: bytes) -> bool:
+        """Say whether a header, a list of words, has one of them."""
+        return any(word == one.strip().lower() for value in self.values(name) for one in value.split(b","))
+
     @property
     def length(self) -> int:
         """How long the body is said to be; zero where that is not said."""
         return int(self.value(b"content-length") or b"0")
 
 
-Headers = tuple[tuple[str, str], ...]
+Header = tuple[str, str]
+Headers = tuple[Header, ...]
+"""Names and values of this program: nothing that a client sent goes into them."""
 
 
 @attrs.frozen
@@ -81,10 +89,15 @@ class LiveAnswer:
 class Wire:
     """Reads requests one after the other, and words their answers. What comes behind a request stays unread until its turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes = b"") -> None:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+        self._version = b""
+        self._last = True  # there is no further request on this connection
+        self._proceeds = self._answered = False
         self.head_only = False
         """Whether the client wants no body."""
+        if data:
+            self.receive(data)
 
     def receive(self, data: bytes) -> None:
         """Take what came."""
@@ -103,7 +116,7 @@ class Wire:
     @property
     def holds_back(self) -> bool:
         """Whether the client waits for a word before it sends its body."""
-        return self._h11.they_are_waiting_for_100_continue
+        return self._h11.they_are_waiting_for_100_continue and not self._proceeds
 
     def head(self) -> Request | None:
         """Return the next request; None: more must come. Raises BadRequest."""
@@ -115,8 +128,9 @@ class Wire:
             event.method.decode("latin-1"),
             tuple(event.headers),
         )
-        self.head_only = event.method == b"HEAD"
         _check(event.http_version, request)
+        self._version, self.head_only = event.http_version, event.method == b"HEAD"
+        self._last = self._version == b"1.0" or request.lists(b"connection", b"close")
         return request
 
     def piece(self) -> bytes | None:
@@ -136,40 +150,43 @@ class Wire:
         """Return what tells a client that holds back to send its body; nothing for any other."""
         if not self.holds_back:
             return b""
-        return self._h11.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+        self._proceeds = True
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
 
     def answer(self, answer: Answer, *, close: bool) -> bytes:
         """Return the bytes of the answer; none where no answer can be given any more."""
-        if self._h11.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+        if self._answered:
             return b""
+        self._last |= close
         length = ("content-length", str(len(answer.body)))
-        sent = self._begin(answer.status, answer.content_type, (length, *answer.headers), close=close)
-        if answer.body and not self.head_only:
-            sent += self._h11.send(h11.Data(data=answer.body))
-        return sent + self._h11.send(h11.EndOfMessage())
+        head = self._begin(answer.status, answer.content_type, length, answer.headers)
+        return head if self.head_only else head + answer.body
 
     def begin(self, answer: LiveAnswer) -> bytes:
         """Return the head of an answer without an end."""
-        return self._begin(200, answer.content_type, answer.headers, close=True)
+        self._last = True
+        framing = () if self._version == b"1.0" else ("transfer-encoding", "chunked")
+        return self._begin(200, answer.content_type, framing, answer.headers)
 
     def more(self, data: bytes) -> bytes:
         """Return the bytes of a further piece of it."""
-        return self._h11.send(h11.Data(data=data))
+        return data if self._version == b"1.0" else b"%x\r\n%b\r\n" % (len(data), data)
 
-    def _begin(self, status: int, content_type: str, headers: Headers, *, close: bool) -> bytes:
-        said = [("date", _date(int(time.time()))), *headers]
+    def _begin(self, status: int, content_type: str, framing: tuple[()] | Header, headers: Headers) -> bytes:
+        self._answered = True
+        said = [f"HTTP/1.1 {status} {_REASONS[status]}", f"date: {_date(int(time.time()))}"]
         if content_type:
-            said.append(("content-type", content_type))
-        if close:
-            said.append(("connection", "close"))
-        return self._h11.send(h11.Response(status_code=status, headers=said))
+            said.append(f"content-type: {content_type}")
+        if framing:
+            said.append(": ".join(framing))
+        said += map(": ".join, headers)
+        if self._last:
+            said.append("connection: close")
+        return ("\r\n".join(said) + "\r\n\r\n").encode("latin-1")
 
-    def again(self) -> bool:
-        """Begin the next request of the connection; whether it may have one."""
-        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
-            return False
-        self._h11.start_next_cycle()
-        return True
+    def next(self) -> Wire | None:
+        """Return what reads the next request of the connection; None where there is none, or this one was not read to its end."""
+        return None if self._last or not self.whole else Wire(self._h11.trailing_data[0])
 
 
 def _check(version: bytes, request: Request) -> None:

@@ -75,9 +75,11 @@ def outcome(pieces: Sequence[bytes]) -> list[object]:
                 if piece is None and not more():
                     return found
             assert wire.answer(Answer(200, "a/b", b"c"), close=False).startswith(b"HTTP/1.1 200 ")
-            found.append(again := wire.again())
-            if not again:
+            following = wire.next()
+            found.append(following is None)
+            if following is None:
                 return found
+            wire = following
     except BadRequest as refusal:
         return [*found, refusal.status, wire.answer(Answer(refusal.status), close=True)[:9]]
 

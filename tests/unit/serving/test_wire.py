@@ -65,12 +65,12 @@ def test_the_answer_has_its_length_and_date_and_says_when_it_is_the_last() -> No
         wire.receive(b"GET / HTTP/1.1\r\n" + HOST)
         read(wire)
         head, _, body = wire.answer(ANSWER, close=close).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 ")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
         assert lines.pop(b"date").endswith(b" GMT")
         assert lines.pop(b"connection", b"") == (b"close" if close else b"")
         assert lines == {b"content-type": b"text/plain", b"content-length": b"4"}
-        assert (body, wire.again()) == (b"four", not close)
+        assert (body, wire.next() is None) == (b"four", close)
 
 
 def test_head_has_the_length_and_no_body() -> None:
@@ -137,18 +137,32 @@ CHUNKS = b"2;ext=1\r\n{}\r\n0\r\ntrailer: y\r\n\r\n"
     ],
 )
 def test_a_body_ends_where_it_says_and_the_next_request_begins_there(one: bytes) -> None:
-    wire = Wire()
-    wire.receive(one * 3)
+    wire = Wire(one * 3)
     for _ in range(3):
         assert wire.ahead
         assert read(wire) == ("/", b"{}")
         assert wire.answer(ANSWER, close=False).startswith(b"HTTP/1.1 200 ")
-        assert wire.again()
+        following = wire.next()
+        assert following is not None
+        wire = following
     assert not wire.ahead
 
 
+def test_a_request_that_has_not_come_whole_is_the_last_one() -> None:
+    wire = Wire(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n" + HOST + b"{")
+    wire.head()
+    wire.answer(ANSWER, close=False)
+    assert wire.next() is None
+
+
 @pytest.mark.parametrize(
-    "head", [b"GET / HTTP/1.1\r\nconnection: close\r\n" + HOST, b"GET / HTTP/1.0\r\n\r\n"]
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nconnection: close\r\n" + HOST,
+        b"GET / HTTP/1.1\r\nconnection: Upgrade\r\nconnection: te, Close\r\n" + HOST,
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+    ],
 )
 def test_who_wants_one_answer_gets_it_whatever_comes_behind(head: bytes) -> None:
     wire = Wire()
@@ -157,7 +171,7 @@ def test_who_wants_one_answer_gets_it_whatever_comes_behind(head: bytes) -> None
     sent = wire.answer(ANSWER, close=False)
     assert sent.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in sent.lower()
-    assert not wire.again()
+    assert wire.next() is None
 
 
 @pytest.mark.parametrize(
@@ -180,14 +194,14 @@ def test_who_holds_its_body_back_is_told_to_send_it_once() -> None:
 
 
 def test_an_answer_without_an_end_comes_in_chunks_and_is_the_last() -> None:
-    wire = Wire()
-    wire.receive(b"GET / HTTP/1.1\r\n" + HOST)
-    read(wire)
-    head = wire.begin(LiveAnswer("text/event-stream", _never, lambda: None))
-    assert b"transfer-encoding: chunked" in head.lower()
-    assert b"connection: close" in head.lower()
-    assert wire.more(b"piece") == b"5\r\npiece\r\n"
-    assert wire.answer(ANSWER, close=True) == b""
+    for version, chunked, piece in ((b"1.1", True, b"5\r\npiece\r\n"), (b"1.0", False, b"piece")):
+        wire = Wire(b"GET / HTTP/" + version + b"\r\n" + HOST)
+        read(wire)
+        head = wire.begin(LiveAnswer("text/event-stream", _never, lambda: None))
+        assert (b"transfer-encoding: chunked" in head.lower()) == chunked
+        assert b"connection: close" in head.lower()
+        assert wire.more(b"piece") == piece
+        assert wire.answer(ANSWER, close=True) == b""
 
 
 async def _never() -> bytes:
