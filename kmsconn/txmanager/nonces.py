@@ -83,7 +83,7 @@ class NonceTracker:
         if chain.nonce > top(0, in_flight, self.high):
             self.stranger_block = chain.number
         self.high = max(self.high, chain.nonce)
-        found = gaps(chain.nonce, in_flight, self.high, window) if chain.fresh else ()
+        found = gaps(chain.nonce, in_flight, self.high, window)
         self.debounce.keep(found)
         self.ripe = frozenset(gap for gap in found if self.debounce.confirms(gap, chain.at, chain.number))
 

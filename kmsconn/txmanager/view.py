@@ -131,15 +131,18 @@ class Track:
     def _note_absence(self, finding: Finding, *, missing: bool) -> None:
         if missing:
             self.absent = Suspicion.noted(self.absent, finding.head, finding.at)
-        elif isinstance(finding.value, Receipt):
-            self.absent = None
 
     def moved(self, row: Row) -> None:
-        """Take the row after a step: what was asked about it before says nothing about it now."""
+        """Take the row after a step: what was asked about it before says nothing about it now.
+
+        That its bytes are absent is remembered while they have no nonce: then other ones may be signed, and those are not suspected.
+        """
         self.row = row
         self.findings.clear()
         self.silences.clear()
         self.refused = None
+        if row.state is not State.ANSWERED:
+            self.absent = None
 
     def finding(self, question: Question, now: float) -> Finding | None:
         """Return an answer that is not too old."""

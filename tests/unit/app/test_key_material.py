@@ -168,7 +168,8 @@ async def test_an_object_is_looked_for_at_each_place_where_it_may_lie(
 
 async def test_another_object_is_an_alert(autojump_clock: Any) -> None:
     async with open_storage() as storage:
-        storage.bucket.put(PATH, BODY + b"\0")
+        storage.bucket.put(PATH, BODY)
+        storage.wanted = attrs.evolve(WANTED, digest=WANTED.digest[:-1] + bytes([WANTED.digest[-1] ^ 1]))
         await storage.watch.look()
         [text] = storage.texts
         assert "another one than the committee has signed" in text

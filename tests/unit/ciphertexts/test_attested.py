@@ -23,7 +23,7 @@ from kmsconn.transport.ports import offload_inline
 from tests.unit.ciphertexts.test_comparing import KEY, ONE, REFERENCE, SENDERS, STRANGER, Place, open_place
 
 BARE = CiphertextReference.bare(ONE.handle)
-WRONG = bytes(32)
+WRONG = ONE.digest[:-1] + bytes([ONE.digest[-1] ^ 1])
 
 
 @attrs.define
@@ -125,7 +125,7 @@ async def test_a_bucket_of_the_quorum_that_holds_other_bytes_is_passed_over(
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"sns_ciphertext_digest": WRONG}, "the digest 0x0000"), ({"key_id": 9}, "the key 0x9")],
+    [({"sns_ciphertext_digest": WRONG}, f"the digest 0x{WRONG.hex()}"), ({"key_id": 9}, "the key 0x9")],
     ids=["digest", "key"],
 )
 async def test_a_quorum_that_contradicts_the_chain_is_waited_out(

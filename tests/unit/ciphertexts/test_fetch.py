@@ -399,6 +399,17 @@ async def test_other_bytes_are_told_and_used_only_where_that_is_configured(
         assert ("used nevertheless" in reason) is tolerant
 
 
+async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest(autojump_clock: Any) -> None:
+    named = attrs.evolve(reference(SMALL), digest=SMALL.digest[:-1] + bytes([SMALL.digest[-1] ^ 1]))
+    async with open_buckets() as there:
+        there.publish(SMALL)
+        with (
+            there.budget.lease() as lease,
+            pytest.raises(Unreachable, match="other bytes than the chain names"),
+        ):
+            await there.fetcher.fetch(named, lease)
+
+
 async def test_attempts_and_failures_are_counted_by_bucket(autojump_clock: Any) -> None:
     async with open_buckets() as there:
         there.publish(SMALL)

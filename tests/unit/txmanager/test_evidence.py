@@ -161,6 +161,7 @@ def test_a_receipt_tells_block_and_success() -> None:
 
 def test_no_receipt_is_told_from_one_that_proves_nothing() -> None:
     assert read_receipt(None) is None
+    assert isinstance(read_receipt({"blockNumber": "0x10", "blockHash": None, "status": "0x1"}), Unclear)
     assert isinstance(read_receipt({"blockNumber": None, "blockHash": None, "status": "0x1"}), Unclear)
     assert isinstance(read_receipt(RpcError(-32000, "busy")), Unclear)
     assert isinstance(read_receipt({"blockHash": "0xab"}), Unclear)

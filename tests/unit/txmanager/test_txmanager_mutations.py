@@ -5,6 +5,7 @@ The names are those of the list of mutations in docs/testing.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,10 +19,11 @@ from kmsconn.model.life import State
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager import assess, decide, questioning, view
 from kmsconn.txmanager.moving import ReplyMoves
+from kmsconn.txmanager.nonces import NonceTracker
 from kmsconn.txmanager.state import TxState
 from kmsconn.txmanager.table import Evidence, Phase
 from kmsconn.txmanager.tracking import ChainObserver
-from kmsconn.txmanager.view import Finding
+from kmsconn.txmanager.view import AccountNonces, Finding
 from tests.unit.txmanager.test_bad_day import running
 from tests.unit.txmanager.world import HEALTHY, KEY, Fault, World, until
 
@@ -163,6 +165,88 @@ async def a_reply_moves_to_a_later_block() -> bool:
     return world.chain.head.number < world.ours()[0].block_number + 20
 
 
+async def a_node_lags_below_a_reply_in_flight() -> bool:
+    """Five replies are included and one waits for its block; then only nodes answer that are behind, and a new reply is due."""
+    world = World(pool="geth")
+    for rid in range(1, 6):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all(row.state is State.INCLUDED for row in world.journal.rows.values()))
+        world.chain.stalled = True
+        world.request(6)
+        world.wake.notify()
+        await until(lambda: world.journal.rows[6].state is State.SIGNED)
+        world.node.fault = lambda calls: (
+            Fault(lag=world.chain.head.number - 1) if calls[0].method == "eth_getBlockByNumber" else HEALTHY
+        )
+        await trio.sleep(5)
+        world.request(7)
+        world.wake.notify()
+        await trio.sleep(5)
+    return world.journal.rows[7].state is not State.SIGNED
+
+
+async def a_nonce_was_lost_and_receipts_trail() -> bool:
+    """A reply lost its nonce to another process and has a second one; the node that tells of its block has no receipt yet."""
+    world = World(pool="geth")
+    world.request(1)
+    world.node.refuse = lambda call: (
+        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SIGNED)
+        world.foreign()
+        await until(lambda: bool(world.said(ReplyReturned)), 60)
+        world.node.refuse = lambda call: None
+        world.node.fault = lambda _calls: Fault(trail=1)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+    return len(world.said(ReplyReturned)) > 1
+
+
+async def a_start_meets_state_that_trails() -> bool:
+    """A reply's earlier bytes are in the newest block, and the node that tells of it estimates as of the block before."""
+    world = World(pool="geth")
+    world.sign_behind(1)
+    raw = world.journal.rows[1].reply.raw
+    assert raw is not None
+    world.journal.change(1, state=State.ANSWERED)
+    world.chain.intake.submit(raw)
+    world.chain.mine_many(1)
+    world.node.fault = lambda _calls: Fault(trail=1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+    return bool(world.said(ReplySigned))
+
+
+async def a_stranger_replies_during_an_estimate() -> bool:
+    """Another process with the same key sends the reply between an estimate and its answer."""
+    world = World(pool="geth")
+    world.node.in_order = False
+    world.request(1)
+    world.node.fault = lambda calls: Fault(latency=1.0) if calls[-1].method == "eth_estimateGas" else HEALTHY
+    async with running(world):
+        await trio.sleep(0.55)
+        world.chain.intake.submit(world.reply_of_another(1)[0])
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+    return bool(world.said(ReplySigned))
+
+
+async def a_block_goes_after_an_estimate() -> bool:
+    """An estimate finds the reply that another process sent; the look that follows finds its block gone."""
+    world = World(pool="geth")
+    world.node.in_order = False
+    world.chain.mine_many(10)
+    world.request(1)
+    world.chain.intake.submit(world.reply_of_another(1)[0])
+    world.chain.mine_many(1)
+    world.node.fault = lambda calls: Fault(latency=0.4) if calls[-1].method == "eth_estimateGas" else HEALTHY
+    async with running(world):
+        await trio.sleep(0.3)
+        world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+        return not world.answered_on_chain(1)
+
+
 # --- the mutations
 
 
@@ -224,6 +308,44 @@ def l19_the_full_window_ignored(monkeypatch: Any) -> None:
     monkeypatch.setattr(TxState, "room", 1000)
 
 
+def gaps_of_a_lagging_node_awaited(monkeypatch: Any) -> None:
+    """New replies wait while a node that lags shows nonces as open that are used."""
+    honest = NonceTracker.snapshot
+
+    def snapshot(*arguments: Any) -> AccountNonces:
+        found = honest(*arguments)
+        return attrs.evolve(found, gaps=found.missing)
+
+    monkeypatch.setattr(NonceTracker, "snapshot", snapshot)
+
+
+def an_absence_outlives_its_bytes(monkeypatch: Any) -> None:
+    """What was suspected of a nonce that was lost counts against the next one."""
+    honest = view.Track.moved
+
+    def moved(self: view.Track, row: Any) -> None:
+        absent = self.absent
+        honest(self, row)
+        self.absent = absent
+
+    monkeypatch.setattr(view.Track, "moved", moved)
+
+
+def earlier_bytes_believed_gone(monkeypatch: Any) -> None:
+    """A reply whose earlier bytes had a nonce that is used is signed anew at once."""
+    monkeypatch.setattr(assess, "_may_be_included", lambda *_: False)
+
+
+def estimates_of_before_a_stranger_believed(monkeypatch: Any) -> None:
+    honest = NonceTracker.snapshot
+    monkeypatch.setattr(NonceTracker, "snapshot", lambda *a: attrs.evolve(honest(*a), stranger_block=0))
+
+
+def estimates_of_before_a_fork_believed(monkeypatch: Any) -> None:
+    honest = ChainObserver._view
+    monkeypatch.setattr(ChainObserver, "_view", lambda *a: attrs.evolve(honest(*a), reorganised_at=-math.inf))
+
+
 TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [
     (l1_a_gap_believed_from_a_lagging_node, a_node_lags_behind_included_replies),
     (l2_two_replies_claim_one_kept_nonce, two_replies_have_bytes_for_one_nonce),
@@ -233,6 +355,11 @@ TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [
     (l19_the_full_window_ignored, more_is_answered_than_the_window_holds),
     (finalized_unasked, a_block_goes_and_others_take_its_nonces),
     (old_block_finalizes, a_reply_moves_to_a_later_block),
+    (gaps_of_a_lagging_node_awaited, a_node_lags_below_a_reply_in_flight),
+    (an_absence_outlives_its_bytes, a_nonce_was_lost_and_receipts_trail),
+    (earlier_bytes_believed_gone, a_start_meets_state_that_trails),
+    (estimates_of_before_a_stranger_believed, a_stranger_replies_during_an_estimate),
+    (estimates_of_before_a_fork_believed, a_block_goes_after_an_estimate),
 ]
 NAMES = [mutation.__name__ for mutation, _ in TRIALS]
 

@@ -137,9 +137,13 @@ def ask_state() -> QueryPlan[Verdict]:
 
 @attrs.frozen
 class Fault:
-    """What happens to one batch: a node that lags or follows ``branch``, questions or answers that get lost, a hang."""
+    """What happens to one batch: a node that lags or follows ``branch``, questions or answers that get lost, a hang.
+
+    ``trail``: so far the node's receipts and state are behind the head that it tells.
+    """
 
     lag: int = 0
+    trail: int = 0
     lost: Literal["", "question", "answer"] = ""
     hang: float = 0.0
     stale_fork: bool = False
@@ -147,6 +151,7 @@ class Fault:
 
 
 HEALTHY = Fault()
+_OF_THE_HEAD = {"eth_blockNumber", "eth_getBlockByNumber", "eth_getTransactionCount"}
 
 
 def healthy(calls: Sequence[Call]) -> Fault:
@@ -236,7 +241,8 @@ class Node:
         refusal = self.refuse(call)
         if refusal is not None:
             return refusal
-        view = self.chain.view(fault.lag, self.branch if fault.stale_fork else None)
+        lag = fault.lag if call.method in _OF_THE_HEAD else fault.lag + fault.trail
+        view = self.chain.view(lag, self.branch if fault.stale_fork else None)
         try:
             return getattr(self, "_" + call.method)(view, *call.params)
         except Reverted as error:
@@ -596,13 +602,17 @@ class World:
         with suppress(NodeError):
             self.chain.intake.submit(sign_transaction(other, KEY)[0])
 
+    def reply_of_another(self, rid: int) -> tuple[bytes, bytes, int]:
+        """Return a reply's bytes, hash and nonce as another process with our key would sign it now."""
+        free = self.chain.intake.pending_nonce(KEY.address)
+        reply = Eip1559Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))
+        return *sign_transaction(reply, KEY), free
+
     def sign_behind(self, rid: int) -> None:
         """Let a reply be signed, and not sent, by somebody of whom the transaction manager does not know."""
         self.request(rid)
-        free = self.chain.intake.pending_nonce(KEY.address)
-        reply = Eip1559Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))
-        raw, reply_hash = sign_transaction(reply, KEY)
-        self.journal.change(rid, state=State.SIGNED, nonce=free, raw=raw, hash=reply_hash)
+        raw, reply_hash, nonce = self.reply_of_another(rid)
+        self.journal.change(rid, state=State.SIGNED, nonce=nonce, raw=raw, hash=reply_hash)
 
     def said(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
