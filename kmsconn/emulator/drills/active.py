@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.drills.drill import Drill, DrillBody, DrillError, DrillScene, End
+from kmsconn.emulator.drills.drill import Drill, DrillError, DrillScene, End
 from kmsconn.emulator.drills.table import DRILLS, body_in_words, find, members_of, targets_of
 from kmsconn.emulator.users import Users
 
@@ -28,8 +28,7 @@ class ActiveDrill:
     """One drill that is on; ``since`` in Trio time."""
 
     target: str
-    drill: Drill[Any]
-    body: DrillBody
+    drill: Drill
     since: float
     end: End = attrs.field(repr=False)
 
@@ -54,13 +53,13 @@ class ActiveDrills:
         put_on: list[ActiveDrill] = []
         try:
             for member, drill in self._found(target, name):
-                body = drill.read(content)
-                end = drill.put_on(self.scene, member, body)
+                one = drill.read(content)
+                end = one.put_on(self.scene, member)
                 if end is not None:
-                    put_on.append(ActiveDrill(member, drill, body, trio.current_time(), end))
+                    put_on.append(ActiveDrill(member, one, trio.current_time(), end))
         except DrillError:
-            for one in reversed(put_on):
-                one.end()
+            for active in reversed(put_on):
+                active.end()
             raise
         self.active += put_on
 
@@ -84,7 +83,7 @@ class ActiveDrills:
             {
                 "target": one.target,
                 "fault": one.drill.name,
-                "body": msgspec.to_builtins(one.body),
+                "body": msgspec.to_builtins(one.drill),
                 "seconds": round(now - one.since, 3),
             }
             for one in self.active
@@ -97,9 +96,9 @@ class ActiveDrills:
             {
                 "fault": drill.name,
                 "targets": there,
-                "body": drill.fields,
-                "does": drill.does,
-                "connector": drill.connector,
+                "body": drill.fields(),
+                "does": drill.does(),
+                "connector": drill.connector(),
             }
             for drill in DRILLS
             if (there := [name for name, kinds in targets.items() if drill.target in kinds])
@@ -128,7 +127,7 @@ class ActiveDrills:
         self._asked.send_nowait((work, scope))
         return scope.cancel
 
-    def _found(self, target: str, name: str) -> list[tuple[str, Drill[Any]]]:
+    def _found(self, target: str, name: str) -> list[tuple[str, type[Drill]]]:
         targets = targets_of(self._dependencies)
         members = members_of(target, targets)
         found = [(member, drill) for member in members if (drill := find(name, targets[member])) is not None]

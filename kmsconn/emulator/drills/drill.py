@@ -1,11 +1,12 @@
-"""What a drill is: a fault of one kind of target, the body that describes it, how it is put on and what ends it. Performs none."""
+"""What a drill is: a class for each fault of one kind of target, whose fields say how it is put on. Performs none."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from functools import partial
-from typing import Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 import attrs
 import msgspec
@@ -42,10 +43,6 @@ class DrillError(KmsconnError):
         super().__init__(f"{field}: {reason}; {remedy}")
 
 
-class DrillBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The JSON object of a ``POST``; this one is empty."""
-
-
 @attrs.define(eq=False)
 class DrillScene:
     """Everything that drills act on."""
@@ -68,40 +65,55 @@ class DrillScene:
         return self.dependencies.cores_by_name[name]
 
 
-B = TypeVar("B", bound=DrillBody)
+class Drill(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One fault, as the JSON object of a ``POST`` describes it: a field is an argument, and its type has the bounds.
 
-
-@attrs.frozen
-class Drill(Generic[B]):
-    """One fault. ``put_on`` gets the scene, the target's name and the body, and returns what ends it, or None where it is over at once.
-
-    ``does`` and ``connector``: what happens, and what the connector does then; sentences for docs/drills.md.
+    The docstring of each is its row of docs/drills.md: what happens, and below what the connector does then.
     """
 
-    name: str
-    target: Target
-    body: type[B]
-    put_on: Callable[[DrillScene, str, B], End | None]
-    does: str
-    connector: str
-    restart_ends: bool = False
+    name: ClassVar[str]
+    target: ClassVar[Target]
+    restart_ends: ClassVar[bool] = False
     """Whether a restart of the Core ends it too."""
 
-    def read(self, content: bytes) -> B:
-        """Read a body; none is an empty object. Raises msgspec.DecodeError, which names the field."""
-        return msgspec.json.decode(content or b"{}", type=self.body)
+    def put_on(self, scene: DrillScene, name: str) -> End | None:
+        """Put it on the target of this name, and return what ends it, or None where it is over at once. Raises DrillError."""
+        raise NotImplementedError
 
-    @property
-    def fields(self) -> dict[str, str]:
-        """The fields of the body with type and default, in words."""
-        return {field.name: _words(field) for field in msgspec.structs.fields(self.body)}
+    @classmethod
+    def read(cls, content: bytes) -> Self:
+        """Read a body; none is an empty object. Raises msgspec.DecodeError, which names the field."""
+        return msgspec.json.decode(content or b"{}", type=cls)
+
+    @classmethod
+    def fields(cls) -> dict[str, str]:
+        """Return the fields of the body with type and default, in words."""
+        return {field.name: _words(field) for field in msgspec.structs.fields(cls)}
+
+    @classmethod
+    def does(cls) -> str:
+        """Return what happens, in sentences."""
+        return _paragraphs(cls)[0]
+
+    @classmethod
+    def connector(cls) -> str:
+        """Return what the connector does then, in sentences."""
+        return _paragraphs(cls)[1]
+
+
+def _paragraphs(drill: type[Drill]) -> list[str]:
+    return [" ".join(part.split()) for part in inspect.cleandoc(drill.__doc__ or "").split("\n\n")]
 
 
 def _words(field: msgspec.structs.FieldInfo) -> str:
-    kind = _KINDS.get(field.type) or f"one of {', '.join(map(str, _choices(field.type)))}"
+    kind, *bounds = get_args(field.type) if get_origin(field.type) is Annotated else (field.type,)
+    words = _KINDS.get(kind) or f"one of {', '.join(map(str, _choices(kind)))}"
+    words += "".join(
+        f" from {bound.ge}" + (f" to {bound.le}" if bound.le is not None else "") for bound in bounds
+    )
     if field.required:
-        return f"{kind}, required"
-    return f"{kind}, default {msgspec.json.encode(field.default).decode()}"
+        return f"{words}, required"
+    return f"{words}, default {msgspec.json.encode(field.default).decode()}"
 
 
 def _choices(kind: Any) -> Iterable[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.shown import SHOWN, Shown
@@ -54,9 +54,9 @@ def _shown_row(row: Shown) -> str:
     return f"| `{order}` | {asked} | {row.after:g} | {_cell(alerts)} | {row.health} | {requests} |"
 
 
-def _row(drill: Drill[Any]) -> str:
-    body = "<br>".join(f"`{name}`: {words}" for name, words in drill.fields.items()) or "–"
-    return f"| `{drill.name}` | {body} | {_cell(drill.does)} | {_cell(drill.connector)} |"
+def _row(drill: type[Drill]) -> str:
+    body = "<br>".join(f"`{name}`: {words}" for name, words in drill.fields().items()) or "–"
+    return f"| `{drill.name}` | {body} | {_cell(drill.does())} | {_cell(drill.connector())} |"
 
 
 def _cell(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.bucket_drills import BUCKET_DRILLS
@@ -12,7 +12,7 @@ from kmsconn.emulator.drills.core_drills import CORE_DRILLS
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.other_drills import OTHER_DRILLS, contracts_of
 
-DRILLS: Final[tuple[Drill[Any], ...]] = (*CHAIN_DRILLS, *CORE_DRILLS, *BUCKET_DRILLS, *OTHER_DRILLS)
+DRILLS: Final[tuple[type[Drill], ...]] = (*CHAIN_DRILLS, *CORE_DRILLS, *BUCKET_DRILLS, *OTHER_DRILLS)
 GROUPS: Final = {"chains": Target.CHAIN, "cores": Target.CORE, "buckets": Target.BUCKET}
 """Names that stand for all targets of a kind."""
 
@@ -43,12 +43,12 @@ def routes(targets: dict[str, frozenset[Target]]) -> Iterator[str]:
                 yield f"POST /{name}/{drill.name} {body_in_words(drill)}"
 
 
-def body_in_words(drill: Drill[Any]) -> str:
+def body_in_words(drill: type[Drill]) -> str:
     """Return the fields of a drill's body with type and default."""
-    inner = ", ".join(f'"{name}": {words}' for name, words in drill.fields.items())
+    inner = ", ".join(f'"{name}": {words}' for name, words in drill.fields().items())
     return "{" + inner + "}"
 
 
-def find(name: str, kinds: frozenset[Target]) -> Drill[Any] | None:
+def find(name: str, kinds: frozenset[Target]) -> type[Drill] | None:
     """Return the drill of this name for a target of these kinds."""
     return next((drill for drill in DRILLS if drill.name == name and drill.target in kinds), None)
