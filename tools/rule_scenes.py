@@ -212,6 +212,7 @@ SCENES: Final[tuple[RuleScene, ...]] = (
     _state("KmsconnShadowDiffers", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="replies-differ", dependency="shadow"),
     _state("KmsconnShadowAlone", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="replies-missing", dependency="shadow"),
     _state("KmsconnJournalDamaged", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="damaged-rows", dependency="journal rows"),
+    _state("KmsconnClockWrong", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="clock", dependency="clock of this machine"),
     _state("KmsconnMemberLost", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="member-fenced", dependency="kmsconn@node"),
     _state("KmsconnSettingsDiffer", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="settings-differ", dependency="lease"),
     _state("KmsconnOldPrimary", "warning", "kmsconn_alert", "_x4 1x20", 6, 4, cause="old-primary", dependency="journal"),

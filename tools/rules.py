@@ -178,7 +178,7 @@ def _present(name: str, summary: str, remedy: str, causes: tuple[str, ...]) -> A
 
 
 _ELSEWHERE = (
-    'cause!~"overdue|not-agreed|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
+    'cause!~"clock|overdue|not-agreed|damaged-rows|permissions|paused|unknown-event|key-set-missing|'
     "replies-differ|replies-unmatched|replies-missing|api-keys|certificate|certificate-ends|"
     'lease-late|lease-lost|member-fenced|journal-went-back|settings-differ|old-primary"'
 )
@@ -408,6 +408,12 @@ _CONNECTOR: Final = (
         "the journal's rows or permissions are not sound",
         "check the disk, and see that nobody else may read the file",
         ("damaged-rows", "permissions"),
+    ),
+    _present(
+        "KmsconnClockWrong",
+        "it is not that of the chains",
+        "set the clock by NTP (chronyd, systemd-timesyncd)",
+        ("clock",),
     ),
     _present(
         "KmsconnMemberLost",

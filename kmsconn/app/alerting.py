@@ -13,6 +13,7 @@ from kmsconn.app.core_health import CONNECTION
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.shadowing import ShadowFindings
 from kmsconn.model.alerts import Alerts
+from kmsconn.model.clocks import ClockWatch
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.progress import alert_of
 
@@ -24,6 +25,7 @@ FINALITY_IS_LATE_AFTER = 2700.0
 async def show_alerts(components: Components, foreign_replies: ForeignReplies | ShadowFindings) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
     shown, finalized = Alerts(components.on_event), _read_to_the_finalized_block(components)
+    clock = ClockWatch()
     while True:
         now = trio.current_time()
         alerts = (
@@ -32,6 +34,7 @@ async def show_alerts(components: Components, foreign_replies: ForeignReplies | 
             foreign_replies.alerts(now),
             _finality(finalized),
             _paused(components),
+            _clock(components, clock),
         )
         shown.show([alert for several in alerts for alert in several], now)
         await trio.sleep(ALERT_INTERVAL)
@@ -40,6 +43,13 @@ async def show_alerts(components: Components, foreign_replies: ForeignReplies | 
 def _read_to_the_finalized_block(components: Components) -> tuple[ChainContext, ...]:
     chains = {one.chain_id for one in components.profile.subscriptions() if one.finalized}
     return tuple(components.chain_contexts[chain_id] for chain_id in chains)
+
+
+def _clock(components: Components, watch: ClockWatch) -> Iterator[AlertRaised]:
+    """Return an alert while this machine's clock is not that of the chains."""
+    heads = (one.head.timestamp for one in components.chain_contexts.values())
+    if wrong := watch.look(heads, components.ports.wall()):
+        yield AlertRaised("clock of this machine", "clock", wrong, Severity.WARNING)
 
 
 def _paused(components: Components) -> Iterator[AlertRaised]:

@@ -82,15 +82,12 @@ class CoreHealth:
             await self._first(index).wait()
 
     def alerts(self, now: float) -> Iterator[AlertRaised]:
-        """Return an alert for each endpoint that does not serve: critical where none does, for then nothing can be answered."""
-        gone = {
-            index: text
-            for index, (since, text) in self._wrong.items()
-            if now - since >= ENDPOINT_FAILURE_GRACE
-        }
-        severity = Severity.CRITICAL if len(gone) == len(self.core.endpoints) else Severity.WARNING
-        for index, text in gone.items():
-            yield AlertRaised(self.core.endpoints[index], CAUSE, text, severity)
+        """Return an alert for each endpoint that does not serve; shards do not stand in for each other, so what is of one waits for it."""
+        shards = len(self.core.endpoints)
+        waits = f"; {100 / shards:.0f} % of the requests are of this shard, and wait" if shards > 1 else ""
+        for index, (since, text) in self._wrong.items():
+            if now - since >= ENDPOINT_FAILURE_GRACE:
+                yield AlertRaised(self.core.endpoints[index], CAUSE, f"{text}{waits}", Severity.CRITICAL)
 
     def statistics(self) -> Mapping[str, CoreStatistics]:
         """Return what is known of each endpoint."""

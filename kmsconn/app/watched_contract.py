@@ -48,9 +48,11 @@ class WatchedContract:
         return max(min(origin, next_block), next_block - window)
 
     def stalled_alert(self, what: str) -> StalledAlert:
-        """Make the alert for reading that has failed for a while; a chain that is down has an alert of its own."""
-        name, endpoint = f"{self.endpoint.name} {self.name}", self.endpoint
-        return StalledAlert(name, what, self.components.on_event, lambda: endpoint.is_down)
+        """Make the alert for reading that has failed for a while; a chain that is down has an alert of its own, and so has the journal."""
+        name, endpoint, journal = f"{self.endpoint.name} {self.name}", self.endpoint, self.journal
+        return StalledAlert(
+            name, what, self.components.on_event, lambda: endpoint.is_down or bool(journal.failure)
+        )
 
 
 def watched_contracts(components: Components) -> Iterator[WatchedContract]:

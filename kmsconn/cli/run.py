@@ -24,7 +24,6 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from kmsconn import __version__
-from kmsconn.cli.clock_check import check_clock
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.cli.observers import Observers, make_observers, open_traces
 from kmsconn.cli.starting_anew import StartingAnew
@@ -170,23 +169,11 @@ async def run_once(
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(announce_ready, connector, log)
-            nursery.start_soon(
-                check_clock,
-                connector.wait_ready,
-                partial(head_times, connector.components),
-                connector.components.ports.wall,
-                log,
-            )
             nursery.start_soon(heed_signals, surroundings.signals, connector, log)
             nursery.start_soon(anew.forget)
             await connector.wait_drained()
             nursery.cancel_scope.cancel()
         return await what_is_left(connector.components)
-
-
-def head_times(components: Components) -> list[float | None]:
-    """Return the time of the newest block of each chain that is read, None for one that is not known yet."""
-    return [one.head.timestamp for one in components.chain_contexts.values()]
 
 
 async def what_is_left(components: Components) -> Mapping[str, int]:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
+from kmsconn.model.clocks import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOCK, wrong_clock
 
 CLOCK = "clock of this machine"
-CLOCK_AHEAD = 120.0  # seconds behind the clock that the newest block of all chains may be: several blocks of the slowest
-CLOCK_BEHIND = 30.0  # seconds before the clock that a newest block may be
 STEADY_LAG = 180.0  # seconds that the newest block of a chain with steady blocks may be old
 QUIET_LAG = 3600.0  # seconds likewise of a chain that makes blocks for transactions only
-
-_SET_CLOCK = "set the clock by NTP (chronyd, systemd-timesyncd)"
-_OTHER_NODE = "name a node that has caught up"
 
 
 def judge(heads: Mapping[str, float], steady: Collection[str], now: float) -> Sequence[Diagnosis]:
@@ -35,22 +31,20 @@ def judge(heads: Mapping[str, float], steady: Collection[str], now: float) -> Se
 
 def judge_clock(newest: float, now: float) -> Diagnosis | None:
     """Return what is wrong with the clock by the newest block of all; None where nothing is."""
-    if newest - now > CLOCK_BEHIND:
-        found = f"{newest - now:.0f} s behind the newest block"
-        return fault(CLOCK, found, _SET_CLOCK)
-    if now - newest > CLOCK_AHEAD:
-        found = f"{now - newest:.0f} s ahead of the newest block of every chain"
-        return fault(CLOCK, found, f"{_SET_CLOCK}; if it is right, every node is behind: {_OTHER_NODE}")
-    return None
+    found = wrong_clock(newest, now)
+    if not found:
+        return None
+    more = f"; if it is right, every node is behind: {OTHER_NODE}" if now > newest else ""
+    return fault(CLOCK, found, f"{SET_CLOCK}{more}")
 
 
 def judge_head(name: str, age: float, *, steady: bool) -> Diagnosis:
     """Judge the age of a chain's newest block by a clock that is right."""
     checked, found = f"{name}: newest block", f"{age:.0f} s old"
     if steady and age > STEADY_LAG:
-        return fault(checked, f"{found}: the node is behind", f"{_OTHER_NODE}, or wait until this one has")
+        return fault(checked, f"{found}: the node is behind", f"{OTHER_NODE}, or wait until this one has")
     if age > QUIET_LAG:
         return warning(
-            checked, f"{found}: the chain is quiet, or the node is behind", f"if it is behind, {_OTHER_NODE}"
+            checked, f"{found}: the chain is quiet, or the node is behind", f"if it is behind, {OTHER_NODE}"
         )
     return ok(checked, found)

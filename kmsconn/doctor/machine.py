@@ -26,14 +26,17 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding, differences
 from kmsconn.journal.locking import lock_path
 from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
+from kmsconn.model.events import Severity
 from kmsconn.transport.certificates import end_of, told_end
-from kmsconn.transport.http import open_http
+from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports
 
 LEAST_FREE = 1 << 30
 """Bytes: a journal with a million requests has some two gigabytes (docs/operations.md)."""
+FULL = 16 << 20
+"""Bytes below which a file system is full: SQLite needs some for its log before it can keep anything."""
 CERTIFICATE = "tls_config.cert_path"
-VERSION_BYTES = 4096  # of an answer to /version
+ANSWER_BYTES = 1 << 20  # of an answer of a monitoring port
 MONITORING_LIMIT = 3.0  # seconds for the answer of a monitoring port of this machine
 
 
@@ -47,6 +50,28 @@ class JournalPlace:
     holder: str = ""
     stored: Mapping[str, str] = attrs.field(factory=dict)
     """The binding that stands in it."""
+
+
+class ToldAlert(msgspec.Struct, frozen=True):
+    """An alert as a connector that runs tells it."""
+
+    dependency: str
+    cause: str
+    severity: str
+    text: str = ""
+    remedy: str = ""
+
+
+class _Health(msgspec.Struct):
+    alerts: tuple[ToldAlert, ...] = ()
+
+
+@attrs.frozen
+class Listener:
+    """Who listens at an address: None for nobody, ``kmsconn …`` for one of ours, else some words about it; and its alerts."""
+
+    name: str | None
+    alerts: tuple[ToldAlert, ...] = ()
 
 
 @attrs.frozen
@@ -106,7 +131,7 @@ def judge_place(checked: str, place: JournalPlace) -> Diagnosis:
     used = f", in use by {place.holder}" if place.holder else ""
     found = f"{'there' if place.exists else 'not there yet, can be made'}{used}, {_amount(place.free)} free"
     if place.free < LEAST_FREE:
-        return warning(checked, found, "make room on this file system")
+        return (fault if place.free < FULL else warning)(checked, found, "make room on this file system")
     return ok(checked, found)
 
 
@@ -187,7 +212,8 @@ def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Prob
         if port == "0":
             return [ok(checked, "any free port")]
         with trio.move_on_after(MONITORING_LIMIT):
-            return [judge_listener(checked, await who_listens(_reachable(host), int(port), ports))]
+            there = await who_listens(_reachable(host), int(port), ports)
+            return [judge_listener(checked, there.name), *judge_alerts(there.alerts)]
         return [judge_listener(checked, "a program that does not answer HTTP")]
 
     return Probe(checked, look)
@@ -222,19 +248,26 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - is compared, not bound
 
 
-async def who_listens(host: str, port: int, ports: Ports) -> str | None:
-    """Say who listens at an address: None for nobody, ``kmsconn …`` for one of ours, else some words about it."""
+async def who_listens(host: str, port: int, ports: Ports) -> Listener:
+    """Say who listens at an address, and of a kmsconn which alerts it has."""
     try:
         stream = await ports.dial(host, port)
     except OSError:
-        return None
+        return Listener(None)
     await stream.aclose()
-    url = f"http://[{host}]:{port}/version" if ":" in host else f"http://{host}:{port}/version"
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     try:
-        async with open_http(ports) as http, http.stream_get(url, max_bytes=VERSION_BYTES) as answer:
-            return _who(await answer.read())
+        async with open_http(ports) as http:
+            name = _who(await _read(http, f"{url}/version"))
+            alerts = await _read(http, f"{url}/healthz") if name.startswith("kmsconn ") else b""
     except KmsconnError:
-        return "a program that does not answer HTTP"
+        return Listener("a program that does not answer HTTP")
+    return Listener(name, _alerts(alerts))
+
+
+async def _read(http: HttpClient, url: str) -> bytes:
+    async with http.stream_get(url, max_bytes=ANSWER_BYTES) as answer:
+        return await answer.read()
 
 
 def _who(body: bytes) -> str:
@@ -243,6 +276,22 @@ def _who(body: bytes) -> str:
     except msgspec.DecodeError:
         return "another program"
     return f"kmsconn {said['version']}" if {"name", "version", "build"} <= said.keys() else "another program"
+
+
+def _alerts(body: bytes) -> tuple[ToldAlert, ...]:
+    try:
+        return msgspec.json.decode(body, type=_Health).alerts
+    except msgspec.DecodeError:
+        return ()
+
+
+def judge_alerts(alerts: Sequence[ToldAlert]) -> list[Diagnosis]:
+    """Return a fault for each critical alert of a connector that runs: what it cannot do now is for nobody else to find out."""
+    return [
+        fault(f"alert of {one.dependency}: {one.cause}", one.text, one.remedy)
+        for one in alerts
+        if one.severity == Severity.CRITICAL
+    ]
 
 
 def judge_listener(checked: str, listener: str | None) -> Diagnosis:

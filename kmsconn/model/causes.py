@@ -316,6 +316,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "The database lacks commits that it had confirmed; the connector was started anew and asks the contracts",
         "see which server was promoted or restored, and why it was behind: `synchronous_commit`, replication",
     ),
+    "clock": Cause(
+        "clock of this machine",
+        "The clock is not that of the chains; requests are answered all the same, and log lines and the journal have wrong times",
+        "set the clock by NTP (chronyd, systemd-timesyncd); if it is right, every node is behind: name a node that has caught up",
+    ),
     "permissions": Cause("journal file", "Others may read the journal", "chmod 600"),
     "damaged-rows": Cause(
         "journal rows",

@@ -88,7 +88,7 @@ class Health(EventTaker):
         ]
 
     def _is_well(self, dependency: str) -> bool:
-        """Say whether a dependency can be used: that one of several Cores cannot is a warning."""
+        """Say whether a dependency can be used; of several Cores each has requests of its own."""
         names = {
             alert.dependency
             for alert in self._alerts.values()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -28,7 +29,7 @@ from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.transport.grpc.framing import Status
-from tests.faults.scene import Scene, open_scene
+from tests.faults.scene import BEGIN, Scene, open_scene
 
 pytestmark = [pytest.mark.once, pytest.mark.sampled]
 
@@ -448,3 +449,36 @@ async def test_an_honest_network_is_healthy_for_minutes(tmp_path: Path, autojump
             await trio.sleep(60)
             assert [one.cause for one in scene.monitor.health().alerts] == ["not-configured"]
             assert scene.http("/healthz").status == 200
+
+
+async def test_a_clock_that_is_ten_minutes_off(tmp_path: Path, autojump_clock: Any) -> None:
+    """It is told as long as it holds, and requests are answered."""
+    async with open_scene(tmp_path) as scene:
+        off = [600.0]
+        ports = attrs.evolve(scene.ports(), wall=lambda: BEGIN + off[0] + trio.current_time())
+        async with open_connector(
+            scene.settings(), ports=ports, on_event=scene.monitor.on_event
+        ) as connector:
+            scene.monitor.watch(connector.statistics)
+            await connector.wait_ready()
+            found = await named(scene, "clock of this machine", "clock", critical=False, seconds=30)
+            assert "600 s ahead of the newest block" in found.text
+            await scene.wait_answered(await scene.ask(*FORMS))
+            off[0] = 0.0
+            await scene.wait(lambda: not scene.monitor.health().alerts, 30)
+
+
+async def test_one_of_two_shards_of_the_core_is_gone(tmp_path: Path, autojump_clock: Any) -> None:
+    """The other one's requests pass, and its own wait: nobody stands in."""
+    async with open_scene(tmp_path, shards=2) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        line = scene.network.line(*scene.dependencies.places["core1"])
+        line.refuse = True
+        line.cut()
+        ids = await scene.ask(*FORMS * 4)
+        found = await named(scene, "core[1]", "unreachable", seconds=60)
+        assert "50 % of the requests are of this shard, and wait" in found.text
+        await scene.wait_answered([one for one in ids if one % 2 == 0])
+        assert not scene.answered & {one for one in ids if one % 2}
+        line.refuse = False
+        await is_over(scene, ids, *FORMS)

@@ -17,6 +17,7 @@ from kmsconn.config.settings import HttpApi
 from kmsconn.doctor import machine
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.doctor.machine import (
+    LEAST_FREE,
     JournalPlace,
     certificate_probe,
     judge_certificate,
@@ -99,7 +100,8 @@ def test_a_file_that_is_no_journal_has_no_owner(tmp_path: Path) -> None:
     [
         (JournalPlace(exists=False), CheckStatus.OK),
         (JournalPlace(exists=True, holder="process 7"), CheckStatus.OK),
-        (JournalPlace(exists=True, free=1 << 20), CheckStatus.WARNING),
+        (JournalPlace(exists=True, free=LEAST_FREE - 1), CheckStatus.WARNING),
+        (JournalPlace(exists=True, free=1 << 20), CheckStatus.FAULT),
         (JournalPlace(exists=True, refusal="is full"), CheckStatus.FAULT),
     ],
 )

@@ -19,6 +19,9 @@ from kmsconn.emulator.dependencies import GATEWAY_ID, HOST_ID, key_for, secret_f
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.ids import KEY_TAG, make_id
+from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.monitoring.monitor import Monitor
+from kmsconn.monitoring.server import Identity, answer
 from tests.unit.doctor.patient import MONITORING, Patient, patient
 
 STRANGER = Address(bytes(19) + b"\x77")
@@ -249,19 +252,40 @@ async def test_a_monitoring_port_that_another_program_has(autojump_clock: Any) -
     assert line.remedy.startswith("name another port in monitoring_endpoint")
 
 
+async def examined_beside(*alerts: AlertRaised) -> dict[str, Diagnosis]:
+    """Return the lines of an examination beside a connector that runs with these alerts."""
+    monitor = Monitor()
+    for one in alerts:
+        monitor.on_event(one)
+
+    async def said(request: HttpRequest) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        found = answer(request.target, monitor, Identity("kmsconn", "0.1.0"))
+        return HttpResponse(found.status, (), found.body)
+
+    async with patient() as patient_one:
+        patient_one.network.serve(*MONITORING, partial(serve_http, handler=said))
+        return {line.checked: line for line in await patient_one.examine()}
+
+
 async def test_a_monitoring_port_that_a_running_kmsconn_has_is_well(autojump_clock: Any) -> None:
     """It is known by what it says at /version."""
-
-    async def version(request: HttpRequest) -> HttpResponse:
-        assert request.target == "/version"
-        await trio.lowlevel.checkpoint()
-        return HttpResponse(200, (), b'{"name":"kmsconn","version":"0.1.0","build":"unknown"}')
-
-    async with patient() as one:
-        one.network.serve(*MONITORING, partial(serve_http, handler=version))
-        found = {line.checked: line for line in await one.examine()}
-    line = found["monitoring_endpoint 0.0.0.0:9100"]
+    line = (await examined_beside())["monitoring_endpoint 0.0.0.0:9100"]
     assert (line.status, line.found) == (CheckStatus.OK, "a running kmsconn 0.1.0 listens there")
+
+
+async def test_a_critical_alert_of_the_connector_that_runs(autojump_clock: Any) -> None:
+    """What it cannot do is a fault here, too, with its remedy; its warnings are none."""
+    full = AlertRaised("journal", "unwritable", "the disk is full", Severity.CRITICAL)
+    late = AlertRaised("core[0]", "too-slow", "1 request waits", Severity.WARNING)
+    lines = await examined_beside(full, late)
+    [line] = [one for name, one in lines.items() if name.startswith("alert of")]
+    assert (line.status, line.checked, line.found) == (
+        CheckStatus.FAULT,
+        "alert of journal: unwritable",
+        "the disk is full",
+    )
+    assert "free or repair the disk" in line.remedy
 
 
 async def test_a_monitoring_address_of_another_machine(autojump_clock: Any) -> None:
