@@ -1,7 +1,8 @@
-"""``python -m bench.mistakes``: ten mistakes of an operator, and how long ``kmsconn run`` takes to log a line that names the cause.
+"""``python -m bench.mistakes``: mistakes of an operator, and how long ``kmsconn run`` takes to log a line that names the cause.
 
 Each mistake is made against emulated dependencies on loopback, with requests coming in; the time counts from the start of the process,
-its import included. ``kmsconn doctor`` is run on the same mistake, and its time is told too. Judges nothing.
+its import included, and so does the status of one that ends then. ``kmsconn doctor`` is run on the same mistake, and its time is told too.
+Judges nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from subprocess import PIPE, STDOUT
 from typing import Any, Final
 
 import attrs
+import h2.config
+import h2.connection
+import h2.events
 import trio
 
 from kmsconn.config.networks import NETWORKS
@@ -36,6 +40,7 @@ from kmsconn.ethereum.addresses import parse_address
 
 RATE: Final = 2.0  # requests per second
 LONGEST: Final = 90.0  # seconds that are waited for a line
+ENDING: Final = 5.0  # seconds in which a start that is refused ends after it
 HOUR: Final = 3600.0
 
 
@@ -62,11 +67,15 @@ class Mistake:
 
 @attrs.frozen
 class Outcome:
-    """Seconds from the start to the line, and the line; None where none came. Likewise of the doctor."""
+    """Seconds from the start to the line, and the line; None where none came. Likewise of the doctor.
+
+    ``status``: that of the process that ended soon after the line; None for one that runs on.
+    """
 
     mistake: str
     seconds: float | None
     line: str
+    status: int | None
     doctor_seconds: float | None
     doctor_line: str
 
@@ -92,6 +101,34 @@ async def other_network(scene: Scene) -> None:
     scene.changes["decryption_contract"] = Contract(
         parse_address(NETWORKS["testnet"].decryption), "Decryption"
     )
+
+
+def wrong_domain(option: str) -> Callable[[Scene], Any]:
+    """Configure another version of a contract's EIP-712 domain."""
+
+    async def make(scene: Scene) -> None:
+        protocol = scene.dependencies.settings(scene.folder / "journal.db").protocol
+        scene.changes[option] = attrs.evolve(getattr(protocol, option), domain_version="2")
+
+    return make
+
+
+async def proxy_page(scene: Scene) -> None:
+    """Name a proxy that has no Core behind it, and answers with a page."""
+    port = await scene.nursery.start(partial(serve_sockets, _answer_with_a_page))
+    scene.changes["core_endpoints"] = (f"http://127.0.0.1:{port}",)
+
+
+async def _answer_with_a_page(stream: trio.abc.Stream) -> None:
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+    connection.initiate_connection()
+    await stream.send_all(connection.data_to_send())
+    while data := await stream.receive_some():
+        for event in connection.receive_data(bytes(data)):
+            if isinstance(event, h2.events.StreamEnded):
+                connection.send_headers(event.stream_id, [(":status", "502"), ("content-type", "text/html")])
+                connection.send_data(event.stream_id, b"<h1>Bad Gateway</h1>", end_stream=True)
+        await stream.send_all(connection.data_to_send())
 
 
 async def no_funds(scene: Scene) -> None:
@@ -143,6 +180,11 @@ MISTAKES: Final = (
     Mistake("wrong chain id", wrong_chain, r"is on chain \d+, configured is"),
     Mistake("wss that is http", http_for_wss, r"wss://.*(TLS|SSL|no websocket)"),
     Mistake("another network's contract", other_network, r"there is no Decryption at"),
+    *(
+        Mistake(f"wrong domain in {option}", wrong_domain(option), rf"{option}\.domain_version: is '2'")
+        for option in ("decryption_contract", "kms_generation_contract", "protocol_config_contract")
+    ),
+    Mistake("a proxy's page for a Core", proxy_page, r"HTTP status 502.*Bad Gateway"),
     Mistake("no funds", no_funds, r"has 0 ether"),
     Mistake("Core down", core_down, r"core\[0\].*127.0.0.1:9\b"),
     Mistake("Core with another signer", other_signer, r"signed by|signature"),
@@ -184,13 +226,13 @@ async def measure(mistake: Mistake) -> Outcome:
         changes = {"monitoring_endpoint": "127.0.0.1:0", **scene.changes}
         write_config(path, scene.dependencies.settings(scene.folder / "journal.db").but(**changes))
         await trio.sleep(1)
-        seconds, line = await first_line(scene, mistake, path)
+        seconds, line, status = await first_line(scene, mistake, path)
         doctor_seconds, found = await doctor_line(scene, path)
-    return Outcome(mistake.name, seconds, line, doctor_seconds, found)
+    return Outcome(mistake.name, seconds, line, status, doctor_seconds, found)
 
 
-async def first_line(scene: Scene, mistake: Mistake, path: Path) -> tuple[float | None, str]:
-    """Return when ``kmsconn run`` has said the cause, and the words."""
+async def first_line(scene: Scene, mistake: Mistake, path: Path) -> tuple[float | None, str, int | None]:
+    """Return when ``kmsconn run`` has said the cause, the words, and with which status it ends, if it does."""
     started, kept = time.perf_counter(), b""
     process = await trio.lowlevel.open_process(command(scene, "run", path), stdout=PIPE, stderr=STDOUT)
     assert process.stdout is not None
@@ -200,12 +242,15 @@ async def first_line(scene: Scene, mistake: Mistake, path: Path) -> tuple[float 
                 *lines, kept = (kept + chunk).split(b"\n")
                 for line in map(bytes.decode, lines):
                     if names(mistake, line):
-                        return time.perf_counter() - started, words_of(line)
+                        took = time.perf_counter() - started
+                        with trio.move_on_after(ENDING):
+                            await process.wait()
+                        return took, words_of(line), process.returncode
     finally:
         process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
-    return None, ""
+    return None, "", None
 
 
 def command(scene: Scene, name: str, path: Path, *more: str) -> list[str]:
@@ -245,10 +290,12 @@ async def doctor_line(scene: Scene, path: Path) -> tuple[float | None, str]:
 
 def shown(outcomes: list[Outcome]) -> Iterator[str]:
     """Yield the outcomes as a table."""
-    yield "| mistake | `kmsconn run` names it after | its words | `kmsconn doctor` takes | its words |"
-    yield "|---|---|---|---|---|"
+    yield "| mistake | `kmsconn run` names it after | status | its words | `kmsconn doctor` takes | its words |"
+    yield "|---|---|---|---|---|---|"
     for one in outcomes:
-        yield f"| {one.mistake} | {_seconds(one.seconds)} | {one.line} | {_seconds(one.doctor_seconds)} | {one.doctor_line} |"
+        status = "runs on" if one.status is None else one.status
+        run = f"{one.mistake} | {_seconds(one.seconds)} | {status} | {one.line}"
+        yield f"| {run} | {_seconds(one.doctor_seconds)} | {one.doctor_line} |"
 
 
 def _seconds(value: float | None) -> str:
