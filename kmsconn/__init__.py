@@ -34,8 +34,15 @@ if TYPE_CHECKING:
     from kmsconn.protocols.fhevm.http_decryption import BodyRefused, HttpLimits
     from kmsconn.protocols.fhevm.http_decryption import read_public as read_public_decryption
     from kmsconn.protocols.fhevm.http_decryption import read_user as read_user_decryption
-    from kmsconn.protocols.interfaces import Decoded, Interfaces, UnknownLog, interfaces
-    from kmsconn.rpc.provider import Place, Provider, open_provider
+    from kmsconn.rpc.provider import (
+        Decoded,
+        Interfaces,
+        Place,
+        Provider,
+        UnknownLog,
+        interfaces,
+        open_provider,
+    )
     from kmsconn.transport.ports import Dial, Offload, Ports
 
 __all__ = [
@@ -78,8 +85,15 @@ __all__ = [
 
 # A name is imported when it is first used: `kmsconn --version` and `kmsconn.emulator` need not load the whole service.
 _HOMES = {
-    "kmsconn.rpc.provider": ("Place", "Provider", "open_provider"),
-    "kmsconn.protocols.interfaces": ("Decoded", "Interfaces", "UnknownLog", "interfaces"),
+    "kmsconn.rpc.provider": (
+        "Decoded",
+        "Interfaces",
+        "Place",
+        "Provider",
+        "UnknownLog",
+        "interfaces",
+        "open_provider",
+    ),
     "kmsconn.config.settings": ("Settings",),
     "kmsconn.config.sources": ("load_config",),
     "kmsconn.errors": (

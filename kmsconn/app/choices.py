@@ -11,8 +11,8 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Gathered
-from kmsconn.protocols.choosing import Choosing
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import Choosing
+from kmsconn.protocols.profile import Profile
 
 
 async def settle_choice(profile: Profile, journal: Journal, row: Row, gathered: Gathered) -> Gathered:

@@ -26,7 +26,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.journal import Journal
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind, PoolName
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.http import HttpClient

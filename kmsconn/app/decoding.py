@@ -10,7 +10,7 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal.values import Arrival
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 
 REMEMBERED_LOGS = 20_000
 

@@ -22,7 +22,7 @@ from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
-from kmsconn.protocols.port import ConfiguredContract, Spoken, Version
+from kmsconn.protocols.profile import ConfiguredContract, Spoken, Version
 from kmsconn.rpc.asking import ask_all
 from kmsconn.rpc.endpoint import Endpoint
 

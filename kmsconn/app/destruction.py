@@ -17,7 +17,7 @@ from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.requests import Request
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 
 PAGE = 256  # rows read at once: milliseconds of the loop, however many wait
 _START = (-1, -1)

@@ -16,7 +16,7 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 
 SOONEST = 0.01  # seconds; rows that become due within it are dispatched together
 LINE = 1024  # rows that are looked at in order: contracts allow one change of contexts at a time, so open ones are few

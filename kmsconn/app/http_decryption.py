@@ -27,7 +27,8 @@ from kmsconn.model.events import Event, OnEvent, RequestClosed, RequestRecorded
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import CLOSED
 from kmsconn.model.requests import Content, PoolName
-from kmsconn.protocols.port import Operation, Posted, Profile, expiry_of
+from kmsconn.protocols.port import Operation, Posted, expiry_of
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.wake_up import WakeUp
 

@@ -25,7 +25,7 @@ from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.transport.ports import Ports
 
 LONG = 3600.0  # seconds

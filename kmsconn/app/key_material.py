@@ -22,7 +22,7 @@ from kmsconn.errors import RequestError, Undecodable, Unreachable
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
-from kmsconn.protocols.port import KeysAndCrs, MaterialCall, PublicObject
+from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.urls import show_origin

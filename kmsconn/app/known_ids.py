@@ -18,7 +18,8 @@ from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, retention
 from kmsconn.journal.values import JournalPlace
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Numbering, Subscription
+from kmsconn.protocols.port import Numbering
+from kmsconn.protocols.profile import Subscription
 from kmsconn.rpc.gaps import Gap, Span, gaps
 
 CHUNK = 2000  # ids in one question to the journal, which others use meanwhile

@@ -27,8 +27,8 @@ from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.agreeing import NeedsAgreement
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.port import NeedsAgreement
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
 

@@ -26,7 +26,7 @@ from kmsconn.model.events import AnswerKept, AnswerMismatch, OnEvent, RequestClo
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answer, Answered, Checked, Seen, Submitted
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.wake_up import WakeUp
 

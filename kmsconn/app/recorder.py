@@ -12,7 +12,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal import recording
 from kmsconn.journal.values import Arrival, Read, Recorded
 from kmsconn.model.events import LogQuarantined, RequestRecorded, RequestsMoved
-from kmsconn.protocols.port import Subscription
+from kmsconn.protocols.profile import Subscription
 from kmsconn.rpc.checkpoints import NO_EXTENSION, Extension
 from kmsconn.rpc.logs import LogsRead
 

@@ -17,7 +17,7 @@ from kmsconn.journal import queries, retention
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Position, RetentionStep
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Profile, Subscription
+from kmsconn.protocols.profile import Profile, Subscription
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.ports import Ports
 

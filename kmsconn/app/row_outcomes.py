@@ -35,7 +35,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred
 from kmsconn.model.life import TRANSITIONS, RowCause
 from kmsconn.model.requests import PoolName
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.heads import HeadTracker
 
 SPREAD = 5.0  # seconds over which those are spread who wait for the same question

@@ -7,7 +7,8 @@ from typing import Any
 from kmsconn.errors import Undecodable
 from kmsconn.journal.values import Row
 from kmsconn.model.requests import EventPlace, Order, Request
-from kmsconn.protocols.port import Operation, Profile
+from kmsconn.protocols.port import Operation
+from kmsconn.protocols.profile import Profile
 
 
 def operation_of(profile: Profile, row: Row) -> Operation[Any]:

@@ -35,7 +35,7 @@ from kmsconn.errors import (
 from kmsconn.journal.values import Row
 from kmsconn.model.events import OnEvent, StageFailed, StageFinished
 from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Reason
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 
 T = TypeVar("T")
 

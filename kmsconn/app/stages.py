@@ -20,8 +20,8 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import CiphertextReference, Request
 from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
-from kmsconn.protocols.ending import EndsOthers
-from kmsconn.protocols.port import CoreCall, Operation, Profile
+from kmsconn.protocols.port import CoreCall, EndsOthers, Operation
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.together import together

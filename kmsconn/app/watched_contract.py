@@ -10,7 +10,7 @@ from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.stalled_alert import StalledAlert
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.journal import Journal
-from kmsconn.protocols.port import Subscription
+from kmsconn.protocols.profile import Subscription
 from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import FINALIZED, LATEST

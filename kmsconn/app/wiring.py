@@ -51,7 +51,7 @@ from kmsconn.model.requests import DECRYPTION_KINDS, IN_ORDER, Kind, PoolName, R
 from kmsconn.model.trace_ids import trace_of
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import HttpClient, open_http

@@ -29,7 +29,9 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
-from kmsconn.protocols.port import ContractQuery, Facts, Profile, expiry_of
+from kmsconn.protocols.port import Facts, expiry_of
+from kmsconn.protocols.profile import Profile
+from kmsconn.protocols.queries import ContractQuery
 from kmsconn.rpc.asking import MAX_BATCH, ask_all
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Rpc, RpcError

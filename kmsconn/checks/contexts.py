@@ -10,7 +10,7 @@ from kmsconn.checks.shared import Shared
 from kmsconn.checks.suspicions import Suspicions
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet
 from kmsconn.ethereum.ids import id_name
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.backoff import Backoff

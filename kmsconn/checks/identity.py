@@ -14,7 +14,8 @@ from kmsconn.errors import NotMember, NotYet
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Kind, Request
-from kmsconn.protocols.port import ContractQuery, Profile
+from kmsconn.protocols.profile import Profile
+from kmsconn.protocols.queries import ContractQuery
 from kmsconn.rpc.asking import ask, ask_all, run_query_plan
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.backoff import Backoff

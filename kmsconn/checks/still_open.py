@@ -10,7 +10,8 @@ from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.errors import AlreadyDone, Destroyed, NotMember, NotYet, Over
 from kmsconn.model.requests import Request
-from kmsconn.protocols.port import PlannedQueries, Profile, QueryPlan
+from kmsconn.protocols.profile import Profile
+from kmsconn.protocols.queries import PlannedQueries, QueryPlan
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Rpc

@@ -13,7 +13,7 @@ from kmsconn.errors import Down, NotYet, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent
-from kmsconn.protocols.port import Coprocessor, Profile
+from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.rpc.asking import ask
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.together import together

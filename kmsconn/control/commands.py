@@ -20,7 +20,7 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answered
 from kmsconn.monitoring.health import HealthReport
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 
 Arguments = Mapping[str, Any]
 

@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.journal.values import Row
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 
 
 @attrs.frozen

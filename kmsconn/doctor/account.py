@@ -15,7 +15,8 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import id_name
-from kmsconn.protocols.port import PlannedQueries, Profile, Registration
+from kmsconn.protocols.profile import Profile, Registration
+from kmsconn.protocols.queries import PlannedQueries
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc, RpcError
 from kmsconn.txmanager.fees import in_ether, market_fees, read_history

@@ -22,7 +22,7 @@ from kmsconn.errors import KmsconnError, Misconfigured
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.port import Coprocessor, Profile
+from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.rpc.asking import ask
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports

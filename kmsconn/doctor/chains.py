@@ -16,7 +16,7 @@ from kmsconn.doctor.nodes import Head
 from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.errors import KmsconnError, StartRefused, Unreachable
 from kmsconn.model.profiles import HTTPZ_RC7
-from kmsconn.protocols.port import Subscription
+from kmsconn.protocols.profile import Subscription
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.rpc.port import Rpc
 from kmsconn.transport.http import HttpClient, open_http

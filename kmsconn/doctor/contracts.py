@@ -13,7 +13,7 @@ from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.errors import Unreachable, WrongContract
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
-from kmsconn.protocols.port import ConfiguredContract, Profile
+from kmsconn.protocols.profile import ConfiguredContract, Profile
 from kmsconn.rpc.asking import ask
 from kmsconn.rpc.port import Rpc, RpcError
 

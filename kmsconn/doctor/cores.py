@@ -23,7 +23,7 @@ from kmsconn.protocols.fhevm.key_material import (
     read_material,
     read_status,
 )
-from kmsconn.protocols.port import KeysAndCrs, MaterialInUse, Profile
+from kmsconn.protocols.profile import KeysAndCrs, MaterialInUse, Profile
 from kmsconn.transport.urls import show_origin
 
 RESULT_WAIT = 3.0  # seconds for the result of a request that the Core may still work on

@@ -34,7 +34,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.events import ignore
 from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Coprocessor, MaterialInUse, Profile, Subscription
+from kmsconn.protocols.profile import Coprocessor, MaterialInUse, Profile, Subscription
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import open_http

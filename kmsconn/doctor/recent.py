@@ -13,7 +13,7 @@ from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content
-from kmsconn.protocols.port import Profile, Subscription
+from kmsconn.protocols.profile import Profile, Subscription
 from kmsconn.rpc.port import RpcError
 
 CHECKED = "newest decryption requests"

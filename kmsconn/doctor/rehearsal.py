@@ -19,7 +19,8 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Content, Kind
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.port import Coprocessor, Facts, Profile, Revert, Verdict
+from kmsconn.protocols.port import Facts, Revert, Verdict
+from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.rpc.asking import ask
 from kmsconn.rpc.port import RpcError
 

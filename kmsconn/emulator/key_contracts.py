@@ -11,7 +11,7 @@ from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 _DONE, _CONSENSUS = GENERATION_BASE + 1, GENERATION_BASE + 3
 Action = Callable[[Frame], object]

@@ -18,7 +18,7 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm.key_management import EthereumOperation
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
 from kmsconn.protocols.fhevm.profile import EVENTS, OPERATIONS
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 Asked = tuple[str, int]
 _REPLIES = {

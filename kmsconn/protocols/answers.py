@@ -1,13 +1,15 @@
-"""How an answer of the Core is read in every generation: strictly, or Broken. Never knows a message's fields."""
+"""What every generation sees to at the Core: a request is whole, an answer is read strictly, or Broken. Never knows a message's fields."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from kmsconn.errors import Broken, Undecodable
+from kmsconn.errors import Broken, Rejected, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import SIGNATURE_BYTES, is_canonical, recover
+from kmsconn.model.requests import CiphertextReference
+from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.protobuf import decode
 
 DEPENDENCY = "core"
@@ -71,3 +73,14 @@ def signer_of(digest: bytes, signature: bytes) -> Address:
     if signer is None:
         raise Broken(DEPENDENCY, "the contract does not accept signatures of this form")
     return signer
+
+
+def expect_whole(references: Sequence[CiphertextReference], ciphertexts: Sequence[Ciphertext]) -> None:
+    """See that there is one ciphertext for each reference, in their order.
+
+    Raises Rejected for a request without references; ValueError when the ciphertexts are not those of the references.
+    """
+    if not references:
+        raise Rejected("the request names no ciphertext")
+    if [entry.handle for entry in ciphertexts] != [reference.handle for reference in references]:
+        raise ValueError("the ciphertexts are not those of the request")

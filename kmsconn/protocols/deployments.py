@@ -17,7 +17,8 @@ from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.protocols.port import Version, ViewCall
+from kmsconn.protocols.profile import Version
+from kmsconn.protocols.queries import ViewCall
 
 T = TypeVar("T")
 

@@ -34,7 +34,7 @@ from kmsconn.model.events import (
     RequestClosed,
 )
 from kmsconn.model.life import State
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call, Rpc
 from kmsconn.shadow.comparing import compare

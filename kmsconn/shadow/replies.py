@@ -17,7 +17,7 @@ from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_count, from_hex, quantity, to_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.port import Call, Rpc
 
 HEAD = Call("eth_blockNumber")

@@ -14,7 +14,8 @@ import attrs
 from kmsconn.errors import KmsconnError, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Profile, Revert, Verdict
+from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.jsonrpc import is_overload
 from kmsconn.rpc.port import RpcError
 from kmsconn.rpc.results import JsonBlockHash, JsonReceipt, JsonTrace, read

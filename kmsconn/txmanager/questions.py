@@ -10,8 +10,9 @@ from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
 from kmsconn.journal.values import Row
-from kmsconn.protocols.port import Profile, Revert
-from kmsconn.protocols.reverting import NO_DATA, ExplainsSilence
+from kmsconn.protocols.port import ExplainsSilence, Revert
+from kmsconn.protocols.profile import Profile
+from kmsconn.protocols.published import NO_DATA
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.rpc.results import JsonBlock, JsonBlockHash, read
 from kmsconn.txmanager.evidence import (

@@ -17,7 +17,7 @@ from kmsconn.journal.values import Due, Row
 from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import PipelinedRpc
 from kmsconn.transport.backoff import Backoff, Hold

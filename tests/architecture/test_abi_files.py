@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kmsconn.model.profiles import PROFILES
-from kmsconn.protocols.interfaces import interfaces
+from kmsconn.rpc.provider import interfaces
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,7 +21,7 @@ from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.ports import Ports

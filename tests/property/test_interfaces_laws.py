@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kmsconn.ethereum.abi import Event
 from kmsconn.ethereum.abi_types import parse_type
 from kmsconn.model.profiles import PROFILES
-from kmsconn.protocols.interfaces import Decoded, UnknownLog, interfaces
+from kmsconn.rpc.provider import Decoded, UnknownLog, interfaces
 
 FUNCTIONS = [
     (generation, label, function)

@@ -25,7 +25,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import ignore
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.port import Coprocessor
+from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports, offload_to_threads

@@ -25,7 +25,7 @@ from kmsconn.emulator.network import serve_sockets
 from kmsconn.errors import Unreachable
 from kmsconn.model.events import ignore
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.port import Coprocessor
+from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.ports import offload_to_threads
 from kmsconn.transport.together import together
 from tests.httpz.world import COPROCESSOR, open_world

@@ -21,7 +21,7 @@ from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 FIRST_PREDECESSOR = make_id(CONTEXT_TAG, 0)
 """What stands for "no context before this one"."""

@@ -18,7 +18,7 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 PUBLIC_TYPE = "PublicDecryptVerification(bytes32[] ctHandles,bytes decryptedResult,bytes extraData)"
 USER_TYPE = "UserDecryptResponseVerification(bytes publicKey,bytes32[] ctHandles,bytes userDecryptedShare,bytes extraData)"

@@ -18,7 +18,7 @@ from kmsconn.emulator.contracts.user_rules import LegacyRequest, check_unified
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.protocols.fhevm.abi import DECRYPTION, LATER_EVENTS
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 DIRECT_CALL = "userDecryptionRequest((bytes32,address)[],(uint256,uint256),(uint256,address[]),address,bytes,bytes,bytes)"
 UNIFIED_CALL = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kmsconn.emulator.contracts.gateway_config import GatewayConfig
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.storage import base_slot
+from kmsconn.protocols.queries import base_slot
 
 BASE = base_slot("fhevm_gateway.storage.Decryption")
 DONE, ANSWERED, DIGEST, PINNED = BASE, BASE + 1, BASE + 3, BASE + 9

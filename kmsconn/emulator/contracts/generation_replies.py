@@ -22,7 +22,7 @@ from kmsconn.emulator.generation_hashes import KeyDigests, crsgen_hash, keygen_h
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import make_id
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 _REPLY_GAS, _CONSENSUS_GAS = 130_000, 175_000
 _SIGNED_ALREADY = {

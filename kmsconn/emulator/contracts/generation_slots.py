@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.protocols.storage import base_slot
+from kmsconn.protocols.queries import base_slot
 
 PREP_TAG, KEY_TAG, CRS_TAG = 0x03, 0x04, 0x05
 TAG_SHIFT = 248

@@ -15,7 +15,7 @@ from kmsconn.emulator.contracts.generation_releases import release_of
 from kmsconn.emulator.contracts.migrations import check_complete, check_generated, material_request
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import make_id
 from kmsconn.protocols.fhevm.abi import DECRYPTION, KMS_GENERATION, LATER_KMS_GENERATION
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 _FIRST_KEYGEN = Function.from_item({"name": "keygen", "inputs": ({"type": "uint8"},), "outputs": ()})
 """The function with which the owner of 0.2.0 begins a key."""

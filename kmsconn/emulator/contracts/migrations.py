@@ -10,7 +10,7 @@ from kmsconn.emulator.contracts.generation_releases import COMPRESSED, LATER_KEY
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.emulator.generation_hashes import KeyDigests
 from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 
 def existing_key(frame: Frame, request: int) -> int:

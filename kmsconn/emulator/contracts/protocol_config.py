@@ -18,7 +18,7 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.protocols.fhevm.abi import DECRYPTION, PROTOCOL_CONFIG
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 
 class ProtocolConfig(AbiContract):

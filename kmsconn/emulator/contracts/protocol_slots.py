@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from kmsconn.protocols.storage import base_slot
+from kmsconn.protocols.queries import base_slot
 
 BASE = base_slot("fhevm.storage.ProtocolConfig")
 NEWEST_CONTEXT, DESTROYED, ACTIVE_CONTEXT = BASE, BASE + 10, BASE + 11

@@ -19,7 +19,7 @@ from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, user_decryption, views
 from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 _BASE = views.DECRYPTION_MANAGER_BASE
 _PUBLIC_COUNTER, _PUBLIC_HANDLES = _BASE + 1, _BASE + 4

@@ -20,7 +20,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi, views
 from kmsconn.protocols.httpz_rc7.profile import OPERATIONS
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 _BASE = views.KEY_MANAGER_BASE
 _CURRENT_KEY = _BASE + 27

@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.protocols.httpz_rc7 import abi, views
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest, user_digest
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 
 _BASE = views.DECRYPTION_MANAGER_BASE
 _PUBLIC_ANSWERED, _PUBLIC_DONE, _USER_ANSWERED, _USER_DONE = (_BASE + n for n in (2, 5, 7, 10))

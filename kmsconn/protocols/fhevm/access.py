@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import Handle
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm import views
-from kmsconn.protocols.port import ViewCall
+from kmsconn.protocols.queries import ViewCall
 
 
 @attrs.frozen

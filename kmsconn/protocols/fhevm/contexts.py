@@ -33,7 +33,6 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.ending import EndsOthers
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.key_management import (
     COMPLETING_GAS,
@@ -48,17 +47,16 @@ from kmsconn.protocols.fhevm.messages import request_id
 from kmsconn.protocols.fhevm.operations import FollowUp
 from kmsconn.protocols.port import (
     CoreCall,
+    EndsOthers,
     Meaning,
     Numbering,
-    PlannedQueries,
-    QueryPlan,
     RequestEvent,
-    StorageRead,
     Verdict,
     id_in_topic,
 )
 from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.protobuf import decode
+from kmsconn.protocols.queries import PlannedQueries, QueryPlan, StorageRead
 
 EVENT = PROTOCOL_CONFIG.event("NewKmsContext")
 CONFIRM = PROTOCOL_CONFIG.function("confirmKmsContextCreation")

@@ -19,15 +19,15 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY
-from kmsconn.protocols.core_parts import expect_whole
+from kmsconn.protocols.answers import DEPENDENCY, expect_whole
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import LATER_EVENTS
 from kmsconn.protocols.fhevm.extra_data import normalise
 from kmsconn.protocols.fhevm.messages import long_poll
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
-from kmsconn.protocols.port import ContractQuery, CoreCall, StorageRead, Verdict
+from kmsconn.protocols.port import CoreCall, Verdict
 from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.queries import ContractQuery, StorageRead
 
 REFERENCES = "(bytes32,uint256,bytes32,address[])[]"
 """The ABI type of ciphertext references."""

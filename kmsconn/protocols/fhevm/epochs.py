@@ -19,7 +19,6 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.agreeing import NeedsAgreement
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm import extra_data, views
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
@@ -49,18 +48,17 @@ from kmsconn.protocols.fhevm.messages import SIGNING_SCHEMES, domain_message, lo
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FollowUp
 from kmsconn.protocols.port import (
     CoreCall,
+    ExplainsSilence,
     Meaning,
+    NeedsAgreement,
     Numbering,
-    PlannedQueries,
-    QueryPlan,
     RequestEvent,
     Revert,
-    StorageRead,
     Verdict,
     id_in_topic,
 )
 from kmsconn.protocols.proto_writer import encode
-from kmsconn.protocols.reverting import ExplainsSilence
+from kmsconn.protocols.queries import PlannedQueries, QueryPlan, StorageRead
 
 CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
 OLD_CONFIG = "have ProtocolConfig deployed again from a release that knows it; no epoch becomes active before"

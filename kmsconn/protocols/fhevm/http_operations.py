@@ -25,7 +25,8 @@ from kmsconn.protocols.fhevm.decryptions import Decryption, bare_references
 from kmsconn.protocols.fhevm.deployment import Deployment
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryption, PublicDecryptions
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry, UnifiedUserDecryption, UserDecryptions
-from kmsconn.protocols.port import ContractQuery, Numbering, Posted, RequestEvent, StorageRead, id_in_topic
+from kmsconn.protocols.port import Numbering, Posted, RequestEvent, id_in_topic
+from kmsconn.protocols.queries import ContractQuery, StorageRead
 
 HTTP_LIFETIME: Final = 3600.0
 """Seconds for which a request over HTTP is worked on, whether or not somebody still waits for it."""

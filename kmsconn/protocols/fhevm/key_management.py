@@ -14,12 +14,12 @@ from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
 from kmsconn.model.requests import Content, PoolName
-from kmsconn.protocols.agreeing import NeedsAgreement
 from kmsconn.protocols.answers import DEPENDENCY
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.key_views import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
-from kmsconn.protocols.port import ContractQuery, Meaning, PlannedQueries, QueryPlan, StorageRead, Verdict
+from kmsconn.protocols.port import Meaning, NeedsAgreement, Verdict
+from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan, StorageRead
 
 COMPLETING_GAS = 500_000
 """Recorded were 176,000 more for the reply that completes a CRS of four nodes, 66,000 for an epoch. What is not used is not paid."""

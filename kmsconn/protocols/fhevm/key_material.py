@@ -22,8 +22,9 @@ from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.contexts import EVENT, NewContext
 from kmsconn.protocols.fhevm.key_views import KeyViews, Relation
 from kmsconn.protocols.fhevm.keygen import COMPRESSED_KEY_SET, KEY_TYPES
-from kmsconn.protocols.port import KeysAndCrs, PublicObject, QueryPlan
+from kmsconn.protocols.profile import KeysAndCrs, PublicObject
 from kmsconn.protocols.protobuf import decode
+from kmsconn.protocols.queries import QueryPlan
 
 MATERIAL_METHOD, STATUS_METHOD = "GetKeyMaterialAvailability", "GetHealthStatus"
 _ID_DIGITS = 64

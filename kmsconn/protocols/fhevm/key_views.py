@@ -16,8 +16,7 @@ from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION, PROTOCOL_CONFIG
-from kmsconn.protocols.port import LogsAt, StorageRead, ViewCall
-from kmsconn.protocols.storage import base_slot, flag, mapping_slot
+from kmsconn.protocols.queries import LogsAt, StorageRead, ViewCall, base_slot, flag, mapping_slot
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
 CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")

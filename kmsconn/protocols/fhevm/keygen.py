@@ -19,7 +19,6 @@ from kmsconn.ethereum.ids import PREP_KEYGEN_TAG
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
-from kmsconn.protocols.choosing import Choosing
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
@@ -37,9 +36,18 @@ from kmsconn.protocols.fhevm.messages import (
     request_id,
 )
 from kmsconn.protocols.fhevm.operations import UnderContext
-from kmsconn.protocols.port import CoreCall, Numbering, RequestEvent, Revert, Verdict, id_in_data
+from kmsconn.protocols.port import (
+    Choosing,
+    CoreCall,
+    ExplainsSilence,
+    Numbering,
+    RequestEvent,
+    Revert,
+    Verdict,
+    id_in_data,
+)
 from kmsconn.protocols.proto_writer import encode
-from kmsconn.protocols.reverting import NO_DATA, ExplainsSilence
+from kmsconn.protocols.published import NO_DATA
 
 PREP_RESPONSE = KMS_GENERATION.function("prepKeygenResponse")
 KEY_RESPONSE = KMS_GENERATION.function("keygenResponse")

@@ -12,7 +12,8 @@ import attrs
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, tag_of
 from kmsconn.protocols.fhevm import views
-from kmsconn.protocols.port import QueryPlan, Verdict, ViewCall
+from kmsconn.protocols.port import Verdict
+from kmsconn.protocols.queries import QueryPlan, ViewCall
 
 _RECENT = 8  # contexts; two or three are valid at a time, and the Gateway may skip numbers
 

@@ -15,8 +15,9 @@ from kmsconn.model.requests import Content, Order
 from kmsconn.protocols.fhevm import extra_data
 from kmsconn.protocols.fhevm.abi import ALL_ERRORS
 from kmsconn.protocols.fhevm.deployment import Deployment
-from kmsconn.protocols.port import Operation, QueryPlan, Revert, Verdict
-from kmsconn.protocols.reverting import name_revert
+from kmsconn.protocols.port import Operation, Revert, Verdict
+from kmsconn.protocols.published import name_revert
+from kmsconn.protocols.queries import QueryPlan
 
 SIGNATURE: Mapping[str, Verdict] = {
     "ECDSAInvalidSignature": Verdict.FINAL,

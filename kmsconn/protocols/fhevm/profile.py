@@ -31,22 +31,19 @@ from kmsconn.protocols.fhevm.key_views import KeyViews
 from kmsconn.protocols.fhevm.keygen import Keygens, PrepKeygens
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryptions
 from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
-from kmsconn.protocols.port import (
+from kmsconn.protocols.profile import (
     ConfiguredContract,
-    ContractQuery,
     Coprocessor,
     EventTable,
     KeysAndCrs,
     MaterialCall,
     MaterialInUse,
-    PlannedQueries,
     Profile,
     PublicObject,
-    QueryPlan,
     Registration,
     Spoken,
-    ViewCall,
 )
+from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan, ViewCall
 
 OPERATIONS = (
     PublicDecryptions,

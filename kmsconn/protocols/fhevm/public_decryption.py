@@ -47,7 +47,8 @@ from kmsconn.protocols.fhevm.messages import (
     request_id,
     typed_ciphertexts,
 )
-from kmsconn.protocols.port import Facts, Numbering, RequestEvent, ViewCall, id_in_topic
+from kmsconn.protocols.port import Facts, Numbering, RequestEvent, id_in_topic
+from kmsconn.protocols.queries import ViewCall
 
 EVENT = DECRYPTION.event(f"PublicDecryptionRequest(uint256,{REFERENCES},bytes)")
 LATER_EVENT = LATER["PublicDecryptionRequest(uint256,bytes32[],bytes)"]

@@ -55,7 +55,8 @@ from kmsconn.protocols.fhevm.messages import (
     typed_ciphertexts,
 )
 from kmsconn.protocols.fhevm.wallets import wallet_agrees
-from kmsconn.protocols.port import Facts, Numbering, RequestEvent, ViewCall, id_in_topic
+from kmsconn.protocols.port import Facts, Numbering, RequestEvent, id_in_topic
+from kmsconn.protocols.queries import ViewCall
 
 _PAYLOAD = "(address,bytes,address[],(uint256,uint256),bytes,bytes)"
 _ENTRIES = "(bytes32,address,address)[]"

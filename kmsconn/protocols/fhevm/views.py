@@ -16,8 +16,8 @@ from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
-from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, Version, ViewCall
-from kmsconn.protocols.storage import base_slot, flag, mapping_slot
+from kmsconn.protocols.profile import Coprocessor, Version
+from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot
 
 T = TypeVar("T")
 MAGIC_VALUE = ERC1271.function("isValidSignature").selector

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from kmsconn.errors import NotYet, SignatureNotTaken, WrongSignature
 from kmsconn.protocols.fhevm import views
-from kmsconn.protocols.port import ViewCall
+from kmsconn.protocols.queries import ViewCall
 
 WALLET_SIGNATURE_GRACE = 600.0  # seconds that a contract wallet may say no to its user's signature
 _MAGIC_WORD = 32

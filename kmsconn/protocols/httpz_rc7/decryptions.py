@@ -17,12 +17,13 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import HANDLE_BYTES, fhe_type_of
 from kmsconn.model.requests import CiphertextReference, Content
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.core_parts import expect_whole
+from kmsconn.protocols.answers import expect_whole
 from kmsconn.protocols.httpz_rc7.messages import long_poll
 from kmsconn.protocols.httpz_rc7.operations import MEANS, SENDER_VERDICTS, HttpzOperation
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
-from kmsconn.protocols.port import ContractQuery, CoreCall, Facts, Verdict
+from kmsconn.protocols.port import CoreCall, Facts, Verdict
 from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.queries import ContractQuery
 
 
 class HttpzDecryption(Content):

@@ -24,8 +24,9 @@ from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
 from kmsconn.protocols.httpz_rc7.messages import long_poll
 from kmsconn.protocols.httpz_rc7.operations import MEANS, NO_TAG, HttpzOperation
 from kmsconn.protocols.httpz_rc7.typed_data import OBJECT_TYPES, object_digest
-from kmsconn.protocols.port import CoreCall, Facts, Meaning, Numbering, Reading, StorageRead
+from kmsconn.protocols.port import CoreCall, Facts, Meaning, Numbering, Reading
 from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.queries import StorageRead
 
 COMPLETING_GAS = 500_000
 """What the reply that completes a request may need beyond its estimate; what is not used is not paid."""

@@ -16,8 +16,9 @@ from kmsconn.protocols.answers import DEPENDENCY, signer_of
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import ALL_ERRORS
 from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
-from kmsconn.protocols.port import ContractQuery, Meaning, Operation, Reading, Revert, Verdict
-from kmsconn.protocols.reverting import name_revert
+from kmsconn.protocols.port import Meaning, Operation, Reading, Revert, Verdict
+from kmsconn.protocols.published import name_revert
+from kmsconn.protocols.queries import ContractQuery
 
 NO_TAG = 0
 THE_CONTEXT = 0

@@ -18,17 +18,15 @@ from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygens, HttpzPrepKeygens
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgens, PrepKskgens
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryptions
 from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryptions
-from kmsconn.protocols.port import (
+from kmsconn.protocols.profile import (
     ConfiguredContract,
-    ContractQuery,
     Coprocessor,
     EventTable,
     MaterialInUse,
-    PlannedQueries,
     Profile,
-    QueryPlan,
     Registration,
 )
+from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
 
 OPERATIONS = (
     HttpzPublicDecryptions,

@@ -22,7 +22,8 @@ from kmsconn.protocols.httpz_rc7.decryptions import HttpzDecryption, HttpzDecryp
 from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
 from kmsconn.protocols.httpz_rc7.operations import NO_TAG, Signed, first_signed
 from kmsconn.protocols.httpz_rc7.typed_data import public_digest
-from kmsconn.protocols.port import Numbering, RequestEvent, StorageRead, id_in_topic
+from kmsconn.protocols.port import Numbering, RequestEvent, id_in_topic
+from kmsconn.protocols.queries import StorageRead
 
 EVENT = DECRYPTION_MANAGER.event("PublicDecryptionRequest")
 NUMERIC_EVENT = RC7["DecryptionManager"].event("PublicDecryptionRequest")

@@ -26,8 +26,9 @@ from kmsconn.protocols.httpz_rc7.decryptions import HttpzDecryption, HttpzDecryp
 from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
 from kmsconn.protocols.httpz_rc7.operations import NO_TAG, first_signed
 from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, link_digest, user_digest
-from kmsconn.protocols.port import Numbering, RequestEvent, StorageRead, id_in_topic
+from kmsconn.protocols.port import Numbering, RequestEvent, id_in_topic
 from kmsconn.protocols.protobuf import fields
+from kmsconn.protocols.queries import StorageRead
 
 EVENT = DECRYPTION_MANAGER.event("UserDecryptionRequest")
 NUMERIC_EVENT = RC7["DecryptionManager"].event("UserDecryptionRequest")

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, HTTPZ, KEY_MANAGER, RC4, RC7, RC9
-from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, ViewCall
-from kmsconn.protocols.storage import base_slot, flag, mapping_slot
+from kmsconn.protocols.profile import Coprocessor
+from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot
 
 T = TypeVar("T")
 

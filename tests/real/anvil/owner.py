@@ -21,7 +21,7 @@ from kmsconn.emulator.key_ceremonies import (
     announcement_of,
 )
 from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
-from kmsconn.protocols.port import StorageRead
+from kmsconn.protocols.queries import StorageRead
 from tests.real.anvil import contracts
 from tests.real.anvil.ground_truth import PATIENCE
 from tests.real.anvil.slots import ask_slot

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.port import StorageRead
+from kmsconn.protocols.queries import StorageRead
 from kmsconn.rpc.endpoint import Endpoint
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.protocols.fhevm.key_material import read_material
-from kmsconn.protocols.port import KeysAndCrs, MaterialCall, PublicObject
+from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_inline
 

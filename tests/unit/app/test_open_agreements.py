@@ -17,7 +17,7 @@ from kmsconn.journal import moves
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 from kmsconn.rpc.port import RpcError
 from tests.unit.app.bench import Bench, open_bench, wall
 from tests.unit.checks.answers import Answers

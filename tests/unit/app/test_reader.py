@@ -40,7 +40,7 @@ from kmsconn.model.events import (
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.decryptions import Decryption
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.protocols.port import Subscription
+from kmsconn.protocols.profile import Subscription
 from kmsconn.rpc.cursor import MAX_SIZE
 from kmsconn.rpc.fork import LAGGING
 from kmsconn.rpc.port import Call, RpcError

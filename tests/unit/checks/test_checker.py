@@ -31,7 +31,7 @@ from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.fhevm.http_operations import HTTP_LIFETIME, HttpPublicDecryption
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryption
 from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 from kmsconn.rpc.asking import MAX_BATCH
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.testing.endings import cancel_everywhere

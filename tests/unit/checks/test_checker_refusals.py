@@ -16,7 +16,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import CiphertextReference, EventPlace, Kind, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption
-from kmsconn.protocols.port import ViewCall
+from kmsconn.protocols.queries import ViewCall
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import RpcError
 

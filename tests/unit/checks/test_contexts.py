@@ -12,7 +12,7 @@ from kmsconn.checks.contexts import TIME_TO_LIVE, Contexts
 from kmsconn.checks.suspicions import WITHOUT_BLOCKS, Suspicions
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
 from kmsconn.protocols.fhevm.views import PROTOCOL_CONFIG_BASE
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 from kmsconn.rpc.heads import HeadTracker
 from tests.unit.checks.answers import PROFILE, Answers, confirmed, later
 

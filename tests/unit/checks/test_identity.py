@@ -14,7 +14,7 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
 from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryption
 from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 from kmsconn.rpc.port import RpcError
 from tests.unit.checks.answers import PROFILE, SETTINGS, Answers, request_of
 

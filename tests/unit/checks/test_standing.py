@@ -18,7 +18,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import EventPlace, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 from kmsconn.rpc.heads import HeadTracker
 from tests.unit.checks.answers import Answers, confirmed, later
 from tests.vectors import keys

@@ -32,7 +32,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import AttestationMismatch, Event, ignore
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.port import Coprocessor
+from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_inline
 

@@ -25,7 +25,7 @@ from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
 from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryption
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 from tests.vectors import httpz as vectors
 
 CHAIN_ID = 54321

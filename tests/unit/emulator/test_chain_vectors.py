@@ -68,7 +68,7 @@ def test_the_consensus_digest_of_public_requests_stands_in_storage() -> None:
         if digest is None:
             continue
         from kmsconn.emulator.contracts.decryption_slots import BASE
-        from kmsconn.protocols.storage import mapping_slot
+        from kmsconn.protocols.queries import mapping_slot
 
         slot = hex(mapping_slot(BASE + 3, int(entry["decryption_id"], 16)))
         address = vectors.load()["storage"]["address"]

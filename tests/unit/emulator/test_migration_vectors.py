@@ -13,7 +13,7 @@ from kmsconn.emulator.contracts.generation_releases import (
 )
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.queries import mapping_slot
 from tests.unit.emulator.migration_world import (
     ABORT,
     COMMITTEE,

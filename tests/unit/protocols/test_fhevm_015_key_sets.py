@@ -9,9 +9,9 @@ import pytest
 from kmsconn._generated.fhevm.kms.v1 import CompressedKeyConfig, KeyGenRequest, KeyGenSecretKeyConfig
 from kmsconn.config.settings import CompressedKeySets
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.choosing import Choosing
 from kmsconn.protocols.fhevm.key_sets import KeySetForm, form_of
 from kmsconn.protocols.fhevm.profile import Fhevm
+from kmsconn.protocols.port import Choosing
 from kmsconn.protocols.protobuf import decode
 from tests.vectors import keys
 from tests.vectors import later_keys as later

@@ -11,8 +11,7 @@ from kmsconn.model.causes import CAUSES
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.epochs import CONFIRM
 from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE
-from kmsconn.protocols.port import Revert, Verdict
-from kmsconn.protocols.reverting import ExplainsSilence
+from kmsconn.protocols.port import ExplainsSilence, Revert, Verdict
 from tests.vectors import later_keys as later
 
 REVERTS = later.load()["reverts"]

@@ -14,7 +14,7 @@ from kmsconn.protocols.fhevm.abi import (
     PROTOCOL_CONFIG_TOPICS,
 )
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.protocols.interfaces import interfaces
+from kmsconn.rpc.provider import interfaces
 from tests.vectors import later_keys as later
 
 NAMES = later.load()["topics_and_selectors"]

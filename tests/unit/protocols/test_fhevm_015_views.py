@@ -17,8 +17,8 @@ from kmsconn.protocols.fhevm.key_management import generation_stands
 from kmsconn.protocols.fhevm.key_material import migrated_key_set
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE, Relation
 from kmsconn.protocols.fhevm.views import node_storage
-from kmsconn.protocols.port import PublicObject
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.profile import PublicObject
+from kmsconn.protocols.queries import mapping_slot
 from tests.unit.protocols.test_fhevm_key_plans import Contracts
 from tests.vectors import keys
 from tests.vectors import later_keys as later

@@ -16,8 +16,8 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import contexts, epochs, key_management, views
 from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
-from kmsconn.protocols.port import LogsAt, QueryPlan, StorageRead, Verdict, ViewCall
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.port import Verdict
+from kmsconn.protocols.queries import LogsAt, QueryPlan, StorageRead, ViewCall, mapping_slot
 from tests.vectors import keys
 
 SETTINGS = keys.SETTINGS

@@ -8,7 +8,9 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
-from kmsconn.protocols.port import ContractQuery, Profile, StorageRead, Verdict, ViewCall
+from kmsconn.protocols.port import Verdict
+from kmsconn.protocols.profile import Profile
+from kmsconn.protocols.queries import ContractQuery, StorageRead, ViewCall
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()

@@ -17,7 +17,8 @@ from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.fhevm.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
 from kmsconn.protocols.fhevm.views import MAGIC_VALUE
 from kmsconn.protocols.fhevm.wallets import WALLET_SIGNATURE_GRACE
-from kmsconn.protocols.port import ContractQuery, Facts, ViewCall
+from kmsconn.protocols.port import Facts
+from kmsconn.protocols.queries import ContractQuery, ViewCall
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()

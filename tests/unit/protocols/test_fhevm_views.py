@@ -9,8 +9,8 @@ from kmsconn.errors import NotYet, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm import abi, views
-from kmsconn.protocols.port import Coprocessor, ViewCall
-from kmsconn.protocols.storage import base_slot, mapping_slot
+from kmsconn.protocols.profile import Coprocessor
+from kmsconn.protocols.queries import ViewCall, base_slot, mapping_slot
 from tests import vectors
 
 CHAIN = 54321

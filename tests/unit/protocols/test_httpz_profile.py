@@ -18,7 +18,9 @@ from kmsconn.protocols.httpz_rc7.operations import aborted
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
-from kmsconn.protocols.port import ContractQuery, Facts, Meaning, Profile, StorageRead, Verdict, ViewCall
+from kmsconn.protocols.port import Facts, Meaning, Verdict
+from kmsconn.protocols.profile import Profile
+from kmsconn.protocols.queries import ContractQuery, StorageRead, ViewCall
 from tests.vectors import httpz
 
 PROFILE: Profile = HttpzRc7(httpz.settings())

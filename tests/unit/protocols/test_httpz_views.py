@@ -10,8 +10,8 @@ from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.port import Coprocessor, Instead, StorageRead, ViewCall
-from kmsconn.protocols.storage import mapping_slot
+from kmsconn.protocols.profile import Coprocessor
+from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, mapping_slot
 from tests.vectors import httpz
 
 WHERE = (54321, httpz.address("HTTPZ"))

@@ -7,7 +7,7 @@ import pytest
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.protocols.port import Profile
+from kmsconn.protocols.profile import Profile
 from tests import vectors
 from tests.vectors import httpz
 

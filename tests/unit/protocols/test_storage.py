@@ -6,8 +6,7 @@ import pytest
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.port import StorageRead
-from kmsconn.protocols.storage import flag
+from kmsconn.protocols.queries import StorageRead, flag
 
 DESTROYED = StorageRead(1, Address(bytes(20)), 7, flag)
 

@@ -10,7 +10,7 @@ import pytest
 
 from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.port import Instead, QueryPlan, StorageRead, ViewCall
+from kmsconn.protocols.queries import Instead, QueryPlan, StorageRead, ViewCall
 from kmsconn.rpc.asking import ask, ask_all, run_query_plan
 from kmsconn.rpc.port import Call, RpcError
 

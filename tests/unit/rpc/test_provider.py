@@ -17,9 +17,8 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.errors import CallReverted, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.protocols.interfaces import Decoded, UnknownLog, interfaces
 from kmsconn.rpc.port import RpcError
-from kmsconn.rpc.provider import Place, Provider, open_provider
+from kmsconn.rpc.provider import Decoded, Place, Provider, UnknownLog, interfaces, open_provider
 from tests.unit.app.few_components import few_components
 from tests.vectors import httpz
 

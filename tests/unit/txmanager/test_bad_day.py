@@ -27,7 +27,7 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE
 from kmsconn.protocols.port import Revert, Verdict
-from kmsconn.protocols.reverting import NO_DATA
+from kmsconn.protocols.published import NO_DATA
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.txmanager.chain_view import NOT_FINAL
 from kmsconn.txmanager.manager import run_txmanager

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kmsconn.errors import StageTimeout, Unreachable
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Profile, Revert, Verdict
+from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.port import RpcError
 from kmsconn.txmanager.evidence import (
     SEND_ERRORS,

@@ -30,8 +30,8 @@ from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.port import CoreCall, Operation, QueryPlan, Revert, StorageRead, Verdict
-from kmsconn.protocols.reverting import ExplainsSilence
+from kmsconn.protocols.port import CoreCall, ExplainsSilence, Operation, Revert, Verdict
+from kmsconn.protocols.queries import QueryPlan, StorageRead
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.transport.ports import Ports

@@ -7,7 +7,7 @@ import pytest
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.profiles import PROFILES
-from kmsconn.protocols.interfaces import Decoded, UnknownLog, interfaces
+from kmsconn.rpc.provider import Decoded, UnknownLog, interfaces
 
 FHEVM, HTTPZ = (interfaces(generation) for generation in PROFILES)
 SOMEBODY = bytes(range(20))
