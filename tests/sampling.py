@@ -21,10 +21,10 @@ _T = TypeVar("_T")
 CI = os.environ.get("KMSCONN_SAMPLES") == "ci"
 DAY = 86_400
 USUAL = 4
-TURNS = {"long": 4 if CI else 12, "sampled": 3 if CI else 12, "rotating": 1 if CI else 4}
+TURNS = {"long": 6 if CI else 12, "sampled": 6 if CI else 12, "rotating": 2 if CI else 4}
 """Of the tests with a mark one in so many is run, others each day."""
 EXAMPLES = 100
-"""Examples of a law in CI; a quarter of them elsewhere."""
+"""Examples of a law: a half of them in CI, a quarter elsewhere."""
 
 
 def sample(variable: str, *, small: int, ci: int) -> str:
@@ -60,8 +60,8 @@ def points(total: int, wanted: int, turn: int = 0) -> range:
 
 
 def points_of(total: int, usual: int = USUAL) -> range:
-    """Return the numbers from 1 to ``total`` that this run tries: ``usual`` of them in CI, a quarter elsewhere."""
-    wanted = sample("KMSCONN_POINTS", small=-(-usual // 4), ci=usual)
+    """Return the numbers from 1 to ``total`` that this run tries: half of ``usual`` in CI, a quarter elsewhere."""
+    wanted = sample("KMSCONN_POINTS", small=-(-usual // 4), ci=-(-usual // 2))
     return points(total, total if every_point() else int(wanted), today())
 
 
@@ -71,6 +71,6 @@ def every_point() -> bool:
 
 
 def examples(usual: int = EXAMPLES) -> int:
-    """Return how many examples of a law are tried: ``usual`` in CI, a quarter elsewhere, more or fewer with ``KMSCONN_EXAMPLES``."""
-    share = int(sample("KMSCONN_EXAMPLES", small=EXAMPLES // 4, ci=EXAMPLES))
+    """Return how many examples of a law are tried: half of ``usual`` in CI, a quarter elsewhere, more or fewer with ``KMSCONN_EXAMPLES``."""
+    share = int(sample("KMSCONN_EXAMPLES", small=EXAMPLES // 4, ci=EXAMPLES // 2))
     return max(1, usual * share // EXAMPLES)

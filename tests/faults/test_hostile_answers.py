@@ -21,7 +21,7 @@ from tests.sampling import points, sample, today
 
 pytestmark = pytest.mark.sampled
 
-WANTED = sample("KMSCONN_HOSTILE", small=1, ci=4)
+WANTED = sample("KMSCONN_HOSTILE", small=1, ci=2)
 
 
 @attrs.define
