@@ -15,6 +15,7 @@ from typing import Any
 from kmsconn.journal.database import Database
 from kmsconn.journal.rows import COLUMNS, ID_BYTES, pack_id, read_row
 from kmsconn.journal.values import Row
+from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
 
 _ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
@@ -25,14 +26,8 @@ _ASIDE = (
     "calldata = coalesce(calldata, log), log = :nothing, signer = NULL WHERE rid = :rid"
 )
 _ASIDE_KIND = "SELECT kind FROM request WHERE rid = ?"
-_ODD_STATES = (
-    "SELECT rid, state FROM request INDEXED BY request_odd WHERE state NOT IN ('pending', 'answered', 'signed', 'included', "
-    "'finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
-)
-_ODD_KINDS = (
-    "SELECT rid, kind FROM request INDEXED BY request_oldest WHERE kind = ? "
-    "AND on_chain = 1 AND state IN ('pending', 'answered', 'signed', 'included')"
-)
+_COUNTED = "SELECT kind, state FROM tally WHERE rows > 0"
+_ODD = "SELECT rid FROM request WHERE kind = ? AND state = ?"  # walks over the table, of a journal that has such rows
 _IDENTITY = "SELECT chain_id, contract, kind, id, block FROM request WHERE rid = ?"
 _LOWER = (
     "UPDATE low_water SET id = :below, block = CASE WHEN block < :block THEN block ELSE :block END "
@@ -40,6 +35,8 @@ _LOWER = (
 )
 
 _NOTHING = {"no_id": bytes(ID_BYTES), "no_contract": bytes(20), "nothing": b""}
+
+_KINDS, _STATES = frozenset(Kind), frozenset(State)
 
 UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
 
@@ -139,9 +136,7 @@ def _known_kind(db: Database, rid: int) -> str:
 
 def find_odd_rows(db: Database) -> None:
     """Set aside what no look would ever find: rows in a state, and open ones of a kind, that is none."""
-    found = [(rid, f"its state is {state!r}") for rid, state in db.execute(_ODD_STATES).fetchall()]
-    kinds = {kind for (kind,) in db.execute("SELECT DISTINCT kind FROM tally WHERE rows > 0")}
-    for kind in kinds - set(Kind):
-        found += [(rid, f"its kind is {kind!r}") for rid, kind in db.execute(_ODD_KINDS, (kind,)).fetchall()]
-    for rid, why in found:
-        set_aside(db, rid, why)
+    for kind, state in db.execute(_COUNTED).fetchall():
+        if state not in _STATES or (state not in CLOSED and kind not in _KINDS):
+            for (rid,) in db.execute(_ODD, (kind, state)).fetchall():
+                set_aside(db, rid, f"its kind is {kind!r}, its state {state!r}")

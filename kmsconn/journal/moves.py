@@ -32,6 +32,7 @@ _SETS = {
     "release": "next_attempt = :next_attempt, ",
     "confirm": "included_block = :block, ",
     "finalize": "included_block = :block, ",
+    "reopen": "included_block = :block, ",
     "reoffer": "included_block = NULL, next_attempt = :next_attempt, ",
     "rejudge": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
     "resend": "included_block = NULL, next_attempt = :next_attempt, ",
@@ -79,9 +80,11 @@ def _states(states: Iterable[State]) -> str:
 
 def _guarded(transition: str) -> str:
     sources, target = TRANSITIONS[transition]
-    ended = ":closed_at" if target in CLOSED else "NULL"
+    closes = (
+        "closed_at = :closed_at, " if target in CLOSED else "closed_at = NULL, " if sources & CLOSED else ""
+    )
     return (
-        f"UPDATE request SET state = '{target.value}', tick = :tick, deferred = 0, max_wait = {LONGEST_WAIT}, closed_at = {ended}, "  # noqa: S608 - of our own literals
+        f"UPDATE request SET state = '{target.value}', tick = :tick, deferred = 0, max_wait = {LONGEST_WAIT}, {closes}"  # noqa: S608 - of our own literals
         f"{_SETS.get(transition, '')}reason = :reason, cause = :cause, history = {appended()} "
         f"WHERE rid = :rid AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
     )

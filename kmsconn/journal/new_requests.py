@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -14,11 +14,15 @@ from kmsconn.journal.moves import LONGEST_WAIT
 from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
 from kmsconn.model.requests import Kind
 
+if TYPE_CHECKING:
+    from sqlite3 import Cursor
+
 _NEW = (
     "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
     "next_attempt, max_wait, deadline, recorded_at, log, residue) "
-    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING rid"
+    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_RETURNING = f"{_NEW} RETURNING rid"
 
 
 @attrs.frozen
@@ -42,7 +46,10 @@ def insert(db: Database, new: NewRequest) -> int:
 
 def insert_all(db: Database, requests: Iterable[NewRequest]) -> list[int]:
     """Insert requests as pending and on chain, due at once, and return their rows in the same order."""
-    return [rid for ((rid,),) in db.fetch_each(_NEW, (_values(db, new) for new in requests))]
+    values = (_values(db, new) for new in requests)
+    if db.driver.is_remote:
+        return [rid for ((rid,),) in db.fetch_each(_RETURNING, values)]
+    return [cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values]  # for a third of the time less
 
 
 def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:

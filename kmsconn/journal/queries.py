@@ -77,17 +77,18 @@ _UNSENT_STRANDED = (
 _NEXT_UNSENT = f"{_NEXT} INDEXED BY request_to_sign WHERE {_WHOLE} AND {_LATER}"
 
 _BEHIND = (
-    f"{_RIDS} INDEXED BY request_unsent WHERE {_ANSWERED} AND (block, log_index) > (:block, :log_index) "
+    f"{_RIDS} INDEXED BY request_to_sign WHERE {_ANSWERED} AND (block, log_index) > (:block, :log_index) "
     "ORDER BY block, log_index LIMIT :limit"
 )
 
 _SIGNED = f"{_RIDS} INDEXED BY request_nonce WHERE chain_id = ? AND state = 'signed' ORDER BY nonce"
+_OF_INCLUDED = "chain_id = ? AND (closed_at IS NULL) = TRUE AND state = 'included'"
 _INCLUDED = (
-    f"{_RIDS} INDEXED BY request_included WHERE chain_id = ? AND state = 'included' AND included_block BETWEEN ? AND ? "
+    f"{_RIDS} INDEXED BY request_included WHERE {_OF_INCLUDED} AND included_block >= ? AND included_block <= ? "
     "ORDER BY included_block LIMIT ?"
 )
 _INCLUDED_FROM = (
-    f"{_RIDS} INDEXED BY request_included WHERE chain_id = ? AND state = 'included' AND nonce >= ? "
+    f"{_RIDS} INDEXED BY request_included WHERE {_OF_INCLUDED} AND included_block IS NOT NULL AND nonce >= ? "
     "ORDER BY included_block DESC LIMIT ?"
 )
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
@@ -100,7 +101,7 @@ _STANDING = (
     "AND block BETWEEN ? AND ? ORDER BY block LIMIT ?"
 )
 _SUSPECT = (
-    "SELECT DISTINCT block FROM request INDEXED BY request_suspect WHERE chain_id = ? AND contract = ? AND block >= ? "
+    "SELECT DISTINCT block FROM request INDEXED BY request_off WHERE chain_id = ? AND contract = ? AND block >= ? "
     "AND on_chain = 0 AND state IN ('pending', 'answered', 'signed', 'included') ORDER BY block DESC LIMIT ?"
 )
 _SIBLING = (
@@ -118,11 +119,11 @@ _OF_REQUEST = (
 )
 _PASSED = "SELECT rid FROM request WHERE rid IN (SELECT value FROM json_each(?)) AND state <> 'pending'"
 _OLDEST_OPEN = (
-    "SELECT min(block) FROM request INDEXED BY request_oldest WHERE on_chain = 1 "
-    "AND state IN ('pending', 'answered', 'signed', 'included') AND state IN ('pending', 'answered') AND chain_id = ? AND block >= 0"
+    "SELECT min(block) FROM request INDEXED BY request_oldest WHERE closed_at IS NULL AND on_chain = 1 "
+    "AND state IN ('pending', 'answered') AND chain_id = ? AND block >= 0"
 )
 _TALLY = "SELECT kind, state, on_chain, rows, deferred, deleted FROM tally"
-_OPEN_ON_CHAIN = "on_chain = 1 AND state IN ('pending', 'answered', 'signed', 'included')"
+_OPEN_ON_CHAIN = "closed_at IS NULL AND on_chain = 1"
 _OLDEST = (
     "SELECT min(recorded_at) FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
     f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND (cause & {RowCause.REFUSED_BY_CORE.value}) = 0"

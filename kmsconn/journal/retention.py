@@ -19,7 +19,6 @@ from kmsconn.ethereum.logs import Log
 from kmsconn.journal.database import Database
 from kmsconn.journal.operations import off_loop, reads
 from kmsconn.journal.rows import pack_id
-from kmsconn.journal.schema import CLOSED_AT
 from kmsconn.journal.values import JournalPlace, Position, Retained, RetentionStep
 from kmsconn.model.requests import Kind
 
@@ -28,8 +27,6 @@ PAGES = 64  # a quarter of a MiB of the file is given back in one step
 SPARE = (
     0.25  # of the file: so much may be free before any of it is given back, since new rows will want it again
 )
-
-_CLOSED = "state IN ('finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
 
 
 # Where a request, or the reply to it, stands last.
@@ -43,10 +40,12 @@ def _look(index: str, where: str, key: str) -> str:
     )
 
 
-_WHOLE = _look("request_whole", f"cleared = 0 AND {_CLOSED}", CLOSED_AT)
-_CLEARED = _look("request_cleared", f"cleared = 1 AND {_CLOSED}", CLOSED_AT)
+_WHOLE, _CLEARED = (
+    _look("request_closed", f"closed_at IS NOT NULL AND cleared = {cleared}", "closed_at")
+    for cleared in (0, 1)
+)
 # What left the chain and never came back waits for nobody, and has no end of its own.
-_GONE = _look("request_gone", "on_chain = 0 AND state IN ('pending', 'answered')", "recorded_at")
+_GONE = _look("request_off", "on_chain = 0 AND state IN ('pending', 'answered')", "recorded_at")
 
 # Of what an operator may begin again the event stays as long as the row.
 _CLEAR = (

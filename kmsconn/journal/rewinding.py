@@ -24,15 +24,15 @@ _DOUBTS = "UPDATE cursor SET forked_since = ?, low_since = ? WHERE chain_id = ? 
 _FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
 # By the block of the reply, and by that of the request where nobody noted the other one.
 _FINAL = (
-    "SELECT rid FROM request INDEXED BY request_final WHERE chain_id = :chain AND contract = :contract AND state = 'finalized' "
-    "AND included_block > :fork UNION "
+    "SELECT rid FROM request INDEXED BY request_included WHERE chain_id = :chain AND (closed_at IS NULL) = FALSE "
+    "AND included_block > :fork AND contract = :contract AND state = 'finalized' UNION "
     "SELECT rid FROM request INDEXED BY request_place WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 "
     "AND block > :fork AND state = 'finalized'"
 )
 _FORGET_LOGS = "DELETE FROM quarantined_log WHERE chain_id = ? AND contract = ? AND block > ?"
 _ASK_AGAIN = (
     "UPDATE request INDEXED BY request_included SET included_block = :fork, reason = :reason, cause = :cause "
-    "WHERE chain_id = :chain AND contract = :contract AND state = 'included' AND (included_block > :fork OR included_block IS NULL)"
+    "WHERE chain_id = :chain AND (closed_at IS NULL) = TRUE AND included_block > :fork AND contract = :contract AND state = 'included'"
 )
 _REREAD = (
     "INSERT INTO reread VALUES (?, ?, ?, ?, ?) ON CONFLICT (chain_id, contract) "
@@ -60,7 +60,7 @@ def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int)
         lower_low_water(db, chain_id, contract, fork)
         reopened = [rid for (rid,) in db.execute(_FINAL, of).fetchall()]
         for rid in reopened:
-            move(db, "reopen", rid, reason=BLOCK_UNKNOWN, cause=RowCause.BLOCK_UNKNOWN)
+            move(db, "reopen", rid, reason=BLOCK_UNKNOWN, cause=RowCause.BLOCK_UNKNOWN, block=fork)
         db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN, "cause": RowCause.BLOCK_UNKNOWN.value})
         gone = db.execute(
             _OFF, {**of, "tick": db.tick + 1, "head": head, "line": line_of(db.wall(), "gone")}

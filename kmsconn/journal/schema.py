@@ -15,9 +15,6 @@ from kmsconn.journal.rows import RESIDUES
 
 APPLICATION_ID = 0x6B6D736A  # "kmsj": tells a journal from any other SQLite file, one of before the first release among them
 
-CLOSED_AT = "coalesce(closed_at, answered_at, recorded_at)"
-"""When a closed row ended, in wall time."""
-
 
 @attrs.frozen
 class Table:
@@ -176,37 +173,34 @@ TABLES: Final = (
 )
 """All tables that both databases have, in the order of a copy: triggers count requests as they come, so that the counts come after."""
 
-_OPEN: Final = "state IN ('pending', 'answered', 'signed', 'included')"
-_CLOSED: Final = "state IN ('finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')"
 _UNSENT: Final = "state = 'answered' AND on_chain = 1"
 
+# Both databases look at an index where an UPDATE sets one of its columns, those of its condition among them. Every move sets ``state``, so
+# only the indices of what is handed out and signed name it; that a row is open or closed stands in ``closed_at``, which a move between two
+# open states leaves alone. Beside each stands the query that needs it, and how often that runs.
 INDICES: Final = (
+    # recording._KNOWN, queries._PLACES: for each event that is read, and each round of the proof
     "CREATE UNIQUE INDEX request_identity ON request (chain_id, contract, id, digest)",
+    # recording._IN_RANGE, queries._STANDING: with each read
     "CREATE INDEX request_place ON request (chain_id, contract, block) WHERE on_chain = 1",
+    # queries._SIGNED: at each start of a transaction manager; keeps two replies off one nonce
     "CREATE UNIQUE INDEX request_nonce ON request (chain_id, nonce) WHERE state = 'signed'",
-    "CREATE INDEX request_included ON request (chain_id, included_block) WHERE state = 'included'",
-    # Requests that a read did not hold: their blocks are looked at again for a while.
-    f"CREATE INDEX request_suspect ON request (chain_id, contract, block) WHERE on_chain = 0 AND {_OPEN}",
-    f"CREATE INDEX request_oldest ON request (kind, recorded_at) WHERE on_chain = 1 AND {_OPEN}",
-    # Closed rows by the time of their end, the ones with their long values apart from the others.
-    f"CREATE INDEX request_whole ON request (({CLOSED_AT}), rid) WHERE cleared = 0 AND {_CLOSED}",
-    f"CREATE INDEX request_cleared ON request (({CLOSED_AT}), rid) WHERE cleared = 1 AND {_CLOSED}",
-    # Empty in a sound file: rows in a state that is none.
-    """
-    CREATE INDEX request_odd ON request (kind) WHERE state NOT IN
-    ('pending', 'answered', 'signed', 'included', 'finalized', 'expired', 'rejected', 'quarantined', 'done', 'aborted')
-    """,
-    "CREATE INDEX request_final ON request (chain_id, contract, included_block) WHERE state = 'finalized'",
-    # What left the chain and never came back is found by its age.
-    "CREATE INDEX request_gone ON request (recorded_at, rid) WHERE on_chain = 0 AND state IN ('pending', 'answered')",
-    f"CREATE INDEX request_unsent ON request (chain_id, block, log_index) WHERE {_UNSENT}",
-    # Answers stand by when they may be signed; the second one finds rows that wait longer than they may: the clock was set back.
+    # queries._INCLUDED: at each look of a transaction manager; rewinding._FINAL: at each fork
+    "CREATE INDEX request_included ON request (chain_id, (closed_at IS NULL), included_block) WHERE included_block IS NOT NULL",
+    # queries._OLDEST: each second; queries._WAITING: at each command
+    "CREATE INDEX request_oldest ON request (kind, recorded_at) WHERE closed_at IS NULL",
+    # retention: every ten minutes; those with their long values apart from the others
+    "CREATE INDEX request_closed ON request (cleared, closed_at, rid) WHERE closed_at IS NOT NULL",
+    # queries._SUSPECT: each quarter of the reorg window; retention: every ten minutes
+    "CREATE INDEX request_off ON request (chain_id, contract, block) WHERE on_chain = 0",
+    # queries._UNSENT, queries._BEHIND: at each look of a transaction manager; the second one for rows that wait longer than they may,
+    # since the clock was set back
     f"CREATE INDEX request_to_sign ON request (chain_id, next_attempt, block, log_index, max_wait) WHERE {_UNSENT}",
     f"""
     CREATE INDEX request_to_sign_stranded ON request (chain_id, (next_attempt - max_wait), next_attempt, block, log_index)
     WHERE {_UNSENT}
     """,
-    # How key management ended is read from its rows; there are few of them among millions of decryptions.
+    # queries._ENDINGS: each minute; there are few of these rows among millions of decryptions
     """
     CREATE INDEX request_key_management ON request (kind, block, log_index)
     WHERE on_chain = 1 AND kind NOT IN ('public_decryption', 'user_decryption', 'http_public_decryption', 'http_user_decryption')

@@ -100,13 +100,6 @@ def test_what_is_young_or_not_final_stays(db: Database, plan: RetentionStep, cha
     assert (done.cleared, done.deleted) == (0, 0)
 
 
-def test_a_row_that_was_closed_by_an_earlier_version_ended_with_its_answer(db: Database) -> None:
-    rid = walk(db, new_row(db), WAYS[State.FINALIZED])
-    db.execute("UPDATE request SET closed_at = NULL, answered_at = ? WHERE rid = ?", (ENDED - 500, rid))
-    assert play(db, attrs.evolve(DELETING, delete_before=ENDED - 501)).deleted == 0
-    assert play(db, attrs.evolve(DELETING, delete_before=ENDED - 499)).deleted == 1
-
-
 def test_numbered_rows_go_only_below_the_low_water_mark(db: Database) -> None:
     made = [walk(db, new_row(db, number, 10), WAYS[State.FINALIZED]) for number in (1, 2, 3)]
     plan = attrs.evolve(PLAN, numbered=frozenset({KIND}))
