@@ -49,7 +49,9 @@ def insert_all(db: Database, requests: Iterable[NewRequest]) -> list[int]:
     values = (_values(db, new) for new in requests)
     if db.driver.is_remote:
         return [rid for ((rid,),) in db.fetch_each(_RETURNING, values)]
-    return [cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values]  # for a third of the time less
+    return [
+        cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values
+    ]  # for a third of the time less
 
 
 def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:
