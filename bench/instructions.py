@@ -28,7 +28,7 @@ import trio.testing
 
 from kmsconn.app.connector import open_connector
 from kmsconn.cli.observers import Observers
-from kmsconn.config.settings import LogFormat
+from kmsconn.config.values import LogFormat
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic

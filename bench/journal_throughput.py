@@ -19,7 +19,7 @@ import trio
 
 from bench.cluster import find_programs, open_cluster
 from bench.proc import look
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries, recording

@@ -16,7 +16,7 @@ import attrs
 import psycopg
 from psycopg import errors
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.journal import damage, postgres_opening, schema
 from kmsconn.journal.postgres import _COUNT, SUPPOSE, PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION

@@ -44,7 +44,8 @@ from kmsconn.app.snapshot import ChainStatistics, JournalStatistics, QueueStatis
 from kmsconn.app.upkeep import run_upkeep
 from kmsconn.app.watched_contract import watched_contracts
 from kmsconn.app.wiring import open_components
-from kmsconn.config.settings import PostgresAddress, Role, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.alerts import Alerts

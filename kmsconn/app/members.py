@@ -19,7 +19,8 @@ from kmsconn.app.missing_roles import MissingRoles
 from kmsconn.app.snapshot import MemberStatistics
 from kmsconn.app.topics import Topics
 from kmsconn.config.common_settings import common_settings
-from kmsconn.config.settings import PostgresAddress, Role, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import members, queries
 from kmsconn.journal.damage import UNREADABLE

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from kmsconn.config.settings import Role
+from kmsconn.config.values import Role
 from kmsconn.journal.members import Gathering
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import Severity

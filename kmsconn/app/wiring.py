@@ -37,7 +37,8 @@ from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
 from kmsconn.ciphertexts.registry import Directory, Lookup, Registry
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
-from kmsconn.config.settings import AttestationMode, Chain, Settings
+from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.values import AttestationMode
 from kmsconn.core_client.client import open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable
 from kmsconn.ethereum.addresses import Address

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from kmsconn.config.forms import core_endpoints
+from kmsconn.config.places import core_endpoints
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.model.profiles import PROFILE_ALIASES, PROFILES

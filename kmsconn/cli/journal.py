@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from kmsconn.cli.endings import ExitStatus
-from kmsconn.config import forms
+from kmsconn.config import places
 from kmsconn.config.findings import Findings
-from kmsconn.config.settings import PostgresAddress
 from kmsconn.config.storage import with_password
+from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.journal.copying import copy_journal
 from kmsconn.journal.opening import driver_of
@@ -82,7 +82,7 @@ def _addresses(arguments: argparse.Namespace) -> tuple[Address, Address]:
 
 def _address(findings: Findings, place: str, written: str, password: Path | None) -> Address | None:
     try:
-        address = forms.journal_address(written)
+        address = places.journal_address(written)
     except ValueError as error:
         findings.faults.append(Fault(place, str(error)))
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from kmsconn.cli.asking import add_asking, ask_and_print, duration_text, time_text
-from kmsconn.config.settings import Role
+from kmsconn.config.values import Role
 
 EXAMPLES: Final = (
     "kmsconn status -c kmsconn.toml",

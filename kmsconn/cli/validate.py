@@ -11,8 +11,9 @@ from typing import Final
 from kmsconn.cli.endings import ExitStatus
 from kmsconn.config.files import find_file
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import ROLES, Chain, HttpApi, Settings
+from kmsconn.config.settings import Chain, HttpApi, Settings
 from kmsconn.config.sources import load_config
+from kmsconn.config.values import ROLES
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.transport.urls import show_origin

@@ -1,137 +1,112 @@
-"""From typed option values to ``Settings``, with the faults that only show between options. Never reads a source."""
+"""From typed option values to the settings of any generation: walks their descriptions, so that none is forgotten. Reads token files only.
+
+What is made of several options has a function, by the name of its field; faults that only show between options are noted there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from kmsconn.config import forms
+import attrs
+
+from kmsconn.config.description import Form, Section, fields_of
 from kmsconn.config.findings import Findings
-from kmsconn.config.http_api import http_api_of
 from kmsconn.config.keyfiles import read_token
-from kmsconn.config.options import FHEVM, OptionTable
-from kmsconn.config.settings import (
-    AwsKmsKey,
-    Chain,
-    Contract,
-    CoreTls,
-    Deadlines,
-    HostChain,
-    Pools,
-    Retention,
-    Secret,
-    Settings,
-    StatusPage,
-)
-from kmsconn.config.storage import journal_of
+from kmsconn.config.options import OptionTable
+from kmsconn.config.places import is_loopback
+from kmsconn.config.settings import Chain, Chains, CoreTls, HostChain, Settings
 from kmsconn.config.structuring import HostChainEntry
-
-_CONTRACTS = (
-    "decryption_contract",
-    "gateway_config_contract",
-    "protocol_config_contract",
-    "kms_generation_contract",
-)
+from kmsconn.config.values import Secret, StatusPage
 
 
-def assemble(
-    values: Mapping[str, Any], wallet: Secret | AwsKmsKey | None, findings: Findings
-) -> Settings | None:
-    """Return the settings, or None when a fault was noted, now or before."""
-    _check_host_chains(values["host_chains"] or (), findings)
-    check_core_tls(findings)
-    token = status_page_token(values, findings)
-    journal = journal_of(values, findings)
-    http_api = http_api_of(values, findings)
-    if findings.faults:
-        return None
-    table = FHEVM
-    return Settings.of(
-        gateway=_chain(values, "gateway"),
-        ethereum=_chain(values, "ethereum"),
-        host_chains=tuple(_host_chain(entry) for entry in values["host_chains"]),
-        core_endpoints=values["kms_core_endpoints"],
-        private_key=wallet if isinstance(wallet, Secret) else None,
-        aws_kms=wallet if isinstance(wallet, AwsKmsKey) else None,
-        core_tls=core_tls(table, values),
-        status_page_token=token,
-        pools=Pools(**section(table, values, "pools")),
-        deadlines=Deadlines(**section(table, values, "deadlines")),
-        retention=Retention(**section(table, values, "retention")),
-        http_api=http_api,
-        warnings=tuple(findings.warnings),
-        decryption_contract=Contract(**section(table, values, "decryption_contract")),
-        gateway_config_contract=Contract(**section(table, values, "gateway_config_contract")),
-        protocol_config_contract=Contract(**section(table, values, "protocol_config_contract")),
-        kms_generation_contract=Contract(**section(table, values, "kms_generation_contract")),
-        **plain(table, {**values, "journal": journal}),
-    )
+@attrs.frozen
+class Written:
+    """What the sources of a generation say: the typed value of each option, None where it is faulty or not set; and what was found."""
+
+    table: OptionTable
+    values: Mapping[str, Any] = attrs.field(repr=False)
+    findings: Findings
+    environ: Mapping[str, str] = attrs.field(repr=False)
+
+    def place(self, name: str) -> str:
+        """Return where a given option stands."""
+        return self.findings.given[name].place
 
 
-def _check_host_chains(entries: tuple[HostChainEntry, ...], findings: Findings) -> None:
+Maker = Callable[[Written], Any]
+"""Makes the value of a field of several options; None for its default, or after noting what is wrong."""
+
+_TOP: Final = Section()
+
+
+def assemble(written: Written, makers: Mapping[str, Maker]) -> Settings | None:
+    """Return the settings, or None when a fault was noted, now or before. ``makers`` stand by the names of fields."""
+    made = {name: make(written) for name, make in makers.items()}
+    return None if written.findings.faults else Settings(**values_of(Settings, written, made))
+
+
+def values_of(
+    cls: type[attrs.AttrsInstance], written: Written, made: Mapping[str, Any], section: Section = _TOP
+) -> dict[str, Any]:
+    """Return the fields of a class that have another value than its default, or one that was written."""
+    values = {}
+    for field in fields_of(cls):
+        if field.name in made:
+            value = made[field.name]
+        elif isinstance(field.kind, Form):
+            value = written.values.get(written.table.named(section.name_of(field.option.name or field.name)))
+        else:
+            within = isinstance(field.kind, Section) and values_of(field.type, written, made, field.kind)
+            value = field.type(**within) if within else None
+        if value is not None:
+            values[field.name] = value
+    return values
+
+
+def chains_of(written: Written) -> Chains:
+    """Return the chains of fhevm; notes a host chain that is listed twice."""
+    entries: tuple[HostChainEntry, ...] = written.values["host_chains"] or ()
     first: dict[int, int] = {}
     for index, entry in enumerate(entries):
         if entry.chain_id in first:
-            place = f"{findings.given['host_chains'].place}[{index}].chain_id"
-            findings.fault(
-                place,
+            written.findings.fault(
+                f"{written.place('host_chains')}[{index}].chain_id",
                 f"chain {entry.chain_id} is listed twice",
                 f"it is host_chains[{first[entry.chain_id]}] too",
             )
         first.setdefault(entry.chain_id, index)
-
-
-def check_core_tls(findings: Findings) -> None:
-    """Note the missing half where one file of the client certificate is named."""
-    halves = ("core_tls.certificate_file", "core_tls.key_file")
-    given = [name for name in halves if name in findings.given]
-    if len(given) == 1:
-        missing = next(name for name in halves if name not in given)
-        findings.fault(missing, f"is required beside {given[0]}")
-
-
-def status_page_token(values: Mapping[str, Any], findings: Findings) -> Secret | None:
-    """Return the token for the status page; notes the fault where one is needed and missing."""
-    path = values["status_page_token_file"]
-    if path is not None:
-        return read_token(findings.given["status_page_token_file"].place, path, findings)
-    host = str(values["monitoring_endpoint"]).rpartition(":")[0]
-    if values["status_page"] is StatusPage.ON and not forms.is_loopback(host):
-        findings.fault(
-            findings.given["status_page"].place,
-            "needs status_page_token_file, since monitoring_endpoint is not a loopback address",
-        )
-    return None
+    hosts = (HostChain(Chain(one.chain_id, one.url), one.acl_address) for one in entries)
+    return Chains(_chain(written.values, "gateway"), _chain(written.values, "ethereum"), tuple(hosts))
 
 
 def _chain(values: Mapping[str, Any], name: str) -> Chain:
     """Websockets come first: calls, sends and the wake-up share one connection there (options.md)."""
-    urls = (*(values[f"{name}_ws_url"] or ()), *values[f"{name}_url"])
+    urls = (*(values[f"{name}_ws_url"] or ()), *(values[f"{name}_url"] or ()))
     return Chain(values[f"{name}_chain_id"], tuple(dict.fromkeys(urls)))
 
 
-def _host_chain(entry: HostChainEntry) -> HostChain:
-    return HostChain(Chain(entry.chain_id, entry.url), entry.acl_address)
+def core_tls_of(written: Written) -> CoreTls | None:
+    """Return TLS towards the Core where a file of it is named; notes the missing half of a client certificate."""
+    halves = ("core_tls.certificate_file", "core_tls.key_file")
+    given = [name for name in halves if name in written.findings.given]
+    if len(given) == 1:
+        missing = next(name for name in halves if name not in given)
+        written.findings.fault(missing, f"is required beside {given[0]}")
+    files = values_of(CoreTls, written, {}, Section("core_tls"))
+    return CoreTls(**files) if files else None
 
 
-def core_tls(table: OptionTable, values: Mapping[str, Any]) -> CoreTls | None:
-    """Return TLS towards the Core where a file of it is named."""
-    files = section(table, values, "core_tls")
-    return CoreTls(**files) if any(files.values()) else None
-
-
-def section(table: OptionTable, values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the values of the options that become the fields of one nested setting."""
-    parts = ((option, *option.setting.partition(".")[::2]) for option in table.options.values())
-    return {field: values[option.name] for option, head, field in parts if head == name and field}
-
-
-def plain(table: OptionTable, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that become a field of ``Settings`` as they are."""
-    compound = {"", "host_chains", "core_endpoints"}
-    options = (
-        option
-        for option in table.options.values()
-        if "." not in option.setting and option.setting not in compound
-    )
-    return {option.setting: values[option.name] for option in options}
+def status_page_token_of(written: Written) -> Secret | None:
+    """Return the token for the status page; notes the fault where one is needed and missing."""
+    values = written.values
+    if values["status_page_token_file"] is not None:
+        place = written.place("status_page_token_file")
+        return read_token(place, values["status_page_token_file"], written.findings)
+    host = str(values["monitoring_endpoint"]).rpartition(":")[0]
+    if values["status_page"] is StatusPage.ON and not is_loopback(host):
+        written.findings.fault(
+            written.place("status_page"),
+            "needs status_page_token_file, since monitoring_endpoint is not a loopback address",
+        )
+    return None

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from kmsconn.config.amounts import duration_text
+from kmsconn.config.forms import duration_text
 from kmsconn.config.settings import Settings
 
 CORES: Final = "kms_core_endpoints"

@@ -7,13 +7,10 @@ from typing import Any
 
 import attrs
 
-from kmsconn.config import structuring as types
-from kmsconn.config.amounts import DURATIONS, duration_text, wei_text
+from kmsconn.config.description import REQUIRED, Described
 from kmsconn.config.findings import Given
-from kmsconn.config.options import REQUIRED, Option, OptionTable
-from kmsconn.config.settings import AwsKmsKey, Role, Secret
-from kmsconn.config.structuring import HostChainEntry
-from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.config.options import OptionTable
+from kmsconn.config.values import Role
 from kmsconn.transport.urls import show_origin
 
 
@@ -40,7 +37,7 @@ def explain(
         )
 
 
-def _source(option: Option, given: Mapping[str, Given], file: str) -> str:
+def _source(option: Described, given: Mapping[str, Given], file: str) -> str:
     one = given.get(option.name)
     if one is None:
         return "not set" if option.default is REQUIRED else "default"
@@ -49,30 +46,16 @@ def _source(option: Option, given: Mapping[str, Given], file: str) -> str:
     return file if one.place == one.name else one.place
 
 
-def _shown(option: Option, value: Any) -> str:
-    if option.type in DURATIONS and value is not None:
-        return duration_text(value)
-    if option.type is types.Digest and value is not None:
-        return "set, not shown"
-    return wei_text(value) if option.type is types.Wei and value is not None else shown(value)
-
-
-def shown(value: Any) -> str:
-    """Return a value as an operator reads it. A secret is only said to be set; a URL loses its credentials, path and query."""
-    match value:
-        case None:
-            return "–"
-        case Secret() | AwsKmsKey():
-            return "set, not shown"
-        case bytes():
-            return checksum(Address(value))
-        case HostChainEntry():
-            return f"{value.chain_id} at {shown(value.url)}, ACL {checksum(value.acl_address)}"
-        case frozenset():
-            return ", ".join(role for role in Role if role in value)
-        case tuple() | list():
-            return ", ".join(shown(one) for one in value)
-        case str() if "://" in value:
-            return show_origin(value)
-        case _:
-            return str(value).lower() if isinstance(value, bool) else str(value)
+def _shown(option: Described, value: Any) -> str:
+    """Return a value as a file would say it. A secret is only said to be set; a URL loses its credentials, path and query."""
+    if value is None:
+        return "–"
+    if option.form.write is not None:
+        return option.form.write(value)
+    if isinstance(value, frozenset):
+        return ", ".join(role for role in Role if role in value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, str) and "://" in value:
+        return show_origin(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -75,8 +75,8 @@ class Findings:
 
     def _take_accepted(self, accepted: Accepted, one: Given) -> None:
         self.warn(one.place, "has no effect", accepted.instead)
-        if accepted.type is not None:
-            structure(one.value, accepted.type, one.place, self.faults)
+        if accepted.form is not None:
+            structure(one.value, accepted.form, one.place, self.faults)
 
     def _judge_unknown(self, name: str, one: Given, note: Callable[[str, str, str], None]) -> None:
         if inside := [known for known in self.table.options if known.startswith(f"{name}.")]:

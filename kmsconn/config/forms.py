@@ -1,4 +1,4 @@
-"""The forms of option values: durations, sizes, flags, URLs, addresses, files. Pure; never quotes what may be secret.
+"""The forms of numbers and words as option values: durations, sizes, amounts, flags, digests. Pure; never quotes what may be secret.
 
 Every function takes a value as TOML or the environment gave it and raises ValueError with a text that may be shown. Forms are those of
 the 0.14 services (fhevm-0.14.md, section 9), so that their files and environments are read unchanged.
@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from ipaddress import ip_address
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, Any, Final
 
-from kmsconn.config.postgres_url import is_postgres_url, parse_postgres_url
-from kmsconn.config.settings import PostgresAddress, Role, Secret
-from kmsconn.ethereum.addresses import Address, parse_address
+from kmsconn.config.description import Form
+from kmsconn.config.values import (
+    AttestationMode,
+    CompressedKeySets,
+    LogFormat,
+    Mode,
+    Role,
+    Secret,
+    StatusPage,
+    compressed_key_sets,
+)
 from kmsconn.ethereum.ids import KEY_TAG, PREP_KEYGEN_TAG, tag_of
+from kmsconn.model.profiles import profile_named
 
-SQLITE = "sqlite:///"
 _LONGEST_QUOTE = 24
 _U64 = 2**64 - 1
 _TYPES = {
@@ -60,7 +69,6 @@ _FLAGS = {
 _DURATION_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)")
 _AMOUNT = re.compile(r"(\d{1,30})(?:\.(\d{1,18}))?\s*([a-z]*)")
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)")
-_NEXT_URL = re.compile(r"\s*,\s*(?=[a-zA-Z][a-zA-Z0-9+.-]*://)")
 
 
 def quoted(value: object) -> str:
@@ -191,24 +199,6 @@ def wei(value: object) -> int:
     return found
 
 
-def contract_address(value: object) -> Address:
-    """Read an address; mixed case must be a right EIP-55 checksum."""
-    written = text(value).strip()
-    if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", written):
-        raise ValueError(f"must be an address, 0x and 40 hex digits, not {quoted(value)}")
-    return parse_address(written)
-
-
-def loose_address(contract: str, value: object) -> Address:
-    """Read the address of a contract as the first generation did: with 0x, in any case of letters."""
-    written = text(value).strip()
-    if not written.startswith("0x"):
-        raise ValueError(f"the address of {contract} must start with 0x")
-    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", written):
-        raise ValueError(f"is no address of {contract}: 0x and 40 hex digits, not {quoted(value)}")
-    return Address(bytes.fromhex(written[2:]))
-
-
 def fhe_parameters(value: object) -> dict[bytes, int]:
     """Read a table, or its JSON text, from digests on chain to numbers of the Core's parameters."""
     if isinstance(value, str):
@@ -242,82 +232,6 @@ def _tagged(tag: int, value: object) -> int:
     return int(str(value), 16)
 
 
-def _check_url(url: str, schemes: tuple[str, ...]) -> str:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it checks it
-    except ValueError:
-        raise ValueError("is not a URL: its host or port is malformed") from None
-    if parts.scheme not in schemes:
-        raise ValueError(
-            f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-        )
-    if not parts.hostname or not url.isprintable() or " " in url:
-        raise ValueError("is not a URL: it has no host, or it contains a blank")
-    return url
-
-
-def _split(value: object) -> list[str]:
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        found = [one.strip() for one in value]
-    else:
-        found = [one.strip() for one in _NEXT_URL.split(text(value).strip().rstrip(","))]
-    if not found or not all(found):
-        raise ValueError("is empty")
-    return found
-
-
-def _urls(value: object, schemes: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_check_url(url, schemes) for url in _split(value))
-
-
-def rpc_urls(value: object) -> tuple[str, ...]:
-    """Read the URLs of a chain: one, a comma list, or a list."""
-    return _urls(value, ("http", "https", "ws", "wss"))
-
-
-def websocket_urls(value: object) -> tuple[str, ...]:
-    """Read websocket URLs of a chain: one, a comma list, or a list."""
-    return _urls(value, ("ws", "wss"))
-
-
-def core_endpoints(value: object) -> tuple[str, ...]:
-    """Read the endpoints of the Core: ``http://host:port``, one, a comma list, or a list."""
-    found = _urls(value, ("http", "https"))
-    for url in found:
-        parts = urlsplit(url)
-        if parts.port is None or parts.path.strip("/") or parts.query or parts.username is not None:
-            raise ValueError("must be http://host:port and nothing else")
-    return tuple(url.rstrip("/") for url in found)
-
-
-def http_url(value: object) -> str:
-    """Read one URL of an HTTP service."""
-    return _check_url(name(value), ("http", "https"))
-
-
-def socket_address(value: object) -> str:
-    """Read ``host:port`` (``[::]:9100`` for IPv6); port 0 takes a free one."""
-    host, _, port = text(value).strip().rpartition(":")
-    fits = port.isascii() and port.isdigit() and int(port) < 2**16
-    if not fits or not host or "/" in host or (":" in host and not (host[0] == "[" and host[-1] == "]")):
-        raise ValueError(f'must be host:port such as "0.0.0.0:9100", not {quoted(value)}')
-    return f"{host}:{int(port)}"
-
-
-def journal_address(value: object) -> Path | PostgresAddress:
-    """Read ``sqlite:///PATH``, where a fourth slash begins an absolute path, or ``postgresql://USER@HOST:PORT/DATABASE``."""
-    written = text(value).strip()
-    if is_postgres_url(written):
-        return parse_postgres_url(written)
-    path = written.removeprefix(SQLITE)
-    if not written.startswith(SQLITE) or not path:
-        raise ValueError(
-            f"must be {SQLITE}PATH (an absolute path: {SQLITE}/PATH) or postgresql://USER@HOST:PORT/DATABASE"
-        )
-    return Path(path)
-
-
 def roles(value: object) -> frozenset[Role]:
     """Read what a process does: a list of ``hear``, ``work`` and ``send``, a comma list, or a JSON array in the environment."""
     if isinstance(value, str):
@@ -343,23 +257,118 @@ def lease(value: object) -> float:
     return seconds
 
 
-def file_path(value: object) -> Path:
-    """Read a path of a file."""
-    return Path(name(value))
+PLAINTEXT_ENCODINGS: Final = ("auto", "p3", "p1", "p2", "raw")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
-def existing_file(value: object) -> Path:
-    """Read a path of a file that is there."""
-    path = file_path(value)
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
-    return path
+def choice(choices: tuple[str, ...], value: object) -> str:
+    """Read one of some words."""
+    written = text(value).strip().lower()
+    if written not in choices:
+        raise ValueError(f"must be {' or '.join(choices)}, not {quoted(value)}")
+    return written
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether a host, as it stands in an address or a URL, is this machine's loopback."""
-    bare = host.strip("[]").lower()
+def _log_level(value: object) -> str:
+    return choice(LOG_LEVELS, "warning" if value == "warn" else value)
+
+
+def _compressed_key_sets(value: object) -> CompressedKeySets:
+    if isinstance(value, str) and value.strip().lower() == CompressedKeySets.AUTO:
+        return CompressedKeySets.AUTO
     try:
-        return bare == "localhost" or ip_address(bare).is_loopback
+        return compressed_key_sets(flag(value))
     except ValueError:
-        return False
+        raise ValueError(f"must be auto, true or false, not {quoted(value)}") from None
+
+
+def _enum(kind: type[StrEnum], value: object) -> StrEnum:
+    return kind(choice(tuple(str(member) for member in kind), value))
+
+
+def _word(kind: type[StrEnum]) -> Form:
+    return Form(partial(_enum, kind), "word")
+
+
+# --- how values are written
+
+
+_UNITS: Final = ((3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
+_ETHER: Final = 10**18
+
+
+def duration_text(seconds: float) -> str:
+    """Write seconds as the largest unit that needs no fraction."""
+    for unit, name in _UNITS:
+        if seconds >= unit and not round(seconds * 1000) % round(unit * 1000):
+            return f"{round(seconds / unit)}{name}"
+    return f"{round(seconds * 1000)}ms"
+
+
+def wei_text(wei: int) -> str:
+    """Write an amount in ether, or in gwei where it is small."""
+    if wei >= _ETHER // 1000:
+        return f"{wei / _ETHER:g} ether"
+    return f"{wei / 10**9:g} gwei"
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes, in MiB where it is a whole number of them."""
+    return str(size) if size % (1 << 20) else f"{size >> 20}MiB"
+
+
+def _hidden(_: object) -> str:
+    return "set, not shown"
+
+
+# --- forms by the names of what they read
+
+
+Text = Annotated[str, Form(text, "text")]
+Name = Annotated[str, Form(name, "text")]
+SecretText = Annotated[Secret, Form(secret, "secret", _hidden)]
+Flag = Annotated[bool, Form(flag, "true or false")]
+ChainId = Annotated[int, Form(partial(at_least, 1), "number")]
+Number = Annotated[int, Form(whole, "number")]
+Count = Annotated[int, Form(partial(at_least, 1), "number ≥ 1")]
+Percent = Annotated[int, Form(partial(at_least, 100), "number ≥ 100")]
+Seconds = Annotated[float, Form(positive_duration, "duration", duration_text)]
+Grace = Annotated[float, Form(duration, "duration", duration_text)]
+Age = Annotated[float, Form(age, "duration", duration_text)]
+Lease = Annotated[float, Form(lease, "duration", duration_text)]
+ByteSize = Annotated[int, Form(size, "size", size_text)]
+Wei = Annotated[int, Form(wei, "amount", wei_text)]
+ChainIds = Annotated[frozenset[int], Form(chain_ids, "numbers")]
+Digest = Annotated[bytes, Form(sha256_digest, "digest", _hidden)]
+Roles = Annotated[frozenset[Role], Form(roles, "list of words")]
+ProfileName = Annotated[str, Form(lambda value: profile_named(text(value)), "word")]
+Level = Annotated[str, Form(_log_level, "word")]
+PlaintextEncoding = Annotated[str, Form(partial(choice, PLAINTEXT_ENCODINGS), "word")]
+FheParameters = Annotated[Mapping[bytes, int], Form(fhe_parameters, "table")]
+PreprocessingIds = Annotated[Mapping[int, int], Form(preprocessing_ids, "table")]
+CompressedSets = Annotated[CompressedKeySets, Form(_compressed_key_sets, "auto, true or false")]
+Attestations = Annotated[AttestationMode, _word(AttestationMode)]
+Modes = Annotated[Mode, _word(Mode)]
+LogFormats = Annotated[LogFormat, _word(LogFormat)]
+StatusPages = Annotated[StatusPage, _word(StatusPage)]
+
+
+# --- values under former names of options
+
+
+def shadow_or_off(enabled: Any) -> Any:
+    """Return the mode of attestations that 0.14's truth value means; what is none comes back as it is, to be judged later."""
+    try:
+        return "shadow" if flag(enabled) else "off"
+    except ValueError:
+        return enabled
+
+
+def seconds(number: Any) -> Any:
+    """Return a number of seconds as a duration."""
+    return f"{number}s" if str(number).isdecimal() else number
+
+
+def milliseconds(number: Any) -> Any:
+    """Return a number of milliseconds as a duration."""
+    return f"{number}ms" if str(number).isdecimal() else number

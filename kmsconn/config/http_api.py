@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kmsconn.config import forms
 from kmsconn.config.api_keys import LARGEST_FILE, ApiKeysFault, read_api_keys
+from kmsconn.config.assembly import Written, values_of
+from kmsconn.config.description import described
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import warn_if_open
-from kmsconn.config.options import FHEVM
-from kmsconn.config.settings import ApiKey, HttpApi, Mode, ServerTls
+from kmsconn.config.places import is_loopback
+from kmsconn.config.settings import ApiKey, HttpApi, ServerTls
+from kmsconn.config.values import Mode
 from kmsconn.errors import Fault
 from kmsconn.transport.certificates import TlsFault, server_context
 
@@ -21,8 +23,9 @@ DEFAULT_KEY: Final = "default"
 _CERTIFICATE, _KEY = "tls_config.cert_path", "tls_config.key_path"
 
 
-def http_api_of(values: Mapping[str, Any], findings: Findings) -> HttpApi | None:
+def http_api_of(written: Written) -> HttpApi | None:
     """Return the settings; None where the address is not configured, or after noting what is wrong."""
+    values, findings = written.values, written.findings
     if values["http_endpoint"] is None:
         _warn_of_options_alone(findings)
         return None
@@ -37,20 +40,12 @@ def http_api_of(values: Mapping[str, Any], findings: Findings) -> HttpApi | None
     _check_openness(values, keys, tls, findings)
     if findings.faults:
         return None
-    options = FHEVM.options.values()
-    plain = {
-        option.setting.removeprefix("http_api."): values[option.name]
-        for option in options
-        if option.setting.startswith("http_api.")
-    }
-    return HttpApi(**plain, tls=tls, keys=keys, supported_chain_ids=frozenset(chain_ids))
+    made = {"tls": tls, "supported_chain_ids": frozenset(chain_ids)}
+    return HttpApi(**values_of(HttpApi, written, made), keys=keys)
 
 
 def _warn_of_options_alone(findings: Findings) -> None:
-    section = next(
-        one for one in FHEVM.sections if "http_endpoint" in {option.name for option in one.options}
-    )
-    for option in section.options:
+    for option in described(HttpApi):
         if option.name in findings.given:
             findings.warn(findings.given[option.name].place, "has no effect", "http_endpoint is not set")
 
@@ -130,7 +125,7 @@ def _check_openness(
     """Note an address that everybody reaches and may ask at; keys that go over the network as plain text are a warning."""
     asked = {"api_keys_file", "api_key_digest"} & findings.given.keys()
     place = findings.given["http_endpoint"].place
-    if forms.is_loopback(str(values["http_endpoint"]).rpartition(":")[0]):
+    if is_loopback(str(values["http_endpoint"]).rpartition(":")[0]):
         return
     if not asked and not values["http_without_keys"]:
         findings.fault(

@@ -1,35 +1,127 @@
-"""The generation httpz-rc7 from its options: its rules for empty values, and its settings. Reads no source.
+"""The generation httpz-rc7: its own names and defaults, those that it shares with fhevm, and its rules for empty values. Reads no source.
 
-One gateway has it all, so the settings name it as Ethereum too. Source: httpz-rc7.md 6.1 and 6.3.
+One gateway has it all, so the settings name it as Ethereum too. Source: httpz-rc7.md 6.1 and 6.3. The default mnemonic of that
+generation is left out: everybody has its keys (5.5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from kmsconn.config.assembly import check_core_tls, core_tls, plain, section, status_page_token
+import attrs
+
+from kmsconn.config.assembly import Written
+from kmsconn.config.description import Form
 from kmsconn.config.findings import Findings
-from kmsconn.config.httpz_options import HTTPZ_RC7
-from kmsconn.config.settings import (
-    AttestationMode,
-    AwsKmsKey,
-    Chain,
-    Contract,
-    Deadlines,
-    Httpz,
-    Pools,
-    Retention,
-    S3Fallback,
-    Secret,
-    Settings,
-)
-from kmsconn.config.storage import journal_of
+from kmsconn.config.forms import at_least, flag, whole
+from kmsconn.config.options import ALIASES, DESCRIBED, Accepted, OptionTable, page
+from kmsconn.config.places import contract_form
+from kmsconn.config.settings import Chain, Chains, Contract, S3Fallback
+from kmsconn.config.values import AttestationMode
+from kmsconn.ethereum.addresses import Address
 
-_DOMAINS = tuple(
-    f"{contract}_domain_{part}"
-    for contract in ("decryption_manager", "httpz")
-    for part in ("name", "version")
+_GATEWAY: Final = (
+    "JSON-RPC of the gateway, `ws(s)` or `http(s)`: one, a comma list, or a list in order of preference."
+)
+_CHAIN_ID: Final = (
+    "Chain id of the gateway. The connector compares it with the node's before it uses the node."
+)
+_CORE: Final = (
+    "The gRPC endpoint of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request selects the "
+    "endpoint."
+)
+_SERVICE: Final = "Name in logs and at `/version`; `--name` overrides it. A number after its last dash is the mnemonic's account."
+_MANAGER: Final = Address(bytes.fromhex("5fbdb2315678afecb367f032d93f642f64180aa3"))
+
+
+def _contract(of: str, kind: str, name: str, address: Address) -> dict[str, dict[str, Any]]:
+    about = {
+        "doc": f"Address of {'the ' if kind.endswith('Manager') else ''}{kind}.",
+        "form": contract_form(kind),
+    }
+    return {
+        f"{of}.address": {"name": f"{name}_address", "default": address, "in_file": True, **about},
+        f"{of}.domain_name": {"name": f"{name}_domain_name", "default": kind},
+        f"{of}.domain_version": {"name": f"{name}_domain_version"},
+    }
+
+
+_CHANGED: Final[dict[str, dict[str, Any]]] = {
+    "gateway_url": {
+        "name": "gwl2_url",
+        "doc": _GATEWAY,
+        "default": ("ws://localhost:8545",),
+        "in_file": True,
+    },
+    "gateway_chain_id": {"name": "chain_id", "doc": _CHAIN_ID, "default": 31337, "in_file": True},
+    **_contract("decryption_contract", "DecryptionManager", "decryption_manager", _MANAGER),
+    **_contract("gateway_config_contract", "HTTPZ", "httpz", Address(bytes(19) + b"\x01")),
+    "kms_generation_contract.address": {
+        "name": "key_manager_address",
+        "form": contract_form("KeyManager"),
+        "doc": "Address of the KeyManager. Default: `httpz_address`, as in that generation's connector.",
+        "default": None,
+        "example": '"0x…"',
+    },
+    "kms_core_endpoints": {
+        "name": "kms_core_endpoint",
+        "doc": _CORE,
+        "default": ("http://[::1]:50052",),
+        "in_file": True,
+    },
+    "service_name": {"doc": _SERVICE, "default": "kms-connector"},
+}
+"""What differs from the descriptions of the settings."""
+
+_OWN: Final = {of: attrs.evolve(DESCRIBED[of], **changes) for of, changes in _CHANGED.items()}
+_NAMES: Final = {of: one.name for of, one in _OWN.items()}
+_DOMAINS: Final = tuple(name for name in _NAMES.values() if "_domain_" in name)
+
+_ACCEPTED: Final = (
+    Accepted("channel_size", "pools.* limit concurrent requests", Form(lambda value: at_least(1, value), "")),
+    *(
+        Accepted(name, "work ends by its deadline (deadlines.*, decryption_expiry)", Form(whole, ""))
+        for name in ("decryption_timeout_secs", "reencryption_timeout_secs")
+    ),
+    Accepted("retry_interval_secs", "delays grow exponentially", Form(whole, "")),
+    Accepted("verify_coprocessors", "the connector reads every coprocessor from HTTPZ", Form(flag, "")),
+)
+
+HTTPZ_RC7: Final = OptionTable(
+    page(
+        {
+            "The gateway": (
+                "gwl2_url chain_id decryption_manager_address decryption_manager_domain_name decryption_manager_domain_version "
+                "httpz_address httpz_domain_name httpz_domain_version key_manager_address key_management_at_finality"
+            ),
+            "The KMS Core": (
+                "kms_core_endpoint core_tls. core_reply_budget plaintext_encoding tolerant_digests preprocessing fhe_parameters"
+            ),
+            "The wallet: the first of these in this order": (
+                "aws_kms_config. signing_key_path private_key private_key_file mnemonic account_index allow_raw_key_on_mainnet "
+                "tx_sender_address"
+            ),
+            "The process": (
+                "profile mode journal journal_password_file database_pool_size roles lease retention. control_socket audit_log "
+                "service_name monitoring_endpoint status_page status_page_token_file healthcheck_timeout log_level log_format "
+                "drain_grace"
+            ),
+            "Reading the chain": "decryption_polling get_logs_batch_size reorg_window decryption_from_block_number",
+            "Working on requests": "pools.public_decryption pools.user_decryption deadlines. decryption_expiry",
+            "Ciphertexts": (
+                "s3_config. s3_connect_timeout max_ciphertext_size ciphertext_budget ct_attestation.registry_refresh "
+                "allow_http_buckets allow_private_buckets"
+            ),
+            "Replies": (
+                "gas_multiplier_percent trace_reverted_tx gateway_tx_required_confirmations max_fee_per_gas "
+                "max_priority_fee_per_gas max_reply_cost"
+            ),
+        },
+        {one.name: one for one in _OWN.values()},
+    ),
+    {"overlap": ALIASES["overlap"]},
+    {one.name: one for one in _ACCEPTED},
+    _NAMES,
 )
 
 
@@ -45,61 +137,43 @@ def tidy(findings: Findings) -> None:
             findings.fault(given.place, "is not configured: it is empty")
 
 
-def assemble(
-    values: Mapping[str, Any], wallet: Secret | AwsKmsKey | None, findings: Findings
-) -> Settings | None:
-    """Return the settings, or None when a fault was noted, now or before."""
-    check_core_tls(findings)
-    _check_domains(values, findings)
-    s3 = _s3(values, findings)
-    token = status_page_token(values, findings)
-    journal = journal_of(values, findings)
+def chains_of(written: Written) -> Chains:
+    """Return the one gateway; notes what is unsafe under that generation's options."""
+    values, findings = written.values, written.findings
+    for name in _DOMAINS:
+        if isinstance(values[name], str) and not (values[name].isascii() and values[name].isprintable()):
+            findings.warn(
+                written.place(name), "holds characters that other encoders of EIP-712 may read differently"
+            )
     if values["tolerant_digests"]:
         findings.warn(
-            findings.given["tolerant_digests"].place,
+            written.place("tolerant_digests"),
             "is on: the connector sends ciphertexts to the Core although their digest differs from the one on chain",
         )
-    if findings.faults:
-        return None
-    table = HTTPZ_RC7
-    gateway = Chain(values["chain_id"], values["gwl2_url"])
-    httpz = Contract(**section(table, values, "gateway_config_contract"))
-    own = {name: value for name, value in section(table, values, "httpz").items() if value is not None}
-    return Settings.of(
-        gateway=gateway,
-        ethereum=gateway,
-        host_chains=(),
-        core_endpoints=values["kms_core_endpoint"],
-        private_key=wallet if isinstance(wallet, Secret) else None,
-        aws_kms=wallet if isinstance(wallet, AwsKmsKey) else None,
-        core_tls=core_tls(table, values),
-        status_page_token=token,
-        pools=Pools(**section(table, values, "pools")),
-        deadlines=Deadlines(**section(table, values, "deadlines")),
-        retention=Retention(**section(table, values, "retention")),
-        attestation=AttestationMode.OFF,
-        httpz=Httpz(**own, s3=s3),
-        decryption_contract=Contract(**section(table, values, "decryption_contract")),
-        gateway_config_contract=httpz,
-        protocol_config_contract=httpz,
-        kms_generation_contract=Contract(values["key_manager_address"] or httpz.address, "KeyManager"),
-        warnings=tuple(findings.warnings),
-        **plain(table, {**values, "journal": journal}),
+    gateway = Chain(values["chain_id"], values["gwl2_url"] or ())
+    return Chains(gateway, gateway, ())
+
+
+def httpz_of(written: Written) -> Contract:
+    """Return the contract that has what two contracts have in the later generation."""
+    return Contract(
+        *(written.values[f"httpz_{part}"] for part in ("address", "domain_name", "domain_version"))
     )
 
 
-def _check_domains(values: Mapping[str, Any], findings: Findings) -> None:
-    """Warn about domains that other encoders of EIP-712 may read differently."""
-    for name in _DOMAINS:
-        value = values[name]
-        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
-            findings.warn(
-                findings.given[name].place,
-                "holds characters that other encoders of EIP-712 may read differently",
-            )
+def key_manager_of(written: Written) -> Contract:
+    """Return the KeyManager, by default at the address of HTTPZ."""
+    return Contract(written.values["key_manager_address"] or written.values["httpz_address"], "KeyManager")
 
 
-def _s3(values: Mapping[str, Any], findings: Findings) -> S3Fallback | None:
+def attestation_of(_: Written) -> AttestationMode:
+    """Return that there are none."""
+    return AttestationMode.OFF
+
+
+def s3_of(written: Written) -> S3Fallback | None:
+    """Return the fallback bucket; notes what is missing or unsafe."""
+    values, findings = written.values, written.findings
     region, bucket, endpoint = (values[f"s3_config.{name}"] for name in ("region", "bucket", "endpoint"))
     given = [name for name in findings.given if name.startswith("s3_config.")]
     if not given:
@@ -109,6 +183,6 @@ def _s3(values: Mapping[str, Any], findings: Findings) -> S3Fallback | None:
         if part not in given:
             findings.fault(part, f"is required beside {given[0]}")
     if isinstance(endpoint, str) and endpoint.startswith("http:") and not values["allow_http_buckets"]:
-        place = findings.given["s3_config.endpoint"].place
+        place = written.place("s3_config.endpoint")
         findings.warn(place, "has no TLS: the connector does not use it unless allow_http_buckets is true")
     return None if region is None or bucket is None else S3Fallback(region, bucket, endpoint)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kmsconn.config import signing_key_file
 from kmsconn.config.findings import Findings
-from kmsconn.config.settings import Secret
+from kmsconn.config.values import Secret
 
 _LARGEST_KEY_FILE = 4096
 _SHORTEST_TOKEN = 16

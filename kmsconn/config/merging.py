@@ -11,17 +11,18 @@ from typing import Any, Final
 
 import attrs
 
-from kmsconn.config import structuring as types
+from kmsconn.config.description import form_of
 from kmsconn.config.findings import Given
+from kmsconn.config.forms import ChainId, SecretText
 from kmsconn.config.options import ALIASES, FHEVM
-from kmsconn.config.settings import Secret
+from kmsconn.config.places import ContractAddress, CoreEndpoints, RpcUrls, WebsocketUrls
+from kmsconn.config.structuring import HostChainTables, structure, suggestion
 from kmsconn.errors import ConfigError, Fault
-from kmsconn.ethereum.addresses import Address
 
-_UNITED: Final = (types.RpcUrls, types.WebsocketUrls, types.CoreEndpoints)
+_UNITED: Final = tuple(map(form_of, (RpcUrls, WebsocketUrls, CoreEndpoints)))
 """Lists of endpoints: what the files name is united, in their order."""
 
-_IDENTITY: Final = (types.ChainId, types.HostChains, Address, Secret)
+_IDENTITY: Final = tuple(map(form_of, (ChainId, HostChainTables, ContractAddress, SecretText)))
 """Values that say which network and which node this is: two that differ are a fault."""
 
 _OF_THEIR_DATABASE: Final = ("database_url", "database_pool_size")
@@ -81,12 +82,12 @@ def _translated(file: str, name: str, value: Any, notes: list[str]) -> Iterator[
     elif name in FHEVM.accepted:
         notes.append(f"{file}: {name} is dropped: {FHEVM.accepted[name].instead}")
     else:
-        remedy = types.suggestion(name, FHEVM.known_names)
+        remedy = suggestion(name, FHEVM.known_names)
         notes.append(f"{file}: {name} is dropped: kmsconn has no such option{remedy and f'; {remedy}'}")
 
 
 def _conflicts(name: str, offers: Sequence[Offer]) -> Iterator[Fault]:
-    if FHEVM.options[name].type not in _IDENTITY:
+    if FHEVM.options[name].form not in _IDENTITY:
         return
     first = offers[0]
     for other in offers[1:]:
@@ -97,13 +98,13 @@ def _conflicts(name: str, offers: Sequence[Offer]) -> Iterator[Fault]:
 def _typed(name: str, value: Any) -> Any:
     """Return a value in its option's form, so that two spellings of one address are equal; as it is where it is faulty."""
     faults: list[Fault] = []
-    typed = types.structure(value, FHEVM.options[name].type, name, faults)
+    typed = structure(value, FHEVM.options[name].form, name, faults)
     return value if faults else typed
 
 
 def _chosen(name: str, offers: Sequence[Offer], notes: list[str]) -> Any:
     first, *others = offers
-    if FHEVM.options[name].type in _UNITED:
+    if FHEVM.options[name].form in _UNITED:
         return _united(offers)
     taken = _typed(name, first.value)
     differing = (other.file for other in others if _typed(name, other.value) != taken)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote
 
-from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.config.values import PostgresAddress, Secret
 
 _URL = re.compile(
     r"postgres(?:ql)?://(?:(?P<user>[^@/?#]*)@)?(?P<servers>[^/?#]*)(?:/(?P<database>[^?#/@]*))?(?:\?(?P<query>[^#]*))?"

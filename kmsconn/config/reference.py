@@ -5,41 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from kmsconn.config import settings as values
-from kmsconn.config import structuring as types
-from kmsconn.config.amounts import DURATIONS, duration_text, wei_text
-from kmsconn.config.httpz_options import HTTPZ_RC7
+from kmsconn.config.description import REQUIRED, Described
+from kmsconn.config.httpz import HTTPZ_RC7
 from kmsconn.config.networks import NETWORKS, Network
-from kmsconn.config.options import FHEVM, REQUIRED, SECTIONS, Option, OptionTable
+from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.presets import preset
+from kmsconn.config.values import Role
 from kmsconn.ethereum.addresses import Address, checksum
 
 _WIDTH = 100
 
-_FORMS: dict[Any, str] = {
-    Address: "address", values.Secret: "secret", values.AttestationMode: "word", values.LogFormat: "word", values.StatusPage: "word",
-    values.Mode: "word", values.CompressedKeySets: "auto, true or false",
-    types.Text: "text", types.Name: "text", types.Flag: "true or false", types.ChainId: "number", types.Number: "number",
-    types.Count: "number ≥ 1", types.Percent: "number ≥ 100", types.Seconds: "duration", types.Grace: "duration",
-    types.Age: "duration", types.Lease: "duration", types.Roles: "list of words",
-    types.ByteSize: "size", types.Wei: "amount",
-    types.RpcUrls: "URLs", types.WebsocketUrls: "URLs", types.CoreEndpoints: "URLs", types.HttpUrl: "URL",
-    types.HostChains: "list of tables", types.SocketAddress: "host:port", types.JournalUrl: "URL", types.FilePath: "path",
-    types.ExistingFile: "path", types.Profile: "word", types.LogLevel: "word", types.DecryptionManagerAddress: "address",
-    types.HttpzAddress: "address", types.KeyManagerAddress: "address", types.PlaintextEncoding: "word", types.FheParameters: "table",
-    types.PreprocessingIds: "table",
-    types.ChainIds: "numbers", types.Digest: "digest",
-}  # fmt: skip
-
 _INTRODUCTION = """\
 # Options
 
-<!-- Printed by `make gen` from kmsconn/config/options.py; a test fails when it is stale. -->
+<!-- Printed by `make gen` from kmsconn/config/settings.py; a test fails when it is stale. -->
 
 One configuration serves one process. A later source overrides an earlier one: the defaults, the TOML file (`-c`), the environment. The
 variable of an option is `KMS_CONNECTOR_` and its name in upper case, `__` for a dot. Relative paths begin in the folder of the file that
@@ -83,24 +66,18 @@ _SAMPLE_INTRODUCTION = """\
 """
 
 
-def toml_value(option: Option) -> str:
+def toml_value(option: Described) -> str:
     """Write the default of an option as TOML, or its example where it has no default."""
     default = option.default
     if default is REQUIRED or default is None:
         return option.example
-    if option.type is types.JournalUrl:
-        return f'"sqlite:///{default}"'
-    if option.type is types.Roles:
-        return json.dumps([role.value for role in values.Role])
-    if option.type in DURATIONS:
-        return f'"{duration_text(default)}"'
-    if option.type is types.ByteSize:
-        return f'"{default >> 20}MiB"'
-    if option.type is types.Wei:
-        return f'"{wei_text(default)}"'
+    if isinstance(default, frozenset):
+        return json.dumps([role.value for role in Role])
+    if option.form.write is not None:
+        return f'"{option.form.write(default)}"'
     if isinstance(default, bool):
         return str(default).lower()
-    return f'"{default}"' if isinstance(default, str | StrEnum) else str(default)
+    return f'"{default}"' if isinstance(default, str) else str(default)
 
 
 def reference() -> str:
@@ -135,7 +112,7 @@ def _sections(table: OptionTable, level: str) -> Iterator[str]:
         yield f"{level} {section.title}\n"
         yield "| option | form | default | meaning |\n|---|---|---|---|"
         for option in section.options:
-            yield f"| `{option.name}` | {_FORMS[option.type]} | {_default_text(option)} | {option.doc} |"
+            yield f"| `{option.name}` | {option.form.word} | {_default_text(option)} | {option.doc} |"
         yield ""
 
 
@@ -158,7 +135,7 @@ def _preset_texts(network: Network) -> dict[str, str]:
     return {**texts, **{f"ACL of {chain_id}": f"`{acl}`" for chain_id, acl in network.acls.items()}}
 
 
-def _default_text(option: Option) -> str:
+def _default_text(option: Described) -> str:
     if option.default is REQUIRED:
         return "required"
     if option.in_file:
@@ -179,7 +156,7 @@ def sample() -> str:
 
 def _sample_lines() -> Iterator[str]:
     yield _SAMPLE_INTRODUCTION
-    for section in SECTIONS:
+    for section in FHEVM.sections:
         yield f"# {f' {section.title} ':-^{_WIDTH}}\n"
         for option in section.options:
             yield from (f"# {line}" for line in wrap(option.doc.replace("`", ""), _WIDTH))

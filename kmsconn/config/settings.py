@@ -1,152 +1,85 @@
-"""The settings of a connector as typed values. Reading them from files and the environment is for ``sources``.
+"""The settings of a connector, each described where it stands: its form, other names, an example; its meaning in the class's docstring.
 
-Units: seconds, bytes, blocks. Defaults stand here; names and meanings in ``options``, from where ``docs/options.md`` is printed.
+Units: seconds, bytes, blocks. Where values come from is for ``sources``, the options of each generation for ``profiles``, from which
+``docs/options.md`` is printed. Annotations are read at run time (``description``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Self
 
 import attrs
 
+from kmsconn.config.description import FORMER, LATER, OLDER, WRONG, Alias, Made, Option, Section, fields_of
+from kmsconn.config.forms import (
+    Age,
+    Attestations,
+    ByteSize,
+    ChainId,
+    ChainIds,
+    CompressedSets,
+    Count,
+    Digest,
+    FheParameters,
+    Flag,
+    Grace,
+    Lease,
+    Level,
+    LogFormats,
+    Modes,
+    Name,
+    Number,
+    Percent,
+    PlaintextEncoding,
+    PreprocessingIds,
+    ProfileName,
+    Roles,
+    Seconds,
+    SecretText,
+    StatusPages,
+    Text,
+    Wei,
+    milliseconds,
+    seconds,
+    shadow_or_off,
+)
+from kmsconn.config.places import (
+    ContractAddress,
+    CoreEndpoints,
+    ExistingFile,
+    FilePath,
+    HttpUrl,
+    JournalUrl,
+    RpcUrls,
+    SocketAddress,
+    WebsocketUrls,
+    in_own_schema,
+    of_three_services,
+)
+from kmsconn.config.structuring import HostChainTables
+from kmsconn.config.values import (
+    ROLES,
+    AttestationMode,
+    AwsKmsKey,
+    CompressedKeySets,
+    LogFormat,
+    Mode,
+    PostgresAddress,
+    Role,
+    Secret,
+    StatusPage,
+    compressed_key_sets,
+)
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import FHEVM
 from kmsconn.transport.proxies import NO_PROXIES, Proxies
 from kmsconn.transport.urls import show, show_origin
 
-
-class Secret:
-    """A text that never shows: neither ``str`` nor ``repr`` nor an exception holds it; ``reveal`` gives it to the one who signs."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text itself."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._text))
+JOURNAL: Final = Path("kmsconn.db")
 
 
-@attrs.frozen
-class AwsKmsKey:
-    """A key that stays in AWS KMS: its id, ARN or alias; region and endpoint where AWS's own resolution should not find them."""
-
-    key_id: str
-    region: str | None = None
-    endpoint: str | None = attrs.field(default=None, repr=lambda url: str(url and show_origin(url)))
-
-
-@attrs.frozen
-class PostgresAddress:
-    """Where a journal in PostgreSQL is, and how it is reached; as text the servers and the database, and nothing secret.
-
-    ``hosts`` are names, addresses or folders of a socket, in order of preference; none: what libpq takes by itself, as for an absent user,
-    password or port. ``ports`` are none, one for all hosts, or as many as hosts. ``parameters`` are others of libpq, by their names.
-    ``password_file`` has the password, as whoever rotates it has it at present: it is read for each connection.
-    """
-
-    database: str
-    hosts: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
-    user: str = attrs.field(default="", repr=False)
-    password: Secret | None = None
-    parameters: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    password_file: Path | None = None
-
-    def __str__(self) -> str:
-        """Return it as a URL without user, password and parameters."""
-        ports = self.ports if len(self.ports) == len(self.hosts) else self.ports[:1] * len(self.hosts)
-        shown = [f"[{host}]" if ":" in host else host for host in self.hosts]
-        if ports:
-            shown = [f"{host}:{port}" for host, port in zip(shown, ports, strict=True)]
-        servers = ",".join(shown)
-        if any(host.startswith("/") for host in self.hosts):
-            return f"postgresql:///{self.database}?host={servers}"
-        return f"postgresql://{servers}/{self.database}"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether every server is reached by a socket of this machine's file system. False where libpq chooses by itself."""
-        return bool(self.hosts) and all(host.startswith(("/", "@")) for host in self.hosts)
-
-    def keywords(self) -> dict[str, Any]:
-        """Return the parameters of a connection as libpq names them, a password that is known among them: not to be shown."""
-        named = {
-            "host": ",".join(self.hosts),
-            "port": ",".join(map(str, self.ports)),
-            "dbname": self.database,
-            "user": self.user,
-            "password": "" if self.password is None else self.password.reveal(),
-        }
-        return {**self.parameters, **{name: value for name, value in named.items() if value}}
-
-
-class Role(StrEnum):
-    """What a process does, of what several processes over one journal share."""
-
-    HEAR = "hear"
-    """It reads the contracts and records requests."""
-    WORK = "work"
-    """It checks requests, fetches ciphertexts and asks the Core."""
-    SEND = "send"
-    """It sends replies until they are final."""
-
-
-ROLES: Final = frozenset(Role)
-
-
-class AttestationMode(StrEnum):
-    """What becomes of a ciphertext attestation that does not hold."""
-
-    OFF = "off"
-    SHADOW = "shadow"
-    ENFORCE = "enforce"
-
-
-class Mode(StrEnum):
-    """Whether a connector sends its replies, or only compares them with those that another connector sends for the same node."""
-
-    ACTIVE = "active"
-    SHADOW = "shadow"
-
-
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    AUTO = "auto"
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class StatusPage(StrEnum):
-    """Where the status page is served."""
-
-    LOOPBACK = "loopback"
-    ON = "on"
-    OFF = "off"
-
-
-@attrs.frozen
-class Contract:
-    """A contract and its EIP-712 domain."""
-
-    address: Address
-    domain_name: str
-    domain_version: str = "1"
+# --- the chains
 
 
 @attrs.frozen
@@ -165,91 +98,37 @@ class HostChain:
     acl: Address
 
 
-@attrs.frozen
-class Pools:
-    """How many requests may be on their way at once, by pool."""
-
-    public_decryption: int = 128
-    user_decryption: int = 128
-    http_public_decryption: int = 128
-    http_user_decryption: int = 128
-    key_generation: int = 4
-    aborts: int = 1
-    protocol_config: int = 4
+_HOST_CHAIN: Final = (
+    '[\n  { url = "https://ethereum.example:8545", chain_id = 11155111, '
+    'acl_address = "0xf0Ffdc93b7E186bC2f8CB3dAA75D86d1930A433D" },\n]'
+)
 
 
 @attrs.frozen
-class Deadlines:
-    """How long one pass of a stage may take, in seconds, before the request is deferred."""
+class ChainOptions:
+    """The options that name the chains.
 
-    check: float = 15.0
-    gather: float = 60.0
-    submit: float = 60.0
-    answer: float = 75.0
-
-
-@attrs.frozen
-class Retention:
-    """How long what has ended stays in the journal, in seconds since its end; 0: for ever.
-
-    ``contents``: the event, the answer and the signed bytes of a request; ``rows``: all that is known of it.
+    network: Known deployment whose chain ids and contract addresses are used ([networks](#networks)): `testnet`, `mainnet` or `devnet`;
+      other options override them. `--network` of a command does the same.
+    gateway_url: JSON-RPC of the Gateway, `http(s)` or `ws(s)`: one, a comma list, or a list in order of preference. A websocket carries
+      calls, broadcasts and wake-ups on one connection; over HTTP the reader polls.
+    gateway_ws_url: Websocket of the Gateway beside an HTTP `gateway_url`. The connector prefers it and falls back to HTTP.
+    gateway_chain_id: Chain id of the Gateway. The connector compares it with the node's before it uses the node.
+    ethereum_url: JSON-RPC of Ethereum, in the forms of `gateway_url`.
+    ethereum_ws_url: Websocket of Ethereum beside an HTTP `ethereum_url`.
+    ethereum_chain_id: Chain id of Ethereum. The connector compares it with the node's before it uses the node.
+    host_chains: The host chains, whose ACL contracts control access to ciphertexts: a list of `url`, `chain_id` and `acl_address`. A JSON
+      array in the environment replaces the file's list.
     """
 
-    contents: float = 7 * 86_400.0
-    rows: float = 90 * 86_400.0
-
-
-@attrs.frozen
-class CoreTls:
-    """TLS towards the Core; absent files mean plaintext as all shipped Cores have it."""
-
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-
-
-class CompressedKeySets(StrEnum):
-    """Whether fresh keys are asked for as compressed key sets; ``auto`` goes by the version of the contract that asks for a key."""
-
-    AUTO = "auto"
-    ALWAYS = "true"
-    NEVER = "false"
-
-
-def compressed_key_sets(value: CompressedKeySets | bool) -> CompressedKeySets:
-    """Return a truth value as one of these."""
-    return CompressedKeySets(str(value).lower())
-
-
-def _given(ids: Mapping[int, int] | None) -> Mapping[int, int]:
-    return {} if ids is None else ids
-
-
-@attrs.frozen
-class S3Fallback:
-    """Where ciphertexts are looked for when the chain names no usable bucket."""
-
-    region: str
-    bucket: str
-    endpoint: str | None = attrs.field(default=None, repr=lambda url: str(url and show_origin(url)))
-
-
-@attrs.frozen
-class Httpz:
-    """What only the generation ``httpz-rc7`` asks for.
-
-    ``plaintext_encoding``: ``auto``, or the one form of public results (``p3``, ``p1``, ``p2``, ``raw``). ``fhe_parameters``: digest on
-    chain → number of the Core's parameters; empty: the Core's default. ``preprocessing``: False for a centralised Core, which has none.
-    ``key_management_at_finality``: key requests wait until their block is final. ``tolerant_digests``: bytes of a ciphertext are used
-    though their digest is not the one on chain.
-    """
-
-    plaintext_encoding: str = "auto"
-    fhe_parameters: Mapping[bytes, int] = attrs.field(factory=dict)
-    preprocessing: bool = True
-    key_management_at_finality: bool = True
-    tolerant_digests: bool = False
-    s3: S3Fallback | None = None
+    gateway_url: Annotated[RpcUrls, Option('"https://gateway.example:8547"')]
+    gateway_chain_id: Annotated[ChainId, Option("10901", Alias("chain_id", OLDER))]
+    ethereum_url: Annotated[RpcUrls, Option('"https://ethereum.example:8545"')]
+    ethereum_chain_id: Annotated[ChainId, Option("11155111")]
+    host_chains: Annotated[HostChainTables, Option(_HOST_CHAIN)]
+    gateway_ws_url: Annotated[WebsocketUrls | None, Option('"wss://gateway.example:8548"')] = None
+    ethereum_ws_url: Annotated[WebsocketUrls | None, Option('"wss://ethereum.example:8546"')] = None
+    network: Annotated[Name | None, Option('"testnet"')] = None
 
 
 @attrs.frozen
@@ -261,35 +140,199 @@ class Chains:
     host_chains: tuple[HostChain, ...]
 
 
+# --- the protocol
+
+
+@attrs.frozen
+class Contract:
+    """A contract and its EIP-712 domain.
+
+    address: Address of the {about}.
+    domain_name: Name of its EIP-712 domain.
+    domain_version: Version of its EIP-712 domain.
+    """
+
+    address: ContractAddress
+    domain_name: Text
+    domain_version: Text = "1"
+
+
+def _contract(prefix: str, name: str, chain: str, example: str) -> Section:
+    about, examples = f"{name} contract on {chain}", {"address": f'"{example}"'}
+    return Section(prefix, about, {"domain_name": name}, examples)
+
+
+@attrs.frozen
+class S3Fallback:
+    """Where ciphertexts are looked for when the chain names no usable bucket.
+
+    region: Region of a fallback bucket, for ciphertexts without a usable bucket on chain. Required in its table.
+    bucket: Name of the fallback bucket. Required in its table.
+    endpoint: URL of the fallback bucket's S3 service, if it is not AWS's own.
+    """
+
+    region: Annotated[Name, Option('"us-east-1"')]
+    bucket: Annotated[Name, Option('"ct128"')]
+    endpoint: Annotated[HttpUrl | None, Option('"http://127.0.0.1:9000"')] = attrs.field(
+        default=None, repr=lambda url: str(url and show_origin(url))
+    )
+
+
+@attrs.frozen
+class Httpz:
+    """What only the generation ``httpz-rc7`` asks for.
+
+    plaintext_encoding: Encoding of public results by the Core: `p3`, `p1`, `p2`, `raw`, or `auto`, which detects it by the signature.
+    fhe_parameters: Parameter numbers of the Core by the digest on chain, `{ 0x… = 1 }`. Default: the Core's own default for all.
+    preprocessing: Whether keys need a preprocessing; a centralised Core has none.
+    key_management_at_finality: Whether key operations wait until their block is final.
+    tolerant_digests: Accept ciphertexts whose digest differs from the one on chain, as that generation did. For test networks only.
+    """
+
+    plaintext_encoding: PlaintextEncoding = "auto"
+    fhe_parameters: Annotated[FheParameters, Option('{ "0x…" = 1 }')] = attrs.field(factory=dict)
+    preprocessing: Flag = True
+    key_management_at_finality: Flag = True
+    tolerant_digests: Flag = False
+    s3: Annotated[
+        S3Fallback | None,
+        Made(S3Fallback, Section("s3_config", defaults=dict.fromkeys(("region", "bucket")))),
+    ] = None
+
+
 @attrs.frozen
 class ProtocolSettings:
     """The generation of the protocol, its contracts, and what is asked of the Core.
 
     In the generation ``httpz-rc7`` ``decryption_contract`` is the DecryptionManager, ``gateway_config_contract`` and
     ``protocol_config_contract`` are HTTPZ, and ``kms_generation_contract`` is the KeyManager.
+
+    profile: Generation of the protocol.
+    compressed_key_sets: Whether the Core is asked for compressed key sets. All nodes of a network must ask for the same, or no key is
+      agreed on. `auto`: yes where KMSGeneration is one of 0.3.0, no before. A key keeps what its preparation was started with, and the
+      migration of a key is always compressed.
+    preprocessing_ids: Preprocessing ids that a new epoch names for keys, `{ 0x04… = "0x03…" }`, where a Core has recorded others than the
+      connector names. By default it names that of a key's migration, and otherwise that of the contract. All nodes must name the same,
+      because they sign it.
+    erc1271_gas_limit: Gas limit of a signature check by a contract (ERC-1271).
     """
 
-    decryption_contract: Contract
-    gateway_config_contract: Contract
-    protocol_config_contract: Contract
-    kms_generation_contract: Contract
-    profile: str = FHEVM
-    compressed_key_sets: CompressedKeySets = attrs.field(
+    decryption_contract: Annotated[
+        Contract,
+        _contract(
+            "decryption_contract", "Decryption", "the Gateway", "0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478"
+        ),
+    ]
+    gateway_config_contract: Annotated[
+        Contract,
+        _contract(
+            "gateway_config_contract",
+            "GatewayConfig",
+            "the Gateway",
+            "0x94153006067B89399e059284f5a7Fe016940E332",
+        ),
+    ]
+    protocol_config_contract: Annotated[
+        Contract,
+        _contract(
+            "protocol_config_contract",
+            "ProtocolConfig",
+            "Ethereum",
+            "0x51f9AFBc89Ea792e1a21a12AB802ab58D4dbee83",
+        ),
+    ]
+    kms_generation_contract: Annotated[
+        Contract,
+        _contract(
+            "kms_generation_contract",
+            "KMSGeneration",
+            "Ethereum",
+            "0x77389113d7000EcBCfc2bDed57202f5f46109934",
+        ),
+    ]
+    profile: ProfileName = FHEVM
+    compressed_key_sets: CompressedSets = attrs.field(
         default=CompressedKeySets.AUTO, converter=compressed_key_sets
     )
-    preprocessing_ids: Mapping[int, int] = attrs.field(factory=dict, converter=_given)
-    erc1271_gas_limit: int = 250_000
-    httpz: Httpz = attrs.field(factory=Httpz)
+    preprocessing_ids: Annotated[PreprocessingIds, Option('{ "0x04…" = "0x03…" }')] = attrs.field(
+        factory=dict
+    )
+    erc1271_gas_limit: Count = 250_000
+    httpz: Annotated[Httpz, Section()] = attrs.field(factory=Httpz)
+
+
+# --- the Core and the wallet
+
+
+@attrs.frozen
+class CoreTls:
+    """TLS towards the Core; absent files mean plaintext as all shipped Cores have it.
+
+    ca_file: Certificate authority of the Core, PEM.
+    certificate_file: Certificate shown to the Core, PEM.
+    key_file: Private key of that certificate, PEM.
+    """
+
+    ca_file: Annotated[ExistingFile | None, Option('"/etc/kmsconn/core-ca.pem"')] = None
+    certificate_file: Annotated[ExistingFile | None, Option('"/etc/kmsconn/client.pem"')] = None
+    key_file: Annotated[ExistingFile | None, Option('"/etc/kmsconn/client.key"')] = None
 
 
 @attrs.frozen
 class CoreSettings:
-    """How the Core is reached, and the bytes of its answers in memory at once."""
+    """How the Core is reached, and the bytes of its answers in memory at once.
 
-    core_endpoints: tuple[str, ...]
-    core_tls: CoreTls | None = None
-    core_reply_budget: int = 512 * 1024 * 1024
-    healthcheck_timeout: float = 3.0
+    core_endpoints: The gRPC endpoints of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request selects
+      the endpoint.
+    core_reply_budget: Limit on the bytes of large Core replies (over 1 MiB) received at the same time; further ones wait.
+    healthcheck_timeout: Time limit for a health probe of a Core; a later answer raises an alert.
+    """
+
+    core_endpoints: Annotated[
+        CoreEndpoints,
+        Option('["http://127.0.0.1:50051"]', Alias("kms_core_endpoint", OLDER), name="kms_core_endpoints"),
+    ]
+    core_tls: Annotated[CoreTls | None, Section("core_tls")] = None
+    core_reply_budget: ByteSize = 512 * 1024 * 1024
+    healthcheck_timeout: Annotated[Seconds, Option("", Alias("healthcheck_timeout_secs", OLDER, seconds))] = (
+        3.0
+    )
+
+
+@attrs.frozen
+class WalletOptions:
+    """The options that name the wallet.
+
+    private_key: Key of the tx sender, 32 bytes as hex, `0x` optional. Prefer `private_key_file`.
+    private_key_file: File with the key of the tx sender as hex (mode 0600). A systemd credential `private_key` is found without this
+      option.
+    signing_key_path: File with a signing key written by the KMS Core (its safe serialisation, 91 bytes), used as the key of the tx
+      sender.
+    mnemonic: BIP-39 phrase in English without a passphrase; the key is at `m/44'/60'/0'/0/account_index`.
+    account_index: Account of the mnemonic. Default: the number after the last dash of `service_name`, else 0.
+    key_id: Key of the tx sender in AWS KMS: id, ARN or `alias/…` of an ECC_SECG_P256K1 key for SIGN_VERIFY. Credentials come from the
+      usual places of the AWS SDKs. Needs the extra `aws`.
+    region: Region of that key. Default: the resolution of the AWS SDKs, or `us-east-1` if an endpoint is set.
+    endpoint: URL of the AWS KMS service, if it is not AWS's own.
+    allow_raw_key_on_mainnet: Allow a wallet that is not in AWS KMS to send to a main network (chain ids 1 and 261131).
+    tx_sender_address: Address of the node's tx sender. With `mode = "shadow"`, or without the role `send`, it takes the place of a
+      wallet; beside a wallet it must be the wallet's address.
+    """
+
+    private_key: Annotated[SecretText | None, Option('"0x…"')] = None
+    private_key_file: Annotated[FilePath | None, Option('"/etc/kmsconn/private_key"')] = None
+    signing_key_path: Annotated[FilePath | None, Option('"/etc/kmsconn/signing_key"')] = None
+    mnemonic: Annotated[SecretText | None, Option('"…"')] = None
+    account_index: Annotated[Number | None, Option("0")] = None
+    key_id: Annotated[Name | None, Option('"alias/tx-sender"', name="aws_kms_config.key_id")] = None
+    region: Annotated[Name | None, Option('"eu-west-1"', name="aws_kms_config.region")] = None
+    endpoint: Annotated[HttpUrl | None, Option('"http://127.0.0.1:4566"', name="aws_kms_config.endpoint")] = (
+        None
+    )
+    allow_raw_key_on_mainnet: Flag = False
+    tx_sender_address: Annotated[
+        ContractAddress | None, Option('"0x742d35cc6634c0532925a3b844bc454e4438f44e"')
+    ] = None
 
 
 @attrs.frozen
@@ -317,6 +360,9 @@ class WalletSettings:
         return self.private_key is not None or self.aws_kms is not None
 
 
+# --- where requests come from, and the work on them
+
+
 @attrs.frozen
 class ApiKey:
     """A key of a client of the HTTP API: its id, and the SHA-256 digest of the key, which itself is nowhere.
@@ -332,10 +378,14 @@ class ApiKey:
 
 @attrs.frozen
 class ServerTls:
-    """Certificate chain and private key of a server, PEM."""
+    """Certificate chain and private key of a server.
 
-    cert_path: Path
-    key_path: Path
+    cert_path: Certificate chain of that address, PEM. A changed file is used within seconds, without a restart. Default: no TLS.
+    key_path: Private key of that certificate, PEM.
+    """
+
+    cert_path: Annotated[ExistingFile, Option('"/etc/kmsconn/http.pem"')]
+    key_path: Annotated[ExistingFile, Option('"/etc/kmsconn/http.key"')]
 
 
 @attrs.frozen
@@ -343,90 +393,259 @@ class HttpApi:
     """Decryption over HTTP: where it is served, to whom, and its limits.
 
     ``keys`` are those of ``keys_file`` as it was read at the start, and the one of ``key_digest``; none: everybody may ask.
-    ``decryption_timeout``: seconds until a client is told to ask again; ``supported_chain_ids``: host chains of handles.
+
+    endpoint: Address where decryptions are asked for over HTTP ([http-decryption.md](http-decryption.md)). Default: none, and nothing is
+      served.
+    supported_chain_ids: Host chains whose handles are accepted over HTTP. Default: all of `host_chains`.
+    keys_file: File with the keys of the clients, as digests, and the limits of each. A changed file is used within seconds, without a
+      restart.
+    key_digest: SHA-256 digest of one key without limits of its own, as hex, beside those of `api_keys_file`; its id is `default`.
+    max_in_flight_decryptions: Number of clients that wait for an answer at once; further ones are told to come back (503).
+    decryption_timeout: Time after which a waiting client is told to ask again (504); the work goes on.
+    max_body_bytes: Maximum size of the body of a request.
+    max_decryption_request_bits: Maximum number of encrypted bits that one request may ask for.
+    max_allowed_contracts: Maximum number of contracts in the permit of one request.
+    http_without_keys: Serve without keys on an address that is not a loopback one, because something before it checks them.
     """
 
-    endpoint: str
-    supported_chain_ids: frozenset[int]
-    tls: ServerTls | None = None
+    endpoint: Annotated[SocketAddress, Option('"0.0.0.0:8443"', name="http_endpoint")]
+    supported_chain_ids: Annotated[ChainIds, Option("[11155111]")]
+    tls: Annotated[
+        ServerTls | None, Section("tls_config", defaults=dict.fromkeys(("cert_path", "key_path")))
+    ] = None
     keys: tuple[ApiKey, ...] = ()
-    keys_file: Path | None = None
-    key_digest: bytes | None = attrs.field(default=None, repr=False)
-    max_in_flight_decryptions: int = 1000
-    decryption_timeout: float = 30.0
-    max_body_bytes: int = 1 << 20
-    max_decryption_request_bits: int = 2048
-    max_allowed_contracts: int = 10
+    keys_file: Annotated[
+        ExistingFile | None, Option('"/etc/kmsconn/api_keys.toml"', name="api_keys_file")
+    ] = None
+    key_digest: Annotated[Digest | None, Option('"…"', name="api_key_digest")] = attrs.field(
+        default=None, repr=False
+    )
+    max_in_flight_decryptions: Count = 1000
+    decryption_timeout: Seconds = 30.0
+    max_body_bytes: ByteSize = 1 << 20
+    max_decryption_request_bits: Count = 2048
+    max_allowed_contracts: Count = 10
+    http_without_keys: Flag = False
 
 
 @attrs.frozen
 class ReadingSettings:
-    """Where requests come from: how the chains are read, and what is served over HTTP; None: nothing."""
+    """Where requests come from: how the chains are read, and what is served over HTTP; None: nothing.
 
-    decryption_polling: float = 0.5
-    key_management_polling: float = 30.0
-    get_logs_batch_size: int = 100
-    decryption_from_block_number: int | None = None
-    kms_operation_from_block_number: int | None = None
-    reorg_window: float = 30.0
-    http_api: HttpApi | None = None
+    decryption_polling: Interval of polling the Gateway, also beside a websocket.
+    key_management_polling: Interval of reading Ethereum's finalized blocks for key management.
+    get_logs_batch_size: Initial number of blocks of one `eth_getLogs`; the reader adapts it to the node.
+    decryption_from_block_number: First Gateway block to read. If the journal has a cursor already, the cursor stays, and the blocks from
+      here on are read once more beside the head.
+    kms_operation_from_block_number: First Ethereum block to read. If the journal has a cursor already, the cursor stays, and the blocks
+      from here on are read once more beside the head.
+    reorg_window: Span of recent blocks that the reader reads again. It must exceed the worst lag among the nodes behind one URL.
+    """
+
+    decryption_polling: Annotated[
+        Seconds, Option("", Alias("decryption_polling_ms", OLDER, milliseconds))
+    ] = 0.5
+    key_management_polling: Annotated[
+        Seconds,
+        Option(
+            "",
+            Alias("key_management_polling_ms", OLDER, milliseconds),
+            Alias("kms_generation_polling", WRONG),
+        ),
+    ] = 30.0
+    get_logs_batch_size: Count = 100
+    decryption_from_block_number: Annotated[
+        Number | None, Option("1000000", Alias("from_block_number", OLDER))
+    ] = None
+    kms_operation_from_block_number: Annotated[
+        Number | None, Option("7000000", Alias("kms_from_block_number", WRONG))
+    ] = None
+    reorg_window: Annotated[Seconds, Option("", Alias("overlap", FORMER))] = 30.0
+    http_api: Annotated[
+        HttpApi | None,
+        Made(HttpApi, Section(defaults=dict.fromkeys(("endpoint", "supported_chain_ids")))),
+    ] = None
+
+
+@attrs.frozen
+class Pools:
+    """How many requests may be on their way at once, by pool.
+
+    public_decryption: Number of concurrent public decryptions.
+    user_decryption: Number of concurrent user decryptions.
+    http_public_decryption: Number of concurrent public decryptions that were asked for over HTTP.
+    http_user_decryption: Number of concurrent user decryptions that were asked for over HTTP.
+    key_generation: Number of concurrent preprocessings, key and CRS generations.
+    aborts: Number of concurrent aborts of generations.
+    protocol_config: Number of concurrent requests about contexts, epochs and their ends; one waits only for an earlier one of the same
+      context.
+    """
+
+    public_decryption: Count = 128
+    user_decryption: Count = 128
+    http_public_decryption: Count = 128
+    http_user_decryption: Count = 128
+    key_generation: Count = 4
+    aborts: Count = 1
+    protocol_config: Count = 4
+
+
+@attrs.frozen
+class Deadlines:
+    """How long one pass of a stage may take before the request is deferred.
+
+    check: Time limit for one pass of the checks; then the request is deferred.
+    gather: Time limit for one pass of fetching the ciphertexts of a request.
+    submit: Time limit for one pass of submitting a request to the Core.
+    answer: Time limit for one long poll of the Core's answer.
+    """
+
+    check: Seconds = 15.0
+    gather: Seconds = 60.0
+    submit: Seconds = 60.0
+    answer: Seconds = 75.0
 
 
 @attrs.frozen
 class WorkSettings:
-    """How much is worked on at once, and for how long; ``mode``: whether the replies are sent; ``roles``: what this process does."""
+    """How much is worked on at once, and for how long.
 
-    mode: Mode = Mode.ACTIVE
-    pools: Pools = attrs.field(factory=Pools)
-    deadlines: Deadlines = attrs.field(factory=Deadlines)
-    decryption_expiry: float | None = None
-    """None: as the network's release does, a day or an hour."""
-    drain_grace: float = 20.0
-    roles: frozenset[Role] = ROLES
+    mode: `active` sends the replies. `shadow` sends nothing: it compares each reply with the one that another connector sends for the
+      same node, and reports differences and the time gained ([migrating](migrating.md)).
+    decryption_expiry: Age in chain time at which a decryption without an answer expires. By default `1h` where the Decryption contract is
+      one of 0.7.0 or later, which belongs to fhevm 0.15, and `24h` before.
+    drain_grace: Time for including answered requests after SIGTERM.
+    roles: What this process does, of what several ones share over a journal in PostgreSQL: `hear` reads the contracts, `work` checks
+      requests and asks the Core, `send` sends replies.
+    """
+
+    mode: Modes = Mode.ACTIVE
+    pools: Annotated[Pools, Section("pools")] = attrs.field(factory=Pools)
+    deadlines: Annotated[Deadlines, Section("deadlines")] = attrs.field(factory=Deadlines)
+    decryption_expiry: Annotated[Seconds | None, Option('"1h"')] = None
+    drain_grace: Grace = 20.0
+    roles: Roles = ROLES
 
 
 @attrs.frozen
 class CiphertextSettings:
-    """How ciphertexts are fetched and compared."""
+    """How ciphertexts are fetched and compared.
 
-    s3_connect_timeout: float = 3.0
-    attestation: AttestationMode = AttestationMode.SHADOW
-    attestation_head_timeout: float = 5.0
-    registry_refresh: float = 60.0
-    max_ciphertext_size: int = 66 * 1024 * 1024
-    ciphertext_budget: int = 512 * 1024 * 1024
-    allow_http_buckets: bool = False
-    allow_private_buckets: bool = False
+    s3_connect_timeout: Time limit for connecting to a bucket.
+    attestation: Ciphertext attestations: `shadow` compares at most 20 per second beside the requests and reports mismatches; `off` skips
+      the comparison; `enforce` defers a request until a quorum attests its ciphertexts as the chain names them. Requests with handles only
+      (0.15) always need a quorum.
+    attestation_head_timeout: Time limit for one HEAD request of an attestation.
+    registry_refresh: Interval of reading the registry of coprocessors.
+    max_ciphertext_size: Maximum size of a ciphertext.
+    ciphertext_budget: Limit on the bytes of ciphertexts in memory.
+    allow_http_buckets: Allow bucket addresses without TLS.
+    allow_private_buckets: Allow loopback, link-local and private bucket addresses. Bucket addresses come from a chain.
+    """
+
+    s3_connect_timeout: Seconds = 3.0
+    attestation: Annotated[
+        Attestations, Option("", Alias("ct_attestation.enabled", translate=shadow_or_off))
+    ] = AttestationMode.SHADOW
+    attestation_head_timeout: Annotated[
+        Seconds, Option("", Alias("s3_head_timeout", LATER), name="ct_attestation.head_timeout")
+    ] = 5.0
+    registry_refresh: Annotated[
+        Seconds, Option("", Alias("copro_registry_refresh", LATER), name="ct_attestation.registry_refresh")
+    ] = 60.0
+    max_ciphertext_size: Annotated[ByteSize, Option("", Alias("s3_max_ciphertext_size", LATER))] = (
+        66 * 1024 * 1024
+    )
+    ciphertext_budget: ByteSize = 512 * 1024 * 1024
+    allow_http_buckets: Flag = False
+    allow_private_buckets: Flag = False
 
 
 @attrs.frozen
 class TransactionSettings:
-    """What replies may cost, and when they are final."""
+    """What replies may cost, and when they are final.
 
-    trace_reverted_tx: bool = True
-    gas_multiplier_percent: int = 115
-    ethereum_tx_required_confirmations: int = 64
-    ethereum_tx_get_receipt_timeout: float = 20 * 60.0
-    gateway_tx_required_confirmations: int = 1200
-    max_fee_per_gas: int = 1000 * 10**9
-    max_priority_fee_per_gas: int = 50 * 10**9
-    max_reply_cost: int = 5 * 10**17
+    trace_reverted_tx: Request a trace of a reply mined with status 0, to learn the reason.
+    gas_multiplier_percent: Gas limit of a reply in percent of the estimate.
+    ethereum_tx_required_confirmations: Confirmations that make a reply on Ethereum final if the node knows no finalized block.
+    ethereum_tx_get_receipt_timeout: Time without a receipt after which a reply on Ethereum is replaced with a higher fee.
+    gateway_tx_required_confirmations: Confirmations that make a reply on the Gateway final if the node knows no finalized block.
+    max_fee_per_gas: Maximum price of a unit of gas. At a higher price replies wait and an alert is raised.
+    max_priority_fee_per_gas: Maximum priority fee of a unit of gas. At a higher fee replies wait and an alert is raised.
+    max_reply_cost: Maximum cost of one reply, gas limit times fee. A dearer reply waits and an alert is raised.
+    """
+
+    trace_reverted_tx: Flag = True
+    gas_multiplier_percent: Percent = 115
+    ethereum_tx_required_confirmations: Count = 64
+    ethereum_tx_get_receipt_timeout: Seconds = 20 * 60.0
+    gateway_tx_required_confirmations: Count = 1200
+    max_fee_per_gas: Wei = 1000 * 10**9
+    max_priority_fee_per_gas: Wei = 50 * 10**9
+    max_reply_cost: Wei = 5 * 10**17
+
+
+# --- the process
+
+
+@attrs.frozen
+class Retention:
+    """How long what has ended stays in the journal; 0: for ever.
+
+    contents: How long the journal keeps event, answer and signed bytes of a request after its end: at least `1h`; `0s` keeps them for
+      ever.
+    rows: How long the journal keeps the row of a request after its end: at least `1h`; `0s` keeps it for ever.
+    """
+
+    contents: Age = 7 * 86_400.0
+    rows: Age = 90 * 86_400.0
+
+
+@attrs.frozen
+class JournalOptions:
+    """The options that name the journal.
+
+    journal: Database of requests and answers, `sqlite:///PATH` (a fourth slash begins an absolute path), or
+      `postgresql://USER@HOST:PORT/DATABASE`, which several processes may share ([PostgreSQL](postgresql.md)). After its deletion the
+      connector reads the chain again from `decryption_from_block_number` and loses no request; without that option it begins at the head.
+    journal_password_file: File with the password of a journal in PostgreSQL (mode 0600), read for each connection. Default: the one in
+      the URL, or what libpq finds by `PGPASSFILE`.
+    """
+
+    journal: Annotated[
+        JournalUrl, Option("", Alias("database_url", translate=in_own_schema, remark=of_three_services))
+    ] = JOURNAL
+    journal_password_file: Annotated[FilePath | None, Option('"/etc/kmsconn/journal_password"')] = None
 
 
 @attrs.frozen
 class StorageSettings:
     """The journal, how long it keeps what has ended, the socket for commands on it, and the audit log; None: there is none.
 
-    ``journal``: a file of SQLite, or a database of PostgreSQL, which several processes may share; ``lease``: the seconds after which a
-    process that says nothing counts as gone; ``database_pool_size``: its connections that only read, at most.
+    database_pool_size: Maximum number of connections of this process that only read a journal in PostgreSQL; some others write.
+    lease: Time after which the others take over from a process that has ended or cannot reach PostgreSQL: at least `1s`.
+    control_socket: Unix socket of `kmsconn run` for `kmsconn requests` (mode 0600). Default: the journal's path with `.sock` appended;
+      with a journal in PostgreSQL `service_name` with `.sock` appended, in `/run/kmsconn` where that folder exists, else beside the
+      configuration file. An embedded connector opens none.
+    audit_log: File to which each transition of a request is appended, as a chain of hashed JSON lines (mode 0600). Default: none.
     """
 
-    journal: Path | PostgresAddress = Path("kmsconn.db")
-    database_pool_size: int = 4
-    lease: float = 5.0
-    retention: Retention = attrs.field(factory=Retention)
-    control_socket: Path | None = None
-    audit_log: Path | None = None
+    journal: Annotated[Path | PostgresAddress, Made(JournalOptions)] = JOURNAL
+    database_pool_size: Count = 4
+    lease: Lease = 5.0
+    retention: Annotated[Retention, Section("retention")] = attrs.field(factory=Retention)
+    control_socket: Annotated[FilePath | None, Option('"/run/kmsconn/control.sock"')] = None
+    audit_log: Annotated[FilePath | None, Option('"/var/lib/kmsconn/audit.jsonl"')] = None
+
+
+@attrs.frozen
+class StatusPageOptions:
+    """The option that names the token of the status page.
+
+    status_page_token_file: File with the token that a viewer of the status page must show, at least 16 characters (mode 0600).
+    """
+
+    status_page_token_file: Annotated[FilePath | None, Option('"/etc/kmsconn/status_page_token"')] = None
 
 
 SAMPLED_BITS: Final = 64  # of a trace id, the low ones: OpenTelemetry's samplers decide by them
@@ -460,14 +679,22 @@ class MonitoringSettings:
     """The name of the process, its port, its log and its traces. For the command only, but that the Core is told of a trace.
 
     No option but the variables of OpenTelemetry names ``tracing``; it is off where they name no endpoint.
+
+    service_name: Name in logs and at `/version`.
+    monitoring_endpoint: Address where `kmsconn run` serves `/metrics`, `/healthz`, `/liveness` and `/version`. An embedded connector
+      opens no port.
+    status_page: Where that address serves the status page at `/status`: `loopback` (only where the address is one), `on` (needs
+      `status_page_token_file` on any other address), or `off`.
+    log_level: Minimum level of log lines: `debug`, `info`, `warning` or `error`.
+    log_format: `console`, `json`, or `auto`: console on a terminal, else JSON.
     """
 
-    service_name: str = "kmsconn"
-    monitoring_endpoint: str = "0.0.0.0:9100"
-    status_page: StatusPage = StatusPage.LOOPBACK
-    status_page_token: Secret | None = None
-    log_level: str = "info"
-    log_format: LogFormat = LogFormat.AUTO
+    service_name: Name = "kmsconn"
+    monitoring_endpoint: SocketAddress = "0.0.0.0:9100"
+    status_page: StatusPages = StatusPage.LOOPBACK
+    status_page_token: Annotated[Secret | None, Made(StatusPageOptions)] = None
+    log_level: Level = "info"
+    log_format: LogFormats = LogFormat.AUTO
     tracing: TracingSettings | None = None
 
 
@@ -479,16 +706,16 @@ class Settings:
     ``warnings`` is what the sources accepted without effect, or found unsafe; it says nothing about how the connector runs.
     """
 
-    chains: Chains
-    protocol: ProtocolSettings
-    core: CoreSettings
-    wallet: WalletSettings
-    reading: ReadingSettings = attrs.field(factory=ReadingSettings)
-    work: WorkSettings = attrs.field(factory=WorkSettings)
-    ciphertexts: CiphertextSettings = attrs.field(factory=CiphertextSettings)
-    transactions: TransactionSettings = attrs.field(factory=TransactionSettings)
-    storage: StorageSettings = attrs.field(factory=StorageSettings)
-    monitoring: MonitoringSettings = attrs.field(factory=MonitoringSettings)
+    chains: Annotated[Chains, Made(ChainOptions)]
+    protocol: Annotated[ProtocolSettings, Section()]
+    core: Annotated[CoreSettings, Section()]
+    wallet: Annotated[WalletSettings, Made(WalletOptions)]
+    reading: Annotated[ReadingSettings, Section()] = attrs.field(factory=ReadingSettings)
+    work: Annotated[WorkSettings, Section()] = attrs.field(factory=WorkSettings)
+    ciphertexts: Annotated[CiphertextSettings, Section()] = attrs.field(factory=CiphertextSettings)
+    transactions: Annotated[TransactionSettings, Section()] = attrs.field(factory=TransactionSettings)
+    storage: Annotated[StorageSettings, Section()] = attrs.field(factory=StorageSettings)
+    monitoring: Annotated[MonitoringSettings, Section()] = attrs.field(factory=MonitoringSettings)
     proxies: Proxies = NO_PROXIES
     warnings: tuple[Fault, ...] = attrs.field(default=(), eq=False)
 
@@ -512,13 +739,13 @@ class Settings:
         return self.reading.http_api
 
     @classmethod
-    def of(cls, **values: Any) -> Settings:
+    def of(cls, **values: Any) -> Self:
         """Return settings from single ones by their names, whatever their groups. Raises TypeError for a name that is none."""
         groups = _grouped(values)
         made: dict[str, Any] = {name: group(**groups.pop(name, {})) for name, group in GROUPS.items()}
         return cls(**made, **groups)
 
-    def but(self, **values: Any) -> Settings:
+    def but(self, **values: Any) -> Self:
         """Return these settings with other values of single ones, by their names. Raises TypeError for a name that is none."""
         groups = _grouped(values)
         for name in GROUPS.keys() & groups.keys():
@@ -526,18 +753,7 @@ class Settings:
         return attrs.evolve(self, **groups)
 
 
-GROUPS: Final[Mapping[str, type[attrs.AttrsInstance]]] = {
-    "chains": Chains,
-    "protocol": ProtocolSettings,
-    "core": CoreSettings,
-    "wallet": WalletSettings,
-    "reading": ReadingSettings,
-    "work": WorkSettings,
-    "ciphertexts": CiphertextSettings,
-    "transactions": TransactionSettings,
-    "storage": StorageSettings,
-    "monitoring": MonitoringSettings,
-}
+GROUPS: Final[Mapping[str, type[attrs.AttrsInstance]]] = {one.name: one.type for one in fields_of(Settings)}
 GROUP_OF: Final = {field.name: name for name, group in GROUPS.items() for field in attrs.fields(group)}
 """The group of each single setting."""
 

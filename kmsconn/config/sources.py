@@ -8,25 +8,24 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
-from kmsconn.config import httpz, presets
-from kmsconn.config.assembly import assemble
+from kmsconn.config import presets
+from kmsconn.config.assembly import Written, assemble
+from kmsconn.config.description import PREFIX, REQUIRED, environment_name
 from kmsconn.config.files import VARIABLE
 from kmsconn.config.findings import Findings, Given
-from kmsconn.config.generations import TABLES
-from kmsconn.config.httpz_options import HTTPZ_RC7
+from kmsconn.config.generations import GENERATIONS, Generation
+from kmsconn.config.httpz import HTTPZ_RC7
 from kmsconn.config.keyfiles import warn_if_open
-from kmsconn.config.options import FHEVM, PREFIX, REQUIRED, OptionTable, environment_name
-from kmsconn.config.settings import AwsKmsKey, Secret, Settings
+from kmsconn.config.settings import Settings
 from kmsconn.config.storage import control_socket_of, has_password
 from kmsconn.config.structuring import beside, structure
 from kmsconn.config.tracing import tracing_of
-from kmsconn.config.wallets import find_wallet
 from kmsconn.errors import ConfigError
 from kmsconn.model import profiles
 from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
@@ -35,22 +34,6 @@ from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_o
 _SERVICE_LINK = re.compile(
     r".*(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-
-
-@attrs.frozen
-class _Generation:
-    """How the options of one generation become settings."""
-
-    table: OptionTable
-    chain_ids: tuple[str, ...]
-    tidy: Callable[[Findings], None]
-    assemble: Callable[[Mapping[str, Any], Secret | AwsKmsKey | None, Findings], Settings | None]
-
-
-_GENERATIONS: Final = {
-    profiles.FHEVM: _Generation(FHEVM, ("gateway_chain_id", "ethereum_chain_id"), lambda _: None, assemble),
-    profiles.HTTPZ_RC7: _Generation(HTTPZ_RC7, ("chain_id",), httpz.tidy, httpz.assemble),
-}
 
 
 def load_config(
@@ -89,16 +72,15 @@ def load_config(
 class Reading:
     """What the sources say before it becomes settings: every option's typed value (None: faulty, or not set), faults and warnings."""
 
-    generation: _Generation
+    generation: Generation
     findings: Findings
     values: Mapping[str, Any] = attrs.field(repr=False)
     alone: bool
 
     def assemble(self, environ: Mapping[str, str]) -> Settings | None:
         """Return the settings; None after noting what else is wrong. Reads the files that hold keys."""
-        chain_ids = {self.values[name] for name in self.generation.chain_ids}
-        wallet = find_wallet(self.values, self.findings, environ, chain_ids)
-        return self.generation.assemble(self.values, wallet, self.findings)
+        written = Written(self.generation.table, self.values, self.findings, environ)
+        return assemble(written, self.generation.makers)
 
 
 def read_sources(
@@ -115,7 +97,7 @@ def read_sources(
     if findings.faults:  # what a file that cannot be read would have said is not missing
         raise ConfigError(tuple(findings.faults))
     variables = dict(read_environment(environ))
-    generation = _GENERATIONS[profile_of({**document, **variables})]
+    generation = GENERATIONS[profile_of({**document, **variables})]
     findings.table = generation.table
     alone = alone and generation.table is HTTPZ_RC7
     if alone:
@@ -145,7 +127,7 @@ def profile_of(given: Mapping[str, Given]) -> str:
 
 
 def _values(
-    generation: _Generation,
+    generation: Generation,
     sources: tuple[dict[str, Given], ...],
     findings: Findings,
     *,
@@ -195,7 +177,7 @@ def _position_only(error: tomllib.TOMLDecodeError) -> str:
 def _flattened(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and not any(name in known.options for known in TABLES.values()):
+        if isinstance(value, dict) and not any(name in known.table.options for known in GENERATIONS.values()):
             yield from _flattened(f"{name}.", value)
         else:
             yield name, value
@@ -203,7 +185,7 @@ def _flattened(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any
 
 def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
     """Yield the variables that begin with the prefix, by dotted name, in any case of letters."""
-    ours = {environment_name(name) for table in TABLES.values() for name in table.known_names}
+    ours = {environment_name(name) for known in GENERATIONS.values() for name in known.table.known_names}
     for written in sorted(environ):
         variable = written.upper()
         foreign = variable == VARIABLE or (variable not in ours and _SERVICE_LINK.fullmatch(variable))
@@ -218,8 +200,8 @@ def _structured(findings: Findings, *, alone: bool) -> dict[str, Any]:
     for name, option in findings.table.options.items():
         given = findings.given.get(name)
         if given is not None:
-            written = beside(given.folder, given.value, option.type)
-            values[name] = structure(written, option.type, given.place, findings.faults)
+            written = beside(given.folder, given.value, option.form)
+            values[name] = structure(written, option.form, given.place, findings.faults)
         elif option.default is REQUIRED:
             findings.fault(name, "is required", f"set it in the file, or {option.environment}")
             values[name] = None

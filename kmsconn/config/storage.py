@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import attrs
 
+from kmsconn.config.assembly import Written
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import read_password, warn_if_open
 from kmsconn.config.postgres_url import is_postgres_url, parse_postgres_url
-from kmsconn.config.settings import ROLES, PostgresAddress, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import ROLES, PostgresAddress
 
 RUN: Final = Path("/run/kmsconn")
 """Where a service manager lets a process make sockets (systemd: RuntimeDirectory)."""
@@ -20,16 +22,14 @@ RUN: Final = Path("/run/kmsconn")
 _FOR_POSTGRES: Final = ("journal_password_file", "database_pool_size", "lease")
 
 
-def journal_of(values: Mapping[str, Any], findings: Findings) -> Path | PostgresAddress | None:
+def journal_of(written: Written) -> Path | PostgresAddress | None:
     """Return where the journal is; None where its option is faulty. Notes what does not fit together."""
+    values, findings = written.values, written.findings
     journal: Path | PostgresAddress | None = values["journal"]
     if isinstance(journal, PostgresAddress):
         path = values["journal_password_file"]
-        return (
-            journal
-            if path is None
-            else with_password(journal, findings.given["journal_password_file"].place, path, findings)
-        )
+        place = path and written.place("journal_password_file")
+        return with_password(journal, place, path, findings) if path else journal
     if journal is not None:
         _check_single(values, findings)
         warn_if_open(journal, findings)

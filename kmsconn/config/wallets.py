@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import attrs
 
+from kmsconn.config.assembly import Written
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import read_hex_key, read_signing_key_file
-from kmsconn.config.settings import ROLES, AwsKmsKey, Mode, Role, Secret
+from kmsconn.config.settings import WalletSettings
+from kmsconn.config.values import ROLES, AwsKmsKey, Mode, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.mnemonics import is_test_phrase, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
@@ -51,6 +53,18 @@ class KeySource:
 
     place: str
     read: Callable[[], FoundWallet | None]
+
+
+def wallet_of(written: Written) -> WalletSettings | None:
+    """Return the one wallet, or None after noting why there is none. Reads the files that hold keys."""
+    values = written.values
+    names = (written.table.named(name) for name in ("gateway_chain_id", "ethereum_chain_id"))
+    chain_ids = {values.get(name) for name in names}
+    key = find_wallet(values, written.findings, written.environ, chain_ids)
+    if written.findings.faults:
+        return None
+    hidden = key if isinstance(key, Secret) else None
+    return WalletSettings(hidden, key if isinstance(key, AwsKmsKey) else None, values["tx_sender_address"])
 
 
 def find_wallet(

@@ -17,7 +17,8 @@ import msgspec
 import trio
 
 from kmsconn.config.common_settings import common_settings
-from kmsconn.config.settings import PostgresAddress, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import PostgresAddress
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.doctor.postgres import judge_common, judge_postgres, judge_workers
 from kmsconn.doctor.probing import Fact, Probe

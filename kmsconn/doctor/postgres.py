@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from kmsconn.config.common_settings import differences
-from kmsconn.config.forms import is_loopback
-from kmsconn.config.settings import Pools, PostgresAddress, Role
+from kmsconn.config.places import is_loopback
+from kmsconn.config.settings import Pools
+from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.journal.pooler_modes import BREAKS, REMEDY, PoolerMode
 from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState

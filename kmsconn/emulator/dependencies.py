@@ -15,7 +15,8 @@ import attrs
 import trio
 
 from kmsconn.config.settings import Chain as ChainSettings
-from kmsconn.config.settings import Secret, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import Secret
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.extras import require_extra
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows

@@ -18,7 +18,7 @@ import attrs
 import psycopg
 from psycopg import errors
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartRefused
 from kmsconn.journal.database import OutcomeUnknown
 from kmsconn.journal.postgres_keywords import keywords_of

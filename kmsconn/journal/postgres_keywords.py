@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import OperationalError
 
 from kmsconn.config.keyfiles import password_in
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 
 
 def keywords_of(address: PostgresAddress) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.extras import require_extra
 from kmsconn.journal.members import label_of, read_settings
 from kmsconn.journal.pooler_modes import PoolerMode

@@ -11,7 +11,7 @@ from typing import Any, Final, Never, TypeVar
 import psycopg
 import trio
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.postgres import connect
 from kmsconn.journal.postgres_keywords import keywords_of

@@ -18,8 +18,9 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from kmsconn.config.forms import is_loopback
-from kmsconn.config.settings import MonitoringSettings, Secret, StatusPage
+from kmsconn.config.places import is_loopback
+from kmsconn.config.settings import MonitoringSettings
+from kmsconn.config.values import Secret, StatusPage
 from kmsconn.errors import JournalFailed
 from kmsconn.monitoring.monitor import Monitor
 from kmsconn.monitoring.status import status_of, timeline_of

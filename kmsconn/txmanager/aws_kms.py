@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 import attrs
 import trio
 
-from kmsconn.config.settings import AwsKmsKey
+from kmsconn.config.values import AwsKmsKey
 from kmsconn.errors import Misconfigured, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import address_of_key, recoverable

@@ -12,7 +12,8 @@ from typing import Protocol
 import attrs
 import trio
 
-from kmsconn.config.settings import Secret, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import Secret
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from kmsconn.cli.main import make_parser
-from kmsconn.config import forms
-from kmsconn.config.options import OPTIONS, environment_name
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config import places
+from kmsconn.config.description import environment_name
+from kmsconn.config.options import OPTIONS
 from kmsconn.config.sources import load_config
+from kmsconn.config.values import PostgresAddress
 from kmsconn.control.address import control_path
 from kmsconn.emulator.config_file import write_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
@@ -79,7 +80,7 @@ def test_two_processes_have_one_journal_and_addresses_of_their_own() -> None:
     differing = {name for name in one if one[name] != other[name]}
     assert one.keys() == other.keys()
     assert differing == {"KMS_CONNECTOR_SERVICE_NAME", "KMS_CONNECTOR_MONITORING_ENDPOINT"}
-    assert isinstance(forms.journal_address(one["KMS_CONNECTOR_JOURNAL"]), PostgresAddress)
+    assert isinstance(places.journal_address(one["KMS_CONNECTOR_JOURNAL"]), PostgresAddress)
     assert services["kmsconn-a"]["tmpfs"], "each has a control socket in a folder of its own"
 
 

@@ -13,7 +13,8 @@ import attrs
 import trio
 
 from kmsconn.app.connector import Connector, open_connector
-from kmsconn.config.settings import Chain, LogFormat, Settings
+from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.values import LogFormat
 from kmsconn.emulator.core_faults import Fault, FaultInjection, InterceptedCall
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork

@@ -12,7 +12,8 @@ import attrs
 import trio
 
 from kmsconn.app.connector import Connector, open_connector
-from kmsconn.config.settings import Mode, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import Mode
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable
 from kmsconn.journal import opening
 from kmsconn.journal.database import Database

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.config.settings import Secret
+from kmsconn.config.values import Secret
 from kmsconn.testing.faults import (
     Ask,
     ClockStep,

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.checks.expiry import DAY, HOUR
-from kmsconn.config.settings import AttestationMode
+from kmsconn.config.values import AttestationMode
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.model.events import RequestClosed, RequestDeferred, RequestRecorded
 from kmsconn.model.life import State

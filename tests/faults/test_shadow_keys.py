@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.app.connector import open_connector
 from kmsconn.app.stages import Stages
-from kmsconn.config.settings import Mode
+from kmsconn.config.values import Mode
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ReplySigned, RequestClosed
 from kmsconn.model.life import State

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
-from kmsconn.config.settings import AttestationMode
+from kmsconn.config.values import AttestationMode
 from kmsconn.emulator.buckets import EmulatedBucket, Form
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
 from kmsconn.emulator.dependencies import key_for

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from kmsconn.app.connector import open_connector
-from kmsconn.config.settings import Mode
+from kmsconn.config.values import Mode
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ignore

@@ -15,7 +15,8 @@ import trio
 
 from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Chain as ChainSettings
-from kmsconn.config.settings import LogFormat, Secret, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import LogFormat, Secret
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain

@@ -22,7 +22,7 @@ from botocore.utils import ContainerMetadataFetcher
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from kmsconn.app.connector import open_connector
-from kmsconn.config.settings import AwsKmsKey
+from kmsconn.config.values import AwsKmsKey
 from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets

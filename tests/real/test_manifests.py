@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from kmsconn.config import forms
+from kmsconn.config.description import environment_name
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.options import OPTIONS, environment_name
+from kmsconn.config.options import OPTIONS
 from kmsconn.config.sources import load_config
 from tools.panels import NODES
 

@@ -16,7 +16,8 @@ import trio
 
 from kmsconn.ciphertexts.places import BucketPolicy, ObjectPlace
 from kmsconn.ciphertexts.sdk import open_sdk
-from kmsconn.config.settings import AwsKmsKey, Chain
+from kmsconn.config.settings import Chain
+from kmsconn.config.values import AwsKmsKey
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.signing import PrivateKey

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.config.settings import Secret
+from kmsconn.config.values import Secret
 from kmsconn.model import events
 from kmsconn.model.requests import Kind
 from kmsconn.monitoring.monitor import Monitor

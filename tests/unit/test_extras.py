@@ -13,7 +13,7 @@ import kmsconn.emulator
 import kmsconn.testing
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.cli.main import main
-from kmsconn.config.settings import AwsKmsKey
+from kmsconn.config.values import AwsKmsKey
 from kmsconn.extras import EXTRAS, ExtraMissing, require_extra
 from kmsconn.model.events import ignore
 from kmsconn.transport.ports import offload_inline

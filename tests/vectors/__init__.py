@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kmsconn.config import settings
+from kmsconn.config.values import Secret
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.ethereum.logs import Log
@@ -150,6 +151,6 @@ def vector_settings(**changes: Any) -> settings.Settings:
         "protocol_config_contract": contract(ethereum["contracts"], "ProtocolConfig"),
         "kms_generation_contract": contract(ethereum["contracts"], "KMSGeneration"),
         "core_endpoints": ("http://core.test:50100",),
-        "private_key": settings.Secret(environment["keys"]["tx1"]["private_key"]),
+        "private_key": Secret(environment["keys"]["tx1"]["private_key"]),
     }
     return settings.Settings.of(**(values | changes))

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kmsconn.config.settings import Chain, Contract, Secret, Settings
+from kmsconn.config.settings import Chain, Contract, Settings
+from kmsconn.config.values import Secret
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex, from_quantity

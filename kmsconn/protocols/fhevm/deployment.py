@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from kmsconn.config.settings import CompressedKeySets, Contract, Settings
+from kmsconn.config.settings import Contract, Settings
+from kmsconn.config.values import CompressedKeySets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.protocols.fhevm.access import AccessControl

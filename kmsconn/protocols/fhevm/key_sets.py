@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.config.settings import CompressedKeySets
+from kmsconn.config.values import CompressedKeySets
 from kmsconn.protocols.fhevm.messages import request_id
 
 

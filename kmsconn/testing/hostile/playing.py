@@ -25,7 +25,8 @@ import trio
 import trio.testing
 
 from kmsconn.app.connector import open_connector
-from kmsconn.config.settings import AwsKmsKey, Chain, Settings
+from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.values import AwsKmsKey
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import GENERATIONS

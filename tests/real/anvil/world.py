@@ -12,7 +12,8 @@ from pathlib import Path
 import attrs
 import trio
 
-from kmsconn.config.settings import Chain, Contract, HostChain, Secret, Settings
+from kmsconn.config.settings import Chain, Contract, HostChain, Settings
+from kmsconn.config.values import Secret
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor, KmsNode, Thresholds
 from kmsconn.emulator.core import EmulatedCore

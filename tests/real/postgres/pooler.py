@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.cluster import OWNER, STARTING, Cluster, as_owner, give_to_owner
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.emulator.reserved_ports import reserve_ports
 
 _INI = """

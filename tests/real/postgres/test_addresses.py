@@ -9,7 +9,7 @@ import pytest
 
 from bench.cluster import Cluster
 from kmsconn.config.postgres_url import PARAMETERS, parse_postgres_url
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 
 URLS = (
     "postgresql://db/k",

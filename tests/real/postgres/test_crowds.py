@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from kmsconn.app.connector import Connector
-from kmsconn.config.settings import Pools, PostgresAddress, Role
+from kmsconn.config.settings import Pools
+from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.control.commands import perform
 from kmsconn.control.server import context_of
 from kmsconn.control.table import COMMANDS

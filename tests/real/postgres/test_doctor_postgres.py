@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from bench.cluster import Cluster
-from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.doctor.postgres import judge_postgres
 from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres

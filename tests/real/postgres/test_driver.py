@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from bench.cluster import Cluster
-from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.errors import JournalFailed, JournalTooNew, StartRefused
 from kmsconn.journal import (
     damage,

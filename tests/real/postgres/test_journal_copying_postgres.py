@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from bench.cluster import Cluster
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import StartRefused
 from kmsconn.journal.copying import LEFT_COLUMNS, LEFT_TABLES, copy_journal
 from kmsconn.journal.opening import driver_of

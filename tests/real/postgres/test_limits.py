@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from bench.cluster import Cluster
-from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.journal import queries
 from kmsconn.model.events import AlertCleared, AlertRaised
 from tests.real.postgres.crowd import Crowd, open_crowd

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import LeaseLost
 from kmsconn.journal import members, moves
 from kmsconn.journal.database import Database

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from bench.cluster import Cluster
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.doctor.postgres import judge_postgres
 from kmsconn.errors import JournalUnreachable, StartRefused

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from bench.cluster import Cluster
-from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.journal.postgres import connect
 from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.journal.postgres_side import listen

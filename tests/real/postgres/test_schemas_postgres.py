@@ -7,7 +7,7 @@ import pytest
 
 from bench.cluster import Cluster
 from kmsconn.config.postgres_url import parse_postgres_url
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import StartRefused
 from kmsconn.journal.copying import copy_journal
 from kmsconn.journal.opening import driver_of

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from bench.cluster import OWNER, UNSYNCED, Cluster, open_cluster, open_standby
-from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost
 from kmsconn.journal import postgres_side, postgres_timeline
 from kmsconn.journal.postgres import connect

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from bench.cluster import Cluster, open_standby
-from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, StartRefused
 from tests.unit.journal.samples import opened
 

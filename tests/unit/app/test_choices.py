@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.settings import CompressedKeySets
+from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Unreachable
 from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.requests import Kind

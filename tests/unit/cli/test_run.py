@@ -13,7 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.cli.run import YOUNG_OBJECTS, announce_ready, calm_collector, heed_signals
-from kmsconn.config.settings import LogFormat
+from kmsconn.config.values import LogFormat
 from kmsconn.monitoring.logs import make_logger
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kmsconn.config.common_settings import SettingDifference, common_settings, differences
-from kmsconn.config.settings import Mode, Retention
+from kmsconn.config.settings import Retention
+from kmsconn.config.values import Mode
 from tests.unit.config.sample_values import load
 
 Words = Callable[..., dict[str, str]]

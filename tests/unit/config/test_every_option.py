@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from kmsconn.config.generations import TABLES
+from kmsconn.config.generations import GENERATIONS
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.ethereum.mnemonics import TEST_PHRASE
@@ -110,7 +110,7 @@ def load(folder: Path, values: Values) -> Settings:
 
 @pytest.mark.parametrize("profile", profiles.PROFILES)
 def test_every_option_is_found_in_the_settings(profile: str, tmp_path: Path) -> None:
-    known, dead = TABLES[profile].options.keys(), []
+    known, dead = GENERATIONS[profile].table.options.keys(), []
     changes = [
         *((dict[str, Any](), {name: value}) for name, value in _ALONE.items()),
         *beside_others(tmp_path),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kmsconn.config.files import DEFAULT, configurations, directory, find_file
-from kmsconn.config.settings import Secret
 from kmsconn.config.sources import load_config
+from kmsconn.config.values import Secret
 from tests.unit.config.sample_values import OTHER_KEY, write_toml
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config import forms
-from kmsconn.config.settings import PostgresAddress, Role, Secret
+from kmsconn.config import forms, places
+from kmsconn.config.values import PostgresAddress, Role, Secret
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_what_is_no_unsigned_number_is_refused(value: object) -> None:
 
 def test_an_address_with_a_wrong_checksum_is_told_the_right_one() -> None:
     with pytest.raises(ValueError, match="0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478 is right"):
-        forms.contract_address("0x5d8BD78e2ea6bbE41f26dFe9fdaEAa349e077478")
+        places.contract_address("0x5d8BD78e2ea6bbE41f26dFe9fdaEAa349e077478")
 
 
 @pytest.mark.parametrize(
     "digits", ["5D8BD78E2EA6BBE41F26DFE9FDAEAA349E077478", "5d8bd78e2ea6bbe41f26dfe9fdaeaa349e077478"]
 )
 def test_an_address_of_one_case_needs_no_checksum(digits: str) -> None:
-    assert forms.contract_address("0x" + digits) == bytes.fromhex(digits)
+    assert places.contract_address("0x" + digits) == bytes.fromhex(digits)
 
 
 @pytest.mark.parametrize(
@@ -101,20 +101,20 @@ def test_an_address_of_one_case_needs_no_checksum(digits: str) -> None:
 )
 def test_what_is_no_address_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="must be"):
-        forms.contract_address(value)
+        places.contract_address(value)
 
 
 def test_a_private_key_in_the_place_of_an_address_is_not_quoted() -> None:
     with pytest.raises(ValueError, match="64 characters") as caught:
-        forms.contract_address("4f3edf983ac636a65a842ce7c78d9aa706d3b113bce9c46f30d7d21715b23b1d")
+        places.contract_address("4f3edf983ac636a65a842ce7c78d9aa706d3b113bce9c46f30d7d21715b23b1d")
     assert "4f3edf" not in str(caught.value)
 
 
 def test_urls_are_one_text_a_comma_list_or_a_list() -> None:
     urls = ("http://a:1", "wss://b/x?q=1,2")
-    assert forms.rpc_urls("http://a:1") == urls[:1]
-    assert forms.rpc_urls("http://a:1, wss://b/x?q=1,2") == urls
-    assert forms.rpc_urls(list(urls)) == urls
+    assert places.rpc_urls("http://a:1") == urls[:1]
+    assert places.rpc_urls("http://a:1, wss://b/x?q=1,2") == urls
+    assert places.rpc_urls(list(urls)) == urls
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_urls_are_one_text_a_comma_list_or_a_list() -> None:
 )
 def test_what_is_no_url_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"URL|empty|must be"):
-        forms.rpc_urls(value if value != "http://a,b" else "a,http://b")
+        places.rpc_urls(value if value != "http://a,b" else "a,http://b")
 
 
-@pytest.mark.parametrize("read", [forms.rpc_urls, forms.websocket_urls, forms.core_endpoints])
+@pytest.mark.parametrize("read", [places.rpc_urls, places.websocket_urls, places.core_endpoints])
 @pytest.mark.parametrize(
     "url", ["ftp://user:hunter2@h/?key=hunter2", "http://user:hunter2/@h", "hunter2", "http://h:hunter2"]
 )
@@ -149,9 +149,9 @@ def test_no_part_of_a_wrong_url_is_quoted(read: Callable[[object], Any], url: st
 
 
 def test_a_websocket_url_must_be_one() -> None:
-    assert forms.websocket_urls("wss://a") == ("wss://a",)
+    assert places.websocket_urls("wss://a") == ("wss://a",)
     with pytest.raises(ValueError, match="ws:// or wss://"):
-        forms.websocket_urls("http://a")
+        places.websocket_urls("http://a")
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ def test_a_websocket_url_must_be_one() -> None:
 )
 def test_a_core_endpoint_is_host_and_port_only(value: str) -> None:
     with pytest.raises(ValueError, match="http://"):
-        forms.core_endpoints(value)
+        places.core_endpoints(value)
 
 
 def test_core_endpoints_lose_a_trailing_slash() -> None:
-    assert forms.core_endpoints("http://a:1/,https://b:2") == ("http://a:1", "https://b:2")
+    assert places.core_endpoints("http://a:1/,https://b:2") == ("http://a:1", "https://b:2")
 
 
 @pytest.mark.parametrize("value", ["0.0.0.0:9100", "[::]:9100", "localhost:0"])
 def test_socket_addresses(value: str) -> None:
-    assert forms.socket_address(value) == value
+    assert places.socket_address(value) == value
 
 
 @pytest.mark.parametrize(
@@ -176,22 +176,22 @@ def test_socket_addresses(value: str) -> None:
 )
 def test_what_is_no_socket_address_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="must be"):
-        forms.socket_address(value)
+        places.socket_address(value)
 
 
 def test_the_fourth_slash_of_a_journal_begins_an_absolute_path() -> None:
-    assert forms.journal_address("sqlite:///kmsconn.db") == Path("kmsconn.db")
-    assert forms.journal_address("sqlite:////var/lib/kmsconn.db") == Path("/var/lib/kmsconn.db")
+    assert places.journal_address("sqlite:///kmsconn.db") == Path("kmsconn.db")
+    assert places.journal_address("sqlite:////var/lib/kmsconn.db") == Path("/var/lib/kmsconn.db")
 
 
 def test_a_journal_may_be_a_database_of_postgresql() -> None:
-    assert forms.journal_address("postgresql://db/kmsconn") == PostgresAddress("kmsconn", ("db",))
+    assert places.journal_address("postgresql://db/kmsconn") == PostgresAddress("kmsconn", ("db",))
 
 
 @pytest.mark.parametrize("value", ["", "kmsconn.db", "sqlite:///", "sqlite://x", "mysql://h/d", 5])
 def test_what_is_no_journal_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="must be"):
-        forms.journal_address(value)
+        places.journal_address(value)
 
 
 @pytest.mark.parametrize(
@@ -221,9 +221,9 @@ def test_a_secret_is_trimmed_and_never_shown() -> None:
 
 def test_a_file_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
-    assert forms.existing_file(str(tmp_path / "there")) == tmp_path / "there"
+    assert places.existing_file(str(tmp_path / "there")) == tmp_path / "there"
     with pytest.raises(ValueError, match="no file"):
-        forms.existing_file(str(tmp_path / "absent"))
+        places.existing_file(str(tmp_path / "absent"))
 
 
 KEY, PREP = f"0x04{7:062x}", f"0x03{9:062x}"

@@ -9,10 +9,11 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.httpz_options import HTTPZ_RC7
-from kmsconn.config.options import environment_name
-from kmsconn.config.settings import AttestationMode, AwsKmsKey, S3Fallback, Secret, Settings
+from kmsconn.config.description import environment_name
+from kmsconn.config.httpz import HTTPZ_RC7
+from kmsconn.config.settings import S3Fallback, Settings
 from kmsconn.config.sources import load_config
+from kmsconn.config.values import AttestationMode, AwsKmsKey, Secret
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.mnemonics import TEST_PHRASE, key_of_phrase

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.config.settings import Secret
+from kmsconn.config.values import Secret
 from tests.unit.config.sample_values import (
     ADDRESS,
     KEY,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import attrs
 import pytest
 
-from kmsconn.config.options import ACCEPTED, ALIASES, OPTIONS, environment_name
-from kmsconn.config.settings import GROUP_OF
+from kmsconn.config.description import environment_name, fields_of
+from kmsconn.config.httpz import HTTPZ_RC7
+from kmsconn.config.options import ACCEPTED, ALIASES, DESCRIBED, OPTIONS
+from kmsconn.config.settings import GROUP_OF, GROUPS, Chains, WalletSettings
 
 # Every field of fhevm-0.14.md, sections 9.1 to 9.4, and those that annex C renames or adds.
 NAMES_OF_0_14 = (
@@ -40,15 +43,15 @@ def test_every_name_of_the_three_services_is_known_once(name: str) -> None:
     assert sum(name in table for table in (OPTIONS, ALIASES, ACCEPTED)) == 1
 
 
-def test_every_field_of_the_settings_has_an_option() -> None:
-    targets = {option.setting.partition(".")[0] for option in OPTIONS.values()}
-    assert GROUP_OF.keys() - targets == {
-        "private_key",
-        "aws_kms",
-        "httpz",
-        "status_page_token",
-        "tracing",
-    }
+def test_every_described_option_is_on_the_page_of_a_generation() -> None:
+    assert DESCRIBED.keys() - OPTIONS.keys() - HTTPZ_RC7.options.keys() == set()
+
+
+def test_every_field_of_the_settings_says_how_it_is_read() -> None:
+    """The chains and the wallet are made as a whole."""
+    silent = GROUP_OF.keys() - {field.name for group in GROUPS.values() for field in fields_of(group)}
+    whole = {field.name for group in (Chains, WalletSettings) for field in attrs.fields(group)}
+    assert silent - whole == {"tracing"}
 
 
 def test_every_option_says_what_it_means_in_a_sentence() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.config.postgres_url import parse_postgres_url
-from kmsconn.config.settings import PostgresAddress, Secret
+from kmsconn.config.values import PostgresAddress, Secret
 
 
 @pytest.mark.parametrize(

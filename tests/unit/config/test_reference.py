@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.config.amounts import duration_text
+from kmsconn.config.forms import duration_text
 from kmsconn.config.options import OPTIONS
 from kmsconn.config.reference import reference, sample
 from kmsconn.config.sources import load_config

@@ -8,20 +8,9 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config.settings import (
-    GROUP_OF,
-    AttestationMode,
-    Chain,
-    CompressedKeySets,
-    Contract,
-    CoreTls,
-    HostChain,
-    LogFormat,
-    PostgresAddress,
-    Secret,
-    Settings,
-)
+from kmsconn.config.settings import GROUP_OF, Chain, Contract, CoreTls, HostChain, Settings
 from kmsconn.config.sources import load_config, read_sources
+from kmsconn.config.values import AttestationMode, CompressedKeySets, LogFormat, PostgresAddress, Secret
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import parse_address
 from tests.unit.config.sample_values import ACL, COMPLETE, KEY, faults_of, load, warnings_of, write_toml

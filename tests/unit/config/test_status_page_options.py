@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.config.settings import Secret, StatusPage
+from kmsconn.config.values import Secret, StatusPage
 from tests.unit.config.sample_values import faults_of, load, warnings_of
 
 TOKEN = "0123456789abcdef"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kmsconn.config.findings import Findings, Given
-from kmsconn.config.settings import AwsKmsKey, Secret, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import AwsKmsKey, Secret
 from kmsconn.config.wallets import account_index, find_wallet
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import parse_address

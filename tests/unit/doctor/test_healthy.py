@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config.settings import Mode
+from kmsconn.config.values import Mode
 from kmsconn.doctor.diagnosis import CheckStatus
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7

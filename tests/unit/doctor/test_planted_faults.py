@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import Chain, Contract, HostChain, Secret
+from kmsconn.config.settings import Chain, Contract, HostChain
+from kmsconn.config.values import Secret
 from kmsconn.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.doctor.machine import JournalPlace
 from kmsconn.emulator import bucket_faults

@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.settings import Pools, PostgresAddress
+from kmsconn.config.settings import Pools
+from kmsconn.config.values import PostgresAddress
 from kmsconn.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.doctor.postgres import judge_common, judge_postgres, judge_workers
 from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState

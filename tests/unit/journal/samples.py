@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.config.settings import PostgresAddress
+from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.logs import Log

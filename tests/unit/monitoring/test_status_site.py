@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.config.settings import MonitoringSettings, Secret, StatusPage
+from kmsconn.config.settings import MonitoringSettings
+from kmsconn.config.values import Secret, StatusPage
 from kmsconn.errors import JournalFailed
 from kmsconn.model import events
 from kmsconn.monitoring.monitor import Monitor

@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.config.settings import Secret, TracingSettings
+from kmsconn.config.settings import TracingSettings
+from kmsconn.config.values import Secret
 from kmsconn.errors import Unreachable
 from kmsconn.model import events
 from kmsconn.model.requests import Kind

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kmsconn._generated.fhevm.kms.v1 import CompressedKeyConfig, KeyGenRequest, KeyGenSecretKeyConfig
-from kmsconn.config.settings import CompressedKeySets
+from kmsconn.config.values import CompressedKeySets
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.key_sets import KeySetForm, form_of
 from kmsconn.protocols.fhevm.profile import Fhevm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.config.settings import Secret
+from kmsconn.config.values import Secret
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
 from kmsconn.txmanager.broadcasts import (

@@ -11,7 +11,8 @@ import trio
 
 from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import Contract as ContractSettings
-from kmsconn.config.settings import Secret, Settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import Secret
 from kmsconn.emulator.blocks import Branch, Mined
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted

@@ -1,0 +1,193 @@
+"""What a class of settings says of its fields, and how it is read: the form of a value, other names, an example. Pure.
+
+A field is annotated with a ``Form``, with a ``Section`` where its class has settings of its own, or with ``Made`` where a function makes
+it of several options. The meaning of each stands in the docstring of its class, in a line that begins with the field's name and a colon.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+PREFIX: Final = "KMS_CONNECTOR_"
+
+WRONG: Final = "is a wrong name from the sample files of 0.14"
+LATER: Final = "is the name that 0.15 gives it"
+FORMER: Final = "is the former name"
+OLDER: Final = "is the name before 0.14"
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED: Final = _Required()
+
+
+@attrs.frozen(eq=False)
+class Form:
+    """The form of a value: ``read`` raises ValueError with a text that may be shown, ``word`` is its name, ``write`` what a file would say.
+
+    ``path``: what stands before a path; None for what is none.
+    """
+
+    read: Callable[[Any], Any]
+    word: str
+    write: Callable[[Any], str] | None = None
+    path: str | None = None
+
+
+@attrs.frozen
+class Alias:
+    """Another name of an option. ``warning`` is said when it is used; ``translate`` turns its value into the option's.
+
+    ``remark`` says what is to be known about a value, and returns an empty text for every other one.
+    """
+
+    name: str
+    warning: str = ""
+    translate: Callable[[Any], Any] | None = None
+    remark: Callable[[Any], str] | None = None
+    option: str = ""
+
+
+@attrs.frozen(init=False)
+class Option:
+    """What is special about an option: an example as TOML, its name where it is not that of the field, aliases."""
+
+    example: str
+    name: str
+    aliases: tuple[Alias, ...]
+
+    def __init__(self, example: str = "", *aliases: Alias, name: str = "") -> None:
+        self.__attrs_init__(example, name, aliases)
+
+
+@attrs.frozen
+class Section:
+    """Settings of a class of their own: what begins the names of its options, and what its docstring calls ``{about}``.
+
+    ``defaults`` and ``examples``: those of this place, by field.
+    """
+
+    prefix: str = ""
+    about: str = ""
+    defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    examples: Mapping[str, str] = attrs.field(factory=dict)
+
+    def name_of(self, field: str) -> str:
+        """Return the name of the option of a field."""
+        return f"{self.prefix}.{field}" if self.prefix else field
+
+
+@attrs.frozen
+class Made:
+    """A value that a function of the profile makes of several options; ``options`` is a class that describes them."""
+
+    options: type[attrs.AttrsInstance]
+    section: Section = Section()
+
+
+@attrs.frozen
+class Described:
+    """One option as the sources and the reference know it. ``in_file``: where a file is judged alone, it must stand there."""
+
+    name: str
+    form: Form
+    doc: str
+    default: Any = None
+    example: str = ""
+    aliases: tuple[Alias, ...] = ()
+    in_file: bool = False
+
+    @property
+    def environment(self) -> str:
+        """The name of the environment variable."""
+        return environment_name(self.name)
+
+
+def environment_name(name: str) -> str:
+    """Return the environment variable of a dotted name."""
+    return PREFIX + name.upper().replace(".", "__")
+
+
+@attrs.frozen
+class SettingsField:
+    """A field of a class of settings: its annotation, its own class, and the name of its option where it is one."""
+
+    name: str
+    kind: Form | Section | Made
+    type: Any
+    option: Option
+    default: Any
+
+
+def form_of(annotated: Any) -> Form:
+    """Return the form that an annotation names."""
+    form: Form = next(_metadata(annotated))
+    return form
+
+
+@cache
+def fields_of(cls: type[attrs.AttrsInstance]) -> tuple[SettingsField, ...]:
+    """Return the fields of a class that say how they are read."""
+    defaults = {field.name: field.default for field in attrs.fields(cls)}
+    hints = get_type_hints(cls, include_extras=True)
+    said = {name: list(_metadata(hint)) for name, hint in hints.items()}
+    return tuple(_field(name, hints[name], said[name], defaults[name]) for name in hints if said[name])
+
+
+def _metadata(hint: Any) -> Iterator[Any]:
+    """Yield what an annotation says, the innermost first."""
+    if get_origin(hint) is Annotated:
+        yield from _metadata(hint.__origin__)
+        yield from hint.__metadata__
+    elif isinstance(hint, UnionType) or get_origin(hint) is Union:
+        yield from (one for part in get_args(hint) for one in _metadata(part))
+
+
+def _field(name: str, hint: Any, said: Sequence[Any], default: Any) -> SettingsField:
+    kind, *others = said
+    within = get_args(hint)[0]
+    classes = [one for one in (within, *get_args(within)) if isinstance(one, type) and attrs.has(one)]
+    return SettingsField(name, kind, classes[0] if classes else None, (*others, Option())[0], default)
+
+
+def described(cls: type[attrs.AttrsInstance], section: Section = Section()) -> Iterator[Described]:
+    """Yield the options that a class describes, those of its sections among them."""
+    meanings = _meanings(cls)
+    for field in fields_of(cls):
+        if isinstance(field.kind, Section):
+            yield from described(field.type, field.kind)
+        elif isinstance(field.kind, Made):
+            yield from described(field.kind.options, field.kind.section)
+        else:
+            yield Described(
+                section.name_of(field.option.name or field.name),
+                field.kind,
+                meanings[field.name].replace("{about}", section.about),
+                _default(section.defaults.get(field.name, field.default)),
+                section.examples.get(field.name, field.option.example),
+                field.option.aliases,
+            )
+
+
+def _default(default: Any) -> Any:
+    """Return the default of an option: what a class makes anew for each of its values is none."""
+    if default is attrs.NOTHING:
+        return REQUIRED
+    return None if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+
+
+def _meanings(cls: type) -> Mapping[str, str]:
+    """Return the meaning of each field of a class, from its docstring."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    return {name: " ".join(said.split()) for name, said in _MEANING.findall(text)}
+
+
+_MEANING: Final = re.compile(r"^(\w+): (.*(?:\n[ ].*)*)", re.MULTILINE)

@@ -1,0 +1,182 @@
+"""The forms of places as option values: addresses of contracts, URLs, sockets, journals, files. Pure, but that a file must be there.
+
+Every function takes a value as TOML or the environment gave it and raises ValueError with a text that may be shown: a URL is never quoted.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from kmsconn.config.description import Form
+from kmsconn.config.forms import name, quoted, text
+from kmsconn.config.postgres_url import is_postgres_url, parse_postgres_url
+from kmsconn.config.values import PostgresAddress
+from kmsconn.ethereum.addresses import Address, checksum, parse_address
+from kmsconn.transport.urls import show_origin
+
+SQLITE: Final = "sqlite:///"
+_NEXT_URL = re.compile(r"\s*,\s*(?=[a-zA-Z][a-zA-Z0-9+.-]*://)")
+
+
+def contract_address(value: object) -> Address:
+    """Read an address; mixed case must be a right EIP-55 checksum."""
+    written = text(value).strip()
+    if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", written):
+        raise ValueError(f"must be an address, 0x and 40 hex digits, not {quoted(value)}")
+    return parse_address(written)
+
+
+def loose_address(contract: str, value: object) -> Address:
+    """Read the address of a contract as the first generation did: with 0x, in any case of letters."""
+    written = text(value).strip()
+    if not written.startswith("0x"):
+        raise ValueError(f"the address of {contract} must start with 0x")
+    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", written):
+        raise ValueError(f"is no address of {contract}: 0x and 40 hex digits, not {quoted(value)}")
+    return Address(bytes.fromhex(written[2:]))
+
+
+def _check_url(url: str, schemes: tuple[str, ...]) -> str:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        raise ValueError("is not a URL: its host or port is malformed") from None
+    if parts.scheme not in schemes:
+        raise ValueError(
+            f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        )
+    if not parts.hostname or not url.isprintable() or " " in url:
+        raise ValueError("is not a URL: it has no host, or it contains a blank")
+    return url
+
+
+def _split(value: object) -> list[str]:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        found = [one.strip() for one in value]
+    else:
+        found = [one.strip() for one in _NEXT_URL.split(text(value).strip().rstrip(","))]
+    if not found or not all(found):
+        raise ValueError("is empty")
+    return found
+
+
+def _urls(value: object, schemes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_check_url(url, schemes) for url in _split(value))
+
+
+def rpc_urls(value: object) -> tuple[str, ...]:
+    """Read the URLs of a chain: one, a comma list, or a list."""
+    return _urls(value, ("http", "https", "ws", "wss"))
+
+
+def websocket_urls(value: object) -> tuple[str, ...]:
+    """Read websocket URLs of a chain: one, a comma list, or a list."""
+    return _urls(value, ("ws", "wss"))
+
+
+def core_endpoints(value: object) -> tuple[str, ...]:
+    """Read the endpoints of the Core: ``http://host:port``, one, a comma list, or a list."""
+    found = _urls(value, ("http", "https"))
+    for url in found:
+        parts = urlsplit(url)
+        if parts.port is None or parts.path.strip("/") or parts.query or parts.username is not None:
+            raise ValueError("must be http://host:port and nothing else")
+    return tuple(url.rstrip("/") for url in found)
+
+
+def http_url(value: object) -> str:
+    """Read one URL of an HTTP service."""
+    return _check_url(name(value), ("http", "https"))
+
+
+def socket_address(value: object) -> str:
+    """Read ``host:port`` (``[::]:9100`` for IPv6); port 0 takes a free one."""
+    host, _, port = text(value).strip().rpartition(":")
+    fits = port.isascii() and port.isdigit() and int(port) < 2**16
+    if not fits or not host or "/" in host or (":" in host and not (host[0] == "[" and host[-1] == "]")):
+        raise ValueError(f'must be host:port such as "0.0.0.0:9100", not {quoted(value)}')
+    return f"{host}:{int(port)}"
+
+
+def journal_address(value: object) -> Path | PostgresAddress:
+    """Read ``sqlite:///PATH``, where a fourth slash begins an absolute path, or ``postgresql://USER@HOST:PORT/DATABASE``."""
+    written = text(value).strip()
+    if is_postgres_url(written):
+        return parse_postgres_url(written)
+    path = written.removeprefix(SQLITE)
+    if not written.startswith(SQLITE) or not path:
+        raise ValueError(
+            f"must be {SQLITE}PATH (an absolute path: {SQLITE}/PATH) or postgresql://USER@HOST:PORT/DATABASE"
+        )
+    return Path(path)
+
+
+def file_path(value: object) -> Path:
+    """Read a path of a file."""
+    return Path(name(value))
+
+
+def existing_file(value: object) -> Path:
+    """Read a path of a file that is there."""
+    path = file_path(value)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host, as it stands in an address or a URL, is this machine's loopback."""
+    bare = host.strip("[]").lower()
+    try:
+        return bare == "localhost" or ip_address(bare).is_loopback
+    except ValueError:
+        return False
+
+
+def _origins(urls: tuple[str, ...]) -> str:
+    return ", ".join(show_origin(url) for url in urls)
+
+
+def _journal_text(journal: Path | PostgresAddress) -> str:
+    return str(journal) if isinstance(journal, PostgresAddress) else f"{SQLITE}{journal}"
+
+
+def contract_form(contract: str) -> Form:
+    """Return the form of the address of a contract in any case of letters."""
+    return Form(lambda value: loose_address(contract, value), "address", checksum)
+
+
+ContractAddress = Annotated[Address, Form(contract_address, "address", checksum)]
+RpcUrls = Annotated[tuple[str, ...], Form(rpc_urls, "URLs", _origins)]
+WebsocketUrls = Annotated[tuple[str, ...], Form(websocket_urls, "URLs", _origins)]
+CoreEndpoints = Annotated[tuple[str, ...], Form(core_endpoints, "URLs", _origins)]
+HttpUrl = Annotated[str, Form(http_url, "URL", show_origin)]
+SocketAddress = Annotated[str, Form(socket_address, "host:port")]
+JournalUrl = Annotated[Path | PostgresAddress, Form(journal_address, "URL", _journal_text, SQLITE)]
+FilePath = Annotated[Path, Form(file_path, "path", path="")]
+ExistingFile = Annotated[Path, Form(existing_file, "path", path="")]
+
+
+# --- the database of the three services of 0.14
+
+
+def of_three_services(url: Any) -> str:
+    """Say what becomes of the database of the three services: its tables are theirs, and nothing of it needs to be taken over."""
+    if not is_postgres_url(str(url).strip()):
+        return ""
+    return (
+        "kmsconn makes tables of its own in the schema kmsconn of that database and does not read those of the three services: what they "
+        "have not answered is read from the chain (decryption_from_block_number)"
+    )
+
+
+def in_own_schema(url: Any) -> Any:
+    """Let the tables stand in a schema of their own, beside those of the three services, unless the URL names one."""
+    if not is_postgres_url(str(url).strip()) or "options=" in str(url):
+        return url
+    return f"{str(url).strip()}{'&' if '?' in str(url) else '?'}options=-csearch_path%3Dkmsconn"
