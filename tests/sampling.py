@@ -71,6 +71,6 @@ def every_point() -> bool:
 
 
 def examples(usual: int = EXAMPLES) -> int:
-    """Return how many examples of a law are tried: half of ``usual`` in CI, a quarter elsewhere, more or fewer with ``KMSCONN_EXAMPLES``."""
+    """Return how many examples of a law are tried: half of ``usual`` in CI, a quarter elsewhere, else as ``KMSCONN_EXAMPLES`` says."""
     share = int(sample("KMSCONN_EXAMPLES", small=EXAMPLES // 4, ci=EXAMPLES // 2))
     return max(1, usual * share // EXAMPLES)
