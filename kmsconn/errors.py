@@ -130,6 +130,10 @@ class NotYet(Retryable):
     """The dependency answered: not now. Access not granted yet, key not known yet, result not ready."""
 
 
+class LongPollEnded(NotYet):
+    """The Core is still at work: ask again when nobody else needs the place."""
+
+
 class Denied(NotYet):
     """A host chain's access control list says no. It rarely changes its mind: asked again ever more rarely."""
 
@@ -231,8 +235,6 @@ class Refused(Terminal):
     """The Core refused it for good (INTERNAL): key management has one second chance later, a decryption waits."""
 
     cause = "internal-error"
-    second_chance = 3600.0
-    """Seconds until key management is tried once more."""
 
 
 class AbortedByCore(Refused):
@@ -243,7 +245,6 @@ class AbortedByCore(Refused):
     """
 
     cause = "aborted"
-    second_chance = 2.0
 
 
 class Aborted(Terminal):

@@ -226,7 +226,7 @@ class Connector:
         if Role.WORK not in components.settings.work.roles:
             return
         for pool in components.pools.values():
-            run = partial(pool.run, components.pipeline.run, components.journal, components.on_event)
+            run = partial(pool.run, components.pipeline.run, components.pipeline.outcomes.unexpected)
             if pool.name in IN_ORDER:
                 nursery.start_soon(components.membership.hold, f"orders {pool.name}", run)
             else:

@@ -14,12 +14,12 @@ import attrs
 import trio
 
 from kmsconn.app.components import Components
-from kmsconn.app.retrying import until_kept
 from kmsconn.checks.checker import CONFIRMED
 from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
+from kmsconn.journal.journal import until_kept
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity
 from kmsconn.protocols.profile import ConfiguredContract, Spoken, Version

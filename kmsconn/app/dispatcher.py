@@ -10,11 +10,10 @@ import trio
 from kmsconn.app.membership import LOOK_AGAIN, Membership
 from kmsconn.app.ordering import Entry, ended, free_to_begin
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.retrying import until_kept
 from kmsconn.app.rows import order_of
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import Row
 from kmsconn.protocols.profile import Profile
 

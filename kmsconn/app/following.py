@@ -8,10 +8,9 @@ from typing import Final, Never
 import trio
 
 from kmsconn.app.components import Components
-from kmsconn.app.retrying import until_kept
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.journal import queries
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.pausing import paused_kinds
 from kmsconn.model.life import State
 

@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import attrs
 import trio
 
-from kmsconn.app.http_endings import UNEXPECTED, failure_of
+from kmsconn.app.failures import UNEXPECTED, failure_of
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import JournalFailed, Undecodable
 from kmsconn.journal import posting, queries

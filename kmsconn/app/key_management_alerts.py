@@ -16,10 +16,9 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.app.retrying import until_kept
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import RowEnding, Waiting
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, Severity

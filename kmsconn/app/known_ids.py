@@ -13,9 +13,9 @@ from operator import attrgetter
 import attrs
 
 from kmsconn.app.range_reader import RangeReader
-from kmsconn.app.retrying import until_kept
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, retention
+from kmsconn.journal.journal import until_kept
 from kmsconn.journal.values import JournalPlace
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Numbering

@@ -15,13 +15,12 @@ import attrs
 import trio
 
 from kmsconn.app.components import Components
-from kmsconn.app.retrying import until_kept
 from kmsconn.app.rows import request_of
 from kmsconn.errors import RequestError, Retryable, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent

@@ -10,22 +10,20 @@ import trio
 
 from kmsconn.app.choices import settle_choice
 from kmsconn.app.destruction import Destruction
-from kmsconn.app.http_endings import expiry_cause
-from kmsconn.app.request_tracker import RequestTracker
+from kmsconn.app.failures import OTHER_CONTENT, expiry_cause
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.rows import request_of
-from kmsconn.app.stage_runner import OTHER_CONTENT, StageRunner
+from kmsconn.app.stage_runner import RequestTracker, StageRunner
 from kmsconn.app.stages import Stages
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
 from kmsconn.errors import Broken, Forgotten, Misconfigured, NotYet, RequestError, Undecodable, let_go
-from kmsconn.journal import moves, queries
+from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.events import AnswerKept, AnswerMismatch, OnEvent, RequestClosed
-from kmsconn.model.life import RowCause, State
+from kmsconn.model.life import RowCause
 from kmsconn.model.requests import Request
-from kmsconn.model.steps import Answer, Answered, Checked, Seen, Submitted
+from kmsconn.model.steps import Answered, Checked, Seen, Submitted
 from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.transport.wake_up import WakeUp
@@ -60,7 +58,6 @@ class Pipeline:
     runner: StageRunner
     tracker: RequestTracker
     outcomes: RowOutcomes
-    on_event: OnEvent
 
     async def run(self, row: Row) -> bool:
         """Work on a row once. When it returns the row is answered, deferred or closed; True: answered, so it is not due again by itself.
@@ -138,9 +135,10 @@ class Pipeline:
         try:
             return await self.stages.answer(submitted)
         except Broken as error:
-            if await self.journal.run(queries.has_sibling, row.rid):
-                error.of(cause=OTHER_CONTENT)
-            raise
+            broken = error  # which ``run`` lets go of
+        if await self.journal.run(queries.has_sibling, row.rid):
+            broken.of(cause=OTHER_CONTENT)
+        raise broken
 
     async def _keep(self, row: Row, answered: Answered) -> bool:
         kept = False
@@ -149,23 +147,7 @@ class Pipeline:
             if answered.answer is None:
                 await self.outcomes.close(row, "finish", "done", "done")
             else:
-                kept = await self._keep_answer(row, answered.answer, self.outcomes.wall())
+                kept = await self.outcomes.keep(row, answered.answer)
         if not row.over_http:  # of what is delivered nothing is sent
             self.txmanager_wake_ups[row.event.chain_id].notify()
-        return kept
-
-    async def _keep_answer(self, row: Row, answer: Answer, now: float) -> bool:
-        """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end."""
-        keep = moves.deliver if row.over_http else moves.answer
-        kept = await self.journal.run(keep, row.rid, answer, now)
-        if kept:
-            self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
-            if answer.mismatch:
-                self.on_event(AnswerMismatch(row.rid, row.kind, answer.mismatch, id=row.id))
-            if row.over_http:
-                self.on_event(
-                    RequestClosed(
-                        row.rid, row.kind, State.DONE, "delivered", "delivered", told=True, id=row.id
-                    )
-                )
         return kept

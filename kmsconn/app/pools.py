@@ -10,32 +10,24 @@ Here stands the one sanctioned ``except Exception``: an error that nobody foresa
 
 from __future__ import annotations
 
-import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import attrs
 import trio
 
-from kmsconn.app.retrying import DISK_PAUSE
 from kmsconn.errors import JournalFailed, let_go
-from kmsconn.journal import moves
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import DISK_PAUSE
 from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Row, Shards
-from kmsconn.model.events import AlertRaised, OnEvent, RequestClosed, Severity
-from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.transport.wake_up import WakeUp
 
 Work = Callable[[Row], Awaitable[bool]]
 """Works on a row once and says whether it is done: not due again by itself."""
 
-OUT_OF_MEMORY = (
-    "out of memory; it is tried again: lower `ciphertext_budget` and `core_reply_budget`, or give it more"
-)
-LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says most
+Unexpected = Callable[[Row, Exception], Awaitable[None]]
+"""Takes a row with the error of its work that nobody foresaw."""
 
 
 @attrs.define
@@ -85,14 +77,14 @@ class WorkerPool:
         self.busy[row.rid] = row.id % self.shards
         self._send.send_nowait(row)
 
-    async def run(self, work: Work, journal: Journal, on_event: OnEvent) -> None:
+    async def run(self, work: Work, unexpected: Unexpected) -> None:
         """Run the workers for ever. Cancellation: each row is left as its last durable step says; the next start goes on."""
         self.staffed.set()
         async with trio.open_nursery() as nursery:
             for _ in range(self.size):
-                nursery.start_soon(self._worker, work, journal, on_event)
+                nursery.start_soon(self._worker, work, unexpected)
 
-    async def _worker(self, work: Work, journal: Journal, on_event: OnEvent) -> None:
+    async def _worker(self, work: Work, unexpected: Unexpected) -> None:
         async for row in self._receive.clone():
             done = False
             try:
@@ -101,38 +93,8 @@ class WorkerPool:
                 await trio.sleep(DISK_PAUSE)
             except Exception as error:  # noqa: BLE001 - the one boundary: a bug must cost one request, not the service
                 let_go(error)
-                if _is_out_of_memory(error):
-                    _tell(row, OUT_OF_MEMORY, on_event)
-                    await trio.sleep(DISK_PAUSE)
-                else:
-                    await _quarantine(row, error, journal, on_event)
+                await unexpected(row, error)
             finally:
                 del self.busy[row.rid]
                 if self.backlogged or not done:
                     self.wake_up.notify()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Say whether that is all that is wrong: a fault of the process, never of the request."""
-    if isinstance(error, ExceptionGroup):
-        return error.split(MemoryError)[1] is None
-    return isinstance(error, MemoryError)
-
-
-def _tell(row: Row, reason: str, on_event: OnEvent) -> None:
-    on_event(AlertRaised("connector", "unexpected-error", f"request {row.rid}: {reason}", Severity.CRITICAL))
-
-
-async def _quarantine(row: Row, error: Exception, journal: Journal, on_event: OnEvent) -> None:
-    """Keep the traceback with the row; an event says only what it ends with."""
-    trace = "".join(traceback.format_exception(error))[-LONGEST_TRACE:]
-    reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
-    _tell(row, reason, on_event)
-    with suppress(JournalFailed):
-        cause = RowCause.REPEATABLE if row.over_http else RowCause.NONE
-        if await journal.run(moves.close, row.rid, "quarantine", trace, cause=cause):
-            on_event(
-                RequestClosed(
-                    row.rid, row.kind, State.QUARANTINED, reason, "unexpected", told=row.over_http, id=row.id
-                )
-            )

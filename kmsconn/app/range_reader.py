@@ -13,10 +13,10 @@ import trio
 from kmsconn.app.decoding import DecodeCache
 from kmsconn.app.fork_detector import ForkDetector
 from kmsconn.app.recorder import Recorder
-from kmsconn.app.retrying import until_kept
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import Retryable
 from kmsconn.journal import rewinding
+from kmsconn.journal.journal import until_kept
 from kmsconn.model.events import ChainReorganised, CursorMoved, RequestsMoved
 from kmsconn.rpc.cursor import Cursor, Range, rewound, shrunk, took
 from kmsconn.rpc.fork import Search

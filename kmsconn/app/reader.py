@@ -15,11 +15,11 @@ from kmsconn.app.backfill_progress import BackfillProgress
 from kmsconn.app.components import ChainContext
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reading_start import read_once_more, start_cursor
-from kmsconn.app.retrying import until_kept
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
+from kmsconn.journal.journal import until_kept
 from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import BackfillProgressed, OnEvent
 from kmsconn.rpc.cursor import Range, plan

@@ -15,12 +15,12 @@ import trio
 
 from kmsconn.app.fork_detector import ForkDetector
 from kmsconn.app.range_reader import RangeReader
-from kmsconn.app.retrying import until_kept
 from kmsconn.app.stalled_alert import StalledAlert
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.hexes import quantity
 from kmsconn.journal import queries, rewinding
+from kmsconn.journal.journal import until_kept
 from kmsconn.journal.values import Reread
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.rpc.checkpoints import Checkpoint

@@ -9,12 +9,11 @@ import attrs
 import trio
 
 from kmsconn.app.components import ChainContext
-from kmsconn.app.retrying import until_kept
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.ids import tag_of
 from kmsconn.ethereum.logs import Log
 from kmsconn.journal import queries, retention
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import Position, RetentionStep
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.profile import Profile, Subscription

@@ -1,61 +1,53 @@
-"""Decides what happens to a row that has failed a stage: it waits, begins again, or ends (outcomes.md)."""
+"""Writes what became of rows into the journal: they wait, have an answer, or end (``failures`` decides, outcomes.md)."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import attrs
+import trio
 
-from kmsconn.app.http_endings import ending_of, until_next_try
-from kmsconn.app.request_tracker import RequestTracker
-from kmsconn.app.retrying import DEFERRAL, DENIED, SELDOM
-from kmsconn.app.rows import operation_of, request_of
-from kmsconn.app.stage_runner import OTHER_CONTENT, LongPollEnded
-from kmsconn.errors import (
-    Aborted,
-    AlreadyDone,
-    Broken,
-    Denied,
-    Destroyed,
-    Forgotten,
-    Over,
-    Refused,
-    RejectedByCore,
-    RequestError,
-    Retryable,
-    Terminal,
-    Undecodable,
-    WindowOver,
-    WrongSignature,
-    cause_of,
+from kmsconn.app.failures import (
+    SECOND_CHANCE,
+    SOON,
+    Circumstances,
+    Ends,
+    Waits,
+    decide,
 )
+from kmsconn.app.rows import request_of
+from kmsconn.app.stage_runner import RequestTracker
+from kmsconn.errors import JournalFailed, RequestError, Undecodable, cause_of
 from kmsconn.journal import moves
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import DISK_PAUSE, Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.events import OnEvent, RequestClosed, RequestDeferred
-from kmsconn.model.life import TRANSITIONS, RowCause
+from kmsconn.model.events import (
+    AlertRaised,
+    AnswerKept,
+    AnswerMismatch,
+    OnEvent,
+    RequestClosed,
+    RequestDeferred,
+    Severity,
+)
+from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import PoolName
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.port import Posted
 from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.heads import HeadTracker
 
-SPREAD = 5.0  # seconds over which those are spread who wait for the same question
-LAST_LOOK = 60.0  # seconds after the end of a request's time at which it is looked at once more: chain time is believed at a second look
-
-_FINAL: Mapping[type[RequestError], RowCause] = {
-    Destroyed: RowCause.DESTROYED,
-    WrongSignature: RowCause.SIGNATURE_REFUSED,
-    WindowOver: RowCause.SIGNATURE_REFUSED,
-}
-
-
-def final_cause(error: RequestError) -> RowCause:
-    """Return what is kept of an error that ends a request for good, whatever source it has."""
-    return next((cause for kind, cause in _FINAL.items() if isinstance(error, kind)), RowCause.NONE)
+OUT_OF_MEMORY = (
+    "out of memory; it is tried again: lower `ciphertext_budget` and `core_reply_budget`, or give it more"
+)
+LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says most
 
 
 @attrs.define
 class RowOutcomes:
-    """Writes what became of rows into the journal, each with its event."""
+    """The one who writes what becomes of rows in work, each with its event."""
 
     profile: Profile
     journal: Journal
@@ -67,142 +59,89 @@ class RowOutcomes:
 
     async def failed(self, row: Row, error: RequestError | Undecodable) -> None:
         """Let a row wait, begin again or end, as the error says. Cancellation: nothing is written. Repeating: it is told once."""
-        if row.over_http and isinstance(error, RequestError) and await self._ended_over_http(row, error):
-            return
-        match error:
-            case Forgotten():
-                await self._forgotten(row, error)
-            case LongPollEnded():
-                await self._defer(row, "answer", str(error), 0.0)
-            case Retryable():
-                await self._wait(row, error)
-            case Refused() | RejectedByCore() | Broken():
-                await self._said_no(row, error)
-            case Terminal():
-                await self.close(
-                    row, self._ending(row, error), str(error), cause_of(error), final_cause(error)
-                )
-            case _:
-                await self.close(row, "quarantine", str(error), cause_of(error))
-
-    async def _ended_over_http(self, row: Row, error: RequestError) -> bool:
-        """End a request over HTTP for what its client is told at once, or has waited for long enough; say whether it ended."""
-        cause = ending_of(error, self.wall() - row.times.recorded)
-        if cause is None:
-            return False
-        await self.close(row, "reject", str(error), cause_of(error), cause)
-        return True
-
-    def _ending(self, row: Row, error: Terminal) -> str:
-        """Return how a request ends; nobody can abort anything but a generation, so that would be a failure (L11)."""
-        if isinstance(error, Aborted) and operation_of(self.profile, row).pool is PoolName.KEY_GENERATION:
-            return "abort"
-        if isinstance(error, AlreadyDone):
-            return "found_finalized"
-        return "finish" if isinstance(error, Over) else "reject"
-
-    async def _wait(self, row: Row, error: Retryable) -> None:
-        if isinstance(error, Denied):
-            await self._wait_for_right(row, error)
-        elif error.again_in is not None:
-            await self._wait_for_others(row, error, error.again_in)
+        outcome = decide(error, self._circumstances(row))
+        if isinstance(outcome, Ends):
+            await self.close(row, outcome.transition, str(error), cause_of(error), outcome.cause)
         else:
-            longest = operation_of(self.profile, row).longest_wait
-            backoff = attrs.evolve(DEFERRAL, cap=max(DEFERRAL.cap, longest))
-            seconds = min(backoff.seconds(row.progress.deferred, self.random()), longest)
-            await self._defer(row, error.stage, str(error), seconds, max_wait=backoff.cap)
+            await self._defer(row, error, outcome)
 
-    async def _wait_for_others(self, row: Row, error: Retryable, again_in: float) -> None:
-        """Wait until the one question for all is asked again; what never expires looks every minute whether it is over."""
-        if not operation_of(self.profile, row).expires:
-            again_in = min(again_in, DEFERRAL.cap)
-        seconds = self._until_over(row, again_in + self.random() * min(again_in, SPREAD))
-        await self._defer(row, error.stage, str(error), seconds, max_wait=max(seconds, DEFERRAL.cap))
+    def _circumstances(self, row: Row) -> Circumstances:
+        operation = self.profile.operations.get(row.kind)
+        if operation is None:  # of another generation
+            return Circumstances(row.progress)
+        return Circumstances(
+            row.progress,
+            operation.expires,
+            operation.pool is PoolName.KEY_GENERATION,
+            operation.longest_wait,
+            self._left(row),
+            operation.patience if isinstance(operation, Posted) else None,
+            self.wall() - row.times.recorded,
+            self.random(),
+        )
 
-    async def _wait_for_right(self, row: Row, error: Denied) -> None:
-        """Wait for a right that was not given yet, ever longer; what was waited for before does not count."""
-        again = row.progress.reason == _reason(row.progress.cause, str(error))
-        seconds = self._until_over(row, DENIED.seconds(row.progress.deferred if again else 0, self.random()))
-        longest = max(seconds, DEFERRAL.cap)
-        await self._defer(row, error.stage, str(error), seconds, max_wait=longest, again=again)
+    def _left(self, row: Row) -> float | None:
+        """Return after how many seconds of chain time a request is too late."""
+        now = self.heads[row.event.chain_id].timestamp
+        try:
+            return None if now is None else request_of(self.profile, row).answered_until - now
+        except Undecodable:
+            return None
 
-    def _until_over(self, row: Row, seconds: float) -> float:
-        """Return the wait, but no longer than until the request is too late, in chain time."""
-        request = request_of(self.profile, row)
-        now = self.heads[request.chain_id].timestamp
-        if now is None:
-            return seconds
-        return min(seconds, max(LAST_LOOK, request.answered_until + LAST_LOOK - now))
-
-    async def _forgotten(self, row: Row, error: Forgotten) -> None:
-        """Submit again soon; but a Core that forgets what it has just taken is not hurried."""
-        self.journal.note_submitted(row.rid, False)
-        tries = 0 if row.progress.submitted else row.progress.deferred
-        await self._defer(row, "answer", str(error), DEFERRAL.seconds(tries, self.random()))
-
-    async def _defer(
-        self,
-        row: Row,
-        stage: str,
-        reason: str,
-        seconds: float,
-        *,
-        max_wait: float = 60.0,
-        again: bool = True,
-        cause: RowCause = RowCause.NONE,
-    ) -> None:
-        """Let a row wait, ``again`` or for something else; a second chance is remembered whatever the row waits for."""
-        cause |= row.progress.cause & RowCause.SECOND_CHANCE
+    async def _defer(self, row: Row, error: RequestError | Undecodable, wait: Waits) -> None:
+        """Let a row wait; a second chance is remembered whatever it waits for."""
+        if wait.again:
+            self.journal.note_submitted(row.rid, False)
+        if RowCause.SECOND_CHANCE in wait.cause:
+            self.tracker.progress.free(row.rid)  # it is silent for longer than anybody would count it
+        cause = wait.cause | row.progress.cause & RowCause.SECOND_CHANCE
         if row.rid in self.tracker.taken:
             cause |= RowCause.TAKEN_ID
-        reason = _reason(cause, reason)
-        if row.over_http:
-            seconds = until_next_try(seconds, self.wall() - row.times.recorded)
+        reason = f"{SECOND_CHANCE}{error}" if RowCause.SECOND_CHANCE in cause else str(error)
+        stage = error.stage if isinstance(error, RequestError) else ""
         if await self.journal.run(
             moves.defer,
             row.rid,
-            self.wall() + seconds,
+            self.wall() + wait.seconds,
             reason,
-            max_wait=max_wait,
-            again=again,
+            max_wait=max(wait.seconds, SOON.cap),
+            again=not wait.anew,
             stage=stage,
             cause=cause,
         ):
-            self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, seconds, id=row.id))
+            self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, wait.seconds, id=row.id))
 
-    async def _said_no(self, row: Row, error: Refused | RejectedByCore | Broken) -> None:
-        """Let a decryption wait, whatever the Core says of it: only the chain and an operator end it.
+    async def keep(self, row: Row, answer: Answer) -> bool:
+        """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end."""
+        now = self.wall()
+        kept = await self.journal.run(moves.deliver if row.over_http else moves.answer, row.rid, answer, now)
+        if kept:
+            self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
+            if answer.mismatch:
+                self.on_event(AnswerMismatch(row.rid, row.kind, answer.mismatch, id=row.id))
+            if row.over_http:
+                self._tell(row, State.DONE, "delivered", "delivered")
+        return kept
 
-        Key management must go on in the order of the chain, so there a refusal is believed; but of an answer that may be to other
-        content under the id nothing is believed before that Core was restarted.
+    async def unexpected(self, row: Row, error: Exception) -> None:
+        """Quarantine a row for an error that nobody foresaw, and keep its traceback; what is told says only what that ends with.
+
+        That memory is out is a fault of the process, never of a request: it is tried again after a pause. Cancellation: at any time.
         """
-        if operation_of(self.profile, row).expires or error.cause == OTHER_CONTENT:
-            await self._wait_for_core(row, error)
-        elif isinstance(error, Refused) and RowCause.SECOND_CHANCE not in row.progress.cause:
-            self.tracker.progress.free(row.rid)  # it is silent for longer than anybody would count it
-            self.journal.note_submitted(row.rid, False)
-            seconds = error.second_chance
-            await self._defer(
-                row, error.stage, str(error), seconds, max_wait=seconds, cause=RowCause.SECOND_CHANCE
-            )
-        else:
-            transition = "quarantine" if isinstance(error, Broken) else "reject"
-            await self.close(row, transition, str(error), cause_of(error))
+        if _is_out_of_memory(error):
+            self._alert(row, OUT_OF_MEMORY)
+            await trio.sleep(DISK_PAUSE)
+            return
+        trace = "".join(traceback.format_exception(error))[-LONGEST_TRACE:]
+        reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
+        self._alert(row, reason)
+        cause = RowCause.REPEATABLE if row.over_http else RowCause.NONE
+        with suppress(JournalFailed):
+            await self.close(row, "quarantine", trace, "unexpected", cause, told=reason)
 
-    async def _wait_for_core(self, row: Row, error: RequestError) -> None:
-        """Begin again at the Core, ever later; what was waited for before does not count."""
-        self.journal.note_submitted(row.rid, False)
-        again = RowCause.REFUSED_BY_CORE in row.progress.cause
-        seconds = self._until_over(row, SELDOM.seconds(row.progress.deferred if again else 0, self.random()))
-        await self._defer(
-            row,
-            error.stage,
-            str(error),
-            seconds,
-            max_wait=SELDOM.cap,
-            again=again,
-            cause=RowCause.REFUSED_BY_CORE,
-        )
+    def _alert(self, row: Row, reason: str) -> None:
+        text = f"request {row.rid}: {reason}"
+        self.on_event(AlertRaised("connector", "unexpected-error", text, Severity.CRITICAL))
 
     async def end_destroyed(self, row: Row, reason: str) -> None:
         """Reject a row that nobody works on, since what it is under was destroyed. Repeating: it is told once."""
@@ -215,18 +154,21 @@ class RowOutcomes:
         reason: str,
         slug: str = "other",
         cause: RowCause = RowCause.NONE,
+        *,
+        told: str = "",
     ) -> None:
-        """End a row; the ``slug`` of why is told, the ``cause`` kept. Repeating: it is told once."""
+        """End a row; ``slug`` and reason are told, or what is ``told`` instead, and the ``cause`` is kept. Repeating: it is told once."""
         self.tracker.forget(row.rid)
         head = self.heads[row.event.chain_id].number if transition == "found_finalized" else None
         if await self.journal.run(moves.close, row.rid, transition, reason, cause=cause, block=head):
-            self.on_event(
-                RequestClosed(
-                    row.rid, row.kind, TRANSITIONS[transition][1], reason, slug, told=row.over_http, id=row.id
-                )
-            )
+            self._tell(row, TRANSITIONS[transition][1], told or reason, slug)
+
+    def _tell(self, row: Row, state: State, reason: str, slug: str) -> None:
+        self.on_event(RequestClosed(row.rid, row.kind, state, reason, slug, told=row.over_http, id=row.id))
 
 
-def _reason(cause: RowCause, reason: str) -> str:
-    """Return what people read of why a row waits."""
-    return f"second chance: {reason}" if RowCause.SECOND_CHANCE in cause else reason
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether that is all that is wrong."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(MemoryError)[1] is None
+    return isinstance(error, MemoryError)

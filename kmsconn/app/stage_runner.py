@@ -9,32 +9,21 @@ import attrs
 import trio
 
 from kmsconn.app.core_health import CoreHealth
-from kmsconn.app.request_tracker import MARK, REMEDY, TAKEN, RequestTracker
+from kmsconn.app.failures import NOT_A_NODE, Blames, reason_of, rule_of
 from kmsconn.app.rows import operation_of
 from kmsconn.errors import (
-    Broken,
-    ContextInvalid,
-    Denied,
-    DestroyedOnce,
     Down,
-    JournalFailed,
-    Misconfigured,
+    LongPollEnded,
     NotMember,
     NotYet,
-    Overloaded,
-    Refused,
-    RejectedByCore,
     RequestError,
-    Retryable,
-    SignatureNotTaken,
     StageTimeout,
     Unreachable,
-    WindowNotOpen,
     cause_of,
 )
 from kmsconn.journal.values import Row
 from kmsconn.model.events import OnEvent, StageFailed, StageFinished
-from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Reason
+from kmsconn.model.progress import WINDOW, Lane, Progress, Reason
 from kmsconn.protocols.profile import Profile
 
 T = TypeVar("T")
@@ -47,25 +36,40 @@ NEEDED = {"check": "checks", "gather": "buckets"}
 STEPS = {"check": 0, "gather": 1, "submit": 2, "answer": 3}
 """How far on its way a request is in a stage."""
 
-OTHER_CONTENT = "other-content"
-"""The cause of a wrong answer where the journal knows other content under the id: the Core may still hold that until its restart."""
-
-RESULT_LATE_AFTER = 300.0
-"""Seconds since the first poll without a result: a decryption takes seconds."""
-TAKEN_KEY_ID_AFTER = 3600.0
-"""Likewise of an id that the Core had already, for a key or an epoch, which may take that long."""
-
-FAULTS = (Unreachable, Overloaded, StageTimeout, Misconfigured, RejectedByCore, Refused, Broken)
-"""Failures that may be the dependency's; what else a stage raises is an answer about the request."""
-
-ANSWERS = (Denied, WindowNotOpen, SignatureNotTaken, ContextInvalid, NotMember, JournalFailed)
-"""What holds up a request and is nobody's failure, or has an alert of its own."""
-
-NOT_A_NODE = "not-a-node"
+MARK = "ALREADY_EXISTS, and no result yet: "
+"""The beginning of the reason of a row whose id is taken."""
 
 
-class LongPollEnded(NotYet):
-    """The Core is still at work: ask again when nobody else needs the place."""
+@attrs.define
+class RequestTracker:
+    """The memory about open requests that stages and row outcomes share. A request that is over is forgotten by ``forget``.
+
+    *Taken ids.* A Core may say ``ALREADY_EXISTS`` to a start that this connector did not make, and then have no result. Seen on a real
+    Core: a start that fails inside it leaves the id taken, and there is no result until that Core is restarted. A request of before,
+    whose start this connector forgot, looks the same at first; so an alert waits for some minutes.
+    """
+
+    progress: Progress = attrs.field(factory=Progress)
+    taken: set[int] = attrs.field(factory=set)
+    """The open requests whose ids the Core had already, each until it has a result, is started anew, or ends."""
+
+    def started(self, rid: int, *, existed: bool) -> None:
+        """Note the outcome of a start call; one that the Core took makes the id ours."""
+        if existed:
+            self.taken.add(rid)
+        elif rid in self.taken:
+            self.taken.discard(rid)
+            self.progress.free(rid)
+
+    @property
+    def remembered(self) -> set[int]:
+        """The requests of which something is remembered until they are over."""
+        return {*self.progress, *self.taken}
+
+    def forget(self, rid: int) -> None:
+        """Forget what was noted of a request that is answered or over."""
+        self.progress.free(rid)
+        self.taken.discard(rid)
 
 
 async def within(seconds: float, stage: str, step: Callable[[], Awaitable[T]]) -> T:
@@ -96,14 +100,10 @@ class StageRunner:
         self.running[row.rid] = stage, started
         try:
             result = await within(max(seconds, least), stage, step)
-        except FAULTS as error:
-            self._failed(row, stage, error, trio.current_time() - started)
-            self._note_call(row, stage, reached=not isinstance(error, (Unreachable, StageTimeout)))
-            self.blame(row, stage, error)
-            raise
         except RequestError as error:
-            self._failed(row, stage, error, trio.current_time() - started)
-            self._note_said(row, stage, error)
+            error.stage, took = stage, trio.current_time() - started
+            self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), took, id=row.id))
+            self.blame(row, stage, error)
             raise
         finally:
             del self.running[row.rid]
@@ -114,53 +114,28 @@ class StageRunner:
         self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
         return result
 
-    def _failed(self, row: Row, stage: str, error: RequestError, seconds: float) -> None:
-        error.stage = stage
-        self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), seconds, id=row.id))
-
     def _note_call(self, row: Row, stage: str, *, reached: bool) -> None:
         if stage not in NEEDED:
             self.core_health.note_call(self.shard(row), reached=reached)
 
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
-        """Note a failure at a dependency. One that is gone has an alert of its own; of other content only an operator can free the Core."""
-        if not isinstance(error, Down):
-            dependency, stands = error.dependency or self._needed(row, stage), error.cause == OTHER_CONTENT
-            reason = Reason(dependency, error.cause, str(error), error.remedy, critical=stands)
-            self._hold(row, stage, reason)
-
-    def _note_said(self, row: Row, stage: str, error: RequestError) -> None:
-        """Note what is no failure; but whoever says "not yet" for long fails, whatever is said."""
-        reason = self._reason(row, stage, error)
+        """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more."""
+        expires, taken = operation_of(self.profile, row).expires, row.rid in self.tracker.taken
+        reason = reason_of(error, stage, self._needed(row, stage), expires=expires, taken=taken)
+        if rule_of(error).blames is Blames.NEEDED:
+            self._note_call(row, stage, reached=not isinstance(error, (Unreachable, StageTimeout)))
         if reason is not None:
             self._hold(row, stage, reason)
-            return
-        self.tracker.progress.went_on(row.rid, STEPS[stage])
+        elif not isinstance(error, Down):  # which has an alert of its own
+            self.tracker.progress.went_on(row.rid, STEPS[stage])
+            self._note_outsider(row, error)
+
+    def _note_outsider(self, row: Row, error: RequestError) -> None:
         if isinstance(error, NotMember) and error.alone:
             lane = Lane(row.kind, error.context)
             reason = Reason(error.context, NOT_A_NODE, str(error), critical=True)
             keep = WINDOW + (error.again_in or 0.0)
             self.tracker.progress.hold(lane, row.rid, reason, now=trio.current_time(), keep=keep)
-
-    def _reason(self, row: Row, stage: str, error: RequestError) -> Reason | None:
-        """Return what holds up a request that was told to wait; None where nothing can be said of the dependency.
-
-        A result takes its time, and that of what never expires as long as it likes: of the latter only an id that was taken is told.
-        """
-        once = isinstance(error, DestroyedOnce)
-        if not isinstance(error, Retryable) or (isinstance(error, ANSWERS) and not once):
-            return None
-        expires, dependency = operation_of(self.profile, row).expires, self._needed(row, stage)
-        waits = stage == "answer" and error.again_in is None
-        if waits and row.rid in self.tracker.taken:
-            text = "returns ALREADY_EXISTS to start calls that this connector has not made, and returns no result"
-            after = RESULT_LATE_AFTER if expires else TAKEN_KEY_ID_AFTER
-            return Reason(dependency, TAKEN, text, REMEDY, after)
-        if not expires:
-            return None
-        after = RESULT_LATE_AFTER if waits else PATIENCE
-        text = f"no result for {after / 60:.0f} minutes: {error}" if waits else str(error)
-        return Reason(dependency, StageTimeout.cause, text, after=after)
 
     def _hold(self, row: Row, stage: str, reason: Reason) -> None:
         operation = operation_of(self.profile, row)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
 
-from kmsconn.app.retrying import DEFERRAL, retrying
+from kmsconn.app.failures import SOON
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.identity import NodeIdentity
 from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ciphertexts.fetch import Gatherer
 from kmsconn.core_client.port import Core, Started
-from kmsconn.errors import Broken
+from kmsconn.errors import Broken, Overloaded, Unreachable, let_go
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import CiphertextReference, Request
@@ -24,13 +24,38 @@ from kmsconn.protocols.port import CoreCall, EndsOthers, Operation
 from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.rpc.port import Rpc
+from kmsconn.transport.backoff import Backoff
 from kmsconn.transport.together import together
 
 # Bytes of a message whose result is waited for at once: larger ones are released before the wait.
 LARGE_MESSAGE = 1024 * 1024
 WAITING_SHARE = 0.8  # of what is left of the stage's time
 
+IN_WORKER = Backoff(first=0.1, cap=2.0)
+WORKER_WAIT_LIMIT = 5.0  # seconds that a worker waits for a dependency before the request is deferred
+
+T = TypeVar("T")
+
 Metadata = tuple[tuple[bytes, bytes], ...]
+
+
+async def retrying(step: Callable[[], Awaitable[T]], random: Callable[[], float]) -> T:
+    """Run ``step`` until it ends, waiting while a dependency is unreachable or overloaded, for about ``WORKER_WAIT_LIMIT`` seconds.
+
+    Raises what ``step`` raises; the dependency's error once patience is used up. Cancellation: between tries and inside them.
+    """
+    give_up = trio.current_time() + WORKER_WAIT_LIMIT
+    tries = 0
+    while True:
+        try:
+            return await step()
+        except (Unreachable, Overloaded) as error:
+            wait = IN_WORKER.seconds(tries, random())
+            if trio.current_time() + wait >= give_up:
+                raise
+            let_go(error)
+        tries += 1
+        await trio.sleep(wait)
 
 
 @attrs.frozen
@@ -117,7 +142,7 @@ class Stages:
 
     async def _start(self, operation: Operation[Any], call: CoreCall) -> Started:
         """Start something; what is repeated seldom is not repeated within a pass: the Core may crash over it each time."""
-        if operation.longest_wait > DEFERRAL.cap:
+        if operation.longest_wait > SOON.cap:
             return await self.core.start(call)
         return await retrying(partial(self.core.start, call), self.random)
 

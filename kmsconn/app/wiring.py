@@ -19,10 +19,8 @@ from kmsconn.app.http_decryption import HttpDecryptions, HttpWaiters
 from kmsconn.app.membership import Membership, SoleMember
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.request_tracker import RequestTracker
-from kmsconn.app.retrying import until_kept
 from kmsconn.app.row_outcomes import RowOutcomes
-from kmsconn.app.stage_runner import StageRunner
+from kmsconn.app.stage_runner import RequestTracker, StageRunner
 from kmsconn.app.stages import Metadata, Stages
 from kmsconn.app.topics import Topics
 from kmsconn.checks.checker import Checker
@@ -44,7 +42,7 @@ from kmsconn.errors import JournalFailed, JournalUnreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, outbox
 from kmsconn.journal.binding import Binding
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.opening import open_journal
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
@@ -400,7 +398,6 @@ def _pipeline(
         ),
         tracker=tracker,
         outcomes=outcomes,
-        on_event=base.on_event,
     )
 
 

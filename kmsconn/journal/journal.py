@@ -12,7 +12,7 @@ a whole group is applied in one thread (``journal.remote``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
@@ -38,6 +38,7 @@ OPERATIONS_BETWEEN_CHECKPOINTS = 32  # operations between two checkpoints: about
 FIND_OUT_AGAIN = (
     0.5  # seconds between questions to a database that cannot be reached, for what became of a commit
 )
+DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
 
 # What an operation may raise, beside the database's no, without breaking the journal: our own errors, values that a column cannot hold.
@@ -177,6 +178,18 @@ def _ours(db: Database, error: Exception) -> BaseException:
     failed = JournalFailed(f"the journal could not be written: {error}")
     failed.__cause__ = error
     return failed
+
+
+async def until_kept(step: Callable[[], Awaitable[T]]) -> T:
+    """Run a step of the journal until the disk takes it: a full disk must not end the tree.
+
+    Cancellation: between tries and inside them. Repeating: ``step`` was not done when it failed.
+    """
+    while True:
+        try:
+            return await step()
+        except JournalFailed:
+            await trio.sleep(DISK_PAUSE)
 
 
 class Journal:

@@ -119,6 +119,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.txmanager.table",
         "kmsconn.txmanager.fees",
         "kmsconn.app.decoding",
+        "kmsconn.app.failures",
         "kmsconn.app.foreign_replies",
         "kmsconn.app.heartbeats",
         "kmsconn.app.lease_rules",

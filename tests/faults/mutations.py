@@ -13,17 +13,17 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app import dispatcher, pipeline, range_reader, reader, row_outcomes
+from kmsconn.app import dispatcher, pipeline, range_reader, reader
 from kmsconn.app.block_comparison import BlockComparison
 from kmsconn.app.completeness import Completeness
 from kmsconn.app.decoding import DecodeCache, DecodedLogs
 from kmsconn.app.destruction import Destruction
+from kmsconn.app.failures import RULES, SOON, Rule, Waits
 from kmsconn.app.fork_detector import ChainCheck, ForkDetector
 from kmsconn.app.known_ids import KnownIds
 from kmsconn.app.pipeline import Pipeline
 from kmsconn.app.reading_start import first_looks
 from kmsconn.app.recorder import Recorder
-from kmsconn.app.retrying import DEFERRAL
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
@@ -35,7 +35,7 @@ from kmsconn.checks.still_open import StillOpen
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.control import server
 from kmsconn.core_client import statuses
-from kmsconn.errors import Rejected, Undecodable, Unreachable
+from kmsconn.errors import Denied, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.values import JournalPlace
@@ -310,11 +310,9 @@ def waiting_holds_the_worker(monkeypatch: Any) -> None:
     """A deferred request keeps its place in the pool until its next try."""
     honest = RowOutcomes._defer
 
-    async def defer(
-        self: RowOutcomes, row: Any, stage: str, reason: str, seconds: float, **others: Any
-    ) -> None:
-        await trio.sleep(seconds)
-        await honest(self, row, stage, reason, 0.0, **others)
+    async def defer(self: RowOutcomes, row: Any, error: Any, wait: Waits) -> None:
+        await trio.sleep(wait.seconds)
+        await honest(self, row, error, attrs.evolve(wait, seconds=0.0))
 
     monkeypatch.setattr(RowOutcomes, "_defer", defer)
 
@@ -378,7 +376,7 @@ def answered_is_not_asked(monkeypatch: Any) -> None:
 
 def denied_like_any_wait(monkeypatch: Any) -> None:
     """A host chain's "no" is asked again every minute."""
-    monkeypatch.setattr(row_outcomes, "DENIED", DEFERRAL)
+    monkeypatch.setitem(RULES, Denied, Rule(SOON))
 
 
 def each_asks_for_itself(monkeypatch: Any) -> None:

@@ -17,7 +17,6 @@ import trio
 import trio.testing
 
 from kmsconn.app.connector import Connector, open_connector
-from kmsconn.app.http_endings import HTTP_PATIENCE
 from kmsconn.control.commands import perform
 from kmsconn.control.server import context_of
 from kmsconn.control.table import COMMANDS
@@ -38,6 +37,7 @@ from kmsconn.model.events import (
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm.http_operations import HTTP_PATIENCE
 from kmsconn.protocols.fhevm.public_decryption import public_digest
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.endings import Steps

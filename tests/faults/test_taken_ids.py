@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.request_tracker import TAKEN
-from kmsconn.app.stage_runner import RESULT_LATE_AFTER
+from kmsconn.app.failures import RESULT_LATE_AFTER, TAKEN
 from kmsconn.emulator.core_faults import SHARE_LOST
 from kmsconn.model.events import AlertCleared, AlertRaised
 from tests.faults.scene import Scene, open_scene

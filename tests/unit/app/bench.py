@@ -13,9 +13,8 @@ import trio
 from kmsconn.app.core_health import CoreHealth
 from kmsconn.app.destruction import Destruction
 from kmsconn.app.pipeline import Pipeline
-from kmsconn.app.request_tracker import RequestTracker
 from kmsconn.app.row_outcomes import RowOutcomes
-from kmsconn.app.stage_runner import StageRunner
+from kmsconn.app.stage_runner import RequestTracker, StageRunner
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.suspicions import Suspicions
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
@@ -210,6 +209,5 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             runner=StageRunner(PROFILE, tracker, health, shards, events.append, journal.note_stage),
             tracker=tracker,
             outcomes=outcomes,
-            on_event=events.append,
         )
         yield Bench(pipeline, stages, journal, head, events, health)

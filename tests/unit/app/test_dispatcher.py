@@ -350,7 +350,7 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
 
         pool = WorkerPool(NAME, (KIND,), size, WakeUp())
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
+            nursery.start_soon(pool.run, work, bench.pipeline.outcomes.unexpected)
             nursery.start_soon(run_dispatcher, pool, SoleMember(journal), wall)
             await trio.sleep(LOOK_AGAIN / 2)
             nursery.cancel_scope.cancel()

@@ -12,8 +12,8 @@ import pytest
 import trio
 import trio.testing
 
+from kmsconn.app.failures import UNEXPECTED
 from kmsconn.app.http_decryption import JOURNAL_FAILS, STOPPING, WAITER_LOOK, HttpDecryptions, HttpWaiters
-from kmsconn.app.http_endings import HTTP_PATIENCE, UNEXPECTED
 from kmsconn.app.pools import WorkerPool
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import Denied, Destroyed, JournalFailed, NoCiphertext, NotMember, Unreachable, WindowOver
@@ -24,7 +24,12 @@ from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind, PoolName
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm.http_operations import HTTP_LIFETIME, HttpPublicDecryption, HttpUserDecryption
+from kmsconn.protocols.fhevm.http_operations import (
+    HTTP_LIFETIME,
+    HTTP_PATIENCE,
+    HttpPublicDecryption,
+    HttpUserDecryption,
+)
 from kmsconn.protocols.fhevm.public_decryption import RESPONSE
 from kmsconn.transport.wake_up import WakeUp
 from tests import vectors
@@ -85,7 +90,7 @@ async def counter(folder: Path, **does: Any) -> AsyncIterator[Counter]:
     async with open_bench(folder, **does) as bench:
         waiters, dispatched = HttpWaiters(), list[PoolName]()
         tell = waiters.hearing(bench.events.append)
-        bench.pipeline.on_event = bench.pipeline.outcomes.on_event = tell
+        bench.pipeline.outcomes.on_event = tell
         bench.stages.kept = ANSWER
         port = HttpDecryptions(
             PROFILE,
@@ -274,7 +279,9 @@ async def test_what_an_operator_skips_is_told(tmp_path: Path, autojump_clock: An
         await at.ask()
         [row] = await at.rows()
         await at.bench.journal.run(inspecting.skip, row.rid, "no")
-        at.port.on_event(RequestClosed(row.rid, row.kind, State.REJECTED, "no", "skipped", id=row.id))
+        at.port.on_event(
+            RequestClosed(row.rid, row.kind, State.REJECTED, "no", "skipped", told=True, id=row.id)
+        )
         await trio.testing.wait_all_tasks_blocked()
         assert (at.failure.code, at.failure.retryable) == (FailureCode.UNPROCESSABLE, False)
 
@@ -299,7 +306,7 @@ async def test_a_bug_is_told_as_unknown_and_keeps_its_traceback(tmp_path: Path, 
         await at.ask()
         [row] = await at.rows()
         pool = WorkerPool(PoolName.HTTP_PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
-        at.nursery.start_soon(pool.run, work, at.bench.journal, at.port.on_event)
+        at.nursery.start_soon(pool.run, work, at.bench.pipeline.outcomes.unexpected)
         pool.dispatch(row)
         await trio.sleep(1)
         assert (at.failure.code, at.failure.message) == (FailureCode.UNKNOWN, UNEXPECTED)

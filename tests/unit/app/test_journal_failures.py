@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from kmsconn.app.connector import open_connector
-from kmsconn.app.retrying import DISK_PAUSE, until_kept
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.injections import FaultInjection
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.database import Database
+from kmsconn.journal.journal import DISK_PAUSE, until_kept
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,

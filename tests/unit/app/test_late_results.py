@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.stage_runner import RESULT_LATE_AFTER
+from kmsconn.app.failures import RESULT_LATE_AFTER
 from kmsconn.errors import Forgotten, NotYet
 from tests.unit.app.bench import Bench, open_bench
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.pools import LONGEST_TRACE, OUT_OF_MEMORY, WorkerPool
-from kmsconn.app.retrying import DISK_PAUSE
+from kmsconn.app.pools import WorkerPool
+from kmsconn.app.row_outcomes import LONGEST_TRACE, OUT_OF_MEMORY
 from kmsconn.errors import JournalFailed, Rejected
+from kmsconn.journal.journal import DISK_PAUSE
 from kmsconn.journal.values import Row
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State
@@ -30,7 +31,7 @@ def pool_of(size: int) -> WorkerPool:
 @asynccontextmanager
 async def running(pool: WorkerPool, work: Work, bench: Bench) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(pool.run, work, bench.journal, bench.events.append)
+        nursery.start_soon(pool.run, work, bench.pipeline.outcomes.unexpected)
         yield
         nursery.cancel_scope.cancel()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.retrying import WORKER_WAIT_LIMIT, retrying
+from kmsconn.app.stages import WORKER_WAIT_LIMIT, retrying
 from kmsconn.errors import NotYet, Overloaded, Rejected, Unreachable
 
 

@@ -9,8 +9,9 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app.pools import LONGEST_TRACE, WorkerPool
-from kmsconn.app.retrying import DEFERRAL
+from kmsconn.app.failures import SOON
+from kmsconn.app.pools import WorkerPool
+from kmsconn.app.row_outcomes import LONGEST_TRACE
 from kmsconn.errors import Forgotten, NotYet, Refused, Unreachable
 from kmsconn.journal import moves
 from kmsconn.journal.values import Row
@@ -65,7 +66,7 @@ async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(
         for _ in range(6):
             row = await bench.run(row)
     waits = [event.seconds for event in bench.told(RequestDeferred)]
-    assert waits == [DEFERRAL.seconds(tries, 0.5) for tries in range(6)]
+    assert waits == [SOON.seconds(tries, 0.5) for tries in range(6)]
 
 
 async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path: Path, autojump_clock: Any) -> None:
@@ -93,7 +94,7 @@ async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
         pool = WorkerPool(PoolName.PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
         pool.dispatch(row)
         with trio.move_on_after(1):
-            await pool.run(work, bench.journal, bench.events.append)
+            await pool.run(work, bench.pipeline.outcomes.unexpected)
         kept = await bench.row(row.rid)
     assert kept.state is State.QUARANTINED
     assert len(kept.progress.reason) == LONGEST_TRACE

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.request_tracker import MARK, TAKEN
-from kmsconn.app.stage_runner import RESULT_LATE_AFTER, TAKEN_KEY_ID_AFTER
+from kmsconn.app.failures import RESULT_LATE_AFTER, TAKEN, TAKEN_KEY_ID_AFTER
+from kmsconn.app.stage_runner import MARK
 from kmsconn.errors import Forgotten, NotYet
 from kmsconn.journal import moves
 from kmsconn.model.life import RowCause

@@ -10,9 +10,7 @@ import pytest
 import trio
 
 from kmsconn.app.destruction import PAGE
-from kmsconn.app.retrying import DEFERRAL, DENIED
-from kmsconn.app.row_outcomes import LAST_LOOK, SPREAD
-from kmsconn.app.stage_runner import NOT_A_NODE
+from kmsconn.app.failures import DENIED, LAST_LOOK, NOT_A_NODE, SOON, SPREAD
 from kmsconn.errors import Denied, NotMember, NotYet, Unreachable
 from kmsconn.journal import moves, queries
 from kmsconn.journal.values import Arrival, Row
@@ -115,7 +113,7 @@ async def test_a_generation_of_another_context_looks_every_minute_whether_it_is_
 ) -> None:
     async with open_bench(tmp_path, check=outsider(again_in=3600.0)) as bench:
         await bench.run(await bench.record_key_request("keygen_default"))
-        assert DEFERRAL.cap <= waits(bench)[-1] <= DEFERRAL.cap + SPREAD
+        assert SOON.cap <= waits(bench)[-1] <= SOON.cap + SPREAD
 
 
 async def test_who_is_in_no_valid_context_is_told_once_with_the_number_of_requests(
