@@ -29,7 +29,7 @@ from kmsconn.app.dependency_checks import (
     wait_for_dependencies,
 )
 from kmsconn.app.dispatcher import OrderedDispatcher, run_dispatcher
-from kmsconn.app.event_hook import EventHook
+from kmsconn.app.event_hook import EventHook, in_words_of
 from kmsconn.app.following import follow_pauses, forget_ended
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.http_serving import HttpServing, open_http_serving, serving
@@ -44,6 +44,7 @@ from kmsconn.app.snapshot import ChainStatistics, JournalStatistics, QueueStatis
 from kmsconn.app.upkeep import run_upkeep
 from kmsconn.app.watched_contract import watched_contracts
 from kmsconn.app.wiring import open_components
+from kmsconn.config.generations import GENERATIONS
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.ethereum.addresses import checksum
@@ -317,7 +318,8 @@ async def open_connector(
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
     foreign_replies = ShadowFindings() if settings.is_shadow else ForeignReplies()
-    hook = EventHook(on_event, foreign_replies.note)
+    table = GENERATIONS[settings.protocol.profile].table
+    hook = EventHook(in_words_of(table, on_event), foreign_replies.note)
     async with (
         open_components(settings, ports or real_ports(), hook) as components,
         open_http_serving(components) as http,

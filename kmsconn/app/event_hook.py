@@ -12,7 +12,20 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.model.events import Event, OnEvent
+from kmsconn.config.options import OptionTable
+from kmsconn.model.events import AlertRaised, Event, OnEvent
+
+
+def in_words_of(table: OptionTable, on_event: OnEvent) -> OnEvent:
+    """Return a hook whose alerts name options as a generation does."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, AlertRaised):
+            text, remedy = table.in_own_words(event.text), table.in_own_words(event.remedy)
+            event = attrs.evolve(event, text=text, remedy=remedy)
+        on_event(event)
+
+    return tell if table.names else on_event
 
 
 @attrs.define

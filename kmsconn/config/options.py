@@ -6,6 +6,7 @@ the 0.14 services; what has no meaning here is *accepted* with a word on what ta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Final
@@ -55,6 +56,16 @@ class OptionTable:
     def named(self, name: str) -> str:
         """Return the name of an option in this generation."""
         return self.names.get(name, name)
+
+    def in_own_words(self, message: str) -> str:
+        """Return a message that names options as the settings' descriptions do with their names in this generation."""
+        return (
+            self._named_otherwise.sub(lambda found: self.names[found[0]], message) if self.names else message
+        )
+
+    @cached_property
+    def _named_otherwise(self) -> re.Pattern[str]:
+        return re.compile(rf"(?<![\w.])(?:{'|'.join(map(re.escape, self.names))})(?!\w)")
 
 
 DESCRIBED: Final = {one.name: one for one in described(Settings)}

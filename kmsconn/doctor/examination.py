@@ -16,6 +16,7 @@ from kmsconn.app.wiring import PROFILES
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.sources import BothForms, ByPlace
+from kmsconn.config.generations import GENERATIONS
 from kmsconn.config.settings import Settings
 from kmsconn.core_client.client import CoreClient, open_core
 from kmsconn.doctor import account, buckets, chains, contracts, cores, machine, rehearsal
@@ -107,7 +108,8 @@ async def examine(
     lines: list[Diagnosis] = []
     async with _open_subject(settings, ports, there, ask_core=ask_core) as subject:
         lines += await run_probes(list(_probes(subject)))
-    return lines
+    own = GENERATIONS[settings.protocol.profile].table.in_own_words
+    return [attrs.evolve(one, found=own(one.found), remedy=own(one.remedy)) for one in lines]
 
 
 @asynccontextmanager

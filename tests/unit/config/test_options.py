@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.config.description import environment_name, fields_of
 from kmsconn.config.httpz import HTTPZ_RC7
-from kmsconn.config.options import ACCEPTED, ALIASES, DESCRIBED, OPTIONS
+from kmsconn.config.options import ACCEPTED, ALIASES, DESCRIBED, FHEVM, OPTIONS
 from kmsconn.config.settings import GROUP_OF, GROUPS, Chains, WalletSettings
 
 # Every field of fhevm-0.14.md, sections 9.1 to 9.4, and those that annex C renames or adds.
@@ -68,3 +68,11 @@ def test_nesting_is_two_underscores_in_the_environment() -> None:
 
 def test_an_option_without_an_example_has_a_default() -> None:
     assert [name for name, option in OPTIONS.items() if not option.example and option.default is None] == []
+
+
+def test_a_message_names_options_as_their_generation_does() -> None:
+    said = "check kms_core_endpoints, decryption_contract.address and host_chains[0].url (gateway_url)"
+    assert FHEVM.in_own_words(said) == said
+    assert HTTPZ_RC7.in_own_words(said) == (
+        "check kms_core_endpoint, decryption_manager_address and host_chains[0].url (gwl2_url)"
+    )
