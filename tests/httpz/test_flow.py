@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
+from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import AlertRaised, AnswerMismatch, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -268,3 +269,16 @@ async def test_a_wallet_that_is_no_node_waits_and_is_named(autojump_clock: MockC
         world.ask_public(world.reference(1000))
         await world.wait(lambda: any("is not a node" in trouble.text for trouble in world.told(AlertRaised)))
         assert world.core.calls == []
+
+
+async def test_the_alert_about_another_signer_names_the_option_of_this_generation(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path) as world, world.connected():
+        world.core.key = PrivateKey.parse("33" * 32)
+        world.ask_public(world.reference(1000))
+        [told, *_] = await world.wait(
+            lambda: [one for one in world.told(AlertRaised) if one.cause == "wrong-signer"]
+        )
+    assert "check kms_core_endpoint" in told.text + told.remedy
+    assert "kms_core_endpoints" not in told.text + told.remedy

@@ -460,19 +460,6 @@ async def test_row_037_the_signer_over_what_is_sent_is_the_cores_key(
         assert recover(digest, user) == world.core.key.address
 
 
-async def test_the_alert_about_another_signer_names_the_option_of_this_generation(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
-    async with open_world(tmp_path) as world, world.connected():
-        world.core.key = PrivateKey.parse("33" * 32)
-        world.ask_public(world.reference(1000))
-        [told, *_] = await world.wait(
-            lambda: [one for one in world.told(AlertRaised) if one.cause == "wrong-signer"]
-        )
-    assert "check kms_core_endpoint" in told.text + told.remedy
-    assert "kms_core_endpoints" not in told.text + told.remedy
-
-
 # 1.3 not started by the first generation
 
 
