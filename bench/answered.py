@@ -15,8 +15,8 @@ from pathlib import Path
 import attrs
 import trio
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, recording
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal

@@ -16,9 +16,9 @@ from typing import Any
 
 import attrs
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries, recording, retention
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows

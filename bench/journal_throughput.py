@@ -20,8 +20,8 @@ import trio
 from bench.cluster import find_programs, open_cluster
 from bench.proc import look
 from kmsconn.config.values import PostgresAddress
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database

@@ -23,8 +23,8 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.core_client.client import CoreClient, open_core
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.events import ignore

@@ -12,7 +12,7 @@ from kmsconn.app.known_ids import KnownIds
 from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.reader import SUSPECT_SECONDS
 from kmsconn.journal import queries
-from kmsconn.rpc.checkpoints import Checkpoints
+from kmsconn.rpc.fork import Checkpoints
 from kmsconn.rpc.logs import read_hashes
 from kmsconn.rpc.port import RpcError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.journal.values import Arrival
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.profile import Profile

@@ -9,8 +9,17 @@ from collections.abc import Callable
 
 import attrs
 
-from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints, Extension, thinned, up_to
-from kmsconn.rpc.fork import NO_DOUBTS, Doubts, ForkDebounce, Search
+from kmsconn.rpc.fork import (
+    NO_DOUBTS,
+    Checkpoint,
+    Checkpoints,
+    Doubts,
+    Extension,
+    ForkDebounce,
+    Search,
+    thinned,
+    up_to,
+)
 from kmsconn.rpc.logs import LogsRead, read_hash
 from kmsconn.rpc.port import Rpc
 

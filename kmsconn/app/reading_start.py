@@ -23,9 +23,9 @@ from kmsconn.journal import queries, rewinding
 from kmsconn.journal.journal import until_kept
 from kmsconn.journal.values import Reread
 from kmsconn.model.debounce import CONFIRMING
-from kmsconn.rpc.checkpoints import Checkpoint
 from kmsconn.rpc.cursor import Cursor
 from kmsconn.rpc.endpoint import Endpoint
+from kmsconn.rpc.fork import Checkpoint
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import BlockHead, read_block
 from kmsconn.rpc.port import RpcError

@@ -8,12 +8,12 @@ import attrs
 
 from kmsconn.app.components import Components
 from kmsconn.app.decoding import DecodedLogs
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.journal import recording
 from kmsconn.journal.values import Arrival, Read, Recorded
 from kmsconn.model.events import LogQuarantined, RequestRecorded, RequestsMoved
 from kmsconn.protocols.profile import Subscription
-from kmsconn.rpc.checkpoints import NO_EXTENSION, Extension
+from kmsconn.rpc.fork import NO_EXTENSION, Extension
 from kmsconn.rpc.logs import LogsRead
 
 

@@ -10,8 +10,8 @@ import trio
 
 from kmsconn.app.components import ChainContext
 from kmsconn.config.settings import Settings
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.ids import tag_of
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import queries, retention
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import Position, RetentionStep

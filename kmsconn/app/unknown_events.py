@@ -16,8 +16,8 @@ import trio
 
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import Retryable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import quantity, to_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.alerts import Alerts
 from kmsconn.rpc.jsonrpc import is_range_limit
 from kmsconn.rpc.logs import decode_logs

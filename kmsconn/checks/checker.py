@@ -34,8 +34,7 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.queries import ContractQuery
 from kmsconn.rpc.asking import MAX_BATCH, ask_all
 from kmsconn.rpc.heads import HeadTracker
-from kmsconn.rpc.port import Rpc, RpcError
-from kmsconn.rpc.results import JsonTransaction, read
+from kmsconn.rpc.port import JsonTransaction, Rpc, RpcError, read
 from kmsconn.transport.together import together
 
 Step = Callable[[], Awaitable[Any]]

@@ -15,9 +15,9 @@ from kmsconn.control.naming import name_of, one_row, word_of
 from kmsconn.control.pausing import skip_row
 from kmsconn.control.requests import MOST, USUAL, limit_of, retry_rows, show_request
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import inspecting, undecodable
 from kmsconn.journal.undecodable import PREFIX_BYTES, ReplayError, UndecodableLog
 from kmsconn.journal.values import Arrival, Recorded, Row, Wanted

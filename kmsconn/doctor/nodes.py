@@ -9,9 +9,9 @@ import attrs
 
 from kmsconn.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.errors import KmsconnError, Unreachable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.rpc.jsonrpc import clean
 from kmsconn.rpc.logs import decode_logs
 from kmsconn.rpc.port import Call, Rpc, RpcError

@@ -11,7 +11,7 @@ from kmsconn.doctor.chains import CheckedChain
 from kmsconn.doctor.diagnosis import Diagnosis, ok, skipped
 from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.model.requests import Content
 from kmsconn.protocols.profile import Profile, Subscription
 from kmsconn.rpc.port import RpcError

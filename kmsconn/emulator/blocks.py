@@ -9,9 +9,9 @@ import attrs
 
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.state import NO_CHANGES, Changes
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, SignedTransaction
 
 Envelope = Eip1559Transaction | LegacyTransaction

@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from kmsconn.emulator.node_error import INVALID_PARAMS, NodeError
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.logs import Log
 
 Alternatives = frozenset[bytes] | None  # None takes anything
 

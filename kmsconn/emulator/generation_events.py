@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS

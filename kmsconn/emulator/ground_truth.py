@@ -18,8 +18,8 @@ from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import EmulatedDependencies, sender_of
 from kmsconn.emulator.generation_events import FHEVM, GenerationEvents
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 
 

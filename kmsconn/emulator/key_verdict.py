@@ -13,8 +13,8 @@ import attrs
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm.key_management import EthereumOperation
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
 from kmsconn.protocols.fhevm.profile import EVENTS, OPERATIONS

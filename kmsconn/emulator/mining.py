@@ -6,7 +6,7 @@ from kmsconn.emulator.blocks import ExecutionOutcome, Mined, Transaction
 from kmsconn.emulator.execution import BlockContext, Contracts, Frame, Meter, OutOfGas, Reverted, run
 from kmsconn.emulator.node_error import revert_text
 from kmsconn.emulator.state import Storage
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 
 
 def execute(

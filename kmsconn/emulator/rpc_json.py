@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kmsconn.emulator.blocks import Block, Mined, Transaction
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import quantity, to_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.transactions import Eip1559Transaction
 
 NO_BLOOM = "0x" + "00" * 256

@@ -15,7 +15,22 @@ import attrs
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi_types import WORD, AbiType, TupleType, parse_type, tuple_type
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
+
+
+@attrs.frozen
+class Log:
+    """Where a log stands and what it says. ``removed`` logs never get this far."""
+
+    address: Address
+    topics: tuple[bytes, ...]
+    data: bytes
+    block_number: int
+    block_hash: bytes
+    transaction_hash: bytes
+    log_index: int
+
 
 SELECTOR_BYTES = 4
 Item = Mapping[str, Any]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal.database import Database
 from kmsconn.journal.moves import LONGEST_WAIT
 from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of

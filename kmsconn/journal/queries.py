@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal.damage import read_one, read_rows
 from kmsconn.journal.database import Database, ahead
 from kmsconn.journal.operations import off_loop, reads
@@ -34,8 +34,7 @@ from kmsconn.journal.values import (
 )
 from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
-from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints
-from kmsconn.rpc.fork import NO_DOUBTS, Doubts
+from kmsconn.rpc.fork import NO_DOUBTS, Checkpoint, Checkpoints, Doubts
 
 _NEXT = "SELECT min(next_attempt) FROM request"
 _RIDS = "SELECT rid FROM request"

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
 from kmsconn.journal.moves import move

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 import msgspec
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal.database import Database
 from kmsconn.journal.operations import off_loop, reads
 from kmsconn.journal.rows import pack_id

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal.values import Row, RowEvent, RowProgress, RowReply, RowTimes
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind

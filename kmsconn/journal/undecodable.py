@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 
 from kmsconn.errors import KmsconnError
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal.database import Database
 from kmsconn.journal.operations import off_loop, reads
 from kmsconn.journal.recording import record

@@ -10,10 +10,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 
-from kmsconn.ethereum.abi import Event, Function
+from kmsconn.ethereum.abi import Event, Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import attrs
 
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content, Kind
 from kmsconn.protocols.port import Numbering, Operation, Posted, id_in_topic
 from kmsconn.protocols.queries import ContractQuery, PlannedQueries

@@ -11,10 +11,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 
 T = TypeVar("T")
 _WORD_BYTES = 32

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from kmsconn.errors import Undecodable, Unreachable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.queries import ContractQuery, Instead, LogsAt, QueryPlan
 from kmsconn.rpc.logs import decode_logs
 from kmsconn.rpc.port import Call, Rpc, RpcError

@@ -2,12 +2,15 @@
 
 One task makes links: it tries the URLs in turn (websockets first, each kind in the configured order), compares the chain id, offers the
 link until it ends, and goes on. When every URL failed in turn it pauses for a while. Over HTTP the link is renewed now and then: the
-chain id is compared again, and the websocket tried first.
+chain id is compared again, and the websocket tried first. What a call does follows from the state of the link alone: it goes out, waits
+for a link, waits a moment, or fails at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Never, Protocol
 
 import attrs
@@ -18,7 +21,6 @@ from kmsconn.errors import Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
 from kmsconn.rpc.jsonrpc import call_result
-from kmsconn.rpc.link_state import LinkState, moved
 from kmsconn.rpc.port import Call, RpcError
 from kmsconn.rpc.posting import HttpLink
 from kmsconn.rpc.websocket import WebSocketLink, run_websocket
@@ -27,6 +29,56 @@ from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import way_of
 from kmsconn.transport.urls import parse, show_origin
+
+MOMENT = 1.0  # seconds for a connection to a chain whose every URL has just failed, while a call waits for it
+
+
+class LinkState(StrEnum):
+    """Where an endpoint stands with its nodes."""
+
+    CONNECTING = "connecting"  # no link yet, or not any more
+    LINKED = "linked"
+    PAUSED = "paused"  # every URL failed in turn: nobody is asked for a while
+    RETRYING = "retrying"  # after such a pause
+
+    @property
+    def is_down(self) -> bool:
+        """Whether every URL has failed and none works yet."""
+        return self in {LinkState.PAUSED, LinkState.RETRYING}
+
+    @property
+    def wait_limit(self) -> float:
+        """For how many seconds a call waits for a link."""
+        return _WAIT_LIMITS[self]
+
+
+_WAIT_LIMITS = {
+    LinkState.CONNECTING: math.inf,
+    LinkState.LINKED: math.inf,  # the link may have ended a moment ago
+    LinkState.PAUSED: 0.0,
+    LinkState.RETRYING: MOMENT,
+}
+
+LINK_TRANSITIONS: Mapping[str, tuple[frozenset[LinkState], LinkState]] = {
+    "made": (
+        frozenset({LinkState.CONNECTING, LinkState.RETRYING, LinkState.LINKED}),
+        LinkState.LINKED,
+    ),  # again: an HTTP link that was renewed
+    "ended": (frozenset({LinkState.LINKED}), LinkState.CONNECTING),
+    "all_failed": (
+        frozenset({LinkState.CONNECTING, LinkState.RETRYING, LinkState.LINKED}),
+        LinkState.PAUSED,
+    ),
+    "pause_over": (frozenset({LinkState.PAUSED}), LinkState.RETRYING),
+}
+
+
+def moved(state: LinkState, transition: str) -> LinkState:
+    """Return the state after a transition."""
+    before, after = LINK_TRANSITIONS[transition]
+    assert state in before, f"{transition} of a link that is {state}"
+    return after
+
 
 ATTEMPT_SECONDS = 10.0  # for a connection
 STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new

@@ -14,12 +14,11 @@ import attrs
 import msgspec
 
 from kmsconn.errors import Unreachable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
 from kmsconn.ethereum.hexes import from_count, from_hex, quantity, to_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.rpc.jsonrpc import clean
-from kmsconn.rpc.port import Call, Rpc, RpcError
-from kmsconn.rpc.results import JsonBlock, read
+from kmsconn.rpc.port import Call, JsonBlock, Rpc, RpcError, read
 
 LATEST, FINALIZED = "latest", "finalized"
 _HASH_BYTES = 32

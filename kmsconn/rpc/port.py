@@ -1,11 +1,16 @@
-"""How the rest of the connector talks to a chain. Implemented by ``chain.endpoint``; tests may bring their own."""
+"""How the rest of the connector talks to a chain, implemented by ``rpc.endpoint``, and the results that it reads, as msgspec structs.
+
+Of results the fields are named as EIP-1474 and geth name them. Quantities and bytes stay texts: readers turn them into numbers with
+``ethereum.hexes``. Other fields are ignored.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
+import msgspec
 
 from kmsconn.errors import KmsconnError
 
@@ -65,3 +70,56 @@ class PipelinedRpc(Rpc, Protocol):
         Cancellation: at any time; ``take`` has had what came until then, or has it now. Repeating: the caller's questions.
         """
         ...
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class JsonBlock(msgspec.Struct, rename="camel"):
+    """A block without its transactions (``eth_getBlockByNumber``, ``newHeads``). ``hash`` is None for a node that does not tell it."""
+
+    number: str
+    timestamp: str
+    hash: str | None = None
+    base_fee_per_gas: str | None = None
+    gas_limit: str | None = None
+
+
+class JsonBlockHash(msgspec.Struct):
+    """The hash of a block, whatever else the node tells of it."""
+
+    hash: str
+
+
+class JsonReceipt(msgspec.Struct, rename="camel"):
+    """A receipt (``eth_getTransactionReceipt``); without ``block_hash`` its transaction is not in a block."""
+
+    block_hash: str | None
+    block_number: str
+    status: str
+    gas_used: str | None = None
+
+
+class JsonTransaction(msgspec.Struct):
+    """A transaction (``eth_getTransactionByHash``); ``to`` is None where it made a contract."""
+
+    to: str | None
+    input: str
+
+
+class JsonTrace(msgspec.Struct):
+    """The top frame of a ``callTracer`` (``debug_traceTransaction``)."""
+
+    error: str | None = "failed"
+    output: str | None = "0x"
+
+
+class JsonFeeHistory(msgspec.Struct):
+    """``eth_feeHistory``: for each block the rewards at the percentiles that were asked for."""
+
+    reward: list[list[str]] | None
+
+
+def read(result: Any, kind: type[S]) -> S:
+    """Return a result as its struct. Raises ValueError that names the field that is missing or of another type."""
+    return msgspec.convert(result, kind)  # its ValidationError is a ValueError

@@ -10,7 +10,7 @@ from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generation_events import GenerationEvents
 from kmsconn.emulator.view import NodeView
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.testing.doubles import Excuse, no_excuse
 
 

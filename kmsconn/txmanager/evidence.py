@@ -17,8 +17,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.profile import Profile
 from kmsconn.rpc.jsonrpc import is_overload
-from kmsconn.rpc.port import RpcError
-from kmsconn.rpc.results import JsonBlockHash, JsonReceipt, JsonTrace, read
+from kmsconn.rpc.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, read
 
 
 class Sent(StrEnum):

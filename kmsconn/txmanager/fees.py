@@ -19,8 +19,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
 from kmsconn.model.debounce import Suspicion
-from kmsconn.rpc.port import Call
-from kmsconn.rpc.results import JsonFeeHistory, read
+from kmsconn.rpc.port import Call, JsonFeeHistory, read
 from kmsconn.txmanager.chain_view import ChainView
 
 LEAST_PRIORITY = 1  # wei

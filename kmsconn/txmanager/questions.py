@@ -13,8 +13,7 @@ from kmsconn.journal.values import Row
 from kmsconn.protocols.port import ExplainsSilence, Revert
 from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.published import NO_DATA
-from kmsconn.rpc.port import Call, RpcError
-from kmsconn.rpc.results import JsonBlock, JsonBlockHash, read
+from kmsconn.rpc.port import Call, JsonBlock, JsonBlockHash, RpcError, read
 from kmsconn.txmanager.evidence import (
     Finds,
     Receipt,

@@ -54,7 +54,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.shadow.replies",
         "kmsconn.rpc.cursor",
         "kmsconn.rpc.gaps",
-        "kmsconn.rpc.link_state",
         "kmsconn.rpc.logs",
         "kmsconn.rpc.port",
         "kmsconn.rpc.websocket_frames",

@@ -43,7 +43,7 @@ from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
 from kmsconn.monitoring import server as monitoring
 from kmsconn.protocols.fhevm import contexts, decryptions, messages
-from kmsconn.protocols.fhevm.members import GatewayContexts
+from kmsconn.protocols.fhevm.deployment import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.rpc.cursor import Cursor, plan

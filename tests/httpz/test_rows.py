@@ -46,7 +46,7 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7 import abi, public_decryption, typed_data, user_decryption, views
+from kmsconn.protocols.httpz_rc7 import abi, messages, public_decryption, user_decryption, views
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
@@ -270,7 +270,7 @@ async def test_row_021_the_signature_of_the_core_goes_out_unchanged(
         reference = world.reference(1000)
         world.ask_public(reference)
         ((identifier, result, signature),) = await world.wait_replies(PUBLIC)
-        digest = typed_data.public_digest(world.manager.domain, [reference.handle], result, numeric=False)
+        digest = messages.public_digest(world.manager.domain, [reference.handle], result, numeric=False)
         assert (identifier, len(signature)) == (1, 65)
         assert signature == world.core.key.sign(digest)
 
@@ -453,10 +453,10 @@ async def test_row_037_the_signer_over_what_is_sent_is_the_cores_key(
         ((_, share, user),) = await world.wait_replies(USER_REPLY)
         handles, domain = [reference.handle], world.manager.domain
         assert (
-            recover(typed_data.public_digest(domain, handles, result, numeric=False), public)
+            recover(messages.public_digest(domain, handles, result, numeric=False), public)
             == world.core.key.address
         )
-        digest = typed_data.user_digest(domain, USER_KEY, handles, share, numeric=False)
+        digest = messages.user_digest(domain, USER_KEY, handles, share, numeric=False)
         assert recover(digest, user) == world.core.key.address
 
 

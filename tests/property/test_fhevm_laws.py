@@ -23,7 +23,8 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm import extra_data, public_decryption, user_decryption
+from kmsconn.protocols.fhevm import public_decryption, user_decryption
+from kmsconn.protocols.fhevm.operations import build_extra_data, normalise_extra_data, parse_extra_data
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryption, decrypted_result, public_digest
 from kmsconn.protocols.fhevm.user_decryption import (
@@ -45,7 +46,7 @@ REFERENCES = st.lists(
     st.builds(CiphertextReference, BYTES32, IDS, BYTES32, st.lists(ADDRESSES, max_size=3).map(tuple)),
     max_size=4,
 ).map(tuple)
-EXTRA = st.one_of(SHORT, st.builds(extra_data.build, IDS, st.none() | IDS))
+EXTRA = st.one_of(SHORT, st.builds(build_extra_data, IDS, st.none() | IDS))
 
 PUBLIC = st.builds(PublicDecryption, IDS, REFERENCES, EXTRA)
 LEGACY = st.builds(LegacyUserDecryption, IDS, REFERENCES, ADDRESSES, SHORT, EXTRA)
@@ -147,21 +148,21 @@ def test_checks_raise_nothing_but_their_errors(
 @given(st.binary(max_size=80))
 def test_extra_data_is_read_or_rejected(raw: bytes) -> None:
     try:
-        context_id, epoch_id = extra_data.parse(raw)
+        context_id, epoch_id = parse_extra_data(raw)
     except Rejected:
         return
-    assert raw.startswith(extra_data.build(context_id, epoch_id)) or raw[0] == 0
+    assert raw.startswith(build_extra_data(context_id, epoch_id)) or raw[0] == 0
 
 
 @given(st.none() | IDS, st.none() | IDS)
 def test_extra_data_round_trip(context_id: int | None, epoch_id: int | None) -> None:
     epoch = epoch_id if context_id is not None else None
-    assert extra_data.parse(extra_data.build(context_id, epoch)) == (context_id, epoch)
+    assert parse_extra_data(build_extra_data(context_id, epoch)) == (context_id, epoch)
 
 
 @given(SHORT)
 def test_normalising_twice_is_normalising_once(raw: bytes) -> None:
-    assert extra_data.normalise(extra_data.normalise(raw)) == extra_data.normalise(raw)
+    assert normalise_extra_data(normalise_extra_data(raw)) == normalise_extra_data(raw)
 
 
 def under_one_key(references: tuple[CiphertextReference, ...]) -> tuple[CiphertextReference, ...]:
@@ -179,7 +180,7 @@ def test_start_requests_are_canonical_protobuf(
         Ciphertext(reference.handle, data.draw(BODIES), data.draw(st.integers(0, 3)))
         for reference in content.references
     ]
-    named = extra_data.build(context_id, epoch_id if context_id else None)
+    named = build_extra_data(context_id, epoch_id if context_id else None)
     content = attrs.evolve(content, extra_data=named, references=under_one_key(content.references))
     call = PROFILE.operations[content.kind].start_calls(content, ciphertexts, None)[0]
     public = isinstance(content, PublicDecryption)
@@ -231,7 +232,7 @@ def test_an_honest_answer_becomes_a_reply_that_names_its_signer(content: Any, da
     key = PrivateKey(data.draw(st.integers(1, 2**255)).to_bytes(32))
     plaintexts = [data.draw(VALUES) for _ in content.references]
     handles = [reference.handle for reference in content.references]
-    echoed, result = extra_data.normalise(content.extra_data), decrypted_result(plaintexts)
+    echoed, result = normalise_extra_data(content.extra_data), decrypted_result(plaintexts)
     digest = public_digest(DOMAIN, handles, result, echoed)
     reply = PublicDecryptionResponse(
         external_signature=key.sign(digest),

@@ -9,9 +9,9 @@ from typing import Any
 
 from kmsconn.config import settings
 from kmsconn.config.values import Secret
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, from_quantity
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.port import Facts
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from kmsconn.config.settings import Chain, Contract, Settings
 from kmsconn.config.values import Secret
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex, from_quantity
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.steps import Ciphertext
 
 HERE = Path(__file__).parent

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm import contexts
 from kmsconn.protocols.fhevm.contexts import NewContext
 from kmsconn.protocols.fhevm.epochs import EpochMaterial, KeyMaterial

@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any
 
 from kmsconn.config import settings
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm.profile import Fhevm
 from tests.vectors import load_later, vector_settings
 

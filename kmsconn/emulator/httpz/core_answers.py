@@ -36,8 +36,8 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
+from kmsconn.protocols.httpz_rc7.messages import link_digest, object_digest, public_digest, user_digest
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, PlaintextForm, encode
-from kmsconn.protocols.httpz_rc7.typed_data import link_digest, object_digest, public_digest, user_digest
 from kmsconn.protocols.httpz_rc7.user_decryption import share_payload
 
 

@@ -18,7 +18,7 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, user_decryption, views
-from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES
+from kmsconn.protocols.httpz_rc7.messages import HANDLE_BYTES
 from kmsconn.protocols.queries import mapping_slot
 
 _BASE = views.DECRYPTION_MANAGER_BASE

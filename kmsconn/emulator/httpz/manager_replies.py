@@ -14,7 +14,7 @@ from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.httpz_rc7.typed_data import public_digest, user_digest
+from kmsconn.protocols.httpz_rc7.messages import public_digest, user_digest
 from kmsconn.protocols.queries import mapping_slot
 
 _BASE = views.DECRYPTION_MANAGER_BASE

@@ -1,20 +1,34 @@
-"""Questions to the access control lists of host chains, about the handles of a request. Never asks them itself.
+"""Whether a user may see a value: questions to the ACLs of host chains, the calldata of legacy requests, the word of a user's contract.
 
-An answer "no" raises Denied: the request is asked about again, ever more rarely.
+Never asks anybody itself. An answer "no" raises Denied: the request is asked about again, ever more rarely. Calldata is read as a contract
+reads it, so that what the Gateway took is understood here too: bytes left over are no fault.
 Source: fhevm-0.14.md, 3.2-3.4; outcomes: rows "check".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import NoReturn
 
 import attrs
 
-from kmsconn.errors import Denied, Misconfigured, Rejected
+from kmsconn.errors import (
+    Denied,
+    Misconfigured,
+    NotYet,
+    Rejected,
+    SignatureNotTaken,
+    Undecodable,
+    WrongSignature,
+)
+from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import Handle
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.queries import ViewCall
 
 
@@ -95,3 +109,95 @@ def _required(view: ViewCall[bool], message: str) -> ViewCall[None]:
             raise Denied(message)
 
     return ViewCall(view.chain_id, view.to, view.data, read)
+
+
+DELEGATED = DECRYPTION.function("delegatedUserDecryptionRequest")
+DIRECT = DECRYPTION.function(
+    "userDecryptionRequest((bytes32,address)[],(uint256,uint256),(uint256,address[]),address,bytes,bytes,bytes)"
+)
+
+
+@attrs.frozen
+class LegacyCall:
+    """Handle → contracts it is listed for, in the order of the call; the delegator of a delegated request."""
+
+    contracts: dict[bytes, tuple[Address, ...]]
+    delegator: Address | None
+
+    def contracts_of(self, handle: bytes) -> tuple[Address, ...]:
+        """Return the contracts of a handle, each once. Raises Rejected when the call does not list it."""
+        found = self.contracts.get(handle)
+        if found is None:
+            raise Rejected(f"handle {handle.hex()} is not in the call data of the request")
+        return found
+
+
+def read_call(decryption: Address, to: Address | None, calldata: bytes) -> LegacyCall:
+    """Read the transaction of a legacy request. Raises Rejected: other receiver, other function, unreadable."""
+    if to != decryption:
+        raise Rejected("the transaction of the request does not go to the Decryption contract")
+    selector = calldata[:SELECTOR_BYTES]
+    try:
+        if selector == DELEGATED.selector:
+            pairs, _, (delegator, _), *_ = DELEGATED.decode(calldata, exact=False)
+            return LegacyCall(_group(pairs), delegator)
+        if selector == DIRECT.selector:
+            return LegacyCall(_group(DIRECT.decode(calldata, exact=False)[0]), None)
+    except Undecodable as error:
+        raise Rejected(f"the call data of the request cannot be read: {error}") from error
+    raise Rejected("the transaction of the request calls no legacy request function")
+
+
+def _group(pairs: Iterable[tuple[bytes, Address]]) -> dict[bytes, tuple[Address, ...]]:
+    found: dict[bytes, tuple[Address, ...]] = {}
+    for handle, contract in pairs:
+        known = found.get(handle, ())
+        found[handle] = known if contract in known else (*known, contract)
+    return found
+
+
+WALLET_SIGNATURE_GRACE = 600.0  # seconds that a contract wallet may say no to its user's signature
+_MAGIC_WORD = 32
+
+
+def wallet_agrees(view: ViewCall[bytes], age: float, *, domain_confirmed: bool) -> ViewCall[None]:
+    """Return the question with its answer judged: SignatureNotTaken at first, WrongSignature once a request has that ``age``.
+
+    Under a domain that its contract has not confirmed no signature is wrong: the request waits.
+    """
+    end = partial(_end, domain_confirmed)
+
+    def refuse(what: str) -> NoReturn:
+        if age > WALLET_SIGNATURE_GRACE:
+            end(f"{what}, for {WALLET_SIGNATURE_GRACE:g} s by now")
+        raise SignatureNotTaken(what)
+
+    def read(data: bytes) -> None:
+        if not data:
+            end("the signature is not the user's, and the user is no contract")
+        if len(data) < _MAGIC_WORD or data[:4] != views.MAGIC_VALUE:
+            refuse("the user's contract refuses the signature")
+
+    def on_error(message: str, data: bytes | None) -> None:
+        if data is not None and "revert" in message:
+            refuse("the user's contract reverts on the signature")
+        if _OUT_OF_GAS.search(message):
+            refuse(
+                f"the user's contract needs more than {view.gas} gas for the signature (erc1271_gas_limit)"
+            )
+
+    return ViewCall(view.chain_id, view.to, view.data, read, gas=view.gas, on_error=on_error)
+
+
+def _end(domain_confirmed: bool, what: str) -> NoReturn:
+    if not domain_confirmed:
+        raise NotYet(f"{what}; but Decryption has not confirmed its EIP-712 domain within an hour")
+    raise WrongSignature(what)
+
+
+# How nodes say that the gas of an eth_call was used up, or does not even pay for the calldata: geth and nitro ("out of gas", "intrinsic
+# gas too low", "insufficient gas for floor data gas cost"), reth and anvil ("OutOfGas", "gas required exceeds"), besu
+# ("INSUFFICIENT_GAS"), nethermind ("OutOfGas").
+_OUT_OF_GAS = re.compile(
+    r"out[ _]?of[ _]?gas|intrinsic gas|insufficient[ _]gas|gas required exceeds|gas too low", re.IGNORECASE
+)

@@ -27,10 +27,10 @@ import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.errors import Broken, NotYet, Rejected, Undecodable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, make_id, tag_of
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG

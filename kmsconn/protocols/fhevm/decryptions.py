@@ -14,17 +14,22 @@ from typing import Any, ClassVar, TypeVar
 from betterproto2 import Message
 
 from kmsconn.errors import Broken, Rejected
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, expect_whole
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import LATER_EVENTS
-from kmsconn.protocols.fhevm.extra_data import normalise
 from kmsconn.protocols.fhevm.messages import long_poll
-from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
+from kmsconn.protocols.fhevm.operations import (
+    SIGNATURE,
+    FhevmOperation,
+    FollowUp,
+    UnderContext,
+    normalise_extra_data,
+)
 from kmsconn.protocols.port import CoreCall, Verdict
 from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.queries import ContractQuery, StorageRead
@@ -165,6 +170,6 @@ def key_id(content: Decryption, ciphertexts: Sequence[Ciphertext]) -> int:
 def extra_data_of(content: Decryption, message: Any) -> bytes:
     """Return the extraData of an answer. Raises Broken where it is not the request's."""
     extra_data: bytes = message.extra_data
-    if extra_data != normalise(content.extra_data):
+    if extra_data != normalise_extra_data(content.extra_data):
         raise Broken(DEPENDENCY, "the answer carries other extraData than the request")
     return extra_data

@@ -20,7 +20,7 @@ from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm import extra_data, views
+from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.contexts import SELDOM, UNTIL_DONE
 from kmsconn.protocols.fhevm.crsgen import crs_digest
@@ -45,7 +45,7 @@ from kmsconn.protocols.fhevm.keygen import (
     unknown_key_type,
 )
 from kmsconn.protocols.fhevm.messages import SIGNING_SCHEMES, domain_message, long_poll, request_id
-from kmsconn.protocols.fhevm.operations import SIGNATURE, FollowUp
+from kmsconn.protocols.fhevm.operations import SIGNATURE, FollowUp, build_extra_data
 from kmsconn.protocols.port import (
     CoreCall,
     ExplainsSilence,
@@ -173,7 +173,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreeme
             epoch_id=request_id(content.id),
             previous_epoch=previous,
             domain=domain_message(self.deployment.config),
-            extra_data=extra_data.build(content.context_id, content.id),
+            extra_data=build_extra_data(content.context_id, content.id),
             signing_schemes=SIGNING_SCHEMES,
         )
         return (CoreCall("NewMpcEpoch", encode(message), None, _START, hint=_hint(found)),)
@@ -188,7 +188,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreeme
         Raises Broken; Rejected for one without a key or without a CRS, which no contract takes.
         """
         found = _reshared(
-            self.deployment.config, extra_data.build(content.context_id, content.id), reply or b""
+            self.deployment.config, build_extra_data(content.context_id, content.id), reply or b""
         )
         if not found.keys or not found.crs:
             raise Rejected(

@@ -15,8 +15,8 @@ from kmsconn.errors import KmsconnError, Rejected
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
 from kmsconn.ethereum.handles import HANDLE_BYTES, PLAINTEXT_BITS, chain_id_of, fhe_type_of
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.fhevm import extra_data as extra_datas
 from kmsconn.protocols.fhevm.http_operations import ATTESTATION_TYPE, HttpPublicDecryption, HttpUserDecryption
+from kmsconn.protocols.fhevm.operations import parse_extra_data
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry
 
 MALFORMED: Final = "malformed"
@@ -151,7 +151,7 @@ def _time(seconds: int, field: str) -> int:
 def _extra_data(text: str) -> bytes:
     data = _octets(text, "extraData")
     try:
-        extra_datas.parse(data)
+        parse_extra_data(data)
     except Rejected as error:
         raise BodyRefused(str(error)) from error
     return data

@@ -13,11 +13,10 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.abi import Event, Function
+from kmsconn.ethereum.abi import Event, Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest_under
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import NO_BLOCK, Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.fhevm import public_decryption, user_decryption, views

@@ -15,9 +15,9 @@ import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.contexts import EVENT, NewContext
 from kmsconn.protocols.fhevm.key_views import KeyViews, Relation

@@ -12,9 +12,8 @@ from typing import Any
 import attrs
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.abi import Function
+from kmsconn.ethereum.abi import Function, Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION, PROTOCOL_CONFIG
 from kmsconn.protocols.queries import LogsAt, StorageRead, ViewCall, base_slot, flag, mapping_slot
 

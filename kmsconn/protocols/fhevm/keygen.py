@@ -1,17 +1,21 @@
-"""Key generation: the preparation (E1) and the key (E2), of a fresh key or of the migration of an existing one.
+"""Key generation: the preparation (E1) and the key (E2), of a fresh key or of the migration of an existing one, and its key set.
 
 A migration makes a compressed key set of the key that is in use. Its events name that key; its own key id names the request and its reply
-and never becomes a key. Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2; fhevm-0.15.md, 1.1-1.7.
+and never becomes a key. A preparation is of use only for the key set that it was made for, and all nodes of a context must ask for the
+same one: their digests differ otherwise, and no reply reaches its quorum.
+Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2; fhevm-0.15.md, 1.1-1.7.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Broken, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
@@ -27,7 +31,6 @@ from kmsconn.protocols.fhevm.key_management import (
     Generation,
     expect_id,
 )
-from kmsconn.protocols.fhevm.key_sets import KeySetForm, added_info_of, config_of, form_of
 from kmsconn.protocols.fhevm.messages import (
     SIGNING_SCHEMES,
     domain_message,
@@ -48,6 +51,45 @@ from kmsconn.protocols.port import (
 )
 from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.published import NO_DATA
+
+
+class KeySetForm(StrEnum):
+    """The form of a key set, as the journal keeps it with the requests of one ceremony."""
+
+    PLAIN = "plain"
+    COMPRESSED = "compressed"
+
+
+def form_of(existing_id: int, contract_compresses: bool, option: CompressedKeySets) -> KeySetForm:
+    """Return the form of a new ceremony: the option decides, or the contract's version; a migration is compressed in any case."""
+    by_version = option is CompressedKeySets.AUTO
+    compressed = contract_compresses if by_version else option is CompressedKeySets.ALWAYS
+    return KeySetForm.COMPRESSED if compressed or existing_id else KeySetForm.PLAIN
+
+
+def config_of(existing_id: int, form: KeySetForm) -> kms.KeySetConfig:
+    """Return the configuration that preparation and key have alike; the inner message is present even where it is empty."""
+    compressed = form is KeySetForm.COMPRESSED
+    return kms.KeySetConfig(
+        standard_keyset_config=kms.StandardKeySetConfig(
+            secret_key_config=kms.KeyGenSecretKeyConfig(int(existing_id != 0)),
+            compressed_key_config=kms.CompressedKeyConfig.CompressedAll
+            if compressed
+            else kms.CompressedKeyConfig.CompressedNone,
+        )
+    )
+
+
+def added_info_of(existing_id: int) -> kms.KeySetAddedInfo | None:
+    """Return what a migration says of the key that it migrates: its compressed key set is copied to that key; None for a fresh key."""
+    if not existing_id:
+        return None
+    return kms.KeySetAddedInfo(
+        existing_keyset_id=request_id(existing_id),
+        use_existing_key_tag=True,
+        copy_compressed_key_to_original=True,
+    )
+
 
 PREP_RESPONSE = KMS_GENERATION.function("prepKeygenResponse")
 KEY_RESPONSE = KMS_GENERATION.function("keygenResponse")

@@ -39,7 +39,6 @@ from kmsconn.protocols.fhevm.decryptions import (
     key_id,
     references_of,
 )
-from kmsconn.protocols.fhevm.extra_data import normalise
 from kmsconn.protocols.fhevm.messages import (
     SIGNING_SCHEMES,
     domain_message,
@@ -47,6 +46,7 @@ from kmsconn.protocols.fhevm.messages import (
     request_id,
     typed_ciphertexts,
 )
+from kmsconn.protocols.fhevm.operations import normalise_extra_data
 from kmsconn.protocols.port import Facts, Numbering, RequestEvent, id_in_topic
 from kmsconn.protocols.queries import ViewCall
 
@@ -119,7 +119,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
             ciphertexts=typed_ciphertexts(ciphertexts),
             key_id=request_id(key_id(content, ciphertexts)),
             domain=domain_message(self.deployment.decryption),
-            extra_data=normalise(content.extra_data),
+            extra_data=normalise_extra_data(content.extra_data),
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
             signing_schemes=SIGNING_SCHEMES,

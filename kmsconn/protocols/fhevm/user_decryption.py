@@ -33,7 +33,7 @@ from kmsconn.protocols.answers import (
 )
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.fhevm.access import AccessControl, handles_of
+from kmsconn.protocols.fhevm.access import AccessControl, handles_of, read_call, wallet_agrees
 from kmsconn.protocols.fhevm.decryptions import (
     LATER,
     REFERENCES,
@@ -45,8 +45,6 @@ from kmsconn.protocols.fhevm.decryptions import (
     references_of,
 )
 from kmsconn.protocols.fhevm.deployment import Deployment
-from kmsconn.protocols.fhevm.extra_data import normalise
-from kmsconn.protocols.fhevm.legacy import read_call
 from kmsconn.protocols.fhevm.messages import (
     SIGNING_SCHEMES,
     domain_message,
@@ -54,7 +52,7 @@ from kmsconn.protocols.fhevm.messages import (
     request_id,
     typed_ciphertexts,
 )
-from kmsconn.protocols.fhevm.wallets import wallet_agrees
+from kmsconn.protocols.fhevm.operations import normalise_extra_data
 from kmsconn.protocols.port import Facts, Numbering, RequestEvent, id_in_topic
 from kmsconn.protocols.queries import ViewCall
 
@@ -269,7 +267,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
             client_address=checksum(content.user),
             enc_key=content.public_key,
             domain=domain_message(self.deployment.decryption),
-            extra_data=normalise(content.extra_data),
+            extra_data=normalise_extra_data(content.extra_data),
             context_id=optional_id(context_id),
             epoch_id=optional_id(epoch_id),
             signing_schemes=SIGNING_SCHEMES,

@@ -21,9 +21,8 @@ from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
-from kmsconn.protocols.httpz_rc7.messages import long_poll
+from kmsconn.protocols.httpz_rc7.messages import OBJECT_TYPES, long_poll, object_digest
 from kmsconn.protocols.httpz_rc7.operations import MEANS, NO_TAG, HttpzOperation
-from kmsconn.protocols.httpz_rc7.typed_data import OBJECT_TYPES, object_digest
 from kmsconn.protocols.port import CoreCall, Facts, Meaning, Numbering, Reading
 from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.queries import StorageRead

@@ -1,4 +1,4 @@
-"""Key generation: the preparation and the key.
+"""Generation of keys, from preparation to key, and of common reference strings.
 
 Source: httpz-rc7.md, 1.3, 2.2, 2.5, 3.3 and 8.2; annex C.
 """
@@ -15,6 +15,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.answers import read_message
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER
 from kmsconn.protocols.httpz_rc7.key_management import (
+    KeyOperation,
     KeyRequest,
     Preparation,
     PreparedKey,
@@ -88,3 +89,41 @@ class HttpzKeygens(PreparedKey[HttpzKeygen]):
         message = read_message(kms.KeyGenResult, reply)
         expect_request_id(message, content)
         return sorted(message.key_results.items())
+
+
+@attrs.frozen
+class HttpzCrsgen(KeyRequest):
+    """A request to make a common reference string."""
+
+    id: int
+    parameters: bytes
+
+    kind = Kind.CRSGEN
+
+
+class HttpzCrsgens(KeyOperation[HttpzCrsgen]):
+    """The row of common reference strings."""
+
+    kind = Kind.CRSGEN
+    events = (RequestEvent(KEY_MANAGER.event("CrsgenRequest"), HttpzCrsgen, id_in_data),)
+    reply = KEY_MANAGER.function("crsgenResponse")
+    verdicts: ClassVar[Mapping[str, Verdict]] = {
+        "CrsgenKmsNodeAlreadyResponded": Verdict.DONE,
+        **SENDER_VERDICTS,
+    }
+    start, result = "CrsGen", "GetCrsGenResult"
+    counter, answers = 20, 22
+
+    def request(self, content: HttpzCrsgen) -> kms.CrsGenRequest:
+        """Return the message for the Core."""
+        return kms.CrsGenRequest(
+            request_id=request_id(content.produced_id),
+            params=self.fhe_parameters(content),
+            domain=domain_message(self.deployment.httpz),
+        )
+
+    def objects(self, content: HttpzCrsgen, reply: bytes) -> Iterable[tuple[str, Any]]:
+        """Yield the string of an answer. Raises Broken."""
+        message = read_message(kms.CrsGenResult, reply)
+        expect_request_id(message, content)
+        return [] if message.crs_results is None else [("CRS", message.crs_results)]

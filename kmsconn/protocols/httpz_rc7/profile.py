@@ -12,9 +12,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.protocols.deployments import HasCode, answers, has_domain, same_domain
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgens
 from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
-from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygens, HttpzPrepKeygens
+from kmsconn.protocols.httpz_rc7.keygen import HttpzCrsgens, HttpzKeygens, HttpzPrepKeygens
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgens, PrepKskgens
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryptions
 from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryptions

@@ -19,9 +19,8 @@ from kmsconn.protocols.answers import expect_count, payload_of, read_message
 from kmsconn.protocols.httpz_rc7 import plaintexts, views
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC7
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzDecryption, HttpzDecryptionOperation, references_of
-from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
+from kmsconn.protocols.httpz_rc7.messages import domain_message, public_digest, request_id, typed_ciphertexts
 from kmsconn.protocols.httpz_rc7.operations import NO_TAG, Signed, first_signed
-from kmsconn.protocols.httpz_rc7.typed_data import public_digest
 from kmsconn.protocols.port import Numbering, RequestEvent, id_in_topic
 from kmsconn.protocols.queries import StorageRead
 

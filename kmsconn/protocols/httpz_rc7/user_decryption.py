@@ -23,9 +23,15 @@ from kmsconn.protocols.answers import DEPENDENCY, expect_count, payload_of, read
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, RC4, RC7
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzDecryption, HttpzDecryptionOperation, references_of
-from kmsconn.protocols.httpz_rc7.messages import domain_message, request_id, typed_ciphertexts
+from kmsconn.protocols.httpz_rc7.messages import (
+    HANDLE_BYTES,
+    domain_message,
+    link_digest,
+    request_id,
+    typed_ciphertexts,
+    user_digest,
+)
 from kmsconn.protocols.httpz_rc7.operations import NO_TAG, first_signed
-from kmsconn.protocols.httpz_rc7.typed_data import HANDLE_BYTES, link_digest, user_digest
 from kmsconn.protocols.port import Numbering, RequestEvent, id_in_topic
 from kmsconn.protocols.protobuf import fields
 from kmsconn.protocols.queries import StorageRead

@@ -19,9 +19,9 @@ from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.suspicions import Suspicions
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.config.settings import Deadlines
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import queries, recording
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal

@@ -13,7 +13,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
-from kmsconn.protocols.fhevm.key_sets import KeySetForm
+from kmsconn.protocols.fhevm.keygen import KeySetForm
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.app.bench import SETTINGS, Bench, open_bench

@@ -14,15 +14,15 @@ import trio
 from kmsconn.app import known_ids
 from kmsconn.app.completeness import NAME, PROOF_INTERVAL, Completeness
 from kmsconn.errors import Unreachable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal.values import JournalPlace
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.rpc.checkpoints import Checkpoint, Checkpoints
+from kmsconn.rpc.fork import Checkpoint, Checkpoints
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.port import Call, RpcError
 from tests.unit.app.bench import PROFILE, SETTINGS

@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.app import decoding
 from kmsconn.app.decoding import DecodeCache
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from tests.unit.app.bench import PROFILE
 from tests.vectors import log_of, request
 

@@ -22,9 +22,9 @@ from kmsconn.app.stalled_alert import STALLED_AFTER
 from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import JournalFailed, Unreachable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import queries, recording
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import (

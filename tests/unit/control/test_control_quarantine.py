@@ -10,7 +10,7 @@ import pytest
 
 from kmsconn.control.commands import CommandError, perform
 from kmsconn.control.table import COMMANDS
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.journal import recording
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

@@ -19,8 +19,7 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgen
-from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygen, HttpzPrepKeygen
+from kmsconn.protocols.httpz_rc7.keygen import HttpzCrsgen, HttpzKeygen, HttpzPrepKeygen
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption

@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.httpz_rc7.typed_data import user_digest
+from kmsconn.protocols.httpz_rc7.messages import user_digest
 from kmsconn.protocols.queries import mapping_slot
 
 USER, STRANGER = PrivateKey(bytes([7] * 32)), PrivateKey(bytes([8] * 32))

@@ -35,8 +35,8 @@ from kmsconn.emulator.httpz.signcryption import open_share, pack_key
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import recover
+from kmsconn.protocols.httpz_rc7.messages import public_digest
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
-from kmsconn.protocols.httpz_rc7.typed_data import public_digest
 from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.h2_caller import Outcome, calling
 

@@ -11,8 +11,8 @@ import attrs
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import KmsconnError
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database, QueryResult

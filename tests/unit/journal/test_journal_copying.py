@@ -21,7 +21,7 @@ from kmsconn.journal.schema import TABLES
 from kmsconn.journal.values import JournalPlace, Reread
 from kmsconn.model.life import OPEN, State
 from kmsconn.model.requests import Kind
-from kmsconn.rpc.checkpoints import Checkpoint, Extension
+from kmsconn.rpc.fork import Checkpoint, Extension
 from tests.unit.journal.samples import (
     BINDING,
     CHAIN,

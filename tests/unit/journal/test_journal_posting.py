@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.ethereum.logs import Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.journal import inspecting, moves, posting, queries, recording, retention, rewinding
 from kmsconn.journal.database import Database
 from kmsconn.journal.new_requests import NewRequest

@@ -7,8 +7,8 @@ import math
 import attrs
 import pytest
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.recording import LARGEST_UNDECODABLE, LONGEST_REASON, UNDECODABLE_BYTES, record

@@ -9,8 +9,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import note_doubts, rewind
 from kmsconn.journal.values import Recorded, Rewound
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause, State
-from kmsconn.rpc.checkpoints import Checkpoint, Extension
-from kmsconn.rpc.fork import NO_DOUBTS, Doubts
+from kmsconn.rpc.fork import NO_DOUBTS, Checkpoint, Doubts, Extension
 from tests.unit.journal.samples import (
     ANSWER,
     CHAIN,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal.rows import pack_id, pack_log, place_of, unpack_log
 
 hashes = st.binary(min_size=32, max_size=32)

@@ -15,7 +15,7 @@ from kmsconn.model.requests import EventPlace, Kind, PoolName, Request
 from kmsconn.model.steps import Gathered, Submitted
 from kmsconn.monitoring.families import event_type
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION
-from kmsconn.protocols.fhevm.extra_data import build
+from kmsconn.protocols.fhevm.operations import build_extra_data
 from kmsconn.protocols.port import Verdict
 from tests.unit.app.test_stages import Core, stages
 from tests.unit.protocols.key_checks import EVENT, RESPONSE, SIGNED_TYPE
@@ -29,7 +29,7 @@ CHECK, KEY, CONTEXT = 9, 4 << 248 | 1, 7 << 248 | 1
 async def main() -> None:
     """Follow one request through what the tree asks of a profile."""
     profile = keys.PROFILE
-    topics, data = EVENT.encode(CHECK, KEY, build(CONTEXT, None))
+    topics, data = EVENT.encode(CHECK, KEY, build_extra_data(CONTEXT, None))
     log = attrs.evolve(keys.log("keygen_default"), topics=topics, data=data)
 
     [subscription] = [one for one in profile.subscriptions() if EVENT.topic0 in one.topics]

@@ -9,7 +9,7 @@ import pytest
 from kmsconn._generated.fhevm.kms.v1 import CompressedKeyConfig, KeyGenRequest, KeyGenSecretKeyConfig
 from kmsconn.config.values import CompressedKeySets
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.key_sets import KeySetForm, form_of
+from kmsconn.protocols.fhevm.keygen import KeySetForm, form_of
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Choosing
 from kmsconn.protocols.protobuf import decode

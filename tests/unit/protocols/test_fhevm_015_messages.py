@@ -9,7 +9,7 @@ import pytest
 from kmsconn._generated.fhevm.kms.v1 import KeyGenPreprocRequest, KeyGenRequest, NewMpcEpochRequest
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm.epochs import EpochMaterial, KeyMaterial, NewEpoch
-from kmsconn.protocols.fhevm.key_sets import KeySetForm, config_of
+from kmsconn.protocols.fhevm.keygen import KeySetForm, config_of
 from kmsconn.protocols.port import CoreCall
 from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.protobuf import decode

@@ -6,9 +6,9 @@ import attrs
 import pytest
 
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import public_decryption, user_decryption
 from kmsconn.protocols.fhevm.abi import DECRYPTION, LATER_EVENTS

@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 from kmsconn.errors import Aborted, NotYet, Rejected
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import contexts, epochs, key_management, views
 from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews

@@ -8,7 +8,7 @@ from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.fhevm.legacy import DELEGATED, DIRECT, LegacyCall, read_call
+from kmsconn.protocols.fhevm.access import DELEGATED, DIRECT, LegacyCall, read_call
 from tests import vectors
 
 CONTRACT = vectors.vector_settings().protocol.decryption_contract.address

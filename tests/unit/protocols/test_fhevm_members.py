@@ -10,7 +10,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.members import GatewayContexts
+from kmsconn.protocols.fhevm.deployment import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
 from tests.vectors import load, vector_settings

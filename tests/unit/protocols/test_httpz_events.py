@@ -6,10 +6,10 @@ import attrs
 import pytest
 
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import public_decryption
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER, RC4

@@ -9,12 +9,11 @@ from eth_abi.abi import encode as eth_encode
 from kmsconn._generated.httpz_rc7.kms.v1 import CrsGenRequest, KeyGenPreprocRequest, KeyGenRequest
 from kmsconn.config.settings import Httpz
 from kmsconn.errors import Misconfigured
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7.crsgen import HttpzCrsgen
 from kmsconn.protocols.httpz_rc7.key_management import KeyRequest
-from kmsconn.protocols.httpz_rc7.keygen import HttpzKeygen, HttpzPrepKeygen
+from kmsconn.protocols.httpz_rc7.keygen import HttpzCrsgen, HttpzKeygen, HttpzPrepKeygen
 from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
 from kmsconn.protocols.httpz_rc7.messages import domain_message
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7

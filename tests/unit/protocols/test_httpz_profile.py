@@ -7,9 +7,9 @@ import pytest
 
 from kmsconn.config.settings import Httpz
 from kmsconn.errors import NotYet, Rejected, WrongContract
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER

@@ -25,10 +25,10 @@ from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import public_decryption, user_decryption
 from kmsconn.protocols.httpz_rc7.deployment import AUTO, HttpzDeployment
+from kmsconn.protocols.httpz_rc7.messages import public_digest, user_digest
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption, HttpzPublicDecryptions
-from kmsconn.protocols.httpz_rc7.typed_data import public_digest, user_digest
 from kmsconn.protocols.httpz_rc7.user_decryption import (
     HttpzUserDecryption,
     HttpzUserDecryptions,

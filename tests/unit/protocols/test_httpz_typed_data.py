@@ -9,7 +9,7 @@ from kmsconn.ethereum.eip712 import hash_struct
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.httpz_rc7 import typed_data
+from kmsconn.protocols.httpz_rc7 import messages
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
 from tests.vectors import httpz
 
@@ -37,7 +37,7 @@ def test_domain_separators() -> None:
     ],
 )
 def test_type_hashes_of_both_revisions(name: str, kind: str, type_hash: str) -> None:
-    assert keccak256(getattr(typed_data, name).format(kind=kind).encode()).hex() == type_hash
+    assert keccak256(getattr(messages, name).format(kind=kind).encode()).hex() == type_hash
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_type_hashes_of_both_revisions(name: str, kind: str, type_hash: str) -> 
     ],
 )
 def test_type_hashes_of_generated_objects(name: str, type_hash: str) -> None:
-    assert keccak256(typed_data.OBJECT_TYPES[name].encode()).hex() == type_hash
+    assert keccak256(messages.OBJECT_TYPES[name].encode()).hex() == type_hash
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_type_hashes_of_generated_objects(name: str, type_hash: str) -> None:
     ],
 )
 def test_public_digests_of_the_specification(form: PlaintextForm, numeric: bool, key: str) -> None:
-    digest = typed_data.public_digest(DOMAIN, HANDLES, encode(form, THOUSAND), numeric=numeric)
+    digest = messages.public_digest(DOMAIN, HANDLES, encode(form, THOUSAND), numeric=numeric)
     assert digest == from_hex(ANNEX["public_decrypt_digest"][key])
 
 
 def test_the_signature_of_annex_a4_recovers_its_key() -> None:
     vector = ANNEX["public_decrypt_digest"]
-    digest = typed_data.public_digest(DOMAIN, HANDLES, encode(PlaintextForm.P1, THOUSAND), numeric=False)
+    digest = messages.public_digest(DOMAIN, HANDLES, encode(PlaintextForm.P1, THOUSAND), numeric=False)
     signature = from_hex(vector["signature_by_private_key_1_over_P1_bytes32"])
     assert recover(digest, signature) == parse_address("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf")
 
@@ -76,14 +76,14 @@ def test_the_signature_of_annex_a4_recovers_its_key() -> None:
 def test_the_user_digest_of_the_specification() -> None:
     vector = ANNEX["user_decrypt_response_digest"]
     share = from_hex(vector["reencryptedShare"])
-    digest = typed_data.user_digest(DOMAIN, from_hex(vector["publicKey"]), HANDLES, share, numeric=False)
+    digest = messages.user_digest(DOMAIN, from_hex(vector["publicKey"]), HANDLES, share, numeric=False)
     assert digest == from_hex(vector["digest"])
 
 
 def test_the_link_of_the_specification() -> None:
     vector = ANNEX["user_decryption_linker_digest"]
     user = parse_address(vector["userAddress"])
-    link = typed_data.link_digest(DOMAIN, from_hex(vector["publicKey"]), HANDLES, user, numeric=False)
+    link = messages.link_digest(DOMAIN, from_hex(vector["publicKey"]), HANDLES, user, numeric=False)
     assert link == from_hex(vector["digest"])
 
 
@@ -92,7 +92,7 @@ def test_recorded_links(revision: str, entry: dict[str, Any]) -> None:
     decoded = entry["request"]["decoded"]
     handles = [from_hex(one["ctHandle"]) for one in decoded["snsCtMaterials"]]
     key, user = from_hex(decoded["publicKey"]), parse_address(decoded["userAddress"])
-    link = typed_data.link_digest(httpz.domain(), key, handles, user, numeric=revision == "uint256")
+    link = messages.link_digest(httpz.domain(), key, handles, user, numeric=revision == "uint256")
     assert link == from_hex(entry["request"]["link"])
 
 
@@ -102,7 +102,7 @@ def test_recorded_digests_of_keys_and_crs(entry: dict[str, Any]) -> None:
     results = answer.get("key_results") or {"CRS": answer.get("crs_results")}
     for name, expected in answer.get("eip712_digests", {}).items():
         key_handle = bytes.fromhex(results[name]["key_handle"])
-        digest = typed_data.object_digest(httpz.domain("HTTPZ"), name, key_handle)
+        digest = messages.object_digest(httpz.domain("HTTPZ"), name, key_handle)
         assert digest == from_hex(expected)
         signer = parse_address(httpz.node(1)["signer"])
         assert recover(digest, from_hex(results[name]["external_signature"])) == signer
@@ -110,13 +110,13 @@ def test_recorded_digests_of_keys_and_crs(entry: dict[str, Any]) -> None:
 
 def test_a_decompression_key_has_no_struct() -> None:
     with pytest.raises(KeyError):
-        typed_data.object_digest(DOMAIN, "DecompressionKey", bytes(32))
+        messages.object_digest(DOMAIN, "DecompressionKey", bytes(32))
 
 
 def test_a_short_handle_is_filled_up_on_the_left() -> None:
     short, long = [b"\x05"], [b"\x05".rjust(32, b"\0")]
     for numeric in (False, True):
-        found = [typed_data.public_digest(DOMAIN, handles, b"", numeric=numeric) for handles in (short, long)]
+        found = [messages.public_digest(DOMAIN, handles, b"", numeric=numeric) for handles in (short, long)]
         assert found[0] == found[1]
 
 

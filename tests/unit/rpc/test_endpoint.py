@@ -12,8 +12,7 @@ from kmsconn.config.settings import Chain
 from kmsconn.errors import Overloaded, StartRefused, Unreachable
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.rpc.endpoint import Endpoint, open_endpoint
-from kmsconn.rpc.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, RENEW_SECONDS
-from kmsconn.rpc.link_state import MOMENT
+from kmsconn.rpc.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, MOMENT, RENEW_SECONDS
 from kmsconn.rpc.port import Call, PipelinedRpc, RpcError
 from kmsconn.transport.http import open_http
 from tests.unit.rpc.scripted_node import CHAIN_ID, Node, Refusal, serving

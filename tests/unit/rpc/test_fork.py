@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.model.debounce import CONFIRMING
-from kmsconn.rpc.checkpoints import Checkpoint
-from kmsconn.rpc.fork import LAGGING, Doubts, ForkDebounce, Search
+from kmsconn.rpc.fork import LAGGING, Checkpoint, Doubts, ForkDebounce, Search
 
 WINDOW = 20
 

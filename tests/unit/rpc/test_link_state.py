@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from kmsconn.rpc.link_state import LINK_TRANSITIONS, MOMENT, LinkState, moved
+from kmsconn.rpc.keeper import LINK_TRANSITIONS, MOMENT, LinkState, moved
 
 
 def test_every_state_can_be_left_and_all_but_the_first_are_reached() -> None:

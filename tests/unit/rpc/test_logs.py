@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from kmsconn.errors import Unreachable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.rpc.logs import decode_log, read_head, read_logs, read_pushed_head
 from kmsconn.rpc.port import Call, RpcError
 

@@ -7,14 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kmsconn.rpc.results import (
-    JsonBlock,
-    JsonFeeHistory,
-    JsonReceipt,
-    JsonTrace,
-    JsonTransaction,
-    read,
-)
+from kmsconn.rpc.port import JsonBlock, JsonFeeHistory, JsonReceipt, JsonTrace, JsonTransaction, read
 
 BLOCK = {"number": "0x10", "timestamp": "0x20", "hash": "0xab", "baseFeePerGas": "0x7", "extraData": "0x"}
 

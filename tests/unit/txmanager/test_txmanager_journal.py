@@ -9,8 +9,8 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.logs import Log
 from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal

@@ -21,9 +21,9 @@ from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.submission import Submission
 from kmsconn.emulator.view import NodeView
 from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
-from kmsconn.ethereum.logs import Log
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
 from kmsconn.journal.values import Due, Row, RowEvent, RowProgress, RowReply, RowTimes, Signing
