@@ -35,14 +35,12 @@ from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.http_serving import HttpServing, open_http_serving, serving
 from kmsconn.app.journal_watch import JournalWatch
 from kmsconn.app.pools import WorkerPool
-from kmsconn.app.range_reader import RangeReader
+from kmsconn.app.range_reader import RangeReader, watched_contracts
 from kmsconn.app.reader import LogReader, follow_heads
 from kmsconn.app.reading_start import follow_head
-from kmsconn.app.sending import txmanager_of
 from kmsconn.app.shadowing import ShadowFindings, shadow_of
 from kmsconn.app.snapshot import ChainStatistics, JournalStatistics, QueueStatistics, Statistics
 from kmsconn.app.upkeep import run_upkeep
-from kmsconn.app.watched_contract import watched_contracts
 from kmsconn.app.wiring import open_components
 from kmsconn.config.generations import GENERATIONS
 from kmsconn.config.settings import Settings
@@ -57,7 +55,8 @@ from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.shadow.manager import ShadowManager, run_shadow
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.ports import Ports
-from kmsconn.txmanager.manager import TxManager, run_txmanager
+from kmsconn.txmanager.manager import TxConfig, TxEndpoint, TxManager, run_txmanager
+from kmsconn.txmanager.wallet import Wallet
 
 
 @attrs.define
@@ -256,6 +255,30 @@ class Connector:
 def _contract_watch(components: Components, endpoint: Endpoint) -> ContractWatch:
     heard = endpoint.chain_id in components.chain_contexts
     return ContractWatch(components, endpoint, CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL)
+
+
+def txmanager_of(components: Components, chain_context: ChainContext) -> TxManager:
+    """Return the transaction manager of one chain; it broadcasts only while no other process can have taken over."""
+    wallet = components.sender
+    assert isinstance(wallet, Wallet), "who sends nothing has none, and no manager"
+    return TxManager(
+        endpoint=TxEndpoint(
+            chain_context.endpoint,
+            chain_context.head,
+            chain_context.name,
+            chain_context.traces,
+            components.membership.is_valid,
+        ),
+        journal=components.journal,
+        wallet=wallet,
+        profile=components.profile,
+        wake=chain_context.wake_up,
+        settings=components.settings,
+        ports=components.ports,
+        on_event=components.on_event,
+        config=TxConfig(confirmations=chain_context.confirmations, replace_after=chain_context.replace_after),
+        beat=components.heartbeats.part(f"txmanager {chain_context.name}", chain_context.name),
+    )
 
 
 def _start_dispatchers(nursery: trio.Nursery, components: Components) -> None:

@@ -6,27 +6,77 @@ Which ranges are read and when, its callers decide: the live end, the back-fill,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import attrs
 import trio
 
+from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.decoding import DecodeCache
 from kmsconn.app.fork_detector import ForkDetector
 from kmsconn.app.recorder import Recorder
-from kmsconn.app.watched_contract import WatchedContract
+from kmsconn.app.stalled_alert import StalledAlert
 from kmsconn.errors import Retryable
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import rewinding
-from kmsconn.journal.journal import until_kept
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.model.events import ChainReorganised, CursorMoved, RequestsMoved
+from kmsconn.protocols.profile import Subscription
 from kmsconn.rpc.cursor import Cursor, Range, rewound, shrunk, took
+from kmsconn.rpc.endpoint import Endpoint
 from kmsconn.rpc.fork import Search
+from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.jsonrpc import is_range_limit
-from kmsconn.rpc.logs import LogsRead, read_logs
+from kmsconn.rpc.logs import FINALIZED, LATEST, LogsRead, read_logs
 from kmsconn.rpc.port import RpcError
 
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
 BEFORE_ALL = -1  # a tick: every row has moved since
 _NOWHERE = Cursor(0, size=1)
+
+
+@attrs.frozen
+class WatchedContract:
+    """One contract. ``head`` is what is known of the block up to which is read, ``tag`` the name of that block."""
+
+    components: Components
+    journal: Journal
+    subscription: Subscription
+    chain_context: ChainContext
+    endpoint: Endpoint
+    head: HeadTracker
+    tag: str
+    name: str
+    """Its address as text."""
+
+    @classmethod
+    def of(cls, components: Components, subscription: Subscription) -> WatchedContract:
+        """Find the chain of a subscription."""
+        chain, name = components.chain_contexts[subscription.chain_id], checksum(subscription.contract)
+        head, tag = (chain.finalized, FINALIZED) if subscription.finalized else (chain.head, LATEST)
+        return cls(components, components.journal, subscription, chain, chain.endpoint, head, tag, name)
+
+    @property
+    def window(self) -> int:
+        """The reorg window in blocks, with those that a chain may have made faster than usual."""
+        return self.head.blocks_to_suspect(self.components.settings.reading.reorg_window)
+
+    def stepped_back(self, next_block: int, origin: int) -> int:
+        """Return a block below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
+        window = self.head.blocks_in(self.components.settings.reading.reorg_window)
+        return max(min(origin, next_block), next_block - window)
+
+    def stalled_alert(self, what: str) -> StalledAlert:
+        """Make the alert for reading that has failed for a while; a chain that is down has an alert of its own, and so has the journal."""
+        name, endpoint, journal = f"{self.endpoint.name} {self.name}", self.endpoint, self.journal
+        return StalledAlert(
+            name, what, self.components.on_event, lambda: endpoint.is_down or bool(journal.failure)
+        )
+
+
+def watched_contracts(components: Components) -> Iterator[WatchedContract]:
+    """Yield each contract whose logs are read."""
+    return (WatchedContract.of(components, one) for one in components.profile.subscriptions())
 
 
 @attrs.define

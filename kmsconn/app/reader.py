@@ -13,9 +13,8 @@ import trio
 
 from kmsconn.app.backfill_progress import BackfillProgress
 from kmsconn.app.components import ChainContext
-from kmsconn.app.range_reader import RangeReader
+from kmsconn.app.range_reader import RangeReader, WatchedContract
 from kmsconn.app.reading_start import read_once_more, start_cursor
-from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries

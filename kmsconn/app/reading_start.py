@@ -14,9 +14,8 @@ import attrs
 import trio
 
 from kmsconn.app.fork_detector import ForkDetector
-from kmsconn.app.range_reader import RangeReader
+from kmsconn.app.range_reader import RangeReader, WatchedContract
 from kmsconn.app.stalled_alert import StalledAlert
-from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.hexes import quantity
 from kmsconn.journal import queries, rewinding

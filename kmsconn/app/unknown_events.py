@@ -14,7 +14,7 @@ from typing import Any, Never
 import attrs
 import trio
 
-from kmsconn.app.watched_contract import WatchedContract
+from kmsconn.app.range_reader import WatchedContract
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import quantity, to_hex

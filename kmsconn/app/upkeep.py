@@ -8,9 +8,9 @@ from kmsconn.app.components import Components
 from kmsconn.app.key_management_alerts import FailedKeyManagement, OverdueRequests
 from kmsconn.app.key_material import core_material, migrated_key_sets
 from kmsconn.app.open_agreements import OpenAgreements
+from kmsconn.app.range_reader import watched_contracts
 from kmsconn.app.retaining import Retaining
 from kmsconn.app.unknown_events import unknown_events
-from kmsconn.app.watched_contract import watched_contracts
 
 
 async def run_upkeep(components: Components) -> None:

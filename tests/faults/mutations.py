@@ -22,12 +22,12 @@ from kmsconn.app.failures import RULES, SOON, Rule, Waits
 from kmsconn.app.fork_detector import ChainCheck, ForkDetector
 from kmsconn.app.known_ids import KnownIds
 from kmsconn.app.pipeline import Pipeline
+from kmsconn.app.range_reader import WatchedContract
 from kmsconn.app.reading_start import first_looks
 from kmsconn.app.recorder import Recorder
 from kmsconn.app.row_outcomes import RowOutcomes
 from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
-from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
 from kmsconn.checks.shared import Shared

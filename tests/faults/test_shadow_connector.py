@@ -11,7 +11,7 @@ import trio
 from kmsconn.app import connector as connector_module
 from kmsconn.app import wiring
 from kmsconn.app.components import ChainContext
-from kmsconn.app.sending import txmanager_of
+from kmsconn.app.connector import txmanager_of
 from kmsconn.config.values import Mode
 from kmsconn.emulator.core_faults import OTHER_VALUES, FaultInjection, status
 from kmsconn.journal import inspecting

@@ -17,9 +17,9 @@ import trio
 from kmsconn.app.components import ChainContext
 from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pools import WorkerPool
+from kmsconn.app.range_reader import WatchedContract
 from kmsconn.app.reader import LogReader
 from kmsconn.app.stalled_alert import STALLED_AFTER
-from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.abi import Log

@@ -14,8 +14,8 @@ import trio
 
 from kmsconn.app import unknown_events
 from kmsconn.app.connector import open_connector
+from kmsconn.app.range_reader import WatchedContract
 from kmsconn.app.unknown_events import UNKNOWN_EVENT, UnknownEvents
-from kmsconn.app.watched_contract import WatchedContract
 from kmsconn.ethereum.abi import Event as LogEvent
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
