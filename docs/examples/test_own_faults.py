@@ -16,7 +16,7 @@ import trio
 from hypothesis import given, settings
 
 from kmsconn.testing import Case, Ending, Scenario, Spoil, Spoiler, World, cases, run_scenario, run_world
-from kmsconn.testing.faults import Ask, BucketTrouble, Kill, Outage
+from kmsconn.testing.faults import Ask, Kill, Outage, SpoiledBodies, Strike
 
 
 def test_a_core_that_is_gone_for_a_minute_costs_no_request() -> None:
@@ -29,7 +29,11 @@ def test_a_core_that_is_gone_for_a_minute_costs_no_request() -> None:
 
 def test_a_kill_while_a_bucket_gives_wrong_bytes_costs_no_request() -> None:
     """Faults meet: the plan's order does not matter, only the moments do."""
-    plan = [Ask(1.0, count=5), BucketTrouble(0.5, "wrong bytes", times=4), Kill(2.5, down=10.0)]
+    plan = [
+        Ask(1.0, count=5),
+        Strike(0.5, "bucket0", SpoiledBodies(how="wrong bytes", times=4)),
+        Kill(2.5, down=10.0),
+    ]
     report = run_world(plan, seed=2)
     report.check()
     assert report.events["CiphertextMismatch"] > 0

@@ -19,18 +19,22 @@ class InjectedFault(Generic[A]):
     act: A = attrs.field(repr=False, eq=False)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class FaultInjection(Generic[A]):
-    """A fault that strikes calls of a method (None: any) with this probability."""
+    """A fault that strikes calls of a method (None: any) with this probability, so many times (None: no end)."""
 
     probability: float
     fault: InjectedFault[A]
     method: str | None = None
+    times: int | None = None
 
 
 def struck(injections: Iterable[FaultInjection[A]], method: str, random: Random) -> InjectedFault[A] | None:
     """Return the first fault that strikes a call of this method, if one does."""
     for chance in injections:
-        if chance.method in {None, method} and random.random() < chance.probability:
+        if chance.times == 0 or chance.method not in {None, method}:
+            continue
+        if random.random() < chance.probability:
+            chance.times = None if chance.times is None else chance.times - 1
             return chance.fault
     return None

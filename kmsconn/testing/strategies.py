@@ -10,14 +10,19 @@ fit: it quarantines. So losing the journal and giving ids away never meet in one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import attrs
+import msgspec
 from hypothesis import strategies as st
 
 from kmsconn.emulator.core import OPERATIONS
 from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.drills.bucket_drills import SPOILS, AnswerDrill
+from kmsconn.emulator.drills.core_drills import CallDrill, Code
+from kmsconn.emulator.drills.drill import Drill
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.pool import PoolKind
@@ -120,6 +125,42 @@ _REORGS = st.builds(
     _SHORTER,
 )
 
+_TRANSIENT: tuple[Code, ...] = (
+    "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNKNOWN", "CANCELLED", "NOT_FOUND",
+)  # fmt: skip
+_CORE_FAULTS: list[CallDrill] = [
+    faults.HangingCore(),
+    *(faults.SpoiledCore(how=how) for how in ("cut", "cut after", "go away", "restart")),
+    *(faults.FailingCore(code=code, after=after) for code in _TRANSIENT for after in (False, True)),
+]
+_BUCKET_FAULTS: list[AnswerDrill] = [
+    *(faults.RefusingBucket(code=code) for code in (403, 404, 500, 503)),
+    *(faults.SpoiledBodies(how=how) for how in SPOILS),
+    faults.StalledBodies(after=10),
+    faults.OversizedBodies(),
+]
+
+
+def _often(known: Sequence[Drill]) -> st.SearchStrategy[Drill]:
+    """Draw one of these faults, for its next few occasions."""
+    return st.builds(
+        lambda fault, times: msgspec.structs.replace(fault, times=times),
+        st.sampled_from(known),
+        st.integers(1, 6),
+    )
+
+
+_UNTIL_HEALED: st.SearchStrategy[float | None] = st.none()
+
+
+def _strikes(
+    targets: st.SearchStrategy[Any],
+    known: st.SearchStrategy[Drill],
+    lasting: st.SearchStrategy[float | None] = _UNTIL_HEALED,
+) -> st.SearchStrategy[PlanStep]:
+    return st.builds(faults.Strike, moments(), targets, known, lasting)
+
+
 _ANYWHERE: dict[str, st.SearchStrategy[PlanStep]] = {
     "reorg in place": _REORGS_IN_PLACE,
     "reorg": _REORGS,
@@ -133,15 +174,13 @@ _ANYWHERE: dict[str, st.SearchStrategy[PlanStep]] = {
     "drain": st.builds(faults.Drain, moments(), seconds(30)),
     "core restart": st.builds(faults.CoreRestart, moments()),
     "core upgrade": st.builds(faults.CoreUpgrade, moments(), st.sampled_from(CoreRelease)),
-    "bucket": st.builds(
-        faults.BucketTrouble,
-        moments(),
-        st.sampled_from(sorted(faults.BUCKET_FAULTS)),
-        st.integers(1, 6),
-        st.integers(0, 1),
+    "bucket": _strikes(st.sampled_from(["bucket0", "bucket1"]), _often(_BUCKET_FAULTS)),
+    "stall": _strikes(
+        st.just("gateway"),
+        st.builds(faults.StalledChain, st.sampled_from([0, 1, 20, 500])),
+        seconds(70),
     ),
-    "stall": st.builds(faults.Stall, moments(), seconds(70), st.sampled_from([0, 1, 20, 500])),
-    "broke": st.builds(faults.Broke, moments(), seconds(60)),
+    "broke": _strikes(st.just("gateway"), st.just(faults.Balance()), seconds(60)),
     "strange log": st.builds(faults.StrangeLog, moments()),
     "upgrade": st.builds(faults.Upgrade, moments(), st.booleans()),
 }
@@ -160,22 +199,27 @@ def faults_of(profile: str) -> dict[str, st.SearchStrategy[PlanStep]]:
             st.sampled_from(_HOWS),
             seconds(90),
         ),
-        "node": st.builds(
-            faults.NodeTrouble,
-            moments(),
+        "node": _strikes(
             chains,
-            st.sampled_from(_NODE_FAULTS),
-            st.integers(0, 2),
-            st.integers(1, 6),
+            st.builds(
+                faults.Misbehaviour,
+                st.sampled_from(_NODE_FAULTS),
+                times=st.integers(1, 6),
+                node=st.integers(0, 2),
+            ),
         ),
-        "lag": st.builds(faults.Lag, moments(), chains, st.integers(1, 20), seconds(60), st.integers(0, 2)),
-        "core": st.builds(
-            faults.CoreTrouble,
-            moments(),
-            st.sampled_from(ground.methods),
-            st.sampled_from(sorted(faults.CORE_FAULTS)),
-            st.integers(1, 5),
-            st.integers(0, 1),
+        "lag": _strikes(
+            chains, st.builds(faults.LaggingNodes, st.integers(1, 20), st.integers(0, 2)), seconds(60)
+        ),
+        "core": _strikes(
+            st.sampled_from(["core0", "core1"]),
+            _often(
+                [
+                    msgspec.structs.replace(fault, method=method)
+                    for fault in _CORE_FAULTS
+                    for method in ground.methods
+                ]
+            ),
         ),
     }
 

@@ -21,6 +21,7 @@ import trio.testing
 
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.dependencies import EmulatedDependencies
+from kmsconn.emulator.drills.drill import DrillScene
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.key_verdict import KeyVerdict, read_keys
@@ -108,7 +109,7 @@ class World:
 
     dependencies: EmulatedDependencies
     network: MemoryNetwork
-    traffic: Users[EmulatedDependencies]
+    scene: DrillScene
     random: Random
     journal: Path
     changes: dict[str, Any]
@@ -127,6 +128,11 @@ class World:
 
     def __attrs_post_init__(self) -> None:
         self.invariants = Invariants(self.dependencies, self.journal, self.settings().reading.reorg_window)
+
+    @property
+    def traffic(self) -> Users[EmulatedDependencies]:
+        """What users ask."""
+        return self.scene.users
 
     def wall(self) -> float:
         """Return the wall clock, which faults may step."""
@@ -265,7 +271,8 @@ async def play_world(
     network = MemoryNetwork()
     dependencies.settle_in_memory(network)
     with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
-        world = World(dependencies, network, traffic, Random(seed), Path(folder) / "journal.db", changes)
+        scene = DrillScene(dependencies, traffic)
+        world = World(dependencies, network, scene, Random(seed), Path(folder) / "journal.db", changes)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
             await nursery.start(dependencies.run)
@@ -308,7 +315,7 @@ async def _play_all(world: World, plan: Sequence[PlanStep]) -> None:
 
 async def _play_at(world: World, step: PlanStep) -> None:
     await trio.sleep(step.at)
-    world.record.steps[type(step).__name__] += 1
+    world.record.steps[type(getattr(step, "fault", step)).__name__] += 1
     await step.play(world)
 
 

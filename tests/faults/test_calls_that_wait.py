@@ -15,7 +15,7 @@ from kmsconn.emulator.core import become
 from kmsconn.emulator.core_faults import Fault
 from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.model.events import AlertRaised, RequestClosed
-from kmsconn.testing.faults import Ask, CoreRestart, CoreTrouble, CoreUpgrade, Kill, Reorg
+from kmsconn.testing.faults import Ask, CoreRestart, CoreUpgrade, Kill, Reorg, SpoiledCore, Strike
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import run_world
 from kmsconn.transport.grpc.framing import Status
@@ -141,7 +141,7 @@ def test_a_core_is_upgraded_and_taken_back_in_mid_run() -> None:
             CoreUpgrade(4.0),
             Ask(4.5, "any", 8),
             Kill(5.2, 1.0),
-            CoreTrouble(7.0, "PublicDecryptSync", core_faults.CUT_AFTER.name, 2),
+            Strike(7.0, "core0", SpoiledCore("PublicDecryptSync", how="cut after", times=2)),
             Ask(8.0, "public", 4),
             CoreRestart(9.0),
             Reorg(12.0, 6, "swapped"),

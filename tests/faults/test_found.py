@@ -8,17 +8,18 @@ import pytest
 
 from kmsconn.testing.faults import (
     Ask,
-    Broke,
+    Balance,
     CoreRestart,
     Drain,
     Foreign,
     Grant,
     Kill,
-    MethodOutage,
-    NodeTrouble,
+    Misbehaviour,
     Outage,
+    RefusedCalls,
     Reorg,
-    Stall,
+    StalledChain,
+    Strike,
     Upgrade,
     Wait,
 )
@@ -37,7 +38,7 @@ def test_one_empty_answer_at_the_end_of_the_reorg_window_loses_nothing(at: float
     """
     plan: list[PlanStep] = [
         Ask(1.0, "public", granted=False),
-        NodeTrouble(at, "gateway", "empty_logs"),
+        Strike(at, "gateway", Misbehaviour("empty_logs", times=1, node=0)),
         Grant(90.0),
     ]
     run_world(plan, nodes=1, settle_time=200.0).check()
@@ -64,7 +65,7 @@ def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.Monke
     plan: list[PlanStep] = [
         Kill(0.1, 240.0),
         Ask(1.0, "public", 3),
-        NodeTrouble(239.0, "gateway", "removed_logs"),
+        Strike(239.0, "gateway", Misbehaviour("removed_logs", times=1, node=0)),
         Wait(250.0),
     ]
     run_world(plan, nodes=1, settle_time=200.0).check()
@@ -72,7 +73,11 @@ def test_a_node_that_shows_removed_logs_is_asked_again(monkeypatch: pytest.Monke
 
 def test_a_burst_in_one_second_makes_nothing_old() -> None:
     """Twenty blocks of one timestamp counted as one, so that replies of fourteen seconds ago were finalized (S15)."""
-    run_world([Ask(14.5, "direct", 5), Stall(22.2, 7.1, 20), Wait(40.0)], nodes=1, settle_time=200.0).check()
+    run_world(
+        [Ask(14.5, "direct", 5), Strike(22.2, "gateway", StalledChain(20), 7.1), Wait(40.0)],
+        nodes=1,
+        settle_time=200.0,
+    ).check()
 
 
 def test_a_node_that_stayed_on_a_branch_calls_it_final_and_nothing_is_lost() -> None:
@@ -172,7 +177,7 @@ def test_a_reply_is_not_moved_into_the_gap_of_a_branch_that_came_back_with_it() 
         Reorg(90.0, 400, "vanished", 30.0),
         Foreign(90.3),
         Foreign(90.6),
-        MethodOutage(90.5, "gateway", "eth_sendRawTransaction", 31.0),
+        Strike(90.5, "gateway", RefusedCalls("eth_sendRawTransaction", code=-32601), 31.0),
         Wait(150.0),
     ]
     run_world(plan, nodes=1, block_time=0.25, reorg_window=10.0, settle_time=200.0).check()
@@ -298,11 +303,11 @@ def test_a_reply_that_nobody_took_does_not_follow_the_one_that_came_back_with_it
         Reorg(18.0, 357, "vanished", 8.0, shorter=112),
         Ask(22.0, "direct", 2),
         Ask(29.0, "direct"),
-        Broke(29.0, 16.0),
+        Strike(29.0, "gateway", Balance(), 16.0),
         Reorg(32.0, 103, "swapped", 12.0, 23.0, place="there"),
         Reorg(35.7, 9, "vanished", 8.3),
         Reorg(48.0, 324, "swapped", 14.0, 7.0, place="there"),
-        Broke(53.0, 8.0),
+        Strike(53.0, "gateway", Balance(), 8.0),
     ]
     run_world(
         plan, pool="arbitrum at once", nodes=2, block_time=0.25, computing=0.0, reorg_window=10.0

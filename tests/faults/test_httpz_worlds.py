@@ -12,18 +12,21 @@ from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.testing.determinism import watchdog
 from kmsconn.testing.faults import (
     Ask,
-    BucketTrouble,
     CoreRestart,
-    CoreTrouble,
     Drain,
+    FailingCore,
     Foreign,
     Kill,
     KillAtWork,
-    Lag,
-    NodeTrouble,
+    LaggingNodes,
+    Misbehaviour,
     Outage,
+    RefusingBucket,
     Reorg,
+    SpoiledBodies,
+    SpoiledCore,
     StrangeLog,
+    Strike,
 )
 from kmsconn.testing.strategies import FAULTS, Case, cases
 from kmsconn.testing.world import PlanStep, run_world
@@ -42,23 +45,25 @@ WORST: dict[str, Sequence[PlanStep]] = {
     "a core that forgets": [CoreRestart(at) for at in (2.5, 4.5, 13.0, 26.0, 30.0)],
     "a core that is away": [Outage(2.0, "core0", "refuse", 40.0)],
     "a core that fails": [
-        CoreTrouble(0.5, method, "status UNAVAILABLE", 3)
+        Strike(0.5, "core0", FailingCore(method, code="UNAVAILABLE", times=3))
         for method in ("Decrypt", "GetDecryptResult", "Reencrypt", "GetReencryptResult")
     ],
-    "replies of the core lost": [CoreTrouble(0.5, m, "cut after", 3) for m in ("Decrypt", "Reencrypt")],
+    "replies of the core lost": [
+        Strike(0.5, "core0", SpoiledCore(m, how="cut after", times=3)) for m in ("Decrypt", "Reencrypt")
+    ],
     "blocks replaced": [Reorg(8.0, 5, "moved"), Reorg(16.0, 6, "moved", back=3.0, stale=4.0)],
     "requests in another order": [Reorg(8.0, 7, "swapped"), Reorg(28.0, 5, "swapped", back=4.0)],
     "requests gone": [Reorg(9.0, 8, "vanished"), Ask(10.0, "any", 3)],
     "nodes that lie": [
-        NodeTrouble(0.5, "gateway", fault, node, 3)
+        Strike(0.5, "gateway", Misbehaviour(fault, times=3, node=node))
         for node, fault in enumerate(("lost_reply", "duplicate_logs", "short_estimate", "hang_up", "slow"))
     ],
-    "a node behind": [Lag(1.0, "gateway", 4, 40.0)],
+    "a node behind": [Strike(1.0, "gateway", LaggingNodes(4, node=0), 40.0)],
     "the gateway away": [Outage(3.0, "gateway", "unreachable", 30.0)],
     "a gateway that is mute": [Outage(3.0, "gateway", "mute", 30.0)],
     "both buckets away": [Outage(0.5, f"bucket{n}", "refuse", 60.0) for n in (0, 1)],
-    "wrong bytes": [BucketTrouble(0.5, "wrong bytes", 6, n) for n in (0, 1)],
-    "buckets that forbid": [BucketTrouble(0.5, "403", 8, n) for n in (0, 1)],
+    "wrong bytes": [Strike(0.5, f"bucket{n}", SpoiledBodies(how="wrong bytes", times=6)) for n in (0, 1)],
+    "buckets that forbid": [Strike(0.5, f"bucket{n}", RefusingBucket(code=403, times=8)) for n in (0, 1)],
     "foreign nonces and logs": [Foreign(3.0), StrangeLog(4.0), Foreign(26.0)],
 }
 
@@ -75,7 +80,7 @@ MUST_HAPPEN = {
     "requests gone": "a request left the chain",
     "nodes that lie": "gateway node: lost_reply",
     "wrong bytes": "bucket: wrong bytes",
-    "buckets that forbid": "bucket: 403",
+    "buckets that forbid": "bucket: status 403",
     "foreign nonces and logs": "a log was quarantined",
 }
 """What must have happened in some of these worlds, so that they prove something."""

@@ -39,8 +39,9 @@ from kmsconn.testing.faults import (
     KeyUpgrade,
     Kill,
     KillAtWork,
-    Lag,
+    LaggingNodes,
     Outage,
+    Strike,
 )
 from kmsconn.testing.world import PlanStep, run_world
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
@@ -214,7 +215,7 @@ def disturbed(seed: int) -> list[PlanStep]:
             at, "ethereum", draw.choice(["refuse", "unreachable", "lost"]), draw.uniform(3, 40)
         ),
         lambda at: Outage(at, "core0", draw.choice(["refuse", "unreachable", "lost"]), draw.uniform(3, 40)),
-        lambda at: Lag(at, "ethereum", draw.randint(1, 4), draw.uniform(3, 30)),
+        lambda at: Strike(at, "ethereum", LaggingNodes(draw.randint(1, 4), node=0), draw.uniform(3, 30)),
     ]
     return steps + [draw.choice(faults)(draw.uniform(3, 150)) for _ in range(draw.randint(1, 4))]
 

@@ -15,17 +15,20 @@ from kmsconn.config.settings import Pools
 from kmsconn.model.events import AnswerKept, ChainReorganised
 from kmsconn.testing.faults import (
     Ask,
-    BucketTrouble,
     ClockStep,
     CoreRestart,
-    CoreTrouble,
+    FailingCore,
     Grant,
     Kill,
-    MethodOutage,
-    NodeTrouble,
+    Misbehaviour,
     Outage,
+    RefusedCalls,
+    RefusingBucket,
     Reorg,
+    SpoiledBodies,
+    SpoiledCore,
     StrangeLog,
+    Strike,
     Wait,
 )
 from kmsconn.testing.world import PlanStep, WorldReport, run_world
@@ -107,12 +110,15 @@ def _trial(
 
 HIDDEN_LATER: list[PlanStep] = [
     Ask(1.0, "public", granted=False),
-    NodeTrouble(59.0, "gateway", "empty_logs"),
+    Strike(59.0, "gateway", Misbehaviour("empty_logs", times=1, node=0)),
     Grant(90.0),
 ]
 
 TRIALS = [
-    _trial(mutations.no_reorg_window, [NodeTrouble(0.5, "gateway", "empty_logs", 0, 4), Ask(1.0, "public")]),
+    _trial(
+        mutations.no_reorg_window,
+        [Strike(0.5, "gateway", Misbehaviour("empty_logs", times=4, node=0)), Ask(1.0, "public")],
+    ),
     _trial(mutations.no_suspicions, HIDDEN_LATER),
     _trial(
         mutations.identity_without_content,
@@ -132,12 +138,17 @@ TRIALS = [
     ),
     _trial(
         mutations.removed_logs_are_an_answer,
-        [Kill(0.1, 240.0), Ask(1.0, "public", 3), NodeTrouble(239.0, "gateway", "removed_logs"), Wait(250.0)],
+        [
+            Kill(0.1, 240.0),
+            Ask(1.0, "public", 3),
+            Strike(239.0, "gateway", Misbehaviour("removed_logs", times=1, node=0)),
+            Wait(250.0),
+        ],
     ),
     _trial(mutations.only_the_usual_reorg_window, SHORTENED),
     _trial(
         mutations.deaf_without_pushes,
-        [NodeTrouble(0.5, "gateway", "lost_push", 0, 60), Ask(1.0, "public")],
+        [Strike(0.5, "gateway", Misbehaviour("lost_push", times=60, node=0)), Ask(1.0, "public")],
         last_is_late,
     ),
     _trial(mutations.one_bad_log_stops_everything, [StrangeLog(1.0), Ask(2.0, "public")], last_is_late),
@@ -161,7 +172,7 @@ TRIALS = [
         mutations.the_proof_judges_absences,
         [
             Ask(1.0, "public"),
-            NodeTrouble(99.0, "gateway", "empty_logs", 0, 50),
+            Strike(99.0, "gateway", Misbehaviour("empty_logs", times=50, node=0)),
             Ask(100.0, "public"),
             Wait(190.0),
         ],
@@ -170,7 +181,7 @@ TRIALS = [
     _trial(  # hidden, right after the window was read; then the connection is lost
         mutations.the_window_waits_for_its_turn,
         [
-            NodeTrouble(24.6, "gateway", "empty_logs", 0, 2),
+            Strike(24.6, "gateway", Misbehaviour("empty_logs", times=2, node=0)),
             Ask(24.6, "public"),
             Outage(26.4, "gateway", "refuse", 0.5),
         ],
@@ -179,9 +190,9 @@ TRIALS = [
     _trial(
         mutations.no_step_back_after_a_silence,
         [
-            NodeTrouble(22.5, "gateway", "empty_logs"),
+            Strike(22.5, "gateway", Misbehaviour("empty_logs", times=1, node=0)),
             Ask(22.5, "public"),
-            MethodOutage(23.3, "gateway", "eth_getLogs", 120.0),
+            Strike(23.3, "gateway", RefusedCalls("eth_getLogs", code=-32601), 120.0),
         ],
     ),
     _trial(
@@ -191,17 +202,28 @@ TRIALS = [
     ),
     _trial(
         mutations.signed_whatever_the_estimate_says,
-        [Ask(1.0, "public"), NodeTrouble(22.0, "gateway", "empty_logs", 0, 30), Ask(60.0, "public")],
+        [
+            Ask(1.0, "public"),
+            Strike(22.0, "gateway", Misbehaviour("empty_logs", times=30, node=0)),
+            Ask(60.0, "public"),
+        ],
     ),
     _trial(
         mutations.nonces_from_the_chain_alone,
-        [CoreTrouble(0.0, "GetUserDecryptionResult", "status UNAVAILABLE", 5), Ask(1.0, "direct", 9)],
+        [
+            Strike(0.0, "core0", FailingCore("GetUserDecryptionResult", code="UNAVAILABLE", times=5)),
+            Ask(1.0, "direct", 9),
+        ],
         block_time=3.0,
         pool="arbitrum at once",
     ),
     _trial(
         mutations.done_is_a_failure,
-        [Ask(1.0, "public"), NodeTrouble(22.0, "gateway", "empty_logs", 0, 30), Ask(60.0, "public")],
+        [
+            Ask(1.0, "public"),
+            Strike(22.0, "gateway", Misbehaviour("empty_logs", times=30, node=0)),
+            Ask(60.0, "public"),
+        ],
     ),
     _trial(
         mutations.deadline_by_the_wall,
@@ -214,11 +236,11 @@ TRIALS = [
     ),
     _trial(
         mutations.already_exists_is_a_failure,
-        [CoreTrouble(0.0, "PublicDecrypt", "cut after"), Ask(1.0, "public")],
+        [Strike(0.0, "core0", SpoiledCore("PublicDecrypt", how="cut after", times=1)), Ask(1.0, "public")],
     ),
     _trial(
         mutations.unavailable_is_a_failure,
-        [CoreTrouble(0.0, "PublicDecrypt", "status UNAVAILABLE"), Ask(1.0, "public")],
+        [Strike(0.0, "core0", FailingCore("PublicDecrypt", code="UNAVAILABLE", times=1)), Ask(1.0, "public")],
     ),
     _trial(
         mutations.waiting_holds_the_worker,
@@ -228,11 +250,17 @@ TRIALS = [
     ),
     _trial(
         mutations.any_bytes_taken,
-        [*[BucketTrouble(0.0, "wrong bytes", 9, bucket) for bucket in (0, 1)], Ask(1.0, "public", 2)],
+        [
+            *[Strike(0.0, f"bucket{bucket}", SpoiledBodies(how="wrong bytes", times=9)) for bucket in (0, 1)],
+            Ask(1.0, "public", 2),
+        ],
     ),
     _trial(
         mutations.some_ciphertexts_are_enough,
-        [*[BucketTrouble(0.0, "404", 7, bucket) for bucket in (0, 1)], Ask(1.0, "public", 8)],
+        [
+            *[Strike(0.0, f"bucket{bucket}", RefusingBucket(code=404, times=7)) for bucket in (0, 1)],
+            Ask(1.0, "public", 8),
+        ],
     ),
     _trial(mutations.no_version_byte, [Ask(1.0, "any", 8)]),
     _trial(

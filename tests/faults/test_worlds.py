@@ -10,7 +10,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from kmsconn.testing.determinism import watchdog
-from kmsconn.testing.faults import Ask, Kill, Lag, Reorg
+from kmsconn.testing.faults import Ask, Kill, LaggingNodes, Reorg, Strike
 from kmsconn.testing.strategies import FAULTS, Case, cases
 from kmsconn.testing.world import PlanStep, run_world
 from tests.faults.conftest import MANY, SAMPLE, WORLDS
@@ -75,7 +75,7 @@ def test_a_world_is_a_function_of_its_plan_and_seed() -> None:
     """A line that replays a failure is worth nothing otherwise: every event at the same moment."""
     plan: list[PlanStep] = [
         Ask(1.0, "any", 5),
-        Lag(2.0, "gateway", 3, 9.0),
+        Strike(2.0, "gateway", LaggingNodes(3, node=0), 9.0),
         Kill(4.3, 2.0),
         Reorg(9.0, 5, "moved"),
         Ask(9.5, "any", 5),

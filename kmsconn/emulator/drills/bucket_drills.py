@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import attrs
 import msgspec
@@ -23,7 +23,7 @@ from kmsconn.emulator.drills.drill import (
 from kmsconn.emulator.http import HttpRequest, HttpResponse, Send
 
 _CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
-_SPOILS = {
+SPOILS: Final = {
     fault.name: fault
     for fault in (
         bucket_faults.WRONG_BYTES, bucket_faults.SHORTER, bucket_faults.LONGER, bucket_faults.EMPTY,
@@ -42,11 +42,14 @@ class AnswerDrill(BucketDrill, frozen=True):
     """On this share of its answers."""
 
     share: float = 1.0
+    times: int | None = None
 
     def strike(self, scene: DrillScene, name: str, fault: str, act: PlanStep) -> End:
         """Let a fault strike requests, before those that were put on earlier."""
         faults = _bucket(scene, name)
-        end = appended(faults.injections, injections.FaultInjection(self.share, Fault(fault, act)))
+        end = appended(
+            faults.injections, injections.FaultInjection(self.share, Fault(fault, act), times=self.times)
+        )
         faults.injections.insert(0, faults.injections.pop())
         return end
 
@@ -59,7 +62,7 @@ def _index(name: str) -> int:
     return int(name.removeprefix("bucket"))
 
 
-class AnswerStatus(AnswerDrill, frozen=True):
+class RefusingBucket(AnswerDrill, frozen=True):
     """Requests are answered with this HTTP status.
 
     The connector tries other buckets and forms of keys; if all fail, requests wait and a critical alert names the buckets.
@@ -73,7 +76,7 @@ class AnswerStatus(AnswerDrill, frozen=True):
         return self.strike(scene, name, f"status {self.code}", lambda _, __: response)
 
 
-class Redirect(AnswerDrill, frozen=True):
+class RedirectingBucket(AnswerDrill, frozen=True):
     """Requests are redirected to another origin.
 
     Followed up to three times, each judged by the bucket policy (a written configuration allows every address), without
@@ -96,7 +99,7 @@ class Redirect(AnswerDrill, frozen=True):
         return self.strike(scene, name, "redirect", act)
 
 
-class Chunked(AnswerDrill, frozen=True):
+class ChunkedBodies(AnswerDrill, frozen=True):
     """Bodies have no length and come in chunks of this many bytes.
 
     Bytes count against the budget as they arrive; a body in more than 1,024 chunks of under 64 bytes is given up. Those of the
@@ -119,7 +122,7 @@ async def _send_pieces(content: bytes, size: int, send: Send) -> None:
         await send(content[start : start + size])
 
 
-class StalledBody(AnswerDrill, frozen=True):
+class StalledBodies(AnswerDrill, frozen=True):
     """Bodies stop after this many bytes.
 
     The download ends after 10 s of silence; the connector asks another bucket.
@@ -132,7 +135,7 @@ class StalledBody(AnswerDrill, frozen=True):
         return self.strike(scene, name, "stall", bucket_faults.stall(self.after).act)
 
 
-class Oversized(AnswerDrill, frozen=True):
+class OversizedBodies(AnswerDrill, frozen=True):
     """Bodies exceed the size limit, announced or not.
 
     The download ends at the size limit.
@@ -147,20 +150,20 @@ class Oversized(AnswerDrill, frozen=True):
         return self.strike(scene, name, "oversized", spoilt.act)
 
 
-class Spoil(AnswerDrill, frozen=True):
+class SpoiledBodies(AnswerDrill, frozen=True):
     """Bodies are spoilt.
 
     The digest does not match; the connector asks another bucket.
     """
 
     name = "spoil"
-    how: Literal[*_SPOILS] = "wrong bytes"  # type: ignore[valid-type]
+    how: Literal[*SPOILS] = "wrong bytes"  # type: ignore[valid-type]
 
     def put_on(self, scene: DrillScene, name: str) -> End:
-        return self.strike(scene, name, self.how, _SPOILS[self.how].act)
+        return self.strike(scene, name, self.how, SPOILS[self.how].act)
 
 
-class Slow(BucketDrill, frozen=True):
+class SlowBucket(BucketDrill, frozen=True):
     """Answers begin later by this time.
 
     The connector asks the next bucket meanwhile.
@@ -173,7 +176,7 @@ class Slow(BucketDrill, frozen=True):
         return changing(_bucket(scene, name).bucket, "latency", self.seconds)
 
 
-class Hang(BucketDrill, frozen=True):
+class HangingBucket(BucketDrill, frozen=True):
     """Requests are never answered.
 
     The connector asks the next bucket meanwhile; the request waits if all are silent.
@@ -208,5 +211,6 @@ class OtherAddress(BucketDrill, frozen=True):
 
 
 BUCKET_DRILLS: tuple[type[Drill], ...] = (
-    AnswerStatus, Redirect, Chunked, StalledBody, Oversized, Spoil, Slow, Hang, OtherAddress,
+    RefusingBucket, RedirectingBucket, ChunkedBodies, StalledBodies, OversizedBodies, SpoiledBodies, SlowBucket, HangingBucket,
+    OtherAddress,
 )  # fmt: skip

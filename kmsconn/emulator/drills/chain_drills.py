@@ -56,11 +56,13 @@ def _ruled(scene: DrillScene, name: str, rule: CallRule) -> End:
     return _on_nodes(scene, name, lambda node: appended(node.faults.rules, rule))
 
 
-def _on_nodes(scene: DrillScene, name: str, put_on: Callable[[RpcNode], End]) -> End:
-    return together(*(put_on(node) for node in scene.dependencies.clusters[name].nodes))
+def _on_nodes(scene: DrillScene, name: str, put_on: Callable[[RpcNode], End], only: int | None = None) -> End:
+    """Put something on all nodes of a chain, or on one of them."""
+    nodes = scene.dependencies.clusters[name].nodes
+    return together(*(put_on(node) for node in (nodes if only is None else [nodes[only % len(nodes)]])))
 
 
-class Hang(RpcDrill, frozen=True):
+class HangingCalls(RpcDrill, frozen=True):
     """Calls get no answer; others on the same connection do. With `one`, only calls about the first affected reply.
 
     The row waits for a later look, the others go on; a node that answers nothing at all is dropped after 10 s and
@@ -73,7 +75,7 @@ class Hang(RpcDrill, frozen=True):
         return self.strike(scene, name, hanging)
 
 
-class Error(RpcDrill, frozen=True):
+class RefusedCalls(RpcDrill, frozen=True):
     """Calls get this JSON-RPC error.
 
     A refusal that says nothing about the request is a missing answer: asked again later, named in an alert. That is critical where
@@ -96,7 +98,7 @@ class Error(RpcDrill, frozen=True):
         return self.strike(scene, name, refuse)
 
 
-class Answer(RpcDrill, frozen=True):
+class FalseResults(RpcDrill, frozen=True):
     """Calls get this result and are not executed: a wild estimate, a head of 2^63−1, a chain id of 5,000 digits.
 
     A result that cannot be true is refused at the edge and named; one that may be true is asked for again before money is spent.
@@ -131,7 +133,7 @@ class BatchLimit(ChainDrill, frozen=True):
         return _on_nodes(scene, name, lambda node: changing(node.limits, "batch", self.calls))
 
 
-class Fees(ChainDrill, frozen=True):
+class WildFees(ChainDrill, frozen=True):
     """Nodes report these fees, `times` times or until the end; with `really` the chain requires them.
 
     Within the limits of the options the replies are sent at that price; beyond them they wait, with a critical alert.
@@ -218,7 +220,7 @@ class ShortEstimate(ChainDrill, frozen=True):
         return _ruled(scene, name, CallRule(shorten, frozenset({"eth_estimateGas"}), times=self.times))
 
 
-class Finality(ChainDrill, frozen=True):
+class StalledFinality(ChainDrill, frozen=True):
     """The chain stops finalizing; with `known` false its nodes do not know the tag.
 
     Key management waits, and is named once Ethereum's finalized block is 45 minutes behind its head; replies stay `included`.
@@ -232,7 +234,9 @@ class Finality(ChainDrill, frozen=True):
         chain = scene.chain(name)
         if self.known:
             return changing(chain.finality, "stands_at", chain.finality.newest(chain.head.number))
-        refusal = Error(containing='"finalized"', code=INVALID_PARAMS, message="invalid block tag: finalized")
+        refusal = RefusedCalls(
+            containing='"finalized"', code=INVALID_PARAMS, message="invalid block tag: finalized"
+        )
         return refusal.put_on(scene, name)
 
 
@@ -244,9 +248,10 @@ class LaggingNodes(ChainDrill, frozen=True):
 
     name = "lag"
     blocks: int = 5
+    node: int | None = None  # of its nodes; all without a number
 
     def put_on(self, scene: DrillScene, name: str) -> End:
-        return _on_nodes(scene, name, lambda node: changing(node, "lag", self.blocks))
+        return _on_nodes(scene, name, lambda node: changing(node, "lag", self.blocks), self.node)
 
 
 class StalledChain(ChainDrill, frozen=True):
@@ -257,9 +262,11 @@ class StalledChain(ChainDrill, frozen=True):
     """
 
     name = "stall"
+    burst: int = 0  # blocks that are made at once at its end
 
     def put_on(self, scene: DrillScene, name: str) -> End:
-        return changing(scene.chain(name), "stalled", True)
+        chain = scene.chain(name)
+        return together(partial(chain.mine_many, self.burst), changing(chain, "stalled", True))
 
 
 class Balance(ChainDrill, frozen=True):
@@ -278,7 +285,7 @@ class Balance(ChainDrill, frozen=True):
         return lambda: chain.evm.set_balance(owner, before)
 
 
-class Pool(ChainDrill, frozen=True):
+class OtherPool(ChainDrill, frozen=True):
     """Another pool accepts the transactions: `arbitrum`, `arbitrum at once` or `geth`; waiting ones are lost.
 
     The connector broadcasts bytes that no node has again.
@@ -291,30 +298,31 @@ class Pool(ChainDrill, frozen=True):
         return changing(scene.chain(name).intake, "pool", pool_of(self.kind))
 
 
-class Misbehave(ChainDrill, frozen=True):
+class Misbehaviour(ChainDrill, frozen=True):
     """One of the other faults of a node, by the names of `Fault` in `kmsconn/emulator/node_faults.py`.
 
     See docs/outcomes.md, *Hearing* and *Reply*. Replies whose receipts a node never finds look like those of another connector.
     """
 
     name = "misbehave"
-    how: NodeFault
+    how: Literal[*(fault.value for fault in NodeFault)]  # type: ignore[valid-type]
     share: float = 1.0  # of the occasions; or ``times``, a number of them
     times: int | None = None
+    node: int | None = None
 
     def put_on(self, scene: DrillScene, name: str) -> End:
-        return _on_nodes(scene, name, self._on)
+        return _on_nodes(scene, name, self._on, self.node)
 
     def _on(self, node: RpcNode) -> End:
-        faults = node.faults
+        faults, how = node.faults, NodeFault(self.how)
         if self.times is not None:
-            faults.script(self.how, self.times)
-            return lambda: faults.script(self.how, -faults.scripted(self.how))
-        faults.probability[self.how] = self.share
-        return lambda: faults.probability.update({self.how: 0.0})
+            faults.script(how, self.times)
+            return lambda: faults.script(how, -faults.scripted(how))
+        faults.probability[how] = self.share
+        return lambda: faults.probability.update({how: 0.0})
 
 
-class Reorganise(Drill, frozen=True):
+class Reorganisation(Drill, frozen=True):
     """The last blocks are replaced. Everything comes again, unless it is dropped; with `reuse_ids` other requests have the same ids.
     The end restores the old branch if its root still exists.
 
@@ -424,6 +432,6 @@ class _Copying:
 
 
 CHAIN_DRILLS: tuple[type[Drill], ...] = (
-    Hang, Error, Answer, BatchLimit, Fees, ShortEstimate, Finality, LaggingNodes, StalledChain, Balance, Pool, Misbehave,
-    Reorganise, SecondSender,
+    HangingCalls, RefusedCalls, FalseResults, BatchLimit, WildFees, ShortEstimate, StalledFinality, LaggingNodes, StalledChain,
+    Balance, OtherPool, Misbehaviour, Reorganisation, SecondSender,
 )  # fmt: skip

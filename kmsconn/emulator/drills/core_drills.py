@@ -34,6 +34,7 @@ _SPOILS: dict[str, Fault] = {
         core_faults.CUT,
         core_faults.CUT_AFTER,
         core_faults.GO_AWAY,
+        core_faults.RESTART,
         *core_faults.ANSWER_FAULTS,
         core_faults.OTHER_VALUES,
     )
@@ -51,11 +52,12 @@ class CallDrill(CoreDrill, frozen=True):
 
     method: str = ""
     share: float = 1.0
+    times: int | None = None
 
     def strike(self, scene: DrillScene, name: str, fault: Fault) -> End:
         """Let a fault strike calls, before those that were put on earlier."""
         methods = [self.method] if self.method else [None, HEALTH]
-        chances = [injections.FaultInjection(self.share, fault, method) for method in methods]
+        chances = [injections.FaultInjection(self.share, fault, method, self.times) for method in methods]
         return together(*(_first(scene.core(name), chance) for chance in chances))
 
 
@@ -65,7 +67,7 @@ def _first(faults: FaultyCore[Any], chance: injections.FaultInjection[core_fault
     return end
 
 
-class Fail(CallDrill, frozen=True):
+class FailingCore(CallDrill, frozen=True):
     """Calls end with this gRPC status; UNAVAILABLE without a method acts like a proxy whose Core is gone.
 
     The status decides, see docs/outcomes.md, *Submit and answer*; if no request passes, all wait with a critical alert.
@@ -97,7 +99,7 @@ class OtherSigner(CoreDrill, frozen=True):
         return changing(core, "node", attrs.evolve(core.node, key=STRANGER))
 
 
-class Taken(CallDrill, frozen=True):
+class TakenStarts(CallDrill, frozen=True):
     """Start calls return ALREADY_EXISTS and no result ever comes, as after a start that failed inside the Core. A restart ends it.
 
     After 5 minutes an alert has their number and the remedy, restarting that Core; critical where none of their kind passes.
@@ -119,7 +121,7 @@ async def _taken(call: InterceptedCall) -> bytes:
     raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
 
 
-class Stuck(CallDrill, frozen=True):
+class StuckCore(CallDrill, frozen=True):
     """The Core accepts all start calls, and results are UNAVAILABLE after each minute of waiting.
 
     The request waits through long polls; its worker is free between them. It is named after 6 minutes, critical where none of its
@@ -139,7 +141,7 @@ async def _stuck(call: InterceptedCall) -> bytes:
     raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
 
 
-class Health(CoreDrill, frozen=True):
+class UnhealthyCore(CoreDrill, frozen=True):
     """The health check returns NOT_SERVING; with `known` false the Core has no such call.
 
     A Core that does not serve is named within 15 s, critical where none serves, although requests go on; one without health
@@ -151,14 +153,14 @@ class Health(CoreDrill, frozen=True):
 
     def put_on(self, scene: DrillScene, name: str) -> End:
         if not self.known:
-            return Fail(method=HEALTH, code="UNIMPLEMENTED").put_on(scene, name)
+            return FailingCore(method=HEALTH, code="UNIMPLEMENTED").put_on(scene, name)
         core = scene.core(name).core
         if not isinstance(core, EmulatedCore):
             raise DrillError("known", "Cores of this generation have no health check", "leave this drill out")
         return changing(core, "serving", False)
 
 
-class Hang(CallDrill, frozen=True):
+class HangingCore(CallDrill, frozen=True):
     """Calls get no answer.
 
     The health check raises an alert within 15 s. The stage's deadline ends calls; the request waits, other endpoints continue.
@@ -170,7 +172,7 @@ class Hang(CallDrill, frozen=True):
         return self.strike(scene, name, core_faults.HANG)
 
 
-class Slow(CallDrill, frozen=True):
+class SlowCore(CallDrill, frozen=True):
     """Calls are executed later by this time.
 
     Latency grows. A health check later than `healthcheck_timeout` (3 s) raises an alert, although requests continue.
@@ -183,7 +185,7 @@ class Slow(CallDrill, frozen=True):
         return self.strike(scene, name, core_faults.slow(self.seconds))
 
 
-class Spoil(CallDrill, frozen=True):
+class SpoiledCore(CallDrill, frozen=True):
     """Calls of one method are spoilt.
 
     An answer that does not verify is not sent; its request waits.
@@ -200,4 +202,13 @@ class Spoil(CallDrill, frozen=True):
         return self.strike(scene, name, _SPOILS[self.how])
 
 
-CORE_DRILLS: tuple[type[Drill], ...] = (Fail, OtherSigner, Taken, Stuck, Health, Hang, Slow, Spoil)
+CORE_DRILLS: tuple[type[Drill], ...] = (
+    FailingCore,
+    OtherSigner,
+    TakenStarts,
+    StuckCore,
+    UnhealthyCore,
+    HangingCore,
+    SlowCore,
+    SpoiledCore,
+)

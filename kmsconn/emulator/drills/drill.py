@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 import attrs
 import msgspec
+import trio
 
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.core_faults import FaultyCore
@@ -49,10 +51,12 @@ class DrillScene:
 
     dependencies: EmulatedDependencies
     users: Users[EmulatedDependencies]
-    start: Callable[[Callable[[], Awaitable[object]]], End]
-    """Runs a task until it is over, or ended."""
+    start: Callable[[Callable[[], Awaitable[object]]], End] | None = None
+    """Runs a task until it is over, or ended; None where nothing does."""
     each_block: list[Callable[[], None]] = attrs.field(factory=list)
     """Called after each block of the Gateway."""
+    turns: defaultdict[object, trio.Lock] = attrs.field(factory=lambda: defaultdict(trio.Lock))
+    """For those that end by time: each end restores what its beginning found, so those alike come one after the other."""
     monitoring: str = ""
     """Where the connector's monitoring port is, as host:port; empty as long as that is not known."""
 

@@ -54,7 +54,7 @@ def _fhevm(scene: DrillScene) -> FhevmDependencies:
     return scene.dependencies
 
 
-class Refuse(Drill, frozen=True):
+class RefusedConnections(Drill, frozen=True):
     """Connections of the dependency break and new ones are refused.
 
     An alert names the dependency within 15 s, except one bucket beside another; work that needs it waits and resumes.
@@ -89,7 +89,7 @@ def _nothing() -> None:
     """End a drill that changed nothing."""
 
 
-class Pause(Drill, frozen=True):
+class PausedContract(Drill, frozen=True):
     """The contract is paused: it accepts replies, but no requests.
 
     The connector sends replies to earlier requests.
@@ -111,7 +111,7 @@ class Pause(Drill, frozen=True):
         return partial(turn, paused=False)
 
 
-class Deny(Drill, frozen=True):
+class DenyingAcl(Drill, frozen=True):
     """The ACL denies every request.
 
     Requests wait without an alert, since rights may come late, with growing delays; see docs/outcomes.md, *Check*.
@@ -124,7 +124,7 @@ class Deny(Drill, frozen=True):
         return changing(_fhevm(scene).acl, "denies", True)
 
 
-class Wallet(Drill, frozen=True):
+class OtherWalletMood(Drill, frozen=True):
     """The users' contract wallet answers `isValidSignature` like this: no, revert, burn (all gas), short.
 
     The connector asks again for at most 10 minutes, then rejects the request; running out of gas is a refusal.
@@ -214,7 +214,7 @@ class UsersDrill(Drill, frozen=True):
             ask()
 
 
-class Request(UsersDrill, frozen=True):
+class MoreRequests(UsersDrill, frozen=True):
     """Users make requests, at once.
 
     The connector answers them.
@@ -298,7 +298,7 @@ class Flood(Drill, frozen=True):
 
     def put_on(self, scene: DrillScene, name: str) -> End:
         del name
-        if not scene.monitoring:
+        if not scene.monitoring or scene.start is None:
             raise DrillError(
                 "route", "the connector's monitoring port is not known", "use the file of --write-config"
             )
@@ -324,5 +324,6 @@ async def _pour(host: str, port: int, asked: bytes) -> None:
 
 
 OTHER_DRILLS: tuple[type[Drill], ...] = (
-    Refuse, NoCode, Pause, Deny, Wallet, DestroyContext, DestroyEpoch, NewContext, Request, UnknownHostChain, OtherContext, Flood,
+    RefusedConnections, NoCode, PausedContract, DenyingAcl, OtherWalletMood, DestroyContext, DestroyEpoch, NewContext,
+    MoreRequests, UnknownHostChain, OtherContext, Flood,
 )  # fmt: skip

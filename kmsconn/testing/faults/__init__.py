@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+from kmsconn.emulator.drills.bucket_drills import (
+    OversizedBodies,
+    RefusingBucket,
+    SpoiledBodies,
+    StalledBodies,
+)
+from kmsconn.emulator.drills.chain_drills import (
+    Balance,
+    LaggingNodes,
+    Misbehaviour,
+    RefusedCalls,
+    StalledChain,
+)
+from kmsconn.emulator.drills.core_drills import FailingCore, HangingCore, SpoiledCore
 from kmsconn.testing.faults.asking import Ask, AskKey, Grant, Post, Wait
-from kmsconn.testing.faults.buckets import BUCKET_FAULTS, BucketTrouble
-from kmsconn.testing.faults.chains import KEY_RELEASES, Broke, Foreign, KeyUpgrade, Stall, StrangeLog, Upgrade
-from kmsconn.testing.faults.cores import CORE_FAULTS, TRANSIENT, CoreRestart, CoreTrouble, CoreUpgrade
+from kmsconn.testing.faults.chains import KEY_RELEASES, Foreign, KeyUpgrade, StrangeLog, Upgrade
+from kmsconn.testing.faults.cores import CoreRestart, CoreUpgrade
 from kmsconn.testing.faults.lines import Outage
-from kmsconn.testing.faults.nodes import ChainName, Lag, MethodOutage, NodeTrouble
 from kmsconn.testing.faults.processes import ClockStep, Drain, Kill, KillAtWork
 from kmsconn.testing.faults.reorgs import Reorg, arrange
+from kmsconn.testing.faults.strike import Strike
 
 __all__ = [
-    "BUCKET_FAULTS",
-    "CORE_FAULTS",
     "KEY_RELEASES",
-    "TRANSIENT",
     "Ask",
     "AskKey",
-    "Broke",
-    "BucketTrouble",
-    "ChainName",
+    "Balance",
     "ClockStep",
     "CoreRestart",
-    "CoreTrouble",
     "CoreUpgrade",
     "Drain",
+    "FailingCore",
     "Foreign",
     "Grant",
+    "HangingCore",
     "KeyUpgrade",
     "Kill",
     "KillAtWork",
-    "Lag",
-    "MethodOutage",
-    "NodeTrouble",
+    "LaggingNodes",
+    "Misbehaviour",
     "Outage",
+    "OversizedBodies",
     "Post",
+    "RefusedCalls",
+    "RefusingBucket",
     "Reorg",
-    "Stall",
+    "SpoiledBodies",
+    "SpoiledCore",
+    "StalledBodies",
+    "StalledChain",
     "StrangeLog",
+    "Strike",
     "Upgrade",
     "Wait",
     "arrange",

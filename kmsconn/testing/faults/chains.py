@@ -82,23 +82,6 @@ class Foreign:
 
 
 @attrs.frozen
-class Stall:
-    """The gateway makes no block for ``seconds``, then ``burst`` at once."""
-
-    at: float
-    seconds: float
-    burst: int = 0
-
-    async def play(self, world: World) -> None:
-        """Stop it and let it go on."""
-        chain = world.dependencies.gateway
-        chain.stalled = True
-        await trio.sleep(self.seconds)
-        chain.stalled = False
-        chain.mine_many(self.burst)
-
-
-@attrs.frozen
 class StrangeLog:
     """The contract for decryptions logs something under a known topic that nobody can read."""
 
@@ -114,18 +97,3 @@ class StrangeLog:
 
 def _log_nonsense(topic0: bytes, frame: Frame) -> None:
     frame.logs.append(Emitted(frame.address, (topic0, bytes(32)), b"\xff" * 31))
-
-
-@attrs.frozen
-class Broke:
-    """Our account has no funds for ``seconds``."""
-
-    at: float
-    seconds: float
-
-    async def play(self, world: World) -> None:
-        """Take the balance and give it back."""
-        chain, sender = world.dependencies.gateway, world.dependencies.sender.address
-        chain.evm.set_balance(sender, 0)
-        await trio.sleep(self.seconds)
-        chain.evm.set_balance(sender, 10**24)

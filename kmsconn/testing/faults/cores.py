@@ -1,53 +1,13 @@
-"""What the Core does wrong, by name, and its restarts and upgrades."""
+"""Restarts and upgrades of the Core."""
 
 from __future__ import annotations
 
 import attrs
 import trio
 
-from kmsconn.emulator import core_faults
 from kmsconn.emulator.core import EmulatedCore, become
 from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.testing.world import World
-from kmsconn.transport.grpc.framing import Status
-
-TRANSIENT = (
-    Status.UNAVAILABLE,
-    Status.DEADLINE_EXCEEDED,
-    Status.RESOURCE_EXHAUSTED,
-    Status.UNKNOWN,
-    Status.CANCELLED,
-    Status.NOT_FOUND,
-)
-CORE_FAULTS = {
-    fault.name: fault
-    for fault in (
-        core_faults.CUT,
-        core_faults.CUT_AFTER,
-        core_faults.GO_AWAY,
-        core_faults.RESTART,
-        core_faults.HANG,
-        *(core_faults.status(code) for code in TRANSIENT),
-        *(core_faults.status_after(code) for code in TRANSIENT),
-    )
-}
-
-
-@attrs.frozen
-class CoreTrouble:
-    """The Core does something wrong at its next ``times`` calls of a method."""
-
-    at: float
-    method: str
-    fault: str
-    times: int = 1
-    shard: int = 0
-
-    async def play(self, world: World) -> None:
-        """Script it."""
-        await trio.lowlevel.checkpoint()
-        cores = world.dependencies.cores
-        cores[self.shard % len(cores)].script(self.method, *[CORE_FAULTS[self.fault]] * self.times)
 
 
 @attrs.frozen

@@ -26,6 +26,11 @@ def test_a_fault_without_a_chance_does_not() -> None:
     assert struck([FaultInjection(0.0, SLOW)], "GET", Random(0)) is None
 
 
+def test_a_fault_for_so_many_times_leaves_the_rest_to_the_next() -> None:
+    injections = [FaultInjection(1.0, SLOW, times=2), FaultInjection(1.0, LOST)]
+    assert [struck(injections, "GET", Random(0)) for _ in range(3)] == [SLOW, SLOW, LOST]
+
+
 @pytest.mark.parametrize("probability", [0.2, 0.7])
 def test_a_fault_strikes_as_often_as_is_said(probability: float) -> None:
     random, injections = Random(1), [FaultInjection(probability, SLOW)]
