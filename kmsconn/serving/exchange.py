@@ -22,8 +22,6 @@ from kmsconn.serving.wire import Answer, BadRequest, LiveAnswer, Request, Wire
 
 LINGER_SECONDS: Final = 1.0
 """In which a client may send what it still owes, and in which it may notice an answer that ends the connection."""
-LINGER_BYTES: Final = 1 << 20
-"""That are thrown away behind such an answer."""
 OWED_BYTES: Final = 1 << 16
 """Of a body that are read away before an early answer."""
 PIECE_BYTES: Final = 16 * 1024
@@ -178,12 +176,10 @@ class Exchange:
 
     async def _linger(self) -> bool:
         """Let the client close first; what it still sends is thrown away, for a moment."""
-        thrown = 0
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
             await self._stream.send_eof()
         with trio.move_on_after(LINGER_SECONDS):
-            while thrown < LINGER_BYTES and (data := await self._stream.receive_some(PIECE_BYTES)):
-                thrown += len(data)
+            while await self._stream.receive_some(PIECE_BYTES):
                 await self.connection.step()
         return False
 

@@ -7,9 +7,10 @@ import pytest
 import trio
 import trio.testing
 
+from kmsconn.emulator.pipes import Direction, PipeConnection
 from kmsconn.serving import decryptions as http_api
 from kmsconn.serving.decryptions import ANSWER_SECONDS, IDLE_SECONDS, REQUEST_SECONDS, HttpApiStatistics
-from kmsconn.serving.exchange import LINGER_SECONDS
+from kmsconn.serving.exchange import LINGER_SECONDS, PIECE_BYTES
 from kmsconn.serving.server import GRACE_SECONDS
 from tests.unit.serving.scene import KEY, FakeDecryptions, Scene, key, public_body, serving
 
@@ -144,6 +145,45 @@ async def test_a_refused_client_whose_body_comes_whole_keeps_its_connection(
         assert (await client.post(PUBLIC, public_body(), KEY)).status == 200
 
 
+async def test_a_refused_client_that_owes_a_little_has_a_moment_for_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(keys=(key(),)) as scene:
+        client = scene.client()
+        await client.stream.send_all(HEAD + b"Content-Length: 100\r\n\r\n")
+        answer = bytes(await client.stream.receive_some(65536))
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"connection: close" in answer
+        assert trio.current_time() == LINGER_SECONDS
+
+
+async def test_a_refused_client_that_holds_its_body_back_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(keys=(key(),)) as scene:
+        client = scene.client()
+        await client.stream.send_all(HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+        answer = bytes(await client.stream.receive_some(65536))
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"connection: close" in answer
+        assert trio.current_time() == 0
+
+
+async def test_who_waits_for_an_answer_sends_a_bounded_part_of_its_next_request(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(FakeDecryptions(seconds=25)) as scene:
+        connection = PipeConnection.between(Direction(), Direction(), 1024)
+        scene.listener.offer(connection.server)
+        await connection.client.send_all(
+            HEAD + b"Content-Length: %d\r\n\r\n" % len(public_body()) + public_body()
+        )
+        with trio.move_on_after(20) as sending:
+            await connection.client.send_all(HEAD + b" " * 4 * PIECE_BYTES)
+        assert sending.cancelled_caught
+        assert bytes(await connection.client.receive_some(12)) == b"HTTP/1.1 200"
+
+
 async def test_many_small_pieces_of_a_refused_body_hold_no_connection(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -263,7 +303,8 @@ async def test_closing_lets_answers_out_and_listens_no_more(autojump_clock: trio
         assert await idle.until_closed() == b""
         assert await silent.until_closed() == b""
         assert trio.current_time() == 1
-        assert (await waiting.read()).status == 200
+        answer = await waiting.read()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
         with pytest.raises(trio.BrokenResourceError):
             scene.client()
 

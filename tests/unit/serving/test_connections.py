@@ -38,6 +38,8 @@ async def test_who_waits_is_counted_for_no_address_and_does_not_go(
         assert closed(connections) == [3]
     admitted(table, "c")
     assert closed(connections) == [3, 4]
+    admitted(table, "c")
+    assert closed(connections) == [2, 3, 4], "who has waited may be dropped again"
 
 
 async def test_where_everybody_waits_a_new_client_finds_no_place(

@@ -52,6 +52,24 @@ async def test_refusals_wait_for_their_turn_and_answers_do_not(
         assert trio.current_time() == before
 
 
+async def test_paths_that_are_none_wait_for_their_turn_too(autojump_clock: trio.testing.MockClock) -> None:
+    async with serving() as scene:
+        client, started = scene.client(), trio.current_time()
+        for path in ("/", "/v1/public-decrypt") * REFUSED_PER_SECOND:
+            assert (await client.ask("GET", path)).status in {404, 405}
+        assert 0.9 < trio.current_time() - started < 1.5
+
+
+async def test_a_connection_that_is_used_again_and_again_is_not_slowed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving() as scene:
+        client = scene.client()
+        for _ in range(STEPS_PER_SECOND):
+            await client.ask("GET", "/version")
+        assert trio.current_time() == 0
+
+
 async def test_the_end_of_what_was_worked_on_is_told_at_once(autojump_clock: trio.testing.MockClock) -> None:
     fails = HttpFailure(FailureCode.ACL_DENIED, "no")
     async with serving(FakeDecryptions(fails=fails), keys=(key(),)) as scene:
