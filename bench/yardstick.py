@@ -1,7 +1,8 @@
 """A fixed piece of work, as a yardstick for machines: plain Python and secp256k1, as connectors do them. Measures only itself.
 
 The milliseconds of a request differ by a factor of 1.9 between machines, those of this work likewise. It must not change: figures of
-different versions are compared by it.
+different versions are compared by it. Its signatures were coincurve's once; btclib-secp256k1 makes the same ones in
+as much time (1.35 and 1.37 ms, 200 rounds in turn).
 """
 
 from __future__ import annotations
