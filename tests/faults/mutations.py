@@ -35,7 +35,7 @@ from kmsconn.checks.still_open import StillOpen
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.control import server
 from kmsconn.core_client import statuses
-from kmsconn.errors import Denied, Rejected, Undecodable, Unreachable
+from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.values import JournalPlace
@@ -304,6 +304,12 @@ def unavailable_is_a_failure(monkeypatch: Any) -> None:
     """A Core that is not there rejects the request."""
     monkeypatch.setattr(statuses, "START", {**statuses.START, Status.UNAVAILABLE: Rejected})
     monkeypatch.setattr(statuses, "UNSPOKEN", dict.fromkeys(Status, Rejected))
+
+
+def the_core_is_believed(monkeypatch: Any) -> None:
+    """What the Core says of a decryption ends it."""
+    for error in (RejectedByCore, Refused, Broken):
+        monkeypatch.setitem(RULES, error, Rule("reject"))
 
 
 def waiting_holds_the_worker(monkeypatch: Any) -> None:

@@ -196,6 +196,13 @@ TRIALS = [
         ],
     ),
     _trial(
+        mutations.the_core_is_believed,
+        [
+            Strike(0.0, "core0", FailingCore("PublicDecrypt", code="INTERNAL", times=2)),
+            Ask(1.0, "public", 3),
+        ],
+    ),
+    _trial(
         mutations.who_came_back_wakes_nobody,
         [Ask(5.0, "public", granted=False), Grant(8.3), Reorg(8.4, 4, "vanished", 40.0)],
         comes_back_slowly,
