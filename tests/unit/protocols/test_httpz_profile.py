@@ -11,6 +11,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import views
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER
 from kmsconn.protocols.httpz_rc7.deployment import AUTO
@@ -66,6 +67,15 @@ def test_a_wrong_contract_is_refused_under_the_option_of_this_generation() -> No
             contract.identity.understand(b"")
         named.append(str(refused.value).partition(":")[0])
     assert named == ["decryption_manager_address", "httpz_address", "key_manager_address"]
+
+
+def test_another_domain_of_the_manager_is_refused_under_the_option_of_this_generation() -> None:
+    [domain] = [one.domain for one in PROFILE.contracts() if one.domain is not None]
+    told = DECRYPTION.function("eip712Domain").encode_result(
+        (b"\x0f", "DecryptionManager", "2", GATEWAY, MANAGER, bytes(32), ())
+    )
+    with pytest.raises(WrongContract, match=r"^decryption_manager_domain_version: is '1', but the EIP-712"):
+        domain.understand(told)
 
 
 def test_key_requests_may_count_at_once() -> None:
