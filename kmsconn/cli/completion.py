@@ -1,16 +1,12 @@
-"""``kmsconn completion``: prints what makes a shell complete commands, options and their choices, as the parser knows them."""
+"""``kmsconn completion``: prints what makes a shell ask the parser which words may follow, and answers it."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import Any, Final
-
-import attrs
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from kmsconn.cli.endings import ExitStatus
-
-SHELLS: Final = ("bash", "zsh", "fish")
 
 EXAMPLES: Final = (
     "kmsconn completion bash > ~/.local/share/bash-completion/completions/kmsconn",
@@ -18,108 +14,55 @@ EXAMPLES: Final = (
     "kmsconn completion fish > ~/.config/fish/completions/kmsconn.fish",
 )
 
+_BASH: Final = """\
+_kmsconn() {
+    local words=$(kmsconn completion words "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null | cut -f 1)
+    COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _kmsconn kmsconn"""
 
-@attrs.frozen
-class CommandWords:
-    """What may follow a command: its own commands, its options, and the choices of the options that have some."""
-
-    path: tuple[str, ...]
-    commands: dict[str, str]
-    options: dict[str, str]
-    choices: dict[str, tuple[str, ...]]
+SCRIPTS: Final = {
+    "bash": _BASH,
+    "zsh": f"autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n{_BASH}",
+    "fish": "complete -c kmsconn -a '(kmsconn completion words (commandline -opc)[2..] 2>/dev/null)'",
+}
+"""What each shell reads; zsh takes that of bash through its own ``bashcompinit``."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the argument."""
-    parser.add_argument("shell", choices=SHELLS, help="the shell that completes")
+    words = "the shell that completes; its script asks for the words that may follow a line"
+    parser.add_argument("shell", choices=(*SCRIPTS, "words"), help=words)
+    parser.add_argument("line", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print the completions of the shell."""
+    """Print the script of a shell, or the words that may follow a line, one in a line, with what each is for."""
     from kmsconn.cli.main import make_parser
 
-    print(completions(make_parser(), arguments.shell))
+    if arguments.shell in SCRIPTS:
+        print(SCRIPTS[arguments.shell])
+    else:
+        parser = make_parser(arguments.line[0] if arguments.line else "")
+        print(*(f"{word}\t{help_}" for word, help_ in following(parser, arguments.line)), sep="\n")
     return ExitStatus.WELL
 
 
-def completions(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Return what the shell reads. zsh takes that of bash through its own ``bashcompinit``."""
-    words = list(words_of(parser))
-    if shell == "fish":
-        return "\n".join(_fish(words))
-    head = (
-        "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n"
-        if shell == "zsh"
-        else ""
-    )
-    return head + "\n".join(_bash(words))
+def following(parser: argparse.ArgumentParser, line: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the commands, choices and options that may follow a line of words, with what each is for."""
+    for word in line:
+        inner = (one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction))  # noqa: SLF001 - there is no other way to ask
+        parser = next((choices[word] for choices in inner if word in choices), parser)
+    actions = parser._actions  # noqa: SLF001 - likewise
+    before = line[-1] if line else ""
+    asked = [one for one in actions if before in one.option_strings and one.choices]
+    for action in asked or actions:
+        for choice in action.choices or () if asked or not action.option_strings else ():
+            yield str(choice), _help_of(action, choice)
+        yield from ((option, action.help or "") for option in action.option_strings if not asked)
 
 
-def words_of(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[CommandWords]:
-    """Yield the words of a parser and of every command in it, the outer ones first."""
-    commands: dict[str, str] = {}
-    options: dict[str, str] = {}
-    choices: dict[str, tuple[str, ...]] = {}
-    inner: dict[str, argparse.ArgumentParser] = {}
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
-        options |= dict.fromkeys(action.option_strings, action.help or "")
-        if isinstance(action.choices, dict):
-            inner |= action.choices
-            commands |= dict.fromkeys(inner, "") | _helps_of(action)
-        elif action.choices and action.option_strings:
-            choices |= dict.fromkeys(action.option_strings, tuple(map(str, action.choices)))
-        elif action.choices:
-            commands |= dict.fromkeys(map(str, action.choices), action.help or "")
-    yield CommandWords(path, commands, options, choices)
-    for name, one in inner.items():
-        yield from words_of(one, (*path, name))
-
-
-def _helps_of(action: Any) -> dict[str, str]:
-    """Return the commands that an action takes, with what each is for."""
-    return {one.dest: one.help or "" for one in action._get_subactions()}  # noqa: SLF001 - likewise
-
-
-def _bash(words: list[CommandWords]) -> Iterator[str]:
-    paths = " | ".join(f'"{" ".join(one.path)}"' for one in words if one.path)
-    yield "_kmsconn() {"
-    yield '    local path="" next="" word words=""'
-    yield '    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do'
-    yield '        next="${path:+$path }$word"'
-    yield f'        case "$next" in {paths}) path=$next ;; esac'
-    yield "    done"
-    yield '    case "$path" in'
-    for one in words:
-        yield f'        "{" ".join(one.path)}") words="{" ".join((*one.commands, *one.options))}" ;;'
-    yield "    esac"
-    yield '    case "$path ${COMP_WORDS[COMP_CWORD-1]}" in'
-    for one in words:
-        for option, values in one.choices.items():
-            yield f'        "{" ".join((*one.path, option))}") words="{" ".join(values)}" ;;'
-    yield "    esac"
-    yield '    COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))'
-    yield '    [ "${#COMPREPLY[@]}" -gt 0 ] || COMPREPLY=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}"))'
-    yield "}"
-    yield "complete -F _kmsconn kmsconn"
-
-
-def _fish(words: list[CommandWords]) -> Iterator[str]:
-    yield "complete -c kmsconn -f -n 'not __fish_seen_argument -s c -l config'"
-    for one in words:
-        depth, place = len(one.path) + 1, " ".join(one.path)
-        there = (
-            f"contains -- '{place}' (string join ' ' -- (commandline -poc)[2..{depth}])" if place else "true"
-        )
-        last = f"test (count (commandline -poc)) -eq {depth}; and {there}"
-        for name, help_ in one.commands.items():
-            yield f"complete -c kmsconn -n {_quoted(last)} -a {name} -d {_quoted(help_)}"
-        for option, help_ in one.options.items():
-            form = f"-l {option[2:]}" if option.startswith("--") else f"-s {option[1:]}"
-            values = f" -xa {_quoted(' '.join(one.choices[option]))}" if option in one.choices else ""
-            yield f"complete -c kmsconn -n {_quoted(there)} {form}{values} -d {_quoted(help_)}"
-
-
-def _quoted(text: str) -> str:
-    """Quote a text for fish: within single quotes a backslash and a quote need one before them."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+def _help_of(action: argparse.Action, choice: object) -> str:
+    """Return what a choice is for: of a command its own words."""
+    named = {one.dest: one.help for one in getattr(action, "_choices_actions", ())}
+    return named.get(str(choice)) or ""
