@@ -72,7 +72,7 @@ def test_a_wrong_contract_is_refused_under_the_option_of_this_generation() -> No
 def test_another_domain_of_the_manager_is_refused_under_the_option_of_this_generation() -> None:
     [domain] = [one.domain for one in PROFILE.contracts() if one.domain is not None]
     told = DECRYPTION.function("eip712Domain").encode_result(
-        (b"\x0f", "DecryptionManager", "2", GATEWAY, MANAGER, bytes(32), ())
+        b"\x0f", "DecryptionManager", "2", GATEWAY, MANAGER, bytes(32), ()
     )
     with pytest.raises(WrongContract, match=r"^decryption_manager_domain_version: is '1', but the EIP-712"):
         domain.understand(told)
