@@ -5,6 +5,7 @@ Source: fhevm-0.14.md, 4.3-4.5.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from enum import Enum
 from functools import partial
@@ -19,10 +20,27 @@ from kmsconn.ciphertexts.attestation import (
     FORMAT_HEADER,
     StoredFormat,
 )
-from kmsconn.emulator.byte_ranges import asked_range
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, attest, attestation_header
 from kmsconn.emulator.http import Handler, Headers, HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.signing import PrivateKey
+
+_PART = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
+_TAIL = re.compile(r"bytes=-([0-9]{1,18})")
+
+
+def asked_range(header: str, size: int) -> range | None:
+    """Return which of the ``size`` bytes of an object are asked for, none where it does not reach so far.
+
+    None where no range is asked for, or none that can be read: then the whole object is the answer.
+    """
+    if tail := _TAIL.fullmatch(header):
+        return range(max(0, size - int(tail[1])), size)
+    if part := _PART.fullmatch(header):
+        first = int(part[1])
+        last = int(part[2]) if part[2] else max(first, size)
+        return range(first, min(last + 1, size)) if first <= last else None
+    return None
+
 
 XML = ("content-type", "application/xml")
 

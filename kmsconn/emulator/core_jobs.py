@@ -13,7 +13,7 @@ import trio
 
 from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_requests import Invalid, read_id
-from kmsconn.emulator.uptime import Uptime
+from kmsconn.emulator.core_table import Uptime
 from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.framing import Status
 

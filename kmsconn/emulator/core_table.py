@@ -1,4 +1,4 @@
-"""A Core's memory of requests: which ids it knows, which are finished, which it forgets. Never computes an answer.
+"""A Core's memory of requests, and the lives of its process: which ids it knows, which it forgets. Never computes an answer.
 
 Source: kms-core-grpc.md, section 5.5.
 """
@@ -6,11 +6,43 @@ Source: kms-core-grpc.md, section 5.5.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 
 import attrs
+import trio
 
 from kmsconn.emulator.core_requests import Job
-from kmsconn.emulator.uptime import Uptime
+from kmsconn.emulator.grpc_server import CutConnection
+
+
+@attrs.define(eq=False)
+class Uptime:
+    """Wakes those who wait when the process restarts, or when what they wait for may have changed."""
+
+    restarts: int = attrs.field(default=0, init=False)
+    _stirred: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+
+    def restart(self) -> None:
+        """End this life and begin the next."""
+        self.restarts += 1
+        self.stir()
+
+    def stir(self) -> None:
+        """Let those who wait look again at their moment."""
+        stirred, self._stirred = self._stirred, trio.Event()
+        stirred.set()
+
+    async def wait(self, moment: Callable[[], float]) -> None:
+        """Wait until a moment, which may move. Raises CutConnection when the process restarts meanwhile. Cancellation: harmless."""
+        life = self.restarts
+        while True:
+            with trio.move_on_at(moment()):
+                await self._stirred.wait()
+            if self.restarts != life:
+                raise CutConnection
+            if trio.current_time() >= moment():
+                return
+
 
 CAPACITY = 10_000
 KEPT = 6_000

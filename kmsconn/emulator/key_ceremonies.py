@@ -5,20 +5,121 @@ Each begins something and waits until the contracts and the Cores show what came
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import attrs
 import trio
 
+from kmsconn.emulator.contracts import protocol_slots as at
 from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement, NodeParams, announce
 from kmsconn.emulator.contracts.gateway_config import Committee
 from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
+from kmsconn.emulator.core import EmulatedCore
+from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.key_contracts import KeyContracts
-from kmsconn.emulator.key_cores import KeyCores
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.ids import CRS_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
+from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
+from kmsconn.protocols.queries import mapping_slot
+
+_DONE, _CONSENSUS = GENERATION_BASE + 1, GENERATION_BASE + 3
+Action = Callable[[Frame], object]
+
+
+@attrs.frozen
+class KeyContracts:
+    """``KMSGeneration`` and ``ProtocolConfig`` as their owner uses them."""
+
+    dependencies: FhevmDependencies
+
+    def act_on_generation(self, action: Action) -> None:
+        """Do something at ``KMSGeneration`` in the next block."""
+        self.dependencies.ethereum.actors.act(self.dependencies.kms_generation.address, action)
+
+    def act_on_config(self, action: Action) -> None:
+        """Do something at ``ProtocolConfig`` in the next block."""
+        self.dependencies.ethereum.actors.act(self.dependencies.protocol_config.address, action)
+
+    def is_made(self, identifier: int) -> bool:
+        """Tell whether a preparation, key or CRS has consensus."""
+        return self._generation_word(_CONSENSUS, identifier) != 0
+
+    def is_over(self, identifier: int) -> bool:
+        """Tell whether a request is done or aborted."""
+        return self._generation_word(_DONE, identifier) != 0
+
+    def context_state(self, context_id: int) -> ContextState:
+        """Return the state of a context."""
+        return ContextState(self._config_word(at.CONTEXT_STATE, context_id))
+
+    def epoch_state(self, epoch_id: int) -> EpochState:
+        """Return the state of an epoch."""
+        return EpochState(self._config_word(at.EPOCH_STATE, epoch_id))
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds; asked again at each block of Ethereum."""
+        while not holds():
+            await self.dependencies.ethereum.wait_change()
+
+    def _generation_word(self, base: int, key: int) -> int:
+        slot = mapping_slot(base, key)
+        return int(
+            self.dependencies.ethereum.evm.state.get((self.dependencies.kms_generation.address, slot), 0)
+        )
+
+    def _config_word(self, base: int, key: int) -> int:
+        slot = mapping_slot(base, key)
+        return int(
+            self.dependencies.ethereum.evm.state.get((self.dependencies.protocol_config.address, slot), 0)
+        )
+
+
+_FOR_EVER = 1e9  # seconds of a generation that will be aborted
+
+
+@attrs.frozen
+class KeyCores:
+    """The Cores of all nodes; ``members`` are the nodes of the present committee."""
+
+    dependencies: FhevmDependencies
+    members: tuple[int, ...]
+
+    @contextmanager
+    def slow(self) -> Iterator[None]:
+        """Let what begins within the block take for ever, so that it can be aborted under way."""
+        before = {core: core.management.jobs.generating for core in self._cores()}
+        try:
+            for core in before:
+                core.management.jobs.generating = _FOR_EVER
+            yield
+        finally:
+            for core, seconds in before.items():
+                core.management.jobs.generating = seconds
+
+    def at_work(self, kind: str, identifier: int) -> bool:
+        """Tell whether every Core of the present committee works on something."""
+        name = identifier.to_bytes(32)
+        committee = [shards for node, shards in enumerate(self._nodes()) if node in self.members]
+        return all(any(core.management.at_work(kind, name) for core in shards) for shards in committee)
+
+    def any_at_work(self, kind: str, identifier: int) -> bool:
+        """Tell whether a Core works on something."""
+        return self.any(lambda core: core.management.at_work(kind, identifier.to_bytes(32)))
+
+    def any(self, holds: Callable[[EmulatedCore], bool]) -> bool:
+        """Tell whether something holds for one of the Cores."""
+        return any(holds(core) for core in self._cores())
+
+    def _nodes(self) -> list[list[EmulatedCore]]:
+        """The shards of the Core of each node."""
+        own = [shard.core for shard in self.dependencies.cores]
+        return [own, *([faults.core] for faults in self.dependencies.others)]
+
+    def _cores(self) -> list[EmulatedCore]:
+        return [core for shards in self._nodes() for core in shards]
+
 
 NEXT_CONTEXT, NEXT_EPOCH, LAST_EPOCH = CONTEXT + 1, EPOCH + 1, EPOCH + 2
 """The context that is gone over to, the epoch that comes with it, and the one made in it later."""

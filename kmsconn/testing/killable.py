@@ -13,7 +13,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kmsconn.testing.wrapped_stream import WrappedStream
+from kmsconn.testing.spoiling import WrappedStream
 from kmsconn.transport.ports import Dial, Ports
 
 T = TypeVar("T")

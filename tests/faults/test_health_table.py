@@ -20,12 +20,11 @@ from kmsconn.app.heartbeats import STALLED_AFTER
 from kmsconn.config.settings import Chain
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN
-from kmsconn.emulator.call_rules import CallRule
 from kmsconn.emulator.core_faults import Fault, FaultInjection
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.injections import FaultInjection as BucketInjection
-from kmsconn.emulator.node_faults import NodeFault
+from kmsconn.emulator.node_faults import CallRule, NodeFault
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.transport.grpc.framing import Status

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import msgspec
 
 from kmsconn.emulator.blocks import Branch, Transaction
-from kmsconn.emulator.call_rules import CallRule, Honest, Spoiled, hanging
 from kmsconn.emulator.chain import EmulatedChain, keep_all
 from kmsconn.emulator.drills.drill import (
     Drill,
@@ -23,7 +22,7 @@ from kmsconn.emulator.drills.drill import (
     together,
 )
 from kmsconn.emulator.node_error import INVALID_PARAMS, SERVER_ERROR, NodeError
-from kmsconn.emulator.node_faults import NodeFault
+from kmsconn.emulator.node_faults import CallRule, Honest, NodeFault, Spoiled, hanging
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.emulator.sequencer import pool_of

@@ -22,10 +22,10 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     RequestId,
 )
 from kmsconn.core_client.client import SERVICE
+from kmsconn.emulator.core_table import Uptime
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.core_answers import FirstNode
 from kmsconn.emulator.httpz.generation_events import HTTPZ
-from kmsconn.emulator.uptime import Uptime
 from kmsconn.model.requests import Kind
 from kmsconn.transport.grpc.framing import Status
 

@@ -18,11 +18,17 @@ from kmsconn.emulator.drills.chain_drills import (
 from kmsconn.emulator.drills.core_drills import FailingCore, HangingCore, SpoiledCore
 from kmsconn.testing.faults.asking import Ask, AskKey, Grant, Post, Wait
 from kmsconn.testing.faults.chains import KEY_RELEASES, Foreign, KeyUpgrade, StrangeLog, Upgrade
-from kmsconn.testing.faults.cores import CoreRestart, CoreUpgrade
-from kmsconn.testing.faults.lines import Outage
-from kmsconn.testing.faults.processes import ClockStep, Drain, Kill, KillAtWork
+from kmsconn.testing.faults.disturbances import (
+    ClockStep,
+    CoreRestart,
+    CoreUpgrade,
+    Drain,
+    Kill,
+    KillAtWork,
+    Outage,
+    Strike,
+)
 from kmsconn.testing.faults.reorgs import Reorg, arrange
-from kmsconn.testing.faults.strike import Strike
 
 __all__ = [
     "KEY_RELEASES",

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from kmsconn.testing.wrapped_stream import WrappedStream
+from kmsconn.testing.spoiling import WrappedStream
 
 Frames = Callable[[bytes], bytes]
 """Makes the bytes of the honest ones."""

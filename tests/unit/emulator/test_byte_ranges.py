@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.emulator.byte_ranges import asked_range
+from kmsconn.emulator.buckets import asked_range
 
 
 @pytest.mark.parametrize(

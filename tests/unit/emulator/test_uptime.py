@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.emulator.core_table import Uptime
 from kmsconn.emulator.grpc_server import CutConnection
-from kmsconn.emulator.uptime import Uptime
 
 
 async def test_a_wait_lasts_to_its_moment(autojump_clock: Any) -> None:
