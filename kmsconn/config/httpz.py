@@ -14,7 +14,7 @@ from kmsconn.config.assembly import Written
 from kmsconn.config.description import Form
 from kmsconn.config.findings import Findings
 from kmsconn.config.forms import at_least, flag, whole
-from kmsconn.config.options import ALIASES, DESCRIBED, Accepted, OptionTable, page
+from kmsconn.config.options import ALIASES, DESCRIBED, PROCESS, Accepted, OptionTable, page
 from kmsconn.config.places import contract_form
 from kmsconn.config.settings import Chain, Chains, Contract, S3Fallback
 from kmsconn.config.values import AttestationMode
@@ -101,11 +101,7 @@ HTTPZ_RC7: Final = OptionTable(
                 "aws_kms_config. signing_key_path private_key private_key_file mnemonic account_index allow_raw_key_on_mainnet "
                 "tx_sender_address"
             ),
-            "The process": (
-                "profile mode journal journal_password_file database_pool_size roles lease retention. control_socket audit_log "
-                "service_name monitoring_endpoint status_page status_page_token_file healthcheck_timeout log_level log_format "
-                "drain_grace"
-            ),
+            "The process": PROCESS,
             "Reading the chain": "decryption_polling get_logs_batch_size reorg_window decryption_from_block_number",
             "Working on requests": "pools.public_decryption pools.user_decryption deadlines. decryption_expiry",
             "Ciphertexts": (

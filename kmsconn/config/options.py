@@ -94,6 +94,12 @@ def aliases_of(sections: Iterable[OptionSection]) -> Iterator[tuple[str, Alias]]
                 yield alias.name, attrs.evolve(alias, option=option.name)
 
 
+PROCESS: Final = (
+    "profile mode journal journal_password_file database_pool_size roles lease retention. control_socket audit_log service_name "
+    "monitoring_endpoint status_page status_page_token_file healthcheck_timeout log_level log_format drain_grace"
+)
+"""The options of the process, which all generations have."""
+
 _PAGE: Final = page(
     {
         "The chains": (
@@ -107,11 +113,7 @@ _PAGE: Final = page(
             "private_key private_key_file signing_key_path mnemonic account_index aws_kms_config. allow_raw_key_on_mainnet "
             "tx_sender_address"
         ),
-        "The process": (
-            "profile mode journal journal_password_file database_pool_size roles lease retention. control_socket audit_log "
-            "service_name monitoring_endpoint status_page status_page_token_file healthcheck_timeout log_level log_format "
-            "drain_grace"
-        ),
+        "The process": PROCESS,
         "Reading the chain": (
             "decryption_polling key_management_polling get_logs_batch_size reorg_window decryption_from_block_number "
             "kms_operation_from_block_number compressed_key_sets preprocessing_ids"

@@ -1,7 +1,7 @@
 """The settings of a connector, each described where it stands: its form, other names, an example; its meaning in the class's docstring.
 
-Units: seconds, bytes, blocks. Where values come from is for ``sources``, the options of each generation for ``profiles``, from which
-``docs/options.md`` is printed. Annotations are read at run time (``description``).
+Units: seconds, bytes, blocks. Where values come from is for ``sources``, which options a generation has for ``options`` and ``httpz``;
+``docs/options.md`` is printed from these. Annotations are read at run time (``description``).
 """
 
 from collections.abc import Mapping
@@ -10,52 +10,8 @@ from typing import Annotated, Any, Final, Self
 
 import attrs
 
+from kmsconn.config import forms, places
 from kmsconn.config.description import FORMER, LATER, OLDER, WRONG, Alias, Made, Option, Section, fields_of
-from kmsconn.config.forms import (
-    Age,
-    Attestations,
-    ByteSize,
-    ChainId,
-    ChainIds,
-    CompressedSets,
-    Count,
-    Digest,
-    FheParameters,
-    Flag,
-    Grace,
-    Lease,
-    Level,
-    LogFormats,
-    Modes,
-    Name,
-    Number,
-    Percent,
-    PlaintextEncoding,
-    PreprocessingIds,
-    ProfileName,
-    Roles,
-    Seconds,
-    SecretText,
-    StatusPages,
-    Text,
-    Wei,
-    milliseconds,
-    seconds,
-    shadow_or_off,
-)
-from kmsconn.config.places import (
-    ContractAddress,
-    CoreEndpoints,
-    ExistingFile,
-    FilePath,
-    HttpUrl,
-    JournalUrl,
-    RpcUrls,
-    SocketAddress,
-    WebsocketUrls,
-    in_own_schema,
-    of_three_services,
-)
 from kmsconn.config.structuring import HostChainTables
 from kmsconn.config.values import (
     ROLES,
@@ -121,14 +77,14 @@ class ChainOptions:
       array in the environment replaces the file's list.
     """
 
-    gateway_url: Annotated[RpcUrls, Option('"https://gateway.example:8547"')]
-    gateway_chain_id: Annotated[ChainId, Option("10901", Alias("chain_id", OLDER))]
-    ethereum_url: Annotated[RpcUrls, Option('"https://ethereum.example:8545"')]
-    ethereum_chain_id: Annotated[ChainId, Option("11155111")]
+    gateway_url: Annotated[places.RpcUrls, Option('"https://gateway.example:8547"')]
+    gateway_chain_id: Annotated[forms.ChainId, Option("10901", Alias("chain_id", OLDER))]
+    ethereum_url: Annotated[places.RpcUrls, Option('"https://ethereum.example:8545"')]
+    ethereum_chain_id: Annotated[forms.ChainId, Option("11155111")]
     host_chains: Annotated[HostChainTables, Option(_HOST_CHAIN)]
-    gateway_ws_url: Annotated[WebsocketUrls | None, Option('"wss://gateway.example:8548"')] = None
-    ethereum_ws_url: Annotated[WebsocketUrls | None, Option('"wss://ethereum.example:8546"')] = None
-    network: Annotated[Name | None, Option('"testnet"')] = None
+    gateway_ws_url: Annotated[places.WebsocketUrls | None, Option('"wss://gateway.example:8548"')] = None
+    ethereum_ws_url: Annotated[places.WebsocketUrls | None, Option('"wss://ethereum.example:8546"')] = None
+    network: Annotated[forms.Name | None, Option('"testnet"')] = None
 
 
 @attrs.frozen
@@ -152,9 +108,9 @@ class Contract:
     domain_version: Version of its EIP-712 domain.
     """
 
-    address: ContractAddress
-    domain_name: Text
-    domain_version: Text = "1"
+    address: places.ContractAddress
+    domain_name: forms.Text
+    domain_version: forms.Text = "1"
 
 
 def _contract(prefix: str, name: str, chain: str, example: str) -> Section:
@@ -171,9 +127,9 @@ class S3Fallback:
     endpoint: URL of the fallback bucket's S3 service, if it is not AWS's own.
     """
 
-    region: Annotated[Name, Option('"us-east-1"')]
-    bucket: Annotated[Name, Option('"ct128"')]
-    endpoint: Annotated[HttpUrl | None, Option('"http://127.0.0.1:9000"')] = attrs.field(
+    region: Annotated[forms.Name, Option('"us-east-1"')]
+    bucket: Annotated[forms.Name, Option('"ct128"')]
+    endpoint: Annotated[places.HttpUrl | None, Option('"http://127.0.0.1:9000"')] = attrs.field(
         default=None, repr=lambda url: str(url and show_origin(url))
     )
 
@@ -189,11 +145,11 @@ class Httpz:
     tolerant_digests: Accept ciphertexts whose digest differs from the one on chain, as that generation did. For test networks only.
     """
 
-    plaintext_encoding: PlaintextEncoding = "auto"
-    fhe_parameters: Annotated[FheParameters, Option('{ "0x…" = 1 }')] = attrs.field(factory=dict)
-    preprocessing: Flag = True
-    key_management_at_finality: Flag = True
-    tolerant_digests: Flag = False
+    plaintext_encoding: forms.PlaintextEncoding = "auto"
+    fhe_parameters: Annotated[forms.FheParameters, Option('{ "0x…" = 1 }')] = attrs.field(factory=dict)
+    preprocessing: forms.Flag = True
+    key_management_at_finality: forms.Flag = True
+    tolerant_digests: forms.Flag = False
     s3: Annotated[
         S3Fallback | None,
         Made(S3Fallback, Section("s3_config", defaults=dict.fromkeys(("region", "bucket")))),
@@ -250,14 +206,14 @@ class ProtocolSettings:
             "0x77389113d7000EcBCfc2bDed57202f5f46109934",
         ),
     ]
-    profile: ProfileName = FHEVM
-    compressed_key_sets: CompressedSets = attrs.field(
+    profile: forms.ProfileName = FHEVM
+    compressed_key_sets: forms.CompressedSets = attrs.field(
         default=CompressedKeySets.AUTO, converter=compressed_key_sets
     )
-    preprocessing_ids: Annotated[PreprocessingIds, Option('{ "0x04…" = "0x03…" }')] = attrs.field(
+    preprocessing_ids: Annotated[forms.PreprocessingIds, Option('{ "0x04…" = "0x03…" }')] = attrs.field(
         factory=dict
     )
-    erc1271_gas_limit: Count = 250_000
+    erc1271_gas_limit: forms.Count = 250_000
     httpz: Annotated[Httpz, Section()] = attrs.field(factory=Httpz)
 
 
@@ -273,9 +229,9 @@ class CoreTls:
     key_file: Private key of that certificate, PEM.
     """
 
-    ca_file: Annotated[ExistingFile | None, Option('"/etc/kmsconn/core-ca.pem"')] = None
-    certificate_file: Annotated[ExistingFile | None, Option('"/etc/kmsconn/client.pem"')] = None
-    key_file: Annotated[ExistingFile | None, Option('"/etc/kmsconn/client.key"')] = None
+    ca_file: Annotated[places.ExistingFile | None, Option('"/etc/kmsconn/core-ca.pem"')] = None
+    certificate_file: Annotated[places.ExistingFile | None, Option('"/etc/kmsconn/client.pem"')] = None
+    key_file: Annotated[places.ExistingFile | None, Option('"/etc/kmsconn/client.key"')] = None
 
 
 @attrs.frozen
@@ -289,14 +245,14 @@ class CoreSettings:
     """
 
     core_endpoints: Annotated[
-        CoreEndpoints,
+        places.CoreEndpoints,
         Option('["http://127.0.0.1:50051"]', Alias("kms_core_endpoint", OLDER), name="kms_core_endpoints"),
     ]
     core_tls: Annotated[CoreTls | None, Section("core_tls")] = None
-    core_reply_budget: ByteSize = 512 * 1024 * 1024
-    healthcheck_timeout: Annotated[Seconds, Option("", Alias("healthcheck_timeout_secs", OLDER, seconds))] = (
-        3.0
-    )
+    core_reply_budget: forms.ByteSize = 512 * 1024 * 1024
+    healthcheck_timeout: Annotated[
+        forms.Seconds, Option("", Alias("healthcheck_timeout_secs", OLDER, forms.seconds))
+    ] = 3.0
 
 
 @attrs.frozen
@@ -319,19 +275,19 @@ class WalletOptions:
       wallet; beside a wallet it must be the wallet's address.
     """
 
-    private_key: Annotated[SecretText | None, Option('"0x…"')] = None
-    private_key_file: Annotated[FilePath | None, Option('"/etc/kmsconn/private_key"')] = None
-    signing_key_path: Annotated[FilePath | None, Option('"/etc/kmsconn/signing_key"')] = None
-    mnemonic: Annotated[SecretText | None, Option('"…"')] = None
-    account_index: Annotated[Number | None, Option("0")] = None
-    key_id: Annotated[Name | None, Option('"alias/tx-sender"', name="aws_kms_config.key_id")] = None
-    region: Annotated[Name | None, Option('"eu-west-1"', name="aws_kms_config.region")] = None
-    endpoint: Annotated[HttpUrl | None, Option('"http://127.0.0.1:4566"', name="aws_kms_config.endpoint")] = (
-        None
-    )
-    allow_raw_key_on_mainnet: Flag = False
+    private_key: Annotated[forms.SecretText | None, Option('"0x…"')] = None
+    private_key_file: Annotated[places.FilePath | None, Option('"/etc/kmsconn/private_key"')] = None
+    signing_key_path: Annotated[places.FilePath | None, Option('"/etc/kmsconn/signing_key"')] = None
+    mnemonic: Annotated[forms.SecretText | None, Option('"…"')] = None
+    account_index: Annotated[forms.Number | None, Option("0")] = None
+    key_id: Annotated[forms.Name | None, Option('"alias/tx-sender"', name="aws_kms_config.key_id")] = None
+    region: Annotated[forms.Name | None, Option('"eu-west-1"', name="aws_kms_config.region")] = None
+    endpoint: Annotated[
+        places.HttpUrl | None, Option('"http://127.0.0.1:4566"', name="aws_kms_config.endpoint")
+    ] = None
+    allow_raw_key_on_mainnet: forms.Flag = False
     tx_sender_address: Annotated[
-        ContractAddress | None, Option('"0x742d35cc6634c0532925a3b844bc454e4438f44e"')
+        places.ContractAddress | None, Option('"0x742d35cc6634c0532925a3b844bc454e4438f44e"')
     ] = None
 
 
@@ -384,8 +340,8 @@ class ServerTls:
     key_path: Private key of that certificate, PEM.
     """
 
-    cert_path: Annotated[ExistingFile, Option('"/etc/kmsconn/http.pem"')]
-    key_path: Annotated[ExistingFile, Option('"/etc/kmsconn/http.key"')]
+    cert_path: Annotated[places.ExistingFile, Option('"/etc/kmsconn/http.pem"')]
+    key_path: Annotated[places.ExistingFile, Option('"/etc/kmsconn/http.key"')]
 
 
 @attrs.frozen
@@ -408,24 +364,24 @@ class HttpApi:
     http_without_keys: Serve without keys on an address that is not a loopback one, because something before it checks them.
     """
 
-    endpoint: Annotated[SocketAddress, Option('"0.0.0.0:8443"', name="http_endpoint")]
-    supported_chain_ids: Annotated[ChainIds, Option("[11155111]")]
+    endpoint: Annotated[places.SocketAddress, Option('"0.0.0.0:8443"', name="http_endpoint")]
+    supported_chain_ids: Annotated[forms.ChainIds, Option("[11155111]")]
     tls: Annotated[
         ServerTls | None, Section("tls_config", defaults=dict.fromkeys(("cert_path", "key_path")))
     ] = None
     keys: tuple[ApiKey, ...] = ()
     keys_file: Annotated[
-        ExistingFile | None, Option('"/etc/kmsconn/api_keys.toml"', name="api_keys_file")
+        places.ExistingFile | None, Option('"/etc/kmsconn/api_keys.toml"', name="api_keys_file")
     ] = None
-    key_digest: Annotated[Digest | None, Option('"…"', name="api_key_digest")] = attrs.field(
+    key_digest: Annotated[forms.Digest | None, Option('"…"', name="api_key_digest")] = attrs.field(
         default=None, repr=False
     )
-    max_in_flight_decryptions: Count = 1000
-    decryption_timeout: Seconds = 30.0
-    max_body_bytes: ByteSize = 1 << 20
-    max_decryption_request_bits: Count = 2048
-    max_allowed_contracts: Count = 10
-    http_without_keys: Flag = False
+    max_in_flight_decryptions: forms.Count = 1000
+    decryption_timeout: forms.Seconds = 30.0
+    max_body_bytes: forms.ByteSize = 1 << 20
+    max_decryption_request_bits: forms.Count = 2048
+    max_allowed_contracts: forms.Count = 10
+    http_without_keys: forms.Flag = False
 
 
 @attrs.frozen
@@ -443,24 +399,24 @@ class ReadingSettings:
     """
 
     decryption_polling: Annotated[
-        Seconds, Option("", Alias("decryption_polling_ms", OLDER, milliseconds))
+        forms.Seconds, Option("", Alias("decryption_polling_ms", OLDER, forms.milliseconds))
     ] = 0.5
     key_management_polling: Annotated[
-        Seconds,
+        forms.Seconds,
         Option(
             "",
-            Alias("key_management_polling_ms", OLDER, milliseconds),
+            Alias("key_management_polling_ms", OLDER, forms.milliseconds),
             Alias("kms_generation_polling", WRONG),
         ),
     ] = 30.0
-    get_logs_batch_size: Count = 100
+    get_logs_batch_size: forms.Count = 100
     decryption_from_block_number: Annotated[
-        Number | None, Option("1000000", Alias("from_block_number", OLDER))
+        forms.Number | None, Option("1000000", Alias("from_block_number", OLDER))
     ] = None
     kms_operation_from_block_number: Annotated[
-        Number | None, Option("7000000", Alias("kms_from_block_number", WRONG))
+        forms.Number | None, Option("7000000", Alias("kms_from_block_number", WRONG))
     ] = None
-    reorg_window: Annotated[Seconds, Option("", Alias("overlap", FORMER))] = 30.0
+    reorg_window: Annotated[forms.Seconds, Option("", Alias("overlap", FORMER))] = 30.0
     http_api: Annotated[
         HttpApi | None,
         Made(HttpApi, Section(defaults=dict.fromkeys(("endpoint", "supported_chain_ids")))),
@@ -481,13 +437,13 @@ class Pools:
       context.
     """
 
-    public_decryption: Count = 128
-    user_decryption: Count = 128
-    http_public_decryption: Count = 128
-    http_user_decryption: Count = 128
-    key_generation: Count = 4
-    aborts: Count = 1
-    protocol_config: Count = 4
+    public_decryption: forms.Count = 128
+    user_decryption: forms.Count = 128
+    http_public_decryption: forms.Count = 128
+    http_user_decryption: forms.Count = 128
+    key_generation: forms.Count = 4
+    aborts: forms.Count = 1
+    protocol_config: forms.Count = 4
 
 
 @attrs.frozen
@@ -500,10 +456,10 @@ class Deadlines:
     answer: Time limit for one long poll of the Core's answer.
     """
 
-    check: Seconds = 15.0
-    gather: Seconds = 60.0
-    submit: Seconds = 60.0
-    answer: Seconds = 75.0
+    check: forms.Seconds = 15.0
+    gather: forms.Seconds = 60.0
+    submit: forms.Seconds = 60.0
+    answer: forms.Seconds = 75.0
 
 
 @attrs.frozen
@@ -519,12 +475,12 @@ class WorkSettings:
       requests and asks the Core, `send` sends replies.
     """
 
-    mode: Modes = Mode.ACTIVE
+    mode: forms.Modes = Mode.ACTIVE
     pools: Annotated[Pools, Section("pools")] = attrs.field(factory=Pools)
     deadlines: Annotated[Deadlines, Section("deadlines")] = attrs.field(factory=Deadlines)
-    decryption_expiry: Annotated[Seconds | None, Option('"1h"')] = None
-    drain_grace: Grace = 20.0
-    roles: Roles = ROLES
+    decryption_expiry: Annotated[forms.Seconds | None, Option('"1h"')] = None
+    drain_grace: forms.Grace = 20.0
+    roles: forms.Roles = ROLES
 
 
 @attrs.frozen
@@ -543,22 +499,23 @@ class CiphertextSettings:
     allow_private_buckets: Allow loopback, link-local and private bucket addresses. Bucket addresses come from a chain.
     """
 
-    s3_connect_timeout: Seconds = 3.0
+    s3_connect_timeout: forms.Seconds = 3.0
     attestation: Annotated[
-        Attestations, Option("", Alias("ct_attestation.enabled", translate=shadow_or_off))
+        forms.Attestations, Option("", Alias("ct_attestation.enabled", translate=forms.shadow_or_off))
     ] = AttestationMode.SHADOW
     attestation_head_timeout: Annotated[
-        Seconds, Option("", Alias("s3_head_timeout", LATER), name="ct_attestation.head_timeout")
+        forms.Seconds, Option("", Alias("s3_head_timeout", LATER), name="ct_attestation.head_timeout")
     ] = 5.0
     registry_refresh: Annotated[
-        Seconds, Option("", Alias("copro_registry_refresh", LATER), name="ct_attestation.registry_refresh")
+        forms.Seconds,
+        Option("", Alias("copro_registry_refresh", LATER), name="ct_attestation.registry_refresh"),
     ] = 60.0
-    max_ciphertext_size: Annotated[ByteSize, Option("", Alias("s3_max_ciphertext_size", LATER))] = (
+    max_ciphertext_size: Annotated[forms.ByteSize, Option("", Alias("s3_max_ciphertext_size", LATER))] = (
         66 * 1024 * 1024
     )
-    ciphertext_budget: ByteSize = 512 * 1024 * 1024
-    allow_http_buckets: Flag = False
-    allow_private_buckets: Flag = False
+    ciphertext_budget: forms.ByteSize = 512 * 1024 * 1024
+    allow_http_buckets: forms.Flag = False
+    allow_private_buckets: forms.Flag = False
 
 
 @attrs.frozen
@@ -575,14 +532,14 @@ class TransactionSettings:
     max_reply_cost: Maximum cost of one reply, gas limit times fee. A dearer reply waits and an alert is raised.
     """
 
-    trace_reverted_tx: Flag = True
-    gas_multiplier_percent: Percent = 115
-    ethereum_tx_required_confirmations: Count = 64
-    ethereum_tx_get_receipt_timeout: Seconds = 20 * 60.0
-    gateway_tx_required_confirmations: Count = 1200
-    max_fee_per_gas: Wei = 1000 * 10**9
-    max_priority_fee_per_gas: Wei = 50 * 10**9
-    max_reply_cost: Wei = 5 * 10**17
+    trace_reverted_tx: forms.Flag = True
+    gas_multiplier_percent: forms.Percent = 115
+    ethereum_tx_required_confirmations: forms.Count = 64
+    ethereum_tx_get_receipt_timeout: forms.Seconds = 20 * 60.0
+    gateway_tx_required_confirmations: forms.Count = 1200
+    max_fee_per_gas: forms.Wei = 1000 * 10**9
+    max_priority_fee_per_gas: forms.Wei = 50 * 10**9
+    max_reply_cost: forms.Wei = 5 * 10**17
 
 
 # --- the process
@@ -597,8 +554,8 @@ class Retention:
     rows: How long the journal keeps the row of a request after its end: at least `1h`; `0s` keeps it for ever.
     """
 
-    contents: Age = 7 * 86_400.0
-    rows: Age = 90 * 86_400.0
+    contents: forms.Age = 7 * 86_400.0
+    rows: forms.Age = 90 * 86_400.0
 
 
 @attrs.frozen
@@ -613,9 +570,10 @@ class JournalOptions:
     """
 
     journal: Annotated[
-        JournalUrl, Option("", Alias("database_url", translate=in_own_schema, remark=of_three_services))
+        places.JournalUrl,
+        Option("", Alias("database_url", translate=places.in_own_schema, remark=places.of_three_services)),
     ] = JOURNAL
-    journal_password_file: Annotated[FilePath | None, Option('"/etc/kmsconn/journal_password"')] = None
+    journal_password_file: Annotated[places.FilePath | None, Option('"/etc/kmsconn/journal_password"')] = None
 
 
 @attrs.frozen
@@ -631,11 +589,11 @@ class StorageSettings:
     """
 
     journal: Annotated[Path | PostgresAddress, Made(JournalOptions)] = JOURNAL
-    database_pool_size: Count = 4
-    lease: Lease = 5.0
+    database_pool_size: forms.Count = 4
+    lease: forms.Lease = 5.0
     retention: Annotated[Retention, Section("retention")] = attrs.field(factory=Retention)
-    control_socket: Annotated[FilePath | None, Option('"/run/kmsconn/control.sock"')] = None
-    audit_log: Annotated[FilePath | None, Option('"/var/lib/kmsconn/audit.jsonl"')] = None
+    control_socket: Annotated[places.FilePath | None, Option('"/run/kmsconn/control.sock"')] = None
+    audit_log: Annotated[places.FilePath | None, Option('"/var/lib/kmsconn/audit.jsonl"')] = None
 
 
 @attrs.frozen
@@ -645,7 +603,9 @@ class StatusPageOptions:
     status_page_token_file: File with the token that a viewer of the status page must show, at least 16 characters (mode 0600).
     """
 
-    status_page_token_file: Annotated[FilePath | None, Option('"/etc/kmsconn/status_page_token"')] = None
+    status_page_token_file: Annotated[places.FilePath | None, Option('"/etc/kmsconn/status_page_token"')] = (
+        None
+    )
 
 
 SAMPLED_BITS: Final = 64  # of a trace id, the low ones: OpenTelemetry's samplers decide by them
@@ -689,12 +649,12 @@ class MonitoringSettings:
     log_format: `console`, `json`, or `auto`: console on a terminal, else JSON.
     """
 
-    service_name: Name = "kmsconn"
-    monitoring_endpoint: SocketAddress = "0.0.0.0:9100"
-    status_page: StatusPages = StatusPage.LOOPBACK
+    service_name: forms.Name = "kmsconn"
+    monitoring_endpoint: places.SocketAddress = "0.0.0.0:9100"
+    status_page: forms.StatusPages = StatusPage.LOOPBACK
     status_page_token: Annotated[Secret | None, Made(StatusPageOptions)] = None
-    log_level: Level = "info"
-    log_format: LogFormats = LogFormat.AUTO
+    log_level: forms.Level = "info"
+    log_format: forms.LogFormats = LogFormat.AUTO
     tracing: TracingSettings | None = None
 
 
