@@ -236,7 +236,7 @@ _CONNECTOR: Final = (
         "KmsconnLogsUnreadable",
         "logs of a contract cannot be read",
         "use a node that keeps the logs since the cursor and takes the range",
-        ("logs", "back-fill"),
+        ("logs", "back-fill", "no-pushes", "unreadable-push"),
     ),
     _present(
         "KmsconnUnknownEvents",
@@ -443,7 +443,7 @@ _CONNECTOR: Final = (
         "KmsconnUnexpectedError",
         "an unexpected error; that request is quarantined",
         "report it with its traceback, then let the request begin again with `kmsconn requests retry`",
-        ("unexpected-error",),
+        ("unexpected-error", "unavailable"),
     ),
     _warning(
         "KmsconnWarning",

@@ -12,7 +12,6 @@ from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.core_health import CONNECTION
 from kmsconn.app.foreign_replies import ForeignReplies
 from kmsconn.app.shadowing import ShadowFindings
-from kmsconn.model.alerts import Alerts
 from kmsconn.model.clocks import ClockWatch
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.progress import alert_of
@@ -24,7 +23,7 @@ FINALITY_IS_LATE_AFTER = 2700.0
 
 async def show_alerts(components: Components, foreign_replies: ForeignReplies | ShadowFindings) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
-    shown, finalized = Alerts(components.on_event), _read_to_the_finalized_block(components)
+    finalized = _read_to_the_finalized_block(components)
     clock = ClockWatch()
     while True:
         now = trio.current_time()
@@ -36,7 +35,7 @@ async def show_alerts(components: Components, foreign_replies: ForeignReplies | 
             _paused(components),
             _clock(components, clock),
         )
-        shown.show([alert for several in alerts for alert in several], now)
+        components.board.show("state", [alert for several in alerts for alert in several])
         await trio.sleep(ALERT_INTERVAL)
 
 

@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import outbox
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.outbox import Transition
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.transport.ports import Offload
 
 AUDIT_INTERVAL: Final = 1.0  # seconds between looks into the outbox
@@ -38,7 +38,7 @@ class Auditing:
     journal: Journal
     file: AuditFile
     offload: Offload
-    alerts: Alerts
+    board: Board
     _opened: bool = False
 
     @classmethod
@@ -53,7 +53,7 @@ class Auditing:
             "sender": checksum(components.tx_sender),
         }
         file = AuditFile(path, origin, components.ports.wall)
-        return cls(components.journal, file, components.ports.offload, Alerts(components.on_event))
+        return cls(components.journal, file, components.ports.offload, components.board)
 
     async def run(self) -> Never:
         """Write for ever. Cancellation: what the outbox holds then has ``AUDIT_FAREWELL`` seconds. Repeating: no line is written twice."""
@@ -80,11 +80,11 @@ class Auditing:
         except OSError as error:
             self._opened = False
             text = f"{error.strerror or error}: {error.filename or 'the audit log'}"
-            self.alerts.raise_(AUDIT_LOG, "unwritable", text, remedy=_REMEDY)
+            self.board.set("unwritable", AUDIT_LOG, text, critical=False, remedy=_REMEDY)
             return False
         except JournalFailed:  # has an alert of its own
             return False
-        self.alerts.clear(AUDIT_LOG, "unwritable")
+        self.board.set("unwritable", AUDIT_LOG, None)
         return True
 
     async def _open(self) -> None:
@@ -92,7 +92,7 @@ class Auditing:
             return
         known = await self.journal.run(outbox.read_head)
         for warning in await self.offload("audit", lambda: self.file.open(known)):
-            self.alerts.raise_(AUDIT_LOG, "misplaced", warning, remedy=_LOOK)
+            self.board.set("misplaced", AUDIT_LOG, warning, critical=False, remedy=_LOOK)
         self._opened = True
 
     async def _append(self, happened: Sequence[Transition]) -> None:

@@ -23,8 +23,6 @@ from kmsconn.app.range_reader import RangeReader
 from kmsconn.app.retaining import final_block
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import Severity
 from kmsconn.model.requests import Kind
 from kmsconn.rpc.asking import ask_all
 from kmsconn.rpc.gaps import Gap, Span, merged
@@ -49,10 +47,6 @@ class Completeness:
     _head: int = 0
     _rewinds: int = 0
     """How often the reader had gone back to a fork when that was found."""
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.ranges.contract.components.on_event), takes_self=True),
-        init=False,
-    )
 
     @classmethod
     def of(cls, ranges: RangeReader) -> Completeness:
@@ -130,4 +124,4 @@ class Completeness:
         more = " …" if self.missing > len(missing[:SHOWN]) else ""
         reason = f"{self.missing} requests are not in the journal: {names}{more}" if missing else ""
         name = f"{NAME} {self.ranges.contract.name}"
-        self._alerts.put(name, "missing-requests", reason, Severity.CRITICAL)
+        self.ranges.contract.components.board.set("missing-requests", name, reason)

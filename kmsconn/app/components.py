@@ -24,6 +24,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.core_client.client import CoreClient
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.journal import Journal
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.protocols.profile import Profile
@@ -122,7 +123,12 @@ class Components:
     pipeline: Pipeline
     http: HttpDecryptions
     """The second source of requests, whether or not anything is served over HTTP."""
-    on_event: OnEvent
+    board: Board
+
+    @property
+    def on_event(self) -> OnEvent:
+        """Takes what happens."""
+        return self.board.on_event
 
     @property
     def profile(self) -> Profile:

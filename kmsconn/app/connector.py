@@ -47,7 +47,6 @@ from kmsconn.config.settings import Settings
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.sqlite import free_bytes
-from kmsconn.model.alerts import Alerts
 from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
@@ -180,7 +179,7 @@ class Connector:
         if components.ciphertexts.shadow is not None:
             nursery.start_soon(components.ciphertexts.shadow.run)
         for chain_context in components.chain_contexts.values():
-            nursery.start_soon(follow_heads, chain_context, components.on_event)
+            nursery.start_soon(follow_heads, chain_context, components.board)
         watches = [_contract_watch(components, endpoint) for endpoint in components.links.endpoints]
         nursery.start_soon(wait_for_dependencies, components, watches, self._ready)
         for watch in watches:
@@ -350,7 +349,7 @@ async def open_connector(
         watch = JournalWatch(
             components.journal,
             components.ports.wall,
-            Alerts(hook),
+            components.board,
             components.heartbeats.part("journal", "journal"),
             measure=_measure(settings.storage.journal),
         )

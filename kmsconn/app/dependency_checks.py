@@ -20,8 +20,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import until_kept
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent, Severity
+from kmsconn.model.alerts import Board
 from kmsconn.protocols.profile import ConfiguredContract, Spoken, Version
 from kmsconn.rpc.asking import ask_all
 from kmsconn.rpc.endpoint import Endpoint
@@ -56,26 +55,25 @@ async def wait_for_dependencies(
 async def _confirm(components: Components, watch: ContractWatch) -> None:
     """Wait until one chain is right; only then does a new journal say that it belongs to it and its contract."""
     endpoint = watch.endpoint
-    await _until_it_answers(endpoint.name, watch.begin, components.on_event)
+    await _until_it_answers(endpoint.name, watch.begin, components.board)
     confirmed = Binding.of(components.settings, components.tx_sender).confirmed_by(endpoint.chain_id)
     if confirmed:
         await until_kept(lambda: components.journal.run(Database.bind, confirmed))
 
 
-async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], on_event: OnEvent) -> None:
+async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], board: Board) -> None:
     """Ask until there is an answer. A chain that is gone has an alert of its own."""
-    alerts = Alerts(on_event)
     while True:
         try:
             await probe()
         except Down:
-            alerts.clear(name, SILENT)
+            board.set(SILENT, name, None)
         except Retryable as error:
-            alerts.raise_(name, SILENT, f"has not answered yet: {error}", Severity.CRITICAL)
+            board.set(SILENT, name, f"has not answered yet: {error}")
         else:
             break
         await trio.sleep(AGAIN)
-    alerts.clear(name, SILENT)
+    board.set(SILENT, name, None)
 
 
 @attrs.define
@@ -86,9 +84,6 @@ class ContractWatch:
     endpoint: Endpoint
     interval: float = CONTRACTS_INTERVAL
     _seen_at: float = attrs.field(factory=trio.current_time, init=False)
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.components.on_event), takes_self=True), init=False
-    )
 
     async def begin(self) -> None:
         """Ask the chain for its id, and look. Raises StartRefused, Retryable. Repeating: reads only."""
@@ -98,7 +93,7 @@ class ContractWatch:
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: reads only."""
         while True:
-            wrong = (self.endpoint.name, WRONG_CONTRACT) in self._alerts
+            wrong = (self.endpoint.name, WRONG_CONTRACT) in self.components.board
             await trio.sleep(MISSING_INTERVAL if wrong else self.interval)
             await self._look()
 
@@ -108,13 +103,13 @@ class ContractWatch:
             await self._see()
         except WrongContract as error:
             self._confirm_domain(-math.inf)
-            self._alerts.raise_(self.endpoint.name, WRONG_CONTRACT, str(error), Severity.CRITICAL)
+            self.components.board.set(WRONG_CONTRACT, self.endpoint.name, str(error))
         except Retryable as error:
             if trio.current_time() - self._seen_at > CONFIRMED:
                 text = f"no contract has been confirmed for an hour: {error}"
-                self._alerts.raise_(self.endpoint.name, WRONG_CONTRACT, text, Severity.CRITICAL)
+                self.components.board.set(WRONG_CONTRACT, self.endpoint.name, text)
         else:
-            self._alerts.clear(self.endpoint.name, WRONG_CONTRACT)
+            self.components.board.set(WRONG_CONTRACT, self.endpoint.name, None)
 
     async def _see(self) -> None:
         """Ask whether the contracts are those that are meant, again where one is not, and note what they say. Raises as ``begin``."""
@@ -147,7 +142,7 @@ class ContractWatch:
         if profile.later_network is not None and contract.kind == profile.later_network[0]:
             self.components.expiry.later = version is not None and version >= profile.later_network[1]
         name = f"{self.endpoint.name} {checksum(contract.address)}"
-        self._alerts.put(name, NEWER_CONTRACT, _newer(contract, version, known), Severity.CRITICAL)
+        self.components.board.set(NEWER_CONTRACT, name, _newer(contract, version, known))
 
 
 def _newer(contract: ConfiguredContract, version: Version | None, known: Spoken | None) -> str:

@@ -18,8 +18,7 @@ from kmsconn.journal import queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Counts
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import Severity
+from kmsconn.model.alerts import Board
 
 JOURNAL_WATCH_INTERVAL = 1.0  # seconds between looks
 LOOKING = 5.0  # seconds: while it is not known what became of a commit nothing is answered, and that is what is to be told
@@ -42,7 +41,7 @@ class JournalWatch:
 
     journal: Journal
     wall: Callable[[], float]
-    alerts: Alerts
+    board: Board
     beat: Callable[[], None] = lambda: None
     """Is called after each look."""
     counts: Counts | None = None
@@ -53,7 +52,7 @@ class JournalWatch:
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: each alert is raised once, and again when its text changes."""
         for warning in self.journal.warnings:
-            self.alerts.raise_("journal file", "permissions", warning)
+            self.board.set("permissions", "journal file", warning)
         while True:
             await self._look()
             self.beat()
@@ -65,12 +64,12 @@ class JournalWatch:
             misplaced = await self.journal.run(Database.misplaced)
             self.counts = await self.journal.run(queries.counts, self.wall())
         failure = "" if misplaced else self.journal.failure
-        self.alerts.put(JOURNAL, "misplaced", misplaced, Severity.CRITICAL, remedy=_PUT_BACK)
-        self.alerts.put(JOURNAL, "unwritable", failure, Severity.CRITICAL)
+        self.board.set("misplaced", JOURNAL, misplaced, remedy=_PUT_BACK)
+        self.board.set("unwritable", JOURNAL, failure)
         self._tell_damage(self.journal.damaged)
 
     def _tell_damage(self, damaged: Mapping[int, str]) -> None:
         """Name the rows that cannot be read. The alert stays: what was in them is known to nobody here any more."""
         named = "; ".join(f"row {rid}: {why}" for rid, why in islice(damaged.items(), NAMED))
         text = f"rows of the journal are damaged and were set aside: {named}" if damaged else ""
-        self.alerts.put("journal rows", "damaged-rows", text, remedy=_CHECK_DISK, count=len(damaged))
+        self.board.set("damaged-rows", "journal rows", text, remedy=_CHECK_DISK, count=len(damaged))

@@ -20,8 +20,8 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import RowEnding, Waiting
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent, Severity
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind
 from kmsconn.protocols.profile import Profile
@@ -49,10 +49,7 @@ class OverdueRequests:
     profile: Profile
     journal: Journal
     ports: Ports
-    on_event: OnEvent
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
-    )
+    board: Board
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: each is told once, and again when its reason changes."""
@@ -67,10 +64,12 @@ class OverdueRequests:
 
     def _tell(self, waiting: tuple[Waiting, ...]) -> None:
         present = {f"{one.kind} 0x{one.id:064x}": one.reason or "its turn" for one in waiting}
-        for name in {alert.dependency for alert in self._alerts} - present.keys():
-            self._alerts.clear(name, OVERDUE)
-        for name, reason in present.items():
-            self._alerts.raise_(name, OVERDUE, f"has waited for more than an hour; reason: {reason}")
+        texts = {
+            name: f"has waited for more than an hour; reason: {reason}" for name, reason in present.items()
+        }
+        self.board.show(
+            OVERDUE, [AlertRaised(name, OVERDUE, text, Severity.WARNING) for name, text in texts.items()]
+        )
 
 
 @attrs.define
@@ -78,10 +77,7 @@ class FailedKeyManagement:
     """The watch over how key management ended."""
 
     journal: Journal
-    on_event: OnEvent
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
-    )
+    board: Board
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: each alert is raised once, and again when its text changes."""
@@ -91,12 +87,13 @@ class FailedKeyManagement:
 
     def _tell(self, endings: Mapping[Kind, Sequence[RowEnding]]) -> None:
         failed = {kind: found for kind, ended in endings.items() if ended and (found := undone(ended))}
-        for name in {alert.dependency for alert in self._alerts} - failed.keys():
-            self._alerts.clear(name, UNDONE)
-        for kind, found in failed.items():
-            last, severity = found[0], Severity.CRITICAL if kind in STOPPING else Severity.WARNING
-            text = f"{len(found)} such requests ended unfinished, the last one, {id_name(last.id)}, {last.state}: {last.reason}"
-            self._alerts.raise_(str(kind), UNDONE, text, severity, count=len(found))
+        self.board.show(UNDONE, [_undone_alert(kind, found) for kind, found in failed.items()])
+
+
+def _undone_alert(kind: Kind, found: Sequence[RowEnding]) -> AlertRaised:
+    last, severity = found[0], Severity.CRITICAL if kind in STOPPING else Severity.WARNING
+    text = f"{len(found)} such requests ended unfinished, the last one, {id_name(last.id)}, {last.state}: {last.reason}"
+    return AlertRaised(str(kind), UNDONE, text, severity, count=len(found))
 
 
 def undone(endings: Sequence[RowEnding]) -> list[RowEnding]:

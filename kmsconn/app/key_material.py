@@ -20,8 +20,7 @@ from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.core_client.client import CoreClient
 from kmsconn.errors import RequestError, Undecodable, Unreachable
 from kmsconn.ethereum.ids import id_name
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent, Severity
+from kmsconn.model.alerts import Board
 from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
 from kmsconn.rpc.asking import run_query_plan
 from kmsconn.transport.http import HttpClient
@@ -47,10 +46,7 @@ class CoreMaterial:
     """Asks the chain for what a node of this node's committee must have."""
     core: CoreClient
     call: MaterialCall
-    on_event: OnEvent
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
-    )
+    board: Board
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: reads only."""
@@ -68,7 +64,7 @@ class CoreMaterial:
             for name, lacking in zip(self.core.endpoints, missing, strict=True):
                 ids = ", ".join(map(id_name, lacking))
                 text = f"the Core does not have {ids}, which the contract has" if ids else ""
-                self._alerts.put(name, KEY_MISSING, text, Severity.CRITICAL)
+                self.board.set(KEY_MISSING, name, text)
 
     async def _missing(self) -> Sequence[Sequence[int]]:
         """Return what each endpoint lacks; nothing for one that cannot be asked. Raises RequestError, Undecodable."""
@@ -89,11 +85,8 @@ class MigratedKeySets:
     http: HttpClient
     check_url: Callable[[str], None]
     """Raises Misconfigured for an address that may not be asked."""
-    on_event: OnEvent
+    board: Board
     _verified: PublicObject | None = None
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
-    )
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: reads only."""
@@ -111,8 +104,8 @@ class MigratedKeySets:
         self._verified = None if wrong else wanted
         missed = bool(wrong) and wanted is not None and not wanted.made_here
         text = f"{wrong}; this node took no part in it" if missed else ""
-        self._alerts.put(STORAGE, KEY_MISSING, text, Severity.CRITICAL)
-        self._alerts.put(STORAGE, KEY_SET_MISSING, "" if missed else wrong)
+        self.board.set(KEY_MISSING, STORAGE, text)
+        self.board.set(KEY_SET_MISSING, STORAGE, None if missed else wrong)
 
     async def _wrong(self, wanted: PublicObject) -> str:
         """Say what is wrong with the object; nothing where it is as it was signed. Raises Unreachable, Misconfigured."""
@@ -159,7 +152,7 @@ def core_material(components: Components) -> CoreMaterial | None:
         asked = profile.made_material(sender)
         return KeysAndCrs() if asked is None else await run_query_plan(chain, asked[1])
 
-    return CoreMaterial(find, links.core, call, components.on_event)
+    return CoreMaterial(find, links.core, call, components.board)
 
 
 def migrated_key_sets(components: Components) -> MigratedKeySets | None:
@@ -175,4 +168,4 @@ def migrated_key_sets(components: Components) -> MigratedKeySets | None:
         return None if asked is None else await run_query_plan(chain, asked[1])
 
     policy = BucketPolicy(options.allow_http_buckets, options.allow_private_buckets)
-    return MigratedKeySets(find, components.links.buckets, policy.check, components.on_event)
+    return MigratedKeySets(find, components.links.buckets, policy.check, components.board)

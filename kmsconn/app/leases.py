@@ -20,7 +20,7 @@ from kmsconn.journal import members
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Gathering, LeaseRow
 from kmsconn.journal.postgres_side import SideSession
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.transport.wake_up import WakeUp
 
 GIVING: Final = 2.0  # seconds for giving something back while everything else ends
@@ -33,13 +33,13 @@ MEMBERSHIP: Final = "membership"
 class Dismissals:
     """The alerts about those that this process has dismissed, by their names, with the times."""
 
-    alerts: Alerts
+    board: Board
     _at: dict[str, float] = attrs.field(factory=dict)
 
     def note(self, token: int, name: str) -> None:
         """Tell that a member was dismissed."""
         text = f"{name} (member {token}) was silent for longer than its lease, and others do its work now"
-        self.alerts.raise_(name, "member-fenced", text)
+        self.board.set("member-fenced", name, text)
         self._at[name] = trio.current_time()
 
     def forget(self, gathering: Gathering) -> None:
@@ -48,7 +48,7 @@ class Dismissals:
         for name, at in tuple(self._at.items()):
             if name in names or now - at > DISMISSED_SHOWN:
                 del self._at[name]
-                self.alerts.clear(name, "member-fenced")
+                self.board.set("member-fenced", name, None)
 
 
 @attrs.define(eq=False)
@@ -59,10 +59,10 @@ class Leases:
     side: SideSession
     token: int
     clock: LeaseClock
-    alerts: Alerts
+    board: Board
     dismissals: Dismissals
-    watchers: Sequence[Callable[[Gathering, float], None]] = ()
-    """Told of each look at the members, and when it was."""
+    watchers: Sequence[Callable[[Gathering], None]] = ()
+    """Told of each look at the members."""
     ours: Callable[[], int] = lambda: 0
     """Which of the server's processes serves the journal of this one."""
     gathering: Gathering = attrs.field(factory=lambda: Gathering(is_member=True))
@@ -84,7 +84,7 @@ class Leases:
                     if self.clock.is_valid(trio.current_time())
                     else f"{error}: nothing is broadcast meanwhile"
                 )
-                self.alerts.put(MEMBERSHIP, "lease-late", late)
+                self.board.set("lease-late", MEMBERSHIP, late)
                 until = began + self.clock.interval / 2
             await trio.sleep(SOONEST)
             with trio.move_on_at(until):
@@ -95,12 +95,12 @@ class Leases:
         held = {*self._held}
         seen = await self.look()
         self.clock.renewed(sent)
-        self.alerts.clear(MEMBERSHIP, "lease-late")
+        self.board.set("lease-late", MEMBERSHIP, None)
         if lost := (held & self._held) - {one.name for one in self._ours(seen)}:
             raise LeaseLost(f"the lease {min(lost)!r} of this process was taken away")
         self.dismissals.forget(seen)
         for watch in self.watchers:
-            watch(seen, trio.current_time())
+            watch(seen)
         silent = max((one.silent for one in seen.members if one.token != self.token), default=0.0)
         if silent > self.clock.lease and self.clock.may_judge(trio.current_time()):
             await self._dismiss()

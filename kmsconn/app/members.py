@@ -11,11 +11,10 @@ from typing import Final
 import attrs
 import trio
 
-from kmsconn.app.different_settings import DifferentSettings
 from kmsconn.app.journal_watch import JOURNAL
 from kmsconn.app.lease_rules import LeaseClock
 from kmsconn.app.leases import GIVING, Dismissals, Leases
-from kmsconn.app.missing_roles import MissingRoles
+from kmsconn.app.member_alerts import tell_different_settings, tell_missing_roles
 from kmsconn.app.snapshot import MemberStatistics
 from kmsconn.app.topics import Topics
 from kmsconn.config.common_settings import common_settings
@@ -31,7 +30,7 @@ from kmsconn.journal.postgres_session import Session, SessionLimits
 from kmsconn.journal.postgres_side import SideSession, listen, watch_servers
 from kmsconn.journal.rows import read_row
 from kmsconn.journal.values import Due, Row, Shards
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
 from kmsconn.transport.ports import Ports
@@ -164,9 +163,9 @@ async def open_member(
         token = await side.ask(partial(_join, settings=settings))
         clock.joined(sent)
         ours = journal.join(token)
-        alerts = Alerts(on_event)
-        watchers = MissingRoles(alerts).note, DifferentSettings(alerts).note
-        leases = Leases(journal, side, token, clock, alerts, Dismissals(alerts), watchers, ours)
+        board = Board(on_event, trio.current_time)
+        watchers = partial(tell_missing_roles, board), partial(tell_different_settings, board)
+        leases = Leases(journal, side, token, clock, board, Dismissals(board), watchers, ours)
         member = Member(journal, leases, claiming, len(settings.core.core_endpoints))
         topics.on("lease", leases.wake_up.notify)
         try:
@@ -181,7 +180,7 @@ async def open_member(
                     ours,
                 )
                 if len(address.hosts) > 1:
-                    tell = partial(alerts.put, JOURNAL, "old-primary")
+                    tell = partial(board.set, "old-primary", JOURNAL)
                     nursery.start_soon(watch_servers, address, "servers", ports.offload, tell)
                 yield member
                 nursery.cancel_scope.cancel()

@@ -22,8 +22,8 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import NeedsAgreement
@@ -46,10 +46,7 @@ class OpenAgreements:
     chains: Mapping[int, Rpc]
     tx_sender: Address
     wall: Callable[[], float]
-    on_event: OnEvent
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
-    )
+    board: Board
 
     @classmethod
     def of(cls, components: Components) -> OpenAgreements:
@@ -60,7 +57,7 @@ class OpenAgreements:
             components.links.chains,
             components.tx_sender,
             components.ports.wall,
-            components.on_event,
+            components.board,
         )
 
     async def run(self) -> Never:
@@ -72,13 +69,13 @@ class OpenAgreements:
     async def look(self) -> None:
         """Look once; of what a chain does not answer nothing changes."""
         rows = [row for kind in self._agreed() for row in await self._long_final(kind)]
-        for name in {alert.dependency for alert in self._alerts} - {_name(row) for row in rows}:
-            self._alerts.clear(name, NOT_AGREED)
+        text = f"this node's reply is final for more than {LONG / 3600:g} h, and the nodes have not agreed"
+        found = []
         for row in rows:
             is_open = await self._is_open(row)
-            if is_open is not None:
-                said = f"this node's reply is final for more than {LONG / 3600:g} h, and the nodes have not agreed"
-                self._alerts.put(_name(row), NOT_AGREED, said if is_open else "")
+            if is_open or (is_open is None and (_name(row), NOT_AGREED) in self.board):
+                found.append(AlertRaised(_name(row), NOT_AGREED, text, Severity.WARNING))
+        self.board.show(NOT_AGREED, found)
 
     def _agreed(self) -> list[Kind]:
         return [kind for kind, one in self.profile.operations.items() if isinstance(one, NeedsAgreement)]

@@ -15,7 +15,6 @@ from kmsconn.app.components import ChainContext, Components
 from kmsconn.app.decoding import DecodeCache
 from kmsconn.app.fork_detector import ForkDetector
 from kmsconn.app.recorder import Recorder
-from kmsconn.app.stalled_alert import StalledAlert
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import rewinding
@@ -66,12 +65,10 @@ class WatchedContract:
         window = self.head.blocks_in(self.components.settings.reading.reorg_window)
         return max(min(origin, next_block), next_block - window)
 
-    def stalled_alert(self, what: str) -> StalledAlert:
-        """Make the alert for reading that has failed for a while; a chain that is down has an alert of its own, and so has the journal."""
-        name, endpoint, journal = f"{self.endpoint.name} {self.name}", self.endpoint, self.journal
-        return StalledAlert(
-            name, what, self.components.on_event, lambda: endpoint.is_down or bool(journal.failure)
-        )
+    def tell(self, cause: str, text: str | None, part: str = "") -> None:
+        """Say why reading fails, or that it works; a chain that is down has an alert of its own, and so has the journal."""
+        if not text or not (self.endpoint.is_down or self.journal.failure):
+            self.components.board.set(cause, f"{self.endpoint.name} {self.name}{part}", text)
 
 
 def watched_contracts(components: Components) -> Iterator[WatchedContract]:

@@ -19,8 +19,8 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.journal import until_kept
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import BackfillProgressed, OnEvent
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import BackfillProgressed
 from kmsconn.rpc.cursor import Range, plan
 from kmsconn.rpc.heads import HeadTracker
 from kmsconn.rpc.logs import read_pushed_head
@@ -66,18 +66,17 @@ class LogReader:
 
     async def _follow(self) -> None:
         contract, ranges, polling = self.contract, self.ranges, self.contract.chain_context.polling
-        stalled = contract.stalled_alert("logs")
         beat = contract.components.heartbeats.part(f"reader of {contract.name}", contract.endpoint.name)
         while True:
             beat()
             rewinds = ranges.rewinds
             if await self._round():
-                stalled.worked()
+                contract.tell("logs", None)
             elif rewinds != ranges.rewinds:
                 await trio.sleep(ANEW)
                 continue
             else:
-                stalled.failed(ranges.reason)
+                contract.tell("logs", ranges.reason)
                 await trio.sleep(polling)
             with trio.move_on_after(polling):
                 await self.wake_up.wait()
@@ -131,7 +130,6 @@ class LogReader:
 
     async def _backfill(self) -> None:
         """Read what lies between the cursor and the live tail, one range after the other, beside it."""
-        stalled = self.contract.stalled_alert("back-fill")
         while True:
             await self._behind.wait()
             self._behind = trio.Event()
@@ -139,10 +137,10 @@ class LogReader:
             while (blocks := self._next_backfill()) is not None:
                 progress = progress or BackfillProgress(self._progressed, blocks.first, trio.current_time())
                 if await self.ranges.read(blocks):
-                    stalled.worked()
+                    self.contract.tell("back-fill", None)
                     self._tell(progress, blocks)
                 else:
-                    stalled.failed(self.ranges.reason)
+                    self.contract.tell("back-fill", self.ranges.reason)
                     await trio.sleep(self.contract.chain_context.polling)
 
     def _tell(self, progress: BackfillProgress, read: Range) -> None:
@@ -163,14 +161,13 @@ class LogReader:
         return None if head is None else plan(self.ranges.cursor, head, 0, again=False).backfill
 
 
-async def follow_heads(chain_context: ChainContext, on_event: OnEvent) -> None:
+async def follow_heads(chain_context: ChainContext, board: Board) -> None:
     """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the transaction manager."""
-    alerts = Alerts(on_event)
 
     def take(push: bytes | None) -> None:
         # a push is a hint; the reader's own reads bring the head too
         if push is not None:
-            alerts.put(chain_context.endpoint.name, "unreadable-push", _note_pushed(chain_context.head, push))
+            board.set("unreadable-push", chain_context.endpoint.name, _note_pushed(chain_context.head, push))
         chain_context.wake_up.notify()
 
     await chain_context.endpoint.listen(("newHeads",), take)

@@ -7,6 +7,7 @@ value of the option, beside the live end; a restart goes on with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Never
 
@@ -15,7 +16,6 @@ import trio
 
 from kmsconn.app.fork_detector import ForkDetector
 from kmsconn.app.range_reader import RangeReader, WatchedContract
-from kmsconn.app.stalled_alert import StalledAlert
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.hexes import quantity
 from kmsconn.journal import queries, rewinding
@@ -38,7 +38,7 @@ class FirstBlock:
     tag: str
     tracker: HeadTracker
     polling: float
-    stalled: StalledAlert
+    tell: Callable[[str | None], None]
 
     async def head(self) -> BlockHead:
         """Return the head, and note it. Cancellation: at any await. Repeating: reads only."""
@@ -72,10 +72,10 @@ class FirstBlock:
             try:
                 found = read_block(await self.endpoint.call("eth_getBlockByNumber", block, False))
             except (Retryable, RpcError) as error:
-                self.stalled.failed(f"the {block} block is unknown: {error}")
+                self.tell(f"the {block} block is unknown: {error}")
                 await trio.sleep(self.polling)
             else:
-                self.stalled.worked()
+                self.tell(None)
                 return found
 
 
@@ -104,19 +104,19 @@ async def start_cursor(contract: WatchedContract, fork_detector: ForkDetector) -
 
 def first_looks(contract: WatchedContract) -> FirstBlock:
     """Make the first questions about a contract's chain."""
-    polling, alert = contract.chain_context.polling, contract.stalled_alert("logs")
-    return FirstBlock(contract.endpoint, contract.tag, contract.head, polling, alert)
+    polling, tell = contract.chain_context.polling, partial(contract.tell, "logs")
+    return FirstBlock(contract.endpoint, contract.tag, contract.head, polling, tell)
 
 
 async def follow_head(contract: WatchedContract) -> Never:
     """Ask for the head now and then, for ever: of a contract that another process reads. Cancellation: its alert is cleared."""
-    looks = attrs.evolve(first_looks(contract), stalled=contract.stalled_alert("head"))
+    looks = first_looks(contract)
     try:
         while True:
             await looks.head()
             await trio.sleep(looks.polling)
     finally:
-        looks.stalled.worked()
+        looks.tell(None)
 
 
 async def read_once_more(ranges: RangeReader) -> None:
@@ -125,16 +125,16 @@ async def read_once_more(ranges: RangeReader) -> None:
     Cancellation: the next start goes on with it. Repeating: harmless.
     """
     contract, of = ranges.contract, ranges.contract.subscription
-    journal, stalled = contract.journal, contract.stalled_alert("once more")
+    journal, tell = contract.journal, partial(contract.tell, "back-fill", part=" once more")
     todo = await _what_to_read(ranges)
     while todo is not None and todo.next_block <= todo.to_block:
         last = min(todo.to_block, todo.next_block + ranges.cursor.size - 1)
         if await ranges.read_again(todo.next_block, last):
-            stalled.worked()
+            tell(None)
             todo = attrs.evolve(todo, next_block=last + 1)
             await until_kept(partial(journal.run, rewinding.note_reread, of.chain_id, of.contract, todo))
         else:
-            stalled.failed(ranges.reason)
+            tell(ranges.reason)
             await trio.sleep(contract.chain_context.polling)
 
 

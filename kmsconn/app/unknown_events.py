@@ -18,7 +18,6 @@ from kmsconn.app.range_reader import WatchedContract
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import quantity, to_hex
-from kmsconn.model.alerts import Alerts
 from kmsconn.rpc.jsonrpc import is_range_limit
 from kmsconn.rpc.logs import decode_logs
 from kmsconn.rpc.port import RpcError
@@ -47,10 +46,6 @@ class UnknownEvents:
     size: int = WIDEST
     found: dict[bytes, Log] = attrs.field(factory=dict)
     """The newest log of each unknown topic; without a topic, under nothing."""
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.contract.components.on_event), takes_self=True),
-        init=False,
-    )
 
     async def run(self) -> Never:
         """Look for ever, at once where a head is known. Cancellation: at any time. Repeating: reads only."""
@@ -100,9 +95,8 @@ class UnknownEvents:
         head = self.contract.head
         oldest = (head.number or 0) - max(LOOKED_BACK, head.blocks_in(WEEK))
         self.found = {topic: log for topic, log in self.found.items() if log.block_number >= oldest}
-        self._alerts.put(
-            f"{self.contract.endpoint.name} {self.contract.name}", UNKNOWN_EVENT, "; ".join(self._said())
-        )
+        about = f"{self.contract.endpoint.name} {self.contract.name}"
+        self.contract.components.board.set(UNKNOWN_EVENT, about, "; ".join(self._said()))
 
     def _said(self) -> Iterator[str]:
         if self.found:

@@ -16,11 +16,11 @@ from kmsconn.app.unknown_events import unknown_events
 async def run_upkeep(components: Components) -> None:
     """Run these tasks until cancelled. Cancellation: at any time. Repeating: each begins anew from the journal."""
     profile, journal, ports = components.profile, components.journal, components.ports
-    chain_contexts, on_event = components.chain_contexts, components.on_event
+    chain_contexts, board = components.chain_contexts, components.board
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Retaining(components.settings, profile, journal, chain_contexts, ports).run)
-        nursery.start_soon(OverdueRequests(profile, journal, ports, on_event).run)
-        nursery.start_soon(FailedKeyManagement(journal, on_event).run)
+        nursery.start_soon(OverdueRequests(profile, journal, ports, board).run)
+        nursery.start_soon(FailedKeyManagement(journal, board).run)
         for key_watch in (core_material(components), migrated_key_sets(components)):
             if key_watch is not None:
                 nursery.start_soon(key_watch.run)

@@ -44,6 +44,7 @@ from kmsconn.journal import moves, outbox
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.opening import open_journal
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 from kmsconn.model.requests import DECRYPTION_KINDS, IN_ORDER, Kind, PoolName, Request
@@ -229,7 +230,7 @@ def _build(base: _Base, links: Links, waiters: HttpWaiters) -> Components:
         pools=pools,
         pipeline=pipeline,
         http=_http(base, links, checker, pools, waiters),
-        on_event=base.on_event,
+        board=Board(base.on_event, trio.current_time),
     )
 
 

@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.errors import Down, NotYet, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.rpc.asking import ask
@@ -111,7 +111,7 @@ class Registry:
 
     async def run(self) -> None:
         """Refresh for ever; a refresh that fails keeps the old snapshot. Raises StartRefused as ``load``."""
-        alerts = Alerts(self.on_event)
+        board = Board(self.on_event, trio.current_time)
         while True:
             fresh, told = False, ""
             try:
@@ -121,7 +121,7 @@ class Registry:
                 pass  # the gateway's own alert says it
             except Retryable as error:
                 told = str(error)
-            alerts.put(NAME, "unreadable", told)
+            board.set("unreadable", NAME, told)
             await trio.sleep(self.refresh if fresh else RETRY)
 
 
@@ -139,8 +139,9 @@ class Lookup:
     on_event: OnEvent
     now: Callable[[], float] = trio.current_time
     _known: dict[Address, tuple[float, str]] = attrs.field(factory=dict)
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    _board: Board = attrs.field(
+        default=attrs.Factory(lambda self: Board(self.on_event, trio.current_time), takes_self=True),
+        init=False,
     )
 
     async def find(self, tx_senders: Sequence[Address]) -> list[str]:
@@ -171,10 +172,10 @@ class Lookup:
         try:
             bucket = (await ask(self.gateway, self.profile.coprocessor(sender))).bucket
         except Retryable as error:
-            self._alerts.raise_(_name(sender), "unreachable", str(error))
+            self._board.set("unreachable", _name(sender), str(error), critical=False)
             return known
-        self._alerts.clear(_name(sender), "unreachable")
-        self._alerts.put(_name(sender), "no-bucket", "" if bucket else "has no bucket registered")
+        self._board.set("unreachable", _name(sender), None)
+        self._board.set("no-bucket", _name(sender), None if bucket else "has no bucket registered")
         if bucket:
             self._known[sender] = (self.now(), bucket)
         return bucket

@@ -34,7 +34,7 @@ from kmsconn.control.address import control_path
 from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertRaised, OnEvent, Severity
 from kmsconn.model.life import State
 from kmsconn.monitoring.logs import LibraryLogs, make_logger
@@ -129,7 +129,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
             log_settings(settings, log)
             anew = StartingAnew(
                 log,
-                Alerts(observers.on_event),
+                Board(observers.on_event, trio.current_time),
                 signals,
                 random.random,
                 lambda: observers.monitor.health().alerts,

@@ -23,8 +23,8 @@ from kmsconn.errors import (
     StartAgain,
     StartRefused,
 )
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import AlertCleared, AlertRaised, Severity
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.transport.backoff import Backoff
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class StartingAnew:
     """
 
     log: FilteringBoundLogger
-    alerts: Alerts
+    board: Board
     signals: AsyncIterator[int]
     random: Callable[[], float]
     present: Callable[[], Iterable[AlertRaised]] = tuple
@@ -95,18 +95,18 @@ class StartingAnew:
         if any(isinstance(one, JournalUnreachable) for one in leaves(error)):
             if self._starts % TOLD_EACH == 1:
                 self.log.warning("waiting for the journal", reason=why, starts=self._starts)
-            self.alerts.raise_(JOURNAL, "unwritable", why, Severity.CRITICAL)
+            self.board.set("unwritable", JOURNAL, why)
             return
         went_back = any(isinstance(one, JournalWentBack) for one in leaves(error))
         cause = "journal-went-back" if went_back else "lease-lost"
         self.log.warning("starting anew", reason=why, starts=self._starts)
-        self.alerts.raise_(MEMBERSHIP, cause, f"the connector was started anew: {why}")
+        self.board.set(cause, MEMBERSHIP, f"the connector was started anew: {why}")
 
     def _clear_others(self) -> None:
         """Clear the alerts of the connector that has ended: nobody else would."""
         for alert in self.present():
-            if (alert.dependency, alert.cause) not in self.alerts:
-                self.alerts.on_event(AlertCleared(alert.dependency, alert.cause))
+            if (alert.dependency, alert.cause) not in self.board:
+                self.board.on_event(AlertCleared(alert.dependency, alert.cause))
 
     async def _pause(self) -> bool:
         """Wait a little; say whether a signal ended that."""
@@ -117,10 +117,10 @@ class StartingAnew:
 
     def reached(self) -> None:
         """Take back that the journal cannot be reached. Repeating: no effect."""
-        self.alerts.clear(JOURNAL, "unwritable")
+        self.board.set("unwritable", JOURNAL, None)
 
     async def forget(self) -> None:
         """Clear the alerts once the connector has run for a while."""
         await trio.sleep(SHOWN)
-        for alert in self.alerts:
-            self.alerts.clear(alert.dependency, alert.cause)
+        for alert in self.board:
+            self.board.set(alert.cause, alert.dependency, None)

@@ -15,6 +15,10 @@ class Cause:
     dependency: str
     meaning: str
     remedy: str
+    critical: bool = attrs.field(default=False, kw_only=True)
+    """Whether requests cannot be answered until something changes, where whoever finds it out says nothing else."""
+    after: float = attrs.field(default=0.0, kw_only=True)
+    """Seconds for which it must hold before it is told: nodes lag, connections break and processes restart all the time."""
     about_others: bool = attrs.field(default=False, kw_only=True)
     """Whether it is about other processes over the journal, so that the health of the one that tells it does not depend on it."""
 
@@ -24,31 +28,38 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "gateway, ethereum, host chain N, core[N], coprocessor 0x…, wallet",
         "The dependency does not answer: it refused, was silent, does not serve, or every URL failed in turn",
         "check that it runs and that the option has its address; requests wait and none is lost",
+        critical=True,
     ),
     "wrong-chain": Cause(
         "a chain's name with the URL",
         "A node is on another chain than configured; the connector does not use it",
         "correct the URL or the chain id",
+        critical=True,
     ),
     "wrong-contract": Cause(
         "gateway, ethereum, host chain N",
         "A configured contract is gone: its address has no code, or the code of another contract; or its EIP-712 domain is another one",
         "check that the node belongs to this network, and check the option in the text; signatures wait meanwhile",
+        critical=True,
     ),
     "newer-contract": Cause(
         "a chain's name with the contract",
         "A contract is of a newer version than this one knows: what it concerns may fail, and all else goes on",
         "upgrade kmsconn",
+        critical=True,
     ),
     "no-answer-yet": Cause(
         "gateway, ethereum, host chain N",
         "The chain was reached at the start and has not given a usable answer yet",
         "see the text; the start continues without a restart",
+        critical=True,
     ),
     "logs": Cause(
         "a chain's name with the contract",
         "No node has given usable logs of the contract for 10 s: no new request is heard",
         "check that the node keeps logs, follows the chain, and accepts the range",
+        critical=True,
+        after=10.0,
     ),
     "unknown-event": Cause(
         "a chain's name with the contract",
@@ -59,16 +70,20 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "a chain's name with the contract",
         "The connector cannot read blocks between the cursor and the head",
         "use a node that keeps the history since the cursor",
+        critical=True,
+        after=10.0,
     ),
     "missing-requests": Cause(
         "completeness 0x…",
         "The journal lacks requests that the contract has numbered; the connector reads their blocks again",
         "use a node that returns all logs of those blocks",
+        critical=True,
     ),
     "not-finalizing": Cause(
         "ethereum",
         "The finalized block is more than 45 minutes behind the head: no request of key management is heard",
         "check that the network finalizes, and that the node follows its consensus client",
+        critical=True,
     ),
     "unreadable": Cause(
         "coprocessor registry",
@@ -178,6 +193,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "wallet",
         "The contract has replies with this node's key that this connector did not send",
         "stop the other connector, or give it its own key",
+        critical=True,
     ),
     "replies-differ": Cause(
         "shadow",
@@ -239,6 +255,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "another node's storage",
         "give the Core the storage of the registered node; what this node never made, only a backup or the network can give it: tell its "
         "operators before the next epoch, which would wait for this node",
+        critical=True,
     ),
     "key-set-missing": Cause(
         "own public storage",
@@ -274,9 +291,13 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "journal",
         "The connector cannot write the journal: no request is answered meanwhile",
         "free or repair the disk, or mend the PostgreSQL server: `kmsconn doctor` says what is wrong with it",
+        critical=True,
     ),
     "misplaced": Cause(
-        "journal", "The file of the journal was moved or replaced", "move the same file back, or restart"
+        "journal",
+        "The file of the journal was moved or replaced",
+        "move the same file back, or restart",
+        critical=True,
     ),
     "lease-late": Cause(
         "membership",
@@ -299,6 +320,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "No process over the journal in PostgreSQL has had this role for a minute: requests wait",
         "start a process with this role, or add it to `roles` of one that runs",
         about_others=True,
+        critical=True,
+        after=60.0,
     ),
     "settings-differ": Cause(
         "an option by its name",
@@ -315,6 +338,21 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "membership",
         "The database lacks commits that it had confirmed; the connector was started anew and asks the contracts",
         "see which server was promoted or restored, and why it was behind: `synchronous_commit`, replication",
+    ),
+    "no-pushes": Cause(
+        "a chain's name with heads or logs",
+        "A node takes no subscription: what it would push is found by polling, some moments later",
+        "use a node with eth_subscribe over websockets, if latency matters",
+    ),
+    "unreadable-push": Cause(
+        "gateway, ethereum",
+        "A node pushes heads that cannot be read; the connector finds blocks by polling",
+        "check the node",
+    ),
+    "unavailable": Cause(
+        "control socket",
+        "The socket for commands of operators cannot be opened: `kmsconn status` and others cannot reach this connector",
+        "see the text, and restart once it is mended",
     ),
     "clock": Cause(
         "clock of this machine",
@@ -346,6 +384,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "connector",
         "An unexpected error; that request is quarantined, or tried again where only memory was missing",
         "report it with its traceback",
+        critical=True,
     ),
 }
 """By cause. A scene of the tests refuses an alert whose cause is not here."""

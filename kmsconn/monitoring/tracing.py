@@ -16,7 +16,7 @@ import trio
 
 from kmsconn.config.settings import Settings
 from kmsconn.errors import Misconfigured
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import Event, OnEvent
 from kmsconn.monitoring.otlp import FAILURES, NotTaken, OtlpExporter, otlp_encoder
 from kmsconn.monitoring.spans import Span, SpanMaker
@@ -46,7 +46,7 @@ class Tracing:
         self.lost = 0
         """Spans that no collector got."""
         self._maker = maker
-        self._alerts = Alerts(on_event)
+        self._board = Board(on_event, trio.current_time)
         self._queue: deque[Span] = deque()
         self._full = trio.Event()
 
@@ -94,7 +94,7 @@ class Tracing:
                 self._failed(error)
                 return False
             else:
-                self._alerts.clear(DEPENDENCY, "unreachable")
+                self._board.set("unreachable", DEPENDENCY, None)
             for _ in batch:
                 self._queue.popleft()
         return True
@@ -103,7 +103,7 @@ class Tracing:
         tracing = self._maker.tracing
         reason = f"{show(tracing.endpoint)}: no answer within {tracing.timeout:g} s"
         text = reason if isinstance(error, trio.TooSlowError) else str(error)
-        self._alerts.raise_(DEPENDENCY, "unreachable", text, remedy=REMEDY)
+        self._board.set("unreachable", DEPENDENCY, text, critical=False, remedy=REMEDY)
 
     async def say_farewell(self, exporter: Exporter) -> None:
         """Export what is left, within a deadline; what is queued then is lost."""

@@ -17,7 +17,7 @@ import trio
 
 from kmsconn.config.settings import Chain
 from kmsconn.errors import Down, Retryable, Unreachable
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent, ignore
 from kmsconn.rpc.jsonrpc import batch_results, call_result, each_result
 from kmsconn.rpc.keeper import LinkKeeper, RpcLink
@@ -31,13 +31,13 @@ RESUBSCRIBE_SECONDS = 30.0  # after a node refused a subscription
 
 @attrs.frozen(eq=False, repr=False)
 class Endpoint:
-    """One chain; implements ``rpc.port.PipelinedRpc``. Made by ``open_endpoint``. ``alerts``: of subscriptions."""
+    """One chain; implements ``rpc.port.PipelinedRpc``. Made by ``open_endpoint``. ``board``: of subscriptions."""
 
     chain_id: int
     name: str
     """What events and errors call it."""
     keeper: LinkKeeper
-    alerts: Alerts
+    board: Board
 
     @property
     def links(self) -> int:
@@ -135,15 +135,15 @@ class Endpoint:
     async def _subscribed(
         self, link: WebSocketLink, subscription: Sequence[Any], notify: Callable[[bytes | None], None]
     ) -> str | None:
-        cause = f"no-pushes-of-{subscription[0]}"
+        about = f"{self.name} {subscription[0]}"
         try:
             identifier = await link.subscribe(subscription, notify)
         except (RpcError, Retryable) as error:
             if not link.ended.is_set():
                 text = f"the node takes no subscription to {subscription[0]}, so they are found by polling: {error}"
-                self.alerts.raise_(self.name, cause, text)
+                self.board.set("no-pushes", about, text)
             return None
-        self.alerts.clear(self.name, cause)
+        self.board.set("no-pushes", about, None)
         return identifier
 
     async def _ask(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
@@ -194,7 +194,10 @@ async def open_endpoint(
     An exception of the body comes out in a group, as out of any nursery.
     """
     endpoint = Endpoint(
-        chain.chain_id, name, LinkKeeper(chain, name, ports, http, on_event), Alerts(on_event)
+        chain.chain_id,
+        name,
+        LinkKeeper(chain, name, ports, http, on_event),
+        Board(on_event, trio.current_time),
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(endpoint.keeper.keep)

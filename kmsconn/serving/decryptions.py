@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from kmsconn.config.settings import HttpApi
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import HttpAnswered, OnEvent
 from kmsconn.model.http_answers import Decryptions, FailureCode, HttpFailure, HttpResult
 from kmsconn.model.requests import Content
@@ -291,8 +291,8 @@ class HttpApiService:
         self._offload, self._wall = offload, wall
         self.answers = DecryptionPort(settings, decryptions, on_event)
         self._tls = tls = TlsContext(settings.tls)
-        self._alerts = Alerts(on_event)
-        self._files = watched_files(settings, self.answers.clients, tls, on_event)
+        self._board = Board(on_event, trio.current_time)
+        self._files = watched_files(settings, self.answers.clients, tls, self._board)
         self._server = Server(
             self.answers.port, lambda: tls.current, Pace(ACCEPTED_PER_SECOND, ACCEPTED_AT_ONCE)
         )
@@ -324,4 +324,4 @@ class HttpApiService:
         )
 
     def _look_at_certificate(self) -> None:
-        self._alerts.put(HTTP_API, "certificate-ends", self._tls.told_end(self._wall()))
+        self._board.set("certificate-ends", HTTP_API, self._tls.told_end(self._wall()))

@@ -14,8 +14,7 @@ import trio
 from kmsconn.config.api_keys import ApiKeysFault
 from kmsconn.config.http_api import all_keys, read_key_file
 from kmsconn.config.settings import HttpApi, ServerTls
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent
+from kmsconn.model.alerts import Board
 from kmsconn.serving.keys import ApiClients
 from kmsconn.transport.certificates import TlsFault, end_of, server_context, told_end
 from kmsconn.transport.ports import Offload
@@ -54,7 +53,7 @@ class WatchedFiles:
     paths: Sequence[Path]
     load: Callable[[], None]
     cause: str
-    alerts: Alerts
+    board: Board
     _used: Stamp = attrs.field(default=(), init=False)
     _failed: Stamp | None = attrs.field(default=None, init=False)
 
@@ -75,7 +74,7 @@ class WatchedFiles:
     def tell(self, fault: str | None) -> None:
         """Raise or clear the alert."""
         if fault is not None:
-            self.alerts.put(HTTP_API, self.cause, fault)
+            self.board.set(self.cause, HTTP_API, fault)
 
 
 class TlsContext:
@@ -110,17 +109,16 @@ def load_keys(settings: HttpApi, clients: ApiClients) -> None:
 
 
 def watched_files(
-    settings: HttpApi, clients: ApiClients, tls: TlsContext, on_event: OnEvent
+    settings: HttpApi, clients: ApiClients, tls: TlsContext, board: Board
 ) -> tuple[WatchedFiles, ...]:
     """Return the files that a server uses, as far as it has any."""
-    alerts = Alerts(on_event)
     watched = []
     if settings.keys_file is not None:
         load = partial(load_keys, settings, clients)
-        watched.append(WatchedFiles((settings.keys_file,), load, "api-keys", alerts))
+        watched.append(WatchedFiles((settings.keys_file,), load, "api-keys", board))
     if settings.tls is not None:
         paths = (settings.tls.cert_path, settings.tls.key_path)
-        watched.append(WatchedFiles(paths, tls.load, "certificate", alerts))
+        watched.append(WatchedFiles(paths, tls.load, "certificate", board))
     return tuple(watched)
 
 

@@ -22,7 +22,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import (
     OnEvent,
     ReplyCompared,
@@ -110,7 +110,7 @@ class _Shadow:
     manager: ShadowManager
     reader: ReplyReader
     moves: ShadowMoves
-    alerts: Alerts
+    board: Board
     backoff: Hold
     waiting: dict[int, SentReply] = attrs.field(factory=dict)
     unknown: list[SentReply] = attrs.field(factory=list)
@@ -124,24 +124,24 @@ class _Shadow:
             manager,
             ReplyReader(manager.chain.rpc, manager.profile, manager.tx_sender),
             ShadowMoves(manager),
-            Alerts(manager.on_event),
+            Board(manager.on_event, trio.current_time),
             Hold(ROUND_BACKOFF, manager.ports.random),
         )
 
     async def run(self) -> None:
         """Make rounds for ever."""
-        manager, alert = self.manager, (f"shadow {self.manager.chain.name}", "rounds")
+        manager, about = self.manager, f"shadow {self.manager.chain.name}"
         while True:
             manager.beat()
             try:
                 more = await self._round()
             except Retryable as error:
-                self.alerts.raise_(*alert, str(error))
+                self.board.set("rounds", about, str(error))
                 self.backoff.failed(trio.current_time())
                 await trio.sleep_until(self.backoff.until)
                 continue
             self.backoff.worked()
-            self.alerts.clear(*alert)
+            self.board.set("rounds", about, None)
             await trio.sleep(PACE)
             with trio.move_on_after(0 if more else IDLE):
                 await manager.wake.wait()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import attrs
+import trio
 
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import Alerts
-from kmsconn.model.events import OnEvent, Severity
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Progress, Reason, alert_of
 from kmsconn.txmanager.assess import Assessment, transaction_of
@@ -46,8 +47,9 @@ class TxAlerts:
 
     name: str
     on_event: OnEvent
-    _alerts: Alerts = attrs.field(
-        default=attrs.Factory(lambda self: Alerts(self.on_event), takes_self=True), init=False
+    _board: Board = attrs.field(
+        default=attrs.Factory(lambda self: Board(self.on_event, trio.current_time), takes_self=True),
+        init=False,
     )
     dependency: str = attrs.field(
         default=attrs.Factory(lambda self: f"txmanager {self.name}", takes_self=True), init=False
@@ -58,13 +60,13 @@ class TxAlerts:
 
     def raise_(self, cause: str, text: str, *, critical: bool = False, remedy: str = "") -> None:
         """Raise an alert, once, and again when its severity changes."""
-        severity = Severity.CRITICAL if critical else Severity.WARNING
-        if self._alerts.severity(self.dependency, cause) is not severity:
-            self._alerts.raise_(self.dependency, cause, text, severity, remedy=remedy)
+        present = self._board.get(cause, self.dependency)
+        if present is None or present.critical is not critical:
+            self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
 
     def clear(self, cause: str) -> None:
         """Clear an alert."""
-        self._alerts.clear(self.dependency, cause)
+        self._board.set(cause, self.dependency, None)
 
     def hold(
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0
@@ -105,7 +107,7 @@ class TxAlerts:
         """Raise what holds up replies now, and clear what does not any more."""
         found = [*self._to_a_block.holdups(now), *self._to_finality.holdups(now)]
         alerts = [alert_of(one, "reply", "replies") for one in found]
-        self._alerts.show(sorted(alerts, key=lambda one: one.critical), now)
+        self._board.show("replies", sorted(alerts, key=lambda one: one.critical))
 
 
 def _about(row: Row, text: str) -> str:

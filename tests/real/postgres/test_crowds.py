@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
 import trio
@@ -19,6 +20,7 @@ from kmsconn.doctor.postgres import OTHER_CONNECTIONS
 from kmsconn.errors import JournalWentBack, LeaseLost
 from kmsconn.journal import pausing
 from kmsconn.journal.pausing import PausedKind
+from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, AnswerKept, ReplySent, RequestRecorded
 from kmsconn.model.requests import Kind
 from tests.faults.posts import post
@@ -133,7 +135,8 @@ async def test_roles_take_no_lease_of_others(path: PostgresAddress) -> None:
 async def test_a_role_that_nobody_has_is_told_by_every_process(
     path: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kmsconn.app.missing_roles.GRACE", 1.0)
+    soon = attrs.evolve(CAUSES["role-missing"], after=1.0)
+    monkeypatch.setattr("kmsconn.model.alerts.CAUSES", {**CAUSES, "role-missing": soon})
     key = "role work", "role-missing"
     async with (
         open_crowd(path) as crowd,

@@ -18,7 +18,7 @@ from kmsconn.audit.lines import verify
 from kmsconn.audit.log_file import AuditFile
 from kmsconn.journal import moves, outbox
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.transport.ports import offload_inline
 from tests.unit.app.bench import Bench, open_bench
@@ -38,7 +38,10 @@ class Scene:
     @asynccontextmanager
     async def auditing(self, file: AuditFile | None = None) -> AsyncIterator[None]:
         task = Auditing(
-            self.bench.journal, file or audit_file(self.path), offload_inline, Alerts(self.told.append)
+            self.bench.journal,
+            file or audit_file(self.path),
+            offload_inline,
+            Board(self.told.append, trio.current_time),
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(task.run)

@@ -19,6 +19,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.journal.values import JournalPlace
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
@@ -173,6 +174,7 @@ async def proving(world: World) -> AsyncIterator[Completeness]:
     world.components = SimpleNamespace(
         profile=world.profile, settings=SETTINGS,
         on_event=world.events.append,
+        board=Board(world.events.append, trio.current_time),
     )  # fmt: skip
     proof = Completeness.of(world)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:

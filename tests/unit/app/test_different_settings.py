@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kmsconn.app.different_settings import CAUSE, DifferentSettings
+from kmsconn.app.member_alerts import DIFFER, tell_different_settings
 from kmsconn.journal.members import Gathering, MemberRow
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 
 
@@ -18,26 +18,30 @@ def gathering(*settings: dict[str, str]) -> Gathering:
 
 def test_a_difference_is_told_once_with_both_processes_and_a_remedy() -> None:
     seen: list[Event] = []
-    watching = DifferentSettings(Alerts(seen.append))
+    board = Board(seen.append, lambda: 0.0)
     for _ in range(3):
-        watching.note(gathering({"lease": "5s"}, {"lease": "9s"}), 0.0)
+        tell_different_settings(board, gathering({"lease": "5s"}, {"lease": "9s"}))
     [alert] = seen
     assert isinstance(alert, AlertRaised)
-    assert (alert.dependency, alert.cause, alert.severity) == ("lease", CAUSE, Severity.WARNING)
+    assert (alert.dependency, alert.cause, alert.severity) == ("lease", DIFFER, Severity.WARNING)
     assert "5s at k@m (member 1); 9s at k@m (member 2)" in alert.text
     assert "set lease alike" in alert.remedy
 
 
 def test_each_option_is_cleared_when_it_is_alike_again() -> None:
     seen: list[Event] = []
-    watching = DifferentSettings(Alerts(seen.append))
-    watching.note(gathering({"lease": "5s", "mode": "active"}, {"lease": "9s", "mode": "shadow"}), 0.0)
-    watching.note(gathering({"lease": "5s", "mode": "active"}, {"lease": "5s", "mode": "shadow"}), 1.0)
+    board = Board(seen.append, lambda: 0.0)
+    tell_different_settings(
+        board, gathering({"lease": "5s", "mode": "active"}, {"lease": "9s", "mode": "shadow"})
+    )
+    tell_different_settings(
+        board, gathering({"lease": "5s", "mode": "active"}, {"lease": "5s", "mode": "shadow"})
+    )
     assert [type(one) for one in seen] == [AlertRaised, AlertRaised, AlertCleared]
-    assert seen[-1] == AlertCleared("lease", CAUSE)
+    assert seen[-1] == AlertCleared("lease", DIFFER)
 
 
 def test_who_says_nothing_differs_from_nobody() -> None:
     seen: list[Event] = []
-    DifferentSettings(Alerts(seen.append)).note(gathering({"lease": "5s"}, {}), 0.0)
+    tell_different_settings(Board(seen.append, lambda: 0.0), gathering({"lease": "5s"}, {}))
     assert seen == []

@@ -14,6 +14,7 @@ from kmsconn.app.key_management_alerts import UNDONE_INTERVAL, FailedKeyManageme
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import inspecting, moves, recording
 from kmsconn.journal.values import RowEnding
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.life import RowCause, State
 from tests.unit.app.bench import Bench, open_bench
@@ -26,7 +27,7 @@ CONTEXT, KEY = "context_2_new", "keygen_default"
 async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
     async with open_bench(folder) as bench, trio.open_nursery() as nursery:
         told: list[Event] = []
-        nursery.start_soon(FailedKeyManagement(bench.journal, told.append).run)
+        nursery.start_soon(FailedKeyManagement(bench.journal, Board(told.append, trio.current_time)).run)
         yield bench, told
         nursery.cancel_scope.cancel()
 

@@ -11,7 +11,7 @@ from kmsconn.journal import moves
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.postgres import MemberCount
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer, Loss
@@ -33,7 +33,9 @@ async def test_a_commit_whose_outcome_is_not_known_is_told_while_nothing_else_is
     async with trio.open_nursery() as nursery:
         journal = Journal(db, offload_inline)
         nursery.start_soon(journal.commit_groups)
-        watch = JournalWatch(journal, wall, Alerts(told.append), lambda: beats.append(trio.current_time()))
+        watch = JournalWatch(
+            journal, wall, Board(told.append, trio.current_time), lambda: beats.append(trio.current_time())
+        )
         try:
             rid = await journal.run(adds(1))
             server.losses, server.refusals = [Loss(len(server.asked) + COMMIT, after=True)], 10**6

@@ -19,6 +19,7 @@ from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import id_name
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.protocols.fhevm.key_material import read_material
 from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
@@ -59,7 +60,12 @@ async def open_storage(policy: BucketPolicy = BucketPolicy(True, True)) -> Async
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
-            watch = MigratedKeySets(lambda: storage.find(), http, policy.check, events.append)  # noqa: PLW0108
+            watch = MigratedKeySets(
+                lambda: storage.find(),  # noqa: PLW0108 - it is made later
+                http,
+                policy.check,
+                Board(events.append, trio.current_time),
+            )
             storage = Storage(bucket, watch, events)
             yield storage
         nursery.cancel_scope.cancel()
@@ -127,7 +133,7 @@ async def test_a_core_without_what_the_contract_has_is_critical(
 ) -> None:
     events: list[Event] = []
     core, call = Core(has, later), MaterialCall("GetKeyMaterialAvailability", read_material)
-    await CoreMaterial(everything, cast("Any", core), call, events.append).look()
+    await CoreMaterial(everything, cast("Any", core), call, Board(events.append, trio.current_time)).look()
     told = [one for one in events if isinstance(one, AlertRaised)]
     assert {one.dependency: one.severity for one in told} == dict.fromkeys(missing, Severity.CRITICAL)
     for alert in told:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
-from kmsconn.app.missing_roles import CAUSE, GRACE, MissingRoles
+from kmsconn.app.member_alerts import MISSING, tell_missing_roles
 from kmsconn.journal.members import Gathering, MemberRow
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
+from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 
 
@@ -18,9 +20,28 @@ def gathering(*roles: str) -> Gathering:
     return Gathering(True, tuple(rows))
 
 
-def watching() -> tuple[MissingRoles, list[Event]]:
-    seen: list[Event] = []
-    return MissingRoles(Alerts(seen.append)), seen
+GRACE = CAUSES[MISSING].after
+
+
+@attrs.define
+class Roles:
+    """A board whose clock is that of the last look."""
+
+    seen: list[Event] = attrs.field(factory=list)
+    now: float = 0.0
+    board: Board = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.board = Board(self.seen.append, lambda: self.now)
+
+    def note(self, found: Gathering, now: float) -> None:
+        self.now = now
+        tell_missing_roles(self.board, found)
+
+
+def watching() -> tuple[Roles, list[Event]]:
+    roles = Roles()
+    return roles, roles.seen
 
 
 @pytest.mark.parametrize("role", ["hear", "work", "send"])
@@ -31,7 +52,7 @@ def test_a_role_that_nobody_has_for_long_is_told_with_its_name_and_a_remedy(role
         roles.note(gathering(others), now)
     [alert] = seen
     assert isinstance(alert, AlertRaised)
-    assert (alert.dependency, alert.cause, alert.severity) == (f"role {role}", CAUSE, Severity.CRITICAL)
+    assert (alert.dependency, alert.cause, alert.severity) == (f"role {role}", MISSING, Severity.CRITICAL)
     assert f"has the role {role}" in alert.text
     assert f"start a process with {role}" in alert.remedy
 
@@ -62,4 +83,4 @@ def test_the_alert_is_over_when_somebody_has_the_role() -> None:
         "role send",
     ]
     roles.note(gathering("work", "send"), GRACE + 1)
-    assert seen[2:] == [AlertCleared("role send", CAUSE)]
+    assert seen[2:] == [AlertCleared("role send", MISSING)]

@@ -14,6 +14,7 @@ import trio
 from kmsconn.app.open_agreements import INTERVAL, LONG, OpenAgreements
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import moves
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
@@ -55,7 +56,14 @@ async def watching(folder: Path) -> AsyncIterator[Watch]:
     chain, told = Answers({}, slots=slots), list[Event]()
     chain.chain_id = ETHEREUM
     async with open_bench(folder) as bench, trio.open_nursery() as nursery:
-        watch = OpenAgreements(keys.PROFILE, bench.journal, {ETHEREUM: chain}, SENDER, wall, told.append)
+        watch = OpenAgreements(
+            keys.PROFILE,
+            bench.journal,
+            {ETHEREUM: chain},
+            SENDER,
+            wall,
+            Board(told.append, trio.current_time),
+        )
         nursery.start_soon(watch.run)
         yield Watch(bench, slots, chain, told)
         nursery.cancel_scope.cancel()

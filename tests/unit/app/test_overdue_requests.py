@@ -13,6 +13,7 @@ import trio
 
 from kmsconn.app.key_management_alerts import LONG, OVERDUE_INTERVAL, OverdueRequests
 from kmsconn.journal import moves, recording
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -25,7 +26,9 @@ async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
     async with open_bench(folder) as bench, trio.open_nursery() as nursery:
         told: list[Event] = []
         ports: Any = SimpleNamespace(wall=wall)
-        nursery.start_soon(OverdueRequests(PROFILE, bench.journal, ports, told.append).run)
+        nursery.start_soon(
+            OverdueRequests(PROFILE, bench.journal, ports, Board(told.append, trio.current_time)).run
+        )
         yield bench, told
         nursery.cancel_scope.cancel()
 

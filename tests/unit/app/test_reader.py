@@ -19,13 +19,14 @@ from kmsconn.app.heartbeats import Heartbeats
 from kmsconn.app.pools import WorkerPool
 from kmsconn.app.range_reader import WatchedContract
 from kmsconn.app.reader import LogReader
-from kmsconn.app.stalled_alert import STALLED_AFTER
 from kmsconn.checks.expiry import DecryptionExpiry
 from kmsconn.errors import JournalFailed, Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal import queries, recording
+from kmsconn.model.alerts import Board
+from kmsconn.model.causes import CAUSES
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import (
     AlertCleared,
@@ -186,6 +187,7 @@ async def reading(
             heartbeats=Heartbeats(trio.current_time),
             expiry=DecryptionExpiry(EXPIRY),
             on_event=bench.events.append,
+            board=Board(bench.events.append, trio.current_time),
             pool_for=pools.__getitem__,
             chain_contexts={subscription.chain_id: chain_context},
         )
@@ -591,7 +593,7 @@ async def test_a_node_without_a_finalized_block_is_told_by_contract(
     """It answers everything else, so that nothing else shows that no key request is ever read."""
     chain = Chain(next_=deque([RpcError(-39001, "Unknown block")] * 100))
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
-        await trio.sleep(STALLED_AFTER + 2 * POLLING)
+        await trio.sleep(CAUSES["logs"].after + 2 * POLLING)
         [told] = it.bench.told(AlertRaised)
         assert told.critical
         assert told.dependency == f"gateway {checksum(GENERATION.contract)}"

@@ -10,37 +10,13 @@ import trio
 
 from kmsconn.app.connector import open_connector
 from kmsconn.app.core_health import CoreHealth
-from kmsconn.app.stalled_alert import STALLED_AFTER, StalledAlert
 from kmsconn.emulator.node_error import NodeError
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.model.causes import CAUSES
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from tests.unit.app.few_components import few_components
 
-
-async def test_what_fails_for_a_moment_is_not_told(autojump_clock: Any) -> None:
-    seen: list[Event] = []
-    stalled = StalledAlert("gateway", "logs", seen.append)
-    stalled.failed("lag")
-    await trio.sleep(STALLED_AFTER / 2)
-    stalled.failed("lag")
-    stalled.worked()
-    await trio.sleep(STALLED_AFTER)
-    stalled.failed("lag")
-    assert seen == []
-
-
-async def test_what_fails_for_long_is_told_once_and_its_end_once(autojump_clock: Any) -> None:
-    seen: list[Event] = []
-    stalled = StalledAlert("gateway", "logs", seen.append)
-    for _ in range(5):
-        stalled.failed("pruned")
-        await trio.sleep(STALLED_AFTER)
-    stalled.worked()
-    stalled.worked()
-    assert seen == [
-        AlertRaised("gateway", "logs", "pruned", Severity.CRITICAL),
-        AlertCleared("gateway", "logs"),
-    ]
+STALLED_AFTER = CAUSES["logs"].after
 
 
 @pytest.mark.slow

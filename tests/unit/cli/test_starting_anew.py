@@ -18,7 +18,7 @@ from kmsconn.errors import (
     LeaseLost,
     StartRefused,
 )
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.monitoring.health import Health
 from kmsconn.transport.backoff import Backoff
@@ -60,7 +60,7 @@ class Lives:
 
     def anew(self) -> StartingAnew:
         log: Any = self.log
-        return StartingAnew(log, Alerts(self.events.append), self, lambda: 0.5)
+        return StartingAnew(log, Board(self.events.append, trio.current_time), self, lambda: 0.5)
 
     async def run(self) -> str | None:
         return await self.anew().run(self.once)
@@ -144,7 +144,7 @@ async def test_the_alerts_of_a_connector_end_with_it(autojump_clock: Any) -> Non
         health.on_event(event)
 
     log: Any = lives.log
-    anew = StartingAnew(log, Alerts(hear), lives, lambda: 0.5, lambda: health.alerts)
+    anew = StartingAnew(log, Board(hear, trio.current_time), lives, lambda: 0.5, lambda: health.alerts)
     hear(late)
     await anew.run(lives.once)
     assert [alert.cause for alert in health.alerts] == ["lease-lost"]

@@ -1,52 +1,89 @@
-"""An alert is raised once for each dependency and cause, and cleared by its own key alone."""
+"""The board: an alert is raised once for each dependency and cause, after its patience, and cleared by its own key alone."""
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
-from kmsconn.model.alerts import Alerts
+from kmsconn.model.alerts import UPDATE, Board
+from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 
 
-@pytest.fixture
-def seen() -> list[Event]:
-    return []
+@attrs.define
+class Wall:
+    """A board with what it told, and a clock that a test sets."""
+
+    seen: list[Event] = attrs.field(factory=list)
+    now: float = 0.0
+    board: Board = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.board = Board(self.seen.append, lambda: self.now)
 
 
 @pytest.fixture
-def alerts(seen: list[Event]) -> Alerts:
-    return Alerts(seen.append)
+def wall() -> Wall:
+    return Wall()
 
 
-def test_the_same_alert_is_raised_once(alerts: Alerts, seen: list[Event]) -> None:
-    alerts.raise_("core[0]", "unreachable", "refused")
-    alerts.raise_("core[0]", "unreachable", "refused")
-    assert seen == [AlertRaised("core[0]", "unreachable", "refused", Severity.WARNING)]
+def test_the_same_alert_is_raised_once_as_its_cause_says(wall: Wall) -> None:
+    for _ in range(2):
+        wall.board.set("unreachable", "core[0]", "refused")
+        wall.board.set("overloaded", "core[0]", "429")
+    assert wall.seen == [
+        AlertRaised("core[0]", "unreachable", "refused", Severity.CRITICAL, CAUSES["unreachable"].remedy),
+        AlertRaised("core[0]", "overloaded", "429", Severity.WARNING, CAUSES["overloaded"].remedy),
+    ]
 
 
-def test_it_is_raised_again_when_it_says_something_else(alerts: Alerts, seen: list[Event]) -> None:
-    alerts.raise_("core[0]", "unreachable", "refused", count=1)
-    alerts.raise_("core[0]", "unreachable", "refused", count=2)
-    assert [event.count for event in seen if isinstance(event, AlertRaised)] == [1, 2]
+def test_a_cause_that_is_in_no_table_cannot_be_raised(wall: Wall) -> None:
+    with pytest.raises(KeyError):
+        wall.board.set("bad-day", "core[0]", "it rains")
 
 
-def test_another_cause_is_another_alert(alerts: Alerts, seen: list[Event]) -> None:
-    alerts.raise_("core[0]", "unreachable", "refused")
-    alerts.raise_("core[0]", "wrong-signer", "0xab signs")
-    alerts.clear("core[0]", "unreachable")
-    assert [alert.cause for alert in alerts] == ["wrong-signer"]
+def test_a_text_is_said_again_after_a_minute_and_a_severity_at_once(wall: Wall) -> None:
+    for second in range(int(UPDATE) + 2):
+        wall.now = float(second)
+        wall.board.set("wallet", "txmanager", "no", count=second)
+    assert [event.count for event in wall.seen if isinstance(event, AlertRaised)] == [0, int(UPDATE)]
+    wall.board.set("wallet", "txmanager", "no", critical=True)
+    assert isinstance(wall.seen[-1], AlertRaised)
+    assert wall.seen[-1].critical
 
 
-def test_the_end_is_said_once_and_only_of_what_was_raised(alerts: Alerts, seen: list[Event]) -> None:
-    alerts.clear("gateway", "unreachable")
-    alerts.raise_("gateway", "unreachable", "refused")
-    alerts.clear("gateway", "unreachable")
-    alerts.clear("gateway", "unreachable")
-    assert seen[1:] == [AlertCleared("gateway", "unreachable")]
-    assert ("gateway", "unreachable") not in alerts
+def test_the_end_is_said_once_and_only_of_what_was_raised(wall: Wall) -> None:
+    wall.board.set("unreachable", "gateway", None)
+    wall.board.set("unreachable", "gateway", "refused")
+    wall.board.set("wrong-chain", "gateway", "chain 5")
+    for _ in range(2):
+        wall.board.set("unreachable", "gateway", "")
+    assert wall.seen[2:] == [AlertCleared("gateway", "unreachable")]
+    assert [alert.cause for alert in wall.board] == ["wrong-chain"]
 
 
-def test_put_clears_where_there_is_nothing_to_say(alerts: Alerts, seen: list[Event]) -> None:
-    alerts.put("journal", "unwritable", "disk is full", Severity.CRITICAL)
-    alerts.put("journal", "unwritable", "", Severity.CRITICAL)
-    assert [type(event) for event in seen] == [AlertRaised, AlertCleared]
+@pytest.mark.parametrize("cause", [name for name, one in CAUSES.items() if one.after])
+def test_what_fails_for_a_moment_is_not_told(cause: str, wall: Wall) -> None:
+    after = CAUSES[cause].after
+    for wall.now, text in (
+        (0.0, "lag"),
+        (after - 1, "lag"),
+        (after, None),
+        (after + 1, "lag"),
+        (2 * after, "lag"),
+    ):
+        wall.board.set(cause, "gateway", text)
+    assert wall.seen == []
+    wall.now = 2 * after + 1
+    wall.board.set(cause, "gateway", "lag")
+    wall.board.set(cause, "gateway", None)
+    assert [type(event) for event in wall.seen] == [AlertRaised, AlertCleared]
+
+
+def test_an_owner_shows_what_there_is_and_clears_what_is_gone_and_its_own(wall: Wall) -> None:
+    [first, second, other] = [AlertRaised(name, "paused", "by us", Severity.WARNING) for name in "abc"]
+    wall.board.show("ours", [first, second])
+    wall.board.show("theirs", [other])
+    wall.board.show("ours", [second])
+    assert wall.seen == [first, second, other, AlertCleared("a", "paused")]
+    assert [*wall.board] == [second, other]
