@@ -30,6 +30,16 @@ _MEMBERS = (
     "CREATE TABLE member (token INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT DEFAULT '', groups INTEGER NOT NULL DEFAULT 0)",
     "ALTER TABLE request ADD COLUMN owner INTEGER",
 )
+_COUNT_ROW = (
+    "INSERT INTO tally VALUES ({0}.kind, {0}.state, {0}.on_chain, {1}, {1} * ({0}.deferred > 0), {2}) ON CONFLICT DO UPDATE SET "
+    "rows = rows + excluded.rows, deferred = deferred + excluded.deferred, deleted = deleted + excluded.deleted;"
+)
+_COUNTING = (
+    f"CREATE TRIGGER appears AFTER INSERT ON request BEGIN {_COUNT_ROW.format('new', 1, 0)} END",
+    f"CREATE TRIGGER moves AFTER UPDATE ON request BEGIN {_COUNT_ROW.format('old', -1, 0)} {_COUNT_ROW.format('new', 1, 0)} END",
+    f"CREATE TRIGGER goes AFTER DELETE ON request BEGIN {_COUNT_ROW.format('old', -1, 1)} END",
+)
+"""As there, triggers count the rows."""
 _CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b")
 _INDICES = "SELECT name FROM sqlite_master WHERE type = 'index'"
 _BEGINS = "BEGIN"
@@ -43,7 +53,7 @@ def made_at(path: str = ":memory:") -> sqlite3.Connection:
     for migration in schema.MIGRATIONS:
         for statement in migration:
             database.execute(statement)
-    for statement in (*_MEMBERS, *schema.shard_indices(1).values()):
+    for statement in (*_MEMBERS, *_COUNTING, *schema.shard_indices(1).values()):
         database.execute(statement)
     database.execute("INSERT INTO meta VALUES (?, ?)", (SCHEMA_KEY, f"{VERSION} {VERSION}"))
     return database

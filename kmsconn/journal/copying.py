@@ -154,9 +154,10 @@ def _claim(driver: Driver) -> None:
 
 
 def _count_nothing(target: Driver, how: str) -> None:
-    """Let nothing be counted and told as rows come: the counts come after them. SQLite's counting cannot be stopped, and is replaced."""
+    """Let nothing be counted and told as rows come: the counts come after them."""
     if target.is_remote:
         target.execute(f"ALTER TABLE request {how} TRIGGER USER")
+    target.tally.restore({})
 
 
 def _last_number(driver: Driver, table: Table) -> int:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol
 from kmsconn.errors import JournalWentBack, StartRefused
 from kmsconn.journal.binding import Binding, differences
 from kmsconn.journal.notes import Notes, StageTimes
+from kmsconn.journal.tally import Tally
 
 _TICK = "tick"
 
@@ -47,7 +48,7 @@ class Driver(Protocol):
     ``shards``: among how many parts due rows are shared by their ids. ``is_remote``: statements wait for a server, so that a whole group of
     them is run in a thread (``journal.remote``). ``capture`` are the statements that let every transition go into the outbox of the audit
     log, ``stop_capturing`` those that end that. ``refusal`` says why the journal cannot be opened, and what to do: JournalUnreachable
-    where that may pass by itself.
+    where that may pass by itself. ``tally`` are the numbers of rows that this transaction has changed and not written yet.
     """
 
     is_remote: ClassVar[bool]
@@ -55,6 +56,7 @@ class Driver(Protocol):
     stop_capturing: ClassVar[Sequence[str]]
     shards: int
     refusal: Callable[[Exception], StartRefused]
+    tally: Tally
 
     @property
     def error(self) -> type[Exception]:
@@ -226,12 +228,14 @@ class Database:
         if self.is_whole:
             yield
             return
+        counted = self.driver.tally.saved()
         self.execute("SAVEPOINT body")
         try:
             yield
         except BaseException:
             if self.driver.is_begun:
                 self._undo_body()
+                self.driver.tally.restore(counted if self.driver.is_begun else {})
             raise
         self.execute("RELEASE SAVEPOINT body")
 

@@ -36,6 +36,7 @@ from kmsconn.journal.postgres_session import (
 )
 from kmsconn.journal.postgres_sql import Call, call_of
 from kmsconn.journal.postgres_timeline import look_around
+from kmsconn.journal.tally import Tally
 
 _BEGIN: Final = call_of(BEGIN)
 _COMMIT: Final = call_of(COMMIT)
@@ -156,6 +157,7 @@ class PostgresDriver:
         self.where = str(address)
         self.refusal: Callable[[Exception], StartRefused] = partial(refusal_of, self.where)
         self.shards = shards
+        self.tally = Tally()
         self.member: MemberCount | None = None
         self.queue = StatementQueue(partial(connect, address, SessionLimits()))
         self.execute = self.queue.execute

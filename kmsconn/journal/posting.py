@@ -46,6 +46,7 @@ def take(db: Database, post: NewRequest) -> Taken:
             rid, begins = insert(db, post), True
         else:
             rid, begins = found[0], _repeat(db, found[0], post)
+        db.driver.tally.write(db.execute)
         if begins and db.execute(_PENDING, (post.kind.value,)).fetchone()[0] > MOST_PENDING:
             raise TooManyPosts(f"{MOST_PENDING} requests of this kind are in work")
         return Taken(read_one(db, rid), begins)

@@ -406,6 +406,7 @@ def counts(db: Database, now: float) -> Counts:
 
 
 def _tally(db: Database) -> Iterator[tuple[Kind, State, bool, int, int, int]]:
+    db.driver.tally.write(db.execute)
     for kind, state, on_chain, *numbers in db.execute(_TALLY).fetchall():
         if kind in _KINDS and state in _STATES and any(numbers):  # of a damaged row they may be anything
             rows, deferred, deleted = numbers

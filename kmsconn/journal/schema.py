@@ -207,39 +207,35 @@ INDICES: Final = (
     """,
 )
 
-_TRIGGERS: Final = (
+COUNTING: Final = (
     """
-    CREATE TRIGGER request_appears AFTER INSERT ON request
+    CREATE TEMP TRIGGER request_appears AFTER INSERT ON main.request
     BEGIN
-        INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, new.deferred > 0, 0)
-        ON CONFLICT DO UPDATE SET rows = rows + 1, deferred = deferred + excluded.deferred;
+        SELECT count_rows(new.kind, new.state, new.on_chain, 1, new.deferred > 0, 0);
     END
     """,
     """
-    CREATE TRIGGER request_moves AFTER UPDATE OF kind, state, on_chain, deferred ON request
+    CREATE TEMP TRIGGER request_moves AFTER UPDATE OF kind, state, on_chain, deferred ON main.request
     WHEN (old.kind, old.state, old.on_chain, old.deferred > 0) <> (new.kind, new.state, new.on_chain, new.deferred > 0)
     BEGIN
-        UPDATE tally SET rows = rows - 1, deferred = deferred - (old.deferred > 0)
-        WHERE kind = old.kind AND state = old.state AND on_chain = old.on_chain;
-        INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, new.deferred > 0, 0)
-        ON CONFLICT DO UPDATE SET rows = rows + 1, deferred = deferred + excluded.deferred;
+        SELECT count_rows(old.kind, old.state, old.on_chain, -1, -(old.deferred > 0), 0),
+            count_rows(new.kind, new.state, new.on_chain, 1, new.deferred > 0, 0);
     END
     """,
     """
-    CREATE TRIGGER request_goes AFTER DELETE ON request
+    CREATE TEMP TRIGGER request_goes AFTER DELETE ON main.request
     BEGIN
-        UPDATE tally SET rows = rows - 1, deferred = deferred - (old.deferred > 0), deleted = deleted + 1
-        WHERE kind = old.kind AND state = old.state AND on_chain = old.on_chain;
+        SELECT count_rows(old.kind, old.state, old.on_chain, -1, -(old.deferred > 0), 1);
     END
     """,
 )
+"""What tells a function of the connection of each row that is counted: the numbers of a transaction are written to ``tally`` at its end."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         f"PRAGMA application_id = {APPLICATION_ID}",
         *(table.making for table in TABLES),
         *INDICES,
-        *_TRIGGERS,
     ),
 )
 VERSION = len(MIGRATIONS)

@@ -17,7 +17,16 @@ from typing import ClassVar, Literal
 from kmsconn.errors import StartRefused
 from kmsconn.journal.locking import lock_path, locked
 from kmsconn.journal.rows import shard
-from kmsconn.journal.schema import APPLICATION_ID, CAPTURE, MIGRATIONS, STOP_CAPTURING, VERSION, shard_indices
+from kmsconn.journal.schema import (
+    APPLICATION_ID,
+    CAPTURE,
+    COUNTING,
+    MIGRATIONS,
+    STOP_CAPTURING,
+    VERSION,
+    shard_indices,
+)
+from kmsconn.journal.tally import Tally
 
 Synchronous = Literal["FULL", "OFF"]
 
@@ -42,6 +51,7 @@ class SqliteDriver:
         self.path = path
         self.refusal: Callable[[Exception], StartRefused] = partial(refusal_of, path)
         self.shards = shards
+        self.tally = Tally()
         self._synchronous = synchronous
         self._files: dict[Path, tuple[int, int] | None] = {}
         self._resources = ExitStack()
@@ -66,6 +76,8 @@ class SqliteDriver:
         if make:
             _migrate(self.execute, version)
             _index_shards(self.execute, self.shards)
+        for statement in COUNTING:
+            self.execute(statement)
         self._files = {file: _identity(file) for file in _files_of(self.path)}
         return warnings
 
@@ -90,11 +102,13 @@ class SqliteDriver:
         self.execute("BEGIN")
 
     def commit(self) -> None:
-        """Commit the transaction."""
+        """Commit the transaction, the numbers of its rows with it."""
+        self.tally.write(self.execute)
         self.execute("COMMIT")
 
     def roll_back(self) -> None:
         """Undo the transaction, if there is one."""
+        self.tally.restore({})
         if self.is_begun:
             with suppress(sqlite3.Error):  # the next BEGIN would tell
                 self.execute("ROLLBACK")
@@ -130,6 +144,7 @@ class SqliteDriver:
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._resources.callback(connection.close)
         connection.create_function("shard", 2, shard, deterministic=True)
+        connection.create_function("count_rows", 6, self.tally.count)
         self._connection = connection
         self.execute = connection.execute
         for setting in (*settings, f"synchronous = {self._synchronous}", *_ALWAYS):
