@@ -11,7 +11,7 @@ import sys
 from typing import Final
 
 from kmsconn.cli.endings import ExitStatus
-from kmsconn.config.files import configurations, directory
+from kmsconn.config.sources import configurations, directory
 
 EXAMPLES: Final = (
     "kmsconn list",

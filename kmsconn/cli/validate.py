@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from kmsconn.cli.endings import ExitStatus
-from kmsconn.config.files import find_file
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.settings import Chain, HttpApi, Settings
-from kmsconn.config.sources import load_config
+from kmsconn.config.sources import find_file, load_config
 from kmsconn.config.values import ROLES
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey

@@ -10,14 +10,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from kmsconn.config import presets
 from kmsconn.config.assembly import Written, assemble
 from kmsconn.config.description import PREFIX, REQUIRED, environment_name
-from kmsconn.config.files import VARIABLE
 from kmsconn.config.findings import Findings, Given
 from kmsconn.config.generations import GENERATIONS, Generation
 from kmsconn.config.httpz import HTTPZ_RC7
@@ -29,6 +28,9 @@ from kmsconn.config.tracing import tracing_of
 from kmsconn.errors import ConfigError
 from kmsconn.model import profiles
 from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
+
+FOLDER_VARIABLE: Final = "KMS_CONNECTOR_CONFIG_DIR"
+DEFAULT_FOLDER: Final = Path("config") / "environments"
 
 # Kubernetes puts these into every pod beside a Service named kms-connector or kms-connector-…: they are not meant for us.
 _SERVICE_LINK = re.compile(
@@ -188,7 +190,7 @@ def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
     ours = {environment_name(name) for known in GENERATIONS.values() for name in known.table.known_names}
     for written in sorted(environ):
         variable = written.upper()
-        foreign = variable == VARIABLE or (variable not in ours and _SERVICE_LINK.fullmatch(variable))
+        foreign = variable == FOLDER_VARIABLE or (variable not in ours and _SERVICE_LINK.fullmatch(variable))
         if variable.startswith(PREFIX) and not foreign:
             name = variable.removeprefix(PREFIX).lower().replace("__", ".")
             yield name, Given(environ[written], written, name)
@@ -210,3 +212,26 @@ def _structured(findings: Findings, *, alone: bool) -> dict[str, Any]:
                 findings.fault(name, "is required in a file")
             values[name] = option.default
     return values
+
+
+# --- where configuration files lie
+
+
+def directory(environ: Mapping[str, str]) -> Path:
+    """Return the directory of configurations: that of the variable, else one below the working directory."""
+    named = environ.get(FOLDER_VARIABLE, "").strip()
+    return Path(named) if named else DEFAULT_FOLDER
+
+
+def configurations(folder: Path) -> list[Path]:
+    """Return the TOML files of a directory, by name; none where it is not there."""
+    return sorted(path for path in folder.glob("*.toml") if path.is_file())
+
+
+def find_file(written: str, environ: Mapping[str, str]) -> Path:
+    """Return the file that is meant by a path, or by a name in the directory, with ``.toml`` or without; else the path itself."""
+    path = Path(written)
+    places = [path, path.with_name(f"{path.name}.toml")] if path.name else [path]
+    if not path.is_absolute():
+        places += [directory(environ) / place for place in places]
+    return next((place for place in places if place.is_file()), path)

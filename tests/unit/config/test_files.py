@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.config.files import DEFAULT, configurations, directory, find_file
-from kmsconn.config.sources import load_config
+from kmsconn.config.sources import DEFAULT_FOLDER, configurations, directory, find_file, load_config
 from kmsconn.config.values import Secret
 from tests.unit.config.sample_values import OTHER_KEY, write_toml
 
@@ -28,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_directory_is_that_of_the_variable_else_one_below_the_working_directory(tmp_path: Path) -> None:
     assert directory({"KMS_CONNECTOR_CONFIG_DIR": str(tmp_path)}) == tmp_path
-    assert directory({}) == directory({"KMS_CONNECTOR_CONFIG_DIR": " "}) == DEFAULT
+    assert directory({}) == directory({"KMS_CONNECTOR_CONFIG_DIR": " "}) == DEFAULT_FOLDER
 
 
 def test_configurations_are_the_toml_files_in_order(folder: Path) -> None:

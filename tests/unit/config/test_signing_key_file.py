@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.config.signing_key_file import LARGEST, read_signing_key
+from kmsconn.config.keyfiles import LARGEST_SIGNING_KEY_FILE, read_signing_key
 
 KEY = bytes(31) + b"\x01"
 FILE = (
@@ -24,7 +24,7 @@ def test_the_file_of_the_specification_holds_key_1() -> None:
 
 
 def test_what_follows_the_key_is_passed_over() -> None:
-    assert read_signing_key(FILE + bytes(2 * LARGEST)) == KEY
+    assert read_signing_key(FILE + bytes(2 * LARGEST_SIGNING_KEY_FILE)) == KEY
 
 
 @pytest.mark.parametrize(
