@@ -9,14 +9,7 @@ from contextlib import suppress
 import attrs
 import trio
 
-from kmsconn.app.failures import (
-    SECOND_CHANCE,
-    SOON,
-    Circumstances,
-    Ends,
-    Waits,
-    decide,
-)
+from kmsconn.app.failures import SECOND_CHANCE, SOON, Circumstances, Ends, Waits, decide
 from kmsconn.app.rows import request_of
 from kmsconn.app.stage_runner import RequestTracker
 from kmsconn.errors import JournalFailed, RequestError, Undecodable, cause_of

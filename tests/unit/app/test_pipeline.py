@@ -401,20 +401,6 @@ async def test_a_call_that_does_not_reach_the_core_is_noted_for_its_shard(
         assert bench.core_health._unreached == set()
 
 
-async def test_what_a_core_has_refused_is_due_once_it_is_another_one(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
-    async with open_bench(tmp_path, submit=Refused("INTERNAL")) as bench:
-        row, _ = await refused(bench, await bench.record(), 9)
-        denied = await bench.record("public_one_v1", block=11)
-        bench.stages.does["check"] = Denied("no right")
-        denied, _ = await refused(bench, denied, 9)
-        for shard in (1, 0):
-            await bench.journal.run(moves.hurry, [row.kind], shard, 1)
-        assert (await bench.row(row.rid)).progress.next_attempt == wall()
-        assert (await bench.row(denied.rid)).progress.next_attempt > wall() + 60
-
-
 async def test_what_was_waited_for_before_makes_a_refusal_no_rarer(
     tmp_path: Path, autojump_clock: Any
 ) -> None:

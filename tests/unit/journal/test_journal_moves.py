@@ -9,7 +9,7 @@ import pytest
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database
-from kmsconn.model.life import TRANSITIONS, WAITING, State
+from kmsconn.model.life import TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.steps import Answer
 from tests.unit.journal.samples import (
     ANSWER,
@@ -121,6 +121,17 @@ def test_deferral_is_no_move(db: Database) -> None:
     tick = db.tick
     moves.defer(db, rid, 5000.0, "later")
     assert db.tick == tick
+
+
+def test_only_what_a_core_has_refused_is_hurried_and_only_that_shard(db: Database) -> None:
+    rids = [new_row(db, id_=number) for number in (2, 3, 4)]
+    for rid, cause in zip(
+        rids, (RowCause.REFUSED_BY_CORE, RowCause.REFUSED_BY_CORE, RowCause.NONE), strict=True
+    ):
+        moves.defer(db, rid, 1e6, "INTERNAL", cause=cause)
+    moves.hurry(db, [row_of(db, rids[0]).kind], 0, 2)
+    waits = [row_of(db, rid).progress.next_attempt > db.wall() for rid in rids]
+    assert waits == [False, True, True]
 
 
 def test_an_answer_is_kept_with_its_signer_and_is_due_at_once(db: Database) -> None:
