@@ -31,9 +31,8 @@ import trio
 
 from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.drills.active import ActiveDrills, UnknownDrillError
+from kmsconn.emulator.drills.active import ActiveDrills, UnknownDrillError, routes, targets_of
 from kmsconn.emulator.drills.drill import DrillError
-from kmsconn.emulator.drills.table import routes, targets_of
 from kmsconn.emulator.ground_truth import GroundTruth, Trace
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, put_on

@@ -14,8 +14,7 @@ import trio
 
 from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
-from kmsconn.emulator.core_generation import KeyManagement
-from kmsconn.emulator.core_inspection import CoreInspection
+from kmsconn.emulator.core_generation import CoreInspection, KeyManagement
 from kmsconn.emulator.core_jobs import KeyJobs
 from kmsconn.emulator.core_known import CoreIds
 from kmsconn.emulator.core_release import CoreRelease, check_schemes

@@ -1,16 +1,25 @@
-"""The calls of an emulated Core that make keys and CRS and change contexts and epochs, by name and with the Core's statuses.
+"""The calls of an emulated Core about keys, CRS, contexts and epochs, by name and with the Core's statuses, and those that look into it.
 
-What they do stands in ``core_key_calls`` and ``core_context_calls``. Source: kms-core-grpc.md, 3.3 to 3.5 and 5.
+What the first do stands in ``core_key_calls`` and ``core_context_calls``. Source: kms-core-grpc.md, 3.3 to 3.5, 3.7 and 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 import attrs
 import trio
 
+from kmsconn._generated.fhevm.kms.v1 import (
+    HealthStatus,
+    HealthStatusResponse,
+    KeyMaterialAvailabilityResponse,
+    NodeType,
+    PeersFromContext,
+    RequestId,
+)
+from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_context_calls import ContextCalls
 from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
 from kmsconn.emulator.core_key_calls import KeyCalls
@@ -21,6 +30,64 @@ from kmsconn.emulator.core_results import KeyResults
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.errors import Undecodable
 from kmsconn.transport.grpc.framing import Status
+
+STORAGE = "emulated"
+
+
+@attrs.frozen
+class CoreInspection:
+    """The calls, on what one Core has; a centralised Core has no peers and names no contexts."""
+
+    known: CoreIds
+    node: Callable[[], SigningNode]
+    jobs: KeyJobs
+
+    def methods(self) -> dict[str, Method]:
+        """Return the calls by bare name."""
+        return {"GetKeyMaterialAvailability": self.material, "GetHealthStatus": self.status}
+
+    async def material(self, request: bytes) -> bytes:
+        """Say which keys there are."""
+        del request
+        await trio.lowlevel.checkpoint()
+        self.jobs.settle()
+        reply = KeyMaterialAvailabilityResponse(
+            fhe_key_ids=_texts(self.known.keys), crs_ids=_texts(self._crs()), storage_info=STORAGE
+        )
+        return bytes(reply)
+
+    async def status(self, request: bytes) -> bytes:
+        """Say which contexts there are, every peer being there."""
+        del request
+        await trio.lowlevel.checkpoint()
+        self.jobs.settle()
+        degree = self.node().degree
+        contexts = sorted(self.known.contexts) if degree else []
+        reply = HealthStatusResponse(
+            peers_from_all_contexts=[self._context(one, degree) for one in contexts],
+            my_fhe_key_ids=_texts(self.known.keys),
+            my_crs_ids=_texts(self._crs()),
+            my_storage_info=STORAGE,
+            node_type=NodeType.THRESHOLD if degree else NodeType.CENTRALIZED,
+        )
+        return bytes(reply)
+
+    def _crs(self) -> list[bytes]:
+        return [one for one in self.jobs.table("crs") if not self.jobs.at_work("crs", one)]
+
+    def _context(self, context_id: bytes, degree: int) -> PeersFromContext:
+        return PeersFromContext(
+            context_id=RequestId(request_id=context_id.hex()),
+            my_party_id=self.node().party_id,
+            threshold_required=degree + 1,
+            nodes_reachable=3 * degree + 1,
+            status=HealthStatus.OPTIMAL,
+        )
+
+
+def _texts(identifiers: Iterable[bytes]) -> list[str]:
+    return [one.hex() for one in sorted(identifiers)]
+
 
 _LONG_POLL = 300.0
 

@@ -24,9 +24,8 @@ from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.generation_events import GenerationEvents
 from kmsconn.emulator.grpc_server import serve_grpc
-from kmsconn.emulator.network import Handler, MemoryNetwork
+from kmsconn.emulator.network import Handler, MemoryNetwork, TogglePort
 from kmsconn.emulator.rpc import Cluster, RpcNode
-from kmsconn.emulator.toggle_port import TogglePort
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey

@@ -17,7 +17,7 @@ from kmsconn.model.http_answers import HttpFailure, HttpResult
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryption, HttpUserDecryption
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry
-from kmsconn.testing.connector_process import ConnectorProcess
+from kmsconn.testing.killable import ConnectorProcess
 
 POSTED_FORMS = ("public", "unified", "unified_delegated", "wallet")
 """The forms of requests from the chain that there are over HTTP too."""

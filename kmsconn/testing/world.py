@@ -30,12 +30,11 @@ from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
 from kmsconn.model.profiles import FHEVM, profile_named
-from kmsconn.testing.connector_process import ConnectorProcess
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.testing.http_clients import HttpClients
 from kmsconn.testing.invariants import Invariants
-from kmsconn.testing.killable import KillablePorts, Life
+from kmsconn.testing.killable import ConnectorProcess, KillablePorts, Life
 
 EPOCH_SECONDS = 1_767_225_600.0  # where chain time and wall time begin
 HEALED_TIMEOUT = 1800.0  # seconds of virtual time in which a healed world must have answered everything

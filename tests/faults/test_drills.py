@@ -11,9 +11,8 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.emulator.drills.active import ActiveDrills
+from kmsconn.emulator.drills.active import DRILLS, ActiveDrills
 from kmsconn.emulator.drills.shown import SHOWN, Shown
-from kmsconn.emulator.drills.table import DRILLS
 from kmsconn.emulator.network import Line
 from kmsconn.model.events import RequestClosed
 from tests.faults.scene import Scene, open_scene

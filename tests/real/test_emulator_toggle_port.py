@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.toggle_port import TogglePort
+from kmsconn.emulator.network import TogglePort
 
 PATIENCE = 20
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from kmsconn.emulator.drills.active import DRILLS
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.shown import SHOWN, Shown
-from kmsconn.emulator.drills.table import DRILLS
 
 BEGIN: Final = "<!-- made by kmsconn.emulator.drills.page: begin -->"
 END: Final = "<!-- end -->"

@@ -6,16 +6,48 @@ Source: httpz-rc7.md, 2.1, 2.2 and 4.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 
 from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.execution import Frame, revert
-from kmsconn.emulator.httpz.revisions import REVISIONS
+from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.httpz_rc7 import abi
+
+
+@attrs.frozen
+class Revision:
+    """One state of the interfaces.
+
+    ``numeric``: handles are numbers. ``long``: nodes and coprocessors have a ``daUrl`` too. ``roles``: a stranger is refused
+    by the name of the role that he has not.
+    """
+
+    manager: Abi
+    httpz: Abi
+    coprocessor: str
+    node: str
+    senders: str
+    numeric: bool = False
+    long: bool = False
+    roles: bool = False
+
+
+_FIRST = ("coprocessors", "kmsNodes", "getAllCoprocessorTxSenderAddresses")
+_RENAMED = ("getCoprocessor", "getKmsNode", "getCoprocessorTxSenders")
+
+REVISIONS: Final = {
+    "main": Revision(abi.DECRYPTION_MANAGER, abi.HTTPZ, *_FIRST),
+    "rc7": Revision(
+        abi.RC7["DecryptionManager"], abi.RC7["HTTPZ"], *_FIRST, numeric=True, long=True, roles=True
+    ),
+    "rc9": Revision(abi.DECRYPTION_MANAGER, abi.RC9, *_RENAMED),
+}
+"""27 March (rc7), 7 April (main, the one that the connector of that era was built for) and 9 April (rc9)."""
+
 
 _NODE_ROLE = keccak256(b"KMS_TX_SENDER_ROLE")
 _COPROCESSOR_ROLE = keccak256(b"COPROCESSOR_TX_SENDER_ROLE")

@@ -15,9 +15,8 @@ from kmsconn.emulator.control import COLUMNS, Control
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.ground_truth import ReplyOnChain
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.network import MemoryNetwork, TogglePort
 from kmsconn.emulator.relayers import POSTED_FORMS
-from kmsconn.emulator.toggle_port import TogglePort
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.serving.decryptions import PUBLIC
 

@@ -15,9 +15,9 @@ from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_faults import STRANGER
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.drills import page
+from kmsconn.emulator.drills.active import DRILLS, targets_of
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.other_drills import UNKNOWN_CHAIN_ID
-from kmsconn.emulator.drills.table import DRILLS, targets_of
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure
 from kmsconn.emulator.http import HttpRequest, HttpResponse
