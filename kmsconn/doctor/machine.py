@@ -25,8 +25,8 @@ from kmsconn.doctor.probing import Fact, Probe
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding, differences
-from kmsconn.journal.locking import lock_path
 from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
+from kmsconn.journal.sqlite import lock_path
 from kmsconn.model.events import Severity
 from kmsconn.transport.certificates import end_of, told_end
 from kmsconn.transport.http import HttpClient, open_http

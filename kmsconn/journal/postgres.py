@@ -21,7 +21,6 @@ from psycopg import errors
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartRefused
 from kmsconn.journal.database import OutcomeUnknown
-from kmsconn.journal.postgres_keywords import keywords_of
 from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, LOCK_AT_ONCE, ROLLBACK, migrate
 from kmsconn.journal.postgres_pooler import refuse_transaction_mode
 from kmsconn.journal.postgres_queue import StatementQueue
@@ -33,6 +32,7 @@ from kmsconn.journal.postgres_session import (
     PostgresSession,
     Session,
     SessionLimits,
+    keywords_of,
 )
 from kmsconn.journal.postgres_sql import Call, call_of
 from kmsconn.journal.postgres_timeline import look_around

@@ -118,8 +118,8 @@ def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
     require_extra("postgres", "a journal in PostgreSQL")
     import psycopg
 
-    from kmsconn.journal.postgres_keywords import keywords_of
     from kmsconn.journal.postgres_pooler import mode_of
+    from kmsconn.journal.postgres_session import keywords_of
 
     try:
         connect: Any = partial(psycopg.connect, **{**_LIMITS, **keywords_of(address)})

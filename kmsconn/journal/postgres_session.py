@@ -1,7 +1,7 @@
 """One connection to PostgreSQL: several statements in one round trip, prepared once, and nothing that waits for ever.
 
 Over libpq as psycopg wraps it (``psycopg.pq``), and not over psycopg's cursors: statements of a group go together in pipeline mode, for a
-tenth of the time. Never knows what a statement means.
+tenth of the time. A password that a file has at present is read here and shown to nobody. Never knows what a statement means.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
+from kmsconn.config.keyfiles import password_in
+from kmsconn.config.values import PostgresAddress
 from kmsconn.journal.postgres_asking import ask_plainly
 from kmsconn.journal.postgres_sql import Call, decoder_of
 from kmsconn.journal.postgres_timeline import MET, connect_to_newest
@@ -49,6 +51,22 @@ KEYWORDS: Final[Mapping[str, Any]] = {
     "application_name": "kmsconn",
 }
 """Of every connection, unless the address says otherwise: the network is probed, so that one that is dead is noticed."""
+
+
+def keywords_of(address: PostgresAddress) -> dict[str, Any]:
+    """Return libpq's parameters of a connection that begins now, the password among them: not to be shown. Blocks.
+
+    Whoever rotates a password changes the server and the file at different times: a file without a password is like a server that refuses
+    one. Raises OperationalError then.
+    """
+    if address.password_file is None:
+        return address.keywords()
+    try:
+        password = password_in(address.password_file)
+    except ValueError as error:
+        raise psycopg.OperationalError(f"no password for the server: {error}") from error
+    return {**address.keywords(), "password": password.reveal()}
+
 
 LASTING: Final = (
     "SELECT set_config(name, '0', false) FROM unnest(ARRAY['idle_session_timeout', 'transaction_timeout']) AS name "

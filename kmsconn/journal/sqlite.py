@@ -1,21 +1,22 @@
 """SQLite as the journal's database: one file, made with mode 0600, locked and migrated, and its only connection.
 
-Never knows what a request is. Nothing here waits for anything but the disk.
+One journal, one process: the lock is a file beside the journal, which stays when the lock is given back, since deleting it would let two
+processes lock two different files of one name. Never knows what a request is. Nothing here waits for anything but the disk.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from kmsconn.errors import StartRefused
-from kmsconn.journal.locking import lock_path, locked
 from kmsconn.journal.rows import shard
 from kmsconn.journal.schema import (
     APPLICATION_ID,
@@ -196,6 +197,35 @@ def _known_version(execute: Execute, path: Path) -> int:
             "run that version or name another journal path"
         )
     return version
+
+
+def lock_path(journal: Path) -> Path:
+    """Return where the lock of a journal stands."""
+    return journal.with_name(journal.name + ".lock")
+
+
+@contextmanager
+def locked(journal: Path) -> Generator[None]:
+    """Hold the lock of a journal; the operating system gives it back when the process dies.
+
+    Raises StartRefused when another process, or another journal object of this one, holds it; OSError when the file cannot be made.
+    """
+    descriptor = os.open(lock_path(journal), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, journal)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, journal: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StartRefused(
+            f"the journal {journal} is in use by another process, which holds {lock_path(journal)}; "
+            "stop that process or name another journal path"
+        ) from error
 
 
 def _not_open(_statement: str, _values: object = ()) -> sqlite3.Cursor:

@@ -25,7 +25,7 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.errors import StartRefused
-from kmsconn.journal.locking import locked
+from kmsconn.journal.sqlite import locked
 from kmsconn.model.life import State
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.testing.endings import Ending, Steps

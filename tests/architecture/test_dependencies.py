@@ -26,7 +26,6 @@ OF_POSTGRES = frozenset(
         "postgres",
         "postgres_asking",
         "postgres_place",
-        "postgres_keywords",
         "postgres_pooler",
         "postgres_queue",
         "postgres_session",

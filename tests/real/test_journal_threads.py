@@ -60,7 +60,7 @@ async def test_callers_cancelled_among_threads_leave_a_whole_file(tmp_path: Path
 HOLD = """
 import sys, time
 from pathlib import Path
-from kmsconn.journal.locking import locked
+from kmsconn.journal.sqlite import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

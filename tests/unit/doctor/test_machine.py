@@ -28,8 +28,7 @@ from kmsconn.doctor.machine import (
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database
-from kmsconn.journal.locking import lock_path
-from kmsconn.journal.sqlite import SqliteDriver
+from kmsconn.journal.sqlite import SqliteDriver, lock_path
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.ports import offload_inline
 from tests import vectors

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kmsconn.errors import StartRefused
-from kmsconn.journal.locking import lock_path, locked
+from kmsconn.journal.sqlite import lock_path, locked
 from tests.unit.journal.samples import opened
 
 
