@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app import dispatcher, pipeline, range_reader, reader
+from kmsconn.app import dispatcher, pipeline, range_reader, reader, stage_runner
 from kmsconn.app.block_comparison import BlockComparison
 from kmsconn.app.completeness import Completeness
 from kmsconn.app.decoding import DecodeCache, DecodedLogs
@@ -26,7 +26,6 @@ from kmsconn.app.range_reader import WatchedContract
 from kmsconn.app.reading_start import first_looks
 from kmsconn.app.recorder import Recorder
 from kmsconn.app.row_outcomes import RowOutcomes
-from kmsconn.app.stage_runner import StageRunner
 from kmsconn.app.stages import Stages
 from kmsconn.checks.checker import Checker
 from kmsconn.checks.contexts import Contexts
@@ -444,7 +443,12 @@ def nothing_destroyed_is_a_wait(monkeypatch: Any) -> None:
 
 def taken_ids_are_silence(monkeypatch: Any) -> None:
     """Nobody minds an id that the Core says to have."""
-    monkeypatch.setattr(StageRunner, "_reason", lambda *_: None)
+    honest = stage_runner.reason_of
+
+    def silent(*args: Any, taken: bool, **named: Any) -> Any:
+        return None if taken else honest(*args, taken=False, **named)
+
+    monkeypatch.setattr(stage_runner, "reason_of", silent)
 
 
 # --- the two ports, ids, and the mark of the proof; ``tests/faults/test_port_mutations.py`` plays these
