@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app import dispatcher, pipeline, range_reader, reader, stage_runner
+from kmsconn.app import dispatcher, failures, pipeline, range_reader, reader, stage_runner
 from kmsconn.app.block_comparison import BlockComparison
 from kmsconn.app.completeness import Completeness
 from kmsconn.app.decoding import DecodeCache, DecodedLogs
@@ -364,7 +364,7 @@ def some_ciphertexts_are_enough(monkeypatch: Any) -> None:
 
 def no_version_byte(monkeypatch: Any) -> None:
     """Extra data of one zero byte and none at all are taken for different things."""
-    monkeypatch.setattr(decryptions, "normalise", lambda extra_data: extra_data)
+    monkeypatch.setattr(decryptions, "normalise_extra_data", lambda extra_data: extra_data)
 
 
 def answered_is_not_asked(monkeypatch: Any) -> None:
@@ -443,7 +443,7 @@ def nothing_destroyed_is_a_wait(monkeypatch: Any) -> None:
 
 def taken_ids_are_silence(monkeypatch: Any) -> None:
     """Nobody minds an id that the Core says to have."""
-    honest = stage_runner.reason_of
+    honest = failures.reason_of
 
     def silent(*args: Any, taken: bool, **named: Any) -> Any:
         return None if taken else honest(*args, taken=False, **named)
