@@ -414,9 +414,10 @@ async def _recovered(
     """Do not hold a Core that serves again to what was before: what waits for it is due at once."""
     pipeline.tracker.progress.forgive(links.core.endpoints[index], CONNECTION)
     shards = len(links.core.endpoints)
-    await until_kept(lambda: links.journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
+    hurried = await until_kept(lambda: links.journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
     for pool in pools.values():
-        pool.wake_up.notify()
+        if hurried or pool.backlogged:
+            pool.wake_up.notify()
 
 
 def _pools(base: _Base, health: CoreHealth) -> Mapping[PoolName, WorkerPool]:

@@ -255,11 +255,11 @@ def defer(
     return db.execute(_DEFER, values).rowcount == 1
 
 
-def hurry(db: Database, kinds: Collection[Kind], shard: int, shards: int) -> None:
+def hurry(db: Database, kinds: Collection[Kind], shard: int, shards: int) -> bool:
     """Let what one of so many Cores has refused be due now: it is another one, or another process. Repeating: no effect."""
-    for kind in kinds:
-        values = {"kind": kind.value, "shard": shard, "now": db.wall()}
-        db.execute(_HURRY.format(shard=shard_of(shards)), values)
+    statement, now = _HURRY.format(shard=shard_of(shards)), db.wall()
+    of_kinds = ({"kind": kind.value, "shard": shard, "now": now} for kind in kinds)
+    return sum(db.execute(statement, values).rowcount for values in of_kinds) > 0
 
 
 def note_submitted(db: Database, rid: int, submitted: bool) -> None:
