@@ -25,9 +25,9 @@ from kmsconn.journal.values import Arrival, Read
 from kmsconn.model.events import ReplyIncluded
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
+from kmsconn.replies.manager import run_txmanager
 from kmsconn.transport.ports import offload_to_threads
-from kmsconn.txmanager.manager import run_txmanager
-from tests.unit.txmanager.world import CHAIN_ID, CONTRACT, KEY, World, calldata, digest_of
+from tests.unit.replies.world import CHAIN_ID, CONTRACT, KEY, World, calldata, digest_of
 
 
 @attrs.frozen

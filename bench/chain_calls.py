@@ -15,13 +15,13 @@ from typing import Any
 import trio
 
 from bench.rows import Row, beside, run_module
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.chain.logs import read_logs
+from kmsconn.chain.port import Call
 from kmsconn.config.settings import Chain
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.ethereum.addresses import Address
-from kmsconn.rpc.endpoint import Endpoint, open_endpoint
-from kmsconn.rpc.logs import read_logs
-from kmsconn.rpc.port import Call
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_to_threads

@@ -27,7 +27,7 @@ import trio
 
 from bench.processes import send
 
-OURS = f"{shlex.quote(sys.executable)} -m kmsconn.cli.main run -c {{config}}"
+OURS = f"{shlex.quote(sys.executable)} -m kmsconn.operate.commands.main run -c {{config}}"
 STRAIGHT = f"{shlex.quote(sys.executable)} -m bench.straight {{config}}"
 PREFIX = "KMS_CONNECTOR_"
 GRACE = 40.0

@@ -61,7 +61,7 @@ async def open_dependencies(folder: Path, *arguments: str) -> AsyncIterator[Emul
     command = [
         sys.executable,
         "-m",
-        "kmsconn.cli.main",
+        "kmsconn.operate.commands.main",
         "emulate",
         "--write-config",
         str(config),

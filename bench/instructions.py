@@ -26,14 +26,14 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.app.connector import open_connector
-from kmsconn.cli.observers import Observers
 from kmsconn.config.values import LogFormat
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event, ReplyIncluded
-from kmsconn.monitoring.logs import log_events, make_logger
+from kmsconn.observe.logs import log_events, make_logger
+from kmsconn.operate.commands.observers import Observers
 from kmsconn.testing.determinism import seeded_scheduler
 from kmsconn.transport.ports import Ports, offload_inline
 

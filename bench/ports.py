@@ -29,9 +29,9 @@ from kmsconn import __version__
 from kmsconn.config.settings import ApiKey, HttpApi, MonitoringSettings, ServerTls
 from kmsconn.model.http_answers import HttpResult
 from kmsconn.model.requests import Content
-from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.server import Identity, make_app, open_server
-from kmsconn.monitoring.status_site import make_status_site
+from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.server import Identity, make_app, open_server
+from kmsconn.observe.status_site import make_status_site
 from kmsconn.serving.decryptions import HttpApiService
 from kmsconn.transport.ports import listen_at, offload_to_threads
 

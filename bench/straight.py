@@ -17,12 +17,14 @@ import attrs
 import msgspec
 import trio
 
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.chain.logs import decode_log, decode_logs
 from kmsconn.ciphertexts.attestation import ciphertext_format
 from kmsconn.ciphertexts.places import by_handle
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
-from kmsconn.core_client.client import CoreClient, open_core
+from kmsconn.core.client import CoreClient, open_core
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.signing import PrivateKey
@@ -31,8 +33,6 @@ from kmsconn.model.events import ignore
 from kmsconn.model.requests import CiphertextReference, Content
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.rpc.endpoint import Endpoint, open_endpoint
-from kmsconn.rpc.logs import decode_log, decode_logs
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports, offload_to_threads

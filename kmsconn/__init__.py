@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kmsconn.app.connector import Connector, open_connector, serve
-    from kmsconn.app.snapshot import Statistics
+    from kmsconn.chain.provider import (
+        Decoded,
+        Interfaces,
+        Place,
+        Provider,
+        UnknownLog,
+        interfaces,
+        open_provider,
+    )
     from kmsconn.config.settings import Settings as Config
     from kmsconn.config.sources import load_config
+    from kmsconn.connector.connector import Connector, open_connector, serve
     from kmsconn.errors import (
         CallReverted,
         ConfigError,
@@ -34,15 +42,7 @@ if TYPE_CHECKING:
     from kmsconn.protocols.fhevm.http_decryption import BodyRefused, HttpLimits
     from kmsconn.protocols.fhevm.http_decryption import read_public as read_public_decryption
     from kmsconn.protocols.fhevm.http_decryption import read_user as read_user_decryption
-    from kmsconn.rpc.provider import (
-        Decoded,
-        Interfaces,
-        Place,
-        Provider,
-        UnknownLog,
-        interfaces,
-        open_provider,
-    )
+    from kmsconn.requests.snapshot import Statistics
     from kmsconn.transport.ports import Dial, Offload, Ports
 
 __all__ = [
@@ -85,7 +85,7 @@ __all__ = [
 
 # A name is imported when it is first used: `kmsconn --version` and `kmsconn.emulator` need not load the whole service.
 _HOMES = {
-    "kmsconn.rpc.provider": (
+    "kmsconn.chain.provider": (
         "Decoded",
         "Interfaces",
         "Place",
@@ -112,8 +112,8 @@ _HOMES = {
     "kmsconn.model.life": ("State",),
     "kmsconn.model.requests": ("Kind",),
     "kmsconn.transport.ports": ("Dial", "Offload", "Ports"),
-    "kmsconn.app.connector": ("Connector", "open_connector", "serve"),
-    "kmsconn.app.snapshot": ("Statistics",),
+    "kmsconn.connector.connector": ("Connector", "open_connector", "serve"),
+    "kmsconn.requests.snapshot": ("Statistics",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {

@@ -12,7 +12,7 @@ import sys
 def main() -> int:
     """Run the command that the arguments name and return its exit status."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from kmsconn.cli.main import main as run_command
+    from kmsconn.operate.commands.main import main as run_command
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return run_command()

@@ -34,9 +34,17 @@ def require_extra(extra: str, part: str) -> None:
 
     Raises ExtraMissing, which is an ImportError too.
     """
-    missing = [package for package in EXTRAS[extra] if find_spec(package) is None]
-    if missing:
+    if missing := _missing(extra):
         raise ExtraMissing(
             f"{part} needs {', '.join(missing)}, not installed here: "
             f"install the extra {extra!r} with: pip install 'kmsconn[{extra}]'"
         )
+
+
+def is_installed(extra: str) -> bool:
+    """Say whether the packages of an extra are installed; imports none of them."""
+    return not _missing(extra)
+
+
+def _missing(extra: str) -> list[str]:
+    return [package for package in EXTRAS[extra] if find_spec(package) is None]

@@ -75,12 +75,13 @@ PARSED: Final = {
     ".venv/bin/kmsconn demo --profile httpz-rc7": "300 requests of another generation, played in virtual time elsewhere",
     "kmsconn demo": "shows a refusal without the extra, which tests/e2e/test_installations.py brings about",
     "kmsconn audit export audit.jsonl --since 2026-01-01 --until 2026-02-01 --kind user_decryption "
-    "--csv": "tests/unit/cli/test_cli_audit.py",
+    "--csv": "tests/unit/operate/commands/test_cli_audit.py",
     "kmsconn audit verify audit.jsonl.000001 audit.jsonl": "tests/e2e/test_audit_process.py",
-    "kmsconn config import -o kmsconn.toml gw-listener.toml kms-worker.toml tx-sender.toml": "tests/unit/cli/test_cli_config.py",
+    "kmsconn config import -o kmsconn.toml gw-listener.toml kms-worker.toml "
+    "tx-sender.toml": "tests/unit/operate/commands/test_cli_config.py",
     "kmsconn doctor --network testnet --json": "needs nodes of a real network",
     "kmsconn emulate --write-config emu.toml --members 4 --rate 5 --duration 60": "tests/e2e/test_emulating_page.py",
-    "kmsconn emulate --write-config emu.toml --shards 2 --core-release 0.14 0.16": "tests/unit/cli/test_cli_emulate.py",
+    "kmsconn emulate --write-config emu.toml --shards 2 --core-release 0.14 0.16": "tests/unit/operate/commands/test_cli_emulate.py",
     "kmsconn emulate --write-config own.toml --core http://127.0.0.1:50051 --signer 0x1111111111111111111111111111111111111111 "
     "--params test": "tests/e2e/test_emulating_page.py",
     "kmsconn emulate --write-config own.toml --core http://127.0.0.1:50051 --signer 0x1111111111111111111111111111111111111111 "

@@ -84,6 +84,6 @@ def install(lock: str) -> None:
 if __name__ == "__main__":
     _, LOCK, *ARGUMENTS = sys.argv
     install(LOCK)
-    from kmsconn.cli.main import main
+    from kmsconn.operate.commands.main import main
 
     sys.exit(main(ARGUMENTS))

@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 from rich.console import Console, RenderableType
 
-from kmsconn.cli.demo_view import LEAST_ROWS, frame, newest, summary
+from kmsconn.emulator.commands.demo_view import LEAST_ROWS, frame, newest, summary
 from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
 from kmsconn.transport.ports import offload_to_threads
 

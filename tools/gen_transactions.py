@@ -6,18 +6,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from kmsconn.txmanager.table import Action, markdown
+from kmsconn.replies.table import Action, markdown
 
 TARGET = Path(__file__).parents[1] / "docs" / "transactions.md"
 
 INTRODUCTION = """\
 # Actions of the transaction manager
 
-<!-- Printed by `make gen` from kmsconn/txmanager/table.py; a test fails when it is stale. -->
+<!-- Printed by `make gen` from kmsconn/replies/table.py; a test fails when it is stale. -->
 
 One loop per chain reads the chain, classifies every reply, and takes the action in this table
-(`kmsconn/txmanager/decide.py`). The *phase* of a reply follows from its row in the journal and the sender's nonce on chain, the
-*evidence* from the answers so far (`kmsconn/txmanager/assess.py`). A failed query affects only its own reply: all others take
+(`kmsconn/replies/decide.py`). The *phase* of a reply follows from its row in the journal and the sender's nonce on chain, the
+*evidence* from the answers so far (`kmsconn/replies/assess.py`). A failed query affects only its own reply: all others take
 their next step in the same round. Evidence lives in memory; journal and chain rebuild it.
 
 ## Actions

@@ -124,7 +124,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    command = [sys.executable, "-m", "kmsconn.cli.main"]
+    command = [sys.executable, "-m", "kmsconn.operate.commands.main"]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         config, log = folder / "kmsconn.toml", folder / "run.log"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from kmsconn.monitoring import families, gauges
-from kmsconn.monitoring.families import FROM_THE_START, Family
+from kmsconn.observe import families, gauges
+from kmsconn.observe.families import FROM_THE_START, Family
 
 _HEAD: Final = """# Metrics
 

@@ -41,9 +41,9 @@ import trio
 import trio.testing
 
 import kmsconn
-from kmsconn.app.connector import open_connector
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic

@@ -6,8 +6,8 @@ from typing import Final
 
 import attrs
 
-from kmsconn.monitoring import families, gauges
-from kmsconn.monitoring.families import Family
+from kmsconn.observe import families, gauges
+from kmsconn.observe.families import Family
 from tools.promql import buckets, count, select
 from tools.rules import LATE, WAITING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kmsconn.monitoring.families import Family, Shape
+from kmsconn.observe.families import Family, Shape
 
 _LABEL = re.compile(r"\w*")
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from kmsconn.monitoring import families, gauges
+from kmsconn.observe import families, gauges
 from tools.promql import by, count, select, within
 
 IN_TIME: Final = 30.0

@@ -19,8 +19,8 @@ import trio
 import kmsconn
 from kmsconn.emulator import FhevmDependencies, MemoryNetwork, Traffic
 from kmsconn.model.events import AnswerKept, ReplyIncluded
-from kmsconn.monitoring.health import HealthReport
-from kmsconn.monitoring.monitor import Monitor
+from kmsconn.observe.health import HealthReport
+from kmsconn.observe.monitor import Monitor
 
 T = TypeVar("T")
 REQUESTS = 3

@@ -9,13 +9,13 @@ from typing import Protocol
 import attrs
 import trio
 
+from kmsconn.chain.asking import ask
+from kmsconn.chain.port import Rpc
 from kmsconn.errors import Down, NotYet, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.protocols.profile import Coprocessor, Profile
-from kmsconn.rpc.asking import ask
-from kmsconn.rpc.port import Rpc
 from kmsconn.transport.together import together
 
 NAME = "coprocessor registry"

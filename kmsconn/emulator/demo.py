@@ -10,7 +10,7 @@ from random import Random
 import attrs
 import trio
 
-from kmsconn.app.connector import serve
+from kmsconn.connector.connector import serve
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth, ground_truth_of

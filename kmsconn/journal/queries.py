@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Checkpoints, Doubts
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.damage import read_one, read_rows
@@ -34,7 +35,6 @@ from kmsconn.journal.values import (
 )
 from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
-from kmsconn.rpc.fork import NO_DOUBTS, Checkpoint, Checkpoints, Doubts
 
 _NEXT = "SELECT min(next_attempt) FROM request"
 _RIDS = "SELECT rid FROM request"

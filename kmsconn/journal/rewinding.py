@@ -6,6 +6,7 @@ cannot be read again soon, and is off chain at once: it comes back with its bloc
 
 from __future__ import annotations
 
+from kmsconn.chain.fork import Doubts
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database
 from kmsconn.journal.history import appended, line_of
@@ -14,7 +15,6 @@ from kmsconn.journal.operations import off_loop
 from kmsconn.journal.retention import lower_low_water
 from kmsconn.journal.values import Reread, Rewound
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause
-from kmsconn.rpc.fork import Doubts
 
 _CURSOR = (
     "UPDATE cursor SET block = CASE WHEN block > :next THEN :next ELSE block END, forked_since = NULL, low_since = NULL "

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from kmsconn.chain.fork import NO_EXTENSION, Extension
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer
-from kmsconn.rpc.fork import NO_EXTENSION, Extension
 
 
 @attrs.frozen

@@ -21,6 +21,7 @@ from kmsconn.model.events import HttpAnswered, OnEvent
 from kmsconn.model.http_answers import Decryptions, FailureCode, HttpFailure, HttpResult
 from kmsconn.model.requests import Content
 from kmsconn.protocols.fhevm.http_decryption import BodyRefused, HttpLimits, read_public, read_user
+from kmsconn.requests.snapshot import HttpApiStatistics
 from kmsconn.serving.clients import Bodies, Bounds, Pace, Places
 from kmsconn.serving.exchange import ClientGone, Exchange, Port
 from kmsconn.serving.keys import ApiClient, ApiClients
@@ -95,23 +96,6 @@ ALLOWED: Final[Mapping[str, Sequence[str]]] = {
     **dict.fromkeys(VERSION_PATHS, ("GET", "HEAD")),
 }
 """The methods of each path, as its ``Allow`` header has them."""
-
-
-@attrs.frozen
-class HttpApiStatistics:
-    """How much of its bounds the HTTP server uses.
-
-    ``waiting``: clients that wait for an answer, of ``places``; ``dropped``: connections so far that had to go for another one.
-    """
-
-    waiting: int = 0
-    places: int = 0
-    connections: int = 0
-    connections_limit: int = 0
-    dropped: int = 0
-    body_bytes: int = 0
-    certificate_end: float | None = None
-    """Unix time; None without TLS."""
 
 
 @attrs.define(eq=False)

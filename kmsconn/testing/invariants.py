@@ -13,17 +13,17 @@ from pathlib import Path
 import attrs
 import trio
 
+from kmsconn.chain.fork import LAGGING
 from kmsconn.emulator.blocks import Block, Branch, Mined
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.view import NodeView
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind
-from kmsconn.rpc.fork import LAGGING
+from kmsconn.replies.view import FINDING_LIFETIME
 from kmsconn.testing.doubles import SignedReplies
 from kmsconn.testing.ground_truth import is_request, name_of, replies_of, reply_to, requests_of
 from kmsconn.testing.journal_file import digest_in, kept_in
-from kmsconn.txmanager.view import FINDING_LIFETIME
 
 GRACE = 15.0  # seconds beside the reorg window, or the settle_time with a low head, in which a reorganisation may not be noticed yet
 QUICK_FINALITY = (

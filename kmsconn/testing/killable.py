@@ -15,8 +15,8 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Settings
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.errors import JournalFailed, StartAgain
 from kmsconn.model.events import Event
 from kmsconn.testing.spoiling import WrappedStream

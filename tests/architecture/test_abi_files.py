@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kmsconn.chain.provider import interfaces
 from kmsconn.model.profiles import PROFILES
-from kmsconn.rpc.provider import interfaces
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,7 @@ from tests.installations import locked, packages_of
 
 PAGE = DOCS / "dependencies.md"
 MOST = 40
-OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.txmanager.aws_kms"})
+OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.replies.aws_kms"})
 """The modules that import the packages of the extra aws, inside functions."""
 
 OF_POSTGRES = frozenset(
@@ -35,7 +35,7 @@ OF_POSTGRES = frozenset(
 )
 """The modules that import the packages of the extra postgres: `postgres_place` inside functions, the others are imported inside one."""
 
-OF_OTEL = frozenset({"kmsconn.monitoring.otlp"})
+OF_OTEL = frozenset({"kmsconn.observe.otlp"})
 """The module that imports the packages of the extra otel, inside a function."""
 
 _NAME = re.compile(r"[\w.-]+")
@@ -109,9 +109,9 @@ def allowed(name: str) -> frozenset[str]:
         extra = "otel"
     elif name in OF_POSTGRES:
         extra = "postgres"
-    elif name in {"kmsconn.cli.demo", "kmsconn.cli.demo_view"}:
+    elif name in {"kmsconn.emulator.commands.demo", "kmsconn.emulator.commands.demo_view"}:
         extra = "emulator"
-    elif name in {"kmsconn.cli.top", "kmsconn.cli.top_view"}:
+    elif name in {"kmsconn.operate.commands.top", "kmsconn.operate.commands.top_view"}:
         extra = "top"
     else:
         extra = package_of(name)
@@ -179,8 +179,8 @@ import sys
 from tests.installations import install
 install("run.txt")
 limit = sys.getrecursionlimit()
-from kmsconn.cli.main import make_parser
-import kmsconn.app.connector, kmsconn.control.server
+from kmsconn.operate.commands.main import make_parser
+import kmsconn.connector.connector, kmsconn.operate.control.server
 from kmsconn.ethereum.mnemonics import TEST_PHRASE, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
 make_parser()

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from kmsconn.cli.main import make_parser
 from kmsconn.config import places
 from kmsconn.config.description import environment_name
 from kmsconn.config.options import OPTIONS
 from kmsconn.config.sources import load_config
 from kmsconn.config.values import PostgresAddress
-from kmsconn.control.address import control_path
 from kmsconn.emulator.config_file import write_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.operate.commands.main import make_parser
+from kmsconn.operate.control.address import control_path
 from tools import gen_sbom
 
 ROOT = Path(__file__).parents[2]

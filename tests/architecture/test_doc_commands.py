@@ -9,7 +9,7 @@ import pytest
 
 import bench.__main__
 import bench.soak
-from kmsconn.cli.main import make_parser
+from kmsconn.operate.commands.main import make_parser
 from tests.doc_commands import BESIDE, ENDS, OTHERS, OURS, PARSED, ROOT, STAYS, Command, commands, ours
 
 RUN = {*ENDS, *BESIDE, *STAYS}

@@ -22,13 +22,13 @@ import trio
 import kmsconn
 import kmsconn.emulator
 import kmsconn.testing
-from kmsconn.cli.endings import ExitStatus
-from kmsconn.cli.main import COMMANDS
 from kmsconn.config.options import OPTIONS
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
+from kmsconn.operate.commands.endings import ExitStatus
+from kmsconn.operate.commands.main import COMMANDS
 from kmsconn.transport.ports import offload_inline
 from tests.architecture.test_layers import PACKAGES, WITHOUT_TRIO
 from tools.site_pages import SUBPAGES

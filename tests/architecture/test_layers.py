@@ -1,4 +1,4 @@
-"""Imports point down: cli knows everything, errors know nobody; and what is sans-IO does not know Trio.
+"""Imports point down: operate knows everything, errors know nobody; and what is sans-IO does not know Trio.
 
 The static counterpart of the table of packages in docs/architecture.md. The package's own ``__init__`` gathers the public names, and is
 exempt.
@@ -19,22 +19,18 @@ PACKAGE = ROOT / "kmsconn"
 
 PACKAGES = (
     "__main__",
-    "cli",
-    "doctor",
     "testing",
     "emulator",
-    "control",
-    "monitoring",
-    "app",
+    "operate",
+    "observe",
+    "connector",
     "serving",
-    "shadow",
-    "txmanager",
-    "core_client",
+    "requests",
+    "replies",
     "ciphertexts",
-    "checks",
-    "audit",
+    "core",
     "journal",
-    "rpc",
+    "chain",
     "protocols",
     "config",
     "transport",
@@ -45,19 +41,21 @@ PACKAGES = (
 )
 """From the top down: a package may import those after it, and its own modules."""
 
-WITHOUT_TRIO = frozenset({"audit", "protocols", "config", "model", "ethereum", "extras", "errors"})
+WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", "errors"})
 """Packages that never import Trio, nor anything that runs on it."""
 
 MODULES_WITHOUT_TRIO = frozenset(
     {
-        "kmsconn.shadow.comparing",
-        "kmsconn.shadow.replies",
-        "kmsconn.rpc.cursor",
-        "kmsconn.rpc.gaps",
-        "kmsconn.rpc.logs",
-        "kmsconn.rpc.port",
-        "kmsconn.rpc.websocket_frames",
-        "kmsconn.rpc.websocket_wire",
+        "kmsconn.journal.audit.lines",
+        "kmsconn.journal.audit.log_file",
+        "kmsconn.replies.shadow_comparing",
+        "kmsconn.replies.shadow_replies",
+        "kmsconn.chain.cursor",
+        "kmsconn.chain.gaps",
+        "kmsconn.chain.logs",
+        "kmsconn.chain.port",
+        "kmsconn.chain.websocket_frames",
+        "kmsconn.chain.websocket_wire",
         "kmsconn.ciphertexts.attestation",
         "kmsconn.ciphertexts.places",
         "kmsconn.journal.recording",
@@ -95,37 +93,37 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.transport.grpc.headers",
         "kmsconn.transport.grpc.http2",
         "kmsconn.transport.grpc.outbox",
-        "kmsconn.core_client.statuses",
+        "kmsconn.core.statuses",
         "kmsconn.serving.keys",
         "kmsconn.serving.wire",
         "kmsconn.transport.certificates",
         "kmsconn.transport.grpc.stream_frames",
         "kmsconn.transport.grpc.streams",
-        "kmsconn.monitoring.families",
-        "kmsconn.monitoring.health",
-        "kmsconn.monitoring.logs",
-        "kmsconn.monitoring.metrics",
-        "kmsconn.monitoring.recent",
-        "kmsconn.monitoring.status",
-        "kmsconn.monitoring.tally",
-        "kmsconn.monitoring.timelines",
+        "kmsconn.observe.families",
+        "kmsconn.observe.health",
+        "kmsconn.observe.logs",
+        "kmsconn.observe.metrics",
+        "kmsconn.observe.recent",
+        "kmsconn.observe.status",
+        "kmsconn.observe.tally",
+        "kmsconn.observe.timelines",
         "kmsconn.transport.addresses",
         "kmsconn.transport.http11",
         "kmsconn.transport.plain_answers",
         "kmsconn.transport.proxies",
         "kmsconn.transport.urls",
-        "kmsconn.txmanager.nonces",
-        "kmsconn.txmanager.table",
-        "kmsconn.txmanager.fees",
-        "kmsconn.app.decoding",
-        "kmsconn.app.failures",
-        "kmsconn.app.foreign_replies",
-        "kmsconn.app.heartbeats",
-        "kmsconn.app.lease_rules",
-        "kmsconn.app.rows",
-        "kmsconn.doctor.clocks",
-        "kmsconn.doctor.diagnosis",
-        "kmsconn.doctor.nodes",
+        "kmsconn.replies.nonces",
+        "kmsconn.replies.table",
+        "kmsconn.replies.fees",
+        "kmsconn.requests.decoding",
+        "kmsconn.requests.failures",
+        "kmsconn.connector.foreign_replies",
+        "kmsconn.requests.heartbeats",
+        "kmsconn.connector.lease_rules",
+        "kmsconn.requests.rows",
+        "kmsconn.operate.doctor.clocks",
+        "kmsconn.operate.doctor.diagnosis",
+        "kmsconn.operate.doctor.nodes",
     }
 )
 """The sans-IO modules of the other packages (◦ in the design)."""
@@ -206,9 +204,9 @@ def test_imports_point_down() -> None:
     assert [(name, one) for name in modules() for one in sorted(imports(name)) if points_up(name, one)] == []
 
 
-def test_nothing_but_the_command_line_and_the_test_kit_knows_the_emulator() -> None:
+def test_nothing_but_the_test_kit_knows_the_emulator() -> None:
     users = {package_of(name) for name in modules() for one in imports(name) if package_of(one) == "emulator"}
-    assert users <= {"cli", "testing", "emulator"}
+    assert users <= {"testing", "emulator"}
 
 
 def test_there_is_no_import_cycle() -> None:
@@ -251,7 +249,7 @@ def test_http_is_read_by_its_client_and_where_a_tunnel_opens() -> None:
 def test_one_module_knows_the_library_of_websockets() -> None:
     """Of the product; the emulator has the server's end."""
     knowing = {name for name in modules() if "wsproto" in libraries(name)}
-    assert knowing == {"kmsconn.rpc.websocket_wire", "kmsconn.emulator.websocket"}
+    assert knowing == {"kmsconn.chain.websocket_wire", "kmsconn.emulator.websocket"}
 
 
 def test_nobody_uses_another_event_loop() -> None:

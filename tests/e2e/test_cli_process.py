@@ -53,7 +53,7 @@ async def running(
 
     It writes into a file: a pipe that nobody reads for a while is full after 64 KiB, and then the connector stands still.
     """
-    command = [sys.executable, "-m", "kmsconn.cli.main", "run", "-c", str(path), *more]
+    command = [sys.executable, "-m", "kmsconn.operate.commands.main", "run", "-c", str(path), *more]
     with TemporaryDirectory() as folder:
         log, errors = Path(folder, "log"), Path(folder, "errors")
         with log.open("wb") as out, errors.open("wb") as err:  # noqa: ASYNC230 - new files
@@ -99,7 +99,7 @@ async def until(lines: AsyncIterator[dict[str, Any]], event: str) -> dict[str, A
 
 async def exit_of(*arguments: str) -> tuple[int, str]:
     result = await trio.run_process(
-        [sys.executable, "-m", "kmsconn.cli.main", *arguments],
+        [sys.executable, "-m", "kmsconn.operate.commands.main", *arguments],
         capture_stdout=True,
         capture_stderr=True,
         check=False,
@@ -212,7 +212,16 @@ async def test_a_network_fills_in_what_is_published_and_the_file_wins(tmp_path: 
     )
     path.write_text("\n".join(lines), encoding="utf-8")
     path.chmod(0o600)
-    command = [sys.executable, "-m", "kmsconn.cli.main", "validate", "-c", str(path), "--network", "testnet"]
+    command = [
+        sys.executable,
+        "-m",
+        "kmsconn.operate.commands.main",
+        "validate",
+        "-c",
+        str(path),
+        "--network",
+        "testnet",
+    ]
     result = await trio.run_process(command, capture_stdout=True, env=environment())
     said = result.stdout.decode()
     assert "gateway      10901 at" in said

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     """Make a folder that looks like a checkout with its environment."""
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
-    for name, words in (("kmsconn", "-m kmsconn.cli.main"), ("python", "")):
+    for name, words in (("kmsconn", "-m kmsconn.operate.commands.main"), ("python", "")):
         program = programs / name
         program.write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
         program.chmod(0o755)
@@ -99,7 +99,7 @@ def printed_in(path: Path) -> list[str]:
 @pytest.fixture
 def toml(folder: Path) -> Path:
     """Make the configuration that an emulation writes, of dependencies that are gone."""
-    command = [sys.executable, "-m", "kmsconn.cli.main", *FIRST.replace("60", "0.1").split()[1:]]
+    command = [sys.executable, "-m", "kmsconn.operate.commands.main", *FIRST.replace("60", "0.1").split()[1:]]
     subprocess.run(command, cwd=folder, env=environment(folder), check=False, timeout=PATIENCE)  # noqa: S603 - our own command
     return folder / "kmsconn.toml"
 

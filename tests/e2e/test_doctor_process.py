@@ -22,7 +22,7 @@ pytestmark = pytest.mark.sampled
 async def doctor(path: Path, *more: str) -> tuple[int, str]:
     """Run the doctor and return its exit status and what it printed."""
     result = await trio.run_process(
-        [sys.executable, "-m", "kmsconn.cli.main", "doctor", "-c", str(path), *more],
+        [sys.executable, "-m", "kmsconn.operate.commands.main", "doctor", "-c", str(path), *more],
         capture_stdout=True,
         capture_stderr=True,
         check=False,
@@ -48,7 +48,16 @@ async def checks(path: Path) -> dict[str, Any]:
 async def emulated(folder: Path) -> AsyncIterator[Path]:
     """Serve emulated dependencies and give the configuration of their connector."""
     path = folder / "kmsconn.toml"
-    command = [sys.executable, "-m", "kmsconn.cli.main", "emulate", "--rate", "4", "--duration", "600"]
+    command = [
+        sys.executable,
+        "-m",
+        "kmsconn.operate.commands.main",
+        "emulate",
+        "--rate",
+        "4",
+        "--duration",
+        "600",
+    ]
     process = await trio.lowlevel.open_process(
         [*command, "--write-config", str(path)], stdout=DEVNULL, stderr=DEVNULL, env=environment()
     )

@@ -44,7 +44,7 @@ def commands(title: str, **replaced: str) -> list[str]:
 def shell(script: str, *, jobs: bool = False) -> list[str]:
     """Return a command line that runs a script in which ``kmsconn`` is the one of this environment."""
     python = shlex.quote(sys.executable)
-    defined = f'kmsconn() {{ exec {python} -m kmsconn.cli.main "$@"; }}\n'
+    defined = f'kmsconn() {{ exec {python} -m kmsconn.operate.commands.main "$@"; }}\n'
     return ["bash", *(["-m"] if jobs else []), "-c", defined + script]
 
 

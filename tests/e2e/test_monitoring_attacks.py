@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.monitoring.server import CONNECTIONS
+from kmsconn.observe.server import CONNECTIONS
 from tests.e2e.test_cli_process import PATIENCE, config, running, until
 
 pytestmark = pytest.mark.sampled

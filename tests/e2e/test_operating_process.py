@@ -24,7 +24,7 @@ __all__ = ["folder"]
 
 async def kmsconn(*arguments: str) -> tuple[int, str, str]:
     result = await trio.run_process(
-        [sys.executable, "-m", "kmsconn.cli.main", *arguments],
+        [sys.executable, "-m", "kmsconn.operate.commands.main", *arguments],
         capture_stdout=True,
         capture_stderr=True,
         check=False,

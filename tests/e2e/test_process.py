@@ -33,7 +33,7 @@ STARTING = 40.0  # seconds until the emulator has written its file, on a busy ma
 
 def command(*arguments: str) -> list[str]:
     """Return the command line of ``kmsconn`` in this environment."""
-    return [sys.executable, "-m", "kmsconn.cli.main", *arguments]
+    return [sys.executable, "-m", "kmsconn.operate.commands.main", *arguments]
 
 
 def installed(lock: str, *arguments: str) -> list[str]:

@@ -36,7 +36,7 @@ def folder() -> Iterator[Path]:
 
 async def requests(*arguments: str) -> tuple[int, str, str]:
     result = await trio.run_process(
-        [sys.executable, "-m", "kmsconn.cli.main", "requests", *arguments],
+        [sys.executable, "-m", "kmsconn.operate.commands.main", "requests", *arguments],
         capture_stdout=True,
         capture_stderr=True,
         check=False,

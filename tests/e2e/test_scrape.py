@@ -27,7 +27,7 @@ NOT_YET = {
     "kmsconn_http_connections": "nothing is served over HTTP",
     "kmsconn_http_certificate_end_timestamp_seconds": "nothing is served over HTTP",
 }
-"""Families that come with their first event, and why it does not come here; ``unit/monitoring/test_rules.py`` has all of them."""
+"""Families that come with their first event, and why it does not come here; ``unit/observe/test_rules.py`` has all of them."""
 
 
 def queries() -> list[Reading]:

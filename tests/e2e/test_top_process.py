@@ -62,7 +62,7 @@ async def test_without_a_connector_it_says_so(tmp_path: Path) -> None:
 
 async def test_ctrl_c_ends_it_without_a_word(tmp_path: Path) -> None:
     path = config(tmp_path)
-    command = [sys.executable, "-m", "kmsconn.cli.main", "top", "-c", str(path)]
+    command = [sys.executable, "-m", "kmsconn.operate.commands.main", "top", "-c", str(path)]
     with trio.fail_after(PATIENCE), terminal() as (ours, theirs):
         async with running(path) as (_, lines):
             await until(lines, "alert_raised")

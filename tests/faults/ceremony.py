@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.app.connector import open_connector
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import sender_of

@@ -13,47 +13,47 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app import dispatcher, failures, pipeline, range_reader, reader, stage_runner
-from kmsconn.app.block_comparison import BlockComparison
-from kmsconn.app.completeness import Completeness
-from kmsconn.app.decoding import DecodeCache, DecodedLogs
-from kmsconn.app.destruction import Destruction
-from kmsconn.app.failures import RULES, SOON, Rule, Waits
-from kmsconn.app.fork_detector import ChainCheck, ForkDetector
-from kmsconn.app.known_ids import KnownIds
-from kmsconn.app.pipeline import Pipeline
-from kmsconn.app.range_reader import WatchedContract
-from kmsconn.app.reading_start import first_looks
-from kmsconn.app.recorder import Recorder
-from kmsconn.app.row_outcomes import RowOutcomes
-from kmsconn.app.stages import Stages
-from kmsconn.checks.checker import Checker
-from kmsconn.checks.contexts import Contexts
-from kmsconn.checks.shared import Shared
-from kmsconn.checks.still_open import StillOpen
+from kmsconn.chain.cursor import Cursor, plan
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.logs import read_logs
 from kmsconn.ciphertexts.fetch import Fetcher
-from kmsconn.control import server
-from kmsconn.core_client import statuses
+from kmsconn.core import statuses
 from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.values import JournalPlace
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
-from kmsconn.monitoring import server as monitoring
+from kmsconn.observe import server as monitoring
+from kmsconn.operate.control import server
 from kmsconn.protocols.fhevm import contexts, decryptions, messages
 from kmsconn.protocols.fhevm.deployment import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Meaning, Verdict
-from kmsconn.rpc.cursor import Cursor, plan
-from kmsconn.rpc.heads import HeadTracker
-from kmsconn.rpc.logs import read_logs
+from kmsconn.replies import assess, nonces, questioning
+from kmsconn.replies.evidence import Accepts
+from kmsconn.replies.questions import read_finding
+from kmsconn.replies.view import Question, View
+from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, stage_runner
+from kmsconn.requests.block_comparison import BlockComparison
+from kmsconn.requests.checker import Checker
+from kmsconn.requests.completeness import Completeness
+from kmsconn.requests.contexts import Contexts
+from kmsconn.requests.decoding import DecodeCache, DecodedLogs
+from kmsconn.requests.destruction import Destruction
+from kmsconn.requests.failures import RULES, SOON, Rule, Waits
+from kmsconn.requests.fork_detector import ChainCheck, ForkDetector
+from kmsconn.requests.known_ids import KnownIds
+from kmsconn.requests.pipeline import Pipeline
+from kmsconn.requests.range_reader import WatchedContract
+from kmsconn.requests.reading_start import first_looks
+from kmsconn.requests.recorder import Recorder
+from kmsconn.requests.row_outcomes import RowOutcomes
+from kmsconn.requests.shared import Shared
+from kmsconn.requests.stages import Stages
+from kmsconn.requests.still_open import StillOpen
 from kmsconn.serving import wire
 from kmsconn.transport.grpc.framing import Status
-from kmsconn.txmanager import assess, nonces, questioning
-from kmsconn.txmanager.evidence import Accepts
-from kmsconn.txmanager.questions import read_finding
-from kmsconn.txmanager.view import Question, View
 
 Patch = Callable[[Any], None]
 

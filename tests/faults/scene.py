@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Chain, Settings
 from kmsconn.config.values import LogFormat
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.core_faults import Fault, FaultInjection, InterceptedCall
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertRaised, Event
-from kmsconn.monitoring.logs import log_events, make_logger
-from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.server import Identity, answer
+from kmsconn.observe.logs import log_events, make_logger
+from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.server import Identity, answer
 from kmsconn.serving.wire import Answer
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.killable import KillablePorts, Life

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import Mode
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
@@ -21,10 +21,10 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import Event, ReplyCompared, ReplyFinalized, ReplySent, ReplySigned, ignore
 from kmsconn.model.life import State
-from kmsconn.monitoring.monitor import Monitor
+from kmsconn.observe.monitor import Monitor
 from kmsconn.protocols.fhevm.public_decryption import RESPONSE as PUBLIC
 from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER
-from kmsconn.shadow.comparing import Likeness
+from kmsconn.replies.shadow_comparing import Likeness
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS

@@ -9,12 +9,12 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app import stages
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.core import become
 from kmsconn.emulator.core_faults import Fault
 from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.model.events import AlertRaised, RequestClosed
+from kmsconn.requests import stages
 from kmsconn.testing.faults import Ask, CoreRestart, CoreUpgrade, Kill, Reorg, SpoiledCore, Strike
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import run_world

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import pytest
 import trio
 
-from kmsconn.app.key_material import AGAIN, FIRST_LOOK, KEY_MISSING
+from kmsconn.connector.key_material import AGAIN, FIRST_LOOK, KEY_MISSING
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.emulator.key_ceremonies import KEY, PREP
 from kmsconn.ethereum.ids import id_name

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.completeness import NAME, PROOF_INTERVAL
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.model.events import AlertCleared, AlertRaised
+from kmsconn.requests.completeness import NAME, PROOF_INTERVAL
 from kmsconn.testing.faults import arrange
 from kmsconn.testing.ground_truth import read_ground_truth
 from tests.faults.scene import Scene, open_scene

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.connector import Connector, serve
+from kmsconn.connector.connector import Connector, serve
 from kmsconn.emulator import core_faults
 from kmsconn.errors import StartRefused
 from kmsconn.model.events import AnswerKept, ReplyIncluded, ReplySent, RequestRecorded

@@ -12,10 +12,9 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app.components import Components
-from kmsconn.app.rows import request_of
-from kmsconn.app.wiring import open_components
+from kmsconn.chain.logs import read_logs
 from kmsconn.ciphertexts.registry import Registry
+from kmsconn.connector.wiring import open_components
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import moves, queries, recording
@@ -24,12 +23,13 @@ from kmsconn.model.events import ignore
 from kmsconn.model.life import State
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
-from kmsconn.rpc.logs import read_logs
+from kmsconn.replies.manager import TxEndpoint, TxManager, run_txmanager
+from kmsconn.replies.wallet import Wallet
+from kmsconn.requests.components import Components
+from kmsconn.requests.rows import request_of
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.transport.ports import Ports, offload_inline
-from kmsconn.txmanager.manager import TxEndpoint, TxManager, run_txmanager
-from kmsconn.txmanager.wallet import Wallet
 from tests.faults.scene import BEGIN, Scene, open_scene
 
 pytestmark = pytest.mark.sampled

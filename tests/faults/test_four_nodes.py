@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app.connector import Connector, open_connector
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.contracts.decryption_slots import BASE
 from kmsconn.emulator.core_faults import HANG, FaultInjection, status
 from kmsconn.emulator.dependencies import sender_of

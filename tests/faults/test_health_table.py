@@ -15,9 +15,8 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app.connector import open_connector
-from kmsconn.app.heartbeats import STALLED_AFTER
 from kmsconn.config.settings import Chain
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN
 from kmsconn.emulator.core_faults import Fault, FaultInjection
@@ -27,6 +26,7 @@ from kmsconn.emulator.injections import FaultInjection as BucketInjection
 from kmsconn.emulator.node_faults import CallRule, NodeFault
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.requests.heartbeats import STALLED_AFTER
 from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import BEGIN, Scene, open_scene
 
@@ -359,8 +359,8 @@ async def stands_still(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("part", "where"),
     [
-        ("reader", "kmsconn.app.reader.LogReader._round"),
-        ("txmanager", "kmsconn.txmanager.tracking.Tracking.look"),
+        ("reader", "kmsconn.requests.reader.LogReader._round"),
+        ("txmanager", "kmsconn.replies.tracking.Tracking.look"),
     ],
 )
 async def test_a_part_of_the_process_that_stands_still(

@@ -16,10 +16,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.app.connector import Connector, open_connector
-from kmsconn.control.commands import perform
-from kmsconn.control.server import context_of
-from kmsconn.control.table import COMMANDS
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.core_faults import HANG, status
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, FhevmDependencies
@@ -37,6 +34,9 @@ from kmsconn.model.events import (
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.operate.control.commands import perform
+from kmsconn.operate.control.server import context_of
+from kmsconn.operate.control.table import COMMANDS
 from kmsconn.protocols.fhevm.http_operations import HTTP_PATIENCE
 from kmsconn.protocols.fhevm.public_decryption import public_digest
 from kmsconn.testing.determinism import seeded_scheduler

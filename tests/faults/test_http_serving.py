@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import HttpApi
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost
 from kmsconn.errors import StartRefused

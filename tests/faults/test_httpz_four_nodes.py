@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app.connector import Connector, open_connector
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.core_faults import HANG, FaultInjection, status
 from kmsconn.emulator.dependencies import key_for, sender_of
 from kmsconn.emulator.httpz.dependencies import PARAMETERS, HttpzDependencies

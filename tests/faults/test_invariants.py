@@ -20,8 +20,8 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.replies.view import FINDING_LIFETIME
 from kmsconn.testing.invariants import Invariants
-from kmsconn.txmanager.view import FINDING_LIFETIME
 
 PUBLIC = Kind.PUBLIC_DECRYPTION
 RECORDED = RequestRecorded(1, PUBLIC, make_id(PUBLIC_DECRYPTION_TAG, 7), 1, 1, bytes(32), 0)

@@ -10,12 +10,12 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app import wiring
-from kmsconn.app.membership import SoleMember
+from kmsconn.connector import wiring
 from kmsconn.journal import queries
 from kmsconn.model.events import AlertRaised, ReplySigned, RequestRecorded
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
+from kmsconn.requests.membership import SoleMember
 from tests.faults.scene import open_scene
 
 

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.control.server import REQUEST_BYTES
+from kmsconn.operate.control.server import REQUEST_BYTES
 from kmsconn.serving.exchange import LINGER_SECONDS
 from kmsconn.serving.wire import HEAD_BYTES, BadRequest
 from tests.faults import mutations
 from tests.faults.scene import open_scene
 from tests.faults.test_waiting_mutations import leaves
-from tests.unit.app import test_completeness
-from tests.unit.control import scene as control_scene
-from tests.unit.control import test_control_server
+from tests.unit.operate.control import scene as control_scene
+from tests.unit.operate.control import test_control_server
+from tests.unit.requests import test_completeness
 from tests.unit.serving import test_exchange, test_wire
 
 pytestmark = [pytest.mark.once, pytest.mark.sampled]

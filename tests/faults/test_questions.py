@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app import journal_watch
+from kmsconn.connector import journal_watch
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AlertRaised

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app import connector as connector_module
-from kmsconn.app import wiring
-from kmsconn.app.components import ChainContext
-from kmsconn.app.connector import txmanager_of
 from kmsconn.config.values import Mode
+from kmsconn.connector import connector as connector_module
+from kmsconn.connector import wiring
+from kmsconn.connector.connector import txmanager_of
 from kmsconn.emulator.core_faults import OTHER_VALUES, FaultInjection, status
 from kmsconn.journal import inspecting
 from kmsconn.model.events import (
@@ -24,10 +23,11 @@ from kmsconn.model.events import (
     RequestRecorded,
 )
 from kmsconn.model.life import State
-from kmsconn.shadow.comparing import Likeness
+from kmsconn.replies.manager import run_txmanager
+from kmsconn.replies.shadow_comparing import Likeness
+from kmsconn.replies.wallet import open_wallet
+from kmsconn.requests.components import ChainContext
 from kmsconn.transport.grpc.framing import Status
-from kmsconn.txmanager.manager import run_txmanager
-from kmsconn.txmanager.wallet import open_wallet
 from tests.faults.shadow_scene import (
     ALL_EQUAL,
     EVERY_FORM,

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.connector import open_connector
-from kmsconn.app.stages import Stages
 from kmsconn.config.values import Mode
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ReplySigned, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.shadow.comparing import Likeness
+from kmsconn.replies.shadow_comparing import Likeness
+from kmsconn.requests.stages import Stages
 from kmsconn.testing.killable import KillablePorts, Life
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 from tests.faults.scene import BEGIN

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.app.failures import RESULT_LATE_AFTER, TAKEN
 from kmsconn.emulator.core_faults import SHARE_LOST
 from kmsconn.model.events import AlertCleared, AlertRaised
+from kmsconn.requests.failures import RESULT_LATE_AFTER, TAKEN
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.rotating

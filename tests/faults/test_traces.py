@@ -10,7 +10,7 @@ import pytest
 from kmsconn.config.settings import Chain, TracingSettings
 from kmsconn.model import events
 from kmsconn.model.trace_ids import trace_of
-from kmsconn.monitoring.spans import Span, SpanMaker
+from kmsconn.observe.spans import Span, SpanMaker
 from kmsconn.testing.faults import Ask, Kill
 from kmsconn.testing.world import EPOCH_SECONDS, WorldReport, run_world
 from tests import vectors

@@ -19,6 +19,8 @@ import trio
 from trio.testing import MockClock
 
 from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest
+from kmsconn.chain.asking import ask
+from kmsconn.chain.port import Call
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.config.settings import Pools, S3Fallback
 from kmsconn.emulator.blocks import Transaction
@@ -51,8 +53,6 @@ from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
 from kmsconn.protocols.port import Verdict
-from kmsconn.rpc.asking import ask
-from kmsconn.rpc.port import Call
 from kmsconn.transport.grpc.framing import Status
 from tests.httpz.world import COPROCESSOR, GATEWAY_ID, USER, USER_KEY, World, open_world
 from tests.vectors import httpz

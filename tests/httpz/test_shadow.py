@@ -8,13 +8,13 @@ from typing import Any
 
 import trio
 
-from kmsconn.app.connector import open_connector
 from kmsconn.config.values import Mode
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ignore
 from kmsconn.model.profiles import HTTPZ_RC7
-from kmsconn.shadow.comparing import Likeness
+from kmsconn.replies.shadow_comparing import Likeness
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.ports import Ports

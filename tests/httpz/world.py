@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import LogFormat, Secret
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
@@ -33,7 +33,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import Event
 from kmsconn.model.requests import CiphertextReference, Kind
-from kmsconn.monitoring.logs import log_events, make_logger
+from kmsconn.observe.logs import log_events, make_logger
 from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.testing.killable import KillablePorts, Life
 from tests.vectors import httpz as vectors

@@ -6,7 +6,7 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmsconn.rpc.cursor import Cursor, Range, plan, shrunk, took
+from kmsconn.chain.cursor import Cursor, Range, plan, shrunk, took
 
 SIZES = st.integers(1, 60)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from kmsconn.rpc.cursor import Cursor, Range, rewound, took
-from kmsconn.rpc.fork import DENSE, Checkpoint, Checkpoints, Search, spacing, thinned
+from kmsconn.chain.cursor import Cursor, Range, rewound, took
+from kmsconn.chain.fork import DENSE, Checkpoint, Checkpoints, Search, spacing, thinned
 
 numbers = st.sets(st.integers(0, 1 << 40), min_size=1, max_size=200)
 

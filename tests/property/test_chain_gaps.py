@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kmsconn.chain.gaps import gaps
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG as TAG
 from kmsconn.ethereum.ids import make_id
-from kmsconn.rpc.gaps import gaps
 
 COUNTERS = st.integers(0, 40)
 

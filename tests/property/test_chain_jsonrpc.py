@@ -8,8 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.errors import Unreachable
-from kmsconn.rpc.jsonrpc import (
+from kmsconn.chain.jsonrpc import (
     MAX_MESSAGE,
     RpcAnswer,
     clean,
@@ -19,8 +18,9 @@ from kmsconn.rpc.jsonrpc import (
     is_range_limit,
     rpc_error,
 )
-from kmsconn.rpc.logs import decode_logs
-from kmsconn.rpc.port import Call, RpcError
+from kmsconn.chain.logs import decode_logs
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import Unreachable
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

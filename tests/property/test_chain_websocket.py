@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair
 
+from kmsconn.chain.port import Call
+from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.errors import Unreachable
-from kmsconn.rpc.port import Call
-from kmsconn.rpc.websocket import WebSocketLink, run_websocket
 from tests.sampling import examples
 
 PIECES = st.one_of(

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kmsconn.chain.provider import Decoded, UnknownLog, interfaces
 from kmsconn.ethereum.abi import Event
 from kmsconn.ethereum.abi_types import parse_type
 from kmsconn.model.profiles import PROFILES
-from kmsconn.rpc.provider import Decoded, UnknownLog, interfaces
 
 FUNCTIONS = [
     (generation, label, function)

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from kmsconn.chain.fork import Checkpoint, Extension
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import moves, queries, recording, rewinding
 from kmsconn.journal.values import Arrival, Due, Read, Recorded, Rewound, Row, Shards
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
-from kmsconn.rpc.fork import Checkpoint, Extension
 from tests.sampling import examples
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, bytes32, opened, read_of, signing
 

@@ -8,9 +8,9 @@ import trio
 import trio.testing
 
 from kmsconn.model.life import State
+from kmsconn.replies.manager import run_txmanager
 from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.txmanager.manager import run_txmanager
-from tests.unit.txmanager.world import World, until
+from tests.unit.replies.world import World, until
 
 REPLIES = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.txmanager.nonces import gaps, plan, top
+from kmsconn.replies.nonces import gaps, plan, top
 
 nonces = st.integers(0, 12)
 Sight = tuple[int, frozenset[int], int, frozenset[int], list[int | None]]

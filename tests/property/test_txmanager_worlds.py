@@ -15,15 +15,15 @@ import hypothesis
 import trio
 from hypothesis import strategies as st
 
+from kmsconn.chain.port import Call
 from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.life import State
-from kmsconn.rpc.port import Call
-from kmsconn.txmanager.manager import run_txmanager
+from kmsconn.replies.manager import run_txmanager
 from tests.sampling import examples
-from tests.unit.txmanager.world import CONTRACT, HEALTHY, Fault, World, digest_of
+from tests.unit.replies.world import CONTRACT, HEALTHY, Fault, World, digest_of
 
 FAULTY = 30.0  # seconds of trouble
 HEALED = 600.0  # seconds in which everything must come right

@@ -8,9 +8,9 @@ import attrs
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from kmsconn.rpc.websocket_wire import NoWebsocket
+from kmsconn.chain.websocket_wire import NoWebsocket
 from tests.property.test_grpc_laws import pieces_of
-from tests.unit.rpc.test_websocket_wire import Server, wire_to
+from tests.unit.chain.test_websocket_wire import Server, wire_to
 
 LIMIT = 400
 CUTS = st.lists(st.integers(0, 1 << 12), max_size=12)

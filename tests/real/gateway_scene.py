@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import attrs
 
+from kmsconn.chain.port import RpcError
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode
 from kmsconn.emulator.contracts.materials import Material
@@ -23,7 +24,6 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.public_decryption import public_digest
 from kmsconn.protocols.fhevm.user_decryption import user_digest
-from kmsconn.rpc.port import RpcError
 from tests.real.gateways import Gateway, domain, open_anvil_gateway, open_emulated_gateway
 
 Form = Literal["publicDecryptionResponse", "userDecryptionResponse"]

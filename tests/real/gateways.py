@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.config.settings import Chain as ChainSettings
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.decryption import DecryptionContract
@@ -22,7 +23,6 @@ from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.transport.http import open_http
 from tests.real.anvil import contracts
 from tests.real.anvil.account import Account

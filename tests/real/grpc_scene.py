@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kmsconn.config.settings import CoreTls
-from kmsconn.core_client.client import client_context
+from kmsconn.core.client import client_context
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.grpc.channel import Channel, open_channel
 from kmsconn.transport.grpc.framing import MAX_MESSAGE

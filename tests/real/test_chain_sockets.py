@@ -19,16 +19,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.chain.logs import read_logs
+from kmsconn.chain.port import Call
 from kmsconn.config.settings import Chain
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.rpc.endpoint import Endpoint, open_endpoint
-from kmsconn.rpc.logs import read_logs
-from kmsconn.rpc.port import Call
 from kmsconn.transport.dialling import dial_sockets, sockets, within
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Dial, Ports, offload_to_threads
-from tests.unit.rpc.scripted_node import CHAIN_ID, Node
+from tests.unit.chain.scripted_node import CHAIN_ID, Node
 
 HOST = "127.0.0.1"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kmsconn.config.settings import CoreTls
-from kmsconn.core_client.client import client_context
+from kmsconn.core.client import client_context
 from kmsconn.errors import StartRefused, Unreachable
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, make_certificate, running_peer

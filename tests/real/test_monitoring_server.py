@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from kmsconn.errors import StartRefused
-from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.server import Identity, make_app, open_server
+from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.server import Identity, make_app, open_server
 
 APP = make_app(Monitor(), Identity("kmsconn", "0.1.0"))
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.chain.logs import read_logs
+from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.contracts.wallets import Mood
 from kmsconn.emulator.dependencies import GATEWAY_ID, key_for
 from kmsconn.errors import KmsconnError
@@ -18,9 +20,7 @@ from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
-from kmsconn.rpc.logs import read_logs
-from kmsconn.rpc.port import Call, RpcError
-from kmsconn.txmanager.evidence import Sent, read_sent
+from kmsconn.replies.evidence import Sent, read_sent
 from tests import vectors
 from tests.real.gateway_scene import FORMS, Scene
 

@@ -14,11 +14,11 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app.connector import open_connector
+from kmsconn.chain.endpoint import Endpoint
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.rpc.endpoint import Endpoint
 from tests.real.anvil.ground_truth import replies_of, wait_answered
 from tests.real.anvil.users import FORMS, Asked, Users
 from tests.real.anvil.world import World, open_world, sender_key, signer_key

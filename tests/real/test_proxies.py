@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.chain.endpoint import open_endpoint
 from kmsconn.ciphertexts.places import BucketPolicy, ObjectPlace
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.config.settings import Chain
@@ -22,18 +23,17 @@ from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import ignore
-from kmsconn.rpc.endpoint import open_endpoint
+from kmsconn.replies.aws_kms import open_aws_kms
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_to_threads, start_tls
 from kmsconn.transport.proxies import Proxies, proxies_of
 from kmsconn.transport.proxying import Way
-from kmsconn.txmanager.aws_kms import open_aws_kms
 from tests.real.connect_proxy import ConnectProxy, open_proxy
 from tests.real.stores import open_moto
 from tests.real.test_aws_kms_sockets import serving
 from tests.real.test_chain_sockets import certificates, listening
-from tests.unit.rpc.scripted_node import CHAIN_ID, Node
+from tests.unit.chain.scripted_node import CHAIN_ID, Node
 
 CREDENTIALS = {"Basic dXNlcjpodW50ZXIy"}
 

@@ -13,11 +13,11 @@ import trio
 from kmsconn.config.values import Secret
 from kmsconn.model import events
 from kmsconn.model.requests import Kind
-from kmsconn.monitoring.monitor import Monitor
-from kmsconn.monitoring.server import Identity, make_app, open_server
-from kmsconn.monitoring.status_site import StatusSite
+from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.server import Identity, make_app, open_server
+from kmsconn.observe.status_site import StatusSite
 from tests.real.chromium import START_SECONDS, Tab, open_tab
-from tests.unit.monitoring.snapshots import EACH, snapshot
+from tests.unit.observe.snapshots import EACH, snapshot
 
 TOKEN = "a-token-of-the-tests"
 PHONE = 390

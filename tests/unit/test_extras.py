@@ -12,12 +12,12 @@ import pytest
 import kmsconn.emulator
 import kmsconn.testing
 from kmsconn.ciphertexts.sdk import open_sdk
-from kmsconn.cli.main import main
 from kmsconn.config.values import AwsKmsKey
 from kmsconn.extras import EXTRAS, ExtraMissing, require_extra
 from kmsconn.model.events import ignore
+from kmsconn.operate.commands.main import main
+from kmsconn.replies.aws_kms import open_aws_kms
 from kmsconn.transport.ports import offload_inline
-from kmsconn.txmanager.aws_kms import open_aws_kms
 
 Remove = Callable[..., None]
 

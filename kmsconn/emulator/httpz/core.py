@@ -21,7 +21,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     ReencryptionRequest,
     RequestId,
 )
-from kmsconn.core_client.client import SERVICE
+from kmsconn.core.client import SERVICE
 from kmsconn.emulator.core_table import Uptime
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.core_answers import FirstNode

@@ -24,9 +24,9 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.app.connector import open_connector
 from kmsconn.config.settings import Chain, Settings
 from kmsconn.config.values import AwsKmsKey
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.generations import GENERATIONS

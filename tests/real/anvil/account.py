@@ -8,13 +8,13 @@ from typing import Any
 import attrs
 import trio
 
+from kmsconn.chain.endpoint import Endpoint
+from kmsconn.chain.port import Call
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
-from kmsconn.rpc.endpoint import Endpoint
-from kmsconn.rpc.port import Call
 
 GAS = 12_000_000
 RICH = 10**24

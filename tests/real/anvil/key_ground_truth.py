@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from kmsconn.chain.port import Call
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.protocols.fhevm import contexts, crsgen, epochs, keygen
-from kmsconn.rpc.port import Call
 from tests.real.anvil.world import World
 
 _FUNCTIONS = {

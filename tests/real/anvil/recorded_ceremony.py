@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 
+from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity
-from kmsconn.rpc.port import Call, RpcError
 from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
 from tests.real.anvil.placing import put_code, set_counters

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from kmsconn.chain.endpoint import Endpoint
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.queries import StorageRead
-from kmsconn.rpc.endpoint import Endpoint
 
 T = TypeVar("T")
 

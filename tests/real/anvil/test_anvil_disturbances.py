@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kmsconn.app.connector import open_connector
+from kmsconn.connector.connector import open_connector
 from kmsconn.model.events import ChainReorganised, Event, ReplyFinalized, ReplyIncluded, RequestRecorded
 from kmsconn.testing.ground_truth import GroundTruthReport
 from tests.real.anvil.ground_truth import wait_answered, wait_until

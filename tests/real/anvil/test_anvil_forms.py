@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.app.connector import open_connector
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.plaintexts import abi_word, little_endian

@@ -13,7 +13,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.app.connector import open_connector
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.core import become
 from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT
 from kmsconn.emulator.core_release import CoreRelease

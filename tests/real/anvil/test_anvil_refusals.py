@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from kmsconn.app.connector import open_connector
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.contracts.decryption_requests import UNIFIED_CALL
 from kmsconn.emulator.contracts.wallets import Mood
 from kmsconn.emulator.dependencies import key_for

@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.config.settings import Chain, Contract, HostChain, Settings
 from kmsconn.config.values import Secret
 from kmsconn.emulator.buckets import EmulatedBucket
@@ -25,7 +26,6 @@ from kmsconn.emulator.network import Handler, serve_sockets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.rpc.endpoint import Endpoint, open_endpoint
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_to_threads

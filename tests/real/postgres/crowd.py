@@ -12,9 +12,9 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.app.connector import Connector, open_connector
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import PostgresAddress
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic

@@ -10,19 +10,19 @@ import psycopg
 import pytest
 import trio
 
-from kmsconn.app.connector import Connector
 from kmsconn.config.settings import Pools
 from kmsconn.config.values import PostgresAddress, Role
-from kmsconn.control.commands import perform
-from kmsconn.control.server import context_of
-from kmsconn.control.table import COMMANDS
-from kmsconn.doctor.postgres import OTHER_CONNECTIONS
+from kmsconn.connector.connector import Connector
 from kmsconn.errors import JournalWentBack, LeaseLost
 from kmsconn.journal import pausing
 from kmsconn.journal.pausing import PausedKind
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, AnswerKept, ReplySent, RequestRecorded
 from kmsconn.model.requests import Kind
+from kmsconn.operate.control.commands import perform
+from kmsconn.operate.control.server import context_of
+from kmsconn.operate.control.table import COMMANDS
+from kmsconn.operate.doctor.postgres import OTHER_CONNECTIONS
 from tests.faults.posts import post
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
 

@@ -11,9 +11,9 @@ import pytest
 
 from bench.cluster import Cluster
 from kmsconn.config.values import PostgresAddress, Secret
-from kmsconn.doctor.diagnosis import CheckStatus
-from kmsconn.doctor.postgres import judge_postgres
 from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
+from kmsconn.operate.doctor.diagnosis import CheckStatus
+from kmsconn.operate.doctor.postgres import judge_postgres
 from tests.unit.journal.samples import BINDING, opened
 
 

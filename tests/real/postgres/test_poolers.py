@@ -13,13 +13,13 @@ import trio
 
 from bench.cluster import Cluster
 from kmsconn.config.values import PostgresAddress
-from kmsconn.doctor.diagnosis import CheckStatus
-from kmsconn.doctor.postgres import judge_postgres
 from kmsconn.errors import JournalUnreachable, StartRefused
 from kmsconn.journal.database import Database
 from kmsconn.journal.postgres import PostgresDriver, connect
 from kmsconn.journal.postgres_place import look_at_postgres
 from kmsconn.journal.postgres_session import SessionLimits
+from kmsconn.operate.doctor.diagnosis import CheckStatus
+from kmsconn.operate.doctor.postgres import judge_postgres
 from tests.real.postgres.crowd import LEASE, open_crowd
 from tests.real.postgres.pooler import open_pooler
 from tests.unit.journal.samples import BINDING, new_row, opened, wall

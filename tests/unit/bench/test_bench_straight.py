@@ -10,7 +10,7 @@ import trio
 from bench.straight import run
 from kmsconn.emulator.ground_truth import ground_truth_of
 from kmsconn.emulator.load import Load, run_load
-from tests.unit.app.few_components import few_components
+from tests.unit.requests.few_components import few_components
 
 
 async def test_the_minimal_client_replies_in_one_block(tmp_path: Path, autojump_clock: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from kmsconn.chain.port import Call, RpcError
 from kmsconn.ciphertexts.registry import Lookup
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
@@ -17,7 +18,6 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.protocols.httpz_rc7.abi import HTTPZ
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.rpc.port import Call, RpcError
 from tests.vectors import httpz
 
 FIRST, SECOND = Address(b"\x01" * 20), Address(b"\x02" * 20)

@@ -9,6 +9,7 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.port import Call
 from kmsconn.ciphertexts.registry import MOST, NAME, RETRY, Registry
 from kmsconn.errors import NotYet, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -16,7 +17,6 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.protocols.fhevm.abi import GATEWAY_CONFIG
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.rpc.port import Call
 from tests.vectors import vector_settings
 
 PROFILE = Fhevm(vector_settings())

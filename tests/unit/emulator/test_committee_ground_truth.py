@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.app.connector import serve
+from kmsconn.connector.connector import serve
 from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.config_file import member_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies

@@ -26,7 +26,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     RequestId,
     TypedCiphertext,
 )
-from kmsconn.core_client.client import SERVICE
+from kmsconn.core.client import SERVICE
 from kmsconn.emulator.dependencies import address_for, key_for, secret_for
 from kmsconn.emulator.httpz import box
 from kmsconn.emulator.httpz.core import STARTS, FirstCore

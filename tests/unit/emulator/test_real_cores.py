@@ -14,8 +14,8 @@ import trio
 import trio.testing
 
 from kmsconn._generated.fhevm.kms.v1 import CrsGenRequest, KeyGenPreprocRequest
-from kmsconn.app.connector import serve
 from kmsconn.ciphertexts.attestation import StoredFormat
+from kmsconn.connector.connector import serve
 from kmsconn.emulator.ciphertext_file import StoredCiphertext, read_ciphertexts
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.core import EmulatedCore

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
+from kmsconn.chain.fork import Checkpoint, Extension
 from kmsconn.errors import StartRefused
 from kmsconn.journal import moves, outbox, pausing, queries, retention
 from kmsconn.journal.copying import BATCH, CopyFailed, batches, copy_journal
@@ -21,7 +22,6 @@ from kmsconn.journal.schema import TABLES
 from kmsconn.journal.values import JournalPlace, Reread
 from kmsconn.model.life import OPEN, State
 from kmsconn.model.requests import Kind
-from kmsconn.rpc.fork import Checkpoint, Extension
 from tests.unit.journal.samples import (
     BINDING,
     CHAIN,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Doubts, Extension
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import note_doubts, rewind
 from kmsconn.journal.values import Recorded, Rewound
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause, State
-from kmsconn.rpc.fork import NO_DOUBTS, Checkpoint, Doubts, Extension
 from tests.unit.journal.samples import (
     ANSWER,
     CHAIN,

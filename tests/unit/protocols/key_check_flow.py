@@ -13,12 +13,12 @@ from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import EventPlace, Kind, PoolName, Request
 from kmsconn.model.steps import Gathered, Submitted
-from kmsconn.monitoring.families import event_type
+from kmsconn.observe.families import event_type
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION
 from kmsconn.protocols.fhevm.operations import build_extra_data
 from kmsconn.protocols.port import Verdict
-from tests.unit.app.test_stages import Core, stages
 from tests.unit.protocols.key_checks import EVENT, RESPONSE, SIGNED_TYPE
+from tests.unit.requests.test_stages import Core, stages
 from tests.vectors import keys
 
 KIND = Kind("key_check")

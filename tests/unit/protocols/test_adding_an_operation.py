@@ -38,10 +38,10 @@ OUTSIDE = {
 ROWS: list[type[Operation[Any]]] = [*fhevm.OPERATIONS, *httpz_rc7.OPERATIONS]
 OF_EVERY_GENERATION = {
     "model/requests.py",
-    "monitoring/families.py",
-    "app/key_management_alerts.py",
-    "doctor/examination.py",
-    "doctor/rehearsal.py",
+    "observe/families.py",
+    "connector/key_management_alerts.py",
+    "operate/doctor/examination.py",
+    "operate/doctor/rehearsal.py",
 }
 """Where kinds are named beside the modules of their operations: the list of them, labels of metrics, what a late one holds up, and the
 request whose reply and ciphertext the doctor tries."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kmsconn.chain.provider import interfaces
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.protocols.fhevm.abi import (
     ALL_ERRORS,
@@ -14,7 +15,6 @@ from kmsconn.protocols.fhevm.abi import (
     PROTOCOL_CONFIG_TOPICS,
 )
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.rpc.provider import interfaces
 from tests.vectors import later_keys as later
 
 NAMES = later.load()["topics_and_selectors"]

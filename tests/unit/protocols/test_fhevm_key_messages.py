@@ -16,7 +16,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     SchemeDigest,
     SigningSchemeType,
 )
-from kmsconn.core_client.statuses import START
+from kmsconn.core.statuses import START
 from kmsconn.errors import Refused, Rejected, RejectedByCore
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, announce

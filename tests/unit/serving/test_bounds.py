@@ -8,8 +8,9 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.requests.snapshot import HttpApiStatistics
 from kmsconn.serving import decryptions as http_api
-from kmsconn.serving.decryptions import ANSWER_SECONDS, IDLE_SECONDS, REQUEST_SECONDS, HttpApiStatistics
+from kmsconn.serving.decryptions import ANSWER_SECONDS, IDLE_SECONDS, REQUEST_SECONDS
 from kmsconn.serving.exchange import LINGER_SECONDS, PIECE_BYTES
 from kmsconn.serving.server import GRACE_SECONDS
 from tests.unit.serving.scene import KEY, FakeDecryptions, Scene, key, public_body, serving

@@ -9,7 +9,7 @@ import trio.testing
 from jsonschema import Draft202012Validator
 
 from kmsconn.model.http_answers import MEANINGS, FailureCode, HttpFailure
-from kmsconn.monitoring.families import HTTP_ROUTES
+from kmsconn.observe.families import HTTP_ROUTES
 from kmsconn.serving.decryptions import ALLOWED, DECRYPTION_ROUTES
 from tests.unit.serving.scene import FakeDecryptions, public_body, serving, user_body
 from tools.gen_http_api import TARGET, document, text

@@ -10,7 +10,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from kmsconn.emulator.pipes import Direction, PipeConnection
-from kmsconn.monitoring.server import BOUNDS, port_of
+from kmsconn.observe.server import BOUNDS, port_of
 from kmsconn.serving.exchange import LINGER_SECONDS, Exchange
 from kmsconn.serving.wire import Answer, LiveAnswer, Request
 

@@ -1,1 +1,0 @@
-"""The tree that runs: connector, readers, dispatchers, pools, pipeline, stages."""

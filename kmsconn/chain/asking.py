@@ -1,0 +1,70 @@
+"""Puts a profile's questions to a chain, several in one batch on one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from kmsconn.chain.logs import decode_logs
+from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.errors import Undecodable, Unreachable
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.protocols.queries import ContractQuery, Instead, LogsAt, QueryPlan
+
+T = TypeVar("T")
+MAX_BATCH = 100  # questions in one JSON-RPC batch; public endpoints refuse much larger ones
+
+
+async def ask(rpc: Rpc, question: ContractQuery[T]) -> T:
+    """Ask one question and return its answer.
+
+    Raises Unreachable when the node gave no usable answer (an RPC error that is none, bytes of no sense), and what the question
+    itself raises. Repeating: reads only.
+    """
+    return (await ask_all(rpc, [question]))[0]
+
+
+async def ask_all(rpc: Rpc, questions: Sequence[ContractQuery[T]]) -> list[T]:
+    """Ask several questions of one node and return their answers in order. Raises as ``ask``."""
+    results = await rpc.batch([Call(*question.call()) for question in questions]) if questions else []
+    return [await _answer(rpc, question, result) for question, result in zip(questions, results, strict=True)]
+
+
+async def _answer(rpc: Rpc, question: ContractQuery[T], result: Any) -> T:
+    try:
+        return _understand(question, result)
+    except Instead as other:
+        answer: T = await ask(rpc, other.question)
+        return answer
+
+
+async def run_query_plan(rpc: Rpc, plan: QueryPlan[T]) -> T:
+    """Put an plan's rounds and return what they amount to. Raises as ``ask``. Repeating: reads only, but takes a new plan."""
+    try:
+        questions = next(plan)
+        while True:
+            pieces = [questions[at : at + MAX_BATCH] for at in range(0, len(questions), MAX_BATCH)]
+            questions = plan.send([one for piece in pieces for one in await ask_all(rpc, piece)])
+    except StopIteration as end:
+        found: T = end.value
+        return found
+
+
+def _understand(question: ContractQuery[T], result: Any) -> T:
+    if isinstance(result, RpcError):
+        answer = question.refused(result.message, result.data)
+        if answer is None:
+            raise Unreachable(f"chain {question.chain_id}: {result}") from result
+        return answer
+    try:
+        return question.understand(_logs(result) if isinstance(question, LogsAt) else from_hex(result))
+    except (Undecodable, ValueError, TypeError, AttributeError) as error:
+        raise Unreachable(f"chain {question.chain_id} returned an undecodable result: {error}") from error
+
+
+def _logs(result: Any) -> list[Log]:
+    logs, malformed = decode_logs(result)
+    if malformed:
+        raise Undecodable(f"an object that is not a log: {malformed[0]}")
+    return logs

@@ -1,0 +1,256 @@
+"""Keeps one chain's link: connects when it is wanted, goes on to the next URL on failure, and says where it stands.
+
+One task makes links: it tries the URLs in turn (websockets first, each kind in the configured order), compares the chain id, offers the
+link until it ends, and goes on. When every URL failed in turn it pauses for a while. Over HTTP the link is renewed now and then: the
+chain id is compared again, and the websocket tried first. What a call does follows from the state of the link alone: it goes out, waits
+for a link, waits a moment, or fails at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Never, Protocol
+
+import attrs
+import trio
+
+from kmsconn.chain.jsonrpc import call_result
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.posting import HttpLink
+from kmsconn.chain.websocket import WebSocketLink, run_websocket
+from kmsconn.config.settings import Chain
+from kmsconn.errors import Retryable, StartRefused, Unreachable
+from kmsconn.ethereum.hexes import from_quantity
+from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
+from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.http import HttpClient
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.proxying import way_of
+from kmsconn.transport.urls import parse, show_origin
+
+MOMENT = 1.0  # seconds for a connection to a chain whose every URL has just failed, while a call waits for it
+
+
+class LinkState(StrEnum):
+    """Where an endpoint stands with its nodes."""
+
+    CONNECTING = "connecting"  # no link yet, or not any more
+    LINKED = "linked"
+    PAUSED = "paused"  # every URL failed in turn: nobody is asked for a while
+    RETRYING = "retrying"  # after such a pause
+
+    @property
+    def is_down(self) -> bool:
+        """Whether every URL has failed and none works yet."""
+        return self in {LinkState.PAUSED, LinkState.RETRYING}
+
+    @property
+    def wait_limit(self) -> float:
+        """For how many seconds a call waits for a link."""
+        return _WAIT_LIMITS[self]
+
+
+_WAIT_LIMITS = {
+    LinkState.CONNECTING: math.inf,
+    LinkState.LINKED: math.inf,  # the link may have ended a moment ago
+    LinkState.PAUSED: 0.0,
+    LinkState.RETRYING: MOMENT,
+}
+
+LINK_TRANSITIONS: Mapping[str, tuple[frozenset[LinkState], LinkState]] = {
+    "made": (
+        frozenset({LinkState.CONNECTING, LinkState.RETRYING, LinkState.LINKED}),
+        LinkState.LINKED,
+    ),  # again: an HTTP link that was renewed
+    "ended": (frozenset({LinkState.LINKED}), LinkState.CONNECTING),
+    "all_failed": (
+        frozenset({LinkState.CONNECTING, LinkState.RETRYING, LinkState.LINKED}),
+        LinkState.PAUSED,
+    ),
+    "pause_over": (frozenset({LinkState.PAUSED}), LinkState.RETRYING),
+}
+
+
+def moved(state: LinkState, transition: str) -> LinkState:
+    """Return the state after a transition."""
+    before, after = LINK_TRANSITIONS[transition]
+    assert state in before, f"{transition} of a link that is {state}"
+    return after
+
+
+ATTEMPT_SECONDS = 10.0  # for a connection
+STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
+RENEW_SECONDS = 30.0  # of an HTTP link
+LONGEST_PAUSE = 5.0
+DIAL_BACKOFF = Backoff(0.25, LONGEST_PAUSE)
+
+
+class RpcLink(Protocol):
+    """A way to one node. ``origin``: its scheme, host and port."""
+
+    origin: str
+    ended: trio.Event
+    reason: str
+
+    async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
+        """Return an outcome for each call, within ``RPC_CALL_TIMEOUT`` seconds. Raises Unreachable or Overloaded when there is none."""
+        ...
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        """Ask each for itself, as ``PipelinedRpc.each``; an RpcError is an outcome as it came."""
+        ...
+
+    def drop(self, reason: str) -> None:
+        """Give the link up."""
+        ...
+
+
+@attrs.define(eq=False, repr=False)  # URLs have keys in them
+class LinkKeeper:
+    """Makes the links of one chain. ``reason`` says why the last one ended or could not be made."""
+
+    chain: Chain
+    name: str
+    ports: Ports
+    http: HttpClient
+    on_event: OnEvent
+    state: LinkState = LinkState.CONNECTING
+    link: RpcLink | None = None
+    reason: str = ""
+    links: int = 0
+    """How many connections were made so far; renewals of HTTP are none."""
+    wanted: trio.Event = attrs.field(factory=trio.Event)
+    changed: trio.Event = attrs.field(factory=trio.Event)
+    _wrong: dict[str, int] = attrs.field(factory=dict)
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs in the order in which they are tried."""
+        return sorted(self.chain.urls, key=lambda url: not _is_websocket(url))
+
+    @property
+    def has_websocket(self) -> bool:
+        """Whether any URL is a websocket's."""
+        return any(map(_is_websocket, self.chain.urls))
+
+    @property
+    def usable(self) -> RpcLink | None:
+        """The link, where there is one that has not ended."""
+        return self.link if self.link is not None and not self.link.ended.is_set() else None
+
+    def refuse_wrong_chain(self) -> None:
+        """Raise StartRefused where a node answered with another chain id than the configured one."""
+        for url, found in self._wrong.items():
+            raise StartRefused(_wrong_chain(f"{self.name} {show_origin(url)}", self.chain.chain_id, found))
+
+    async def keep(self) -> Never:
+        """Make links for ever, each when it is wanted."""
+        turn = strikes = 0
+        urls, renew = self.urls, False
+        while True:
+            await self.wanted.wait()
+            lived, renew = await self._try(urls[turn % len(urls)], renewing=renew)
+            strikes = 0 if lived >= STABLE_SECONDS else strikes + 1
+            turn = 0 if renew else turn + 1
+            if strikes and strikes % len(urls) == 0:
+                await self._pause(strikes // len(urls))
+
+    async def _try(self, url: str, *, renewing: bool) -> tuple[float, bool]:
+        """Make a link and offer it until it ends: how many seconds it lived, and whether it is only to be renewed."""
+        async with trio.open_nursery() as nursery:
+            link = await self._make(nursery, url)
+            if link is None:
+                lived, renew = 0.0, False
+            else:
+                self._offer(link)
+                self.links += not renewing
+                lived, renew = await self._serve(link)
+            nursery.cancel_scope.cancel()
+        return lived, renew
+
+    async def _make(self, nursery: trio.Nursery, url: str) -> RpcLink | None:
+        """Connect, in a task of ``nursery``, and compare the chain id; None, and the reason kept, when that fails."""
+        with trio.move_on_after(ATTEMPT_SECONDS):
+            try:
+                link: RpcLink = await self._connect(nursery, url)
+                await self._compare_chain(link, url)
+            except (RpcError, Retryable, StartRefused) as error:
+                self.reason = str(error)
+                return None
+            return link
+        self.reason = f"{show_origin(url)}: no connection in {ATTEMPT_SECONDS:g} s"
+        return None
+
+    async def _connect(self, nursery: trio.Nursery, url: str) -> RpcLink:
+        if _is_websocket(url):
+            link: RpcLink = await nursery.start(run_websocket, way_of(self.ports), url)
+            return link
+        return HttpLink(self.http, url)
+
+    async def _compare_chain(self, link: RpcLink, url: str) -> None:
+        (outcome,) = await link.exchange([Call("eth_chainId")], batch=False)
+        found = _read_chain_id(call_result(outcome), url)
+        if found == self.chain.chain_id:
+            self._is_right(url)
+        else:
+            self._is_wrong(url, found)
+
+    def _is_right(self, url: str) -> None:
+        if self._wrong.pop(url, None) is not None:
+            self.on_event(AlertCleared(f"{self.name} {show_origin(url)}", "wrong-chain"))
+
+    def _is_wrong(self, url: str, found: int) -> Never:
+        reason = _wrong_chain(show_origin(url), self.chain.chain_id, found)
+        if self._wrong.get(url) != found:
+            self._wrong[url] = found
+            self.on_event(
+                AlertRaised(f"{self.name} {show_origin(url)}", "wrong-chain", reason, Severity.CRITICAL)
+            )
+        raise StartRefused(reason)
+
+    def _offer(self, link: RpcLink) -> None:
+        self.link, was_down = link, self.state.is_down
+        self._move("made")
+        if was_down:
+            self.on_event(AlertCleared(self.name, "unreachable"))
+
+    async def _serve(self, link: RpcLink) -> tuple[float, bool]:
+        began = trio.current_time()
+        with trio.move_on_after(float("inf") if isinstance(link, WebSocketLink) else RENEW_SECONDS) as scope:
+            await link.ended.wait()
+        if not scope.cancelled_caught:
+            self.reason = link.reason
+            self.wanted = trio.Event()
+            self._move("ended")
+        return trio.current_time() - began, scope.cancelled_caught
+
+    async def _pause(self, failures: int) -> None:
+        self.link, was_down = None, self.state.is_down
+        self._move("all_failed")
+        if not was_down:
+            self.on_event(AlertRaised(self.name, "unreachable", self.reason, Severity.CRITICAL))
+        await trio.sleep(DIAL_BACKOFF.seconds(failures - 1, self.ports.random()))
+        self.wanted = trio.Event()
+        self._move("pause_over")
+
+    def _move(self, transition: str) -> None:
+        self.state = moved(self.state, transition)
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+def _is_websocket(url: str) -> bool:
+    return parse(url).scheme in {"ws", "wss"}
+
+
+def _wrong_chain(who: str, configured: int, found: int) -> str:
+    return f"{who} is on chain {found}, configured is {configured}"
+
+
+def _read_chain_id(result: Any, url: str) -> int:
+    try:
+        return from_quantity(result)
+    except (TypeError, ValueError) as error:
+        raise Unreachable(f"{show_origin(url)}: eth_chainId is no quantity") from error

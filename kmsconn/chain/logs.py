@@ -1,0 +1,236 @@
+"""One read of a contract's logs together with the head of the node that answered. Never moves a cursor, never decodes events.
+
+The head is asked *before* the logs in one batch to one node: a node that had the last block when it was asked for its head has it
+when it looks for the logs. A node below the end of the range, or one that says no, gives a read that is not trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import attrs
+import msgspec
+
+from kmsconn.chain.jsonrpc import clean
+from kmsconn.chain.port import Call, JsonBlock, Rpc, RpcError, read
+from kmsconn.errors import Unreachable
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
+from kmsconn.ethereum.hexes import from_count, from_hex, quantity, to_hex
+
+LATEST, FINALIZED = "latest", "finalized"
+_HASH_BYTES = 32
+_NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
+
+
+@attrs.frozen
+class LogsRead:
+    """What a node said about the blocks ``from_block`` to ``to_block`` of one contract, in block order.
+
+    ``trusted``: the node had the last of these blocks and said nothing else, so what is not here was not there. ``malformed`` says, in
+    a few words each, which objects were no logs, or logs that were not asked for: such a one may stand where a log should.
+    ``failure`` is set when the node refused the logs; the head counts all the same.
+    ``kept`` is the hash of the block that was asked for besides; None where the node has none of that number. Hashes are None for a node
+    that does not tell them.
+    """
+
+    head_number: int
+    head_timestamp: int
+    logs: tuple[Log, ...]
+    trusted: bool
+    from_block: int
+    to_block: int
+    malformed: tuple[str, ...] = ()
+    failure: RpcError | None = None
+    head_hash: bytes | None = None
+    kept: bytes | None = None
+
+
+@attrs.frozen
+class BlockHead:
+    """A block as far as it matters here; ``hash`` is None for a node that does not tell it."""
+
+    number: int
+    timestamp: int
+    hash: bytes | None
+
+
+_head_decoder = msgspec.json.Decoder(JsonBlock)
+
+
+class _JsonLog(msgspec.Struct, rename="camel"):
+    address: str
+    topics: list[str]
+    data: str
+    block_number: str
+    block_hash: str
+    transaction_hash: str
+    log_index: str
+    removed: bool = False
+
+
+async def read_logs(
+    rpc: Rpc,
+    contract: Address,
+    topics: Sequence[bytes],
+    from_block: int,
+    to_block: int | None,
+    *,
+    head: str = LATEST,
+    kept: int | None = None,
+) -> LogsRead:
+    """Ask one node for its head and for the logs of ``contract`` with one of ``topics`` as topic0.
+
+    ``to_block`` None reads up to the node's head: one round trip for a live request, whatever head was known before. ``head`` is the
+    name of the block that counts as the head: the finalized one for what must not be reorganised away. ``kept`` is the number of a
+    block whose hash is asked for in between: a node that left its branch before it answered for the logs shows it there, and one that
+    leaves it afterwards shows it in the next read.
+
+    Raises Unreachable or Overloaded when there is no usable answer, RpcError when the node does not even tell its head.
+    Cancellation: at any time. Repeating: harmless.
+    """
+    criteria = {
+        "address": to_hex(contract),
+        "topics": [[to_hex(topic) for topic in topics]],
+        "fromBlock": quantity(from_block),
+        "toBlock": head if to_block is None else quantity(to_block),
+    }
+    kept_block = [] if kept is None else [Call("eth_getBlockByNumber", (quantity(kept), False))]
+    block, *between, found = await rpc.batch(
+        [Call("eth_getBlockByNumber", (head, False)), *kept_block, Call("eth_getLogs", (criteria,))]
+    )
+    top = read_block(block)
+    number = top.number
+    last = number if to_block is None else to_block
+    hashes = top.hash, _hash_of(between[0]) if between else None
+    if isinstance(found, RpcError):
+        return LogsRead(number, top.timestamp, (), False, from_block, last, (), found, *hashes)
+    logs, malformed = decode_logs(found)
+    whole = len(logs) + len(malformed) == len(found)
+    highest = last + _NEWER if to_block is None else to_block
+    foreign = tuple(
+        f"a log of {to_hex(log.address)} in block {log.block_number}"
+        for log in logs
+        if not (_is_wanted(log, contract, topics) and from_block <= log.block_number <= highest)
+    )
+    wanted = (
+        log for log in logs if _is_wanted(log, contract, topics) and from_block <= log.block_number <= last
+    )
+    # a node that still shows logs of blocks that it left may leave out those of the blocks that it has now
+    trusted = whole and from_block <= last <= number and not malformed and not foreign
+    return LogsRead(
+        number,
+        top.timestamp,
+        _in_order(wanted),
+        trusted,
+        from_block,
+        last,
+        (*malformed, *foreign),
+        None,
+        *hashes,
+    )
+
+
+async def read_hash(rpc: Rpc, number: int) -> bytes | None:
+    """Ask for the hash of a block; None where the node has no such block, or does not tell. Raises as ``read_logs``."""
+    return _hash_of(await rpc.call("eth_getBlockByNumber", quantity(number), False))
+
+
+async def read_hashes(rpc: Rpc, numbers: Sequence[int]) -> list[bytes | None]:
+    """Ask one node for the hashes of blocks, in one batch. Returns and raises as ``read_hash``."""
+    found = await rpc.batch([Call("eth_getBlockByNumber", (quantity(number), False)) for number in numbers])
+    return [_hash_of(block) for block in found]
+
+
+def _hash_of(block: Any) -> bytes | None:
+    return None if block is None else read_block(block).hash
+
+
+def read_head(block: Any) -> tuple[int, int]:
+    """Read number and timestamp of a block. Raises the RpcError that it may be, Unreachable when it is no block."""
+    head = read_block(block)
+    return head.number, head.timestamp
+
+
+def read_block(block: Any) -> BlockHead:
+    """Read a block. Raises the RpcError that it may be, Unreachable when it is no block."""
+    if isinstance(block, RpcError):
+        raise block
+    try:
+        head = read(block, JsonBlock)
+        return BlockHead(from_count(head.number), from_count(head.timestamp), _block_hash(head.hash))
+    except ValueError as error:
+        raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
+
+
+def _block_hash(text: str | None) -> bytes | None:
+    try:
+        return None if text is None else _shared(text, _HASH_BYTES, "block hash")
+    except ValueError:
+        return None
+
+
+def read_pushed_head(push: bytes) -> tuple[int, int]:
+    """Read number and timestamp of a block that was pushed, as JSON text. Raises Unreachable when it is no block."""
+    try:
+        head = _head_decoder.decode(push)
+        return from_count(head.number), from_count(head.timestamp)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Unreachable(f"the pushed head is no block: {clean(str(error))}") from error
+
+
+def decode_logs(found: Any) -> tuple[list[Log], tuple[str, ...]]:
+    """Read the objects of ``eth_getLogs`` or of a receipt; ``removed`` ones are left out, broken ones told in a few words."""
+    if not isinstance(found, list):
+        raise Unreachable("the node's answer to eth_getLogs is no list")
+    logs: list[Log] = []
+    malformed: list[str] = []
+    for item in found:
+        try:
+            log = decode_log(item)
+        except ValueError as error:
+            malformed.append(clean(str(error)))
+        else:
+            logs.extend([log] if log is not None else [])
+    return logs, tuple(malformed)
+
+
+def decode_log(item: Any) -> Log | None:
+    """Read one JSON log; None for a removed one. Raises ValueError that says what is wrong."""
+    raw = msgspec.convert(item, _JsonLog)  # its ValidationError is a ValueError
+    if raw.removed:
+        return None
+    return Log(
+        address=Address(_shared(raw.address, ADDRESS_BYTES, "address")),
+        topics=tuple([_shared(topic, _HASH_BYTES, "topic") for topic in raw.topics]),
+        data=from_hex(raw.data),
+        block_number=from_count(raw.block_number),
+        block_hash=_shared(raw.block_hash, _HASH_BYTES, "block hash"),
+        transaction_hash=_fixed(raw.transaction_hash, _HASH_BYTES, "transaction hash"),
+        log_index=from_count(raw.log_index),
+    )
+
+
+def _fixed(text: str, size: int, what: str) -> bytes:
+    data = from_hex(text)
+    if len(data) != size:
+        raise ValueError(f"a {what} of {len(data)} bytes")
+    return data
+
+
+_shared = lru_cache(1024)(_fixed)
+"""For what many logs have in common: their contract, their event, their block."""
+
+
+def _is_wanted(log: Log, contract: Address, topics: Sequence[bytes]) -> bool:
+    return log.address == contract and bool(log.topics) and log.topics[0] in topics
+
+
+def _in_order(logs: Iterable[Log]) -> tuple[Log, ...]:
+    """Sort by place; of several at one place the first counts."""
+    places: dict[tuple[int, int], Log] = {}
+    for log in logs:
+        places.setdefault((log.block_number, log.log_index), log)
+    return tuple(places[place] for place in sorted(places))

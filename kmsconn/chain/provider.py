@@ -1,0 +1,325 @@
+"""The contracts of a generation by name, and those of a deployment as one object that is asked. Signs and sends nothing.
+
+For programs beside the connector: tools, dashboards, tests. The connector itself asks by its profile's typed questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+import attrs
+
+from kmsconn.chain.endpoint import open_endpoint
+from kmsconn.chain.logs import decode_logs
+from kmsconn.chain.port import Rpc, RpcError
+from kmsconn.config.settings import Chain, Settings
+from kmsconn.errors import CallReverted, Undecodable, Unreachable
+from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Error, Event, Function
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.model.profiles import HTTPZ_RC7, profile_named
+from kmsconn.protocols.port import Revert
+from kmsconn.protocols.published import name_revert, read_groups, show_value
+from kmsconn.transport.dialling import real_ports
+from kmsconn.transport.http import open_http
+from kmsconn.transport.ports import Ports
+
+_MAIN = "contracts"
+Entry = TypeVar("Entry", Function, Event)
+
+
+@attrs.frozen
+class Decoded:
+    """A call or a log with its values in the order of their declaration; ``names`` are empty where the ABI gives none."""
+
+    contract: str
+    name: str
+    signature: str
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a value by its name. Raises KeyError."""
+        if name not in self.names:
+            raise KeyError(name)
+        return self.values[self.names.index(name)]
+
+    def __str__(self) -> str:
+        """Show it as it is written in Solidity, with names."""
+        pairs = zip(self.names, self.values, strict=True)
+        shown = (f"{name}={show_value(value)}" if name else show_value(value) for name, value in pairs)
+        return f"{self.contract}.{self.name}({', '.join(shown)})"
+
+
+@attrs.frozen
+class UnknownLog:
+    """A log of an event, or of an overload of one, that no known ABI has; or of known name and other content. ``reason`` says which."""
+
+    topics: tuple[bytes, ...]
+    data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
+    reason: str
+
+    def __str__(self) -> str:
+        return f"unknown log {to_hex(self.topics[0]) if self.topics else 'without topics'}: {self.reason}"
+
+
+class Interfaces:
+    """Every function, event and error of one generation: calls, results, logs and reverts by name. Made by ``interfaces``; asks nobody.
+
+    A name is ``Contract.function``, ``Contract.Event`` or, of an earlier or later revision, ``revision.Contract.function``. The contract
+    may be left out where one contract alone has the name. A function that is overloaded is chosen by the values that it is given, or
+    named by its signature.
+    """
+
+    def __init__(self, generation: str) -> None:
+        self.generation = generation
+        groups = read_groups(generation)
+        items = {
+            _label(group, name): found for group, named in groups.items() for name, found in named.items()
+        }
+        self.contracts: Mapping[str, Abi] = {label: Abi.from_items(found) for label, found in items.items()}
+        """Every contract by its name; those of other revisions as ``revision.Contract``."""
+        self._names = {label: _parameter_names(found) for label, found in items.items()}
+        self._errors = {
+            selector: error
+            for abi in self.contracts.values()
+            for selector, error in abi.errors_by_selector.items()
+        }
+
+    # --- calls
+
+    def encode_call(self, name: str, *values: Any) -> bytes:
+        """Return the calldata of a function. Raises KeyError for a name that is none or not enough, ValueError for unfit values."""
+        return self.function(name, values)[1].encode(*values)
+
+    def decode_call(self, calldata: bytes) -> Decoded:
+        """Read calldata, whichever contract it is for. Raises Undecodable."""
+        for label, abi in self.contracts.items():
+            function = abi.functions_by_selector.get(calldata[:SELECTOR_BYTES])
+            if function is not None:
+                return self._decoded(label, function, function.decode(calldata))
+        raise Undecodable(f"no known function has the selector {to_hex(calldata[:SELECTOR_BYTES])}")
+
+    def decode_result(self, name: str, data: bytes) -> tuple[Any, ...]:
+        """Read what ``eth_call`` of a function gives. Raises KeyError, Undecodable."""
+        return self.function(name)[1].decode_result(data)
+
+    def function(self, name: str, values: Sequence[Any] | None = None) -> tuple[str, Function]:
+        """Return a function and its contract by name; of overloaded ones that which takes the values. Raises KeyError."""
+        found = list(self._named(name, "functions_by_selector"))
+        if len(found) > 1 and values is not None:
+            found = [(label, function) for label, function in found if _takes(function, values)] or found
+        return _only(name, found)
+
+    # --- logs
+
+    def encode_log(self, name: str, *values: Any) -> tuple[tuple[bytes, ...], bytes]:
+        """Return the topics and the data of an event. Raises KeyError, ValueError."""
+        return self.event(name)[1].encode(*values)
+
+    def decode_log(self, topics: Sequence[bytes], data: bytes) -> Decoded | UnknownLog:
+        """Read a log. What is unknown or has another content than its event is reported as a value, so that one log stops nobody."""
+        known = [
+            (label, abi.events_by_topic[topics[0]])
+            for label, abi in self.contracts.items()
+            if topics and topics[0] in abi.events_by_topic
+        ]
+        reason = "no known event, nor an overload of one, has this topic"
+        for label, event in known:
+            try:
+                return self._decoded(label, event, event.decode(topics, data))
+            except Undecodable as error:
+                reason = f"{label}.{event.signature}: {error}"
+        return UnknownLog(tuple(topics), data, reason)
+
+    def event(self, name: str) -> tuple[str, Event]:
+        """Return an event and its contract by name, or by signature where it is overloaded. Raises KeyError."""
+        return _only(name, list(self._named(name, "events_by_topic")))
+
+    # --- reverts
+
+    def show_revert(self, data: bytes | None) -> Revert:
+        """Name what a contract reverted with, and its arguments; of an unknown error its selector stands for the name."""
+        return name_revert(self._errors, {}, data)
+
+    # --- names
+
+    def _named(self, name: str, table: str) -> Iterator[tuple[str, Any]]:
+        head, bracket, _ = name.partition("(")
+        label, _, short = head.rpartition(".")
+        wanted = short + name[len(head) :] if bracket else short
+        for contract, abi in self.contracts.items():
+            if contract == label or (not label and "." not in contract):
+                entries: Mapping[bytes, Function | Event] = getattr(abi, table)
+                yield from (
+                    (contract, one) for one in entries.values() if wanted in {one.name, one.signature}
+                )
+
+    def _decoded(self, label: str, entry: Function | Event, values: tuple[Any, ...]) -> Decoded:
+        return Decoded(label, entry.name, entry.signature, self._names[label][entry.signature], values)
+
+
+def interfaces(generation: str) -> Interfaces:
+    """Return the contracts of ``fhevm`` or ``httpz-rc7``. Raises ValueError for another generation."""
+    return _interfaces(profile_named(generation))
+
+
+@cache
+def _interfaces(profile: str) -> Interfaces:
+    return Interfaces(profile)
+
+
+def _label(group: str, contract: str) -> str:
+    return contract if group == _MAIN else f"{group}.{contract}"
+
+
+def _parameter_names(items: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    kinds: dict[str, type[Function | Event | Error]] = {"function": Function, "event": Event, "error": Error}
+    named = (item for item in items if item["type"] in kinds)
+    return {
+        kinds[item["type"]].from_item(item).signature: tuple(one.get("name", "") for one in item["inputs"])
+        for item in named
+    }
+
+
+def _takes(function: Function, values: Sequence[Any]) -> bool:
+    try:
+        function.encode(*values)
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def _only(name: str, found: Sequence[tuple[str, Entry]]) -> tuple[str, Entry]:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise KeyError(f"{name}: no such entry")
+    raise KeyError(
+        f"{name}: ambiguous, give one of {', '.join(f'{label}.{one.signature}' for label, one in found)}"
+    )
+
+
+_FHEVM_GATEWAY = {"Decryption": "decryption_contract", "GatewayConfig": "gateway_config_contract"}
+_FHEVM_ETHEREUM = {"KMSGeneration": "kms_generation_contract", "ProtocolConfig": "protocol_config_contract"}
+_HTTPZ = {
+    "DecryptionManager": "decryption_contract",
+    "HTTPZ": "gateway_config_contract",
+    "KeyManager": "kms_generation_contract",
+}
+
+
+@attrs.frozen
+class Place:
+    """Where a contract is: its chain and its address there."""
+
+    rpc: Rpc
+    address: Address
+
+
+@attrs.frozen
+class Provider:
+    """The contracts of one deployment. Made by ``open_provider``, or of places of your own."""
+
+    interfaces: Interfaces
+    places: Mapping[str, Place]
+    """Contract names to places; a contract on several host chains as ``ACL@chain id``."""
+
+    def place(self, contract: str) -> Place:
+        """Return where a contract is; another revision is at the place of its own name. Raises KeyError."""
+        name = contract.rpartition(".")[2]
+        if name not in self.places:
+            raise KeyError(f"{name}: no place is known, only of {', '.join(self.places)}")
+        return self.places[name]
+
+    async def call(
+        self,
+        name: str,
+        *values: Any,
+        at: Place | None = None,
+        sender: Address | None = None,
+        block: int | None = None,
+    ) -> tuple[Any, ...]:
+        """Call a function without sending anything and return its results.
+
+        ``at`` is another place than the contract's own, ``sender`` whom the contract sees, ``block`` an earlier one than the latest.
+        Raises CallReverted with the name and the arguments of the revert, KeyError or ValueError for a name or values that do not fit,
+        Unreachable where there is no usable answer. Repeating: reads only.
+        """
+        contract, function = self.interfaces.function(name, values)
+        place = at or self.place(contract)
+        message = {"to": to_hex(place.address), "data": to_hex(function.encode(*values))}
+        if sender is not None:
+            message["from"] = to_hex(sender)
+        try:
+            answer = await place.rpc.call("eth_call", message, "latest" if block is None else quantity(block))
+        except RpcError as error:
+            raise self._refusal(f"{contract}.{function.name}", error) from error
+        try:
+            return function.decode_result(from_hex(answer))
+        except (Undecodable, ValueError, TypeError, AttributeError) as error:
+            where = f"{contract} at {checksum(place.address)}"
+            raise Unreachable(
+                f"{where} answers {function.name} with an undecodable result: {error}"
+            ) from error
+
+    async def logs(self, contract: str, from_block: int, to_block: int) -> list[Decoded | UnknownLog]:
+        """Return what a contract told in these blocks, in order; a log that no known event explains comes as UnknownLog.
+
+        Raises Unreachable, also where the node says no (too many blocks). Repeating: reads only.
+        """
+        place = self.place(contract)
+        wanted = {
+            "address": to_hex(place.address),
+            "fromBlock": quantity(from_block),
+            "toBlock": quantity(to_block),
+        }
+        try:
+            found, malformed = decode_logs(await place.rpc.call("eth_getLogs", wanted))
+        except RpcError as error:
+            raise Unreachable(f"chain {place.rpc.chain_id}: {error}") from error
+        if malformed:
+            raise Unreachable(
+                f"chain {place.rpc.chain_id} answers eth_getLogs with an object that is not a log: {malformed[0]}"
+            )
+        return [self.interfaces.decode_log(log.topics, log.data) for log in found]
+
+    def _refusal(self, called: str, error: RpcError) -> CallReverted | Unreachable:
+        if error.data is None and "revert" not in error.message.lower():
+            return Unreachable(f"{called}: {error}")
+        revert = self.interfaces.show_revert(error.data)
+        return CallReverted(called, revert.name, revert.arguments)
+
+
+@asynccontextmanager
+async def open_provider(settings: Settings, *, ports: Ports | None = None) -> AsyncIterator[Provider]:
+    """Open the chains of a configuration and give their contracts. Nobody is dialled before the first question.
+
+    Raises, in a group, StartRefused where a chain has another id than configured. Needs no wallet, no Core and no journal.
+    """
+    ports = attrs.evolve(ports or real_ports(), proxies=settings.proxies)
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(open_http(ports))
+
+        async def chain(chain: Chain, name: str) -> Rpc:
+            return await stack.enter_async_context(open_endpoint(chain, name, ports, http))
+
+        gateway = await chain(settings.chains.gateway, "gateway")
+        if settings.protocol.profile == HTTPZ_RC7:
+            yield Provider(interfaces(settings.protocol.profile), _places(settings, gateway, _HTTPZ))
+            return
+        ethereum = await chain(settings.chains.ethereum, "ethereum")
+        acls = {}
+        for host in settings.chains.host_chains:
+            rpc = await chain(host.chain, f"host chain {host.chain.chain_id}")
+            acls[f"ACL@{host.chain.chain_id}"] = Place(rpc, host.acl)
+        one = {"ACL": next(iter(acls.values()))} if len(acls) == 1 else {}
+        places = _places(settings, gateway, _FHEVM_GATEWAY) | _places(settings, ethereum, _FHEVM_ETHEREUM)
+        yield Provider(interfaces(settings.protocol.profile), {**places, **acls, **one})
+
+
+def _places(settings: Settings, rpc: Rpc, contracts: Mapping[str, str]) -> dict[str, Place]:
+    return {name: Place(rpc, getattr(settings.protocol, field).address) for name, field in contracts.items()}

@@ -1,0 +1,256 @@
+"""JSON-RPC over one websocket: calls pipelined by id, pushes handed on by subscription. Never reconnects.
+
+The reader never waits for anybody, so that pings are answered however slow the others are. The writer is a task of its own, so that
+cancelling a call cannot leave half a frame on the wire; it sends what was asked in one moment in one piece. The pulse finds out that
+a peer is gone though nobody asks it anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import trio
+
+from kmsconn.chain.exchanges import Exchanges
+from kmsconn.chain.jsonrpc import call_result, clean, decode, encode
+from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call
+from kmsconn.chain.websocket_wire import NoWebsocket, WebSocketWire
+from kmsconn.errors import Unreachable
+from kmsconn.transport.ports import Dial
+from kmsconn.transport.urls import parse
+
+MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
+RECEIVE_BYTES = 64 * 1024
+MAX_SUBSCRIPTION = 256  # characters of a subscription's id; nodes give 34
+OUTBOX = 256  # pieces waiting for the wire; beyond that callers wait, as they would for the wire itself
+BREATH = 32  # frames of one piece that are written or read between two checkpoints
+HANDSHAKE_BYTES = 4096  # received at once during the handshake: nothing limits the lines of its head
+PULSE_SECONDS = 10.0  # between pings; who says nothing at all from one to the next but one is gone
+PARTING_SECONDS = 1.0  # for the answer to the server's closing
+
+FOREIGN_ERRORS: tuple[type[Exception], ...] = (
+    NoWebsocket,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    OSError,
+)
+
+
+class WebSocketLink:
+    """One connection, from its handshake to its end. Made by ``run_websocket``."""
+
+    def __init__(self, origin: str, wire: WebSocketWire) -> None:
+        self.ended = trio.Event()
+        self.reason = ""
+        self.origin, self._wire, self._exchanges = origin, wire, Exchanges()
+        self._written = trio.Event()
+        self._heard = trio.current_time()
+        self._outbox, self._frames = trio.open_memory_channel[bytes](OUTBOX)
+
+    async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
+        """Ask in one frame and return an outcome for each call: a JSON result or an RpcError.
+
+        Raises Unreachable when the connection ends before all are answered.
+        Cancellation: at any time; what comes late is dropped. Repeating: the caller's question.
+        """
+        exchange = self._exchanges.begin(calls, batch=batch)
+        try:
+            await self._send([encode(exchange.ids.start, calls, batch=batch)])
+            await exchange.done.wait()
+        finally:
+            self._exchanges.end(exchange)
+        return exchange.results()
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        """Ask each in a frame of its own, all in one piece; ``take`` gets the outcome of each with its place.
+
+        Unreachable stands for those that were not answered when the connection ended.
+        Cancellation: at any time; ``take`` gets what has come, and what comes late is dropped. Repeating: the caller's question.
+        """
+        exchange = self._exchanges.begin(calls, batch=False)
+        questions = zip(exchange.ids, calls, strict=True)
+        try:
+            await self._send(encode(number, [call], batch=False) for number, call in questions)
+            await exchange.done.wait()
+        except Unreachable as error:
+            exchange.fail(str(error))
+        finally:
+            self._exchanges.end(exchange)
+            for index, outcome in exchange.so_far():
+                take(index, outcome)
+
+    async def _send(self, messages: Iterable[bytes]) -> None:
+        """Have messages written in one piece; waits only while too many are before them. Raises Unreachable."""
+        frames: list[bytes] = []
+        try:
+            for message in messages:
+                frames.append(self._wire.text(message))
+                if len(frames) % BREATH == 0:
+                    await trio.lowlevel.checkpoint()
+            data = b"".join(frames)
+            try:
+                self._outbox.send_nowait(data)
+            except trio.WouldBlock:
+                await self._outbox.send(data)
+        except (ConnectionError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise Unreachable(self.reason) from error
+
+    async def subscribe(self, subscription: Sequence[Any], notify: Callable[[bytes], None]) -> str:
+        """Subscribe and return the subscription's id; ``notify`` gets each push, JSON text, in the reading task: it must not block.
+
+        Raises RpcError, Overloaded, Unreachable. Pushes between the answer and the return may be missed.
+        """
+        (outcome,) = await self.exchange([Call("eth_subscribe", tuple(subscription))], batch=False)
+        identifier = call_result(outcome)
+        if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_SUBSCRIPTION:
+            raise Unreachable(f"{self.origin}: eth_subscribe gave no id of a subscription")
+        self._exchanges.subscriptions[identifier] = notify
+        return identifier
+
+    def forget(self, identifier: str) -> None:
+        """Drop the pushes of a subscription."""
+        self._exchanges.subscriptions.pop(identifier, None)
+
+    def drop(self, reason: str) -> None:
+        """Give the connection up: all waiting calls fail with ``reason``, and its tasks end."""
+        if self.ended.is_set():
+            return
+        self.reason = f"{self.origin}: {clean(reason)}"
+        self._exchanges.fail(self.reason)
+        self._outbox.close()
+        self.ended.set()
+
+    # The tasks of a connection.
+
+    async def watch(self) -> None:
+        """Return at the connection's end, and end it when a question has no answer for ``RPC_CALL_TIMEOUT`` seconds.
+
+        One watch for all questions: the oldest is the first in the dict, and a later one has more time.
+        """
+        while not self.ended.is_set():
+            oldest, now = next(iter(self._exchanges.waiting.values()), None), trio.current_time()
+            until = (now if oldest is None else oldest.since) + RPC_CALL_TIMEOUT
+            if oldest is not None and now >= until:
+                self.drop(f"no answer to {oldest.method} in {RPC_CALL_TIMEOUT:g} s")
+            with trio.move_on_at(until):
+                await self.ended.wait()
+
+    async def pulse(self) -> None:
+        """Ping for ever, and end the connection when the peer has been silent over two pings."""
+        while True:
+            await trio.sleep(PULSE_SECONDS)
+            if trio.current_time() - self._heard > 2 * PULSE_SECONDS:
+                self.drop(f"silent for {2 * PULSE_SECONDS:g} s")
+            with suppress(ConnectionError):
+                self._owe(self._wire.ping())
+
+    async def read(self, stream: trio.abc.Stream) -> None:
+        """Read until the server closes or sends what is no JSON-RPC over a websocket; first what came behind its handshake."""
+        data = b""
+        try:
+            while await self._take(data):
+                data = bytes(await stream.receive_some(RECEIVE_BYTES))
+                self._heard = trio.current_time()
+                if not data:
+                    self.drop("closed")
+                    return
+        except Unreachable as error:
+            self.drop(str(error))
+        except FOREIGN_ERRORS as error:
+            self.drop(_describe(error))
+        else:
+            await self._part(self._wire.ended or "")
+
+    async def _take(self, data: bytes) -> bool:
+        """Hand on what came, and say whether there may be more."""
+        for count, message in enumerate(self._wire.receive(data, self._owe), 1):
+            if message is not None:
+                self._exchanges.dispatch(decode(message))
+            if count % BREATH == 0 and self._wire.ended is None:
+                await trio.lowlevel.checkpoint()
+        return self._wire.ended is None
+
+    def _owe(self, frame: bytes) -> None:
+        """Send a control frame, unless the wire is full: then the server does not read, and hears of us later."""
+        with suppress(trio.WouldBlock, trio.ClosedResourceError):
+            self._outbox.send_nowait(frame)
+
+    async def _part(self, reason: str) -> None:
+        """End, but give the answer to the server's closing a moment to leave."""
+        self.reason = f"{self.origin}: {clean(reason)}"
+        self._outbox.close()
+        with trio.move_on_after(PARTING_SECONDS):
+            await self._written.wait()
+        self.drop(reason)
+
+    async def write(self, stream: trio.abc.Stream) -> None:
+        """Send frames, those that wait together, until there are no more or the connection breaks."""
+        try:
+            async for data in self._frames:
+                await stream.send_all(b"".join([data, *_at_hand(self._frames)]))
+        except FOREIGN_ERRORS as error:
+            self.drop(_describe(error))
+        self._written.set()
+
+
+def _at_hand(channel: trio.MemoryReceiveChannel[bytes]) -> list[bytes]:
+    """Take what waits in a channel."""
+    found: list[bytes] = []
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        while True:
+            found.append(channel.receive_nowait())
+    return found
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, NoWebsocket):
+        return str(error)
+    return f"{type(error).__name__} {error}".rstrip()
+
+
+async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
+    dial: Dial, url: str, *, task_status: trio.TaskStatus[WebSocketLink] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Connect, report the link as started, and serve it until it ends or is dropped.
+
+    Raises Unreachable when there is no websocket at that URL; after the start, an end is told by ``link.ended`` and
+    ``link.reason`` only. Cancellation: ends the connection at once, and all waiting calls with it.
+    """
+    parsed = parse(url)
+    try:
+        wire = WebSocketWire(parsed, MAX_MESSAGE)
+        stream = await dial(parsed.host, parsed.port, tls=parsed.tls)
+    except (NoWebsocket, OSError) as error:
+        raise Unreachable(f"{parsed.origin}: {_describe(error)}") from error
+    link = WebSocketLink(parsed.origin, wire)
+    try:
+        await _shake_hands(stream, wire, parsed.origin)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.read, stream)
+            nursery.start_soon(link.write, stream)
+            nursery.start_soon(link.pulse)
+            task_status.started(link)
+            await link.watch()
+            nursery.cancel_scope.cancel()
+    finally:
+        link.drop("closed here")
+        with trio.move_on_after(
+            PARTING_SECONDS, shield=True
+        ):  # a cancellation would take the place of what is raised
+            await trio.aclose_forcefully(stream)
+
+
+async def _shake_hands(stream: trio.abc.Stream, wire: WebSocketWire, origin: str) -> None:
+    """Open the websocket. Raises Unreachable."""
+    try:
+        await stream.send_all(wire.request)
+        while True:
+            data = await stream.receive_some(HANDSHAKE_BYTES)
+            if not data:
+                raise NoWebsocket("hung up during the handshake")
+            if wire.opens(bytes(data)):
+                return
+    except FOREIGN_ERRORS as error:
+        raise Unreachable(f"{origin}: {clean(_describe(error))}") from error

@@ -1,1 +1,0 @@
-"""May this request be answered? Contexts, access, signatures, windows."""

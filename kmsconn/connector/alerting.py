@@ -1,0 +1,81 @@
+"""Recomputes the state alerts of the connector every second, and raises and clears them as they change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Never
+
+import trio
+
+from kmsconn.connector.foreign_replies import ForeignReplies
+from kmsconn.connector.shadowing import ShadowFindings
+from kmsconn.model.clocks import ClockWatch
+from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.model.progress import alert_of
+from kmsconn.requests.components import ChainContext, Components
+from kmsconn.requests.core_health import CONNECTION
+
+ALERT_INTERVAL = 1.0  # seconds between looks
+FINALITY_IS_LATE_AFTER = 2700.0
+"""Seconds between the head and the finalized block: on Ethereum 13 to 20 minutes are usual."""
+
+
+async def show_alerts(components: Components, foreign_replies: ForeignReplies | ShadowFindings) -> Never:
+    """Look for ever. Cancellation: at any time; what was raised is not cleared."""
+    finalized = _read_to_the_finalized_block(components)
+    clock = ClockWatch()
+    while True:
+        now = trio.current_time()
+        alerts = (
+            components.core_health.alerts(now),
+            _holdups(components, now),
+            foreign_replies.alerts(now),
+            _finality(finalized),
+            _paused(components),
+            _clock(components, clock),
+        )
+        components.board.show("state", [alert for several in alerts for alert in several])
+        await trio.sleep(ALERT_INTERVAL)
+
+
+def _read_to_the_finalized_block(components: Components) -> tuple[ChainContext, ...]:
+    chains = {one.chain_id for one in components.profile.subscriptions() if one.finalized}
+    return tuple(components.chain_contexts[chain_id] for chain_id in chains)
+
+
+def _clock(components: Components, watch: ClockWatch) -> Iterator[AlertRaised]:
+    """Return an alert while this machine's clock is not that of the chains."""
+    heads = (one.head.timestamp for one in components.chain_contexts.values())
+    if wrong := watch.look(heads, components.ports.wall()):
+        yield AlertRaised("clock of this machine", "clock", wrong, Severity.WARNING)
+
+
+def _paused(components: Components) -> Iterator[AlertRaised]:
+    """Return an alert for each kind that an operator has paused, so that nobody forgets it."""
+    for one in (one for pool in components.pools.values() for one in pool.paused.values()):
+        since = datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds")
+        said = f" ({one.reason})" if one.reason else ""
+        text = f"an operator has paused {one.kind} at {since}{said}: requests are recorded and wait; their deadlines go on"
+        yield AlertRaised(one.kind, "paused", text, Severity.WARNING, f"kmsconn resume {one.kind}")
+
+
+def _finality(chains: Iterable[ChainContext]) -> Iterator[AlertRaised]:
+    """Return an alert for each of the chains, which are read up to their finalized blocks, that has stopped finalizing."""
+    for chain in chains:
+        head, finalized = chain.head.timestamp, chain.finalized.timestamp
+        if head is not None and finalized is not None and head - finalized > FINALITY_IS_LATE_AFTER:
+            text = f"block {chain.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"
+            yield AlertRaised(chain.name, "not-finalizing", text, Severity.CRITICAL)
+
+
+def _holdups(components: Components, now: float) -> Iterator[AlertRaised]:
+    """Return what requests meet; that calls to a Core fail only where its health check says otherwise."""
+    health, holdups = components.core_health, components.pipeline.tracker.progress.holdups(now)
+    reasons = [one.reason for one in holdups]
+    failing = {reason.dependency for reason in reasons if reason.cause in CONNECTION}
+    serving = health.suspect(failing & set(health.core.endpoints), now)
+    for one in holdups:
+        known = one.reason.cause in CONNECTION and one.reason.dependency in health.core.endpoints
+        if not known or one.reason.dependency in serving:
+            yield alert_of(one, "request", "requests")

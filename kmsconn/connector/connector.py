@@ -1,0 +1,377 @@
+"""The tree: four nested nurseries that stop from the inside out. No flags, no service manager.
+
+services   stop last: registry, attestations, head listeners, start-up probes (journal, links, connections are resources around it)
+└ txmanagers  third: end when nothing is answered or signed, or at the grace's deadline
+  └ pools  second: cancelled; only an answer that has just arrived is still kept
+    ├ reading  first: subscriptions, their proofs of completeness, dispatchers
+    └ HTTP server  beside it: listens no more, and lets the answers of open requests out
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import trio
+
+from kmsconn.chain.endpoint import Endpoint
+from kmsconn.config.generations import GENERATIONS
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import PostgresAddress, Role
+from kmsconn.connector.alerting import show_alerts
+from kmsconn.connector.auditing import Auditing
+from kmsconn.connector.dependency_checks import (
+    CONTRACTS_INTERVAL,
+    HOST_CONTRACTS_INTERVAL,
+    ContractWatch,
+    wait_for_dependencies,
+)
+from kmsconn.connector.event_hook import EventHook, in_words_of
+from kmsconn.connector.following import follow_pauses, forget_ended
+from kmsconn.connector.foreign_replies import ForeignReplies
+from kmsconn.connector.http_serving import HttpServing, open_http_serving, serving
+from kmsconn.connector.journal_watch import JournalWatch
+from kmsconn.connector.shadowing import ShadowFindings, shadow_of
+from kmsconn.connector.upkeep import run_upkeep
+from kmsconn.connector.wiring import open_components
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.journal.sqlite import free_bytes
+from kmsconn.model.events import OnEvent, ignore
+from kmsconn.model.http_answers import Decryptions
+from kmsconn.model.requests import IN_ORDER
+from kmsconn.replies.manager import TxConfig, TxEndpoint, TxManager, run_txmanager
+from kmsconn.replies.shadow_manager import ShadowManager, run_shadow
+from kmsconn.replies.wallet import Wallet
+from kmsconn.requests.completeness import Completeness
+from kmsconn.requests.components import ChainContext, Components
+from kmsconn.requests.dispatcher import OrderedDispatcher, run_dispatcher
+from kmsconn.requests.pools import WorkerPool
+from kmsconn.requests.range_reader import RangeReader, watched_contracts
+from kmsconn.requests.reader import LogReader, follow_heads
+from kmsconn.requests.reading_start import follow_head
+from kmsconn.requests.snapshot import ChainStatistics, JournalStatistics, QueueStatistics, Statistics
+from kmsconn.transport.dialling import real_ports
+from kmsconn.transport.ports import Ports
+
+
+@attrs.define
+class Connector:
+    """A running connector. Made by ``open_connector``."""
+
+    components: Components
+    hook: EventHook
+    watch: JournalWatch
+    foreign_replies: ForeignReplies | ShadowFindings
+    http: HttpServing | None = None
+    _ready: trio.Event = attrs.field(factory=trio.Event)
+    _draining: trio.Event = attrs.field(factory=trio.Event)
+    _drained: trio.Event = attrs.field(factory=trio.Event)
+    _txmanagers_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _ranges: list[RangeReader] = attrs.field(factory=list)
+    _proofs: list[Completeness] = attrs.field(factory=list)
+    _managers: dict[str, TxManager | ShadowManager] = attrs.field(factory=dict)
+
+    def drain(self) -> None:
+        """Begin to drain: hear nothing new, give the work back to the journal, broadcast and confirm answers. Repeating: no effect."""
+        self._draining.set()
+
+    def hurry(self) -> None:
+        """End a drain at once: what is answered but not included waits in the journal for the next start."""
+        self._draining.set()
+        self._txmanagers_scope.cancel()
+
+    async def wait_ready(self) -> None:
+        """Return once every dependency has answered."""
+        await self._ready.wait()
+
+    async def wait_drained(self) -> None:
+        """Return once a drain has ended."""
+        await self._drained.wait()
+
+    @property
+    def decryptions(self) -> Decryptions:
+        """Decrypts what does not come from a chain: the port of the HTTP server, and of a program that serves its own clients."""
+        return self.components.http
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot."""
+        components = self.components
+        return Statistics(
+            ready=self._ready.is_set(),
+            draining=self._draining.is_set(),
+            queue=QueueStatistics(
+                counts=self.watch.counts,
+                busy={name.value: len(pool.busy) for name, pool in components.pools.items()},
+                places={name.value: pool.size for name, pool in components.pools.items()},
+                gaps=sum(proof.missing for proof in self._proofs),
+                running=Counter(stage for stage, _ in components.pipeline.runner.running.values()),
+            ),
+            chains={one.name: self._chain_statistics(one) for one in components.links.endpoints},
+            cores=components.core_health.statistics(),
+            cursors={one.contract.name: one.next_block for one in self._ranges if one.next_block is not None},
+            ciphertexts=components.ciphertexts.statistics(),
+            transactions={
+                name: one.statistics() for name, one in self._managers.items() if isinstance(one, TxManager)
+            },
+            stalled=components.heartbeats.stalled(),
+            paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
+            http=None if self.http is None else self.http.statistics(),
+            journal=JournalStatistics(self.watch.free, components.membership.statistics()),
+        )
+
+    def _chain_statistics(self, endpoint: Endpoint) -> ChainStatistics:
+        reconnects = max(0, endpoint.links - 1)
+        known = self.components.chain_contexts.get(endpoint.chain_id)
+        if known is None or known.endpoint is not endpoint:
+            return ChainStatistics(
+                reconnects=reconnects, chain_id=endpoint.chain_id, endpoint=endpoint.in_use
+            )
+        head, now = known.head, self.components.ports.wall()
+        return ChainStatistics(
+            head.number,
+            head.timestamp,
+            _age(head.timestamp, now),
+            _age(known.finalized.timestamp, now),
+            reconnects,
+            endpoint.chain_id,
+            known.finalized.number,
+            endpoint.in_use,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until drained. Raises what no stage may raise, as a group; StartRefused when running would be unsafe.
+
+        Cancellation: everything stops where it is; the journal goes on from there.
+        """
+        membership = self.components.membership
+        async with trio.open_nursery() as services:
+            self._start_services(services)
+            with self._txmanagers_scope:
+                async with trio.open_nursery() as txmanagers:
+                    self._start_managers(txmanagers)
+                    async with trio.open_nursery() as pools:
+                        self._start_pools(pools)
+                        async with serving(self.http), trio.open_nursery() as reading:
+                            self._start_reading(reading)
+                            _start_dispatchers(reading, self.components)
+                            task_status.started()
+                            await self._draining.wait()
+                            reading.cancel_scope.cancel()
+                        membership.stop_waiting()
+                        pools.cancel_scope.cancel()
+                    await membership.give_rows_back()
+                    self.components.http.close()
+                    self._close_managers()
+                    grace = 0.0 if membership.has_successor else self.components.settings.work.drain_grace
+                    txmanagers.cancel_scope.deadline = trio.current_time() + grace
+            services.cancel_scope.cancel()
+        self._drained.set()
+
+    def _start_services(self, nursery: trio.Nursery) -> None:
+        """Start what every process does, and the tasks that one of them does for all."""
+        components = self.components
+        nursery.start_soon(self.hook.watch)
+        nursery.start_soon(components.ciphertexts.directory.run)
+        if components.ciphertexts.shadow is not None:
+            nursery.start_soon(components.ciphertexts.shadow.run)
+        for chain_context in components.chain_contexts.values():
+            nursery.start_soon(follow_heads, chain_context, components.board)
+        watches = [_contract_watch(components, endpoint) for endpoint in components.links.endpoints]
+        nursery.start_soon(wait_for_dependencies, components, watches, self._ready)
+        for watch in watches:
+            nursery.start_soon(watch.run)
+        nursery.start_soon(self.watch.run)
+        if isinstance(components.settings.storage.journal, PostgresAddress):
+            nursery.start_soon(follow_pauses, components)
+            nursery.start_soon(forget_ended, components.pipeline.runner, components.journal)
+        nursery.start_soon(components.core_health.run)
+        nursery.start_soon(show_alerts, components, self.foreign_replies)
+        hold = components.membership.hold
+        if components.settings.storage.audit_log is not None:
+            nursery.start_soon(hold, "audit", Auditing.of(components).run)
+        nursery.start_soon(hold, "upkeep", partial(run_upkeep, components))
+
+    def _start_managers(self, nursery: trio.Nursery) -> None:
+        """Start one transaction manager per chain, or the shadow of one, in their nursery."""
+        components = self.components
+        if Role.SEND not in components.settings.work.roles:
+            return
+        for context in components.chain_contexts.values():
+            name = f"sends {context.endpoint.chain_id} {checksum(components.tx_sender)}"
+            nursery.start_soon(components.membership.hold, name, partial(self._manage, context))
+
+    async def _manage(self, chain_context: ChainContext) -> None:
+        """Run the transaction manager of one chain, or its shadow, until it is closed and has nothing left."""
+        if self.components.settings.is_shadow:
+            shadow = self._managers[chain_context.name] = shadow_of(self.components, chain_context)
+            await run_shadow(shadow)
+        else:
+            manager = self._managers[chain_context.name] = txmanager_of(self.components, chain_context)
+            await run_txmanager(manager)
+
+    def _close_managers(self) -> None:
+        """Let each manager end once it has nothing left."""
+        for manager in self._managers.values():
+            manager.closing.set()
+            manager.wake.notify()
+
+    def _start_pools(self, nursery: trio.Nursery) -> None:
+        """Start the workers; those of an ordered pool once no other process can be at work on its rows."""
+        components = self.components
+        if Role.WORK not in components.settings.work.roles:
+            return
+        for pool in components.pools.values():
+            run = partial(pool.run, components.pipeline.run, components.pipeline.outcomes.unexpected)
+            if pool.name in IN_ORDER:
+                nursery.start_soon(components.membership.hold, f"orders {pool.name}", run)
+            else:
+                nursery.start_soon(run)
+
+    def _start_reading(self, nursery: trio.Nursery) -> None:
+        """Start one task per contract with its proof of completeness; what another process reads has its head looked at only."""
+        components = self.components
+        for contract in watched_contracts(components):
+            if Role.HEAR not in components.settings.work.roles:
+                nursery.start_soon(follow_head, contract)
+                continue
+            reader = LogReader.of(contract)
+            proof = Completeness.of(reader.ranges)
+            self._ranges.append(reader.ranges)
+            self._proofs.append(proof)
+            name = f"reads {contract.endpoint.chain_id} {contract.name} {contract.tag}"
+            nursery.start_soon(
+                components.membership.hold,
+                name,
+                partial(_read, reader, proof),
+                partial(follow_head, contract),
+            )
+
+
+def _contract_watch(components: Components, endpoint: Endpoint) -> ContractWatch:
+    heard = endpoint.chain_id in components.chain_contexts
+    return ContractWatch(components, endpoint, CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL)
+
+
+def txmanager_of(components: Components, chain_context: ChainContext) -> TxManager:
+    """Return the transaction manager of one chain; it broadcasts only while no other process can have taken over."""
+    wallet = components.sender
+    assert isinstance(wallet, Wallet), "who sends nothing has none, and no manager"
+    return TxManager(
+        endpoint=TxEndpoint(
+            chain_context.endpoint,
+            chain_context.head,
+            chain_context.name,
+            chain_context.traces,
+            components.membership.is_valid,
+        ),
+        journal=components.journal,
+        wallet=wallet,
+        profile=components.profile,
+        wake=chain_context.wake_up,
+        settings=components.settings,
+        ports=components.ports,
+        on_event=components.on_event,
+        config=TxConfig(confirmations=chain_context.confirmations, replace_after=chain_context.replace_after),
+        beat=components.heartbeats.part(f"txmanager {chain_context.name}", chain_context.name),
+    )
+
+
+def _start_dispatchers(nursery: trio.Nursery, components: Components) -> None:
+    """Start one dispatcher per pool, in the nursery that a drain ends first."""
+    if Role.WORK not in components.settings.work.roles:
+        return
+    for pool in components.pools.values():
+        dispatch = _dispatch_in_order if pool.name in IN_ORDER else _dispatch
+        nursery.start_soon(dispatch, components, pool)
+
+
+async def _dispatch(components: Components, pool: WorkerPool) -> None:
+    """Dispatch the rows of a parallel pool, until cancelled."""
+    await run_dispatcher(pool, components.membership, components.ports.wall, _dispatches(components, pool))
+
+
+async def _dispatch_in_order(components: Components, pool: WorkerPool) -> None:
+    """Dispatch the rows of an ordered pool once it has workers, until cancelled."""
+    await pool.staffed.wait()
+    await OrderedDispatcher(
+        pool,
+        components.journal,
+        components.profile,
+        components.ports.wall,
+        components.pipeline.outcomes.end_destroyed,
+        _dispatches(components, pool),
+        components.membership.look_again,
+    ).run()
+
+
+def _dispatches(components: Components, pool: WorkerPool) -> Callable[[], None]:
+    return components.heartbeats.part(f"dispatcher of {pool.name}", "journal")
+
+
+async def _read(reader: LogReader, proof: Completeness) -> None:
+    """Read a contract and prove that nothing was missed, until cancelled."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader.run)
+        nursery.start_soon(proof.run)
+
+
+def _age(timestamp: float | None, now: float) -> float | None:
+    return None if timestamp is None else max(0.0, now - timestamp)
+
+
+def _measure(journal: Path | PostgresAddress) -> Callable[[], int | None]:
+    """Return what measures the room that is left for a journal; that of a database server is not for its clients to see."""
+    return partial(free_bytes, journal) if isinstance(journal, Path) else lambda: None
+
+
+@asynccontextmanager
+async def open_connector(
+    settings: Settings, *, ports: Ports | None = None, on_event: OnEvent = ignore
+) -> AsyncIterator[Connector]:
+    """Run a connector while the block lasts; leaving the block drains it.
+
+    Opens no port but that of ``http_endpoint``, installs no signal handler, configures no logging. The block begins before the dependencies
+    have answered: see ``wait_ready``. Raises, as a group from inside, StartRefused when running would be unsafe, and whatever
+    ``on_event`` raised.
+    Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
+    """
+    foreign_replies = ShadowFindings() if settings.is_shadow else ForeignReplies()
+    table = GENERATIONS[settings.protocol.profile].table
+    hook = EventHook(in_words_of(table, on_event), foreign_replies.note)
+    async with (
+        open_components(settings, ports or real_ports(), hook) as components,
+        open_http_serving(components) as http,
+    ):
+        watch = JournalWatch(
+            components.journal,
+            components.ports.wall,
+            components.board,
+            components.heartbeats.part("journal", "journal"),
+            measure=_measure(settings.storage.journal),
+        )
+        connector = Connector(components, hook, watch, foreign_replies, http)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(connector.run)
+            yield connector
+            connector.drain()
+
+
+async def serve(
+    settings: Settings,
+    *,
+    ports: Ports | None = None,
+    on_event: OnEvent = ignore,
+    task_status: trio.TaskStatus[Connector] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a connector until it is drained, for ``nursery.start``: started means that every dependency has answered once.
+
+    Raises as ``open_connector``; the caller's deadline around ``nursery.start`` ends a start that takes too long.
+    """
+    async with open_connector(settings, ports=ports, on_event=on_event) as connector:
+        await connector.wait_ready()
+        task_status.started(connector)
+        await connector.wait_drained()

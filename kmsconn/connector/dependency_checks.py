@@ -1,0 +1,153 @@
+"""Checks that every dependency answers, and that each contract is the one that is configured, of a version known here.
+
+At the start a wrong dependency ends the start, and a silent one is waited for and named. Later a contract that is gone or has another
+EIP-712 domain is an alert; a newer version is one from the start on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Never
+
+import attrs
+import trio
+
+from kmsconn.chain.asking import ask_all
+from kmsconn.chain.endpoint import Endpoint
+from kmsconn.errors import Down, Retryable, WrongContract
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.journal.binding import Binding
+from kmsconn.journal.database import Database
+from kmsconn.journal.journal import until_kept
+from kmsconn.model.alerts import Board
+from kmsconn.protocols.profile import ConfiguredContract, Spoken, Version
+from kmsconn.requests.checker import CONFIRMED
+from kmsconn.requests.components import Components
+
+SILENT = "no-answer-yet"
+AGAIN = 1.0  # seconds between looks at a dependency that does not answer
+
+CONTRACTS_INTERVAL = 600.0  # seconds between looks
+MISSING_INTERVAL = 60.0  # likewise, while one is missing
+HOST_CONTRACTS_INTERVAL = 3600.0
+"""Likewise on a host chain: its failures show in the alerts of the requests that wait."""
+WRONG_CONTRACT = "wrong-contract"
+NEWER_CONTRACT = "newer-contract"
+
+
+async def wait_for_dependencies(
+    components: Components, watches: Iterable[ContractWatch], ready: trio.Event
+) -> None:
+    """Set ``ready`` once every chain, the registry and every Core endpoint have answered.
+
+    Raises StartRefused for a chain with another id than configured, a contract that is another or has another EIP-712 domain, or a
+    registry nobody could trust.
+    """
+    async with trio.open_nursery() as nursery:
+        for watch in watches:
+            nursery.start_soon(_confirm, components, watch)
+        nursery.start_soon(components.core_health.wait_served)
+        nursery.start_soon(components.ciphertexts.directory.wait_loaded)
+    ready.set()
+
+
+async def _confirm(components: Components, watch: ContractWatch) -> None:
+    """Wait until one chain is right; only then does a new journal say that it belongs to it and its contract."""
+    endpoint = watch.endpoint
+    await _until_it_answers(endpoint.name, watch.begin, components.board)
+    confirmed = Binding.of(components.settings, components.tx_sender).confirmed_by(endpoint.chain_id)
+    if confirmed:
+        await until_kept(lambda: components.journal.run(Database.bind, confirmed))
+
+
+async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], board: Board) -> None:
+    """Ask until there is an answer. A chain that is gone has an alert of its own."""
+    while True:
+        try:
+            await probe()
+        except Down:
+            board.set(SILENT, name, None)
+        except Retryable as error:
+            board.set(SILENT, name, f"has not answered yet: {error}")
+        else:
+            break
+        await trio.sleep(AGAIN)
+    board.set(SILENT, name, None)
+
+
+@attrs.define
+class ContractWatch:
+    """The watch over the configured contracts of one chain: their kinds, EIP-712 domains and versions."""
+
+    components: Components
+    endpoint: Endpoint
+    interval: float = CONTRACTS_INTERVAL
+    _seen_at: float = attrs.field(factory=trio.current_time, init=False)
+
+    async def begin(self) -> None:
+        """Ask the chain for its id, and look. Raises StartRefused, Retryable. Repeating: reads only."""
+        await self.endpoint.probe()
+        await self._see()
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: reads only."""
+        while True:
+            wrong = (self.endpoint.name, WRONG_CONTRACT) in self.components.board
+            await trio.sleep(MISSING_INTERVAL if wrong else self.interval)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look once; a chain that does not answer has an alert of its own, and changes nothing here for an hour."""
+        try:
+            await self._see()
+        except WrongContract as error:
+            self._confirm_domain(-math.inf)
+            self.components.board.set(WRONG_CONTRACT, self.endpoint.name, str(error))
+        except Retryable as error:
+            if trio.current_time() - self._seen_at > CONFIRMED:
+                text = f"no contract has been confirmed for an hour: {error}"
+                self.components.board.set(WRONG_CONTRACT, self.endpoint.name, text)
+        else:
+            self.components.board.set(WRONG_CONTRACT, self.endpoint.name, None)
+
+    async def _see(self) -> None:
+        """Ask whether the contracts are those that are meant, again where one is not, and note what they say. Raises as ``begin``."""
+        profile, chain_id = self.components.profile, self.endpoint.chain_id
+        contracts = [one for one in profile.contracts() if one.chain_id == chain_id]
+        try:
+            versions = await self._versions(contracts)
+        except WrongContract:
+            await trio.sleep(AGAIN)
+            versions = await self._versions(contracts)
+        self._seen_at = trio.current_time()
+        self._confirm_domain(self._seen_at)
+        for contract, version in zip(contracts, versions, strict=True):
+            self._note(contract, version)
+
+    async def _versions(self, contracts: Sequence[ConfiguredContract]) -> Sequence[Version | None]:
+        """Return the contracts' versions, once their domains have been compared."""
+        domains = [one.domain for one in contracts if one.domain is not None]
+        found: Sequence[Any] = await ask_all(self.endpoint, [*(one.identity for one in contracts), *domains])
+        return found[: len(contracts)]
+
+    def _confirm_domain(self, at: float) -> None:
+        """Let signatures be judged by the configured domain of decryptions from ``at`` on, for an hour."""
+        if self.endpoint is self.components.links.gateway:
+            self.components.checker.domain_confirmed_at = at
+
+    def _note(self, contract: ConfiguredContract, version: Version | None) -> None:
+        """Go by a contract's version: decryptions expire as its release has it, and one newer than is known here is an alert."""
+        profile, known = self.components.profile, self.components.profile.spoken.get(contract.kind)
+        if profile.later_network is not None and contract.kind == profile.later_network[0]:
+            self.components.expiry.later = version is not None and version >= profile.later_network[1]
+        name = f"{self.endpoint.name} {checksum(contract.address)}"
+        self.components.board.set(NEWER_CONTRACT, name, _newer(contract, version, known))
+
+
+def _newer(contract: ConfiguredContract, version: Version | None, known: Spoken | None) -> str:
+    """Say that a contract is of a newer version than is known; nothing where it is not, or nobody knows."""
+    if version is None or known is None or version[:2] <= known.newest:
+        return ""
+    said, newest = ".".join(map(str, version)), ".".join(map(str, known.newest))
+    return f"{contract.kind} is of version {said}, and {newest} is the newest known here: this concerns {known.concerns}"

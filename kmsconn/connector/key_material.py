@@ -1,0 +1,171 @@
+"""Looks whether this node has what its committee has made: keys and CRS in its Core, key sets in its public storage. Mends nothing.
+
+A request of key management ends once the contract has enough answers, be this node's among them or not: what it did not make is missed only
+at the next epoch, by the whole network. And the Core's answer to a migration is good even where its copy to the migrated key failed; only
+the Core's log tells. Coprocessors look for it in the storage of each node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from hashlib import shake_256
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.chain.asking import run_query_plan
+from kmsconn.ciphertexts.places import BucketPolicy
+from kmsconn.core.client import CoreClient
+from kmsconn.errors import RequestError, Undecodable, Unreachable
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.alerts import Board
+from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
+from kmsconn.requests.components import Components
+from kmsconn.transport.http import HttpClient
+from kmsconn.transport.urls import show_origin
+
+KEY_MISSING = "key-missing"
+KEY_SET_MISSING = "key-set-missing"
+STORAGE = "own public storage"
+INTERVAL = 3600.0  # seconds between looks
+AGAIN = 60.0  # seconds until what is missing is looked for once more, before it is told: a Core may end after the others
+FIRST_LOOK = 600.0  # seconds until the first look, between looks while something is wrong, and between those at the Core
+DOWNLOAD = 1800.0  # seconds for an object of gigabytes
+LARGEST = 16 << 30  # bytes
+
+_FOUND, _MISSING = 200, frozenset({403, 404})
+
+
+@attrs.define
+class CoreMaterial:
+    """The watch over the keys and CRS of the Core's endpoints."""
+
+    find: Callable[[], Awaitable[KeysAndCrs]]
+    """Asks the chain for what a node of this node's committee must have."""
+    core: CoreClient
+    call: MaterialCall
+    board: Board
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: reads only."""
+        while True:
+            await trio.sleep(FIRST_LOOK)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once, again at what is missing; where chain or Core do not answer nothing changes."""
+        with suppress(RequestError, Undecodable):
+            missing = await self._missing()
+            if any(missing):
+                await trio.sleep(AGAIN)
+                missing = await self._missing()
+            for name, lacking in zip(self.core.endpoints, missing, strict=True):
+                ids = ", ".join(map(id_name, lacking))
+                text = f"the Core does not have {ids}, which the contract has" if ids else ""
+                self.board.set(KEY_MISSING, name, text)
+
+    async def _missing(self) -> Sequence[Sequence[int]]:
+        """Return what each endpoint lacks; nothing for one that cannot be asked. Raises RequestError, Undecodable."""
+        wanted = await self.find()
+        return [await self._lacking(index, wanted) for index in range(len(self.core.endpoints))]
+
+    async def _lacking(self, index: int, wanted: KeysAndCrs) -> Sequence[int]:
+        reply = await self.core.inspect(index, self.call.method)
+        return () if reply is None else self.call.read(reply).lacking(wanted)
+
+
+@attrs.define
+class MigratedKeySets:
+    """The watch over the object. It is fetched and hashed once, in pieces, and later only looked for."""
+
+    find: Callable[[], Awaitable[PublicObject | None]]
+    """Asks the chain for the object; None: there is none to look for."""
+    http: HttpClient
+    check_url: Callable[[str], None]
+    """Raises Misconfigured for an address that may not be asked."""
+    board: Board
+    _verified: PublicObject | None = None
+
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: reads only."""
+        while True:
+            await trio.sleep(INTERVAL if self._verified else FIRST_LOOK)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once; where chain or storage do not answer nothing changes."""
+        try:
+            wanted = await self.find()
+            wrong = "" if wanted is None else await self._wrong(wanted)
+        except RequestError:
+            return
+        self._verified = None if wrong else wanted
+        missed = bool(wrong) and wanted is not None and not wanted.made_here
+        text = f"{wrong}; this node took no part in it" if missed else ""
+        self.board.set(KEY_MISSING, STORAGE, text)
+        self.board.set(KEY_SET_MISSING, STORAGE, None if missed else wrong)
+
+    async def _wrong(self, wanted: PublicObject) -> str:
+        """Say what is wrong with the object; nothing where it is as it was signed. Raises Unreachable, Misconfigured."""
+        what = f"the compressed key set of {id_name(wanted.key_id)} at {show_origin(wanted.urls[0])}"
+        status = 0
+        with trio.move_on_after(DOWNLOAD):
+            for url in wanted.urls:
+                self.check_url(url)
+                status, is_same = await self._looked_at(url, wanted, what)
+                if status == _FOUND:
+                    return "" if is_same else f"{what} is another one than the committee has signed"
+            return f"{what} is missing (HTTP {status}) although the migration of the key has ended"
+        raise Unreachable(f"{what} was not read in {DOWNLOAD:g} s")
+
+    async def _looked_at(self, url: str, wanted: PublicObject, what: str) -> tuple[int, bool]:
+        """Return the HTTP status of a place, and whether what lies there was signed; what was compared is not read again."""
+        if wanted == self._verified:
+            return _expected((await self.http.head(url)).status, what), True
+        async with self.http.stream_get(url, max_bytes=LARGEST) as answer:
+            if _expected(answer.status, what) != _FOUND:
+                return answer.status, False
+            digest = shake_256(wanted.hashed_before)
+            async for chunk in answer:
+                digest.update(chunk)
+        return _FOUND, digest.digest(len(wanted.digest)) == wanted.digest
+
+
+def _expected(status: int, what: str) -> int:
+    """Return the status of an object that is there or missing. Raises Unreachable for one that tells neither."""
+    if status not in _MISSING and status != _FOUND:
+        raise Unreachable(f"{what}: HTTP {status}")
+    return status
+
+
+def core_material(components: Components) -> CoreMaterial | None:
+    """Make the watch over the Core; None in a generation whose Cores do not tell what they have."""
+    profile, sender, links = components.profile, components.tx_sender, components.links
+    call, planned = profile.material_call, profile.made_material(sender)
+    if call is None or planned is None:
+        return None
+    chain = links.chains[planned[0]]
+
+    async def find() -> KeysAndCrs:
+        asked = profile.made_material(sender)
+        return KeysAndCrs() if asked is None else await run_query_plan(chain, asked[1])
+
+    return CoreMaterial(find, links.core, call, components.board)
+
+
+def migrated_key_sets(components: Components) -> MigratedKeySets | None:
+    """Make the watch over the storage; None in a generation that migrates no keys."""
+    profile, sender = components.profile, components.tx_sender
+    planned = profile.migrated_key_set(sender)
+    if planned is None:
+        return None
+    chain, options = components.links.chains[planned[0]], components.settings.ciphertexts
+
+    async def find() -> PublicObject | None:
+        asked = profile.migrated_key_set(sender)
+        return None if asked is None else await run_query_plan(chain, asked[1])
+
+    policy = BucketPolicy(options.allow_http_buckets, options.allow_private_buckets)
+    return MigratedKeySets(find, components.links.buckets, policy.check, components.board)

@@ -1,0 +1,181 @@
+"""The leases of this process among several over one PostgreSQL journal: renews its place, takes what is free, dismisses who is silent.
+
+The rules are in ``app.lease_rules``, the statements in ``journal.members``. A process that finds itself dismissed ends with LeaseLost.
+While the database cannot be reached nothing is broadcast, and everything else waits for the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final, Never
+
+import attrs
+import trio
+
+from kmsconn.connector.lease_rules import LeaseClock
+from kmsconn.errors import JournalFailed, LeaseLost
+from kmsconn.journal import members
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.members import Gathering, LeaseRow
+from kmsconn.journal.postgres_side import SideSession
+from kmsconn.model.alerts import Board
+from kmsconn.transport.wake_up import WakeUp
+
+GIVING: Final = 2.0  # seconds for giving something back while everything else ends
+SOONEST: Final = 0.02  # seconds between rounds at least
+DISMISSED_SHOWN: Final = 300.0  # seconds for which it is told that another process was dismissed
+MEMBERSHIP: Final = "membership"
+
+
+@attrs.define
+class Dismissals:
+    """The alerts about those that this process has dismissed, by their names, with the times."""
+
+    board: Board
+    _at: dict[str, float] = attrs.field(factory=dict)
+
+    def note(self, token: int, name: str) -> None:
+        """Tell that a member was dismissed."""
+        text = f"{name} (member {token}) was silent for longer than its lease, and others do its work now"
+        self.board.set("member-fenced", name, text)
+        self._at[name] = trio.current_time()
+
+    def forget(self, gathering: Gathering) -> None:
+        """Clear the alerts of those that are back under their names, and old ones."""
+        names, now = {one.name for one in gathering.members}, trio.current_time()
+        for name, at in tuple(self._at.items()):
+            if name in names or now - at > DISMISSED_SHOWN:
+                del self._at[name]
+                self.board.set("member-fenced", name, None)
+
+
+@attrs.define(eq=False)
+class Leases:
+    """The place and the leases of one member. ``gathering``: who was there at the last look; ``wake_up`` asks for the next one."""
+
+    journal: Journal
+    side: SideSession
+    token: int
+    clock: LeaseClock
+    board: Board
+    dismissals: Dismissals
+    watchers: Sequence[Callable[[Gathering], None]] = ()
+    """Told of each look at the members."""
+    ours: Callable[[], int] = lambda: 0
+    """Which of the server's processes serves the journal of this one."""
+    gathering: Gathering = attrs.field(factory=lambda: Gathering(is_member=True))
+    wake_up: WakeUp = attrs.field(factory=WakeUp)
+    _wanted: dict[str, trio.Event] | None = attrs.field(factory=dict)
+    """The leases that are waited for; None once no more is taken."""
+    _held: set[str] = attrs.field(factory=set)
+    """Those whose components run."""
+
+    async def run(self) -> Never:
+        """Renew, take and dismiss for ever. Raises LeaseLost once the others have dismissed this process."""
+        while True:
+            began = trio.current_time()
+            try:
+                until = began + await self._round(began)
+            except JournalFailed as error:
+                late = (
+                    ""
+                    if self.clock.is_valid(trio.current_time())
+                    else f"{error}: nothing is broadcast meanwhile"
+                )
+                self.board.set("lease-late", MEMBERSHIP, late)
+                until = began + self.clock.interval / 2
+            await trio.sleep(SOONEST)
+            with trio.move_on_at(until):
+                await self.wake_up.wait()
+
+    async def _round(self, sent: float) -> float:
+        """Renew, and do what follows from who is there; return the seconds until the next round."""
+        held = {*self._held}
+        seen = await self.look()
+        self.clock.renewed(sent)
+        self.board.set("lease-late", MEMBERSHIP, None)
+        if lost := (held & self._held) - {one.name for one in self._ours(seen)}:
+            raise LeaseLost(f"the lease {min(lost)!r} of this process was taken away")
+        self.dismissals.forget(seen)
+        for watch in self.watchers:
+            watch(seen)
+        silent = max((one.silent for one in seen.members if one.token != self.token), default=0.0)
+        if silent > self.clock.lease and self.clock.may_judge(trio.current_time()):
+            await self._dismiss()
+        await self._take(seen)
+        if 0.0 < self.clock.lease - silent < self.clock.interval:
+            return self.clock.lease - silent
+        return self.clock.interval
+
+    async def look(self) -> Gathering:
+        """Renew, and see who is there. Raises LeaseLost, JournalFailed."""
+        self.gathering = await self.side.ask(partial(members.renew, token=self.token, pid=self.ours()))
+        if not self.gathering.is_member:
+            raise LeaseLost(
+                "this process is no longer a member of the journal: it was silent for longer than its lease, and others do its work now, "
+                "or a newer version changed the tables"
+            )
+        return self.gathering
+
+    def _ours(self, seen: Gathering) -> list[LeaseRow]:
+        return [one for one in seen.leases if one.token == self.token]
+
+    async def _dismiss(self) -> None:
+        """Delete the members that were silent for a lease: their leases are free with that."""
+        silent = partial(members.dismiss, token=self.token, lease=self.clock.lease)
+        for token, name in await self.side.ask(silent):
+            self.dismissals.note(token, name)
+        self.wake_up.notify()
+
+    async def _take(self, seen: Gathering) -> None:
+        """Take the leases that are wanted and free, and let their components begin; give back what nobody here wants any more."""
+        held = {one.name for one in seen.leases}
+        free = [name for name in self._wanted or () if name not in held]
+        if free:
+            await self.side.ask(partial(members.take, token=self.token, names=free))
+            seen = await self.look()
+        for name in {one.name for one in self._ours(seen)} - self._held:
+            if self._wanted is None or name not in self._wanted:
+                await self.journal.run(members.give_back, self.token, name)
+            else:
+                self._held.add(name)
+                self._wanted.pop(name).set()
+
+    async def hold(
+        self, name: str, run: Callable[[], Awaitable[object]], meanwhile: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Run a component once its lease is ours, and give the lease back as it ends; see ``Membership``."""
+        try:
+            await self._wait_for(name, meanwhile)
+            if self._wanted is not None:
+                await run()
+        finally:
+            await self._give_back(name)  # noqa: ASYNC102 - shields itself, with a deadline
+
+    async def _wait_for(self, name: str, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        """Return once the lease is ours, or none is taken any more."""
+        if self._wanted is None:
+            return
+        event = self._wanted[name] = trio.Event()
+        self.wake_up.notify()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(meanwhile)
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _give_back(self, name: str) -> None:
+        """Give a lease back that is ours; what the database does not take now is given back later, or ends with the membership."""
+        if self._wanted is not None:
+            self._wanted.pop(name, None)
+        if name in self._held:
+            self._held.discard(name)
+            with trio.move_on_after(GIVING, shield=True), suppress(JournalFailed):
+                await self.journal.run(members.give_back, self.token, name)
+
+    def stop_waiting(self) -> None:
+        """Take no further lease; what is held stays. Repeating: no effect."""
+        waiting, self._wanted = self._wanted or {}, None
+        for event in waiting.values():
+            event.set()

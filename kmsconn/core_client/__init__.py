@@ -1,1 +1,0 @@
-"""The client of the Core: its methods, what its statuses mean for a request, TLS."""

@@ -1,0 +1,1 @@
+"""The commands that emulate: ``kmsconn demo`` and ``kmsconn emulate``, their arguments and their words."""

@@ -1,0 +1,147 @@
+"""What ``kmsconn emulate`` is to emulate, from its arguments. Starts nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kmsconn.errors import ConfigError, Fault
+from kmsconn.model.profiles import PROFILES
+from kmsconn.operate.commands.arguments import KINDS, committee_size, wants_keys
+
+if TYPE_CHECKING:
+    from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan
+    from kmsconn.emulator.load import Load
+
+_RATE = 10.0
+SIZE = 1024
+"""Bytes of an emulated ciphertext."""
+_THRESHOLD_MEMBERS = 4
+"""The smallest committee of threshold Cores."""
+
+
+def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
+    """Return the plan. Raises ConfigError with what does not fit together, or cannot be read."""
+    from kmsconn.emulator.ciphertext_file import read_ciphertexts
+    from kmsconn.emulator.core_release import RELEASES
+    from kmsconn.emulator.emulation import EmulationPlan
+
+    if faults := (
+        *_faults_of_forms(arguments),
+        *_faults_of_cores(arguments),
+        *_faults_of_upgrades(arguments),
+    ):
+        raise ConfigError(faults)
+    return EmulationPlan(
+        config=arguments.write_config,
+        load=_load(arguments),
+        size=arguments.size,
+        seed=arguments.seed,
+        shards=arguments.shards,
+        releases=tuple(RELEASES[one] for one in arguments.core_release),
+        computing=arguments.computing,
+        control=arguments.control,
+        history=arguments.history,
+        profile=arguments.profile,
+        committee=_committee(arguments),
+        ciphertexts=() if arguments.ciphertexts is None else read_ciphertexts(arguments.ciphertexts),
+    )
+
+
+def _load(arguments: argparse.Namespace) -> Load | None:
+    """Return the load; real Cores have nothing to decrypt where no ciphertexts are given."""
+    from kmsconn.emulator.load import Load
+
+    usual = 0.0 if arguments.core and arguments.ciphertexts is None else _RATE
+    rate = usual if arguments.rate is None else arguments.rate
+    forms, posts = tuple(arguments.forms), arguments.posts
+    return Load(rate, arguments.duration, forms, posts=posts) if rate or posts else None
+
+
+def _committee(arguments: argparse.Namespace) -> CommitteePlan:
+    from kmsconn.emulator.dependencies import RealCore
+    from kmsconn.emulator.emulation import CommitteePlan
+    from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, TEST_PARAMS
+
+    if arguments.kinds is None:
+        arguments.kinds = KINDS[1] if arguments.core else KINDS[0]
+    real_cores = tuple(map(RealCore, arguments.core, arguments.signer))
+    return CommitteePlan(
+        arguments.members or len(real_cores) or 1,
+        real_cores,
+        wants_keys(arguments),
+        TEST_PARAMS if arguments.params == "test" else DEFAULT_PARAMS,
+        migrates=arguments.upgrade,
+    )
+
+
+def _faults_of_forms(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield a fault for each form that the generation does not have."""
+    from kmsconn.emulator.generations import GENERATIONS
+
+    there = GENERATIONS[arguments.profile].forms
+    for form in arguments.forms:
+        if form not in there:
+            yield Fault("--forms", f"{arguments.profile} has no form {form!r}", f"it has {', '.join(there)}")
+
+
+def _faults_of_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield what is wrong with real Cores and real ciphertexts."""
+    cores, signers, members = len(arguments.core), len(arguments.signer), arguments.members
+    if cores != signers:
+        yield Fault(
+            "--signer", f"is given {signers} times, --core {cores} times", "name both for each member"
+        )
+    if cores and members not in {None, cores}:
+        yield Fault("--core", f"is given {cores} times for {members} members", "name one Core for each")
+    if cores and (wrong := _size_fault(cores)):
+        yield Fault("--core", f"the number of Cores {wrong}")
+    if cores:
+        yield from _faults_of_emulated_cores(arguments)
+    if arguments.core_release and (cores or arguments.profile != PROFILES[0]):
+        yield Fault("--core-release", "is for emulated Cores of fhevm", "leave it out")
+    if arguments.profile != PROFILES[0] and arguments.posts:
+        yield Fault("--profile", f"{arguments.profile} takes nothing over HTTP", f"use {PROFILES[0]}")
+    if arguments.profile != PROFILES[0] and (cores or arguments.ciphertexts):
+        yield Fault(
+            "--profile", f"{arguments.profile} takes no real Cores or ciphertexts", f"use {PROFILES[0]}"
+        )
+    if cores and arguments.ciphertexts is None and arguments.rate:
+        yield Fault(
+            "--rate", "real Cores cannot decrypt emulated ciphertexts", "give --ciphertexts or --rate 0"
+        )
+
+
+def _faults_of_emulated_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield each option that says how emulated Cores or ciphertexts are, and would have no effect beside real ones."""
+    if arguments.shards > 1:
+        yield Fault("--shards", "is for emulated Cores", "leave it out: each --core is one")
+    if arguments.computing:
+        yield Fault("--computing", "is for emulated Cores", "leave it out")
+    if arguments.size != SIZE:
+        yield Fault("--size", "is for emulated ciphertexts", "leave it out")
+
+
+def _faults_of_upgrades(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield what an upgrade with a migration lacks: a key lifecycle, and threshold Cores that are emulated."""
+    if not arguments.upgrade:
+        return
+    if arguments.kinds != KINDS[1]:
+        yield Fault("--upgrade", "no key lifecycle is led", f"give --kinds {KINDS[1]}")
+    if arguments.core:
+        yield Fault("--upgrade", "real Cores are led through no upgrade", "leave out --upgrade or --core")
+    elif (arguments.members or 1) < _THRESHOLD_MEMBERS:
+        yield Fault(
+            "--upgrade",
+            "a centralised Core cannot migrate a key",
+            f"give --members {_THRESHOLD_MEMBERS} or more",
+        )
+
+
+def _size_fault(cores: int) -> str:
+    try:
+        committee_size(str(cores))
+    except argparse.ArgumentTypeError as error:
+        return str(error)
+    return ""

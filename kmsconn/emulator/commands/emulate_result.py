@@ -1,0 +1,132 @@
+"""What ``kmsconn emulate`` says of what became of the requests, in words and for machines. Prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from kmsconn.emulator.commands.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
+
+if TYPE_CHECKING:
+    from kmsconn.emulator.emulation import EmulationResult
+    from kmsconn.emulator.ground_truth import ChainVerdict
+    from kmsconn.emulator.key_life import KeyResult
+    from kmsconn.emulator.relayers import PostVerdict
+
+_WELL, _BADLY = "every request was answered once", "NOT every request was answered once"
+_CONSENSUS, _NO_CONSENSUS = (
+    "every request found consensus",
+    "NOT every request found consensus, each node's answer once",
+)
+
+
+def progress(verdict: ChainVerdict, seconds: float) -> str:
+    """Return one line on how far it is."""
+    counts = f"{verdict.emitted:6} emitted  {verdict.answered:6} answered  {verdict.open:5} open"
+    doubled = f"  {verdict.doubled} doubled" if verdict.doubled else ""
+    return f"{seconds:5.0f} s  {counts}{doubled}  p50 {milliseconds(verdict.p50)}"
+
+
+def report(result: EmulationResult, seconds: float) -> list[str]:
+    """Return the result as text."""
+    lines = _report_of_one if len(result.verdict.nodes) == 1 else _report_of_committee
+    return list(lines(result, seconds))
+
+
+def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
+    """Return the result for machines: of the one node, or of the committee with a list of its ``nodes``."""
+    verdict = result.verdict
+    if len(verdict.nodes) == 1:
+        counted = {"emitted": verdict.emitted, "consensus": verdict.consensus, **_node(verdict.nodes[0])}
+        counted |= {"seconds": round(seconds, 3), **_keys(result.keys[0] if result.keys else None)}
+        return counted | _plaintexts(result) | _posts(result)
+    return {
+        "emitted": verdict.emitted,
+        "consensus": verdict.consensus,
+        "doubled": sum(node.doubled for node in verdict.nodes),
+        "strays": sum(node.strays for node in verdict.nodes),
+        "seconds": round(seconds, 3),
+        "nodes": [
+            _node(node) | _keys(result.keys[member] if result.keys else None)
+            for member, node in enumerate(verdict.nodes)
+        ],
+        **_plaintexts(result),
+        **_posts(result),
+    }
+
+
+def _report_of_one(result: EmulationResult, seconds: float) -> Iterator[str]:
+    verdict = result.verdict.nodes[0]
+    yield f"emitted   {verdict.emitted} in {seconds:.1f} s"
+    yield f"answered  {verdict.answered}"
+    yield f"open      {verdict.open}"
+    yield f"doubled   {verdict.doubled}"
+    if verdict.strays:
+        yield f"strays    {verdict.strays} replies to unknown ids"
+    yield f"latency   {_latency(verdict)}"
+    yield from _report_of_the_rest(result)
+    yield _WELL if verdict.well else _BADLY
+
+
+def _report_of_committee(result: EmulationResult, seconds: float) -> Iterator[str]:
+    verdict = result.verdict
+    yield f"emitted    {verdict.emitted} in {seconds:.1f} s"
+    yield f"consensus  {verdict.consensus}"
+    for number, node in enumerate(verdict.nodes, 1):
+        counts = f"{node.answered} answered, {node.open} open, {node.doubled} doubled"
+        strays = f", {node.strays} replies to unknown ids" if node.strays else ""
+        yield f"node {number:<4}  {counts}{strays}; {_latency(node)}"
+    yield from _report_of_the_rest(result)
+    yield _CONSENSUS if verdict.well else _NO_CONSENSUS
+
+
+def _report_of_the_rest(result: EmulationResult) -> Iterator[str]:
+    if result.keys:
+        yield from keys_as_text(result.keys[0])
+    if not result.keys_well:
+        yield "NOT every step of the key lifecycle succeeded"
+    if (plaintexts := result.plaintexts) is not None:
+        yield f"plaintexts: {plaintexts.compared} public replies compared, {plaintexts.wrong} wrong"
+    if result.posts is not None:
+        yield _posts_as_text(result.posts)
+
+
+def _posts_as_text(posts: PostVerdict) -> str:
+    failed = "".join(f", {number} {code}" for code, number in sorted(posts.codes.items()) if code != "ok")
+    times = f"p50 {milliseconds(posts.p50)}, p99 {milliseconds(posts.p99)}"
+    return f"posted over HTTP: {posts.posted}, {posts.answered} answered{failed}, {posts.repeated} repetitions; {times}"
+
+
+def _posts(result: EmulationResult) -> dict[str, Any]:
+    posts = result.posts
+    if posts is None:
+        return {}
+    times = {"p50_ms": in_milliseconds(posts.p50), "p99_ms": in_milliseconds(posts.p99)}
+    counts = {"posted": posts.posted, "answered": posts.answered, "repeated": posts.repeated}
+    return {"posts": {**counts, "codes": dict(posts.codes), **times}}
+
+
+def _latency(verdict: ChainVerdict) -> str:
+    percentiles = f"p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)}"
+    return f"{percentiles} from the event's block to the reply's"
+
+
+def _node(verdict: ChainVerdict) -> dict[str, Any]:
+    return {
+        "answered": verdict.answered,
+        "doubled": verdict.doubled,
+        "open": verdict.open,
+        "strays": verdict.strays,
+        "p50_ms": in_milliseconds(verdict.p50),
+        "p99_ms": in_milliseconds(verdict.p99),
+    }
+
+
+def _plaintexts(result: EmulationResult) -> dict[str, Any]:
+    return {} if result.plaintexts is None else {"plaintexts": attrs.asdict(result.plaintexts)}
+
+
+def _keys(keys: KeyResult | None) -> dict[str, Any]:
+    return {} if keys is None else {"keys": keys_as_json(keys)}

@@ -1,0 +1,189 @@
+"""A running connector as one JSON object for the status page and ``kmsconn top``. Pure; nothing in it is secret.
+
+Times are Unix seconds, ages and latencies seconds; what is not known yet is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.observe.timelines import Timeline, id_text
+
+if TYPE_CHECKING:
+    from kmsconn.journal.values import Counts
+    from kmsconn.observe.monitor import Monitor
+    from kmsconn.observe.recent import ReadPosition
+    from kmsconn.replies.manager import TxStatistics
+    from kmsconn.requests.snapshot import ChainStatistics, Statistics
+
+NEWEST_SHOWN: Final = 20
+"""Requests in the list of the newest ones."""
+OLDEST_SHOWN: Final = 8
+"""Requests in the list of the oldest ones without a reply on the chain."""
+STAGES: Final = ("check", "gather", "submit", "answer")
+"""The stages that workers do."""
+
+_ETH: Final = 10**18
+
+
+def status_of(monitor: Monitor, newest: int = NEWEST_SHOWN) -> dict[str, Any]:
+    """Return what is known of the connector at this moment, with so many of the newest requests."""
+    statistics, health = monitor.statistics(), monitor.health()
+    return {
+        "at": monitor.wall(),
+        "state": _state(health.ready, health.draining, health.healthy),
+        "alerts": [attrs.asdict(alert) for alert in health.alerts],
+        "latency": {name: attrs.asdict(latency) for name, latency in monitor.recent.latencies()},
+        "throughput": {
+            "recorded": monitor.recent.recorded.series(monitor.wall()),
+            "included": monitor.recent.included.series(monitor.wall()),
+        },
+        "newest": [_brief(one) for one in monitor.timelines.newest(newest)],
+        "oldest": [_brief(one) for one in monitor.timelines.oldest_unreplied(OLDEST_SHOWN)],
+        **(_of_statistics(statistics, monitor) if statistics is not None else _NOTHING_YET),
+    }
+
+
+_NOTHING_YET: Final[Mapping[str, Any]] = {
+    "flow": {},
+    "requests": [],
+    "pools": [],
+    "chains": [],
+    "contracts": [],
+    "cores": [],
+    "buckets": [],
+    "transactions": [],
+    "journal": {},
+    "http": None,
+}
+
+
+def _state(ready: bool, draining: bool, healthy: bool) -> str:
+    if draining:
+        return "draining"
+    if not ready:
+        return "starting"
+    return "healthy" if healthy else "unhealthy"
+
+
+def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
+    chains = statistics.chains
+    names = {one.chain_id: name for name, one in chains.items() if one.head is not None}
+    positions = monitor.recent.positions.values()
+    return {
+        "flow": _flow(statistics),
+        "requests": _requests(statistics.queue.counts),
+        "pools": [
+            {"name": name, "busy": statistics.queue.busy.get(name, 0), "slots": slots}
+            for name, slots in statistics.queue.places.items()
+        ],
+        "chains": [_chain(name, one) for name, one in chains.items()],
+        "contracts": [_contract(one, names) for one in positions],
+        "cores": [{"name": name, **attrs.asdict(one)} for name, one in statistics.cores.items()],
+        "buckets": [
+            {"name": name, "asked": asked, "failed": statistics.ciphertexts.bucket_failures.get(name, 0)}
+            for name, asked in statistics.ciphertexts.bucket_attempts.items()
+        ],
+        "transactions": [_transactions(name, one) for name, one in statistics.transactions.items()],
+        "journal": {
+            "free": statistics.journal.free,
+            "members": [attrs.asdict(one) for one in statistics.journal.members],
+            "gaps": statistics.queue.gaps,
+            "off_chain": None if statistics.queue.counts is None else statistics.queue.counts.off_chain,
+        },
+        "http": None if statistics.http is None else attrs.asdict(statistics.http),
+    }
+
+
+def _flow(statistics: Statistics) -> dict[str, int]:
+    """Return how many requests are where on their way: what is pending and in no stage waits for its turn or was deferred."""
+    counts, running = statistics.queue.counts, statistics.queue.running
+    rows = {} if counts is None else counts.states
+
+    def number(state: State) -> int:
+        return sum(count for (_, one), count in rows.items() if one is state)
+
+    deferred = 0 if counts is None else sum(counts.deferred.values())
+    stages = {stage: running.get(stage, 0) for stage in STAGES}
+    waiting = max(0, number(State.PENDING) - sum(stages.values()))
+    return {
+        "waiting": max(0, waiting - deferred),
+        "deferred": min(waiting, deferred),
+        **stages,
+        "answered": number(State.ANSWERED),
+        "signed": number(State.SIGNED),
+        "included": number(State.INCLUDED),
+        "finalized": number(State.FINALIZED),
+    }
+
+
+def _requests(counts: Counts | None) -> list[dict[str, Any]]:
+    """Return the rows of the journal by kind, without kinds that have none."""
+    if counts is None:
+        return []
+    return [
+        {
+            "kind": kind.value,
+            "states": {state.value: counts.states.get((kind, state), 0) for state in State},
+            "deferred": counts.deferred.get(kind, 0),
+            "oldest": counts.oldest.get(kind, 0.0) or None,
+        }
+        for kind in Kind
+        if any(counts.states.get((kind, state)) for state in State)
+    ]
+
+
+def _chain(name: str, one: ChainStatistics) -> dict[str, Any]:
+    return {
+        "name": name,
+        "chain_id": one.chain_id,
+        "head": one.head,
+        "head_age": one.head_age,
+        "finalized": one.finalized,
+        "finalized_age": one.finalized_age,
+        "reconnects": one.reconnects,
+    }
+
+
+def _contract(one: ReadPosition, names: Mapping[int | None, str]) -> dict[str, Any]:
+    return {
+        "chain": names.get(one.chain_id, str(one.chain_id)),
+        "contract": one.contract,
+        "next_block": one.next_block,
+        "lag": one.lag,
+    }
+
+
+def _transactions(name: str, one: TxStatistics) -> dict[str, Any]:
+    return {
+        "chain": name,
+        "balance": None if one.balance is None else one.balance / _ETH,
+        "replies_left": one.replies_left,
+        "next_nonce": one.next_nonce,
+        "in_flight": one.in_flight,
+        "waiting": one.waiting,
+        "fee": one.fee,
+    }
+
+
+def _brief(one: Timeline) -> dict[str, Any]:
+    last = one.steps[-1]
+    return {
+        "row": one.rid,
+        "id": id_text(one),
+        "kind": one.kind.value,
+        "stage": one.stage,
+        "begun": one.begun,
+        "changed": one.changed,
+        "detail": last.detail if one.stage == "deferred" else "",
+    }
+
+
+def timeline_of(one: Timeline) -> dict[str, Any]:
+    """Return all that is remembered of a request."""
+    return {**_brief(one), "steps": [attrs.asdict(step) for step in one.steps]}

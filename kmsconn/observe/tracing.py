@@ -1,0 +1,135 @@
+"""Traces beside a connector: a bounded queue of spans, and one task that exports them. Never holds up a request, never stops a start.
+
+Spans beyond the queue are lost and counted; an alert says so, and whether the collector is out of reach. What is still queued at the end
+has ``FAREWELL`` seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from kmsconn.config.settings import Settings
+from kmsconn.errors import Misconfigured
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import Event, OnEvent
+from kmsconn.observe.otlp import FAILURES, NotTaken, OtlpExporter, otlp_encoder
+from kmsconn.observe.spans import Span, SpanMaker
+from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.http import open_http
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.urls import show
+
+FAREWELL: Final = 5.0  # seconds for what is queued at the end: short of any supervisor's patience
+DEPENDENCY: Final = "traces"
+REMEDY: Final = "check that the collector runs and takes OTLP over HTTP; requests go on, and spans are lost once the queue is full"
+EXPORT_BACKOFF = Backoff(first=1.0, cap=60.0)
+
+
+class Exporter(Protocol):
+    """Takes spans out of the process."""
+
+    async def export(self, spans: Sequence[Span]) -> None:
+        """Export spans. Raises Unreachable, Overloaded or Misconfigured where it may be tried again, NotTaken where not."""
+        ...
+
+
+class Tracing:
+    """The spans of one connector on their way to an exporter."""
+
+    def __init__(self, maker: SpanMaker, on_event: OnEvent) -> None:
+        self.lost = 0
+        """Spans that no collector got."""
+        self._maker = maker
+        self._board = Board(on_event, trio.current_time)
+        self._queue: deque[Span] = deque()
+        self._full = trio.Event()
+
+    def on_event(self, event: Event) -> None:
+        """Take an event."""
+        tracing = self._maker.tracing
+        for span in self._maker.take(event):
+            if len(self._queue) >= tracing.queue:
+                self.lost += 1
+            else:
+                self._queue.append(span)
+        if len(self._queue) >= min(tracing.batch, tracing.queue):
+            self._full.set()
+
+    def context(self, event: Event) -> Mapping[str, str]:
+        """Return the trace of a log line about an event."""
+        return self._maker.context(event)
+
+    async def run(self, exporter: Exporter) -> None:
+        """Export what is queued, every ``delay`` seconds or when a batch is full. Ends only by cancellation."""
+        failures = 0
+        while True:
+            await self._wait(EXPORT_BACKOFF.seconds(failures, self._maker.random()) if failures else 0.0)
+            failures = 0 if await self._export(exporter) else failures + 1
+
+    async def _wait(self, pause: float) -> None:
+        if pause:
+            await trio.sleep(pause)
+            return
+        with trio.move_on_after(self._maker.tracing.delay):
+            await self._full.wait()
+        self._full = trio.Event()
+
+    async def _export(self, exporter: Exporter) -> bool:
+        """Export all that is queued; say whether the collector took part in it."""
+        while self._queue:
+            batch = [self._queue[place] for place in range(min(self._maker.tracing.batch, len(self._queue)))]
+            try:
+                with trio.fail_after(self._maker.tracing.timeout):
+                    await exporter.export(batch)
+            except NotTaken as error:
+                self.lost += len(batch)
+                self._failed(error)
+            except (*FAILURES, Misconfigured, trio.TooSlowError) as error:
+                self._failed(error)
+                return False
+            else:
+                self._board.set("unreachable", DEPENDENCY, None)
+            for _ in batch:
+                self._queue.popleft()
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        tracing = self._maker.tracing
+        reason = f"{show(tracing.endpoint)}: no answer within {tracing.timeout:g} s"
+        text = reason if isinstance(error, trio.TooSlowError) else str(error)
+        self._board.set("unreachable", DEPENDENCY, text, critical=False, remedy=REMEDY)
+
+    async def say_farewell(self, exporter: Exporter) -> None:
+        """Export what is left, within a deadline; what is queued then is lost."""
+        with trio.move_on_after(FAREWELL, shield=True):
+            await self._export(exporter)
+        self.lost += len(self._queue)
+        self._queue.clear()
+
+
+@asynccontextmanager
+async def open_tracing(settings: Settings, ports: Ports, on_event: OnEvent) -> AsyncIterator[Tracing | None]:
+    """Export traces while the block lasts; None where the settings name no collector. ``on_event`` takes the alerts.
+
+    Raises ExtraMissing where the extra ``otel`` is not installed. Cancellation: what is queued has ``FAREWELL`` seconds.
+    """
+    if settings.monitoring.tracing is None:
+        yield None
+        return
+    encode = otlp_encoder(settings.monitoring.tracing)
+    tracing = Tracing(SpanMaker(settings, settings.monitoring.tracing, ports.wall, ports.random), on_event)
+    async with open_http(attrs.evolve(ports, proxies=settings.proxies)) as http:
+        exporter = OtlpExporter(settings.monitoring.tracing, http, encode, ports.offload)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tracing.run, exporter)
+            try:
+                yield tracing
+            finally:
+                nursery.cancel_scope.cancel()
+                await tracing.say_farewell(exporter)  # noqa: ASYNC102 - shields itself, with a deadline

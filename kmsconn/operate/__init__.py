@@ -1,0 +1,1 @@
+"""What an operator uses: the commands, the doctor, and the operator's socket."""

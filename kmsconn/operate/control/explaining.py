@@ -1,0 +1,216 @@
+"""``explain``: the timeline of one request: each step with its time, what it waited for and for how long, and what comes next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import attrs
+
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.journal import inspecting
+from kmsconn.journal.history import HistoryEntry
+from kmsconn.journal.members import gathering
+from kmsconn.journal.pausing import PausedKind, paused_kinds
+from kmsconn.journal.values import Row
+from kmsconn.model.life import CLOSED, RowCause, State
+from kmsconn.operate.control.commands import Arguments, Command, Commands, Context, RowAtWork
+from kmsconn.operate.control.describing import as_json, place_as_json
+from kmsconn.operate.control.naming import named_rows
+
+WORDS: Final[Mapping[str, str]] = {
+    "answer": "the Core's answer is kept",
+    "expire": "expired",
+    "reject": "rejected",
+    "skip": "skipped by an operator",
+    "found_finalized": "the contract has had this node's reply for long",
+    "quarantine": "quarantined",
+    "deliver": "answered over HTTP: the answer is kept for whoever asks",
+    "finish": "done: no reply is needed",
+    "abort": "aborted",
+    "found_included": "the contract has this node's reply already",
+    "sign": "the reply is signed",
+    "release": "the reply goes back",
+    "confirm": "a block includes the reply",
+    "finalize": "the reply is final",
+    "reopen": "the reply is not final any more",
+    "rejudge": "judged anew in another block",
+    "reoffer": "offered anew in another block",
+    "resend": "the reply left the chain: it is sent again",
+    "restart": "begins again",
+    "repeat": "asked for again over HTTP",
+    "retry": "an operator has retried it",
+    "moved": "the chain has it in another block",
+    "gone": "the chain does not have it any more",
+}
+"""Each step of a history in words; a test says that no transition is missing."""
+
+
+@attrs.frozen
+class Situation:
+    """What a timeline is told from, beside the row: the time, its history, who works on it, whether its kind is paused."""
+
+    now: float
+    entries: Sequence[HistoryEntry]
+    at_work: RowAtWork | None = None
+    paused: PausedKind | None = None
+    running: bool = True
+
+
+async def explain_request(context: Context, arguments: Arguments) -> Any:
+    """Explain what became of a request and what comes next: ``request``, its row number or its on-chain id with 0x."""
+    rows = await named_rows(context, arguments.get("request"))
+    running = context.running is not None or bool((await context.journal.run(gathering)).members)
+    paused = {one.kind: one for one in await context.journal.run(paused_kinds)}
+    return {
+        "running": running,
+        "requests": [
+            explanation(row, await _situation(context, row, paused.get(row.kind), running=running))
+            for row in rows
+        ],
+    }
+
+
+async def _situation(context: Context, row: Row, paused: PausedKind | None, *, running: bool) -> Situation:
+    """``running``: this connector runs, or another process over its journal does."""
+    entries = await context.journal.run(inspecting.history, row.rid)
+    at_work = None if context.running is None else context.running.at_work(row.rid)
+    return Situation(context.wall(), entries, at_work, paused, running)
+
+
+def explanation(row: Row, situation: Situation) -> dict[str, Any]:
+    """Return a row with its timeline, what happens to it now, and what comes next."""
+    return {
+        **as_json(row),
+        "chain_id": row.event.chain_id,
+        "contract": checksum(row.event.contract),
+        **place_as_json(row),
+        "deadline": None if math.isinf(row.progress.deadline) else row.progress.deadline,
+        "timeline": timeline(row, situation),
+        "now": _present(row, situation),
+        "next": _next(row, situation),
+    }
+
+
+def timeline(row: Row, situation: Situation) -> list[dict[str, Any]]:
+    """Return the steps of a row in their order; ``seconds`` is how long it was until the next one, and None after a last one."""
+    steps = [*_beginning(row, situation.entries), *_steps(row, situation.entries)]
+    lengths = [max(0.0, later["at"] - earlier["at"]) for earlier, later in pairwise(steps)]
+    last = None if row.state in CLOSED or not steps else max(0.0, situation.now - steps[-1]["at"])
+    return [
+        {**step, "seconds": seconds} for step, seconds in zip(steps, [*lengths, last][: len(steps)], strict=True)
+    ]  # fmt: skip
+
+
+def _beginning(row: Row, entries: Sequence[HistoryEntry]) -> Iterator[dict[str, Any]]:
+    """Yield when the request was recorded; beginning again has given it another time, which its history tells."""
+    if not any(entry.step in _AGAIN for entry in entries):
+        where = "over HTTP" if row.over_http else f"block {row.event.log.block_number}"
+        yield _step(row.times.recorded, "recorded", where)
+
+
+def _steps(row: Row, entries: Sequence[HistoryEntry]) -> Iterator[dict[str, Any]]:
+    if entries:
+        yield from (_step(entry.at, _in_words(entry.step), entry.detail, entry.stages) for entry in entries)
+        return
+    if row.times.answered is not None:  # the row is older than its history, or retention has cleared it
+        yield _step(row.times.answered, WORDS["answer"])
+    if row.times.closed is not None:
+        yield _step(row.times.closed, row.state.value, row.progress.reason)
+
+
+def _step(
+    at: float, what: str, detail: str = "", stages: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    return {"at": at, "what": what, "detail": detail, "stages": dict(stages or {})}
+
+
+def _in_words(step: str) -> str:
+    name, _, stage = step.partition(" ")
+    if name == "defer":
+        return f"waits in {stage}" if stage else "waits"
+    return WORDS.get(name, name)
+
+
+def _present(row: Row, situation: Situation) -> str:
+    """Return what happens to a row at this moment."""
+    at_work = situation.at_work
+    if at_work is not None:
+        stage = f", in {at_work.stage} for {at_work.seconds:.1f} s" if at_work.stage else ""
+        return f"a worker of {at_work.pool} has it{stage}"
+    if row.state in CLOSED or row.state is State.INCLUDED:
+        return row.state.value
+    wait = row.progress.next_attempt - situation.now
+    until = f" for another {wait:.1f} s" if wait > 0 else ""
+    return f"{row.state.value}, waits{until}{': ' if row.progress.reason else ''}{row.progress.reason}"
+
+
+def _next(row: Row, situation: Situation) -> str:
+    said = _NEXT[row.state](row, situation)
+    return said if situation.running or row.state in CLOSED else f"once the connector runs again: {said}"
+
+
+def _after_pending(row: Row, situation: Situation) -> str:
+    if not row.on_chain:
+        return "the chain has to have it again: until then it waits undispatched"
+    if situation.at_work is not None:
+        return "its stages go on, and the Core's answer is kept; what fails is tried again"
+    if situation.paused is not None:
+        return f"an operator has paused {row.kind}: it is dispatched after `kmsconn resume {row.kind}`"
+    stages = "the Core is asked for its result" if row.progress.submitted else "check, gather, submit, answer"
+    return f"a worker takes it: {stages}"
+
+
+def _after_answered(row: Row, situation: Situation) -> str:  # noqa: ARG001 - one of a table
+    if not row.on_chain:
+        return "the chain has to have it again: until then its reply is not signed"
+    return "the transaction manager signs its reply with the next nonce and broadcasts it"
+
+
+def _after_signed(row: Row, situation: Situation) -> str:  # noqa: ARG001
+    return f"a block includes nonce {row.reply.nonce}; without a receipt it is broadcast again, later with a higher fee"
+
+
+def _after_included(row: Row, situation: Situation) -> str:  # noqa: ARG001
+    block = "its block" if row.reply.included_block is None else f"block {row.reply.included_block}"
+    return f"{block} becomes final, and the contract is asked once more"
+
+
+def _after_rejected(row: Row, situation: Situation) -> str:  # noqa: ARG001
+    if RowCause.REPEATABLE in row.progress.cause:
+        return "nothing, until its client asks again"
+    if RowCause.SKIPPED in row.progress.cause or row.over_http:
+        return "nothing; `kmsconn requests retry` would begin it again"
+    return (
+        "nothing, unless a reorganisation moves it to another block; `kmsconn requests retry` begins it again"
+    )
+
+
+_AGAIN: Final = frozenset({"retry", "repeat"})
+_RETRY: Final = "nothing; `kmsconn requests retry` begins it again"
+_NEXT: Final[Mapping[State, Callable[[Row, Situation], str]]] = {
+    State.PENDING: _after_pending,
+    State.ANSWERED: _after_answered,
+    State.SIGNED: _after_signed,
+    State.INCLUDED: _after_included,
+    State.FINALIZED: lambda _row, _situation: "nothing: it is answered for good",
+    State.EXPIRED: lambda _row, _situation: _RETRY,
+    State.REJECTED: _after_rejected,
+    State.QUARANTINED: lambda _row, _situation: (
+        "nothing; `kmsconn quarantine retry` begins it again, `kmsconn quarantine drop` ends it"
+    ),
+    State.DONE: lambda row, _situation: (
+        "nothing: its answer is kept for whoever asks over HTTP"
+        if row.over_http
+        else "nothing: it needs no reply"
+    ),
+    State.ABORTED: lambda _row, _situation: "nothing: the chain asked for its abort",
+}
+
+COMMANDS: Final[Commands] = {
+    "explain": Command(
+        "tell a request's timeline and what comes next", frozenset({"request"}), explain_request
+    ),
+}

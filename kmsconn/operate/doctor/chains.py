@@ -1,0 +1,254 @@
+"""Probes of the chains: each URL alone, and the scheme it should have; the clock against the newest blocks; limits. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.chain.port import Rpc
+from kmsconn.config.settings import Chain, Settings
+from kmsconn.errors import KmsconnError, StartRefused, Unreachable
+from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.operate.doctor import clocks, nodes
+from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok
+from kmsconn.operate.doctor.nodes import Head
+from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.protocols.profile import Subscription
+from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.together import together
+from kmsconn.transport.urls import TLS_SCHEMES, parse, show_origin
+
+RPC_REMEDY = "check the node, and the way to it"
+
+
+@attrs.frozen
+class NodeAtUrl:
+    """One URL of a chain, and the connection to it."""
+
+    url: str
+    endpoint: Endpoint
+
+    @property
+    def shown(self) -> str:
+        """The URL as far as it may be shown."""
+        return show_origin(self.url)
+
+
+@attrs.frozen
+class CheckedChain:
+    """A chain that the connector uses, under its name, with a connection to each of its URLs and what is found out about it.
+
+    ``option`` names the URLs in the configuration, ``id_option`` the chain id. ``steady``: it makes blocks without requests too, so that
+    an old newest block is a fault.
+    """
+
+    name: str
+    chain: Chain
+    option: str
+    id_option: str
+    steady: bool
+    nodes: tuple[NodeAtUrl, ...]
+    usable: Fact[tuple[NodeAtUrl, ...]]
+    """The nodes that answer and are on the right chain, at least one."""
+    head: Fact[Head]
+
+    @property
+    def rpc(self) -> Endpoint:
+        """The first usable node's connection."""
+        return self.usable.value[0].endpoint
+
+
+@asynccontextmanager
+async def open_chains(settings: Settings, ports: Ports) -> AsyncIterator[tuple[CheckedChain, ...]]:
+    """Open every chain of the settings, each once, connecting to nobody yet: the gateway, Ethereum, the host chains."""
+    async with AsyncExitStack() as stack:
+        opened: list[CheckedChain] = []
+        for name, chain, option, id_option, steady in _named_chains(settings):
+            nodes_of_chain = [
+                NodeAtUrl(url, await _open(stack, attrs.evolve(chain, urls=(url,)), name, ports))
+                for url in chain.urls
+            ]
+            usable, head = Fact[tuple[NodeAtUrl, ...]](name), Fact[Head](f"the newest block of {name}")
+            opened.append(
+                CheckedChain(name, chain, option, id_option, steady, tuple(nodes_of_chain), usable, head)
+            )
+        yield tuple(opened)
+
+
+async def _open(stack: AsyncExitStack, chain: Chain, name: str, ports: Ports) -> Endpoint:
+    http: HttpClient = await stack.enter_async_context(open_http(ports))
+    return await stack.enter_async_context(open_endpoint(chain, name, ports, http))
+
+
+def _named_chains(settings: Settings) -> Sequence[tuple[str, Chain, str, str, bool]]:
+    if settings.protocol.profile == HTTPZ_RC7:
+        return [("gateway", settings.chains.gateway, "gwl2_url", "chain_id", False)]
+    hosts = [
+        (f"host chain {one.chain.chain_id}", one.chain, f"host_chains[{place}].url", f"host_chains[{place}].chain_id", True)
+        for place, one in enumerate(settings.chains.host_chains)
+    ]  # fmt: skip
+    return [
+        ("gateway", settings.chains.gateway, "gateway_url", "gateway_chain_id", False),
+        ("ethereum", settings.chains.ethereum, "ethereum_url", "ethereum_chain_id", True),
+        *hosts,
+    ]
+
+
+# --- its URLs
+
+
+def url_probe(chain: CheckedChain, ports: Ports) -> Probe:
+    """Return the probe of a chain's URLs: whether each answers, with the configured chain id."""
+    return Probe(
+        f"{chain.name}: chain id",
+        partial(_look_at_urls, chain, ports),
+        gives=(chain.usable,),
+        remedy=RPC_REMEDY,
+        limit=30.0,
+    )
+
+
+async def _look_at_urls(chain: CheckedChain, ports: Ports) -> Sequence[Diagnosis]:
+    lines = await together([partial(_look_at_url, chain, node, ports) for node in chain.nodes])
+    usable = tuple(
+        node for node, line in zip(chain.nodes, lines, strict=True) if line.status is CheckStatus.OK
+    )
+    if usable:
+        chain.usable.learn(usable)
+    return lines
+
+
+async def _look_at_url(chain: CheckedChain, node: NodeAtUrl, ports: Ports) -> Diagnosis:
+    checked = f"{chain.name} {node.shown}: chain id"
+    try:
+        await node.endpoint.probe()
+        version = await nodes.read_version(node.endpoint)
+        syncing = await nodes.is_syncing(node.endpoint)
+    except StartRefused as error:
+        return fault(
+            checked, str(error), f"name a node of this chain in {chain.option}, or correct {chain.id_option}"
+        )
+    except Unreachable as error:
+        other = await find_scheme(node.url, ports)
+        remedy = (
+            f"write {other}://… in {chain.option}: this address speaks that"
+            if other
+            else f"check {chain.option}, that the node runs, and the way to it"
+        )
+        return fault(checked, str(error), remedy)
+    if syncing:
+        return fault(checked, "the node still catches up with its chain", "wait for it, or name another node")
+    return ok(checked, f"{chain.chain.chain_id}, as configured{f' ({version})' if version else ''}")
+
+
+# --- clocks and limits
+
+
+def head_probe(chain: CheckedChain) -> Probe:
+    """Return the probe that reads the newest block; only its failure is a line, the clock's probe judges it."""
+
+    async def look() -> Sequence[Diagnosis]:
+        chain.head.learn(await nodes.read_head(chain.rpc))
+        return ()
+
+    return Probe(f"{chain.name}: newest block", look, (chain.usable,), gives=(chain.head,), remedy=RPC_REMEDY)
+
+
+def clock_probe(chains: Sequence[CheckedChain], wall: Callable[[], float]) -> Probe:
+    """Return the probe of this machine's clock, and of each chain's newest block by it."""
+
+    async def look() -> Sequence[Diagnosis]:
+        for chain in chains:
+            await chain.head.wait()
+        known = {one.name: one.head.value.timestamp for one in chains if not one.head.missing}
+        steady = frozenset(one.name for one in chains if one.steady)
+        return clocks.judge(known, steady, wall())
+
+    return Probe(clocks.CLOCK, look, limit=60.0)
+
+
+def limits_probe(
+    chain: CheckedChain,
+    subscription: Subscription | None,
+    batch_size: int,
+    from_block: int | None,
+    from_option: str,
+) -> Probe:
+    """Return the probe of what each node gives: the calls of a batch, the blocks of a read, the logs of the first block."""
+
+    async def of_node(node: NodeAtUrl) -> Sequence[Diagnosis]:
+        checked = f"{chain.name} {node.shown}"
+        lines = [nodes.judge_batch(checked, *await nodes.measure_batch(node.endpoint))]
+        if subscription is not None:
+            lines += await of_logs(checked, node.endpoint, subscription)
+        return lines
+
+    async def of_logs(checked: str, rpc: Rpc, contract: Subscription) -> Sequence[Diagnosis]:
+        where, head = (contract.contract, contract.topics), chain.head.value.number
+        found = await nodes.measure_log_range(rpc, *where, head, batch_size)
+        lines = [nodes.judge_log_range(checked, found)]
+        if from_block is not None and found.given:
+            refusal = await nodes.refusal_of_logs_at(rpc, *where, min(from_block, head))
+            lines.append(nodes.judge_history(checked, from_block, from_option, refusal))
+        return lines
+
+    async def look() -> Sequence[Diagnosis]:
+        several = await together([partial(of_node, node) for node in chain.usable.value])
+        return [line for lines in several for line in lines]
+
+    return Probe(f"{chain.name}: limits of its nodes", look, (chain.usable, chain.head), remedy=RPC_REMEDY)
+
+
+SCHEME_LIMIT = 3.0  # seconds for one scheme: who speaks it does so at once
+_OTHERS = {
+    "wss": ("https", "ws", "http"),
+    "ws": ("http", "wss", "https"),
+    "https": ("wss", "http", "ws"),
+    "http": ("ws", "https", "wss"),
+}
+
+
+async def find_scheme(url: str, ports: Ports) -> str:
+    """Return the scheme to which the address of a URL answers as a node; empty where there is none.
+
+    Path, query and user info are left out where they would go in the clear though they were meant for TLS: they may be keys.
+    Repeating: reads only. Cancellation: at any time.
+    """
+    for scheme in _OTHERS.get(parse(url).scheme, ()):
+        with trio.move_on_after(SCHEME_LIMIT):
+            if await _answers(_rewritten(url, scheme), ports):
+                return scheme
+    return ""
+
+
+def _rewritten(url: str, scheme: str) -> str:
+    parsed = parse(url)
+    if parsed.tls and scheme not in TLS_SCHEMES:
+        return f"{scheme}://{_host(parsed.host)}:{parsed.port}"
+    return f"{scheme}://{_host(parsed.host)}:{parsed.port}{parsed.target}"
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def _answers(url: str, ports: Ports) -> bool:
+    """Say whether a node answers, whatever its chain."""
+    async with open_http(ports) as http, open_endpoint(Chain(-1, (url,)), "address", ports, http) as one:
+        return await _says_chain(one)
+
+
+async def _says_chain(endpoint: Endpoint) -> bool:
+    try:
+        await endpoint.probe()
+    except StartRefused:  # it has told its chain id, which is another than −1
+        return True
+    except KmsconnError:
+        return False
+    return True

@@ -1,0 +1,242 @@
+"""Probes of the Core's endpoints: health, what each has, who it signs as. Reads only, unless it is told to hand a request over."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import trio
+
+from kmsconn.core.client import CoreClient
+from kmsconn.errors import Broken, NotYet, RequestError, Undecodable, Unreachable
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.requests import Content
+from kmsconn.model.steps import Answer
+from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
+from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.operate.doctor.recent import RecentRequests
+from kmsconn.protocols.fhevm.key_material import (
+    MATERIAL_METHOD,
+    STATUS_METHOD,
+    CoreStatus,
+    read_material,
+    read_status,
+)
+from kmsconn.protocols.profile import KeysAndCrs, MaterialInUse, Profile
+from kmsconn.transport.urls import show_origin
+
+RESULT_WAIT = 3.0  # seconds for the result of a request that the Core may still work on
+NEW_RESULT_WAIT = 60.0  # seconds likewise of one that was just handed over
+START_CORE = "start the Core, and check this endpoint in kms_core_endpoints and the way to it"
+
+_KNOWS_NOT = "the Core does not know its context, epoch or key: give it the storage of the registered node"
+
+
+@attrs.frozen
+class FoundAnswer:
+    """A request and the Core's answer to it."""
+
+    content: Content
+    answer: Answer
+
+
+@attrs.frozen
+class CheckedCore:
+    """One endpoint of the Core by its place in the configuration."""
+
+    client: CoreClient
+    index: int
+    url: str
+    serves: Fact[bool]
+    answer: Fact[FoundAnswer]
+    """An answer with the registered signer, for the probe of a reply."""
+
+    @property
+    def name(self) -> str:
+        """How lines name it."""
+        return f"{self.client.endpoints[self.index]} {show_origin(self.url)}"
+
+
+def health_probe(core: CheckedCore, limit: float) -> Probe:
+    """Return the probe of an endpoint's health check."""
+    checked = f"{core.name}: health"
+
+    async def look() -> Sequence[Diagnosis]:
+        wrong = f"accepts calls and does not answer for {limit:g} s"
+        try:
+            with trio.move_on_after(limit):
+                wrong = await core.client.health(core.index)
+        except Unreachable as error:
+            wrong = str(error)
+        if wrong:
+            return [fault(checked, wrong, START_CORE)]
+        core.serves.learn(True)
+        return [ok(checked, "serves")]
+
+    return Probe(checked, look, gives=(core.serves,), limit=limit + 5.0)
+
+
+def material_probe(core: CheckedCore, material: Fact[MaterialInUse], recent: Fact[RecentRequests]) -> Probe:
+    """Return the probe of an endpoint's keys, CRS and contexts, compared with those in use on the chain."""
+    checked = f"{core.name}: key material"
+
+    async def look() -> Sequence[Diagnosis]:
+        reply = await core.client.inspect(core.index, MATERIAL_METHOD)
+        if reply is None:
+            return [skipped(checked, f"this Core has no call {MATERIAL_METHOD}: it is older than 0.14")]
+        await recent.wait()
+        used = material.value
+        lines = [judge_material(checked, read_material(reply), used, keys_in_use(used, recent))]
+        status = await core.client.inspect(core.index, STATUS_METHOD)
+        if status is not None:
+            lines.append(judge_status(f"{core.name}: context", read_status(status), used))
+        return lines
+
+    return Probe(checked, look, (core.serves, material), limit=45.0, remedy=START_CORE)
+
+
+def keys_in_use(material: MaterialInUse, recent: Fact[RecentRequests]) -> frozenset[int]:
+    """Return the keys that the contract and the newest request name."""
+    keys = {material.key_id} if material.key_id else set()
+    if not recent.missing:
+        newest = recent.value.contents[0]
+        keys |= {reference.key_id for reference in newest.references if reference.key_id}
+    return frozenset(keys)
+
+
+def judge_material(checked: str, core: KeysAndCrs, used: MaterialInUse, keys: frozenset[int]) -> Diagnosis:
+    """Compare what a Core has with what is used."""
+    wanted = KeysAndCrs(keys, frozenset({used.crs_id} - {0}))
+    missing = [id_name(one) for one in core.lacking(wanted)]
+    if missing:
+        return fault(
+            checked,
+            f"the Core does not have {', '.join(missing)}, which is in use; it has {len(core.keys)} keys and {len(core.crs)} CRS",
+            "give this Core the storage of the registered node, or name that node's Core in kms_core_endpoints",
+        )
+    if not keys:
+        return ok(checked, f"{len(core.keys)} keys, {len(core.crs)} CRS; the chain names none yet")
+    return ok(checked, f"has {', '.join(id_name(one) for one in sorted(keys))}")
+
+
+def describe_material(checked: str, used: MaterialInUse) -> Diagnosis:
+    """Say what is in use on the chain."""
+    named = [id_name(one) for one in (used.context_id, used.epoch_id, used.key_id, used.crs_id) if one]
+    if not named:
+        return ok(checked, "there is none yet")
+    return ok(checked, ", ".join(named))
+
+
+def judge_status(checked: str, core: CoreStatus, used: MaterialInUse) -> Diagnosis:
+    """Judge whether a Core knows the current context, and reaches enough peers in it."""
+    if not core.threshold:
+        return ok(checked, "a centralised Core, which names no contexts")
+    known = {one.context_id: one for one in core.contexts}
+    name = id_name(used.context_id)
+    if used.context_id not in known:
+        return fault(
+            checked,
+            f"the Core does not know the current {name}, only {len(known)} others",
+            "let the Core make it: start kmsconn with kms_operation_from_block_number before its announcement",
+        )
+    peers = known[used.context_id]
+    found = f"{name}: {peers.reachable} nodes reached, {peers.needed} needed"
+    if peers.reachable < peers.needed:
+        return fault(checked, found, "let the Core reach its peers: check their addresses and the network")
+    if peers.silent:
+        return warning(checked, f"{found}; silent: {', '.join(peers.silent)}", "check the silent peers")
+    return ok(checked, found)
+
+
+# --- its signer
+
+
+@attrs.frozen
+class SignerProbe:
+    """The probe of who an endpoint signs as, by its results of the newest requests: reading them changes nothing.
+
+    ``hand_over``, where it is given, hands a request over when there is no result to read, or says why it does not.
+    """
+
+    core: CheckedCore
+    profile: Profile
+    recent: Fact[RecentRequests]
+    signer: Fact[Address]
+    hand_over: Callable[[Content], Awaitable[str]] | None = None
+
+    @property
+    def checked(self) -> str:
+        """What is checked."""
+        return f"{self.core.name}: signer"
+
+    def probe(self) -> Probe:
+        """Return it as a probe."""
+        needs = (self.core.serves, self.recent, self.signer)
+        gives = (self.core.answer,)
+        return Probe(self.checked, self._look, needs, gives, limit=150.0, remedy=START_CORE)
+
+    async def _look(self) -> Sequence[Diagnosis]:
+        contents = [one for one in self.recent.value.contents if self._is_asked(one)]
+        reason = f"the Core has no result for the newest {len(contents)} requests"
+        try:
+            found = await self._first_result(contents)
+            if found is None and self.hand_over is not None:
+                found, reason = await self._result_of_new(contents, self.hand_over)
+        except (Broken, Undecodable) as error:
+            return [fault(self.checked, str(error), "check which program answers at this endpoint")]
+        except NotYet as error:
+            return [fault(self.checked, f"the Core refuses a request: {error}", _KNOWS_NOT)]
+        if found is None:
+            return [skipped(self.checked, reason, "run the connector, or kmsconn doctor --ask-core")]
+        if found.answer.signer == self.signer.value:
+            self.core.answer.learn(found)
+        return [judge_signer(self.checked, self.signer.value, found.answer.signer)]
+
+    def _is_asked(self, content: Content) -> bool:
+        call = self.profile.operations[content.kind].result_call(content)
+        return call is not None and self.core.client.index_of(call) == self.core.index
+
+    async def _first_result(self, contents: Sequence[Content]) -> FoundAnswer | None:
+        for content in contents:
+            if (found := await self._result(content, RESULT_WAIT)) is not None:
+                return found
+        return None
+
+    async def _result_of_new(
+        self, contents: Sequence[Content], hand_over: Callable[[Content], Awaitable[str]]
+    ) -> tuple[FoundAnswer | None, str]:
+        """Hand the newest request over that may be, and return the answer, or why there is none. Raises RequestError."""
+        reason = "no recent request is for this endpoint"
+        for content in contents:
+            reason = await hand_over(content)
+            if not reason:
+                found = await self._result(content, NEW_RESULT_WAIT)
+                return found, f"the Core has no result after {NEW_RESULT_WAIT:g} s"
+        return None, f"no request was handed over: {reason}"
+
+    async def _result(self, content: Content, wait: float) -> FoundAnswer | None:
+        """Return the endpoint's answer to a request; None where it has none yet. Raises Broken, Undecodable."""
+        operation = self.profile.operations[content.kind]
+        call = operation.result_call(content)
+        assert call is not None, "only requests that have one are asked for"
+        with trio.move_on_after(wait):
+            try:
+                reply = await self.core.client.result(call)
+            except RequestError:  # not known, not ready, or failed: another request tells as well
+                return None
+            answer = operation.read_answer(content, reply, self.signer.value)
+            return None if answer is None else FoundAnswer(content, answer)
+        return None
+
+
+def judge_signer(checked: str, expected: Address, found: Address | None) -> Diagnosis:
+    """Compare who signed an answer with who is registered."""
+    if found == expected:
+        return ok(checked, f"{checksum(expected)}, as registered")
+    signed_by = "nobody" if found is None else checksum(found)
+    return fault(
+        checked,
+        f"an answer is signed by {signed_by}, registered for the tx sender is {checksum(expected)}",
+        "name the Core of this node in kms_core_endpoints, or configure the tx sender that is registered with that signer",
+    )

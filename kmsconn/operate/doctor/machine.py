@@ -1,0 +1,320 @@
+"""Probes of this machine: the journal's place, its owner, the monitoring address. Makes no file, takes no lock, opens no port."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import attrs
+import msgspec
+import trio
+
+from kmsconn.config.common_settings import common_settings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import PostgresAddress
+from kmsconn.errors import KmsconnError
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.binding import Binding, differences
+from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
+from kmsconn.journal.sqlite import lock_path
+from kmsconn.model.events import Severity
+from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
+from kmsconn.operate.doctor.postgres import judge_common, judge_postgres, judge_workers
+from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.transport.certificates import end_of, told_end
+from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.ports import Ports
+
+LEAST_FREE = 1 << 30
+"""Bytes: a journal with a million requests has some two gigabytes (docs/operations.md)."""
+FULL = 16 << 20
+"""Bytes below which a file system is full: SQLite needs some for its log before it can keep anything."""
+CERTIFICATE = "tls_config.cert_path"
+ANSWER_BYTES = 1 << 20  # of an answer of a monitoring port
+MONITORING_LIMIT = 3.0  # seconds for the answer of a monitoring port of this machine
+
+
+@attrs.frozen
+class JournalPlace:
+    """What the file system says of a journal's place. ``holder``: the process that has its lock; ``refusal``: why it cannot be written."""
+
+    exists: bool
+    refusal: str = ""
+    free: int = LEAST_FREE
+    holder: str = ""
+    stored: Mapping[str, str] = attrs.field(factory=dict)
+    """The binding that stands in it."""
+
+
+class ToldAlert(msgspec.Struct, frozen=True):
+    """An alert as a connector that runs tells it."""
+
+    dependency: str
+    cause: str
+    severity: str
+    text: str = ""
+    remedy: str = ""
+
+
+class _Health(msgspec.Struct):
+    alerts: tuple[ToldAlert, ...] = ()
+
+
+@attrs.frozen
+class Listener:
+    """Who listens at an address: None for nobody, ``kmsconn …`` for one of ours, else some words about it; and its alerts."""
+
+    name: str | None
+    alerts: tuple[ToldAlert, ...] = ()
+
+
+@attrs.frozen
+class Machine:
+    """How this machine is asked; a test brings its own."""
+
+    journal: Callable[[Path], JournalPlace]
+    address: Callable[[str], str]
+    """Says why nothing could listen at a host, or nothing."""
+    postgres: Callable[[PostgresAddress], PostgresPlace] = look_at_postgres
+
+
+def real_machine() -> Machine:
+    """Return this machine."""
+    return Machine(look_at_journal, refusal_of_address)
+
+
+# --- the journal
+
+
+def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender: Fact[Address]) -> Probe:
+    """Return the probe of the journal's place, and of whose journal it is."""
+    checked = f"journal {settings.storage.journal}"
+
+    journal = settings.storage.journal
+
+    async def look() -> Sequence[Diagnosis]:
+        if isinstance(journal, PostgresAddress):
+            found = await ports.offload("doctor", partial(machine.postgres, journal))
+            lines = [*judge_postgres(checked, journal, found, settings.storage.database_pool_size)]
+            lines += judge_common(checked, common_settings(settings), found.members)
+            cores = len(settings.core.core_endpoints)
+            lines += judge_workers(
+                f"{checked}: workers of all processes", settings.work.pools, cores, found.members
+            )
+            stored = {} if found.tables is None else found.tables.stored
+        else:
+            place = await ports.offload("doctor", partial(machine.journal, journal))
+            lines, stored = [judge_place(checked, place)], place.stored
+        await tx_sender.wait()
+        if stored and not tx_sender.missing:
+            ours = Binding.of(settings, tx_sender.value).as_text()
+            lines.append(judge_binding(f"{checked}: owner", stored, ours))
+        return lines
+
+    return Probe(checked, look, limit=30.0)
+
+
+def judge_place(checked: str, place: JournalPlace) -> Diagnosis:
+    """Judge whether a journal can be written."""
+    if place.refusal:
+        return fault(
+            checked,
+            place.refusal,
+            "name a writable place on a local disk in journal, or give this user the right to write there",
+        )
+    used = f", in use by {place.holder}" if place.holder else ""
+    found = f"{'there' if place.exists else 'not there yet, can be made'}{used}, {_amount(place.free)} free"
+    if place.free < LEAST_FREE:
+        return (fault if place.free < FULL else warning)(checked, found, "make room on this file system")
+    return ok(checked, found)
+
+
+def judge_binding(checked: str, stored: Mapping[str, str], ours: Mapping[str, str]) -> Diagnosis:
+    """Compare whose a journal is with the configuration."""
+    if others := differences(stored, ours):
+        return fault(
+            checked,
+            f"it belongs to another connector: {'; '.join(others)}",
+            "name another journal path, or correct the configuration",
+        )
+    return ok(checked, "this connector")
+
+
+def _amount(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
+
+
+def look_at_journal(path: Path) -> JournalPlace:
+    """Look at a journal's place without touching it."""
+    folder = path.parent
+    try:
+        room = os.statvfs(folder)
+    except OSError as error:
+        return JournalPlace(False, f"its folder {folder} cannot be used: {error.strerror}")
+    exists, free = path.exists(), room.f_bavail * room.f_frsize
+    if room.f_flag & os.ST_RDONLY:
+        return JournalPlace(exists, f"the file system of {folder} is mounted read-only", free)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return JournalPlace(exists, f"this user may not write in {folder}", free)
+    if exists and not os.access(path, os.R_OK | os.W_OK):
+        return JournalPlace(exists, f"this user may not write {path}", free)
+    holder = lock_holder(path)
+    return JournalPlace(exists, "", free, holder, _stored(path, in_use=bool(holder)) if exists else {})
+
+
+def lock_holder(journal: Path) -> str:
+    """Say which process holds a journal's lock, as the kernel tells it; nothing where none does, or it does not tell."""
+    try:
+        number = lock_path(journal).stat().st_ino
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return ""
+    return _holder_of(number, locks)
+
+
+def _holder_of(inode: int, locks: str) -> str:
+    """Find the lock of a file in the kernel's list: ``1: FLOCK ADVISORY WRITE pid major:minor:inode start end`` (proc(5))."""
+    for line in locks.splitlines():
+        match line.split():
+            case [_, "FLOCK", _, _, pid, file, *_] if file.rpartition(":")[2] == str(inode):
+                return f"process {pid}"
+    return ""
+
+
+def _stored(path: Path, *, in_use: bool) -> Mapping[str, str]:
+    """Read the binding; of a journal that nobody has open, without the files that SQLite would make to read it."""
+    mode = "mode=ro" if in_use else "mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=1.0)) as file:
+            return dict(file.execute("SELECT key, value FROM meta").fetchall())
+    except sqlite3.Error:
+        return {}
+
+
+# --- the monitoring address
+
+
+def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Probe:
+    """Return the probe of the monitoring address: free, held by a kmsconn that runs, or taken by another program."""
+    checked = f"monitoring_endpoint {settings.monitoring.monitoring_endpoint}"
+
+    async def look() -> Sequence[Diagnosis]:
+        host, _, port = settings.monitoring.monitoring_endpoint.rpartition(":")
+        refusal = await ports.offload("doctor", partial(machine.address, host.strip("[]")))
+        if refusal:
+            return [fault(checked, refusal, "name an address of this machine in monitoring_endpoint")]
+        if port == "0":
+            return [ok(checked, "any free port")]
+        with trio.move_on_after(MONITORING_LIMIT):
+            there = await who_listens(_reachable(host), int(port), ports)
+            return [judge_listener(checked, there.name), *judge_alerts(there.alerts)]
+        return [judge_listener(checked, "a program that does not answer HTTP")]
+
+    return Probe(checked, look)
+
+
+def certificate_probe(settings: Settings, ports: Ports) -> Probe:
+    """Return the probe of the certificate of the HTTP address: how long it still counts."""
+    assert settings.http_api is not None
+    assert settings.http_api.tls is not None
+    path = settings.http_api.tls.cert_path
+
+    async def look() -> Sequence[Diagnosis]:
+        try:
+            end = await ports.offload("doctor", partial(end_of, path))
+        except (OSError, ValueError) as error:
+            return [fault(CERTIFICATE, str(error), "name a certificate chain in PEM")]
+        return [judge_certificate(end, ports.wall())]
+
+    return Probe(CERTIFICATE, look)
+
+
+def judge_certificate(end: float, now: float) -> Diagnosis:
+    """Judge when a certificate ends."""
+    said, remedy = told_end(end, now), "renew it; a changed file is used without a restart"
+    if not said:
+        return ok(CERTIFICATE, f"counts for {(end - now) / 86400:.0f} days")
+    return (fault if end <= now else warning)(CERTIFICATE, said, remedy)
+
+
+def _reachable(host: str) -> str:
+    bare = host.strip("[]")
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - is compared, not bound
+
+
+async def who_listens(host: str, port: int, ports: Ports) -> Listener:
+    """Say who listens at an address, and of a kmsconn which alerts it has."""
+    try:
+        stream = await ports.dial(host, port)
+    except OSError:
+        return Listener(None)
+    await stream.aclose()
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    try:
+        async with open_http(ports) as http:
+            name = _who(await _read(http, f"{url}/version"))
+            alerts = await _read(http, f"{url}/healthz") if name.startswith("kmsconn ") else b""
+    except KmsconnError:
+        return Listener("a program that does not answer HTTP")
+    return Listener(name, _alerts(alerts))
+
+
+async def _read(http: HttpClient, url: str) -> bytes:
+    async with http.stream_get(url, max_bytes=ANSWER_BYTES) as answer:
+        return await answer.read()
+
+
+def _who(body: bytes) -> str:
+    try:
+        said = msgspec.json.decode(body, type=dict[str, str])
+    except msgspec.DecodeError:
+        return "another program"
+    return f"kmsconn {said['version']}" if {"name", "version", "build"} <= said.keys() else "another program"
+
+
+def _alerts(body: bytes) -> tuple[ToldAlert, ...]:
+    try:
+        return msgspec.json.decode(body, type=_Health).alerts
+    except msgspec.DecodeError:
+        return ()
+
+
+def judge_alerts(alerts: Sequence[ToldAlert]) -> list[Diagnosis]:
+    """Return a fault for each critical alert of a connector that runs: what it cannot do now is for nobody else to find out."""
+    return [
+        fault(f"alert of {one.dependency}: {one.cause}", one.text, one.remedy)
+        for one in alerts
+        if one.severity == Severity.CRITICAL
+    ]
+
+
+def judge_listener(checked: str, listener: str | None) -> Diagnosis:
+    """Judge who listens at the monitoring address."""
+    if listener is None:
+        return ok(checked, "free")
+    if listener.startswith("kmsconn "):
+        return ok(checked, f"a running {listener} listens there")
+    return fault(
+        checked,
+        f"taken by {listener}",
+        "name another port in monitoring_endpoint, or stop the program that listens there",
+    )
+
+
+def refusal_of_address(host: str) -> str:
+    """Say why nothing could listen at a host of this machine: a socket is bound to a port of the kernel's choice, and not listened to."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        unknown = error.errno == errno.EADDRNOTAVAIL
+        return "is no address of this machine" if unknown else str(error.strerror or error)
+    return ""

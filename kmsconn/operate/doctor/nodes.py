@@ -1,0 +1,185 @@
+"""What a node of a chain says of itself and of its limits, each question put alone, and how its limits are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from kmsconn.chain.jsonrpc import clean
+from kmsconn.chain.logs import decode_logs
+from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.errors import KmsconnError, Unreachable
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
+from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
+
+LARGEST_BATCH = 100
+"""Calls in a batch that ``rpc.asking`` makes at most."""
+_BATCHES = (LARGEST_BATCH, 50, 20, 10, 3)
+_VERSION_LENGTH = 64
+
+
+@attrs.frozen
+class Head:
+    """The newest block of a node; ``base_fee`` in wei, None on a chain without a fee market."""
+
+    number: int
+    timestamp: int
+    base_fee: int | None = None
+
+
+async def read_head(rpc: Rpc) -> Head:
+    """Ask for the newest block. Raises Unreachable."""
+    block = await _ask(rpc, "eth_getBlockByNumber", "latest", False)
+    try:
+        fee = block.get("baseFeePerGas")
+        return Head(
+            from_count(block["number"]),
+            from_count(block["timestamp"]),
+            None if fee is None else from_quantity(fee),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Unreachable("the node's newest block cannot be read") from error
+
+
+async def read_version(rpc: Rpc) -> str:
+    """Ask which program the node runs; empty where it does not tell."""
+    try:
+        said = await rpc.call("web3_clientVersion")
+    except RpcError:
+        return ""
+    return clean(said)[:_VERSION_LENGTH] if isinstance(said, str) else ""
+
+
+async def is_syncing(rpc: Rpc) -> bool:
+    """Ask whether the node still catches up; one that does not tell is taken to be there."""
+    try:
+        return bool(await rpc.call("eth_syncing"))
+    except RpcError:
+        return False
+
+
+async def read_wei(rpc: Rpc, method: str, *params: Any) -> int:
+    """Ask for an amount. Raises Unreachable."""
+    try:
+        return from_quantity(await _ask(rpc, method, *params))
+    except ValueError as error:
+        raise Unreachable(f"the node's answer to {method} cannot be read") from error
+
+
+async def _ask(rpc: Rpc, method: str, *params: Any) -> Any:
+    try:
+        return await rpc.call(method, *params)
+    except RpcError as error:
+        raise Unreachable(f"the node refuses {method}: {error}") from error
+
+
+async def logs_between(
+    rpc: Rpc, contract: Address, topics: Sequence[bytes], first: int, last: int
+) -> list[Log]:
+    """Ask for the logs of a contract. Raises RpcError where the node refuses, Unreachable."""
+    criteria = {
+        "address": to_hex(contract),
+        "topics": [[to_hex(topic) for topic in topics]],
+        "fromBlock": quantity(first),
+        "toBlock": quantity(last),
+    }
+    try:
+        found, _ = decode_logs(await rpc.call("eth_getLogs", criteria))
+    except (TypeError, ValueError) as error:
+        raise Unreachable("the node's answer to eth_getLogs cannot be read") from error
+    return list(found)
+
+
+@attrs.frozen
+class LogRange:
+    """How many blocks of logs a node gave at once, 0 for none, of how many that were wanted; ``refusal`` is of the widest read."""
+
+    given: int
+    wanted: int
+    refusal: str = ""
+
+
+async def measure_log_range(
+    rpc: Rpc, contract: Address, topics: Sequence[bytes], head: int, wanted: int
+) -> LogRange:
+    """Ask for the newest blocks of logs, and where they are too many search the most that the node gives. Raises Unreachable."""
+    asked, refusal = min(wanted, head + 1), ""
+    given, refused = 0, asked + 1
+    width = asked
+    while refused - given > 1:
+        try:
+            await logs_between(rpc, contract, topics, head - width + 1, head)
+        except RpcError as error:
+            refusal, refused = refusal or str(error), width
+        else:
+            given = width
+        width = (given + refused) // 2
+    return LogRange(given, asked, refusal)
+
+
+async def measure_batch(rpc: Rpc) -> tuple[int, str]:
+    """Ask in ever smaller batches until the node answers one; return its size, 1 for none, and why the largest was refused."""
+    refusal = ""
+    for size in _BATCHES:
+        try:
+            found = await rpc.batch([Call("eth_chainId")] * size)
+        except KmsconnError as error:
+            refusal = refusal or str(error)
+            continue
+        if not any(isinstance(one, RpcError) for one in found):
+            return size, refusal
+        refusal = refusal or next(str(one) for one in found if isinstance(one, RpcError))
+    return 1, refusal
+
+
+async def refusal_of_logs_at(rpc: Rpc, contract: Address, topics: Sequence[bytes], block: int) -> str:
+    """Say why a node does not give the logs of a block; empty where it does. Raises Unreachable."""
+    try:
+        await logs_between(rpc, contract, topics, block, block)
+    except RpcError as error:
+        return str(error)
+    return ""
+
+
+SMALLEST_BATCH = 3
+"""Calls that the reader puts in a batch: head, kept block and logs."""
+
+
+def judge_batch(node: str, size: int, refusal: str) -> Diagnosis:
+    """Judge the largest batch that a node answers."""
+    checked = f"{node}: calls in a batch"
+    if size >= LARGEST_BATCH:
+        return ok(checked, f"{size}")
+    if size < SMALLEST_BATCH:
+        return fault(checked, f"none is answered: {refusal}", "name a node that takes JSON-RPC batches")
+    return warning(
+        checked, f"{size} at most: {refusal}", f"raise the node's limit to {LARGEST_BATCH} calls a batch"
+    )
+
+
+def judge_log_range(node: str, found: LogRange) -> Diagnosis:
+    """Judge how many blocks of logs a node gives at once."""
+    checked = f"{node}: blocks of eth_getLogs"
+    if not found.given:
+        return fault(checked, f"none: {found.refusal}", "name a node that serves eth_getLogs")
+    if found.given < found.wanted:
+        remedy = f"set get_logs_batch_size to {found.given}, or raise the node's limit"
+        return warning(
+            checked,
+            f"{found.given} are given, {found.wanted} (get_logs_batch_size) are not: {found.refusal}",
+            remedy,
+        )
+    return ok(checked, f"{found.given} at once")
+
+
+def judge_history(node: str, block: int, option: str, refusal: str) -> Diagnosis:
+    """Judge whether a node has the logs from which the connector is to begin."""
+    checked = f"{node}: logs of block {block}"
+    if not refusal:
+        return ok(checked, "are there")
+    remedy = f"name a node with the history from there on (archive), or a later {option}"
+    return fault(checked, f"the connector is to begin there, and the node has none: {refusal}", remedy)

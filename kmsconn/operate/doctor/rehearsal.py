@@ -1,0 +1,126 @@
+"""What is done with one recent request: handed over to the Core, where the operator wants that; its reply called, and not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from kmsconn.chain.asking import ask
+from kmsconn.chain.port import RpcError
+from kmsconn.core.client import CoreClient
+from kmsconn.errors import RequestError, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.requests import Content, Kind
+from kmsconn.model.steps import Ciphertext
+from kmsconn.operate.doctor import nodes
+from kmsconn.operate.doctor.buckets import BucketAccess, KnownBuckets
+from kmsconn.operate.doctor.chains import CheckedChain
+from kmsconn.operate.doctor.cores import CheckedCore, FoundAnswer
+from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
+from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.protocols.port import Facts, Revert, Verdict
+from kmsconn.protocols.profile import Coprocessor, Profile
+
+
+@attrs.frozen
+class HandOver:
+    """How a request is handed over: one that everybody may see, once the host chains say so, with its ciphertexts."""
+
+    profile: Profile
+    chain: Callable[[int], CheckedChain]
+    client: CoreClient
+    access: BucketAccess
+    coprocessors: Fact[tuple[Coprocessor, ...]]
+    tx_sender: Fact[Address]
+
+    async def of(self, content: Content) -> str:
+        """Hand a request over, and return nothing, or why that was not done.
+
+        Raises RequestError for what the Core says. Repeating: ALREADY_EXISTS is success.
+        """
+        if content.kind is not Kind.PUBLIC_DECRYPTION:
+            return "it is not public"
+        await self.coprocessors.wait()
+        if self.coprocessors.missing:
+            return self.coprocessors.missing
+        try:
+            await self._check(content)
+            gathered = await self._gather(content)
+            calls = self.profile.operations[content.kind].start_calls(content, gathered, None)
+        except RequestError as error:
+            return str(error)
+        for call in calls:
+            await self.client.start(call)
+        return ""
+
+    async def _check(self, content: Content) -> None:
+        """Ask the host chains whether everybody may see it. Raises Rejected, Retryable."""
+        facts = Facts(chain_time=0.0, age=0.0, tx_sender=self.tx_sender.value)
+        for question in self.profile.operations[content.kind].checks(content, facts):
+            chain = self.chain(question.chain_id)
+            await chain.usable.wait()
+            if chain.usable.missing:
+                raise Unreachable(chain.usable.missing)
+            await ask(chain.rpc, question)
+
+    async def _gather(self, content: Content) -> list[Ciphertext]:
+        buckets = {one.tx_sender: one.bucket for one in self.coprocessors.value if one.bucket}
+        return [await self.access.fetch(KnownBuckets(buckets), one) for one in content.references]
+
+
+CHECKED = "a reply, called and not sent"
+
+
+def reply_probe(
+    profile: Profile,
+    chain: CheckedChain,
+    tx_sender: Fact[Address],
+    cores: Sequence[CheckedCore],
+    gas: Fact[int],
+) -> Probe:
+    """Return the probe that makes an ``eth_call`` of a reply, and gives its gas where the contract takes it."""
+
+    async def look() -> Sequence[Diagnosis]:
+        found = await _first_answer(cores)
+        if found is None:
+            return [skipped(CHECKED, f"there is no answer of the Core: {cores[0].answer.missing}")]
+        operation = profile.operations[found.content.kind]
+        message = {
+            "from": to_hex(tx_sender.value),
+            "to": to_hex(operation.contract[1]),
+            "data": to_hex(found.answer.calldata),
+        }
+        name = id_name(found.content.id)
+        try:
+            await chain.rpc.call("eth_call", message, "latest")
+        except RpcError as error:
+            return [judge_refusal(name, error, operation.revert(error.data))]
+        estimate = await nodes.read_wei(chain.rpc, "eth_estimateGas", message)
+        gas.learn(operation.spare(estimate) + estimate)
+        return [ok(CHECKED, f"the contract takes the reply to {name}, {estimate} gas")]
+
+    return Probe(CHECKED, look, (tx_sender, chain.usable), gives=(gas,), limit=300.0)
+
+
+async def _first_answer(cores: Sequence[CheckedCore]) -> FoundAnswer | None:
+    for core in cores:
+        await core.answer.wait()
+    return next((core.answer.value for core in cores if not core.answer.missing), None)
+
+
+def judge_refusal(name: str, error: RpcError, revert: Revert) -> Diagnosis:
+    """Judge why a contract does not take a reply."""
+    if error.data is None and "revert" not in error.message.lower():
+        return warning(CHECKED, f"the node does not call it: {error}", "check the node")
+    if revert.verdict is Verdict.DONE:
+        return ok(CHECKED, f"the contract has this node's reply to {name} ({revert.name})")
+    if revert.verdict is Verdict.SKIP:
+        return ok(CHECKED, f"the contract needs no reply to {name} any more ({revert.name})")
+    return fault(
+        CHECKED,
+        f"the contract reverts on the reply to {name}: {revert}",
+        "compare tx sender, signer and EIP-712 domain with what is registered (lines above)",
+    )

@@ -1,0 +1,275 @@
+"""Reads what a node answers about a reply: to a broadcast, an estimate, a call, a receipt, a trace. Tables; never does I/O.
+
+Texts are compared without case, spaces and punctuation, because nodes agree on the words and on nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from kmsconn.chain.jsonrpc import is_overload
+from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, read
+from kmsconn.errors import KmsconnError, Retryable, StageTimeout, Unreachable
+from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.protocols.profile import Profile
+
+
+class Sent(StrEnum):
+    """The outcome of a broadcast of a raw transaction."""
+
+    ACCEPTED = "accepted"
+    KNOWN = "known"  # the node has them already
+    USED = "used"  # the nonce is taken on that node, perhaps by these bytes: on to the receipt
+    GAP = "gap"  # nothing is kept for later nonces: the same bytes again once the gap is filled
+    OCCUPIED = "occupied"  # other bytes wait under this nonce
+    UNDERPRICED = "underpriced"  # the bytes can get nowhere at this fee
+    FUNDS = "funds"  # the account cannot pay
+    CAPPED = "capped"  # the node takes no fee that high
+    REFUSED = "refused"  # these bytes will not be taken: they revert, or ask for too much or too little gas
+    UNANSWERED = "unanswered"  # no answer in time: the node may hold the bytes
+    FAILED = "failed"  # nothing is known about the bytes; something is wrong with the node or with us
+
+
+THERE = frozenset({Sent.ACCEPTED, Sent.KNOWN, Sent.USED, Sent.OCCUPIED})
+"""A node holds something for this nonce."""
+
+UNPAYABLE = frozenset({Sent.FUNDS, Sent.CAPPED})
+"""The node refused the bytes for a fee that is too high, for the account or for itself."""
+
+UNHELD = UNPAYABLE | {Sent.UNDERPRICED}
+"""The node refused the bytes for what they cost, and holds nothing of them."""
+
+# The first text that is found decides: "replacement transaction underpriced" stands before "underpriced".
+SEND_ERRORS: tuple[tuple[str, Sent], ...] = (
+    ("already known", Sent.KNOWN),  # geth, erigon, reth, Nitro; Nethermind writes AlreadyKnown
+    ("already imported", Sent.KNOWN),  # anvil, OpenEthereum
+    ("known transaction", Sent.KNOWN),  # Besu, old geth
+    ("nonce too low", Sent.USED),
+    ("old nonce", Sent.USED),  # Nethermind: OldNonce
+    ("nonce too high", Sent.GAP),  # Nitro
+    ("nonce gap", Sent.GAP),  # Nethermind
+    ("nonce is too distant", Sent.GAP),  # Besu
+    ("gapped nonce", Sent.GAP),
+    ("replacement transaction underpriced", Sent.OCCUPIED),
+    ("replacement not allowed", Sent.OCCUPIED),  # Nethermind
+    ("underpriced", Sent.UNDERPRICED),
+    ("less than block base fee", Sent.UNDERPRICED),
+    ("fee too low", Sent.UNDERPRICED),  # Nethermind: FeeTooLow, FeeTooLowToCompete
+    ("gas price below", Sent.UNDERPRICED),  # Besu
+    ("exceeds the configured cap", Sent.CAPPED),  # geth: rpc.txfeecap
+    ("fee per gas higher than 2^256", Sent.CAPPED),  # geth
+    ("insufficient funds", Sent.FUNDS),
+    ("insufficient balance", Sent.FUNDS),
+    ("exceeds account balance", Sent.FUNDS),  # Besu
+    ("revert", Sent.REFUSED),
+    ("intrinsic gas", Sent.REFUSED),
+    ("exceeds block gas limit", Sent.REFUSED),
+    ("gas limit too", Sent.REFUSED),
+    ("oversized data", Sent.REFUSED),
+)
+
+
+def _plain(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalnum())
+
+
+_HASH = re.compile("0x[0-9a-fA-F]{64}")
+_SEND_ERRORS = tuple((_plain(text), sent) for text, sent in SEND_ERRORS)
+
+
+def read_sent(result: Any, expected: bytes | None = None) -> Sent:
+    """Return what came of an ``eth_sendRawTransaction``: its result, or the error that came instead.
+
+    A hash that is not the ``expected`` one is no answer: whether the node has the bytes is not known.
+    """
+    if isinstance(result, StageTimeout):
+        return Sent.UNANSWERED
+    if not isinstance(result, RpcError):
+        if not isinstance(result, str) or not _HASH.fullmatch(result):
+            return Sent.FAILED
+        is_ours = expected is None or int(result, 16) == int.from_bytes(expected)
+        return Sent.ACCEPTED if is_ours else Sent.UNANSWERED
+    said = _plain(result.message)
+    return next((sent for text, sent in _SEND_ERRORS if text in said), Sent.FAILED)
+
+
+@attrs.frozen
+class Accepts:
+    """The contract would take the reply now, so it has none of this signer. ``gas`` where an estimate was asked for."""
+
+    gas: int = 0
+
+
+@attrs.frozen
+class Unclear:
+    """The node's answer does not tell: ask again later. ``funds``: because the account cannot pay.
+
+    ``silent``: there was no answer at all, or one that asks for fewer questions.
+    """
+
+    reason: str
+    funds: bool = False
+    silent: bool = False
+
+
+Says = Accepts | Revert | Unclear
+
+
+def _unanswered(error: KmsconnError) -> Unclear:
+    return Unclear(str(error), silent=not isinstance(error, RpcError) or is_overload(error))
+
+
+def read_call(profile: Profile, kind: Kind, result: Any) -> Says:
+    """Return what an ``eth_call`` of a reply from its own sender says. No function that takes a reply returns anything."""
+    if isinstance(result, Retryable):
+        return _unanswered(result)
+    if isinstance(result, RpcError):
+        return _refusal(profile, kind, result)
+    return (
+        Accepts()
+        if result == "0x"
+        else Unclear("the node answered with a result, but the function returns none")
+    )
+
+
+def read_estimate(profile: Profile, kind: Kind, result: Any) -> Says:
+    """Return what an ``eth_estimateGas`` of a reply says."""
+    if isinstance(result, Retryable):
+        return _unanswered(result)
+    if isinstance(result, RpcError):
+        return _refusal(profile, kind, result)
+    try:
+        return Accepts(from_quantity(result))
+    except (ValueError, TypeError):
+        return Unclear("the node's estimate is not a number")
+
+
+def read_gas(result: Any) -> int:
+    """Return the gas of a call that no contract answers. Raises Unreachable when the node gave none."""
+    if isinstance(result, (RpcError, Retryable)):
+        raise Unreachable(f"the node returned no estimate: {result}") from result
+    try:
+        return from_quantity(result)
+    except (ValueError, TypeError) as error:
+        raise Unreachable("the node's estimate is not a number") from error
+
+
+def _refusal(profile: Profile, kind: Kind, error: RpcError) -> Revert | Unclear:
+    if is_revert(error):
+        return profile.operations[kind].revert(error.data)
+    return Unclear(str(error), funds=read_sent(error) is Sent.FUNDS, silent=is_overload(error))
+
+
+_EXECUTION_REVERTED = 3
+
+
+def is_revert(error: RpcError) -> bool:
+    """Say whether an error is the contract's no: by its code (geth), its data, or its text."""
+    return error.code == _EXECUTION_REVERTED or bool(error.data) or "revert" in error.message.lower()
+
+
+def is_done(says: Says) -> bool:
+    """Say whether the contract has this signer's reply."""
+    return isinstance(says, Revert) and says.verdict is Verdict.DONE
+
+
+def is_hopeless(says: Says) -> bool:
+    """Say whether the reply can never be taken; believed only once the request's block is older than the reorg window."""
+    return isinstance(says, Revert) and says.verdict in {Verdict.FINAL, Verdict.SKIP}
+
+
+def is_not_ours(says: Says) -> bool:
+    """Say whether the contract takes this reply from others only."""
+    return isinstance(says, Revert) and says.verdict is Verdict.SKIP
+
+
+def alert_of(says: Says) -> str:
+    """Return the cause of an alert that a refusal raises for one reply alone; empty: it raises none."""
+    return says.alert if isinstance(says, Revert) else ""
+
+
+def reason_of(says: Says) -> str:
+    """Return an answer as text for a reason."""
+    match says:
+        case Accepts():
+            return "the contract has no reply of this node"
+        case Unclear():
+            return says.reason
+        case _:
+            return str(says)
+
+
+@attrs.frozen
+class Receipt:
+    """A mined transaction: its block, whether it did what it should, and the gas that it used where the node says so."""
+
+    block: int
+    succeeded: bool
+    gas_used: int | None = None
+
+    def used_up(self, gas_limit: int) -> bool:
+        """Say whether a failed transaction ran out of gas.
+
+        A contract keeps a 64th of the gas when it calls another one (EIP-150), and ends with that when the other one ran out.
+        """
+        return (
+            not self.succeeded and self.gas_used is not None and self.gas_used >= gas_limit - gas_limit // 64
+        )
+
+
+def read_receipt(result: Any) -> Receipt | Unclear | None:
+    """Return a receipt, None when the node knows none, Unclear for an answer that says nothing."""
+    if result is None:
+        return None
+    if isinstance(result, (RpcError, Retryable)):
+        return _unanswered(result)
+    try:
+        receipt = read(result, JsonReceipt)
+        if receipt.block_hash is None:
+            return Unclear("the node's receipt names no block")
+        return Receipt(
+            from_count(receipt.block_number),
+            from_quantity(receipt.status) == 1,
+            None if receipt.gas_used is None else from_quantity(receipt.gas_used),
+        )
+    except ValueError:
+        return Unclear("the node's receipt cannot be decoded")
+
+
+@attrs.frozen
+class Stands:
+    """Whether the chain of the node that answered holds the very block in which the request was read."""
+
+    holds: bool
+
+
+Finds = Says | Receipt | Stands | None
+"""What the answer to a question about a reply says; None: the node knows no such transaction."""
+
+
+def read_stands(block_hash: bytes, result: Any) -> Stands | Unclear:
+    """Return whether a block is the one with this hash, Unclear for an answer that says nothing."""
+    if isinstance(result, (RpcError, Retryable)):
+        return _unanswered(result)
+    try:
+        return Stands(result is not None and from_hex(read(result, JsonBlockHash).hash) == block_hash)
+    except ValueError:
+        return Unclear("the node's block has no readable hash")
+
+
+def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:
+    """Return why a transaction failed from the top frame of a ``callTracer``; Unclear when there is none or no revert data."""
+    if isinstance(result, (RpcError, Retryable)):
+        return _unanswered(result)
+    try:
+        trace = read(result, JsonTrace)
+        output = from_hex(trace.output or "0x")
+    except ValueError:
+        return Unclear("the node's trace cannot be decoded")
+    return profile.operations[kind].revert(output) if output else Unclear(f"status 0: {trace.error}")

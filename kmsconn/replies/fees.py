@@ -1,0 +1,338 @@
+"""What a transaction may cost: the market's price, the operator's limits, replacements, and the transactions that carry them. Pure.
+
+The base fee comes with each look at the chain; ``questioning`` asks for the priority fee, or for the gas price. A price that jumps far
+above the recent median waits for another look; one beyond a limit is not used at all, and the reason has the figures.
+Source: fhevm-0.14.md 8.3 steps 2 and 4; EIP-1559.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from statistics import median_low
+from typing import Any
+
+import attrs
+
+from kmsconn.chain.port import Call, JsonFeeHistory, read
+from kmsconn.errors import KmsconnError
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_quantity
+from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
+from kmsconn.model.debounce import Suspicion
+from kmsconn.replies.chain_view import ChainView
+
+LEAST_PRIORITY = 1  # wei
+FEE_HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))
+GAS_PRICE = Call("eth_gasPrice")
+GWEI = 10**9
+ETHER = 10**18
+
+
+@attrs.frozen
+class Fees:
+    """Wei for a unit of gas on a chain with a fee market (EIP-1559): the most to pay, and of it the priority fee.
+
+    ``needed`` is what a block takes now.
+    """
+
+    max_fee: int
+    priority: int
+    needed: int = attrs.field(default=attrs.Factory(lambda self: self.max_fee, takes_self=True), eq=False)
+
+    @property
+    def highest(self) -> int:
+        """The most that a unit of gas may cost."""
+        return self.max_fee
+
+    def at_most(self, wei: int) -> Fees:
+        """Return these fees with a lower limit, not below what is needed now."""
+        return Fees(max(self.needed, min(self.max_fee, wei)), self.priority, self.needed)
+
+
+@attrs.frozen
+class GasPrice:
+    """Wei for a unit of gas on a chain without base fee."""
+
+    price: int
+    priority = 0
+
+    @property
+    def highest(self) -> int:
+        """The most that a unit of gas may cost."""
+        return self.price
+
+    @property
+    def needed(self) -> int:
+        """What the gas price is now."""
+        return self.price
+
+    def at_most(self, wei: int) -> GasPrice:  # noqa: ARG002 - there is one price
+        """Return the same: it is what is needed."""
+        return self
+
+
+Price = Fees | GasPrice
+
+
+@attrs.frozen
+class TransactionRequest:
+    """A transaction without nonce and fee: whom it calls with what, and its gas limit."""
+
+    chain_id: int
+    to: Address
+    data: bytes
+    gas: int
+
+    def at(self, nonce: int, price: Price) -> Transaction:
+        """Return the transaction with this nonce at this price."""
+        if isinstance(price, GasPrice):
+            return LegacyTransaction(self.chain_id, nonce, price.price, self.gas, self.to, 0, self.data)
+        return Eip1559Transaction(
+            self.chain_id, nonce, price.priority, price.max_fee, self.gas, self.to, 0, self.data
+        )
+
+
+def gas_limit(estimate: int, multiplier_percent: int) -> int:
+    """Return the gas limit for an estimate, rounded down."""
+    return estimate * multiplier_percent // 100
+
+
+def market_fees(base_fee: int, priority: int) -> Fees:
+    """Return twice the base fee and the priority fee: it stays valid while the base fee doubles."""
+    return Fees(2 * base_fee + priority, priority, base_fee + priority)
+
+
+def median_priority(rewards: Sequence[int]) -> int:
+    """Return the median of the rewards that are not zero (the mean of the middle two), at least 1 wei."""
+    paid = sorted(reward for reward in rewards if reward)
+    if not paid:
+        return LEAST_PRIORITY
+    middle = len(paid) // 2
+    median = paid[middle] if len(paid) % 2 else (paid[middle - 1] + paid[middle]) // 2
+    return max(median, LEAST_PRIORITY)
+
+
+def read_history(history: Any) -> int:
+    """Return the priority fee that an ``eth_feeHistory`` with one percentile suggests. Raises ValueError."""
+    try:
+        rewards = read(history, JsonFeeHistory).reward or ()
+        return median_priority([from_quantity(block[0]) for block in rewards if block])
+    except ValueError as error:
+        raise ValueError("the node's fee history cannot be decoded") from error
+
+
+def bumped(fee: int) -> int:
+    """Return the least fee that replaces ``fee`` in every pool: an eighth more, rounded up."""
+    return fee + -(-fee // 8)
+
+
+def replacement(old: Transaction, price: Price) -> Transaction:
+    """Return the same transaction at the market's price, but for at least an eighth more than before."""
+    if isinstance(old, LegacyTransaction):
+        market = price.price if isinstance(price, GasPrice) else 0
+        return attrs.evolve(old, gas_price=max(bumped(old.gas_price), market))
+    market_fee, priority = (price.max_fee, price.priority) if isinstance(price, Fees) else (0, 0)
+    return attrs.evolve(
+        old,
+        max_priority_fee=max(bumped(old.max_priority_fee), priority),
+        max_fee=max(bumped(old.max_fee), market_fee),
+    )
+
+
+def repriced(old: Transaction, price: Price) -> Transaction:
+    """Return the same transaction at the market's price, which may be lower: for bytes that no node holds."""
+    if isinstance(old, LegacyTransaction):
+        return attrs.evolve(old, gas_price=price.highest)
+    return attrs.evolve(old, max_priority_fee=price.priority, max_fee=price.highest)
+
+
+def highest_fee(transaction: Transaction) -> int:
+    """Return the most that a unit of gas may cost in a transaction."""
+    return transaction.gas_price if isinstance(transaction, LegacyTransaction) else transaction.max_fee
+
+
+def priority_fee(transaction: Transaction) -> int:
+    """Return what a transaction pays at most beside the base fee, for a unit of gas; 0 where there is no base fee."""
+    return 0 if isinstance(transaction, LegacyTransaction) else transaction.max_priority_fee
+
+
+def highest_cost(transaction: Transaction) -> int:
+    """Return what the account must hold for a transaction, in wei."""
+    return transaction.gas * highest_fee(transaction) + transaction.value
+
+
+# --- limits
+
+
+@attrs.frozen
+class FeeLimits:
+    """What an operator lets a reply cost at most: wei for a unit of gas, of it for the priority fee, and for one reply."""
+
+    fee: int
+    priority: int
+    cost: int
+
+    def refusal(self, price: Price) -> str:
+        """Return why nothing is signed at a price, with the figures; empty when it is within the limits."""
+        if price.needed > self.fee:
+            return f"the gas price is {in_gwei(price.needed)}, the limit is {in_gwei(self.fee)} (max_fee_per_gas)"
+        if price.priority > self.priority:
+            return (
+                f"the priority fee is {in_gwei(price.priority)}, the limit is {in_gwei(self.priority)} "
+                "(max_priority_fee_per_gas)"
+            )
+        return ""
+
+    def for_gas(self, price: Price, gas: int) -> Price | None:
+        """Return the price at which a reply with this gas limit stays within the limits; None when none does."""
+        if gas * price.needed > self.cost:
+            return None
+        return price.at_most(min(self.fee, self.cost // max(1, gas)))
+
+    def allows(self, transaction: Transaction) -> bool:
+        """Say whether a transaction is within the limits."""
+        return (
+            highest_fee(transaction) <= self.fee
+            and priority_fee(transaction) <= self.priority
+            and highest_cost(transaction) <= self.cost
+        )
+
+    def too_dear(self, price: Price, gas: int) -> str:
+        """Return why a reply with this gas limit is not signed, with the figures."""
+        return (
+            f"a reply with {gas} gas at {in_gwei(price.needed)} costs {in_ether(gas * price.needed)}, "
+            f"allowed are {in_ether(self.cost)} (max_reply_cost)"
+        )
+
+
+def in_gwei(wei: int) -> str:
+    """Return a fee in gwei, for people."""
+    return f"{_decimal(wei, GWEI)} gwei"
+
+
+def in_ether(wei: int) -> str:
+    """Return an amount in ether, for people."""
+    return f"{_decimal(wei, ETHER)} ether"
+
+
+_DIGITS = 30  # of a figure in a text; a wild answer may have 77
+
+
+def _decimal(wei: int, unit: int) -> str:
+    whole, rest = divmod(wei, unit)
+    if len(str(whole)) > _DIGITS:
+        return f"10^{len(str(whole)) - 1}"
+    fraction = str(rest).zfill(len(str(unit)) - 1).rstrip("0")
+    return f"{whole}.{fraction}" if fraction else str(whole)
+
+
+# --- jumps
+
+JUMP = 8  # times the recent median: an honest base fee needs 18 full blocks for that (EIP-1559)
+_SAMPLES = 64
+CONFIRM_AFTER = 3.0  # seconds; on a chain that makes no blocks
+
+
+@attrs.define
+class FeeHistory:
+    """The prices of the last looks: one that is far above their median is believed only when another look says so too."""
+
+    _needed: deque[int] = attrs.field(factory=lambda: deque(maxlen=_SAMPLES))
+    median: int | None = attrs.field(default=None, init=False)
+    """The median of what a unit of gas cost lately, in wei; None before two looks agreed."""
+    _jump: Suspicion | None = None
+    _claimed: int = 0
+
+    def accepts(self, price: Price, head: int, now: float) -> bool:
+        """Take the price of a look at ``head``; say whether it may be used: no jump, or one that a later look confirms."""
+        if self.median is None or price.needed > JUMP * max(1, self.median):
+            if not self._confirms(price.needed, head, now):
+                return False
+            self._needed.clear()
+        self._jump = None
+        self._needed.append(price.needed)
+        self.median = median_low(self._needed)
+        return True
+
+    def _confirms(self, needed: int, head: int, now: float) -> bool:
+        if self._jump is None or needed > JUMP * max(1, self._claimed):
+            self._jump, self._claimed = None, needed
+        self._jump = Suspicion.noted(self._jump, head, now)
+        return self._jump.is_confirmed(CONFIRM_AFTER)
+
+
+# --- the market
+
+CURRENT = 3.0  # seconds for which an answer is taken as current
+ASKED_AGAIN_AFTER = 0.25  # seconds until an answer is asked for again that another one has to confirm
+USABLE = 30.0  # seconds for which it is used while a newer one is on its way
+
+
+@attrs.define
+class Market:
+    """The price on one chain. ``refusal`` says why there is none; empty when nobody was asked yet."""
+
+    limits: FeeLimits
+    history: FeeHistory = attrs.field(factory=FeeHistory)
+    price: Price | None = None
+    refusal: str = ""
+    beyond: bool = False
+    """The refusal is the operator's limit."""
+    asked: bool = False
+    failure: str = ""
+    """Why the last question found no answer; empty when it found one."""
+    _answer: int | None = None
+    _at: float = float("-inf")
+    _due: float = float("-inf")
+    _suspected: bool = False
+    """The last answer made a price that another one has to confirm."""
+
+    def question(self, chain: ChainView, now: float) -> Call | None:
+        """Return the question that is due, None while the last answer is current or one is on its way."""
+        if self.asked or now < self._due:
+            return None
+        return GAS_PRICE if chain.base_fee is None else FEE_HISTORY
+
+    def take(self, question: Call, result: Any, now: float) -> None:
+        """Take an answer; one that cannot be read leaves the last one in use."""
+        self.asked, self._suspected = False, False
+        self._at, self._due = now, now + CURRENT
+        try:
+            self._answer = _read_price(question, result)
+            self.failure = ""
+        except (ValueError, TypeError, KmsconnError) as error:
+            self.failure = f"{question.method}: {error}"
+
+    def judge(self, chain: ChainView, now: float) -> None:
+        """Find the price for a look at the chain."""
+        self.price = None
+        if self._suspected:
+            return
+        self.refusal, self.beyond = self.failure, False
+        if self._answer is None or (now - self._at > USABLE and not self.failure):
+            return
+        price = self._offered(chain, self._answer)
+        if not self.history.accepts(price, chain.number, now):
+            self._suspected, self._due = True, now + ASKED_AGAIN_AFTER
+            self.refusal = self._jump(price)
+            return
+        self.refusal = self.limits.refusal(price)
+        self.beyond = bool(self.refusal)
+        self.price = None if self.beyond else price.at_most(self.limits.fee)
+
+    @staticmethod
+    def _offered(chain: ChainView, answer: int) -> Price:
+        return GasPrice(answer) if chain.base_fee is None else market_fees(chain.base_fee, answer)
+
+    def _jump(self, price: Price) -> str:
+        median = self.history.median
+        if median is None:
+            return ""
+        return f"the gas price is {in_gwei(price.needed)}, lately {in_gwei(median)}: the next look must confirm it"
+
+
+def _read_price(question: Call, result: Any) -> int:
+    if isinstance(result, KmsconnError):
+        raise result
+    return from_quantity(result) if question is GAS_PRICE else read_history(result)

@@ -1,0 +1,320 @@
+"""The parts and the memory of a transaction manager: endpoint, limits, tracked replies, statistics. Asks no node.
+
+All memory here is a cache: the journal and the chain rebuild it, so a transaction manager may end at any await.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import PipelinedRpc
+from kmsconn.config.settings import Settings
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Due, Row
+from kmsconn.model.debounce import Debounce
+from kmsconn.model.events import OnEvent
+from kmsconn.model.life import State
+from kmsconn.protocols.profile import Profile
+from kmsconn.replies.alerts import TxAlerts
+from kmsconn.replies.broadcasts import REPLACE_AFTER, Broadcasts
+from kmsconn.replies.chain_view import ChainView
+from kmsconn.replies.fees import FeeLimits, Price
+from kmsconn.replies.nonces import NonceTracker
+from kmsconn.replies.view import ReplyHistory, Track, TxPolicy, nonce_of
+from kmsconn.replies.wallet import Wallet
+from kmsconn.transport.backoff import Backoff, Hold
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.wake_up import WakeUp
+
+SEND_BACKOFF = Backoff(first=0.25, cap=15.0)
+SIGNING_BACKOFF = Backoff(first=0.5, cap=15.0)
+GAP_SECONDS = (
+    3.0  # until a nonce gap is believed without a later head; filling a gap that was none does no harm
+)
+LOOK_AGAIN = 30.0  # seconds after which the journal is asked for answers without a sign of new ones
+WINDOW = (
+    512  # replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs
+)
+
+
+@attrs.frozen
+class TxStatistics:
+    """A snapshot for metrics. Wei where amounts are meant; None where it is not known yet.
+
+    ``reply_cost`` is what the last signed reply may cost at most; ``fee`` and ``priority`` are the present price of a unit of gas.
+    """
+
+    balance: int | None
+    next_nonce: int | None
+    in_flight: int
+    waiting: int
+    included: int
+    fee: int | None
+    priority: int | None
+    reply_cost: int | None
+
+    @property
+    def replies_left(self) -> int | None:
+        """How many replies the balance pays for at the present cost."""
+        return self.balance // self.reply_cost if self.balance is not None and self.reply_cost else None
+
+
+@attrs.define
+class Memory:
+    """The figures of ``TxManager.statistics``; written by the executor."""
+
+    balance: int | None = None
+    next_nonce: int | None = None
+    in_flight: int = 0
+    waiting: int = 0
+    included: int = 0
+    price: Price | None = None
+    reply_cost: int | None = None
+
+
+@attrs.frozen
+class TxEndpoint:
+    """Where replies go: the chain's RPC endpoint, its head and its name.
+
+    ``traces`` is a way to the same node of its own, since a trace may take long; None: ``rpc``. ``may_send`` is asked right before each
+    broadcast: False where another process may send by now.
+    """
+
+    rpc: PipelinedRpc
+    head: HeadTracker
+    name: str = "gateway"
+    traces: PipelinedRpc | None = None
+    may_send: Callable[[], bool] = lambda: True
+
+    @property
+    def block_time(self) -> float:
+        """Seconds between blocks, as far as known."""
+        return self.head.block_time or 0.0
+
+
+@attrs.frozen
+class TxConfig:
+    """The limits of one transaction manager: ``window`` is how many replies may be in flight at once.
+
+    An included reply is final once its block is; where the node has no ``finalized`` block, once ``confirmations`` blocks stand upon it.
+    One without a receipt for ``replace_after`` seconds is replaced.
+    """
+
+    window: int = WINDOW
+    confirmations: int = 0
+    replace_after: float = REPLACE_AFTER
+
+
+@attrs.frozen
+class TxManager:
+    """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it.
+
+    ``wake`` is notified when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes it
+    end once nothing is answered or signed. ``beat`` is called with each round.
+    """
+
+    endpoint: TxEndpoint
+    journal: Journal
+    wallet: Wallet
+    profile: Profile
+    wake: WakeUp
+    settings: Settings
+    ports: Ports
+    on_event: OnEvent
+    config: TxConfig = TxConfig()
+    beat: Callable[[], None] = lambda: None
+    closing: trio.Event = attrs.field(factory=trio.Event)
+    memory: Memory = attrs.field(factory=Memory)
+
+    def statistics(self) -> TxStatistics:
+        """Return a snapshot; cheap, and at most a round old."""
+        seen = self.memory
+        price = seen.price
+        return TxStatistics(
+            balance=seen.balance,
+            next_nonce=seen.next_nonce,
+            in_flight=seen.in_flight,
+            waiting=seen.waiting,
+            included=seen.included,
+            fee=None if price is None else price.needed,
+            priority=None if price is None else price.priority,
+            reply_cost=seen.reply_cost,
+        )
+
+
+@attrs.define
+class Tracks:
+    """The replies that may need a step, by rid, and what is remembered of replies beside their rows."""
+
+    by_rid: dict[int, Track] = attrs.field(factory=dict)
+    histories: dict[int, ReplyHistory] = attrs.field(factory=dict)
+    newly_included: bool = True
+    """A reply became included since the journal was asked for final ones."""
+    _by_state: dict[State, list[Track]] | None = None
+    _nonces: frozenset[int] | None = None
+
+    def of(self, state: State) -> list[Track]:
+        """Return the tracks whose row is in a state."""
+        if self._by_state is None:
+            self._by_state = {}
+            for track in self.by_rid.values():
+                self._by_state.setdefault(track.row.state, []).append(track)
+        return self._by_state.get(state, [])
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many are in flight, wait for a nonce, and are included."""
+        self.of(State.SIGNED)
+        by_state = self._by_state or {}
+        signed, answered, included = (
+            len(by_state.get(state, ())) for state in (State.SIGNED, State.ANSWERED, State.INCLUDED)
+        )
+        return signed, answered, included
+
+    @property
+    def nonces(self) -> frozenset[int]:
+        """The nonces in flight."""
+        if self._nonces is None:
+            self._nonces = frozenset(nonce_of(track.row) for track in self.of(State.SIGNED))
+        return self._nonces
+
+    def note(self, row: Row) -> Track:
+        """Return the track of a row, with the row as it is now."""
+        track = self.by_rid.get(row.rid)
+        if track is None:
+            history = self.histories.setdefault(row.rid, ReplyHistory())
+            track = self.by_rid[row.rid] = Track(row, history)
+        elif track.row.state is not row.state or track.row.reply.hash != row.reply.hash:
+            track.moved(row)
+        else:
+            track.row = row
+        self._by_state = self._nonces = None
+        return track
+
+    def move(self, track: Track, row: Row) -> None:
+        """Give a track its row after a step."""
+        track.moved(row)
+        self._by_state = self._nonces = None
+
+    def drop(self, track: Track) -> None:
+        """Forget a reply that needs nothing now; its history stays while it says something."""
+        rid = track.row.rid
+        if self.by_rid.get(rid) is track:
+            del self.by_rid[rid]
+            self._by_state = self._nonces = None
+        if track.history == ReplyHistory():
+            self.histories.pop(rid, None)
+
+    def forget(self, track: Track) -> None:
+        """Forget a reply with its history: it is over."""
+        track.history = ReplyHistory()
+        self.drop(track)
+
+
+@attrs.define
+class Backlog:
+    """What is known of the answers in the journal, and whether to ask for them again.
+
+    They change only as rows move, which the journal's tick tells, as deferred ones become due, and by what is done here.
+    """
+
+    waiting: bool = True
+    """Something on chain is answered and not signed, due or not."""
+    woken: bool = True
+    """The chain was looked at, or somebody notified, since the journal was asked."""
+    unsure: bool = True
+    """The tracks may lack answers that were in the journal before."""
+    _tick: int = -1
+    _asked: float = float("-inf")
+    _wall: float = float("-inf")
+    _next_due: float | None = None
+
+    def is_due(self, tick: int, now: float, wall: float) -> bool:
+        """Say whether the journal may tell something new; a clock that was set back makes deferred answers due."""
+        if not self.woken and not self.unsure:
+            return False
+        ripe = wall < self._wall or (self._next_due is not None and wall >= self._next_due)
+        return self.unsure or tick != self._tick or ripe or now - self._asked >= LOOK_AGAIN
+
+    def asks(self, tick: int, now: float, wall: float) -> None:
+        """Note that the journal is asked; what moves meanwhile is asked for again."""
+        self.woken = self.unsure = False
+        self._tick, self._asked, self._wall = tick, now, wall
+
+    def take(self, due: Due) -> None:
+        """Note what the journal said."""
+        self.waiting = bool(due.rows) or due.next_due is not None
+        self._next_due = due.next_due
+
+
+@attrs.define
+class TxState:
+    """The memory of a transaction manager at work."""
+
+    manager: TxManager
+    alerts: TxAlerts
+    nonces: NonceTracker
+    sends: Hold
+    signings: Hold
+    tracks: Tracks = attrs.field(factory=Tracks)
+    broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
+    fillers: Broadcasts = attrs.field(factory=Broadcasts)
+    chain: ChainView | None = None
+    loaded: bool = False
+    backlog: Backlog = attrs.field(factory=Backlog)
+
+    @classmethod
+    def of(cls, manager: TxManager) -> TxState:
+        """Return the state of a transaction manager that begins."""
+        random = manager.ports.random
+        return cls(
+            manager=manager,
+            alerts=TxAlerts(manager.endpoint.name, manager.on_event),
+            nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
+            sends=Hold(SEND_BACKOFF, random),
+            signings=Hold(SIGNING_BACKOFF, random),
+        )
+
+    @property
+    def chain_id(self) -> int:
+        """The chain."""
+        return self.manager.endpoint.rpc.chain_id
+
+    @property
+    def room(self) -> int:
+        """How many more replies may be in flight."""
+        return max(0, self.manager.config.window - len(self.tracks.of(State.SIGNED)))
+
+    async def load(self) -> None:
+        """Read what is in flight from the journal, once; every other change of it is made here."""
+        if self.loaded:
+            return
+        rows = {row.rid: row for row in await self.manager.journal.run(queries.signed, self.chain_id)}
+        for track in self.tracks.of(State.SIGNED):
+            if track.row.rid not in rows:
+                self.tracks.drop(track)
+        for row in rows.values():
+            self.tracks.note(row)
+        self.loaded = self.backlog.unsure = True
+
+
+def policy_of(manager: TxManager) -> TxPolicy:
+    """Return the rules by which a transaction manager decides."""
+    settings, operations = manager.settings, manager.profile.operations
+    return TxPolicy(
+        limits=FeeLimits(
+            settings.transactions.max_fee_per_gas,
+            settings.transactions.max_priority_fee_per_gas,
+            settings.transactions.max_reply_cost,
+        ),
+        gas_percent=settings.transactions.gas_multiplier_percent,
+        spare_gas=lambda kind, estimate: operations[kind].spare(estimate),
+        window=manager.config.window,
+        tracing=settings.transactions.trace_reverted_tx,
+        replace_after=manager.config.replace_after,
+        absence_seconds=settings.reading.reorg_window,
+    )

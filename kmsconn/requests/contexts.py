@@ -1,0 +1,88 @@
+"""Checks that the context and the epoch of a request are valid on chain: cached with a time to live, asked anew after it (3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import attrs
+
+from kmsconn.chain.asking import run_query_plan
+from kmsconn.chain.port import Rpc
+from kmsconn.errors import Destroyed, DestroyedOnce, NotYet
+from kmsconn.ethereum.ids import id_name
+from kmsconn.protocols.profile import Profile
+from kmsconn.requests.shared import Shared
+from kmsconn.requests.suspicions import Suspicions
+from kmsconn.transport.backoff import Backoff
+
+TIME_TO_LIVE = 60.0  # seconds that a valid pair is believed
+_INVALID = Backoff(0.5, 60.0, least=1.0)  # between two questions about a pair that is not valid
+
+Pair = tuple[int | None, int | None]
+
+
+@attrs.define
+class Contexts:
+    """Remembers the pairs found valid, and when (``now``: seconds that only grow), those that are not, and what was destroyed."""
+
+    profile: Profile
+    ethereum: Rpc
+    now: Callable[[], float]
+    suspicions: Suspicions
+    _valid: dict[Pair, float] = attrs.field(factory=dict)
+    _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _INVALID))
+    _destroyed: set[int] = attrs.field(factory=set)
+    """So many only as the contract has destroyed."""
+
+    def knows(self, context_id: int | None, epoch_id: int | None) -> bool:
+        """Say whether the pair is believed to be valid without asking."""
+        found = self._valid.get((context_id, epoch_id))
+        return found is not None and self.now() - found < TIME_TO_LIVE
+
+    def recall(self, context_id: int | None, epoch_id: int | None) -> None:
+        """Raise Destroyed, or the last NotYet while it is too early to ask again (``Shared``); asks nothing."""
+        self.refuse_destroyed({context_id, epoch_id})
+        if not self.knows(context_id, epoch_id):
+            self._invalid.recall((context_id, epoch_id))
+
+    def note_destroyed(self, identifiers: Collection[int]) -> None:
+        """Remember contexts and epochs that are over for good."""
+        self._destroyed.update(identifiers)
+
+    def refuse_destroyed(self, identifiers: Collection[int | None]) -> None:
+        """Raise Destroyed where one of these contexts and epochs is known as destroyed; asks nothing."""
+        for identifier in self._destroyed.intersection(identifiers):
+            raise Destroyed(id_name(identifier), identifier)
+
+    async def check(self, context_id: int | None, epoch_id: int | None) -> None:
+        """Return when the pair is valid; a request that names no context passes.
+
+        Raises Destroyed, DestroyedOnce, NotYet when the chain says no, Unreachable. All who name the same pair wait for one question.
+        Repeating: reads only.
+        """
+        pair = (context_id, epoch_id)
+        self.recall(*pair)
+        if not self.knows(*pair):
+            await self._invalid.ask(pair, lambda: self._ask(pair))
+
+    async def _ask(self, pair: Pair) -> None:
+        checks = self.profile.context_checks(*pair)
+        try:
+            if checks is not None:
+                await run_query_plan(self.ethereum, checks[1])
+        except Destroyed as error:
+            self.weigh(error)
+            raise
+        for identifier in pair:
+            self.suspicions.clear(_of(identifier))
+        self._valid[pair] = self.now()
+
+    def weigh(self, said: Destroyed) -> None:
+        """Note that a node says that something was destroyed. Raises DestroyedOnce until a later head says the same."""
+        if not self.suspicions.confirms(_of(said.identifier), self.ethereum.chain_id):
+            raise DestroyedOnce(f"{said}, a node says; asked again at a later head") from said
+        self.note_destroyed([said.identifier])
+
+
+def _of(identifier: int | None) -> tuple[str, int | None]:
+    return "destroyed", identifier

@@ -1,0 +1,173 @@
+"""Finds this node's signer in a context, learnt from the contracts by the tx sender's address and never guessed (3.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from kmsconn.chain.asking import ask, ask_all, run_query_plan
+from kmsconn.chain.port import Rpc
+from kmsconn.errors import NotMember, NotYet
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.requests import Kind, Request
+from kmsconn.protocols.profile import Profile
+from kmsconn.protocols.queries import ContractQuery
+from kmsconn.requests.shared import Shared
+from kmsconn.transport.backoff import Backoff
+
+T = TypeVar("T")
+
+Context = tuple[int, int]
+"""A chain with the id of a context there."""
+
+# The nodes of a context never change, so who is not in one stays out of it. It is asked again all the same, since the one node that said
+# so may be on a fork; and all requests of the context wait for the one question.
+_OUTSIDE = Backoff(1.0, 3600.0, least=1.0)  # between two questions about a context in which this node is not
+
+
+CURRENT_FOR = 5.0
+"""Seconds for which the current context is believed: contexts change in days, and an answer under another one is asked for again."""
+
+
+@attrs.define
+class _Alternative:
+    """Whether a signer's answer is in the contract: the question, and what was said where it has been asked."""
+
+    signer: Address | None
+    question: ContractQuery[bool]
+    said: bool | None = None
+
+
+@attrs.define
+class NodeIdentity:
+    """Answers from memory where it can: the nodes of a context never change once it exists."""
+
+    profile: Profile
+    chains: Mapping[int, Rpc]
+    tx_sender: Address
+    _signers: dict[Context, Address] = attrs.field(factory=dict)
+    _outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _OUTSIDE))
+    _contexts: dict[tuple[int, bytes], int] = attrs.field(factory=dict)
+    _current: dict[int, tuple[float, int]] = attrs.field(factory=dict)
+    """When the context that is current for requests over HTTP was asked for, and which it is, by chain."""
+
+    def recall(self, request: Request) -> None:
+        """Raise what was said of the request's context while it is too early to ask again (``Shared``); asks nothing."""
+        if not self.profile.operations[request.kind].signed:
+            return
+        context_id = self._known_context(request)
+        if isinstance(context_id, int):
+            self._outside.recall((request.chain_id, context_id))
+
+    async def has_answered(self, request: Request, *, otherwise: bool = False) -> bool:
+        """Say whether this node's answer to a request is in the contract, or ``otherwise`` where it cannot be asked for one.
+
+        Raises as ``signer_for``.
+
+        Where the request's context must be asked for, so is the answer of the signer learnt last, in the same batch: it mostly is the one.
+        """
+        latest = next(reversed(self._signers.values()), None)
+        alternative = None if latest is None else self._alternative(request, latest)
+        signer = await self._signer_for(request, alternative)
+        if alternative is None or alternative.signer != signer:
+            alternative = self._alternative(request, signer)
+        if alternative is None:
+            return otherwise
+        return await self._ask(alternative.question) if alternative.said is None else alternative.said
+
+    def _alternative(self, request: Request, signer: Address | None) -> _Alternative | None:
+        question = self.profile.operations[request.kind].has_answered(request.content, signer, self.tx_sender)
+        return None if question is None else _Alternative(signer, question)
+
+    async def signer_for(self, request: Request) -> Address | None:
+        """Return the signer whose answer the contract takes from us for this request.
+
+        None where no answer is signed, and where we are to work on it with others without replying.
+
+        Raises NotMember when our tx sender is no node of the request's context, Unreachable. All requests of a context wait for the
+        same question.
+        """
+        return await self._signer_for(request, None)
+
+    async def _signer_for(self, request: Request, alternative: _Alternative | None) -> Address | None:
+        operation = self.profile.operations[request.kind]
+        if not operation.signed:
+            return None
+        context_id = await self._context_for(request, alternative)
+        key = (request.chain_id, context_id)
+        if key not in self._signers:
+            try:
+                await self._outside.ask(key, partial(self._learn, request.kind, key))
+            except NotMember:
+                if not operation.outsiders:
+                    raise
+                return None
+        return self._signers[key]
+
+    async def _learn(self, kind: Kind, key: Context) -> None:
+        """Ask for this node's signer in a context and keep it: for ever, since nodes never change. Raises NotMember."""
+        _, context_id = key
+        operation = self.profile.operations[kind]
+        signer = await self._ask(operation.node_signer(context_id, self.tx_sender))
+        if signer != ZERO_ADDRESS:
+            self._signers[key] = signer
+            return
+        context, sender = id_name(context_id), checksum(self.tx_sender)
+        alone = not operation.outsiders and not await self._is_member_anywhere()
+        more = ", nor of any other valid context" if alone else ""
+        raise NotMember(f"tx sender {sender} is not a node of {context}{more}", context, alone=alone)
+
+    async def _is_member_anywhere(self) -> bool:
+        known = [context_id for _, context_id in self._signers]
+        chain_id, rounds = self.profile.memberships(self.tx_sender, known)
+        return await run_query_plan(self.chains[chain_id], rounds)
+
+    def _known_context(self, request: Request) -> int | Sequence[ContractQuery[int]]:
+        """Return the context of a request where it is known without asking, else the questions for it."""
+        if (known := self._contexts.get((request.id, request.digest))) is not None:
+            return known
+        return self.profile.operations[request.kind].replying_context(request.content)
+
+    async def _context_for(self, request: Request, alternative: _Alternative | None) -> int:
+        found = self._known_context(request)
+        if isinstance(found, int):
+            return found
+        key = (request.id, request.digest)
+        for_ever, *others = found
+        if request.place.over_http:
+            return await self._current_context(for_ever)
+        context_id = await self._ask_with(alternative, for_ever)
+        if context_id and others:
+            if len(self._contexts) >= _REMEMBERED:
+                self._contexts.clear()
+            self._contexts[key] = context_id
+        for question in others:  # of a request older than pinning, or that the node does not have yet
+            context_id = context_id or await self._ask(question)
+        return context_id
+
+    async def _current_context(self, question: ContractQuery[int]) -> int:
+        """Return the context that is current for what comes over HTTP; asked for once in a while, since no request has one of its own."""
+        said = self._current.get(question.chain_id)
+        now = trio.current_time()
+        if said is None or now - said[0] >= CURRENT_FOR:
+            said = self._current[question.chain_id] = now, await self._ask(question)
+        return said[1]
+
+    async def _ask_with(self, alternative: _Alternative | None, question: ContractQuery[T]) -> T:
+        if alternative is None:
+            return await self._ask(question)
+        both: list[ContractQuery[Any]] = [question, alternative.question]
+        answer: T
+        answer, alternative.said = await ask_all(self.chains[question.chain_id], both)
+        return answer
+
+    async def _ask(self, question: ContractQuery[T]) -> T:
+        return await ask(self.chains[question.chain_id], question)
+
+
+_REMEMBERED = 100_000  # requests without a context in extraData; a few MiB

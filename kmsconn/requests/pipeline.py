@@ -1,0 +1,153 @@
+"""One request through its stages: the straight line, from a due row to a durable answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import attrs
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.config.settings import Deadlines
+from kmsconn.errors import Broken, Forgotten, Misconfigured, NotYet, RequestError, Undecodable, let_go
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row
+from kmsconn.model.life import RowCause
+from kmsconn.model.requests import Request
+from kmsconn.model.steps import Answered, Checked, Seen, Submitted
+from kmsconn.protocols.profile import Profile
+from kmsconn.requests.choices import settle_choice
+from kmsconn.requests.destruction import Destruction
+from kmsconn.requests.failures import OTHER_CONTENT, expiry_cause
+from kmsconn.requests.row_outcomes import RowOutcomes
+from kmsconn.requests.rows import request_of
+from kmsconn.requests.stage_runner import RequestTracker, StageRunner
+from kmsconn.requests.stages import Stages
+from kmsconn.transport.wake_up import WakeUp
+
+KEEPING = (
+    10.0  # seconds that a received answer may take to become durable while everything else is being cancelled
+)
+
+
+CHECK_HOLDS = 30.0
+"""Seconds; what is handed over later is checked once more: rights are withdrawn, windows end."""
+
+
+class Lost(Misconfigured):
+    """The Core seemed to have it already and does not know its result: it was restarted before anybody had asked (L10), or refused it."""
+
+    cause = "result-lost"
+
+
+@attrs.define
+class Pipeline:
+    """Takes a due row as far as it goes: to a durable answer, back to the journal, or to its end."""
+
+    profile: Profile
+    stages: Stages
+    journal: Journal
+    heads: Mapping[int, HeadTracker]
+    txmanager_wake_ups: Mapping[int, WakeUp]
+    destruction: Destruction
+    budgets: Sequence[ByteBudget]  # one for each shard of the Core
+    deadlines: Deadlines
+    runner: StageRunner
+    tracker: RequestTracker
+    outcomes: RowOutcomes
+
+    async def run(self, row: Row) -> bool:
+        """Work on a row once. When it returns the row is answered, deferred or closed; True: answered, so it is not due again by itself.
+
+        Cancellation: at any time; only an answer that has arrived is still kept. Repeating: every stage may be repeated.
+        """
+        try:
+            request = request_of(self.profile, row)
+            if self._is_over(request):
+                reason = f"expired; last reason for waiting: {row.progress.reason or 'its turn'}"
+                cause = expiry_cause(request) if row.over_http else RowCause.NONE
+                await self.outcomes.close(row, "expire", reason, "deadline", cause)
+                return False
+            await self.destruction.apply(request)
+            answered = await self._line(row, request)
+            self.destruction.refuse(request)
+            return await self._keep(row, answered)
+        except (RequestError, Undecodable) as error:
+            let_go(error)
+            await self.outcomes.failed(row, error)
+        return False
+
+    def _is_over(self, request: Request) -> bool:
+        """Say whether it is too late for an answer: in chain time that is sure, since it was recorded or by the request's own window."""
+        now = self.heads[request.chain_id].settled_timestamp
+        return now is not None and now > request.answered_until
+
+    async def _line(self, row: Row, request: Request) -> Answered:
+        if row.progress.submitted:
+            if RowCause.TAKEN_ID in row.progress.cause:
+                self.tracker.started(row.rid, existed=True)
+            return await self._answer(row, Submitted(request))
+        checked, at = await self._check(row, request), trio.current_time()
+        with self.budgets[self.runner.shard(row)].lease() as lease:
+            gathered = await self.runner.run(
+                row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
+            )
+            if trio.current_time() - at > CHECK_HOLDS:
+                await self._check(row, request)
+            gathered = await settle_choice(self.profile, self.journal, row, gathered)
+            submitted = await self.runner.run(
+                row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
+            )
+        self.tracker.started(row.rid, existed=submitted.existed)
+        self.destruction.note(submitted.over)
+        if not submitted.uncertain:
+            self.journal.note_submitted(row.rid, True)
+        return await self._answer(row, submitted)
+
+    async def _check(self, row: Row, request: Request) -> Checked:
+        return await self.runner.run(
+            row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request))
+        )
+
+    async def _answer(self, row: Row, submitted: Submitted) -> Answered:
+        started = trio.current_time()
+        try:
+            return await self.runner.run(
+                row, "answer", self.deadlines.answer, lambda: self._believable(row, submitted)
+            )
+        except NotYet as error:
+            if error.again_in is not None:  # of a chain, not of the Core
+                raise
+            raise self.runner.no_result(row, str(error), trio.current_time() - started) from error
+        except Forgotten as error:
+            if not submitted.uncertain:
+                raise
+            what = f"{submitted.uncertain}, and then {error}"
+            lost = Lost(f"{what}: the Core refused it, or was restarted before its result was asked for")
+            self.runner.blame(row, "answer", lost)
+            lost.stage = "answer"
+            raise lost from error
+
+    async def _believable(self, row: Row, submitted: Submitted) -> Answered:
+        try:
+            return await self.stages.answer(submitted)
+        except Broken as error:
+            broken = error  # which ``run`` lets go of
+        if await self.journal.run(queries.has_sibling, row.rid):
+            broken.of(cause=OTHER_CONTENT)
+        raise broken
+
+    async def _keep(self, row: Row, answered: Answered) -> bool:
+        kept = False
+        self.runner.passed(row)
+        with trio.move_on_after(KEEPING, shield=True):
+            if answered.answer is None:
+                await self.outcomes.close(row, "finish", "done", "done")
+            else:
+                kept = await self.outcomes.keep(row, answered.answer)
+        if not row.over_http:  # of what is delivered nothing is sent
+            self.txmanager_wake_ups[row.event.chain_id].notify()
+        return kept

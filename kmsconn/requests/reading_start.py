@@ -1,0 +1,148 @@
+"""Finds the cursor at which the reading of a contract begins.
+
+A contract that was read before goes on a reorg window below its cursor. One that was never read begins at the configured block, else
+at a head that a second look confirms. A contract that was read before is also read once more from the configured block, once for each
+value of the option, beside the live end; a restart goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Never
+
+import attrs
+import trio
+
+from kmsconn.chain.cursor import Cursor
+from kmsconn.chain.endpoint import Endpoint
+from kmsconn.chain.fork import Checkpoint
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.logs import BlockHead, read_block
+from kmsconn.chain.port import RpcError
+from kmsconn.errors import Retryable
+from kmsconn.ethereum.hexes import quantity
+from kmsconn.journal import queries, rewinding
+from kmsconn.journal.journal import until_kept
+from kmsconn.journal.values import Reread
+from kmsconn.model.debounce import CONFIRMING
+from kmsconn.requests.fork_detector import ForkDetector
+from kmsconn.requests.range_reader import RangeReader, WatchedContract
+
+
+@attrs.frozen
+class FirstBlock:
+    """Asks one chain until it answers. ``tag`` names the block up to which is read, ``polling`` the seconds between two questions."""
+
+    endpoint: Endpoint
+    tag: str
+    tracker: HeadTracker
+    polling: float
+    tell: Callable[[str | None], None]
+
+    async def head(self) -> BlockHead:
+        """Return the head, and note it. Cancellation: at any await. Repeating: reads only."""
+        head = await self._block(self.tag)
+        self.tracker.note(head.number, head.timestamp)
+        return head
+
+    async def block(self, head: BlockHead, from_block: int | None) -> BlockHead:
+        """Return where a contract begins that was never read; below the head with its hash.
+
+        Blocks below are never read: one answer with a head that is too high must not hide the requests that come until then.
+        """
+        if from_block is None:
+            return await self._confirmed(head)
+        found = await self._block(quantity(from_block)) if from_block <= head.number else head
+        hash_ = found.hash if found.number == from_block else None
+        return BlockHead(from_block, found.timestamp, hash_)
+
+    async def _confirmed(self, head: BlockHead) -> BlockHead:
+        while True:
+            await trio.sleep(CONFIRMING)
+            later = await self._block(self.tag)
+            if later.number >= head.number:
+                return head
+            head = later
+            self.tracker.follow_down(head.number, head.timestamp)
+
+    async def _block(self, block: str) -> BlockHead:
+        """Ask for a block until it is had: a node that knows no finalized block answers all else."""
+        while True:
+            try:
+                found = read_block(await self.endpoint.call("eth_getBlockByNumber", block, False))
+            except (Retryable, RpcError) as error:
+                self.tell(f"the {block} block is unknown: {error}")
+                await trio.sleep(self.polling)
+            else:
+                self.tell(None)
+                return found
+
+
+async def start_cursor(contract: WatchedContract, fork_detector: ForkDetector) -> Cursor:
+    """Return where to begin, and let the fork detector go on with the block hashes that the journal kept. Repeating: the same."""
+    journal, of = contract.journal, contract.subscription
+    known = await until_kept(lambda: journal.run(queries.cursor, of.chain_id, of.contract))
+    kept = await until_kept(lambda: journal.run(queries.checkpoints, of.chain_id, of.contract))
+    fork_detector.begin(kept, await until_kept(lambda: journal.run(queries.doubts, of.chain_id, of.contract)))
+    size, from_block = (
+        contract.components.settings.reading.get_logs_batch_size,
+        contract.chain_context.from_block,
+    )
+    looks = first_looks(contract)
+    head = await looks.head()  # else the first question would span everything since the last run
+    if known is not None:
+        origin = from_block or 0
+        return Cursor(contract.stepped_back(known, origin), size=size, origin=origin)
+    first = await looks.block(head, from_block)
+    begun = Reread(first.number, first.number, first.number - 1)
+    await until_kept(lambda: journal.run(rewinding.note_reread, of.chain_id, of.contract, begun))
+    if first.hash is not None:
+        fork_detector.begin_at(Checkpoint(first.number, first.hash))
+    return Cursor(first.number, size=size, origin=first.number)
+
+
+def first_looks(contract: WatchedContract) -> FirstBlock:
+    """Make the first questions about a contract's chain."""
+    polling, tell = contract.chain_context.polling, partial(contract.tell, "logs")
+    return FirstBlock(contract.endpoint, contract.tag, contract.head, polling, tell)
+
+
+async def follow_head(contract: WatchedContract) -> Never:
+    """Ask for the head now and then, for ever: of a contract that another process reads. Cancellation: its alert is cleared."""
+    looks = first_looks(contract)
+    try:
+        while True:
+            await looks.head()
+            await trio.sleep(looks.polling)
+    finally:
+        looks.tell(None)
+
+
+async def read_once_more(ranges: RangeReader) -> None:
+    """Read once more; such a read adds missing requests and judges no absence.
+
+    Cancellation: the next start goes on with it. Repeating: harmless.
+    """
+    contract, of = ranges.contract, ranges.contract.subscription
+    journal, tell = contract.journal, partial(contract.tell, "back-fill", part=" once more")
+    todo = await _what_to_read(ranges)
+    while todo is not None and todo.next_block <= todo.to_block:
+        last = min(todo.to_block, todo.next_block + ranges.cursor.size - 1)
+        if await ranges.read_again(todo.next_block, last):
+            tell(None)
+            todo = attrs.evolve(todo, next_block=last + 1)
+            await until_kept(partial(journal.run, rewinding.note_reread, of.chain_id, of.contract, todo))
+        else:
+            tell(ranges.reason)
+            await trio.sleep(contract.chain_context.polling)
+
+
+async def _what_to_read(ranges: RangeReader) -> Reread | None:
+    """Return what was begun, else what follows from the configured block where that was not done before."""
+    contract, of, cursor = ranges.contract, ranges.contract.subscription, ranges.cursor
+    from_block = contract.chain_context.from_block
+    known = await until_kept(lambda: contract.journal.run(queries.reread, of.chain_id, of.contract))
+    if from_block is None or (known is not None and known.from_block == from_block):
+        return known
+    return Reread(from_block, from_block, cursor.next_block - 1)

@@ -1,0 +1,167 @@
+"""Writes what became of rows into the journal: they wait, have an answer, or end (``failures`` decides, outcomes.md)."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import attrs
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.errors import JournalFailed, RequestError, Undecodable, cause_of
+from kmsconn.journal import moves
+from kmsconn.journal.journal import DISK_PAUSE, Journal
+from kmsconn.journal.values import Row
+from kmsconn.model.events import (
+    AlertRaised,
+    AnswerKept,
+    AnswerMismatch,
+    OnEvent,
+    RequestClosed,
+    RequestDeferred,
+    Severity,
+)
+from kmsconn.model.life import TRANSITIONS, RowCause, State
+from kmsconn.model.requests import PoolName
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.port import Posted
+from kmsconn.protocols.profile import Profile
+from kmsconn.requests.failures import SECOND_CHANCE, SOON, Circumstances, Ends, Waits, decide
+from kmsconn.requests.rows import request_of
+from kmsconn.requests.stage_runner import RequestTracker
+
+OUT_OF_MEMORY = (
+    "out of memory; it is tried again: lower `ciphertext_budget` and `core_reply_budget`, or give it more"
+)
+LONGEST_TRACE = 16_384  # characters of a traceback that are kept; its end says most
+
+
+@attrs.define
+class RowOutcomes:
+    """The one who writes what becomes of rows in work, each with its event."""
+
+    profile: Profile
+    journal: Journal
+    heads: Mapping[int, HeadTracker]
+    tracker: RequestTracker
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    on_event: OnEvent
+
+    async def failed(self, row: Row, error: RequestError | Undecodable) -> None:
+        """Let a row wait, begin again or end, as the error says. Cancellation: nothing is written. Repeating: it is told once."""
+        outcome = decide(error, self._circumstances(row))
+        if isinstance(outcome, Ends):
+            await self.close(row, outcome.transition, str(error), cause_of(error), outcome.cause)
+        else:
+            await self._defer(row, error, outcome)
+
+    def _circumstances(self, row: Row) -> Circumstances:
+        operation = self.profile.operations.get(row.kind)
+        if operation is None:  # of another generation
+            return Circumstances(row.progress)
+        return Circumstances(
+            row.progress,
+            operation.expires,
+            operation.pool is PoolName.KEY_GENERATION,
+            operation.longest_wait,
+            self._left(row),
+            operation.patience if isinstance(operation, Posted) else None,
+            self.wall() - row.times.recorded,
+            self.random(),
+        )
+
+    def _left(self, row: Row) -> float | None:
+        """Return after how many seconds of chain time a request is too late."""
+        now = self.heads[row.event.chain_id].timestamp
+        try:
+            return None if now is None else request_of(self.profile, row).answered_until - now
+        except Undecodable:
+            return None
+
+    async def _defer(self, row: Row, error: RequestError | Undecodable, wait: Waits) -> None:
+        """Let a row wait; a second chance is remembered whatever it waits for."""
+        if wait.again:
+            self.journal.note_submitted(row.rid, False)
+        if RowCause.SECOND_CHANCE in wait.cause:
+            self.tracker.progress.free(row.rid)  # it is silent for longer than anybody would count it
+        cause = wait.cause | row.progress.cause & RowCause.SECOND_CHANCE
+        if row.rid in self.tracker.taken:
+            cause |= RowCause.TAKEN_ID
+        reason = f"{SECOND_CHANCE}{error}" if RowCause.SECOND_CHANCE in cause else str(error)
+        stage = error.stage if isinstance(error, RequestError) else ""
+        if await self.journal.run(
+            moves.defer,
+            row.rid,
+            self.wall() + wait.seconds,
+            reason,
+            max_wait=max(wait.seconds, SOON.cap),
+            again=not wait.anew,
+            stage=stage,
+            cause=cause,
+        ):
+            self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, wait.seconds, id=row.id))
+
+    async def keep(self, row: Row, answer: Answer) -> bool:
+        """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end."""
+        now = self.wall()
+        kept = await self.journal.run(moves.deliver if row.over_http else moves.answer, row.rid, answer, now)
+        if kept:
+            self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
+            if answer.mismatch:
+                self.on_event(AnswerMismatch(row.rid, row.kind, answer.mismatch, id=row.id))
+            if row.over_http:
+                self._tell(row, State.DONE, "delivered", "delivered")
+        return kept
+
+    async def unexpected(self, row: Row, error: Exception) -> None:
+        """Quarantine a row for an error that nobody foresaw, and keep its traceback; what is told says only what that ends with.
+
+        That memory is out is a fault of the process, never of a request: it is tried again after a pause. Cancellation: at any time.
+        """
+        if _is_out_of_memory(error):
+            self._alert(row, OUT_OF_MEMORY)
+            await trio.sleep(DISK_PAUSE)
+            return
+        trace = "".join(traceback.format_exception(error))[-LONGEST_TRACE:]
+        reason = f"unexpected {traceback.format_exception_only(error)[-1].strip()}"
+        self._alert(row, reason)
+        cause = RowCause.REPEATABLE if row.over_http else RowCause.NONE
+        with suppress(JournalFailed):
+            await self.close(row, "quarantine", trace, "unexpected", cause, told=reason)
+
+    def _alert(self, row: Row, reason: str) -> None:
+        text = f"request {row.rid}: {reason}"
+        self.on_event(AlertRaised("connector", "unexpected-error", text, Severity.CRITICAL))
+
+    async def end_destroyed(self, row: Row, reason: str) -> None:
+        """Reject a row that nobody works on, since what it is under was destroyed. Repeating: it is told once."""
+        await self.close(row, "reject", reason, cause=RowCause.DESTROYED)
+
+    async def close(
+        self,
+        row: Row,
+        transition: str,
+        reason: str,
+        slug: str = "other",
+        cause: RowCause = RowCause.NONE,
+        *,
+        told: str = "",
+    ) -> None:
+        """End a row; ``slug`` and reason are told, or what is ``told`` instead, and the ``cause`` is kept. Repeating: it is told once."""
+        self.tracker.forget(row.rid)
+        head = self.heads[row.event.chain_id].number if transition == "found_finalized" else None
+        if await self.journal.run(moves.close, row.rid, transition, reason, cause=cause, block=head):
+            self._tell(row, TRANSITIONS[transition][1], told or reason, slug)
+
+    def _tell(self, row: Row, state: State, reason: str, slug: str) -> None:
+        self.on_event(RequestClosed(row.rid, row.kind, state, reason, slug, told=row.over_http, id=row.id))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether that is all that is wrong."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(MemoryError)[1] is None
+    return isinstance(error, MemoryError)

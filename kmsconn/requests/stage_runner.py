@@ -1,0 +1,177 @@
+"""Runs one stage of a request under its deadline, and notes what came of it: whether it passed, and if not, at which dependency."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import attrs
+import trio
+
+from kmsconn.errors import (
+    Down,
+    LongPollEnded,
+    NotMember,
+    NotYet,
+    RequestError,
+    StageTimeout,
+    Unreachable,
+    cause_of,
+)
+from kmsconn.journal.values import Row
+from kmsconn.model.events import OnEvent, StageFailed, StageFinished
+from kmsconn.model.progress import WINDOW, Lane, Progress, Reason
+from kmsconn.protocols.profile import Profile
+from kmsconn.requests.core_health import CoreHealth
+from kmsconn.requests.failures import NOT_A_NODE, Blames, reason_of, rule_of
+from kmsconn.requests.rows import operation_of
+
+T = TypeVar("T")
+
+LONG_POLL = (
+    5.0  # a "not ready" that took less than this was no long poll: asking again at once would only be noise
+)
+NEEDED = {"check": "checks", "gather": "buckets"}
+"""Which dependencies a stage needs; the others need the Core."""
+STEPS = {"check": 0, "gather": 1, "submit": 2, "answer": 3}
+"""How far on its way a request is in a stage."""
+
+MARK = "ALREADY_EXISTS, and no result yet: "
+"""The beginning of the reason of a row whose id is taken."""
+
+
+@attrs.define
+class RequestTracker:
+    """The memory about open requests that stages and row outcomes share. A request that is over is forgotten by ``forget``.
+
+    *Taken ids.* A Core may say ``ALREADY_EXISTS`` to a start that this connector did not make, and then have no result. Seen on a real
+    Core: a start that fails inside it leaves the id taken, and there is no result until that Core is restarted. A request of before,
+    whose start this connector forgot, looks the same at first; so an alert waits for some minutes.
+    """
+
+    progress: Progress = attrs.field(factory=Progress)
+    taken: set[int] = attrs.field(factory=set)
+    """The open requests whose ids the Core had already, each until it has a result, is started anew, or ends."""
+
+    def started(self, rid: int, *, existed: bool) -> None:
+        """Note the outcome of a start call; one that the Core took makes the id ours."""
+        if existed:
+            self.taken.add(rid)
+        elif rid in self.taken:
+            self.taken.discard(rid)
+            self.progress.free(rid)
+
+    @property
+    def remembered(self) -> set[int]:
+        """The requests of which something is remembered until they are over."""
+        return {*self.progress, *self.taken}
+
+    def forget(self, rid: int) -> None:
+        """Forget what was noted of a request that is answered or over."""
+        self.progress.free(rid)
+        self.taken.discard(rid)
+
+
+async def within(seconds: float, stage: str, step: Callable[[], Awaitable[T]]) -> T:
+    """Run a stage's pass under its deadline. Raises StageTimeout with the stage's name."""
+    with trio.CancelScope(deadline=trio.current_time() + seconds):
+        return await step()
+    raise StageTimeout(stage, seconds)
+
+
+@attrs.define
+class StageRunner:
+    """Runs stages for all requests. ``shards``: of the Core."""
+
+    profile: Profile
+    tracker: RequestTracker
+    core_health: CoreHealth
+    shards: int
+    on_event: OnEvent
+    note: Callable[[int, str, float], None] = lambda _rid, _stage, _seconds: None
+    """Takes the row, the stage and its seconds, whatever came of it."""
+    running: dict[int, tuple[str, float]] = attrs.field(factory=dict)
+    """The stage that each row is in at present, and since when, in Trio's time."""
+
+    async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
+        """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
+        started = trio.current_time()
+        least = operation_of(self.profile, row).stages.get(stage, 0.0)
+        self.running[row.rid] = stage, started
+        try:
+            result = await within(max(seconds, least), stage, step)
+        except RequestError as error:
+            error.stage, took = stage, trio.current_time() - started
+            self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), took, id=row.id))
+            self.blame(row, stage, error)
+            raise
+        finally:
+            del self.running[row.rid]
+            took = trio.current_time() - started
+            self.note(row.rid, stage, took)
+        self._note_call(row, stage, reached=True)
+        self.tracker.progress.went_on(row.rid, STEPS[stage])
+        self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
+        return result
+
+    def _note_call(self, row: Row, stage: str, *, reached: bool) -> None:
+        if stage not in NEEDED:
+            self.core_health.note_call(self.shard(row), reached=reached)
+
+    def blame(self, row: Row, stage: str, error: RequestError) -> None:
+        """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more."""
+        expires, taken = operation_of(self.profile, row).expires, row.rid in self.tracker.taken
+        reason = reason_of(error, stage, self._needed(row, stage), expires=expires, taken=taken)
+        if rule_of(error).blames is Blames.NEEDED:
+            self._note_call(row, stage, reached=not isinstance(error, (Unreachable, StageTimeout)))
+        if reason is not None:
+            self._hold(row, stage, reason)
+        elif not isinstance(error, Down):  # which has an alert of its own
+            self.tracker.progress.went_on(row.rid, STEPS[stage])
+            self._note_outsider(row, error)
+
+    def _note_outsider(self, row: Row, error: RequestError) -> None:
+        if isinstance(error, NotMember) and error.alone:
+            lane = Lane(row.kind, error.context)
+            reason = Reason(error.context, NOT_A_NODE, str(error), critical=True)
+            keep = WINDOW + (error.again_in or 0.0)
+            self.tracker.progress.hold(lane, row.rid, reason, now=trio.current_time(), keep=keep)
+
+    def _hold(self, row: Row, stage: str, reason: Reason) -> None:
+        operation = operation_of(self.profile, row)
+        keep = WINDOW + operation.longest_wait
+        self.tracker.progress.hold(
+            self.lane(row), row.rid, reason, now=trio.current_time(), step=STEPS[stage], keep=keep
+        )
+
+    def passed(self, row: Row) -> None:
+        """Note that a row is answered, here or by another process: what comes after it on its way can pass, too."""
+        self.tracker.progress.passed(self.lane(row), row.rid)
+        self.tracker.forget(row.rid)
+
+    def lane(self, row: Row) -> Lane:
+        """Return what a row passes with: its kind, in its form of event, at its shard.
+
+        Key management comes one by one, in order: one request that fails is a kind that does not pass.
+        """
+        form = row.event.log.topics[0].hex() if row.event.log.topics else ""
+        where = f"core[{self.shard(row)}] {form}"
+        if operation_of(self.profile, row).expires:
+            return Lane(row.kind, where)
+        return Lane(row.kind, where, several=1, patience=0.0)
+
+    def no_result(self, row: Row, reason: str, seconds: float) -> NotYet:
+        """Return the error for a poll that ended without a result, after so many seconds."""
+        if row.rid in self.tracker.taken:
+            reason = MARK + reason
+        error = NotYet(reason) if seconds < LONG_POLL else LongPollEnded(reason)
+        error.stage = "answer"
+        return error
+
+    def _needed(self, row: Row, stage: str) -> str:
+        """Return whom a stage needs: of several shards of the Core the one that has the request."""
+        return NEEDED[stage] if stage in NEEDED else f"core[{self.shard(row)}]"
+
+    def shard(self, row: Row) -> int:
+        """Return which shard of the Core has a row."""
+        return row.id % self.shards

@@ -1,0 +1,188 @@
+"""The stages of a request: one async function from each typed step to the next. Each may be cancelled and repeated at any await."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from kmsconn.chain.asking import run_query_plan
+from kmsconn.chain.port import Rpc
+from kmsconn.ciphertexts.budget import Lease
+from kmsconn.ciphertexts.fetch import Gatherer
+from kmsconn.core.port import Core, Started
+from kmsconn.errors import Broken, Overloaded, Unreachable, let_go
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.ids import id_hex
+from kmsconn.model.requests import CiphertextReference, Request
+from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
+from kmsconn.protocols.port import CoreCall, EndsOthers, Operation
+from kmsconn.protocols.profile import Profile
+from kmsconn.requests.checker import Checker
+from kmsconn.requests.failures import SOON
+from kmsconn.requests.identity import NodeIdentity
+from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.together import together
+
+# Bytes of a message whose result is waited for at once: larger ones are released before the wait.
+LARGE_MESSAGE = 1024 * 1024
+WAITING_SHARE = 0.8  # of what is left of the stage's time
+
+IN_WORKER = Backoff(first=0.1, cap=2.0)
+WORKER_WAIT_LIMIT = 5.0  # seconds that a worker waits for a dependency before the request is deferred
+
+T = TypeVar("T")
+
+Metadata = tuple[tuple[bytes, bytes], ...]
+
+
+async def retrying(step: Callable[[], Awaitable[T]], random: Callable[[], float]) -> T:
+    """Run ``step`` until it ends, waiting while a dependency is unreachable or overloaded, for about ``WORKER_WAIT_LIMIT`` seconds.
+
+    Raises what ``step`` raises; the dependency's error once patience is used up. Cancellation: between tries and inside them.
+    """
+    give_up = trio.current_time() + WORKER_WAIT_LIMIT
+    tries = 0
+    while True:
+        try:
+            return await step()
+        except (Unreachable, Overloaded) as error:
+            wait = IN_WORKER.seconds(tries, random())
+            if trio.current_time() + wait >= give_up:
+                raise
+            let_go(error)
+        tries += 1
+        await trio.sleep(wait)
+
+
+@attrs.frozen
+class Stages:
+    """The four stages over the dependencies that they ask; ``chains`` those of inquiries."""
+
+    profile: Profile
+    chains: Mapping[int, Rpc]
+    checker: Checker
+    identity: NodeIdentity
+    fetcher: Gatherer
+    core: Core
+    random: Callable[[], float]
+    shadow: Callable[[CiphertextReference, Ciphertext], None] = lambda _, __: None
+    """Takes each reference with what was gathered for it, to compare its attestations; returns at once."""
+    context: Callable[[Request], Metadata] | None = None
+    """Returns what the Core is told of the trace of a request; None: nothing, and nobody is asked."""
+    reading_only: bool = False
+    """Whether another connector starts at the Core what must not be started twice (shadow mode)."""
+
+    async def check(self, seen: Seen) -> Checked:
+        """Ask whether the request may be answered.
+
+        Raises Rejected, AlreadyDone when the contract has this node's answer for good, NotYet, Unreachable.
+        Repeating: reads only.
+        """
+        return await retrying(lambda: self.checker.check(seen), self.random)
+
+    async def gather(self, checked: Checked, lease: Lease) -> Gathered:
+        """Fetch every ciphertext, all at once; their bytes are held under ``lease``.
+
+        Raises Unreachable when no bucket gave the right bytes, or nobody attests them where that is needed. Repeating: reads only.
+        """
+        references = checked.request.content.references
+        ciphertexts = await together(
+            [partial(self.fetcher.fetch, reference, lease) for reference in references]
+        )
+        # now: before, buckets that are down would be reported at every attempt
+        for pair in zip(references, ciphertexts, strict=True):
+            self.shadow(*pair)
+        found = await self._inquire(checked)
+        return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts), found)
+
+    async def _inquire(self, checked: Checked) -> Any:
+        request = checked.request
+        plan = self.profile.operations[request.kind].plan(request.content)
+        if plan is None:
+            return None
+        chain_id, rounds = plan
+        with self.checker.suspicions.of((checked.request.rid, "gather"), chain_id):
+            return await run_query_plan(self.chains[chain_id], rounds)
+
+    async def submit(self, gathered: Gathered) -> Submitted:
+        """Hand the request to the Core, and take its result if that comes at once.
+
+        Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused.
+        Repeating: the Core knows the id and says ALREADY_EXISTS, which is success, or attaches to what it has. What that is not true of
+        a shadow does not start: it waits for the result of what the other connector started.
+        """
+        request = gathered.request
+        operation = self.profile.operations[request.kind]
+        if self.reading_only and not operation.harmless_twice:
+            return Submitted(request)
+        calls = [
+            self._traced(request, call)
+            for call in operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
+        ]
+        if calls and self._may_wait(calls[0]):
+            started = await self._decrypt(calls[0])
+            return Submitted(request, existed=started.existed, reply=started.reply)
+        uncertain, existed = "", False
+        said: list[bytes] = []
+        for call in calls:  # one after the other: the second is made once the first was taken
+            started = await self._start(operation, call)
+            uncertain, existed = _with_hint(started.uncertain, call) or uncertain, started.existed
+            said += started.said
+        over: frozenset[int] = frozenset()
+        if isinstance(operation, EndsOthers):
+            over = operation.over(request.content, gathered.found, said)
+        return Submitted(request, uncertain, existed, over=over)
+
+    def _may_wait(self, call: CoreCall) -> bool:
+        return bool(call.at_once) and call.message.size <= LARGE_MESSAGE and self.core.waits(call)
+
+    async def _start(self, operation: Operation[Any], call: CoreCall) -> Started:
+        """Start something; what is repeated seldom is not repeated within a pass: the Core may crash over it each time."""
+        if operation.longest_wait > SOON.cap:
+            return await self.core.start(call)
+        return await retrying(partial(self.core.start, call), self.random)
+
+    def _traced(self, request: Request, call: CoreCall) -> CoreCall:
+        return call if self.context is None else attrs.evolve(call, metadata=self.context(request))
+
+    async def _decrypt(self, call: CoreCall) -> Started:
+        """Wait for a result at once, but not to the stage's end: the Core has it then, and is asked for the result without the payload."""
+        now = trio.current_time()
+        with trio.move_on_at(now + WAITING_SHARE * (trio.current_effective_deadline() - now)):
+            return await retrying(partial(self.core.decrypt, call), self.random)
+        return Started()
+
+    async def answer(self, submitted: Submitted) -> Answered:
+        """Wait for the Core's answer and see that it is this node's own for this very content, whose context still stands.
+
+        Raises Destroyed, NotYet when the long poll ended without one, Forgotten, Broken for an answer that must not be sent, and the rest.
+        Repeating: the Core gives a finished answer any number of times.
+        """
+        request = submitted.request
+        await self.checker.recheck(request)
+        expected = await retrying(lambda: self.identity.signer_for(request), self.random)
+        operation = self.profile.operations[request.kind]
+        call = operation.result_call(request.content)
+        reply = submitted.reply
+        if call is not None and reply is None:
+            reply = await retrying(partial(self.core.result, self._traced(request, call)), self.random)
+        if expected is None and operation.signed:
+            return Answered(request, None)  # not ours to reply to: what it says is for others
+        answer = operation.read_answer(request.content, reply, expected)
+        if answer is not None and answer.signer != expected:
+            raise _wrong_signer(request, answer, expected)
+        return Answered(request, answer)
+
+
+def _with_hint(uncertain: str, call: CoreCall) -> str:
+    return f"{uncertain} ({call.hint})" if uncertain and call.hint else uncertain
+
+
+def _wrong_signer(request: Request, answer: Answer, expected: Address | None) -> Broken:
+    by, wanted = checksum(answer.signer), "nobody" if expected is None else checksum(expected)
+    said = f"the answer for request 0x{id_hex(request.id)} is signed by {by}, expected {wanted} of this node: check kms_core_endpoints"
+    return Broken("core", said).of(cause="wrong-signer")

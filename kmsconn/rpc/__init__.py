@@ -1,1 +1,0 @@
-"""JSON-RPC over websocket and HTTP: endpoints, logs, the cursor, heads, queries."""

@@ -1,0 +1,162 @@
+"""A profile's questions: one batch, answers in order, and whatever a node says is an answer or Unreachable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.chain.asking import ask, ask_all, run_query_plan
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.protocols.queries import Instead, QueryPlan, StorageRead, ViewCall
+
+CONTRACT = Address(b"\xc0" * 20)
+
+
+@attrs.define
+class Node:
+    """A chain that gives these results in order, and notes what it was asked."""
+
+    results: list[Any]
+    chain_id: int = 5
+    batches: list[list[Call]] = attrs.field(factory=list)
+
+    async def call(self, method: str, *params: Any) -> Any:
+        raise NotImplementedError
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        self.batches.append(list(calls))
+        if isinstance(self.results[0], Unreachable | Overloaded):
+            raise self.results[0]
+        return [self.results.pop(0) for _ in calls]
+
+
+def number(data: bytes) -> int:
+    if not data:
+        raise Undecodable("no data")
+    return int.from_bytes(data)
+
+
+def view(**options: Any) -> ViewCall[int]:
+    return ViewCall(5, CONTRACT, b"\x01\x02", number, **options)
+
+
+async def test_an_answer_is_read_by_its_question() -> None:
+    assert await ask(Node(["0x07"]), view()) == 7
+
+
+async def test_a_view_is_a_call_at_the_latest_block_with_its_gas() -> None:
+    node = Node(["0x07"])
+    await ask(node, view(gas=100))
+    message = {"to": "0x" + "c0" * 20, "data": "0x0102", "gas": "0x64"}
+    assert node.batches == [[Call("eth_call", (message, "latest"))]]
+
+
+async def test_a_slot_is_read_from_storage() -> None:
+    node = Node(["0x" + "00" * 31 + "01"])
+    assert await ask(node, StorageRead(5, CONTRACT, 9, number)) == 1
+    assert node.batches[0][0].params == ("0x" + "c0" * 20, f"0x{9:064x}", "latest")
+
+
+async def test_many_questions_are_one_batch_and_their_answers_in_order() -> None:
+    node = Node(["0x01", "0x02", "0x03"])
+    assert await ask_all(node, [view(), view(), view()]) == [1, 2, 3]
+    assert [len(batch) for batch in node.batches] == [3]
+
+
+async def test_no_questions_ask_nobody() -> None:
+    node = Node([])
+    assert await ask_all(node, []) == []
+    assert node.batches == []
+
+
+@pytest.mark.parametrize(
+    "result", [None, 7, True, [], {"data": "0x01"}, "", "07", "0x0", "0xzz", "0x", "<html>"], ids=repr
+)
+async def test_a_result_of_no_sense_is_unreachable_and_names_the_chain(result: Any) -> None:
+    with pytest.raises(Unreachable, match="chain 5"):
+        await ask(Node([result]), view())
+
+
+async def test_an_error_that_is_no_answer_is_unreachable_with_its_text() -> None:
+    with pytest.raises(Unreachable, match="-32000: header not found"):
+        await ask(Node([RpcError(-32000, "header not found")]), view())
+
+
+async def test_an_error_may_be_an_answer() -> None:
+    """A contract that reverts has said something."""
+    question = view(on_error=lambda message, data: len(data or b""))
+    assert await ask(Node([RpcError(3, "execution reverted", b"abc")]), question) == 3
+
+
+async def test_a_question_that_takes_an_error_may_still_not_take_this_one() -> None:
+    with pytest.raises(Unreachable):
+        await ask(Node([RpcError(-32000, "header not found")]), view(on_error=lambda message, data: None))
+
+
+@pytest.mark.parametrize("error", [Rejected("never"), NotYet("not now")])
+async def test_what_a_question_makes_of_its_answer_comes_out(error: Exception) -> None:
+    def read(data: bytes) -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        await ask(Node(["0x01"]), attrs.evolve(view(), read=read))
+
+
+@pytest.mark.parametrize("error", [Unreachable("nobody"), Overloaded("less")])
+async def test_a_node_that_does_not_answer_is_the_callers_to_wait_for(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        await ask(Node([error]), view())
+
+
+async def test_one_bad_answer_spoils_the_batch() -> None:
+    """All of them were needed."""
+    with pytest.raises(Unreachable):
+        await ask_all(Node(["0x01", None]), [view(), view()])
+
+
+async def test_a_question_to_the_other_revision_is_put_instead() -> None:
+    """Only the question that met the wrong revision is put again; answers keep their order."""
+
+    def other(_message: str, _data: bytes | None) -> int:
+        raise Instead(ViewCall(5, CONTRACT, b"\x03", number))
+
+    node = Node([RpcError(3, "execution reverted", b""), "0x08", "0x07"])
+    assert await ask_all(node, [view(on_error=other), view()]) == [7, 8]
+    assert [len(batch) for batch in node.batches] == [2, 1]
+    assert node.batches[1] == [Call("eth_call", ({"to": "0x" + "c0" * 20, "data": "0x03"}, "latest"))]
+
+
+async def test_an_answer_may_say_that_it_is_of_the_other_revision() -> None:
+    def read(_data: bytes) -> int:
+        raise Instead(view())
+
+    assert await ask(Node(["0x", "0x07"]), ViewCall(5, CONTRACT, b"", read)) == 7
+
+
+def as_many_as_said() -> QueryPlan[int]:
+    """Ask how many there are, then for each of them."""
+    [count] = yield [view()]
+    values = yield [view() for _ in range(count)]
+    return sum(values)
+
+
+async def test_an_inquiry_asks_in_rounds_of_one_batch_each() -> None:
+    node = Node(["0x02", "0x05", "0x06"])
+    assert await run_query_plan(node, as_many_as_said()) == 11
+    assert [len(batch) for batch in node.batches] == [1, 2]
+
+
+async def test_a_round_without_questions_costs_no_call() -> None:
+    node = Node(["0x00"])
+    assert await run_query_plan(node, as_many_as_said()) == 0
+    assert len(node.batches) == 1
+
+
+async def test_an_inquiry_ends_with_the_error_of_its_question() -> None:
+    with pytest.raises(Unreachable):
+        await run_query_plan(Node(["0x01", RpcError(-32000, "busy")]), as_many_as_said())

@@ -1,0 +1,620 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.chain.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, MOMENT, RENEW_SECONDS
+from kmsconn.chain.port import Call, PipelinedRpc, RpcError
+from kmsconn.config.settings import Chain
+from kmsconn.errors import Overloaded, StartRefused, Unreachable
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.transport.http import open_http
+from tests.unit.chain.scripted_node import CHAIN_ID, Node, Refusal, serving
+
+WS, HTTP = "ws://a:8546/key", "http://a/key"
+
+
+@asynccontextmanager
+async def endpoint_of(
+    *urls: str, events: list[Event] | None = None, **nodes: Node
+) -> AsyncIterator[Endpoint]:
+    chain = Chain(CHAIN_ID, urls)
+    on_event = (lambda _: None) if events is None else events.append
+    async with (
+        serving(**nodes) as ports,
+        open_http(ports) as http,
+        open_endpoint(chain, "gateway", ports, http, on_event) as endpoint,
+    ):
+        yield endpoint
+
+
+def test_an_endpoint_is_an_rpc() -> None:
+    def takes(rpc: PipelinedRpc) -> None: ...
+
+    def gives(endpoint: Endpoint) -> None:
+        takes(endpoint)
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_a_call_is_answered(url: str, autojump_clock: MockClock) -> None:
+    async with endpoint_of(url, a=Node()) as endpoint:
+        assert await endpoint.call("echo", [1, {"a": None}]) == [1, {"a": None}]
+
+
+@pytest.mark.parametrize(("url", "origin"), [(WS, "ws://a:8546"), (HTTP, "http://a")])
+async def test_the_url_in_use_is_named_without_its_key(
+    url: str, origin: str, autojump_clock: MockClock
+) -> None:
+    async with endpoint_of(url, a=Node()) as endpoint:
+        assert endpoint.in_use == ""
+        await endpoint.call("echo", 1)
+        assert endpoint.in_use == origin
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_a_batch_goes_in_one_frame_to_one_node(url: str, autojump_clock: MockClock) -> None:
+    node = Node()
+    node.reorder = lambda answers: answers[::-1]
+    async with endpoint_of(url, a=node) as endpoint:
+        answers = await endpoint.batch([Call("echo", (1,)), Call("nothing"), Call("echo", (None,))])
+    assert (answers[0], type(answers[1]), answers[2]) == (1, RpcError, None)
+    assert [len(frame) for frame in node.frames if isinstance(frame, list)] == [3]
+
+
+async def test_an_empty_batch_asks_nobody(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(WS, a=node) as endpoint:
+        assert await endpoint.batch([]) == []
+    assert node.dialled == 0
+
+
+async def each_of(endpoint: Endpoint, *calls: Call) -> dict[int, Any]:
+    came: dict[int, Any] = {}
+    await endpoint.each(calls, came.__setitem__)
+    return came
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_of_several_calls_each_has_its_own_result_or_error(url: str, autojump_clock: MockClock) -> None:
+    node = Node()
+
+    def limited() -> None:
+        raise Refusal(-32005, "limit exceeded")
+
+    node.methods["limited"] = limited
+    async with endpoint_of(url, a=node) as endpoint:
+        calls = Call("echo", (1,)), Call("nothing"), Call("limited"), Call("echo", (None,))
+        came = await each_of(endpoint, *calls)
+    assert (came[0], type(came[1]), type(came[2]), came[3]) == (1, RpcError, Overloaded, None)
+    assert sorted(frame["method"] for frame in node.frames) == [
+        "echo",
+        "echo",
+        "eth_chainId",
+        "limited",
+        "nothing",
+    ]
+
+
+async def test_several_calls_leave_in_their_order(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(WS, a=node) as endpoint:
+        await each_of(endpoint, *(Call("echo", (number,)) for number in range(50)))
+    assert [frame["params"] for frame in node.heard[1:]] == [[number] for number in range(50)]
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_one_call_that_hangs_keeps_none_of_the_others_from_being_answered(
+    url: str, autojump_clock: MockClock
+) -> None:
+    """A sequencer answers each only when it is in a block."""
+    node, came = Node(), dict[int, Any]()
+    node.hang.add("hang")
+    async with endpoint_of(url, a=node) as endpoint:
+        with trio.move_on_after(1):
+            await endpoint.each([Call("hang"), Call("echo", (1,)), Call("hang")], came.__setitem__)
+        assert came == {1: 1}
+        assert await endpoint.call("echo", 2) == 2
+
+
+async def test_a_lost_connection_fails_of_several_calls_what_was_not_answered(
+    autojump_clock: MockClock,
+) -> None:
+    node, came = Node(), dict[int, Any]()
+    node.hang.add("hang")
+    async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
+        await endpoint.call("echo", 1)
+        nursery.start_soon(endpoint.each, [Call("hang"), Call("echo", (1,))], came.__setitem__)
+        await wait_all_tasks_blocked()
+        node.hang_up()
+    assert (type(came[0]), came[1]) == (Unreachable, 1)
+
+
+async def test_several_calls_to_nobody_are_unreachable_each(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.up = False
+    async with endpoint_of(WS, a=node) as endpoint:
+        came = await each_of(endpoint, Call("echo", (1,)), Call("echo", (2,)))
+    assert all(isinstance(came[index], Unreachable) for index in (0, 1))
+
+
+async def test_no_calls_ask_nobody(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(WS, a=node) as endpoint:
+        assert await each_of(endpoint) == {}
+    assert node.dialled == 0
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_an_error_object_is_raised(url: str, autojump_clock: MockClock) -> None:
+    async with endpoint_of(url, a=Node()) as endpoint:
+        with pytest.raises(RpcError, match="method not found"):
+            await endpoint.call("nothing")
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_a_rate_limit_is_an_overload_and_keeps_the_connection(
+    url: str, autojump_clock: MockClock
+) -> None:
+    node = Node()
+
+    def limited() -> None:
+        raise Refusal(-32005, "limit exceeded")
+
+    node.methods["limited"] = limited
+    async with endpoint_of(url, a=node) as endpoint:
+        with pytest.raises(Overloaded):
+            await endpoint.call("limited")
+        assert await endpoint.call("echo", 1) == 1
+    assert node.dialled == 1
+
+
+async def test_the_chain_id_is_compared_before_anything_else(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(WS, a=node) as endpoint:
+        await endpoint.call("echo", 1)
+    assert [method for method, _ in node.asked] == ["eth_chainId", "echo"]
+
+
+async def test_nothing_is_dialled_before_it_is_wanted(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(WS, a=node):
+        await trio.sleep(100)
+    assert node.dialled == 0
+
+
+async def test_the_websocket_is_preferred_whatever_the_order(autojump_clock: MockClock) -> None:
+    a, b = Node(), Node()
+    async with endpoint_of(HTTP, "ws://b:8546", a=a, b=b) as endpoint:
+        await endpoint.call("echo", 1)
+    assert (a.dialled, b.dialled) == (0, 1)
+
+
+async def test_http_is_the_fallback(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.websocket = False
+    async with endpoint_of(WS, HTTP, a=node) as endpoint:
+        assert await endpoint.call("echo", 1) == 1
+
+
+async def test_the_websocket_is_used_again_when_it_is_back(autojump_clock: MockClock) -> None:
+    a, b = Node(), Node()
+    a.up = False
+    async with endpoint_of(WS, "http://b/", a=a, b=b) as endpoint:
+        await endpoint.call("echo", "over http")
+        a.up = True
+        await trio.sleep(RENEW_SECONDS + 1)
+        await endpoint.call("echo", "over websocket")
+    assert ("echo", ["over websocket"]) in a.asked
+
+
+async def test_calls_go_on_over_http_while_the_websocket_is_tried_again(autojump_clock: MockClock) -> None:
+    a, b = Node(), Node()
+    a.up = False
+    events: list[Event] = []
+    async with endpoint_of(WS, "http://b/", events=events, a=a, b=b) as endpoint:
+        for number in range(200):
+            assert await endpoint.call("echo", number) == number
+            await trio.sleep(1)
+    assert events == []
+    assert a.dialled > 3
+
+
+async def test_the_next_url_takes_over_when_a_connection_is_lost(autojump_clock: MockClock) -> None:
+    a, b = Node(), Node()
+    async with endpoint_of(WS, "ws://b:8546", a=a, b=b) as endpoint:
+        await endpoint.call("echo", 1)
+        a.up = False
+        a.hang_up()
+        await wait_all_tasks_blocked()
+        assert await endpoint.call("echo", 2) == 2
+    assert ("echo", [2]) in b.asked
+
+
+async def test_connections_are_counted_and_renewals_are_not(autojump_clock: MockClock) -> None:
+    a = Node()
+    async with endpoint_of(WS, a=a) as endpoint:
+        await endpoint.call("echo", 1)
+        assert endpoint.links == 1
+        a.hang_up()
+        await trio.sleep(LONGEST_PAUSE)
+        await endpoint.call("echo", 2)
+        assert endpoint.links == 2
+    async with endpoint_of(HTTP, a=Node()) as endpoint:
+        for number in range(4):
+            await endpoint.call("echo", number)
+            await trio.sleep(RENEW_SECONDS)
+        assert endpoint.links == 1
+
+
+async def test_a_lost_connection_fails_what_was_asked_over_it(autojump_clock: MockClock) -> None:
+    """Whether the node acted is the caller's question: no call is repeated here."""
+    node = Node()
+    node.hang.add("echo")
+    async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(Unreachable):
+                await endpoint.call("echo", 1)
+
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        node.hang_up()
+    assert [method for method, _ in node.asked].count("echo") == 1
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_a_hung_call_is_given_up_and_the_next_one_goes_to_the_next_node(
+    url: str, autojump_clock: MockClock
+) -> None:
+    a, b = Node(), Node()
+    a.hang.add("echo")
+    async with endpoint_of(url, url.replace("//a", "//b"), a=a, b=b) as endpoint:
+        await endpoint.probe()
+        began = trio.current_time()
+        with pytest.raises(Unreachable, match="no answer to echo in 10 s"):
+            await endpoint.call("echo", 1)
+        assert trio.current_time() - began == pytest.approx(ATTEMPT_SECONDS)
+        assert await endpoint.call("echo", 2) == 2
+    assert ("echo", [2]) in b.asked
+
+
+async def test_a_node_that_accepts_and_says_nothing_is_given_up(autojump_clock: MockClock) -> None:
+    a, b = Node(), Node()
+    a.hang.add("eth_chainId")
+    async with endpoint_of(WS, "ws://b:8546", a=a, b=b) as endpoint:
+        assert await endpoint.call("echo", 1) == 1
+    assert trio.current_time() >= 0
+
+
+async def test_nobody_there_is_unreachable_and_says_why_without_secrets(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.up = False
+    async with endpoint_of("ws://u:pw@a:8546/key?t=1", a=node) as endpoint:
+        with pytest.raises(Unreachable) as caught:
+            await endpoint.call("echo", 1)
+    assert str(caught.value) == "gateway: ws://a:8546: ConnectionRefusedError refused"
+
+
+async def test_calls_during_the_pause_fail_at_once(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.up = False
+    async with endpoint_of(WS, a=node) as endpoint:
+        with pytest.raises(Unreachable):
+            await endpoint.call("echo", 1)
+        began = trio.current_time()
+        with pytest.raises(Unreachable):
+            await endpoint.call("echo", 1)
+        assert trio.current_time() == began
+    assert node.dialled == 1
+
+
+async def test_a_chain_that_hangs_holds_nobody_while_it_is_tried_again(autojump_clock: MockClock) -> None:
+    """Else its requests would hold the places of a pool that the requests of other chains need."""
+    node = Node()
+    node.hang.add("eth_chainId")
+    waits = []
+    async with endpoint_of(WS, a=node) as endpoint:
+        for _ in range(20):
+            asked = trio.current_time()
+            with pytest.raises(Unreachable):
+                await endpoint.call("echo", 1)
+            waits.append(trio.current_time() - asked)
+            await trio.sleep(1)
+        node.hang.clear()
+        await trio.sleep(2 * ATTEMPT_SECONDS)
+        assert await endpoint.call("echo", 1) == 1
+    assert waits[0] == pytest.approx(ATTEMPT_SECONDS)
+    assert max(waits[1:]) <= MOMENT
+
+
+async def test_pauses_grow_but_recovery_never_waits_longer_than_the_longest(
+    autojump_clock: MockClock,
+) -> None:
+    node = Node()
+    node.up = False
+
+    async with endpoint_of(WS, a=node) as endpoint:
+        with trio.move_on_after(120):
+            while True:
+                with pytest.raises(Unreachable):
+                    await endpoint.call("echo", 1)
+                await trio.sleep(0.1)
+        assert 120 / LONGEST_PAUSE <= node.dialled <= 120 / LONGEST_PAUSE + 10
+        node.up = True
+        await trio.sleep(LONGEST_PAUSE)
+        assert await endpoint.call("echo", 1) == 1
+
+
+async def test_a_node_that_hangs_up_again_and_again_is_not_dialled_in_a_loop(
+    autojump_clock: MockClock,
+) -> None:
+    node = Node()
+
+    async def hang_up() -> None:
+        node.hang_up()
+
+    async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
+        node.on_frame = hang_up
+        nursery.start_soon(endpoint.listen, ("newHeads",), lambda _: None)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert node.dialled < 30
+
+
+async def test_trouble_is_told_once_and_recovery_once(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.up = False
+    events: list[Event] = []
+    async with endpoint_of(WS, events=events, a=node) as endpoint:
+        for _ in range(20):
+            with pytest.raises(Unreachable):
+                await endpoint.call("echo", 1)
+            await trio.sleep(1)
+        node.up = True
+        await trio.sleep(LONGEST_PAUSE)
+        await endpoint.call("echo", 1)
+        await endpoint.call("echo", 1)
+    assert events == [
+        AlertRaised(
+            "gateway", "unreachable", "ws://a:8546: ConnectionRefusedError refused", Severity.CRITICAL
+        ),
+        AlertCleared("gateway", "unreachable"),
+    ]
+
+
+async def test_a_lost_connection_that_comes_back_at_once_is_no_trouble(autojump_clock: MockClock) -> None:
+    node = Node()
+    events: list[Event] = []
+    async with endpoint_of(WS, events=events, a=node) as endpoint:
+        await endpoint.call("echo", 1)
+        await trio.sleep(60)
+        node.hang_up()
+        await wait_all_tasks_blocked()
+        await endpoint.call("echo", 1)
+    assert events == []
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+async def test_a_wrong_chain_refuses_the_start_and_names_both_ids(
+    url: str, autojump_clock: MockClock
+) -> None:
+    node = Node(chain_id=1)
+    async with endpoint_of(url, a=node) as endpoint:
+        with pytest.raises(StartRefused, match=r"gateway .*//a.* is on chain 1, configured is 54321"):
+            await endpoint.probe()
+
+
+async def test_a_wrong_chain_is_never_asked(autojump_clock: MockClock) -> None:
+    a, b = Node(chain_id=1), Node()
+    events: list[Event] = []
+    async with endpoint_of(WS, "ws://b:8546", events=events, a=a, b=b) as endpoint:
+        for _ in range(5):
+            await endpoint.call("echo", 1)
+            await trio.sleep(10)
+            b.hang_up()
+            await wait_all_tasks_blocked()
+    assert {method for method, _ in a.asked} == {"eth_chainId"}
+    assert events == [
+        AlertRaised(
+            "gateway ws://a:8546",
+            "wrong-chain",
+            "ws://a:8546 is on chain 1, configured is 54321",
+            Severity.CRITICAL,
+        )
+    ]
+
+
+async def test_one_wrong_url_among_right_ones_refuses_the_start(autojump_clock: MockClock) -> None:
+    async with endpoint_of(WS, "ws://b:8546", a=Node(chain_id=1), b=Node()) as endpoint:
+        with pytest.raises(StartRefused):
+            await endpoint.probe()
+
+
+async def test_a_url_that_comes_right_is_used(autojump_clock: MockClock) -> None:
+    node = Node(chain_id=1)
+    events: list[Event] = []
+    async with endpoint_of(WS, events=events, a=node) as endpoint:
+        with pytest.raises(Unreachable):
+            await endpoint.call("echo", 1)
+        node.chain_id = CHAIN_ID
+        await trio.sleep(LONGEST_PAUSE)
+        assert await endpoint.call("echo", 1) == 1
+        await endpoint.probe()
+    assert events[-2:] == [
+        AlertCleared("gateway ws://a:8546", "wrong-chain"),
+        AlertCleared("gateway", "unreachable"),
+    ]
+
+
+async def test_probing_nobody_is_unreachable(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.up = False
+    async with endpoint_of(WS, a=node) as endpoint:
+        with pytest.raises(Unreachable):
+            await endpoint.probe()
+
+
+@pytest.mark.parametrize("answer", [17, None, "54321", "0xzz"])
+async def test_a_chain_id_that_is_none_is_no_chain_id(answer: Any, autojump_clock: MockClock) -> None:
+    node = Node()
+    node.methods["eth_chainId"] = lambda: answer
+    async with endpoint_of(WS, a=node) as endpoint:
+        with pytest.raises(Unreachable, match="no quantity"):
+            await endpoint.probe()
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "kind"),
+    [
+        (429, "slow down", Overloaded),
+        (503, "", Overloaded),
+        (502, "<html>", Unreachable),
+        (401, "who are you", Unreachable),
+        (200, "<html>", Unreachable),
+        (200, "[]", Unreachable),
+        (500, '{"id":2,"error":{"code":1,"message":"x"}}', RpcError),
+        (400, '{"id":2,"error":{"code":1,"message":"x"}}', RpcError),
+        (200, '{"id":null,"error":{"code":1,"message":"x"}}', RpcError),
+    ],
+)
+async def test_http_answers_are_mapped(
+    status: int, raw: str, kind: type[Exception], autojump_clock: MockClock
+) -> None:
+    node = Node()
+    async with endpoint_of(HTTP, a=node) as endpoint:
+        await endpoint.probe()
+        node.status, node.raw = status, raw
+        with pytest.raises(kind):
+            await endpoint.call("echo", 1)
+
+
+async def test_an_http_batch_with_a_missing_answer_is_unreachable(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(HTTP, a=node) as endpoint:
+        await endpoint.probe()
+        node.reorder = lambda answers: answers[:1]
+        with pytest.raises(Unreachable, match="lacks results for some calls"):
+            await endpoint.batch([Call("echo", (1,)), Call("echo", (2,))])
+
+
+async def test_listening_notifies_once_at_the_start_and_for_each_push(autojump_clock: MockClock) -> None:
+    node = Node()
+    notified: list[Any] = []
+    async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
+        nursery.start_soon(endpoint.listen, ("newHeads",), notified.append)
+        await wait_all_tasks_blocked()
+        await node.push("0x1", {"number": "0x10"})
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert notified == [None, b'{"number": "0x10"}']
+    assert ("eth_subscribe", ["newHeads"]) in node.asked
+
+
+async def test_listening_subscribes_again_after_a_lost_connection_and_notifies(
+    autojump_clock: MockClock,
+) -> None:
+    node = Node()
+    notified: list[Any] = []
+    async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
+        nursery.start_soon(endpoint.listen, ("newHeads",), notified.append)
+        for _ in range(3):
+            await trio.sleep(60)
+            node.hang_up()
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert notified == [None] * 4
+
+
+def fail(pushed: bytes | None) -> None:
+    raise AssertionError(pushed)
+
+
+async def test_listening_over_http_sleeps(autojump_clock: MockClock) -> None:
+    node = Node()
+    async with endpoint_of(HTTP, a=node) as endpoint, trio.open_nursery() as nursery:
+        nursery.start_soon(endpoint.listen, ("newHeads",), fail)
+        await trio.sleep(1000)
+        nursery.cancel_scope.cancel()
+    assert node.dialled == 0
+
+
+async def test_a_refused_subscription_is_tried_again_now_and_then(autojump_clock: MockClock) -> None:
+    node = Node()
+    del node.methods["eth_subscribe"]
+    async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
+        nursery.start_soon(endpoint.listen, ("newHeads",), fail)
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
+    assert [method for method, _ in node.asked].count("eth_subscribe") == 4
+
+
+async def test_a_listener_that_is_cancelled_is_rung_no_more(autojump_clock: MockClock) -> None:
+    node = Node()
+    notified: list[Any] = []
+    async with endpoint_of(WS, a=node) as endpoint:
+        with trio.move_on_after(1):
+            await endpoint.listen(("newHeads",), notified.append)
+        await node.push("0x1", {})
+        await wait_all_tasks_blocked()
+    assert notified == [None]
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope when the task that opened it is about to take its k-th step."""
+
+    def __init__(self, scope: trio.CancelScope, k: int) -> None:
+        self._scope, self._left = scope, k
+        self._task = trio.lowlevel.current_task()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._left -= 1
+            if self._left == 0:
+                self._scope.cancel()
+
+
+Ask = Callable[[Endpoint], Awaitable[Any]]
+
+
+async def _call(endpoint: Endpoint) -> Any:
+    return await endpoint.call("echo", 1)
+
+
+async def _each(endpoint: Endpoint) -> Any:
+    return await each_of(endpoint, Call("echo", (1,)), Call("echo", (2,)))
+
+
+async def _batch(endpoint: Endpoint) -> Any:
+    return await endpoint.batch([Call("echo", (1,)), Call("echo", (2,))])
+
+
+@pytest.mark.parametrize("url", [WS, HTTP])
+@pytest.mark.parametrize("ask", [_call, _batch, _each])
+@pytest.mark.parametrize("connected", [False, True])
+async def test_cancelling_at_any_await_leaves_the_connection_usable(
+    url: str, ask: Ask, connected: bool, autojump_clock: MockClock
+) -> None:
+    """The k-th step of the asking task is its last, for every k there is; the next call goes through, over the same websocket."""
+    for k in range(1, 100):
+        node = Node()
+        async with endpoint_of(url, a=node) as endpoint:
+            if connected:
+                await endpoint.probe()
+            with trio.CancelScope() as scope:
+                instrument = CancelAt(scope, k)
+                trio.lowlevel.add_instrument(instrument)
+                await ask(endpoint)
+            trio.lowlevel.remove_instrument(instrument)
+            with trio.fail_after(5):
+                assert await endpoint.call("echo", 3) == 3
+            assert url == HTTP or node.dialled == 1
+        if not scope.cancelled_caught:
+            assert k > 1
+            return
+    pytest.fail("the call never ended")

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from kmsconn.chain.logs import decode_log, read_head, read_logs, read_pushed_head
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import Unreachable
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import Address
+
+CONTRACT = Address(b"\xc0" * 20)
+TOPIC, OTHER = b"\x01" * 32, b"\x02" * 32
+
+
+def json_log(block: int = 5, index: int = 0, **changes: Any) -> dict[str, Any]:
+    log = {
+        "address": "0x" + "C0" * 20,
+        "topics": ["0x" + "01" * 32, "0x" + "aa" * 32],
+        "data": "0x1234",
+        "blockNumber": hex(block),
+        "blockHash": "0x" + "bb" * 32,
+        "transactionHash": "0x" + "cc" * 32,
+        "transactionIndex": "0x0",
+        "logIndex": hex(index),
+        "removed": False,
+    }
+    return {**log, **changes}
+
+
+class FakeRpc:
+    """Answers a batch with what it was given."""
+
+    chain_id = 1
+
+    def __init__(self, head: Any, logs: Any) -> None:
+        self.asked: list[Call] = []
+        self._answers = [head, logs]
+
+    async def call(self, method: str, *params: Any) -> Any:
+        raise NotImplementedError
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        self.asked.extend(calls)
+        return self._answers
+
+
+def head(number: int) -> dict[str, Any]:
+    return {"number": hex(number), "timestamp": hex(1000 + number), "hash": "0x", "transactions": []}
+
+
+async def test_head_and_logs_are_asked_in_one_batch_head_first() -> None:
+    rpc = FakeRpc(head(9), [])
+    await read_logs(rpc, CONTRACT, (TOPIC, OTHER), 3, 9)
+    criteria = {
+        "address": "0x" + "c0" * 20,
+        "topics": [["0x" + "01" * 32, "0x" + "02" * 32]],
+        "fromBlock": "0x3",
+        "toBlock": "0x9",
+    }
+    assert rpc.asked == [Call("eth_getBlockByNumber", ("latest", False)), Call("eth_getLogs", (criteria,))]
+
+
+async def test_a_log_is_decoded() -> None:
+    read = await read_logs(FakeRpc(head(9), [json_log(5, 17)]), CONTRACT, (TOPIC,), 3, 9)
+    assert read.logs == (
+        Log(
+            address=CONTRACT,
+            topics=(TOPIC, b"\xaa" * 32),
+            data=b"\x12\x34",
+            block_number=5,
+            block_hash=b"\xbb" * 32,
+            transaction_hash=b"\xcc" * 32,
+            log_index=17,
+        ),
+    )
+
+
+async def test_the_head_comes_from_the_same_answer() -> None:
+    read = await read_logs(FakeRpc(head(12), []), CONTRACT, (TOPIC,), 3, 9)
+    assert (read.head_number, read.head_timestamp, read.from_block, read.to_block) == (12, 1012, 3, 9)
+
+
+@pytest.mark.parametrize(("head_number", "trusted"), [(8, False), (9, True), (10, True)])
+async def test_a_node_below_the_end_of_the_range_is_not_trusted(head_number: int, trusted: bool) -> None:
+    read = await read_logs(FakeRpc(head(head_number), [json_log(4)]), CONTRACT, (TOPIC,), 3, 9)
+    assert read.trusted is trusted
+
+
+async def test_an_open_range_ends_at_the_head_of_the_node() -> None:
+    """What the node learned between the two answers is read next time: it may be half a block."""
+    rpc = FakeRpc(head(7), [json_log(7), json_log(8)])
+    read = await read_logs(rpc, CONTRACT, (TOPIC,), 3, None)
+    assert rpc.asked[1].params[0]["toBlock"] == "latest"
+    assert (read.to_block, read.trusted, [log.block_number for log in read.logs]) == (7, True, [7])
+
+
+async def test_an_open_range_of_a_node_below_its_beginning_is_not_trusted() -> None:
+    read = await read_logs(FakeRpc(head(7), []), CONTRACT, (TOPIC,), 8, None)
+    assert not read.trusted
+
+
+async def test_a_removed_log_is_dropped() -> None:
+    read = await read_logs(FakeRpc(head(12), [json_log(removed=True)]), CONTRACT, (TOPIC,), 3, 9)
+    assert (read.logs, read.malformed, read.trusted) == ((), (), False)
+
+
+@pytest.mark.parametrize(
+    "unwanted",
+    [
+        json_log(address="0x" + "c1" * 20),
+        json_log(topics=["0x" + "03" * 32]),
+        json_log(topics=[]),
+        json_log(2),
+        json_log(10),
+    ],
+)
+async def test_what_was_not_asked_for_is_dropped_and_told(unwanted: dict[str, Any]) -> None:
+    """It may stand where a log should, so that log may be missing."""
+    read = await read_logs(FakeRpc(head(12), [unwanted, json_log(5)]), CONTRACT, (TOPIC,), 3, 9)
+    assert (len(read.malformed), len(read.logs), read.trusted) == (1, 1, False)
+
+
+async def test_a_log_far_above_the_head_of_an_open_range_is_none() -> None:
+    read = await read_logs(FakeRpc(head(7), [json_log(2**40)]), CONTRACT, (TOPIC,), 3, None)
+    assert (len(read.malformed), read.trusted) == (1, False)
+
+
+async def test_a_log_told_twice_counts_once() -> None:
+    twice = [json_log(5, 1), json_log(5, 1, data="0xff"), json_log(5, 2)]
+    read = await read_logs(FakeRpc(head(9), twice), CONTRACT, (TOPIC,), 3, 9)
+    assert [(log.log_index, log.data) for log in read.logs] == [(1, b"\x12\x34"), (2, b"\x12\x34")]
+
+
+async def test_logs_are_given_in_block_order() -> None:
+    mixed = [json_log(6, 0), json_log(5, 9), json_log(5, 1)]
+    read = await read_logs(FakeRpc(head(9), mixed), CONTRACT, (TOPIC,), 3, 9)
+    assert [(log.block_number, log.log_index) for log in read.logs] == [(5, 1), (5, 9), (6, 0)]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        17,
+        {},
+        json_log(blockNumber=None),
+        json_log(blockNumber="five"),
+        json_log(data="0x123"),
+        json_log(data="1234"),
+        json_log(topics=["0x01"]),
+        json_log(blockHash="0x"),
+        json_log(address="0x1234"),
+        json_log(logIndex=3),
+        json_log(topics="0x"),
+    ],
+)
+async def test_a_malformed_log_is_told_and_the_rest_goes_on(broken: Any) -> None:
+    read = await read_logs(FakeRpc(head(9), [broken, json_log(5)]), CONTRACT, (TOPIC,), 3, 9)
+    assert (len(read.malformed), len(read.logs), read.trusted) == (1, 1, False)
+
+
+async def test_refused_logs_still_tell_the_head() -> None:
+    refusal = RpcError(-32005, "query returned more than 10000 results")
+    read = await read_logs(FakeRpc(head(9), refusal), CONTRACT, (TOPIC,), 3, 9)
+    assert (read.head_number, read.trusted, read.failure) == (9, False, refusal)
+
+
+async def test_a_refused_head_is_raised() -> None:
+    with pytest.raises(RpcError):
+        await read_logs(FakeRpc(RpcError(-32000, "no"), []), CONTRACT, (TOPIC,), 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("block", "logs"),
+    [
+        (None, []),
+        ({}, []),
+        ({"number": 1, "timestamp": 2}, []),
+        ({"number": "x", "timestamp": "0x1"}, []),
+        (head(9), None),
+        (head(9), {}),
+        (head(9), "0x"),
+    ],
+)
+async def test_an_answer_that_is_none_is_unreachable(block: Any, logs: Any) -> None:
+    with pytest.raises(Unreachable):
+        await read_logs(FakeRpc(block, logs), CONTRACT, (TOPIC,), 3, 9)
+
+
+def test_a_removed_log_is_none() -> None:
+    assert decode_log(json_log(removed=True)) is None
+
+
+@pytest.mark.parametrize("field", ["blockNumber", "logIndex"])
+def test_a_number_that_no_column_holds_makes_a_log_malformed(field: str) -> None:
+    """One node's nonsense must not end the reader."""
+    changed: dict[str, Any] = {field: hex(1 << 63)}
+    with pytest.raises(ValueError, match="no chain has reached"):
+        decode_log(json_log(**changed))
+
+
+@pytest.mark.parametrize("field", ["number", "timestamp"])
+def test_a_head_beyond_all_chains_is_none(field: str) -> None:
+    with pytest.raises(Unreachable):
+        read_head({"number": "0x1", "timestamp": "0x1", field: hex(1 << 1030)})
+
+
+def test_a_pushed_head_is_read_from_its_text() -> None:
+    assert read_pushed_head(b'{"number":"0x9","timestamp":"0x3e8","hash":"0x"}') == (9, 1000)
+
+
+@pytest.mark.parametrize(
+    "push",
+    [b"", b"null", b"{}", b'{"number":9,"timestamp":"0x1"}', b'{"number":"x","timestamp":"0x1"}', b"\xff"],
+)
+def test_a_pushed_head_that_is_none_is_unreachable(push: bytes) -> None:
+    with pytest.raises(Unreachable):
+        read_pushed_head(push)

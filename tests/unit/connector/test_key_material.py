@@ -1,0 +1,221 @@
+"""The compressed key set of a migrated key is looked for in this node's own storage: a missing one, or another, is an alert."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import shake_256
+from typing import Any, cast
+
+import attrs
+import pytest
+import trio
+
+from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.ciphertexts.places import BucketPolicy
+from kmsconn.connector.key_material import (
+    KEY_MISSING,
+    KEY_SET_MISSING,
+    STORAGE,
+    CoreMaterial,
+    MigratedKeySets,
+)
+from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.errors import Unreachable
+from kmsconn.ethereum.ids import id_name
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.protocols.fhevm.key_material import read_material
+from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
+from kmsconn.transport.http import open_http
+from kmsconn.transport.ports import Ports, offload_inline
+
+KEY, BODY = 4 << 248 | 1, bytes(range(256)) * 1024
+PATH = f"CompressedXofKeySet/{KEY:064x}"
+WANTED = PublicObject(
+    KEY, (f"http://storage/keys/{PATH}",), b"PDAT_KEY", shake_256(b"PDAT_KEY" + BODY).digest(32)
+)
+
+
+@attrs.define
+class Storage:
+    """The node's storage, what the chain says of it, and the watch over both."""
+
+    bucket: EmulatedBucket
+    watch: MigratedKeySets
+    events: list[Event]
+    wanted: PublicObject | Unreachable | None = WANTED
+
+    async def find(self) -> PublicObject | None:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self.wanted, Unreachable):
+            raise self.wanted
+        return self.wanted
+
+    @property
+    def texts(self) -> list[str]:
+        return [one.text for one in self.events if isinstance(one, AlertRaised)]
+
+
+@asynccontextmanager
+async def open_storage(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIterator[Storage]:
+    network, events, bucket = MemoryNetwork(), list[Event](), EmulatedBucket("/keys")
+    network.serve("storage", 80, BucketFaults(bucket).serve)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
+            watch = MigratedKeySets(
+                lambda: storage.find(),  # noqa: PLW0108 - it is made later
+                http,
+                policy.check,
+                Board(events.append, trio.current_time),
+            )
+            storage = Storage(bucket, watch, events)
+            yield storage
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_key_set_that_this_node_did_not_make_is_critical(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        storage.wanted = attrs.evolve(WANTED, made_here=False)
+        await storage.watch.look()
+        [alert] = [one for one in storage.events if isinstance(one, AlertRaised)]
+        assert (alert.cause, alert.severity) == (KEY_MISSING, Severity.CRITICAL)
+        storage.bucket.put(PATH, BODY)
+        await storage.watch.look()
+        assert storage.events[-1] == AlertCleared(STORAGE, KEY_MISSING)
+
+
+@attrs.define
+class Core:
+    """Endpoints with keys; None: one that cannot tell. ``later``: what they have when they are asked again."""
+
+    has: list[KeysAndCrs | None]
+    later: list[KeysAndCrs | None]
+    asked: int = 0
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(f"core[{index}]" for index in range(len(self.has)))
+
+    async def inspect(self, index: int, method: str) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        found = (self.has if self.asked < len(self.has) else self.later)[index]
+        self.asked += 1
+        if found is None:
+            return None
+        keys, crs = ([f"{one:064x}" for one in sorted(ids)] for ids in (found.keys, found.crs))
+        return bytes(kms.KeyMaterialAvailabilityResponse(fhe_key_ids=keys, crs_ids=crs))
+
+
+CRS = 5 << 248 | 1
+ALL, NONE = KeysAndCrs(frozenset({KEY}), frozenset({CRS})), KeysAndCrs()
+
+
+async def everything() -> KeysAndCrs:
+    await trio.lowlevel.checkpoint()
+    return ALL
+
+
+@pytest.mark.parametrize(
+    ("has", "later", "missing"),
+    [
+        ([ALL, ALL], [ALL, ALL], {}),
+        ([ALL, NONE], [ALL, NONE], {"core[1]": [KEY, CRS]}),
+        ([NONE, None], [KeysAndCrs(frozenset({KEY})), None], {"core[0]": [CRS]}),
+        ([NONE, ALL], [ALL, ALL], {}),
+    ],
+    ids=[
+        "all there",
+        "one endpoint without any",
+        "one without CRS, one that cannot tell",
+        "there a minute later",
+    ],
+)
+async def test_a_core_without_what_the_contract_has_is_critical(
+    has: list[Any], later: list[Any], missing: dict[str, list[int]], autojump_clock: Any
+) -> None:
+    events: list[Event] = []
+    core, call = Core(has, later), MaterialCall("GetKeyMaterialAvailability", read_material)
+    await CoreMaterial(everything, cast("Any", core), call, Board(events.append, trio.current_time)).look()
+    told = [one for one in events if isinstance(one, AlertRaised)]
+    assert {one.dependency: one.severity for one in told} == dict.fromkeys(missing, Severity.CRITICAL)
+    for alert in told:
+        assert alert.text.startswith(
+            f"the Core does not have {', '.join(map(id_name, missing[alert.dependency]))}"
+        )
+
+
+async def test_an_object_that_is_there_as_it_was_signed_is_no_alert(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        storage.bucket.put(PATH, BODY)
+        await storage.watch.look()
+        assert storage.events == []
+
+
+async def test_a_missing_object_is_an_alert_until_it_is_there(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        await storage.watch.look()
+        [text] = storage.texts
+        assert f"key 0x{KEY:064x} at http://storage is missing (HTTP 404)" in text
+        storage.bucket.put(PATH, BODY)
+        await storage.watch.look()
+        assert storage.events[1:] == [AlertCleared(STORAGE, KEY_SET_MISSING)]
+
+
+@pytest.mark.parametrize("prefix", ["PUB-p1/", ""], ids=["prefix", "root"])
+async def test_an_object_is_looked_for_at_each_place_where_it_may_lie(
+    prefix: str, autojump_clock: Any
+) -> None:
+    async with open_storage() as storage:
+        storage.bucket.put(f"{prefix}{PATH}", BODY)
+        urls = tuple(f"http://storage/keys/{one}{PATH}" for one in ("PUB-p1/", ""))
+        storage.wanted = attrs.evolve(WANTED, urls=urls)
+        for _ in range(2):
+            await storage.watch.look()
+        assert storage.events == []
+
+
+async def test_another_object_is_an_alert(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        storage.bucket.put(PATH, BODY)
+        storage.wanted = attrs.evolve(WANTED, digest=WANTED.digest[:-1] + bytes([WANTED.digest[-1] ^ 1]))
+        await storage.watch.look()
+        [text] = storage.texts
+        assert "another one than the committee has signed" in text
+
+
+async def test_what_was_compared_is_only_looked_for(autojump_clock: Any) -> None:
+    """It may have gigabytes."""
+    async with open_storage() as storage:
+        storage.bucket.put(PATH, BODY)
+        for _ in range(3):
+            await storage.watch.look()
+        assert storage.bucket.counts == {("GET", 200): 1, ("HEAD", 200): 2}
+        storage.bucket.objects.clear()
+        await storage.watch.look()
+        assert len(storage.texts) == 1
+
+
+@pytest.mark.parametrize("wanted", [None, Unreachable("the chain is silent")])
+async def test_without_a_migrated_key_or_a_chain_nothing_is_asked(wanted: Any, autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        storage.wanted = wanted
+        await storage.watch.look()
+        assert (storage.events, storage.bucket.counts) == ([], {})
+
+
+async def test_an_address_that_may_not_be_asked_is_not(autojump_clock: Any) -> None:
+    async with open_storage(BucketPolicy()) as storage:
+        await storage.watch.look()
+        assert (storage.events, storage.bucket.counts) == ([], {})
+
+
+async def test_an_alert_stays_while_the_storage_does_not_answer(autojump_clock: Any) -> None:
+    async with open_storage() as storage:
+        await storage.watch.look()
+        storage.wanted = attrs.evolve(WANTED, urls=("http://nobody/keys",))
+        await storage.watch.look()
+        assert [type(one) for one in storage.events] == [AlertRaised]

@@ -1,0 +1,181 @@
+"""An event of a contract whose events are all known, and which this version does not know, is an alert and not silence."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+
+from kmsconn.connector import unknown_events
+from kmsconn.connector.connector import open_connector
+from kmsconn.connector.unknown_events import UNKNOWN_EVENT, UnknownEvents
+from kmsconn.ethereum.abi import Event as LogEvent
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.model.events import AlertCleared, AlertRaised, Event
+from kmsconn.protocols.fhevm.abi import (
+    DECRYPTION,
+    DECRYPTION_TOPICS,
+    LATER_EVENTS,
+    LATER_KMS_GENERATION,
+    PROTOCOL_CONFIG,
+)
+from kmsconn.requests.range_reader import WatchedContract
+from tests.unit.requests.few_components import FewComponents, few_components
+
+INTERVAL, BLOCK, DEPTH = 30.0, 12.0, 4
+FINAL = 2 * INTERVAL + 2 * DEPTH * BLOCK
+_NUMBER = {"name": "keyId", "type": "uint256", "indexed": False}
+UNHEARD_OF = LogEvent.from_item({"name": "RotateKeyRequest", "inputs": [_NUMBER]})
+
+
+@asynccontextmanager
+async def emitting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, contract: str, *logs: tuple[LogEvent, Sequence[Any]]
+) -> AsyncIterator[tuple[FewComponents, list[Event]]]:
+    """Run a connector while a contract emits logs, until they are final and were looked for."""
+    monkeypatch.setattr(unknown_events, "INTERVAL", INTERVAL)
+    events: list[Event] = []
+    async with few_components(folder, block_time=BLOCK) as components:
+        components.dependencies.ethereum.finality.depth = DEPTH
+        settings = components.settings()
+        async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
+            await connector.wait_ready()
+            emitter = getattr(components.dependencies, contract)
+            chain = (
+                components.dependencies.gateway
+                if contract == "decryption"
+                else components.dependencies.ethereum
+            )
+            for event, values in logs:
+                chain.actors.act(emitter.address, partial(emit, event, values))
+            await trio.sleep(FINAL)
+            yield components, events
+
+
+def emit(event: LogEvent, values: Sequence[Any], frame: Any) -> None:
+    frame.emit(event, *values)
+
+
+def alerts(events: list[Event]) -> list[AlertRaised]:
+    return [one for one in events if isinstance(one, AlertRaised) and one.cause == UNKNOWN_EVENT]
+
+
+@pytest.mark.parametrize("contract", ["kms_generation", "protocol_config", "decryption"])
+async def test_an_unknown_event_is_named_with_its_topic_and_place(
+    contract: str, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with emitting(tmp_path, monkeypatch, contract, (UNHEARD_OF, (7,)), (UNHEARD_OF, (8,))) as (
+        _,
+        events,
+    ):
+        [alert] = alerts(events)
+        assert to_hex(UNHEARD_OF.topic0) in alert.text
+        assert "1 events" in alert.text
+        assert alert.dependency.startswith("gateway 0x" if contract == "decryption" else "ethereum 0x")
+        assert AlertCleared(alert.dependency, UNKNOWN_EVENT) not in events
+
+
+async def test_an_event_that_only_others_need_is_no_alert(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activated = (
+        LATER_KMS_GENERATION.event("ActivateKey"),
+        (4 << 248 | 1, 0, ("https://bucket.test",), ((3, b"\x33"),)),
+    )
+    upgraded = LATER_KMS_GENERATION.event("Upgraded"), (b"\x11" * 20,)
+    async with emitting(tmp_path, monkeypatch, "kms_generation", activated, upgraded) as (_, events):
+        assert alerts(events) == []
+
+
+async def test_a_confirmation_of_another_node_is_no_alert(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmed = (
+        PROTOCOL_CONFIG.event("EpochActivationConfirmation"),
+        (8 << 248 | 2, b"\x11" * 20, b"\x22" * 32),
+    )
+    async with emitting(tmp_path, monkeypatch, "protocol_config", confirmed) as (_, events):
+        assert alerts(events) == []
+
+
+WINDOW = {"name": "windows", "type": "tuple[]", "components": [{"type": "uint64"}] * 3, "indexed": False}
+PROPOSED = LogEvent.from_item(
+    {
+        "name": "CoprocessorUpgradeProposed",
+        "inputs": [
+            {"name": "proposalId", "type": "uint256", "indexed": True},
+            {"name": "softwareVersion", "type": "string", "indexed": False},
+            WINDOW,
+            {"name": "gwStartBlock", "type": "uint64", "indexed": False},
+        ],
+    }
+)
+
+
+def threshold_event(name: str) -> LogEvent:
+    inputs = [{"name": "contextId", "type": "uint256", "indexed": True}, _NUMBER]
+    return LogEvent.from_item({"name": f"{name}ThresholdUpdated", "inputs": inputs})
+
+
+async def test_what_protocol_config_tells_others_is_no_alert(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposed = PROPOSED, (1, "0.16", ((1, 2, 3),), 7)
+    updated = [
+        (threshold_event(name), (1, 2)) for name in ("PublicDecryption", "UserDecryption", "KmsGen", "Mpc")
+    ]
+    async with emitting(tmp_path, monkeypatch, "protocol_config", proposed, *updated) as (_, events):
+        assert alerts(events) == []
+
+
+async def test_every_unknown_event_is_named(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = [threshold_event(f"Future{number}") for number in range(6)]
+    logs = [(event, (1, 2)) for event in new]
+    async with emitting(tmp_path, monkeypatch, "protocol_config", *logs) as (_, events):
+        assert all(to_hex(event.topic0) in alerts(events)[-1].text for event in new)
+
+
+async def test_an_unknown_event_is_told_again_at_once_after_a_start_and_until_it_is_a_week_old(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unknown_events, "INTERVAL", INTERVAL)
+    monkeypatch.setattr(unknown_events, "LOOKED_BACK", 60)
+    monkeypatch.setattr(unknown_events, "WEEK", 60 * BLOCK)
+    events: list[Event] = []
+    async with few_components(tmp_path, block_time=BLOCK) as components:
+        ethereum = components.dependencies.ethereum
+        ethereum.finality.depth = DEPTH
+        ethereum.actors.act(components.dependencies.protocol_config.address, partial(emit, UNHEARD_OF, (7,)))
+        await trio.sleep(FINAL)
+        settings, ports = components.settings(), components.ports
+        async with open_connector(settings, ports=ports, on_event=events.append) as connector:
+            await connector.wait_ready()
+            await trio.sleep(INTERVAL / 2)
+            [alert] = alerts(events)
+            await trio.sleep(60 * BLOCK)
+    assert AlertCleared(alert.dependency, UNKNOWN_EVENT) in events
+
+
+@pytest.mark.parametrize("event", [*DECRYPTION.events_by_topic.values(), *LATER_EVENTS.values()], ids=str)
+def test_every_event_of_decryption_is_known(event: LogEvent) -> None:
+    assert event.topic0 in DECRYPTION_TOPICS
+
+
+@pytest.mark.parametrize(
+    ("head", "next_block", "expected"),
+    [(1000, None, (997, 1000)), (1002, 1001, (1001, 1002)), (5000, 1003, (4997, 5000)), (2, None, (0, 2))],
+)
+def test_of_a_contract_with_many_events_the_newest_blocks_are_looked_at(
+    head: int, next_block: int | None, expected: tuple[int, int]
+) -> None:
+    contract = SimpleNamespace(components=SimpleNamespace(on_event=None), head=SimpleNamespace(number=head))
+    watch = UnknownEvents(cast("WatchedContract", contract), DECRYPTION_TOPICS, 4, next_block)
+    assert watch._next_range() == expected

@@ -1,0 +1,411 @@
+"""The client of the Core: which endpoint, which path, and what the answers mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from kmsconn.config.settings import CoreTls
+from kmsconn.core.client import HEALTH_PATH, PATHS, SERVICE, CoreClient, open_core, parse_endpoint
+from kmsconn.core.port import Core, Started
+from kmsconn.emulator.grpc_server import GrpcFailure, Method, health_method, serve_grpc
+from kmsconn.errors import (
+    AbortedByCore,
+    Forgotten,
+    NotYet,
+    Overloaded,
+    Refused,
+    Rejected,
+    RequestError,
+    StartRefused,
+    Unreachable,
+)
+from kmsconn.protocols.port import Chunks, CoreCall, Meaning
+from kmsconn.transport.grpc.framing import Status
+from kmsconn.transport.ports import Ports, offload_inline
+
+PROTOS = Path(__file__).parents[3] / "protos"
+START, RESULT = "PublicDecrypt", "GetPublicDecryptionResult"
+
+
+@attrs.define
+class Cores:
+    """Some Cores at ports 1, 2 …; each tells what it was asked, and answers with ``status``."""
+
+    asked: list[tuple[int, str, bytes]] = attrs.field(factory=list)
+    status: Status = Status.OK
+    serving: bool = True
+    has_health: bool = True
+    text: str = "so it is"
+
+    async def answer(self, port: int, method: str, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((port, method, request))
+        if self.status is not Status.OK:
+            raise GrpcFailure(self.status, self.text)
+        return b"answer of %d" % port
+
+    def methods(self, port: int) -> dict[str, Method]:
+        answers: dict[str, Method] = {path: partial(self.answer, port, name) for name, path in PATHS.items()}
+        health = health_method({SERVICE: lambda: self.serving})
+        return {**answers, HEALTH_PATH: health} if self.has_health else answers
+
+
+@asynccontextmanager
+async def core_with(cores: Cores, count: int = 1) -> AsyncIterator[CoreClient]:
+    async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        if port > count:
+            raise ConnectionRefusedError("nobody there")
+        client, server = memory_stream_pair()
+        nursery.start_soon(serve_grpc, server, cores.methods(port))
+        return client
+
+    ports = Ports(dial=dial, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)
+    endpoints = tuple(f"http://core:{port}" for port in range(1, max(count, 1) + 1))
+    async with trio.open_nursery() as nursery:
+        async with open_core(endpoints, ports) as core:
+            yield core
+        nursery.cancel_scope.cancel()
+
+
+def call(method: str, shard: int = 0) -> CoreCall:
+    return CoreCall(method, Chunks([b"mess", b"age"]), shard)
+
+
+async def test_the_client_is_what_the_port_asks_for(autojump_clock: MockClock) -> None:
+    async with core_with(Cores()) as client:
+        core: Core = client
+        await core.start(call(START))
+        assert await core.result(call(RESULT)) == b"answer of 1"
+
+
+@pytest.mark.parametrize("shard", [0, 1, 2, 3, 2**256 - 1, (1 << 248) + 7])
+async def test_the_id_chooses_the_endpoint_for_start_and_result(
+    autojump_clock: MockClock, shard: int
+) -> None:
+    cores = Cores()
+    async with core_with(cores, 3) as core:
+        await core.start(call(START, shard))
+        await core.result(call(RESULT, shard))
+    assert cores.asked == [(shard % 3 + 1, START, b"message"), (shard % 3 + 1, RESULT, b"message")]
+
+
+async def test_a_repeated_start_is_success(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(status=Status.ALREADY_EXISTS)) as core:
+        await core.start(call(START))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(Status.NOT_FOUND, NotYet), (Status.ABORTED, Overloaded), (Status.UNAVAILABLE, Unreachable)],
+)
+async def test_a_failed_start_says_what_to_do(
+    autojump_clock: MockClock, status: Status, kind: type[RequestError]
+) -> None:
+    async with core_with(Cores(status=status)) as core:
+        with pytest.raises(kind, match=rf"core\[0\] {START}: {status.name}: so it is"):
+            await core.start(call(START))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (Status.UNAVAILABLE, NotYet),
+        (Status.NOT_FOUND, Forgotten),
+        (Status.ABORTED, AbortedByCore),
+        (Status.INVALID_ARGUMENT, Rejected),
+    ],
+)
+async def test_a_failed_result_says_what_to_do(
+    autojump_clock: MockClock, status: Status, kind: type[RequestError]
+) -> None:
+    async with core_with(Cores(status=status)) as core:
+        with pytest.raises(kind, match=rf"core\[0\] {RESULT}: {status.name}: so it is"):
+            await core.result(call(RESULT))
+
+
+async def test_a_core_that_is_not_there_is_unreachable_also_for_a_result(autojump_clock: MockClock) -> None:
+    """The Core's own UNAVAILABLE says *not yet*; a lost connection does not."""
+    async with core_with(Cores(), count=0) as core:
+        with pytest.raises(Unreachable, match="nobody there"):
+            await core.result(call(RESULT))
+
+
+# Calls that start and wait in one.
+
+
+SYNC = "PublicDecryptSync"
+AT_ONCE = CoreCall(START, Chunks([b"mess", b"age"]), 0, at_once=SYNC)
+
+
+@attrs.define
+class LaterCores(Cores):
+    """Cores whose calls that wait answer with ``waiting``; the others with OK."""
+
+    waiting: Status = Status.OK
+
+    async def answer(self, port: int, method: str, request: bytes) -> bytes:
+        self.status = self.waiting if method == SYNC else Status.OK
+        return await super().answer(port, method, request)
+
+    @property
+    def methods_asked(self) -> list[str]:
+        return [method for _, method, _ in self.asked]
+
+
+async def test_a_result_that_comes_at_once_is_returned(autojump_clock: MockClock) -> None:
+    cores = LaterCores()
+    async with core_with(cores) as core:
+        assert (await core.decrypt(AT_ONCE)).reply == b"answer of 1"
+    assert cores.asked == [(1, SYNC, b"message")]
+
+
+async def test_where_no_call_waits_the_request_is_handed_over_and_that_is_remembered(
+    autojump_clock: MockClock,
+) -> None:
+    cores = LaterCores(waiting=Status.UNIMPLEMENTED)
+    async with core_with(cores) as core:
+        assert core.waits(AT_ONCE)
+        for _ in range(3):
+            assert (await core.decrypt(AT_ONCE)).reply is None
+            assert not core.waits(AT_ONCE)
+    assert cores.methods_asked == [SYNC, START, START, START]
+
+
+async def test_each_endpoint_is_asked_for_itself(autojump_clock: MockClock) -> None:
+    cores = LaterCores(waiting=Status.UNIMPLEMENTED)
+    async with core_with(cores, 2) as core:
+        for shard in (0, 1, 0, 1):
+            await core.decrypt(attrs.evolve(AT_ONCE, shard=shard))
+    assert [port for port, method, _ in cores.asked if method == SYNC] == [1, 2]
+
+
+async def test_after_another_connection_it_is_tried_again(autojump_clock: MockClock) -> None:
+    cores = LaterCores(waiting=Status.UNIMPLEMENTED)
+    async with core_with(cores) as core:
+        await core.decrypt(AT_ONCE)
+        link = core._channels[0]._link
+        assert link is not None
+        link.lose("the Core restarts")
+        cores.waiting = Status.OK
+        assert (await core.decrypt(AT_ONCE)).reply is None  # the call that connects goes by what is known
+        assert (await core.decrypt(AT_ONCE)).reply == b"answer of 1"
+        assert core._channels[0].connections == 2
+
+
+@pytest.mark.parametrize("status", [Status.UNAVAILABLE, Status.ALREADY_EXISTS])
+async def test_a_wait_that_ends_without_a_result_leaves_the_request_with_the_core(
+    autojump_clock: MockClock, status: Status
+) -> None:
+    cores = LaterCores(waiting=status)
+    async with core_with(cores) as core:
+        assert (await core.decrypt(AT_ONCE)).reply is None
+    assert cores.methods_asked == [SYNC]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (Status.NOT_FOUND, NotYet),
+        (Status.ABORTED, Overloaded),
+        (Status.RESOURCE_EXHAUSTED, Overloaded),
+        (Status.DEADLINE_EXCEEDED, Unreachable),
+        (Status.INVALID_ARGUMENT, Rejected),
+        (Status.INTERNAL, Refused),
+    ],
+)
+async def test_a_failed_wait_means_what_a_failed_start_means(
+    autojump_clock: MockClock, status: Status, kind: type[RequestError]
+) -> None:
+    async with core_with(LaterCores(waiting=status)) as core:
+        with pytest.raises(kind, match=rf"core\[0\] {SYNC}: {status.name}: so it is"):
+            await core.decrypt(AT_ONCE)
+
+
+async def test_a_core_that_is_not_there_has_nothing(autojump_clock: MockClock) -> None:
+    async with core_with(LaterCores(), count=0) as core:
+        with pytest.raises(Unreachable, match="nobody there"):
+            await core.decrypt(AT_ONCE)
+
+
+# Health.
+
+
+@pytest.mark.parametrize("serving", [True, False])
+async def test_health_is_what_the_core_says(autojump_clock: MockClock, serving: bool) -> None:
+    async with core_with(Cores(serving=serving)) as core:
+        assert (await core.health(0) == "") is serving
+
+
+async def test_a_core_that_is_not_there_is_not_healthy(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(), count=0) as core:
+        with pytest.raises(Unreachable):
+            await core.health(0)
+
+
+async def test_a_core_without_a_health_service_serves_since_it_says_so(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(has_health=False)) as core:
+        assert await core.health(0) == ""
+
+
+async def test_endpoints_have_names_for_troubles(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(), 2) as core:
+        assert core.endpoints == ("core[0]", "core[1]")
+
+
+# Paths and endpoints.
+
+
+NOT_OURS = {"Init", "InsecureKeyGen", "GetInsecureKeyGenResult", "InsecureCrsGen", "GetInsecureCrsGenResult"}
+"""Calls of the first generation for operators and for insecure builds."""
+
+
+LATER = {"PublicDecryptSync", "UserDecryptSync"}
+"""Calls of Cores after that of 0.14; they take and give the messages of the calls that they stand for (annex C)."""
+
+
+def test_the_paths_are_those_of_the_service_texts() -> None:
+    texts = [path.read_text() for path in PROTOS.rglob("kms-service.v1.proto")]
+    methods = {method for text in texts for method in re.findall(r"rpc (\w+)\(", text)} - NOT_OURS | LATER
+    assert {method: f"/kms_service.v1.CoreServiceEndpoint/{method}" for method in methods} == PATHS
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "parts"),
+    [
+        ("http://localhost:50051", ("localhost", 50051, False)),
+        ("https://core.example", ("core.example", 443, True)),
+        ("core-1:50100", ("core-1", 50100, False)),
+        ("http://[::1]:50051/", ("::1", 50051, False)),
+        ("http://core", ("core", 80, False)),
+    ],
+)
+def test_an_endpoint_is_read(endpoint: str, parts: tuple[str, int, bool]) -> None:
+    assert parse_endpoint(endpoint) == parts
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "ftp://core:1", "http://:50051", "http://core:port", "http://core:99999"]
+)
+def test_a_wrong_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r"port|Port|endpoint"):
+        parse_endpoint(endpoint)
+
+
+async def test_tls_files_that_are_not_there_refuse_the_start(tmp_path: Path) -> None:
+    ports = Ports(dial=None, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)  # type: ignore[arg-type]
+    with pytest.raises(StartRefused, match="core_tls"):
+        async with open_core(("core:1",), ports, CoreTls(ca_file=tmp_path / "none.pem")):
+            pass
+
+
+EVERYWHERE = CoreCall("NewMpcEpoch", Chunks([b"message"]), None, {"INVALID_ARGUMENT": Meaning.UNCERTAIN})
+
+
+async def test_a_call_without_a_shard_reaches_every_endpoint(autojump_clock: MockClock) -> None:
+    cores = Cores()
+    async with core_with(cores, 3) as core:
+        assert await core.start(EVERYWHERE) == Started()
+    assert sorted(port for port, _, _ in cores.asked) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("code", [Status.OK, Status.ALREADY_EXISTS])
+async def test_a_start_tells_whether_the_core_had_the_id_already(
+    code: Status, autojump_clock: MockClock
+) -> None:
+    async with core_with(Cores(status=code)) as core:
+        assert await core.start(call(START)) == Started(existed=code is Status.ALREADY_EXISTS)
+
+
+async def test_a_start_brings_what_each_endpoint_answered(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(), 2) as core:
+        said = (await core.start(EVERYWHERE)).said
+    assert said == (b"answer of 1", b"answer of 2")
+
+
+async def test_an_uncertain_start_comes_back_as_what_the_core_said(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(status=Status.INVALID_ARGUMENT)) as core:
+        assert (await core.start(EVERYWHERE)).uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
+
+
+async def test_a_call_says_which_status_is_its_success(autojump_clock: MockClock) -> None:
+    abort = CoreCall("AbortKeyGen", Chunks([b"message"]), 0, {"NOT_FOUND": Meaning.SUCCESS})
+    async with core_with(Cores(status=Status.NOT_FOUND)) as core:
+        assert await core.start(abort) == Started()
+
+
+@pytest.mark.parametrize("code", [Status.INTERNAL, Status.INVALID_ARGUMENT])
+async def test_a_call_says_which_status_is_none_for_ever(code: Status, autojump_clock: MockClock) -> None:
+    """An end of a context or epoch: neither done nor given up."""
+    end = CoreCall("DestroyMpcEpoch", Chunks([b"message"]), None, {code.name: Meaning.WAIT})
+    async with core_with(Cores(status=code), 2) as core:
+        with pytest.raises(NotYet, match=f"DestroyMpcEpoch: {code.name}"):
+            await core.start(end)
+
+
+async def test_one_endpoint_that_fails_fails_the_call_to_all(autojump_clock: MockClock) -> None:
+    async with core_with(Cores(status=Status.UNAVAILABLE), 2) as core:
+        with pytest.raises(Unreachable, match="core"):
+            await core.start(EVERYWHERE)
+
+
+def by_text(text: str) -> Meaning | None:
+    return {"known": Meaning.SUCCESS, "bad": Meaning.REFUSED}.get(text)
+
+
+async def test_a_status_may_mean_what_its_text_says(autojump_clock: MockClock) -> None:
+    """A Core of the first generation says ABORTED for everything (httpz-rc7.md, 8.4)."""
+    start = CoreCall("Decrypt", Chunks([b"message"]), 0, {"ABORTED": by_text})
+    async with core_with(Cores(status=Status.ABORTED, text="known")) as core:
+        assert await core.start(start) == Started()
+    async with core_with(Cores(status=Status.ABORTED, text="bad")) as core:
+        with pytest.raises(Rejected, match=r"core\[0\] Decrypt: ABORTED: bad"):
+            await core.start(start)
+    async with core_with(Cores(status=Status.ABORTED, text="full")) as core:
+        with pytest.raises(Overloaded, match="full"):
+            await core.start(start)
+
+
+async def test_an_endpoint_that_stops_in_the_middle_of_a_large_reply_takes_nothing_from_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    size, stopped = 3 * 1024 * 1024, trio.Event()
+
+    async def flow_or_stop(flow: Any) -> None:
+        await flow()
+        if stopped.is_set():
+            await trio.sleep_forever()
+
+    async def answer(port: int, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if port == 1:
+            stopped.set()
+        return bytes(size)
+
+    async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        client, server = memory_stream_pair()
+        if port == 1:
+            server.send_stream.send_all_hook = partial(flow_or_stop, server.send_stream.send_all_hook)
+        nursery.start_soon(serve_grpc, server, {PATHS[RESULT]: partial(answer, port)})
+        return client
+
+    ports = Ports(dial=dial, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)
+    both = open_core(("core:1", "core:2"), ports, reply_budget=4 * 1024 * 1024)
+    async with trio.open_nursery() as nursery, both as core:
+        nursery.start_soon(core.result, call(RESULT, 0))
+        await trio.sleep(1)
+        assert stopped.is_set()
+        with trio.fail_after(5):
+            assert len(await core.result(call(RESULT, 1))) == size
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,37 @@
+"""What commands say of latencies and of a life of keys, in words and for machines."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.emulator.commands.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
+from kmsconn.emulator.key_life import KeyResult
+from kmsconn.emulator.key_verdict import KeyVerdict
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text", "number"), [(None, "-", None), (0.25, "250 ms", 250.0), (1.23456, "1235 ms", 1234.6)]
+)
+def test_a_latency_is_a_text_and_a_number(seconds: float | None, text: str, number: float | None) -> None:
+    assert (milliseconds(seconds), in_milliseconds(seconds)) == (text, number)
+
+
+@pytest.mark.parametrize(("doubled", "words"), [(0, "none twice"), (2, "2 transactions too many")])
+def test_a_life_of_keys_says_its_steps_and_what_was_doubled(doubled: int, words: str) -> None:
+    keys = KeyResult(KeyVerdict((), (), frozenset(), doubled), ("key", "CRS"), 3)
+    assert list(keys_as_text(keys)) == [
+        "keys: 2 of 3 steps (key, CRS)",
+        f"      0 replies included on Ethereum, 0 open, 0 aborted, {words}",
+    ]
+
+
+def test_a_life_of_keys_for_machines_says_whether_it_was_well() -> None:
+    keys = KeyResult(KeyVerdict((), (), frozenset(), 0), ("key",), 1)
+    assert keys_as_json(keys) == {
+        "steps": ["key"],
+        "included": 0,
+        "open": 0,
+        "aborted": 0,
+        "doubled": 0,
+        "well": True,
+    }

@@ -1,0 +1,192 @@
+"""Events as spans: one trace for each request, in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+import attrs
+import pytest
+
+from kmsconn.config.settings import TracingSettings
+from kmsconn.model import events
+from kmsconn.model.life import State
+from kmsconn.model.requests import NO_BLOCK, Kind
+from kmsconn.model.trace_ids import trace_of
+from kmsconn.observe import spans as module
+from kmsconn.observe.spans import Span, SpanMaker
+from tests import vectors
+
+PUBLIC = Kind.PUBLIC_DECRYPTION
+ID = (1 << 248) | 7
+HASH = b"\x03" * 32
+SETTINGS = vectors.vector_settings()
+COLLECTOR = TracingSettings("http://collector")
+TRACE = trace_of(SETTINGS.chains.gateway.chain_id, PUBLIC, ID)
+
+RECORDED = events.RequestRecorded(1, PUBLIC, ID, 10901, 55, HASH, 2)
+BEFORE_THE_REPLY = (
+    (0.5, events.StageFinished(1, PUBLIC, "check", 0.5, id=ID)),
+    (0.2, events.StageFinished(1, PUBLIC, "gather", 0.2, id=ID)),
+    (0.1, events.StageFinished(1, PUBLIC, "submit", 0.1, id=ID)),
+    (1.0, events.StageFinished(1, PUBLIC, "answer", 1.0, id=ID)),
+    (0.0, events.AnswerKept(1, PUBLIC, 1.8, id=ID)),
+)
+REPLY = (
+    (0.1, events.ReplySigned(1, PUBLIC, 9, HASH, id=ID)),
+    (0.2, events.ReplySent(1, PUBLIC, 9, 0.3, id=ID)),
+    (0.4, events.ReplyIncluded(1, PUBLIC, 60, 2.5, transaction_hash=HASH, id=ID)),
+    (30.0, events.ReplyFinalized(1, PUBLIC, id=ID)),
+)
+
+
+@attrs.define
+class Process:
+    """The spans of one process; its clock is moved by hand."""
+
+    now: float = 1000.0
+    tracing: TracingSettings = COLLECTOR
+    maker: SpanMaker = attrs.field(init=False)
+    spans: list[Span] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.maker = SpanMaker(SETTINGS, self.tracing, lambda: self.now, Random(1).random)
+
+    def hear(self, *told: tuple[float, events.Event]) -> list[Span]:
+        """Take events, each so many seconds after the one before; return their spans."""
+        before = len(self.spans)
+        for seconds, event in told:
+            self.now += seconds
+            self.spans += self.maker.take(event)
+        return self.spans[before:]
+
+
+def names(spans: Iterable[Span]) -> list[str]:
+    return [span.name for span in spans]
+
+
+def whole() -> list[Span]:
+    return Process().hear((0.0, RECORDED), *BEFORE_THE_REPLY, *REPLY)
+
+
+def test_a_request_has_a_span_for_each_stage_and_for_itself() -> None:
+    assert names(whole()) == [
+        "record", "check", "gather", "submit", "answer", "sign", "broadcast", "include", "public_decryption", "finalize",
+    ]  # fmt: skip
+
+
+def test_all_spans_are_of_the_request_s_trace_and_below_its_own_span() -> None:
+    spans = whole()
+    assert {span.trace_id for span in spans} == {TRACE.trace_id}
+    assert {span.parent_id for span in spans if span.name != PUBLIC} == {TRACE.span_id}
+    [root] = [span for span in spans if span.name == PUBLIC]
+    assert (root.span_id, root.parent_id) == (TRACE.span_id, None)
+
+
+def test_each_span_has_an_id_of_its_own() -> None:
+    spans = whole()
+    assert len({span.span_id for span in spans}) == len(spans)
+
+
+def test_a_span_lasts_as_long_as_what_it_is_about() -> None:
+    lasted = {span.name: round(span.end - span.start, 3) for span in whole()}
+    assert lasted == {
+        "record": 0.0, "check": 0.5, "gather": 0.2, "submit": 0.1, "answer": 1.0, "sign": 0.1, "broadcast": 0.2,
+        "include": 0.4, "public_decryption": 2.5, "finalize": 30.0,
+    }  # fmt: skip
+
+
+def test_the_next_process_goes_on_with_the_same_trace() -> None:
+    first, second = Process(), Process(now=1010.0)
+    spans = [*first.hear((0.0, RECORDED), *BEFORE_THE_REPLY), *second.hear(*REPLY)]
+    assert {span.trace_id for span in spans} == {TRACE.trace_id}
+    assert {span.parent_id for span in spans if span.name != PUBLIC} == {TRACE.span_id}
+
+
+def test_the_request_s_own_span_begins_when_it_was_recorded_whichever_process_did() -> None:
+    second = Process(now=1010.0)
+    [root] = [span for span in second.hear(*REPLY) if span.parent_id is None]
+    assert (round(root.start, 3), round(root.end, 3)) == (1008.2, 1010.7)
+
+
+def test_attributes_name_request_place_core_and_transactions() -> None:
+    spans = {span.name: span.attributes for span in whole()}
+    assert {one["kmsconn.request.id"] for one in spans.values()} == {f"0x{ID:064x}"}
+    assert {one["kmsconn.request.kind"] for one in spans.values()} == {"public_decryption"}
+    assert (spans["record"]["kmsconn.chain.id"], spans["record"]["kmsconn.block"]) == (10901, 55)
+    assert spans["submit"]["kmsconn.core"] == "core[0]"
+    assert spans["sign"]["kmsconn.transaction"] == f"0x{HASH.hex()}"
+    assert spans["include"]["kmsconn.reply.block"] == 60
+
+
+def test_a_failed_pass_is_an_error_with_its_cause_and_its_time() -> None:
+    [span] = Process().hear((2.0, events.StageFailed(1, PUBLIC, "check", "denied", 2.0, id=ID)))
+    assert (span.name, span.error, span.end - span.start) == ("check", "denied", 2.0)
+
+
+def test_the_wait_of_a_deferred_request_is_a_span_once_it_is_over() -> None:
+    deferred = events.RequestDeferred(
+        1, PUBLIC, "check", "denied by https://me:pass@node/key?k=1", 5.0, id=ID
+    )
+    spans = Process().hear((0.0, deferred), (6.0, events.StageFinished(1, PUBLIC, "check", 1.0, id=ID)))
+    assert names(spans) == ["wait", "check"]
+    assert (spans[0].end - spans[0].start, spans[0].attributes["kmsconn.stage"]) == (5.0, "check")
+    assert spans[0].attributes["kmsconn.reason"] == "denied by https://node/key"
+
+
+@pytest.mark.parametrize(("state", "failed"), [(State.REJECTED, True), (State.DONE, False)])
+def test_a_request_without_a_reply_ends_with_its_own_span(state: State, failed: bool) -> None:
+    process = Process()
+    spans = process.hear((0.0, RECORDED), (3.0, events.RequestClosed(1, PUBLIC, state, "so", "other", id=ID)))
+    assert (spans[-1].span_id, spans[-1].end - spans[-1].start) == (TRACE.span_id, 3.0)
+    assert bool(spans[-1].error) is failed
+
+
+def test_a_reply_that_goes_back_is_an_error() -> None:
+    [span] = Process().hear((0.0, events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0", id=ID)))
+    assert (span.name, span.error) == ("return", "status 0")
+
+
+def test_a_trace_that_is_not_sampled_has_no_span_but_its_log_lines_have_its_id() -> None:
+    process = Process(tracing=TracingSettings("http://collector", ratio=0.0))
+    assert process.hear((0.0, RECORDED), *BEFORE_THE_REPLY, *REPLY) == []
+    assert process.maker.context(REPLY[0][1])["trace_id"] == TRACE.trace_hex
+
+
+def test_a_log_line_has_the_span_that_its_event_ended_or_that_of_the_request() -> None:
+    process, event = Process(), BEFORE_THE_REPLY[0][1]
+    [span] = process.hear((0.5, event))
+    assert process.maker.context(event) == {"trace_id": TRACE.trace_hex, "span_id": f"{span.span_id:016x}"}
+    deferred = events.RequestDeferred(1, PUBLIC, "check", "denied", 5.0, id=ID)
+    process.hear((0.0, deferred))
+    assert process.maker.context(deferred)["span_id"] == f"{TRACE.span_id:016x}"
+
+
+def test_events_about_no_request_have_no_trace() -> None:
+    alert = events.AlertRaised("gateway", "unreachable", "refused", events.Severity.WARNING)
+    process = Process()
+    assert process.hear((0.0, alert)) == []
+    assert process.maker.context(alert) == {}
+
+
+def test_requests_that_are_over_are_forgotten_and_the_others_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_REQUESTS", 3)
+    process = Process()
+    process.hear((0.0, RECORDED), *BEFORE_THE_REPLY, *REPLY)
+    assert len(process.maker._known) == 0
+    process.hear(*((0.0, attrs.evolve(RECORDED, rid=rid)) for rid in range(10)))
+    assert len(process.maker._known) == 3
+
+
+def test_a_request_over_http_has_no_block_and_ends_well() -> None:
+    kind = Kind.HTTP_PUBLIC_DECRYPTION
+    recorded, root = Process().hear(
+        (0.0, events.RequestRecorded(1, kind, ID, 10901, NO_BLOCK, b"", 0)),
+        (1.0, events.AnswerKept(1, kind, 1.0, id=ID)),
+        (0.0, events.RequestClosed(1, kind, State.DONE, "delivered", "delivered", id=ID)),
+    )
+    assert recorded.attributes["kmsconn.source"] == "http"
+    assert "kmsconn.block" not in recorded.attributes
+    assert (root.name, root.error, root.end - root.start) == ("http_public_decryption", "", 1.0)

@@ -1,0 +1,95 @@
+"""A connector as one JSON object."""
+
+from __future__ import annotations
+
+import attrs
+import msgspec
+
+from kmsconn.journal.values import Counts
+from kmsconn.model import events
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
+from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.status import status_of
+from kmsconn.requests.snapshot import ChainStatistics, CoreStatistics, HttpApiStatistics
+from tests.unit.observe.snapshots import CONTRACT, SNAPSHOT, snapshot
+
+PUBLIC = Kind.PUBLIC_DECRYPTION
+
+
+def test_before_the_connector_runs_it_is_starting_and_has_every_part() -> None:
+    before, monitor = status_of(Monitor()), Monitor()
+    monitor.watch(snapshot)
+    assert before["state"] == "starting"
+    assert before.keys() == status_of(monitor).keys()
+
+
+def test_the_state_is_that_of_health() -> None:
+    monitor = Monitor()
+    monitor.watch(snapshot)
+    assert status_of(monitor)["state"] == "healthy"
+    monitor.on_event(events.AlertRaised("gateway", "unreachable", "refused", events.Severity.CRITICAL))
+    assert status_of(monitor)["state"] == "unhealthy"
+    monitor.watch(lambda: snapshot(draining=True))
+    assert status_of(monitor)["state"] == "draining"
+
+
+def test_an_alert_has_its_remedy() -> None:
+    monitor = Monitor()
+    monitor.on_event(events.AlertRaised("gateway", "unreachable", "refused", events.Severity.CRITICAL))
+    [alert] = status_of(monitor)["alerts"]
+    assert (alert["dependency"], alert["severity"]) == ("gateway", "critical")
+    assert alert["remedy"].startswith("check that it runs")
+
+
+def test_every_open_request_is_in_one_place_of_the_flow() -> None:
+    counts = Counts(
+        states={(PUBLIC, State.PENDING): 10, (PUBLIC, State.ANSWERED): 1, (PUBLIC, State.SIGNED): 2, (PUBLIC, State.INCLUDED): 3},
+        deferred={PUBLIC: 4},
+        oldest={},
+        off_chain=0,
+        quarantined_logs=0,
+    )  # fmt: skip
+    queue = attrs.evolve(SNAPSHOT.queue, counts=counts, running={"gather": 2, "answer": 1})
+    monitor = Monitor()
+    monitor.watch(lambda: snapshot(queue=queue))
+    assert status_of(monitor)["flow"] == {
+        "waiting": 3, "deferred": 4, "check": 0, "gather": 2, "submit": 0, "answer": 1,
+        "answered": 1, "signed": 2, "included": 3, "finalized": 0,
+    }  # fmt: skip
+
+
+def test_a_contract_is_named_with_its_chain_and_lag() -> None:
+    monitor = Monitor()
+    monitor.watch(lambda: snapshot(chains={"gateway": ChainStatistics(55, chain_id=10901)}))
+    monitor.on_event(events.CursorMoved(10901, CONTRACT, 50, 55))
+    [contract] = status_of(monitor)["contracts"]
+    assert (contract["chain"], contract["lag"]) == ("gateway", 6)
+
+
+def test_a_core_says_what_is_wrong_with_it() -> None:
+    monitor = Monitor()
+    monitor.watch(lambda: snapshot(cores={"core[0]": CoreStatistics(False, "refused")}))
+    assert status_of(monitor)["cores"] == [{"name": "core[0]", "serving": False, "text": "refused"}]
+
+
+def test_the_balance_is_in_ether_and_in_replies() -> None:
+    monitor = Monitor()
+    monitor.watch(snapshot)
+    [manager] = status_of(monitor)["transactions"]
+    assert (manager["balance"], manager["replies_left"], manager["next_nonce"]) == (3.0, 3000, 41)
+
+
+def test_clients_over_http_are_shown_where_any_are_served() -> None:
+    monitor = Monitor()
+    monitor.watch(snapshot)
+    assert status_of(monitor)["http"] is None
+    monitor.watch(lambda: snapshot(http=HttpApiStatistics(waiting=3, places=1000, connections=7)))
+    shown = status_of(monitor)["http"]
+    assert (shown["waiting"], shown["places"], shown["connections"]) == (3, 1000, 7)
+
+
+def test_it_is_json() -> None:
+    monitor = Monitor()
+    monitor.watch(snapshot)
+    assert msgspec.json.decode(msgspec.json.encode(status_of(monitor)))["flow"]["waiting"] == 3

@@ -1,0 +1,232 @@
+"""Events become numbers."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import attrs
+import pytest
+
+from kmsconn import errors
+from kmsconn.model import events
+from kmsconn.model.life import State
+from kmsconn.model.requests import NO_BLOCK, Kind
+from kmsconn.observe import families
+from kmsconn.observe.tally import COUNTING, Histogram, Tally
+from tests.unit.observe.snapshots import CONTRACT, EACH, PUBLIC
+
+
+def tallied(*seen: events.Event) -> Tally:
+    tally = Tally()
+    for event in seen:
+        tally.on_event(event)
+    return tally
+
+
+def counted(tally: Tally, family: families.Family) -> dict[tuple[str, ...], object]:
+    """Return the series that are no longer 0."""
+    return {labels: value for labels, value in tally.families[family].items() if value}
+
+
+def test_every_event_is_counted_or_left_out_on_purpose() -> None:
+    assert COUNTING.keys() == set(get_args(events.Event))
+
+
+def test_the_sample_events_are_one_of_each() -> None:
+    assert {type(event) for event in EACH} == set(get_args(events.Event))
+
+
+@pytest.mark.parametrize(
+    ("family", "labels", "value"),
+    [
+        (families.RECEIVED, ("public_decryption_request",), 1),
+        (families.REORGANISED, ("10901", "back"), 2),
+        (families.LOGS_QUARANTINED, ("10901",), 1),
+        (families.CURSOR, ("10901", "0x0000000000000000000000000000000000000005"), 50),
+        (families.HEAD, ("10901", "0x0000000000000000000000000000000000000005"), 55),
+        (families.LAG, ("10901", "0x0000000000000000000000000000000000000005"), 6),
+        (families.PICKED, ("public_decryption_request",), 1),
+        (families.DEFERRED, ("public_decryption", "submit"), 1),
+        (families.SUBMIT_ERRORS, ("public_decryption_request",), 1),
+        (families.CLOSED, ("user_decryption", "rejected"), 1),
+        (families.ENDS, ("user_decryption", "rejected", "other"), 1),
+        (families.CHECK_ERRORS, ("acl",), 1),
+        (families.CHECK_ERRORS, ("copro_consensus",), 1),
+        (families.RESPONSES, ("public_decryption_response",), 1),
+        (families.SENT, ("public_decryption_response",), 1),
+        (families.FINALIZED, ("public_decryption",), 1),
+        (families.SEND_ERRORS, ("public_decryption_response",), 1),
+        (families.ALERTS, ("gateway", "unreachable"), 1),
+        (families.LISTENING_ERRORS, ("decryption",), 1),
+    ],
+)
+def test_an_event_moves_its_number(family: families.Family, labels: tuple[str, ...], value: float) -> None:
+    assert tallied(*EACH).families[family][labels] == value
+
+
+@pytest.mark.parametrize(
+    ("family", "labels", "seconds"),
+    [
+        (families.STAGE_SECONDS, ("public_decryption", "check"), 0.03),
+        (families.DECRYPTION_LATENCY, ("public_decryption_request",), 0.4),
+        (families.HANDOVER_SECONDS, ("public_decryption",), 0.02),
+        (families.INCLUSION_SECONDS, ("public_decryption",), 1.4),
+        (families.FORWARDING_LATENCY, ("public_decryption_response",), 1.0),
+    ],
+)
+def test_an_event_is_observed_once(family: families.Family, labels: tuple[str, ...], seconds: float) -> None:
+    histogram = tallied(*EACH).families[family][labels]
+    assert isinstance(histogram, Histogram)
+    assert histogram.sum == pytest.approx(seconds)
+    assert dict(histogram.cumulative)["+Inf"] == 1
+
+
+def test_a_cursor_at_the_head_has_no_lag() -> None:
+    tally = tallied(events.CursorMoved(1, CONTRACT, 56, 55))
+    assert list(tally.families[families.LAG].values()) == [0]
+
+
+def observed(tally: Tally, family: families.Family) -> int:
+    """Return how many observations there are in a histogram, whatever their labels."""
+    found = [one for one in tally.families[family].values() if isinstance(one, Histogram)]
+    return sum(dict(one.cumulative)["+Inf"] for one in found)
+
+
+def test_a_reply_found_in_the_contract_has_no_latency_of_ours() -> None:
+    tally = tallied(events.ReplyIncluded(1, PUBLIC, 60, 900.0, found=True))
+    assert observed(tally, families.INCLUSION_SECONDS) == 0
+    assert counted(tally, families.FOUND) == {("public_decryption",): 1}
+
+
+def test_a_request_that_ended_is_forgotten() -> None:
+    """Else memory would grow with every request."""
+    kept = tallied(events.AnswerKept(1, PUBLIC, 0.4), events.AnswerKept(2, PUBLIC, 0.4))
+    kept.on_event(events.ReplyIncluded(1, PUBLIC, 60, 1.4))
+    kept.on_event(events.RequestClosed(2, PUBLIC, State.REJECTED, ""))
+    assert kept.answered == {}
+
+
+def test_an_observation_on_a_limit_belongs_below_it() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (1.0, 1.5, 9.0):
+        histogram.observe(value)
+    assert list(histogram.cumulative) == [("1", 1), ("2", 2), ("+Inf", 3)]
+
+
+# Key management: labels of 0.14, and numbers of the Gateway that stay those of the Gateway.
+
+
+@pytest.mark.parametrize(
+    ("kind", "event_type", "response_type"),
+    [
+        (Kind.PREP_KEYGEN, "prep_keygen_request", "prep_keygen_response"),
+        (Kind.KEYGEN, "keygen_request", "keygen_response"),
+        (Kind.CRSGEN, "crsgen_request", "crsgen_response"),
+        (Kind.NEW_KMS_CONTEXT, "new_kms_context", "new_kms_context_response"),
+        (Kind.NEW_KMS_EPOCH, "new_kms_epoch", "epoch_result_response"),
+    ],
+)
+def test_the_labels_are_those_of_0_14(kind: Kind, event_type: str, response_type: str) -> None:
+    """fhevm-0.14.md, 10.3."""
+    told = (events.RequestRecorded(1, kind, 5, 1, 2, bytes(32), 0), events.AnswerKept(1, kind, 3.0))
+    found = tallied(*told)
+    assert counted(found, families.RECEIVED) == {(event_type,): 1}
+    assert counted(found, families.RESPONSES) == {(response_type,): 1}
+
+
+@pytest.mark.parametrize("kind", [Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED])
+def test_so_are_those_of_what_has_no_reply(kind: Kind) -> None:
+    expected = kind.value if kind is Kind.KMS_CONTEXT_DESTROYED else f"{kind}_request"
+    assert families.event_type(kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "requests", "responses"),
+    [
+        (Kind.KEYGEN, "keygen_requests", "keygen_responses"),
+        (Kind.NEW_KMS_CONTEXT, "new_kms_context", "new_kms_context_responses"),
+        (Kind.NEW_KMS_EPOCH, "new_kms_epoch", "epoch_result_responses"),
+    ],
+)
+def test_the_tables_are_those_of_0_14(kind: Kind, requests: str, responses: str) -> None:
+    """fhevm-0.14.md, 7.1."""
+    assert (families.request_table(kind), families.response_table(kind)) == (requests, responses)
+
+
+def test_replies_of_other_chains_are_not_counted_as_the_gateways() -> None:
+    told = (
+        events.ReplySent(1, Kind.KEYGEN, 9, 0.02, "ethereum"),
+        events.ReplyReturned(1, Kind.KEYGEN, State.ANSWERED, "status 0", "ethereum"),
+    )
+    found = tallied(*told).families
+    assert found[families.OTHER_SENT] == {("ethereum", "keygen_response"): 1}
+    assert found[families.OTHER_RETURNED] == {("ethereum", "keygen_response"): 1}
+    assert counted(tallied(*told), families.SENT) == {}
+
+
+def test_the_latency_of_decryptions_is_that_of_decryptions() -> None:
+    assert observed(tallied(events.AnswerKept(1, Kind.KEYGEN, 90_000.0)), families.DECRYPTION_LATENCY) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "check"),
+    [
+        (errors.Denied("no"), "acl"),
+        (errors.WrongSignature("no"), "signature"),
+        (errors.SignatureNotTaken("no"), "signature"),
+        (errors.ContextInvalid("no"), "kms_context"),
+        (errors.Destroyed("context", 7), "kms_context"),
+        (errors.NotMember("no"), "kms_context"),
+        (errors.Unreachable("no"), "network"),
+        (errors.Down("no"), "network"),
+        (errors.Overloaded("no"), "network"),
+        (errors.StageTimeout("check", 1.0), "network"),
+        (errors.Misconfigured("no"), "network"),
+    ],
+)
+def test_a_failed_check_is_counted_by_its_type(error: errors.RequestError, check: str) -> None:
+    """The slug of each class is one that the table knows."""
+    event = events.StageFailed(1, Kind.PUBLIC_DECRYPTION, "check", errors.cause_of(error))
+    assert tallied(event).families[families.CHECK_ERRORS][check,] == 1
+    elsewhere = attrs.evolve(event, stage="submit")
+    assert tallied(elsewhere).families[families.CHECK_ERRORS][check,] == 0
+
+
+def test_the_series_of_0_14_are_there_from_the_start() -> None:
+    """Whatever has not happened yet: a rate over a series that begins with 1 misses the first."""
+    begun = Tally().families
+    assert {labels for (labels,) in begun[families.CHECK_ERRORS]} == {
+        "acl", "signature", "copro_consensus", "kms_context", "network",
+    }  # fmt: skip
+    for family in families.UNSUFFIXED:
+        assert begun[family], family.name
+        assert set(begun[family].values()) == {0}
+    assert len(begun[families.RECEIVED]) == len(Kind)
+
+
+def test_an_unforeseen_error_is_a_failed_pick() -> None:
+    event = events.RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.QUARANTINED, "KeyError", "unexpected")
+    assert tallied(event).families[families.PICK_ERRORS]["public_decryption_request",] == 1
+
+
+def test_an_answer_whose_reply_is_given_up_is_a_failed_response() -> None:
+    kept = events.AnswerKept(1, Kind.PUBLIC_DECRYPTION, 0.4)
+    ended = events.RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.REJECTED, "reverts", "reply")
+    assert tallied(kept, ended).families[families.RESPONSE_ERRORS]["public_decryption_response",] == 1
+    assert tallied(ended).families[families.RESPONSE_ERRORS]["public_decryption_response",] == 0
+
+
+HTTP = Kind.HTTP_USER_DECRYPTION
+DELIVERED = (
+    events.RequestRecorded(1, HTTP, 5, 1, NO_BLOCK, b"", 0),
+    events.AnswerKept(1, HTTP, 3.0),
+    events.RequestClosed(1, HTTP, State.DONE, "delivered", "delivered", told=True),
+)
+
+
+def test_an_answer_over_http_counts_as_a_decryption_and_as_no_reply() -> None:
+    found = tallied(*DELIVERED)
+    assert counted(found, families.RECEIVED) == {("http_user_decryption_request",): 1}
+    assert observed(found, families.DECRYPTION_LATENCY) == 1
+    assert counted(found, families.RESPONSE_ERRORS) == {}
+    assert found.families[families.CLOSED][HTTP, State.DONE] == 1

@@ -1,0 +1,124 @@
+"""What is remembered of the newest requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kmsconn.model import events
+from kmsconn.model.life import State
+from kmsconn.model.requests import NO_BLOCK, Kind
+from kmsconn.observe.timelines import DETAIL_CHARACTERS, REQUESTS_KEPT, STEPS_KEPT, Timelines
+
+PUBLIC = Kind.PUBLIC_DECRYPTION
+
+
+def recorded(rid: int) -> events.RequestRecorded:
+    return events.RequestRecorded(rid, PUBLIC, (1 << 248) | rid, 10901, 55, b"\x03" * 32, 2)
+
+
+def deferred(reason: str = "denied", rid: int = 1) -> events.RequestDeferred:
+    return events.RequestDeferred(rid, PUBLIC, "check", reason, 2.5)
+
+
+WAY = (
+    recorded(1),
+    events.StageFailed(1, PUBLIC, "check", "denied"),
+    deferred(),
+    events.StageFinished(1, PUBLIC, "check", 0.03),
+    events.StageFinished(1, PUBLIC, "gather", 0.04),
+    events.StageFinished(1, PUBLIC, "submit", 0.05),
+    events.StageFinished(1, PUBLIC, "answer", 0.6),
+    events.AnswerKept(1, PUBLIC, 0.8),
+    events.ReplySigned(1, PUBLIC, 9, b"\x01" * 32),
+    events.ReplySent(1, PUBLIC, 9, 0.02),
+    events.ReplyIncluded(1, PUBLIC, 60, 1.4),
+    events.ReplyFinalized(1, PUBLIC),
+)
+
+
+def played(told: Iterable[events.Event]) -> Timelines:
+    clock = iter(range(1_000_000))
+    timelines = Timelines(lambda: float(next(clock)))
+    for event in told:
+        timelines.on_event(event)
+    return timelines
+
+
+def stage_after(*told: events.Event) -> str:
+    [timeline] = played(told).newest(9)
+    return timeline.stage
+
+
+def test_the_way_of_a_request_is_its_steps_in_order() -> None:
+    [timeline] = played(WAY).newest(9)
+    assert [step.name for step in timeline.steps] == [
+        "recorded", "check failed", "deferred", "check", "gather", "submit", "answer",
+        "answered", "signed", "sent", "included", "finalized",
+    ]  # fmt: skip
+    assert [step.seconds for step in timeline.steps[2:7]] == [2.5, 0.03, 0.04, 0.05, 0.6]
+
+
+def test_the_stage_is_the_one_that_a_request_is_in() -> None:
+    assert [stage_after(*WAY[: count + 1]) for count in range(len(WAY))] == [
+        "check", "check", "deferred", "gather", "submit", "answer", "answer",
+        "answered", "signed", "sent", "included", "finalized",
+    ]  # fmt: skip
+
+
+def test_a_returned_reply_is_where_it_went_back_to() -> None:
+    assert stage_after(*WAY[:10], events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0")) == "answered"
+
+
+def test_a_closed_request_is_in_its_end() -> None:
+    assert stage_after(WAY[0], events.RequestClosed(1, PUBLIC, State.REJECTED, "malformed")) == "rejected"
+
+
+def test_equal_waits_in_a_row_are_one_step() -> None:
+    [timeline] = played([recorded(1), *[deferred()] * 5]).newest(9)
+    assert [(step.name, step.times) for step in timeline.steps] == [("recorded", 1), ("deferred", 5)]
+
+
+def test_a_long_way_loses_its_middle_and_keeps_its_start() -> None:
+    [timeline] = played([recorded(1), *(deferred(f"reason {number}") for number in range(200))]).newest(9)
+    assert len(timeline.steps) == STEPS_KEPT
+    assert (timeline.steps[0].name, timeline.steps[-1].detail) == ("recorded", "check: reason 199")
+
+
+def test_a_long_reason_is_cut() -> None:
+    [timeline] = played([deferred("long " * 1000)]).newest(9)
+    assert len(timeline.steps[0].detail) == DETAIL_CHARACTERS
+
+
+def test_the_request_without_news_for_the_longest_is_forgotten() -> None:
+    told = [recorded(rid) for rid in range(REQUESTS_KEPT)]
+    timelines = played([*told, deferred(rid=0), recorded(REQUESTS_KEPT)])
+    assert len(timelines) == REQUESTS_KEPT
+    assert (timelines.find("0") is None, timelines.find("1") is None) == (False, True)
+
+
+def test_the_newest_are_those_recorded_last() -> None:
+    timelines = played([recorded(1), recorded(2), recorded(3), deferred(rid=1)])
+    assert [one.rid for one in timelines.newest(2)] == [3, 2]
+
+
+def test_the_oldest_unreplied_ones_have_no_reply_on_the_chain() -> None:
+    timelines = played(
+        [*WAY[:11], recorded(2), recorded(3), events.RequestClosed(2, PUBLIC, State.EXPIRED, "late")]
+    )
+    assert [one.rid for one in timelines.oldest_unreplied(9)] == [3]
+
+
+def test_events_about_no_single_request_change_nothing() -> None:
+    assert len(played([events.AlertCleared("gateway", "unreachable")])) == 0
+
+
+def test_a_request_over_http_says_so_and_ends_done() -> None:
+    kind = Kind.HTTP_PUBLIC_DECRYPTION
+    told = (
+        events.RequestRecorded(1, kind, 7, 10901, NO_BLOCK, b"", 0),
+        events.AnswerKept(1, kind, 0.8),
+        events.RequestClosed(1, kind, State.DONE, "delivered", "delivered"),
+    )
+    [timeline] = played(told).newest(9)
+    assert timeline.stage == "done"
+    assert next(iter(timeline.steps)).detail == "over HTTP"

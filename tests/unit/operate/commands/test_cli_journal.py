@@ -1,0 +1,94 @@
+"""``kmsconn journal copy``: what it prints, and what it refuses before it opens anything."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from kmsconn.extras import EXTRAS
+from kmsconn.journal.database import Database
+from kmsconn.operate.commands.main import main
+from tests.unit.journal.samples import new_row, opened, row_of
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    """A journal with two requests."""
+    path = tmp_path / "original.db"
+    db = opened(path)
+    db.begin()
+    new_row(db, 1)
+    new_row(db, 2)
+    db.commit()
+    db.close()
+    return path
+
+
+def copy(*arguments: object) -> int:
+    return main(["journal", "copy", *map(str, arguments)])
+
+
+def test_a_journal_is_copied_and_the_rows_are_counted(
+    original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "copy.db"
+    assert copy(f"sqlite:///{original}", f"sqlite:///{target}") == 0
+    first, *_, summary, what_now = capsys.readouterr().out.splitlines()
+    assert first.split() == ["request", "2"]
+    assert summary.startswith(f"copied {original} to {target} in ")
+    assert "start no connector on the old one" in what_now
+    db: Database = opened(target)
+    assert row_of(db, 2).id == 2
+    db.close()
+
+
+def test_both_addresses_are_judged_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert copy("kmsconn.db", "postgresql://u:hunter2@db") == 2
+    told = capsys.readouterr().err
+    assert "FROM: must be sqlite:///PATH" in told
+    assert "TO: names no database" in told
+    assert "hunter2" not in told
+
+
+def test_a_journal_is_not_copied_to_itself(original: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert copy(f"sqlite:///{original}", f"sqlite:///{original}") == 2
+    assert "TO: is the same journal as FROM" in capsys.readouterr().err
+
+
+def test_a_second_copy_is_refused(original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (f"sqlite:///{original}", f"sqlite:///{tmp_path}/copy.db")
+    copy(*arguments)
+    capsys.readouterr()
+    assert copy(*arguments) == 3
+    assert "copy.db is not empty: it has rows of the table request" in capsys.readouterr().err
+
+
+def test_a_password_file_is_for_a_database(
+    original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("hunter2\n")
+    arguments = (f"sqlite:///{original}", f"sqlite:///{tmp_path}/copy.db", "--from-password-file", password)
+    assert copy(*arguments) == 2
+    assert "--from-password-file: is of no use: FROM is a file" in capsys.readouterr().err
+
+
+def test_a_password_is_given_once(original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    password = tmp_path / "password"
+    password.write_text("hunter2\n")
+    arguments = (f"sqlite:///{original}", "postgresql://u:hunter2@db/k", "--to-password-file", password)
+    assert copy(*arguments) == 2
+    told = capsys.readouterr().err
+    assert "--to-password-file: names a second password" in told
+    assert "hunter2" not in told
+
+
+def test_without_the_extra_it_says_what_to_install(
+    original: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in EXTRAS["postgres"]:
+        monkeypatch.setitem(sys.modules, package, None)
+    assert copy(f"sqlite:///{original}", "postgresql://db/k") == 3
+    assert "pip install 'kmsconn[postgres]'" in capsys.readouterr().err

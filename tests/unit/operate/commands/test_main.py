@@ -1,0 +1,166 @@
+"""The command line: exit statuses and the words that go with them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kmsconn import __version__
+from kmsconn.errors import ConfigError, Fault, StartRefused
+from kmsconn.operate.commands import main as command_line
+from kmsconn.operate.commands import validate
+from tests.unit.config.sample_values import ADDRESS, KEY, write_toml
+
+Execute = Callable[[argparse.Namespace], int]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {})
+
+
+def ending_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """Run a command that raises."""
+
+    def execute(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(validate, "execute", execute)
+    return command_line.main(["validate"])
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"kmsconn {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["validate", "--nonsense"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("name", command_line.COMMANDS)
+def test_every_command_describes_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main([name, "--help"])
+    assert caught.value.code == 0
+    assert "usage: kmsconn" in capsys.readouterr().out
+
+
+def test_a_valid_file_exits_with_0_and_shows_the_sender(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line.main(["validate", "-c", str(write_toml(tmp_path))]) == 0
+    printed = capsys.readouterr().out
+    assert ADDRESS in printed
+    assert "valid" in printed
+
+
+def test_a_valid_file_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_toml(tmp_path, {"gateway_url": "https://user:hunter2@node/hunter2?key=hunter2"})
+    command_line.main(["validate", "-c", str(path)])
+    printed = capsys.readouterr()
+    assert "https://node" in printed.out
+    assert "hunter2" not in printed.out + printed.err
+    assert KEY not in printed.out + printed.err
+
+
+def test_validate_prints_the_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command_line.main(["validate", "-c", str(write_toml(tmp_path, {"tx_retries": 4}))])
+    assert "warning: tx_retries: has no effect" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["run", "validate"])
+def test_a_faulty_file_exits_with_2_and_names_every_fault(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_toml(tmp_path, {"gateway_url": None, "gatway_url": "http://x"})
+    assert command_line.main([command, "-c", str(path)]) == 2
+    printed = capsys.readouterr().err
+    assert "2 faults in the configuration" in printed
+    assert "gatway_url: is unknown; did you mean gateway_url?" in printed
+
+
+def test_one_fault_is_one_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending_with(monkeypatch, ConfigError((Fault("a", "is wrong"),))) == 2
+    assert "1 fault in" in capsys.readouterr().err
+
+
+def test_faults_found_inside_a_tree_of_tasks_are_faults(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ConfigError((Fault("k.toml", "is foreign", "name another"),))
+    assert ending_with(monkeypatch, ExceptionGroup("", [ExceptionGroup("", [error])])) == 2
+    printed = capsys.readouterr().err
+    assert "k.toml: is foreign; name another" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StartRefused("journal in use"),
+        ExceptionGroup("", [ExceptionGroup("", [StartRefused("journal in use")])]),
+    ],
+)
+def test_a_refusal_exits_with_3_and_its_reason(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending_with(monkeypatch, error) == 3
+    assert capsys.readouterr().err == "kmsconn: refused to start: journal in use\n"
+
+
+def test_a_crash_exits_with_1_and_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending_with(monkeypatch, ExceptionGroup("tree", [ValueError("unexpected")])) == 1
+    assert "ValueError: unexpected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), BaseExceptionGroup("", [KeyboardInterrupt()])], ids=["alone", "in a group"]
+)
+def test_ctrl_c_before_a_command_heeds_it_ends_without_a_word(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending_with(monkeypatch, error) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_start_is_another_name_of_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """The services of 0.14 are started with it."""
+    assert command_line.main(["start", "-c", "/nowhere/kmsconn.toml"]) == 2
+    assert "/nowhere/kmsconn.toml: cannot be read" in capsys.readouterr().err
+
+
+def test_only_the_module_of_the_command_is_imported() -> None:
+    """The emulator's libraries must not be loaded to validate a file."""
+    code = "import sys; from kmsconn.operate.commands.main import main; main(['list']); print('kmsconn.emulator' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own code
+    assert result.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("name", command_line.COMMANDS)
+def test_every_help_ends_with_examples_that_are_understood(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An example's words are parsed as they stand; nothing is run."""
+    module = command_line.module_of(name)
+    for line in module.EXAMPLES:
+        words = shlex.split(re.split(r"\s[>#|]", line)[0])
+        assert words[0] == "kmsconn"
+        command_line.make_parser().parse_args(words[1:])
+    with pytest.raises(SystemExit):
+        command_line.main([name, "--help"])
+    assert capsys.readouterr().out.rstrip().endswith(module.EXAMPLES[-1])

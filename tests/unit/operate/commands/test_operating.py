@@ -1,0 +1,143 @@
+"""What the commands of operators print of an answer; who answers is for the tests of ``control`` and of real processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kmsconn.operate.commands import asking, explain, pause, quarantine, replay, resume, skip, status
+
+REQUEST = {"row": 7, "kind": "keygen", "id": "0x07"}
+STOPPED: dict[str, Any] = {
+    "running": False, "profile": "fhevm", "version": "1.0", "uptime": None, "requests": {"keygen": {"pending": 2, "done": 1}},
+    "oldest": {}, "deferred": {}, "off_chain": 0, "undecodable_logs": 3, "damaged_rows": 0,
+    "oldest_request": {**REQUEST, "seconds": 90.0, "reason": "core[0] is down"},
+    "paused": [{"kind": "keygen", "since": 0.0, "reason": "upgrade"}],
+    "cursors": [{"chain_id": 1, "contract": "0xAb", "next_block": 99}],
+}  # fmt: skip
+RUNNING: dict[str, Any] = STOPPED | {
+    "running": True, "uptime": 5.0, "ready": True, "draining": False, "healthy": False, "details": "core[0]: down", "missing_requests": 0,
+    "alerts": [{"dependency": "core[0]", "cause": "unreachable", "severity": "critical", "text": "down", "remedy": "start it"}],
+    "workers": {"keygen": {"busy": 1, "places": 4}},
+    "cores": {f"core[{n}]": {"serving": s, "text": "down"} for n, s in enumerate((False, True, None))},
+    "chains": {"gateway": {"chain_id": 1, "head": 120, "head_time": 1.0, "head_age": 2.0, "finalized_age": None, "reconnects": 1,
+                           "endpoint": "wss://node"}},
+    "buckets": {"b": {"asked": 2, "failed": 1}}, "stalled": [], "journal_free": 5,
+    "transactions": {"gateway": {"balance": "1500000000000000000", "next_nonce": 4, "in_flight": 1, "waiting": 2, "included": 3,
+                                 "replies_left": 12}},
+}  # fmt: skip
+
+
+def test_the_status_of_a_stopped_connector_is_what_its_journal_knows() -> None:
+    assert [*status.as_text(STOPPED)] == [
+        "fhevm          kmsconn 1.0, stopped; this is what its journal knows",
+        "keygen         2 pending, 1 done",
+        "oldest open    row 7, keygen 0x07, for 90.0 s: core[0] is down",
+        "undecodable    3",
+        "PAUSED         keygen since 1970-01-01T00:00:00+00:00: upgrade",
+        "contract       0xAb of chain 1, read below block 99",
+    ]
+
+
+PROCESSES = [
+    {"name": "a@one", "roles": ["hear", "send", "work"], "uptime": 90.0, "silent": 0.5,
+     "leases": ["orders keygen", "reads 1 0xAb", "reads 1 0xCd", "sends 1 0xEf", "upkeep"]},
+    {"name": "b@two", "roles": ["work"], "uptime": 9.0, "silent": 30.0, "leases": []},
+]  # fmt: skip
+
+
+def test_the_processes_over_a_journal_are_told_with_what_they_hold() -> None:
+    assert [*status.as_text(STOPPED | {"processes": PROCESSES})][::6] == [
+        "fhevm          kmsconn 1.0, 2 processes at work; this is what their journal knows",
+        "process        a@one, up for 90.0 s: orders keygen, reads 2 contracts, sends 1 account, upkeep",
+    ]
+    assert [*status.as_text(RUNNING | {"processes": PROCESSES})][7] == (
+        "process        b@two, up for 9.0 s, work only, SILENT for 30.0 s: no lease"
+    )
+
+
+def test_a_role_that_nobody_has_is_told() -> None:
+    assert [*status.as_text(STOPPED | {"processes": PROCESSES[1:]})][-2:] == [
+        "NOBODY         has the role hear: requests wait until a process with it is started",
+        "NOBODY         has the role send: requests wait until a process with it is started",
+    ]
+
+
+def test_settings_that_differ_are_told() -> None:
+    found = [{"option": "lease", "text": "5s at a@one (member 1); 9s at b@two (member 2)"}]
+    assert [*status.as_text(STOPPED | {"different_settings": found})][-1] == (
+        "DIFFERENT      lease: 5s at a@one (member 1); 9s at b@two (member 2); set it alike in all processes"
+    )
+
+
+def test_the_status_of_a_running_connector_fits_a_screen() -> None:
+    lines = [*status.as_text(RUNNING)]
+    assert lines[0] == "fhevm          kmsconn 1.0, up for 5.0 s, ready, not healthy"
+    assert lines[5:] == [
+        "contract       0xAb of chain 1, read below block 99, 22 blocks behind the head",
+        "workers        keygen 1/4",
+        "gateway        wss://node, head 120, 2.0 s ago, 1 reconnects",
+        "core[0]        down",
+        "core[1]        serves",
+        "core[2]        not asked yet",
+        "bucket         b: asked 2 times, failed 1",
+        "sends gateway  next nonce 4, 2 waiting, 1 in flight, 3 included, balance 1.5 ether (12 replies)",
+        "CRITICAL       core[0]: down",
+        "               → start it",
+    ]
+
+
+def test_a_timeline_has_a_line_for_each_step() -> None:
+    steps = [
+        {"at": 0.0, "what": "recorded", "detail": "block 9", "stages": {}, "seconds": 0.25},
+        {"at": 0.25, "what": "waits in submit", "detail": "down", "stages": {"check": 0.1}, "seconds": None},
+    ]
+    one = {**REQUEST, "state": "pending", "on_chain": False, "timeline": steps}
+    one |= {"now": "waits", "next": "a worker", "transaction": None}
+    assert [line.strip() for line in explain.as_text({"requests": [one]})] == [
+        "row 7, keygen 0x07: pending, off chain",
+        "1970-01-01T00:00:00+00:00  recorded: block 9  (for 0.250 s)",
+        "stages: check 0.100 s",
+        "1970-01-01T00:00:00+00:00  waits in submit: down",
+        "now                        waits",
+        "next                       a worker",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.01, "0.010 s"), (5, "5.0 s"), (600, "10.0 min"), (7200, "2.0 h"), (864_000, "10.0 days")],
+)  # fmt: skip
+def test_a_duration_has_as_many_digits_as_anybody_reads(seconds: float | None, text: str) -> None:
+    assert asking.duration_text(seconds) == text
+
+
+def test_pauses_name_what_is_paused() -> None:
+    answer = {"kind": "keygen", "changed": True, "paused": STOPPED["paused"]}
+    assert [*pause.as_text(answer)][1] == "  paused: keygen since 1970-01-01T00:00:00+00:00: upgrade"
+    assert [*resume.as_text({**answer, "changed": False, "paused": []})] == ["keygen: was not paused"]
+
+
+def test_what_is_refused_is_named_with_the_reason() -> None:
+    answer = {"skipped": [], "refused": [{**REQUEST, "why": "it is signed"}]}
+    assert [*skip.as_text(answer)] == ["row 7, keygen 0x07: is unchanged: it is signed"]
+
+
+def test_a_replay_names_each_comparison() -> None:
+    checks = [{"check": "event", "same": None, "found": "cleared"}, {"check": "core", "same": False, "found": "9 bytes"}]  # fmt: skip
+    assert [*replay.as_text({**REQUEST, "same": False, "checks": checks})] == [
+        "event        unknown    cleared",
+        "core         DIFFERENT  9 bytes",
+        "row 7, keygen 0x07: the reply differs from what its inputs give",
+    ]
+
+
+def test_an_empty_quarantine_says_so() -> None:
+    assert [*quarantine._list_as_text({"logs": [], "requests": []})] == ["nothing is quarantined"]
+
+
+def test_a_log_is_listed_by_its_name() -> None:
+    log = {"log": "0x12345678:3", "block": 9, "contract": "0xAb", "found_at": 0.0, "reason": "unknown form"}
+    [line] = quarantine._list_as_text({"logs": [log], "requests": []})
+    assert line == "0x12345678:3     log of block 9, 0xAb  1970-01-01T00:00:00+00:00  unknown form"

@@ -1,0 +1,171 @@
+"""Starting anew: after a lost lease at once, after a refusal for a while, after anything else not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.errors import (
+    JournalFailed,
+    JournalTooNew,
+    JournalUnreachable,
+    JournalWentBack,
+    LeaseLost,
+    StartRefused,
+)
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.observe.health import Health
+from kmsconn.operate.commands import starting_anew
+from kmsconn.operate.commands.starting_anew import PATIENCE, SHOWN, StartingAnew
+from kmsconn.transport.backoff import Backoff
+
+
+class Log:
+    """Takes the lines that are logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.lines.append(f"{event} {fields}")
+
+
+class Lives:
+    """A connector whose lives end as they are told, one after the other; the last one drains."""
+
+    def __init__(self, *ends: BaseException) -> None:
+        self.ends = list(ends)
+        self.begun: list[float] = []
+        self.events: list[Event] = []
+        self.log = Log()
+        self.signal = trio.Event()
+
+    async def once(self) -> str:
+        self.begun.append(trio.current_time())
+        await trio.sleep(1)
+        if self.ends:
+            raise self.ends.pop(0)
+        return "drained"
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        await self.signal.wait()
+        return 15
+
+    def anew(self) -> StartingAnew:
+        log: Any = self.log
+        return StartingAnew(log, Board(self.events.append, trio.current_time), self, lambda: 0.5)
+
+    async def run(self) -> str | None:
+        return await self.anew().run(self.once)
+
+
+async def test_a_connector_that_lost_its_lease_begins_anew(autojump_clock: Any) -> None:
+    lives = Lives(ExceptionGroup("", [ExceptionGroup("", [LeaseLost("taken over")])]))
+    assert await lives.run() == "drained"
+    assert lives.begun[1] - lives.begun[0] < 2
+    assert "taken over" in lives.log.lines[0]
+    [alert] = lives.events
+    assert isinstance(alert, AlertRaised)
+    assert alert.cause == "lease-lost"
+
+
+async def test_a_database_that_went_back_has_a_cause_of_its_own(autojump_clock: Any) -> None:
+    lives = Lives(JournalWentBack("lost commits"))
+    await lives.run()
+    assert [alert.cause for alert in lives.events if isinstance(alert, AlertRaised)] == ["journal-went-back"]
+
+
+async def test_what_fails_with_the_journal_beside_it_changes_nothing(autojump_clock: Any) -> None:
+    lives = Lives(ExceptionGroup("", [LeaseLost("taken over"), JournalFailed("closed")]))
+    assert await lives.run() == "drained"
+
+
+async def test_a_crash_is_none_of_its_business(autojump_clock: Any) -> None:
+    with pytest.RaisesGroup(LeaseLost, ZeroDivisionError):
+        await Lives(ExceptionGroup("", [LeaseLost("taken over"), ZeroDivisionError()])).run()
+
+
+async def test_a_refused_first_start_is_not_repeated(autojump_clock: Any) -> None:
+    with pytest.raises(StartRefused):
+        await Lives(StartRefused("no database")).run()
+
+
+async def test_a_refused_start_after_a_lost_lease_is_repeated_for_a_while(autojump_clock: Any) -> None:
+    lives = Lives(LeaseLost("taken over"), *[StartRefused("no database") for _ in range(5)])
+    assert await lives.run() == "drained"
+    lives = Lives(LeaseLost("taken over"), *[StartRefused("no database") for _ in range(500)])
+    with pytest.raises(StartRefused):
+        await lives.run()
+    assert PATIENCE - 10 < lives.begun[-1] - lives.begun[0] < PATIENCE + 10
+
+
+async def test_a_journal_that_does_not_answer_is_waited_for_at_the_first_start_too(
+    autojump_clock: Any,
+) -> None:
+    lives = Lives(
+        *[ExceptionGroup("", [JournalUnreachable("the server does not answer")]) for _ in range(100)]
+    )
+    anew = lives.anew()
+    assert await anew.run(lives.once) == "drained"
+    assert lives.begun[-1] - lives.begun[0] > PATIENCE
+    alerts = [event for event in lives.events if isinstance(event, AlertRaised)]
+    assert {(alert.dependency, alert.cause, alert.severity) for alert in alerts} == {
+        ("journal", "unwritable", Severity.CRITICAL)
+    }
+    assert "waiting for the journal" in lives.log.lines[0]
+    anew.reached()
+    assert isinstance(lives.events[-1], AlertCleared)
+
+
+async def test_a_signal_between_two_lives_ends_it(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting_anew, "BETWEEN_STARTS", Backoff(first=50.0, cap=50.0))
+    lives = Lives(LeaseLost("taken over"))
+    lives.signal.set()
+    assert await lives.run() is None
+    assert len(lives.begun) == 1
+
+
+async def test_the_alerts_of_a_connector_end_with_it(autojump_clock: Any) -> None:
+    """The next one has not raised them and would never clear them; what is told of the start itself stays."""
+    lives, health = Lives(LeaseLost("taken over"), LeaseLost("again")), Health()
+    late = AlertRaised("membership", "lease-late", "silent", Severity.WARNING)
+
+    def hear(event: Event) -> None:
+        lives.events.append(event)
+        health.on_event(event)
+
+    log: Any = lives.log
+    anew = StartingAnew(log, Board(hear, trio.current_time), lives, lambda: 0.5, lambda: health.alerts)
+    hear(late)
+    await anew.run(lives.once)
+    assert [alert.cause for alert in health.alerts] == ["lease-lost"]
+    assert lives.events.count(AlertCleared("membership", "lease-late")) == 1
+    assert AlertCleared("membership", "lease-lost") not in lives.events
+
+
+async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough(autojump_clock: Any) -> None:
+    lives = Lives(LeaseLost("taken over"))
+    anew = lives.anew()
+    await anew.run(lives.once)
+    assert not any(isinstance(event, AlertCleared) for event in lives.events)
+    began = trio.current_time()
+    await anew.forget()
+    assert trio.current_time() - began == SHOWN
+    assert isinstance(lives.events[-1], AlertCleared)
+
+
+async def test_a_journal_that_has_become_too_new_ends_it_at_once(autojump_clock: Any) -> None:
+    """Another start would find the same."""
+    lives = Lives(LeaseLost("taken over"), JournalTooNew("written by a newer version"))
+    with pytest.raises(JournalTooNew):
+        await lives.run()
+    assert len(lives.begun) == 2

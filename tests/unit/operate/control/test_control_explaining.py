@@ -1,0 +1,155 @@
+"""The timeline of a request: its steps, what it waited for and for how long, and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.journal import moves, pausing, posting
+from kmsconn.journal.history import HistoryEntry
+from kmsconn.journal.new_requests import NewRequest
+from kmsconn.journal.pausing import PausedKind
+from kmsconn.journal.values import Row, Signing
+from kmsconn.model.life import TRANSITIONS, RowCause
+from kmsconn.model.requests import Kind
+from kmsconn.model.steps import Answer
+from kmsconn.operate.control.commands import perform
+from kmsconn.operate.control.explaining import WORDS, Situation, explanation
+from kmsconn.operate.control.table import COMMANDS
+from tests.unit.operate.control.scene import Scene, open_scene
+from tests.unit.protocols.test_fhevm_http_operations import PUBLIC
+from tests.unit.requests.bench import PROFILE, SETTINGS, wall
+
+
+@pytest.fixture
+async def scene(autojump_clock: Any, tmp_path: Any) -> AsyncIterator[Scene]:
+    async with open_scene(tmp_path) as scene:
+        yield scene
+
+
+async def explain(scene: Scene, fate: str) -> Any:
+    request = {"request": str(scene.rows[fate].rid)}
+    [one] = (await perform(COMMANDS, scene.context, "explain", request))["requests"]
+    return one
+
+
+def test_every_transition_has_words() -> None:
+    assert set(TRANSITIONS) - set(WORDS) == set()
+
+
+async def test_a_waiting_request_says_for_what_and_for_how_long(scene: Scene, autojump_clock: Any) -> None:
+    rid = scene.rows["pending"].rid
+    await trio.sleep(5)
+    scene.bench.journal.note_stage(rid, "check", 0.25)
+    await scene.bench.journal.run(moves.defer, rid, wall() + 30, "core[0] is down", stage="submit")
+    await trio.sleep(10)
+    one = await explain(scene, "pending")
+    assert [(step["what"], step["detail"], round(step["seconds"])) for step in one["timeline"]] == [
+        ("recorded", "block 10", 5),
+        ("waits in submit", "core[0] is down", 10),
+    ]
+    assert one["timeline"][1]["stages"] == {"check": 0.25}
+    assert one["now"] == "pending, waits for another 20.0 s: core[0] is down"
+    assert one["next"] == "once the connector runs again: a worker takes it: check, gather, submit, answer"
+
+
+async def test_an_included_request_tells_all_its_steps(scene: Scene, autojump_clock: Any) -> None:
+    rid, journal = scene.rows["pending"].rid, scene.bench.journal
+    await journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
+    await journal.run(moves.sign, Signing(rid, 7, b"raw", b"\x11" * 32))
+    await journal.run(moves.confirm, (rid, 12))
+    one = await explain(scene, "pending")
+    assert [(step["what"], step["detail"]) for step in one["timeline"]] == [
+        ("recorded", "block 10"),
+        ("the Core's answer is kept", ""),
+        ("the reply is signed", "nonce 7"),
+        ("a block includes the reply", "block 12"),
+    ]
+    assert (one["transaction"], one["now"]) == (f"0x{'11' * 32}", "included")
+    assert "block 12 becomes final" in one["next"]
+
+
+async def test_a_rejected_request_says_why_and_what_an_operator_can_do(
+    scene: Scene, autojump_clock: Any
+) -> None:
+    one = await explain(scene, "rejected")
+    last = one["timeline"][-1]
+    assert (last["what"], last["detail"], last["seconds"]) == ("rejected", "because it was rejected", None)
+    assert "`kmsconn requests retry` begins it again" in one["next"]
+
+
+async def test_a_quarantined_request_names_the_commands_for_it(scene: Scene, autojump_clock: Any) -> None:
+    one = await explain(scene, "quarantined")
+    assert one["timeline"][-1]["what"] == "quarantined"
+    assert "kmsconn quarantine retry" in one["next"]
+
+
+async def test_a_request_of_a_paused_kind_says_so(scene: Scene, autojump_clock: Any) -> None:
+    await scene.bench.journal.run(pausing.pause, PausedKind(Kind.PUBLIC_DECRYPTION, 1.0))
+    assert "kmsconn resume public_decryption" in (await explain(scene, "pending"))["next"]
+
+
+async def test_a_retried_request_begins_with_how_it_had_ended(scene: Scene, autojump_clock: Any) -> None:
+    await perform(COMMANDS, scene.context, "requests.retry", {"requests": [str(scene.rows["expired"].rid)]})
+    one = await explain(scene, "expired")
+    assert [step["what"] for step in one["timeline"]] == ["expired", "an operator has retried it"]
+
+
+async def test_a_row_without_a_history_tells_the_times_that_it_has(scene: Scene, autojump_clock: Any) -> None:
+    one = explanation(await scene.bench.row(scene.rows["done"].rid), Situation(wall(), ()))
+    assert [step["what"] for step in one["timeline"]] == ["recorded", "done"]
+
+
+async def test_no_step_takes_less_than_no_time_when_the_clock_is_set_back(
+    scene: Scene, autojump_clock: Any
+) -> None:
+    row = await scene.bench.row(scene.rows["pending"].rid)
+    entries = (HistoryEntry(wall() + 500, "defer check"), HistoryEntry(wall() - 500, "defer check"))
+    steps = explanation(row, Situation(wall() - 900, entries))["timeline"]
+    assert [step["seconds"] for step in steps] == [pytest.approx(500, abs=1), 0.0, 0.0]
+
+
+async def test_a_request_off_chain_waits_for_the_chain(scene: Scene, autojump_clock: Any) -> None:
+    row = attrs.evolve(await scene.bench.row(scene.rows["pending"].rid), on_chain=False)
+    assert "the chain has to have it again" in explanation(row, Situation(wall(), ()))["next"]
+
+
+async def posted(scene: Scene) -> Row:
+    """Make a row of a request over HTTP."""
+    log = PROFILE.operations[PUBLIC.kind].log_of(PUBLIC)  # type: ignore[attr-defined]
+    where = (log.address, PUBLIC.id, PUBLIC.kind)
+    post = NewRequest(SETTINGS.chains.gateway.chain_id, *where, PROFILE.digest(log), log, 1e9, wall())
+    row = (await scene.bench.journal.run(posting.take, post)).row
+    assert row is not None
+    scene.rows["posted"] = row
+    return row
+
+
+async def test_a_request_over_http_names_its_source_and_no_block(scene: Scene, autojump_clock: Any) -> None:
+    await posted(scene)
+    one = await explain(scene, "posted")
+    assert (one["source"], one["block"], one["request_transaction"]) == ("http", None, None)
+    assert [(step["what"], step["detail"]) for step in one["timeline"]] == [("recorded", "over HTTP")]
+    assert (await explain(scene, "pending"))["source"] == "chain"
+
+
+async def test_an_answer_over_http_is_said_to_be_kept(scene: Scene, autojump_clock: Any) -> None:
+    row = await posted(scene)
+    await scene.bench.journal.run(moves.deliver, row.rid, Answer(b"calldata", None), wall())
+    one = await explain(scene, "posted")
+    assert one["timeline"][-1]["what"] == "answered over HTTP: the answer is kept for whoever asks"
+    assert (one["now"], one["next"]) == ("done", "nothing: its answer is kept for whoever asks over HTTP")
+
+
+async def test_a_request_that_its_client_may_repeat_says_so(scene: Scene, autojump_clock: Any) -> None:
+    row = await posted(scene)
+    cause = RowCause.REPEATABLE | RowCause.ACCESS_DENIED
+    await scene.bench.journal.run(moves.close, row.rid, "reject", "no right", cause=cause)
+    assert (await explain(scene, "posted"))["next"] == "nothing, until its client asks again"
+    await posted(scene)
+    timeline = (await explain(scene, "posted"))["timeline"]
+    assert [step["what"] for step in timeline] == ["rejected", "asked for again over HTTP"]

@@ -1,0 +1,99 @@
+"""A reply is compared with what its recorded inputs give: what is the same, what differs, what cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.journal import moves
+from kmsconn.journal.values import Row, Signing
+from kmsconn.model.steps import Answer
+from kmsconn.operate.control.commands import CommandError, perform
+from kmsconn.operate.control.replaying import kept_checks
+from kmsconn.operate.control.table import COMMANDS
+from kmsconn.protocols.fhevm.public_decryption import RESPONSE
+from tests.unit.operate.control.scene import Scene, open_scene
+from tests.unit.requests.bench import PROFILE, wall
+
+KEY = PrivateKey(b"\x07" * 32)
+
+
+@pytest.fixture
+async def scene(autojump_clock: Any, tmp_path: Any) -> AsyncIterator[Scene]:
+    async with open_scene(tmp_path) as scene:
+        yield scene
+
+
+async def signed_row(scene: Scene) -> Row:
+    """Return a row with an answer and a signed transaction as this connector makes them."""
+    row, journal = scene.rows["pending"], scene.bench.journal
+    calldata = RESPONSE.encode(row.id, b"\x01" * 32, b"\x02" * 65, b"\x00")
+    await journal.run(moves.answer, row.rid, Answer(calldata, None), wall())
+    transaction = Eip1559Transaction(row.event.chain_id, 7, 1, 10, 100_000, row.event.contract, 0, calldata)
+    await journal.run(moves.sign, Signing(row.rid, 7, *sign_transaction(transaction, KEY)))
+    found = await scene.bench.row(row.rid)
+    digest = PROFILE.digest(found.event.log)  # the bench records another one
+    return attrs.evolve(found, event=attrs.evolve(found.event, digest=digest))
+
+
+def outcomes(row: Row) -> dict[str, bool | None]:
+    return {one.check: one.same for one in kept_checks(PROFILE, row)}
+
+
+async def test_an_untouched_reply_is_the_same(scene: Scene, autojump_clock: Any) -> None:
+    assert outcomes(await signed_row(scene)) == {"event": True, "calldata": True, "transaction": True}
+
+
+async def test_calldata_that_was_changed_is_told(scene: Scene, autojump_clock: Any) -> None:
+    row = await signed_row(scene)
+    assert row.answer is not None
+    calldata = bytearray(row.answer.calldata)
+    calldata[40] ^= 1
+    found = outcomes(attrs.evolve(row, answer=Answer(bytes(calldata), None)))
+    assert found == {"event": True, "calldata": False, "transaction": False}
+
+
+async def test_an_event_of_another_digest_is_told(scene: Scene, autojump_clock: Any) -> None:
+    row = await signed_row(scene)
+    digest = bytearray(row.event.digest)
+    digest[-1] ^= 1
+    other = attrs.evolve(row, event=attrs.evolve(row.event, digest=bytes(digest)))
+    assert outcomes(other)["event"] is False
+
+
+@pytest.mark.parametrize(
+    "reply", [{"hash": b"\x01" * 32}, {"nonce": 8}, {"raw": b"\x02\x01"}], ids=["hash", "nonce", "bytes"]
+)
+async def test_a_transaction_that_is_not_the_kept_one_is_told(
+    scene: Scene, autojump_clock: Any, reply: dict[str, Any]
+) -> None:
+    row = await signed_row(scene)
+    assert outcomes(attrs.evolve(row, reply=attrs.evolve(row.reply, **reply)))["transaction"] is False
+
+
+async def test_what_is_not_signed_yet_cannot_be_told(scene: Scene, autojump_clock: Any) -> None:
+    row = await signed_row(scene)
+    assert outcomes(attrs.evolve(row, reply=attrs.evolve(row.reply, raw=None)))["transaction"] is None
+
+
+async def test_the_answer_names_the_request_and_what_it_amounts_to(scene: Scene, autojump_clock: Any) -> None:
+    row = await signed_row(scene)
+    answer = await perform(COMMANDS, scene.context, "replay", {"request": str(row.rid), "dry": True})
+    assert (answer["row"], answer["dry"], len(answer["checks"])) == (row.rid, True, 3)
+    assert answer["same"] is False  # of the digest that the bench records
+
+
+async def test_a_request_without_an_answer_has_nothing_to_compare(scene: Scene, autojump_clock: Any) -> None:
+    with pytest.raises(CommandError, match="keeps no answer"):
+        await perform(COMMANDS, scene.context, "replay", {"request": str(scene.rows["rejected"].rid), "dry": True})  # fmt: skip
+
+
+async def test_only_a_running_connector_asks_the_core(scene: Scene, autojump_clock: Any) -> None:
+    row = await signed_row(scene)
+    with pytest.raises(CommandError, match="--dry-run"):
+        await perform(COMMANDS, scene.context, "replay", {"request": str(row.rid)})

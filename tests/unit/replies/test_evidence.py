@@ -1,0 +1,210 @@
+"""What answers about a reply mean, text by text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmsconn.chain.port import RpcError
+from kmsconn.errors import StageTimeout, Unreachable
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.protocols.profile import Profile
+from kmsconn.replies.evidence import (
+    SEND_ERRORS,
+    Accepts,
+    Receipt,
+    Sent,
+    Unclear,
+    is_done,
+    is_hopeless,
+    is_revert,
+    read_call,
+    read_estimate,
+    read_gas,
+    read_receipt,
+    read_sent,
+    read_trace,
+    reason_of,
+)
+from tests.unit.replies.world import Reverts
+
+PROFILE: Profile = Reverts()  # type: ignore[assignment]  # as much of it as a transaction manager needs
+KIND = Kind.PUBLIC_DECRYPTION
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("already known", Sent.KNOWN),
+        ("AlreadyKnown", Sent.KNOWN),
+        ("transaction already imported", Sent.KNOWN),
+        ("Known transaction", Sent.KNOWN),
+        ("nonce too low: address 0xab, tx: 1 state: 5", Sent.USED),
+        ("OldNonce", Sent.USED),
+        ("nonce too high: address 0xab, tx: 9 state: 5", Sent.GAP),
+        ("Transaction nonce is too distant from current sender nonce", Sent.GAP),
+        ("replacement transaction underpriced", Sent.OCCUPIED),
+        ("transaction underpriced: tip needed 2, tip permitted 1", Sent.UNDERPRICED),
+        ("max fee per gas less than block base fee: maxFeePerGas: 1, baseFee: 2", Sent.UNDERPRICED),
+        ("FeeTooLowToCompete", Sent.UNDERPRICED),
+        ("insufficient funds for gas * price + value: balance 5", Sent.FUNDS),
+        ("Upfront cost exceeds account balance", Sent.FUNDS),
+        ("tx fee (2.00 ether) exceeds the configured cap (1.00 ether)", Sent.CAPPED),
+        ("max fee per gas higher than 2^256-1", Sent.CAPPED),
+        ("execution reverted", Sent.REFUSED),
+        ("intrinsic gas too low", Sent.REFUSED),
+        ("txpool is full", Sent.FAILED),
+        ("rate limited", Sent.FAILED),
+        ("", Sent.FAILED),
+    ],
+)
+def test_a_refused_send_is_read_by_its_text(text: str, sent: Sent) -> None:
+    assert read_sent(RpcError(-32000, text)) is sent
+
+
+@pytest.mark.parametrize(("text", "sent"), SEND_ERRORS)
+def test_every_entry_of_the_table_is_found_in_any_case_and_spelling(text: str, sent: Sent) -> None:
+    assert read_sent(RpcError(-32000, f"Err: {text.title()}!")) is sent
+    assert read_sent(RpcError(-32000, text.title().replace(" ", ""))) is sent
+
+
+def test_a_send_with_a_result_is_accepted() -> None:
+    assert read_sent("0x" + "00" * 32) is Sent.ACCEPTED
+    assert read_sent("0x" + "0A" * 32, b"\n" * 32) is Sent.ACCEPTED
+    assert read_sent("0x" + "00" * 32, b"\n" * 32) is Sent.UNANSWERED
+
+
+def test_a_broadcast_over_a_broken_connection_has_failed() -> None:
+    assert read_sent(Unreachable("reset")) is Sent.FAILED
+
+
+def test_a_broadcast_that_nobody_answered_may_have_been_taken() -> None:
+    assert read_sent(StageTimeout("a send", 15)) is Sent.UNANSWERED
+
+
+@pytest.mark.slow
+@given(st.text(), st.integers())
+def test_every_text_of_a_node_means_something(text: str, code: int) -> None:
+    assert isinstance(read_sent(RpcError(code, text)), Sent)
+
+
+@pytest.mark.parametrize(
+    ("error", "revert"),
+    [
+        (RpcError(3, ""), True),
+        (RpcError(-32000, "", b"\x01"), True),
+        (RpcError(-32000, "VM Exception: Revert"), True),
+        (RpcError(-32000, "missing trie node"), False),
+        (RpcError(-32000, "header not found", b""), False),
+    ],
+)
+def test_a_revert_is_told_by_code_data_or_text(error: RpcError, revert: bool) -> None:
+    assert is_revert(error) is revert
+
+
+def test_a_call_that_passes_says_that_the_contract_has_no_reply() -> None:
+    assert read_call(PROFILE, KIND, "0x") == Accepts()
+
+
+def test_a_call_that_reverts_says_what_the_profile_says() -> None:
+    said = read_call(PROFILE, KIND, RpcError(3, "reverted", b"answered"))
+    assert is_done(said)
+    assert not is_hopeless(said)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FINAL, Verdict.SKIP])
+def test_final_and_skip_are_hopeless(verdict: Verdict) -> None:
+    assert is_hopeless(Revert("No", (), verdict))
+
+
+def test_retry_is_neither_done_nor_hopeless() -> None:
+    said = read_call(PROFILE, KIND, RpcError(3, "reverted", b"notrequested"))
+    assert not is_done(said)
+    assert not is_hopeless(said)
+
+
+def test_another_error_is_no_answer() -> None:
+    said = read_call(PROFILE, KIND, RpcError(-32005, "limit exceeded"))
+    assert said == Unclear("-32005: limit exceeded", silent=True)
+
+
+def test_missing_funds_at_an_estimate_are_told_apart() -> None:
+    said = read_estimate(PROFILE, KIND, RpcError(-32000, "insufficient funds for transfer"))
+    assert isinstance(said, Unclear)
+    assert said.funds
+
+
+def test_an_estimate_is_a_quantity() -> None:
+    assert read_estimate(PROFILE, KIND, "0x5208") == Accepts(21_000)
+
+
+@pytest.mark.parametrize("result", ["52", None, {}, "0xzz"])
+def test_an_estimate_of_another_form_is_no_answer(result: Any) -> None:
+    assert isinstance(read_estimate(PROFILE, KIND, result), Unclear)
+    with pytest.raises(Unreachable):
+        read_gas(result)
+
+
+def test_gas_that_a_node_will_not_tell_is_unreachable() -> None:
+    with pytest.raises(Unreachable):
+        read_gas(RpcError(-32000, "no"))
+
+
+def test_a_receipt_tells_block_and_success() -> None:
+    receipt = {"blockNumber": "0x10", "blockHash": "0xab", "status": "0x1"}
+    assert read_receipt(receipt) == Receipt(16, succeeded=True)
+    assert read_receipt({**receipt, "status": "0x0"}) == Receipt(16, succeeded=False)
+
+
+def test_no_receipt_is_told_from_one_that_proves_nothing() -> None:
+    assert read_receipt(None) is None
+    assert isinstance(read_receipt({"blockNumber": "0x10", "blockHash": None, "status": "0x1"}), Unclear)
+    assert isinstance(read_receipt({"blockNumber": None, "blockHash": None, "status": "0x1"}), Unclear)
+    assert isinstance(read_receipt(RpcError(-32000, "busy")), Unclear)
+    assert isinstance(read_receipt({"blockHash": "0xab"}), Unclear)
+    assert isinstance(read_receipt(7), Unclear)
+
+
+def test_a_trace_with_revert_data_is_a_revert() -> None:
+    said = read_trace(PROFILE, KIND, {"error": "execution reverted", "output": "0x" + b"answered".hex()})
+    assert is_done(said)
+
+
+@pytest.mark.parametrize(
+    "trace", [{"error": "out of gas"}, {"output": "0x"}, {"output": 7}, "text", RpcError(-32601, "no method")]
+)
+def test_a_trace_without_revert_data_is_no_answer(trace: Any) -> None:
+    assert isinstance(read_trace(PROFILE, KIND, trace), Unclear)
+
+
+def test_a_trace_names_why_without_data() -> None:
+    assert read_trace(PROFILE, KIND, {"error": "out of gas"}) == Unclear("status 0: out of gas")
+
+
+def test_every_answer_has_a_text() -> None:
+    assert reason_of(Accepts()) == "the contract has no reply of this node"
+    assert reason_of(Unclear("busy")) == "busy"
+    assert (
+        reason_of(Revert("KmsNodeAlreadySigned", ("1", "0xab"), Verdict.DONE))
+        == "KmsNodeAlreadySigned(1, 0xab)"
+    )
+
+
+@pytest.mark.parametrize(
+    "result", [None, True, 7, "", "0x", "0x" + "00" * 31, "0x" + "00" * 33, "0x" + "zz" * 32, [], {}]
+)
+def test_an_answer_to_a_broadcast_that_is_no_hash_is_no_acceptance(result: object) -> None:
+    """Whether the bytes were taken is not known then, and somebody must be told."""
+    assert read_sent(result) is Sent.FAILED
+
+
+@pytest.mark.parametrize(
+    "result", [None, True, 0, "", "0x0", "0x" + "00" * 32, "0x" + "00" * 500_000, [], {"data": "0x"}]
+)
+def test_a_result_that_no_reply_has_is_no_acceptance(result: object) -> None:
+    """Else a reply that is included would be taken for gone, and sent again."""
+    assert isinstance(read_call(PROFILE, KIND, result), Unclear)

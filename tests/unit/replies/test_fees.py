@@ -1,0 +1,247 @@
+"""Fees: the market's price, replacements, limits, jumps, and how often the market is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmsconn.chain.port import RpcError
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction
+from kmsconn.model.events import Severity
+from kmsconn.replies.alerts import TxAlerts, tell_market
+from kmsconn.replies.chain_view import ChainView
+from kmsconn.replies.fees import (
+    CURRENT,
+    FEE_HISTORY,
+    GAS_PRICE,
+    JUMP,
+    USABLE,
+    FeeHistory,
+    FeeLimits,
+    Fees,
+    GasPrice,
+    Market,
+    TransactionRequest,
+    bumped,
+    gas_limit,
+    market_fees,
+    median_priority,
+    read_history,
+    replacement,
+    repriced,
+)
+
+TO = Address(b"\x01" * 20)
+REQUEST = TransactionRequest(7, TO, b"data", 100)
+amounts = st.integers(0, 2**80)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "priority"),
+    [([], 1), ([0, 0], 1), ([5], 5), ([3, 0, 5], 4), ([9, 1, 5], 5), ([1, 2], 1)],
+)
+def test_the_priority_is_the_median_of_what_was_paid_and_at_least_1_wei(
+    rewards: list[int], priority: int
+) -> None:
+    assert median_priority(rewards) == priority
+
+
+def test_a_history_is_read_at_its_first_percentile() -> None:
+    assert read_history({"reward": [["0x2", "0x99"], ["0x4"], []]}) == 3
+
+
+@pytest.mark.parametrize("history", [{"reward": None}, {"reward": []}])
+def test_a_history_without_rewards_gives_the_least_priority(history: Any) -> None:
+    assert read_history(history) == 1
+
+
+@pytest.mark.parametrize("history", [None, {}, {"reward": [["x"]]}, {"reward": [[None]]}, []])
+def test_a_history_of_another_form_is_refused(history: Any) -> None:
+    with pytest.raises(ValueError, match=r"cannot be decoded|quantity"):
+        read_history(history)
+
+
+def test_the_max_fee_is_twice_the_base_fee_and_the_priority() -> None:
+    assert market_fees(100, 3) == Fees(203, 3)
+
+
+def test_the_gas_limit_is_rounded_down() -> None:
+    assert gas_limit(333, 115) == 382
+
+
+def test_a_request_takes_the_form_that_its_price_asks_for() -> None:
+    assert REQUEST.at(4, Fees(9, 2)) == Eip1559Transaction(7, 4, 2, 9, 100, TO, 0, b"data")
+    assert REQUEST.at(4, GasPrice(9)) == LegacyTransaction(7, 4, 9, 100, TO, 0, b"data")
+
+
+@given(amounts, amounts, amounts, amounts)
+def test_a_replacement_pays_an_eighth_more_and_no_less_than_the_market(
+    fee: int, priority: int, market: int, market_priority: int
+) -> None:
+    old = REQUEST.at(4, Fees(fee + priority, priority))
+    new = replacement(old, Fees(market + market_priority, market_priority))
+    assert isinstance(old, Eip1559Transaction)
+    assert isinstance(new, Eip1559Transaction)
+    assert new.max_fee >= market + market_priority
+    assert 8 * new.max_fee >= 9 * old.max_fee
+    assert 8 * new.max_priority_fee >= 9 * old.max_priority_fee
+    assert new.max_fee >= new.max_priority_fee
+    assert (new.nonce, new.gas, new.data) == (old.nonce, old.gas, old.data)
+
+
+@given(amounts, amounts)
+def test_a_legacy_replacement_likewise(price: int, market: int) -> None:
+    old = REQUEST.at(4, GasPrice(price))
+    for now in (GasPrice(market), Fees(market, 1)):
+        new = replacement(old, now)
+        assert isinstance(new, LegacyTransaction)
+        assert new.gas_price >= bumped(price)
+
+
+def test_a_typed_transaction_is_bumped_where_only_a_gas_price_is_known() -> None:
+    assert replacement(REQUEST.at(4, Fees(16, 8)), GasPrice(1)) == REQUEST.at(4, Fees(18, 9))
+
+
+def test_bytes_that_no_node_holds_are_repriced_to_the_market_downwards_too() -> None:
+    old = REQUEST.at(4, Fees(10**30, 10**20))
+    assert repriced(old, Fees(203, 3)) == REQUEST.at(4, Fees(203, 3))
+    assert repriced(REQUEST.at(4, GasPrice(10**30)), GasPrice(7)) == REQUEST.at(4, GasPrice(7))
+
+
+LIMITS = FeeLimits(fee=1000, priority=50, cost=100_000)
+
+
+def test_a_price_within_the_limits_is_not_refused() -> None:
+    assert LIMITS.refusal(market_fees(900, 50)) == ""
+
+
+@pytest.mark.parametrize(
+    ("price", "named"),
+    [
+        (market_fees(2**120, 3), "max_fee_per_gas"),
+        (market_fees(100, 51), "max_priority_fee_per_gas"),
+        (GasPrice(1001), "max_fee_per_gas"),
+    ],
+)
+def test_a_price_beyond_a_limit_is_refused_with_figures_and_the_option(price: Any, named: str) -> None:
+    said = LIMITS.refusal(price)
+    assert named in said
+    assert "gwei" in said
+
+
+def test_the_margin_of_a_fee_gives_way_to_the_limits_and_its_need_does_not() -> None:
+    assert LIMITS.for_gas(market_fees(600, 10), 100) == Fees(1000, 10)
+    assert LIMITS.for_gas(market_fees(600, 10), 150) == Fees(666, 10)
+    assert LIMITS.for_gas(market_fees(600, 10), 164) is None
+
+
+def test_a_jump_far_above_the_median_waits_for_another_look() -> None:
+    history = FeeHistory()
+    for head in range(1, 4):
+        history.accepts(GasPrice(100), head, 0.0)
+    assert history.median == 100
+    assert history.accepts(GasPrice(100 * JUMP), 4, 0.0)
+    assert not history.accepts(GasPrice(100 * JUMP + 1), 5, 0.0)
+    assert history.accepts(GasPrice(100), 5, 0.0)
+    assert not history.accepts(GasPrice(10**9), 6, 0.0)
+    assert not history.accepts(GasPrice(10**9), 6, 1.0)
+    assert history.accepts(GasPrice(10**9), 7, 1.0)
+
+
+def test_a_second_look_confirms_only_what_the_first_one_said() -> None:
+    history = FeeHistory()
+    history.accepts(GasPrice(100), 1, 0.0)
+    history.accepts(GasPrice(100), 2, 0.0)
+    assert not history.accepts(GasPrice(1000), 3, 0.0)
+    assert not history.accepts(GasPrice(10**9), 4, 0.0)
+    assert history.accepts(GasPrice(10**9), 5, 0.0)
+
+
+def test_the_first_price_of_all_waits_for_another_look_and_a_lower_one_is_taken() -> None:
+    history = FeeHistory()
+    assert not history.accepts(GasPrice(10**9), 1, 0.0)
+    assert history.accepts(GasPrice(100), 2, 0.0)
+    assert history.median == 100
+
+
+CHAIN = ChainView(
+    number=10, timestamp=0, base_fee=100, gas_limit=None, nonce=0, fresh=True, reorg_blocks=1, final=0, balance=None, at=0.0
+)  # fmt: skip
+NO_LIMITS = FeeLimits(2**200, 2**200, 2**250)
+
+
+def market_with(answer: Any, at: float = 0.0, chain: ChainView = CHAIN) -> Market:
+    """Return a market with one answer, its history begun."""
+    market = Market(NO_LIMITS)
+    judged(market, answer, chain, at)
+    return market
+
+
+def judged(market: Market, answer: Any, chain: ChainView = CHAIN, at: float = 0.0) -> None:
+    """Let two looks at the chain follow, each with the answer."""
+    for number in (chain.number - 1, chain.number):
+        market.take(GAS_PRICE if chain.base_fee is None else FEE_HISTORY, answer, at)
+        market.judge(attrs.evolve(chain, number=number), at)
+
+
+def test_the_market_is_asked_once_for_a_while() -> None:
+    market = market_with({"reward": [["0x3"]]})
+    assert market.price == Fees(203, 3)
+    assert market.question(CHAIN, CURRENT - 0.1) is None
+    market.judge(attrs.evolve(CHAIN, base_fee=50), CURRENT - 0.1)
+    assert market.price == Fees(103, 3)
+    assert market.question(CHAIN, CURRENT) is FEE_HISTORY
+
+
+def test_a_chain_without_base_fee_is_asked_for_its_gas_price() -> None:
+    chain = attrs.evolve(CHAIN, base_fee=None)
+    assert Market(NO_LIMITS).question(chain, 0.0) is GAS_PRICE
+    assert market_with("0x9", chain=chain).price == GasPrice(9)
+
+
+def test_a_base_fee_of_zero_is_a_base_fee() -> None:
+    assert market_with({"reward": [["0x3"]]}, chain=attrs.evolve(CHAIN, base_fee=0)).price == Fees(3, 3)
+
+
+def test_the_last_answer_serves_when_the_market_does_not_answer() -> None:
+    market = market_with({"reward": [["0x3"]]})
+    market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
+    market.judge(attrs.evolve(CHAIN, base_fee=1), 2 * USABLE)
+    assert market.price == Fees(5, 3)
+
+
+async def test_the_alert_says_that_the_last_answer_serves_and_why(autojump_clock: Any) -> None:
+    events: list[Any] = []
+    market = market_with({"reward": [["0x3"]]})
+    market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
+    market.judge(CHAIN, 2 * USABLE)
+    tell_market(TxAlerts("gateway", events.append), market)
+    [alert] = events
+    assert alert.text == "the connector pays the last known price: eth_feeHistory: -32000: busy"
+    assert alert.severity is Severity.WARNING
+
+
+def test_an_old_answer_serves_no_more_while_a_new_one_is_on_its_way() -> None:
+    market = market_with({"reward": [["0x3"]]})
+    market.judge(CHAIN, USABLE + 1)
+    assert market.price is None
+
+
+@pytest.mark.parametrize("answer", [RpcError(-32601, "no such method"), {"reward": "x"}, None])
+def test_a_market_that_never_answered_gives_no_price_and_says_why(answer: Any) -> None:
+    market = market_with(answer)
+    assert market.price is None
+    assert "eth_feeHistory" in market.refusal
+
+
+def test_a_wild_base_fee_is_refused_with_figures() -> None:
+    market = Market(LIMITS)
+    judged(market, {"reward": [["0x3"]]}, attrs.evolve(CHAIN, base_fee=2**120))
+    assert market.price is None
+    assert market.beyond
+    assert "max_fee_per_gas" in market.refusal

@@ -1,0 +1,186 @@
+"""Nonces, broadcasts and pauses: examples."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmsconn.config.values import Secret
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
+from kmsconn.replies.broadcasts import (
+    AGAIN_AFTER,
+    LONGEST_RETRY,
+    REFUSED_BACKOFF,
+    REPLACE_AFTER,
+    Broadcasts,
+)
+from kmsconn.replies.evidence import Sent
+from kmsconn.replies.nonces import NoncePlan, gaps, plan
+from kmsconn.replies.wallet import Wallet
+from tests.unit.replies.world import KEY, SECRET
+
+HASH = b"h" * 32
+
+
+def is_stuck(broadcasts: Broadcasts, holder: int, now: float) -> bool:
+    broadcast = broadcasts.of(holder, HASH)
+    assert broadcast is not None
+    return broadcast.is_stuck(now, 0.25, REPLACE_AFTER)
+
+
+def test_new_replies_take_the_nonces_from_the_chains_on() -> None:
+    assert plan(5, (), 0, (), [None, None]) == NoncePlan((5, 6), ())
+
+
+def test_new_replies_go_beyond_what_flies() -> None:
+    assert plan(5, {5, 6, 9}, 0, (), [None]) == NoncePlan((10,), ())
+
+
+def test_a_nonce_that_was_seen_used_is_not_used_again_because_a_node_lags() -> None:
+    assert plan(5, (), 8, (), [None]) == NoncePlan((8,), ())
+
+
+def test_a_ripe_hole_is_filled_first() -> None:
+    assert plan(5, {5, 7}, 8, (6,), [None, None]) == NoncePlan((6, 8), ())
+
+
+def test_a_ripe_hole_that_nothing_new_fills_is_named_when_something_flies_above_it() -> None:
+    assert plan(5, {7}, 0, (5, 6), [None]) == NoncePlan((5,), (6,))
+
+
+def test_a_ripe_hole_above_everything_needs_no_filling() -> None:
+    assert plan(5, {5}, 8, (6, 7), []) == NoncePlan((), ())
+
+
+def test_a_reply_with_earlier_bytes_takes_its_nonce_again_while_that_is_open() -> None:
+    assert plan(5, {6}, 0, (5,), [None, 7]) == NoncePlan((5, 7), ())
+
+
+@pytest.mark.parametrize("kept", [4, 6])
+def test_a_nonce_that_is_used_or_flies_is_not_taken_again(kept: int) -> None:
+    assert plan(5, {6}, 0, (), [kept]) == NoncePlan((7,), ())
+
+
+def test_holes_are_what_nobody_holds_below_the_top() -> None:
+    assert gaps(5, {6, 8}, 11, 100) == (5, 7, 9, 10)
+
+
+def test_holes_are_looked_for_in_the_window_only() -> None:
+    """A node once said a nonce of its dreams."""
+    assert gaps(5, {6}, 1 << 64, 4) == (5, 7, 8)
+
+
+def test_bytes_that_were_never_handed_over_are_due() -> None:
+    assert Broadcasts().due(1, HASH, 0.0, 0.25)
+
+
+def test_accepted_bytes_are_due_again_later_and_later() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not broadcasts.due(1, HASH, AGAIN_AFTER - 0.1, 0.25)
+    assert broadcasts.due(1, HASH, AGAIN_AFTER, 0.25)
+    broadcasts.note(1, HASH, Sent.KNOWN, AGAIN_AFTER)
+    assert not broadcasts.due(1, HASH, 2.9 * AGAIN_AFTER, 0.25)
+    assert broadcasts.due(1, HASH, 3 * AGAIN_AFTER, 0.25)
+
+
+def test_a_slow_chain_gets_more_time() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not broadcasts.due(1, HASH, 30.0, 12.0)
+
+
+@pytest.mark.parametrize("said", [Sent.FAILED, Sent.FUNDS])
+def test_bytes_that_failed_for_all_are_due_at_once(said: Sent) -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, said, 0.0)
+    assert broadcasts.due(1, HASH, 0.0, 0.25)
+
+
+@pytest.mark.parametrize("said", [Sent.GAP, Sent.REFUSED, Sent.UNDERPRICED, Sent.CAPPED])
+def test_bytes_that_a_node_refused_are_due_after_a_pause(said: Sent) -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, said, 0.0)
+    assert not broadcasts.due(1, HASH, REFUSED_BACKOFF.first - 0.01, 0.25)
+    assert broadcasts.due(1, HASH, REFUSED_BACKOFF.first, 0.25)
+
+
+def test_bytes_that_are_refused_again_and_again_are_due_ever_more_rarely() -> None:
+    broadcasts = Broadcasts()
+    for _ in range(20):
+        broadcasts.note(1, HASH, Sent.REFUSED, 0.0)
+    assert not broadcasts.due(1, HASH, LONGEST_RETRY - 0.1, 0.25)
+    assert broadcasts.due(1, HASH, LONGEST_RETRY, 0.25)
+
+
+def test_a_node_s_word_that_a_nonce_is_used_counts_for_a_while() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.USED, 0.0)
+    used = broadcasts.of(1, HASH)
+    assert used is not None
+    assert used.says_used(AGAIN_AFTER - 0.1, 0.25)
+    assert not used.says_used(AGAIN_AFTER, 0.25)
+
+
+def test_other_bytes_of_the_same_reply_are_new() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert broadcasts.due(1, b"other", 0.0, 0.25)
+    assert broadcasts.of(1, b"other") is None
+
+
+def test_only_the_first_taking_of_bytes_is_news() -> None:
+    broadcasts = Broadcasts()
+    assert not broadcasts.note(1, HASH, Sent.FAILED, 0.0)
+    assert broadcasts.note(1, HASH, Sent.ACCEPTED, 1.0)
+    assert not broadcasts.note(1, HASH, Sent.KNOWN, 2.0)
+
+
+def test_bytes_are_stuck_only_after_they_were_sent_again() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    assert not is_stuck(broadcasts, 1, 10 * REPLACE_AFTER)
+    broadcasts.note(1, HASH, Sent.KNOWN, 10.0)
+    assert not is_stuck(broadcasts, 1, REPLACE_AFTER - 0.1)
+    assert is_stuck(broadcasts, 1, REPLACE_AFTER)
+
+
+def test_bytes_that_pay_too_little_are_stuck_at_once_and_used_nonces_never() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.UNDERPRICED, 0.0)
+    assert is_stuck(broadcasts, 1, 0.0)
+    for now in (0.0, 40.0):
+        broadcasts.note(2, HASH, Sent.USED, now)
+    assert not is_stuck(broadcasts, 2, 1e6)
+
+
+def test_forgotten_broadcasts_are_due_again() -> None:
+    broadcasts = Broadcasts()
+    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
+    broadcasts.keep({2})
+    assert broadcasts.due(1, HASH, 0.0, 0.25)
+
+
+async def test_a_wallet_signs_as_its_address() -> None:
+    wallet = Wallet.from_hex(Secret(SECRET))
+    transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
+    [(raw, transaction_hash)] = await wallet.sign([transaction])
+    signed = decode_transaction(raw)
+    assert (signed.transaction, signed.sender, signed.hash) == (transaction, KEY.address, transaction_hash)
+    assert wallet.address == KEY.address
+
+
+async def test_the_same_transaction_gets_the_same_bytes() -> None:
+    wallet = Wallet.from_hex(Secret(SECRET))
+    transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
+    assert await wallet.sign([transaction]) == await wallet.sign([transaction])
+
+
+def test_a_wallet_hides_its_key() -> None:
+    assert SECRET not in repr(Wallet.from_hex(Secret(SECRET)))
+
+
+def test_a_key_that_is_none_is_refused_without_its_text() -> None:
+    with pytest.raises(ValueError, match=r"64 hex digits|32 bytes") as refused:
+        Wallet.from_hex(Secret("secret text"))
+    assert "secret text" not in str(refused.value)

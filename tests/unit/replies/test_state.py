@@ -1,0 +1,57 @@
+"""What the state of a transaction manager remembers beside its rows ends with them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+import pytest
+
+from kmsconn.journal.values import Due, RowReply
+from kmsconn.model.life import State
+from kmsconn.replies.moving import ReplyMoves
+from kmsconn.replies.state import LOOK_AGAIN, Backlog, TxState
+from tests.unit.replies.world import World
+
+
+@pytest.mark.parametrize("end", ["reject", "finish"])
+async def test_nothing_is_remembered_of_a_reply_that_was_returned_and_ended(
+    end: Literal["reject", "finish"], autojump_clock: Any
+) -> None:
+    world = World()
+    state = TxState.of(world.manager())
+    moves = ReplyMoves(state)
+    world.request(1)
+    row = world.journal.rows[1]
+    track = state.tracks.note(attrs.evolve(row, state=State.SIGNED, reply=RowReply(0, b"raw", bytes(32))))
+    await moves.release(track, "status 0")
+    assert state.tracks.histories[row.rid].returned == 1
+    await moves.close(state.tracks.note(row), end, "never")
+    assert (state.tracks.by_rid, state.tracks.histories) == ({}, {})
+
+
+NOTHING_WAITS, LATER = Due((), None), Due((), 100.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "tick", "now", "wall", "due"),
+    [
+        (NOTHING_WAITS, 7, 1.0, 11.0, False),
+        (NOTHING_WAITS, 8, 1.0, 11.0, True),  # a row moved
+        (LATER, 7, 1.0, 99.0, False),
+        (LATER, 7, 1.0, 100.0, True),  # a deferred one is due
+        (NOTHING_WAITS, 7, 1.0, 9.0, True),  # the clock was set back
+        (NOTHING_WAITS, 7, LOOK_AGAIN, 11.0, True),
+    ],
+)
+def test_the_journal_is_asked_for_answers_only_when_it_may_tell_new_ones(
+    said: Due, tick: int, now: float, wall: float, due: bool
+) -> None:
+    backlog = Backlog()
+    backlog.asks(7, 0.0, 10.0)
+    backlog.take(said)
+    assert not backlog.is_due(tick, now, wall)  # nobody notified
+    backlog.woken = True
+    assert backlog.is_due(tick, now, wall) == due
+    backlog.unsure = True
+    assert backlog.is_due(tick, now, wall)

@@ -1,0 +1,849 @@
+"""The transaction manager against the emulated chain: one fact a test."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.emulator.blocks import Branch
+from kmsconn.errors import JournalFailed
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, decode_transaction
+from kmsconn.model.events import (
+    AlertCleared,
+    AlertRaised,
+    ReplyFinalized,
+    ReplyIncluded,
+    ReplyReturned,
+    ReplySent,
+    ReplySigned,
+    RequestClosed,
+    RequestDeferred,
+)
+from kmsconn.model.life import RowCause, State
+from kmsconn.replies.manager import run_txmanager
+from kmsconn.replies.state import TxManager
+from tests.unit.replies.world import (
+    CONTRACT,
+    HEALTHY,
+    KEY,
+    Fault,
+    Reverts,
+    World,
+    calldata,
+    digest_of,
+    no_delay,
+    until,
+)
+
+
+@asynccontextmanager
+async def running(world: World, **changes: Any) -> AsyncIterator[TxManager]:
+    """Run chain and lane while the block lasts."""
+    manager = world.manager(**changes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        nursery.start_soon(run_txmanager, manager)
+        yield manager
+        nursery.cancel_scope.cancel()
+
+
+def all_in(world: World, state: State) -> bool:
+    return all(row.state is state for row in world.journal.rows.values())
+
+
+@pytest.fixture(params=["arbitrum", "arbitrum at once", "geth"])
+async def world(request: pytest.FixtureRequest) -> World:
+    return World(pool=request.param)
+
+
+async def test_an_answer_is_signed_sent_included_and_finalized(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.journal.history == [(1, "sign"), (1, "confirm"), (1, "finalize")]
+    assert [type(event) for event in world.events] == [ReplySigned, ReplySent, ReplyIncluded, ReplyFinalized]
+    assert {getattr(event, "id", None) for event in world.events} == {1}
+
+
+async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_clock: Any) -> None:
+    async with running(world):
+        await trio.sleep(5)
+        world.request(1)
+        head = world.chain.head.number
+        world.wake.notify()
+        await until(lambda: world.answered_on_chain(1))
+    assert world.chain.head.number <= head + 2
+
+
+@pytest.mark.slow
+async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(
+    world: World, autojump_clock: Any
+) -> None:
+    for rid in range(1, 1001):
+        world.request(rid)
+    async with running(world):
+        start = trio.current_time()
+        await until(lambda: all(world.answered_on_chain(rid) for rid in range(1, 1001)))
+        assert trio.current_time() - start < 6
+    assert sorted(world.sent()) == list(range(1000))
+    assert len(world.node.calls) < 4 * 1000
+    assert world.node.batches - len(world.node.accepted) < 150
+
+
+async def test_nonces_are_handed_to_the_node_in_order(world: World, autojump_clock: Any) -> None:
+    for rid in range(1, 201):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: len(world.node.accepted) == 200)
+    assert world.arrived() == list(range(200))
+
+
+async def test_a_nonce_that_another_reply_holds_spoils_one_signature_and_no_other(
+    world: World, autojump_clock: Any
+) -> None:
+    """What flies is remembered; here somebody signed a reply beside the transaction manager, which learns it from the refusal."""
+    async with running(world):
+        await trio.sleep(5)
+        world.sign_behind(1)
+        for rid in (2, 3):
+            world.request(rid)
+        world.wake.notify()
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.journal.conflicts == 1
+    assert [event.nonce for event in world.said(ReplySigned)] == [1, 2]
+    assert sorted(mined.transaction.nonce for mined in world.ours()) == [0, 1, 2]
+
+
+async def test_no_more_replies_fly_than_the_window_holds(world: World, autojump_clock: Any) -> None:
+    for rid in range(1, 41):
+        world.request(rid)
+    world.chain.stalled = True
+    async with running(world, window=16):
+        await trio.sleep(30)
+        assert world.journal.states().count(State.SIGNED) == 16
+        world.chain.stalled = False
+        await until(lambda: all_in(world, State.FINALIZED))
+
+
+async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.node.accepted))
+    transaction = decode_transaction(world.node.accepted[0]).transaction
+    assert isinstance(transaction, Eip1559Transaction)
+    assert (transaction.max_fee, transaction.max_priority_fee) == (204, 4)
+    assert transaction.gas == (50_000 + _intrinsic(transaction.data)) * 115 // 100
+
+
+async def test_a_reply_that_may_complete_its_request_has_gas_for_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """Its estimate does not tell: others' replies may be mined before it."""
+    world.profile = Reverts(spare_gas=500_000, spare_percent=50)
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.node.accepted))
+    transaction = decode_transaction(world.node.accepted[0]).transaction
+    estimate = 50_000 + _intrinsic(transaction.data)
+    assert transaction.gas == estimate * 115 // 100 + 500_000 + estimate * 50 // 100
+
+
+def _intrinsic(data: bytes) -> int:
+    return 21_000 + sum(16 if byte else 4 for byte in data)
+
+
+async def test_a_chain_without_base_fee_gets_legacy_transactions(autojump_clock: Any) -> None:
+    world = World(base_fee=None)
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    transaction = decode_transaction(world.node.accepted[0]).transaction
+    assert isinstance(transaction, LegacyTransaction)
+    assert transaction.gas_price == 7
+
+
+async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.node.accepted == []
+    assert world.said(ReplyIncluded)[0].found
+
+
+async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_holds_nobody_back(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1, on_contract=False)
+    world.request(2)
+    async with running(world):
+        await until(lambda: world.journal.rows[2].state is State.FINALIZED)
+        assert world.journal.rows[1].state is State.ANSWERED
+        assert world.journal.rows[1].reply.nonce is None
+        assert world.said(RequestDeferred)[0].reason == "notrequested()"
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(digest_of(1), "request", 1))
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.sent() == [0, 1]
+
+
+async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_window(
+    world: World, autojump_clock: Any
+) -> None:
+    world.chain.mine_many(8)
+    world.request(1, block=8)
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
+    async with running(world):
+        await trio.sleep(3)
+        assert world.journal.rows[1].state is State.ANSWERED
+        await until(lambda: world.journal.rows[1].state is State.REJECTED)
+    assert world.chain.head.number >= 8 + 20
+    assert world.said(RequestClosed)[0].reason == "wrong: other content()"
+    assert world.node.accepted == []
+
+
+def not_before(world: World, block: int, *first: bytes) -> None:
+    """Let nodes say that nobody asked, until a block; then what ``first`` says, one estimate each; then the truth."""
+    said = iter(first)
+
+    def twist(call: Call, answer: Any) -> Any:
+        if call.method != "eth_estimateGas":
+            return answer
+        data = b"notrequested" if world.chain.head.number < block else next(said, None)
+        return answer if data is None else RpcError(3, "execution reverted", data)
+
+    world.node.twist = twist
+
+
+@pytest.mark.parametrize("said", [b"wrong: a lie", b"stranger: a lie"])
+async def test_one_final_no_ends_no_reply(said: bytes, world: World, autojump_clock: Any) -> None:
+    world.request(1, block=0)
+    not_before(world, 40, said)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.said(RequestClosed) == []
+
+
+async def test_a_final_no_about_status_0_is_asked_for_once_more(world: World, autojump_clock: Any) -> None:
+    world.request(1, block=0)
+    not_before(world, 40)
+    world.node.on_sent = lambda raw: _break(world, True)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplyReturned) or world.said(RequestClosed)))
+        _break(world, False)
+        world.node.on_sent = lambda raw: None
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
+    assert not world.said(ReplyReturned)[0].nonce_taken
+
+
+async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(
+    world: World, autojump_clock: Any
+) -> None:
+    """On another branch the id may name something else; the one with the request may come back."""
+    world.chain.mine_many(8)
+    world.request(1, block=8)
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
+    gone = world.chain.reorg(4)
+    async with running(world):
+        await until(lambda: world.chain.head.number >= 60)
+        row = world.journal.rows[1]
+        assert (row.state, "without the request's block" in row.progress.reason) == (
+            State.ANSWERED,
+            True,
+        )
+        world.chain.restore(gone)
+        world.chain.mine_many(60)
+        await until(lambda: world.journal.rows[1].state is State.REJECTED)
+    assert world.node.accepted == []
+
+
+async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World, autojump_clock: Any) -> None:
+    """The contract is broken for as long as the first transaction takes, and mended afterwards."""
+    world.request(1)
+    world.node.on_sent = lambda raw: _break(world, True)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplyReturned)))
+        world.node.on_sent = lambda raw: None
+        _break(world, False)
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.sent() == [0, 1]
+    assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
+
+
+def _break(world: World, broken: bool) -> None:
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
+
+
+async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1, block=0)
+    world.node.refuse = lambda call: (
+        RpcError(-32601, "method not found") if call.method == "debug_traceTransaction" else None
+    )
+    world.node.on_sent = lambda raw: _break(world, True)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplyReturned)))
+    assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
+
+
+async def test_a_reply_that_included_while_its_send_was_lost_is_not_sent_twice(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    lost = iter([True])
+    world.node.fault = lambda calls: (
+        Fault(lost="answer") if calls[0].method == "eth_sendRawTransaction" and next(lost, False) else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.sent() == [0]
+    assert len(world.ours()) == 1
+
+
+async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_second_look(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.node.refuse = lambda call: (
+        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SIGNED)
+        world.foreign()
+        world.node.refuse = lambda call: None
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.sent() == [1]
+    assert [event.nonce_taken for event in world.said(ReplyReturned)] == [True]
+    assert world.journal.history == [
+        (1, "sign"),
+        (1, "release"),
+        (1, "sign"),
+        (1, "confirm"),
+        (1, "finalize"),
+    ]
+
+
+async def test_a_reply_whose_block_nobody_can_tell_waits_from_the_head_that_shows_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """Its block was replaced, and other bytes than the last ones are included: no receipt tells where it stands now."""
+    world.chain.mine_many(10)
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        world.chain.reorg(8)
+        world.journal.change(1, included_block=3, raw=None, hash=None, cause=RowCause.BLOCK_UNKNOWN)
+        found = world.chain.head.number
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert [what for _, what in world.journal.history][-3:] == ["resend", "found_included", "finalize"]
+    assert world.journal.history.count((1, "sign")) == 1
+    assert (world.journal.rows[1].reply.included_block or 0) >= found
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_final_reply_has_a_block_that_is_not_below_its_own(
+    known: bool, world: World, autojump_clock: Any
+) -> None:
+    """A reorganisation moves it; by that block a later one finds it again, also where no bytes are known and no receipt tells."""
+    world.chain.mine_many(10)
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        world.chain.reorg(8)
+        world.journal.change(1, included_block=3, **({} if known else {"raw": None, "hash": None}))
+        await until(lambda: all_in(world, State.FINALIZED))
+    block = world.journal.rows[1].reply.included_block or 0
+    assert block == world.ours()[0].block_number if known else block >= world.ours()[0].block_number
+
+
+async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.node.fault = lambda calls: (
+        Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SIGNED)
+    signed = world.journal.rows[1].reply.raw
+    world.node.fault = lambda calls: HEALTHY
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.node.accepted == [signed]
+
+
+async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.node.fault = lambda calls: (
+        Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.SIGNED)
+        world.journal.change(1, on_chain=False)
+        world.node.fault = lambda calls: HEALTHY
+        await until(lambda: bool(world.node.accepted))
+
+
+async def test_an_answer_off_chain_is_not_signed(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.journal.change(1, on_chain=False)
+    async with running(world):
+        await trio.sleep(10)
+    assert world.journal.history == []
+
+
+async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.request(2)
+    world.chain.mine_many(10)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert len(world.ours()) == 2
+    assert len(set(world.node.accepted)) == 2
+    assert all(mined.outcome.status == 1 for mined in world.ours())
+
+
+async def test_a_gap_waits_for_the_answer_about_the_reply_that_left_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """With something else at its nonce the reply was signed under another one, and the branch that took it may come back."""
+    world.request(1)
+    world.chain.mine_many(10)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+        world.request(2)
+        await until(lambda: all_in(world, State.FINALIZED))
+    ours = [(m.transaction.nonce, m.transaction.data) for m in world.ours()]
+    assert ours == [(0, calldata(1)), (1, calldata(2))]
+
+
+async def signed_for_another_branch(world: World) -> Branch:
+    """Let the reply go with its branch, which is returned, and be signed under another nonce; the account cannot pay for that."""
+    await until(lambda: all_in(world, State.INCLUDED))
+    branch = world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
+    world.foreign()
+    world.chain.mine()
+    world.chain.evm.set_balance(KEY.address, 0)
+    await until(lambda: bool(world.said(AlertRaised)))
+    return branch
+
+
+async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_reply_is_there_again(
+    world: World, autojump_clock: Any
+) -> None:
+    """They were signed for a branch without it, and the account could not pay until its own branch came back."""
+    world.request(1)
+    world.chain.mine_many(10)
+    async with running(world):
+        branch = await signed_for_another_branch(world)
+        world.chain.evm.set_balance(KEY.address, 10**20)
+        world.chain.restore(branch)
+        await until(lambda: all_in(world, State.FINALIZED))
+        await trio.sleep(30)
+    assert [m.outcome.status for m in world.ours()] == [1]
+    assert world.journal.history.count((1, "sign")) == 2
+
+
+async def test_a_start_keeps_back_bytes_of_a_reply_that_the_contract_has_since_its_branch_is_back(
+    world: World, autojump_clock: Any
+) -> None:
+    """As above, and the process ended before its branch came back: the next one knows nothing of reorganisations before its start."""
+    world.request(1)
+    world.chain.mine_many(10)
+    async with running(world):
+        branch = await signed_for_another_branch(world)
+    world.chain.evm.set_balance(KEY.address, 10**20)
+    world.chain.restore(branch)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+        await trio.sleep(30)
+    assert [m.outcome.status for m in world.ours()] == [1]
+
+
+async def test_a_included_reply_of_a_request_that_left_the_chain_waits_for_it(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        world.journal.change(1, on_chain=False)
+        await until(lambda: world.journal.rows[1].state is State.ANSWERED)
+        await trio.sleep(10)
+        assert world.journal.rows[1].state is State.ANSWERED
+        world.journal.change(1, on_chain=True)
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert len(world.ours()) == 1
+
+
+@attrs.define
+class Rate:
+    """Lets so many calls pass in a second, and refuses the others of a batch."""
+
+    calls: float
+    left: float = 0.0
+    at: float = 0.0
+
+    def refuse(self, call: Call) -> RpcError | None:
+        now = trio.current_time()
+        self.left = min(self.calls, self.left + (now - self.at) * self.calls)
+        self.at = now
+        if self.left < 1:
+            return RpcError(-32005, "rate limit exceeded")
+        self.left -= 1
+        return None
+
+
+@pytest.mark.sampled
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [150])
+async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(
+    calls: int, world: World, autojump_clock: Any
+) -> None:
+    world.node.refuse = Rate(calls).refuse
+    for rid in range(1, 501):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED), 120)
+    assert world.journal.history.count((500, "finalize")) == 1
+
+
+async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_found_it(
+    world: World, autojump_clock: Any
+) -> None:
+    """Behind one URL a node that lags answers one of several batches: its head says nothing of what another has found."""
+    for rid in range(1, 151):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all(world.answered_on_chain(rid) for rid in range(1, 151)))
+    head = world.chain.head.number
+    for rid in range(1, 151):
+        world.journal.change(rid, state=State.ANSWERED, nonce=None, raw=None, hash=None)
+    last = to_hex(calldata(150))
+    world.node.fault = lambda calls: (
+        Fault(lag=2)
+        if any(one.method == "eth_estimateGas" and one.params[0]["data"] == last for one in calls)
+        else HEALTHY
+    )
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+        assert (world.journal.rows[1].reply.included_block or 0) >= head
+
+
+async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        draw = random.Random(1)
+        world.node.fault = lambda calls: Fault(lag=30 if draw.random() < 0.7 else 0)
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.journal.history.count((1, "sign")) == 1
+
+
+async def test_low_funds_are_red_and_over_once_there_is_money(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.chain.evm.set_balance(KEY.address, 5)
+    async with running(world):
+        await until(lambda: bool(world.said(AlertRaised)))
+        world.chain.evm.set_balance(KEY.address, 10**20)
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
+        ("txmanager gateway", "funds", True)
+    ]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "funds")]
+
+
+async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.request(2)
+    world.node.on_accepted = lambda raw: setattr(world.chain, "base_fee", 100)
+    world.node.fault = lambda calls: _risen(world) if _sends(calls) else HEALTHY
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED), 600)
+    assert world.nonce == 2
+
+
+def _sends(calls: Any) -> bool:
+    return bool(calls[0].method == "eth_sendRawTransaction")
+
+
+def _risen(world: World) -> Fault:
+    _rise(world)
+    return HEALTHY
+
+
+def _rise(world: World) -> None:
+    if world.chain.head.number < 10:
+        world.chain.base_fee = 10_000
+
+
+async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_is_included_once(
+    autojump_clock: Any,
+) -> None:
+    world = World(pool="geth")
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.node.accepted))
+        world.chain.base_fee = 5_000
+        await until(lambda: all_in(world, State.FINALIZED), 600)
+    assert set(world.sent()) == {0}
+    assert len(world.node.accepted) > 1
+    assert len(world.ours()) == 1
+
+
+async def test_nonces_above_the_chains_wait_for_the_gap_on_arbitrum(autojump_clock: Any) -> None:
+    """A failed send in the middle stops those behind it for a moment only."""
+    world = World(pool="arbitrum")
+    for rid in range(1, 11):
+        world.request(rid)
+    lost = iter([True, True])
+
+    def refuse(call: Any) -> RpcError | None:
+        if call.method != "eth_sendRawTransaction":
+            return None
+        nonce = decode_transaction(bytes.fromhex(call.params[0][2:])).transaction.nonce
+        return RpcError(-32000, "busy") if nonce == 4 and next(lost, False) else None
+
+    world.node.refuse = refuse
+    async with running(world):
+        start = trio.current_time()
+        await until(lambda: all(world.answered_on_chain(rid) for rid in range(1, 11)))
+        assert trio.current_time() - start < 4
+    assert sorted(world.sent()) == list(range(10))
+
+
+async def test_a_hole_with_nothing_new_takes_the_last_flying_reply_on_arbitrum(autojump_clock: Any) -> None:
+    world = await _with_a_hole("arbitrum")
+    assert sorted(m.transaction.nonce for m in world.ours()) == [0, 1]
+    assert all(m.outcome.status == 1 for m in world.ours())
+
+
+async def test_a_hole_with_nothing_new_takes_an_empty_transfer_in_a_pool_that_keeps_nonces(
+    autojump_clock: Any,
+) -> None:
+    world = await _with_a_hole("geth")
+    assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT, CONTRACT]
+    assert all(m.outcome.status == 1 for m in world.ours())
+
+
+async def test_a_hole_takes_no_flying_reply_that_the_contract_has_by_other_bytes(autojump_clock: Any) -> None:
+    """A branch came back with its earlier bytes. It becomes final, although the nonce of its last ones stays open."""
+    world = await _with_a_hole("arbitrum", has=2)
+    assert [(m.transaction.nonce, m.outcome.status) for m in world.ours()] == [(0, 1)]
+    assert not world.said(ReplyReturned)
+
+
+async def test_an_included_reply_with_an_open_nonce_that_nobody_can_tell_of_holds_nobody_up(
+    autojump_clock: Any,
+) -> None:
+    world = await _hole("arbitrum", has=2)
+    async with running(world):
+        await until(lambda: world.journal.rows[2].state is State.INCLUDED)
+        world.node.refuse = lambda call: (
+            RpcError(-32000, "busy")
+            if call.method == "eth_call" and calldata(2, 0).hex() in str(call.params)
+            else None
+        )
+        await trio.sleep(30)
+        assert world.journal.rows[2].state is State.INCLUDED
+        world.request(3)
+        world.wake.notify()
+        await until(lambda: world.answered_on_chain(3), 10)
+
+
+async def _with_a_hole(pool: Any, *, has: int | None = None) -> World:
+    world = await _hole(pool, has=has)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    return world
+
+
+async def _hole(pool: Any, *, has: int | None = None) -> World:
+    """Rows at nonces 1 and 2, nothing at 0: what a reorganisation of another process's transaction leaves behind.
+
+    The contract ``has`` the reply to one of them by other bytes.
+    """
+    other = World(pool=pool)
+    other.foreign()
+    other.request(1)
+    other.request(2)
+    other.node.fault = lambda calls: Fault(lost="question") if _sends(calls) else HEALTHY
+    other.chain.mine()
+    async with running(other):
+        await until(lambda: all_in(other, State.SIGNED))
+    world = World(pool=pool)
+    world.request(1)
+    world.request(2)
+    world.journal.rows = other.journal.rows
+    if has is not None:
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", has))
+    return world
+
+
+async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.request(2)
+
+    def refuse(call: Any) -> RpcError | None:
+        if call.method != "eth_sendRawTransaction":
+            return None
+        transaction = decode_transaction(bytes.fromhex(call.params[0][2:])).transaction
+        first = transaction.nonce == 0 and transaction.to == CONTRACT
+        return RpcError(3, "execution reverted", b"notrequested") if first else None
+
+    world.node.refuse = refuse
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert next(m.transaction.to for m in world.ours()) == KEY.address
+
+
+async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.node.fault = lambda calls: Fault(lost="question")
+    async with running(world):
+        await trio.sleep(60)
+        world.node.fault = lambda calls: HEALTHY
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "rounds")]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
+
+
+async def test_a_chain_that_is_back_is_looked_at_within_two_seconds(
+    world: World, autojump_clock: Any
+) -> None:
+    """However long it was gone: every reply waits for that look."""
+    asked: list[float] = []
+
+    def fault(calls: Any) -> Fault:
+        asked.append(trio.current_time())
+        return Fault(lost="question")
+
+    world.request(1)
+    world.node.fault = fault
+    async with running(world):
+        await trio.sleep(120)
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert len(asked) >= 120 / 2
+    assert max(pauses) <= 2
+
+
+@pytest.mark.parametrize("failure", ["disk is full", ""])
+async def test_a_journal_that_fails_is_left_to_its_own_alert(
+    failure: str, world: World, autojump_clock: Any
+) -> None:
+    """It has none where one operation fails and others are written."""
+
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise JournalFailed("the journal could not be written")
+
+    world.request(1)
+    world.journal.delay, world.journal.failure = fail, failure
+    async with running(world):
+        await trio.sleep(60)
+        world.journal.delay, world.journal.failure = no_delay, ""
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert [one.cause for one in world.said(AlertRaised)] == ([] if failure else ["rounds"])
+
+
+async def test_a_node_that_hangs_does_not_hang_the_transaction_manager(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    hangs = iter([3600.0])
+    world.node.fault = lambda calls: Fault(hang=next(hangs, 0.0))
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED), 60)
+
+
+async def test_closing_ends_the_transaction_manager_when_nothing_is_answered_or_signed(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    manager = world.manager()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        manager.closing.set()
+        await run_txmanager(manager)
+        nursery.cancel_scope.cancel()
+    assert all_in(world, State.INCLUDED)
+
+
+async def test_closing_with_nothing_to_are_included_asks_no_chain(world: World, autojump_clock: Any) -> None:
+    world.node.fault = lambda calls: Fault(hang=3600.0)
+    async with trio.open_nursery() as nursery:
+        manager = world.manager()
+        nursery.start_soon(run_txmanager, manager)
+        await trio.sleep(1)
+        start = trio.current_time()
+        manager.closing.set()
+    assert trio.current_time() == start
+
+
+async def test_closing_waits_for_an_unreachable_chain_while_something_is_answered(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    down = [True]
+    world.node.fault = lambda calls: Fault(lost="question" if down[0] else "")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        manager = world.manager()
+        manager.closing.set()
+        with trio.move_on_after(10) as scope:
+            await run_txmanager(manager)
+        assert scope.cancelled_caught
+        down[0] = False
+        await run_txmanager(manager)
+        nursery.cancel_scope.cancel()
+    assert all_in(world, State.INCLUDED)
+
+
+async def test_closing_does_not_wait_for_answers_off_chain(world: World, autojump_clock: Any) -> None:
+    world.request(1)
+    world.journal.change(1, on_chain=False)
+    manager = world.manager()
+    manager.closing.set()
+    with trio.fail_after(5):
+        await run_txmanager(manager)
+
+
+async def test_a_included_row_without_an_answer_is_looked_for_again_from_the_start(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    world.journal.change(1, state=State.INCLUDED, answer=None, included_block=1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.PENDING)
+
+
+async def test_a_reply_hidden_by_a_contract_that_cannot_tell_is_finalized_by_its_receipt(
+    world: World, autojump_clock: Any
+) -> None:
+    world.request(1)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        _break(world, True)
+        await until(lambda: all_in(world, State.FINALIZED))

@@ -1,0 +1,159 @@
+"""The transaction manager on Ethereum: confirmations, receipts that are late, reverts that state explains, replies of others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.transactions import decode_transaction
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplyIncluded, RequestClosed, RequestDeferred
+from kmsconn.model.life import State
+from kmsconn.replies.manager import run_txmanager
+from kmsconn.replies.state import TxManager
+from tests.unit.replies.world import CONTRACT, KEY, World, calldata, until
+
+
+@asynccontextmanager
+async def running(world: World, **changes: Any) -> AsyncIterator[TxManager]:
+    manager = world.manager(**changes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        nursery.start_soon(run_txmanager, manager)
+        yield manager
+        nursery.cancel_scope.cancel()
+
+
+def slow() -> World:
+    return World(pool="geth", block_time=12.0)
+
+
+def says(world: World, text: bytes) -> None:
+    """Let the contract answer every reply with this revert; nothing to let it work."""
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(text, "says"))
+
+
+def state_is(world: World, state: int) -> None:
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(state, "state"))
+
+
+async def test_a_reply_is_there_for_good_once_it_has_its_confirmations(autojump_clock: Any) -> None:
+    world = slow()
+    world.request(1)
+    async with running(world, confirmations=10):
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED, 600)
+        included = world.said(ReplyIncluded)[0].block
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED, 600)
+    assert world.chain.head.number >= included + 10
+
+
+@pytest.mark.slow
+async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience(autojump_clock: Any) -> None:
+    """The node takes the bytes, and nobody includes them."""
+    world = slow()
+    world.request(1)
+    world.chain.stalled = True
+    async with running(world, replace_after=1200.0):
+        await trio.sleep(1150)
+        assert len({decode_transaction(raw).transaction for raw in world.node.accepted}) == 1
+        await trio.sleep(200)
+        fees = {decode_transaction(raw).transaction.max_fee for raw in world.node.accepted}  # type: ignore[union-attr]
+        assert len(fees) > 1
+    assert {decode_transaction(raw).transaction.nonce for raw in world.node.accepted} == {0}
+
+
+async def test_what_is_not_pending_is_done_when_the_state_says_so(autojump_clock: Any) -> None:
+    world = slow()
+    world.request(1)
+    says(world, b"not pending")
+    state_is(world, 1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+    assert world.said(ReplyIncluded)[0].found
+    assert world.node.accepted == []
+
+
+async def test_what_is_not_pending_yet_is_waited_for_without_a_nonce(autojump_clock: Any) -> None:
+    world = slow()
+    world.request(1)
+    says(world, b"not pending")
+    async with running(world):
+        await until(lambda: len(world.said(RequestDeferred)) > 2)
+        assert world.node.accepted == []
+        says(world, b"")
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED, 600)
+    assert world.sent() == [0]
+
+
+async def test_a_reply_whose_state_cannot_be_asked_holds_up_no_other(autojump_clock: Any) -> None:
+    world = slow()
+    world.request(1)
+    world.request(2)
+    first = to_hex(calldata(1))
+
+    def refuse(call: Call) -> RpcError | None:
+        if call.method == "eth_getStorageAt":
+            return RpcError(-32000, "missing trie node")
+        message = call.params[0] if call.method in {"eth_call", "eth_estimateGas"} else {}
+        return RpcError(3, "execution reverted", b"not pending") if message.get("data") == first else None
+
+    world.node.refuse = refuse
+    async with running(world):
+        await until(lambda: world.journal.rows[2].state is State.INCLUDED, 600)
+    assert world.journal.rows[1].state is State.ANSWERED
+    assert "missing trie node" in world.journal.rows[1].progress.reason
+
+
+async def test_each_transaction_manager_tells_and_takes_back_its_own_troubles(autojump_clock: Any) -> None:
+    """The account needs funds on both chains: those of one do not end the want of the other."""
+    world = slow()
+    world.request(1)
+    world.chain.evm.set_balance(KEY.address, 5)
+    async with running(world, name="ethereum"):
+        await until(lambda: bool(world.said(AlertRaised)), 600)
+        world.chain.evm.set_balance(KEY.address, 10**20)
+        await until(lambda: bool(world.said(AlertCleared)), 600)
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager ethereum", "funds")]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager ethereum", "funds")]
+
+
+@pytest.mark.slow
+async def test_a_included_reply_is_finalized_when_the_contract_has_moved_on(autojump_clock: Any) -> None:
+    """After the quorum the contract no longer tells who confirmed; that the context lives is as good."""
+    world = slow()
+    world.request(1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED, 600)
+        says(world, b"not pending")
+        state_is(world, 1)
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED, 600)
+
+
+@pytest.mark.slow
+async def test_a_reply_that_is_not_ours_to_give_is_let_be(autojump_clock: Any) -> None:
+    world = slow()
+    world.request(1)
+    says(world, b"stranger")
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.DONE, 900)
+    [closed] = world.said(RequestClosed)
+    assert (closed.state, closed.reason) == (State.DONE, "stranger()")
+    assert world.node.accepted == []
+
+
+@pytest.mark.slow
+async def test_an_idle_transaction_manager_asks_a_slow_chain_no_more_than_its_blocks_are_worth(
+    autojump_clock: Any,
+) -> None:
+    """Two questions each half block, not each second."""
+    world = slow()
+    async with running(world):
+        await trio.sleep(300)  # until its pace is known
+        before = world.node.batches
+        await trio.sleep(600)
+    assert world.node.batches - before <= 600 / 5

@@ -1,0 +1,181 @@
+"""The transaction manager when its wallet is far away: out of reach, slow, throttled. One fact a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import Overloaded, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.transactions import decode_transaction
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplySigned
+from kmsconn.model.life import State
+from kmsconn.replies.wallet import KeyInMemory, Wallet
+from tests.unit.replies.test_txmanager import all_in, running
+from tests.unit.replies.world import CONTRACT, KEY, World, until
+
+
+@attrs.define
+class FarSigner:
+    """A key behind a service that takes its time, signs ``most`` digests of a call, and may be out of reach."""
+
+    most: int = 1000
+    seconds: float = 0.05
+    out: Callable[[], bool] = lambda: False
+    calls: list[int] = attrs.field(factory=list)
+
+    @property
+    def address(self) -> Address:
+        return KEY.address
+
+    async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
+        self.calls.append(len(digests))
+        await trio.sleep(self.seconds)
+        if self.out():
+            raise Unreachable("AWS KMS: refused")
+        if not self.most:
+            raise Overloaded("AWS KMS: ThrottlingException")
+        return [KEY.sign(digest) for digest in digests[: self.most]]
+
+
+@pytest.fixture(params=["arbitrum", "geth"])
+async def world(request: pytest.FixtureRequest) -> World:
+    return World(pool=request.param)
+
+
+def far(world: World, **knobs: Any) -> FarSigner:
+    signer = FarSigner(**knobs)
+    world.wallet = Wallet(signer)
+    return signer
+
+
+async def test_a_wallet_out_of_reach_is_told_once_and_loses_no_reply(
+    world: World, autojump_clock: Any
+) -> None:
+    until_then = trio.current_time() + 60
+    far(world, out=lambda: trio.current_time() < until_then)
+    for rid in range(1, 6):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
+        ("txmanager gateway", "wallet", True)
+    ]
+    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "wallet")]
+    assert len(world.ours()) == 5
+
+
+@pytest.mark.slow
+async def test_a_wallet_out_of_reach_is_asked_less_and_less_often(world: World, autojump_clock: Any) -> None:
+    signer = far(world, out=lambda: True)
+    world.request(1)
+    async with running(world):
+        await trio.sleep(300)
+    assert 20 < len(signer.calls) < 40
+
+
+async def test_a_throttled_wallet_that_signs_a_few_at_a_time_is_included_all_in_nonce_order(
+    world: World, autojump_clock: Any
+) -> None:
+    far(world, most=3)
+    for rid in range(1, 21):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.arrived() == list(range(20))
+    assert world.said(AlertRaised) == []
+
+
+async def test_a_slow_wallet_signs_what_is_due_in_one_go(world: World, autojump_clock: Any) -> None:
+    signer = far(world, seconds=2.0)
+    for rid in range(1, 101):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert signer.calls == [100]
+
+
+async def test_what_is_signed_is_sent_while_the_wallet_is_out_of_reach(
+    world: World, autojump_clock: Any
+) -> None:
+    busy = True
+
+    def refuse(call: Call) -> RpcError | None:
+        return RpcError(-32000, "busy") if busy and call.method == "eth_sendRawTransaction" else None
+
+    signer = far(world)
+    world.node.refuse = refuse
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplySigned)))
+        signer.out = lambda: True
+        world.request(2)
+        await until(lambda: bool(world.said(AlertRaised)))
+        busy = False
+        await until(lambda: world.answered_on_chain(1), 60)
+        assert not world.answered_on_chain(2)
+
+
+@pytest.mark.slow
+async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_is_included_once(
+    autojump_clock: Any,
+) -> None:
+    world = World(pool="geth")
+    until_then = trio.current_time() + 120
+    signer = far(world)
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplySigned)))
+        world.chain.base_fee = 5_000
+        signer.out = lambda: trio.current_time() < until_then
+        await until(lambda: all_in(world, State.FINALIZED), 600)
+    assert trio.current_time() > until_then
+    assert len(world.ours()) == 1
+    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "wallet")]
+
+
+@pytest.mark.slow
+async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empty_transfer(
+    world: World, autojump_clock: Any
+) -> None:
+    def refuse(call: Call) -> RpcError | None:
+        if call.method != "eth_sendRawTransaction":
+            return None
+        transaction = decode_transaction(bytes.fromhex(call.params[0][2:])).transaction
+        first = transaction.nonce == 0 and transaction.to == CONTRACT
+        return RpcError(3, "execution reverted", b"notrequested") if first else None
+
+    world.node.refuse = refuse
+    signer = far(world)
+    until_then = trio.current_time() + 120
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplySigned)))
+        signer.out = lambda: trio.current_time() < until_then
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT]
+    raised = [(t.dependency, t.cause) for t in world.said(AlertRaised)]
+    assert raised == [("txmanager gateway", "broadcast"), ("txmanager gateway", "wallet")]
+
+
+async def test_a_key_in_memory_lets_others_run_while_it_signs_many() -> None:
+    digests = [bytes([number]) * 32 for number in range(100)]
+    steps = 0
+
+    async def others() -> None:
+        nonlocal steps
+        while True:
+            await trio.lowlevel.checkpoint()
+            steps += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        signatures = await KeyInMemory(KEY).sign(digests)
+        nursery.cancel_scope.cancel()
+    assert signatures == [KEY.sign(digest) for digest in digests]
+    assert steps >= 2

@@ -1,0 +1,635 @@
+"""A transaction manager in a small world: the emulated chain with one contract, a node with faults, a journal in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Literal, TypeVar
+
+import attrs
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.settings import Contract as ContractSettings
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import Secret
+from kmsconn.emulator.blocks import Branch, Mined
+from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
+from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.pool import PoolKind
+from kmsconn.emulator.submission import Submission
+from kmsconn.emulator.view import NodeView
+from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
+from kmsconn.journal.values import Due, Row, RowEvent, RowProgress, RowReply, RowTimes, Signing
+from kmsconn.model.events import Event
+from kmsconn.model.life import TRANSITIONS, RowCause, State
+from kmsconn.model.requests import Kind, PoolName
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.port import CoreCall, ExplainsSilence, Operation, Revert, Verdict
+from kmsconn.protocols.queries import QueryPlan, StorageRead
+from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager
+from kmsconn.replies.wallet import Wallet
+from kmsconn.transport.ports import Ports
+from kmsconn.transport.wake_up import WakeUp
+
+CHAIN_ID = 412346
+CONTRACT = Address(b"\xd0" * 20)
+ELSEWHERE = Address(b"\xee" * 20)
+SECRET = "11" * 32
+KEY = PrivateKey.parse(SECRET)
+REORG_WINDOW = 5.0
+START = 1_700_000_000
+
+T = TypeVar("T")
+
+
+def settings(**changes: Any) -> Settings:
+    contract = ContractSettings(CONTRACT, "Decryption")
+    chain = ChainSettings(CHAIN_ID, ("ws://node",))
+    return Settings.of(
+        gateway=chain,
+        ethereum=chain,
+        host_chains=(),
+        decryption_contract=contract,
+        gateway_config_contract=contract,
+        protocol_config_contract=contract,
+        kms_generation_contract=contract,
+        core_endpoints=(),
+        private_key=Secret(SECRET),
+        **{"reorg_window": REORG_WINDOW, **changes},
+    )
+
+
+def digest_of(identifier: int, variant: int = 0) -> bytes:
+    return bytes([variant]) * 24 + identifier.to_bytes(8)
+
+
+def calldata(identifier: int, variant: int = 0) -> bytes:
+    return b"rply" + identifier.to_bytes(32) + digest_of(identifier, variant)
+
+
+class Decryption:
+    """Takes one reply for each request in use, of its content; says why not, in the order of the real contract."""
+
+    address = CONTRACT
+
+    def execute(self, frame: Frame) -> bytes:
+        identifier, digest = int.from_bytes(frame.data[4:36]), frame.data[36:68]
+        frame.meter.burn(50_000)
+        if frame.read("says"):
+            raise Reverted(frame.read("says"))
+        if frame.read("broken"):
+            raise Reverted(b"wrong: broken")
+        content = frame.read("request", identifier)
+        if content is None:
+            raise Reverted(b"notrequested")
+        if content != digest:
+            raise Reverted(b"wrong: other content")
+        if frame.read("answered", identifier):
+            raise Reverted(b"answered")
+        frame.write(True, "answered", identifier)
+        return b""
+
+
+class Replied(Operation[Any], ExplainsSilence):
+    """A row of which only the reply counts."""
+
+    contract = (CHAIN_ID, CONTRACT)
+
+    def __init__(self, kind: Kind, spare_gas: int, spare_percent: int) -> None:
+        self.kind, self.pool = kind, PoolName.PUBLIC_DECRYPTION
+        self.spare_gas, self.spare_percent = spare_gas, spare_percent
+
+    def start_calls(self, content: Any, ciphertexts: Any, found: Any) -> tuple[CoreCall, ...]:
+        raise NotImplementedError
+
+    def explain_silence(self, calldata: bytes) -> Revert | None:
+        return None
+
+    def revert(self, data: bytes | None) -> Revert:
+        said = (data or b"unknown").decode()
+        verdicts = {"answered": Verdict.DONE, "wrong": Verdict.FINAL, "stranger": Verdict.SKIP}
+        revert = Revert(said, (), verdicts.get(said.split(":")[0], Verdict.RETRY))
+        return attrs.evolve(revert, plan=ask_state) if said == "not pending" else revert
+
+
+class Reverts:
+    """The part of a profile that a transaction manager needs."""
+
+    name = "test"
+
+    def __init__(self, spare_gas: int = 0, spare_percent: int = 0) -> None:
+        self.operations = {kind: Replied(kind, spare_gas, spare_percent) for kind in Kind}
+
+
+def ask_state() -> QueryPlan[Verdict]:
+    """Ask what "not pending" means: the state says whether it is done."""
+    [state] = yield [StorageRead(CHAIN_ID, CONTRACT, 1, int.from_bytes)]
+    return Verdict.DONE if state else Verdict.RETRY
+
+
+@attrs.frozen
+class Fault:
+    """What happens to one batch: a node that lags or follows ``branch``, questions or answers that get lost, a hang.
+
+    ``trail``: so far the node's receipts and state are behind the head that it tells.
+    """
+
+    lag: int = 0
+    trail: int = 0
+    lost: Literal["", "question", "answer"] = ""
+    hang: float = 0.0
+    stale_fork: bool = False
+    latency: float = 0.005
+
+
+HEALTHY = Fault()
+_OF_THE_HEAD = {"eth_blockNumber", "eth_getBlockByNumber", "eth_getTransactionCount"}
+
+
+def healthy(calls: Sequence[Call]) -> Fault:
+    return HEALTHY
+
+
+@attrs.define(eq=False)
+class Node:
+    """Several nodes behind one URL, as a ``chain.port.Rpc``; ``fault`` says for each batch which one answers, and how."""
+
+    chain: EmulatedChain
+    fault: Callable[[Sequence[Call]], Fault] = healthy
+    chain_id: int = CHAIN_ID
+    branch: Branch | None = None
+    calls: list[Call] = attrs.field(factory=list)
+    accepted: list[bytes] = attrs.field(factory=list)
+    arrived: list[bytes] = attrs.field(factory=list)
+    refuse: Callable[[Call], RpcError | None] = lambda call: None
+    twist: Callable[[Call, Any], Any] = lambda call, answer: answer
+    """What a node says instead of an answer."""
+    batch_limit: int | None = None
+    on_sent: Callable[[bytes], None] = lambda raw: None
+    """Called when bytes arrive that are not refused at once; ``on_accepted`` when the node says that it took them."""
+    on_accepted: Callable[[bytes], None] = lambda raw: None
+    batches: int = 0
+    finality: int | None = 20
+    """Blocks from the head to the finalized one; None: a node without that tag."""
+    in_order: bool = True
+    """What arrives later is heard later, as on one connection; without, as on several."""
+    _heard: float = 0.0
+    _raws: dict[bytes, bytes] = attrs.field(factory=dict)
+
+    async def call(self, method: str, *params: Any) -> Any:
+        [result] = await self.batch([Call(method, params)])
+        if isinstance(result, RpcError):
+            raise result
+        return result
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        fault = self.fault(calls)
+        self.batches += 1
+        self.calls += calls
+        await trio.sleep_until(self._arrival(fault))
+        if self.batch_limit is not None and len(calls) > self.batch_limit:
+            return [RpcError(-32600, f"batch too large: at most {self.batch_limit}")] * len(calls)
+        if fault.lost == "question":
+            raise Unreachable("refused")
+        results = [self.twist(call, await self._waited_for(self._answer(call, fault))) for call in calls]
+        await trio.sleep(fault.latency / 2)
+        if fault.lost == "answer":
+            raise Unreachable("reset")
+        return results
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        async def ask(index: int, call: Call) -> None:
+            try:
+                take(index, await self.call(call.method, *call.params))
+            except KmsconnError as error:
+                take(index, error)
+
+        async with trio.open_nursery() as nursery:
+            for index, call in enumerate(calls):
+                nursery.start_soon(ask, index, call)
+                await trio.lowlevel.checkpoint()
+
+    async def _waited_for(self, result: Any) -> Any:
+        """Wait for the block where a sequencer answers with it."""
+        if not isinstance(result, Submission):
+            return result
+        try:
+            await result.wait()
+        except NodeError as error:
+            return RpcError(error.code, error.message)
+        assert result.transaction.envelope is not None
+        raw = self._raws[result.transaction.hash]
+        self.accepted.append(raw)
+        self.on_accepted(raw)
+        return to_hex(result.transaction.hash)
+
+    def _arrival(self, fault: Fault) -> float:
+        at = trio.current_time() + fault.latency / 2
+        if self.in_order:
+            at = self._heard = max(at, self._heard + 1e-6)
+        return at + fault.hang
+
+    def _answer(self, call: Call, fault: Fault) -> Any:
+        refusal = self.refuse(call)
+        if refusal is not None:
+            return refusal
+        lag = fault.lag if call.method in _OF_THE_HEAD else fault.lag + fault.trail
+        view = self.chain.view(lag, self.branch if fault.stale_fork else None)
+        try:
+            return getattr(self, "_" + call.method)(view, *call.params)
+        except Reverted as error:
+            return RpcError(3, "execution reverted", error.data)
+        except NodeError as error:
+            return RpcError(error.code, error.message)
+
+    def _eth_blockNumber(self, view: NodeView) -> str:  # noqa: N802 - the method's name
+        return quantity(view.head.number)
+
+    def _eth_getBlockByNumber(self, view: NodeView, number: str, full: bool) -> Any:  # noqa: N802
+        if number == "finalized":
+            if self.finality is None:
+                raise NodeError(-32602, "unknown block tag finalized")
+            number = quantity(max(0, view.head.number - self.finality))
+        found = view.head if number == "latest" else view.block(from_quantity(number))
+        if found is None:
+            return None
+        block = {
+            "number": quantity(found.number),
+            "timestamp": quantity(found.timestamp),
+            "hash": to_hex(found.hash),
+            "gasLimit": quantity(self.chain.intake.gas_limit),
+        }
+        return block if found.base_fee is None else {**block, "baseFeePerGas": quantity(found.base_fee)}
+
+    def _eth_getTransactionCount(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
+        return quantity(self.chain.evm.account(Address(from_hex(address)), view.state()).nonce)
+
+    def _eth_getBalance(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
+        return quantity(self.chain.evm.account(Address(from_hex(address)), view.state()).balance)
+
+    def _eth_getTransactionReceipt(self, view: NodeView, transaction_hash: str) -> Any:  # noqa: N802
+        mined = view.find(from_hex(transaction_hash))
+        if mined is None:
+            return None
+        return {
+            "blockNumber": quantity(mined.block_number),
+            "blockHash": to_hex(mined.block_hash),
+            "status": quantity(mined.outcome.status),
+            "gasUsed": quantity(mined.outcome.gas_used),
+        }
+
+    def _run(self, view: NodeView, message: Any, block: str = "latest") -> int:
+        sender, to = from_hex(message["from"]), from_hex(message["to"])
+        at = None if block == "latest" else view.block(from_quantity(block))
+        data = from_hex(message.get("data", "0x"))
+        try:
+            return view.call(Address(to), data, sender=Address(sender), gas=10_000_000, block=at)[1]
+        except OutOfGas:
+            raise NodeError(-32000, "out of gas") from None
+
+    def _eth_call(self, view: NodeView, message: Any, block: str) -> str:
+        self._run(view, message, block)
+        return "0x"
+
+    def _eth_estimateGas(self, view: NodeView, message: Any) -> str:  # noqa: N802
+        return quantity(self._run(view, message))
+
+    def _eth_sendRawTransaction(self, view: NodeView, raw: str) -> Submission:  # noqa: N802
+        entered = self.chain.intake.enter(from_hex(raw))
+        self._raws[entered.transaction.hash] = from_hex(raw)
+        self.arrived.append(from_hex(raw))
+        self.on_sent(from_hex(raw))
+        return entered
+
+    def _eth_feeHistory(self, view: NodeView, count: str, newest: str, percentiles: Any) -> Any:  # noqa: N802
+        return {"reward": [["0x0"], ["0x3"], ["0x5"]]}
+
+    def _eth_gasPrice(self, view: NodeView) -> str:  # noqa: N802
+        return "0x7"
+
+    def _eth_getStorageAt(self, view: NodeView, address: str, slot: str, block: str) -> str:  # noqa: N802
+        return to_hex(self.chain.evm.state.get((CONTRACT, "state"), 0).to_bytes(32))
+
+    def _debug_traceTransaction(self, view: NodeView, transaction_hash: str, options: Any) -> Any:  # noqa: N802
+        mined: Mined | None = view.find(from_hex(transaction_hash))
+        if mined is None:
+            raise NodeError(-32000, "transaction not found")
+        return {"error": mined.outcome.error, "output": to_hex(mined.outcome.revert_data or b"")}
+
+
+async def no_delay() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+@attrs.define(eq=False)
+class MemoryJournal:
+    """The side of the journal that a transaction manager sees.
+
+    An operation takes effect between two delays, so a cancelled one may or may not be done.
+    """
+
+    wall: Callable[[], float]
+    delay: Callable[[], Awaitable[None]] = no_delay
+    keeps: bool = True
+    """Rows that go back keep nonce and bytes; without, only the transaction manager's memory has them."""
+    conflicts: int = 0
+    failure: str = ""
+    tick: int = 0
+    rows: dict[int, Row] = attrs.field(factory=dict)
+    history: list[tuple[int, str]] = attrs.field(factory=list)
+
+    # --- what others do
+
+    def add(
+        self,
+        rid: int,
+        *,
+        identifier: int | None = None,
+        variant: int = 0,
+        block: int = 0,
+        block_hash: bytes = bytes(32),
+    ) -> Row:
+        identifier = rid if identifier is None else identifier
+        answer = Answer(calldata(identifier, variant), Address(bytes(20)))
+        log = Log(CONTRACT, (), b"", block, block_hash, bytes(32), 0)
+        row = Row(
+            rid=rid,
+            id=identifier,
+            kind=Kind.PUBLIC_DECRYPTION,
+            state=State.ANSWERED,
+            on_chain=True,
+            event=RowEvent(CHAIN_ID, CONTRACT, digest_of(identifier, variant), log),
+            progress=RowProgress(next_attempt=0.0, deadline=0.0, submitted=True, deferred=0, reason=""),
+            answer=answer,
+            reply=RowReply(),
+            times=RowTimes(self.wall(), self.wall()),
+        )
+        self.rows[rid] = row
+        self.tick += 1
+        return row
+
+    def change(self, rid: int, **values: Any) -> None:
+        """Change values of a row, those of its progress, reply and times too, each by its own name."""
+        row = self.rows[rid]
+        parts: dict[str, Any] = {
+            part: attrs.evolve(
+                whole, **{name: values.pop(name) for name in list(values) if hasattr(whole, name)}
+            )
+            for part, whole in (("progress", row.progress), ("reply", row.reply), ("times", row.times))
+        }
+        self.rows[rid] = attrs.evolve(row, **parts, **values)
+        self.tick += 1
+
+    def states(self) -> list[State]:
+        return [row.state for row in self.rows.values()]
+
+    # --- what the transaction manager does
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        await self.delay()
+        result = work()
+        await self.delay()
+        return result
+
+    async def run(self, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do what the journal's operation of this name does."""
+        return await getattr(self, operation.__name__)(*args, **kwargs)
+
+    async def run_each(self, operation: Callable[..., Any], values: Iterable[Any]) -> list[Any]:
+        """Do what the journal's operation of this name does, with all of the values at once."""
+        return list(await getattr(self, operation.__name__)(list(values)))
+
+    async def answered(self, chain_id: int, now: float, limit: int) -> Due:
+        def work() -> Due:
+            rows = [row for row in self.rows.values() if row.state is State.ANSWERED and row.on_chain]
+            due = [row for row in rows if row.progress.next_attempt <= now]
+            later = min(
+                (row.progress.next_attempt for row in rows if row.progress.next_attempt > now), default=None
+            )
+            return Due(tuple(due[:limit]), now if len(due) > limit else later)
+
+        return await self._do(work)
+
+    async def signed(self, chain_id: int) -> tuple[Row, ...]:
+        def work() -> tuple[Row, ...]:
+            rows = [row for row in self.rows.values() if row.state is State.SIGNED]
+            return tuple(sorted(rows, key=lambda row: row.reply.nonce or 0))
+
+        return await self._do(work)
+
+    def _included(self) -> list[Row]:
+        rows = [row for row in self.rows.values() if row.state is State.INCLUDED]
+        return sorted(rows, key=lambda row: row.reply.included_block or 0)
+
+    async def included(
+        self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
+    ) -> tuple[Row, ...]:
+        def work() -> tuple[Row, ...]:
+            return tuple(
+                row
+                for row in self._included()
+                if from_block <= (row.reply.included_block or 0) <= up_to_block
+            )[:limit]
+
+        return await self._do(work)
+
+    async def included_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
+        def work() -> tuple[Row, ...]:
+            rows = (
+                row
+                for row in reversed(self._included())
+                if row.reply.nonce is not None and row.reply.nonce >= nonce
+            )
+            return tuple(rows)[:limit]
+
+        return await self._do(work)
+
+    async def row(self, rid: int) -> Row | None:
+        return await self._do(lambda: self.rows.get(rid))
+
+    async def _move(self, rid: int, transition: str, **values: Any) -> bool:
+        return bool(await self._do(lambda: self._moved(rid, transition, **values)))
+
+    def _moved(self, rid: int, transition: str, **values: Any) -> bool:
+        row = self.rows[rid]
+        sources, target = TRANSITIONS[transition]
+        if row.state not in sources or (
+            transition == "sign" and row.state is State.ANSWERED and not row.on_chain
+        ):
+            return False
+        if transition == "sign" and any(
+            other.reply.nonce == values["nonce"] and other.state is State.SIGNED and other.rid != rid
+            for other in self.rows.values()
+        ):
+            self.conflicts += 1
+            raise NonceTaken(f"nonce {values['nonce']}")
+        self.change(rid, **{"state": target, "deferred": 0, "reason": "", "cause": RowCause.NONE, **values})
+        self.history.append((rid, transition))
+        return True
+
+    async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
+        return list(await self._do(lambda: [self._sign(signing) for signing in signings]))
+
+    def _sign(self, one: Signing) -> bool | NonceTaken:
+        try:
+            return self._moved(one.rid, "sign", nonce=one.nonce, raw=one.raw, hash=one.reply_hash)
+        except NonceTaken as error:
+            return error
+
+    async def release(self, rid: int, next_attempt: float, reason: str) -> bool:
+        return await self._move(rid, "release", next_attempt=next_attempt, reason=reason, **self._unsigned())
+
+    async def confirm(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
+        return list(
+            await self._do(
+                lambda: [self._moved(rid, "confirm", included_block=block) for rid, block in inclusions]
+            )
+        )
+
+    async def found_included(self, rid: int, verify_block: int) -> bool:
+        return await self._move(rid, "found_included", included_block=verify_block)
+
+    async def finalize(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
+        return list(
+            await self._do(
+                lambda: [self._moved(rid, "finalize", included_block=block) for rid, block in inclusions]
+            )
+        )
+
+    async def close(self, rid: int, transition: str, reason: str) -> bool:
+        return await self._move(rid, transition, reason=reason)
+
+    async def unland(self, rid: int, transition: str, reason: str, seconds: float = 0.0) -> bool:
+        values = {"next_attempt": self.wall() + seconds, "reason": reason, "included_block": None}
+        return await self._move(rid, transition, **values, **self._unsigned())
+
+    def _unsigned(self) -> dict[str, None]:
+        return {} if self.keeps else {"nonce": None, "raw": None, "hash": None}
+
+    async def defer(self, rid: int, next_attempt: float, reason: str, *, max_wait: float = 60.0) -> bool:
+        def work() -> bool:
+            row = self.rows[rid]
+            if row.state not in {State.PENDING, State.ANSWERED}:
+                return False
+            self.change(rid, next_attempt=next_attempt, reason=reason, deferred=row.progress.deferred + 1)
+            self.tick -= 1  # no transition
+            return True
+
+        return bool(await self._do(work))
+
+
+def wall() -> float:
+    return START + trio.current_time()
+
+
+class World:
+    """All of it together; build it inside Trio. ``events`` is what the transaction manager said."""
+
+    def __init__(
+        self,
+        *,
+        pool: PoolKind = "arbitrum",
+        base_fee: int | None = 100,
+        block_time: float = 0.25,
+        **changes: Any,
+    ) -> None:
+        self.chain = EmulatedChain(CHAIN_ID, wall, pool=pool, base_fee=base_fee, block_time=block_time)
+        self.chain.evm.deploy(Decryption())
+        self.node = Node(self.chain)
+        self.journal = MemoryJournal(wall)
+        self.events: list[Event] = []
+        self.wake = WakeUp()
+        self.settings = settings(**changes)
+        self.random: Callable[[], float] = lambda: 0.5
+        self.wallet = Wallet.from_hex(Secret(SECRET))
+        self.profile = Reverts()
+
+    def manager(self, name: str = "gateway", traces: Any = None, **limits: Any) -> TxManager:
+        ports = Ports(_nobody, _inline, wall, self.random)
+        return TxManager(
+            endpoint=TxEndpoint(self.node, HeadTracker(), name, traces),
+            journal=self.journal,  # type: ignore[arg-type]  # as much of it as a transaction manager needs
+            wallet=self.wallet,
+            profile=self.profile,  # type: ignore[arg-type]  # likewise
+            wake=self.wake,
+            settings=self.settings,
+            ports=ports,
+            on_event=self.events.append,
+            config=TxConfig(**limits),
+        )
+
+    def request(self, rid: int, *, on_contract: bool = True, block: int = 0) -> None:
+        """Let a request stand in the contract, as if it had always been there, and answered in the journal."""
+        if on_contract:
+            self.chain.evm.set_up(CONTRACT, lambda frame: frame.write(digest_of(rid), "request", rid))
+        found = self.chain.block(block)
+        assert found is not None, "a block that is there"
+        self.journal.add(rid, block=block, block_hash=found.hash)
+
+    def answered_on_chain(self, rid: int) -> bool:
+        return bool(self.chain.evm.state.get((CONTRACT, "answered", rid), False))
+
+    @property
+    def nonce(self) -> int:
+        """The sender's nonce at the head."""
+        return self.chain.evm.account(KEY.address).nonce
+
+    def arrived(self) -> list[int]:
+        """The nonces of all replies that came to the node and were not refused at once, in their order."""
+        return [decode_transaction(raw).transaction.nonce for raw in self.node.arrived]
+
+    def sent(self) -> list[int]:
+        """The nonces of all replies that the node took, in the order of its answers."""
+        return [decode_transaction(raw).transaction.nonce for raw in self.node.accepted]
+
+    def ours(self) -> list[Mined]:
+        """Every transaction of the sender in the canonical chain."""
+        blocks = [self.chain.block(number) for number in range(self.chain.head.number + 1)]
+        return [m for block in blocks if block for m in block.mined if m.transaction.sender == KEY.address]
+
+    def foreign(self, nonce: int | None = None, max_fee: int = 10_000) -> None:
+        """Let another process send something with our key."""
+        free = self.chain.intake.pending_nonce(KEY.address) if nonce is None else nonce
+        other = Eip1559Transaction(CHAIN_ID, free, max_fee, max_fee, 30_000, ELSEWHERE, 0, b"")
+        with suppress(NodeError):
+            self.chain.intake.submit(sign_transaction(other, KEY)[0])
+
+    def reply_of_another(self, rid: int) -> tuple[bytes, bytes, int]:
+        """Return a reply's bytes, hash and nonce as another process with our key would sign it now."""
+        free = self.chain.intake.pending_nonce(KEY.address)
+        reply = Eip1559Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))
+        return *sign_transaction(reply, KEY), free
+
+    def sign_behind(self, rid: int) -> None:
+        """Let a reply be signed, and not sent, by somebody of whom the transaction manager does not know."""
+        self.request(rid)
+        raw, reply_hash, nonce = self.reply_of_another(rid)
+        self.journal.change(rid, state=State.SIGNED, nonce=nonce, raw=raw, hash=reply_hash)
+
+    def said(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
+    """Wait in virtual time; fail when it takes too long."""
+    with trio.fail_after(seconds):
+        while not condition():
+            await trio.sleep(0.05)
+
+
+async def _nobody(host: str, port: int, *, tls: bool = False) -> Any:
+    raise OSError("nobody is dialled here")
+
+
+async def _inline(use: str, work: Callable[[], Any]) -> Any:
+    await trio.lowlevel.checkpoint()
+    return work()

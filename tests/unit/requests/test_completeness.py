@@ -1,0 +1,540 @@
+"""What the contract has numbered is compared with the journal: what is missing, since when, and where it is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.fork import Checkpoint, Checkpoints
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import Unreachable
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
+from kmsconn.journal.values import JournalPlace
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
+from kmsconn.requests import known_ids
+from kmsconn.requests.completeness import NAME, PROOF_INTERVAL, Completeness
+from tests.unit.requests.bench import PROFILE, SETTINGS
+from tests.vectors import httpz
+
+SUBSCRIPTION, *_ = PROFILE.subscriptions()
+
+
+def public(counter: int) -> int:
+    return make_id(PUBLIC_DECRYPTION_TAG, counter)
+
+
+def user(counter: int) -> int:
+    return make_id(USER_DECRYPTION_TAG, counter)
+
+
+def hash_of(number: int, replaced: bool) -> bytes:
+    return bytes([replaced]) * 28 + number.to_bytes(4)
+
+
+@attrs.define
+class World:
+    """A gateway with two counters, a journal that knows some ids, a reader with a cursor: all that a proof looks at."""
+
+    counters: list[int] = attrs.field(factory=lambda: [0, 0])
+    known: dict[int, int] = attrs.field(factory=dict)
+    hidden: dict[int, int] = attrs.field(factory=dict)
+    """What reading again would find: id → block."""
+    unknown: frozenset[Kind] = frozenset()
+    """Kinds of which the journal knows none."""
+    profile: Any = PROFILE
+    logs: tuple[Log, ...] = ()
+    next_block: int | None = 101
+    from_block: int | None = 0
+    down: bool = False
+    error: RpcError | None = None
+    read: list[tuple[int, int]] = attrs.field(factory=list)
+    events: list[Event] = attrs.field(factory=list)
+    subscription: Any = SUBSCRIPTION
+    head: HeadTracker = attrs.field(factory=HeadTracker)
+    chain_id: int = SUBSCRIPTION.chain_id
+    damaged: dict[int, str] = attrs.field(factory=dict)
+    marks: dict[Kind, JournalPlace] = attrs.field(factory=dict)
+    asked: list[tuple[int, int]] = attrs.field(factory=list)
+    """The ids that the journal was asked for."""
+    rewinds: int = 0
+    gone: int = 0
+    components: Any = None
+    replaced: set[int] = attrs.field(factory=set)
+    """Blocks that have another hash on chain than in the journal."""
+    compared: list[int] = attrs.field(factory=list)
+
+    @property
+    def endpoint(self) -> World:
+        return self
+
+    @property
+    def chain_context(self) -> World:
+        return self
+
+    @property
+    def contract(self) -> World:
+        return self
+
+    @property
+    def journal(self) -> World:
+        return self
+
+    @property
+    def name(self) -> str:
+        return checksum(self.subscription.contract)
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise Unreachable("down")
+        if calls and calls[0].method == "eth_getBlockByNumber":
+            return [self._block(int(call.params[0], 16)) for call in calls]
+        return [self.error or to_hex(counter.to_bytes(32)) for counter in self.counters[: len(calls)]]
+
+    def _block(self, number: int) -> dict[str, str]:
+        self.compared.append(number)
+        return {
+            "number": hex(number),
+            "timestamp": "0x1",
+            "hash": to_hex(hash_of(number, number in self.replaced)),
+        }
+
+    async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+        """Do what the journal's operation of this name does."""
+        return await getattr(self, operation.__name__)(*arguments, **options)
+
+    async def standing(
+        self, _chain: int, _contract: bytes, blocks: tuple[int, int], limit: int
+    ) -> Checkpoints:
+        await trio.lowlevel.checkpoint()
+        found = sorted({block for block in self.known.values() if blocks[0] <= block <= blocks[1]})
+        return tuple(Checkpoint(block, hash_of(block, False)) for block in found[:limit])
+
+    async def places(
+        self, _chain: int, _contract: bytes, kind: Kind, ids: tuple[int, int], limit: int
+    ) -> tuple[JournalPlace, ...]:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(ids)
+        found = sorted(one for one in self.known if ids[0] <= one <= ids[1] and kind not in self.unknown)
+        return tuple(JournalPlace(one, self.known[one]) for one in found[:limit])
+
+    async def low_water(self, _chain: int, _contract: bytes, kind: Kind) -> JournalPlace | None:
+        await trio.lowlevel.checkpoint()
+        return self.marks.get(kind)
+
+    async def raise_low_water(self, _chain: int, _contract: bytes, kind: Kind, place: JournalPlace) -> None:
+        await trio.lowlevel.checkpoint()
+        self.marks[kind] = place
+
+    def fork(self) -> None:
+        """Let the reader go back to a fork below everything: nothing above it stands any more."""
+        self.rewinds += 1
+        self.known.clear()
+        self.marks.clear()
+
+    async def quarantined(self, _chain: int, _contract: bytes) -> tuple[Log, ...]:
+        await trio.lowlevel.checkpoint()
+        return self.logs
+
+    async def read_again(self, first: int, last: int, *, judging: bool = False) -> bool:
+        await trio.lowlevel.checkpoint()
+        self.read.append((first, last))
+        if judging:
+            self.known = {one: block for one, block in self.known.items() if not first <= block <= last}
+        self.known |= {one: block for one, block in self.hidden.items() if first <= block <= last}
+        return True
+
+    def blocks(self, counters: Sequence[int], *, issued: int | None = None) -> None:
+        """Let public requests of these counters be known, the n-th in block 10 n; ``issued`` is the contract's counter."""
+        self.known |= {public(counter): 10 * counter for counter in counters}
+        self.counters[0] = public(issued if issued is not None else max(counters, default=0))
+
+    @property
+    def told(self) -> list[str]:
+        """What was said, in a word each."""
+        return [event.text if isinstance(event, AlertRaised) else "recovered" for event in self.events]
+
+
+@asynccontextmanager
+async def proving(world: World) -> AsyncIterator[Completeness]:
+    world.head.note(100, 1000)
+    world.components = SimpleNamespace(
+        profile=world.profile, settings=SETTINGS,
+        on_event=world.events.append,
+        board=Board(world.events.append, trio.current_time),
+    )  # fmt: skip
+    proof = Completeness.of(world)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(proof.run)
+        await trio.sleep(1)
+        yield proof
+        nursery.cancel_scope.cancel()
+
+
+async def rounds(number: int = 1) -> None:
+    await trio.sleep(number * max(PROOF_INTERVAL, SETTINGS.reading.reorg_window))
+
+
+async def test_nothing_is_missing_where_all_is_known(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world) as proof:
+        await rounds(3)
+        assert (proof.missing, world.events, world.read) == (0, [], [])
+
+
+async def test_what_is_missing_is_named_in_red_and_read_again_between_its_adjacent_ids(
+    autojump_clock: Any,
+) -> None:
+    world = World()
+    world.blocks([1, 2, 5, 7])
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 3
+        assert world.read == [(20, 70)]
+    [told] = world.events
+    assert told == AlertRaised(
+        f"{NAME} {checksum(SUBSCRIPTION.contract)}",
+        "missing-requests",
+        f"3 requests are not in the journal: 0x{public(3):064x}, 0x{public(6):064x} …",
+        Severity.CRITICAL,
+    )
+
+
+@pytest.mark.parametrize("kind", [Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION])
+async def test_counters_of_one_contract_are_proved_each_though_their_ids_have_no_tags(
+    kind: Kind, autojump_clock: Any
+) -> None:
+    profile = HttpzRc7(httpz.settings())
+    world = World(
+        [2, 2],
+        {1: 10, 2: 20},
+        unknown=frozenset({kind}),
+        profile=profile,
+        subscription=profile.subscriptions()[0],
+    )
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 2
+
+
+async def test_each_contract_has_a_trouble_of_its_own(autojump_clock: Any) -> None:
+    told = []
+    for subscription in PROFILE.subscriptions()[:2]:
+        world = World([0] * 3, subscription=subscription, known={}, from_block=0)
+        world.counters = [make_id(one.tag, one.before_first + 1) for one in PROFILE.numberings(subscription)]
+        async with proving(world):
+            await rounds()
+        told += [event.dependency for event in world.events if isinstance(event, AlertRaised)]
+    assert told == [f"{NAME} {checksum(one.contract)}" for one in PROFILE.subscriptions()[:2]]
+
+
+async def test_what_is_found_again_is_over(autojump_clock: Any) -> None:
+    world = World(hidden={public(3): 30})
+    world.blocks([1, 2, 4])
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 0
+        await rounds(3)
+    assert [type(event) for event in world.events] == [AlertRaised, AlertCleared]
+    assert world.read == [(20, 40)]
+
+
+async def test_what_a_read_takes_off_chain_is_missing_though_it_was_complete(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world) as proof:
+        await rounds(2)
+        del world.known[public(3)]
+        world.gone += 1
+        await rounds()
+        assert (proof.missing, world.read) == (1, [(20, 40)])
+
+
+async def test_a_gap_is_looked_for_each_round_and_told_once(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1, 3])
+    async with proving(world):
+        await rounds(4)
+    assert len(world.events) == 1
+    assert world.read == [(10, 30)] * 4
+
+
+async def test_the_newest_are_looked_for_up_to_where_the_reader_is(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1], issued=4)
+    async with proving(world) as proof:
+        await rounds()
+        assert (proof.missing, world.read) == (3, [(10, 100)])
+
+
+async def test_both_counters_are_compared(autojump_clock: Any) -> None:
+    world = World(counters=[0, user(2)], known={user(1): 10})
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 1
+    assert f"0x{user(2):064x}" in world.told[0]
+
+
+async def test_what_was_just_issued_has_a_round_to_arrive(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1])
+    async with proving(world):
+        for counter in range(2, 9):
+            world.blocks([counter - 1], issued=counter)
+            await rounds()
+    assert world.events == []
+
+
+async def test_nothing_is_said_while_the_reader_has_not_passed_the_head_of_then(autojump_clock: Any) -> None:
+    world = World(next_block=50)
+    world.blocks([1], issued=9)
+    async with proving(world):
+        await rounds(3)
+        assert world.events == []
+        world.next_block = 101
+        await rounds()
+        assert len(world.events) == 1
+
+
+async def test_it_begins_once_the_reader_has(autojump_clock: Any) -> None:
+    world = World(next_block=None)
+    world.blocks([1], issued=2)
+    async with proving(world):
+        await rounds(2)
+        assert world.events == []
+        world.next_block = 101
+        await rounds(2)
+        assert len(world.events) == 1
+
+
+async def test_a_lower_counter_of_a_lagging_node_accuses_nobody(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1, 2, 3], issued=9)
+    async with proving(world):
+        world.counters[0] = public(3)
+        await rounds(2)
+    assert world.events == []
+
+
+# Where the journal begins.
+
+
+@pytest.mark.parametrize("from_block", [None, 500])
+async def test_a_journal_that_began_later_answers_for_nothing_older(
+    from_block: int | None, autojump_clock: Any
+) -> None:
+    world = World(from_block=from_block, known={public(7): 70, public(8): 80}, counters=[public(8), user(5)])
+    async with proving(world):
+        await rounds(3)
+    assert world.events == []
+
+
+async def test_above_its_first_id_it_answers_for_everything(autojump_clock: Any) -> None:
+    world = World(from_block=None, known={public(7): 70, public(9): 90}, counters=[public(9), 0])
+    async with proving(world) as proof:
+        await rounds()
+        assert (proof.missing, world.read) == (1, [(70, 90)])
+
+
+async def test_what_was_issued_since_the_start_is_missed_even_when_nothing_was_ever_heard(
+    autojump_clock: Any,
+) -> None:
+    world = World(from_block=None, counters=[public(5), 0])
+    async with proving(world) as proof:
+        world.counters = [public(6), user(1)]
+        await rounds(2)
+        assert proof.missing == 2
+        assert all(last == 100 and 0 <= first < 100 for first, last in world.read)
+
+
+# What proves nothing.
+
+
+@pytest.mark.parametrize("number", [0, 1, 5 << 248, (1 << 248) | (1 << 200), (1 << 256) - 1, public(0)])
+async def test_a_counter_of_no_sense_is_left_alone(number: int, autojump_clock: Any) -> None:
+    world = World(counters=[number, number & ~(0xFF << 248)])
+    async with proving(world):
+        await rounds(3)
+    assert (world.events, world.read) == ([], [])
+
+
+async def test_a_gateway_that_is_down_is_not_the_subject(autojump_clock: Any) -> None:
+    world = World(down=True)
+    world.blocks([1], issued=2)
+    async with proving(world):
+        await rounds(2)
+        assert world.events == []
+        world.down = False
+        await rounds(2)
+        assert len(world.events) == 1
+
+
+async def test_an_error_of_the_node_is_no_answer(autojump_clock: Any) -> None:
+    world = World(error=RpcError(-32601, "no such method"))
+    world.blocks([1], issued=2)
+    async with proving(world):
+        await rounds(2)
+    assert world.events == []
+
+
+async def test_a_log_that_could_not_be_read_was_heard(autojump_clock: Any) -> None:
+    log = Log(SUBSCRIPTION.contract, (bytes(32), public(2).to_bytes(32)), b"", 20, bytes(32), bytes(32), 0)
+    world = World(logs=(log, attrs.evolve(log, topics=())))
+    world.blocks([1, 3])
+    async with proving(world):
+        await rounds(2)
+    assert world.events == []
+
+
+async def test_many_ids_are_compared_piece_by_piece(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_ids, "CHUNK", 3)
+    world = World()
+    world.blocks([number for number in range(1, 21) if number not in {4, 11}])
+    async with proving(world) as proof:
+        await rounds()
+        assert proof.missing == 2
+        assert world.read == [(30, 50), (100, 120)]
+
+
+async def test_nothing_below_the_low_water_mark_is_asked_for(autojump_clock: Any) -> None:
+    """Most of its rows are deleted."""
+    world = World(marks={Kind.PUBLIC_DECRYPTION: JournalPlace(public(1000), 50)})
+    world.known[public(1001)] = 60
+    world.counters[0] = public(1001)
+    async with proving(world) as proof:
+        await rounds(2)
+        assert proof.missing == 0
+    assert min(first for first, _ in world.asked) == public(1001)
+
+
+async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world):
+        await rounds(3)
+        assert world.marks == {}
+        world.head.note(100_000, 1000 + 36_000)
+        world.next_block = 100_001
+        await rounds(2)
+        assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(7), 70)
+
+
+async def test_a_mark_stays_below_what_is_missing(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks([1, 2, 5, 7])
+    async with proving(world):
+        await rounds(2)
+        world.head.note(100_000, 1000 + 36_000)
+        world.next_block = 100_001
+        await rounds(2)
+    assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(2), 20)
+
+
+async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again(autojump_clock: Any) -> None:
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world) as proof:
+        await rounds(2)
+        assert proof.missing == 0
+        del world.known[public(4)]
+        world.damaged[4] = "its log cannot be read"
+        await rounds()
+        assert world.read == [(30, 50)]
+
+
+async def test_after_a_fork_the_proof_begins_at_the_mark_again(autojump_clock: Any) -> None:
+    """What was complete above the fork may be missing now."""
+    world = World()
+    world.blocks(range(1, 8))
+    async with proving(world) as proof:
+        await rounds(2)
+        assert proof.missing == 0
+        world.fork()
+        world.blocks([1, 2, 5, 6, 7])
+        await rounds(2)
+        assert proof.missing == 2
+
+
+@pytest.mark.parametrize("call", ["batch", "quarantined", "places", "raise_low_water"])
+async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody(
+    call: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    """The journal has lowered its marks to the fork, and its rows above it are off chain until they are read again."""
+    world = World(counters=[0, user(2)])
+    world.blocks(range(1, 8))
+    world.known |= {user(1): 10, user(2): 20}
+    honest = getattr(World, call)
+    async with proving(world) as proof:
+        await rounds(2)
+        world.head.note(100_000, 1000 + 36_000)
+        world.next_block = 100_001
+        world.blocks([8])
+        await rounds(1)
+        world.marks.clear()
+        proof.ids._marks = {
+            kind: attrs.evolve(place, id=place.id - 1) for kind, place in proof.ids._complete.items()
+        }
+
+        async def strike(self: World, *given: Any, **options: Any) -> Any:
+            monkeypatch.setattr(World, call, honest)
+            found = await honest(self, *given, **options)
+            self.fork()
+            return found
+
+        monkeypatch.setattr(World, call, strike)
+        await rounds(1)
+        assert world.rewinds == 1
+        assert (world.marks, world.events) == ({}, [])
+
+
+# Content, by the hashes of its blocks.
+
+
+async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_is_looked_for(
+    autojump_clock: Any,
+) -> None:
+    """Id 3 stands in another block with other content."""
+    world = World(next_block=1000)
+    world.blocks([1, 2, 3, 4, 5])
+    async with proving(world) as proof:
+        await rounds()
+        world.replaced, world.hidden = {30}, {public(3): 33}
+        world.rewinds += 1
+        await rounds(3)
+        assert world.known[public(3)] == 33
+        assert proof.missing == 0
+    assert world.read[:2] == [(30, 30), (20, 40)]
+
+
+async def test_each_block_is_compared_once(autojump_clock: Any) -> None:
+    world = World(next_block=1000)
+    world.blocks(range(1, 40))
+    async with proving(world):
+        await rounds(4)
+    assert world.compared == [10 * counter for counter in range(1, 40)]
+
+
+async def test_after_a_fork_all_are_compared_again(autojump_clock: Any) -> None:
+    world = World(next_block=1000)
+    world.blocks([1, 2])
+    async with proving(world):
+        await rounds()
+        world.rewinds += 1
+        await rounds()
+    assert world.compared == [10, 20, 10, 20]

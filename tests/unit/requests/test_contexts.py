@@ -1,0 +1,198 @@
+"""Contexts and epochs: asked once, believed for a while, asked anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
+from kmsconn.protocols.fhevm.views import PROTOCOL_CONFIG_BASE
+from kmsconn.protocols.queries import mapping_slot
+from kmsconn.requests.contexts import TIME_TO_LIVE, Contexts
+from kmsconn.requests.suspicions import WITHOUT_BLOCKS, Suspicions
+from tests.unit.requests.answers import PROFILE, Answers, confirmed, later
+
+CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1
+DESTROYED = mapping_slot(PROTOCOL_CONFIG_BASE + 10, CONTEXT)
+
+
+@attrs.define
+class Clock:
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def made(**views: Any) -> tuple[Contexts, Answers, Clock]:
+    chain = Answers({"isValidKmsContext": True, "isValidEpochForContext": True, **views})
+    clock, head = Clock(), HeadTracker()
+    head.note(100, 1000)
+    return Contexts(PROFILE, chain, clock, Suspicions({chain.chain_id: head})), chain, clock
+
+
+def head_of(contexts: Contexts) -> HeadTracker:
+    [head] = contexts.suspicions.heads.values()
+    return head
+
+
+async def test_a_request_that_names_no_context_asks_nobody() -> None:
+    contexts, chain, _ = made()
+    await contexts.check(None, None)
+    assert chain.asked == []
+
+
+async def test_a_context_is_asked_for_in_one_batch() -> None:
+    contexts, chain, _ = made()
+    await contexts.check(CONTEXT, EPOCH)
+    assert chain.asked == ["storage", "isValidKmsContext", "isValidEpochForContext"]
+    assert chain.batches == [3]
+
+
+async def test_an_epoch_is_asked_for_only_where_it_is_named() -> None:
+    contexts, chain, _ = made()
+    await contexts.check(CONTEXT, None)
+    assert "isValidEpochForContext" not in chain.asked
+
+
+@pytest.mark.parametrize(("after", "times"), [(0.0, 1), (TIME_TO_LIVE - 1, 1), (TIME_TO_LIVE, 2)])
+async def test_a_valid_pair_is_believed_for_a_while(after: float, times: int) -> None:
+    contexts, chain, clock = made()
+    await contexts.check(CONTEXT, EPOCH)
+    clock.seconds += after
+    await contexts.check(CONTEXT, EPOCH)
+    assert len(chain.batches) == times
+
+
+async def test_each_pair_is_believed_for_itself() -> None:
+    contexts, chain, _ = made()
+    await contexts.check(CONTEXT, None)
+    await contexts.check(CONTEXT, EPOCH)
+    await contexts.check(CONTEXT + 1, EPOCH)
+    assert len(chain.batches) == 3
+
+
+@pytest.mark.parametrize(
+    ("view", "what", "rounds"), [("isValidKmsContext", "context", 1), ("isValidEpochForContext", "epoch", 2)]
+)
+async def test_what_is_not_valid_is_waited_for_and_asked_for_again(
+    view: str, what: str, rounds: int, autojump_clock: Any
+) -> None:
+    """An epoch that is not valid costs one more round: it may have been destroyed. All who name it wait for the same question."""
+    contexts, chain, _ = made(**{view: False})
+    for wait in (0.5, 1.0):
+        for _ in range(3):
+            with pytest.raises(NotYet, match=rf"{what} .* is not valid on chain") as raised:
+                await contexts.check(CONTEXT, EPOCH)
+            assert raised.value.again_in == wait
+        await trio.sleep(wait)
+    chain.views[view] = True
+    await contexts.check(CONTEXT, EPOCH)
+    assert len(chain.batches) == 2 * rounds + 1
+
+
+async def test_a_destroyed_context_is_waited_for_only_until_a_later_head_says_the_same(
+    autojump_clock: Any,
+) -> None:
+    contexts, chain, _ = made()
+    chain.slots[DESTROYED] = 1
+    with pytest.raises(Rejected, match="was destroyed"):
+        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
+
+
+async def test_one_node_that_says_destroyed_ends_nothing(autojump_clock: Any) -> None:
+    contexts, chain, _ = made()
+    for _ in range(3):
+        chain.slots[DESTROYED] = 1
+        with pytest.raises(DestroyedOnce):
+            await contexts.check(CONTEXT, EPOCH)
+        later(head_of(contexts))
+        await trio.sleep(60.0)
+        del chain.slots[DESTROYED]
+        contexts._valid.clear()
+        await contexts.check(CONTEXT, EPOCH)
+        contexts._valid.clear()
+
+
+async def test_without_a_later_head_time_confirms(autojump_clock: Any) -> None:
+    """A chain without traffic makes no blocks."""
+    contexts, chain, _ = made()
+    chain.slots[DESTROYED] = 1
+    with pytest.raises(DestroyedOnce):
+        await contexts.check(CONTEXT, None)
+    await trio.sleep(WITHOUT_BLOCKS - 1)
+    with pytest.raises(DestroyedOnce):
+        await contexts.check(CONTEXT, None)
+    await trio.sleep(2)
+    with pytest.raises(Destroyed):
+        await contexts.check(CONTEXT, None)
+
+
+async def test_what_was_destroyed_is_asked_about_no_more(autojump_clock: Any) -> None:
+    contexts, chain, _ = made()
+    chain.slots[DESTROYED] = 1
+    with pytest.raises(Destroyed):
+        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
+    for epoch in (EPOCH, EPOCH + 1, None):
+        with pytest.raises(Destroyed):
+            await contexts.check(CONTEXT, epoch)
+    assert len(chain.batches) == 2
+
+
+async def test_what_was_destroyed_in_a_block_that_is_not_final_is_waited_for(autojump_clock: Any) -> None:
+    """The block may go, and with it the destruction: nothing is answered under it, and nothing rejected."""
+    contexts, chain, _ = made(isValidKmsContext=False)
+    chain.slots[DESTROYED], chain.final = 1, {}
+    with pytest.raises(NotYet):
+        await contexts.check(CONTEXT, None)
+
+
+async def test_nothing_is_answered_long_after_a_context_was_destroyed(autojump_clock: Any) -> None:
+    contexts, chain, clock = made()
+    await contexts.check(CONTEXT, EPOCH)
+    chain.slots[DESTROYED] = 1
+    clock.seconds += TIME_TO_LIVE
+    with pytest.raises(Rejected):
+        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
+
+
+async def test_a_chain_that_does_not_answer_proves_nothing() -> None:
+    contexts, chain, _ = made(isValidKmsContext=Unreachable("down"))
+    with pytest.raises(Unreachable):
+        await contexts.check(CONTEXT, EPOCH)
+    chain.views["isValidKmsContext"] = True
+    await contexts.check(CONTEXT, EPOCH)
+
+
+NEWEST_EPOCH = PROTOCOL_CONFIG_BASE + 12
+STATE = mapping_slot(PROTOCOL_CONFIG_BASE + 15, EPOCH)
+
+
+async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed(autojump_clock: Any) -> None:
+    contexts, chain, _ = made(isValidEpochForContext=False)
+    chain.slots[NEWEST_EPOCH] = EPOCH
+    with pytest.raises(Rejected, match=r"epoch 0x08.* was destroyed"):
+        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
+
+
+@pytest.mark.parametrize(("state", "newest"), [(1, EPOCH), (2, EPOCH), (0, EPOCH - 1), (0, 0)])
+async def test_an_epoch_that_is_pending_or_not_issued_yet_is_waited_for(
+    state: int, newest: int, autojump_clock: Any
+) -> None:
+    contexts, chain, _ = made(isValidEpochForContext=False)
+    chain.slots |= {STATE: state, NEWEST_EPOCH: newest}
+    with pytest.raises(NotYet, match="epoch"):
+        await contexts.check(CONTEXT, EPOCH)
+
+
+async def test_an_id_that_is_no_epoch_is_waited_for_as_the_specification_has_it(
+    autojump_clock: Any,
+) -> None:
+    contexts, chain, _ = made(isValidEpochForContext=False)
+    chain.slots[NEWEST_EPOCH] = EPOCH
+    with pytest.raises(NotYet):
+        await contexts.check(CONTEXT, 9 << 248 | 1)

@@ -1,0 +1,146 @@
+"""The health of the Core is asked every ten seconds, and at once when calls fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from kmsconn.errors import Unreachable
+from kmsconn.requests.core_health import ENDPOINT_FAILURE_GRACE, HEALTH_CHECK_INTERVAL, CoreHealth
+
+
+@attrs.define
+class Core:
+    endpoints: tuple[str, ...] = ("core[0]", "core[1]")
+    wrong: dict[int, str] = attrs.field(factory=dict)
+    down: set[int] = attrs.field(factory=set)
+    """To which there is no connection."""
+    connected: int = 1
+    asked: list[tuple[int, float]] = attrs.field(factory=list)
+
+    def connections(self, index: int) -> int:
+        return self.connected
+
+    async def health(self, index: int) -> str:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((index, trio.current_time()))
+        if index in self.down:
+            raise Unreachable("refused")
+        return self.wrong.get(index, "")
+
+
+@asynccontextmanager
+async def watched(core: Core) -> AsyncIterator[CoreHealth]:
+    health = CoreHealth(core, limit=3.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(health.run)
+        await trio.sleep(0.5)
+        yield health
+        nursery.cancel_scope.cancel()
+
+
+def alerts(health: CoreHealth) -> list[tuple[str, bool]]:
+    return [(one.dependency, one.critical) for one in health.alerts(trio.current_time())]
+
+
+async def test_each_endpoint_is_asked_every_ten_seconds(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core):
+        await trio.sleep(10 * HEALTH_CHECK_INTERVAL)
+    assert 9 <= len([1 for index, _ in core.asked if index == 1]) <= 11
+
+
+async def test_each_shard_that_is_gone_is_critical(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core) as health:
+        core.wrong[1] = "refused"
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE + 1)
+        assert alerts(health) == [("core[1]", True)]
+        core.wrong[0] = "refused"
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE + 1)
+        assert set(alerts(health)) == {("core[0]", True), ("core[1]", True)}
+        core.wrong.clear()
+        await trio.sleep(2)
+        assert alerts(health) == []
+
+
+async def test_a_core_that_was_gone_for_a_moment_is_not_told(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core) as health:
+        core.wrong[0] = "restarting"
+        await trio.sleep(HEALTH_CHECK_INTERVAL + ENDPOINT_FAILURE_GRACE - 1)
+        core.wrong.clear()
+        await trio.sleep(ENDPOINT_FAILURE_GRACE)
+        assert alerts(health) == []
+
+
+async def test_an_endpoint_to_which_calls_fail_is_asked_at_once(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core) as health:
+        await trio.sleep(1)
+        now = trio.current_time()
+        assert health.suspect(["core[0]"], now) == set()
+        await trio.sleep(0.5)
+        assert {index for index, at in core.asked if at > now} == {0, 1}
+        assert health.suspect(["core[0]"], trio.current_time()) == {"core[0]"}
+        assert health.suspect([], trio.current_time()) == set()
+
+
+async def test_the_start_waits_until_each_has_served(autojump_clock: Any) -> None:
+    core = Core(wrong={1: "loading keys"})
+    async with watched(core) as health:
+        with trio.move_on_after(60) as scope:
+            await health.wait_served()
+        assert scope.cancelled_caught
+        core.wrong.clear()
+        with trio.fail_after(3):
+            await health.wait_served()
+
+
+async def test_an_endpoint_without_a_connection_is_gone_until_it_serves(autojump_clock: Any) -> None:
+    core = Core()
+    async with watched(core) as health:
+        core.down.add(1)
+        await trio.sleep(HEALTH_CHECK_INTERVAL + 1)
+        assert health.gone == {1}
+        core.down.clear()
+        await trio.sleep(2)
+        assert health.gone == set()
+
+
+async def test_one_that_calls_do_not_reach_is_asked_at_once_and_gone_if_it_does_not_serve(
+    autojump_clock: Any,
+) -> None:
+    """A health check alone may be wrong about a Core that answers."""
+    core = Core()
+    async with watched(core) as health:
+        core.wrong[0] = "is not serving"
+        health.note_call(0, reached=False)
+        await trio.sleep(0.5)
+        assert health.gone == {0}
+        health.note_call(0, reached=True)
+        assert health.gone == set()
+
+
+async def test_recovery_is_told_once_and_so_is_another_connection(autojump_clock: Any) -> None:
+    """A Core may be restarted between two health checks."""
+    core, told = Core(), []
+
+    async def note(index: int) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append(index)
+
+    async with watched(core) as health:
+        health.on_recovery = note
+        core.down.add(1)
+        await trio.sleep(HEALTH_CHECK_INTERVAL + 1)
+        core.down.clear()
+        await trio.sleep(2 * HEALTH_CHECK_INTERVAL)
+        assert told == [1]
+        core.connected = 2
+        await trio.sleep(2 * HEALTH_CHECK_INTERVAL)
+        assert sorted(told) == [0, 1, 1]

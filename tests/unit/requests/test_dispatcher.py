@@ -1,0 +1,390 @@
+"""The dispatcher: due rows to free places, at once when notified, else when the next one is due."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.errors import JournalFailed
+from kmsconn.journal import moves, queries
+from kmsconn.journal.pausing import PausedKind
+from kmsconn.journal.values import Arrival, Row
+from kmsconn.model.events import RequestClosed
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind, PoolName
+from kmsconn.requests.dispatcher import OrderedDispatcher, run_dispatcher
+from kmsconn.requests.membership import LOOK_AGAIN, SoleMember
+from kmsconn.requests.pools import WorkerPool
+from kmsconn.transport.wake_up import WakeUp
+from tests.unit.requests.bench import PROFILE, Bench, open_bench, wall
+from tests.unit.requests.test_pools import rows_of
+from tests.vectors import keys
+
+NAME, KIND = PoolName.PUBLIC_DECRYPTION, Kind.PUBLIC_DECRYPTION
+
+
+class Record(WorkerPool):
+    """A pool without workers that notes what it is handed, and when."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.handed: list[tuple[float, int]] = []
+
+    def dispatch(self, row: Row) -> None:
+        self.busy[row.rid] = row.id % self.shards
+        self.handed.append((trio.current_time(), row.rid))
+
+
+@asynccontextmanager
+async def picking(
+    bench: Bench, size: int = 10, journal: Any = None, shards: int = 1
+) -> AsyncIterator[Record]:
+    pool = Record(NAME, (KIND,), size, WakeUp(), shards)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_dispatcher, pool, SoleMember(journal or bench.journal), wall)
+        await trio.sleep(0.001)
+        yield pool
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_due_is_dispatched_at_the_start_oldest_first(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        rows = await rows_of(bench, 4)
+        async with picking(bench) as pool:
+            assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
+
+
+async def test_no_more_is_dispatched_than_there_is_room_for(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 4)
+        async with picking(bench, size=3) as pool:
+            await trio.sleep(3 * LOOK_AGAIN)
+            assert len(pool.handed) == 3
+
+
+async def test_a_freed_place_takes_the_next_row(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        rows = await rows_of(bench, 4)
+        async with picking(bench, size=3) as pool:
+            await bench.journal.run(moves.close, rows[0].rid, "reject", "done")
+            del pool.busy[rows[0].rid]
+            pool.wake_up.notify()
+            await trio.sleep(1)
+            assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
+
+
+async def test_a_row_being_worked_on_is_not_handed_out_again(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 2)
+        async with picking(bench) as pool:
+            for _ in range(5):
+                pool.wake_up.notify()
+                await trio.sleep(LOOK_AGAIN)
+            assert len(pool.handed) == 2
+
+
+async def test_a_new_row_is_dispatched_when_notified_and_not_before(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench, picking(bench) as pool:
+        row = await bench.record()
+        await trio.sleep(1)
+        assert pool.handed == []
+        pool.wake_up.notify()
+        await trio.sleep(0.01)
+        assert [rid for _, rid in pool.handed] == [row.rid]
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.5, 7.0, LOOK_AGAIN - 1])
+async def test_a_deferred_row_is_dispatched_when_its_time_comes(
+    wait: float, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        row = await bench.record()
+        await bench.journal.run(moves.defer, row.rid, wall() + wait, "waits")
+        started = trio.current_time()
+        async with picking(bench) as pool:
+            await trio.sleep(wait + 1)
+            [(at, rid)] = pool.handed
+    assert rid == row.rid
+    assert at - started == pytest.approx(wait, abs=0.05)
+
+
+async def test_a_wake_up_that_never_comes_costs_only_time(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench, picking(bench) as pool:
+        await bench.record()
+        await trio.sleep(LOOK_AGAIN + 1)
+        assert len(pool.handed) == 1
+
+
+async def test_other_kinds_are_left_to_their_own_dispatchers(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await bench.record()
+        pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, WakeUp())
+        with trio.move_on_after(LOOK_AGAIN):
+            await run_dispatcher(pool, SoleMember(bench.journal), wall)
+        assert pool.handed == []
+
+
+async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Of four rows two are of each shard; each shard has one place of the two."""
+    async with open_bench(tmp_path) as bench:
+        rows = await rows_of(bench, 4)
+        first = {number: next(row for row in rows if row.id % 2 == number) for number in (0, 1)}
+        async with picking(bench, size=2, shards=2) as pool:
+            assert {rid for _, rid in pool.handed} == {row.rid for row in first.values()}
+            await trio.sleep(3 * LOOK_AGAIN)
+            assert len(pool.handed) == 2
+
+
+async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path, shards=2) as bench:
+        rows = await rows_of(bench, 4)
+        ours = [row for row in rows if row.id % 2 == rows[0].id % 2]
+        async with picking(bench, size=2, shards=2) as pool:
+            await bench.journal.run(moves.close, ours[0].rid, "reject", "done")
+            del pool.busy[ours[0].rid]
+            pool.wake_up.notify()
+            await trio.sleep(1)
+            assert pool.handed[-1][1] == ours[1].rid
+
+
+class Failing:
+    """A journal that cannot be read a few times."""
+
+    def __init__(self, bench: Bench, times: int) -> None:
+        self._bench, self.left = bench, times
+
+    async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        if self.left:
+            self.left -= 1
+            raise JournalFailed("disk full")
+        return await self._bench.journal.run(operation, *arguments, **options)
+
+
+async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        await bench.record()
+        async with picking(bench, journal=Failing(bench, 3)) as pool:
+            await trio.sleep(10)
+            assert len(pool.handed) == 1
+
+
+# Who notifies when a place becomes free: where rows may wait for one, everybody; else only who leaves a row that may be due again.
+
+
+@pytest.mark.parametrize(("size", "backlogged"), [(3, True), (4, True), (5, False)])
+async def test_a_pool_is_backlogged_while_it_has_no_place_left(
+    size: int, backlogged: bool, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 4)
+        async with picking(bench, size=size) as pool:
+            assert pool.backlogged is backlogged
+
+
+async def test_a_pool_is_backlogged_while_one_of_its_shards_is_full(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 1)
+        async with picking(bench, size=2, shards=2) as pool:
+            assert (pool.backlogged, pool.free) == (True, 1)
+
+
+@asynccontextmanager
+async def picking_in_order(bench: Bench, size: int = 4) -> AsyncIterator[Record]:
+    kinds = tuple(k for k, one in PROFILE.operations.items() if one.pool is PoolName.PROTOCOL_CONFIG)
+    pool = Record(PoolName.PROTOCOL_CONFIG, kinds, size, WakeUp())
+    dispatcher = OrderedDispatcher(pool, bench.journal, PROFILE, wall, bench.pipeline.outcomes.end_destroyed)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dispatcher.run)
+        await trio.sleep(0.001)
+        yield pool
+        nursery.cancel_scope.cancel()
+
+
+CONTEXT_SWITCH = ["context_2_new", "epoch_2_context_switch", "context_1_destroyed"]
+
+
+async def record_all(bench: Bench, names: list[str]) -> list[int]:
+    return [(await bench.record_key_request(name)).rid for name in names]
+
+
+async def free_a_place(pool: Record, rid: int) -> None:
+    del pool.busy[rid]
+    pool.wake_up.notify()
+    await trio.sleep(0.001)
+
+
+async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        context, epoch, end = await record_all(bench, CONTEXT_SWITCH)
+        async with picking_in_order(bench) as pool:
+            assert [rid for _, rid in pool.handed] == [context, end]
+            await bench.journal.run(moves.close, context, "finish", "done")
+            await free_a_place(pool, context)
+            assert [rid for _, rid in pool.handed] == [context, end, epoch]
+
+
+async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        context, _, end = await record_all(bench, CONTEXT_SWITCH)
+        await bench.journal.run(moves.defer, context, wall() + 7, "not now")
+        async with picking_in_order(bench) as pool:
+            await trio.sleep(10)
+        assert [(round(at), rid) for at, rid in pool.handed] == [(0, end), (7, context)]
+
+
+async def test_no_more_contexts_and_epochs_than_places(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        context, _, end = await record_all(bench, CONTEXT_SWITCH)
+        async with picking_in_order(bench, size=1) as pool:
+            assert [rid for _, rid in pool.handed] == [context]
+            await bench.journal.run(moves.defer, context, wall() + 60, "not now")
+            await free_a_place(pool, context)
+            assert [rid for _, rid in pool.handed] == [context, end]
+
+
+async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """An end that came while it was made waits for the pass that is under way, so that nothing is made behind its back."""
+    async with open_bench(tmp_path) as bench:
+        [context, epoch] = await record_all(bench, CONTEXT_SWITCH[:2])
+        async with picking_in_order(bench) as pool:
+            end = (await bench.record_arrival(end_of_context_2())).rid
+            pool.wake_up.notify()
+            await trio.sleep(0.001)
+            assert [rid for _, rid in pool.handed] == [context]
+            assert [one.rid for one in bench.told(RequestClosed)] == [epoch]
+            await free_a_place(pool, context)
+            assert [rid for _, rid in pool.handed] == [context, end]
+        assert {(one.rid, one.state) for one in bench.told(RequestClosed)} == {
+            (epoch, State.REJECTED),
+            (context, State.REJECTED),
+        }
+        assert "context 0x07" in (await bench.row(context)).progress.reason
+
+
+def end_of_context_2() -> Arrival:
+    log = keys.log("context_1_destroyed")
+    identifier = keys.content("context_2_new").id
+    topics = (log.topics[0], identifier.to_bytes(32))
+    later = attrs.evolve(log, topics=topics, block_number=log.block_number + 100)
+    return Arrival(identifier, Kind.KMS_CONTEXT_DESTROYED, PROFILE.digest(later), later, expires=False)
+
+
+async def test_what_cannot_be_read_holds_up_nobody(tmp_path: Path, autojump_clock: Any) -> None:
+    """The pipeline quarantines it."""
+    async with open_bench(tmp_path) as bench:
+        good = await bench.record_key_request("context_1_destroyed")
+        log = attrs.evolve(keys.log("epoch_2_context_switch"), data=b"")
+        bad = await bench.record_arrival(Arrival(5, Kind.NEW_KMS_EPOCH, b"5" * 32, log, expires=False))
+        async with picking_in_order(bench) as pool:
+            assert {rid for _, rid in pool.handed} == {good.rid, bad.rid}
+
+
+class Counting:
+    """A journal that counts how often it was asked what is due."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench, self.asked = bench, 0
+
+    async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+        self.asked += operation is queries.due
+        return await self._bench.journal.run(operation, *arguments, **options)
+
+
+async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path, autojump_clock: Any) -> None:
+    """The pool goes on while the question waits in the queue of the journal."""
+
+    class Slow:
+        """A journal that answers late."""
+
+        async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+            await trio.sleep(1)
+            return await bench.journal.run(operation, *arguments, **options)
+
+    async with open_bench(tmp_path) as bench:
+        row = await bench.record()
+        pool = Record(NAME, (KIND,), 10, WakeUp())
+        pool.busy[row.rid] = 0
+        slow: Any = Slow()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_dispatcher, pool, SoleMember(slow), wall)
+            await trio.sleep(0.5)
+            pool.busy.clear()
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert pool.handed == []
+
+
+@pytest.mark.parametrize(("size", "times", "questions"), [(2, [1, 1, 2, 2], 3), (10, [1, 1, 1, 1], 1)])
+async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_those_that_have_theirs(
+    size: int, times: list[int], questions: int, tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        await rows_of(bench, 4)
+        journal: Any = Counting(bench)
+        done: list[int] = []
+        started = trio.current_time()
+
+        async def work(row: Row) -> bool:
+            await trio.sleep(1)
+            done.append(round(trio.current_time() - started))
+            return await bench.journal.run(moves.close, row.rid, "reject", "done")
+
+        pool = WorkerPool(NAME, (KIND,), size, WakeUp())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run, work, bench.pipeline.outcomes.unexpected)
+            nursery.start_soon(run_dispatcher, pool, SoleMember(journal), wall)
+            await trio.sleep(LOOK_AGAIN / 2)
+            nursery.cancel_scope.cancel()
+    assert (done, journal.asked) == (times, questions)
+
+
+async def test_rows_of_a_paused_kind_wait_until_it_is_resumed(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        [row] = await rows_of(bench, 1)
+        async with picking(bench) as pool:
+            assert [rid for _, rid in pool.handed] == [row.rid]
+            pool.busy.clear()
+            pool.handed.clear()
+            pool.paused[KIND] = PausedKind(KIND, 0.0)
+            pool.wake_up.notify()
+            await trio.sleep(2 * LOOK_AGAIN)
+            assert pool.handed == []
+            del pool.paused[KIND]
+            pool.wake_up.notify()
+            await trio.sleep(0.001)
+            assert [rid for _, rid in pool.handed] == [row.rid]
+
+
+async def test_a_paused_context_holds_up_what_needs_it(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_bench(tmp_path) as bench:
+        context, _, end = await record_all(bench, CONTEXT_SWITCH)
+        async with picking_in_order(bench) as pool:
+            pool.busy.clear()
+            pool.handed.clear()
+            pool.paused[Kind.NEW_KMS_CONTEXT] = PausedKind(Kind.NEW_KMS_CONTEXT, 0.0)
+            pool.wake_up.notify()
+            await trio.sleep(0.001)
+            assert [rid for _, rid in pool.handed] == [end]
+            pool.paused.clear()
+            pool.wake_up.notify()
+            await trio.sleep(0.001)
+            assert [rid for _, rid in pool.handed] == [end, context]

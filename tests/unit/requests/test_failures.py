@@ -1,0 +1,268 @@
+"""The table of failures: what becomes of a request for each class of error, and what its client over HTTP is told (fhevm-0.15.md, 5.6)."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn import errors
+from kmsconn.errors import (
+    Aborted,
+    AbortedByCore,
+    AlreadyDone,
+    Broken,
+    ContextInvalid,
+    Denied,
+    Destroyed,
+    DestroyedOnce,
+    Down,
+    Forgotten,
+    JournalFailed,
+    LongPollEnded,
+    Misconfigured,
+    NoCiphertext,
+    NotAttested,
+    NotMember,
+    NotYet,
+    Over,
+    Overloaded,
+    Refused,
+    Rejected,
+    RejectedByCore,
+    SignatureNotTaken,
+    StageTimeout,
+    Undecodable,
+    Unreachable,
+    WindowNotOpen,
+    WindowOver,
+    WrongSignature,
+)
+from kmsconn.journal.values import Row, RowEvent, RowProgress, RowReply, RowTimes
+from kmsconn.model.life import RowCause, State
+from kmsconn.model.requests import EventPlace, Kind, Request
+from kmsconn.protocols.fhevm.http_decryption import read_public, read_user
+from kmsconn.requests.failures import (
+    DENIED,
+    OTHER_CONTENT,
+    RULES,
+    SELDOM,
+    SOON,
+    UNEXPECTED,
+    Blames,
+    Circumstances,
+    Ends,
+    Waits,
+    decide,
+    expiry_cause,
+    failure_of,
+    reason_of,
+    rule_of,
+)
+from tests.unit.journal.samples import CHAIN, CONTRACT, arrival
+from tests.unit.protocols.test_fhevm_http_decryption import LIMITS, public, user
+
+PATIENCE = 3.0
+FRESH = RowProgress(0.0, 0.0, False, 0, "")
+CHAINED = Circumstances(FRESH)
+IN_ORDER = Circumstances(FRESH, expires=False)
+POSTED = Circumstances(FRESH, patience=PATIENCE)
+
+# Each error → how long a decryption waits first, or how it ends; how key management ends, where it does; when a client over HTTP is told,
+# and by which code ("": never, as it waits).
+TABLE: dict[Any, tuple[Any, str, str, str]] = {
+    Unreachable("nobody"): (SOON, "", "", ""),
+    Down("gateway: refused"): (SOON, "", "", ""),
+    Overloaded("less, please"): (SOON, "", "", ""),
+    StageTimeout("check", 1.0): (SOON, "", "", ""),
+    JournalFailed("disk full"): (SOON, "", "", ""),
+    Misconfigured("a chain is not configured"): (SOON, "", "late", "upstream_transient"),
+    NotAttested("they do not agree"): (SOON, "", "late", "copro_consensus_failed"),
+    NoCiphertext("nobody has it"): (SOON, "", "late", "ciphertext_not_found"),
+    RejectedByCore("INVALID_ARGUMENT"): (SELDOM, "reject", "late", "upstream_transient"),
+    Refused("INTERNAL"): (SELDOM, "reject", "late", "upstream_transient"),
+    AbortedByCore("ABORTED"): (SELDOM, "reject", "late", "upstream_transient"),
+    Broken("core", "a lie"): (SELDOM, "quarantine", "late", "upstream_transient"),
+    Forgotten("who?"): (SOON, "", "", ""),
+    NotYet("not now"): (SOON, "", "", ""),
+    LongPollEnded("still computing"): (0.0, "", "", ""),
+    DestroyedOnce("a node says"): (SOON, "", "", ""),
+    Denied("no right"): (DENIED, "", "at once", "acl_denied"),
+    SignatureNotTaken("the wallet says no"): (SOON, "", "at once", "user_signature_rejected"),
+    WindowNotOpen("tomorrow"): (SOON, "", "at once", "user_signature_rejected"),
+    ContextInvalid("not valid"): (SOON, "", "at once", "kms_context_invalid"),
+    NotMember("others answer it"): (SOON, "", "at once", "kms_context_invalid"),
+    Rejected("never"): ("reject", "reject", "final", "unprocessable"),
+    WrongSignature("not the user's"): ("reject", "reject", "final", "user_signature_rejected"),
+    WindowOver("yesterday"): ("reject", "reject", "final", "user_signature_rejected"),
+    Destroyed("context", 7): ("reject", "reject", "final", "kms_context_destroyed"),
+    Aborted("on purpose"): ("reject", "reject", "final", "unprocessable"),
+    AlreadyDone("it is there"): ("found_finalized", "found_finalized", "", ""),
+    Over("nobody waits"): ("finish", "finish", "", ""),
+    Undecodable("no such form"): ("quarantine", "quarantine", "again", "unknown"),
+    ZeroDivisionError("a bug"): ("quarantine", "quarantine", "again", "unknown"),
+}
+rows = pytest.mark.parametrize(
+    ("error", "then", "in_order", "told", "code"),
+    [pytest.param(error, *row, id=type(error).__name__) for error, row in TABLE.items()],
+)
+
+
+def row(state: State, cause: RowCause, reason: str = "why") -> Row:
+    return Row(
+        rid=1,
+        id=5,
+        kind=Kind.HTTP_USER_DECRYPTION,
+        state=state,
+        on_chain=True,
+        event=RowEvent(CHAIN, CONTRACT, b"", arrival(1, 10).log),
+        progress=RowProgress(0.0, 0.0, False, 0, reason, cause),
+        answer=None,
+        reply=RowReply(),
+        times=RowTimes(0.0),
+    )
+
+
+def test_every_class_of_error_has_a_row() -> None:
+    bases = {errors.RequestError, errors.Retryable, errors.Terminal}
+    classes = {
+        c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.RequestError)
+    }
+    assert classes - bases <= {type(error) for error in TABLE}
+
+
+@rows
+def test_a_decryption_ends_only_for_what_the_chain_says(
+    error: Exception, then: Any, in_order: str, told: str, code: str
+) -> None:
+    found = decide(error, CHAINED)
+    if isinstance(then, str):
+        assert isinstance(found, Ends)
+        assert found.transition == then
+        assert RowCause.REPEATABLE not in found.cause
+    else:
+        expected = then if isinstance(then, float) else then.seconds(0, CHAINED.random)
+        assert isinstance(found, Waits)
+        assert (found.seconds, found.again) == (expected, then is SELDOM or isinstance(error, Forgotten))
+
+
+@rows
+def test_key_management_believes_its_core_since_it_must_go_on(
+    error: Exception, then: Any, in_order: str, told: str, code: str
+) -> None:
+    found = decide(error, IN_ORDER)
+    chance = RULES.get(type(error), RULES[BaseException]).chance
+    if chance:
+        assert found == Waits(chance, RowCause.SECOND_CHANCE, again=True)
+        found = decide(error, progressed(IN_ORDER, cause=RowCause.SECOND_CHANCE))
+    assert (found.transition if isinstance(found, Ends) else "") == in_order
+
+
+@rows
+def test_a_client_over_http_is_told(error: Exception, then: Any, in_order: str, told: str, code: str) -> None:
+    """At once what is an answer about its request; what may be a dependency's fault once its patience is over."""
+    early = decide(error, attrs.evolve(POSTED, age=PATIENCE - 0.1))
+    late = decide(error, attrs.evolve(POSTED, age=PATIENCE))
+    assert isinstance(early, Ends) == (isinstance(then, str) or told == "at once")
+    assert isinstance(late, Ends) == (isinstance(then, str) or told in {"at once", "late"})
+    if isinstance(late, Ends) and code:
+        state = State.QUARANTINED if late.transition == "quarantine" else State.REJECTED
+        failure = failure_of(row(state, late.cause))
+        assert (failure.code.value, failure.retryable) == (code, told in {"late", "at once", "again"})
+
+
+def progressed(at: Circumstances, **changes: Any) -> Circumstances:
+    return attrs.evolve(at, progress=attrs.evolve(at.progress, **changes))
+
+
+@pytest.mark.parametrize("error", [Unreachable("x"), Denied("x"), Refused("x")])
+def test_a_wait_grows_to_its_cap(error: errors.RequestError) -> None:
+    cap: dict[type, float] = {Unreachable: SOON.cap, Denied: DENIED.cap, Refused: SELDOM.cap}
+    again = progressed(CHAINED, deferred=30, reason="x", cause=RowCause.REFUSED_BY_CORE)
+    found = decide(error, attrs.evolve(again, random=1.0))
+    assert isinstance(found, Waits)
+    assert found.seconds == cap[type(error)]
+
+
+@pytest.mark.parametrize("error", [Denied("no right"), Refused("INTERNAL")])
+def test_what_was_waited_for_before_makes_a_rare_question_no_rarer(error: Exception) -> None:
+    found = decide(error, progressed(CHAINED, deferred=30, reason="down"))
+    assert isinstance(found, Waits)
+    assert found.anew
+    assert found.seconds < SOON.first
+
+
+def test_nothing_waits_far_beyond_its_time_nor_a_client_beyond_its_patience() -> None:
+    at = attrs.evolve(progressed(CHAINED, deferred=30, reason="no"), left=100.0)
+    assert decide(Denied("no"), at) == Waits(160.0)
+    posted = attrs.evolve(progressed(POSTED, deferred=30), age=1.0)
+    assert decide(NoCiphertext("nobody"), posted) == Waits(PATIENCE - 1.0)
+
+
+def test_of_an_answer_to_other_content_key_management_believes_nothing() -> None:
+    found = decide(Broken("core", "a lie").of(cause=OTHER_CONTENT), IN_ORDER)
+    assert isinstance(found, Waits)
+    assert found.again
+
+
+@pytest.mark.parametrize(("generates", "transition"), [(True, "abort"), (False, "reject")])
+def test_only_a_generation_can_be_aborted(generates: bool, transition: str) -> None:
+    found = decide(Aborted("by the owner"), attrs.evolve(IN_ORDER, generates=generates))
+    assert found == Ends(transition)
+
+
+# --- whom an alert blames
+
+
+@rows
+def test_an_alert_blames_a_dependency_for_its_failures_and_for_what_takes_long(
+    error: Exception, then: Any, in_order: str, told: str, code: str
+) -> None:
+    """Not for an answer about the request; and a chain that is down has an alert of its own."""
+    if not isinstance(error, errors.RequestError):
+        return
+    found = reason_of(error, "answer", "core[0]", expires=True, taken=False)
+    if rule_of(error).blames is Blames.NOBODY:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.dependency == "core[0]"
+        assert found.cause == (error.cause or StageTimeout.cause)
+        assert str(error) in found.text
+
+
+# --- clients
+
+
+def test_what_was_unforeseen_is_said_without_its_traceback() -> None:
+    failure = failure_of(row(State.QUARANTINED, RowCause.REPEATABLE, "Traceback …"))
+    assert (failure.code.value, failure.retryable, failure.message) == ("unknown", True, UNEXPECTED)
+
+
+def test_what_an_operator_has_ended_is_final() -> None:
+    failure = failure_of(row(State.REJECTED, RowCause.SKIPPED, "skipped by an operator: no"))
+    assert (failure.code.value, failure.retryable) == ("unprocessable", False)
+
+
+def test_a_failure_names_its_request_and_its_reason() -> None:
+    failure = failure_of(row(State.REJECTED, RowCause.NONE, "because"))
+    assert (failure.decryption_id, failure.message) == (5, "because")
+
+
+def request(content: Any, deadline: float) -> Request:
+    return Request(1, CHAIN, CONTRACT, content, b"", EventPlace(-1, b"", b"", 0), deadline)
+
+
+def test_a_request_that_was_worked_on_for_long_enough_may_be_asked_again() -> None:
+    cause = expiry_cause(request(read_public(public(), LIMITS), 100.0))
+    failure = failure_of(row(State.EXPIRED, cause))
+    assert (failure.code.value, failure.retryable) == ("timeout", True)
+
+
+def test_a_window_that_ended_first_is_final() -> None:
+    content = read_user(user(), LIMITS)
+    cause = expiry_cause(request(content, content.valid_until + 1.0))
+    failure = failure_of(row(State.EXPIRED, cause))
+    assert (failure.code.value, failure.retryable) == ("user_signature_rejected", False)

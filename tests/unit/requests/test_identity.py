@@ -1,0 +1,207 @@
+"""Which node we are: from the request's context, else the pinned one, else the current one; learnt from the contracts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.chain.port import RpcError
+from kmsconn.errors import NotMember, Unreachable
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
+from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryption
+from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
+from kmsconn.protocols.queries import mapping_slot
+from kmsconn.requests.identity import CURRENT_FOR, NodeIdentity
+from tests.unit.requests.answers import PROFILE, SETTINGS, Answers, request_of
+
+SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
+NAMED, SILENT = "public_one_v2", "public_one_v0"
+CURRENT, PINNED = 7 << 248 | 5, 7 << 248 | 4
+
+
+def made(**views: Any) -> tuple[NodeIdentity, Answers]:
+    node = (SENDER, SIGNER, "ip", "url")
+    chain = Answers({"getKmsNodeForContext": node, "getCurrentKmsContextId": CURRENT, **views})
+    return NodeIdentity(PROFILE, {SETTINGS.chains.gateway.chain_id: chain}, SENDER), chain
+
+
+def pin(chain: Answers, context: int) -> None:
+    chain.slots[mapping_slot(DECRYPTION_BASE + 9, request_of(SILENT).id)] = context
+
+
+async def test_a_named_context_needs_one_question() -> None:
+    identity, chain = made()
+    assert await identity.signer_for(request_of(NAMED)) == SIGNER
+    assert chain.asked == ["getKmsNodeForContext"]
+
+
+async def test_the_signer_of_a_context_is_asked_for_once() -> None:
+    identity, chain = made()
+    for _ in range(3):
+        await identity.signer_for(request_of(NAMED))
+    assert chain.asked == ["getKmsNodeForContext"]
+
+
+async def test_a_request_without_a_context_has_the_pinned_one() -> None:
+    identity, chain = made()
+    pin(chain, PINNED)
+    assert await identity.signer_for(request_of(SILENT)) == SIGNER
+    assert chain.asked == ["storage", "getKmsNodeForContext"]
+
+
+async def test_a_request_without_a_pinned_context_has_the_current_one() -> None:
+    identity, chain = made()
+    await identity.signer_for(request_of(SILENT))
+    assert chain.asked == ["storage", "getCurrentKmsContextId", "getKmsNodeForContext"]
+
+
+NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")
+OTHER = 7 << 248 | 1  # what the request names
+
+
+async def test_who_is_not_in_a_context_is_told_so_and_the_contract_is_asked_again_ever_more_rarely(
+    autojump_clock: Any,
+) -> None:
+    """One node on a fork may have said so; all requests of the context wait for the same question."""
+    identity, chain = made(getKmsNodeForContext=NOBODY)
+    waits = []
+    for _ in range(4):
+        with pytest.raises(NotMember, match="is not a node of context 0x07"):
+            await identity.signer_for(request_of(NAMED))
+        asked = len(chain.asked)
+        with pytest.raises(NotMember) as raised:
+            identity.recall(request_of(NAMED))
+        with pytest.raises(NotMember):
+            await identity.signer_for(request_of(NAMED))
+        assert len(chain.asked) == asked
+        waits.append(raised.value.again_in)
+        await trio.sleep(raised.value.again_in or 0)
+    assert waits == [1, 2, 4, 8]
+    chain.views["getKmsNodeForContext"] = (SENDER, SIGNER, "", "")
+    assert await identity.signer_for(request_of(NAMED)) == SIGNER
+    identity.recall(request_of(NAMED))
+
+
+async def test_many_requests_of_one_context_wait_for_one_question(autojump_clock: Any) -> None:
+    identity, chain = made(getKmsNodeForContext=NOBODY)
+    chain.delay = 1.0
+
+    async def ask() -> None:
+        with pytest.raises(NotMember):
+            await identity.signer_for(request_of(NAMED))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask)
+    assert chain.asked.count("getCurrentKmsContextId") == 1
+
+
+@pytest.mark.parametrize(
+    ("valid", "alone"), [((), True), ((CURRENT,), False), ((CURRENT - 2,), False), ((CURRENT + 1,), True)]
+)
+async def test_who_is_in_another_valid_context_is_not_alone(
+    valid: tuple[int, ...], alone: bool, autojump_clock: Any
+) -> None:
+    """What is valid: the current context, and those before it that were not destroyed."""
+    gone = RpcError(3, "execution reverted", keccak256(b"InvalidKmsContext(uint256)")[:4] + bytes(32))
+
+    def node_of(context: int, _: Address) -> Any:
+        return (SENDER, SIGNER, "", "") if context in valid else NOBODY if context == OTHER else gone
+
+    identity, _chain = made(getKmsNodeForContext=node_of)
+    with pytest.raises(NotMember) as raised:
+        await identity.signer_for(request_of(NAMED))
+    assert raised.value.alone is alone
+
+
+async def test_a_gateway_that_does_not_answer_is_waited_for() -> None:
+    identity, chain = made(getKmsNodeForContext=Unreachable("down"))
+    with pytest.raises(Unreachable):
+        await identity.signer_for(request_of(NAMED))
+    assert chain.asked == ["getKmsNodeForContext"]
+
+
+# Answered already: the context of a request and the answer of the signer learnt last are asked for in one batch.
+
+ROTATED = Address(b"\x0c" * 20)
+
+
+def answer(chain: Answers, signer: Address) -> None:
+    """Let the contract have a signer's answer to the request without a context."""
+    chain.slots[mapping_slot(mapping_slot(DECRYPTION_BASE + 1, request_of(SILENT).id), signer)] = 1
+
+
+async def knowing() -> tuple[NodeIdentity, Answers]:
+    """Return a identity that knows its signer in the pinned context, and whose chain was asked nothing since."""
+    identity, chain = made()
+    pin(chain, PINNED)
+    await identity.signer_for(request_of(SILENT))
+    identity._contexts.clear()
+    chain.asked.clear()
+    chain.batches.clear()
+    return identity, chain
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_pinned_context_and_the_answer_of_the_known_signer_are_one_batch(answered: bool) -> None:
+    identity, chain = await knowing()
+    if answered:
+        answer(chain, SIGNER)
+    assert await identity.has_answered(request_of(SILENT)) == answered
+    assert chain.batches == [2]
+
+
+async def test_a_committee_that_knows_no_signer_yet_asks_one_after_the_other() -> None:
+    identity, chain = made()
+    pin(chain, PINNED)
+    answer(chain, SIGNER)
+    assert await identity.has_answered(request_of(SILENT))
+    assert chain.asked == ["storage", "getKmsNodeForContext", "storage"]
+
+
+@pytest.mark.parametrize("answered", [SIGNER, ROTATED])
+async def test_only_the_signer_of_the_request_s_own_context_counts(answered: Address) -> None:
+    """The signer learnt last is of another context: what was asked about it says nothing."""
+    identity, chain = await knowing()
+    chain.views["getKmsNodeForContext"] = (SENDER, ROTATED, "", "")
+    pin(chain, CURRENT)
+    answer(chain, answered)
+    assert await identity.has_answered(request_of(SILENT)) == (answered == ROTATED)
+    assert chain.batches == [2, 1, 1]
+
+
+async def test_a_known_context_needs_one_question() -> None:
+    identity, chain = await knowing()
+    assert not await identity.has_answered(request_of(SILENT))
+    chain.batches.clear()
+    assert not await identity.has_answered(request_of(SILENT))
+    assert chain.batches == [1]
+
+
+def posted(seed: int) -> Request:
+    content = HttpPublicDecryption.of([bytes([seed]) * 32], b"")
+    gateway = SETTINGS.chains.gateway.chain_id
+    return Request(seed, gateway, Address(bytes(20)), content, b"", EventPlace(NO_BLOCK, b"", b"", 0), 1e9)
+
+
+async def test_requests_over_http_share_the_question_for_the_current_context(autojump_clock: Any) -> None:
+    """None is pinned for them, and each would ask at its check and at its answer."""
+    identity, chain = made()
+    for seed in (1, 2, 3):
+        assert await identity.signer_for(posted(seed)) == SIGNER
+        assert not await identity.has_answered(posted(seed))
+    assert chain.asked == ["getCurrentKmsContextId", "getKmsNodeForContext"]
+
+
+async def test_another_context_that_became_current_is_found_in_seconds(autojump_clock: Any) -> None:
+    identity, chain = made()
+    await identity.signer_for(posted(1))
+    chain.views["getCurrentKmsContextId"] = CURRENT + 1
+    chain.views["getKmsNodeForContext"] = (SENDER, SENDER, "", "")
+    assert await identity.signer_for(posted(1)) == SIGNER
+    await trio.sleep(CURRENT_FOR)
+    assert await identity.signer_for(posted(1)) == SENDER

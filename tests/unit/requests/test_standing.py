@@ -1,0 +1,182 @@
+"""Key management before the Core is asked: answered already, over, aborted, not ours."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.model.requests import EventPlace, Request
+from kmsconn.model.steps import Seen
+from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE
+from kmsconn.protocols.queries import mapping_slot
+from kmsconn.requests.checker import Checker
+from kmsconn.requests.contexts import Contexts
+from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.identity import NodeIdentity
+from kmsconn.requests.suspicions import Suspicions
+from tests.unit.requests.answers import Answers, confirmed, later
+from tests.vectors import keys
+
+ETHEREUM = keys.SETTINGS.chains.ethereum.chain_id
+SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
+NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")
+REORG_WINDOW = 30.0
+
+
+def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, HeadTracker]:
+    node = (SENDER, SIGNER, "ip", "url")
+    yes = {"isValidKmsContext": True, "isValidEpochForContext": True, "getKmsNodeForContext": node}
+    ethereum = Answers({**yes, **views}, slots=slots or {})
+    head = HeadTracker()
+    head.note(100, 1000)
+    gateway = Answers({"getKmsNodeForContext": NOBODY, "getCurrentKmsContextId": 7 << 248 | 1})
+    ethereum.chain_id = ETHEREUM
+    chains = {ETHEREUM: ethereum, keys.SETTINGS.chains.gateway.chain_id: gateway}
+    identity = NodeIdentity(keys.PROFILE, chains, SENDER)
+    look = Suspicions({ETHEREUM: head})
+    contexts = Contexts(keys.PROFILE, ethereum, lambda: 0.0, look)
+    return Checker(
+        keys.PROFILE,
+        chains,
+        {ETHEREUM: head},
+        identity,
+        contexts,
+        look,
+        DecryptionExpiry(86_400.0),
+        REORG_WINDOW,
+    ), head
+
+
+def seen(name: str) -> Seen:
+    log = keys.log(name)
+    place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
+    content = keys.content(name)
+    return Seen(Request(1, ETHEREUM, log.address, content, bytes(32), place, float("inf")))
+
+
+ALL = [
+    "prep_keygen_default",
+    "keygen_default",
+    "crsgen_test_2048",
+    "abort_keygen",
+    "abort_crsgen",
+    "context_2_new",
+    "epoch_2_context_switch",
+    "context_1_destroyed",
+]
+GENERATIONS = ALL[:3]
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_what_stands_goes_on(name: str, autojump_clock: Any) -> None:
+    checker, _ = made()
+    checked = await checker.check(seen(name))
+    assert (checked.context_id, checked.epoch_id) == keys.content(name).context
+
+
+def over(identifier: int, *, consensus: bool) -> dict[int, int]:
+    return {
+        mapping_slot(GENERATION_BASE + 1, identifier): 1,
+        mapping_slot(GENERATION_BASE + 3, identifier): int(consensus),
+    }
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_what_was_aborted_ends_as_aborted(name: str, autojump_clock: Any) -> None:
+    checker, head = made(over(keys.content(name).id, consensus=False))
+    with pytest.raises(Aborted):
+        await confirmed(head, lambda: checker.check(seen(name)))
+
+
+@pytest.mark.parametrize("consensus", [False, True])
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_one_node_that_says_so_ends_nothing(name: str, consensus: bool, autojump_clock: Any) -> None:
+    checker, head = made(over(keys.content(name).id, consensus=consensus))
+    ethereum = checker.chains[ETHEREUM]
+    assert isinstance(ethereum, Answers)
+    said, ethereum.slots = ethereum.slots, {}
+    for slots in (said, {}, said, {}):
+        ethereum.slots = slots
+        with pytest.raises(NotYet, match="asked again") if slots else nullcontext():
+            await checker.check(seen(name))
+        later(head)
+        await trio.sleep(60.0)
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_what_others_finished_is_over(name: str, autojump_clock: Any) -> None:
+    """Starting alone what the others ended together would lead nowhere."""
+    checker, head = made(over(keys.content(name).id, consensus=True))
+    with pytest.raises(Over):
+        await confirmed(head, lambda: checker.check(seen(name)))
+
+
+def answered(name: str) -> dict[int, int]:
+    content = keys.content(name)
+    if name == "context_2_new":
+        return {mapping_slot(mapping_slot(CONFIG_BASE + 17, content.id), SENDER): 1}
+    base = CONFIG_BASE + 18 if name.startswith("epoch") else GENERATION_BASE
+    return {mapping_slot(mapping_slot(base, content.id), SIGNER): 1}
+
+
+@pytest.mark.parametrize("name", [*GENERATIONS, "context_2_new", "epoch_2_context_switch"])
+async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str, autojump_clock: Any) -> None:
+    checker, head = made(answered(name))
+    with pytest.raises(NotYet, match="is in the contract"):
+        await checker.check(seen(name))
+    head.note(110, 1000 + int(REORG_WINDOW) + 1)
+    with pytest.raises(AlreadyDone):
+        await checker.check(seen(name))
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_who_is_not_in_its_context_waits(name: str, autojump_clock: Any) -> None:
+    checker, _ = made(getKmsNodeForContext=NOBODY)
+    with pytest.raises(NotMember, match="is not a node of context"):
+        await checker.check(seen(name))
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_who_is_no_member_waits_no_longer_than_the_request(name: str, autojump_clock: Any) -> None:
+    checker, head = made(over(keys.content(name).id, consensus=True), getKmsNodeForContext=NOBODY)
+    with pytest.raises(Over):
+        await confirmed(head, lambda: checker.check(seen(name)))
+
+
+async def test_a_node_of_the_previous_context_works_on_the_epoch_too(autojump_clock: Any) -> None:
+    """The Core sends its shares; only the activation is not this node's (P13)."""
+    previous = keys.content("epoch_2_context_switch").previous_context_id
+
+    def node_of(context: int, _: Address) -> Any:
+        return (SENDER, SIGNER, "ip", "url") if context == previous else NOBODY
+
+    checker, _ = made(getKmsNodeForContext=node_of)
+    await checker.check(seen("epoch_2_context_switch"))
+    assert await checker.identity.signer_for(seen("epoch_2_context_switch").request) is None
+
+
+async def test_an_epoch_is_nothing_to_a_node_of_neither_context(autojump_clock: Any) -> None:
+    """Its Core would refuse it for ever, and the end of the context behind it would never be told."""
+    checker, head = made(getKmsNodeForContext=NOBODY)
+    with pytest.raises(Over):
+        await confirmed(head, lambda: checker.check(seen("epoch_2_context_switch")))
+
+
+@pytest.mark.parametrize("name", ["context_2_new", "epoch_2_context_switch"])
+async def test_what_was_destroyed_is_rejected(name: str, autojump_clock: Any) -> None:
+    checker, head = made({mapping_slot(CONFIG_BASE + 10, 7 << 248 | 2): 1})
+    with pytest.raises(Rejected, match="destroyed"):
+        await confirmed(head, lambda: checker.check(seen(name)))
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+async def test_a_generation_waits_for_its_context_like_a_decryption(name: str, autojump_clock: Any) -> None:
+    checker, _ = made(isValidKmsContext=False)
+    with pytest.raises(NotYet, match="not valid on chain"):
+        await checker.check(seen(name))
