@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -36,6 +37,7 @@ NEEDED = {"check": "checks", "gather": "buckets"}
 STEPS = {"check": 0, "gather": 1, "submit": 2, "answer": 3}
 """How far on its way a request is in a stage."""
 
+NOT_CONFIGURED = "not-configured"
 MARK = "ALREADY_EXISTS, and no result yet: "
 """The beginning of the reason of a row whose id is taken."""
 
@@ -140,8 +142,11 @@ class StageRunner:
     def _hold(self, row: Row, stage: str, reason: Reason) -> None:
         operation = operation_of(self.profile, row)
         keep = WINDOW + operation.longest_wait
+        # Whoever asks names the chain: strangers of one that is not configured do not show that nothing passes.
+        by_request = reason.cause == NOT_CONFIGURED
+        lane = Lane(row.kind, reason.dependency, several=sys.maxsize) if by_request else self.lane(row)
         self.tracker.progress.hold(
-            self.lane(row), row.rid, reason, now=trio.current_time(), step=STEPS[stage], keep=keep
+            lane, row.rid, reason, now=trio.current_time(), step=STEPS[stage], keep=keep
         )
 
     def passed(self, row: Row) -> None:

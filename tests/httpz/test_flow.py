@@ -12,7 +12,14 @@ from trio.testing import MockClock
 from kmsconn.config.settings import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.events import AlertRaised, AnswerMismatch, LogQuarantined, RequestClosed, RequestDeferred
+from kmsconn.model.events import (
+    AlertRaised,
+    AnswerMismatch,
+    LogQuarantined,
+    RequestClosed,
+    RequestDeferred,
+    StageFailed,
+)
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import abi
@@ -186,14 +193,14 @@ async def test_an_id_that_the_core_knows_is_started(autojump_clock: MockClock, t
 
 
 @pytest.mark.parametrize(
-    ("text", "state"),
+    ("text", "cause"),
     [
-        ("Cannot find centralized keys for id 07", State.REJECTED),
-        ("Could not insert decryption into meta store: Error in table: full", None),
+        ("Cannot find centralized keys for id 07", "rejected-by-core"),
+        ("Could not insert decryption into meta store: Error in table: full", "overloaded"),
     ],
 )
-async def test_what_aborted_means_decides_what_becomes_of_a_request(
-    autojump_clock: MockClock, tmp_path: Path, text: str, state: State | None
+async def test_what_aborted_means_decides_how_long_a_request_waits(
+    autojump_clock: MockClock, tmp_path: Path, text: str, cause: str
 ) -> None:
     def does(method: str, number: str) -> None:
         if method == "Decrypt" and number == identifier(1):
@@ -204,10 +211,11 @@ async def test_what_aborted_means_decides_what_becomes_of_a_request(
         reference = world.reference(1000)
         world.ask_public(reference)
         await trio.sleep(5)
-        world.ask_public(reference)  # passes meanwhile: it is the first one's own fault
-        await world.wait(lambda: world.told(RequestClosed if state else RequestDeferred))
+        world.ask_public(reference)
+        await world.wait(lambda: world.told(RequestDeferred))
         await world.wait_replies("publicDecryptionResponse")
-        assert [closed.state for closed in world.told(RequestClosed)] == ([state] if state else [])
+        assert {failed.cause for failed in world.told(StageFailed)} == {cause}
+        assert not world.told(RequestClosed)
         assert [reply[0] for reply in world.replies("publicDecryptionResponse")] == [2]
 
 
