@@ -4,8 +4,10 @@ Each round asks the counter. The journal must know every id up to the counter of
 since. A critical alert names the missing ids, and their blocks are read again each round until the ids are found; such a read adds requests
 and judges no absence. A counter that makes no sense, as another layout of the contract would give, proves nothing and is left alone.
 
-Ids are reused after a reorganisation; so the blocks are compared first (``block_comparison``): what does not stand in its block is off
-chain. Then its number is missing, and its other content is found by that.
+Ids are reused after a reorganisation, so a number alone says nothing of what was asked. The block's hash does: it stands for all logs of
+the block. So the blocks where requests stand are compared first, each once, when the reorg window has passed them. Where the hash differs
+the block is read again, and a request that does not stand there is off chain. Then its number is missing, and its other content is found
+by that.
 """
 
 from __future__ import annotations
@@ -18,14 +20,57 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import ask_all
-from kmsconn.chain.gaps import Gap, Span, merged
+from kmsconn.chain.cursor import Gap, Span, merged
+from kmsconn.chain.fork import Checkpoints
+from kmsconn.chain.logs import read_hashes
+from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
+from kmsconn.journal import queries
 from kmsconn.model.requests import Kind
-from kmsconn.requests.block_comparison import BlockComparison
 from kmsconn.requests.known_ids import KnownIds
 from kmsconn.requests.range_reader import RangeReader
+from kmsconn.requests.reader import SUSPECT_SECONDS
 from kmsconn.requests.retaining import final_block
+
+BLOCKS = 16  # block hashes in one batch: there are nodes that take no more than 20 calls
+
+
+@attrs.define
+class BlockComparison:
+    """The comparison for one contract; ``compared`` is the block up to which the hashes are the chain's."""
+
+    ranges: RangeReader
+    ids: KnownIds
+    compared: int | None = None
+
+    async def compare(self, settled: int) -> None:
+        """Compare up to a block that the reorg window has passed. Raises Retryable. Repeating: goes on where it ended."""
+        contract, of = self.ranges.contract, self.ranges.contract.subscription
+        if self.compared is None:
+            self.compared = max(0, settled - contract.head.blocks_in(SUSPECT_SECONDS))
+        while self.compared < settled:
+            standing = await contract.journal.run(
+                queries.standing, of.chain_id, of.contract, (self.compared + 1, settled), BLOCKS
+            )
+            if standing and not await self._are_on_chain(standing):
+                return
+            self.compared = standing[-1].number if len(standing) == BLOCKS else settled
+
+    async def _are_on_chain(self, standing: Checkpoints) -> bool:
+        """Say whether all of these blocks are the chain's; the others are read again, and compared again in the next round."""
+        try:
+            hashes = await read_hashes(self.ranges.contract.endpoint, [block.number for block in standing])
+        except RpcError:
+            return False
+        replaced = [
+            block for block, hash_ in zip(standing, hashes, strict=True) if hash_ not in {None, block.hash}
+        ]
+        for block in replaced:
+            self.ids.begin_again()
+            await self.ranges.read_again(block.number, block.number, judging=True)
+        return not replaced and None not in hashes
+
 
 NAME = "completeness"
 PROOF_INTERVAL = 30.0  # seconds between rounds, or the reorg window where that is longer: till then what a lagging node hid comes by itself

@@ -13,9 +13,8 @@ from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import Row
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.membership import LOOK_AGAIN, Membership
-from kmsconn.requests.ordering import Entry, ended, free_to_begin
 from kmsconn.requests.pools import WorkerPool
-from kmsconn.requests.rows import order_of
+from kmsconn.requests.rows import Entry, ended, free_to_begin, order_of
 
 SOONEST = 0.01  # seconds; rows that become due within it are dispatched together
 LINE = 1024  # rows that are looked at in order: contracts allow one change of contexts at a time, so open ones are few

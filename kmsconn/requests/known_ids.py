@@ -12,7 +12,7 @@ from operator import attrgetter
 
 import attrs
 
-from kmsconn.chain.gaps import Gap, Span, gaps
+from kmsconn.chain.cursor import Gap, Span, gaps
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, retention
 from kmsconn.journal.journal import until_kept

@@ -7,6 +7,7 @@ again (design, ideas 1 and 2). A request is in the journal before the cursor pas
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -20,11 +21,34 @@ from kmsconn.journal import queries
 from kmsconn.journal.journal import until_kept
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import BackfillProgressed
-from kmsconn.requests.backfill_progress import BackfillProgress
 from kmsconn.requests.components import ChainContext
 from kmsconn.requests.range_reader import RangeReader, WatchedContract
 from kmsconn.requests.reading_start import read_once_more, start_cursor
 from kmsconn.transport.wake_up import WakeUp
+
+BACKFILL_REPORT_INTERVAL = 10.0
+"""Seconds between two reports: often enough for somebody who watches, rare enough for a log."""
+
+
+@attrs.define
+class BackfillProgress:
+    """One back-fill of a contract, from its first block on. ``make`` makes the event of done and all blocks."""
+
+    make: Callable[[int, int], BackfillProgressed]
+    first: int
+    told: float
+    """When it was last told, or when it began."""
+    spoke: bool = False
+
+    def after(self, last_read: int, last: int, now: float) -> BackfillProgressed | None:
+        """Return the report that is due once ``last_read`` of the blocks up to ``last`` has been read; the end is told if anything was."""
+        done, blocks = last_read - self.first + 1, last - self.first + 1
+        ended = done >= blocks
+        if now - self.told < BACKFILL_REPORT_INTERVAL and not (ended and self.spoke):
+            return None
+        self.told, self.spoke = now, True
+        return self.make(min(done, blocks), blocks)
+
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
 SUSPECT_SECONDS = 900.0  # seconds for which the old block of a request that left the chain is looked at again

@@ -51,7 +51,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.replies.shadow_comparing",
         "kmsconn.replies.shadow_replies",
         "kmsconn.chain.cursor",
-        "kmsconn.chain.gaps",
         "kmsconn.chain.logs",
         "kmsconn.chain.port",
         "kmsconn.chain.websocket_frames",
@@ -121,7 +120,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.requests.heartbeats",
         "kmsconn.connector.lease_rules",
         "kmsconn.requests.rows",
-        "kmsconn.operate.doctor.clocks",
         "kmsconn.operate.doctor.diagnosis",
         "kmsconn.operate.doctor.nodes",
     }

@@ -61,7 +61,7 @@ def put(journal: Path, number: int, state: str) -> None:
             "CAST(x'93c414' || zeroblob(20) || x'90c400' AS BLOB), 'the Core said INTERNAL')",
             (make_id(PUBLIC_DECRYPTION_TAG, number).to_bytes(32), bytes([number]) * 32, state),
         )
-        file.execute("INSERT OR IGNORE INTO cursor VALUES (1, zeroblob(20), 11)")
+        file.execute("INSERT OR IGNORE INTO cursor (chain_id, contract, block) VALUES (1, zeroblob(20), 11)")
 
 
 async def test_it_asks_the_running_connector_over_a_socket_of_its_owner_alone(folder: Path) -> None:

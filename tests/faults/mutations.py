@@ -35,9 +35,8 @@ from kmsconn.replies.evidence import Accepts
 from kmsconn.replies.questions import read_finding
 from kmsconn.replies.view import Question, View
 from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, stage_runner
-from kmsconn.requests.block_comparison import BlockComparison
 from kmsconn.requests.checker import Checker
-from kmsconn.requests.completeness import Completeness
+from kmsconn.requests.completeness import BlockComparison, Completeness
 from kmsconn.requests.contexts import Contexts
 from kmsconn.requests.decoding import DecodeCache, DecodedLogs
 from kmsconn.requests.destruction import Destruction

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.chain.gaps import gaps
+from kmsconn.chain.cursor import gaps
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG as TAG
 from kmsconn.ethereum.ids import make_id
 

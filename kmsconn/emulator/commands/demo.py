@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Never
 import trio
 
 from kmsconn.emulator.commands.results import in_milliseconds, keys_as_json
-from kmsconn.extras import require_extra
 from kmsconn.operate.commands.arguments import add_kinds, add_profile, at_least, positive, wants_keys
-from kmsconn.operate.commands.endings import ExitStatus
-from kmsconn.operate.commands.interrupting import until_interrupted
+from kmsconn.operate.commands.endings import ExitStatus, until_interrupted
 from kmsconn.transport.ports import offload_to_threads
 
 if TYPE_CHECKING:
@@ -47,8 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run the demonstration to its end, or until a signal. Raises ExtraMissing."""
-    require_extra("emulator", "kmsconn demo")
+    """Run the demonstration to its end, or until a signal."""
     from rich.console import Console
 
     from kmsconn.emulator.demo import Demo, DemoPlan

@@ -17,7 +17,6 @@ import trio
 
 from kmsconn.emulator.commands.emulate_plan import SIZE, plan_of
 from kmsconn.emulator.commands.emulate_result import progress, report, summary
-from kmsconn.extras import require_extra
 from kmsconn.operate.commands.arguments import (
     add_kinds,
     add_profile,
@@ -28,8 +27,7 @@ from kmsconn.operate.commands.arguments import (
     not_negative,
     positive,
 )
-from kmsconn.operate.commands.endings import ExitStatus
-from kmsconn.operate.commands.interrupting import until_interrupted
+from kmsconn.operate.commands.endings import ExitStatus, until_interrupted
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
@@ -180,8 +178,7 @@ def _configure_real_parts(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Emulate until the load is over or a signal comes. Raises ExtraMissing, ConfigError when the file cannot be written."""
-    require_extra("emulator", "kmsconn emulate")
+    """Emulate until the load is over or a signal comes. Raises ConfigError when the file cannot be written."""
     from kmsconn.emulator.call_log import log_calls
     from kmsconn.emulator.emulation import Emulation
 

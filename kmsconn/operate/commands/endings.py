@@ -1,10 +1,18 @@
-"""How a command ends: the exit statuses, and what a group of errors amounts to. Prints nothing."""
+"""How a command ends: the exit statuses, what a group of errors amounts to, the report of a crash, and Ctrl-C. Prints nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import signal
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from enum import IntEnum
-from typing import TypeVar
+from typing import Final, TypeVar
+
+import trio
+
+from kmsconn.transport.urls import show_origin
 
 E = TypeVar("E", bound=BaseException)
 
@@ -34,3 +42,52 @@ def leaves(error: E | BaseExceptionGroup[E]) -> Iterator[E]:
             yield from leaves(one)
     else:
         yield error
+
+
+LONGEST_LINE: Final = 1_000  # characters; a dependency's answer of a megabyte may stand in an error's text
+_DEPTH: Final = (
+    1_000  # of groups within the causes of one error; Python's own number is 10, less than our tree has
+)
+_URL = re.compile(r"\b(?:https?|wss?)://[^\s'\"<>)}]*[^\s'\"<>)}:.,;]")
+
+
+def crash_report(crash: BaseException) -> str:
+    """Return the tracebacks of all errors that a crash consists of; alike ones once, with their number.
+
+    Of URLs only scheme, host and port are shown: keys stand in user info, path and query.
+    """
+    errors = list(leaves(crash))
+    causes = [error for error in errors if not isinstance(error, trio.Cancelled)]  # those only followed
+    reports = Counter(_report_of(error) for error in causes or errors)
+    number = sum(reports.values())
+    head = f"crashed: {number} error{'s' if number > 1 else ''}"
+    return "\n".join([head, *(_numbered(place, *one) for place, one in enumerate(reports.items(), 1))])
+
+
+def _numbered(place: int, report: str, times: int) -> str:
+    often = f", {times} times" if times > 1 else ""
+    return f"--- error {place}{often}:\n{report}"
+
+
+def _report_of(error: BaseException) -> str:
+    whole = traceback.TracebackException.from_exception(error, max_group_depth=_DEPTH, max_group_width=_DEPTH)
+    lines = "".join(whole.format()).splitlines()
+    return "\n".join(_cut(_URL.sub(lambda found: show_origin(found[0]), line)) for line in lines)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
+
+
+async def until_interrupted(work: Callable[[], Awaitable[object]]) -> None:
+    """Do the work; a signal cancels it, and this returns."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def heed() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(heed)
+            await work()
+            nursery.cancel_scope.cancel()

@@ -17,8 +17,7 @@ from typing import Final
 from kmsconn import __version__
 from kmsconn.errors import ConfigError, Fault, StartRefused
 from kmsconn.extras import is_installed
-from kmsconn.operate.commands.crashes import crash_report
-from kmsconn.operate.commands.endings import ExitStatus, only
+from kmsconn.operate.commands.endings import ExitStatus, crash_report, only
 
 COMMANDS: Final = {
     "run": "run the connector until SIGTERM or SIGINT",

@@ -20,8 +20,7 @@ import trio
 from kmsconn.config.sources import load_config
 from kmsconn.errors import StartRefused, Unreachable
 from kmsconn.extras import require_extra
-from kmsconn.operate.commands.endings import ExitStatus
-from kmsconn.operate.commands.interrupting import until_interrupted
+from kmsconn.operate.commands.endings import ExitStatus, until_interrupted
 from kmsconn.operate.commands.validate import add_config_argument, config_file
 from kmsconn.operate.control.address import control_path
 from kmsconn.operate.control.client import NOBODY_THERE, ask_running

@@ -1,18 +1,28 @@
-"""A request as JSON for operators and their programs: bytes and ids as 0x…, times in Unix seconds, absent values as null. Pure."""
+"""A request as JSON for operators and their programs, and the words for its states. Pure.
+
+Bytes and ids are 0x…, times Unix seconds, absent values null.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
+from kmsconn.journal.inspecting import RETRIED
 from kmsconn.journal.values import Row
+from kmsconn.model.life import State
 from kmsconn.model.requests import Content
-from kmsconn.operate.control.words import STATES
+
+STATES: Final[dict[State, str]] = {state: state.value for state in State}
+"""Each state as it is shown and chosen; ``failed`` chooses all of ``FAILED``."""
+
+FAILED: Final = RETRIED
+
 
 SHORT = 400  # characters of a reason in a list: a traceback has thousands
 _EXACT = 2**53  # beyond it JSON readers lose digits

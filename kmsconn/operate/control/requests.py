@@ -14,9 +14,8 @@ from kmsconn.journal.values import Row, Wanted
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import Arguments, Command, CommandError, Commands, Context
-from kmsconn.operate.control.describing import as_json, content_as_json
+from kmsconn.operate.control.describing import FAILED, STATES, as_json, content_as_json
 from kmsconn.operate.control.naming import ROW_LIMIT, name_of, named_rows
-from kmsconn.operate.control.words import FAILED, STATES
 from kmsconn.protocols.port import expiry_of
 
 MOST: Final = 1000  # requests of one list: an answer of some hundred kilobytes

@@ -17,8 +17,7 @@ from kmsconn.journal.pausing import PausedKind, paused_kinds
 from kmsconn.journal.values import Counts
 from kmsconn.model.events import AlertRaised
 from kmsconn.operate.control.commands import Arguments, Command, Commands, Context, RunningConnector
-from kmsconn.operate.control.describing import SHORT
-from kmsconn.operate.control.words import STATES
+from kmsconn.operate.control.describing import SHORT, STATES
 from kmsconn.replies.state import TxStatistics
 from kmsconn.requests.snapshot import Statistics
 

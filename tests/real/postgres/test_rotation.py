@@ -65,17 +65,26 @@ async def wait_told(crowd: Crowd, words: str) -> None:
     await crowd.wait(lambda: any(words in alert.text for alert in crowd.of("one", AlertRaised)))
 
 
-async def test_a_password_that_is_changed_is_read_for_the_next_connection(owner: Owner) -> None:
-    """Server and file are never changed at once: whatever is first, the connector waits for the other."""
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("hunter-1\n", "password authentication failed"),
+        ("", "holds no password"),
+        (None, "cannot be read"),
+    ],
+)
+async def test_a_password_that_is_changed_is_read_for_the_next_connection(
+    owner: Owner, content: str | None, words: str
+) -> None:
+    """Server and file are never changed at once: whatever is first, the connector waits for the other, and says what is wrong."""
     async with open_crowd(owner.address) as crowd, crowd.connector("one"):
         crowd.ask(*FORMS)
         await crowd.wait_answered(3)
-        owner.rotate("hunter-2")
-        await wait_told(crowd, "password authentication failed")
         owner.file.unlink()
-        await wait_told(crowd, f"{owner.file} cannot be read")
-        owner.file.touch()
-        await wait_told(crowd, f"{owner.file} holds no password")
+        if content is not None:
+            owner.file.write_text(content)
+        owner.rotate("hunter-2")
+        await wait_told(crowd, words)
         owner.file.write_text("hunter-2\n")
         crowd.ask(*FORMS)
         await crowd.wait_answered(6)

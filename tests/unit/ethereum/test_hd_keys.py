@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.ethereum.hd_keys import HARDENED, ExtendedKey
+from kmsconn.ethereum.mnemonics import HARDENED, ExtendedKey
 from tests.unit.ethereum.test_mnemonics import RECORDED
 
 SEED = bytes(range(16))

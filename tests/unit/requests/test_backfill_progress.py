@@ -6,7 +6,7 @@ from functools import partial
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import BackfillProgressed
-from kmsconn.requests.backfill_progress import BACKFILL_REPORT_INTERVAL, BackfillProgress
+from kmsconn.requests.reader import BACKFILL_REPORT_INTERVAL, BackfillProgress
 
 event = partial(BackfillProgressed, 1, Address(bytes(20)))
 

@@ -12,7 +12,7 @@ from kmsconn.model.requests import Content, Order
 from kmsconn.protocols.fhevm.aborts import AbortKeygen
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, NewContext
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, NewEpoch
-from kmsconn.requests.ordering import Entry, ended, free_to_begin
+from kmsconn.requests.rows import Entry, ended, free_to_begin
 
 C1, C2, C3 = (make_id(CONTEXT_TAG, n) for n in (1, 2, 3))
 E1, E2, E3, E4 = (make_id(EPOCH_TAG, n) for n in (1, 2, 3, 4))
