@@ -6,7 +6,7 @@ Never registers itself anywhere: ``run`` prints it at ``/metrics``, an embedding
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
@@ -16,6 +16,7 @@ from kmsconn.journal.values import Counts
 from kmsconn.model.life import CLOSED as CLOSED_STATES
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
+from kmsconn.observe import gauges
 from kmsconn.observe.families import (
     CIPHERTEXT_ERRORS,
     CIPHERTEXTS,
@@ -26,59 +27,11 @@ from kmsconn.observe.families import (
     request_table,
     response_table,
 )
-from kmsconn.observe.gauges import (
-    ALERT,
-    BALANCE,
-    BUCKET_ATTEMPTS,
-    BUCKET_FAILURES,
-    BUSY,
-    BYTES,
-    DEFERRED,
-    DELETED,
-    DRAINING,
-    FINALIZED_AGE,
-    GAPS,
-    HEAD_AGE,
-    HEAD_TIME,
-    HEALTHY,
-    HTTP_BODY_BYTES,
-    HTTP_CERTIFICATE_END,
-    HTTP_CONNECTIONS,
-    HTTP_DROPPED,
-    HTTP_PLACES,
-    HTTP_WAITING,
-    IN_FLIGHT,
-    JOURNAL_FREE,
-    LEASES,
-    LIVE,
-    MEMBERS,
-    NEXT_NONCE,
-    OFF_CHAIN,
-    OLDEST,
-    OPEN,
-    PLACES,
-    QUARANTINED,
-    QUARANTINED_LOGS,
-    READY,
-    RECONNECTS,
-    REPLIES_LEFT,
-    REQUESTS,
-    SKIPPED,
-    UNPROCESSED,
-    UNSENT,
-)
 from kmsconn.observe.health import Health
 from kmsconn.observe.tally import Histogram, Labels, Tally, Value
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
-    from kmsconn.replies.manager import TxStatistics
-    from kmsconn.requests.snapshot import (
-        ChainStatistics,
-        CiphertextStatistics,
-        HttpApiStatistics,
-        JournalStatistics,
-        Statistics,
-    )
+    from kmsconn.requests.snapshot import HttpApiStatistics, Statistics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -87,7 +40,8 @@ _ETH = 1e18
 _OPEN_STATES = (State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED)
 
 T = TypeVar("T")
-Series = dict[Family, dict[Labels, float]]
+Figure = float | Mapping[Any, float | None] | None
+"""What a family shows: a number, or numbers by the value of its label, or by the values of its labels; None is not known yet."""
 
 
 class ConnectorCollector(Collector):
@@ -98,15 +52,24 @@ class ConnectorCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family that has a series."""
-        gauges: Series = {
-            ALERT: {(one.dependency, one.cause): 1.0 + one.critical for one in self._health.alerts}
-        }
+        alerts = {(one.dependency, one.cause): 1.0 + one.critical for one in self._health.alerts}
+        figures: dict[Family, Figure] = {gauges.ALERT: alerts}
         statistics = self._statistics()
         if statistics is not None:
-            gauges.update(_from_statistics(statistics))
-            gauges.update(_from_health(self._health, statistics))
-        series: dict[Family, Mapping[Labels, Value]] = {**self._tally.families, **gauges}
+            figures |= _figures(statistics) | _of_health(self._health, statistics)
+        shown = {family: _series(figure) for family, figure in figures.items()}
+        series: dict[Family, Mapping[Labels, Value]] = {**self._tally.families, **shown}
         yield from (_metric(family, values) for family, values in series.items() if values)
+
+
+def _series(figure: Figure) -> dict[Labels, float]:
+    """Return a figure by its labels; what is not known yet has no series."""
+    values = figure if isinstance(figure, Mapping) else {(): figure}
+    return {
+        of if isinstance(of, tuple) else (of,): float(value)
+        for of, value in values.items()
+        if value is not None
+    }
 
 
 def exposition(collector: Collector) -> bytes:
@@ -120,122 +83,79 @@ def exposition(collector: Collector) -> bytes:
     return text
 
 
-def _from_health(health: Health, statistics: Statistics) -> Series:
+def _of_health(health: Health, statistics: Statistics) -> dict[Family, Figure]:
     report = health.report(ready=statistics.ready, draining=statistics.draining)
     return {
-        READY: {(): float(statistics.ready)},
-        DRAINING: {(): float(statistics.draining)},
-        HEALTHY: {(): float(report.healthy)},
-        LIVE: {(): float(not health.stalled(statistics))},
+        gauges.READY: statistics.ready,
+        gauges.DRAINING: statistics.draining,
+        gauges.HEALTHY: report.healthy,
+        gauges.LIVE: not health.stalled(statistics),
     }
 
 
-def _from_statistics(statistics: Statistics) -> Series:
-    series: Series = {
-        BUSY: {(kind,): float(busy) for kind, busy in statistics.queue.busy.items()},
-        PLACES: {(kind,): float(places) for kind, places in statistics.queue.places.items()},
-        GAPS: {(): float(statistics.queue.gaps)},
-    }
-    series |= _from_transactions(statistics)
-    series |= _from_chains(statistics.chains)
-    series |= _from_ciphertexts(statistics.ciphertexts)
-    if statistics.http is not None:
-        series |= _from_http(statistics.http)
-    series |= _from_journal(statistics.journal)
-    if statistics.queue.counts is not None:
-        series.update(_from_counts(statistics.queue.counts, statistics.queue.busy))
-    return series
-
-
-def _from_journal(journal: JournalStatistics) -> Series:
-    """Return what is known of where the journal is kept; a file is no matter of several processes."""
-    series: Series = {} if journal.free is None else {JOURNAL_FREE: {(): float(journal.free)}}
-    if journal.members:
-        series[MEMBERS] = {(): float(len(journal.members))}
-        series[LEASES] = {(lease,): 1.0 for one in journal.members if one.is_self for lease in one.leases}
-    return series
-
-
-def _by_chain(of: Mapping[str, T], value: Callable[[T], float | None]) -> dict[Labels, float]:
-    values = ((name, value(one)) for name, one in of.items())
-    return {(name,): float(number) for name, number in values if number is not None}
-
-
-def _from_transactions(statistics: Statistics) -> Series:
-    """Return what the transaction managers say; what they do not know yet has no series."""
-
-    def by_chain(value: Callable[[TxStatistics], float | None]) -> dict[Labels, float]:
-        return _by_chain(statistics.transactions, value)
-
+def _figures(statistics: Statistics) -> dict[Family, Figure]:
+    """Return what a snapshot shows; a journal in a file is no matter of several processes."""
+    queue, ciphertexts, journal = statistics.queue, statistics.ciphertexts, statistics.journal
+    chains, transactions, members = statistics.chains, statistics.transactions, journal.members
+    gateway, failures = chains.get("gateway"), ciphertexts.bucket_failures
     return {
-        BALANCE: by_chain(lambda one: None if one.balance is None else one.balance / _ETH),
-        REPLIES_LEFT: by_chain(lambda one: one.replies_left),
-        NEXT_NONCE: by_chain(lambda one: one.next_nonce),
-        IN_FLIGHT: by_chain(lambda one: one.in_flight),
-        UNSENT: by_chain(lambda one: one.waiting),
+        gauges.BUSY: queue.busy,
+        gauges.PLACES: queue.places,
+        gauges.GAPS: queue.gaps,
+        gauges.BALANCE: _each(transactions, lambda one: None if one.balance is None else one.balance / _ETH),
+        gauges.REPLIES_LEFT: _each(transactions, lambda one: one.replies_left),
+        gauges.NEXT_NONCE: _each(transactions, lambda one: one.next_nonce),
+        gauges.IN_FLIGHT: _each(transactions, lambda one: one.in_flight),
+        gauges.UNSENT: _each(transactions, lambda one: one.waiting),
+        gauges.HEAD_TIME: None if gateway is None else gateway.head_time,
+        gauges.HEAD_AGE: _each(chains, lambda one: one.head_age),
+        gauges.FINALIZED_AGE: _each(chains, lambda one: one.finalized_age),
+        gauges.RECONNECTS: _each(chains, lambda one: one.reconnects),
+        gauges.BYTES: ciphertexts.bytes_held,
+        gauges.SKIPPED: ciphertexts.attestations_skipped,
+        gauges.BUCKET_ATTEMPTS: ciphertexts.bucket_attempts,
+        gauges.BUCKET_FAILURES: {name: failures.get(name, 0) for name in ciphertexts.bucket_attempts},
+        CIPHERTEXTS: ciphertexts.fetched,
+        CIPHERTEXT_ERRORS: sum(failures.values()),
+        **({} if statistics.http is None else _of_http(statistics.http)),
+        gauges.JOURNAL_FREE: journal.free,
+        gauges.MEMBERS: len(members) or None,
+        gauges.LEASES: {lease: 1.0 for one in members if one.is_self for lease in one.leases},
+        **({} if queue.counts is None else _of_counts(queue.counts, queue.busy)),
     }
 
 
-def _from_chains(chains: Mapping[str, ChainStatistics]) -> Series:
-    """Return what is known of each chain; what is not known yet has no series."""
+def _each(of: Mapping[str, T], value: Callable[[T], float | None]) -> Mapping[str, float | None]:
+    return {name: value(one) for name, one in of.items()}
 
-    def by_chain(value: Callable[[ChainStatistics], float | None]) -> dict[Labels, float]:
-        return _by_chain(chains, value)
 
-    gateway = chains.get("gateway")
+def _of_http(http: HttpApiStatistics) -> dict[Family, Figure]:
     return {
-        HEAD_TIME: {} if gateway is None or gateway.head_time is None else {(): float(gateway.head_time)},
-        HEAD_AGE: by_chain(lambda one: one.head_age),
-        FINALIZED_AGE: by_chain(lambda one: one.finalized_age),
-        RECONNECTS: by_chain(lambda one: one.reconnects),
+        gauges.HTTP_CERTIFICATE_END: http.certificate_end,
+        gauges.HTTP_WAITING: http.waiting,
+        gauges.HTTP_PLACES: http.places,
+        gauges.HTTP_CONNECTIONS: http.connections,
+        gauges.HTTP_BODY_BYTES: http.body_bytes,
+        gauges.HTTP_DROPPED: http.dropped,
     }
 
 
-def _from_ciphertexts(statistics: CiphertextStatistics) -> Series:
-    def by_bucket(numbers: Mapping[str, int]) -> dict[Labels, float]:
-        return {(name,): float(number) for name, number in numbers.items()}
-
-    failures = statistics.bucket_failures
-    return {
-        BYTES: {(): float(statistics.bytes_held)},
-        SKIPPED: {(): float(statistics.attestations_skipped)},
-        BUCKET_ATTEMPTS: by_bucket(statistics.bucket_attempts),
-        BUCKET_FAILURES: by_bucket({name: failures.get(name, 0) for name in statistics.bucket_attempts}),
-        CIPHERTEXTS: {(): float(statistics.fetched)},
-        CIPHERTEXT_ERRORS: {(): float(sum(failures.values()))},
-    }
-
-
-def _from_http(statistics: HttpApiStatistics) -> Series:
-    end = statistics.certificate_end
-    return {
-        HTTP_CERTIFICATE_END: {} if end is None else {(): end},
-        HTTP_WAITING: {(): float(statistics.waiting)},
-        HTTP_PLACES: {(): float(statistics.places)},
-        HTTP_CONNECTIONS: {(): float(statistics.connections)},
-        HTTP_BODY_BYTES: {(): float(statistics.body_bytes)},
-        HTTP_DROPPED: {(): float(statistics.dropped)},
-    }
-
-
-def _from_counts(counts: Counts, busy: Mapping[str, int]) -> Series:
+def _of_counts(counts: Counts, busy: Mapping[str, int]) -> dict[Family, Figure]:
     def number(kind: Kind, *states: State) -> float:
         return float(sum(counts.states.get((kind, state), 0) for state in states))
 
     return {
-        REQUESTS: {(kind, state): number(kind, state) for kind in Kind for state in State},
-        DELETED: {
-            (kind, state): float(counts.deleted.get((kind, state), 0))
-            for kind in Kind
-            for state in CLOSED_STATES
+        gauges.REQUESTS: {(kind, state): number(kind, state) for kind in Kind for state in State},
+        gauges.DELETED: {
+            (kind, state): counts.deleted.get((kind, state), 0) for kind in Kind for state in CLOSED_STATES
         },
-        OPEN: {(kind,): number(kind, *_OPEN_STATES) for kind in Kind},
-        QUARANTINED: {(kind,): number(kind, State.QUARANTINED) for kind in Kind},
-        DEFERRED: {(kind,): float(counts.deferred.get(kind, 0)) for kind in Kind},
-        OLDEST: {(kind,): counts.oldest.get(kind, 0.0) for kind in Kind},
-        OFF_CHAIN: {(): float(counts.off_chain)},
-        QUARANTINED_LOGS: {(): float(counts.quarantined_logs)},
-        UNPROCESSED: {
+        gauges.OPEN: {kind: number(kind, *_OPEN_STATES) for kind in Kind},
+        gauges.QUARANTINED: {kind: number(kind, State.QUARANTINED) for kind in Kind},
+        gauges.DEFERRED: {kind: counts.deferred.get(kind, 0) for kind in Kind},
+        gauges.OLDEST: {kind: counts.oldest.get(kind, 0.0) for kind in Kind},
+        gauges.OFF_CHAIN: counts.off_chain,
+        gauges.QUARANTINED_LOGS: counts.quarantined_logs,
+        gauges.UNPROCESSED: {
             labels: value
             for kind in Kind
             for labels, value in _unprocessed(kind, busy.get(kind, 0), number).items()

@@ -1,4 +1,4 @@
-"""A running connector as one JSON object for the status page and ``kmsconn top``. Pure; nothing in it is secret.
+"""A running connector as JSON, for the status page, ``kmsconn top`` and ``kmsconn status``. Pure; nothing in it is secret.
 
 Times are Unix seconds, ages and latencies seconds; what is not known yet is null.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kmsconn.observe.monitor import Monitor
     from kmsconn.observe.recent import ReadPosition
     from kmsconn.replies.manager import TxStatistics
-    from kmsconn.requests.snapshot import ChainStatistics, Statistics
+    from kmsconn.requests.snapshot import Statistics
 
 NEWEST_SHOWN: Final = 20
 """Requests in the list of the newest ones."""
@@ -72,24 +72,24 @@ def _state(ready: bool, draining: bool, healthy: bool) -> str:
 
 
 def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
-    chains = statistics.chains
-    names = {one.chain_id: name for name, one in chains.items() if one.head is not None}
+    parts = parts_of(statistics)
+    names = {one.chain_id: name for name, one in statistics.chains.items() if one.head is not None}
     positions = monitor.recent.positions.values()
     return {
         "flow": _flow(statistics),
         "requests": _requests(statistics.queue.counts),
         "pools": [
-            {"name": name, "busy": statistics.queue.busy.get(name, 0), "slots": slots}
-            for name, slots in statistics.queue.places.items()
+            {"name": name, "busy": one["busy"], "slots": one["places"]}
+            for name, one in parts["workers"].items()
         ],
-        "chains": [_chain(name, one) for name, one in chains.items()],
+        "chains": [{"name": name, **one} for name, one in parts["chains"].items()],
         "contracts": [_contract(one, names) for one in positions],
-        "cores": [{"name": name, **attrs.asdict(one)} for name, one in statistics.cores.items()],
-        "buckets": [
-            {"name": name, "asked": asked, "failed": statistics.ciphertexts.bucket_failures.get(name, 0)}
-            for name, asked in statistics.ciphertexts.bucket_attempts.items()
+        "cores": [{"name": name, **one} for name, one in parts["cores"].items()],
+        "buckets": [{"name": name, **one} for name, one in parts["buckets"].items()],
+        "transactions": [
+            {"chain": name, **parts["transactions"][name], "balance": _ether(one.balance), "fee": one.fee}
+            for name, one in statistics.transactions.items()
         ],
-        "transactions": [_transactions(name, one) for name, one in statistics.transactions.items()],
         "journal": {
             "free": statistics.journal.free,
             "members": [attrs.asdict(one) for one in statistics.journal.members],
@@ -98,6 +98,33 @@ def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
         },
         "http": None if statistics.http is None else attrs.asdict(statistics.http),
     }
+
+
+def parts_of(statistics: Statistics) -> dict[str, Mapping[str, Any]]:
+    """Return the parts of a running connector that have names, each by its name."""
+    queue, ciphertexts = statistics.queue, statistics.ciphertexts
+    return {
+        "workers": {name: {"busy": busy, "places": queue.places[name]} for name, busy in queue.busy.items()},
+        "chains": {name: attrs.asdict(one) for name, one in statistics.chains.items()},
+        "cores": {name: attrs.asdict(one) for name, one in statistics.cores.items()},
+        "buckets": {
+            name: {"asked": asked, "failed": ciphertexts.bucket_failures.get(name, 0)}
+            for name, asked in ciphertexts.bucket_attempts.items()
+        },
+        "transactions": {name: _transactions(one) for name, one in statistics.transactions.items()},
+    }
+
+
+def _transactions(one: TxStatistics) -> dict[str, Any]:
+    """Return a transaction manager's figures; amounts of wei as text, since JSON readers lose their digits."""
+    figures = attrs.asdict(one)
+    amounts = {name: figures[name] for name in ("balance", "fee", "priority", "reply_cost")}
+    texts = {name: None if wei is None else str(wei) for name, wei in amounts.items()}
+    return {**figures, **texts, "replies_left": one.replies_left}
+
+
+def _ether(wei: int | None) -> float | None:
+    return None if wei is None else wei / _ETH
 
 
 def _flow(statistics: Statistics) -> dict[str, int]:
@@ -138,36 +165,12 @@ def _requests(counts: Counts | None) -> list[dict[str, Any]]:
     ]
 
 
-def _chain(name: str, one: ChainStatistics) -> dict[str, Any]:
-    return {
-        "name": name,
-        "chain_id": one.chain_id,
-        "head": one.head,
-        "head_age": one.head_age,
-        "finalized": one.finalized,
-        "finalized_age": one.finalized_age,
-        "reconnects": one.reconnects,
-    }
-
-
 def _contract(one: ReadPosition, names: Mapping[int | None, str]) -> dict[str, Any]:
     return {
         "chain": names.get(one.chain_id, str(one.chain_id)),
         "contract": one.contract,
         "next_block": one.next_block,
         "lag": one.lag,
-    }
-
-
-def _transactions(name: str, one: TxStatistics) -> dict[str, Any]:
-    return {
-        "chain": name,
-        "balance": None if one.balance is None else one.balance / _ETH,
-        "replies_left": one.replies_left,
-        "next_nonce": one.next_nonce,
-        "in_flight": one.in_flight,
-        "waiting": one.waiting,
-        "fee": one.fee,
     }
 
 

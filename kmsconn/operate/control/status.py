@@ -16,10 +16,9 @@ from kmsconn.journal.members import Gathering, gathering
 from kmsconn.journal.pausing import PausedKind, paused_kinds
 from kmsconn.journal.values import Counts
 from kmsconn.model.events import AlertRaised
+from kmsconn.observe.status import parts_of
 from kmsconn.operate.control.commands import Arguments, Command, Commands, Context, RunningConnector
 from kmsconn.operate.control.describing import SHORT, STATES
-from kmsconn.replies.state import TxStatistics
-from kmsconn.requests.snapshot import Statistics
 
 
 async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001 - a command's arguments
@@ -105,34 +104,10 @@ def process_as_json(running: RunningConnector) -> dict[str, Any]:
         "details": "" if report is None else report.details,
         "alerts": None if report is None else alerts_as_json(report.alerts),
         "missing_requests": statistics.queue.gaps,
-        "workers": {
-            name: {"busy": busy, "places": statistics.queue.places[name]}
-            for name, busy in statistics.queue.busy.items()
-        },
-        "chains": {name: attrs.asdict(chain) for name, chain in statistics.chains.items()},
-        "cores": {name: attrs.asdict(core) for name, core in statistics.cores.items()},
-        "buckets": buckets_of(statistics),
-        "transactions": {name: transactions_as_json(one) for name, one in statistics.transactions.items()},
+        **parts_of(statistics),
         "stalled": [attrs.asdict(one) for one in statistics.stalled],
         "journal_free": statistics.journal.free,
     }
-
-
-def buckets_of(statistics: Statistics) -> dict[str, dict[str, int]]:
-    """Return how often each bucket was asked, and failed."""
-    ciphertexts = statistics.ciphertexts
-    return {
-        name: {"asked": asked, "failed": ciphertexts.bucket_failures.get(name, 0)}
-        for name, asked in ciphertexts.bucket_attempts.items()
-    }
-
-
-def transactions_as_json(one: TxStatistics) -> dict[str, Any]:
-    """Return a transaction manager's figures; amounts of wei as text, since JSON readers lose their digits."""
-    amounts = {"balance", "fee", "priority", "reply_cost"}
-    figures = attrs.asdict(one)
-    shown = {name: str(value) if name in amounts and value is not None else value for name, value in figures.items()}  # fmt: skip
-    return {**shown, "replies_left": one.replies_left}
 
 
 def alerts_as_json(alerts: Iterable[AlertRaised]) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.observe.monitor import Monitor
-from kmsconn.observe.status import status_of
+from kmsconn.observe.status import parts_of, status_of
 from kmsconn.requests.snapshot import ChainStatistics, CoreStatistics, HttpApiStatistics
 from tests.unit.observe.snapshots import CONTRACT, SNAPSHOT, snapshot
 
@@ -93,3 +93,14 @@ def test_it_is_json() -> None:
     monitor = Monitor()
     monitor.watch(snapshot)
     assert msgspec.json.decode(msgspec.json.encode(status_of(monitor)))["flow"]["waiting"] == 3
+
+
+def test_the_page_shows_what_the_command_shows_with_the_balance_in_ether() -> None:
+    monitor = Monitor()
+    monitor.watch(snapshot)
+    shown, parts = status_of(monitor), parts_of(snapshot())
+    for part in ("chains", "cores", "buckets"):
+        assert shown[part] == [{"name": name, **one} for name, one in parts[part].items()]
+    [page], [command] = shown["transactions"], parts["transactions"].values()
+    assert {name for name, value in command.items() if page[name] != value} == {"balance", "fee"}
+    assert (command["balance"], command["fee"], command["priority"]) == (str(3 * 10**18), str(10**9), None)
