@@ -24,11 +24,11 @@ from kmsconn.config.settings import Chain
 from kmsconn.errors import Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
-from kmsconn.transport.backoff import Backoff
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import way_of
 from kmsconn.transport.urls import parse, show_origin
+from kmsconn.transport.waiting import Backoff
 
 MOMENT = 1.0  # seconds for a connection to a chain whose every URL has just failed, while a call waits for it
 

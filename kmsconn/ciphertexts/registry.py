@@ -16,7 +16,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.protocols.profile import Coprocessor, Profile
-from kmsconn.transport.together import together
+from kmsconn.transport.waiting import together
 
 NAME = "coprocessor registry"
 MOST = 1_000  # coprocessors; each is asked for, and there are five

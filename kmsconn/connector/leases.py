@@ -21,7 +21,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Gathering, LeaseRow
 from kmsconn.journal.postgres_side import SideSession
 from kmsconn.model.alerts import Board
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 GIVING: Final = 2.0  # seconds for giving something back while everything else ends
 SOONEST: Final = 0.02  # seconds between rounds at least

@@ -31,7 +31,7 @@ from kmsconn.journal.values import Due, Row, Shards
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
-from kmsconn.requests.member_alerts import tell_different_settings, tell_missing_roles
+from kmsconn.requests.membership import tell_different_settings, tell_missing_roles
 from kmsconn.requests.snapshot import MemberStatistics
 from kmsconn.transport.ports import Ports
 

@@ -40,9 +40,8 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.replies.wallet import Wallet, open_tx_sender
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.components import ChainContext, CiphertextParts, Components, Links
-from kmsconn.requests.contexts import Contexts
+from kmsconn.requests.contexts import Contexts, Destruction
 from kmsconn.requests.core_health import CONNECTION, CoreHealth
-from kmsconn.requests.destruction import Destruction
 from kmsconn.requests.expiry import DecryptionExpiry
 from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.http_decryption import HttpDecryptions, HttpWaiters
@@ -58,7 +57,7 @@ from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Dial, Ports
 from kmsconn.transport.proxying import Way
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 PROFILES: Mapping[str, Callable[[Settings], Profile]] = {FHEVM: Fhevm, HTTPZ_RC7: HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""

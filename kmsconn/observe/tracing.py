@@ -20,10 +20,10 @@ from kmsconn.model.alerts import Board
 from kmsconn.model.events import Event, OnEvent
 from kmsconn.observe.otlp import FAILURES, NotTaken, OtlpExporter, otlp_encoder
 from kmsconn.observe.spans import Span, SpanMaker
-from kmsconn.transport.backoff import Backoff
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.urls import show
+from kmsconn.transport.waiting import Backoff
 
 FAREWELL: Final = 5.0  # seconds for what is queued at the end: short of any supervisor's patience
 DEPENDENCY: Final = "traces"

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import attrs
 
 from kmsconn.replies.evidence import THERE, UNHELD, Sent
-from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.waiting import Backoff
 
 AGAIN_AFTER = 5.0  # seconds without a receipt until the same bytes are broadcast again; doubled each time
 _DOUBLINGS = 4

@@ -22,8 +22,7 @@ from kmsconn.replies.state import TxState, policy_of
 from kmsconn.replies.table import Action, Evidence
 from kmsconn.replies.tracking import ChainObserver, Tracking
 from kmsconn.replies.view import Question, Track
-from kmsconn.transport.together import together
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp, together
 
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
 

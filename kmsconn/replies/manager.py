@@ -16,7 +16,7 @@ from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.replies.executor import Executor
 from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager, TxState, TxStatistics
-from kmsconn.transport.backoff import Backoff, Hold
+from kmsconn.transport.waiting import Backoff, Hold
 
 __all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
 

@@ -24,7 +24,7 @@ from kmsconn.replies.evidence import Receipt
 from kmsconn.replies.state import TxState
 from kmsconn.replies.view import Question, Track, nonce_of
 from kmsconn.replies.wallet import Signed
-from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.waiting import Backoff
 
 STAGE = "reply"
 REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)

@@ -20,8 +20,7 @@ from kmsconn.replies.fees import Market
 from kmsconn.replies.questions import call_for, read_finding
 from kmsconn.replies.state import TxState
 from kmsconn.replies.view import Finding, Question, Track
-from kmsconn.transport.backoff import Backoff
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import Backoff, WakeUp
 
 SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
 EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain

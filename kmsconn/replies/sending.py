@@ -22,7 +22,7 @@ from kmsconn.replies.questions import broadcast_call, transfer_estimate
 from kmsconn.replies.state import TxState
 from kmsconn.replies.view import Track, nonce_of
 from kmsconn.replies.wallet import Signed
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 BROADCAST_TIMEOUT = 8.0
 """Seconds for the answer to a broadcast; shorter than a connection waits before it counts as dead."""

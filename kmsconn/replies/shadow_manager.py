@@ -39,10 +39,8 @@ from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.shadow_comparing import compare
 from kmsconn.replies.shadow_replies import ReplyReader, SentReply
-from kmsconn.transport.backoff import Backoff, Hold
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.together import together
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import Backoff, Hold, WakeUp, together
 
 IDLE = 1.0  # seconds without a wake-up until the next round
 PACE = 0.05  # seconds between rounds under load

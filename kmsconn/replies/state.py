@@ -27,9 +27,8 @@ from kmsconn.replies.fees import FeeLimits, Price
 from kmsconn.replies.nonces import NonceTracker
 from kmsconn.replies.view import ReplyHistory, Track, TxPolicy, nonce_of
 from kmsconn.replies.wallet import Wallet
-from kmsconn.transport.backoff import Backoff, Hold
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import Backoff, Hold, WakeUp
 
 SEND_BACKOFF = Backoff(first=0.25, cap=15.0)
 SIGNING_BACKOFF = Backoff(first=0.5, cap=15.0)

@@ -35,7 +35,7 @@ from kmsconn.requests.expiry import DecryptionExpiry
 from kmsconn.requests.identity import NodeIdentity
 from kmsconn.requests.still_open import StillOpen
 from kmsconn.requests.suspicions import Suspicions
-from kmsconn.transport.together import together
+from kmsconn.transport.waiting import together
 
 Step = Callable[[], Awaitable[Any]]
 

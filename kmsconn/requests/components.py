@@ -34,7 +34,7 @@ from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.snapshot import CiphertextStatistics
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 
 @attrs.frozen

@@ -1,8 +1,12 @@
-"""Checks that the context and the epoch of a request are valid on chain: cached with a time to live, asked anew after it (3.5)."""
+"""Checks that the context and the epoch of a request are valid on chain: cached with a time to live, asked anew after it (3.5).
+
+And ends what a destroyed one leaves: the answers that are kept and not yet signed. A reply that was broadcast may be in the chain already,
+and its nonce must be used in any case, so one that the contract refuses ends by its revert (``Operation.revert``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import attrs
 
@@ -10,10 +14,15 @@ from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.port import Rpc
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet
 from kmsconn.ethereum.ids import id_name
+from kmsconn.journal import queries
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.values import Row
+from kmsconn.model.requests import Request
 from kmsconn.protocols.profile import Profile
+from kmsconn.requests.rows import order_of
 from kmsconn.requests.shared import Shared
 from kmsconn.requests.suspicions import Suspicions
-from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.waiting import Backoff
 
 TIME_TO_LIVE = 60.0  # seconds that a valid pair is believed
 _INVALID = Backoff(0.5, 60.0, least=1.0)  # between two questions about a pair that is not valid
@@ -86,3 +95,51 @@ class Contexts:
 
 def _of(identifier: int | None) -> tuple[str, int | None]:
     return "destroyed", identifier
+
+
+PAGE = 256  # rows read at once: milliseconds of the loop, however many wait
+_START = (-1, -1)
+
+
+@attrs.define
+class Destruction:
+    """Remembers destroyed contexts and epochs, and ends their kept answers once in a process. ``end`` rejects a row with a reason."""
+
+    profile: Profile
+    journal: Journal
+    chain_ids: Collection[int]
+    contexts: Contexts
+    end: Callable[[Row, str], Awaitable[None]]
+    _ended: set[int] = attrs.field(factory=set)
+    """Contexts and epochs under which every kept answer was ended."""
+
+    def refuse(self, request: Request) -> None:
+        """Raise Destroyed where a context or epoch of a request is known as destroyed; asks nothing."""
+        self.contexts.refuse_destroyed(request.content.order.under)
+
+    def note(self, identifiers: Collection[int]) -> None:
+        """Remember contexts and epochs that ended with others: nothing is asked of them any more."""
+        self.contexts.note_destroyed(identifiers)
+
+    async def apply(self, request: Request) -> None:
+        """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides.
+
+        Raises JournalFailed. Cancellation: between rows. Repeating: ends what is left.
+        """
+        destroyed = request.content.order.ends
+        if destroyed <= self._ended:  # once in a process is enough: nothing is answered under it any more
+            return
+        self.contexts.note_destroyed(destroyed)
+        reason = f"{' and '.join(map(id_name, destroyed))} was destroyed before the answer was sent"
+        for chain_id in self.chain_ids:
+            await self._end_answered(chain_id, destroyed, reason)
+        self._ended |= destroyed
+
+    async def _end_answered(self, chain_id: int, destroyed: frozenset[int], reason: str) -> None:
+        """End every kept answer to a request of a chain that one of the ``destroyed`` ends."""
+        after = _START
+        while rows := await self.journal.run(queries.answered_after, chain_id, after, PAGE):
+            for row in rows:
+                if order_of(self.profile, row).under & destroyed:
+                    await self.end(row, reason)
+            after = rows[-1].event.log.block_number, rows[-1].event.log.log_index

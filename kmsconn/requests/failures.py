@@ -53,7 +53,7 @@ from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.progress import PATIENCE, Reason
 from kmsconn.model.requests import Request
-from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.waiting import Backoff
 
 SOON: Final = Backoff(first=0.5, cap=60.0)
 SELDOM: Final = Backoff(first=0.5, cap=300.0)

@@ -30,7 +30,7 @@ from kmsconn.protocols.port import Operation, Posted, expiry_of
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.expiry import DecryptionExpiry
 from kmsconn.requests.failures import UNEXPECTED, failure_of
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 WAITER_LOOK = 30.0  # seconds after which the journal is looked at without being told to: an operator may have changed a row
 STOPPING = "the node is stopping; the same request goes on where it stands"

@@ -18,7 +18,7 @@ from kmsconn.model.requests import Kind, Request
 from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.queries import ContractQuery
 from kmsconn.requests.shared import Shared
-from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.waiting import Backoff
 
 T = TypeVar("T")
 

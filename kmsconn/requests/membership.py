@@ -1,20 +1,26 @@
 """Which of several processes over one journal does what: the port that the task tree asks. Knows no database.
 
 Components that must be there once take a lease and run while they hold it; rows of parallel pools are picked so that no two processes
-work on one. A journal in SQLite has one process, which has everything (``SoleMember``).
+work on one. A journal in SQLite has one process, which has everything (``SoleMember``). Alerts tell the roles that nobody has, and
+settings that differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final, Protocol
 
 import attrs
 import trio
 
+from kmsconn.config.common_settings import differences
+from kmsconn.config.values import Role
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
+from kmsconn.journal.members import Gathering
 from kmsconn.journal.values import Due, Shards
+from kmsconn.model.alerts import Board
+from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.requests import Kind
 from kmsconn.requests.snapshot import MemberStatistics
 
@@ -111,3 +117,34 @@ class SoleMember:
     def statistics(self) -> tuple[MemberStatistics, ...]:
         """Return nothing: there are no others."""
         return ()
+
+
+MISSING: Final = "role-missing"
+DIFFER: Final = "settings-differ"
+_LEFT_UNDONE: Final[Mapping[Role, str]] = {
+    Role.HEAR: "nobody reads the contracts, and no request is recorded",
+    Role.WORK: "requests are recorded, and nobody checks them or asks the Core",
+    Role.SEND: "requests are answered, and nobody sends the replies",
+}
+
+
+def tell_missing_roles(board: Board, gathering: Gathering) -> None:
+    """Tell the roles that nobody has: every process that is left does. Repeating: no effect."""
+    there = {role for one in gathering.members for role in one.roles}
+    for role in Role:
+        text = f"no process over the journal has the role {role.value}: {_LEFT_UNDONE[role]}"
+        remedy = f"start a process with {role.value}, or add it to `roles` of one that runs, and restart that"
+        board.set(MISSING, f"role {role.value}", None if role.value in there else text, remedy=remedy)
+
+
+def tell_different_settings(board: Board, gathering: Gathering) -> None:
+    """Tell the options that the processes do not have alike: each has an alert, in every process. Repeating: no effect."""
+    found = differences((one.label, one.settings) for one in gathering.members)
+    board.show(DIFFER, [_differs(one.option, one.text) for one in found])
+
+
+def _differs(option: str, text: str) -> AlertRaised:
+    remedy = f"set {option} alike in all processes, and restart those that have it otherwise"
+    return AlertRaised(
+        option, DIFFER, f"the processes over the journal differ: {text}", Severity.WARNING, remedy
+    )

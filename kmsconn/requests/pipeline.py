@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 import trio
@@ -11,22 +12,31 @@ import trio
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.config.settings import Deadlines
-from kmsconn.errors import Broken, Forgotten, Misconfigured, NotYet, RequestError, Undecodable, let_go
-from kmsconn.journal import queries
+from kmsconn.errors import (
+    Broken,
+    Forgotten,
+    Misconfigured,
+    NotYet,
+    Rejected,
+    RequestError,
+    Undecodable,
+    let_go,
+)
+from kmsconn.journal import choices, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.life import RowCause
 from kmsconn.model.requests import Request
-from kmsconn.model.steps import Answered, Checked, Seen, Submitted
+from kmsconn.model.steps import Answered, Checked, Gathered, Seen, Submitted
+from kmsconn.protocols.port import Choosing
 from kmsconn.protocols.profile import Profile
-from kmsconn.requests.choices import settle_choice
-from kmsconn.requests.destruction import Destruction
+from kmsconn.requests.contexts import Destruction
 from kmsconn.requests.failures import OTHER_CONTENT, expiry_cause
 from kmsconn.requests.row_outcomes import RowOutcomes
-from kmsconn.requests.rows import request_of
-from kmsconn.requests.stage_runner import RequestTracker, StageRunner
+from kmsconn.requests.rows import operation_of, request_of
+from kmsconn.requests.stage_runner import RequestTracker, StageRunner, within
 from kmsconn.requests.stages import Stages
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 KEEPING = (
     10.0  # seconds that a received answer may take to become durable while everything else is being cancelled
@@ -151,3 +161,54 @@ class Pipeline:
         if not row.over_http:  # of what is delivered nothing is sent
             self.txmanager_wake_ups[row.event.chain_id].notify()
         return kept
+
+
+async def settle_choice(profile: Profile, journal: Journal, row: Row, gathered: Gathered) -> Gathered:
+    """Return a request that is about to be started with what was chosen for it when it was first started, or is now.
+
+    Raises JournalFailed. Cancellation: at any time; a choice that was kept holds. Repeating: the first choice holds.
+    """
+    request = gathered.request
+    operation = profile.operations[request.kind]
+    if not isinstance(operation, Choosing):
+        return gathered
+    kept = row.progress.choice or await _choose(journal, operation, request)
+    chosen = attrs.evolve(request, content=operation.chosen(request.content, kept))
+    return attrs.evolve(gathered, request=chosen)
+
+
+async def _choose(journal: Journal, operation: Choosing[Any], request: Request) -> str:
+    earlier, before = operation.continues(request.content), ""
+    if earlier is not None:
+        before = await journal.run(choices.of_request, request.chain_id, request.contract, *earlier)
+        if not before:  # a guess, which an operator can correct by the option
+            return operation.choose(request.content, "")
+    return await journal.run(choices.keep, request.rid, operation.choose(request.content, before))
+
+
+async def answer_again(pipeline: Pipeline, row: Row) -> Answered:
+    """Return what the Core answers to the request of a row now; one that it has forgotten is handed to it again.
+
+    Key management is refused: handing over would begin a generation. Raises as the stages do, and Rejected, StageTimeout.
+    Cancellation: at any time. Repeating: the Core gives a finished answer any number of times.
+    """
+    if not operation_of(pipeline.profile, row).expires:
+        raise Rejected(f"only decryptions are asked for again, and this is {row.kind}")
+    request = request_of(pipeline.profile, row)
+    try:
+        return await _answer(pipeline, Submitted(request))
+    except Forgotten:
+        return await _answer(pipeline, await _submit(pipeline, row, request))
+
+
+async def _answer(pipeline: Pipeline, submitted: Submitted) -> Answered:
+    return await within(pipeline.deadlines.answer, "answer", partial(pipeline.stages.answer, submitted))
+
+
+async def _submit(pipeline: Pipeline, row: Row, request: Request) -> Submitted:
+    """Hand a request over without the checks: the contract has its answer by now and would say so."""
+    checked = Checked(request, *request.content.context)
+    stages, deadlines = pipeline.stages, pipeline.deadlines
+    with pipeline.budgets[pipeline.runner.shard(row)].lease() as lease:
+        gathered = await within(deadlines.gather, "gather", partial(stages.gather, checked, lease))
+        return await within(deadlines.submit, "submit", partial(stages.submit, gathered))

@@ -21,7 +21,7 @@ from kmsconn.journal.journal import DISK_PAUSE
 from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Row, Shards
 from kmsconn.model.requests import Kind, PoolName
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 Work = Callable[[Row], Awaitable[bool]]
 """Works on a row once and says whether it is done: not due again by itself."""

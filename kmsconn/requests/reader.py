@@ -24,7 +24,7 @@ from kmsconn.model.events import BackfillProgressed
 from kmsconn.requests.components import ChainContext
 from kmsconn.requests.range_reader import RangeReader, WatchedContract
 from kmsconn.requests.reading_start import read_once_more, start_cursor
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 BACKFILL_REPORT_INTERVAL = 10.0
 """Seconds between two reports: often enough for somebody who watches, rare enough for a log."""

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from kmsconn.errors import RequestError, Retryable
-from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.waiting import Backoff
 
 K = TypeVar("K")
 E = TypeVar("E", bound=RequestError)

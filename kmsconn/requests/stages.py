@@ -13,7 +13,7 @@ from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.port import Rpc
 from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ciphertexts.fetch import Gatherer
-from kmsconn.core.port import Core, Started
+from kmsconn.core.client import Core, Started
 from kmsconn.errors import Broken, Overloaded, Unreachable, let_go
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
@@ -24,8 +24,7 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.failures import SOON
 from kmsconn.requests.identity import NodeIdentity
-from kmsconn.transport.backoff import Backoff
-from kmsconn.transport.together import together
+from kmsconn.transport.waiting import Backoff, together
 
 # Bytes of a message whose result is waited for at once: larger ones are released before the wait.
 LARGE_MESSAGE = 1024 * 1024

@@ -37,9 +37,8 @@ from kmsconn.replies.view import Question, View
 from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import BlockComparison, Completeness
-from kmsconn.requests.contexts import Contexts
+from kmsconn.requests.contexts import Contexts, Destruction
 from kmsconn.requests.decoding import DecodeCache, DecodedLogs
-from kmsconn.requests.destruction import Destruction
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
 from kmsconn.requests.fork_detector import ChainCheck, ForkDetector
 from kmsconn.requests.known_ids import KnownIds

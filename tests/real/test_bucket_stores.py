@@ -21,7 +21,7 @@ from kmsconn.emulator.ciphertexts import EmulatedCiphertext, attest, attestation
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.steps import Ciphertext
-from kmsconn.transport.together import together
+from kmsconn.transport.waiting import together
 from tests.real.stores import Bucket, Client, Store, fetch, open_client
 
 SIGNER = PrivateKey(bytes(31) + b"\x05")

@@ -27,7 +27,7 @@ from kmsconn.model.events import ignore
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.ports import offload_to_threads
-from kmsconn.transport.together import together
+from kmsconn.transport.waiting import together
 from tests.httpz.world import COPROCESSOR, open_world
 from tests.real.store_client import ACCESS_KEY, SECRET_KEY
 from tests.real.stores import Client, ServedBucket, ServedStore, fetch, open_client, sender

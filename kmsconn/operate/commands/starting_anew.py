@@ -25,7 +25,7 @@ from kmsconn.errors import (
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.operate.commands.endings import leaves
-from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.waiting import Backoff
 
 T = TypeVar("T")
 

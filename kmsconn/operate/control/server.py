@@ -36,7 +36,7 @@ from kmsconn.operate.control.commands import (
 )
 from kmsconn.operate.control.table import COMMANDS
 from kmsconn.requests.components import Components
-from kmsconn.requests.replaying import answer_again
+from kmsconn.requests.pipeline import answer_again
 
 CONNECTIONS: Final = 16  # an operator and some scripts; beyond it a connection is closed at once
 REQUEST_BYTES: Final = 64 * 1024

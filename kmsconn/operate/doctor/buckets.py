@@ -26,8 +26,8 @@ from kmsconn.operate.doctor.recent import RecentRequests
 from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.together import together
 from kmsconn.transport.urls import show_origin
+from kmsconn.transport.waiting import together
 
 CHECKED = "coprocessors"
 MOST_COPROCESSORS = 64

@@ -22,8 +22,8 @@ from kmsconn.operate.doctor.probing import Fact, Probe
 from kmsconn.protocols.profile import Subscription
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.together import together
 from kmsconn.transport.urls import TLS_SCHEMES, parse, show_origin
+from kmsconn.transport.waiting import together
 
 CLOCK = "clock of this machine"
 STEADY_LAG = 180.0  # seconds that the newest block of a chain with steady blocks may be old

@@ -9,7 +9,7 @@ import trio
 
 from bench.instructions import InstructionCount, place_of
 from kmsconn.model.requests import Request
-from kmsconn.transport.together import together
+from kmsconn.transport.waiting import together
 
 TURNS, REPEATS = 1000, 8
 

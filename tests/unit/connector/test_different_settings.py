@@ -5,7 +5,7 @@ from __future__ import annotations
 from kmsconn.journal.members import Gathering, MemberRow
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.requests.member_alerts import DIFFER, tell_different_settings
+from kmsconn.requests.membership import DIFFER, tell_different_settings
 
 
 def gathering(*settings: dict[str, str]) -> Gathering:

@@ -9,7 +9,7 @@ from kmsconn.journal.members import Gathering, MemberRow
 from kmsconn.model.alerts import Board
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.requests.member_alerts import MISSING, tell_missing_roles
+from kmsconn.requests.membership import MISSING, tell_missing_roles
 
 
 def gathering(*roles: str) -> Gathering:

@@ -15,8 +15,16 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from kmsconn.config.settings import CoreTls
-from kmsconn.core.client import HEALTH_PATH, PATHS, SERVICE, CoreClient, open_core, parse_endpoint
-from kmsconn.core.port import Core, Started
+from kmsconn.core.client import (
+    HEALTH_PATH,
+    PATHS,
+    SERVICE,
+    Core,
+    CoreClient,
+    Started,
+    open_core,
+    parse_endpoint,
+)
 from kmsconn.emulator.grpc_server import GrpcFailure, Method, health_method, serve_grpc
 from kmsconn.errors import (
     AbortedByCore,

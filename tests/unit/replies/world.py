@@ -38,7 +38,7 @@ from kmsconn.protocols.queries import QueryPlan, StorageRead
 from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 
 CHAIN_ID = 412346
 CONTRACT = Address(b"\xd0" * 20)

@@ -21,7 +21,7 @@ from kmsconn.model.requests import Kind, PoolName
 from kmsconn.requests.dispatcher import OrderedDispatcher, run_dispatcher
 from kmsconn.requests.membership import LOOK_AGAIN, SoleMember
 from kmsconn.requests.pools import WorkerPool
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import PROFILE, Bench, open_bench, wall
 from tests.unit.requests.test_pools import rows_of
 from tests.vectors import keys

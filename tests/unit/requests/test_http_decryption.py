@@ -37,7 +37,7 @@ from kmsconn.requests.http_decryption import (
     HttpWaiters,
 )
 from kmsconn.requests.pools import WorkerPool
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 from tests import vectors
 from tests.unit.protocols.test_fhevm_http_operations import PUBLIC, USER
 from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall

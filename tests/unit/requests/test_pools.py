@@ -18,7 +18,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.row_outcomes import LONGEST_TRACE, OUT_OF_MEMORY
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import Bench, open_bench
 
 Work = Callable[[Row], Awaitable[Any]]

@@ -45,7 +45,7 @@ from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.range_reader import WatchedContract
 from kmsconn.requests.reader import LogReader
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, PROFILE, SETTINGS, Bench, open_bench, wall
 from tests.vectors import keys, log_of, request
 

@@ -19,7 +19,7 @@ from kmsconn.protocols.fhevm.user_decryption import UnifiedUserDecryption
 from kmsconn.requests.failures import SOON
 from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.row_outcomes import LONGEST_TRACE
-from kmsconn.transport.wake_up import WakeUp
+from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import CHAIN_TIME, PROFILE, open_bench
 from tests.vectors import log_of, requests
 

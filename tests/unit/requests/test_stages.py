@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.chain.port import Call
 from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.core.port import Started
+from kmsconn.core.client import Started
 from kmsconn.errors import Broken, NotYet, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex

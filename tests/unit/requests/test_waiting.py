@@ -15,7 +15,7 @@ from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import RequestClosed, RequestDeferred
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.progress import PATIENCE
-from kmsconn.requests.destruction import PAGE
+from kmsconn.requests.contexts import PAGE
 from kmsconn.requests.failures import DENIED, LAST_LOOK, NOT_A_NODE, SOON, SPREAD
 from tests.unit.requests.bench import ANSWER, CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
 from tests.vectors import keys
@@ -167,7 +167,7 @@ async def answered(bench: Bench, name: str, block: int) -> Row:
 async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
     tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kmsconn.requests.destruction.PAGE", 1)
+    monkeypatch.setattr("kmsconn.requests.contexts.PAGE", 1)
     assert PAGE > 1
     async with open_bench(tmp_path) as bench:
         under = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.transport.backoff import Backoff, Hold
+from kmsconn.transport.waiting import Backoff, Hold
 
 
 @given(failures=st.integers(0, 10_000), random=st.floats(0, 1), least=st.floats(0, 1))

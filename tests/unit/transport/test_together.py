@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kmsconn.errors import NotYet, Rejected, Unreachable
-from kmsconn.transport.together import together
+from kmsconn.transport.waiting import together
 
 
 def step(result: Any, *, after: float = 0.0, log: list[str] | None = None) -> Callable[[], Awaitable[Any]]:

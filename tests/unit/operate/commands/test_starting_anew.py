@@ -21,7 +21,7 @@ from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.observe.health import Health
 from kmsconn.operate.commands import starting_anew
 from kmsconn.operate.commands.starting_anew import PATIENCE, SHOWN, StartingAnew
-from kmsconn.transport.backoff import Backoff
+from kmsconn.transport.waiting import Backoff
 
 
 class Log:

@@ -1,0 +1,99 @@
+"""How tasks wait: how long after a failure, for a notification, for several steps at once. Times are whatever clock the caller reads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import attrs
+import trio
+
+from kmsconn.errors import KmsconnError
+
+_LARGEST_EXPONENT = 32  # 2**32 is beyond every cap; keeps the power small
+
+
+@attrs.frozen
+class Backoff:
+    """Exponential delays in seconds with jitter: each lies between the share ``least`` and the whole of ``min(cap, first · 2ⁿ)``."""
+
+    first: float
+    cap: float
+    least: float = 0.5
+
+    def seconds(self, failures: int, random: float = 1.0) -> float:
+        """Return the delay after ``failures`` earlier ones; ``random`` in [0, 1) draws the jitter, 1 none."""
+        full = min(self.cap, self.first * 2.0 ** min(failures, _LARGEST_EXPONENT))
+        return full * (self.least + random * (1 - self.least))
+
+
+@attrs.define
+class Hold:
+    """Holds something back after failures, longer with each one in a row."""
+
+    backoff: Backoff
+    random: Callable[[], float]
+    failures: int = 0
+    until: float = float("-inf")
+
+    def failed(self, now: float) -> None:
+        """Hold back from ``now`` on."""
+        self.until = now + self.backoff.seconds(self.failures, self.random())
+        self.failures += 1
+
+    def worked(self) -> None:
+        """Let go."""
+        self.failures, self.until = 0, float("-inf")
+
+    def holds(self, now: float) -> bool:
+        """Say whether it is too early."""
+        return now < self.until
+
+
+class WakeUp:
+    """Notified by any number of tasks, waited for by one."""
+
+    def __init__(self) -> None:
+        self._notified = trio.Event()
+
+    def notify(self, _push: object = None) -> None:
+        """Wake the reader, now or at its next wait; what was pushed does not matter."""
+        self._notified.set()
+
+    async def wait(self) -> None:
+        """Return once it was notified since the last wait.
+
+        Cancellation: a notification is not lost.
+        """
+        await self._notified.wait()
+        self._notified = trio.Event()
+
+
+T = TypeVar("T")
+
+
+async def together(steps: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Run all steps concurrently and return their results in order.
+
+    Raises the first KmsconnError of a step, itself and not a group: the caller asked one question. Foreign exceptions come out as
+    a group. Cancellation: cancels every step.
+    """
+    if len(steps) <= 1:
+        return [await step() for step in steps]
+    results: dict[int, T] = {}
+    failures: list[KmsconnError] = []
+
+    async def run(index: int) -> None:
+        try:
+            results[index] = await steps[index]()
+        except KmsconnError as error:
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for index in range(1, len(steps)):
+            nursery.start_soon(run, index)
+        await run(0)  # here: a task less
+    if failures:
+        raise failures[0]
+    return [results[index] for index in range(len(steps))]
