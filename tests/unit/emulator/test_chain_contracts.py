@@ -10,6 +10,7 @@ import pytest
 
 from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, Acl
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Thresholds
+from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.contracts.request_calls import (
     Asking,
     delegated_request,
@@ -25,6 +26,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, KEY_TAG, make_id
+from kmsconn.ethereum.signing import PrivateKey, recover
 from kmsconn.protocols.fhevm.abi import ACL, ALL_ERRORS, DECRYPTION, ERC1271, GATEWAY_CONFIG, LATER_EVENTS
 from tests.unit.emulator.small_world import (
     CONFIG_ADDRESS,
@@ -362,3 +364,42 @@ def test_a_wallet_accepts_what_its_owner_signed_for_it() -> None:
     digest = signing_digest(request_domain(DECRYPTION_ADDRESS, 12345), hash_struct(UNIFIED_TYPE, *values))
     signature = sign_unified(ASKING, USER, WALLET_ADDRESS, 12345)
     assert wallet_answer(Mood.HONEST, signature, digest)[:4] == MAGIC
+
+
+SIGNING_KEY = PrivateKey(b"\x11" * 32)
+SIGNED = b"\x22" * 32
+SIGNATURE = SIGNING_KEY.sign(SIGNED)
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+HIGH_S = (ORDER - int.from_bytes(SIGNATURE[32:64])).to_bytes(32)
+
+
+def test_a_signature_with_low_s_and_27_or_28_recovers() -> None:
+    assert recover_strictly(SIGNED, SIGNATURE) == SIGNING_KEY.address
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "values"),
+    [
+        (lambda s: s[:64], "ECDSAInvalidSignatureLength", (64,)),
+        (lambda s: s + b"\0", "ECDSAInvalidSignatureLength", (66,)),
+        (lambda s: s[:32] + HIGH_S + bytes([55 - s[64]]), "ECDSAInvalidSignatureS", (HIGH_S,)),
+        (lambda s: s[:64] + bytes([s[64] - 27]), "ECDSAInvalidSignature", ()),
+        (lambda s: s[:64] + bytes([s[64] + 8]), "ECDSAInvalidSignature", ()),
+        (lambda _: bytes(64) + b"\x1b", "ECDSAInvalidSignature", ()),
+    ],
+)
+def test_every_other_form_reverts(
+    spoil: Callable[[bytes], bytes], error: str, values: tuple[object, ...]
+) -> None:
+    with pytest.raises(Reverted) as caught:
+        recover_strictly(SIGNED, spoil(SIGNATURE))
+    assert caught.value.data == DECRYPTION.error(error).encode(*values)
+
+
+def test_a_high_s_and_other_parities_would_recover_elsewhere() -> None:
+    high = SIGNATURE[:32] + HIGH_S + bytes([55 - SIGNATURE[64]])
+    assert (
+        recover(SIGNED, high)
+        == recover(SIGNED, SIGNATURE[:64] + bytes([SIGNATURE[64] - 27]))
+        == SIGNING_KEY.address
+    )

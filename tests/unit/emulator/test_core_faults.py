@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter
+from random import Random
 
 import pytest
 import trio
@@ -36,6 +37,8 @@ from kmsconn.emulator.core_faults import (
     status_after,
 )
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
+from kmsconn.emulator.injections import FaultInjection as Injection
+from kmsconn.emulator.injections import InjectedFault, struck
 from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.fhevm.public_decryption import decrypted_result, public_digest
 from kmsconn.transport.grpc.framing import Status
@@ -315,3 +318,34 @@ async def test_faults_are_served_over_http2() -> None:
         refused = await caller.call(path, bytes(public_request()))
         taken = await caller.call(path, bytes(public_request()))
     assert (refused.status, refused.message, taken.status) == (Status.RESOURCE_EXHAUSTED.value, "busy", 0)
+
+
+SLOW, LOST = InjectedFault("slow", 1), InjectedFault("lost", 2)
+
+
+def test_a_sure_fault_of_any_method_strikes() -> None:
+    assert struck([Injection(1.0, SLOW)], "GET", Random(0)) == SLOW
+
+
+def test_a_fault_of_another_method_does_not() -> None:
+    assert struck([Injection(1.0, SLOW, "HEAD"), Injection(1.0, LOST, "GET")], "GET", Random(0)) == LOST
+
+
+def test_a_fault_without_a_chance_does_not() -> None:
+    assert struck([Injection(0.0, SLOW)], "GET", Random(0)) is None
+
+
+def test_a_fault_for_so_many_times_leaves_the_rest_to_the_next() -> None:
+    injections = [Injection(1.0, SLOW, times=2), Injection(1.0, LOST)]
+    assert [struck(injections, "GET", Random(0)) for _ in range(3)] == [SLOW, SLOW, LOST]
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.7])
+def test_a_fault_strikes_as_often_as_is_said(probability: float) -> None:
+    random, injections = Random(1), [Injection(probability, SLOW)]
+    times = sum(struck(injections, "GET", random) is not None for _ in range(10_000))
+    assert abs(times / 10_000 - probability) < 0.02
+
+
+def test_faults_are_told_apart_by_name_alone() -> None:
+    assert InjectedFault("slow", 1) == InjectedFault("slow", 2)
