@@ -18,7 +18,7 @@ from bench.rows import Row, beside, run_module
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.logs import read_logs
 from kmsconn.chain.port import Call
-from kmsconn.config.settings import Chain
+from kmsconn.config.parties import Chain
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.ethereum.addresses import Address

@@ -28,7 +28,7 @@ import h2.events
 import trio
 
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import Chain, Contract
+from kmsconn.config.parties import Chain, Contract
 from kmsconn.emulator.config_file import write_config
 from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.dependencies import GATEWAY_ID, key_for

@@ -26,7 +26,8 @@ import trio
 
 from bench.attacks import ATTACKS, PROBE
 from kmsconn import __version__
-from kmsconn.config.settings import ApiKey, HttpApi, MonitoringSettings, ServerTls
+from kmsconn.config.settings import MonitoringSettings
+from kmsconn.config.working import ApiKey, HttpApi, ServerTls
 from kmsconn.model.http_answers import HttpResult
 from kmsconn.model.requests import Content
 from kmsconn.observe.monitor import Monitor

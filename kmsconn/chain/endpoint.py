@@ -19,7 +19,7 @@ from kmsconn.chain.jsonrpc import batch_results, call_result, each_result
 from kmsconn.chain.keeper import LinkKeeper, RpcLink
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.chain.websocket import WebSocketLink
-from kmsconn.config.settings import Chain
+from kmsconn.config.parties import Chain
 from kmsconn.errors import Down, Retryable, Unreachable
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent, ignore

@@ -20,7 +20,7 @@ from kmsconn.chain.jsonrpc import call_result
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.chain.posting import HttpLink
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
-from kmsconn.config.settings import Chain
+from kmsconn.config.parties import Chain
 from kmsconn.errors import Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity

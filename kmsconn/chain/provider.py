@@ -15,7 +15,8 @@ import attrs
 from kmsconn.chain.endpoint import open_endpoint
 from kmsconn.chain.logs import decode_logs
 from kmsconn.chain.port import Rpc, RpcError
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import Settings
 from kmsconn.errors import CallReverted, Undecodable, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Error, Event, Function
 from kmsconn.ethereum.addresses import Address, checksum

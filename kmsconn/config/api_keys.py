@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any, Final
 
 from kmsconn.config import forms
-from kmsconn.config.settings import ApiKey
 from kmsconn.config.structuring import suggestion
+from kmsconn.config.working import ApiKey
 from kmsconn.errors import Fault
 
 LARGEST_FILE: Final = 1 << 20

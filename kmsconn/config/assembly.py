@@ -14,8 +14,9 @@ from kmsconn.config.description import Form, Section, fields_of
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import read_token
 from kmsconn.config.options import OptionTable
+from kmsconn.config.parties import Chain, Chains, CoreTls, HostChain
 from kmsconn.config.places import is_loopback
-from kmsconn.config.settings import Chain, Chains, CoreTls, HostChain, Settings
+from kmsconn.config.settings import Settings
 from kmsconn.config.structuring import HostChainEntry
 from kmsconn.config.values import Secret, StatusPage
 

@@ -12,8 +12,8 @@ from kmsconn.config.description import described
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.places import is_loopback
-from kmsconn.config.settings import ApiKey, HttpApi, ServerTls
 from kmsconn.config.values import Mode
+from kmsconn.config.working import ApiKey, HttpApi, ServerTls
 from kmsconn.errors import Fault
 from kmsconn.transport.certificates import TlsFault, server_context
 

@@ -15,8 +15,8 @@ from kmsconn.config.description import Form
 from kmsconn.config.findings import Findings
 from kmsconn.config.forms import at_least, flag, whole
 from kmsconn.config.options import ALIASES, DESCRIBED, PROCESS, Accepted, OptionTable, page
+from kmsconn.config.parties import Chain, Chains, Contract, S3Fallback
 from kmsconn.config.places import contract_form
-from kmsconn.config.settings import Chain, Chains, Contract, S3Fallback
 from kmsconn.config.values import AttestationMode
 from kmsconn.ethereum.addresses import Address
 

@@ -22,7 +22,7 @@ _WIDTH = 100
 _INTRODUCTION = """\
 # Options
 
-<!-- Printed by `make gen` from kmsconn/config/settings.py; a test fails when it is stale. -->
+<!-- Printed by `make gen` from the settings in kmsconn/config; a test fails when it is stale. -->
 
 One configuration serves one process. A later source overrides an earlier one: the defaults, the TOML file (`-c`), the environment. The
 variable of an option is `KMS_CONNECTOR_` and its name in upper case, `__` for a dot. Relative paths begin in the folder of the file that

@@ -16,7 +16,7 @@ import attrs
 from kmsconn.config.assembly import Written
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import read_hex_key, read_signing_key_file
-from kmsconn.config.settings import WalletSettings
+from kmsconn.config.parties import WalletSettings
 from kmsconn.config.values import ROLES, AwsKmsKey, Mode, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.mnemonics import is_test_phrase, key_of_phrase

@@ -18,7 +18,8 @@ from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
 from kmsconn.ciphertexts.registry import Directory, Lookup, Registry
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
 from kmsconn.connector.following import take_pauses
 from kmsconn.connector.topics import Topics

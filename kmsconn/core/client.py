@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from kmsconn.config.settings import CoreTls
+from kmsconn.config.parties import CoreTls
 from kmsconn.core.statuses import result_error, start_error
 from kmsconn.errors import NotYet, RejectedByCore, RequestError, StartRefused, Undecodable, Unreachable
 from kmsconn.protocols.port import CoreCall, Meaning

@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kmsconn.config.settings import Chain, Contract, Settings
+from kmsconn.config.parties import Chain, Contract
+from kmsconn.config.settings import Settings
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.profiles import HTTPZ_RC7

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Never
 import attrs
 import trio
 
-from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import Secret
 from kmsconn.emulator.bucket_faults import BucketFaults

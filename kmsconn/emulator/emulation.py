@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.config.settings import HttpApi
+from kmsconn.config.working import HttpApi
 from kmsconn.emulator.ciphertext_file import StoredCiphertext
 from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth, CommitteeVerdict
 from kmsconn.emulator.config_file import journal_beside, member_config, write_config

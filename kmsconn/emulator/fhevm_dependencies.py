@@ -10,7 +10,8 @@ from pathlib import Path
 
 import attrs
 
-from kmsconn.config.settings import Contract, HostChain, Settings
+from kmsconn.config.parties import Contract, HostChain
+from kmsconn.config.settings import Settings
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.acl import Acl

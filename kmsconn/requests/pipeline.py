@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.config.settings import Deadlines
+from kmsconn.config.working import Deadlines
 from kmsconn.errors import (
     Broken,
     Forgotten,

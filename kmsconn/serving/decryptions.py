@@ -15,7 +15,7 @@ import attrs
 import msgspec
 import trio
 
-from kmsconn.config.settings import HttpApi
+from kmsconn.config.working import HttpApi
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import HttpAnswered, OnEvent
 from kmsconn.model.http_answers import Decryptions, FailureCode, HttpFailure, HttpResult

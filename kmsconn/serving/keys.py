@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from kmsconn.config.settings import ApiKey
+from kmsconn.config.working import ApiKey
 from kmsconn.model.http_answers import FailureCode, HttpFailure
 
 ANYBODY: Final = ApiKey("", b"")

@@ -13,7 +13,7 @@ import trio
 
 from kmsconn.config.api_keys import ApiKeysFault
 from kmsconn.config.http_api import all_keys, read_key_file
-from kmsconn.config.settings import HttpApi, ServerTls
+from kmsconn.config.working import HttpApi, ServerTls
 from kmsconn.model.alerts import Board
 from kmsconn.serving.keys import ApiClients
 from kmsconn.transport.certificates import TlsFault, end_of, server_context, told_end

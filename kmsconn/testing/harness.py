@@ -19,7 +19,8 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork

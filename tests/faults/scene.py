@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import Settings
 from kmsconn.config.values import LogFormat
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.core_faults import Fault, FaultInjection, InterceptedCall

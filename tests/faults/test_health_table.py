@@ -15,7 +15,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.config.settings import Chain
+from kmsconn.config.parties import Chain
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import FORBIDDEN

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.config.settings import HttpApi
+from kmsconn.config.working import HttpApi
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost

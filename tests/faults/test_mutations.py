@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.settings import Pools
+from kmsconn.config.working import Pools
 from kmsconn.model.events import AnswerKept, ChainReorganised
 from kmsconn.testing.faults import (
     Ask,

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.config.settings import Pools
+from kmsconn.config.working import Pools
 from kmsconn.emulator.core import PUBLIC
 from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Fault, FaultInjection, FaultyCore
 from kmsconn.emulator.core_table import CAPACITY, RATE_LIMIT

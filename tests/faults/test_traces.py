@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from kmsconn.config.settings import Chain, TracingSettings
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import TracingSettings
 from kmsconn.model import events
 from kmsconn.model.trace_ids import trace_of
 from kmsconn.observe.spans import Span, SpanMaker

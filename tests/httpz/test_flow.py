@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kmsconn.config.settings import Httpz as HttpzSettings
+from kmsconn.config.parties import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import (

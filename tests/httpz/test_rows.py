@@ -21,8 +21,9 @@ from trio.testing import MockClock
 from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest
 from kmsconn.chain.asking import ask
 from kmsconn.chain.port import Call
-from kmsconn.config.settings import Httpz as HttpzSettings
-from kmsconn.config.settings import Pools, S3Fallback
+from kmsconn.config.parties import Httpz as HttpzSettings
+from kmsconn.config.parties import S3Fallback
+from kmsconn.config.working import Pools
 from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.execution import Emitted, Frame, Reverted

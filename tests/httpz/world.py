@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import LogFormat, Secret
 from kmsconn.connector.connector import Connector, open_connector

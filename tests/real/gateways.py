@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
-from kmsconn.config.settings import Chain as ChainSettings
+from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig

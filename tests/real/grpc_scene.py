@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kmsconn.config.settings import CoreTls
+from kmsconn.config.parties import CoreTls
 from kmsconn.core.client import client_context
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.grpc.channel import Channel, open_channel

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.logs import read_logs
 from kmsconn.chain.port import Call
-from kmsconn.config.settings import Chain
+from kmsconn.config.parties import Chain
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.transport.dialling import dial_sockets, sockets, within

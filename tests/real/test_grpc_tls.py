@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.config.settings import CoreTls
+from kmsconn.config.parties import CoreTls
 from kmsconn.core.client import client_context
 from kmsconn.errors import StartRefused, Unreachable
 from tests.behaviours import REAL, shows

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 import trio
 
-from kmsconn.config.settings import ServerTls
+from kmsconn.config.working import ServerTls
 from kmsconn.serving import decryptions as http_api
 from kmsconn.serving import reloading, server
 from kmsconn.serving.decryptions import HttpApiService

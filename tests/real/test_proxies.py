@@ -17,7 +17,7 @@ import trio
 from kmsconn.chain.endpoint import open_endpoint
 from kmsconn.ciphertexts.places import BucketPolicy, ObjectPlace
 from kmsconn.ciphertexts.sdk import open_sdk
-from kmsconn.config.settings import Chain
+from kmsconn.config.parties import Chain
 from kmsconn.config.values import AwsKmsKey
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http

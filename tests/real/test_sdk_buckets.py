@@ -17,7 +17,7 @@ from kmsconn.ciphertexts.places import BucketPolicy, ObjectPlace, Substitute
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.sources import ByPlace
-from kmsconn.config.settings import Httpz, S3Fallback
+from kmsconn.config.parties import Httpz, S3Fallback
 from kmsconn.emulator.buckets import Form
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kmsconn.config import settings
+from kmsconn.config import parties, settings
 from kmsconn.config.values import Secret
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -136,16 +136,16 @@ def vector_settings(**changes: Any) -> settings.Settings:
     gateway, ethereum = environment["gateway"], environment["ethereum"]
     acl = parse_address(ethereum["contracts"]["ACL"])
 
-    def chain(chain_id: int) -> settings.Chain:
-        return settings.Chain(chain_id, (f"http://chain-{chain_id}.test:8545",))
+    def chain(chain_id: int) -> parties.Chain:
+        return parties.Chain(chain_id, (f"http://chain-{chain_id}.test:8545",))
 
-    def contract(addresses: dict[str, str], name: str) -> settings.Contract:
-        return settings.Contract(parse_address(addresses[name]), name)
+    def contract(addresses: dict[str, str], name: str) -> parties.Contract:
+        return parties.Contract(parse_address(addresses[name]), name)
 
     values: dict[str, Any] = {
         "gateway": chain(gateway["chain_id"]),
         "ethereum": chain(ethereum["chain_id"]),
-        "host_chains": tuple(settings.HostChain(chain(number), acl) for number in environment["host_chains"]),
+        "host_chains": tuple(parties.HostChain(chain(number), acl) for number in environment["host_chains"]),
         "decryption_contract": contract(gateway["contracts"], "Decryption"),
         "gateway_config_contract": contract(gateway["contracts"], "GatewayConfig"),
         "protocol_config_contract": contract(ethereum["contracts"], "ProtocolConfig"),

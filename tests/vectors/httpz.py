@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kmsconn.config.settings import Chain, Contract, Settings
+from kmsconn.config.parties import Chain, Contract
+from kmsconn.config.settings import Settings
 from kmsconn.config.values import Secret
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, parse_address

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from kmsconn.config import settings
+from kmsconn.config import parties
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
@@ -24,9 +24,9 @@ def profile(**changes: Any) -> Fhevm:
     domain = load()["eip712"]["domain"]
     address = parse_address(domain["verifyingContract"])
     at_home: dict[str, Any] = {
-        "ethereum": settings.Chain(domain["chainId"], ("http://ethereum.test:8545",)),
-        "kms_generation_contract": settings.Contract(address, domain["name"]),
-        "protocol_config_contract": settings.Contract(address, "ProtocolConfig"),
+        "ethereum": parties.Chain(domain["chainId"], ("http://ethereum.test:8545",)),
+        "kms_generation_contract": parties.Contract(address, domain["name"]),
+        "protocol_config_contract": parties.Contract(address, "ProtocolConfig"),
     }
     return Fhevm(vector_settings(**(at_home | changes)))
 

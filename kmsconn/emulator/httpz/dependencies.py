@@ -10,8 +10,9 @@ from pathlib import Path
 
 import attrs
 
-from kmsconn.config.settings import Contract, S3Fallback, Settings
-from kmsconn.config.settings import Httpz as HttpzSettings
+from kmsconn.config.parties import Contract, S3Fallback
+from kmsconn.config.parties import Httpz as HttpzSettings
+from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.core_faults import FaultyCore

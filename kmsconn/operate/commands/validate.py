@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import Chain, HttpApi, Settings
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import Settings
 from kmsconn.config.sources import find_file, load_config
 from kmsconn.config.values import ROLES
+from kmsconn.config.working import HttpApi
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.operate.commands.endings import ExitStatus

@@ -11,7 +11,8 @@ import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.port import Rpc
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import Settings
 from kmsconn.errors import KmsconnError, StartRefused, Unreachable
 from kmsconn.model.clocks import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOCK, wrong_clock
 from kmsconn.model.profiles import HTTPZ_RC7

@@ -7,8 +7,8 @@ from typing import Final
 
 from kmsconn.config.common_settings import differences
 from kmsconn.config.places import is_loopback
-from kmsconn.config.settings import Pools
 from kmsconn.config.values import PostgresAddress, Role
+from kmsconn.config.working import Pools
 from kmsconn.journal.pooler_modes import BREAKS, REMEDY, PoolerMode
 from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
 from kmsconn.journal.postgres_refusals import remedy_of

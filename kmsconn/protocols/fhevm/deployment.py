@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 
 import attrs
 
-from kmsconn.config.settings import Contract, Settings
+from kmsconn.config.parties import Contract
+from kmsconn.config.settings import Settings
 from kmsconn.config.values import CompressedKeySets
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.eip712 import Domain

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from kmsconn.config.settings import Contract, Settings
+from kmsconn.config.parties import Contract
+from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm

@@ -24,7 +24,8 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.config.settings import Chain, Settings
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import Settings
 from kmsconn.config.values import AwsKmsKey
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.aws_kms import EmulatedAwsKms

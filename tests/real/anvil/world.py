@@ -13,7 +13,8 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
-from kmsconn.config.settings import Chain, Contract, HostChain, Settings
+from kmsconn.config.parties import Chain, Contract, HostChain
+from kmsconn.config.settings import Settings
 from kmsconn.config.values import Secret
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor, KmsNode, Thresholds

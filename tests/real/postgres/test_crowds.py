@@ -10,8 +10,8 @@ import psycopg
 import pytest
 import trio
 
-from kmsconn.config.settings import Pools
 from kmsconn.config.values import PostgresAddress, Role
+from kmsconn.config.working import Pools
 from kmsconn.connector.connector import Connector
 from kmsconn.errors import JournalWentBack, LeaseLost
 from kmsconn.journal import pausing

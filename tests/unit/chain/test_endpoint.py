@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, MOMENT, RENEW_SECONDS
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
-from kmsconn.config.settings import Chain
+from kmsconn.config.parties import Chain
 from kmsconn.errors import Overloaded, StartRefused, Unreachable
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.transport.http import open_http

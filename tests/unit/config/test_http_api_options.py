@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kmsconn.config.api_keys import ApiKeysFault, read_api_keys
-from kmsconn.config.settings import ApiKey, HttpApi
+from kmsconn.config.working import ApiKey, HttpApi
 from tests.unit.config.sample_values import faults_of, load, warnings_of
 
 HERE, ANYWHERE = "127.0.0.1:8080", "0.0.0.0:8080"

@@ -11,7 +11,8 @@ import pytest
 
 from kmsconn.config.description import environment_name
 from kmsconn.config.httpz import HTTPZ_RC7
-from kmsconn.config.settings import S3Fallback, Settings
+from kmsconn.config.parties import S3Fallback
+from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.config.values import AttestationMode, AwsKmsKey, Secret
 from kmsconn.errors import ConfigError, Fault

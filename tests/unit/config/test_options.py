@@ -10,7 +10,8 @@ import pytest
 from kmsconn.config.description import environment_name, fields_of
 from kmsconn.config.httpz import HTTPZ_RC7
 from kmsconn.config.options import ACCEPTED, ALIASES, DESCRIBED, FHEVM, OPTIONS
-from kmsconn.config.settings import GROUP_OF, GROUPS, Chains, WalletSettings
+from kmsconn.config.parties import Chains, WalletSettings
+from kmsconn.config.settings import GROUP_OF, GROUPS
 
 # Every field of fhevm-0.14.md, sections 9.1 to 9.4, and those that annex C renames or adds.
 NAMES_OF_0_14 = (

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config.settings import GROUP_OF, Chain, Contract, CoreTls, HostChain, Settings
+from kmsconn.config.parties import Chain, Contract, CoreTls, HostChain
+from kmsconn.config.settings import GROUP_OF, Settings
 from kmsconn.config.sources import load_config, read_sources
 from kmsconn.config.values import AttestationMode, CompressedKeySets, LogFormat, PostgresAddress, Secret
 from kmsconn.errors import ConfigError

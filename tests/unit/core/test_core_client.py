@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from kmsconn.config.settings import CoreTls
+from kmsconn.config.parties import CoreTls
 from kmsconn.core.client import (
     HEALTH_PATH,
     PATHS,

@@ -7,7 +7,7 @@ import pytest
 from eth_abi.abi import encode as eth_encode
 
 from kmsconn._generated.httpz_rc7.kms.v1 import CrsGenRequest, KeyGenPreprocRequest, KeyGenRequest
-from kmsconn.config.settings import Httpz
+from kmsconn.config.parties import Httpz
 from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex

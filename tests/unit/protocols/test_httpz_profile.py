@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.settings import Httpz
+from kmsconn.config.parties import Httpz
 from kmsconn.errors import NotYet, Rejected, WrongContract
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address

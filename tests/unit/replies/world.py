@@ -11,8 +11,8 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.config.settings import Chain as ChainSettings
-from kmsconn.config.settings import Contract as ContractSettings
+from kmsconn.config.parties import Chain as ChainSettings
+from kmsconn.config.parties import Contract as ContractSettings
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import Secret
 from kmsconn.emulator.blocks import Branch, Mined

@@ -12,7 +12,7 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.ciphertexts.budget import ByteBudget, Lease
-from kmsconn.config.settings import Deadlines
+from kmsconn.config.working import Deadlines
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256

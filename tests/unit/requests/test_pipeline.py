@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from kmsconn.chain.port import RpcError
-from kmsconn.config.settings import Deadlines
+from kmsconn.config.working import Deadlines
 from kmsconn.errors import (
     Aborted,
     AbortedByCore,

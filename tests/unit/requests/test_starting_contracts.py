@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import Contract, Settings
+from kmsconn.config.parties import Contract
+from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig

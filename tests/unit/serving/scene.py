@@ -13,7 +13,7 @@ import h11
 import trio
 from trio.testing import memory_stream_pair
 
-from kmsconn.config.settings import ApiKey, HttpApi
+from kmsconn.config.working import ApiKey, HttpApi
 from kmsconn.model.events import Event, HttpAnswered
 from kmsconn.model.http_answers import HttpFailure, HttpResult
 from kmsconn.model.requests import Content

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kmsconn.config.settings import ServerTls
+from kmsconn.config.working import ServerTls
 from kmsconn.transport.certificates import SOON, end_of, told_end
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.settings import HttpApi
+from kmsconn.config.working import HttpApi
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.database import Database

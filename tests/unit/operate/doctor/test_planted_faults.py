@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.settings import Chain, Contract, HostChain
+from kmsconn.config.parties import Chain, Contract, HostChain
 from kmsconn.config.values import Secret
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.core_answers import SigningNode

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.settings import Pools
 from kmsconn.config.values import PostgresAddress
+from kmsconn.config.working import Pools
 from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.postgres import judge_common, judge_postgres, judge_workers
