@@ -33,7 +33,7 @@ async def test_a_configuration_with_a_mnemonic_is_checked(tmp_path: Path) -> Non
 async def test_the_demonstration_names_what_it_needs() -> None:
     status, said = await ended(installed("run.txt", "demo"))
     assert status == 3
-    assert said.startswith("kmsconn: refused to start: kmsconn.emulator needs cryptography, kyber_py, ")
+    assert said.startswith("kmsconn: refused to start: kmsconn demo needs cryptography, kyber_py, ")
     assert said.endswith("pip install 'kmsconn[emulator]'\n")
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from kmsconn import __version__
 from kmsconn.errors import ConfigError, Fault, StartRefused
-from kmsconn.extras import is_installed
+from kmsconn.extras import is_installed, require_extra
 from kmsconn.operate.commands.endings import ExitStatus, crash_report, only
 
 COMMANDS: Final = {
@@ -71,8 +71,10 @@ def make_parser(only_command: str | None = None) -> argparse.ArgumentParser:
 
 def module_of(name: str) -> ModuleType:
     """Import the module of a command. Raises ExtraMissing where it needs what is not installed."""
-    package = "kmsconn.emulator.commands" if name in EMULATED else "kmsconn.operate.commands"
-    return importlib.import_module(f"{package}.{name}")
+    if name not in EMULATED:
+        return importlib.import_module(f"kmsconn.operate.commands.{name}")
+    require_extra("emulator", f"kmsconn {name}")
+    return importlib.import_module(f"kmsconn.emulator.commands.{name}")
 
 
 def _configure(name: str, command: argparse.ArgumentParser) -> None:
