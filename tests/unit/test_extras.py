@@ -55,8 +55,13 @@ def test_all_that_are_missing_are_named_at_once(remove: Remove) -> None:
 
 @pytest.mark.parametrize("arguments", [["demo"], ["emulate", "--write-config", "never.toml"]])
 def test_a_command_without_its_packages_says_what_to_install(
-    arguments: list[str], remove: Remove, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    remove: Remove,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     remove("kyber_py", "rich")
     assert main(arguments) == 3
     assert capsys.readouterr().err == (
