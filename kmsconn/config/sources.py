@@ -8,26 +8,62 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from kmsconn.config import presets
-from kmsconn.config.assembly import Written, assemble
+from kmsconn.config import assembly, httpz, presets
+from kmsconn.config.assembly import Maker, Written, assemble
 from kmsconn.config.description import PREFIX, REQUIRED, environment_name
 from kmsconn.config.findings import Findings, Given
-from kmsconn.config.generations import GENERATIONS, Generation
+from kmsconn.config.http_api import http_api_of
 from kmsconn.config.httpz import HTTPZ_RC7
 from kmsconn.config.keyfiles import warn_if_open
+from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.settings import Settings
-from kmsconn.config.storage import control_socket_of, has_password
+from kmsconn.config.storage import control_socket_of, has_password, journal_of
 from kmsconn.config.structuring import beside, structure
 from kmsconn.config.tracing import tracing_of
+from kmsconn.config.wallets import wallet_of
 from kmsconn.errors import ConfigError
 from kmsconn.model import profiles
 from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
+
+
+@attrs.frozen
+class Generation:
+    """How the options of one generation become settings; ``tidy`` looks at what was given before it is typed."""
+
+    table: OptionTable
+    makers: Mapping[str, Maker]
+    tidy: Callable[[Findings], None] = lambda _: None
+
+
+_SHARED: Final[Mapping[str, Maker]] = {
+    "core_tls": assembly.core_tls_of,
+    "wallet": wallet_of,
+    "status_page_token": assembly.status_page_token_of,
+    "journal": journal_of,
+}
+
+GENERATIONS: Final[Mapping[str, Generation]] = {
+    profiles.FHEVM: Generation(FHEVM, {**_SHARED, "chains": assembly.chains_of, "http_api": http_api_of}),
+    profiles.HTTPZ_RC7: Generation(
+        HTTPZ_RC7,
+        {
+            **_SHARED,
+            "chains": httpz.chains_of,
+            "protocol_config_contract": httpz.httpz_of,
+            "kms_generation_contract": httpz.key_manager_of,
+            "attestation": httpz.attestation_of,
+            "s3": httpz.s3_of,
+        },
+        httpz.tidy,
+    ),
+}
+
 
 FOLDER_VARIABLE: Final = "KMS_CONNECTOR_CONFIG_DIR"
 DEFAULT_FOLDER: Final = Path("config") / "environments"

@@ -21,8 +21,8 @@ from kmsconn.transport.urls import parse
 Warn = Callable[[str, str, str], None]
 """Takes the variable, what is wrong with it, and what is done instead."""
 
-ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
-TRACES_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+GENERAL: Final = "OTEL_EXPORTER_OTLP_"
+FOR_TRACES: Final = "OTEL_EXPORTER_OTLP_TRACES_"
 TRACES_PATH: Final = "/v1/traces"
 GRPC_PORT: Final = 4317
 
@@ -42,144 +42,103 @@ class _Variables:
     def get(self, name: str, default: str = "") -> str:
         return self.environ.get(name, "").strip() or default
 
-    def of_exporter(self, name: str, default: str = "") -> tuple[str, str]:
-        """Return the variable of the exporter that counts, that for traces first, and its value."""
-        special = f"OTEL_EXPORTER_OTLP_TRACES_{name}"
-        if value := self.get(special):
-            return special, value
-        general = f"OTEL_EXPORTER_OTLP_{name}"
-        return general, self.get(general, default)
+    def of_exporter(self, name: str) -> str:
+        """Return the variable of the exporter that counts: that for traces where it is set."""
+        return FOR_TRACES + name if self.get(FOR_TRACES + name) else GENERAL + name
 
-    def number(self, name: str, value: str, default: float) -> float:
-        """Return a number above zero."""
-        if not value:
-            return default
+    def number(self, name: str, default: float, *, part: bool = False) -> float:
+        """Return a number above zero, or a part of the traces."""
         try:
-            number = float(value)
+            number = float(self.get(name) or default)
         except ValueError:
             number = math.nan
-        if 0 < number < math.inf:
+        if 0 <= number <= 1 if part else 0 < number < math.inf:
             return number
-        self.warn(name, "is not a number above zero", f"{default:g} is used")
+        range_, instead = ("between 0 and 1", "every trace is exported") if part else ("above zero", "")
+        self.warn(name, f"is not a number {range_}", instead or f"{default:g} is used")
         return default
+
+    def pairs(self, name: str) -> dict[str, str]:
+        """Return the ``key=value`` of a list as W3C Baggage writes it: split at commas, values percent-encoded."""
+        pairs = {}
+        for written in filter(str.strip, self.get(name).split(",")):
+            key, equals, value = written.partition("=")
+            if not equals or not key.strip():
+                self.warn(name, "holds a part that is not key=value", "that part is not used")
+            else:
+                pairs[unquote(key.strip())] = unquote(value.strip())
+        return pairs
 
 
 def tracing_of(environ: Mapping[str, str], service_name: str, warn: Warn) -> TracingSettings | None:
     """Return where traces go, None where they go nowhere. ``service_name`` counts where no variable names the service."""
-    variables = _Variables(environ, warn)
-    if variables.get("OTEL_SDK_DISABLED").lower() == "true":
+    given = _Variables(environ, warn)
+    if given.get("OTEL_SDK_DISABLED").lower() == "true":
         return None
-    endpoint = _endpoint(variables)
-    if endpoint is None or not _wanted(variables):
+    endpoint = _endpoint(given)
+    if endpoint is None or not _wanted(given):
         return None
-    _warn_of_ignored(variables)
+    _warn_of_ignored(given)
+    headers, resource = given.pairs(given.of_exporter("HEADERS")), given.pairs("OTEL_RESOURCE_ATTRIBUTES")
+    service = given.get("OTEL_SERVICE_NAME") or resource.get("service.name") or service_name
     return TracingSettings(
         endpoint=endpoint,
-        headers=_headers(variables),
-        resource=_resource(variables, service_name),
-        ratio=_ratio(variables),
-        timeout=variables.number(*variables.of_exporter("TIMEOUT"), 10_000.0) / 1000,
-        gzip=variables.of_exporter("COMPRESSION")[1].lower() == "gzip",
-        delay=_of_batches(variables, "SCHEDULE_DELAY", 5_000.0) / 1000,
-        queue=int(_of_batches(variables, "MAX_QUEUE_SIZE", 2048)),
-        batch=int(_of_batches(variables, "MAX_EXPORT_BATCH_SIZE", 512)),
+        headers={key: Secret(value) for key, value in headers.items()},
+        resource={**resource, "service.name": service},
+        ratio=_ratio(given),
+        timeout=given.number(given.of_exporter("TIMEOUT"), 10_000.0) / 1000,
+        gzip=given.get(given.of_exporter("COMPRESSION")).lower() == "gzip",
+        delay=max(1.0, given.number("OTEL_BSP_SCHEDULE_DELAY", 5_000.0)) / 1000,
+        queue=int(max(1.0, given.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048))),
+        batch=int(max(1.0, given.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512))),
     )
 
 
-def _of_batches(variables: _Variables, name: str, default: float) -> float:
-    variable = f"OTEL_BSP_{name}"
-    return max(1.0, variables.number(variable, variables.get(variable), default))
-
-
-def _endpoint(variables: _Variables) -> str | None:
+def _endpoint(given: _Variables) -> str | None:
     """Return the URL that spans are posted to: the one for traces as it is, the general one with the path of traces."""
-    name, url = TRACES_ENDPOINT, variables.get(TRACES_ENDPOINT)
-    if not url:
-        name, url = ENDPOINT, variables.get(ENDPOINT)
-        url = url and url.rstrip("/") + TRACES_PATH
+    name = given.of_exporter("ENDPOINT")
+    url = given.get(name)
     if not url:
         return None
-    if fault := _fault_of(url):
-        variables.warn(name, fault, "traces are off: name a URL such as http://collector:4318")
-        return None
-    if parse(url).port == GRPC_PORT:
-        variables.warn(
-            name, f"has port {GRPC_PORT}, which collectors use for gRPC", "OTLP over HTTP is usually at 4318"
+    if name == GENERAL + "ENDPOINT":
+        url = url.rstrip("/") + TRACES_PATH
+    try:
+        parsed = parse(url)
+        fault = (
+            "" if parsed.scheme in {"http", "https"} else f"has the scheme {parsed.scheme}, not http or https"
         )
+    except ValueError as error:
+        fault = str(error)
+    if fault:
+        given.warn(name, fault, "traces are off: name a URL such as http://collector:4318")
+        return None
+    if parsed.port == GRPC_PORT:
+        used = f"has port {GRPC_PORT}, which collectors use for gRPC"
+        given.warn(name, used, "OTLP over HTTP is usually at 4318")
     return url
 
 
-def _fault_of(url: str) -> str:
-    try:
-        scheme = parse(url).scheme
-    except ValueError as error:
-        return str(error)
-    return "" if scheme in {"http", "https"} else f"has the scheme {scheme}, not http or https"
+def _wanted(given: _Variables) -> bool:
+    exporters = {one.strip() for one in given.get("OTEL_TRACES_EXPORTER", "otlp").split(",")}
+    if "otlp" not in exporters and exporters != {"none"}:
+        given.warn("OTEL_TRACES_EXPORTER", "names no exporter that kmsconn has", "traces are off: set otlp")
+    return "otlp" in exporters
 
 
-def _wanted(variables: _Variables) -> bool:
-    exporters = {one.strip() for one in variables.get("OTEL_TRACES_EXPORTER", "otlp").split(",")}
-    if exporters == {"none"}:
-        return False
-    if "otlp" not in exporters:
-        variables.warn(
-            "OTEL_TRACES_EXPORTER", "names no exporter that kmsconn has", "traces are off: set otlp"
-        )
-        return False
-    return True
+def _warn_of_ignored(given: _Variables) -> None:
+    name = given.of_exporter("PROTOCOL")
+    if given.get(name, "http/protobuf") != "http/protobuf":
+        given.warn(name, "is not http/protobuf", "http/protobuf is used: name the collector's HTTP port")
+    for name in map(given.of_exporter, _IGNORED):
+        if given.get(name):
+            given.warn(name, "has no effect", "the system's certificate authorities count")
 
 
-def _warn_of_ignored(variables: _Variables) -> None:
-    name, protocol = variables.of_exporter("PROTOCOL", "http/protobuf")
-    if protocol != "http/protobuf":
-        variables.warn(name, "is not http/protobuf", "http/protobuf is used: name the collector's HTTP port")
-    for ignored in _IGNORED:
-        name, value = variables.of_exporter(ignored)
-        if value:
-            variables.warn(name, "has no effect", "the system's certificate authorities count")
-
-
-def _headers(variables: _Variables) -> dict[str, Secret]:
-    name, text = variables.of_exporter("HEADERS")
-    return {key: Secret(value) for key, value in _pairs(name, text, variables.warn)}
-
-
-def _resource(variables: _Variables, service_name: str) -> dict[str, str]:
-    name = "OTEL_RESOURCE_ATTRIBUTES"
-    given = dict(_pairs(name, variables.get(name), variables.warn))
-    service = variables.get("OTEL_SERVICE_NAME") or given.get("service.name") or service_name
-    return {**given, "service.name": service}
-
-
-def _pairs(name: str, text: str, warn: Warn) -> list[tuple[str, str]]:
-    """Return the ``key=value`` of a list as W3C Baggage writes it: split at commas, values percent-encoded."""
-    pairs = []
-    for part in filter(str.strip, text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not key.strip():
-            warn(name, "holds a part that is not key=value", "that part is not used")
-        else:
-            pairs.append((unquote(key.strip()), unquote(value.strip())))
-    return pairs
-
-
-def _ratio(variables: _Variables) -> float:
+def _ratio(given: _Variables) -> float:
     """Return what part of the traces is exported. A request has no parent elsewhere, so ``parentbased_`` changes nothing."""
     name = "OTEL_TRACES_SAMPLER"
-    sampler = variables.get(name, "parentbased_always_on").removeprefix("parentbased_")
+    sampler = given.get(name, "parentbased_always_on").removeprefix("parentbased_")
     if sampler not in _SAMPLERS:
-        variables.warn(name, "is no sampler that kmsconn has", "every trace is exported")
+        given.warn(name, "is no sampler that kmsconn has", "every trace is exported")
     ratio = _SAMPLERS.get(sampler, 1.0)
-    return _argument(variables) if ratio is None else ratio
-
-
-def _argument(variables: _Variables) -> float:
-    name = "OTEL_TRACES_SAMPLER_ARG"
-    try:
-        ratio = float(variables.get(name, "1"))
-    except ValueError:
-        ratio = math.nan
-    if 0 <= ratio <= 1:
-        return ratio
-    variables.warn(name, "is not a number between 0 and 1", "every trace is exported")
-    return 1.0
+    return given.number("OTEL_TRACES_SAMPLER_ARG", 1.0, part=True) if ratio is None else ratio

@@ -19,8 +19,8 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint
-from kmsconn.config.generations import GENERATIONS
 from kmsconn.config.settings import Settings
+from kmsconn.config.sources import GENERATIONS
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.connector.alerting import show_alerts
 from kmsconn.connector.auditing import Auditing

@@ -11,8 +11,7 @@ from typing import Final, Never
 import attrs
 import trio
 
-from kmsconn.config.api_keys import ApiKeysFault
-from kmsconn.config.http_api import all_keys, read_key_file
+from kmsconn.config.http_api import ApiKeysFault, all_keys, read_key_file
 from kmsconn.config.working import HttpApi, ServerTls
 from kmsconn.model.alerts import Board
 from kmsconn.serving.keys import ApiClients

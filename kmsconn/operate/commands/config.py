@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from kmsconn.config.explaining import ExplainedOption, explain
 from kmsconn.config.findings import Findings, Given
 from kmsconn.config.merging import merge, toml_text
+from kmsconn.config.reference import ExplainedOption, explain
 from kmsconn.config.sources import load_config, read_sources, read_toml
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.operate.commands.endings import ExitStatus

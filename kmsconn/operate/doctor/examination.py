@@ -16,8 +16,8 @@ from kmsconn.chain.asking import run_query_plan
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.ciphertexts.sources import BothForms, ByPlace
-from kmsconn.config.generations import GENERATIONS
 from kmsconn.config.settings import Settings
+from kmsconn.config.sources import GENERATIONS
 from kmsconn.connector.wiring import PROFILES
 from kmsconn.core.client import CoreClient, open_core
 from kmsconn.errors import StartRefused

@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from kmsconn.config.generations import GENERATIONS
 from kmsconn.config.settings import Settings
-from kmsconn.config.sources import load_config
+from kmsconn.config.sources import GENERATIONS, load_config
 from kmsconn.ethereum.mnemonics import TEST_PHRASE
 from kmsconn.model import profiles
 from tests.unit.config import test_httpz_config as httpz

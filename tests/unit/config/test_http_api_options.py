@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config.api_keys import ApiKeysFault, read_api_keys
+from kmsconn.config.http_api import ApiKeysFault, read_api_keys
 from kmsconn.config.working import ApiKey, HttpApi
 from tests.unit.config.sample_values import faults_of, load, warnings_of
 
