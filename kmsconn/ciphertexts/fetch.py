@@ -98,9 +98,10 @@ class Fetcher:
         buckets = await self.sources.of(reference)
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
-        in_turn = self.standing.in_turn(buckets, trio.current_time())
+        now = trio.current_time()
+        in_turn = self.standing.in_turn(buckets, now)
         ways = [partial(self._from_bucket, bucket, reference, lease) for bucket in in_turn]
-        found = await first_success(ways, HEDGE)
+        found = await first_success(ways, HEDGE, calm=self.standing.is_calm(now))
         self.counts.fetched += 1
         if attested is None:
             return found
@@ -114,7 +115,7 @@ class Fetcher:
         ] = []  # not the errors: they would hold this frame, and it them with what they had read
         lost = 0  # ways that led to nothing, not even a refusal; the one under way counts, since a faster bucket cancels it
         try:
-            for source in bucket.ways:
+            for source in bucket.ways():
                 self.policy.check(source.address)
                 name = self.counts.tried(source.address)
                 lost += 1

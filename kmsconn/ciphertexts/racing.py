@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
 
 import attrs
 import trio
@@ -20,43 +21,73 @@ MOST: Final = 1_000
 """Buckets that are remembered; a registry names up to as many."""
 
 
-async def first_success(ways: Sequence[Callable[[], Awaitable[T]]], hedge_delay: float) -> T:
+async def first_success(
+    ways: Sequence[Callable[[], Awaitable[T]]], hedge_delay: float, *, calm: bool = True
+) -> T:
     """Return the first success; the next way starts when the one before failed or after ``hedge_delay`` seconds without a result.
 
+    Where it is ``calm`` the first way goes alone, without a task; if it takes longer than that, it begins anew beside the next one.
     Raises Unreachable with the reason of each when every way failed; Misconfigured when only the operator can open any of them.
     Cancellation: cancels what runs. What the losers had begun is cancelled, so a way must be safe to repeat and to leave undone.
     """
-    said: dict[
-        str, bool
-    ] = {}  # each reason, and whether only the operator can mend it; an error would hold this frame
-    won: list[T] = []
+    race = _Race[T](hedge_delay)
+    if len(ways) == 1:
+        await race.ask(ways[0])
+    elif ways and calm:
+        with trio.move_on_after(hedge_delay) as alone:
+            await race.ask(ways[0])
+        if not race.won:
+            await race.run(ways[1:], ways[:1] if alone.cancelled_caught else ())
+    else:
+        await race.run(ways)
+    return race.result()
 
-    async def run(way: Callable[[], Awaitable[T]], over: trio.Event) -> None:
+
+@attrs.define
+class _Race(Generic[T]):
+    """What came of the ways so far."""
+
+    hedge_delay: float
+    won: list[T] = attrs.field(factory=list)
+    said: dict[str, bool] = attrs.field(factory=dict)
+    """Each reason, and whether only the operator can mend it; an error would hold its frames, and they what they had read."""
+
+    async def ask(self, way: Callable[[], Awaitable[T]]) -> None:
+        """Go one way, and note what came of it."""
         try:
-            won.append(await way())
+            self.won.append(await way())
         except Retryable as error:
-            said[str(error)] = isinstance(error, Misconfigured)
-        else:
-            if len(nursery.child_tasks) > 1:
+            self.said[str(error)] = isinstance(error, Misconfigured)
+
+    async def run(
+        self, ways: Sequence[Callable[[], Awaitable[T]]], beside: Sequence[Callable[[], Awaitable[T]]] = ()
+    ) -> None:
+        """Go ways one after the other, not waiting for ever for any, and others ``beside`` them from the beginning."""
+
+        async def go(way: Callable[[], Awaitable[T]], over: trio.Event) -> None:
+            await self.ask(way)
+            if self.won and len(nursery.child_tasks) > 1:
                 nursery.cancel_scope.cancel()
-        over.set()
+            over.set()
 
-    async with trio.open_nursery() as nursery:
-        for way in ways:
-            over = trio.Event()
-            nursery.start_soon(run, way, over)
-            with trio.move_on_after(hedge_delay):
-                await over.wait()
-            if won:
-                break
-    if not won:
-        raise _failure(said)
-    return won[0]
+        async with trio.open_nursery() as nursery:
+            for way in beside:
+                nursery.start_soon(go, way, trio.Event())
+            for way in ways:
+                over = trio.Event()
+                nursery.start_soon(go, way, over)
+                with trio.move_on_after(self.hedge_delay):
+                    await over.wait()
+                if self.won:
+                    break
 
-
-def _failure(said: Mapping[str, bool]) -> Retryable:
-    text = "; ".join(said) or "no bucket is left to ask"
-    return Misconfigured(text) if said and all(said.values()) else Unreachable(text)
+    def result(self) -> T:
+        """Return what won, or raise why nothing did."""
+        if self.won:
+            return self.won[0]
+        text = "; ".join(self.said) or "no bucket is left to ask"
+        closed = self.said and all(self.said.values())
+        raise Misconfigured(text) if closed else Unreachable(text)
 
 
 @attrs.define
@@ -67,6 +98,11 @@ class BucketStanding:
     """
 
     _again: dict[str, float] = attrs.field(factory=dict)
+    _calm_from: float = -math.inf
+
+    def is_calm(self, now: float) -> bool:
+        """Say whether every bucket that was asked of late gave something: then the first one will most likely do."""
+        return now >= self._calm_from
 
     def in_turn(self, buckets: Sequence[CandidateBucket], now: float) -> Sequence[CandidateBucket]:
         """Return the buckets in the order of asking. Where the time of one has come, it has its turn once: for this caller."""
@@ -89,5 +125,6 @@ class BucketStanding:
 
     def gave_nothing(self, address: str, now: float) -> None:
         """Note that a bucket gave no answer, or none that was of use."""
+        self._calm_from = now + AGAIN
         if len(self._again) < MOST:
             self._again[show_origin(address)] = now + AGAIN

@@ -72,10 +72,10 @@ def anonymous(http: HttpClient, url: str, attested_by: str = "") -> CiphertextSo
 
 @attrs.frozen(eq=False)
 class CandidateBucket:
-    """A bucket that may have a ciphertext, and the ways to it there, to be gone one after the other."""
+    """A bucket that may have a ciphertext, and what gives the ways to it there, to be gone one after the other."""
 
     address: str = attrs.field(repr=False)
-    ways: Iterable[CiphertextSource]
+    ways: Callable[[], Iterable[CiphertextSource]] = attrs.field(repr=False)
 
 
 class Sources(Protocol):
@@ -104,7 +104,7 @@ class BothForms:
     async def of(self, reference: CiphertextReference) -> Sequence[CandidateBucket]:
         """Return both forms for each bucket of the ciphertext's coprocessors."""
         buckets = await self.directory.find(reference.coprocessors)
-        return [CandidateBucket(bucket, self._forms(bucket, reference)) for bucket in buckets]
+        return [CandidateBucket(bucket, partial(self._forms, bucket, reference)) for bucket in buckets]
 
     def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
         """Remember which form it was."""
@@ -147,7 +147,7 @@ class ByPlace:
             addresses = []
         found = places(addresses, self.instead) if addresses else spare
         key = reference.digest.hex()
-        return [CandidateBucket(place.service, self._ways(place, key)) for place in found]
+        return [CandidateBucket(place.service, partial(self._ways, place, key)) for place in found]
 
     def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
         """Remember nothing."""

@@ -43,7 +43,7 @@ def by_place(*buckets: str, instead: Substitute | None = None) -> ByPlace:
 
 
 async def shown(sources: BothForms | ByPlace) -> list[list[str]]:
-    return [[source.shown for source in bucket.ways] for bucket in await sources.of(REFERENCE)]
+    return [[source.shown for source in bucket.ways()] for bucket in await sources.of(REFERENCE)]
 
 
 async def test_each_bucket_has_both_forms_the_handle_first() -> None:
@@ -55,14 +55,14 @@ async def test_each_bucket_has_both_forms_the_handle_first() -> None:
 
 async def test_the_form_that_was_found_last_is_asked_first_in_that_bucket() -> None:
     sources = both_forms("https://a/", "https://b")
-    by_handle, by_digest = (await sources.of(REFERENCE))[0].ways
+    by_handle, by_digest = (await sources.of(REFERENCE))[0].ways()
     sources.found(REFERENCE, by_digest)
-    assert [next(iter(bucket.ways)).address for bucket in await sources.of(REFERENCE)] == [
+    assert [next(iter(bucket.ways())).address for bucket in await sources.of(REFERENCE)] == [
         by_digest.address,
         f"https://b/ct128/{HANDLE}/1",
     ]
     sources.found(REFERENCE, by_handle)
-    first, _ = (await sources.of(REFERENCE))[0].ways
+    first, _ = (await sources.of(REFERENCE))[0].ways()
     assert first.address == by_handle.address
 
 
@@ -99,7 +99,7 @@ async def test_aws_and_the_operators_own_endpoint_are_shown_credentials_afterwar
 async def test_nobody_else_is_ever_shown_credentials(bucket: str) -> None:
     """Addresses come from a chain: a session token must not be had by registering one."""
     [found] = await by_place(bucket, instead=OWN).of(REFERENCE)
-    assert [way.manner for way in found.ways] == [""]
+    assert [way.manner for way in found.ways()] == [""]
 
 
 async def test_without_any_address_the_operators_bucket_stands_in() -> None:
@@ -117,11 +117,11 @@ async def test_the_operators_bucket_stands_in_where_no_coprocessor_can_be_looked
 async def test_the_object_by_handle_carries_its_buckets_attestation() -> None:
     """Shadow mode takes it from there."""
     [found] = await both_forms("https://a/ct").of(REFERENCE)
-    assert [form.attested_by for form in found.ways] == ["https://a/ct", ""]
+    assert [form.attested_by for form in found.ways()] == ["https://a/ct", ""]
 
 
 async def test_a_repr_shows_no_address() -> None:
     """It may hold a key in its user info or query."""
     [found] = await both_forms("https://user:secret@a").of(REFERENCE)
-    source, _ = found.ways
+    source, _ = found.ways()
     assert "secret" not in repr(found) + repr(source) + source.shown

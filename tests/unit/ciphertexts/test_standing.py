@@ -5,7 +5,7 @@ from __future__ import annotations
 from kmsconn.ciphertexts.racing import AGAIN, MOST, BucketStanding
 from kmsconn.ciphertexts.sources import CandidateBucket
 
-BUCKETS = [CandidateBucket(f"https://{name}/ct", ()) for name in "abc"]
+BUCKETS = [CandidateBucket(f"https://{name}/ct", tuple) for name in "abc"]
 
 
 def order(standing: BucketStanding, now: float) -> str:
@@ -49,3 +49,13 @@ def test_a_flood_of_addresses_takes_no_more_room() -> None:
     for number in range(MOST + 5):
         standing.gave_nothing(f"https://bucket{number}", 0.0)
     assert len(standing._again) == MOST
+
+
+def test_it_is_calm_until_a_bucket_gives_nothing_and_a_while_after_the_last_that_did() -> None:
+    """What was given in between proves nothing: where all are slow, each would be cut after a second."""
+    standing = BucketStanding()
+    assert standing.is_calm(0.0)
+    standing.gave_nothing(BUCKETS[0].address, 0.0)
+    standing.gave(BUCKETS[0].address)
+    assert not standing.is_calm(AGAIN - 0.1)
+    assert standing.is_calm(AGAIN)
