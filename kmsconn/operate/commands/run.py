@@ -2,6 +2,11 @@
 
 The first SIGTERM or SIGINT drains: nothing new is heard, what is answered is still included within ``drain_grace``. A second one ends at
 once; the journal goes on from there.
+
+When what a connector knew of its journal does not hold any more (``errors.StartAgain``), it starts anew in the same process: as after a
+restart, without the wait for a supervisor. The database may be out of reach just then, so a refused start is tried again for a while,
+unless it was the first one. A server that does not answer is waited for at any start, as every dependency is. A journal whose tables have
+become too new for this program ends it at once.
 """
 
 from __future__ import annotations
@@ -10,14 +15,15 @@ import argparse
 import ctypes
 import gc
 import logging
+import math
 import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import attrs
 import trio
@@ -26,27 +32,41 @@ from structlog.typing import FilteringBoundLogger
 from kmsconn import __version__
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
-from kmsconn.errors import JournalFailed, StartRefused
+from kmsconn.errors import (
+    JournalFailed,
+    JournalTooNew,
+    JournalUnreachable,
+    JournalWentBack,
+    StartAgain,
+    StartRefused,
+)
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
 from kmsconn.model.alerts import Board
-from kmsconn.model.events import AlertRaised, OnEvent, Severity
+from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
 from kmsconn.model.life import State
 from kmsconn.observe.logs import LibraryLogs, make_logger
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, make_app, open_server
 from kmsconn.observe.status_site import StatusSite, make_status_site
-from kmsconn.operate.commands.endings import ExitStatus
+from kmsconn.operate.commands.endings import ExitStatus, leaves
 from kmsconn.operate.commands.observers import Observers, make_observers, open_traces
-from kmsconn.operate.commands.starting_anew import StartingAnew
 from kmsconn.operate.commands.validate import add_config_argument, config_file, summary
 from kmsconn.operate.control.address import control_path
 from kmsconn.transport.ports import Ports
+from kmsconn.transport.waiting import Backoff
 
 if TYPE_CHECKING:
     from kmsconn.connector.connector import Connector
     from kmsconn.requests.components import Components
 
+T = TypeVar("T")
+
+BETWEEN_STARTS: Final = Backoff(first=0.2, cap=5.0)
+STARTED_WELL: Final = 60.0  # seconds after which a connector that begins anew counts as the first one
+PATIENCE: Final = 60.0  # seconds for which a start that is refused is tried again
+SHOWN: Final = 300.0  # seconds for which it is told that the connector was started anew
+TOLD_EACH: Final = 12  # starts for which a journal is waited that are told once: about a minute
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 LARGE_BLOCK: Final = 4 * 1024 * 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
@@ -127,16 +147,13 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
             if site is not None:
                 log.info("status page", url=f"{url}/status")
             log_settings(settings, log)
-            anew = StartingAnew(
-                log,
-                Board(observers.on_event, trio.current_time),
-                signals,
-                random.random,
-                lambda: observers.monitor.health().alerts,
-            )
+            board = Board(observers.on_event, trio.current_time)
             async with open_traces(settings, ports, observers, log):
-                surroundings = Surroundings(settings, ports, observers, site, signals)
-                left = await anew.run(partial(run_once, surroundings, anew, log))
+                surroundings = Surroundings(settings, ports, observers, site, signals, board, log)
+                once = partial(run_once, surroundings)
+                left = await until_drained(
+                    once, signals, board, log, lambda: observers.monitor.health().alerts
+                )
     log.info("ended", **(left or {}))
 
 
@@ -149,18 +166,87 @@ class Surroundings:
     observers: Observers
     site: StatusSite | None
     signals: AsyncIterator[int]
+    board: Board
+    log: FilteringBoundLogger
 
 
-async def run_once(
-    surroundings: Surroundings, anew: StartingAnew, log: FilteringBoundLogger
-) -> Mapping[str, int]:
+async def until_drained(
+    once: Callable[[], Awaitable[T]],
+    signals: AsyncIterator[int],
+    board: Board,
+    log: FilteringBoundLogger,
+    present: Callable[[], Iterable[AlertRaised]] = tuple,
+) -> T | None:
+    """Run a connector again and again; return what ``once`` returns when it has drained, None when a signal came between two.
+
+    ``present``: all alerts that are shown. Raises what else ends a connector. Cancellation: as ``once``.
+    """
+    first, starts = -math.inf, 0
+    while True:
+        began = trio.current_time()
+        try:
+            return await once()
+        except (StartAgain, StartRefused, BaseExceptionGroup) as error:
+            causes, now = [*leaves(error)], trio.current_time()
+            why = why_anew(causes, patient=now - first < PATIENCE)
+            if why is None:
+                raise
+        if not starts or now - began >= STARTED_WELL:
+            first, starts = now, 0
+        starts += 1
+        clear_others(board, present())
+        tell_start(board, log, why, causes, starts)
+        with trio.move_on_after(BETWEEN_STARTS.seconds(starts - 1, random.random())):  # noqa: S311 - jitter
+            await anext(signals)  # nothing runs that would heed it
+            return None
+
+
+def why_anew(causes: Sequence[BaseException], *, patient: bool) -> BaseException | None:
+    """Return what a connector that ended is to be started anew for; None where it is not."""
+    if not all(isinstance(one, (StartAgain, StartRefused, JournalFailed)) for one in causes):
+        return None
+    if any(isinstance(one, JournalTooNew) for one in causes):
+        return None
+    again = [one for one in causes if isinstance(one, (StartAgain, JournalUnreachable))]
+    return (again or causes)[0] if again or patient else None
+
+
+def clear_others(board: Board, present: Iterable[AlertRaised]) -> None:
+    """Clear the alerts of the connector that has ended: nobody else would, and the next one raises what still holds."""
+    for alert in present:
+        if (alert.dependency, alert.cause) not in board:
+            board.on_event(AlertCleared(alert.dependency, alert.cause))
+
+
+def tell_start(
+    board: Board, log: FilteringBoundLogger, why: BaseException, causes: Sequence[BaseException], starts: int
+) -> None:
+    """Tell that a connector is started anew, or that the journal is waited for; ``starts`` since it last ran for long."""
+    if any(isinstance(one, JournalUnreachable) for one in causes):
+        if starts % TOLD_EACH == 1:
+            log.warning("waiting for the journal", reason=str(why), starts=starts)
+        board.set("unwritable", "journal", str(why))
+        return
+    cause = "journal-went-back" if any(isinstance(one, JournalWentBack) for one in causes) else "lease-lost"
+    log.warning("starting anew", reason=str(why), starts=starts)
+    board.set(cause, "membership", f"the connector was started anew: {why}")
+
+
+async def forget_starts(board: Board) -> None:
+    """Clear the alerts about starts once the connector has run for a while."""
+    await trio.sleep(SHOWN)
+    for alert in board:
+        board.set(alert.cause, alert.dependency, None)
+
+
+async def run_once(surroundings: Surroundings) -> Mapping[str, int]:
     """Run one connector until it is drained; return what it leaves."""
     from kmsconn.connector.connector import open_connector
 
     settings, monitor, site = surroundings.settings, surroundings.observers.monitor, surroundings.site
-    on_event = surroundings.observers.on_event
+    on_event, board, log = surroundings.observers.on_event, surroundings.board, surroundings.log
     async with open_connector(settings, ports=surroundings.ports, on_event=on_event) as connector:
-        anew.reached()
+        board.set("unwritable", "journal", None)
         monitor.watch(connector.statistics)
         log.info("wallet", address=to_hex(connector.components.tx_sender), mode=settings.work.mode)
         async with (
@@ -170,7 +256,7 @@ async def run_once(
         ):
             nursery.start_soon(announce_ready, connector, log)
             nursery.start_soon(heed_signals, surroundings.signals, connector, log)
-            nursery.start_soon(anew.forget)
+            nursery.start_soon(forget_starts, board)
             await connector.wait_drained()
             nursery.cancel_scope.cancel()
         return await what_is_left(connector.components)

@@ -19,8 +19,8 @@ from kmsconn.errors import (
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.observe.health import Health
-from kmsconn.operate.commands import starting_anew
-from kmsconn.operate.commands.starting_anew import PATIENCE, SHOWN, StartingAnew
+from kmsconn.operate.commands import run
+from kmsconn.operate.commands.run import PATIENCE, SHOWN, forget_starts, until_drained
 from kmsconn.transport.waiting import Backoff
 
 
@@ -41,6 +41,7 @@ class Lives:
         self.ends = list(ends)
         self.begun: list[float] = []
         self.events: list[Event] = []
+        self.health = Health()
         self.log = Log()
         self.signal = trio.Event()
 
@@ -58,12 +59,14 @@ class Lives:
         await self.signal.wait()
         return 15
 
-    def anew(self) -> StartingAnew:
-        log: Any = self.log
-        return StartingAnew(log, Board(self.events.append, trio.current_time), self, lambda: 0.5)
-
     async def run(self) -> str | None:
-        return await self.anew().run(self.once)
+        log: Any = self.log
+        self.board = Board(self.hear, trio.current_time)
+        return await until_drained(self.once, self, self.board, log, lambda: self.health.alerts)
+
+    def hear(self, event: Event) -> None:
+        self.events.append(event)
+        self.health.on_event(event)
 
 
 async def test_a_connector_that_lost_its_lease_begins_anew(autojump_clock: Any) -> None:
@@ -112,22 +115,19 @@ async def test_a_journal_that_does_not_answer_is_waited_for_at_the_first_start_t
     lives = Lives(
         *[ExceptionGroup("", [JournalUnreachable("the server does not answer")]) for _ in range(100)]
     )
-    anew = lives.anew()
-    assert await anew.run(lives.once) == "drained"
+    assert await lives.run() == "drained"
     assert lives.begun[-1] - lives.begun[0] > PATIENCE
     alerts = [event for event in lives.events if isinstance(event, AlertRaised)]
     assert {(alert.dependency, alert.cause, alert.severity) for alert in alerts} == {
         ("journal", "unwritable", Severity.CRITICAL)
     }
     assert "waiting for the journal" in lives.log.lines[0]
-    anew.reached()
-    assert isinstance(lives.events[-1], AlertCleared)
 
 
 async def test_a_signal_between_two_lives_ends_it(
     autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting_anew, "BETWEEN_STARTS", Backoff(first=50.0, cap=50.0))
+    monkeypatch.setattr(run, "BETWEEN_STARTS", Backoff(first=50.0, cap=50.0))
     lives = Lives(LeaseLost("taken over"))
     lives.signal.set()
     assert await lives.run() is None
@@ -136,29 +136,20 @@ async def test_a_signal_between_two_lives_ends_it(
 
 async def test_the_alerts_of_a_connector_end_with_it(autojump_clock: Any) -> None:
     """The next one has not raised them and would never clear them; what is told of the start itself stays."""
-    lives, health = Lives(LeaseLost("taken over"), LeaseLost("again")), Health()
-    late = AlertRaised("membership", "lease-late", "silent", Severity.WARNING)
-
-    def hear(event: Event) -> None:
-        lives.events.append(event)
-        health.on_event(event)
-
-    log: Any = lives.log
-    anew = StartingAnew(log, Board(hear, trio.current_time), lives, lambda: 0.5, lambda: health.alerts)
-    hear(late)
-    await anew.run(lives.once)
-    assert [alert.cause for alert in health.alerts] == ["lease-lost"]
+    lives = Lives(LeaseLost("taken over"), LeaseLost("again"))
+    lives.hear(AlertRaised("membership", "lease-late", "silent", Severity.WARNING))
+    await lives.run()
+    assert [alert.cause for alert in lives.health.alerts] == ["lease-lost"]
     assert lives.events.count(AlertCleared("membership", "lease-late")) == 1
     assert AlertCleared("membership", "lease-lost") not in lives.events
 
 
 async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough(autojump_clock: Any) -> None:
     lives = Lives(LeaseLost("taken over"))
-    anew = lives.anew()
-    await anew.run(lives.once)
+    await lives.run()
     assert not any(isinstance(event, AlertCleared) for event in lives.events)
     began = trio.current_time()
-    await anew.forget()
+    await forget_starts(lives.board)
     assert trio.current_time() - began == SHOWN
     assert isinstance(lives.events[-1], AlertCleared)
 
