@@ -36,7 +36,7 @@ from kmsconn.connector.foreign_replies import ForeignReplies
 from kmsconn.connector.http_serving import HttpServing, open_http_serving, serving
 from kmsconn.connector.journal_watch import JournalWatch
 from kmsconn.connector.shadowing import ShadowFindings, shadow_of
-from kmsconn.connector.upkeep import run_upkeep
+from kmsconn.connector.upkeep import keep_looking, run_upkeep
 from kmsconn.connector.wiring import open_components
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.sqlite import free_bytes
@@ -182,9 +182,9 @@ class Connector:
             nursery.start_soon(follow_heads, chain_context, components.board)
         watches = [_contract_watch(components, endpoint) for endpoint in components.links.endpoints]
         nursery.start_soon(wait_for_dependencies, components, watches, self._ready)
-        for watch in watches:
-            nursery.start_soon(watch.run)
-        nursery.start_soon(self.watch.run)
+        for one in watches:
+            nursery.start_soon(keep_looking, one.look, one.interval)
+        nursery.start_soon(keep_looking, self.watch.look)
         if isinstance(components.settings.storage.journal, PostgresAddress):
             nursery.start_soon(follow_pauses, components)
             nursery.start_soon(forget_ended, components.pipeline.runner, components.journal)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Never
+from typing import Any
 
 import attrs
 import trio
@@ -90,14 +90,7 @@ class ContractWatch:
         await self.endpoint.probe()
         await self._see()
 
-    async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: reads only."""
-        while True:
-            wrong = (self.endpoint.name, WRONG_CONTRACT) in self.components.board
-            await trio.sleep(MISSING_INTERVAL if wrong else self.interval)
-            await self._look()
-
-    async def _look(self) -> None:
+    async def look(self) -> float:
         """Look once; a chain that does not answer has an alert of its own, and changes nothing here for an hour."""
         try:
             await self._see()
@@ -110,6 +103,8 @@ class ContractWatch:
                 self.components.board.set(WRONG_CONTRACT, self.endpoint.name, text)
         else:
             self.components.board.set(WRONG_CONTRACT, self.endpoint.name, None)
+        wrong = (self.endpoint.name, WRONG_CONTRACT) in self.components.board
+        return MISSING_INTERVAL if wrong else self.interval
 
     async def _see(self) -> None:
         """Ask whether the contracts are those that are meant, again where one is not, and note what they say. Raises as ``begin``."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
-from typing import Never
 
 import attrs
 import trio
@@ -49,24 +48,19 @@ class JournalWatch:
     """Returns the bytes left on the file system of the journal."""
     free: int | None = None
 
-    async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: each alert is raised once, and again when its text changes."""
-        for warning in self.journal.warnings:
-            self.board.set("permissions", "journal file", warning)
-        while True:
-            await self._look()
-            self.beat()
-            await trio.sleep(JOURNAL_WATCH_INTERVAL)
-
-    async def _look(self) -> None:
+    async def look(self) -> float:
+        """Look once. Cancellation: at any time."""
         misplaced, self.free = "", self.measure()
         with trio.move_on_after(LOOKING), suppress(JournalFailed):
             misplaced = await self.journal.run(Database.misplaced)
             self.counts = await self.journal.run(queries.counts, self.wall())
+        self.board.set("permissions", "journal file", "; ".join(self.journal.warnings))
         failure = "" if misplaced else self.journal.failure
         self.board.set("misplaced", JOURNAL, misplaced, remedy=_PUT_BACK)
         self.board.set("unwritable", JOURNAL, failure)
         self._tell_damage(self.journal.damaged)
+        self.beat()
+        return JOURNAL_WATCH_INTERVAL
 
     def _tell_damage(self, damaged: Mapping[int, str]) -> None:
         """Name the rows that cannot be read. The alert stays: what was in them is known to nobody here any more."""

@@ -9,12 +9,8 @@ A request whose context or epoch was destroyed meanwhile is meant to end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import Never
-
-import attrs
-import trio
 
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
@@ -25,7 +21,6 @@ from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind
 from kmsconn.protocols.profile import Profile
-from kmsconn.transport.ports import Ports
 
 LONG = 3600.0  # seconds
 OVERDUE_INTERVAL = 60.0  # seconds between looks
@@ -42,52 +37,25 @@ STOPPING = frozenset({Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH})
 _FAILED = frozenset({State.REJECTED, State.QUARANTINED})
 
 
-@attrs.define
-class OverdueRequests:
-    """The watch over requests that never expire."""
-
-    profile: Profile
-    journal: Journal
-    ports: Ports
-    board: Board
-
-    async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: each is told once, and again when its reason changes."""
-        kinds = [kind for kind, operation in self.profile.operations.items() if not operation.expires]
-        while True:
-            self._tell(
-                await until_kept(
-                    lambda: self.journal.run(queries.waiting, kinds, self.ports.wall() - LONG, NAMED)
-                )
-            )
-            await trio.sleep(OVERDUE_INTERVAL)
-
-    def _tell(self, waiting: tuple[Waiting, ...]) -> None:
-        present = {f"{one.kind} 0x{one.id:064x}": one.reason or "its turn" for one in waiting}
-        texts = {
-            name: f"has waited for more than an hour; reason: {reason}" for name, reason in present.items()
-        }
-        self.board.show(
-            OVERDUE, [AlertRaised(name, OVERDUE, text, Severity.WARNING) for name, text in texts.items()]
-        )
+async def name_overdue(profile: Profile, journal: Journal, wall: Callable[[], float], board: Board) -> float:
+    """Name what has waited for an hour, and never expires."""
+    kinds = [kind for kind, operation in profile.operations.items() if not operation.expires]
+    waiting = await until_kept(lambda: journal.run(queries.waiting, kinds, wall() - LONG, NAMED))
+    board.show(OVERDUE, [_overdue_alert(one) for one in waiting])
+    return OVERDUE_INTERVAL
 
 
-@attrs.define
-class FailedKeyManagement:
-    """The watch over how key management ended."""
+def _overdue_alert(one: Waiting) -> AlertRaised:
+    text = f"has waited for more than an hour; reason: {one.reason or 'its turn'}"
+    return AlertRaised(f"{one.kind} 0x{one.id:064x}", OVERDUE, text, Severity.WARNING)
 
-    journal: Journal
-    board: Board
 
-    async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: each alert is raised once, and again when its text changes."""
-        while True:
-            self._tell(await until_kept(lambda: self.journal.run(queries.endings, KEY_MANAGEMENT, NEWEST)))
-            await trio.sleep(UNDONE_INTERVAL)
-
-    def _tell(self, endings: Mapping[Kind, Sequence[RowEnding]]) -> None:
-        failed = {kind: found for kind, ended in endings.items() if ended and (found := undone(ended))}
-        self.board.show(UNDONE, [_undone_alert(kind, found) for kind, found in failed.items()])
+async def name_undone(journal: Journal, board: Board) -> float:
+    """Name the kinds of key management whose last requests failed."""
+    endings = await until_kept(lambda: journal.run(queries.endings, KEY_MANAGEMENT, NEWEST))
+    failed = {kind: found for kind, ended in endings.items() if (found := undone(ended))}
+    board.show(UNDONE, [_undone_alert(kind, found) for kind, found in failed.items()])
+    return UNDONE_INTERVAL
 
 
 def _undone_alert(kind: Kind, found: Sequence[RowEnding]) -> AlertRaised:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from hashlib import shake_256
-from typing import Never
 
 import attrs
 import trio
@@ -48,13 +47,7 @@ class CoreMaterial:
     call: MaterialCall
     board: Board
 
-    async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: reads only."""
-        while True:
-            await trio.sleep(FIRST_LOOK)
-            await self.look()
-
-    async def look(self) -> None:
+    async def look(self) -> float:
         """Look once, again at what is missing; where chain or Core do not answer nothing changes."""
         with suppress(RequestError, Undecodable):
             missing = await self._missing()
@@ -65,6 +58,7 @@ class CoreMaterial:
                 ids = ", ".join(map(id_name, lacking))
                 text = f"the Core does not have {ids}, which the contract has" if ids else ""
                 self.board.set(KEY_MISSING, name, text)
+        return FIRST_LOOK
 
     async def _missing(self) -> Sequence[Sequence[int]]:
         """Return what each endpoint lacks; nothing for one that cannot be asked. Raises RequestError, Undecodable."""
@@ -88,24 +82,17 @@ class MigratedKeySets:
     board: Board
     _verified: PublicObject | None = None
 
-    async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: reads only."""
-        while True:
-            await trio.sleep(INTERVAL if self._verified else FIRST_LOOK)
-            await self.look()
-
-    async def look(self) -> None:
+    async def look(self) -> float:
         """Look once; where chain or storage do not answer nothing changes."""
-        try:
+        with suppress(RequestError):
             wanted = await self.find()
             wrong = "" if wanted is None else await self._wrong(wanted)
-        except RequestError:
-            return
-        self._verified = None if wrong else wanted
-        missed = bool(wrong) and wanted is not None and not wanted.made_here
-        text = f"{wrong}; this node took no part in it" if missed else ""
-        self.board.set(KEY_MISSING, STORAGE, text)
-        self.board.set(KEY_SET_MISSING, STORAGE, None if missed else wrong)
+            self._verified = None if wrong else wanted
+            missed = bool(wrong) and wanted is not None and not wanted.made_here
+            text = f"{wrong}; this node took no part in it" if missed else ""
+            self.board.set(KEY_MISSING, STORAGE, text)
+            self.board.set(KEY_SET_MISSING, STORAGE, None if missed else wrong)
+        return INTERVAL if self._verified else FIRST_LOOK
 
     async def _wrong(self, wanted: PublicObject) -> str:
         """Say what is wrong with the object; nothing where it is as it was signed. Raises Unreachable, Misconfigured."""

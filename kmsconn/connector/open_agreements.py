@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Never
 
 import attrs
-import trio
 
 from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.port import Rpc
@@ -60,13 +58,7 @@ class OpenAgreements:
             components.board,
         )
 
-    async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: each is told once."""
-        while True:
-            await trio.sleep(INTERVAL)
-            await self.look()
-
-    async def look(self) -> None:
+    async def look(self) -> float:
         """Look once; of what a chain does not answer nothing changes."""
         rows = [row for kind in self._agreed() for row in await self._long_final(kind)]
         text = f"this node's reply is final for more than {LONG / 3600:g} h, and the nodes have not agreed"
@@ -76,6 +68,7 @@ class OpenAgreements:
             if is_open or (is_open is None and (_name(row), NOT_AGREED) in self.board):
                 found.append(AlertRaised(_name(row), NOT_AGREED, text, Severity.WARNING))
         self.board.show(NOT_AGREED, found)
+        return INTERVAL
 
     def _agreed(self) -> list[Kind]:
         return [kind for kind, one in self.profile.operations.items() if isinstance(one, NeedsAgreement)]

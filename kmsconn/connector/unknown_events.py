@@ -9,10 +9,9 @@ old, by the chain and not by this process: a start looks back as far.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Never
+from typing import Any
 
 import attrs
-import trio
 
 from kmsconn.chain.jsonrpc import is_range_limit
 from kmsconn.chain.logs import decode_logs
@@ -47,13 +46,7 @@ class UnknownEvents:
     found: dict[bytes, Log] = attrs.field(factory=dict)
     """The newest log of each unknown topic; without a topic, under nothing."""
 
-    async def run(self) -> Never:
-        """Look for ever, at once where a head is known. Cancellation: at any time. Repeating: reads only."""
-        while True:
-            await self.look()
-            await trio.sleep(AGAIN if self.contract.head.number is None else INTERVAL)
-
-    async def look(self) -> None:
+    async def look(self) -> float:
         """Look at what was finalized since the last look; what a node does not give is asked for at the next one."""
         while (blocks := self._next_range()) is not None:
             try:
@@ -68,6 +61,7 @@ class UnknownEvents:
                 self.next_block = blocks[1] + 1
                 self._note(logs)
         self._tell()
+        return AGAIN if self.contract.head.number is None else INTERVAL
 
     def _next_range(self) -> tuple[int, int] | None:
         last = self.contract.head.number

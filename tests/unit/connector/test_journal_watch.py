@@ -7,6 +7,7 @@ from typing import Any
 import trio
 
 from kmsconn.connector.journal_watch import LOOKING, JournalWatch
+from kmsconn.connector.upkeep import keep_looking
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
@@ -41,7 +42,7 @@ async def test_a_commit_whose_outcome_is_not_known_is_told_while_nothing_else_is
             server.losses, server.refusals = [Loss(len(server.asked) + COMMIT, after=True)], 10**6
             nursery.start_soon(journal.run, moves.answer, rid, ANSWER, 1000.0)
             await trio.sleep(0.1)
-            nursery.start_soon(watch.run)
+            nursery.start_soon(keep_looking, watch.look)
             await trio.sleep(2 * LOOKING)
             seen, server.refusals = told.copy(), 0
             await trio.sleep(2 * LOOKING)

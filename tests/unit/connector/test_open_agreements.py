@@ -13,6 +13,7 @@ import trio
 
 from kmsconn.chain.port import RpcError
 from kmsconn.connector.open_agreements import INTERVAL, LONG, OpenAgreements
+from kmsconn.connector.upkeep import keep_looking
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import moves
 from kmsconn.model.alerts import Board
@@ -64,7 +65,7 @@ async def watching(folder: Path) -> AsyncIterator[Watch]:
             wall,
             Board(told.append, trio.current_time),
         )
-        nursery.start_soon(watch.run)
+        nursery.start_soon(keep_looking, watch.look, INTERVAL)
         yield Watch(bench, slots, chain, told)
         nursery.cancel_scope.cancel()
 

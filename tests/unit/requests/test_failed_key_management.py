@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from kmsconn.connector.key_management_alerts import UNDONE_INTERVAL, FailedKeyManagement, undone
+from kmsconn.connector.key_management_alerts import UNDONE_INTERVAL, name_undone, undone
+from kmsconn.connector.upkeep import keep_looking
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import inspecting, moves, recording
 from kmsconn.journal.values import RowEnding
@@ -27,7 +29,8 @@ CONTEXT, KEY = "context_2_new", "keygen_default"
 async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
     async with open_bench(folder) as bench, trio.open_nursery() as nursery:
         told: list[Event] = []
-        nursery.start_soon(FailedKeyManagement(bench.journal, Board(told.append, trio.current_time)).run)
+        board = Board(told.append, trio.current_time)
+        nursery.start_soon(keep_looking, partial(name_undone, bench.journal, board))
         yield bench, told
         nursery.cancel_scope.cancel()
 

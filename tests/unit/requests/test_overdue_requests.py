@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
-from kmsconn.connector.key_management_alerts import LONG, OVERDUE_INTERVAL, OverdueRequests
+from kmsconn.connector.key_management_alerts import LONG, OVERDUE_INTERVAL, name_overdue
+from kmsconn.connector.upkeep import keep_looking
 from kmsconn.journal import moves, recording
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
@@ -25,10 +26,8 @@ from tests.vectors import keys
 async def watching(folder: Path) -> AsyncIterator[tuple[Bench, list[Event]]]:
     async with open_bench(folder) as bench, trio.open_nursery() as nursery:
         told: list[Event] = []
-        ports: Any = SimpleNamespace(wall=wall)
-        nursery.start_soon(
-            OverdueRequests(PROFILE, bench.journal, ports, Board(told.append, trio.current_time)).run
-        )
+        board = Board(told.append, trio.current_time)
+        nursery.start_soon(keep_looking, partial(name_overdue, PROFILE, bench.journal, wall, board))
         yield bench, told
         nursery.cancel_scope.cancel()
 
