@@ -1,7 +1,8 @@
 """What a class of settings says of its fields, and how it is read: the form of a value, other names, an example. Pure.
 
-A field is annotated with a ``Form``, with a ``Section`` where its class has settings of its own, or with ``Made`` where a function makes
-it of several options. The meaning of each stands in the docstring of its class, in a line that begins with the field's name and a colon.
+A field is annotated with a ``Form`` and what is special (an ``Option``, or only aliases), with a ``Section`` where its class has settings
+of its own, or with ``Made`` where a function makes it of several options. The meaning of each stands in the docstring of its class, in a
+line that begins with the field's name and a colon.
 """
 
 import inspect
@@ -72,13 +73,14 @@ class Option:
 class Section:
     """Settings of a class of their own: what begins the names of its options, and what its docstring calls ``{about}``.
 
-    ``defaults`` and ``examples``: those of this place, by field.
+    ``defaults`` and ``examples``: those of this place, by field. ``optional``: no option of it need be set.
     """
 
     prefix: str = ""
     about: str = ""
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
     examples: Mapping[str, str] = attrs.field(factory=dict)
+    optional: bool = False
 
     def name_of(self, field: str) -> str:
         """Return the name of the option of a field."""
@@ -155,7 +157,8 @@ def _field(name: str, hint: Any, said: Sequence[Any], default: Any) -> SettingsF
     kind, *others = said
     within = get_args(hint)[0]
     classes = [one for one in (within, *get_args(within)) if isinstance(one, type) and attrs.has(one)]
-    return SettingsField(name, kind, classes[0] if classes else None, (*others, Option())[0], default)
+    option = next((one for one in others if isinstance(one, Option)), None) or Option("", *others)
+    return SettingsField(name, kind, classes[0] if classes else None, option, default)
 
 
 def described(cls: type[attrs.AttrsInstance], section: Section = Section()) -> Iterator[Described]:
@@ -171,16 +174,16 @@ def described(cls: type[attrs.AttrsInstance], section: Section = Section()) -> I
                 section.name_of(field.option.name or field.name),
                 field.kind,
                 meanings[field.name].replace("{about}", section.about),
-                _default(section.defaults.get(field.name, field.default)),
+                _default(section.defaults.get(field.name, field.default), section),
                 section.examples.get(field.name, field.option.example),
                 field.option.aliases,
             )
 
 
-def _default(default: Any) -> Any:
+def _default(default: Any, section: Section) -> Any:
     """Return the default of an option: what a class makes anew for each of its values is none."""
     if default is attrs.NOTHING:
-        return REQUIRED
+        return None if section.optional else REQUIRED
     return None if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
 
 

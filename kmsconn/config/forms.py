@@ -55,16 +55,7 @@ _BYTES = {
     "gb": 10**9,
 }
 _WEI = {"": 1, "wei": 1, "gwei": 10**9, "ether": 10**18, "eth": 10**18}
-_FLAGS = {
-    "true": True,
-    "1": True,
-    "yes": True,
-    "on": True,
-    "false": False,
-    "0": False,
-    "no": False,
-    "off": False,
-}
+_FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 _DURATION_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)")
 _AMOUNT = re.compile(r"(\d{1,30})(?:\.(\d{1,18}))?\s*([a-z]*)")
@@ -152,11 +143,8 @@ def duration(value: object) -> float:
     """Read a duration in humantime's text (``500ms``, ``1h 30m``) as seconds."""
     written = text(value).strip() if isinstance(value, str) else ""
     parts = list(_DURATION_PART.finditer(written))
-    if (
-        not parts
-        or "".join(part[0] for part in parts) != written
-        or any(part[2] not in _SECONDS for part in parts)
-    ):
+    whole_text = "".join(part[0] for part in parts)
+    if not parts or whole_text != written or any(part[2] not in _SECONDS for part in parts):
         raise ValueError(f'must be a duration such as "500ms", "5m" or "24h", not {quoted(value)}')
     return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
 
@@ -199,31 +187,31 @@ def wei(value: object) -> int:
     return found
 
 
-def fhe_parameters(value: object) -> dict[bytes, int]:
-    """Read a table, or its JSON text, from digests on chain to numbers of the Core's parameters."""
+def _table(value: object, what: str) -> dict[Any, Any]:
+    """Read a table, or its JSON text."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
-            raise ValueError("must be a table of digests and numbers, or its JSON text") from None
+            raise ValueError(f"must be a table of {what}, or its JSON text") from None
     if not isinstance(value, dict):
-        raise ValueError("must be a table of digests and numbers")
-    wrong = [digest for digest in value if not re.fullmatch(r"0x[0-9a-fA-F]{64}", str(digest))]
+        raise ValueError(f"must be a table of {what}")
+    return value
+
+
+def fhe_parameters(value: object) -> dict[bytes, int]:
+    """Read a table from digests on chain to numbers of the Core's parameters."""
+    table = _table(value, "digests and numbers")
+    wrong = [digest for digest in table if not re.fullmatch(r"0x[0-9a-fA-F]{64}", str(digest))]
     if wrong:
         raise ValueError(f"a digest is 0x and 64 hex digits, not {quoted(wrong[0])}")
-    return {bytes.fromhex(digest[2:]): whole(number) for digest, number in value.items()}
+    return {bytes.fromhex(digest[2:]): whole(number) for digest, number in table.items()}
 
 
 def preprocessing_ids(value: object) -> dict[int, int]:
-    """Read a table, or its JSON text, from ids of keys to ids of their preprocessings, each of 0x and 64 hex digits."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise ValueError("must be a table of key ids and preprocessing ids, or its JSON text") from None
-    if not isinstance(value, dict):
-        raise ValueError("must be a table of key ids and preprocessing ids")
-    return {_tagged(KEY_TAG, key): _tagged(PREP_KEYGEN_TAG, prep) for key, prep in value.items()}
+    """Read a table from ids of keys to ids of their preprocessings, each of 0x and 64 hex digits."""
+    table = _table(value, "key ids and preprocessing ids")
+    return {_tagged(KEY_TAG, key): _tagged(PREP_KEYGEN_TAG, prep) for key, prep in table.items()}
 
 
 def _tagged(tag: int, value: object) -> int:
@@ -235,9 +223,8 @@ def _tagged(tag: int, value: object) -> int:
 def roles(value: object) -> frozenset[Role]:
     """Read what a process does: a list of ``hear``, ``work`` and ``send``, a comma list, or a JSON array in the environment."""
     if isinstance(value, str):
-        value = [
-            one.strip().strip("\"'") for one in value.strip().removeprefix("[").removesuffix("]").split(",")
-        ]
+        listed = value.strip().removeprefix("[").removesuffix("]").split(",")
+        value = [one.strip().strip("\"'") for one in listed]
     known = [str(role) for role in Role]
     if not isinstance(value, list) or not value:
         raise ValueError(f"must be a list of {', '.join(known)} that is not empty")

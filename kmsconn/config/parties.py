@@ -8,12 +8,7 @@ from kmsconn.config import forms, places
 from kmsconn.config.description import OLDER, Alias, Made, Option, Section
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.structuring import HostChainTables
-from kmsconn.config.values import (
-    AwsKmsKey,
-    CompressedKeySets,
-    Secret,
-    compressed_key_sets,
-)
+from kmsconn.config.values import AwsKmsKey, CompressedKeySets, Secret, compressed_key_sets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import FHEVM
 from kmsconn.transport.urls import show_origin
@@ -130,10 +125,7 @@ class Httpz:
     preprocessing: forms.Flag = True
     key_management_at_finality: forms.Flag = True
     tolerant_digests: forms.Flag = False
-    s3: Annotated[
-        S3Fallback | None,
-        Made(S3Fallback, Section("s3_config", defaults=dict.fromkeys(("region", "bucket")))),
-    ] = None
+    s3: Annotated[S3Fallback | None, Made(S3Fallback, Section("s3_config", optional=True))] = None
 
 
 @attrs.frozen
@@ -198,9 +190,9 @@ class CoreSettings:
     ]
     core_tls: Annotated[CoreTls | None, Section("core_tls")] = None
     core_reply_budget: forms.ByteSize = 512 * 1024 * 1024
-    healthcheck_timeout: Annotated[
-        forms.Seconds, Option("", Alias("healthcheck_timeout_secs", OLDER, forms.seconds))
-    ] = 3.0
+    healthcheck_timeout: Annotated[forms.Seconds, Alias("healthcheck_timeout_secs", OLDER, forms.seconds)] = (
+        3.0
+    )
 
 
 @attrs.frozen

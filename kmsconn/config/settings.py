@@ -21,14 +21,7 @@ from kmsconn.config.parties import (
     WalletOptions,
     WalletSettings,
 )
-from kmsconn.config.values import (
-    LogFormat,
-    Mode,
-    PostgresAddress,
-    Role,
-    Secret,
-    StatusPage,
-)
+from kmsconn.config.values import LogFormat, Mode, PostgresAddress, Role, Secret, StatusPage
 from kmsconn.config.working import (
     CiphertextSettings,
     HttpApi,
@@ -69,7 +62,7 @@ class JournalOptions:
 
     journal: Annotated[
         places.JournalUrl,
-        Option("", Alias("database_url", translate=places.in_own_schema, remark=places.of_three_services)),
+        Alias("database_url", translate=places.in_own_schema, remark=places.of_three_services),
     ] = JOURNAL
     journal_password_file: Annotated[places.FilePath | None, Option('"/etc/kmsconn/journal_password"')] = None
 

@@ -165,11 +165,7 @@ def profile_of(given: Mapping[str, Given]) -> str:
 
 
 def _values(
-    generation: Generation,
-    sources: tuple[dict[str, Given], ...],
-    findings: Findings,
-    *,
-    alone: bool,
+    generation: Generation, sources: tuple[dict[str, Given], ...], findings: Findings, *, alone: bool
 ) -> dict[str, Any]:
     """Return every option's typed value; later sources win, and a known network fills in what they leave out."""
     known = presets.find_network(sources, generation.table, findings)

@@ -29,8 +29,8 @@ MAIN_NETWORKS: Final = frozenset({1, 261131})
 FIRST_COUNTS: Final = frozenset({HTTPZ_RC7})
 """Generations in which one source is preferred to another, instead of a fault."""
 
-_CREDENTIAL = "private_key"
-_OPTIONS = ("aws_kms_config.key_id", "signing_key_path", "private_key", "private_key_file", "mnemonic")
+_CREDENTIALS = "CREDENTIALS_DIRECTORY"
+_KEYS = ("aws_kms_config.", "signing_key_path", "private_key", "mnemonic")
 _ACCOUNTS = 2**32
 
 
@@ -107,22 +107,21 @@ def _sources(
     values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str]
 ) -> Iterator[KeySource]:
     """Yield what is configured, in the order of httpz-rc7."""
-
-    def given(option: str, read: Callable[[str, Any, Findings], FoundWallet | None]) -> Iterator[KeySource]:
-        if values[option] is not None:
-            place = findings.given[option].place
-            yield KeySource(place, partial(read, place, values[option], findings))
-
-    yield from given("aws_kms_config.key_id", partial(_aws_wallet, values))
-    yield from given("signing_key_path", _from_signing_key_file)
-    yield from given("private_key", _hex_wallet)
-    yield from given("private_key_file", _from_hex_file)
-    directory = environ.get("CREDENTIALS_DIRECTORY")
-    if directory and (path := Path(directory) / _CREDENTIAL).is_file():
-        yield KeySource(
-            "CREDENTIALS_DIRECTORY", partial(_from_hex_file, "CREDENTIALS_DIRECTORY", path, findings)
-        )
-    yield from given("mnemonic", partial(_from_mnemonic, values))
+    folder = environ.get(_CREDENTIALS)
+    credential = Path(folder) / "private_key" if folder else None
+    found = {**values, _CREDENTIALS: credential if credential and credential.is_file() else None}
+    readers: dict[str, Callable[[str, Any, Findings], FoundWallet | None]] = {
+        "aws_kms_config.key_id": partial(_aws_wallet, values),
+        "signing_key_path": partial(_from_file, read_signing_key_file),
+        "private_key": _hex_wallet,
+        "private_key_file": partial(_from_file, read_hex_key),
+        _CREDENTIALS: partial(_from_file, read_hex_key),
+        "mnemonic": partial(_from_mnemonic, values),
+    }
+    for name, read in readers.items():
+        if found[name] is not None:
+            place = name if name == _CREDENTIALS else findings.given[name].place
+            yield KeySource(place, partial(read, place, found[name], findings))
 
 
 def _only_first(sources: list[KeySource], findings: Findings) -> list[KeySource]:
@@ -137,13 +136,10 @@ def _aws_wallet(values: Mapping[str, Any], place: str, key_id: str, _: Findings)
     return FoundWallet(place, AwsKmsKey(key_id, region, endpoint))
 
 
-def _from_signing_key_file(place: str, path: Path, findings: Findings) -> FoundWallet | None:
-    key = read_signing_key_file(place, path, findings)
-    return None if key is None else _hex_wallet(place, key, findings)
-
-
-def _from_hex_file(place: str, path: Path, findings: Findings) -> FoundWallet | None:
-    key = read_hex_key(place, path, findings)
+def _from_file(
+    read: Callable[[str, Path, Findings], Secret | None], place: str, path: Path, findings: Findings
+) -> FoundWallet | None:
+    key = read(place, path, findings)
     return None if key is None else _hex_wallet(place, key, findings)
 
 
@@ -176,9 +172,7 @@ def _check_aws(findings: Findings) -> None:
 
 def _note_missing(findings: Findings, *, sends: bool) -> None:
     """Say that no wallet is configured, unless one was given and what is wrong with it has been noted already."""
-    if any(name in findings.given for name in _OPTIONS) or any(
-        name.startswith("aws_kms_config.") for name in findings.given
-    ):
+    if any(name.startswith(_KEYS) for name in findings.given):
         return
     if not sends:
         findings.fault(

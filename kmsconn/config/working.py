@@ -6,11 +6,7 @@ import attrs
 
 from kmsconn.config import forms, places
 from kmsconn.config.description import FORMER, LATER, OLDER, WRONG, Alias, Made, Option, Section
-from kmsconn.config.values import (
-    ROLES,
-    AttestationMode,
-    Mode,
-)
+from kmsconn.config.values import ROLES, AttestationMode, Mode
 
 
 @attrs.frozen
@@ -60,9 +56,7 @@ class HttpApi:
 
     endpoint: Annotated[places.SocketAddress, Option('"0.0.0.0:8443"', name="http_endpoint")]
     supported_chain_ids: Annotated[forms.ChainIds, Option("[11155111]")]
-    tls: Annotated[
-        ServerTls | None, Section("tls_config", defaults=dict.fromkeys(("cert_path", "key_path")))
-    ] = None
+    tls: Annotated[ServerTls | None, Section("tls_config", optional=True)] = None
     keys: tuple[ApiKey, ...] = ()
     keys_file: Annotated[
         places.ExistingFile | None, Option('"/etc/kmsconn/api_keys.toml"', name="api_keys_file")
@@ -93,15 +87,12 @@ class ReadingSettings:
     """
 
     decryption_polling: Annotated[
-        forms.Seconds, Option("", Alias("decryption_polling_ms", OLDER, forms.milliseconds))
+        forms.Seconds, Alias("decryption_polling_ms", OLDER, forms.milliseconds)
     ] = 0.5
     key_management_polling: Annotated[
         forms.Seconds,
-        Option(
-            "",
-            Alias("key_management_polling_ms", OLDER, forms.milliseconds),
-            Alias("kms_generation_polling", WRONG),
-        ),
+        Alias("key_management_polling_ms", OLDER, forms.milliseconds),
+        Alias("kms_generation_polling", WRONG),
     ] = 30.0
     get_logs_batch_size: forms.Count = 100
     decryption_from_block_number: Annotated[
@@ -110,11 +101,8 @@ class ReadingSettings:
     kms_operation_from_block_number: Annotated[
         forms.Number | None, Option("7000000", Alias("kms_from_block_number", WRONG))
     ] = None
-    reorg_window: Annotated[forms.Seconds, Option("", Alias("overlap", FORMER))] = 30.0
-    http_api: Annotated[
-        HttpApi | None,
-        Made(HttpApi, Section(defaults=dict.fromkeys(("endpoint", "supported_chain_ids")))),
-    ] = None
+    reorg_window: Annotated[forms.Seconds, Alias("overlap", FORMER)] = 30.0
+    http_api: Annotated[HttpApi | None, Made(HttpApi, Section(optional=True))] = None
 
 
 @attrs.frozen
@@ -195,7 +183,7 @@ class CiphertextSettings:
 
     s3_connect_timeout: forms.Seconds = 3.0
     attestation: Annotated[
-        forms.Attestations, Option("", Alias("ct_attestation.enabled", translate=forms.shadow_or_off))
+        forms.Attestations, Alias("ct_attestation.enabled", translate=forms.shadow_or_off)
     ] = AttestationMode.SHADOW
     attestation_head_timeout: Annotated[
         forms.Seconds, Option("", Alias("s3_head_timeout", LATER), name="ct_attestation.head_timeout")
@@ -204,9 +192,7 @@ class CiphertextSettings:
         forms.Seconds,
         Option("", Alias("copro_registry_refresh", LATER), name="ct_attestation.registry_refresh"),
     ] = 60.0
-    max_ciphertext_size: Annotated[forms.ByteSize, Option("", Alias("s3_max_ciphertext_size", LATER))] = (
-        66 * 1024 * 1024
-    )
+    max_ciphertext_size: Annotated[forms.ByteSize, Alias("s3_max_ciphertext_size", LATER)] = 66 * 1024 * 1024
     ciphertext_budget: forms.ByteSize = 512 * 1024 * 1024
     allow_http_buckets: forms.Flag = False
     allow_private_buckets: forms.Flag = False
