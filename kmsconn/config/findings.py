@@ -8,8 +8,9 @@ from typing import Any
 
 import attrs
 
+from kmsconn.config.forms import suggestion
 from kmsconn.config.options import FHEVM, Accepted, OptionTable
-from kmsconn.config.structuring import structure, suggestion
+from kmsconn.config.structuring import structure
 from kmsconn.errors import Fault
 
 

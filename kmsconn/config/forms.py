@@ -6,9 +6,10 @@ the 0.14 services (fhevm-0.14.md, section 9), so that their files and environmen
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Final
@@ -69,6 +70,12 @@ def quoted(value: object) -> str:
     if len(value) > _LONGEST_QUOTE or "://" in value:
         return f"a text of {len(value)} characters"
     return repr(value)
+
+
+def suggestion(written: str, known: Iterable[str]) -> str:
+    """Return ``did you mean …?`` for the nearest known name, or nothing."""
+    nearest = difflib.get_close_matches(written, list(known), n=1, cutoff=0.6)
+    return f"did you mean {nearest[0]}?" if nearest else ""
 
 
 def text(value: object) -> str:

@@ -15,7 +15,6 @@ from kmsconn.config.description import described
 from kmsconn.config.findings import Findings
 from kmsconn.config.keyfiles import warn_if_open
 from kmsconn.config.places import is_loopback
-from kmsconn.config.structuring import suggestion
 from kmsconn.config.values import Mode
 from kmsconn.config.working import ApiKey, HttpApi, ServerTls
 from kmsconn.errors import Fault
@@ -69,7 +68,7 @@ def _read_entry(place: str, entry: object) -> tuple[Mapping[str, Any], list[Faul
     values, faults = dict[str, Any](), list[Fault]()
     for name, written in entry.items():
         if name not in _FORMS:
-            faults.append(Fault(f"{place}.{name}", "is unknown", suggestion(name, _FORMS)))
+            faults.append(Fault(f"{place}.{name}", "is unknown", forms.suggestion(name, _FORMS)))
             continue
         try:
             values[name] = _FORMS[name](written)

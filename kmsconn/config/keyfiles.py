@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -19,42 +21,38 @@ _SHORTEST_TOKEN = 16
 
 def read_hex_key(place: str, path: Path, findings: Findings) -> Secret | None:
     """Return the text of a key file, or None after noting why there is none."""
-    data = _read(place, path, _LARGEST_KEY_FILE, findings)
-    if data is None:
-        return None
-    try:
-        return Secret(data.decode("ascii").strip())
-    except UnicodeDecodeError:
-        findings.fault(place, f"{path} does not hold a private key as hex")
-        return None
+    return _read(place, path, findings, _hex_key)
 
 
 def read_signing_key_file(place: str, path: Path, findings: Findings) -> Secret | None:
     """Return the key that a signing key file of the Core holds, or None after noting why there is none."""
-    data = _read(place, path, LARGEST_SIGNING_KEY_FILE, findings)
-    if data is None:
-        return None
-    try:
-        return Secret(read_signing_key(data).hex())
-    except ValueError as error:
-        findings.fault(place, f"{path} is no signing key file of the Core: {error}")
-        return None
+    return _read(place, path, findings, _signing_key)
 
 
 def read_token(place: str, path: Path, findings: Findings) -> Secret | None:
     """Return the token that a file holds, or None after noting why there is none."""
-    data = _read(place, path, _LARGEST_KEY_FILE, findings)
-    if data is None:
-        return None
+    return _read(place, path, findings, _token, "write one with: openssl rand -hex 32")
+
+
+def _hex_key(data: bytes) -> str:
+    if not data.isascii():
+        raise ValueError("does not hold a private key as hex")
+    return data.decode("ascii").strip()
+
+
+def _signing_key(data: bytes) -> str:
+    try:
+        return read_signing_key(data).hex()
+    except ValueError as error:
+        raise ValueError(f"is no signing key file of the Core: {error}") from None
+
+
+def _token(data: bytes) -> str:
     token = data.decode("latin-1").strip()
     if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        findings.fault(
-            place,
-            f"{path} holds no token: it must be at least {_SHORTEST_TOKEN} printable characters without spaces",
-            "write one with: openssl rand -hex 32",
-        )
-        return None
-    return Secret(token)
+        least = f"at least {_SHORTEST_TOKEN} printable characters without spaces"
+        raise ValueError(f"holds no token: it must be {least}")
+    return token
 
 
 def read_password(place: str, path: Path, findings: Findings) -> Secret | None:
@@ -83,15 +81,21 @@ def password_in(path: Path) -> Secret:
         raise ValueError(f"{path} holds no password: it is not UTF-8 text") from None
 
 
-def _read(place: str, path: Path, most: int, findings: Findings) -> bytes | None:
+def _read(
+    place: str, path: Path, findings: Findings, decode: Callable[[bytes], str], remedy: str = ""
+) -> Secret | None:
     try:
         with path.open("rb") as file:
-            data = file.read(most)
+            data = file.read(_LARGEST_KEY_FILE)
     except OSError as error:
         findings.fault(place, f"{path} cannot be read: {error.strerror}")
         return None
     warn_if_open(path, findings)
-    return data
+    try:
+        return Secret(decode(data))
+    except ValueError as error:
+        findings.fault(place, f"{path} {error}", remedy)
+        return None
 
 
 def warn_if_open(path: Path, findings: Findings) -> None:
@@ -114,38 +118,30 @@ def read_signing_key(data: bytes) -> bytes:
 
     bincode with fixed-width little-endian integers, 91 bytes. Source: httpz-rc7.md 5.2 and A.5.
     """
-    reader = _KeyFileReader(data[:LARGEST_SIGNING_KEY_FILE])
-    reader.expect_text("0.5", "the version of the header")
-    reader.expect_number(0, 4, "the header's variant")
-    reader.expect_text("0.1", "the version of the versioning scheme")
-    reader.expect_text("PrivateSigKey", "the name of the type")
-    reader.expect_number(0, 4, "the version of the type")
-    reader.expect_number(_KEY_BYTES, 8, "the length of the key")
-    return reader.take(_KEY_BYTES, "the key")
+    file = BytesIO(data[:LARGEST_SIGNING_KEY_FILE])
+    _expect_text(file, "0.5", "the version of the header")
+    _expect_number(file, 0, 4, "the header's variant")
+    _expect_text(file, "0.1", "the version of the versioning scheme")
+    _expect_text(file, "PrivateSigKey", "the name of the type")
+    _expect_number(file, 0, 4, "the version of the type")
+    _expect_number(file, _KEY_BYTES, 8, "the length of the key")
+    return _take(file, _KEY_BYTES, "the key")
 
 
-class _KeyFileReader:
-    """Parts of a file, one after the other."""
+def _take(file: BytesIO, size: int, what: str) -> bytes:
+    part = file.read(size)
+    if len(part) < size:
+        raise ValueError(f"the file ends within {what}")
+    return part
 
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
 
-    def take(self, size: int, what: str) -> bytes:
-        """Return the next bytes. Raises ValueError where the file ends before."""
-        part = self._data[self._at : self._at + size]
-        if len(part) < size:
-            raise ValueError(f"the file ends within {what}")
-        self._at += size
-        return part
+def _expect_number(file: BytesIO, expected: int, size: int, what: str) -> None:
+    found = int.from_bytes(_take(file, size, what), "little")
+    if found != expected:
+        raise ValueError(f"{what} is {found}, not {expected}")
 
-    def expect_number(self, expected: int, size: int, what: str) -> None:
-        """Pass over a number. Raises ValueError where it is another."""
-        found = int.from_bytes(self.take(size, what), "little")
-        if found != expected:
-            raise ValueError(f"{what} is {found}, not {expected}")
 
-    def expect_text(self, expected: str, what: str) -> None:
-        """Pass over a text. Raises ValueError where it is another."""
-        self.expect_number(len(expected), 8, f"the length of {what}")
-        if self.take(len(expected), what) != expected.encode():
-            raise ValueError(f"{what} is not {expected}")
+def _expect_text(file: BytesIO, expected: str, what: str) -> None:
+    _expect_number(file, len(expected), 8, f"the length of {what}")
+    if _take(file, len(expected), what) != expected.encode():
+        raise ValueError(f"{what} is not {expected}")

@@ -13,10 +13,10 @@ import attrs
 
 from kmsconn.config.description import form_of
 from kmsconn.config.findings import Given
-from kmsconn.config.forms import ChainId, SecretText
+from kmsconn.config.forms import ChainId, SecretText, suggestion
 from kmsconn.config.options import ALIASES, FHEVM
 from kmsconn.config.places import ContractAddress, CoreEndpoints, RpcUrls, WebsocketUrls
-from kmsconn.config.structuring import HostChainTables, structure, suggestion
+from kmsconn.config.structuring import HostChainTables, structure
 from kmsconn.errors import ConfigError, Fault
 
 _UNITED: Final = tuple(map(form_of, (RpcUrls, WebsocketUrls, CoreEndpoints)))

@@ -6,6 +6,7 @@ Every function takes a value as TOML or the environment gave it and raises Value
 from __future__ import annotations
 
 import re
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -28,16 +29,6 @@ def contract_address(value: object) -> Address:
     if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", written):
         raise ValueError(f"must be an address, 0x and 40 hex digits, not {quoted(value)}")
     return parse_address(written)
-
-
-def loose_address(contract: str, value: object) -> Address:
-    """Read the address of a contract as the first generation did: with 0x, in any case of letters."""
-    written = text(value).strip()
-    if not written.startswith("0x"):
-        raise ValueError(f"the address of {contract} must start with 0x")
-    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", written):
-        raise ValueError(f"is no address of {contract}: 0x and 40 hex digits, not {quoted(value)}")
-    return Address(bytes.fromhex(written[2:]))
 
 
 def _check_url(url: str, schemes: tuple[str, ...]) -> str:
@@ -65,23 +56,18 @@ def _split(value: object) -> list[str]:
     return found
 
 
-def _urls(value: object, schemes: tuple[str, ...]) -> tuple[str, ...]:
+def _urls(schemes: tuple[str, ...], value: object) -> tuple[str, ...]:
     return tuple(_check_url(url, schemes) for url in _split(value))
 
 
-def rpc_urls(value: object) -> tuple[str, ...]:
-    """Read the URLs of a chain: one, a comma list, or a list."""
-    return _urls(value, ("http", "https", "ws", "wss"))
-
-
-def websocket_urls(value: object) -> tuple[str, ...]:
-    """Read websocket URLs of a chain: one, a comma list, or a list."""
-    return _urls(value, ("ws", "wss"))
+rpc_urls = partial(_urls, ("http", "https", "ws", "wss"))
+websocket_urls = partial(_urls, ("ws", "wss"))
+"""Read URLs of a chain: one, a comma list, or a list."""
 
 
 def core_endpoints(value: object) -> tuple[str, ...]:
     """Read the endpoints of the Core: ``http://host:port``, one, a comma list, or a list."""
-    found = _urls(value, ("http", "https"))
+    found = _urls(("http", "https"), value)
     for url in found:
         parts = urlsplit(url)
         if parts.port is None or parts.path.strip("/") or parts.query or parts.username is not None:
@@ -147,8 +133,17 @@ def _journal_text(journal: Path | PostgresAddress) -> str:
 
 
 def contract_form(contract: str) -> Form:
-    """Return the form of the address of a contract in any case of letters."""
-    return Form(lambda value: loose_address(contract, value), "address", checksum)
+    """Return the form of the address of a contract as the first generation had it: with 0x, in any case of letters."""
+    return Form(partial(_loose_address, contract), "address", checksum)
+
+
+def _loose_address(contract: str, value: object) -> Address:
+    written = text(value).strip()
+    if not written.startswith("0x"):
+        raise ValueError(f"the address of {contract} must start with 0x")
+    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", written):
+        raise ValueError(f"is no address of {contract}: 0x and 40 hex digits, not {quoted(value)}")
+    return Address(bytes.fromhex(written[2:]))
 
 
 ContractAddress = Annotated[Address, Form(contract_address, "address", checksum)]

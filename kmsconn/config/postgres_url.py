@@ -5,12 +5,12 @@ Source: PostgreSQL's manual, 34.1.1.2 (connection URIs) and 34.1.2 (parameters).
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote
 
+from kmsconn.config.forms import suggestion
 from kmsconn.config.values import PostgresAddress, Secret
 
 _URL = re.compile(
@@ -126,13 +126,8 @@ def _query(written: str) -> Iterator[tuple[str, str]]:
         if name in _WITHOUT_EFFECT:
             continue
         if name not in PARAMETERS and name not in _OWN_FIELDS:
-            raise ValueError(_unknown(name))
+            hint = suggestion(name, sorted(PARAMETERS))
+            raise ValueError(f"has a parameter that PostgreSQL's libpq does not know{hint and f'; {hint}'}")
         if not equals:
             raise ValueError(f"its parameter {name} has no value")
         yield name, _decoded(value)
-
-
-def _unknown(name: str) -> str:
-    nearest = difflib.get_close_matches(name, sorted(PARAMETERS), n=1, cutoff=0.6)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    return f"has a parameter that PostgreSQL's libpq does not know{hint}"

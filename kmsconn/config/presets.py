@@ -9,13 +9,15 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.config.findings import Findings, Given
-from kmsconn.config.forms import quoted
+from kmsconn.config.forms import quoted, suggestion
 from kmsconn.config.networks import NETWORKS, Network
 from kmsconn.config.options import FHEVM, OptionTable
-from kmsconn.config.structuring import suggestion
 
 NETWORK: Final = "network"
 """The option that names one."""
+
+_CHAIN_IDS: Final = ("gateway_chain_id", "ethereum_chain_id")
+_CONTRACTS: Final = ("decryption", "gateway_config", "protocol_config", "kms_generation")
 
 
 def find_network(
@@ -39,14 +41,8 @@ def find_network(
 
 def preset(network: Network) -> dict[str, Given]:
     """Return a network's chain ids and addresses, as if a source had given them."""
-    values = {
-        "gateway_chain_id": network.gateway_chain_id,
-        "ethereum_chain_id": network.ethereum_chain_id,
-        "decryption_contract.address": network.decryption,
-        "gateway_config_contract.address": network.gateway_config,
-        "protocol_config_contract.address": network.protocol_config,
-        "kms_generation_contract.address": network.kms_generation,
-    }
+    values = {name: getattr(network, name) for name in _CHAIN_IDS}
+    values |= {f"{of}_contract.address": getattr(network, of) for of in _CONTRACTS}
     return {name: Given(value, _place(network), name) for name, value in values.items()}
 
 
@@ -81,7 +77,7 @@ def _with_acl(entry: Any, network: Network) -> Any:
 
 def compare(values: dict[str, Any], network: Network, findings: Findings) -> None:
     """Note what contradicts the network: another chain's id beside its addresses is a mistake. A host chain left out may be meant."""
-    for name in ("gateway_chain_id", "ethereum_chain_id"):
+    for name in _CHAIN_IDS:
         expected = getattr(network, name)
         if values[name] not in {None, expected}:
             findings.fault(

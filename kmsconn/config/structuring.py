@@ -5,9 +5,8 @@ Never reads a file; never shows a value that its form would not show.
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,19 +106,13 @@ def structure(value: Any, form: Form, place: str, faults: list[Fault]) -> Any:
         return None
 
 
-def suggestion(written: str, known: Iterable[str]) -> str:
-    """Return ``did you mean …?`` for the nearest known name, or nothing."""
-    nearest = difflib.get_close_matches(written, list(known), n=1, cutoff=0.6)
-    return f"did you mean {nearest[0]}?" if nearest else ""
-
-
 def _faults(error: Exception, place: str) -> list[Fault]:
     if isinstance(error, BaseValidationError):
         return [fault for one in error.exceptions for fault in _faults(one, place + _step(one, error))]
     if isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in attrs.fields(error.cl)]
         return [
-            Fault(f"{place}.{key}", "is unknown", suggestion(key, known))
+            Fault(f"{place}.{key}", "is unknown", forms.suggestion(key, known))
             for key in sorted(error.extra_fields)
         ]
     if isinstance(error, KeyError):
