@@ -90,10 +90,7 @@ def _chain(values: Mapping[str, Any], name: str) -> Chain:
 def core_tls_of(written: Written) -> CoreTls | None:
     """Return TLS towards the Core where a file of it is named; notes the missing half of a client certificate."""
     halves = ("core_tls.certificate_file", "core_tls.key_file")
-    given = [name for name in halves if name in written.findings.given]
-    if len(given) == 1:
-        missing = next(name for name in halves if name not in given)
-        written.findings.fault(missing, f"is required beside {given[0]}")
+    written.findings.require(*halves, beside=halves)
     files = values_of(CoreTls, written, {}, Section("core_tls"))
     return CoreTls(**files) if files else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,13 @@ class Findings:
     def warn(self, place: str, message: str, remedy: str = "") -> None:
         """Note one thing that is accepted, but should be known."""
         self.warnings.append(Fault(place, message, remedy))
+
+    def require(self, *names: str, beside: Iterable[str]) -> None:
+        """Note which options are missing although one is given that needs them: the first of ``beside`` that is."""
+        given = next((name for name in beside if name in self.given), None)
+        for name in names:
+            if given is not None and name not in self.given:
+                self.fault(name, f"is required beside {given}")
 
     def take(self, source: dict[str, Given], *, strict: bool = True) -> None:
         """Take all that one source gives; its right names win over its aliases.

@@ -122,7 +122,10 @@ def http_api_of(written: Written) -> HttpApi | None:
     """Return the settings; None where the address is not configured, or after noting what is wrong."""
     values, findings = written.values, written.findings
     if values["http_endpoint"] is None:
-        _warn_of_options_alone(findings)
+        for one in (
+            findings.given[option.name] for option in described(HttpApi) if option.name in findings.given
+        ):
+            findings.warn(one.place, "has no effect", "http_endpoint is not set")
         return None
     if values["mode"] is Mode.SHADOW:
         findings.fault(
@@ -139,17 +142,8 @@ def http_api_of(written: Written) -> HttpApi | None:
     return HttpApi(**values_of(HttpApi, written, made), keys=keys)
 
 
-def _warn_of_options_alone(findings: Findings) -> None:
-    for option in described(HttpApi):
-        if option.name in findings.given:
-            findings.warn(findings.given[option.name].place, "has no effect", "http_endpoint is not set")
-
-
 def _tls(values: Mapping[str, Any], findings: Findings) -> ServerTls | None:
-    given = [name for name in (_CERTIFICATE, _KEY) if name in findings.given]
-    if len(given) == 1:
-        missing = _KEY if given == [_CERTIFICATE] else _CERTIFICATE
-        findings.fault(missing, f"is required beside {given[0]}")
+    findings.require(_CERTIFICATE, _KEY, beside=(_CERTIFICATE, _KEY))
     certificate, key = values[_CERTIFICATE], values[_KEY]
     if certificate is None or key is None:
         return None

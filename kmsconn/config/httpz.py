@@ -175,9 +175,7 @@ def s3_of(written: Written) -> S3Fallback | None:
     if not given:
         findings.warn("s3_config", "is missing: a ciphertext without a bucket on chain cannot be found")
         return None
-    for part in ("s3_config.region", "s3_config.bucket"):
-        if part not in given:
-            findings.fault(part, f"is required beside {given[0]}")
+    findings.require("s3_config.region", "s3_config.bucket", beside=given)
     if isinstance(endpoint, str) and endpoint.startswith("http:") and not values["allow_http_buckets"]:
         place = written.place("s3_config.endpoint")
         findings.warn(place, "has no TLS: the connector does not use it unless allow_http_buckets is true")

@@ -75,7 +75,7 @@ def find_wallet(
     A shadow, or a process that leaves sending to others, needs none where its account is named, and never sends, so a raw key is no risk on
     a main network.
     """
-    _check_aws(findings)
+    findings.require("aws_kms_config.key_id", beside=("aws_kms_config.region", "aws_kms_config.endpoint"))
     sources = list(_sources(values, findings, environ))
     named = values["tx_sender_address"]
     sends = values["mode"] is not Mode.SHADOW and Role.SEND in (values.get("roles") or ROLES)
@@ -162,12 +162,6 @@ def _from_mnemonic(
     if is_test_phrase(phrase.reveal()):
         findings.warn(place, "is the well-known test phrase, whose keys are public", "create your own")
     return _hex_wallet(place, Secret(key.hex()), findings)
-
-
-def _check_aws(findings: Findings) -> None:
-    given = [name for name in ("aws_kms_config.region", "aws_kms_config.endpoint") if name in findings.given]
-    if given and "aws_kms_config.key_id" not in findings.given:
-        findings.fault("aws_kms_config.key_id", f"is required beside {given[0]}")
 
 
 def _note_missing(findings: Findings, *, sends: bool) -> None:
