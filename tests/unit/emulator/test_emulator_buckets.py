@@ -86,11 +86,6 @@ async def drained(response: HttpResponse, seconds: float = 1e6) -> tuple[bytes, 
     return received, end
 
 
-async def test_a_published_ciphertext_lies_under_its_handle() -> None:
-    response = await bucket(Form.HANDLE).handle(get())
-    assert (response.status, response.body) == (200, MADE.body)
-
-
 async def test_a_published_ciphertext_lies_under_its_digest_when_asked() -> None:
     made = bucket(Form.DIGEST)
     assert (await made.handle(get(BY_DIGEST))).body == MADE.body
@@ -109,32 +104,9 @@ async def test_without_a_signer_it_carries_its_format() -> None:
     assert ATTESTATION_HEADER not in headers
 
 
-async def test_head_has_the_metadata_too() -> None:
-    response = await bucket(Form.HANDLE).handle(get(method="HEAD"))
-    assert (response.status, ATTESTATION_HEADER in dict(response.headers)) == (200, True)
-
-
-async def test_what_is_not_there_is_404_with_an_xml_document() -> None:
-    response = await bucket(Form.HANDLE).handle(get("/ct/other"))
-    assert (response.status, code_of(response)) == (404, "NoSuchKey")
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/ct", f"/ct/{BY_HANDLE[3:]}", BY_HANDLE[3:], f"/other{BY_HANDLE[3:]}"]
-)
-async def test_another_path_is_another_key(path: str) -> None:
-    """A doubled slash among them, as on a strict store."""
-    assert (await bucket(Form.HANDLE).handle(get(path))).status == 404
-
-
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
 async def test_nobody_without_credentials_may_write(method: str) -> None:
     assert (await bucket(Form.HANDLE).handle(get(method=method))).status == 403
-
-
-async def test_outside_of_the_bucket_there_is_no_bucket() -> None:
-    response = await bucket(Form.HANDLE).handle(get("/other/key"))
-    assert (response.status, code_of(response)) == (404, "NoSuchBucket")
 
 
 async def test_a_private_bucket_tells_nothing() -> None:
@@ -143,36 +115,6 @@ async def test_a_private_bucket_tells_nothing() -> None:
     for path in (BY_HANDLE, "/ct/other"):
         response = await made.handle(get(path))
         assert (response.status, code_of(response)) == (403, "AccessDenied")
-
-
-async def test_where_nobody_may_list_a_missing_key_is_forbidden() -> None:
-    made = bucket(Form.HANDLE)
-    made.listed = False
-    assert (await made.handle(get())).status == 200
-    assert (await made.handle(get("/ct/other"))).status == 403
-
-
-async def test_a_key_is_percent_encoded_on_its_way() -> None:
-    made = EmulatedBucket("/ct")
-    made.put("a b+c%ü", b"body")
-    assert (await made.handle(get("/ct/a%20b+c%25%C3%BC"))).body == b"body"
-
-
-async def test_the_host_may_name_the_bucket() -> None:
-    made = bucket(Form.DIGEST)
-    named = HttpRequest("GET", BY_DIGEST.removeprefix("/ct"), (("host", "ct.s3.eu-west-1.amazonaws.com"),))
-    assert (await made.handle(named)).body == MADE.body
-
-
-async def test_a_part_is_given_with_its_place() -> None:
-    response = await bucket(Form.HANDLE).handle(HttpRequest("GET", BY_HANDLE, (("range", "bytes=10-19"),)))
-    assert (response.status, response.body) == (206, MADE.body[10:20])
-    assert dict(response.headers)["content-range"] == "bytes 10-19/1000"
-
-
-async def test_a_part_beyond_the_end_is_refused() -> None:
-    response = await bucket(Form.HANDLE).handle(HttpRequest("GET", BY_HANDLE, (("range", "bytes=1000-"),)))
-    assert (response.status, code_of(response)) == (416, "InvalidRange")
 
 
 async def test_latency_is_a_knob(autojump_clock: trio.testing.MockClock) -> None:
