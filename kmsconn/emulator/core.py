@@ -213,7 +213,7 @@ class EmulatedCore:
         table = self.memory.table(operation.start)
         known = table.get(job.request_id)
         if self.node.release.waits_at_once and known is not None and known.failed:
-            table.forget(known)
+            table.forget(job.request_id)
         try:
             table.check(job.request_id, trio.current_time())
         except Known:
@@ -226,9 +226,8 @@ class EmulatedCore:
     ) -> None:
         burnt = share_lost or job.key_id not in self.known.keys
         ready_at = float("inf") if burnt else trio.current_time() + self._draw(seconds)
-        self.memory.table(operation.start).add(
-            CoreTableEntry(job, ready_at, failed=burnt), trio.current_time()
-        )
+        entry = CoreTableEntry(job, ready_at, failed=burnt)
+        self.memory.table(operation.start).add(job.request_id, entry, trio.current_time())
         if burnt:
             raise _failure(operation.missing_share, Status.NOT_FOUND, job.request_id)
 
@@ -237,7 +236,7 @@ class EmulatedCore:
             return seconds
         return self.computing() if callable(self.computing) else self.computing
 
-    def _reply(self, entry: CoreTableEntry, failed: Fail) -> bytes:
+    def _reply(self, entry: CoreTableEntry[Job], failed: Fail) -> bytes:
         try:
             if entry.reply is None:
                 entry.reply = self.answer(entry.job)

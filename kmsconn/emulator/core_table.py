@@ -6,7 +6,8 @@ Source: kms-core-grpc.md, section 5.5.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 import attrs
 import trio
@@ -44,6 +45,9 @@ class Uptime:
                 return
 
 
+K = TypeVar("K", bound=Hashable)
+J = TypeVar("J")
+
 CAPACITY = 10_000
 KEPT = 6_000
 RATE_LIMIT = 50_000
@@ -58,28 +62,28 @@ class Full(Exception):  # noqa: N818 - the table is
 
 
 @attrs.define(eq=False)
-class CoreTableEntry:
+class CoreTableEntry(Generic[J]):
     """One id: pending until ``ready_at``."""
 
-    job: Job
+    job: J
     ready_at: float
     reply: bytes | None = attrs.field(default=None, repr=False)
     failed: bool = False
 
 
-class CoreTable:
+class CoreTable(Generic[K, J]):
     """The entries of one kind of operation, oldest first."""
 
     def __init__(self, capacity: int = CAPACITY, kept: int = KEPT) -> None:
         self.capacity = capacity
         self.kept = kept
-        self._entries: dict[bytes, CoreTableEntry] = {}
+        self._entries: dict[K, CoreTableEntry[J]] = {}
         self._pending: list[float] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, request_id: bytes) -> CoreTableEntry | None:
+    def get(self, request_id: K) -> CoreTableEntry[J] | None:
         """Return the entry of an id."""
         return self._entries.get(request_id)
 
@@ -89,24 +93,24 @@ class CoreTable:
             heapq.heappop(self._pending)
         return len(self._pending)
 
-    def check(self, request_id: bytes, now: float) -> None:
+    def check(self, request_id: K, now: float) -> None:
         """Say whether an id can be added. Raises Known or Full."""
         if request_id in self._entries:
             raise Known
         if len(self) >= self.capacity and len(self) - self.pending(now) <= self.kept:
             raise Full
 
-    def add(self, entry: CoreTableEntry, now: float) -> None:
+    def add(self, request_id: K, entry: CoreTableEntry[J], now: float) -> None:
         """Remember an id, and forget the oldest finished one when there is no room. Raises Known or Full."""
-        self.check(entry.job.request_id, now)
+        self.check(request_id, now)
         if len(self) >= self.capacity:
             self._forget_oldest(now)
-        self._entries[entry.job.request_id] = entry
+        self._entries[request_id] = entry
         heapq.heappush(self._pending, entry.ready_at)
 
-    def forget(self, entry: CoreTableEntry) -> None:
-        """Free the id of an entry."""
-        del self._entries[entry.job.request_id]
+    def forget(self, request_id: K) -> None:
+        """Free an id. Raises KeyError for one that is not there."""
+        entry = self._entries.pop(request_id)
         if entry.ready_at in self._pending:
             self._pending.remove(entry.ready_at)
             heapq.heapify(self._pending)
@@ -124,9 +128,9 @@ class CoreMemory:
     kept: int = KEPT
     rate_limit: int = RATE_LIMIT
     uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
-    _tables: dict[str, CoreTable] = attrs.field(factory=dict, init=False, repr=False)
+    _tables: dict[str, CoreTable[bytes, Job]] = attrs.field(factory=dict, init=False, repr=False)
 
-    def table(self, operation: str) -> CoreTable:
+    def table(self, operation: str) -> CoreTable[bytes, Job]:
         """Return the table of an operation, by the name of its start call."""
         return self._tables.setdefault(operation, CoreTable(self.capacity, self.kept))
 

@@ -22,7 +22,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     RequestId,
 )
 from kmsconn.core.client import SERVICE
-from kmsconn.emulator.core_table import Uptime
+from kmsconn.emulator.core_table import CAPACITY, CoreTable, CoreTableEntry, Full, Known, Uptime
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.core_answers import FirstNode
 from kmsconn.emulator.httpz.generation_events import HTTPZ
@@ -30,7 +30,6 @@ from kmsconn.model.requests import Kind
 from kmsconn.transport.grpc.framing import Status
 
 LONG_POLL = 60.0
-CAPACITY = 10_000
 KNOWN_ID = "Could not insert {what} into meta store: The element with ID {id}"
 FULL = "Could not insert {what} into meta store: Error in table: it is full"
 
@@ -53,14 +52,6 @@ _DECRYPTIONS = {
 }
 
 
-@attrs.frozen
-class _Job:
-    """What was asked, and when it will be ready."""
-
-    message: Any
-    ready_at: float
-
-
 def _nobody(_: bytes) -> None:
     """Is told things and keeps none."""
 
@@ -80,10 +71,14 @@ class FirstCore(FirstNode):
     on_answer: Callable[[bytes], None] = _nobody
     """Is told the name of each decryption whose answer goes out."""
     capacity: int = CAPACITY
-    known: dict[tuple[str, str], _Job] = attrs.field(factory=dict, init=False, repr=False)
-    """Jobs by result call and id, oldest first."""
+    known: CoreTable[tuple[str, str], Any] = attrs.field(init=False, repr=False)
+    """What was asked by result call and id."""
     prepared: set[str] = attrs.field(factory=set, init=False)
     _uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
+
+    @known.default
+    def _no_jobs(self) -> CoreTable[tuple[str, str], Any]:
+        return CoreTable(self.capacity, kept=0)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls for ``serve_grpc``, keyed by path."""
@@ -98,7 +93,7 @@ class FirstCore(FirstNode):
 
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""
-        self.known.clear()
+        self.known = self._no_jobs()
         self._uptime.restart()
 
     def hear(self, method: str, identifier: str, message: Any = None) -> None:
@@ -119,15 +114,19 @@ class FirstCore(FirstNode):
         message = kind.parse(request)
         identifier: str = message.request_id.request_id
         self.hear(method, identifier, message)
-        if (result, identifier) in self.known:
+        try:
+            self.known.check((result, identifier), trio.current_time())
+        except Known:
             if method == "KeyGenPreproc":
                 return b""
-            raise GrpcFailure(Status.ABORTED, KNOWN_ID.format(what=method, id=identifier))
-        self._make_room(method)
+            raise GrpcFailure(Status.ABORTED, KNOWN_ID.format(what=method, id=identifier)) from None
+        except Full:
+            raise GrpcFailure(Status.ABORTED, FULL.format(what=method)) from None
         if method == "KeyGen":
             self._use_preprocessing(message.preproc_id.request_id)
         seconds = self.computing() if callable(self.computing) else self.computing
-        self.known[result, identifier] = _Job(message, trio.current_time() + seconds)
+        now = trio.current_time()
+        self.known.add((result, identifier), CoreTableEntry(message, now + seconds), now)
         return b""
 
     async def _result(self, method: str, request: bytes) -> bytes:
@@ -147,26 +146,18 @@ class FirstCore(FirstNode):
         self._tell(self.on_answer, method, identifier)
         return reply
 
-    def _reply(self, job: _Job) -> bytes:
+    def _reply(self, job: CoreTableEntry[Any]) -> bytes:
         try:
-            return self.answer(job.message)
+            return self.answer(job.job)
         except (KeyError, ValueError) as error:
             raise GrpcFailure(Status.INTERNAL, "the operation failed") from error
 
-    def _make_room(self, method: str) -> None:
-        """Forget the oldest finished job where there is no room for another."""
-        if len(self.known) < self.capacity:
-            return
-        now = trio.current_time()
-        oldest = next((name for name, job in self.known.items() if job.ready_at <= now), None)
-        if oldest is None:
-            raise GrpcFailure(Status.ABORTED, FULL.format(what=method))
-        del self.known[oldest]
-
     def _use_preprocessing(self, identifier: str) -> None:
         """Take a preprocessing away as soon as it is named (8.3)."""
-        if self.known.pop(("GetKeyGenPreprocResult", identifier), None) is None:
-            raise GrpcFailure(Status.NOT_FOUND, "no such preprocessing")
+        try:
+            self.known.forget(("GetKeyGenPreprocResult", identifier))
+        except KeyError:
+            raise GrpcFailure(Status.NOT_FOUND, "no such preprocessing") from None
 
     def _tell(self, whom: Callable[[bytes], None], method: str, identifier: str) -> None:
         kind = _DECRYPTIONS.get(method)

@@ -8,21 +8,16 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.emulator.core_requests import Job, read_public
 from kmsconn.emulator.core_table import CoreTable, CoreTableEntry, Full, Known, Uptime
 from kmsconn.emulator.grpc_server import CutConnection
-from tests.unit.emulator.core_worlds import PLAINTEXTS, public_id, public_request
+from tests.unit.emulator.core_worlds import public_id
 
 
-def job(number: int) -> Job:
-    return read_public(bytes(public_request(number)), PLAINTEXTS)
-
-
-def table(*ready_at: float, capacity: int = 4, kept: int = 2) -> CoreTable:
+def table(*ready_at: float, capacity: int = 4, kept: int = 2) -> CoreTable[bytes, int]:
     """A table whose entries 1, 2, … are ready at these times."""
-    made = CoreTable(capacity, kept)
+    made = CoreTable[bytes, int](capacity, kept)
     for number, moment in enumerate(ready_at, start=1):
-        made.add(CoreTableEntry(job(number), moment), 0)
+        made.add(public_id(number), CoreTableEntry(number, moment), 0)
     return made
 
 
@@ -38,7 +33,7 @@ def test_an_unknown_id_is_not_found() -> None:
 
 def test_an_id_is_taken_once() -> None:
     with pytest.raises(Known):
-        table(1).add(CoreTableEntry(job(1), 2), 0)
+        table(1).add(public_id(1), CoreTableEntry(1, 2), 0)
 
 
 def test_pending_jobs_are_counted_as_time_goes_on() -> None:
@@ -48,7 +43,7 @@ def test_pending_jobs_are_counted_as_time_goes_on() -> None:
 
 def test_a_full_table_forgets_its_oldest_finished_entry() -> None:
     made = table(9, 1, 1, 1)
-    made.add(CoreTableEntry(job(5), 9), 5)
+    made.add(public_id(5), CoreTableEntry(5, 9), 5)
     assert made.get(public_id(1)) is not None
     assert made.get(public_id(2)) is None
     assert len(made) == 4
@@ -57,7 +52,7 @@ def test_a_full_table_forgets_its_oldest_finished_entry() -> None:
 def test_a_full_table_with_too_few_finished_entries_refuses() -> None:
     made = table(1, 1, 9, 9)
     with pytest.raises(Full):
-        made.add(CoreTableEntry(job(5), 9), 5)
+        made.add(public_id(5), CoreTableEntry(5, 9), 5)
     assert len(made) == 4
 
 
@@ -67,7 +62,8 @@ def test_a_known_id_is_known_in_a_full_table_too() -> None:
 
 
 def test_the_defaults_are_those_of_the_core() -> None:
-    assert (CoreTable().capacity, CoreTable().kept) == (10_000, 6_000)
+    made: CoreTable[bytes, int] = CoreTable()
+    assert (made.capacity, made.kept) == (10_000, 6_000)
 
 
 async def test_a_wait_lasts_to_its_moment(autojump_clock: Any) -> None:
