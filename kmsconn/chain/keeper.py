@@ -23,7 +23,7 @@ from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.parties import Chain
 from kmsconn.errors import Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
-from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
+from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import way_of
@@ -205,9 +205,7 @@ class LinkKeeper:
         reason = _wrong_chain(show_origin(url), self.chain.chain_id, found)
         if self._wrong.get(url) != found:
             self._wrong[url] = found
-            self.on_event(
-                AlertRaised(f"{self.name} {show_origin(url)}", "wrong-chain", reason, Severity.CRITICAL)
-            )
+            self.on_event(AlertRaised(f"{self.name} {show_origin(url)}", "wrong-chain", reason))
         raise StartRefused(reason)
 
     def _offer(self, link: RpcLink) -> None:
@@ -230,7 +228,7 @@ class LinkKeeper:
         self.link, was_down = None, self.state.is_down
         self._move("all_failed")
         if not was_down:
-            self.on_event(AlertRaised(self.name, "unreachable", self.reason, Severity.CRITICAL))
+            self.on_event(AlertRaised(self.name, "unreachable", self.reason))
         await trio.sleep(DIAL_BACKOFF.seconds(failures - 1, self.ports.random()))
         self.wanted = trio.Event()
         self._move("pause_over")

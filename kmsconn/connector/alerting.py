@@ -11,7 +11,7 @@ import trio
 from kmsconn.connector.foreign_replies import ForeignReplies
 from kmsconn.connector.shadowing import ShadowFindings
 from kmsconn.model.clocks import ClockWatch
-from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.model.events import AlertRaised
 from kmsconn.model.progress import alert_of
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.core_health import CONNECTION
@@ -48,7 +48,7 @@ def _clock(components: Components, watch: ClockWatch) -> Iterator[AlertRaised]:
     """Return an alert while this machine's clock is not that of the chains."""
     heads = (one.head.timestamp for one in components.chain_contexts.values())
     if wrong := watch.look(heads, components.ports.wall()):
-        yield AlertRaised("clock of this machine", "clock", wrong, Severity.WARNING)
+        yield AlertRaised("clock of this machine", "clock", wrong)
 
 
 def _paused(components: Components) -> Iterator[AlertRaised]:
@@ -57,7 +57,7 @@ def _paused(components: Components) -> Iterator[AlertRaised]:
         since = datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds")
         said = f" ({one.reason})" if one.reason else ""
         text = f"an operator has paused {one.kind} at {since}{said}: requests are recorded and wait; their deadlines go on"
-        yield AlertRaised(one.kind, "paused", text, Severity.WARNING, f"kmsconn resume {one.kind}")
+        yield AlertRaised(one.kind, "paused", text, remedy=f"kmsconn resume {one.kind}")
 
 
 def _finality(chains: Iterable[ChainContext]) -> Iterator[AlertRaised]:
@@ -66,7 +66,7 @@ def _finality(chains: Iterable[ChainContext]) -> Iterator[AlertRaised]:
         head, finalized = chain.head.timestamp, chain.finalized.timestamp
         if head is not None and finalized is not None and head - finalized > FINALITY_IS_LATE_AFTER:
             text = f"block {chain.finalized.number} is the last finalized one, {(head - finalized) / 60:.0f} minutes behind the head"
-            yield AlertRaised(chain.name, "not-finalizing", text, Severity.CRITICAL)
+            yield AlertRaised(chain.name, "not-finalizing", text)
 
 
 def _holdups(components: Components, now: float) -> Iterator[AlertRaised]:

@@ -20,7 +20,6 @@ from kmsconn.model.events import (
     ReplySigned,
     RequestClosed,
     RequestRecorded,
-    Severity,
 )
 from kmsconn.model.life import State
 
@@ -84,4 +83,4 @@ class ForeignReplies:
             f"{count} replies under this node's key were included that this connector did not send{which}: "
             "another connector uses the same key"
         )
-        return AlertRaised("wallet", "used-by-another", text, Severity.CRITICAL, count=count)
+        return AlertRaised("wallet", "used-by-another", text, count=count)

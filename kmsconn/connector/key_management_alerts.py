@@ -47,7 +47,7 @@ async def name_overdue(profile: Profile, journal: Journal, wall: Callable[[], fl
 
 def _overdue_alert(one: Waiting) -> AlertRaised:
     text = f"has waited for more than an hour; reason: {one.reason or 'its turn'}"
-    return AlertRaised(f"{one.kind} 0x{one.id:064x}", OVERDUE, text, Severity.WARNING)
+    return AlertRaised(f"{one.kind} 0x{one.id:064x}", OVERDUE, text)
 
 
 async def name_undone(journal: Journal, board: Board) -> float:

@@ -21,7 +21,7 @@ from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Board
-from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.model.events import AlertRaised
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import NeedsAgreement
@@ -66,7 +66,7 @@ class OpenAgreements:
         for row in rows:
             is_open = await self._is_open(row)
             if is_open or (is_open is None and (_name(row), NOT_AGREED) in self.board):
-                found.append(AlertRaised(_name(row), NOT_AGREED, text, Severity.WARNING))
+                found.append(AlertRaised(_name(row), NOT_AGREED, text))
         self.board.show(NOT_AGREED, found)
         return INTERVAL
 

@@ -17,7 +17,6 @@ from kmsconn.model.events import (
     ReplyCompared,
     ReplyMissing,
     ReplyUnmatched,
-    Severity,
 )
 from kmsconn.replies.shadow_comparing import Likeness
 from kmsconn.replies.shadow_manager import ShadowedChain, ShadowManager
@@ -90,7 +89,7 @@ class ShadowFindings:
                 found.popleft()
             if found:
                 text = f"{_TEXTS[cause].format(len(found))}, the last one: {found[-1][1]}"
-                yield AlertRaised(SHADOW, cause, text, Severity.WARNING, count=len(found))
+                yield AlertRaised(SHADOW, cause, text, count=len(found))
 
 
 _TEXTS = {

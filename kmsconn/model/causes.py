@@ -397,6 +397,11 @@ def remedy_of(cause: str) -> str:
     return CAUSES.get(cause, NOWHERE).remedy
 
 
+def is_critical(cause: str) -> bool:
+    """Say whether requests cannot be answered while this holds, where the alert says nothing else."""
+    return CAUSES.get(cause, NOWHERE).critical
+
+
 def is_about_others(cause: str) -> bool:
     """Say whether a cause is about other processes over the journal: it leaves this one healthy."""
     return CAUSES.get(cause, NOWHERE).about_others

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.causes import remedy_of
+from kmsconn.model.causes import is_critical, remedy_of
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
 
@@ -317,16 +317,20 @@ class AlertRaised:
     """Something is wrong with a dependency, for one cause; raised once, and again when what it says has changed.
 
     ``dependency`` is named as operators do (``gateway``, ``core[0]``, ``bucket …``, ``journal``, ``txmanager gateway``), ``cause`` is a
-    stable slug (``unreachable``, ``wrong-signer``); together they are the identity of an alert. ``remedy`` says what to do about it,
-    ``count`` how many requests it concerns.
+    stable slug (``unreachable``, ``wrong-signer``); together they are the identity of an alert. ``remedy`` says what to do about it; it
+    and ``severity`` are those of the cause unless given. ``count`` is how many requests it concerns.
     """
 
     dependency: str
     cause: str
     text: str
-    severity: Severity
+    severity: Severity = attrs.field()
     remedy: str = attrs.field()
     count: int = 1
+
+    @severity.default
+    def _usual_severity(self) -> Severity:
+        return Severity.CRITICAL if is_critical(self.cause) else Severity.WARNING
 
     @remedy.default
     def _usual_remedy(self) -> str:

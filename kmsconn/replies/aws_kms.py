@@ -19,7 +19,7 @@ from kmsconn.errors import Misconfigured, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import address_of_key, recoverable
 from kmsconn.extras import require_extra
-from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
+from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent
 from kmsconn.transport.aws import open_aws
 from kmsconn.transport.proxies import NO_PROXIES, Proxies
 
@@ -161,7 +161,7 @@ async def _patiently(ask: Callable[[], Awaitable[_T]], on_event: OnEvent) -> _T:
                 raise _refused(error) from error
             if not told:
                 told = str(error)
-                on_event(AlertRaised(NAME, UNREACHABLE, f"has not answered yet: {told}", Severity.CRITICAL))
+                on_event(AlertRaised(NAME, UNREACHABLE, f"has not answered yet: {told}"))
             await trio.sleep(AGAIN)
         else:
             break

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from kmsconn.errors import Unreachable
-from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.model.events import AlertRaised
 from kmsconn.requests.snapshot import CoreStatistics
 
 HEALTH_CHECK_INTERVAL = 10.0  # seconds between checks of an endpoint that serves
@@ -87,7 +87,7 @@ class CoreHealth:
         waits = f"; {100 / shards:.0f} % of the requests are of this shard, and wait" if shards > 1 else ""
         for index, (since, text) in self._wrong.items():
             if now - since >= ENDPOINT_FAILURE_GRACE:
-                yield AlertRaised(self.core.endpoints[index], CAUSE, f"{text}{waits}", Severity.CRITICAL)
+                yield AlertRaised(self.core.endpoints[index], CAUSE, f"{text}{waits}")
 
     def statistics(self) -> Mapping[str, CoreStatistics]:
         """Return what is known of each endpoint."""

@@ -20,7 +20,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Gathering
 from kmsconn.journal.values import Due, Shards
 from kmsconn.model.alerts import Board
-from kmsconn.model.events import AlertRaised, Severity
+from kmsconn.model.events import AlertRaised
 from kmsconn.model.requests import Kind
 from kmsconn.requests.snapshot import MemberStatistics
 
@@ -145,6 +145,4 @@ def tell_different_settings(board: Board, gathering: Gathering) -> None:
 
 def _differs(option: str, text: str) -> AlertRaised:
     remedy = f"set {option} alike in all processes, and restart those that have it otherwise"
-    return AlertRaised(
-        option, DIFFER, f"the processes over the journal differ: {text}", Severity.WARNING, remedy
-    )
+    return AlertRaised(option, DIFFER, f"the processes over the journal differ: {text}", remedy=remedy)

@@ -21,7 +21,6 @@ from kmsconn.model.events import (
     OnEvent,
     RequestClosed,
     RequestDeferred,
-    Severity,
 )
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import PoolName
@@ -134,7 +133,7 @@ class RowOutcomes:
 
     def _alert(self, row: Row, reason: str) -> None:
         text = f"request {row.rid}: {reason}"
-        self.on_event(AlertRaised("connector", "unexpected-error", text, Severity.CRITICAL))
+        self.on_event(AlertRaised("connector", "unexpected-error", text))
 
     async def end_destroyed(self, row: Row, reason: str) -> None:
         """Reject a row that nobody works on, since what it is under was destroyed. Repeating: it is told once."""

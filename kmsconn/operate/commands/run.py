@@ -43,7 +43,7 @@ from kmsconn.errors import (
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
 from kmsconn.model.alerts import Board
-from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
+from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent
 from kmsconn.model.life import State
 from kmsconn.observe.logs import LibraryLogs, make_logger
 from kmsconn.observe.monitor import Monitor
@@ -297,7 +297,7 @@ async def control_socket(connector: Connector, on_event: OnEvent, monitor: Monit
             )
         except StartRefused as error:
             words = f"{error}; `kmsconn status` and the other commands cannot reach this process until then"
-            on_event(AlertRaised("control socket", "unavailable", words, Severity.WARNING))
+            on_event(AlertRaised("control socket", "unavailable", words))
         yield
 
 

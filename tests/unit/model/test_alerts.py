@@ -87,3 +87,9 @@ def test_an_owner_shows_what_there_is_and_clears_what_is_gone_and_its_own(wall: 
     wall.board.show("ours", [second])
     assert wall.seen == [first, second, other, AlertCleared("a", "paused")]
     assert [*wall.board] == [second, other]
+
+
+def test_an_alert_is_as_severe_as_its_cause_unless_it_says_otherwise() -> None:
+    assert AlertRaised("core[0]", "unreachable", "refused").severity is Severity.CRITICAL
+    assert AlertRaised("keygen", "undone", "rejected").severity is Severity.WARNING
+    assert AlertRaised("new_kms_epoch", "undone", "rejected", Severity.CRITICAL).critical
