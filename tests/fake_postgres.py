@@ -21,7 +21,7 @@ from kmsconn.journal import damage, postgres_opening, schema
 from kmsconn.journal.postgres import _COUNT, SUPPOSE, PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION
 from kmsconn.journal.postgres_session import Reply, SessionLimits
-from kmsconn.journal.postgres_sql import Call, call_of
+from kmsconn.journal.postgres_sql import BoundStatement, call_of
 from kmsconn.journal.rows import shard
 
 ADDRESS = PostgresAddress("journal", ("/fake",))
@@ -176,7 +176,7 @@ class FakeSession:
         """Whether no transaction is under way."""
         return not self.has_begun
 
-    def exchange(self, calls: Sequence[Call]) -> list[Reply]:
+    def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
         """Run statements; after one that fails none is run. Several outside a transaction are one."""
         self.server.rounds.append(len(calls))
         if self.has_begun or len(calls) == 1 or calls[0].statement.startswith(_BEGINS):
@@ -190,7 +190,7 @@ class FakeSession:
             raise
         return replies
 
-    def post(self, call: Call) -> None:
+    def post(self, call: BoundStatement) -> None:
         """Run a statement whose reply nobody waits for."""
         self._run(call)
 
@@ -204,7 +204,7 @@ class FakeSession:
         """End the connection from outside."""
         self.close()
 
-    def _run(self, call: Call) -> Reply:
+    def _run(self, call: BoundStatement) -> Reply:
         if self.is_lost:
             raise psycopg.OperationalError("the connection is lost: it ended")
         self.server.asked.append(call.statement)
@@ -220,7 +220,7 @@ class FakeSession:
         self.lose()
         raise psycopg.OperationalError("the connection is lost: server closed the connection unexpectedly")
 
-    def _reply(self, call: Call) -> Reply:
+    def _reply(self, call: BoundStatement) -> Reply:
         word = call.statement.split()[0]
         if self.is_aborted and word not in {"ROLLBACK", "COMMIT"}:
             raise errors.InFailedSqlTransaction("current transaction is aborted")
@@ -238,7 +238,7 @@ class FakeSession:
         return found
 
 
-def _of_sqlite(server: FakeServer, call: Call) -> Reply:
+def _of_sqlite(server: FakeServer, call: BoundStatement) -> Reply:
     if call.statement.startswith("DO $$"):  # triggers of the audit log, which nothing here wants
         return _nothing(server, call)
     statement = _BEGINS if call.statement.startswith(_BEGINS) else call.statement
@@ -247,7 +247,7 @@ def _of_sqlite(server: FakeServer, call: Call) -> Reply:
     return Reply(rows, max(cursor.rowcount, 0) if _CHANGING.match(statement) else 0)
 
 
-def _supposed(server: FakeServer, call: Call) -> Reply:
+def _supposed(server: FakeServer, call: BoundStatement) -> Reply:
     token, groups, tick, _ = call.values
     found = "SELECT count(*) FROM member, meta WHERE token = ? AND groups = ? AND key = 'tick' AND value = ?"
     if server.database.execute(found, (token, groups, tick)).fetchone() == (0,):
@@ -256,22 +256,22 @@ def _supposed(server: FakeServer, call: Call) -> Reply:
     return Reply([(1,)], 0)
 
 
-def _counted(server: FakeServer, call: Call) -> Reply:
+def _counted(server: FakeServer, call: BoundStatement) -> Reply:
     count = "UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, ''"
     return Reply(server.database.execute(count, (call.values[0],)).fetchall(), 1)  # type: ignore[index]
 
 
-def _nothing(_server: FakeServer, _call: Call) -> Reply:
+def _nothing(_server: FakeServer, _call: BoundStatement) -> Reply:
     return Reply([], 0)
 
 
-def _locked(server: FakeServer, _call: Call) -> Reply:
+def _locked(server: FakeServer, _call: BoundStatement) -> Reply:
     if server.is_locked:
         raise sqlite3.DatabaseError("canceling statement due to lock timeout")
     return Reply([], 0)
 
 
-_ANSWERS: dict[str, Callable[[FakeServer, Call], Reply]] = {
+_ANSWERS: dict[str, Callable[[FakeServer, BoundStatement], Reply]] = {
     postgres_opening.LOCK: _locked,
     postgres_opening.LOCK_AT_ONCE: _locked,
     SUPPOSE: _supposed,

@@ -33,7 +33,7 @@ from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_o
 
 
 @attrs.frozen
-class Generation:
+class GenerationOptions:
     """How the options of one generation become settings; ``tidy`` looks at what was given before it is typed."""
 
     table: OptionTable
@@ -48,9 +48,11 @@ _SHARED: Final[Mapping[str, Maker]] = {
     "journal": journal_of,
 }
 
-GENERATIONS: Final[Mapping[str, Generation]] = {
-    profiles.FHEVM: Generation(FHEVM, {**_SHARED, "chains": assembly.chains_of, "http_api": http_api_of}),
-    profiles.HTTPZ_RC7: Generation(
+GENERATIONS: Final[Mapping[str, GenerationOptions]] = {
+    profiles.FHEVM: GenerationOptions(
+        FHEVM, {**_SHARED, "chains": assembly.chains_of, "http_api": http_api_of}
+    ),
+    profiles.HTTPZ_RC7: GenerationOptions(
         HTTPZ_RC7,
         {
             **_SHARED,
@@ -110,7 +112,7 @@ def load_config(
 class Reading:
     """What the sources say before it becomes settings: every option's typed value (None: faulty, or not set), faults and warnings."""
 
-    generation: Generation
+    generation: GenerationOptions
     findings: Findings
     values: Mapping[str, Any] = attrs.field(repr=False)
     alone: bool
@@ -165,7 +167,11 @@ def profile_of(given: Mapping[str, Given]) -> str:
 
 
 def _values(
-    generation: Generation, sources: tuple[dict[str, Given], ...], findings: Findings, *, alone: bool
+    generation: GenerationOptions,
+    sources: tuple[dict[str, Given], ...],
+    findings: Findings,
+    *,
+    alone: bool,
 ) -> dict[str, Any]:
     """Return every option's typed value; later sources win, and a known network fills in what they leave out."""
     known = presets.find_network(sources, generation.table, findings)

@@ -45,7 +45,7 @@ def asked_range(header: str, size: int) -> range | None:
 XML = ("content-type", "application/xml")
 
 
-class Form(Enum):
+class ObjectForm(Enum):
     """Under which key an object lies."""
 
     HANDLE = "ct128/{handle}/{context}"
@@ -96,7 +96,7 @@ class EmulatedBucket:
         signer: PrivateKey | None,
         key_id: int,
         stored: StoredFormat = StoredFormat.UNCOMPRESSED_ON_CPU,
-        forms: tuple[Form, ...] = (Form.HANDLE,),
+        forms: tuple[ObjectForm, ...] = (ObjectForm.HANDLE,),
     ) -> None:
         """Store a ciphertext with its attestation, or, without a signer, with its format only."""
         headers = ((FORMAT_HEADER, stored.name.lower()),)

@@ -8,7 +8,7 @@ from functools import partial
 import attrs
 
 from kmsconn.ciphertexts.attestation import StoredFormat
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext
 from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import (
@@ -46,7 +46,7 @@ EXTRA_DATA = (b"", b"\x00", *naming(CONTEXT, EPOCH))
 class Traffic(Users[FhevmDependencies]):
     """The users of a set of dependencies of fhevm."""
 
-    form = Form.HANDLE
+    form = ObjectForm.HANDLE
     bits = {kind: 1 if kind == 0 else bits_of(kind) for kind in PLAINTEXT_BITS}  # noqa: RUF012 - see Users.bits
 
     extra_data: Sequence[bytes] = EXTRA_DATA

@@ -13,7 +13,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import attrs
 
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertext_file import StoredCiphertext
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, key_for
@@ -37,7 +37,7 @@ class Users(ABC, Generic[N_co]):
     ``random`` draws forms, types and values: the same seed makes the same requests.
     """
 
-    form: ClassVar[Form]
+    form: ClassVar[ObjectForm]
     """Under which keys objects lie in the buckets."""
     bits: ClassVar[Mapping[int, int]]
     """The types of which values are made, with the bits of these."""

@@ -34,7 +34,7 @@ from kmsconn.journal.postgres_session import (
     SessionLimits,
     keywords_of,
 )
-from kmsconn.journal.postgres_sql import Call, call_of
+from kmsconn.journal.postgres_sql import BoundStatement, call_of
 from kmsconn.journal.postgres_timeline import look_around
 from kmsconn.journal.tally import Tally
 
@@ -67,15 +67,15 @@ class MemberCount:
     token: int
     groups: int = 0
 
-    def counting(self) -> Call:
+    def counting(self) -> BoundStatement:
         """Return the statement that counts one more, within its transaction."""
         return call_of(_COUNT, (self.token, self.token))
 
-    def supposing(self, tick: int) -> Call:
+    def supposing(self, tick: int) -> BoundStatement:
         """Return the statement that counts one more, and fails where the number or the tick is another one."""
         return call_of(SUPPOSE, (self.token, self.groups, str(tick), self.token))
 
-    def reading(self) -> Call:
+    def reading(self) -> BoundStatement:
         """Return the statement that asks for the number."""
         return call_of("SELECT groups FROM member WHERE token = ?", (self.token,))
 
@@ -161,7 +161,7 @@ class PostgresDriver:
         self.member: MemberCount | None = None
         self.queue = StatementQueue(partial(connect, address, SessionLimits()))
         self.execute = self.queue.execute
-        self._send: Callable[[Call], object] = self.queue.flush
+        self._send: Callable[[BoundStatement], object] = self.queue.flush
         self._connect_to_migrate = partial(connect_first or connect, address, MIGRATING)
         self._has_begun = False
         self._known_tick = 0

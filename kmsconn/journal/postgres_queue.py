@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import OperationalError
 
 from kmsconn.journal.postgres_session import Reply, Session
-from kmsconn.journal.postgres_sql import Call, Values, call_of
+from kmsconn.journal.postgres_sql import BoundStatement, Values, call_of
 
 
 class QueuedResult:
@@ -78,7 +78,7 @@ class StatementQueue:
         self.last: QueuedResult | None = None
         self._connect = connect
         self._session: Session | None = None
-        self._waiting: list[tuple[Call, QueuedResult]] = []
+        self._waiting: list[tuple[BoundStatement, QueuedResult]] = []
 
     @property
     def is_connected(self) -> bool:
@@ -113,7 +113,7 @@ class StatementQueue:
         if session is not None:
             session.close()
 
-    def begin(self, *calls: Call) -> list[Reply]:
+    def begin(self, *calls: BoundStatement) -> list[Reply]:
         """Send what begins a transaction, and return the replies; over a new connection where the old one ended while nobody listened."""
         is_fresh = not self.is_connected
         while True:
@@ -133,18 +133,18 @@ class StatementQueue:
         self._waiting.append((call, result))
         return result
 
-    def put(self, *calls: Call) -> None:
+    def put(self, *calls: BoundStatement) -> None:
         """Queue statements whose results nobody looks at."""
         self._waiting += [(call, QueuedResult(self)) for call in calls]
 
-    def takes_back(self, first: Call) -> bool:
+    def takes_back(self, first: BoundStatement) -> bool:
         """Take back the statement with which what waits begins; False where it was sent."""
         if not self._waiting or self._waiting[0][0] is not first:
             return False
         del self._waiting[0]
         return True
 
-    def flush(self, *more: Call) -> list[Reply]:
+    def flush(self, *more: BoundStatement) -> list[Reply]:
         """Send what waits and ``more`` in one round trip; return the replies to ``more``.
 
         Raises the error of the statement that failed; what stood behind it was not run.
@@ -165,7 +165,7 @@ class StatementQueue:
             self.changes += reply.changed
         return replies[len(waiting) :]
 
-    def post(self, call: Call) -> None:
+    def post(self, call: BoundStatement) -> None:
         """Send a statement whose reply nobody waits for. Raises OperationalError when the connection is lost."""
         if self._session is not None:
             self._session.post(call)

@@ -18,7 +18,7 @@ from psycopg.errors import error_from_result
 from kmsconn.config.keyfiles import password_in
 from kmsconn.config.values import PostgresAddress
 from kmsconn.journal.postgres_asking import ask_plainly
-from kmsconn.journal.postgres_sql import Call, decoder_of
+from kmsconn.journal.postgres_sql import BoundStatement, decoder_of
 from kmsconn.journal.postgres_timeline import MET, connect_to_newest
 
 CONNECT_TIMEOUT: Final = 5  # seconds for each address of a server
@@ -138,14 +138,14 @@ class Session(Protocol):
         """Which of the server's processes serves it."""
         ...
 
-    def exchange(self, calls: Sequence[Call]) -> list[Reply]:
+    def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
         """Run statements in one round trip; after one that fails none is run. Outside a transaction they are one.
 
         Raises an error of psycopg: that of the statement that failed, or OperationalError when the connection is lost.
         """
         ...
 
-    def post(self, call: Call) -> None:
+    def post(self, call: BoundStatement) -> None:
         """Send a statement whose reply nobody waits for. Raises OperationalError when the connection is lost."""
         ...
 
@@ -174,7 +174,7 @@ class PostgresSession:
         self._wire = self._connection.pgconn
         self._prepared: dict[bytes, bytes] = {}
         self._poll = select.poll()
-        self._owed: list[list[Call | None]] = []
+        self._owed: list[list[BoundStatement | None]] = []
         try:
             if check is not None:
                 check(self._connection)
@@ -215,7 +215,7 @@ class PostgresSession:
         """End the connection."""
         self._connection.close()
 
-    def exchange(self, calls: Sequence[Call]) -> list[Reply]:
+    def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
         """Run statements in one round trip."""
         try:
             expected = self._send(calls)
@@ -230,15 +230,15 @@ class PostgresSession:
             self._connection.close()
             raise
 
-    def post(self, call: Call) -> None:
+    def post(self, call: BoundStatement) -> None:
         """Send a statement whose reply nobody waits for."""
         self._owed.append(self._send([call]))
 
-    def _send(self, calls: Sequence[Call]) -> list[Call | None]:
+    def _send(self, calls: Sequence[BoundStatement]) -> list[BoundStatement | None]:
         """Send everything; return for each result that will come the statement that it prepares, None where one is run."""
         if MET.is_behind(self._timeline):
             raise psycopg.OperationalError(f"its server {MET.say(self._timeline)}")
-        expected: list[Call | None] = []
+        expected: list[BoundStatement | None] = []
         names = self._prepared
         fresh: dict[bytes, bytes] = {}
         for call in calls:
@@ -258,7 +258,7 @@ class PostgresSession:
             if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
                 self._wire.consume_input()
 
-    def _replies(self, expected: Sequence[Call | None]) -> list[Reply]:
+    def _replies(self, expected: Sequence[BoundStatement | None]) -> list[Reply]:
         replies: list[Reply] = []
         failed: psycopg.Error | None = None
         for prepares in expected:

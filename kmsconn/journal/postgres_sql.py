@@ -51,7 +51,7 @@ class Translated:
         return [values[name] for name in self.names]
 
 
-class Call(NamedTuple):
+class BoundStatement(NamedTuple):
     """A statement with its values, as operations say it and as it goes over the wire."""
 
     statement: str
@@ -61,10 +61,10 @@ class Call(NamedTuple):
     formats: list[int]
 
 
-def call_of(statement: str, values: Values = ()) -> Call:
+def call_of(statement: str, values: Values = ()) -> BoundStatement:
     """Return a statement with its values, ready to be sent. Raises what ``encode`` raises, and KeyError for a value that is missing."""
     translated = translate(statement)
-    return Call(statement, values, translated.text, *encode(translated.in_order(values)))
+    return BoundStatement(statement, values, translated.text, *encode(translated.in_order(values)))
 
 
 @lru_cache(maxsize=_STATEMENTS)

@@ -28,7 +28,7 @@ from kmsconn.observe.families import (
     response_table,
 )
 from kmsconn.observe.health import Health
-from kmsconn.observe.tally import Histogram, Labels, Tally, Value
+from kmsconn.observe.tally import EventTally, Histogram, Labels, Value
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
     from kmsconn.requests.snapshot import HttpApiStatistics, Statistics
@@ -47,7 +47,9 @@ Figure = float | Mapping[Any, float | None] | None
 class ConnectorCollector(Collector):
     """Gives all metrics of one connector; ``statistics`` returns its snapshot, or None before there is one."""
 
-    def __init__(self, tally: Tally, health: Health, statistics: Callable[[], Statistics | None]) -> None:
+    def __init__(
+        self, tally: EventTally, health: Health, statistics: Callable[[], Statistics | None]
+    ) -> None:
         self._tally, self._health, self._statistics = tally, health, statistics
 
     def collect(self) -> Iterator[Metric]:

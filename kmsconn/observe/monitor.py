@@ -11,7 +11,7 @@ from kmsconn.observe.event_taker import EventTakers
 from kmsconn.observe.health import Health, HealthReport
 from kmsconn.observe.metrics import ConnectorCollector, exposition
 from kmsconn.observe.recent import RecentActivity
-from kmsconn.observe.tally import Tally
+from kmsconn.observe.tally import EventTally
 from kmsconn.observe.timelines import Timelines
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Monitor:
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self.wall = wall
-        self._tally = Tally()
+        self._tally = EventTally()
         self._health = Health()
         self.recent = RecentActivity(wall)
         self.timelines = Timelines(wall)

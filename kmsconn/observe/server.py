@@ -20,7 +20,7 @@ from kmsconn.observe.status_site import PageAnswer, StatusSite
 from kmsconn.serving.clients import Bounds
 from kmsconn.serving.exchange import Port
 from kmsconn.serving.server import Server
-from kmsconn.serving.wire import Answer, Request
+from kmsconn.serving.wire import ServedAnswer, ServedRequest
 from kmsconn.transport.ports import listen_at
 
 METRICS_AGE: Final = 1.0
@@ -35,7 +35,7 @@ _UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 """What a fault in the rendering raises: it costs an answer of this port, never the connector."""
 
 
-Page = Callable[[Request], PageAnswer]
+Page = Callable[[ServedRequest], PageAnswer]
 """Answers a request. Must not block."""
 
 
@@ -48,10 +48,10 @@ class Identity:
     build: str = "unknown"
 
 
-def answer(path: str, monitor: Monitor, identity: Identity) -> Answer:
+def answer(path: str, monitor: Monitor, identity: Identity) -> ServedAnswer:
     """Answer a path as the 0.14 services do, whatever the method (fhevm-0.14.md, 10.1)."""
     if path == "/metrics":
-        return Answer(200, CONTENT_TYPE, monitor.metrics())
+        return ServedAnswer(200, CONTENT_TYPE, monitor.metrics())
     if path == "/healthz":
         report = monitor.health()
         return _json(200 if report.healthy else 503, attrs.asdict(report))
@@ -62,22 +62,22 @@ def answer(path: str, monitor: Monitor, identity: Identity) -> Answer:
     return _json(404, {"error": "not found"})
 
 
-def _liveness(stalled: list[str]) -> Answer:
+def _liveness(stalled: list[str]) -> ServedAnswer:
     """Say whether a restart would help: something in this process stands still although its dependencies answer."""
     if not stalled:
         return _json(200, {"status_code": "200", "status": "alive"})
     return _json(503, {"status_code": "503", "status": "stalled", "details": "; ".join(stalled)})
 
 
-def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> Answer:
+def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> ServedAnswer:
     try:
         return answer(path, monitor, identity)
     except _UNSHOWABLE as error:
         return _json(500, {"error": f"{path} cannot be shown: {type(error).__name__} {error}"})
 
 
-def _json(status: int, value: Any) -> Answer:
-    return Answer(status, _JSON, msgspec.json.encode(value))
+def _json(status: int, value: Any) -> ServedAnswer:
+    return ServedAnswer(status, _JSON, msgspec.json.encode(value))
 
 
 def make_app(
@@ -90,9 +90,9 @@ def make_app(
 
     ``status`` answers the paths of the status page, where it is served.
     """
-    rendered: list[tuple[float, Answer]] = []
+    rendered: list[tuple[float, ServedAnswer]] = []
 
-    def page(request: Request) -> PageAnswer:
+    def page(request: ServedRequest) -> PageAnswer:
         if status is not None and (found := status.answer(request)) is not None:
             return found
         if request.path != "/metrics":
@@ -125,7 +125,7 @@ async def open_server(page: Page, address: str) -> AsyncIterator[str]:
 
 def port_of(page: Page) -> Port:
     """Return the port at which a page answers."""
-    return Port(BOUNDS, lambda request, _: page(request), Answer(500))
+    return Port(BOUNDS, lambda request, _: page(request), ServedAnswer(500))
 
 
 def _url(listener: trio.SocketListener) -> str:

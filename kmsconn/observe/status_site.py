@@ -24,7 +24,7 @@ from kmsconn.config.values import Secret, StatusPage
 from kmsconn.errors import JournalFailed
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.status import status_of, timeline_of
-from kmsconn.serving.wire import Answer, Headers, LiveAnswer, Request
+from kmsconn.serving.wire import Headers, LiveAnswer, ServedAnswer, ServedRequest
 
 VIEWERS: Final = 8
 """Streams of the page at a time; one more is answered with 503."""
@@ -58,7 +58,7 @@ _NAME: Final = re.compile(r"[0-9]{1,18}|0x[0-9a-f]{1,64}")
 _UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-PageAnswer = Answer | LiveAnswer | Awaitable[Answer]
+PageAnswer = ServedAnswer | LiveAnswer | Awaitable[ServedAnswer]
 """What is answered at once, or is to be waited for."""
 Lookup = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 """Returns a request by its row number or its id with 0x, as ``timeline_of`` does; None where there is none. Raises JournalFailed."""
@@ -75,7 +75,7 @@ class StatusSite:
         self.lookup: Lookup | None = None
         """Finds a request that is not remembered any more, while the connector runs."""
 
-    def answer(self, request: Request) -> PageAnswer | None:
+    def answer(self, request: ServedRequest) -> PageAnswer | None:
         """Answer a request; None for a path that is not of the status page."""
         if request.path != "/status" and not request.path.startswith(("/status/", "/status.")):
             return None
@@ -85,7 +85,7 @@ class StatusSite:
             return _file(request.path)
         return self._refusal(request) or self._data(request.path)
 
-    def _refusal(self, request: Request) -> Answer | None:
+    def _refusal(self, request: ServedRequest) -> ServedAnswer | None:
         if self._token is not None:
             if hmac.compare_digest(request.value(b"authorization"), b"Bearer " + self._token):
                 return None
@@ -96,7 +96,7 @@ class StatusSite:
 
     def _data(self, path: str) -> PageAnswer:
         if path == "/status.json":
-            return Answer(200, _JSON, self.rendering(), _HEADERS)
+            return ServedAnswer(200, _JSON, self.rendering(), _HEADERS)
         if path == "/status/events":
             return self._stream()
         name = path.removeprefix(_REQUESTS) if path.startswith(_REQUESTS) else ""
@@ -109,7 +109,7 @@ class StatusSite:
             return _as_answer(timeline_of(timeline))
         return _error(404, "not found") if self.lookup is None else _looked_up(self.lookup, name)
 
-    def _stream(self) -> Answer | LiveAnswer:
+    def _stream(self) -> ServedAnswer | LiveAnswer:
         if self.viewers >= VIEWERS:
             return _error(503, f"there are {VIEWERS} viewers already", ("retry-after", "5"))
         self.viewers += 1
@@ -162,22 +162,22 @@ def _without_port(host: str) -> str:
 
 
 @cache
-def _file(path: str) -> Answer:
+def _file(path: str) -> ServedAnswer:
     name, content_type = _FILES[path]
     body = files("kmsconn.observe").joinpath("status_page", name).read_bytes()
-    return Answer(200, content_type, body, _HEADERS)
+    return ServedAnswer(200, content_type, body, _HEADERS)
 
 
-async def _looked_up(lookup: Lookup, name: str) -> Answer:
+async def _looked_up(lookup: Lookup, name: str) -> ServedAnswer:
     with suppress(JournalFailed), trio.move_on_after(LOOKUP_SECONDS):
         found = await lookup(name)
         return _error(404, "not found") if found is None else _as_answer(found)
     return _error(503, "the journal cannot be read")
 
 
-def _as_answer(timeline: Mapping[str, Any]) -> Answer:
-    return Answer(200, _JSON, msgspec.json.encode(timeline), _HEADERS)
+def _as_answer(timeline: Mapping[str, Any]) -> ServedAnswer:
+    return ServedAnswer(200, _JSON, msgspec.json.encode(timeline), _HEADERS)
 
 
-def _error(status: int, text: str, *headers: tuple[str, str]) -> Answer:
-    return Answer(status, _JSON, msgspec.json.encode({"error": text}), (*_HEADERS, *headers))
+def _error(status: int, text: str, *headers: tuple[str, str]) -> ServedAnswer:
+    return ServedAnswer(status, _JSON, msgspec.json.encode({"error": text}), (*_HEADERS, *headers))

@@ -55,7 +55,7 @@ def _zero(family: Family) -> Value:
     return Histogram(family.buckets) if family.shape is Shape.HISTOGRAM else 0
 
 
-class Tally(EventTaker):
+class EventTally(EventTaker):
     """Takes every event and keeps the numbers. Memory is bounded by kinds, stages, chains and dependencies, not by requests."""
 
     def __init__(self) -> None:
@@ -85,33 +85,33 @@ class Tally(EventTaker):
         series[labels].observe(value)
 
 
-def _recorded(tally: Tally, event: events.RequestRecorded) -> None:
+def _recorded(tally: EventTally, event: events.RequestRecorded) -> None:
     tally.add(families.RECEIVED, families.event_type(event.kind))
 
 
-def _moved(tally: Tally, event: events.RequestsMoved) -> None:
+def _moved(tally: EventTally, event: events.RequestsMoved) -> None:
     for change, amount in (("moved", event.moved), ("gone", event.gone), ("back", event.back)):
         if amount:
             tally.add(families.REORGANISED, str(event.chain_id), change, amount=amount)
 
 
-def _reorganised(tally: Tally, event: events.ChainReorganised) -> None:
+def _reorganised(tally: EventTally, event: events.ChainReorganised) -> None:
     tally.add(families.REORGANISATIONS, str(event.chain_id))
     tally.set(families.REORGANISATION_DEPTH, str(event.chain_id), value=event.depth)
 
 
-def _log_quarantined(tally: Tally, event: events.LogQuarantined) -> None:
+def _log_quarantined(tally: EventTally, event: events.LogQuarantined) -> None:
     tally.add(families.LOGS_QUARANTINED, str(event.chain_id))
 
 
-def _cursor(tally: Tally, event: events.CursorMoved) -> None:
+def _cursor(tally: EventTally, event: events.CursorMoved) -> None:
     labels = (str(event.chain_id), checksum(event.contract))
     tally.set(families.CURSOR, *labels, value=event.block)
     tally.set(families.HEAD, *labels, value=event.head)
     tally.set(families.LAG, *labels, value=max(0, event.head + 1 - event.block))
 
 
-def _stage(tally: Tally, event: events.StageFinished) -> None:
+def _stage(tally: EventTally, event: events.StageFinished) -> None:
     tally.observe(families.STAGE_SECONDS, event.kind, event.stage, value=event.seconds)
     family = {"check": families.PICKED, "submit": families.SUBMITTED, "answer": families.POLLED}.get(
         event.stage
@@ -120,7 +120,7 @@ def _stage(tally: Tally, event: events.StageFinished) -> None:
         tally.add(family, families.event_type(event.kind))
 
 
-def _stage_failed(tally: Tally, event: events.StageFailed) -> None:
+def _stage_failed(tally: EventTally, event: events.StageFailed) -> None:
     if event.cause in _REFUSALS and event.kind in DECRYPTION_KINDS and len(tally.refused) < _REMEMBERED:
         tally.refused.add(event.rid)
     check = families.CHECK_TYPES.get(event.cause)
@@ -128,14 +128,14 @@ def _stage_failed(tally: Tally, event: events.StageFailed) -> None:
         tally.add(families.CHECK_ERRORS, check)
 
 
-def _deferred(tally: Tally, event: events.RequestDeferred) -> None:
+def _deferred(tally: EventTally, event: events.RequestDeferred) -> None:
     tally.add(families.DEFERRED, event.kind, event.stage)
     family = {"submit": families.SUBMIT_ERRORS, "answer": families.POLL_ERRORS}.get(event.stage)
     if family is not None:
         tally.add(family, families.event_type(event.kind))
 
 
-def _closed(tally: Tally, event: events.RequestClosed) -> None:
+def _closed(tally: EventTally, event: events.RequestClosed) -> None:
     tally.refused.discard(event.rid)
     tally.add(families.CLOSED, event.kind, event.state)
     tally.add(families.ENDS, event.kind, event.state, event.cause)
@@ -145,7 +145,7 @@ def _closed(tally: Tally, event: events.RequestClosed) -> None:
         tally.add(families.RESPONSE_ERRORS, families.response_type(event.kind))
 
 
-def _answer(tally: Tally, event: events.AnswerKept) -> None:
+def _answer(tally: EventTally, event: events.AnswerKept) -> None:
     if event.kind in DECRYPTION_KINDS:
         tally.observe(families.DECRYPTION_LATENCY, families.event_type(event.kind), value=event.seconds)
     tally.add(families.RESPONSES, families.response_type(event.kind))
@@ -154,7 +154,7 @@ def _answer(tally: Tally, event: events.AnswerKept) -> None:
 
 
 def _count_reply(
-    tally: Tally, event: events.ReplySent | events.ReplyReturned, gateway: Family, other: Family
+    tally: EventTally, event: events.ReplySent | events.ReplyReturned, gateway: Family, other: Family
 ) -> None:
     """Count for the chain: 0.14 counts those of the Gateway alone."""
     if event.chain == GATEWAY:
@@ -163,13 +163,13 @@ def _count_reply(
         tally.add(other, event.chain, families.response_type(event.kind))
 
 
-def _sent(tally: Tally, event: events.ReplySent) -> None:
+def _sent(tally: EventTally, event: events.ReplySent) -> None:
     _count_reply(tally, event, families.SENT, families.OTHER_SENT)
     if event.seconds is not None:
         tally.observe(families.HANDOVER_SECONDS, event.kind, value=event.seconds)
 
 
-def _included(tally: Tally, event: events.ReplyIncluded) -> None:
+def _included(tally: EventTally, event: events.ReplyIncluded) -> None:
     answered, refused = tally.answered.pop(event.rid, None), event.rid in tally.refused
     tally.refused.discard(event.rid)
     if event.found:
@@ -182,51 +182,51 @@ def _included(tally: Tally, event: events.ReplyIncluded) -> None:
         tally.observe(families.FORWARDING_LATENCY, families.response_type(event.kind), value=seconds)
 
 
-def _finalized(tally: Tally, event: events.ReplyFinalized) -> None:
+def _finalized(tally: EventTally, event: events.ReplyFinalized) -> None:
     tally.add(families.FINALIZED, event.kind)
 
 
-def _returned(tally: Tally, event: events.ReplyReturned) -> None:
+def _returned(tally: EventTally, event: events.ReplyReturned) -> None:
     _count_reply(tally, event, families.SEND_ERRORS, families.OTHER_RETURNED)
 
 
-def _compared(tally: Tally, event: events.ReplyCompared) -> None:
+def _compared(tally: EventTally, event: events.ReplyCompared) -> None:
     tally.add(families.SHADOW_COMPARED, event.kind, event.likeness)
     tally.observe(families.SHADOW_GAINED, event.kind, value=event.seconds)
     if event.likeness == DIFFERENT:
         tally.add(families.SHADOW_DIFFERENCES, event.kind, event.field or "")
 
 
-def _unmatched(tally: Tally, event: events.ReplyUnmatched) -> None:
+def _unmatched(tally: EventTally, event: events.ReplyUnmatched) -> None:
     tally.add(families.SHADOW_UNMATCHED, event.kind)
 
 
-def _missing(tally: Tally, event: events.ReplyMissing) -> None:
+def _missing(tally: EventTally, event: events.ReplyMissing) -> None:
     tally.add(families.SHADOW_MISSING, event.kind)
 
 
-def _mismatched(tally: Tally, _event: events.AttestationMismatch) -> None:
+def _mismatched(tally: EventTally, _event: events.AttestationMismatch) -> None:
     tally.add(families.CHECK_ERRORS, families.CONSENSUS)
 
 
-def _http_answered(tally: Tally, event: events.HttpAnswered) -> None:
+def _http_answered(tally: EventTally, event: events.HttpAnswered) -> None:
     tally.add(families.HTTP_REQUESTS, event.route, event.code, event.client)
     if event.code == families.HTTP_OK:
         tally.observe(families.HTTP_SECONDS, event.route, value=event.seconds)
 
 
-def _alert(tally: Tally, event: events.AlertRaised) -> None:
+def _alert(tally: EventTally, event: events.AlertRaised) -> None:
     tally.add(families.ALERTS, event.dependency, event.cause)
     contract = {"gateway": "decryption", "ethereum": "ethereum"}.get(event.dependency)
     if contract is not None:
         tally.add(families.LISTENING_ERRORS, contract)
 
 
-def _nothing(tally: Tally, event: events.Event) -> None:
+def _nothing(tally: EventTally, event: events.Event) -> None:
     """Count nothing: another event of the same request is counted."""
 
 
-COUNTING: Final[dict[type, Callable[[Tally, Any], None]]] = {
+COUNTING: Final[dict[type, Callable[[EventTally, Any], None]]] = {
     events.RequestRecorded: _recorded,
     events.RequestsMoved: _moved,
     events.ChainReorganised: _reorganised,

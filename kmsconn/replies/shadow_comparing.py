@@ -42,24 +42,24 @@ class ReplyDifference:
 
 
 @attrs.frozen
-class Comparison:
+class ReplyComparison:
     """What comparing came to; ``difference`` is None for equal replies."""
 
     likeness: Likeness
     difference: ReplyDifference | None = None
 
 
-def compare(operation: Operation[Any], ours: bytes, theirs: bytes) -> Comparison:
+def compare(operation: Operation[Any], ours: bytes, theirs: bytes) -> ReplyComparison:
     """Compare the calldata of this connector with that of another one."""
     if ours == theirs:
-        return Comparison(Likeness.EQUAL)
+        return ReplyComparison(Likeness.EQUAL)
     fields = differing_fields(operation, ours, theirs)
     wrong = [field for field, may_vary in fields if not may_vary]
     likeness = Likeness.DIFFERENT if wrong else Likeness.RECOMPUTED
     at = first_difference(ours, theirs)
     shown = slice(at, at + SHOWN_BYTES)
     field = wrong[0] if wrong else fields[0][0]
-    return Comparison(likeness, ReplyDifference(at, field, ours[shown], theirs[shown]))
+    return ReplyComparison(likeness, ReplyDifference(at, field, ours[shown], theirs[shown]))
 
 
 def first_difference(one: bytes, other: bytes) -> int:

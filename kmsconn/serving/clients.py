@@ -56,7 +56,7 @@ class Pace:
 
 
 @attrs.define(eq=False)
-class Connection:
+class ClientConnection:
     """One connection of an address. ``scope`` holds all that is done for it."""
 
     address: str
@@ -83,24 +83,24 @@ class Connections:
         """No connection has a further request."""
         self.dropped = 0
         """How many had to go for another one, or found no place."""
-        self._open: set[Connection] = set()
-        self._droppable: dict[str, dict[Connection, None]] = {}
+        self._open: set[ClientConnection] = set()
+        self._droppable: dict[str, dict[ClientConnection, None]] = {}
         self._steps = Pace(STEPS_PER_SECOND, STEPS_PER_SECOND)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, address: str) -> Connection | None:
+    def admit(self, address: str) -> ClientConnection | None:
         """Return a new connection, where need be in the place of another; None where every other client waits for an answer."""
         if len(self._open) >= self.limit and not self._drop_one():
             self.dropped += 1
             return None
-        connection = Connection(address, self._steps)
+        connection = ClientConnection(address, self._steps)
         self._open.add(connection)
         self._expose(connection)
         return connection
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: ClientConnection) -> None:
         """Forget a connection that has ended. Repeating: no effect."""
         self._open.discard(connection)
         self._protect(connection)
@@ -113,7 +113,7 @@ class Connections:
                 connection.scope.cancel()
 
     @contextmanager
-    def waiting(self, connection: Connection) -> Iterator[None]:
+    def waiting(self, connection: ClientConnection) -> Iterator[None]:
         """Say that a client has been let in and waits for an answer while the block lasts: it is not dropped for another one."""
         self._protect(connection)
         try:
@@ -121,13 +121,13 @@ class Connections:
         finally:
             self._expose(connection)
 
-    def _protect(self, connection: Connection) -> None:
+    def _protect(self, connection: ClientConnection) -> None:
         of_address = self._droppable.get(connection.address, {})
         of_address.pop(connection, None)
         if not of_address:
             self._droppable.pop(connection.address, None)
 
-    def _expose(self, connection: Connection) -> None:
+    def _expose(self, connection: ClientConnection) -> None:
         if connection in self._open:
             self._droppable.setdefault(connection.address, {})[connection] = None
 
@@ -169,9 +169,9 @@ class Bodies:
     used: int = 0
 
     @contextmanager
-    def body(self) -> Iterator[Body]:
+    def body(self) -> Iterator[RequestBody]:
         """Hold one body while the block lasts."""
-        body = Body(self)
+        body = RequestBody(self)
         try:
             yield body
         finally:
@@ -180,7 +180,7 @@ class Bodies:
 
 
 @attrs.define(eq=False)
-class Body:
+class RequestBody:
     """One body as far as it has come."""
 
     bodies: Bodies

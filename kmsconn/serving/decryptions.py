@@ -27,7 +27,7 @@ from kmsconn.serving.exchange import ClientGone, Exchange, Port
 from kmsconn.serving.keys import ApiClient, ApiClients
 from kmsconn.serving.reloading import HTTP_API, TlsContext, watch, watched_files
 from kmsconn.serving.server import Listener, Server
-from kmsconn.serving.wire import Answer, BadRequest, Headers, Request
+from kmsconn.serving.wire import BadRequest, Headers, ServedAnswer, ServedRequest
 from kmsconn.transport.ports import Offload
 
 API_VERSION: Final = "v1"
@@ -126,7 +126,7 @@ class DecryptionPort:
         unknown = HttpFailure(FailureCode.UNKNOWN, "an unexpected error; see the log of this connector")
         self.port = Port(bounds, self.reply, _worded(unknown))
 
-    async def reply(self, request: Request, exchange: Exchange) -> Answer:
+    async def reply(self, request: ServedRequest, exchange: Exchange) -> ServedAnswer:
         """Answer a request, and tell how it ended. Raises ClientGone, and what crashed."""
         record = _Record(trio.current_time())
         try:
@@ -142,26 +142,28 @@ class DecryptionPort:
             self._tell(record)
         return answer
 
-    async def _answered_or_refused(self, request: Request, exchange: Exchange, record: _Record) -> Answer:
+    async def _answered_or_refused(
+        self, request: ServedRequest, exchange: Exchange, record: _Record
+    ) -> ServedAnswer:
         try:
             return await self._answered(request, exchange, record)
         except BadRequest as refusal:  # its body is none, or has not come in time
             record.code = UNFINISHED if refusal.status == HTTPStatus.REQUEST_TIMEOUT else MALFORMED
-            return Answer(refusal.status)
+            return ServedAnswer(refusal.status)
         except HttpFailure as failure:
             answer = _failed(failure, record)
         await self.refusals.turn()
         return answer
 
-    async def _answered(self, request: Request, exchange: Exchange, record: _Record) -> Answer:
+    async def _answered(self, request: ServedRequest, exchange: Exchange, record: _Record) -> ServedAnswer:
         """Answer a request. Raises HttpFailure where it is refused before it has a place, BadRequest and ClientGone."""
         path = request.path
         if path not in ALLOWED:
-            return await self._elsewhere(record, Answer(404), "not_found")
+            return await self._elsewhere(record, ServedAnswer(404), "not_found")
         record.route = path
         if request.method not in ALLOWED[path]:
             allowed = ("allow", ",".join(ALLOWED[path]))
-            return await self._elsewhere(record, Answer(405, headers=(allowed,)), "method_not_allowed")
+            return await self._elsewhere(record, ServedAnswer(405, headers=(allowed,)), "method_not_allowed")
         with self._client(request, record).request(trio.current_time()):
             if path in VERSION_PATHS:
                 record.code = ANSWERED
@@ -175,17 +177,17 @@ class DecryptionPort:
         record.code = ANSWERED
         return _json(200, outcome.document())
 
-    async def _elsewhere(self, record: _Record, answer: Answer, code: str) -> Answer:
+    async def _elsewhere(self, record: _Record, answer: ServedAnswer, code: str) -> ServedAnswer:
         record.code = code
         await self.refusals.turn()
         return answer
 
-    def _client(self, request: Request, record: _Record) -> ApiClient:
+    def _client(self, request: ServedRequest, record: _Record) -> ApiClient:
         client = self.clients.find(request.values(b"authorization"))
         record.client = client.key.id
         return client
 
-    async def _content(self, route: DecryptionRoute, request: Request, exchange: Exchange) -> Content:
+    async def _content(self, route: DecryptionRoute, request: ServedRequest, exchange: Exchange) -> Content:
         """Read the body. Raises HttpFailure, BadRequest and ClientGone."""
         most = self._settings.max_body_bytes
         size = request.length
@@ -234,12 +236,12 @@ async def _leave(exchange: Exchange, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-def _failed(failure: HttpFailure, record: _Record) -> Answer:
+def _failed(failure: HttpFailure, record: _Record) -> ServedAnswer:
     record.code = failure.code.value
     return _worded(failure, record.decryption_id)
 
 
-def _worded(failure: HttpFailure, decryption_id: int | None = None) -> Answer:
+def _worded(failure: HttpFailure, decryption_id: int | None = None) -> ServedAnswer:
     if failure.decryption_id is None:
         failure.decryption_id = decryption_id
     headers: Headers = ()
@@ -250,8 +252,8 @@ def _worded(failure: HttpFailure, decryption_id: int | None = None) -> Answer:
     return _json(failure.status, failure.document(), headers)
 
 
-def _json(status: int, document: object, headers: Headers = ()) -> Answer:
-    return Answer(status, "application/json", msgspec.json.encode(document), headers)
+def _json(status: int, document: object, headers: Headers = ()) -> ServedAnswer:
+    return ServedAnswer(status, "application/json", msgspec.json.encode(document), headers)
 
 
 def connections_limit(places: int) -> int:

@@ -17,8 +17,8 @@ from typing import Final
 import attrs
 import trio
 
-from kmsconn.serving.clients import Bounds, Connection, Connections
-from kmsconn.serving.wire import Answer, BadRequest, LiveAnswer, Request, Wire
+from kmsconn.serving.clients import Bounds, ClientConnection, Connections
+from kmsconn.serving.wire import BadRequest, LiveAnswer, ServedAnswer, ServedRequest, Wire
 
 LINGER_SECONDS: Final = 1.0
 """In which a client may send what it still owes, and in which it may notice an answer that ends the connection."""
@@ -37,7 +37,7 @@ class ClientGone(Exception):  # noqa: N818 - says what happened
     """The client has closed its connection, or said nothing for too long: nobody wants an answer."""
 
 
-Found = Answer | LiveAnswer
+Found = ServedAnswer | LiveAnswer
 
 
 @attrs.define(eq=False)
@@ -48,8 +48,8 @@ class Port:
     """
 
     bounds: Bounds
-    reply: Callable[[Request, Exchange], Found | Awaitable[Found]]
-    crash: Answer
+    reply: Callable[[ServedRequest, Exchange], Found | Awaitable[Found]]
+    crash: ServedAnswer
     connections: Connections = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -59,11 +59,11 @@ class Port:
 class Exchange:
     """Serves one connection; ``reply`` reads the body of its request by it."""
 
-    def __init__(self, stream: trio.abc.Stream, connection: Connection, port: Port) -> None:
+    def __init__(self, stream: trio.abc.Stream, connection: ClientConnection, port: Port) -> None:
         self.connection = connection
         self._stream, self._port, self._bounds = stream, port, port.bounds
         self._wire = Wire()
-        self._request = Request("")
+        self._request = ServedRequest("")
         self._read_by = math.inf
 
     async def run(self) -> None:
@@ -86,7 +86,7 @@ class Exchange:
             if isinstance(found, Awaitable):
                 found = await found
         except BadRequest as refusal:
-            return await self._end(Answer(refusal.status))
+            return await self._end(ServedAnswer(refusal.status))
         if isinstance(found, LiveAnswer):
             await self._send_pieces(found)
             return False
@@ -98,7 +98,7 @@ class Exchange:
         self._wire = following
         return True
 
-    async def _head(self) -> Request:
+    async def _head(self) -> ServedRequest:
         """Return the next request. Raises BadRequest, and ClientGone where nothing comes."""
         connection, wire = self.connection, self._wire
         connection.serving = False
@@ -169,7 +169,7 @@ class Exchange:
             return False
         return wire.whole
 
-    async def _end(self, answer: Answer) -> bool:
+    async def _end(self, answer: ServedAnswer) -> bool:
         """Send the last answer of the connection."""
         await self._send(self._wire.answer(answer, close=True))
         return await self._linger()

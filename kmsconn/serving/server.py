@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 import trio
 
-from kmsconn.serving.clients import Connection, Pace
+from kmsconn.serving.clients import ClientConnection, Pace
 from kmsconn.serving.exchange import Exchange, Port
 
 GRACE_SECONDS: Final = 30.0
@@ -70,7 +70,7 @@ class Server:
             else:
                 connections.start_soon(self._attend, stream, connection)
 
-    async def _attend(self, stream: Stream, connection: Connection) -> None:
+    async def _attend(self, stream: Stream, connection: ClientConnection) -> None:
         """Serve one connection and close it."""
         try:
             async with stream:
@@ -82,7 +82,9 @@ class Server:
         finally:
             self.port.connections.release(connection)
 
-    async def _attend_secured(self, stream: Stream, context: ssl.SSLContext, connection: Connection) -> None:
+    async def _attend_secured(
+        self, stream: Stream, context: ssl.SSLContext, connection: ClientConnection
+    ) -> None:
         secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
         with trio.move_on_after(HANDSHAKE_SECONDS) as agreeing:
             try:

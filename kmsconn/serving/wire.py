@@ -36,7 +36,7 @@ class BadRequest(Exception):  # noqa: N818 - what is answered, not a fault of ou
 
 
 @attrs.frozen
-class Request:
+class ServedRequest:
     """The head of a request. ``headers`` have names in small letters, and may hold a key, so they never show."""
 
     path: str
@@ -67,7 +67,7 @@ Headers = tuple[Header, ...]
 
 
 @attrs.frozen
-class Answer:
+class ServedAnswer:
     """A whole answer. ``headers`` are those beside its type, length and date."""
 
     status: int
@@ -118,12 +118,12 @@ class Wire:
         """Whether the client waits for a word before it sends its body."""
         return self._h11.they_are_waiting_for_100_continue and not self._proceeds
 
-    def head(self) -> Request | None:
+    def head(self) -> ServedRequest | None:
         """Return the next request; None: more must come. Raises BadRequest."""
         event = self._event()
         if not isinstance(event, h11.Request):
             return None
-        request = Request(
+        request = ServedRequest(
             _ORIGIN.sub("", event.target.decode("latin-1"), count=1).partition("?")[0] or "/",
             event.method.decode("latin-1"),
             tuple(event.headers),
@@ -153,7 +153,7 @@ class Wire:
         self._proceeds = True
         return b"HTTP/1.1 100 Continue\r\n\r\n"
 
-    def answer(self, answer: Answer, *, close: bool) -> bytes:
+    def answer(self, answer: ServedAnswer, *, close: bool) -> bytes:
         """Return the bytes of the answer; none where no answer can be given any more."""
         if self._answered:
             return b""
@@ -189,7 +189,7 @@ class Wire:
         return None if self._last or not self.whole else Wire(self._h11.trailing_data[0])
 
 
-def _check(version: bytes, request: Request) -> None:
+def _check(version: bytes, request: ServedRequest) -> None:
     """Refuse what h11 lets pass (RFC 9112, 2.3, 6.1 and 6.3). Raises BadRequest."""
     if version not in _VERSIONS:
         raise BadRequest(505)

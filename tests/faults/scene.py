@@ -25,7 +25,7 @@ from kmsconn.model.events import AlertRaised, Event
 from kmsconn.observe.logs import log_events, make_logger
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, answer
-from kmsconn.serving.wire import Answer
+from kmsconn.serving.wire import ServedAnswer
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
@@ -49,7 +49,7 @@ class Scene:
     log: io.StringIO = attrs.field(factory=io.StringIO)
     monitor: Monitor = attrs.field(factory=Monitor)
 
-    def http(self, path: str) -> Answer:
+    def http(self, path: str) -> ServedAnswer:
         """Return what the monitoring port answers."""
         return answer(path, self.monitor, Identity("kmsconn", "0"))
 

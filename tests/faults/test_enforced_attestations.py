@@ -12,7 +12,7 @@ import trio
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
 from kmsconn.config.values import AttestationMode
 from kmsconn.emulator import dependencies
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.traffic import KEY_ID
@@ -30,7 +30,7 @@ def lie(scene: Scene, transaction: bytes, index: int, body: bytes | None = None)
         honest = attest(one, key_id=KEY_ID, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
         said = sign_attestation(one.handle, attrs.evolve(honest, sns_ciphertext_digest=bytes(32)), signer)
         headers = ((ATTESTATION_HEADER, attestation_header(said)),)
-        bucket.put(Form.HANDLE.key(one), one.body if body is None else body, headers)
+        bucket.put(ObjectForm.HANDLE.key(one), one.body if body is None else body, headers)
 
 
 def started(scene: Scene) -> set[int]:

@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
 from kmsconn.config.values import AttestationMode
-from kmsconn.emulator.buckets import EmulatedBucket, Form
+from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.http import HttpRequest, HttpResponse
@@ -31,7 +31,7 @@ def attest_another_digest(scene: Scene, transaction: bytes) -> set[bytes]:
             honest = attest(one, key_id=KEY_ID, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
             lie = sign_attestation(one.handle, attrs.evolve(honest, sns_ciphertext_digest=bytes(32)), signer)
             bucket.bucket.put(
-                Form.HANDLE.key(one), one.body, ((ATTESTATION_HEADER, attestation_header(lie)),)
+                ObjectForm.HANDLE.key(one), one.body, ((ATTESTATION_HEADER, attestation_header(lie)),)
             )
     return {one.handle for one in ciphertexts}
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kmsconn.emulator import core_faults
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
@@ -132,7 +132,7 @@ async def test_a_ciphertext_with_another_digest_is_never_sent_on(tmp_path: Path,
 def spoil_objects(scene: Scene, transaction: bytes) -> list[tuple[Any, Any]]:
     """Turn a bit in every object of a request, in every bucket; return what is needed to mend it."""
     kept = []
-    keys = [Form.HANDLE.key(one) for one in scene.traffic._remembered[transaction]]
+    keys = [ObjectForm.HANDLE.key(one) for one in scene.traffic._remembered[transaction]]
     for bucket in scene.dependencies.buckets:
         objects = bucket.bucket.objects
         kept.append((objects, {key: objects[key] for key in keys}))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.serving.wire import Answer, BadRequest, Wire
+from kmsconn.serving.wire import BadRequest, ServedAnswer, Wire
 
 HEADS = (
     b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -74,14 +74,14 @@ def outcome(pieces: Sequence[bytes]) -> list[object]:
                 body += piece or b""
                 if piece is None and not more():
                     return found
-            assert wire.answer(Answer(200, "a/b", b"c"), close=False).startswith(b"HTTP/1.1 200 ")
+            assert wire.answer(ServedAnswer(200, "a/b", b"c"), close=False).startswith(b"HTTP/1.1 200 ")
             following = wire.next()
             found.append(following is None)
             if following is None:
                 return found
             wire = following
     except BadRequest as refusal:
-        return [*found, refusal.status, wire.answer(Answer(refusal.status), close=True)[:9]]
+        return [*found, refusal.status, wire.answer(ServedAnswer(refusal.status), close=True)[:9]]
 
 
 @given(streams(), st.data())

@@ -16,7 +16,7 @@ from kmsconn.ciphertexts.attestation import (
     parse_attestation,
 )
 from kmsconn.ciphertexts.places import by_digest, by_handle
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, attest, attestation_header, make_ciphertext
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.signing import PrivateKey
@@ -45,7 +45,7 @@ def attested(
 
 
 async def publish(
-    bucket: Bucket, one: EmulatedCiphertext, form: Form = Form.HANDLE, body: bytes | None = None
+    bucket: Bucket, one: EmulatedCiphertext, form: ObjectForm = ObjectForm.HANDLE, body: bytes | None = None
 ) -> None:
     await bucket.put(form.key(one), one.body if body is None else body, attested(one))
 
@@ -58,9 +58,9 @@ async def get(client: Client, url: str, headers: dict[str, str] | None = None) -
 # Objects
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", ObjectForm)
 async def test_both_forms_of_object_are_fetched_with_their_format(
-    store: Store, client: Client, form: Form
+    store: Store, client: Client, form: ObjectForm
 ) -> None:
     bucket = await store.open_bucket()
     await publish(bucket, ONE, form)
@@ -68,11 +68,13 @@ async def test_both_forms_of_object_are_fetched_with_their_format(
     assert found == Ciphertext(ONE.handle, ONE.body, BIG_COMPRESSED)
 
 
-@pytest.mark.parametrize("form", Form)
-async def test_head_tells_the_attestation_and_no_body(store: Store, client: Client, form: Form) -> None:
+@pytest.mark.parametrize("form", ObjectForm)
+async def test_head_tells_the_attestation_and_no_body(store: Store, client: Client, form: ObjectForm) -> None:
     bucket = await store.open_bucket()
     await publish(bucket, ONE, form)
-    url = by_handle(bucket.url, ONE.handle) if form is Form.HANDLE else by_digest(bucket.url, ONE.digest)
+    url = (
+        by_handle(bucket.url, ONE.handle) if form is ObjectForm.HANDLE else by_digest(bucket.url, ONE.digest)
+    )
     response = await client.http.head(url)
     attestation = parse_attestation(response.headers[ATTESTATION_HEADER])
     assert (response.status, response.body, response.headers["content-length"]) == (200, b"", "1000")
@@ -105,8 +107,8 @@ async def test_a_key_that_must_be_percent_encoded(store: Store, client: Client) 
 
 async def test_the_bucket_may_stand_in_the_host(store: Store, client: Client) -> None:
     bucket = await store.open_bucket()
-    await publish(bucket, ONE, Form.DIGEST)
-    await publish(bucket, ONE, Form.HANDLE)
+    await publish(bucket, ONE, ObjectForm.DIGEST)
+    await publish(bucket, ONE, ObjectForm.HANDLE)
     assert await get(client, by_digest(bucket.host_url, ONE.digest)) == (200, ONE.body)
     assert await get(client, by_handle(bucket.host_url, ONE.handle)) == (200, ONE.body)
 
@@ -200,7 +202,7 @@ async def test_a_key_is_taken_to_the_letter(store: Store, client: Client, tail: 
 
 async def test_a_private_bucket_costs_a_named_failure_of_both_forms(store: Store, client: Client) -> None:
     bucket = await store.open_bucket(public=False)
-    for form in Form:
+    for form in ObjectForm:
         await publish(bucket, ONE, form)
     with pytest.raises(Unreachable, match=r"answered 403; .* answered 403"):
         await fetch(client.fetcher([bucket]), ONE.handle, ONE.digest)
@@ -237,7 +239,7 @@ async def test_wrong_bytes_under_the_handle_and_right_ones_under_the_digest(
 ) -> None:
     bucket = await store.open_bucket()
     await publish(bucket, ONE, body=b"wrong")
-    await publish(bucket, ONE, Form.DIGEST)
+    await publish(bucket, ONE, ObjectForm.DIGEST)
     assert (await fetch(client.fetcher([bucket]), ONE.handle, ONE.digest)).body == ONE.body
 
 

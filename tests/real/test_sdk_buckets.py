@@ -18,7 +18,7 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.sources import ByPlace
 from kmsconn.config.parties import Httpz, S3Fallback
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
@@ -106,7 +106,7 @@ async def got(sdk: Sdk, place: ObjectPlace, key: str, cap: int = 1 << 24) -> byt
 @SERVED
 async def test_a_public_object_needs_no_credentials(store: ServedStore, client: Client, sdk: Sdk) -> None:
     bucket = await store.open_bucket()
-    await publish(bucket, ONE, Form.DIGEST)
+    await publish(bucket, ONE, ObjectForm.DIGEST)
     found = await fetch(fetcher(client, sdk, bucket), ONE.handle, ONE.digest)
     assert found == Ciphertext(ONE.handle, ONE.body, BIG_COMPRESSED)
     assert sdk._known == {}
@@ -118,7 +118,7 @@ async def test_a_private_object_comes_with_credentials_body_and_metadata(
     store: ServedStore, client: Client, sdk: Sdk
 ) -> None:
     bucket = await store.open_bucket(public=False)
-    await publish(bucket, ONE, Form.DIGEST)
+    await publish(bucket, ONE, ObjectForm.DIGEST)
     found = await fetch(fetcher(client, sdk, bucket), ONE.handle, ONE.digest)
     assert found == Ciphertext(ONE.handle, ONE.body, BIG_COMPRESSED)
 
@@ -126,7 +126,7 @@ async def test_a_private_object_comes_with_credentials_body_and_metadata(
 @SERVED
 async def test_without_credentials_both_ways_are_named(store: ServedStore, client: Client, sdk: Sdk) -> None:
     bucket = await store.open_bucket(public=False)
-    await publish(bucket, ONE, Form.DIGEST)
+    await publish(bucket, ONE, ObjectForm.DIGEST)
     with pytest.raises(Unreachable, match=r"answered 403; .*NoCredentialsError"):
         await fetch(fetcher(client, sdk, bucket), ONE.handle, ONE.digest)
 
@@ -137,7 +137,7 @@ async def test_an_endpoint_that_is_not_the_operators_is_shown_no_credentials(
     store: ServedStore, client: Client, sdk: Sdk
 ) -> None:
     bucket = await store.open_bucket(public=False)
-    await publish(bucket, ONE, Form.DIGEST)
+    await publish(bucket, ONE, ObjectForm.DIGEST)
     with pytest.raises(Unreachable, match="answered 403") as refused:
         await fetch(fetcher(client, sdk, bucket, own="https://minio.example"), ONE.handle, ONE.digest)
     assert "credentials" not in str(refused.value)
@@ -175,7 +175,7 @@ async def test_an_object_that_is_not_there_yet_is_found_once_it_is(
     one = fetcher(client, sdk, bucket)
     with pytest.raises(Unreachable, match="NoSuchKey"):
         await fetch(one, ONE.handle, ONE.digest)
-    await publish(bucket, ONE, Form.DIGEST)
+    await publish(bucket, ONE, ObjectForm.DIGEST)
     assert (await fetch(one, ONE.handle, ONE.digest)).body == ONE.body
 
 
@@ -193,8 +193,8 @@ async def test_wrong_bytes_at_the_first_url_and_right_ones_at_the_second(
     store: ServedStore, client: Client, sdk: Sdk
 ) -> None:
     first, second = await store.open_bucket(public=False), await store.open_bucket(public=False)
-    await publish(first, ONE, Form.DIGEST, body=ONE.body[:-1] + b"\0")
-    await publish(second, ONE, Form.DIGEST)
+    await publish(first, ONE, ObjectForm.DIGEST, body=ONE.body[:-1] + b"\0")
+    await publish(second, ONE, ObjectForm.DIGEST)
     found = await fetch(fetcher(client, sdk, first, second), ONE.handle, ONE.digest, 2)
     assert found.body == ONE.body
     with pytest.raises(Unreachable, match="with credentials holds other bytes than the chain names"):
@@ -207,7 +207,7 @@ async def test_eight_megabytes_come_whole_and_not_beyond_the_cap(
     store: ServedStore, client: Client, sdk: Sdk
 ) -> None:
     bucket = await store.open_bucket(public=False)
-    await publish(bucket, BIG, Form.DIGEST)
+    await publish(bucket, BIG, ObjectForm.DIGEST)
     assert (await fetch(fetcher(client, sdk, bucket), BIG.handle, BIG.digest)).body == BIG.body
     with pytest.raises(Unreachable, match="larger than 8388607 bytes"):
         await fetch(fetcher(client, sdk, bucket, max_size=(8 << 20) - 1), BIG.handle, BIG.digest)
@@ -219,7 +219,7 @@ async def test_many_at_once_each_get_their_own(store: ServedStore, client: Clien
     bucket = await store.open_bucket(public=False)
     many = [make_ciphertext(f"one of many {n}", n, 5, chain_id=5, size=5000) for n in range(20)]
     for one in many:
-        await publish(bucket, one, Form.DIGEST)
+        await publish(bucket, one, ObjectForm.DIGEST)
     asked = fetcher(client, sdk, bucket)
     found = await together([partial(fetch, asked, one.handle, one.digest) for one in many])
     assert [each.body for each in found] == [one.body for one in many]
@@ -230,7 +230,7 @@ async def test_many_at_once_each_get_their_own(store: ServedStore, client: Clien
 @pytest.mark.usefixtures("credentials")
 async def test_downloads_that_are_cancelled_leave_their_places(store: ServedStore, sdk: Sdk) -> None:
     bucket = await store.open_bucket(public=False)
-    await publish(bucket, BIG, Form.DIGEST)
+    await publish(bucket, BIG, ObjectForm.DIGEST)
     key = BIG.digest.hex()
     for _ in range(12):
         with trio.CancelScope() as scope:

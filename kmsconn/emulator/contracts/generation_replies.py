@@ -13,7 +13,7 @@ from kmsconn.emulator.contracts import generation_slots as at
 from kmsconn.emulator.contracts.contract import Handler
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
 from kmsconn.emulator.contracts.generation_releases import release_of
-from kmsconn.emulator.contracts.generation_views import GenerationViews
+from kmsconn.emulator.contracts.generation_views import EmulatedGenerationViews
 from kmsconn.emulator.contracts.migrations import add_compressed, check_reply, existing_key
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.contracts.recovery import recover_strictly
@@ -38,7 +38,7 @@ class GenerationReplies:
 
     _domain: Domain
     _config: ProtocolConfig
-    _views: GenerationViews
+    _views: EmulatedGenerationViews
 
     @property
     def handlers(self) -> dict[str, Handler]:

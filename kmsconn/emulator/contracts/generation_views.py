@@ -19,7 +19,7 @@ from kmsconn.protocols.queries import mapping_slot
 
 
 @attrs.frozen
-class GenerationViews:
+class EmulatedGenerationViews:
     """The handlers of the views; the storage of nodes is told by ``config``."""
 
     _config: ProtocolConfig

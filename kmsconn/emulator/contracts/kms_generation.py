@@ -15,7 +15,7 @@ from kmsconn.emulator.contracts import protocol_slots
 from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller
 from kmsconn.emulator.contracts.generation_releases import MIGRATING_0_3, GenerationRelease, release_of
 from kmsconn.emulator.contracts.generation_replies import GenerationReplies
-from kmsconn.emulator.contracts.generation_views import GenerationViews
+from kmsconn.emulator.contracts.generation_views import EmulatedGenerationViews
 from kmsconn.emulator.contracts.migrations import begin_migration, check_migration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame, Reverted, revert
@@ -39,7 +39,7 @@ class KmsGeneration(AbiContract):
 
     def __init__(self, address: Address, chain_id: int, config: ProtocolConfig) -> None:
         self.domain = Domain("KMSGeneration", "1", chain_id, address)
-        self._config, views = config, GenerationViews(config)
+        self._config, views = config, EmulatedGenerationViews(config)
         replies = GenerationReplies(self.domain, config, views)
         super().__init__(address, LATER_KMS_GENERATION, {**replies.handlers, **views.handlers, **self._owned})
         self.offer(_FIRST_KEYGEN, partial(self._keygen, migrates=False))

@@ -179,7 +179,7 @@ class DestroyEpoch(Drill, frozen=True):
         act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
 
 
-class NewContext(Drill, frozen=True):
+class AnnounceContext(Drill, frozen=True):
     """A context of the same committee is announced, which its nodes must confirm.
 
     Its Core is asked to take it; with `fail` on NewMpcContext it is rejected, and an alert says so. Without a key, as there is
@@ -324,6 +324,6 @@ async def _pour(host: str, port: int, asked: bytes) -> None:
 
 
 OTHER_DRILLS: tuple[type[Drill], ...] = (
-    RefusedConnections, NoCode, PausedContract, DenyingAcl, OtherWalletMood, DestroyContext, DestroyEpoch, NewContext,
+    RefusedConnections, NoCode, PausedContract, DenyingAcl, OtherWalletMood, DestroyContext, DestroyEpoch, AnnounceContext,
     MoreRequests, UnknownHostChain, OtherContext, Flood,
 )  # fmt: skip

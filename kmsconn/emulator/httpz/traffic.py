@@ -10,7 +10,7 @@ from functools import partial
 
 import attrs
 
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext
 from kmsconn.emulator.dependencies import HOST_ID, address_for, key_for, secret_for
 from kmsconn.emulator.httpz import box
@@ -33,7 +33,7 @@ _NARROW = {0: 1, 1: 4}  # the types that are narrower than a byte
 class FirstTraffic(Users[HttpzDependencies]):
     """The users of a set of dependencies of httpz-rc7. Rights are the contract's to know: without them a request is refused there."""
 
-    form = Form.DIGEST
+    form = ObjectForm.DIGEST
     bits = {kind: _NARROW.get(kind, 8 * size) for kind, size in SIZES.items()}  # noqa: RUF012 - see Users.bits
 
     @property

@@ -116,7 +116,7 @@ def time_text(seconds: float) -> str:
 
 
 @attrs.frozen
-class Verdict:
+class LogVerification:
     """What came of a look at a log: how many lines hold, the hash of the last of them, where it broke, and gaps that it tells of itself."""
 
     lines: int
@@ -125,7 +125,7 @@ class Verdict:
     gaps: tuple[str, ...] = ()
 
 
-def verify(paths: Iterable[Path], head: str = "") -> Verdict:
+def verify(paths: Iterable[Path], head: str = "") -> LogVerification:
     """Follow the chain through files, the oldest first, up to the first line that does not hold.
 
     ``head``: a hash that a line of the log must have. Raises OSError for a file that cannot be read.
@@ -138,14 +138,16 @@ def verify(paths: Iterable[Path], head: str = "") -> Verdict:
             "has no line feed: it was cut" if not line.endswith(b"\n") else _fault(found, number, previous)
         )
         if broken or found is None:
-            return Verdict(number, previous or NO_LINE, f"{where} {broken}", tuple(gaps))
+            return LogVerification(number, previous or NO_LINE, f"{where} {broken}", tuple(gaps))
         if found["type"] == GAP:
             gaps.append(f"{where} says that transitions {found['first']} to {found['last']} are lost")
         number, previous = found["number"], hash_of(line.removesuffix(b"\n"))
         seen = seen or previous == head
     if not seen:
-        return Verdict(number, previous or NO_LINE, f"the log has no line with the hash {head}", tuple(gaps))
-    return Verdict(number, previous or NO_LINE, "" if number else "the log is empty", tuple(gaps))
+        return LogVerification(
+            number, previous or NO_LINE, f"the log has no line with the hash {head}", tuple(gaps)
+        )
+    return LogVerification(number, previous or NO_LINE, "" if number else "the log is empty", tuple(gaps))
 
 
 def _fault(found: dict[str, Any] | None, number: int, previous: str) -> str:

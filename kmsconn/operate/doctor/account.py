@@ -15,7 +15,7 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
-from kmsconn.operate.doctor.nodes import Head
+from kmsconn.operate.doctor.nodes import NewestBlock
 from kmsconn.operate.doctor.probing import Fact, Probe
 from kmsconn.protocols.profile import Profile, Registration
 from kmsconn.protocols.queries import PlannedQueries
@@ -91,7 +91,7 @@ def _gas(estimated: Fact[int]) -> int:
     return REPLY_GAS if estimated.missing else estimated.value
 
 
-async def _price(rpc: Rpc, head: Head) -> int:
+async def _price(rpc: Rpc, head: NewestBlock) -> int:
     """Return what a unit of gas costs now. Raises Unreachable."""
     if head.base_fee is None:
         return await nodes.read_wei(rpc, "eth_gasPrice")

@@ -18,7 +18,7 @@ from kmsconn.model.clocks import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOC
 from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.nodes import Head
+from kmsconn.operate.doctor.nodes import NewestBlock
 from kmsconn.operate.doctor.probing import Fact, Probe
 from kmsconn.protocols.profile import Subscription
 from kmsconn.transport.http import HttpClient, open_http
@@ -101,7 +101,7 @@ class CheckedChain:
     nodes: tuple[NodeAtUrl, ...]
     usable: Fact[tuple[NodeAtUrl, ...]]
     """The nodes that answer and are on the right chain, at least one."""
-    head: Fact[Head]
+    head: Fact[NewestBlock]
 
     @property
     def rpc(self) -> Endpoint:
@@ -119,7 +119,7 @@ async def open_chains(settings: Settings, ports: Ports) -> AsyncIterator[tuple[C
                 NodeAtUrl(url, await _open(stack, attrs.evolve(chain, urls=(url,)), name, ports))
                 for url in chain.urls
             ]
-            usable, head = Fact[tuple[NodeAtUrl, ...]](name), Fact[Head](f"the newest block of {name}")
+            usable, head = Fact[tuple[NodeAtUrl, ...]](name), Fact[NewestBlock](f"the newest block of {name}")
             opened.append(
                 CheckedChain(name, chain, option, id_option, steady, tuple(nodes_of_chain), usable, head)
             )

@@ -42,7 +42,7 @@ MONITORING_LIMIT = 3.0  # seconds for the answer of a monitoring port of this ma
 
 
 @attrs.frozen
-class JournalPlace:
+class JournalFiles:
     """What the file system says of a journal's place. ``holder``: the process that has its lock; ``refusal``: why it cannot be written."""
 
     exists: bool
@@ -79,7 +79,7 @@ class Listener:
 class Machine:
     """How this machine is asked; a test brings its own."""
 
-    journal: Callable[[Path], JournalPlace]
+    journal: Callable[[Path], JournalFiles]
     address: Callable[[str], str]
     """Says why nothing could listen at a host, or nothing."""
     postgres: Callable[[PostgresAddress], PostgresPlace] = look_at_postgres
@@ -121,7 +121,7 @@ def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender:
     return Probe(checked, look, limit=30.0)
 
 
-def judge_place(checked: str, place: JournalPlace) -> Diagnosis:
+def judge_place(checked: str, place: JournalFiles) -> Diagnosis:
     """Judge whether a journal can be written."""
     if place.refusal:
         return fault(
@@ -151,22 +151,22 @@ def _amount(size: int) -> str:
     return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
 
 
-def look_at_journal(path: Path) -> JournalPlace:
+def look_at_journal(path: Path) -> JournalFiles:
     """Look at a journal's place without touching it."""
     folder = path.parent
     try:
         room = os.statvfs(folder)
     except OSError as error:
-        return JournalPlace(False, f"its folder {folder} cannot be used: {error.strerror}")
+        return JournalFiles(False, f"its folder {folder} cannot be used: {error.strerror}")
     exists, free = path.exists(), room.f_bavail * room.f_frsize
     if room.f_flag & os.ST_RDONLY:
-        return JournalPlace(exists, f"the file system of {folder} is mounted read-only", free)
+        return JournalFiles(exists, f"the file system of {folder} is mounted read-only", free)
     if not os.access(folder, os.W_OK | os.X_OK):
-        return JournalPlace(exists, f"this user may not write in {folder}", free)
+        return JournalFiles(exists, f"this user may not write in {folder}", free)
     if exists and not os.access(path, os.R_OK | os.W_OK):
-        return JournalPlace(exists, f"this user may not write {path}", free)
+        return JournalFiles(exists, f"this user may not write {path}", free)
     holder = lock_holder(path)
-    return JournalPlace(exists, "", free, holder, _stored(path, in_use=bool(holder)) if exists else {})
+    return JournalFiles(exists, "", free, holder, _stored(path, in_use=bool(holder)) if exists else {})
 
 
 def lock_holder(journal: Path) -> str:

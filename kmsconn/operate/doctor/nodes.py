@@ -23,7 +23,7 @@ _VERSION_LENGTH = 64
 
 
 @attrs.frozen
-class Head:
+class NewestBlock:
     """The newest block of a node; ``base_fee`` in wei, None on a chain without a fee market."""
 
     number: int
@@ -31,12 +31,12 @@ class Head:
     base_fee: int | None = None
 
 
-async def read_head(rpc: Rpc) -> Head:
+async def read_head(rpc: Rpc) -> NewestBlock:
     """Ask for the newest block. Raises Unreachable."""
     block = await _ask(rpc, "eth_getBlockByNumber", "latest", False)
     try:
         fee = block.get("baseFeePerGas")
-        return Head(
+        return NewestBlock(
             from_count(block["number"]),
             from_count(block["timestamp"]),
             None if fee is None else from_quantity(fee),

@@ -38,7 +38,7 @@ Handle = Callable[[HttpRequest], Awaitable[HttpResponse]]
 def in_memory(handle: Handle) -> Iterator[None]:
     """Let the SDK ask ``handle`` instead of a socket, with credentials of no worth."""
 
-    class Session:
+    class HostileSession:
         """What the SDK needs of its HTTP client."""
 
         def __init__(self, **_options: Any) -> None:
@@ -60,7 +60,7 @@ def in_memory(handle: Handle) -> Iterator[None]:
     import aiobotocore.httpxsession
     import aiobotocore.session
 
-    here = mock.patch.object(aiobotocore.httpxsession, "HttpxSession", Session)
+    here = mock.patch.object(aiobotocore.httpxsession, "HttpxSession", HostileSession)
     with here, mock.patch.dict(os.environ, _ENVIRONMENT):
         yield
 

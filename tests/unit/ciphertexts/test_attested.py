@@ -14,7 +14,7 @@ from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator import bucket_faults
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.injections import FaultInjection
 from kmsconn.errors import NoCiphertext, NotAttested, Unreachable
 from kmsconn.model.requests import CiphertextReference
@@ -119,7 +119,9 @@ async def test_a_bucket_of_the_quorum_that_holds_other_bytes_is_passed_over(
 ) -> None:
     async with open_scene() as scene:
         bucket = scene.place.buckets[0].bucket
-        bucket.put(Form.HANDLE.key(ONE), b"malicious", bucket.objects[Form.HANDLE.key(ONE)].headers)
+        bucket.put(
+            ObjectForm.HANDLE.key(ONE), b"malicious", bucket.objects[ObjectForm.HANDLE.key(ONE)].headers
+        )
         assert (await scene.fetch(reference)).body == ONE.body
 
 
@@ -164,8 +166,8 @@ async def test_the_format_is_the_attested_one_not_that_of_the_object_that_was_ta
 ) -> None:
     async with open_scene() as scene:
         for one in scene.place.buckets:
-            one.bucket.objects[Form.HANDLE.key(ONE)] = attrs.evolve(
-                one.bucket.objects[Form.HANDLE.key(ONE)], body=b""
+            one.bucket.objects[ObjectForm.HANDLE.key(ONE)] = attrs.evolve(
+                one.bucket.objects[ObjectForm.HANDLE.key(ONE)], body=b""
             )
             one.bucket.put(ONE.digest.hex(), ONE.body, ((FORMAT_HEADER, "uncompressed_on_cpu"),))
         found = await scene.fetch(REFERENCE)

@@ -24,7 +24,7 @@ from kmsconn.ciphertexts.quorum import (
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket, Form
+from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm
 from kmsconn.emulator.ciphertexts import attest, attestation_header, make_ciphertext, sign_attestation
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.ethereum.addresses import Address
@@ -60,7 +60,7 @@ class Place:
         honest = attest(ONE, key_id=KEY, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
         said = sign_attestation(ONE.handle, attrs.evolve(honest, **changes), signer)
         headers = ((ATTESTATION_HEADER, attestation_header(said)),)
-        self.buckets[index].bucket.put(Form.HANDLE.key(ONE), ONE.body, headers)
+        self.buckets[index].bucket.put(ObjectForm.HANDLE.key(ONE), ONE.body, headers)
 
     @property
     def asked(self) -> list[int]:
@@ -69,7 +69,7 @@ class Place:
 
     def gathered(self, index: int) -> Comparison:
         """Return the reference as it came from a bucket, with what that one attests."""
-        headers = dict(self.buckets[index].bucket.objects[Form.HANDLE.key(ONE)].headers)
+        headers = dict(self.buckets[index].bucket.objects[ObjectForm.HANDLE.key(ONE)].headers)
         return Comparison(REFERENCE, f"http://bucket{index}/ct", headers[ATTESTATION_HEADER])
 
     def store_all(self, **changes: Any) -> None:
@@ -230,7 +230,7 @@ async def test_what_cannot_be_read_is_none(header: str, autojump_clock: Any) -> 
         place.store(0)
         for index in (1, 2):
             place.buckets[index].bucket.put(
-                Form.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
+                ObjectForm.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
             )
         assert "1 attestations were found" in await place.shadow.mismatch(Comparison(REFERENCE))
 

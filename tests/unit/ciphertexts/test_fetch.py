@@ -28,7 +28,7 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket, Form, error
+from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm, error
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.injections import FaultInjection
 from kmsconn.emulator.network import MemoryNetwork
@@ -61,7 +61,7 @@ class Buckets:
     uses: list[str]
 
     def publish(
-        self, one: EmulatedCiphertext, *indices: int, form: Form = Form.HANDLE, **options: Any
+        self, one: EmulatedCiphertext, *indices: int, form: ObjectForm = ObjectForm.HANDLE, **options: Any
     ) -> None:
         """Store a ciphertext in some buckets, or in all."""
         for index in indices or range(3):
@@ -143,14 +143,14 @@ async def test_the_order_of_the_event_is_the_order_of_asking(autojump_clock: Any
 
 async def test_a_bucket_without_the_first_form_is_asked_for_the_second(autojump_clock: Any) -> None:
     async with open_buckets() as there:
-        there.publish(SMALL, form=Form.DIGEST)
+        there.publish(SMALL, form=ObjectForm.DIGEST)
         assert (await there.fetch()).body == SMALL.body
         assert there.asked == [2, 0, 0]
 
 
 async def test_the_form_that_a_bucket_had_is_asked_for_first_from_then_on(autojump_clock: Any) -> None:
     async with open_buckets() as there:
-        there.publish(SMALL, form=Form.DIGEST)
+        there.publish(SMALL, form=ObjectForm.DIGEST)
         await there.fetch()
         await there.fetch()
         assert there.asked == [3, 0, 0]

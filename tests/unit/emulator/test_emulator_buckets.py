@@ -34,7 +34,7 @@ from kmsconn.emulator.bucket_faults import (
     redirect,
     stall,
 )
-from kmsconn.emulator.buckets import EmulatedBucket, Form, asked_range
+from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm, asked_range
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
 from kmsconn.ethereum.signing import PrivateKey
@@ -45,7 +45,7 @@ BY_HANDLE = f"/ct/ct128/{MADE.handle.hex()}/1"
 BY_DIGEST = f"/ct/{MADE.digest.hex()}"
 
 
-def bucket(*forms: Form, signer: PrivateKey | None = SIGNER) -> EmulatedBucket:
+def bucket(*forms: ObjectForm, signer: PrivateKey | None = SIGNER) -> EmulatedBucket:
     made = EmulatedBucket("/ct")
     made.publish(MADE, signer=signer, key_id=4, stored=StoredFormat.COMPRESSED_ON_GPU, forms=forms)
     return made
@@ -62,7 +62,7 @@ def code_of(response: HttpResponse) -> str:
 
 
 async def spoilt(fault: Fault) -> HttpResponse:
-    faults = BucketFaults(bucket(Form.HANDLE))
+    faults = BucketFaults(bucket(ObjectForm.HANDLE))
     faults.script(fault)
     return await faults.handle(get())
 
@@ -87,30 +87,30 @@ async def drained(response: HttpResponse, seconds: float = 1e6) -> tuple[bytes, 
 
 
 async def test_a_published_ciphertext_lies_under_its_digest_when_asked() -> None:
-    made = bucket(Form.DIGEST)
+    made = bucket(ObjectForm.DIGEST)
     assert (await made.handle(get(BY_DIGEST))).body == MADE.body
     assert (await made.handle(get(BY_HANDLE))).status == 404
 
 
 async def test_it_carries_its_attestation() -> None:
-    headers = dict((await bucket(Form.HANDLE).handle(get())).headers)
+    headers = dict((await bucket(ObjectForm.HANDLE).handle(get())).headers)
     attestation = parse_attestation(headers[ATTESTATION_HEADER])
     assert (attestation.signer, attestation.sns_ciphertext_digest) == (SIGNER.address, MADE.digest)
 
 
 async def test_without_a_signer_it_carries_its_format() -> None:
-    headers = dict((await bucket(Form.HANDLE, signer=None).handle(get())).headers)
+    headers = dict((await bucket(ObjectForm.HANDLE, signer=None).handle(get())).headers)
     assert headers[FORMAT_HEADER] == "compressed_on_gpu"
     assert ATTESTATION_HEADER not in headers
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
 async def test_nobody_without_credentials_may_write(method: str) -> None:
-    assert (await bucket(Form.HANDLE).handle(get(method=method))).status == 403
+    assert (await bucket(ObjectForm.HANDLE).handle(get(method=method))).status == 403
 
 
 async def test_a_private_bucket_tells_nothing() -> None:
-    made = bucket(Form.HANDLE)
+    made = bucket(ObjectForm.HANDLE)
     made.public = False
     for path in (BY_HANDLE, "/ct/other"):
         response = await made.handle(get(path))
@@ -118,7 +118,7 @@ async def test_a_private_bucket_tells_nothing() -> None:
 
 
 async def test_latency_is_a_knob(autojump_clock: trio.testing.MockClock) -> None:
-    made = bucket(Form.HANDLE)
+    made = bucket(ObjectForm.HANDLE)
     made.latency = 3
     start = trio.current_time()
     await made.handle(get())
@@ -126,7 +126,7 @@ async def test_latency_is_a_knob(autojump_clock: trio.testing.MockClock) -> None
 
 
 async def test_requests_are_counted() -> None:
-    made = bucket(Form.HANDLE)
+    made = bucket(ObjectForm.HANDLE)
     for request in (get(), get(method="HEAD"), get("/ct/other"), get()):
         await made.handle(request)
     assert made.counts == Counter({("GET", 200): 2, ("HEAD", 200): 1, ("GET", 404): 1})
@@ -145,13 +145,13 @@ async def test_a_redirect_names_its_target() -> None:
 
 
 async def test_a_script_ends() -> None:
-    faults = BucketFaults(bucket(Form.HANDLE))
+    faults = BucketFaults(bucket(ObjectForm.HANDLE))
     faults.script(FORBIDDEN, MISSING)
     assert [(await faults.handle(get())).status for _ in range(3)] == [403, 404, 200]
 
 
 async def test_a_script_for_one_key_leaves_the_others_alone() -> None:
-    faults = BucketFaults(bucket(Form.HANDLE, Form.DIGEST))
+    faults = BucketFaults(bucket(ObjectForm.HANDLE, ObjectForm.DIGEST))
     faults.script(INTERNAL, key=BY_DIGEST.removeprefix("/ct/"))
     assert [(await faults.handle(get(path))).status for path in (BY_HANDLE, BY_DIGEST)] == [200, 500]
 
@@ -186,7 +186,7 @@ async def test_an_oversized_body_says_so_or_not(announced: bool) -> None:
 
 
 async def test_faults_are_counted_by_name() -> None:
-    faults = BucketFaults(bucket(Form.HANDLE))
+    faults = BucketFaults(bucket(ObjectForm.HANDLE))
     faults.script(FORBIDDEN, None, FORBIDDEN)
     for _ in range(3):
         await faults.handle(get())
@@ -194,7 +194,9 @@ async def test_faults_are_counted_by_name() -> None:
 
 
 async def test_chance_strikes_only_its_method() -> None:
-    faults = BucketFaults(bucket(Form.HANDLE), random.Random(1), [FaultInjection(1.0, INTERNAL, "HEAD")])
+    faults = BucketFaults(
+        bucket(ObjectForm.HANDLE), random.Random(1), [FaultInjection(1.0, INTERNAL, "HEAD")]
+    )
     statuses = [(await faults.handle(get(method=method))).status for method in ("GET", "HEAD")]
     assert statuses == [200, 500]
 

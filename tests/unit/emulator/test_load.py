@@ -9,7 +9,7 @@ from random import Random
 import trio
 import trio.testing
 
-from kmsconn.emulator.buckets import Form
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ReplyOnChain, ground_truth_of
@@ -187,7 +187,7 @@ def test_forgetting_leaves_nothing_in_buckets_and_core() -> None:
 def test_objects_are_forgotten_under_the_key_they_are_stored_under() -> None:
     traffic = still_users()
     traffic.public()
-    keys = {Form.HANDLE.key(one) for one in traffic._latest}
+    keys = {ObjectForm.HANDLE.key(one) for one in traffic._latest}
     assert all(set(bucket.bucket.objects) == keys for bucket in traffic.dependencies.buckets)
 
 

@@ -12,16 +12,16 @@ from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, Page, answer, make_app
 from kmsconn.requests.heartbeats import StalledTask
-from kmsconn.serving.wire import Answer, Request
+from kmsconn.serving.wire import ServedAnswer, ServedRequest
 from tests.unit.observe.snapshots import snapshot
 
 IDENTITY = Identity("kmsconn", "0.1.0")
-METRICS, HEALTH = Request("/metrics"), Request("/healthz")
+METRICS, HEALTH = ServedRequest("/metrics"), ServedRequest("/healthz")
 
 
-def ask(page: Page, request: Request) -> Answer:
+def ask(page: Page, request: ServedRequest) -> ServedAnswer:
     found = page(request)
-    assert isinstance(found, Answer)
+    assert isinstance(found, ServedAnswer)
     return found
 
 
@@ -131,6 +131,6 @@ def test_a_fault_in_the_rendering_costs_an_answer_not_the_connector(path: str) -
         raise OverflowError("int too large to convert to float")
 
     monitor.watch(broken)
-    found = ask(make_app(monitor, IDENTITY, lambda: 0.0), Request(path))
+    found = ask(make_app(monitor, IDENTITY, lambda: 0.0), ServedRequest(path))
     assert found.status == 500
     assert "int too large" in json.loads(found.body)["error"]

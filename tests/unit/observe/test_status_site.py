@@ -24,7 +24,7 @@ from kmsconn.observe.status_site import (
     StatusSite,
     make_status_site,
 )
-from kmsconn.serving.wire import Answer, LiveAnswer, Request
+from kmsconn.serving.wire import LiveAnswer, ServedAnswer, ServedRequest
 from tests.unit.observe.snapshots import EACH, snapshot
 
 TOKEN = "a-token-of-the-tests"
@@ -47,8 +47,8 @@ def site(token: str | None = None) -> StatusSite:
     )
 
 
-def request(path: str, host: str = LOOPBACK, authorization: str = "", method: str = "GET") -> Request:
-    return Request(path, method, ((b"host", host.encode()), (b"authorization", authorization.encode())))
+def request(path: str, host: str = LOOPBACK, authorization: str = "", method: str = "GET") -> ServedRequest:
+    return ServedRequest(path, method, ((b"host", host.encode()), (b"authorization", authorization.encode())))
 
 
 def ask(
@@ -60,7 +60,7 @@ def ask(
 
 
 def status_of(answer: PageAnswer) -> int:
-    return answer.status if isinstance(answer, Answer) else 200
+    return answer.status if isinstance(answer, ServedAnswer) else 200
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/liveness", "/version", "/statusx"])
@@ -72,13 +72,13 @@ async def test_other_paths_are_not_of_the_page(path: str) -> None:
 async def test_the_paths_of_0_14_answer_the_same_beside_the_page(path: str) -> None:
     same, identity = monitor(), Identity("kmsconn", "0.1.0")
     beside = make_app(same, identity, lambda: 0.0, site(TOKEN))
-    assert beside(Request(path, "POST")) == make_app(same, identity, lambda: 0.0)(Request(path))
+    assert beside(ServedRequest(path, "POST")) == make_app(same, identity, lambda: 0.0)(ServedRequest(path))
 
 
 @pytest.mark.parametrize("path", [*FILES, *DATA, "/status/none"])
 async def test_every_answer_has_the_strict_headers(path: str) -> None:
     answer = ask(site(), path)
-    assert isinstance(answer, Answer | LiveAnswer)
+    assert isinstance(answer, ServedAnswer | LiveAnswer)
     headers = dict(answer.headers)
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
@@ -115,7 +115,7 @@ async def test_a_name_of_another_site_is_refused(path: str, host: str) -> None:
 )
 async def test_without_the_token_nothing_of_the_connector_is_shown(path: str, said: str) -> None:
     answer = ask(site(TOKEN), path, authorization=said)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ServedAnswer)
     assert (answer.status, ("www-authenticate", "Bearer") in answer.headers) == (401, True)
     assert json.loads(answer.body) == {"error": "a bearer token is needed"}
 
@@ -183,7 +183,7 @@ async def test_a_fault_in_the_rendering_costs_an_event_not_the_connector() -> No
 @pytest.mark.parametrize("name", ["1", f"0x{(1 << 248) | 7:064x}"])
 async def test_a_request_is_found_by_row_and_id(name: str) -> None:
     answer = ask(site(), f"/status/requests/{name}")
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ServedAnswer)
     assert [step["name"] for step in json.loads(answer.body)["steps"]][:2] == ["recorded", "check"]
 
 
@@ -192,11 +192,11 @@ async def test_another_request_is_not_found(name: str) -> None:
     assert status_of(ask(site(), f"/status/requests/{name}")) == 404
 
 
-async def looked_up(lookup: Any, path: str = "/status/requests/99") -> Answer:
+async def looked_up(lookup: Any, path: str = "/status/requests/99") -> ServedAnswer:
     of = site()
     of.lookup = lookup
     answer = ask(of, path)
-    assert not isinstance(answer, Answer | LiveAnswer)
+    assert not isinstance(answer, ServedAnswer | LiveAnswer)
     return await answer
 
 

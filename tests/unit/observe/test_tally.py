@@ -12,18 +12,18 @@ from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.observe import families
-from kmsconn.observe.tally import COUNTING, Histogram, Tally
+from kmsconn.observe.tally import COUNTING, EventTally, Histogram
 from tests.unit.observe.snapshots import CONTRACT, EACH, PUBLIC
 
 
-def tallied(*seen: events.Event) -> Tally:
-    tally = Tally()
+def tallied(*seen: events.Event) -> EventTally:
+    tally = EventTally()
     for event in seen:
         tally.on_event(event)
     return tally
 
 
-def counted(tally: Tally, family: families.Family) -> dict[tuple[str, ...], object]:
+def counted(tally: EventTally, family: families.Family) -> dict[tuple[str, ...], object]:
     """Return the series that are no longer 0."""
     return {labels: value for labels, value in tally.families[family].items() if value}
 
@@ -86,7 +86,7 @@ def test_a_cursor_at_the_head_has_no_lag() -> None:
     assert list(tally.families[families.LAG].values()) == [0]
 
 
-def observed(tally: Tally, family: families.Family) -> int:
+def observed(tally: EventTally, family: families.Family) -> int:
     """Return how many observations there are in a histogram, whatever their labels."""
     found = [one for one in tally.families[family].values() if isinstance(one, Histogram)]
     return sum(dict(one.cumulative)["+Inf"] for one in found)
@@ -194,7 +194,7 @@ def test_a_failed_check_is_counted_by_its_type(error: errors.RequestError, check
 
 def test_the_series_of_0_14_are_there_from_the_start() -> None:
     """Whatever has not happened yet: a rate over a series that begins with 1 misses the first."""
-    begun = Tally().families
+    begun = EventTally().families
     assert {labels for (labels,) in begun[families.CHECK_ERRORS]} == {
         "acl", "signature", "copro_consensus", "kms_context", "network",
     }  # fmt: skip

@@ -9,7 +9,13 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm import keygen, public_decryption, user_decryption
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.replies.shadow_comparing import Comparison, Likeness, ReplyDifference, compare, first_difference
+from kmsconn.replies.shadow_comparing import (
+    Likeness,
+    ReplyComparison,
+    ReplyDifference,
+    compare,
+    first_difference,
+)
 from tests import vectors
 
 PROFILE = Fhevm(vectors.vector_settings())
@@ -35,7 +41,7 @@ def with_ciphertext(ciphertext: bytes) -> bincode.SharePayload:
 
 def test_equal_bytes_are_equal() -> None:
     """Nothing is decoded where nothing differs."""
-    assert compare(PUBLIC, b"no calldata", b"no calldata") == Comparison(Likeness.EQUAL)
+    assert compare(PUBLIC, b"no calldata", b"no calldata") == ReplyComparison(Likeness.EQUAL)
 
 
 def test_another_result_is_a_difference_at_its_byte() -> None:

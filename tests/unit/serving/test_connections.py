@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import trio.testing
 
-from kmsconn.serving.clients import Connection, Connections
+from kmsconn.serving.clients import ClientConnection, Connections
 
 
-def admitted(table: Connections, *addresses: str) -> list[Connection]:
+def admitted(table: Connections, *addresses: str) -> list[ClientConnection]:
     """Return new connections, one for each address."""
     found = [table.admit(address) for address in addresses]
     assert None not in found
     return [one for one in found if one is not None]
 
 
-def closed(connections: list[Connection]) -> list[int]:
+def closed(connections: list[ClientConnection]) -> list[int]:
     """Return the numbers of those that were dropped."""
     return [number for number, one in enumerate(connections) if one.scope.cancel_called]
 

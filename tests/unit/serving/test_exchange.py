@@ -12,16 +12,16 @@ from trio.testing import memory_stream_pair
 from kmsconn.emulator.pipes import Direction, PipeConnection
 from kmsconn.observe.server import BOUNDS, port_of
 from kmsconn.serving.exchange import LINGER_SECONDS, Exchange
-from kmsconn.serving.wire import Answer, LiveAnswer, Request
+from kmsconn.serving.wire import LiveAnswer, ServedAnswer, ServedRequest
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-def page(request: Request) -> Answer:
-    return Answer(200, "text/plain", request.path.encode())
+def page(request: ServedRequest) -> ServedAnswer:
+    return ServedAnswer(200, "text/plain", request.path.encode())
 
 
-async def exchange(stream: Any, answers: Callable[[Request], Any] = page) -> None:
+async def exchange(stream: Any, answers: Callable[[ServedRequest], Any] = page) -> None:
     """Serve one connection of the monitoring port."""
     port = port_of(answers)
     connection = port.connections.admit("a")
@@ -78,7 +78,7 @@ async def test_a_client_that_takes_nothing_is_let_go(autojump_clock: trio.testin
     """Reproduced: clients that asked and never read held 1,024 descriptors for ever."""
     connection = PipeConnection.between(Direction(), Direction(), 1024)
     await connection.client.send_all(REQUEST)
-    await exchange(connection.server, lambda _: Answer(200, "text/plain", b"m" * 100_000))
+    await exchange(connection.server, lambda _: ServedAnswer(200, "text/plain", b"m" * 100_000))
     assert trio.current_time() == BOUNDS.answer
 
 
@@ -100,9 +100,9 @@ async def test_a_fault_of_this_program_costs_an_answer_and_a_line_in_the_log(
 
 
 async def test_what_is_waited_for_is_answered(autojump_clock: trio.testing.MockClock) -> None:
-    async def later(_request: Request) -> Answer:
+    async def later(_request: ServedRequest) -> ServedAnswer:
         await trio.sleep(1)
-        return Answer(200)
+        return ServedAnswer(200)
 
     client, server = memory_stream_pair()
     await client.send_all(REQUEST)
@@ -123,7 +123,7 @@ class Viewer:
     def close(self) -> None:
         self.closed += 1
 
-    def page(self, _request: Request) -> LiveAnswer:
+    def page(self, _request: ServedRequest) -> LiveAnswer:
         return LiveAnswer("text/event-stream", self.next_piece, self.close)
 
 

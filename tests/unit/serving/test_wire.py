@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.serving.wire import HEAD_BYTES, Answer, BadRequest, LiveAnswer, Request, Wire
+from kmsconn.serving.wire import HEAD_BYTES, BadRequest, LiveAnswer, ServedAnswer, ServedRequest, Wire
 
 HOST = b"host: x\r\n\r\n"
-ANSWER = Answer(200, "text/plain", b"four")
+ANSWER = ServedAnswer(200, "text/plain", b"four")
 
 
-def asked(data: bytes) -> Request | None:
+def asked(data: bytes) -> ServedRequest | None:
     """Return the first request in what came."""
     wire = Wire()
     wire.receive(data)
@@ -28,7 +28,7 @@ def read(wire: Wire) -> tuple[str, bytes]:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
 def test_any_method_asks_for_the_path(method: str) -> None:
     found = asked(method.encode() + b" /liveness HTTP/1.1\r\n" + HOST)
-    assert found == Request("/liveness", method, ((b"host", b"x"),))
+    assert found == ServedRequest("/liveness", method, ((b"host", b"x"),))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_head_without_end_is_refused_once_it_is_too_large() -> None:
     with pytest.raises(BadRequest) as refused:
         wire.head()
     assert refused.value.status == 431
-    assert b"connection: close" in wire.answer(Answer(431), close=True).lower()
+    assert b"connection: close" in wire.answer(ServedAnswer(431), close=True).lower()
 
 
 CHUNKS = b"2;ext=1\r\n{}\r\n0\r\ntrailer: y\r\n\r\n"

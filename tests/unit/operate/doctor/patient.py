@@ -21,7 +21,7 @@ from kmsconn.journal.postgres_place import PostgresPlace
 from kmsconn.model.profiles import FHEVM
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.examination import examine
-from kmsconn.operate.doctor.machine import JournalPlace, Machine
+from kmsconn.operate.doctor.machine import JournalFiles, Machine
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.ports import Ports
@@ -47,7 +47,7 @@ class Patient:
     network: MemoryNetwork
     changes: dict[str, Any] = attrs.field(factory=dict)
     clock_step: float = 0.0
-    place: JournalPlace = attrs.field(factory=partial(JournalPlace, exists=False))
+    place: JournalFiles = attrs.field(factory=partial(JournalFiles, exists=False))
     postgres: PostgresPlace = attrs.field(factory=PostgresPlace)
     address_refusal: str = ""
     ask_core: bool = False

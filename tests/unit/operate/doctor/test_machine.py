@@ -22,7 +22,7 @@ from kmsconn.operate.doctor import machine
 from kmsconn.operate.doctor.diagnosis import CheckStatus
 from kmsconn.operate.doctor.machine import (
     LEAST_FREE,
-    JournalPlace,
+    JournalFiles,
     certificate_probe,
     judge_certificate,
     judge_place,
@@ -97,14 +97,14 @@ def test_a_file_that_is_no_journal_has_no_owner(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "status"),
     [
-        (JournalPlace(exists=False), CheckStatus.OK),
-        (JournalPlace(exists=True, holder="process 7"), CheckStatus.OK),
-        (JournalPlace(exists=True, free=LEAST_FREE - 1), CheckStatus.WARNING),
-        (JournalPlace(exists=True, free=1 << 20), CheckStatus.FAULT),
-        (JournalPlace(exists=True, refusal="is full"), CheckStatus.FAULT),
+        (JournalFiles(exists=False), CheckStatus.OK),
+        (JournalFiles(exists=True, holder="process 7"), CheckStatus.OK),
+        (JournalFiles(exists=True, free=LEAST_FREE - 1), CheckStatus.WARNING),
+        (JournalFiles(exists=True, free=1 << 20), CheckStatus.FAULT),
+        (JournalFiles(exists=True, refusal="is full"), CheckStatus.FAULT),
     ],
 )
-def test_a_place_is_judged(place: JournalPlace, status: CheckStatus) -> None:
+def test_a_place_is_judged(place: JournalFiles, status: CheckStatus) -> None:
     """In use by a connector is well."""
     assert judge_place("journal", place).status is status
 

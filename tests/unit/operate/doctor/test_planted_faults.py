@@ -22,7 +22,7 @@ from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, answer
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
-from kmsconn.operate.doctor.machine import JournalPlace
+from kmsconn.operate.doctor.machine import JournalFiles
 from tests.unit.operate.doctor.patient import MONITORING, Patient, patient
 
 STRANGER = Address(bytes(19) + b"\x77")
@@ -224,7 +224,7 @@ async def test_a_clock_off_by_an_hour(step: float, words: str, autojump_clock: A
 async def test_a_read_only_disk(autojump_clock: Any) -> None:
     """The journal could not be made."""
     async with patient() as one:
-        one.place = JournalPlace(exists=False, refusal="the file system of /data is mounted read-only")
+        one.place = JournalFiles(exists=False, refusal="the file system of /data is mounted read-only")
         line = fault_of(await one.only_fault())
     assert line.checked == "journal journal.db"
     assert line.remedy.startswith("name a writable place on a local disk in journal")
@@ -233,7 +233,7 @@ async def test_a_read_only_disk(autojump_clock: Any) -> None:
 async def test_a_journal_of_another_connector(autojump_clock: Any) -> None:
     """Whose it is, and what was configured."""
     async with patient() as one:
-        one.place = JournalPlace(exists=True, stored={"gateway chain id": "1", "tick": "7"})
+        one.place = JournalFiles(exists=True, stored={"gateway chain id": "1", "tick": "7"})
         line = fault_of(await one.only_fault())
     assert "gateway chain id 1 there, 54321 configured" in line.found
 
