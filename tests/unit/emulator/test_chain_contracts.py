@@ -94,6 +94,12 @@ def test_materials_under_two_keys_are_refused() -> None:
     assert refusal(made, public_request([handle(0), handle(50)]))[0] == "DifferentKeyIdsNotAllowed"
 
 
+def test_an_unregistered_host_chain_is_refused() -> None:
+    made = world()
+    made.chain.evm.set_up(CONFIG_ADDRESS, lambda f: made.config.set_host_chains(f, [1]))
+    assert refusal(made, public_request([handle(0)])) == ("HostChainNotRegistered", (12345,))
+
+
 def test_a_paused_contract_refuses_requests_and_takes_replies() -> None:
     made = world()
     made.ask()

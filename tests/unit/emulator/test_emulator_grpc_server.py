@@ -21,7 +21,7 @@ from kmsconn.emulator.grpc_server import (
 from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.h2_caller import calling, framed
 
-ECHO, FAIL, HANG, BIG, CUT, GOAWAY, SLOW = (f"/s/{name}" for name in ("E", "F", "H", "B", "C", "G", "S"))
+ECHO, FAIL, HANG, CUT, GOAWAY, SLOW = (f"/s/{name}" for name in ("E", "F", "H", "C", "G", "S"))
 
 
 async def echo(request: bytes) -> bytes:
