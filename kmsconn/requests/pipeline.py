@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -19,6 +18,7 @@ from kmsconn.errors import (
     NotYet,
     Rejected,
     RequestError,
+    StageTimeout,
     Undecodable,
     let_go,
 )
@@ -34,9 +34,11 @@ from kmsconn.requests.contexts import Destruction
 from kmsconn.requests.failures import OTHER_CONTENT, expiry_cause
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.rows import operation_of, request_of
-from kmsconn.requests.stage_runner import RequestTracker, StageRunner, within
+from kmsconn.requests.stage_runner import RequestTracker, StageRunner
 from kmsconn.requests.stages import Stages
 from kmsconn.transport.waiting import WakeUp
+
+T = TypeVar("T")
 
 KEEPING = (
     10.0  # seconds that a received answer may take to become durable while everything else is being cancelled
@@ -103,13 +105,13 @@ class Pipeline:
         checked, at = await self._check(row, request), trio.current_time()
         with self.budgets[self.runner.shard(row)].lease() as lease:
             gathered = await self.runner.run(
-                row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
+                row, "gather", self.deadlines.gather, self.stages.gather(checked, lease)
             )
             if trio.current_time() - at > CHECK_HOLDS:
                 await self._check(row, request)
             gathered = await settle_choice(self.profile, self.journal, row, gathered)
             submitted = await self.runner.run(
-                row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
+                row, "submit", self.deadlines.submit, self.stages.submit(gathered)
             )
         self.tracker.started(row.rid, existed=submitted.existed)
         self.destruction.note(submitted.over)
@@ -118,15 +120,13 @@ class Pipeline:
         return await self._answer(row, submitted)
 
     async def _check(self, row: Row, request: Request) -> Checked:
-        return await self.runner.run(
-            row, "check", self.deadlines.check, lambda: self.stages.check(Seen(request))
-        )
+        return await self.runner.run(row, "check", self.deadlines.check, self.stages.check(Seen(request)))
 
     async def _answer(self, row: Row, submitted: Submitted) -> Answered:
         started = trio.current_time()
         try:
             return await self.runner.run(
-                row, "answer", self.deadlines.answer, lambda: self._believable(row, submitted)
+                row, "answer", self.deadlines.answer, self._believable(row, submitted)
             )
         except NotYet as error:
             if error.again_in is not None:  # of a chain, not of the Core
@@ -201,8 +201,14 @@ async def answer_again(pipeline: Pipeline, row: Row) -> Answered:
         return await _answer(pipeline, await _submit(pipeline, row, request))
 
 
+async def _within(seconds: float, stage: str, step: Awaitable[T]) -> T:
+    with trio.move_on_after(seconds):
+        return await step
+    raise StageTimeout(stage, seconds)
+
+
 async def _answer(pipeline: Pipeline, submitted: Submitted) -> Answered:
-    return await within(pipeline.deadlines.answer, "answer", partial(pipeline.stages.answer, submitted))
+    return await _within(pipeline.deadlines.answer, "answer", pipeline.stages.answer(submitted))
 
 
 async def _submit(pipeline: Pipeline, row: Row, request: Request) -> Submitted:
@@ -210,5 +216,5 @@ async def _submit(pipeline: Pipeline, row: Row, request: Request) -> Submitted:
     checked = Checked(request, *request.content.context)
     stages, deadlines = pipeline.stages, pipeline.deadlines
     with pipeline.budgets[pipeline.runner.shard(row)].lease() as lease:
-        gathered = await within(deadlines.gather, "gather", partial(stages.gather, checked, lease))
-        return await within(deadlines.submit, "submit", partial(stages.submit, gathered))
+        gathered = await _within(deadlines.gather, "gather", stages.gather(checked, lease))
+        return await _within(deadlines.submit, "submit", stages.submit(gathered))

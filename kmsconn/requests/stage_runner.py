@@ -74,13 +74,6 @@ class RequestTracker:
         self.taken.discard(rid)
 
 
-async def within(seconds: float, stage: str, step: Callable[[], Awaitable[T]]) -> T:
-    """Run a stage's pass under its deadline. Raises StageTimeout with the stage's name."""
-    with trio.CancelScope(deadline=trio.current_time() + seconds):
-        return await step()
-    raise StageTimeout(stage, seconds)
-
-
 @attrs.define
 class StageRunner:
     """Runs stages for all requests. ``shards``: of the Core."""
@@ -95,13 +88,16 @@ class StageRunner:
     running: dict[int, tuple[str, float]] = attrs.field(factory=dict)
     """The stage that each row is in at present, and since when, in Trio's time."""
 
-    async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, row: Row, stage: str, seconds: float, step: Awaitable[T]) -> T:
         """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
         started = trio.current_time()
-        least = operation_of(self.profile, row).stages.get(stage, 0.0)
+        seconds = max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
         self.running[row.rid] = stage, started
         try:
-            result = await within(max(seconds, least), stage, step)
+            with trio.CancelScope(deadline=started + seconds) as scope:
+                result = await step
+            if scope.cancelled_caught:
+                raise StageTimeout(stage, seconds)
         except RequestError as error:
             error.stage, took = stage, trio.current_time() - started
             self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), took, id=row.id))
