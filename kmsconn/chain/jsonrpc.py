@@ -16,6 +16,7 @@ import msgspec
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, Unreachable
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.frozen import frozen
 
 MAX_MESSAGE = 300  # characters of a node's message that are kept
 
@@ -50,7 +51,7 @@ class _Wire(msgspec.Struct):
     params: msgspec.Raw = msgspec.Raw()
 
 
-@attrs.frozen
+@frozen
 class RpcAnswer:
     """The answer to question ``id``: a JSON result or an RpcError."""
 

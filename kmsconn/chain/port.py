@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-import attrs
 import msgspec
 
 from kmsconn.errors import KmsconnError
+from kmsconn.frozen import frozen
 
 RPC_CALL_TIMEOUT = 10.0  # seconds for an answer; a connection that keeps one longer is taken for dead
 
@@ -28,7 +28,7 @@ class RpcError(KmsconnError):
         self.code, self.message, self.data = code, message, data
 
 
-@attrs.frozen
+@frozen
 class Call:
     """One JSON-RPC call: the method and its JSON parameters."""
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import lru_cache
 
-import attrs
 import msgspec
 
 from kmsconn.errors import Undecodable
@@ -14,6 +13,7 @@ from kmsconn.ethereum.addresses import Address, address
 from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
+from kmsconn.frozen import frozen
 
 ATTESTATION_HEADER = "x-amz-meta-ct-attestation"
 FORMAT_HEADER = "x-amz-meta-ct-format"
@@ -65,7 +65,7 @@ class _Header(msgspec.Struct):
     signature: str
 
 
-@attrs.frozen
+@frozen
 class Attestation:
     """What one coprocessor says about one ciphertext. Handle and context come from the object's path, not from here."""
 

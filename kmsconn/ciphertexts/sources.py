@@ -13,6 +13,7 @@ from kmsconn.ciphertexts.places import ObjectPlace, Substitute, by_digest, by_ha
 from kmsconn.ciphertexts.registry import Directory
 from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.errors import Unreachable
+from kmsconn.frozen import frozen
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.urls import show
@@ -45,7 +46,7 @@ Open = Callable[[int, Callable[[], None]], AbstractAsyncContextManager[Body]]
 """Asks, with a cap on the bytes and what to call once it is this request's turn."""
 
 
-@attrs.frozen
+@frozen
 class CiphertextSource:
     """One way to one object: the address that the policy judges, how it is asked, and what is special about that."""
 

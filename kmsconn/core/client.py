@@ -17,6 +17,7 @@ import attrs
 from kmsconn.config.parties import CoreTls
 from kmsconn.core.statuses import result_error, start_error
 from kmsconn.errors import NotYet, RejectedByCore, RequestError, StartRefused, Undecodable, Unreachable
+from kmsconn.frozen import frozen
 from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.protobuf import fields
 from kmsconn.transport.grpc.channel import ALPN, Channel, open_channel
@@ -26,7 +27,7 @@ from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import together
 
 
-@attrs.frozen
+@frozen
 class Started:
     """What came of handing a request over.
 

@@ -17,9 +17,10 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi_types import WORD, AbiType, TupleType, parse_type, tuple_type
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.frozen import frozen
 
 
-@attrs.frozen
+@frozen
 class Log:
     """Where a log stands and what it says. ``removed`` logs never get this far."""
 

@@ -5,7 +5,7 @@ Source: fhevm-0.14.md, 4.1 and 4.2.
 
 from __future__ import annotations
 
-import attrs
+from kmsconn.frozen import frozen
 
 HANDLE_BYTES = 32
 _INDEX, _CHAIN, _TYPE, _VERSION = 21, slice(22, 30), 30, 31
@@ -43,7 +43,7 @@ def chain_id_of(raw: bytes) -> int:
     return int.from_bytes(raw[_CHAIN])
 
 
-@attrs.frozen
+@frozen
 class Handle:
     """A handle taken apart."""
 

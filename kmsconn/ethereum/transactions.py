@@ -9,6 +9,7 @@ from kmsconn.ethereum import rlp
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover
+from kmsconn.frozen import frozen
 
 _DYNAMIC_FEE = b"\x02"
 _DYNAMIC_FEE_FIELDS = 12
@@ -17,7 +18,7 @@ _ETHEREUM_V = 27
 _EIP155_V = 35
 
 
-@attrs.frozen
+@frozen
 class Eip1559Transaction:
     """A type 2 transaction without an access list (EIP-1559). Fees in wei for a unit of gas."""
 

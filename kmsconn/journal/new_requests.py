@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
-
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
+from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database
 from kmsconn.journal.moves import LONGEST_WAIT
 from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
@@ -25,7 +24,7 @@ _NEW = (
 _RETURNING = f"{_NEW} RETURNING rid"
 
 
-@attrs.frozen
+@frozen
 class NewRequest:
     """A request with its identity, its content as a log, and until when (chain time) its answer is of use. ``now`` is the wall time."""
 

@@ -13,12 +13,13 @@ import attrs
 from kmsconn.chain.fork import NO_EXTENSION, Extension
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
+from kmsconn.frozen import frozen
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer
 
 
-@attrs.frozen
+@frozen
 class Arrival:
     """A request as it stands in one log: the id and kind of its content, the digest that tells it from others under that id.
 
@@ -93,7 +94,7 @@ class JournalPlace:
     block: int
 
 
-@attrs.frozen
+@frozen
 class RowEvent:
     """The event of a request as stored: of which contract, the whole log, and the digest of its content."""
 
@@ -103,7 +104,7 @@ class RowEvent:
     log: Log
 
 
-@attrs.frozen
+@frozen
 class RowProgress:
     """How far the work on a request has come, and what it waits for. ``deferred`` counts deferrals in a row.
 
@@ -120,7 +121,7 @@ class RowProgress:
     choice: str = ""
 
 
-@attrs.frozen
+@frozen
 class RowReply:
     """The reply to a request as far as it has come: nonce, signed bytes and their hash, and the block that has it."""
 
@@ -130,7 +131,7 @@ class RowReply:
     included_block: int | None = None
 
 
-@attrs.frozen
+@frozen
 class RowTimes:
     """When a request was recorded, answered and ended, in wall time."""
 
@@ -139,7 +140,7 @@ class RowTimes:
     closed: float | None = None
 
 
-@attrs.frozen
+@frozen
 class Row:
     """A request as stored. ``answer`` is what the Core said, once it is durable."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.frozen import frozen
 from kmsconn.model.causes import is_critical, remedy_of
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
@@ -23,7 +24,7 @@ def _on_chain_id() -> Any:
     return attrs.field(default=None, eq=False, kw_only=True)
 
 
-@attrs.frozen
+@frozen
 class RequestRecorded:
     """A request is new to the journal and durable."""
 
@@ -96,7 +97,7 @@ class BackfillProgressed:
     blocks: int
 
 
-@attrs.frozen
+@frozen
 class StageFinished:
     """A stage of a request succeeded after ``seconds``."""
 
@@ -190,7 +191,7 @@ class ReplySent:
     id: int | None = _on_chain_id()
 
 
-@attrs.frozen
+@frozen
 class ReplyIncluded:
     """A reply of this node is in the chain. ``seconds`` since it was recorded; ``found`` when the contract knew it before we sent.
 

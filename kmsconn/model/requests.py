@@ -9,6 +9,7 @@ from typing import ClassVar
 import attrs
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.frozen import frozen
 
 
 class Kind(StrEnum):
@@ -61,7 +62,7 @@ IN_ORDER = frozenset({PoolName.PROTOCOL_CONFIG})
 """Pools whose requests may wait for earlier ones and be ended by later ones, as ``Content.order`` says."""
 
 
-@attrs.frozen
+@frozen
 class CiphertextReference:
     """One ciphertext that a request names: its handle, key, Keccak-256 digest, and the coprocessors that committed it."""
 
@@ -81,7 +82,7 @@ class CiphertextReference:
         return not self.digest
 
 
-@attrs.frozen
+@frozen
 class Order:
     """How a request stands to what else is asked, by the ids of contexts and epochs. Most stand to nothing.
 
@@ -148,7 +149,7 @@ class EventPlace:
         return self.block == NO_BLOCK
 
 
-@attrs.frozen
+@frozen
 class Request:
     """A request with its identity: chain, contract, id *and* the digest of its content (design: idea 5).
 

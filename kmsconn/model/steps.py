@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.frozen import frozen
 from kmsconn.model.requests import Request
 
 
@@ -29,7 +30,7 @@ class Checked:
     epoch_id: int | None
 
 
-@attrs.frozen
+@frozen
 class Ciphertext:
     """One ciphertext as the Core takes it. ``format`` is the number of kms.v1.CiphertextFormat.
 
@@ -74,7 +75,7 @@ class Submitted:
     over: frozenset[int] = frozenset()
 
 
-@attrs.frozen
+@frozen
 class Answer:
     """What is sent back: the calldata of the reply and the node signer recovered from the Core's signature, where it has one.
 

@@ -13,6 +13,7 @@ import attrs
 from kmsconn.ethereum.abi import Event, Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.frozen import frozen
 from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
@@ -33,7 +34,7 @@ class Numbering:
     before_first: int = 0
 
 
-@attrs.frozen
+@frozen
 class Facts:
     """What a check knows beside the content: chain time, seconds since it was recorded, who sends our replies.
 
@@ -73,7 +74,7 @@ Reading = Meaning | Callable[[str], Meaning | None]
 """What a status means, or how to tell from its text; None: what it usually means."""
 
 
-@attrs.frozen
+@frozen
 class CoreCall:
     """One gRPC call of the Core: the method's bare name (``PublicDecrypt``), the message, the id that chooses the endpoint.
 

@@ -15,6 +15,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.frozen import frozen
 
 T = TypeVar("T")
 _WORD_BYTES = 32
@@ -53,7 +54,7 @@ class Instead(Exception):  # noqa: N818 - no error: the contract is of another r
         self.question = question
 
 
-@attrs.frozen
+@frozen
 class ViewCall(Generic[T]):
     """An ``eth_call`` without a sender, at ``latest`` or at the block of a number."""
 
@@ -81,7 +82,7 @@ class ViewCall(Generic[T]):
         return None if self.on_error is None else self.on_error(message, data)
 
 
-@attrs.frozen
+@frozen
 class StorageRead(Generic[T]):
     """An ``eth_getStorageAt`` at ``latest`` or another block that has a name."""
 

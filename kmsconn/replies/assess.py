@@ -8,6 +8,7 @@ import attrs
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
+from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause
 from kmsconn.replies.broadcasts import LONGEST_RETRY, Broadcast
@@ -35,7 +36,7 @@ REPRICED_AT_ONCE = 16  # nonces above the chain's: the others wait for these
 MARGIN_PERCENT = 112  # of the market's fee: bytes that no node holds and that cost more are signed again
 
 
-@attrs.frozen
+@frozen
 class Assessment:
     """Evidence about a reply with what belongs to it: why, in which block, with which gas limit, what to ask next.
 

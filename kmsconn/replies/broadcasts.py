@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import attrs
 
+from kmsconn.frozen import frozen
 from kmsconn.replies.evidence import THERE, UNHELD, Sent
 from kmsconn.transport.waiting import Backoff
 
@@ -19,7 +20,7 @@ REFUSED_BACKOFF = Backoff(0.25, LONGEST_RETRY, least=1.0)
 """Until bytes go out again that a node refused."""
 
 
-@attrs.frozen
+@frozen
 class Broadcast:
     """Bytes that were broadcast: their hash, since when, when last, how often, and what the node said last.
 

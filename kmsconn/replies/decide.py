@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 import attrs
 
 from kmsconn.ethereum.transactions import Transaction
+from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
 from kmsconn.replies import nonces
 from kmsconn.replies.assess import Assessment, assess, transaction_of
@@ -20,7 +21,7 @@ from kmsconn.replies.table import Action, Evidence, Phase, action_for
 from kmsconn.replies.view import Question, Track, View, nonce_of
 
 
-@attrs.frozen
+@frozen
 class Step:
     """One action for one reply, and the evidence for it."""
 

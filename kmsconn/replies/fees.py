@@ -19,6 +19,7 @@ from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
+from kmsconn.frozen import frozen
 from kmsconn.model.debounce import Suspicion
 from kmsconn.replies.chain_view import ChainView
 
@@ -29,7 +30,7 @@ GWEI = 10**9
 ETHER = 10**18
 
 
-@attrs.frozen
+@frozen
 class Fees:
     """Wei for a unit of gas on a chain with a fee market (EIP-1559): the most to pay, and of it the priority fee.
 

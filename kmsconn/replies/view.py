@@ -10,6 +10,7 @@ from functools import cached_property
 
 import attrs
 
+from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.life import State
@@ -34,7 +35,7 @@ class Question(StrEnum):
     BLOCK = "eth_getBlockByNumber of the request's block"
 
 
-@attrs.frozen
+@frozen
 class Finding:
     """The answer to a question about a reply, with the head of the node that answered.
 

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from kmsconn.errors import Misconfigured, Overloaded, Unreachable
+from kmsconn.frozen import frozen
 from kmsconn.transport.http11 import HttpError, HttpExchange, HttpHead, NoAnswer, RequestHead, make_request
 from kmsconn.transport.lean_stream import LeanStream
 from kmsconn.transport.ports import Ports
@@ -256,7 +257,7 @@ async def _take_place(place: trio.Semaphore) -> None:
         await place.acquire()
 
 
-@attrs.frozen
+@frozen
 class _Request:
     """What to send, and where."""
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 import attrs
 import h11
 
+from kmsconn.frozen import frozen
 from kmsconn.transport.plain_answers import HttpError, HttpHead, PlainAnswer, header_text, read_plain_answer
 
 __all__ = ["HttpError", "HttpExchange", "HttpHead", "NoAnswer", "RequestHead", "make_request"]
@@ -46,7 +47,7 @@ class NoAnswer(HttpError):  # noqa: N818 - what happened, for who may ask again
     """The connection ended before the first byte of an answer."""
 
 
-@attrs.frozen
+@frozen
 class RequestHead:
     """The head of a request; its bytes hold secrets, and so may target and fields."""
 

@@ -9,6 +9,8 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import attrs
 
+from kmsconn.frozen import frozen
+
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "grpc": 80, "grpcs": 443}
 REMEMBERED_URLS = 1024  # URLs: every step of a request takes its address apart anew
 TLS_SCHEMES = frozenset({"https", "wss", "grpcs"})
@@ -32,7 +34,7 @@ _DATABASE = re.compile(
 )
 
 
-@attrs.frozen
+@frozen
 class Url:
     """A URL with a host. ``host`` has no brackets; ``path`` begins with a slash; the secret parts stay out of ``repr``."""
 

@@ -37,11 +37,12 @@ PACKAGES = (
     "model",
     "ethereum",
     "extras",
+    "frozen",
     "errors",
 )
 """From the top down: a package may import those after it, and its own modules."""
 
-WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", "errors"})
+WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", "frozen", "errors"})
 """Packages that never import Trio, nor anything that runs on it."""
 
 MODULES_WITHOUT_TRIO = frozenset(
