@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -105,13 +106,13 @@ class Pipeline:
         checked, at = await self._check(row, request), trio.current_time()
         with self.budgets[self.runner.shard(row)].lease() as lease:
             gathered = await self.runner.run(
-                row, "gather", self.deadlines.gather, self.stages.gather(checked, lease)
+                row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
             )
             if trio.current_time() - at > CHECK_HOLDS:
                 await self._check(row, request)
             gathered = await settle_choice(self.profile, self.journal, row, gathered)
             submitted = await self.runner.run(
-                row, "submit", self.deadlines.submit, self.stages.submit(gathered)
+                row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
         self.tracker.started(row.rid, existed=submitted.existed)
         self.destruction.note(submitted.over)
@@ -120,13 +121,15 @@ class Pipeline:
         return await self._answer(row, submitted)
 
     async def _check(self, row: Row, request: Request) -> Checked:
-        return await self.runner.run(row, "check", self.deadlines.check, self.stages.check(Seen(request)))
+        return await self.runner.run(
+            row, "check", self.deadlines.check, partial(self.stages.check, Seen(request))
+        )
 
     async def _answer(self, row: Row, submitted: Submitted) -> Answered:
         started = trio.current_time()
         try:
             return await self.runner.run(
-                row, "answer", self.deadlines.answer, self._believable(row, submitted)
+                row, "answer", self.deadlines.answer, partial(self._believable, row, submitted)
             )
         except NotYet as error:
             if error.again_in is not None:  # of a chain, not of the Core

@@ -88,14 +88,14 @@ class StageRunner:
     running: dict[int, tuple[str, float]] = attrs.field(factory=dict)
     """The stage that each row is in at present, and since when, in Trio's time."""
 
-    async def run(self, row: Row, stage: str, seconds: float, step: Awaitable[T]) -> T:
+    async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
         started = trio.current_time()
         seconds = max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
         self.running[row.rid] = stage, started
         try:
             with trio.CancelScope(deadline=started + seconds) as scope:
-                result = await step
+                result = await step()
             if scope.cancelled_caught:
                 raise StageTimeout(stage, seconds)
         except RequestError as error:
