@@ -110,9 +110,8 @@ class Fetcher:
     async def _from_bucket(
         self, bucket: CandidateBucket, reference: CiphertextReference, lease: Lease
     ) -> Ciphertext:
-        said: list[
-            str
-        ] = []  # not the errors: they would hold this frame, and it them with what they had read
+        # What was said, not the errors: they would hold this frame, and it them with what they had read.
+        said: list[str] = []
         lost = 0  # ways that led to nothing, not even a refusal; the one under way counts, since a faster bucket cancels it
         try:
             for source in bucket.ways():
@@ -185,9 +184,8 @@ async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> 
     await _reserve(response.announced or 0, attempt, silence)
     begun = trio.current_time()
     silence.deadline = _due(begun, 0)
-    with (
-        io.BytesIO() as body
-    ):  # whose bytes are let go of here when the read fails, not with the error's frames
+    # Its bytes are let go of here when the read fails, not with the error's frames.
+    with io.BytesIO() as body:
         async for chunk in response:
             body.write(chunk)
             if (more := body.tell() - attempt.held) > 0:

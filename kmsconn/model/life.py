@@ -59,9 +59,8 @@ class RowCause(Flag):
     NONE = 0
     BLOCK_UNKNOWN = auto()
     """The block that is noted of an included reply is a fork's, and the reply may stand in a later one."""
-    SECOND_CHANCE = (
-        auto()
-    )  # of key management: the Core has refused it once; stays whatever the row waits for
+    SECOND_CHANCE = auto()
+    """Of key management: the Core has refused it once; stays whatever the row waits for."""
     TAKEN_ID = auto()  # the Core says that it has the request already, and has given no result
     DESTROYED = auto()  # a context or epoch that it names was destroyed
     SKIPPED = auto()  # an operator has ended it
@@ -73,9 +72,8 @@ class RowCause(Flag):
     NO_CONSENSUS = auto()  # the coprocessors do not agree on a ciphertext
     CONTEXT_NOT_VALID = auto()  # its context or epoch is not valid, or this node is not in it
     DEPENDENCY_FAILED = auto()  # a dependency does not do what is asked of it
-    REFUSED_BY_CORE = (
-        auto()
-    )  # a decryption that the Core refused or answered wrongly: it waits ever longer, and begins again there
+    REFUSED_BY_CORE = auto()
+    """A decryption that the Core refused or answered wrongly: it waits ever longer, and begins again there."""
 
 
 BLOCK_UNKNOWN = "its block is not known since the chain was reorganised"
