@@ -22,7 +22,7 @@ from kmsconn.chain.endpoint import Endpoint
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import GENERATIONS
 from kmsconn.config.values import PostgresAddress, Role
-from kmsconn.connector.alerting import show_alerts
+from kmsconn.connector.alerting import JournalWatch, show_alerts
 from kmsconn.connector.auditing import Auditing
 from kmsconn.connector.dependency_checks import (
     CONTRACTS_INTERVAL,
@@ -30,11 +30,9 @@ from kmsconn.connector.dependency_checks import (
     ContractWatch,
     wait_for_dependencies,
 )
-from kmsconn.connector.event_hook import EventHook, in_words_of
+from kmsconn.connector.event_hook import EventHook, ForeignReplies, in_words_of
 from kmsconn.connector.following import follow_pauses, forget_ended
-from kmsconn.connector.foreign_replies import ForeignReplies
 from kmsconn.connector.http_serving import HttpServing, open_http_serving, serving
-from kmsconn.connector.journal_watch import JournalWatch
 from kmsconn.connector.shadowing import ShadowFindings, shadow_of
 from kmsconn.connector.upkeep import keep_looking, run_upkeep
 from kmsconn.connector.wiring import open_components
@@ -49,6 +47,7 @@ from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.dispatcher import OrderedDispatcher, run_dispatcher
+from kmsconn.requests.http_decryption import HttpWaiters
 from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.range_reader import RangeReader, watched_contracts
 from kmsconn.requests.reader import LogReader, follow_heads
@@ -339,11 +338,11 @@ async def open_connector(
     ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
-    foreign_replies = ShadowFindings() if settings.is_shadow else ForeignReplies()
+    foreign_replies, waiters = ShadowFindings() if settings.is_shadow else ForeignReplies(), HttpWaiters()
     table = GENERATIONS[settings.protocol.profile].table
-    hook = EventHook(in_words_of(table, on_event), foreign_replies.note)
+    hook = EventHook(in_words_of(table, on_event), foreign_replies, waiters)
     async with (
-        open_components(settings, ports or real_ports(), hook) as components,
+        open_components(settings, ports or real_ports(), hook, waiters) as components,
         open_http_serving(components) as http,
     ):
         watch = JournalWatch(

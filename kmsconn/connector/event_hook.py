@@ -1,19 +1,39 @@
-"""The caller's ``on_event`` hook, kept so that its exceptions end the connector: no boundary of the connector handles them.
+"""Hands each event to the parts of the connector that take its type, then to the caller's hook; keeps what the hook raises.
 
-A hook that raised where it was called would leave a change half done there, and a stage or the worker boundary could swallow the
-exception.
+No boundary of the connector handles an exception of the hook: it ends the connector. A hook that raised where it was called would leave
+a change half done there, and a stage or the worker boundary could swallow the exception.
+
+One part is here: another connector that uses this node's key, detected from the order of events. A request that came while this process
+ran, and whose reply is in the contract under this node's signer although this process never signed it, was answered by somebody else; so
+was one whose nonce a foreign transaction took, and whose reply is there, and one that the transaction manager found in the contract while
+its own bytes were not in the chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Never
+from collections.abc import Callable, Collection, Iterator
+from typing import ClassVar, Never, Protocol
 
 import attrs
 import trio
 
 from kmsconn.config.options import OptionTable
-from kmsconn.model.events import AlertRaised, Event, OnEvent
+from kmsconn.model.events import (
+    AlertRaised,
+    CursorMoved,
+    Event,
+    OnEvent,
+    ReplyIncluded,
+    ReplyReturned,
+    ReplySigned,
+    RequestClosed,
+    RequestRecorded,
+)
+from kmsconn.model.life import State
+
+SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late
+MEMORY = 3600.0  # seconds for which a foreign reply counts
+WATCHED_REPLIES = 100_000  # requests whose reply is awaited; beyond it none is watched
 
 
 def in_words_of(table: OptionTable, on_event: OnEvent) -> OnEvent:
@@ -28,22 +48,39 @@ def in_words_of(table: OptionTable, on_event: OnEvent) -> OnEvent:
     return tell if table.names else on_event
 
 
-@attrs.define
-class EventHook:
-    """Calls the hook; after its first exception never again. ``note`` takes each event before, with Trio's time."""
+class Taker(Protocol):
+    """A part of the connector that takes events of some types."""
 
-    on_event: OnEvent
-    note: Callable[[Event, float], object] = lambda _event, _now: None
-    _error: Exception | None = None
-    _failed: trio.Event = attrs.field(factory=trio.Event)
+    @property
+    def takes(self) -> Collection[type[Event]]:
+        """The types."""
+        ...
+
+    def note(self, event: Event, now: float) -> None:
+        """Take an event, with Trio's time."""
+        ...
+
+
+class EventHook:
+    """Tells the takers, then calls the hook; after its first exception never again."""
+
+    def __init__(self, on_event: OnEvent, *takers: Taker) -> None:
+        self._on_event = on_event
+        self._notes: dict[type, list[Callable[[Event, float], object]]] = {}
+        self._error: Exception | None = None
+        self._failed = trio.Event()
+        for taker in takers:
+            for kind in taker.takes:
+                self._notes.setdefault(kind, []).append(taker.note)
 
     def __call__(self, event: Event) -> None:
         """Tell an event."""
-        self.note(event, trio.current_time())
+        for note in self._notes.get(type(event), ()):
+            note(event, trio.current_time())
         if self._error is not None:
             return
         try:
-            self.on_event(event)
+            self._on_event(event)
         except Exception as error:  # noqa: BLE001 - not taken: ``watch`` raises it in the middle of the tree
             self._error = error
             self._failed.set()
@@ -53,3 +90,63 @@ class EventHook:
         await self._failed.wait()
         assert self._error is not None
         raise self._error
+
+
+@attrs.define
+class ForeignReplies:
+    """Keeps what may become an alert. Pure."""
+
+    takes: ClassVar = (CursorMoved, RequestRecorded, ReplySigned, ReplyReturned, ReplyIncluded, RequestClosed)
+
+    _began: dict[int, int] = attrs.field(factory=dict)
+    """The head of each chain when this process first read it."""
+    _live: dict[int, int] = attrs.field(factory=dict)
+    """The ids of requests that came since, and are neither signed nor over."""
+    _collided: set[int] = attrs.field(factory=set)
+    _foreign: list[tuple[float, int]] = attrs.field(factory=list)
+
+    def note(self, event: Event, now: float) -> None:
+        """Take an event."""
+        match event:
+            case CursorMoved(chain_id=chain_id, head=head):
+                self._began.setdefault(chain_id, head)
+            case RequestRecorded(rid=rid, chain_id=chain_id, block=block):
+                began = self._began.get(chain_id)
+                if began is not None and block > began and len(self._live) < WATCHED_REPLIES:
+                    self._live[rid] = event.id
+            case ReplySigned(rid=rid):
+                self._collided.discard(rid)
+                self._live.pop(rid, None)
+            case ReplyReturned(rid=rid, nonce_taken=True):
+                if len(self._collided) < WATCHED_REPLIES:
+                    self._collided.add(rid)
+            case ReplyIncluded(rid=rid):
+                self._over(rid, now, foreign=event.found)
+                if event.foreign:
+                    self._foreign.append((now, 0))
+            case RequestClosed(rid=rid):
+                self._over(rid, now, foreign=event.state is State.FINALIZED)
+            case _:
+                pass
+
+    def _over(self, rid: int, now: float, *, foreign: bool) -> None:
+        identifier = self._live.pop(rid, None)
+        collided = rid in self._collided
+        self._collided.discard(rid)
+        if foreign and (identifier is not None or collided):
+            self._foreign.append((now, identifier or 0))
+
+    def alerts(self, now: float) -> Iterator[AlertRaised]:
+        """Return the alerts that follow."""
+        self._foreign = [(at, identifier) for at, identifier in self._foreign if now - at <= MEMORY]
+        if len(self._foreign) >= SEVERAL:
+            yield self._another_connector()
+
+    def _another_connector(self) -> AlertRaised:
+        count, (_, last) = len(self._foreign), self._foreign[-1]
+        which = f", the last one to request 0x{last:064x}" if last else ""
+        text = (
+            f"{count} replies under this node's key were included that this connector did not send{which}: "
+            "another connector uses the same key"
+        )
+        return AlertRaised("wallet", "used-by-another", text, count=count)

@@ -1,18 +1,50 @@
-"""Follows what other processes over the journal change and nobody tells: pauses, and the ends of requests that are remembered here."""
+"""Takes up what other processes over the journal change: by what they tell, and by looking, where nobody tells.
+
+Topics carry no data: whoever is woken looks. A topic is a word with a name: ``due user_decryption``, ``answered 54321``,
+``closed <id in hex>``, ``lease``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, Never
 
+import attrs
 import trio
 
-from kmsconn.journal import queries
+from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.pausing import paused_kinds
 from kmsconn.model.life import State
-from kmsconn.requests.components import Components
+from kmsconn.model.requests import DECRYPTION_KINDS, PoolName
+from kmsconn.requests.components import Components, Links
+from kmsconn.requests.core_health import CONNECTION
+from kmsconn.requests.pipeline import Pipeline
+from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.stage_runner import StageRunner
+
+Wake = Callable[[str], None]
+"""Wakes who waits for something by its name; an empty name wakes all."""
+
+
+@attrs.define
+class Topics:
+    """Who is woken by which word."""
+
+    _by_word: dict[str, Wake] = attrs.field(factory=dict)
+
+    def on(self, word: str, wake: Wake) -> None:
+        """Let a word wake somebody."""
+        self._by_word[word] = wake
+
+    def tell(self, told: Collection[str]) -> None:
+        """Wake who waits for these topics; without any, everybody: something may have been told that nobody heard."""
+        for topic in told or self._by_word:
+            word, _, name = topic.partition(" ")
+            if (wake := self._by_word.get(word)) is not None:
+                wake(name)
+
 
 FORGET_INTERVAL: Final = 5.0  # seconds between looks
 ENDED_UNANSWERED: Final = frozenset({State.EXPIRED, State.REJECTED, State.QUARANTINED, State.ABORTED})
@@ -45,3 +77,33 @@ async def forget_ended(runner: StageRunner, journal: Journal) -> Never:
                     runner.tracker.forget(row.rid)
                 else:
                     runner.passed(row)
+
+
+def wake_by(topics: Topics, components: Components) -> None:
+    """Let what other processes tell wake who waits for it here."""
+
+    def due(kind: str) -> None:
+        for pool in components.pools.values():
+            if not kind or kind in pool.kinds:
+                pool.wake_up.notify()
+
+    def answered(chain_id: str) -> None:
+        for known, chain_context in components.chain_contexts.items():
+            if not chain_id or chain_id == str(known):
+                chain_context.wake_up.notify()
+
+    topics.on("due", due)
+    topics.on("answered", answered)
+    topics.on("closed", components.http.waiters.closed)
+
+
+async def recovered(
+    links: Links, pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int
+) -> None:
+    """Do not hold a Core that serves again to what was before: what waits for it is due at once."""
+    pipeline.tracker.progress.forgive(links.core.endpoints[index], CONNECTION)
+    shards = len(links.core.endpoints)
+    hurried = await until_kept(lambda: links.journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
+    for pool in pools.values():
+        if hurried or pool.backlogged:
+            pool.wake_up.notify()

@@ -14,10 +14,9 @@ import trio
 from kmsconn.config.common_settings import common_settings
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import PostgresAddress, Role
-from kmsconn.connector.journal_watch import JOURNAL
-from kmsconn.connector.lease_rules import LeaseClock
-from kmsconn.connector.leases import GIVING, Dismissals, Leases
-from kmsconn.connector.topics import Topics
+from kmsconn.connector.alerting import JOURNAL
+from kmsconn.connector.following import Topics
+from kmsconn.connector.leases import GIVING, Dismissals, LeaseClock, Leases
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import members, queries
 from kmsconn.journal.damage import UNREADABLE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 import attrs
 
@@ -63,7 +64,9 @@ async def _has_reply(components: Components, row: Row) -> bool:
 
 @attrs.define
 class ShadowFindings:
-    """What shadow mode found in the last hour, by cause: each with its time and what is said of it. Takes every event."""
+    """What shadow mode found in the last hour, by cause: each with its time and what is said of it."""
+
+    takes: ClassVar = (ReplyCompared, ReplyUnmatched, ReplyMissing)
 
     _found: dict[str, deque[tuple[float, str]]] = attrs.field(factory=dict)
 

@@ -21,12 +21,11 @@ from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
-from kmsconn.connector.following import take_pauses
-from kmsconn.connector.topics import Topics
+from kmsconn.connector.following import Topics, recovered, take_pauses, wake_by
 from kmsconn.core.client import open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import moves, outbox
+from kmsconn.journal import outbox
 from kmsconn.journal.binding import Binding
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.opening import open_journal
@@ -42,7 +41,7 @@ from kmsconn.replies.wallet import Wallet, open_tx_sender
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.components import ChainContext, CiphertextParts, Components, Links
 from kmsconn.requests.contexts import Contexts, Destruction
-from kmsconn.requests.core_health import CONNECTION, CoreHealth
+from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.expiry import DecryptionExpiry
 from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.http_decryption import HttpDecryptions, HttpWaiters
@@ -88,39 +87,23 @@ class _Base:
 
 
 @asynccontextmanager
-async def open_components(settings: Settings, ports: Ports, on_event: OnEvent) -> AsyncIterator[Components]:
+async def open_components(
+    settings: Settings, ports: Ports, on_event: OnEvent, waiters: HttpWaiters
+) -> AsyncIterator[Components]:
     """Open journal, chains and Core links, and build what stands on them.
 
     Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the dependencies only AWS KMS is
     asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
-    ports, waiters, topics = attrs.evolve(ports, proxies=settings.proxies), HttpWaiters(), Topics()
+    ports, topics = attrs.evolve(ports, proxies=settings.proxies), Topics()
     async with AsyncExitStack() as stack:
         profile = PROFILES[settings.protocol.profile](settings)
         sender = await stack.enter_async_context(open_tx_sender(settings, on_event))
-        base = _Base(settings, ports, profile, sender, waiters.hearing(on_event))
+        base = _Base(settings, ports, profile, sender, on_event)
         components = _build(base, await _open_links(stack, base, topics), waiters)
         await until_kept(lambda: take_pauses(components))  # before anything is dispatched
-        _wake_by(topics, components)
+        wake_by(topics, components)
         yield components
-
-
-def _wake_by(topics: Topics, components: Components) -> None:
-    """Let what other processes tell wake who waits for it here."""
-
-    def due(kind: str) -> None:
-        for pool in components.pools.values():
-            if not kind or kind in pool.kinds:
-                pool.wake_up.notify()
-
-    def answered(chain_id: str) -> None:
-        for known, chain_context in components.chain_contexts.items():
-            if not chain_id or chain_id == str(known):
-                chain_context.wake_up.notify()
-
-    topics.on("due", due)
-    topics.on("answered", answered)
-    topics.on("closed", components.http.waiters.closed)
 
 
 async def _open_links(stack: AsyncExitStack, base: _Base, topics: Topics) -> Links:
@@ -217,7 +200,7 @@ def _build(base: _Base, links: Links, waiters: HttpWaiters) -> Components:
     health = CoreHealth(links.core, base.settings.core.healthcheck_timeout)
     pipeline = _pipeline(base, links, chain_contexts, stages, health)
     pools = _pools(base, health)
-    health.on_recovery = partial(_recovered, links, pipeline, pools)
+    health.on_recovery = partial(recovered, links, pipeline, pools)
     return Components(
         settings=base.settings,
         ports=base.ports,
@@ -406,18 +389,6 @@ def _budgets(settings: Settings) -> tuple[ByteBudget, ...]:
     """Return the budget of ciphertexts in equal parts, one for each shard."""
     shards = len(settings.core.core_endpoints)
     return (*(ByteBudget(settings.ciphertexts.ciphertext_budget // shards) for _ in range(shards)),)
-
-
-async def _recovered(
-    links: Links, pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int
-) -> None:
-    """Do not hold a Core that serves again to what was before: what waits for it is due at once."""
-    pipeline.tracker.progress.forgive(links.core.endpoints[index], CONNECTION)
-    shards = len(links.core.endpoints)
-    hurried = await until_kept(lambda: links.journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
-    for pool in pools.values():
-        if hurried or pool.backlogged:
-            pool.wake_up.notify()
 
 
 def _pools(base: _Base, health: CoreHealth) -> Mapping[PoolName, WorkerPool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 
 import attrs
 import trio
@@ -46,15 +46,12 @@ class HttpWaiters:
 
     _waiting: dict[int, set[WakeUp]] = attrs.field(factory=lambda: defaultdict(set))
 
-    def hearing(self, on_event: OnEvent) -> OnEvent:
-        """Return a hook that hears every event before ``on_event`` does."""
+    takes: ClassVar = (RequestClosed,)
 
-        def tell(event: Event) -> None:
-            if isinstance(event, RequestClosed) and event.told and event.id is not None:
-                self._wake(event.id)
-            on_event(event)
-
-        return tell
+    def note(self, event: Event, _now: float) -> None:
+        """Take an event."""
+        if isinstance(event, RequestClosed) and event.told and event.id is not None:
+            self._wake(event.id)
 
     def _wake(self, identifier: int) -> None:
         for waiter in self._waiting.get(identifier, ()):

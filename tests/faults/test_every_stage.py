@@ -26,6 +26,7 @@ from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submi
 from kmsconn.replies.manager import TxEndpoint, TxManager, run_txmanager
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.components import Components
+from kmsconn.requests.http_decryption import HttpWaiters
 from kmsconn.requests.rows import request_of
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.testing.ground_truth import read_ground_truth
@@ -83,7 +84,7 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
         await scene.ask(form)
         settings = scene.dependencies.settings(folder / "j.db")
         ports = Ports(scene.network, offload_inline, lambda: BEGIN + trio.current_time(), Random(0).random)
-        async with open_components(settings, ports, ignore) as components:
+        async with open_components(settings, ports, ignore, HttpWaiters()) as components:
             assert isinstance(components.ciphertexts.directory, Registry)
             await components.ciphertexts.directory.load()
             head = scene.dependencies.gateway.head

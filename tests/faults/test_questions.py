@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.connector import journal_watch
+from kmsconn.connector import alerting
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AlertRaised
@@ -48,7 +48,7 @@ async def ask_and_wait(scene: Scene, forms: Sequence[str], what: str, hours: flo
     """Let requests wait and return how many questions each chain was asked meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            journal_watch, "JOURNAL_WATCH_INTERVAL", 60.0
+            alerting, "JOURNAL_WATCH_INTERVAL", 60.0
         )  # housekeeping that would make most of a day's steps
         return await _ask_and_wait(scene, forms, what, hours)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.connector.foreign_replies import MEMORY, ForeignReplies
+from kmsconn.connector.event_hook import MEMORY, ForeignReplies
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import (
     CursorMoved,

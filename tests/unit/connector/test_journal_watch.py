@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from kmsconn.connector.journal_watch import LOOKING, JournalWatch
+from kmsconn.connector.alerting import LOOKING, JournalWatch
 from kmsconn.connector.upkeep import keep_looking
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database

@@ -39,7 +39,7 @@ ROWS: list[type[Operation[Any]]] = [*fhevm.OPERATIONS, *httpz_rc7.OPERATIONS]
 OF_EVERY_GENERATION = {
     "model/requests.py",
     "observe/families.py",
-    "connector/key_management_alerts.py",
+    "connector/upkeep.py",
     "operate/doctor/examination.py",
     "operate/doctor/rehearsal.py",
 }

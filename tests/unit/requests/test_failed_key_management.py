@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.connector.key_management_alerts import UNDONE_INTERVAL, name_undone, undone
-from kmsconn.connector.upkeep import keep_looking
+from kmsconn.connector.upkeep import UNDONE_INTERVAL, keep_looking, name_undone, undone
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import inspecting, moves, recording
 from kmsconn.journal.values import RowEnding

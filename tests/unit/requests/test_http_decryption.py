@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import pytest
 import trio
 import trio.testing
 
+from kmsconn.connector.event_hook import EventHook
 from kmsconn.errors import Denied, Destroyed, JournalFailed, NoCiphertext, NotMember, Unreachable, WindowOver
 from kmsconn.journal import inspecting, moves, posting, queries
 from kmsconn.journal.values import Row
-from kmsconn.model.events import AnswerKept, Event, RequestClosed, RequestDeferred, RequestRecorded
+from kmsconn.model.events import AnswerKept, RequestClosed, RequestDeferred, RequestRecorded, ignore
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind, PoolName
@@ -95,7 +96,7 @@ class Counter:
 async def counter(folder: Path, **does: Any) -> AsyncIterator[Counter]:
     async with open_bench(folder, **does) as bench:
         waiters, dispatched = HttpWaiters(), list[PoolName]()
-        tell = waiters.hearing(bench.events.append)
+        tell = EventHook(bench.events.append, waiters)
         bench.pipeline.outcomes.on_event = tell
         bench.stages.kept = ANSWER
         port = HttpDecryptions(
@@ -410,9 +411,13 @@ async def test_a_cancellation_at_any_wait_leaves_a_row_that_is_worked_on(
         assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-def test_waiters_hear_only_of_ends_over_http() -> None:
-    told: list[Event] = []
-    tell: Callable[[Event], object] = HttpWaiters().hearing(told.append)
-    event = RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.REJECTED, "no", id=5)
-    tell(event)
-    assert told == [event]
+async def test_waiters_hear_only_of_ends_over_http(autojump_clock: Any) -> None:
+    waiters = HttpWaiters()
+    tell = EventHook(ignore, waiters)
+    with waiters.waiter(5) as wake_up:
+        tell(RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.REJECTED, "no", id=5))
+        with trio.move_on_after(1) as scope:
+            await wake_up.wait()
+        assert scope.cancelled_caught
+        tell(RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.REJECTED, "no", told=True, id=5))
+        await wake_up.wait()

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.connector.key_management_alerts import LONG, OVERDUE_INTERVAL, name_overdue
-from kmsconn.connector.upkeep import keep_looking
+from kmsconn.connector.upkeep import LONG, OVERDUE_INTERVAL, keep_looking, name_overdue
 from kmsconn.journal import moves, recording
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
