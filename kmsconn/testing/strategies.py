@@ -123,6 +123,7 @@ _REORGS = st.builds(
     st.just(0.0) | seconds(30),
     _PLACES,
     _SHORTER,
+    st.just(0.0) | seconds(60),
 )
 
 _TRANSIENT: tuple[Code, ...] = (

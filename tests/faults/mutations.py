@@ -177,6 +177,15 @@ def forks_not_found(monkeypatch: Any) -> None:
     monkeypatch.setattr(BlockComparison, "compare", nothing)
 
 
+def headers_not_compared(monkeypatch: Any) -> None:
+    """Nobody compares the blocks where requests stand with the chain's headers."""
+
+    async def nothing(_comparison: BlockComparison, _settled: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(BlockComparison, "compare", nothing)
+
+
 def final_whatever_becomes_of_the_block(monkeypatch: Any) -> None:
     """A reply that was final once stays so when its block goes."""
     monkeypatch.setattr(rewinding, "_FINAL", "SELECT rid FROM request WHERE :chain = :contract AND :fork = 0")

@@ -162,6 +162,15 @@ TRIALS = [
         ],
         block_time=0.25,
     ),
+    _trial(  # a cache hides under the new headers that the ids name other content
+        mutations.headers_not_compared,
+        [
+            Ask(5.0, "direct", 4),
+            Reorg(12.0, 10, "swapped", place="there", cached=100.0),
+            CoreRestart(12.1),
+            Wait(240.0),
+        ],
+    ),
     _trial(  # the requests stay, the replies go with their blocks
         mutations.final_whatever_becomes_of_the_block,
         [Ask(12.0, "public", 3), Reorg(90.0, 306, "vanished"), Wait(130.0)],

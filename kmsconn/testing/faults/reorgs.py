@@ -24,7 +24,8 @@ class Reorg:
     ``moved``: everything is included again. ``swapped``: in another order, so that ids name other content.
     ``vanished``: requests of the replaced blocks are gone for ever, and replies too. What is included again stands in the ``last``
     of the new blocks or ``there`` where it stood, and the new branch is ``shorter`` by so many. ``back`` seconds later, if given, the old
-    branch returns (A → B → A). One node stays on the old branch for ``stale`` seconds.
+    branch returns (A → B → A). One node stays on the old branch for ``stale`` seconds. For ``cached`` seconds every node answers for logs
+    of the old branch out of a cache, though its headers are the new ones.
     """
 
     at: float
@@ -34,6 +35,7 @@ class Reorg:
     stale: float = 0.0
     place: Literal["last", "there"] = "last"
     shorter: int = 0
+    cached: float = 0.0
 
     async def play(self, world: World) -> None:
         """Replace the blocks, and perhaps put them back."""
@@ -62,6 +64,7 @@ class Reorg:
         world.ids_reused = world.ids_reused or changed or self.back is not None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stay_behind, world, branch)
+            nursery.start_soon(self._answer_from_a_cache, world, branch)
             if self.back is not None:
                 await trio.sleep(self.back)
                 _put_back(world, branch)
@@ -72,6 +75,16 @@ class Reorg:
             _follow(world, node, branch)
             await trio.sleep(self.stale)
             _follow(world, node, None)
+        await trio.lowlevel.checkpoint()
+
+    async def _answer_from_a_cache(self, world: World, branch: Branch) -> None:
+        nodes = world.dependencies.clusters["gateway"].nodes
+        if self.cached:
+            for node in nodes:
+                node.log_fork = branch
+            await trio.sleep(self.cached)
+            for node in nodes:
+                node.log_fork = None
         await trio.lowlevel.checkpoint()
 
 
