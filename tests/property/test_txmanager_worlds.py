@@ -33,6 +33,7 @@ DEEPEST = 10  # blocks that a reorganisation takes: fewer than the reorg window 
 Trouble = Literal[
     "lost",
     "lag",
+    "trail",
     "hang",
     "kill",
     "foreign",
@@ -45,7 +46,7 @@ Trouble = Literal[
     "unordered",
 ]
 TROUBLES: tuple[Trouble, ...] = (
-    "lost", "lag", "hang", "kill", "foreign", "reorg", "drop", "reassign", "restore", "slow journal", "fees", "unordered",
+    "lost", "lag", "trail", "hang", "kill", "foreign", "reorg", "drop", "reassign", "restore", "slow journal", "fees", "unordered",
 )  # fmt: skip
 
 
@@ -102,6 +103,8 @@ class Life:
             return Fault(hang=self.draw.choice([0.5, 3.0, 60.0]))
         if self.has("lag", 0.4):
             return Fault(lag=self.draw.randint(1, 12), latency=self.draw.choice([0.001, 0.2]))
+        if self.has("trail", 0.3):
+            return Fault(trail=self.draw.randint(1, 3), latency=self.draw.choice([0.001, 0.1]))
         if self.branch is not None and self.has("lag", 0.2):
             self.world.node.branch = self.branch
             return Fault(stale_fork=True)

@@ -1,0 +1,285 @@
+"""Each row of the decision table beside the worlds that turn red without it. A world returns what went wrong, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.emulator.blocks import Branch
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.transactions import decode_transaction
+from kmsconn.model.events import AlertRaised, ReplyReturned, RequestDeferred
+from kmsconn.model.life import State
+from kmsconn.replies import decide
+from kmsconn.replies.table import TABLE, Action, Evidence, Phase
+from tests.unit.replies.test_bad_day import running
+from tests.unit.replies.world import CONTRACT, KEY, Fault, World, until
+
+Wrong = list[str]
+PATIENCE = 60.0  # seconds of a world; each comes right within a few
+
+
+async def comes_about(what: str, condition: Callable[[], bool], seconds: float = PATIENCE) -> Wrong:
+    """Wait for what a healthy transaction manager brings about."""
+    with trio.move_on_after(seconds):
+        await until(condition, seconds + 1.0)
+    return [] if condition() else [f"{what} never came about"]
+
+
+def is_in(world: World, state: State, *rids: int) -> Callable[[], bool]:
+    """Return the question whether these rows, or all, are in a state."""
+    return lambda: all(world.journal.rows[rid].state is state for rid in rids or world.journal.rows)
+
+
+def vain(world: World) -> Wrong:
+    """Return the transactions that the chain took for nothing."""
+    return [f"nonce {one.transaction.nonce} failed" for one in world.ours() if not one.outcome.status]
+
+
+# --- the worlds
+
+
+async def plain_path() -> Wrong:
+    """A reply is signed, broadcast, included and final."""
+    world = World(pool="geth")
+    world.request(1)
+    async with running(world):
+        return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+
+
+async def answered_by_another() -> Wrong:
+    """The contract has this node's reply before the first question."""
+    world = World()
+    world.request(1)
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
+    async with running(world):
+        return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+
+
+def _says(world: World, text: bytes) -> None:
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(text, "says"))
+
+
+async def others_only() -> Wrong:
+    """The contract takes this reply from other nodes only, however long one waits."""
+    world = World()
+    world.request(1)
+    _says(world, b"stranger: not a node")
+    async with running(world):
+        return await comes_about("its end", is_in(world, State.DONE))
+
+
+async def id_given_away_for_good() -> Wrong:
+    """The id names another request, in a block that is settled."""
+    world = World()
+    world.request(1)
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
+    async with running(world):
+        return await comes_about("its rejection", is_in(world, State.REJECTED))
+
+
+async def one_is_refused() -> Wrong:
+    """There is room for one reply in flight, and the oldest one is refused for now."""
+    world = World()
+    world.request(1, on_contract=False)
+    world.request(2)
+    async with running(world, window=1):
+        wrong = await comes_about("the other reply", lambda: world.answered_on_chain(2))
+    return wrong + ([] if world.said(RequestDeferred) else ["nothing was deferred"])
+
+
+async def branch_back_unsent() -> Wrong:
+    """Bytes were signed for a branch without the reply, nobody took them, and a start finds the reply's own branch again."""
+    world = World(pool="geth")
+    world.request(1)
+    world.chain.mine_many(10)
+    async with running(world):
+        branch = await signed_for_another_branch(world)
+    world.chain.evm.set_balance(KEY.address, 10**20)
+    world.chain.restore(branch)
+    async with running(world):
+        wrong = await comes_about("finality", is_in(world, State.FINALIZED))
+        await trio.sleep(30)
+    return wrong + vain(world)
+
+
+async def signed_for_another_branch(world: World) -> Branch:
+    """Let the reply go with its branch, which is returned, and be signed under another nonce; the account cannot pay for that."""
+    await until(is_in(world, State.INCLUDED))
+    branch = world.chain.reorg(5, drop=lambda one: one.sender == KEY.address)
+    world.foreign()
+    world.chain.mine()
+    world.chain.evm.set_balance(KEY.address, 0)
+    await until(lambda: bool(world.said(AlertRaised)))
+    return branch
+
+
+async def poisoned_nonce() -> Wrong:
+    """Nodes refuse one reply's bytes for ever, and others wait behind them."""
+    world = World(pool="geth")
+    for rid in range(1, 4):
+        world.request(rid)
+
+    def refuse(call: Call) -> RpcError | None:
+        if call.method != "eth_sendRawTransaction":
+            return None
+        one = decode_transaction(from_hex(call.params[0])).transaction
+        poisoned = one.nonce == 0 and one.to == CONTRACT
+        return RpcError(3, "execution reverted", b"notrequested") if poisoned else None
+
+    world.node.refuse = refuse
+    async with running(world):
+        return await comes_about("finality", is_in(world, State.FINALIZED))
+
+
+async def spike() -> Wrong:
+    """The base fee is a hundred times as high for a minute, and a hundred replies wait in the pool."""
+    world = World(pool="geth")
+    for rid in range(1, 101):
+        world.request(rid)
+    world.node.on_accepted = lambda _raw: setattr(world.chain, "base_fee", 10_000)
+    async with running(world):
+        return await comes_about("their inclusion", lambda: all(map(world.answered_on_chain, range(1, 101))))
+
+
+async def lost_broadcast() -> Wrong:
+    """The first broadcasts never arrive."""
+    world = World(pool="geth")
+    world.request(1)
+    lost = iter([True] * 3)
+    world.node.fault = lambda calls: (
+        Fault(lost="question")
+        if calls[0].method == "eth_sendRawTransaction" and next(lost, False)
+        else Fault()
+    )
+    async with running(world):
+        return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+
+
+async def nonce_taken() -> Wrong:
+    """Another process's transaction takes the reply's nonce."""
+    world = World(pool="geth")
+    world.request(1)
+    world.node.refuse = lambda call: (
+        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
+    )
+    async with running(world):
+        await until(is_in(world, State.SIGNED))
+        world.foreign()
+        world.node.refuse = lambda _call: None
+        return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+
+
+async def mined_in_vain() -> Wrong:
+    """The contract is broken for as long as the first transaction takes."""
+    world = World(pool="geth")
+    world.request(1)
+    world.node.on_sent = lambda _raw: _break(world, True)
+    async with running(world):
+        wrong = await comes_about("its return", lambda: bool(world.said(ReplyReturned)))
+        world.node.on_sent = lambda _raw: None
+        _break(world, False)
+        return wrong + await comes_about("finality", is_in(world, State.FINALIZED))
+
+
+def _break(world: World, broken: bool) -> None:
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
+
+
+async def journal_lost_then_vanished() -> Wrong:
+    """After the journal was lost a reply was found on chain, without an answer here; then its block went."""
+    world = World()
+    world.request(1)
+    world.journal.change(1, state=State.INCLUDED, answer=None, included_block=1)
+    async with running(world):
+        return await comes_about("a new beginning", is_in(world, State.PENDING))
+
+
+async def request_left_the_chain() -> Wrong:
+    """The request of an included reply is off chain for a while."""
+    world = World()
+    world.request(1)
+    async with running(world):
+        await until(is_in(world, State.INCLUDED))
+        world.journal.change(1, on_chain=False)
+        wrong = await comes_about("its return", is_in(world, State.ANSWERED))
+        world.journal.change(1, on_chain=True)
+        return wrong + await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+
+
+async def destroyed_hides_answer() -> Wrong:
+    """A destroyed context hides what was answered under it: only the receipt tells that the reply is there."""
+    world = World()
+    world.request(1)
+    async with running(world):
+        await until(is_in(world, State.INCLUDED))
+        _break(world, True)
+        return await comes_about("finality", is_in(world, State.FINALIZED))
+
+
+async def foreign_gap() -> Wrong:
+    """Another process's transaction is reorganised away below replies in flight, and nothing new is to be sent."""
+    before = World(pool="geth")
+    before.foreign()
+    before.chain.mine()
+    for rid in (1, 2):
+        before.request(rid)
+    before.node.fault = lambda calls: Fault(
+        lost="question" if calls[0].method == "eth_sendRawTransaction" else ""
+    )
+    async with running(before):
+        await until(is_in(before, State.SIGNED))
+    world = World(pool="geth")
+    for rid in (1, 2):
+        world.request(rid)
+    world.journal.rows = before.journal.rows
+    async with running(world):
+        return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+
+
+TRIALS: list[tuple[Phase, Evidence, Callable[[], Awaitable[Wrong]]]] = [
+    (Phase.UNSIGNED, Evidence.UNKNOWN, plain_path),
+    (Phase.UNSIGNED, Evidence.ACCEPTED, plain_path),
+    (Phase.UNSIGNED, Evidence.HAS_REPLY, answered_by_another),
+    (Phase.UNSIGNED, Evidence.NOT_OURS, others_only),
+    (Phase.UNSIGNED, Evidence.REFUSED_FOR_GOOD, id_given_away_for_good),
+    (Phase.UNSIGNED, Evidence.REFUSED_NOW, one_is_refused),
+    (Phase.OPEN, Evidence.HAS_REPLY, branch_back_unsent),
+    (Phase.OPEN, Evidence.REFUSED_OFTEN, poisoned_nonce),
+    (Phase.OPEN, Evidence.STUCK_UNTAKEN, spike),
+    (Phase.OPEN, Evidence.NOT_HELD, lost_broadcast),
+    (Phase.USED, Evidence.SUCCEEDED, plain_path),
+    (Phase.USED, Evidence.NONCE_LOST, nonce_taken),
+    (Phase.USED, Evidence.FAILED_KNOWN, mined_in_vain),
+    (Phase.INCLUDED, Evidence.NO_ANSWER_KEPT, journal_lost_then_vanished),
+    (Phase.INCLUDED, Evidence.OFF_CHAIN, request_left_the_chain),
+    (Phase.INCLUDED, Evidence.FINAL, destroyed_hides_answer),
+]
+NAMES = [f"{evidence.name}-{story.__name__}" for _, evidence, story in TRIALS]
+STORIES = list(dict.fromkeys([*(story for *_, story in TRIALS), foreign_gap]))
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+async def test_the_world_is_green(story: Callable[[], Awaitable[Wrong]], autojump_clock: Any) -> None:
+    assert await story() == []
+
+
+@pytest.mark.parametrize(("phase", "evidence", "story"), TRIALS, ids=NAMES)
+async def test_the_world_is_red_without_the_row(
+    phase: Phase,
+    evidence: Evidence,
+    story: Callable[[], Awaitable[Wrong]],
+    autojump_clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(TABLE[phase], evidence, Action.WAIT)
+    assert await story() != []
+
+
+async def test_a_gap_that_nothing_fills_is_red(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "_fills", lambda *_: ())
+    assert await foreign_gap() != []
