@@ -46,9 +46,8 @@ from kmsconn.replies.shadow_manager import ShadowManager, run_shadow
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.components import ChainContext, Components
-from kmsconn.requests.dispatcher import OrderedDispatcher, run_dispatcher
+from kmsconn.requests.dispatcher import OrderedDispatcher, WorkerPool, run_dispatcher
 from kmsconn.requests.http_decryption import HttpWaiters
-from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.range_reader import RangeReader, watched_contracts
 from kmsconn.requests.reader import LogReader, follow_heads
 from kmsconn.requests.reading_start import follow_head

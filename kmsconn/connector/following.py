@@ -20,8 +20,8 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import DECRYPTION_KINDS, PoolName
 from kmsconn.requests.components import Components, Links
 from kmsconn.requests.core_health import CONNECTION
+from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.pipeline import Pipeline
-from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.stage_runner import StageRunner
 
 Wake = Callable[[str], None]

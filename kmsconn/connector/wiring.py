@@ -38,21 +38,19 @@ from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.wallet import Wallet, open_tx_sender
-from kmsconn.requests.checker import Checker
+from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.components import ChainContext, CiphertextParts, Components, Links
-from kmsconn.requests.contexts import Contexts, Destruction
+from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.http_decryption import HttpDecryptions, HttpWaiters
 from kmsconn.requests.identity import NodeIdentity
 from kmsconn.requests.membership import Membership, SoleMember
 from kmsconn.requests.pipeline import Pipeline
-from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.stage_runner import RequestTracker, StageRunner
 from kmsconn.requests.stages import Metadata, Stages
-from kmsconn.requests.suspicions import Suspicions
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Dial, Ports

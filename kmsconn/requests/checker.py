@@ -1,4 +1,7 @@
-"""Checks whether a request may be answered: puts the operation's questions to the chains, all at once, and judges nothing itself."""
+"""Checks whether a request may be answered, and still waits for an answer; knows how long decryptions are worked on.
+
+Puts the operation's questions to the chains, all at once, and judges nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,18 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.asking import MAX_BATCH, ask_all
+from kmsconn.chain.asking import MAX_BATCH, ask_all, run_query_plan
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import JsonTransaction, Rpc, RpcError, read
 from kmsconn.errors import (
+    AlreadyDone,
+    Destroyed,
     DestroyedOnce,
     KmsconnError,
     Misconfigured,
+    NotMember,
     NotYet,
+    Over,
     Rejected,
     Retryable,
     Unreachable,
@@ -29,25 +36,52 @@ from kmsconn.model.requests import Request
 from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.port import Facts, expiry_of
 from kmsconn.protocols.profile import Profile
-from kmsconn.protocols.queries import ContractQuery
-from kmsconn.requests.contexts import Contexts
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
+from kmsconn.requests.contexts import Contexts, Suspicions
 from kmsconn.requests.identity import NodeIdentity
-from kmsconn.requests.still_open import StillOpen
-from kmsconn.requests.suspicions import Suspicions
 from kmsconn.transport.waiting import together
 
 Step = Callable[[], Awaitable[Any]]
 
 CONFIRMED = 3600.0  # seconds for which a contract's word about its EIP-712 domain counts
 RECHECKING = 2.0  # seconds; an Ethereum that says nothing holds up no answer
+REMEMBERED = 100_000  # requests found answered, each until it is old enough; a few MiB
+DAY, HOUR = 24 * 3600.0, 3600.0
+"""Seconds that connectors until 0.14, and from 0.15 on, work on a decryption."""
+
+
+@attrs.define
+class DecryptionExpiry:
+    """The age in seconds at which decryptions expire: as the option says, else as the release of the network does.
+
+    Connectors of 0.15 give a decryption up after an hour, those before after a day. What one node does not answer for longer than the
+    others wait for it is of no use, so the default follows the network. It may change while the connector runs, and rows keep the deadline
+    that they were recorded with. ``later``: whether the network is one of 0.15; None: nobody knows yet. Source: fhevm-0.15.md, section 3.
+    """
+
+    option: float | None = None
+    later: bool | None = None
+
+    def seconds(self) -> float:
+        """Return the age at which a request expires that is recorded now."""
+        if self.option is not None:
+            return self.option
+        return HOUR if self.later else DAY
+
+    def longest(self) -> float:
+        """Return the greatest age that a request can have been given: it was recorded no earlier."""
+        return DAY if self.option is None else self.option
+
+    def shortest(self) -> float:
+        """Return the age that a request was given, or less: it was recorded no later, as far as is known."""
+        return HOUR if self.option is None and self.later is None else self.seconds()
 
 
 @attrs.define
 class Checker:
     """Checks over every configured chain; ``heads`` of those whose requests are checked.
 
-    ``shadow``: a request that has been answered is answered here too, to compare the answers.
+    ``shadow``: a request that has been answered is answered here too, to compare the answers: another connector gave that one.
     """
 
     profile: Profile
@@ -61,21 +95,8 @@ class Checker:
     shadow: bool = False
     domain_confirmed_at: float = -math.inf
     """The Trio time at which the Gateway last confirmed the configured EIP-712 domain of decryptions."""
-    _open: StillOpen = attrs.field(
-        default=attrs.Factory(
-            lambda self: StillOpen(
-                self.profile,
-                self.chains,
-                self.heads,
-                self.identity,
-                self.contexts,
-                self.reorg_window,
-                self.shadow,
-            ),
-            takes_self=True,
-        ),
-        init=False,
-    )
+    _answered_since: dict[int, float] = attrs.field(factory=dict)
+    """Since when the contract has had this node's answer, by request."""
 
     async def check(self, seen: Seen) -> Checked:
         """Return the request with its context when everything holds.
@@ -89,7 +110,7 @@ class Checker:
         context_id, epoch_id = request.content.context
         self._recall(request, context_id, epoch_id)
         facts = self._facts(request)
-        steps: list[Step] = [partial(self._open.check, request)]
+        steps: list[Step] = [partial(self._still_open, request)]
         if not self.contexts.knows(context_id, epoch_id):
             steps.append(partial(self.contexts.check, context_id, epoch_id))
         if request.content.needs_transaction:
@@ -126,7 +147,7 @@ class Checker:
         A request that others may finish without this node is asked about all the same.
         """
         self.contexts.recall(context_id, epoch_id)
-        if self._open.standing(request) is None:
+        if self._standing(request) is None:
             self.identity.recall(request)
 
     def _facts(self, request: Request) -> Facts:
@@ -182,6 +203,52 @@ class Checker:
         if settled is not None:
             return float(settled)
         return request.deadline - expiry_of(self.profile.operations[request.kind], self.expiry.longest())
+
+    async def _still_open(self, request: Request) -> None:
+        """Let a request pass that this node has not answered and that still waits for answers.
+
+        A node outside of its context waits for the others, but not longer than the request does.
+        """
+        no_member: NotMember | None = None
+        try:
+            await self._not_answered(request)
+        except NotMember as error:
+            no_member = error
+        standing = self._standing(request)
+        if standing is not None and not await self._still_stands(*standing):
+            raise Over("it is finished on chain without this node, or is not a task of this node")
+        if no_member is not None:
+            raise no_member
+
+    def _standing(self, request: Request) -> PlannedQueries[bool] | None:
+        """Return the question whether a request still waits for answers; None where it waits until this node has answered."""
+        operation = self.profile.operations[request.kind]
+        return operation.standing(request.content, self.identity.tx_sender)
+
+    async def _still_stands(self, chain_id: int, rounds: QueryPlan[bool]) -> bool:
+        try:
+            return await run_query_plan(self.chains[chain_id], rounds)
+        except Destroyed as error:
+            self.contexts.weigh(error)
+            raise
+
+    async def _not_answered(self, request: Request) -> None:
+        """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""
+        if self.shadow:
+            await self.identity.signer_for(request)  # raises NotMember
+            return
+        if not await self.identity.has_answered(request):
+            self._answered_since.pop(request.rid, None)
+            return
+        if len(self._answered_since) >= REMEMBERED:
+            self._answered_since.clear()  # of requests that ended otherwise; forgetting only asks again
+        now = float(self.heads[request.chain_id].timestamp or 0)
+        if now - self._answered_since.setdefault(request.rid, now) > self.reorg_window:
+            del self._answered_since[request.rid]
+            raise AlreadyDone("this node's answer is in the contract")
+        raise NotYet(
+            "this node's answer is in the contract; asked again once its block is older than the reorg window"
+        )
 
     async def _transaction(self, request: Request) -> Any:
         try:

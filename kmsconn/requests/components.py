@@ -23,14 +23,13 @@ from kmsconn.model.requests import Kind, PoolName
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.broadcasts import REPLACE_AFTER
 from kmsconn.replies.wallet import Wallet
-from kmsconn.requests.checker import Checker
+from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.core_health import CoreHealth
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.http_decryption import HttpDecryptions
 from kmsconn.requests.membership import Membership
 from kmsconn.requests.pipeline import Pipeline
-from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.snapshot import CiphertextStatistics
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports

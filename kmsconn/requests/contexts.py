@@ -6,28 +6,79 @@ and its nonce must be used in any case, so one that the contract refuses ends by
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 
 import attrs
+import trio
 
 from kmsconn.chain.asking import run_query_plan
+from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Rpc
-from kmsconn.errors import Destroyed, DestroyedOnce, NotYet
+from kmsconn.errors import Aborted, AlreadyDone, Destroyed, DestroyedOnce, NotYet, Over, Rejected
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
+from kmsconn.model.debounce import CONFIRMING, Debounce
 from kmsconn.model.requests import Request
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.rows import order_of
 from kmsconn.requests.shared import Shared
-from kmsconn.requests.suspicions import Suspicions
 from kmsconn.transport.waiting import Backoff
 
+WITHOUT_BLOCKS = (
+    30.0  # seconds after which the same answer counts although the chain made no block: it has no traffic
+)
+REMEMBERED = 4096  # subjects; a forgotten one is looked at once more
 TIME_TO_LIVE = 60.0  # seconds that a valid pair is believed
 _INVALID = Backoff(0.5, 60.0, least=1.0)  # between two questions about a pair that is not valid
 
 Pair = tuple[int | None, int | None]
+
+
+@attrs.define
+class Suspicions:
+    """Final answers that no later head has confirmed yet, by what they are about: one ends a request only once a later head says the same.
+
+    What one node says once must close nothing (``model.debounce``). ``heads`` of the chains that gave them.
+    """
+
+    heads: Mapping[int, HeadTracker]
+    _debounce: Debounce = attrs.field(
+        factory=lambda: Debounce(WITHOUT_BLOCKS, least=CONFIRMING, most=REMEMBERED, anew_below=True),
+        init=False,
+    )
+
+    def confirms(self, subject: Hashable, chain_id: int, cause: str = "") -> bool:
+        """Note that a chain says something final; say whether an earlier look, at an earlier head, had it already."""
+        return self._debounce.confirms(subject, trio.current_time(), self._head(chain_id), cause)
+
+    def clear(self, subject: Hashable) -> None:
+        """Forget what was said: another look says otherwise."""
+        self._debounce.clear(subject)
+
+    @contextmanager
+    def of(self, subject: Hashable, chain_id: int) -> Iterator[None]:
+        """Turn an end that a chain names for the first time into NotYet; let it through where a later head says the same.
+
+        AlreadyDone is judged by the age of its block and Destroyed for all requests together (``Contexts``): both pass.
+        """
+        try:
+            yield
+        except (AlreadyDone, Destroyed):
+            raise
+        except (Rejected, Aborted, Over) as error:
+            if self.confirms(subject, chain_id, type(error).__name__):
+                self.clear(subject)
+                raise
+            raise NotYet(f"{error}; asked again at a later head") from error
+        else:
+            self.clear(subject)
+
+    def _head(self, chain_id: int) -> int:
+        tracker = self.heads.get(chain_id)
+        return -1 if tracker is None or tracker.number is None else tracker.number
 
 
 @attrs.define
@@ -112,14 +163,6 @@ class Destruction:
     end: Callable[[Row, str], Awaitable[None]]
     _ended: set[int] = attrs.field(factory=set)
     """Contexts and epochs under which every kept answer was ended."""
-
-    def refuse(self, request: Request) -> None:
-        """Raise Destroyed where a context or epoch of a request is known as destroyed; asks nothing."""
-        self.contexts.refuse_destroyed(request.content.order.under)
-
-    def note(self, identifiers: Collection[int]) -> None:
-        """Remember contexts and epochs that ended with others: nothing is asked of them any more."""
-        self.contexts.note_destroyed(identifiers)
 
     async def apply(self, request: Request) -> None:
         """Let nothing more be answered under what a request destroys, before its Core is told; what is signed, the contract decides.

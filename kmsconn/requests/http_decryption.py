@@ -28,7 +28,7 @@ from kmsconn.model.life import CLOSED
 from kmsconn.model.requests import Content, PoolName
 from kmsconn.protocols.port import Operation, Posted, expiry_of
 from kmsconn.protocols.profile import Profile
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.requests.failures import UNEXPECTED, failure_of
 from kmsconn.transport.waiting import WakeUp
 

@@ -73,7 +73,7 @@ class NodeIdentity:
         """
         latest = next(reversed(self._signers.values()), None)
         alternative = None if latest is None else self._alternative(request, latest)
-        signer = await self._signer_for(request, alternative)
+        signer = await self.signer_for(request, alternative)
         if alternative is None or alternative.signer != signer:
             alternative = self._alternative(request, signer)
         if alternative is None:
@@ -84,17 +84,15 @@ class NodeIdentity:
         question = self.profile.operations[request.kind].has_answered(request.content, signer, self.tx_sender)
         return None if question is None else _Alternative(signer, question)
 
-    async def signer_for(self, request: Request) -> Address | None:
+    async def signer_for(self, request: Request, alternative: _Alternative | None = None) -> Address | None:
         """Return the signer whose answer the contract takes from us for this request.
 
-        None where no answer is signed, and where we are to work on it with others without replying.
+        None where no answer is signed, and where we are to work on it with others without replying. ``alternative``: what may be asked
+        in the same batch.
 
         Raises NotMember when our tx sender is no node of the request's context, Unreachable. All requests of a context wait for the
         same question.
         """
-        return await self._signer_for(request, None)
-
-    async def _signer_for(self, request: Request, alternative: _Alternative | None) -> Address | None:
         operation = self.profile.operations[request.kind]
         if not operation.signed:
             return None

@@ -86,7 +86,7 @@ class Pipeline:
                 return False
             await self.destruction.apply(request)
             answered = await self._line(row, request)
-            self.destruction.refuse(request)
+            self.destruction.contexts.refuse_destroyed(request.content.order.under)
             return await self._keep(row, answered)
         except (RequestError, Undecodable) as error:
             let_go(error)
@@ -115,7 +115,7 @@ class Pipeline:
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
         self.tracker.started(row.rid, existed=submitted.existed)
-        self.destruction.note(submitted.over)
+        self.destruction.contexts.note_destroyed(submitted.over)
         if not submitted.uncertain:
             self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)

@@ -107,21 +107,19 @@ class StageRunner:
             del self.running[row.rid]
             took = trio.current_time() - started
             self.note(row.rid, stage, took)
-        self._note_call(row, stage, reached=True)
+        if stage not in NEEDED:
+            self.core_health.note_call(self.shard(row), reached=True)
         self.tracker.progress.went_on(row.rid, STEPS[stage])
         self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
         return result
-
-    def _note_call(self, row: Row, stage: str, *, reached: bool) -> None:
-        if stage not in NEEDED:
-            self.core_health.note_call(self.shard(row), reached=reached)
 
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
         """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more."""
         expires, taken = operation_of(self.profile, row).expires, row.rid in self.tracker.taken
         reason = reason_of(error, stage, self._needed(row, stage), expires=expires, taken=taken)
-        if rule_of(error).blames is Blames.NEEDED:
-            self._note_call(row, stage, reached=not isinstance(error, (Unreachable, StageTimeout)))
+        if stage not in NEEDED and rule_of(error).blames is Blames.NEEDED:
+            reached = not isinstance(error, (Unreachable, StageTimeout))
+            self.core_health.note_call(self.shard(row), reached=reached)
         if reason is not None:
             self._hold(row, stage, reason)
         elif not isinstance(error, Down):  # which has an alert of its own

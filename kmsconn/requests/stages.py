@@ -129,7 +129,9 @@ class Stages:
         said: list[bytes] = []
         for call in calls:  # one after the other: the second is made once the first was taken
             started = await self._start(operation, call)
-            uncertain, existed = _with_hint(started.uncertain, call) or uncertain, started.existed
+            existed = started.existed
+            if started.uncertain:
+                uncertain = f"{started.uncertain} ({call.hint})" if call.hint else started.uncertain
             said += started.said
         over: frozenset[int] = frozenset()
         if isinstance(operation, EndsOthers):
@@ -175,10 +177,6 @@ class Stages:
         if answer is not None and answer.signer != expected:
             raise _wrong_signer(request, answer, expected)
         return Answered(request, answer)
-
-
-def _with_hint(uncertain: str, call: CoreCall) -> str:
-    return f"{uncertain} ({call.hint})" if uncertain and call.hint else uncertain
 
 
 def _wrong_signer(request: Request, answer: Answer, expected: Address | None) -> Broken:

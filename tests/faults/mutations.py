@@ -49,7 +49,6 @@ from kmsconn.requests.recorder import Recorder
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.shared import Shared
 from kmsconn.requests.stages import Stages
-from kmsconn.requests.still_open import StillOpen
 from kmsconn.serving import wire
 from kmsconn.transport.grpc.framing import Status
 
@@ -377,10 +376,10 @@ def no_version_byte(monkeypatch: Any) -> None:
 def answered_is_not_asked(monkeypatch: Any) -> None:
     """After a lost journal nobody asks whether this node has answered."""
 
-    async def pass_by(_self: StillOpen, _request: Any) -> None:
+    async def pass_by(_self: Checker, _request: Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(StillOpen, "_not_answered", pass_by)
+    monkeypatch.setattr(Checker, "_not_answered", pass_by)
 
 
 # --- waiting that ends, questions that are not asked in vain; ``tests/faults/test_waiting_mutations.py`` plays these

@@ -13,7 +13,7 @@ from kmsconn.config.values import AttestationMode
 from kmsconn.emulator.core_faults import FaultInjection, status
 from kmsconn.model.events import RequestClosed, RequestDeferred, RequestRecorded
 from kmsconn.model.life import State
-from kmsconn.requests.expiry import DAY, HOUR
+from kmsconn.requests.checker import DAY, HOUR
 from kmsconn.testing.faults import Ask, Kill, Reorg, Upgrade
 from kmsconn.testing.ground_truth import replies_of, requests_of
 from kmsconn.testing.world import run_world

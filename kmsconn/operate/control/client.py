@@ -16,7 +16,7 @@ from kmsconn.journal.opening import open_journal
 from kmsconn.operate.control.address import address_of, control_path
 from kmsconn.operate.control.commands import CommandError, Context, perform
 from kmsconn.operate.control.table import COMMANDS
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.transport.ports import Ports
 
 CONTROL_REPLY_TIMEOUT: Final = 90.0  # seconds: more than the server takes for any command

@@ -19,7 +19,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answered
 from kmsconn.observe.health import HealthReport
 from kmsconn.protocols.profile import Profile
-from kmsconn.requests.pools import WorkerPool
+from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.snapshot import Statistics
 
 Arguments = Mapping[str, Any]

@@ -28,12 +28,11 @@ from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.requests.contexts import Contexts, Destruction
+from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.stage_runner import RequestTracker, StageRunner
-from kmsconn.requests.suspicions import Suspicions
 from kmsconn.transport.ports import offload_inline
 from kmsconn.transport.waiting import WakeUp
 from tests.vectors import keys, log_of, request, vector_settings

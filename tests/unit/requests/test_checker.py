@@ -29,11 +29,9 @@ from kmsconn.protocols.fhevm.http_operations import HTTP_LIFETIME, HttpPublicDec
 from kmsconn.protocols.fhevm.public_decryption import PublicDecryption
 from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
 from kmsconn.protocols.queries import mapping_slot
-from kmsconn.requests.checker import Checker
-from kmsconn.requests.contexts import Contexts
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.checker import Checker, DecryptionExpiry
+from kmsconn.requests.contexts import Contexts, Suspicions
 from kmsconn.requests.identity import NodeIdentity
-from kmsconn.requests.suspicions import Suspicions
 from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.requests.answers import PROFILE, SETTINGS, Answers, confirmed, later, request_of
 from tests.vectors import load, request

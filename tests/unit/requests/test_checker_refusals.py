@@ -15,10 +15,9 @@ from kmsconn.model.requests import CiphertextReference, EventPlace, Kind, Reques
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption
 from kmsconn.protocols.queries import ViewCall
-from kmsconn.requests.checker import Checker
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.checker import Checker, DecryptionExpiry
+from kmsconn.requests.contexts import Suspicions
 from kmsconn.requests.identity import NodeIdentity
-from kmsconn.requests.suspicions import Suspicions
 
 GATEWAY, HOST = 1, 2
 SENDER, SIGNER, CONTRACT = (Address(bytes([n]) * 20) for n in (1, 2, 3))

@@ -12,8 +12,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
 from kmsconn.protocols.fhevm.views import PROTOCOL_CONFIG_BASE
 from kmsconn.protocols.queries import mapping_slot
-from kmsconn.requests.contexts import TIME_TO_LIVE, Contexts
-from kmsconn.requests.suspicions import WITHOUT_BLOCKS, Suspicions
+from kmsconn.requests.contexts import TIME_TO_LIVE, WITHOUT_BLOCKS, Contexts, Suspicions
 from tests.unit.requests.answers import PROFILE, Answers, confirmed, later
 
 CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1

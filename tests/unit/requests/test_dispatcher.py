@@ -18,9 +18,8 @@ from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
-from kmsconn.requests.dispatcher import OrderedDispatcher, run_dispatcher
+from kmsconn.requests.dispatcher import OrderedDispatcher, WorkerPool, run_dispatcher
 from kmsconn.requests.membership import LOOK_AGAIN, SoleMember
-from kmsconn.requests.pools import WorkerPool
 from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import PROFILE, Bench, open_bench, wall
 from tests.unit.requests.test_pools import rows_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.requests.expiry import DAY, HOUR, DecryptionExpiry
+from kmsconn.requests.checker import DAY, HOUR, DecryptionExpiry
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from kmsconn.protocols.fhevm.http_operations import (
     HttpUserDecryption,
 )
 from kmsconn.protocols.fhevm.public_decryption import RESPONSE
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.checker import DecryptionExpiry
+from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.failures import UNEXPECTED
 from kmsconn.requests.http_decryption import (
     JOURNAL_FAILS,
@@ -37,7 +38,6 @@ from kmsconn.requests.http_decryption import (
     HttpDecryptions,
     HttpWaiters,
 )
-from kmsconn.requests.pools import WorkerPool
 from kmsconn.transport.waiting import WakeUp
 from tests import vectors
 from tests.unit.protocols.test_fhevm_http_operations import PUBLIC, USER

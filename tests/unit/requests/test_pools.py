@@ -16,7 +16,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
-from kmsconn.requests.pools import WorkerPool
+from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.row_outcomes import LONGEST_TRACE, OUT_OF_MEMORY
 from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import Bench, open_bench

@@ -39,10 +39,10 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.decryptions import Decryption
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.profile import Subscription
+from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.requests.components import ChainContext
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.heartbeats import Heartbeats
-from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.range_reader import WatchedContract
 from kmsconn.requests.reader import LogReader
 from kmsconn.transport.waiting import WakeUp

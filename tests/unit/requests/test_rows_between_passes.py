@@ -16,8 +16,8 @@ from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
 from kmsconn.protocols.fhevm.user_decryption import UnifiedUserDecryption
+from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.failures import SOON
-from kmsconn.requests.pools import WorkerPool
 from kmsconn.requests.row_outcomes import LONGEST_TRACE
 from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import CHAIN_TIME, PROFILE, open_bench

@@ -20,8 +20,8 @@ from kmsconn.model.requests import EventPlace, Kind, Request
 from kmsconn.model.steps import Checked, Ciphertext, Gathered, Submitted
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import CoreCall
+from kmsconn.requests.contexts import WITHOUT_BLOCKS, Suspicions
 from kmsconn.requests.stages import Stages
-from kmsconn.requests.suspicions import WITHOUT_BLOCKS, Suspicions
 from tests import vectors
 from tests.vectors import keys, later
 

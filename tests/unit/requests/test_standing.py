@@ -15,11 +15,9 @@ from kmsconn.model.requests import EventPlace, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
-from kmsconn.requests.checker import Checker
-from kmsconn.requests.contexts import Contexts
-from kmsconn.requests.expiry import DecryptionExpiry
+from kmsconn.requests.checker import Checker, DecryptionExpiry
+from kmsconn.requests.contexts import Contexts, Suspicions
 from kmsconn.requests.identity import NodeIdentity
-from kmsconn.requests.suspicions import Suspicions
 from tests.unit.requests.answers import Answers, confirmed, later
 from tests.vectors import keys
 
