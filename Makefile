@@ -93,7 +93,7 @@ gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the op
 	$(BIN)/python -m kmsconn.config.reference docs
 	$(BIN)/python tools/gen_transactions.py
 	$(BIN)/python -m tools.gen_sbom
-	$(BIN)/python -m kmsconn.emulator.drills.page docs
+	$(BIN)/python -m tools.drills_page
 	$(BIN)/python -m tools.gen_monitoring
 	$(BIN)/python -m tools.gen_http_api
 

@@ -12,11 +12,11 @@ import pytest
 import trio
 
 from kmsconn.emulator.drills.active import DRILLS, ActiveDrills
-from kmsconn.emulator.drills.shown import SHOWN, Shown
 from kmsconn.emulator.network import Line
 from kmsconn.model.events import RequestClosed
 from tests.faults.scene import Scene, open_scene
 from tests.sampling import points_of
+from tools.drills_page import SHOWN, Shown
 
 pytestmark = pytest.mark.once
 

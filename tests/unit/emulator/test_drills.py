@@ -14,7 +14,6 @@ import trio.testing
 from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_faults import STRANGER
 from kmsconn.emulator.dependencies import address_for, key_for
-from kmsconn.emulator.drills import page
 from kmsconn.emulator.drills.active import DRILLS, targets_of
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.other_drills import UNKNOWN_CHAIN_ID
@@ -28,6 +27,7 @@ from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.test_control import Handler, content_of
+from tools.drills_page import renewed
 
 MockClock = trio.testing.MockClock
 ROOT = Path(__file__).parents[3]
@@ -748,7 +748,7 @@ async def test_everything_that_listens_can_refuse() -> None:
 
 
 def test_the_page_is_made_from_the_table() -> None:
-    assert page.renewed(PAGE) == PAGE, "run make gen"
+    assert renewed(PAGE) == PAGE, "run make gen"
 
 
 def orders() -> list[tuple[str, dict[str, Any]]]:
