@@ -175,7 +175,7 @@ SHOWN: Final = (
 
 def tables() -> str:
     """Return one table for each kind of target, and one of what the connector shows."""
-    return "\n".join([*(line for target in Target for line in _table(target)), *_shown()])
+    return "\n".join([*(line for target in Target for line in _table(target)), *_alerts()])
 
 
 def _table(target: Target) -> Iterator[str]:
@@ -190,7 +190,7 @@ def _table(target: Target) -> Iterator[str]:
     yield ""
 
 
-def _shown() -> Iterator[str]:
+def _alerts() -> Iterator[str]:
     yield "## Alerts during the drills"
     yield ""
     yield "Users make four requests when the drill starts (later by *asked*). The table shows the alerts after the given seconds and the"

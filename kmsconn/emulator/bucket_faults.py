@@ -5,92 +5,161 @@ Source: faults.md section 2, row "Buckets".
 
 from __future__ import annotations
 
-import random
-from collections import Counter, deque
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Final, Literal
 
 import attrs
+import msgspec
 import trio
 
-from kmsconn.emulator import injections
 from kmsconn.emulator.buckets import EmulatedBucket, error, serve_bucket
+from kmsconn.emulator.drills.drill import (
+    Drill,
+    DrillScene,
+    End,
+    Faulty,
+    Occasional,
+    Target,
+    changing,
+    index_of,
+)
 from kmsconn.emulator.http import CHUNK, HangUp, HttpRequest, HttpResponse, Send
 
-PlanStep = Callable[[HttpRequest, HttpResponse], HttpResponse]
+_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
 
 
-Fault = injections.InjectedFault[PlanStep]
-FaultInjection = injections.FaultInjection[PlanStep]
+class BucketFault(Occasional, frozen=True):
+    """On a share of a bucket's answers."""
+
+    target = Target.BUCKET
+
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        return scene.bucket(name).strike(self)
+
+    def act(self, request: HttpRequest, honest: HttpResponse) -> HttpResponse:
+        """Return what is answered instead."""
+        raise NotImplementedError
 
 
 @attrs.define(eq=False)
-class BucketFaults:
-    """The faults of one bucket: scripted ones first, request by request, else by chance. What happened is counted."""
+class BucketFaults(Faulty[BucketFault]):
+    """The faults of one bucket."""
 
     bucket: EmulatedBucket
-    random: random.Random = attrs.field(factory=lambda: random.Random(0), repr=False)
-    injections: list[FaultInjection] = attrs.field(factory=list)
-    counts: Counter[str] = attrs.field(factory=Counter, init=False)
-    _scripts: dict[str | None, deque[Fault | None]] = attrs.field(factory=dict, init=False, repr=False)
 
-    def script(self, *faults: Fault | None, key: str | None = None) -> None:
+    def script(self, *faults: BucketFault | None, key: str | None = None) -> None:
         """Let the next requests (for this key; None: for any) meet these, in this order; None is an honest answer."""
-        self._scripts.setdefault(key, deque()).extend(faults)
-
-    def heal(self) -> None:
-        """Be honest from now on."""
-        self._scripts.clear()
-        self.injections.clear()
+        self._scripts[key].extend(faults)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer a request, spoilt or not."""
         response = await self.bucket.handle(request)
-        fault = self._next(request)
+        fault = self.struck(request.method, self.bucket.key_of(request), None)
         if fault is None:
             return response
-        self.counts[fault.name] += 1
+        self.counts[fault.label] += 1
         return fault.act(request, response)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection of a network."""
         await serve_bucket(self.handle, stream)
 
-    def _next(self, request: HttpRequest) -> Fault | None:
-        for key in (self.bucket.key_of(request), None):
-            script = self._scripts.get(key)
-            if script:
-                return script.popleft()
-        return injections.struck(self.injections, request.method, self.random)
+
+class RefusingBucket(BucketFault, frozen=True):
+    """Requests are answered with this HTTP status.
+
+    The connector tries other buckets and forms of keys; if all fail, requests wait and a critical alert names the buckets.
+    """
+
+    name = "status"
+    code: Annotated[int, msgspec.Meta(ge=200, le=599)] = 403
+
+    def act(self, _request: HttpRequest, _honest: HttpResponse) -> HttpResponse:
+        return error(self.code, _CODES.get(self.code, "Error"))
 
 
-def _answering(name: str, response: HttpResponse) -> Fault:
-    return Fault(name, lambda _request, _response: response)
+class RedirectingBucket(BucketFault, frozen=True):
+    """Requests are redirected to another origin.
+
+    Followed up to three times, each judged by the bucket policy (a written configuration allows every address), without
+    credentials; beyond that the bucket failed.
+    """
+
+    name = "redirect"
+    location: str = ""  # where a path begins with {path}; empty: the same object in the next bucket
+
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        following = scene.dependencies.bucket_url((index_of(name) + 1) % len(scene.dependencies.buckets))
+        location = self.location or f"{following}/{{key}}"
+        return scene.bucket(name).strike(msgspec.structs.replace(self, location=location))
+
+    def act(self, request: HttpRequest, _honest: HttpResponse) -> HttpResponse:
+        key = request.path.removeprefix("/").partition("/")[2]
+        return HttpResponse(
+            307, (("location", self.location.replace("{path}", request.path).replace("{key}", key)),)
+        )
 
 
-FORBIDDEN = _answering("403", error(403, "AccessDenied"))
-MISSING = _answering("404", error(404, "NoSuchKey"))
-INTERNAL = _answering("500", error(500, "InternalError"))
-SLOW_DOWN = _answering("503 SlowDown", error(503, "SlowDown"))
+class ChunkedBodies(BucketFault, frozen=True):
+    """Bodies have no length and come in chunks of this many bytes.
+
+    Bytes count against the budget as they arrive; a body in more than 1,024 chunks of under 64 bytes is given up. Those of the
+    usual size, 1 KiB, pass.
+    """
+
+    name = "chunked"
+    bytes: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+    def act(self, _request: HttpRequest, honest: HttpResponse) -> HttpResponse:
+        async def send_body(send: Send) -> None:
+            body = _body(honest)
+            for start in range(0, len(body), self.bytes):
+                await send(body[start : start + self.bytes])
+
+        return _streamed(send_body, None, honest)
 
 
-def redirect(location: str) -> Fault:
-    """Point elsewhere."""
-    return _answering("redirect", HttpResponse(307, (("location", location),)))
+class StalledBodies(BucketFault, frozen=True):
+    """Bodies stop after this many bytes.
+
+    The download ends after 10 s of silence; the connector asks another bucket.
+    """
+
+    name = "stall"
+    after: int = 0
+
+    def act(self, _request: HttpRequest, honest: HttpResponse) -> HttpResponse:
+        async def send_body(send: Send) -> None:
+            await send(_body(honest)[: self.after])
+            await trio.sleep_forever()
+
+        return _streamed(send_body, len(_body(honest)), honest)
 
 
-def _respond(body: bytes, response: HttpResponse) -> HttpResponse:
-    return attrs.evolve(response, body=body)
+class OversizedBodies(BucketFault, frozen=True):
+    """Bodies exceed the size limit, announced or not.
+
+    The download ends at the size limit.
+    """
+
+    name = "oversized"
+    bytes: int = 1 << 30
+    announced: bool = False
+
+    def act(self, _request: HttpRequest, honest: HttpResponse) -> HttpResponse:
+        async def send_body(send: Send) -> None:
+            for start in range(0, self.bytes, CHUNK):
+                await send(bytes(min(CHUNK, self.bytes - start)))
+
+        return _streamed(send_body, self.bytes if self.announced else None, honest)
 
 
-def _bytes_of(response: HttpResponse) -> bytes:
+def _body(response: HttpResponse) -> bytes:
     if not isinstance(response.body, bytes):  # the honest bucket streams nothing
         raise TypeError
     return response.body
-
-
-def _wrong_bytes(_: HttpRequest, response: HttpResponse) -> HttpResponse:
-    body = _bytes_of(response) or b"\0"
-    return _respond(body[:-1] + bytes([body[-1] ^ 1]), response)
 
 
 def _streamed(
@@ -100,77 +169,93 @@ def _streamed(
     return attrs.evolve(response, headers=(*response.headers, *announced), body=send_body)
 
 
-def _truncated(_: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Half the body that the header announces, then the connection ends."""
-    body = _bytes_of(response)
+def _replaced(change: Callable[[bytes], bytes]) -> Callable[[HttpResponse], HttpResponse]:
+    return lambda response: attrs.evolve(response, body=change(_body(response)))
+
+
+def _hang_up(share: float, response: HttpResponse) -> HttpResponse:
+    """Send a share of the body that the header announces, then end the connection."""
+    body = _body(response)
 
     async def send_body(send: Send) -> None:
-        await send(body[: len(body) // 2])
+        await send(body[: int(share * len(body))])
         raise HangUp
 
     return _streamed(send_body, len(body), response)
 
 
-def _hang_up(_: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Headers, no body."""
-
-    async def send_body(_: Send) -> None:
-        await trio.lowlevel.checkpoint()
-        raise HangUp
-
-    return _streamed(send_body, len(_bytes_of(response)), response)
-
-
-WRONG_BYTES = Fault("wrong bytes", _wrong_bytes)
-"""The right length, one bit turned."""
-SHORTER = Fault("shorter", lambda _, response: _respond(_bytes_of(response)[:-1], response))
-"""One byte less, and the header agrees."""
-LONGER = Fault("longer", lambda _, response: _respond(_bytes_of(response) + b"\0", response))
-"""One byte more, and the header agrees."""
-EMPTY = Fault("empty", lambda _, response: _respond(b"", response))
-TRUNCATED = Fault("truncated", _truncated)
-HANG_UP = Fault("hang up", _hang_up)
+BODIES: Final[dict[str, Callable[[HttpResponse], HttpResponse]]] = {
+    "wrong bytes": _replaced(lambda body: body[:-1] + bytes([(body or b"\0")[-1] ^ 1])),
+    "shorter": _replaced(lambda body: body[:-1]),
+    "longer": _replaced(lambda body: body + b"\0"),
+    "empty": _replaced(lambda _: b""),
+    "truncated": partial(_hang_up, 0.5),
+    "hang up": partial(_hang_up, 0.0),
+}
+"""How a body is spoilt, by name: the header agrees with the first ones."""
 
 
-def stall(after: int) -> Fault:
-    """Send this many bytes of the body, then nothing, for ever."""
+class SpoiledBodies(BucketFault, frozen=True):
+    """Bodies are spoilt.
 
-    def act(_: HttpRequest, response: HttpResponse) -> HttpResponse:
-        body = _bytes_of(response)
+    The digest does not match; the connector asks another bucket.
+    """
 
-        async def send_body(send: Send) -> None:
-            await send(body[:after])
-            await trio.sleep_forever()
+    name = "spoil"
+    how: Literal[*BODIES] = "wrong bytes"  # type: ignore[valid-type]
 
-        return _streamed(send_body, len(body), response)
-
-    return Fault(f"stall after {after}", act)
+    def act(self, _request: HttpRequest, honest: HttpResponse) -> HttpResponse:
+        return BODIES[self.how](honest)
 
 
-def oversized(size: int, *, announced: bool = True) -> Fault:
-    """Send more bytes than anybody wants; with ``announced`` the header says so beforehand."""
+class SlowBucket(Drill, frozen=True):
+    """Answers begin later by this time.
 
-    async def send_body(send: Send) -> None:
-        for start in range(0, size, CHUNK):
-            await send(bytes(min(CHUNK, size - start)))
+    The connector asks the next bucket meanwhile.
+    """
 
-    def act(_: HttpRequest, response: HttpResponse) -> HttpResponse:
-        return _streamed(send_body, size if announced else None, response)
+    name, target = "slow", Target.BUCKET
+    seconds: float = 5.0
 
-    return Fault("oversized", act)
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        return changing(scene.bucket(name).bucket, "latency", self.seconds)
 
 
-def dripping(piece: int, pause: float, *, announced: bool = True) -> Fault:
-    """Send the body in pieces of this size, each after so many seconds."""
+class HangingBucket(Drill, frozen=True):
+    """Requests are never answered.
 
-    def act(_: HttpRequest, response: HttpResponse) -> HttpResponse:
-        body = _bytes_of(response)
+    The connector asks the next bucket meanwhile; the request waits if all are silent.
+    """
 
-        async def send_body(send: Send) -> None:
-            for start in range(0, len(body), piece):
-                await send(body[start : start + piece])
-                await trio.sleep(pause)
+    name, target = "hang", Target.BUCKET
 
-        return _streamed(send_body, len(body) if announced else None, response)
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        return changing(scene.bucket(name).bucket, "latency", math.inf)
 
-    return Fault("dripping", act)
+
+class OtherAddress(Drill, frozen=True):
+    """The contract names this URL for the bucket: without TLS, of a private address, or without a server.
+
+    A URL that the bucket policy forbids is left out and named with its option; where it leaves none, requests wait. A written
+    configuration allows every address: there the bucket fails. Within `registry_refresh` (60 s).
+    """
+
+    name, target = "address", Target.BUCKET
+    url: str
+
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        dependencies, index = scene.dependencies, index_of(name)
+        dependencies.told_urls[index] = self.url
+        dependencies.settled()
+
+        def end() -> None:
+            dependencies.told_urls.pop(index, None)
+            dependencies.settled()
+
+        return end
+
+
+BUCKET_DRILLS: tuple[type[Drill], ...] = (
+    RefusingBucket, RedirectingBucket, ChunkedBodies, StalledBodies, OversizedBodies, SpoiledBodies, SlowBucket, HangingBucket,
+    OtherAddress,
+)  # fmt: skip

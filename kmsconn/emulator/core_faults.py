@@ -6,11 +6,9 @@ Source: faults.md section 2; kms-core-grpc.md, section 5.
 from __future__ import annotations
 
 import math
-import random
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -22,11 +20,21 @@ from kmsconn._generated.fhevm.kms.v1 import (
     TypedSignature,
     UserDecryptionResponse,
 )
-from kmsconn.emulator import injections
-from kmsconn.emulator.core import OPERATIONS, SERVICE, CoreOperation, EmulatedCore
+from kmsconn.emulator.core import LONG_POLL, OPERATIONS, SERVICE, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import answer
 from kmsconn.emulator.core_release import ECDSA256K1
 from kmsconn.emulator.core_requests import Job, read_id
+from kmsconn.emulator.drills.drill import (
+    Drill,
+    DrillError,
+    DrillScene,
+    End,
+    Faulty,
+    Occasional,
+    Target,
+    changing,
+    together,
+)
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GoAway, GrpcFailure, Method, Valve
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.protobuf import decode
@@ -79,36 +87,34 @@ class InterceptedCall:
         return self.core
 
 
-PlanStep = Callable[[InterceptedCall], Awaitable[bytes]]
+class CoreFault(Occasional, frozen=True):
+    """On a Core's calls of this name; an empty one stands for all, the health check among them."""
 
+    target = Target.CORE
+    method: str = ""
 
-Fault = injections.InjectedFault[PlanStep]
-FaultInjection = injections.FaultInjection[PlanStep]
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        methods = [self.method] if self.method else [None, HEALTH]
+        return together(*(scene.core(name).strike(self, method) for method in methods))
+
+    async def act(self, call: InterceptedCall) -> bytes:
+        """Return what is answered instead. Raises GrpcFailure, CutConnection, GoAway."""
+        raise NotImplementedError
 
 
 @attrs.define(eq=False)
-class FaultyCore(Generic[C]):
-    """The faults of one Core: scripted ones first, call by call, else by chance. What happened is counted."""
+class FaultyCore(Faulty[CoreFault], Generic[C]):
+    """The faults of one Core; ``counts``: (method, ``OK`` or status name or label) → times."""
 
     core: C
-    random: random.Random = attrs.field(factory=lambda: random.Random(0), repr=False)
-    injections: list[FaultInjection] = attrs.field(factory=list)
     valve: Valve = attrs.field(factory=Valve, repr=False)
     """Shut it and requests stall in flow control; give it to `serve_grpc`."""
     on_call: Callable[[str, bytes], None] = lambda _method, _request: None
     """Is told method and request of each call, whatever comes of it."""
-    counts: Counter[tuple[str, str]] = attrs.field(factory=Counter, init=False)
-    """(method, ``OK`` or status name or fault name) → times."""
-    _scripts: dict[str, deque[Fault | None]] = attrs.field(factory=dict, init=False, repr=False)
 
-    def script(self, method: str, *faults: Fault | None) -> None:
+    def script(self, method: str, *faults: CoreFault | None) -> None:
         """Let the next calls of a method meet these, in this order; None is an honest call."""
-        self._scripts.setdefault(method, deque()).extend(faults)
-
-    def heal(self) -> None:
-        """Be honest from now on."""
-        self._scripts.clear()
-        self.injections.clear()
+        self._scripts[method].extend(faults)
 
     def methods(self) -> dict[str, Method]:
         """Return the Core's calls with the faults around them."""
@@ -124,12 +130,11 @@ class FaultyCore(Generic[C]):
 
     async def _check_health(self, honest: Method, request: bytes) -> bytes:
         """Answer a health check; only faults that name it strike it, and nobody is told of it."""
-        fault = injections.struck(
-            [one for one in self.injections if one.method == HEALTH], HEALTH, self.random
-        )
+        named = [one for one in self.injections if one.method == HEALTH]
+        fault = next((one.fault for one in reversed(named) if one.strikes(HEALTH, self.random)), None)
         if fault is None:
             return await honest(request)
-        self.counts[HEALTH, fault.name] += 1
+        self.counts[HEALTH, fault.label] += 1
         return await fault.act(InterceptedCall(self.core, None, HEALTH, request, partial(honest, request)))
 
     async def _call(
@@ -137,9 +142,9 @@ class FaultyCore(Generic[C]):
     ) -> bytes:
         call = InterceptedCall(self.core, decryption, method, request, partial(honest, request))
         self.on_call(method, request)
-        fault = self._next(method)
+        fault = self.struck(method, method)
         if fault is not None:
-            self.counts[method, fault.name] += 1
+            self.counts[method, fault.label] += 1
         try:
             reply = await (call.proceed() if fault is None else fault.act(call))
         except GrpcFailure as failure:
@@ -148,51 +153,129 @@ class FaultyCore(Generic[C]):
         self.counts[method, Status.OK.name] += 1
         return reply
 
-    def _next(self, method: str) -> Fault | None:
-        script = self._scripts.get(method)
-        if script:
-            return script.popleft()
-        return injections.struck(self.injections, method, self.random)
-
 
 @attrs.define(eq=False)
 class CoreFaults(FaultyCore[EmulatedCore]):
     """The faults of a Core of fhevm."""
 
 
-def status(code: Status, message: str = "") -> Fault:
-    """End the call with this status, without the Core having seen it."""
+CODES = tuple(one.name for one in Status if one is not Status.OK)
 
-    async def act(_: InterceptedCall) -> bytes:
+
+class FailingCore(CoreFault, frozen=True):
+    """Calls end with this gRPC status; UNAVAILABLE without a method acts like a proxy whose Core is gone.
+
+    The status decides, see docs/outcomes.md, *Submit and answer*; if no request passes, all wait with a critical alert.
+    """
+
+    name = "fail"
+    code: Literal[*CODES] = "INTERNAL"  # type: ignore[valid-type]
+    message: str = ""
+    after: bool = False  # the work is done all the same
+
+    async def act(self, call: InterceptedCall) -> bytes:
+        if self.after:
+            await call.proceed()
         await trio.lowlevel.checkpoint()
-        raise GrpcFailure(code, message)
-
-    return Fault(f"status {code.name}", act)
+        raise GrpcFailure(Status[self.code], self.message)
 
 
-def status_after(code: Status, message: str = "") -> Fault:
-    """Do the work, then end the call with this status all the same."""
+class OtherSigner(Drill, frozen=True):
+    """The Core signs with a key that belongs to no committee.
 
-    async def act(call: InterceptedCall) -> bytes:
-        await call.proceed()
-        raise GrpcFailure(code, message)
+    No such answer is sent: requests wait, with an alert that names both signers, critical while none passes. A Core keeps what it
+    signed: after the end those wait until its `restart`.
+    """
 
-    return Fault(f"done, then {code.name}", act)
+    name, target = "signer", Target.CORE
+
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        core = scene.core(name).core  # answers that it gave out stay
+        if not isinstance(core, EmulatedCore):
+            return changing(core, "key", STRANGER)
+        return changing(core, "node", attrs.evolve(core.node, key=STRANGER))
 
 
-def slow(seconds: float) -> Fault:
-    """Do it later."""
+class TakenStarts(CoreFault, frozen=True):
+    """Start calls return ALREADY_EXISTS and no result ever comes, as after a start that failed inside the Core. A restart ends it.
 
-    async def act(call: InterceptedCall) -> bytes:
-        await trio.sleep(seconds)
+    After 5 minutes an alert has their number and the remedy, restarting that Core; critical where none of their kind passes.
+    """
+
+    name, restart_ends = "taken", True
+
+    async def act(self, call: InterceptedCall) -> bytes:
+        if call.method == HEALTH or call.method.endswith(
+            "Sync"
+        ):  # this Core has no calls that wait, and says so
+            return await call.proceed()
+        if not call.method.startswith("Get"):
+            await trio.lowlevel.checkpoint()
+            raise GrpcFailure(Status.ALREADY_EXISTS, "the id is taken")
+        await trio.sleep(LONG_POLL)
+        raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
+
+
+class StuckCore(CoreFault, frozen=True):
+    """The Core accepts all start calls, and results are UNAVAILABLE after each minute of waiting.
+
+    The request waits through long polls; its worker is free between them. It is named after 6 minutes, critical where none of its
+    kind passes.
+    """
+
+    name = "stuck"
+
+    async def act(self, call: InterceptedCall) -> bytes:
+        if not call.method.startswith("Get"):
+            return await call.proceed()
+        await trio.sleep(LONG_POLL)
+        raise GrpcFailure(Status.UNAVAILABLE, "no result yet")
+
+
+class UnhealthyCore(Drill, frozen=True):
+    """The health check returns NOT_SERVING; with `known` false the Core has no such call.
+
+    A Core that does not serve is named within 15 s, critical where none serves, although requests go on; one without health
+    checks is judged by its calls.
+    """
+
+    name, target = "health", Target.CORE
+    known: bool = True
+
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        if not self.known:
+            return FailingCore(method=HEALTH, code="UNIMPLEMENTED").put_on(scene, name)
+        core = scene.core(name).core
+        if not isinstance(core, EmulatedCore):
+            raise DrillError("known", "Cores of this generation have no health check", "leave this drill out")
+        return changing(core, "serving", False)
+
+
+class HangingCore(CoreFault, frozen=True):
+    """Calls get no answer.
+
+    The health check raises an alert within 15 s. The stage's deadline ends calls; the request waits, other endpoints continue.
+    """
+
+    name = "hang"
+
+    async def act(self, _call: InterceptedCall) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+class SlowCore(CoreFault, frozen=True):
+    """Calls are executed later by this time.
+
+    Latency grows. A health check later than `healthcheck_timeout` (3 s) raises an alert, although requests continue.
+    """
+
+    name = "slow"
+    seconds: float = 5.0
+
+    async def act(self, call: InterceptedCall) -> bytes:
+        await trio.sleep(self.seconds)
         return await call.proceed()
-
-    return Fault(f"slow {seconds:g} s", act)
-
-
-async def _hang(_: InterceptedCall) -> bytes:
-    await trio.sleep_forever()
-    raise AssertionError
 
 
 async def _never_ready(call: InterceptedCall) -> bytes:
@@ -224,23 +307,10 @@ async def _restart(call: InterceptedCall) -> bytes:
     raise CutConnection
 
 
-HANG = Fault("hang", _hang)
-"""The call never ends."""
-NEVER_READY = Fault("never ready", _never_ready)
-"""Start calls: accepted, and pending for ever."""
-SHARE_LOST = Fault("share lost", _burn)
-"""Start calls: NOT_FOUND, and the id is burnt (5.2)."""
-CUT = Fault("cut", _cut)
-"""The connection breaks before the Core saw the call."""
-CUT_AFTER = Fault("cut after", _cut_after)
-"""The connection breaks before the reply of a call that was done."""
-GO_AWAY = Fault("go away", _go_away)
-"""GOAWAY in place of an answer."""
-RESTART = Fault("restart", _restart)
-"""The Core restarts under the call and forgets everything."""
+Act: TypeAlias = Callable[[InterceptedCall], Awaitable[bytes]]
 
 
-def changed(name: str, change: Callable[[Response], None]) -> Fault:
+def changed(change: Callable[[Response], None]) -> Act:
     """Change an honest answer in place."""
 
     async def act(call: InterceptedCall) -> bytes:
@@ -248,20 +318,20 @@ def changed(name: str, change: Callable[[Response], None]) -> Fault:
         change(reply)
         return bytes(reply)
 
-    return Fault(name, act)
+    return act
 
 
-def other_job(name: str, change: Callable[[Job], Job]) -> Fault:
+def other_job(change: Callable[[Job], Job]) -> Act:
     """Answer a result call, in due form and signed, as if this had been asked."""
 
     async def act(call: InterceptedCall) -> bytes:
         await call.proceed()
         return call.emulated.answer(change(_job(call)))
 
-    return Fault(name, act)
+    return act
 
 
-def signed_by(name: str, key: PrivateKey) -> Fault:
+def signed_by(key: PrivateKey) -> Act:
     """Answer a result call with the signatures of another key."""
 
     async def act(call: InterceptedCall) -> bytes:
@@ -269,7 +339,7 @@ def signed_by(name: str, key: PrivateKey) -> Fault:
         job = _job(call)
         return answer(attrs.evolve(call.emulated.node, key=key), job, partial(call.emulated.randomness, job))
 
-    return Fault(name, act)
+    return act
 
 
 def _parse(call: InterceptedCall, reply: bytes) -> Response:
@@ -339,30 +409,52 @@ def _other_values(job: Job) -> Job:
     return attrs.evolve(job, items=items)
 
 
-NO_PAYLOAD = changed("no payload", _no_payload)
-SHORT_SIGNATURE = changed("short signature", _short_signature)
-NO_SIGNATURE = changed("no signature", _no_signature)
-TWO_SIGNATURES = changed("two signatures", _two_signatures)
-"""The old field and the list hold different ones."""
-OTHER_SCHEMES = changed("other schemes", _other_schemes)
-"""No fault: signatures of a later and of an unknown scheme stand before the one that counts."""
-SPOILT_SIGNATURE = changed("spoilt signature", _spoilt_signature)
-"""65 bytes with a recovery byte that no contract takes."""
-STRANGER_SIGNATURE = signed_by("stranger's signature", STRANGER)
-ONE_VALUE_LESS = other_job("one value less", _one_value_less)
-OTHER_REQUEST = other_job("other request", _other_request)
-"""A good answer, to another request."""
-OTHER_VALUES = other_job("other values", _other_values)
-"""A good answer with other values: script it after an honest one, and the Core has given two answers."""
-
-ANSWER_FAULTS = (
-    NO_PAYLOAD,
-    SHORT_SIGNATURE,
-    NO_SIGNATURE,
-    TWO_SIGNATURES,
-    SPOILT_SIGNATURE,
-    STRANGER_SIGNATURE,
-    ONE_VALUE_LESS,
-    OTHER_REQUEST,
-)
+ANSWERS: Final[dict[str, Act]] = {
+    "no payload": changed(_no_payload),
+    "short signature": changed(_short_signature),
+    "no signature": changed(_no_signature),
+    "two signatures": changed(_two_signatures),  # the old field and the list hold different ones
+    "spoilt signature": changed(_spoilt_signature),  # 65 bytes with a recovery byte that no contract takes
+    "stranger's signature": signed_by(STRANGER),
+    "one value less": other_job(_one_value_less),
+    "other request": other_job(_other_request),  # a good answer, to another request
+}
 """Answers that no honest Core gives; for result calls."""
+SPOILS: Final[dict[str, Act]] = {
+    "cut": _cut,  # the connection breaks before the Core saw the call
+    "cut after": _cut_after,  # the connection breaks before the reply of a call that was done
+    "go away": _go_away,  # GOAWAY in place of an answer
+    "restart": _restart,  # the Core restarts under the call and forgets everything
+    **ANSWERS,
+    "other values": other_job(_other_values),  # a good one: after an honest answer, the Core has given two
+    "other schemes": changed(
+        _other_schemes
+    ),  # no fault: a later and an unknown scheme before the one that counts
+    "never ready": _never_ready,  # start calls: accepted, and pending for ever
+    "share lost": _burn,  # start calls: NOT_FOUND, and the id is burnt (5.2)
+}
+"""What one call may become, by name."""
+
+
+class SpoiledCore(CoreFault, frozen=True):
+    """Calls of one method are spoilt.
+
+    An answer that does not verify is not sent; its request waits.
+    """
+
+    name = "spoil"
+    how: Literal[*SPOILS] = "no payload"  # type: ignore[valid-type]
+
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        if not self.method:
+            remedy = "name one result call, such as GetPublicDecryptionResult"
+            raise DrillError("method", "it is empty", remedy)
+        return super().put_on(scene, name)
+
+    async def act(self, call: InterceptedCall) -> bytes:
+        return await SPOILS[self.how](call)
+
+
+CORE_DRILLS: tuple[type[Drill], ...] = (
+    FailingCore, OtherSigner, TakenStarts, StuckCore, UnhealthyCore, HangingCore, SlowCore, SpoiledCore,
+)  # fmt: skip

@@ -18,10 +18,10 @@ import attrs
 import msgspec
 from hypothesis import strategies as st
 
+from kmsconn.emulator.bucket_faults import BODIES, BucketFault
 from kmsconn.emulator.core import OPERATIONS
+from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.core_release import CoreRelease
-from kmsconn.emulator.drills.bucket_drills import SPOILS, AnswerDrill
-from kmsconn.emulator.drills.core_drills import CallDrill, Code
 from kmsconn.emulator.drills.drill import Drill
 from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.node_faults import NodeFault
@@ -126,17 +126,17 @@ _REORGS = st.builds(
     st.just(0.0) | seconds(60),
 )
 
-_TRANSIENT: tuple[Code, ...] = (
+_TRANSIENT = (
     "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNKNOWN", "CANCELLED", "NOT_FOUND",
 )  # fmt: skip
-_CORE_FAULTS: list[CallDrill] = [
+_CORE_FAULTS: list[CoreFault] = [
     faults.HangingCore(),
     *(faults.SpoiledCore(how=how) for how in ("cut", "cut after", "go away", "restart")),
     *(faults.FailingCore(code=code, after=after) for code in _TRANSIENT for after in (False, True)),
 ]
-_BUCKET_FAULTS: list[AnswerDrill] = [
+_BUCKET_FAULTS: list[BucketFault] = [
     *(faults.RefusingBucket(code=code) for code in (403, 404, 500, 503)),
-    *(faults.SpoiledBodies(how=how) for how in SPOILS),
+    *(faults.SpoiledBodies(how=how) for how in BODIES),
     faults.StalledBodies(after=10),
     faults.OversizedBodies(),
 ]

@@ -16,7 +16,8 @@ from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import LogFormat
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.core_faults import Fault, FaultInjection, InterceptedCall
+from kmsconn.emulator.core_faults import CoreFault, InterceptedCall
+from kmsconn.emulator.drills.drill import End
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
@@ -137,16 +138,21 @@ class Scene:
         """Wait until requests are answered."""
         await self.wait(lambda: self.answered >= set(ids))
 
-    def core_does(self, fault: Fault, identifier: int, method: str | None = None) -> FaultInjection:
-        """Let the Core do something wrong with one request, always, until the chance is taken back."""
+    def core_does(self, fault: CoreFault, identifier: int, method: str | None = None) -> End:
+        """Let the Core do something wrong with one request, always, until the end that is returned."""
+        return self.dependencies.cores[0].strike(_OfOne(fault=fault, request=identifier), method)
 
-        async def act(call: InterceptedCall) -> bytes:
-            ours = identifier.to_bytes(32).hex().encode() in call.request
-            return await (fault.act(call) if ours else call.proceed())
 
-        chance = FaultInjection(1.0, Fault(fault.name, act), method)
-        self.dependencies.cores[0].injections.append(chance)
-        return chance
+class _OfOne(CoreFault, frozen=True):
+    """A fault that strikes the calls of one request."""
+
+    name = "of one"
+    fault: Any = None
+    request: int = 0
+
+    async def act(self, call: InterceptedCall) -> bytes:
+        ours = self.request.to_bytes(32).hex().encode() in call.request
+        return await (self.fault.act(call) if ours else call.proceed())
 
 
 @asynccontextmanager

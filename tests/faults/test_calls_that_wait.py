@@ -9,13 +9,12 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.emulator import core_faults
 from kmsconn.emulator.core import become
-from kmsconn.emulator.core_faults import Fault
+from kmsconn.emulator.core_faults import STRANGER, CoreFault, FailingCore, HangingCore, SpoiledCore
 from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.requests import stages
-from kmsconn.testing.faults import Ask, CoreRestart, CoreUpgrade, Kill, Reorg, SpoiledCore, Strike
+from kmsconn.testing.faults import Ask, CoreRestart, CoreUpgrade, Kill, Reorg, Strike
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import run_world
 from kmsconn.transport.grpc.framing import Status
@@ -95,20 +94,20 @@ async def test_large_requests_are_started_so_that_their_bytes_are_released(
 @pytest.mark.parametrize(
     "fault",
     [
-        core_faults.CUT,
-        core_faults.CUT_AFTER,
-        core_faults.HANG,
-        core_faults.RESTART,
-        *map(
-            core_faults.status,
-            (Status.UNAVAILABLE, Status.NOT_FOUND, Status.RESOURCE_EXHAUSTED, Status.UNIMPLEMENTED),
+        SpoiledCore(how="cut"),
+        SpoiledCore(how="cut after"),
+        HangingCore(),
+        SpoiledCore(how="restart"),
+        *(
+            FailingCore(code=code)
+            for code in ("UNAVAILABLE", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
         ),
-        *map(core_faults.status_after, (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED)),
+        *(FailingCore(code=code, after=True) for code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")),
     ],
-    ids=lambda fault: fault.name,
+    ids=lambda fault: fault.label,
 )
 async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(
-    fault: Fault, tmp_path: Path, autojump_clock: Any
+    fault: CoreFault, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene:
         later(scene)
@@ -124,7 +123,7 @@ async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(
 async def test_an_answer_that_is_not_this_nodes_is_not_sent(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         core = scene.dependencies.cores[0].core
-        later(scene, node=attrs.evolve(core.node, key=core_faults.STRANGER))
+        later(scene, node=attrs.evolve(core.node, key=STRANGER))
         await scene.ask("public")
         async with scene.connected():
             await scene.wait(lambda: [one for one in scene.told(AlertRaised) if one.cause == "wrong-signer"])
@@ -141,7 +140,7 @@ def test_a_core_is_upgraded_and_taken_back_in_mid_run() -> None:
             CoreUpgrade(4.0),
             Ask(4.5, "any", 8),
             Kill(5.2, 1.0),
-            Strike(7.0, "core0", SpoiledCore("PublicDecryptSync", how="cut after", times=2)),
+            Strike(7.0, "core0", SpoiledCore(method="PublicDecryptSync", how="cut after", times=2)),
             Ask(8.0, "public", 4),
             CoreRestart(9.0),
             Reorg(12.0, 6, "swapped"),

@@ -11,14 +11,13 @@ import pytest
 import trio
 
 from kmsconn.connector.key_material import AGAIN, FIRST_LOOK, KEY_MISSING
-from kmsconn.emulator.core_faults import FaultInjection, status
+from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.key_ceremonies import KEY, PREP
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.events import AlertRaised, Event, ReplyIncluded, RequestClosed, Severity, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.keygen import PREP_RESPONSE
-from kmsconn.transport.grpc.framing import Status
 from tests.faults.ceremony import ENDS, Ceremony, open_ceremony
 from tests.sampling import every_point
 
@@ -44,7 +43,7 @@ async def test_a_core_that_is_unavailable_for_hours_costs_nothing(
     hours = 10.0 if every_point() else 0.4
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK) as ceremony:
         [core] = ceremony.core_faults
-        core.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))
+        core.strike(FailingCore(code="UNAVAILABLE"))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(play_on, ceremony, hours + 1)
             await trio.sleep(hours * HOUR)

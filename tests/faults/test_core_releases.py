@@ -65,15 +65,13 @@ async def test_signatures_of_other_schemes_are_no_obstacle(
     async with open_scene(tmp_path) as scene:
         release(scene, one)
         for method in ("GetPublicDecryptionResult", "GetUserDecryptionResult"):
-            scene.dependencies.cores[0].injections.append(
-                core_faults.FaultInjection(1.0, core_faults.OTHER_SCHEMES, method)
-            )
+            scene.dependencies.cores[0].strike(core_faults.SpoiledCore(how="other schemes"), method)
         for method in AT_ONCE:
-            scene.dependencies.cores[0].script(method, *[core_faults.status(Status.UNAVAILABLE)] * 6)
+            scene.dependencies.cores[0].script(method, *[core_faults.FailingCore(code="UNAVAILABLE")] * 6)
         async with scene.connected():
             ids = await scene.ask(*FORMS)
             await scene.wait(lambda: scene.answered == set(ids))
-        assert scene.dependencies.cores[0].counts["GetPublicDecryptionResult", "other schemes"]
+        assert scene.dependencies.cores[0].counts["GetPublicDecryptionResult", "spoil other schemes"]
 
 
 async def test_two_signatures_that_differ_are_an_alert_and_no_reply(
@@ -81,9 +79,7 @@ async def test_two_signatures_that_differ_are_an_alert_and_no_reply(
 ) -> None:
     async with open_scene(tmp_path) as scene:
         core = scene.dependencies.cores[0]
-        core.injections.append(
-            core_faults.FaultInjection(1.0, core_faults.TWO_SIGNATURES, "GetPublicDecryptionResult")
-        )
+        core.strike(core_faults.SpoiledCore(how="two signatures"), "GetPublicDecryptionResult")
         async with scene.connected():
             ids = await scene.ask("public", "public", "public")
             await scene.wait(

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.emulator.core import become
-from kmsconn.emulator.core_faults import FaultInjection, status
+from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.core_release import CoreRelease
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
@@ -141,9 +141,7 @@ def ended(closed: list[RequestClosed], kind: Kind) -> set[State]:
 async def begun(ceremony: Ceremony) -> None:
     """Let the owner begin a new context, whose epoch the Core takes and never makes."""
     await first_keys(ceremony)
-    ceremony.core_faults[0].injections.append(
-        FaultInjection(1.0, status(Status.UNAVAILABLE), "GetEpochResult")
-    )
+    ceremony.core_faults[0].strike(FailingCore(code="UNAVAILABLE"), "GetEpochResult")
     config = ceremony.dependencies.protocol_config
     following = announcement_of(ceremony.dependencies.committee)
     ceremony.act(config, lambda frame: config.begin_context(frame, following))
@@ -182,7 +180,7 @@ async def test_an_epoch_that_the_core_refuses_over_a_destruction_is_begun_again(
     async with open_ceremony(tmp_path, members=1) as ceremony:
         await first_keys(ceremony)
         core, config = ceremony.core_faults[0], ceremony.dependencies.protocol_config
-        core.injections.append(FaultInjection(1.0, status(Status.FAILED_PRECONDITION), "NewMpcEpoch"))
+        core.strike(FailingCore(code="FAILED_PRECONDITION"), "NewMpcEpoch")
         following = announcement_of(ceremony.dependencies.committee)
         ceremony.act(config, lambda frame: config.begin_context(frame, following))
         await ceremony.wait(lambda: core.counts["NewMpcEpoch", "FAILED_PRECONDITION"])
@@ -214,7 +212,7 @@ async def test_an_end_that_the_core_cannot_read_is_an_alert_and_holds_up_nothing
     """It says so to the same request for ever: that is a mistake of the connector."""
     async with open_ceremony(tmp_path, members=1) as ceremony:
         await first_keys(ceremony)
-        ceremony.core_faults[0].script("DestroyMpcEpoch", status(Status.INVALID_ARGUMENT))
+        ceremony.core_faults[0].script("DestroyMpcEpoch", FailingCore(code="INVALID_ARGUMENT"))
         config = ceremony.dependencies.protocol_config
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED))
@@ -293,7 +291,7 @@ async def told_for(
     async with open_ceremony(folder, members=1, block_time=block_time) as ceremony:
         await first_keys(ceremony)
         core, config = ceremony.core_faults[0], ceremony.dependencies.protocol_config
-        core.injections.append(FaultInjection(1.0, status(code), "DestroyMpcEpoch"))
+        core.strike(FailingCore(code=code.name), "DestroyMpcEpoch")
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, EPOCH))
         await trio.sleep(seconds)
         assert ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED) == []
@@ -307,9 +305,7 @@ async def told_for(
 
 async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_ceremony(tmp_path, members=1) as ceremony:
-        ceremony.core_faults[0].injections.append(
-            FaultInjection(1.0, status(Status.NOT_FOUND), "DestroyMpcContext")
-        )
+        ceremony.core_faults[0].strike(FailingCore(code="NOT_FOUND"), "DestroyMpcContext")
         config = ceremony.dependencies.protocol_config
         ceremony.act(config, lambda frame: config.destroy_context(frame, CONTEXT))
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))

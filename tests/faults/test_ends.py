@@ -87,13 +87,13 @@ async def test_what_is_not_answered_is_given_back_at_once_and_goes_on_with_the_n
 ) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
-        chance = scene.core_does(core_faults.slow(50.0), identifier, "GetPublicDecryptionResult")
+        chance = scene.core_does(core_faults.SlowCore(seconds=50.0), identifier, "GetPublicDecryptionResult")
         async with scene.open() as connector:
             await scene.wait(lambda: scene.dependencies.cores[0].counts["PublicDecrypt", "OK"])
             await trio.sleep(1)
             assert await drain(connector) < 2
         assert scene.answered == set()
-        scene.dependencies.cores[0].injections.remove(chance)
+        chance()
         async with scene.connected():
             await scene.wait(lambda: scene.answered == {identifier})
 

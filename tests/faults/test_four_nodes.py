@@ -13,7 +13,7 @@ import trio
 
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.contracts.decryption_slots import BASE
-from kmsconn.emulator.core_faults import HANG, FaultInjection, status
+from kmsconn.emulator.core_faults import FailingCore, HangingCore
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generation_events import FHEVM
@@ -23,7 +23,6 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
 
@@ -121,7 +120,7 @@ async def test_with_one_core_down_three_answer_and_reach_consensus(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_committee(tmp_path) as committee:
-        committee.dependencies.others[-1].injections.append(FaultInjection(1.0, HANG))
+        committee.dependencies.others[-1].strike(HangingCore())
         async with committee.connected():
             for form in FORMS:
                 committee.traffic.forms[form]()
@@ -138,7 +137,7 @@ async def test_the_fourth_node_answers_late_once_its_core_is_back(
     """What has consensus already is answered all the same: the contract takes it, and each node's record stays complete."""
     async with open_committee(tmp_path) as committee:
         late = committee.dependencies.others[-1]
-        late.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))
+        late.strike(FailingCore(code="UNAVAILABLE"))
         async with committee.connected():
             committee.traffic.forms["public"]()
             await committee.wait_answered(range(MEMBERS - 1))

@@ -18,16 +18,14 @@ import trio
 from kmsconn.config.parties import Chain
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
-from kmsconn.emulator.bucket_faults import FORBIDDEN
-from kmsconn.emulator.core_faults import Fault, FaultInjection
+from kmsconn.emulator.bucket_faults import RefusingBucket
+from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
-from kmsconn.emulator.injections import FaultInjection as BucketInjection
 from kmsconn.emulator.node_faults import CallRule, NodeFault
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.requests.heartbeats import STALLED_AFTER
-from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import BEGIN, Scene, open_scene
 
 pytestmark = [pytest.mark.once, pytest.mark.sampled]
@@ -94,44 +92,69 @@ async def is_over(scene: Scene, ids: list[int], *more: str) -> None:
     assert scene.http("/healthz").status == 200
 
 
-def core_always(scene: Scene, fault: Fault, methods: tuple[str, ...]) -> Callable[[], None]:
+def core_always(scene: Scene, fault: CoreFault, methods: tuple[str, ...]) -> Callable[[], None]:
     """Let the Core do something wrong with every call of these methods; return what repairs it."""
     core = scene.dependencies.cores[0]
-    core.injections.extend(FaultInjection(1.0, fault, method) for method in methods)
+    for method in methods:
+        core.strike(fault, method)
     return core.heal
 
 
 CORE = [
     pytest.param(
-        core_faults.STRANGER_SIGNATURE, RESULTS, "wrong-signer", id="the Core signs with another key"
+        core_faults.SpoiledCore(how="stranger's signature"),
+        RESULTS,
+        "wrong-signer",
+        id="the Core signs with another key",
     ),
     pytest.param(
-        core_faults.NO_PAYLOAD, RESULTS, "wrong-answer", id="the Core answers nonsense to everything"
+        core_faults.SpoiledCore(how="no payload"),
+        RESULTS,
+        "wrong-answer",
+        id="the Core answers nonsense to everything",
     ),
     pytest.param(
-        core_faults.status(Status.INTERNAL, "broken"), STARTS, "internal-error", id="INTERNAL to everything"
+        core_faults.FailingCore(code="INTERNAL", message="broken"),
+        STARTS,
+        "internal-error",
+        id="INTERNAL to everything",
     ),
     pytest.param(
-        core_faults.status(Status.INTERNAL, "broken"), RESULTS, "internal-error", id="INTERNAL as result"
+        core_faults.FailingCore(code="INTERNAL", message="broken"),
+        RESULTS,
+        "internal-error",
+        id="INTERNAL as result",
     ),
     pytest.param(
-        core_faults.status(Status.INVALID_ARGUMENT, "no"), STARTS, "rejects", id="INVALID_ARGUMENT to all"
+        core_faults.FailingCore(code="INVALID_ARGUMENT", message="no"),
+        STARTS,
+        "rejects",
+        id="INVALID_ARGUMENT to all",
     ),
     pytest.param(
-        core_faults.status(Status.UNAUTHENTICATED, "who"), STARTS, "misconfigured", id="UNAUTHENTICATED"
+        core_faults.FailingCore(code="UNAUTHENTICATED", message="who"),
+        STARTS,
+        "misconfigured",
+        id="UNAUTHENTICATED",
     ),
     pytest.param(
-        core_faults.status(Status.NOT_FOUND, "no such key"), STARTS, "too-slow", id="NOT_FOUND to every start"
+        core_faults.FailingCore(code="NOT_FOUND", message="no such key"),
+        STARTS,
+        "too-slow",
+        id="NOT_FOUND to every start",
     ),
     pytest.param(
-        core_faults.status(Status.UNAVAILABLE, "proxy"), STARTS, "calls-fail", id="UNAVAILABLE to starts"
+        core_faults.FailingCore(code="UNAVAILABLE", message="proxy"),
+        STARTS,
+        "calls-fail",
+        id="UNAVAILABLE to starts",
     ),
 ]
 
 
 @pytest.mark.parametrize(("fault", "methods", "cause"), CORE)
 async def test_core(
-    fault: Fault, methods: tuple[str, ...], cause: str, tmp_path: Path, autojump_clock: Any
+    fault: CoreFault, methods: tuple[str, ...], cause: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -150,7 +173,7 @@ async def test_core(
 async def test_one_bad_answer_is_a_warning_and_ends_nothing(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         [bad] = await scene.ask("public")
-        scene.core_does(core_faults.STRANGER_SIGNATURE, bad, "GetPublicDecryptionResult")
+        scene.core_does(core_faults.SpoiledCore(how="stranger's signature"), bad, "GetPublicDecryptionResult")
         async with scene.connected():
             found = await named(scene, "core[0]", "wrong-signer", critical=False)
             assert f"0x{bad:064x}" in found.text
@@ -165,7 +188,7 @@ async def test_buckets_that_answer_403(tmp_path: Path, autojump_clock: Any) -> N
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         for bucket in scene.dependencies.buckets:
-            bucket.injections.append(BucketInjection(1.0, FORBIDDEN, None))
+            bucket.strike(RefusingBucket(code=403))
         ids = await scene.ask(*FORMS * 4)
         found = await named(scene, "buckets", "calls-fail")
         assert "403" in found.text
@@ -237,9 +260,7 @@ def core_gone(scene: Scene, how: str) -> Callable[[], None]:
     core = scene.dependencies.cores[0].core
     if how == "UNAVAILABLE":
         core.serving = False
-        scene.dependencies.cores[0].injections.append(
-            FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE), None)
-        )
+        scene.dependencies.cores[0].strike(core_faults.FailingCore(code="UNAVAILABLE"))
 
         def repair() -> None:
             core.serving = True

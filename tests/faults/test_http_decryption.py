@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.core_faults import HANG, status
+from kmsconn.emulator.core_faults import FailingCore, HangingCore
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
@@ -45,7 +45,6 @@ from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.journal_file import kept_in
 from kmsconn.testing.killable import KillablePorts, Killed, Life
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
-from kmsconn.transport.grpc.framing import Status
 from tests.faults.posts import POSTED, post
 from tests.faults.scene import Scene, open_scene
 from tests.faults.test_destroyed import AT_WORK, NAMING, destroy
@@ -253,13 +252,13 @@ async def test_what_the_core_refuses_is_told_as_its_fault_before_a_relayer_gives
     """And the same request has its answer once the Core gives one."""
     async with open_scene(tmp_path) as scene:
         content = post(scene.traffic, "public")
-        refusal = scene.core_does(status(Status[code]), content.id, RESULT)
+        refusal = scene.core_does(FailingCore(code=code), content.id, RESULT)
         async with scene.connected() as connector:
             await connector.wait_ready()
             began = trio.current_time()
             assert await refused(connector, content) == (FailureCode.UPSTREAM_TRANSIENT, True)
             assert trio.current_time() - began < TOLD
-            scene.dependencies.cores[0].injections.remove(refusal)
+            refusal()
             assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
 
 
@@ -269,12 +268,12 @@ async def test_a_core_that_never_answers_is_waited_for_while_the_client_does(
     """And when it answers after all, the same request has its result."""
     async with open_scene(tmp_path) as scene:
         content = post(scene.traffic, "public")
-        chance = scene.core_does(HANG, content.id, RESULT)
+        chance = scene.core_does(HangingCore(), content.id, RESULT)
         async with scene.connected() as connector:
             with trio.move_on_after(30) as waiting:
                 await connector.decryptions.decrypt(content)
             assert waiting.cancelled_caught
-            scene.dependencies.cores[0].injections.remove(chance)
+            chance()
             assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
         assert not [event for event in scene.told(AlertRaised) if event.cause == "unexpected-error"]
 
@@ -282,7 +281,7 @@ async def test_a_core_that_never_answers_is_waited_for_while_the_client_does(
 async def test_what_an_operator_skips_is_told_at_once(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         content, ended = post(scene.traffic, "public"), list[float]()
-        scene.core_does(HANG, content.id, RESULT)
+        scene.core_does(HangingCore(), content.id, RESULT)
 
         async def client(connector: Connector) -> None:
             assert await refused(connector, content) == (FailureCode.UNPROCESSABLE, False)
@@ -311,7 +310,7 @@ async def test_requests_over_http_wait_in_places_of_their_own(tmp_path: Path, au
         )
         contents = [post(scene.traffic, "public") for _ in range(8)]
         for content in contents:
-            scene.core_does(HANG, content.id, RESULT)
+            scene.core_does(HangingCore(), content.id, RESULT)
         async with scene.connected(pools=pools) as connector, trio.open_nursery() as nursery:
             for content in contents:
                 nursery.start_soon(asked, connector, content)
@@ -337,7 +336,7 @@ async def test_a_reorganisation_of_the_gateway_changes_nothing(tmp_path: Path, a
 async def test_a_draining_connector_sends_its_clients_away(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
         content, results = post(scene.traffic, "public"), list[Any]()
-        scene.core_does(HANG, content.id, RESULT)
+        scene.core_does(HangingCore(), content.id, RESULT)
 
         async def client(connector: Connector) -> None:
             results.append(await asked(connector, content))

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.core_faults import HANG, FaultInjection, status
+from kmsconn.emulator.core_faults import FailingCore, HangingCore
 from kmsconn.emulator.dependencies import key_for, sender_of
 from kmsconn.emulator.httpz.dependencies import PARAMETERS, HttpzDependencies
 from kmsconn.emulator.httpz.signcryption import open_share
@@ -24,7 +24,6 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import abi
 from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
 
@@ -158,7 +157,7 @@ async def test_with_one_core_down_three_answer_and_that_is_enough(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_committee(tmp_path) as committee:
-        committee.dependencies.others[-1].injections.append(FaultInjection(1.0, HANG))
+        committee.dependencies.others[-1].strike(HangingCore())
         async with committee.connected():
             for form, function in (
                 ("public", "publicDecryptionResponse"),
@@ -175,7 +174,7 @@ async def test_the_fourth_node_answers_late_without_a_second_event(
 ) -> None:
     async with open_committee(tmp_path) as committee:
         late = committee.dependencies.others[-1]
-        late.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))
+        late.strike(FailingCore(code="UNAVAILABLE"))
         async with committee.connected():
             await committee.ask("public")
             await committee.wait_answers("publicDecryptionResponse", MEMBERS - 1)

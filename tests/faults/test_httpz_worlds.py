@@ -45,11 +45,12 @@ WORST: dict[str, Sequence[PlanStep]] = {
     "a core that forgets": [CoreRestart(at) for at in (2.5, 4.5, 13.0, 26.0, 30.0)],
     "a core that is away": [Outage(2.0, "core0", "refuse", 40.0)],
     "a core that fails": [
-        Strike(0.5, "core0", FailingCore(method, code="UNAVAILABLE", times=3))
+        Strike(0.5, "core0", FailingCore(method=method, code="UNAVAILABLE", times=3))
         for method in ("Decrypt", "GetDecryptResult", "Reencrypt", "GetReencryptResult")
     ],
     "replies of the core lost": [
-        Strike(0.5, "core0", SpoiledCore(m, how="cut after", times=3)) for m in ("Decrypt", "Reencrypt")
+        Strike(0.5, "core0", SpoiledCore(method=m, how="cut after", times=3))
+        for m in ("Decrypt", "Reencrypt")
     ],
     "blocks replaced": [Reorg(8.0, 5, "moved"), Reorg(16.0, 6, "moved", back=3.0, stale=4.0)],
     "requests in another order": [Reorg(8.0, 7, "swapped"), Reorg(28.0, 5, "swapped", back=4.0)],

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kmsconn.emulator.contracts.generation_releases import LATER_0_2
-from kmsconn.emulator.core_faults import FaultInjection, status
+from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
 from kmsconn.emulator.key_ceremonies import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
 from kmsconn.emulator.traffic import naming
@@ -18,7 +18,6 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.epochs import CONFIRM as CONFIRM_EPOCH
 from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE
-from kmsconn.transport.grpc.framing import Status
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 
 pytestmark = pytest.mark.sampled
@@ -148,7 +147,7 @@ async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(
         ):
             await step()
         lost = ceremony.dependencies.cores[0]
-        lost.injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE), "GetEpochResult"))
+        lost.strike(FailingCore(code="UNAVAILABLE"), "GetEpochResult")
         config = ceremony.dependencies.protocol_config
         ceremony.act(
             config,

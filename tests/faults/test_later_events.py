@@ -10,14 +10,13 @@ import pytest
 import trio
 
 from kmsconn.config.values import AttestationMode
-from kmsconn.emulator.core_faults import FaultInjection, status
+from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.model.events import RequestClosed, RequestDeferred, RequestRecorded
 from kmsconn.model.life import State
 from kmsconn.requests.checker import DAY, HOUR
 from kmsconn.testing.faults import Ask, Kill, Reorg, Upgrade
 from kmsconn.testing.ground_truth import replies_of, requests_of
 from kmsconn.testing.world import run_world
-from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.sampled
@@ -126,8 +125,7 @@ async def test_a_decryption_expires_after_an_hour_where_the_network_is_one_of_0_
     async with open_scene(tmp_path, block_time=60.0) as scene:
         if later:
             upgrade(scene)
-        refusal = FaultInjection(1.0, status(Status.UNAVAILABLE), "PublicDecrypt")
-        scene.dependencies.cores[0].injections.append(refusal)
+        scene.dependencies.cores[0].strike(FailingCore(code="UNAVAILABLE"), "PublicDecrypt")
         async with scene.connected(**option) as connector:
             await connector.wait_ready()
             await trio.sleep(60)

@@ -207,7 +207,7 @@ TRIALS = [
     _trial(
         mutations.the_core_is_believed,
         [
-            Strike(0.0, "core0", FailingCore("PublicDecrypt", code="INTERNAL", times=2)),
+            Strike(0.0, "core0", FailingCore(method="PublicDecrypt", code="INTERNAL", times=2)),
             Ask(1.0, "public", 3),
         ],
     ),
@@ -227,7 +227,7 @@ TRIALS = [
     _trial(
         mutations.nonces_from_the_chain_alone,
         [
-            Strike(0.0, "core0", FailingCore("GetUserDecryptionResult", code="UNAVAILABLE", times=5)),
+            Strike(0.0, "core0", FailingCore(method="GetUserDecryptionResult", code="UNAVAILABLE", times=5)),
             Ask(1.0, "direct", 9),
         ],
         block_time=3.0,
@@ -252,11 +252,17 @@ TRIALS = [
     ),
     _trial(
         mutations.already_exists_is_a_failure,
-        [Strike(0.0, "core0", SpoiledCore("PublicDecrypt", how="cut after", times=1)), Ask(1.0, "public")],
+        [
+            Strike(0.0, "core0", SpoiledCore(method="PublicDecrypt", how="cut after", times=1)),
+            Ask(1.0, "public"),
+        ],
     ),
     _trial(
         mutations.unavailable_is_a_failure,
-        [Strike(0.0, "core0", FailingCore("PublicDecrypt", code="UNAVAILABLE", times=1)), Ask(1.0, "public")],
+        [
+            Strike(0.0, "core0", FailingCore(method="PublicDecrypt", code="UNAVAILABLE", times=1)),
+            Ask(1.0, "public"),
+        ],
     ),
     _trial(
         mutations.waiting_holds_the_worker,

@@ -12,7 +12,7 @@ from kmsconn.config.values import Mode
 from kmsconn.connector import connector as connector_module
 from kmsconn.connector import wiring
 from kmsconn.connector.connector import txmanager_of
-from kmsconn.emulator.core_faults import OTHER_VALUES, FaultInjection, status
+from kmsconn.emulator.core_faults import FailingCore, SpoiledCore
 from kmsconn.journal import inspecting
 from kmsconn.model.events import (
     AlertRaised,
@@ -27,7 +27,6 @@ from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.shadow_comparing import Likeness
 from kmsconn.replies.wallet import open_wallet
 from kmsconn.requests.components import ChainContext
-from kmsconn.transport.grpc.framing import Status
 from tests.faults.shadow_scene import (
     ALL_EQUAL,
     EVERY_FORM,
@@ -67,7 +66,7 @@ async def test_the_time_gained_is_that_from_the_answer_here_to_the_inclusion_the
 
 async def plant(scene: ShadowScene) -> None:
     """Let the shadow's shard of the Core give other values for one public decryption than the active connector's."""
-    scene.dependencies.cores[-1].injections.append(FaultInjection(1.0, OTHER_VALUES, RESULT))
+    scene.dependencies.cores[-1].strike(SpoiledCore(how="other values"), RESULT)
     scene.ask("public")
     await scene.wait_finalized(1)
 
@@ -106,7 +105,7 @@ async def test_a_reply_that_is_seen_before_the_answer_waits_for_it(
 ) -> None:
     """The shadow's shard of the Core is away until the active connector's replies are included."""
     async with open_shadow_scene(tmp_path, shards=2) as scene, scene.active(), scene.shadow():
-        scene.dependencies.cores[-1].injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))
+        scene.dependencies.cores[-1].strike(FailingCore(code="UNAVAILABLE"))
         scene.ask("public", "public")
         await scene.wait(lambda: len(scene.replies()) == 2)
         scene.dependencies.cores[-1].heal()
@@ -180,7 +179,7 @@ async def test_a_request_that_nobody_answers_is_told_after_its_deadline(
 async def test_a_reply_to_what_was_rejected_here_is_told(tmp_path: Path, autojump_clock: Any) -> None:
     """The shadow's shard of the Core is away, and an operator ends the request that waits for it; the other connector answers it."""
     async with open_shadow_scene(tmp_path, shards=2) as scene, scene.active(), scene.shadow() as shadow:
-        scene.dependencies.cores[-1].injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE)))
+        scene.dependencies.cores[-1].strike(FailingCore(code="UNAVAILABLE"))
         scene.ask("public")
         [recorded] = await scene.wait(lambda: scene.told(RequestRecorded))
         await shadow.components.journal.run(inspecting.skip, recorded.rid, "not wanted")

@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.config.working import Pools
 from kmsconn.emulator.core import PUBLIC
-from kmsconn.emulator.core_faults import HANG, NEVER_READY, SHARE_LOST, Fault, FaultInjection, FaultyCore
+from kmsconn.emulator.core_faults import CoreFault, FaultyCore, HangingCore, SpoiledCore
 from kmsconn.emulator.core_table import CAPACITY, RATE_LIMIT
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.faults import Ask, Outage
@@ -45,9 +45,9 @@ class Changed:
         back()
 
 
-def always(fault: Fault, method: str | None = None) -> Callable[[FaultyCore[Any]], Callable[[], None]]:
+def always(fault: CoreFault, method: str | None = None) -> Callable[[FaultyCore[Any]], Callable[[], None]]:
     def change(core: FaultyCore[Any]) -> Callable[[], None]:
-        core.injections.append(FaultInjection(1.0, fault, method))
+        core.strike(fault, method)
         return core.injections.clear
 
     return change
@@ -125,7 +125,11 @@ def test_one_shard_gone_slows_no_request_of_the_others(how: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [always(HANG), always(HANG, "PublicDecrypt"), always(NEVER_READY, "PublicDecrypt")],
+    [
+        always(HangingCore()),
+        always(HangingCore(), "PublicDecrypt"),
+        always(SpoiledCore(how="never ready"), "PublicDecrypt"),
+    ],
     ids=["every call", "start calls", "answers"],
 )
 def test_one_shard_that_takes_calls_and_never_ends_them_slows_no_request_of_the_others(
@@ -137,7 +141,7 @@ def test_one_shard_that_takes_calls_and_never_ends_them_slows_no_request_of_the_
 
 
 def test_three_shards_that_hang_slow_no_request_of_the_fourth() -> None:
-    hung = [Changed(BEGIN, always(HANG), shard=shard) for shard in (0, 1, 3)]
+    hung = [Changed(BEGIN, always(HangingCore()), shard=shard) for shard in (0, 1, 3)]
     assert p99_of_the_others(played(*hung), 0, 1, 3) <= BLOCKS
 
 
@@ -181,7 +185,7 @@ def test_a_shard_that_asks_for_less_is_given_less_and_nobody_else_waits() -> Non
 
 def test_ids_that_a_shard_burnt_wait_for_its_restart_and_nobody_else_waits() -> None:
     """A missing key share: NOT_FOUND, then ALREADY_EXISTS and no answer, until the Core forgets the id (5.2)."""
-    burnt = Changed(BEGIN, always(SHARE_LOST, "PublicDecrypt"), 5.0)
+    burnt = Changed(BEGIN, always(SpoiledCore(how="share lost"), "PublicDecrypt"), 5.0)
     report = played(burnt, Changed(BEGIN + SECONDS, restarted, 0))
     assert report.faults["core: PublicDecrypt NOT_FOUND"] > 0
     assert p99_of_the_others(report) <= BLOCKS

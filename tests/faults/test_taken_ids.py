@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.emulator.core_faults import SHARE_LOST
+from kmsconn.emulator.core_faults import SpoiledCore
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.requests.failures import RESULT_LATE_AFTER, TAKEN
 from tests.faults.scene import Scene, open_scene
@@ -29,7 +29,7 @@ async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         core = scene.dependencies.cores[0]
-        core.script("PublicDecrypt", SHARE_LOST, SHARE_LOST)
+        core.script("PublicDecrypt", SpoiledCore(how="share lost"), SpoiledCore(how="share lost"))
         begin = trio.current_time()
         burnt = await scene.ask("public", "public")
         good = await scene.ask("public")
@@ -47,7 +47,7 @@ async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
 
 async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path, autojump_clock: Any) -> None:
     async with open_scene(tmp_path) as scene:
-        scene.dependencies.cores[0].script("PublicDecrypt", SHARE_LOST)
+        scene.dependencies.cores[0].script("PublicDecrypt", SpoiledCore(how="share lost"))
         async with scene.connected() as connector:
             await connector.wait_ready()
             await scene.ask("public")

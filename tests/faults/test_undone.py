@@ -6,18 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kmsconn.emulator.core_faults import status
+from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.drills.active import ActiveDrills
 from kmsconn.journal import inspecting
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import Scene, open_scene
 from tests.faults.test_health_table import alert, core_always
 
 KEY_MANAGEMENT = {"kms_operation_from_block_number": 0, "key_management_polling": 1.0}
-REFUSED = status(Status.INVALID_ARGUMENT, "no such parameters")
+REFUSED = FailingCore(code="INVALID_ARGUMENT", message="no such parameters")
 
 
 def refuse_contexts(scene: Scene) -> Callable[[], None]:

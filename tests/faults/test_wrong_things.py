@@ -145,19 +145,19 @@ def spoil_objects(scene: Scene, transaction: bytes) -> list[tuple[Any, Any]]:
 # What the Core answers.
 
 ANSWERS = [
-    (core_faults.SHORT_SIGNATURE, "the signature has 64 bytes, not 65"),
-    (core_faults.NO_SIGNATURE, "the answer has no ECDSA signature"),
-    (core_faults.SPOILT_SIGNATURE, "the contract does not accept signatures of this form"),
-    (core_faults.STRANGER_SIGNATURE, "of this node: check kms_core_endpoints"),
-    (core_faults.NO_PAYLOAD, "no payload"),
-    (core_faults.ONE_VALUE_LESS, "values for"),
+    (core_faults.SpoiledCore(how="short signature"), "the signature has 64 bytes, not 65"),
+    (core_faults.SpoiledCore(how="no signature"), "the answer has no ECDSA signature"),
+    (core_faults.SpoiledCore(how="spoilt signature"), "the contract does not accept signatures of this form"),
+    (core_faults.SpoiledCore(how="stranger's signature"), "of this node: check kms_core_endpoints"),
+    (core_faults.SpoiledCore(how="no payload"), "no payload"),
+    (core_faults.SpoiledCore(how="one value less"), "values for"),
 ]
 
 
 @pytest.mark.parametrize("form", ["public", "unified"])
 @pytest.mark.parametrize(("fault", "name"), ANSWERS, ids=[fault.name for fault, _ in ANSWERS])
 async def test_an_answer_that_no_honest_core_gives_is_named_and_asked_for_again(
-    fault: core_faults.Fault, name: str, form: str, tmp_path: Path, autojump_clock: Any
+    fault: core_faults.CoreFault, name: str, form: str, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene:
         text = await one_that_waits(scene, fault, form, core_method(form))
@@ -165,7 +165,7 @@ async def test_an_answer_that_no_honest_core_gives_is_named_and_asked_for_again(
     assert "core" in text
 
 
-async def one_that_waits(scene: Scene, fault: core_faults.Fault, form: str, method: str) -> str:
+async def one_that_waits(scene: Scene, fault: core_faults.CoreFault, form: str, method: str) -> str:
     """Let the Core do wrong to one request while others pass: it waits, and is answered once the Core does right. Return its alert."""
     [bad] = await scene.ask(form)
     good = await scene.ask(*GOOD)
@@ -177,7 +177,7 @@ async def one_that_waits(scene: Scene, fault: core_faults.Fault, form: str, meth
         assert scene.answered == set(good)
         [alert] = scene.monitor.health().alerts
         assert (alert.dependency, alert.critical, alert.count) == ("core[0]", False, 1)
-        scene.dependencies.cores[0].injections.remove(chance)
+        chance()
         await scene.wait(lambda: scene.answered == {bad, *good}, 310)
         await scene.wait(lambda: not scene.monitor.health().alerts)
     assert closed(scene) == []
@@ -194,12 +194,14 @@ async def test_what_only_the_operator_can_mend_is_named_and_waited_for(
 ) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("unified")
-        chance = scene.core_does(core_faults.status(code, "ask the operator"), identifier, "UserDecrypt")
+        chance = scene.core_does(
+            core_faults.FailingCore(code=code.name, message="ask the operator"), identifier, "UserDecrypt"
+        )
         async with scene.connected():
             told = await scene.wait(
                 lambda: [e for e in scene.told(AlertRaised) if "ask the operator" in e.text]
             )
-            scene.dependencies.cores[0].injections.remove(chance)
+            chance()
             await scene.wait(lambda: scene.answered == {identifier})
     assert told[0].dependency == "core[0]"
     assert code.name in told[0].text
@@ -220,7 +222,9 @@ async def test_what_the_core_refuses_is_named_with_its_words_and_asked_again(
     code: Status, tmp_path: Path, autojump_clock: Any
 ) -> None:
     async with open_scene(tmp_path) as scene:
-        text = await one_that_waits(scene, core_faults.status(code, "never"), "public", "PublicDecrypt")
+        text = await one_that_waits(
+            scene, core_faults.FailingCore(code=code.name, message="never"), "public", "PublicDecrypt"
+        )
     assert f"core[0] PublicDecrypt: {code.name}: never" in text
 
 
@@ -263,19 +267,23 @@ async def test_a_core_that_signed_with_another_key_for_a_while_ends_nobody(
     assert closed(scene) == []
 
 
-async def test_a_proxy_that_cuts_six_in_ten_answers_short_ends_nobody(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
-    async def cut(call: core_faults.InterceptedCall) -> bytes:
+class CutShort(core_faults.CoreFault, frozen=True):
+    """Half of each answer."""
+
+    name = "cut short"
+
+    async def act(self, call: core_faults.InterceptedCall) -> bytes:
         reply = await call.proceed()
         return reply[: len(reply) // 2]
 
+
+async def test_a_proxy_that_cuts_six_in_ten_answers_short_ends_nobody(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         for method in ("GetPublicDecryptionResult", "GetUserDecryptionResult"):
-            scene.dependencies.cores[0].injections.append(
-                core_faults.FaultInjection(0.6, core_faults.Fault("cut short", cut), method)
-            )
+            scene.dependencies.cores[0].strike(CutShort(share=0.6), method)
         asked = [one for _ in range(10) for one in await scene.ask(*GOOD)]
         await scene.wait(lambda: scene.answered == set(asked), 600)
     assert any("core" in one.reason for one in scene.told(RequestDeferred))

@@ -18,7 +18,7 @@ from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
-from kmsconn.emulator.bucket_faults import BucketFaults, redirect
+from kmsconn.emulator.bucket_faults import BucketFaults, RedirectingBucket
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.ethereum.addresses import Address
@@ -144,7 +144,7 @@ class OurBucket:
     async def put_redirect(self, key: str, location: str) -> str:
         """Let a key point elsewhere, and return the URL that does so."""
         await trio.lowlevel.checkpoint()
-        self.faults.script(redirect(location), key=key)
+        self.faults.script(RedirectingBucket(location=location), key=key)
         return f"{self.host_url}/{key}"
 
 

@@ -14,11 +14,10 @@ import trio
 from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.core import PUBLIC, SERVICE
-from kmsconn.emulator.core_faults import CoreFaults, status
+from kmsconn.emulator.core_faults import CoreFaults, FailingCore
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.reserved_ports import HOST, reserve_ports
-from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.core_worlds import core, name, public_id, public_request
 
 
@@ -47,7 +46,7 @@ async def test_grpcio_starts_and_reads_a_decryption(nursery: trio.Nursery) -> No
 
 async def test_grpcio_sees_statuses_and_messages(nursery: trio.Nursery) -> None:
     faults = CoreFaults(core())
-    faults.script(PUBLIC.start, status(Status.RESOURCE_EXHAUSTED, "busy: 100% ü"))
+    faults.script(PUBLIC.start, FailingCore(code="RESOURCE_EXHAUSTED", message="busy: 100% ü"))
     port = await serving(nursery, faults)
 
     def refused() -> tuple[grpc.StatusCode, str]:

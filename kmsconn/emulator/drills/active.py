@@ -9,10 +9,10 @@ import attrs
 import msgspec
 import trio
 
+from kmsconn.emulator.bucket_faults import BUCKET_DRILLS
+from kmsconn.emulator.core_faults import CORE_DRILLS
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.drills.bucket_drills import BUCKET_DRILLS
 from kmsconn.emulator.drills.chain_drills import CHAIN_DRILLS
-from kmsconn.emulator.drills.core_drills import CORE_DRILLS
 from kmsconn.emulator.drills.drill import Drill, DrillError, DrillScene, End, Target
 from kmsconn.emulator.drills.other_drills import OTHER_DRILLS, contracts_of
 from kmsconn.emulator.users import Users

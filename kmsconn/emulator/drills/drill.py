@@ -1,23 +1,30 @@
-"""What a drill is: a class for each fault of one kind of target, whose fields say how it is put on. Performs none."""
+"""What a fault is: one class for each, of one kind of target, whose fields say how it is put on; and the chance that it strikes.
+
+Drills of the control port, their page and worlds have the same classes. Performs none.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
+from random import Random
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args, get_origin
 
 import attrs
 import msgspec
 import trio
 
-from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.core_faults import FaultyCore
-from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.users import Users
 from kmsconn.errors import KmsconnError
+
+if TYPE_CHECKING:
+    from kmsconn.emulator.bucket_faults import BucketFaults
+    from kmsconn.emulator.chain import EmulatedChain
+    from kmsconn.emulator.core_faults import FaultyCore
+    from kmsconn.emulator.dependencies import EmulatedDependencies
+    from kmsconn.emulator.users import Users
 
 End = Callable[[], None]
 """Takes a drill off again. Called once."""
@@ -68,6 +75,15 @@ class DrillScene:
         """Return a Core by name."""
         return self.dependencies.cores_by_name[name]
 
+    def bucket(self, name: str) -> BucketFaults:
+        """Return a bucket by name."""
+        return self.dependencies.buckets[index_of(name)]
+
+
+def index_of(bucket: str) -> int:
+    """Return the number that a bucket's name ends in."""
+    return int(bucket.removeprefix("bucket"))
+
 
 class Drill(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One fault, as the JSON object of a ``POST`` describes it: a field is an argument, and its type has the bounds.
@@ -83,6 +99,12 @@ class Drill(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def put_on(self, scene: DrillScene, name: str) -> End | None:
         """Put it on the target of this name, and return what ends it, or None where it is over at once. Raises DrillError."""
         raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """The name, with what is answered or how it goes wrong, by which it is counted: ``status 403``, ``spoil cut``."""
+        said = (getattr(self, one) for one in self.__struct_fields__ if one in {"code", "how"})
+        return " ".join([self.name, *map(str, said)])
 
     @classmethod
     def read(cls, content: bytes) -> Self:
@@ -135,6 +157,66 @@ _KINDS: dict[Any, str] = {
     str | None: "text",
     int | str | None: "number or text",
 }
+
+
+class Occasional(Drill, frozen=True):
+    """Strikes a share of the occasions, or so many of them."""
+
+    share: float = 1.0
+    times: int | None = None
+
+
+F = TypeVar("F", bound=Occasional)
+
+
+@attrs.define(eq=False)
+class FaultInjection(Generic[F]):
+    """A fault where it may strike: at calls of a method (None: of any); ``left``: how often still (None: no end)."""
+
+    fault: F
+    method: str | None = None
+    left: int | None = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.left = self.fault.times
+
+    def strikes(self, method: str, random: Random) -> bool:
+        """Decide about one call, and count it."""
+        if self.left == 0 or self.method not in {None, method} or random.random() >= self.fault.share:
+            return False
+        self.left = None if self.left is None else self.left - 1
+        return True
+
+
+@attrs.define(eq=False, kw_only=True)
+class Faulty(Generic[F]):
+    """The faults of one server: scripted ones first, call by call, else by chance, the newest first."""
+
+    random: Random = attrs.field(factory=lambda: Random(0), repr=False)
+    injections: list[FaultInjection[F]] = attrs.field(factory=list)
+    counts: Counter[Any] = attrs.field(factory=Counter, init=False)
+    """What happened, by label."""
+    _scripts: defaultdict[str | None, deque[F | None]] = attrs.field(
+        factory=lambda: defaultdict(deque), init=False, repr=False
+    )
+
+    def strike(self, fault: F, method: str | None = None) -> End:
+        """Let a fault strike from now on, before those that were put on earlier."""
+        return appended(self.injections, FaultInjection(fault, method))
+
+    def heal(self) -> None:
+        """Be honest from now on."""
+        self._scripts.clear()
+        self.injections.clear()
+
+    def struck(self, method: str, *keys: str | None) -> F | None:
+        """Return the fault that strikes a call, if one does: the next one scripted under one of the keys, or one by chance."""
+        for key in keys:
+            if script := self._scripts.get(key):
+                return script.popleft()
+        return next(
+            (one.fault for one in reversed(self.injections) if one.strikes(method, self.random)), None
+        )
 
 
 def changing(holder: Any, name: str, value: Any) -> End:

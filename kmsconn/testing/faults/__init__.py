@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from kmsconn.emulator.drills.bucket_drills import (
+from kmsconn.emulator.bucket_faults import (
     OversizedBodies,
     RefusingBucket,
     SpoiledBodies,
     StalledBodies,
 )
+from kmsconn.emulator.core_faults import FailingCore, HangingCore, SpoiledCore
 from kmsconn.emulator.drills.chain_drills import (
     Balance,
     LaggingNodes,
@@ -15,7 +16,6 @@ from kmsconn.emulator.drills.chain_drills import (
     RefusedCalls,
     StalledChain,
 )
-from kmsconn.emulator.drills.core_drills import FailingCore, HangingCore, SpoiledCore
 from kmsconn.testing.faults.asking import Ask, AskKey, Grant, Post, Wait
 from kmsconn.testing.faults.chains import KEY_RELEASES, Foreign, KeyUpgrade, StrangeLog, Upgrade
 from kmsconn.testing.faults.disturbances import (

@@ -15,7 +15,6 @@ from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.buckets import ObjectForm
-from kmsconn.emulator.injections import FaultInjection
 from kmsconn.errors import NoCiphertext, NotAttested, Unreachable
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
@@ -180,7 +179,7 @@ async def test_buckets_that_all_have_no_ciphertext_are_told_from_silent_ones(aut
             one.bucket.objects.clear()
         with pytest.raises(NoCiphertext):
             await scene.fetch(BARE)
-        scene.place.buckets[2].injections.append(FaultInjection(1.0, bucket_faults.INTERNAL))
+        scene.place.buckets[2].strike(bucket_faults.RefusingBucket(code=500))
         with pytest.raises(Unreachable) as caught:
             await scene.fetch(BARE)
         assert type(caught.value) is Unreachable

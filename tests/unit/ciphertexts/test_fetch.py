@@ -28,9 +28,9 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm, error
+from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
-from kmsconn.emulator.injections import FaultInjection
+from kmsconn.emulator.http import HttpRequest, HttpResponse, Send
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.errors import NotYet, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -162,37 +162,37 @@ async def test_the_form_that_a_bucket_had_is_asked_for_first_from_then_on(autoju
 
 
 TROUBLES = [
-    bucket_faults.FORBIDDEN,
-    bucket_faults.MISSING,
-    bucket_faults.INTERNAL,
-    bucket_faults.SLOW_DOWN,
-    bucket_faults.WRONG_BYTES,
-    bucket_faults.SHORTER,
-    bucket_faults.LONGER,
-    bucket_faults.EMPTY,
-    bucket_faults.TRUNCATED,
-    bucket_faults.HANG_UP,
-    bucket_faults.oversized(2 * MAX),
-    bucket_faults.oversized(2 * MAX, announced=False),
-    bucket_faults.redirect("http://elsewhere/ct"),
+    bucket_faults.RefusingBucket(code=403),
+    bucket_faults.RefusingBucket(code=404),
+    bucket_faults.RefusingBucket(code=500),
+    bucket_faults.RefusingBucket(code=503),
+    bucket_faults.SpoiledBodies(how="wrong bytes"),
+    bucket_faults.SpoiledBodies(how="shorter"),
+    bucket_faults.SpoiledBodies(how="longer"),
+    bucket_faults.SpoiledBodies(how="empty"),
+    bucket_faults.SpoiledBodies(how="truncated"),
+    bucket_faults.SpoiledBodies(how="hang up"),
+    bucket_faults.OversizedBodies(bytes=2 * MAX, announced=True),
+    bucket_faults.OversizedBodies(bytes=2 * MAX, announced=False),
+    bucket_faults.RedirectingBucket(location="http://elsewhere/ct"),
 ]
 
 
-@pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.label)
 async def test_a_bucket_in_trouble_costs_only_the_time_to_ask_the_next(
-    fault: bucket_faults.Fault, autojump_clock: Any
+    fault: bucket_faults.BucketFault, autojump_clock: Any
 ) -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
         there.buckets[0].script(fault, fault)
         assert (await there.fetch()).body == SMALL.body
         assert trio.current_time() < HEDGE
-        assert there.buckets[0].counts[fault.name] == 2
+        assert there.buckets[0].counts[fault.label] == 2
 
 
-@pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.label)
 async def test_when_every_bucket_is_in_trouble_each_reason_is_told(
-    fault: bucket_faults.Fault, autojump_clock: Any
+    fault: bucket_faults.BucketFault, autojump_clock: Any
 ) -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
@@ -227,25 +227,30 @@ async def test_where_all_are_slow_only_the_first_fetch_begins_anew(autojump_cloc
         assert took == pytest.approx([2.5 * HEDGE, 1.5 * HEDGE, 1.5 * HEDGE])
 
 
-SILENT = bucket_faults.stall(0)
-BUSY = bucket_faults.Fault("429", lambda _, __: error(429, "TooManyRequests"))
-LOSSES = [SILENT, bucket_faults.HANG_UP, bucket_faults.WRONG_BYTES, BUSY]
+SILENT = bucket_faults.StalledBodies(after=0)
+BUSY = bucket_faults.RefusingBucket(code=429)
+LOSSES = [
+    SILENT,
+    bucket_faults.SpoiledBodies(how="hang up"),
+    bucket_faults.SpoiledBodies(how="wrong bytes"),
+    BUSY,
+]
 
 
-@pytest.mark.parametrize("fault", LOSSES, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", LOSSES, ids=lambda fault: fault.label)
 async def test_a_bucket_that_gave_nothing_is_asked_behind_the_others(
-    fault: bucket_faults.Fault, autojump_clock: Any
+    fault: bucket_faults.BucketFault, autojump_clock: Any
 ) -> None:
     """One that is silent would cost every ciphertext the time until the next one is asked too."""
     async with open_buckets() as there:
         there.publish(SMALL)
-        there.buckets[0].injections.append(FaultInjection(1.0, fault))
+        there.buckets[0].strike(fault)
         await there.fetch()
-        begun, struck = trio.current_time(), there.buckets[0].counts[fault.name]
+        begun, struck = trio.current_time(), there.buckets[0].counts[fault.label]
         for _ in range(3):
             await there.fetch()
         assert trio.current_time() < begun + HEDGE
-        assert there.buckets[0].counts[fault.name] == struck
+        assert there.buckets[0].counts[fault.label] == struck
         assert there.asked[2] == 0
 
 
@@ -278,8 +283,10 @@ async def test_where_all_gave_nothing_all_are_asked(autojump_clock: Any) -> None
     async with open_buckets() as there:
         there.publish(SMALL, 2)
         for bucket in there.buckets[:2]:
-            bucket.injections.append(FaultInjection(1.0, bucket_faults.HANG_UP))
-        there.buckets[2].script(bucket_faults.HANG_UP, bucket_faults.HANG_UP)
+            bucket.strike(bucket_faults.SpoiledBodies(how="hang up"))
+        there.buckets[2].script(
+            bucket_faults.SpoiledBodies(how="hang up"), bucket_faults.SpoiledBodies(how="hang up")
+        )
         with pytest.raises(Unreachable):
             await there.fetch()
         assert (await there.fetch()).body == SMALL.body
@@ -288,7 +295,7 @@ async def test_where_all_gave_nothing_all_are_asked(autojump_clock: Any) -> None
 async def test_a_body_that_stalls_is_given_up(autojump_clock: Any) -> None:
     async with open_buckets() as there:
         there.publish(SMALL, 0)
-        there.buckets[0].script(bucket_faults.stall(10))
+        there.buckets[0].script(bucket_faults.StalledBodies(after=10))
         with pytest.raises(Unreachable, match="fell silent"):
             await there.fetch(senders=SENDERS[:1])
         assert trio.current_time() == pytest.approx(SILENCE)
@@ -317,9 +324,11 @@ async def test_a_repeated_fetch_gives_the_same(autojump_clock: Any) -> None:
         assert await there.fetch() == await there.fetch()
 
 
-@pytest.mark.parametrize("trouble", [None, bucket_faults.WRONG_BYTES, bucket_faults.stall(10)])
+@pytest.mark.parametrize(
+    "trouble", [None, bucket_faults.SpoiledBodies(how="wrong bytes"), bucket_faults.StalledBodies(after=10)]
+)
 async def test_a_fetch_cancelled_anywhere_holds_nothing_and_can_be_repeated(
-    trouble: bucket_faults.Fault | None, autojump_clock: Any
+    trouble: bucket_faults.BucketFault | None, autojump_clock: Any
 ) -> None:
     """Also not a place of the HTTP client, of which there are eight."""
     async with open_buckets() as there:
@@ -345,13 +354,34 @@ async def test_a_fetch_cancelled_anywhere_holds_nothing_and_can_be_repeated(
 HALF = MAX // 2
 
 
+class Dripping(bucket_faults.BucketFault, frozen=True):
+    """A body in pieces of this size, each after so many seconds."""
+
+    name = "drip"
+    piece: int = 1
+    pause: float = 1.0
+    announced: bool = True
+
+    def act(self, _request: HttpRequest, honest: HttpResponse) -> HttpResponse:
+        assert isinstance(honest.body, bytes)
+        body = honest.body
+
+        async def send_body(send: Send) -> None:
+            for start in range(0, len(body), self.piece):
+                await send(body[start : start + self.piece])
+                await trio.sleep(self.pause)
+
+        length = (("content-length", str(len(body))),) if self.announced else ()
+        return attrs.evolve(honest, headers=(*honest.headers, *length), body=send_body)
+
+
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_body_that_drips_counts_as_hung(autojump_clock: Any, announced: bool) -> None:
     """A byte every nine seconds was no silence, and held the budget until the deadline of the stage."""
     async with open_buckets() as there:
         there.publish(SMALL)
         for bucket in there.buckets:
-            bucket.script(*[bucket_faults.dripping(1, SILENCE - 1, announced=announced)] * 2)
+            bucket.script(*[Dripping(piece=1, pause=SILENCE - 1, announced=announced)] * 2)
         with pytest.raises(Unreachable, match="bytes a second"):
             await there.fetch()
         assert trio.current_time() < 3 * SILENCE
@@ -361,9 +391,9 @@ async def test_a_slow_body_that_keeps_its_pace_is_read(autojump_clock: Any) -> N
     async with open_buckets() as there:
         big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
         there.publish(big, 0)
-        there.buckets[0].script(*[bucket_faults.dripping(SLOWEST, 1.0)] * 2)
-        there.buckets[1].script(*[bucket_faults.MISSING] * 2)
-        there.buckets[2].script(*[bucket_faults.MISSING] * 2)
+        there.buckets[0].script(*[Dripping(piece=SLOWEST, pause=1.0)] * 2)
+        there.buckets[1].script(*[bucket_faults.RefusingBucket(code=404)] * 2)
+        there.buckets[2].script(*[bucket_faults.RefusingBucket(code=404)] * 2)
         assert (await there.fetch(big)).body == big.body
 
 
@@ -372,7 +402,7 @@ async def test_bytes_without_a_length_count_as_they_arrive(autojump_clock: Any) 
     async with open_buckets() as there:
         big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
         there.publish(big, 0)
-        there.buckets[0].script(bucket_faults.dripping(SLOWEST, 0.5, announced=False))
+        there.buckets[0].script(Dripping(piece=SLOWEST, pause=0.5, announced=False))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(there.fetch, big, SENDERS[:1])
             await trio.sleep(2.25)
@@ -383,7 +413,7 @@ async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(auto
     async with open_buckets() as there:
         big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
         there.publish(big, 0)
-        there.buckets[0].script(bucket_faults.dripping(SLOWEST, 0.1, announced=False))
+        there.buckets[0].script(Dripping(piece=SLOWEST, pause=0.1, announced=False))
         async with trio.open_nursery() as nursery:
             with there.budget.lease() as other:
                 await other.attempt().reserve(MAX - SLOWEST)
@@ -426,7 +456,9 @@ async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest(autoju
 async def test_attempts_and_failures_are_counted_by_bucket(autojump_clock: Any) -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
-        there.buckets[0].script(bucket_faults.FORBIDDEN, bucket_faults.FORBIDDEN)
+        there.buckets[0].script(
+            bucket_faults.RefusingBucket(code=403), bucket_faults.RefusingBucket(code=403)
+        )
         await there.fetch()
         counts = there.fetcher.counts
         assert counts.fetched == 1

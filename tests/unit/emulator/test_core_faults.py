@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter
-from random import Random
 
 import pytest
 import trio
@@ -14,31 +13,16 @@ import trio.testing
 from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse, UserDecryptionResponse
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_faults import (
-    ANSWER_FAULTS,
-    CUT,
-    CUT_AFTER,
-    GO_AWAY,
-    HANG,
-    NEVER_READY,
-    NO_PAYLOAD,
-    ONE_VALUE_LESS,
-    OTHER_REQUEST,
-    OTHER_VALUES,
-    RESTART,
-    SHARE_LOST,
-    SHORT_SIGNATURE,
+    ANSWERS,
     STRANGER,
-    STRANGER_SIGNATURE,
+    CoreFault,
     CoreFaults,
-    Fault,
-    FaultInjection,
-    slow,
-    status,
-    status_after,
+    FailingCore,
+    HangingCore,
+    SlowCore,
+    SpoiledCore,
 )
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
-from kmsconn.emulator.injections import FaultInjection as Injection
-from kmsconn.emulator.injections import InjectedFault, struck
 from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.fhevm.public_decryption import decrypted_result, public_digest
 from kmsconn.transport.grpc.framing import Status
@@ -71,14 +55,14 @@ async def result(spoilt: CoreFaults, operation: CoreOperation = PUBLIC) -> bytes
     return await spoilt.methods()[f"/{SERVICE}/{operation.result}"](bytes(name(request_id)))
 
 
-async def public_with(fault: Fault) -> PublicDecryptionResponse:
+async def public_with(fault: CoreFault) -> PublicDecryptionResponse:
     spoilt = faults()
     spoilt.script(PUBLIC.result, fault)
     await start(spoilt)
     return PublicDecryptionResponse.parse(await result(spoilt))
 
 
-async def user_with(fault: Fault) -> UserDecryptionResponse:
+async def user_with(fault: CoreFault) -> UserDecryptionResponse:
     spoilt = faults()
     spoilt.script(USER.result, fault)
     await start(spoilt, USER)
@@ -101,7 +85,7 @@ async def test_without_faults_it_is_the_honest_core() -> None:
 @pytest.mark.parametrize("code", [code for code in Status if code is not Status.OK])
 async def test_any_status_can_be_scripted(code: Status) -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, status(code, "scripted"))
+    spoilt.script(PUBLIC.start, FailingCore(code=code.name, message="scripted"))
     with pytest.raises(GrpcFailure) as caught:
         await start(spoilt)
     assert (caught.value.status, caught.value.message) == (code, "scripted")
@@ -109,7 +93,7 @@ async def test_any_status_can_be_scripted(code: Status) -> None:
 
 async def test_a_status_in_front_leaves_the_core_unaware() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, status(Status.UNAVAILABLE))
+    spoilt.script(PUBLIC.start, FailingCore(code="UNAVAILABLE"))
     with pytest.raises(GrpcFailure):
         await start(spoilt)
     assert spoilt.core.job(PUBLIC, public_id(1)) is None
@@ -117,7 +101,7 @@ async def test_a_status_in_front_leaves_the_core_unaware() -> None:
 
 async def test_a_status_behind_leaves_the_core_with_the_request() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, status_after(Status.DEADLINE_EXCEEDED))
+    spoilt.script(PUBLIC.start, FailingCore(code="DEADLINE_EXCEEDED", after=True))
     with pytest.raises(GrpcFailure):
         await start(spoilt)
     assert spoilt.core.job(PUBLIC, public_id(1)) is not None
@@ -125,7 +109,7 @@ async def test_a_status_behind_leaves_the_core_with_the_request() -> None:
 
 async def test_a_script_is_followed_call_by_call() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, status(Status.UNKNOWN), None, status(Status.ABORTED))
+    spoilt.script(PUBLIC.start, FailingCore(code="UNKNOWN"), None, FailingCore(code="ABORTED"))
     codes = []
     for _ in range(4):
         try:
@@ -138,7 +122,7 @@ async def test_a_script_is_followed_call_by_call() -> None:
 
 async def test_scripts_are_per_method() -> None:
     spoilt = faults()
-    spoilt.script(USER.start, status(Status.UNKNOWN))
+    spoilt.script(USER.start, FailingCore(code="UNKNOWN"))
     await start(spoilt, PUBLIC)
     with pytest.raises(GrpcFailure):
         await start(spoilt, USER)
@@ -146,7 +130,7 @@ async def test_scripts_are_per_method() -> None:
 
 async def test_a_hang_never_ends(autojump_clock: trio.testing.MockClock) -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, HANG)
+    spoilt.script(PUBLIC.start, HangingCore())
     with trio.move_on_after(1e6) as scope:
         await start(spoilt)
     assert scope.cancelled_caught
@@ -154,7 +138,7 @@ async def test_a_hang_never_ends(autojump_clock: trio.testing.MockClock) -> None
 
 async def test_slow_is_late(autojump_clock: trio.testing.MockClock) -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, slow(7))
+    spoilt.script(PUBLIC.start, SlowCore(seconds=7))
     begun = trio.current_time()
     await start(spoilt)
     assert trio.current_time() - begun == 7
@@ -162,7 +146,7 @@ async def test_slow_is_late(autojump_clock: trio.testing.MockClock) -> None:
 
 async def test_never_ready_is_accepted_and_pending_for_ever(autojump_clock: trio.testing.MockClock) -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, NEVER_READY)
+    spoilt.script(PUBLIC.start, SpoiledCore(how="never ready"))
     await start(spoilt)
     for _ in range(3):
         with pytest.raises(GrpcFailure) as caught:
@@ -172,7 +156,7 @@ async def test_never_ready_is_accepted_and_pending_for_ever(autojump_clock: trio
 
 async def test_a_lost_share_burns_the_id(autojump_clock: trio.testing.MockClock) -> None:
     spoilt = faults(threshold_core())
-    spoilt.script(PUBLIC.start, SHARE_LOST)
+    spoilt.script(PUBLIC.start, SpoiledCore(how="share lost"))
     codes = []
     for call in (start, start, result):
         with pytest.raises(GrpcFailure) as caught:
@@ -183,7 +167,7 @@ async def test_a_lost_share_burns_the_id(autojump_clock: trio.testing.MockClock)
 
 async def test_a_cut_before_the_work_loses_the_request() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, CUT)
+    spoilt.script(PUBLIC.start, SpoiledCore(how="cut"))
     with pytest.raises(CutConnection):
         await start(spoilt)
     assert spoilt.core.job(PUBLIC, public_id(1)) is None
@@ -191,7 +175,7 @@ async def test_a_cut_before_the_work_loses_the_request() -> None:
 
 async def test_a_cut_after_the_work_loses_the_reply_only() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, CUT_AFTER)
+    spoilt.script(PUBLIC.start, SpoiledCore(how="cut after"))
     with pytest.raises(CutConnection):
         await start(spoilt)
     assert spoilt.core.job(PUBLIC, public_id(1)) is not None
@@ -199,7 +183,7 @@ async def test_a_cut_after_the_work_loses_the_reply_only() -> None:
 
 async def test_goaway_is_handed_to_the_server() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, GO_AWAY)
+    spoilt.script(PUBLIC.start, SpoiledCore(how="go away"))
     with pytest.raises(GoAway):
         await start(spoilt)
 
@@ -207,28 +191,28 @@ async def test_goaway_is_handed_to_the_server() -> None:
 async def test_a_restart_under_a_call_forgets_and_cuts() -> None:
     spoilt = faults()
     await start(spoilt)
-    spoilt.script(PUBLIC.result, RESTART)
+    spoilt.script(PUBLIC.result, SpoiledCore(how="restart"))
     with pytest.raises(CutConnection):
         await result(spoilt)
     assert spoilt.core.job(PUBLIC, public_id(1)) is None
 
 
 async def test_an_answer_without_payload() -> None:
-    assert (await public_with(NO_PAYLOAD)).payload is None
-    assert (await user_with(NO_PAYLOAD)).payload is None
+    assert (await public_with(SpoiledCore(how="no payload"))).payload is None
+    assert (await user_with(SpoiledCore(how="no payload"))).payload is None
 
 
 async def test_a_signature_that_is_a_byte_short() -> None:
-    assert len((await public_with(SHORT_SIGNATURE)).external_signature) == 64
-    assert len((await user_with(SHORT_SIGNATURE)).external_signature) == 64
+    assert len((await public_with(SpoiledCore(how="short signature"))).external_signature) == 64
+    assert len((await user_with(SpoiledCore(how="short signature"))).external_signature) == 64
 
 
 async def test_a_strangers_signature_recovers_to_the_stranger() -> None:
-    assert signer_of(await public_with(STRANGER_SIGNATURE)) == STRANGER.address
+    assert signer_of(await public_with(SpoiledCore(how="stranger's signature"))) == STRANGER.address
 
 
 async def test_other_values_are_signed_in_due_form() -> None:
-    answer = await public_with(OTHER_VALUES)
+    answer = await public_with(SpoiledCore(how="other values"))
     assert signer_of(answer) == core().node.key.address
     assert answer.payload is not None
     values = [int.from_bytes(each.bytes, "little") for each in answer.payload.plaintexts]
@@ -237,33 +221,33 @@ async def test_other_values_are_signed_in_due_form() -> None:
 
 async def test_two_answers_of_one_core_may_differ() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.result, None, OTHER_VALUES)
+    spoilt.script(PUBLIC.result, None, SpoiledCore(how="other values"))
     await start(spoilt)
     assert await result(spoilt) != await result(spoilt)
 
 
 async def test_an_answer_to_another_request_names_it() -> None:
-    answer = await public_with(OTHER_REQUEST)
+    answer = await public_with(SpoiledCore(how="other request"))
     assert answer.payload is not None
     assert answer.payload.request_id != name(public_id(1))
 
 
 async def test_a_users_answer_to_another_request_has_other_handles() -> None:
-    answer = await user_with(OTHER_REQUEST)
+    answer = await user_with(SpoiledCore(how="other request"))
     assert answer.payload is not None
     handles = [each.external_handle for each in answer.payload.signcrypted_ciphertexts]
     assert set(handles).isdisjoint({ONE.handle, TWO.handle})
 
 
 async def test_an_answer_may_lack_a_value() -> None:
-    answer = await public_with(ONE_VALUE_LESS)
+    answer = await public_with(SpoiledCore(how="one value less"))
     assert answer.payload is not None
     assert len(answer.payload.plaintexts) == 1
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.start)
-@pytest.mark.parametrize("fault", ANSWER_FAULTS, ids=lambda each: each.name)
-async def test_no_answer_fault_gives_the_honest_answer(operation: CoreOperation, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [SpoiledCore(how=how) for how in ANSWERS], ids=lambda fault: fault.how)
+async def test_no_answer_fault_gives_the_honest_answer(operation: CoreOperation, fault: CoreFault) -> None:
     spoilt = faults()
     spoilt.script(operation.result, fault, None)
     await start(spoilt, operation)
@@ -272,37 +256,37 @@ async def test_no_answer_fault_gives_the_honest_answer(operation: CoreOperation,
 
 async def test_what_happened_is_counted() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, status(Status.UNAVAILABLE), None)
-    spoilt.script(PUBLIC.result, NO_PAYLOAD)
+    spoilt.script(PUBLIC.start, FailingCore(code="UNAVAILABLE"), None)
+    spoilt.script(PUBLIC.result, SpoiledCore(how="no payload"))
     with pytest.raises(GrpcFailure):
         await start(spoilt)
     await start(spoilt)
     await result(spoilt)
     assert spoilt.counts == Counter(
         {
-            (PUBLIC.start, "status UNAVAILABLE"): 1,
+            (PUBLIC.start, "fail UNAVAILABLE"): 1,
             (PUBLIC.start, "UNAVAILABLE"): 1,
             (PUBLIC.start, "OK"): 1,
-            (PUBLIC.result, "no payload"): 1,
+            (PUBLIC.result, "spoil no payload"): 1,
             (PUBLIC.result, "OK"): 1,
         }
     )
 
 
 async def test_chance_strikes_about_as_often_as_it_says() -> None:
-    spoilt = CoreFaults(
-        core(), random.Random(1), [FaultInjection(0.25, status(Status.UNAVAILABLE), PUBLIC.start)]
-    )
+    spoilt = CoreFaults(core(), random=random.Random(1))
+    spoilt.strike(FailingCore(code="UNAVAILABLE", share=0.25), PUBLIC.start)
     for _ in range(400):
         with contextlib.suppress(GrpcFailure):
             await start(spoilt)
-    assert 70 <= spoilt.counts[PUBLIC.start, "status UNAVAILABLE"] <= 130
+    assert 70 <= spoilt.counts[PUBLIC.start, "fail UNAVAILABLE"] <= 130
 
 
 async def test_chance_is_repeatable() -> None:
     outcomes = []
     for _ in range(2):
-        spoilt = CoreFaults(core(), random.Random(7), [FaultInjection(0.5, status(Status.UNKNOWN))])
+        spoilt = CoreFaults(core(), random=random.Random(7))
+        spoilt.strike(FailingCore(code="UNKNOWN", share=0.5))
         for _ in range(20):
             with contextlib.suppress(GrpcFailure):
                 await start(spoilt)
@@ -312,7 +296,7 @@ async def test_chance_is_repeatable() -> None:
 
 async def test_faults_are_served_over_http2() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, status(Status.RESOURCE_EXHAUSTED, "busy"), None)
+    spoilt.script(PUBLIC.start, FailingCore(code="RESOURCE_EXHAUSTED", message="busy"), None)
     async with calling(spoilt.methods(), valve=spoilt.valve) as caller:
         path = f"/{SERVICE}/{PUBLIC.start}"
         refused = await caller.call(path, bytes(public_request()))
@@ -320,32 +304,30 @@ async def test_faults_are_served_over_http2() -> None:
     assert (refused.status, refused.message, taken.status) == (Status.RESOURCE_EXHAUSTED.value, "busy", 0)
 
 
-SLOW, LOST = InjectedFault("slow", 1), InjectedFault("lost", 2)
+SLOW, FAILING = SlowCore(times=2), FailingCore()
 
 
-def test_a_sure_fault_of_any_method_strikes() -> None:
-    assert struck([Injection(1.0, SLOW)], "GET", Random(0)) == SLOW
+@pytest.mark.parametrize(
+    ("struck", "expected"),
+    [
+        pytest.param([(SLOW, None)], [SLOW, SLOW, None], id="of any method, so many times"),
+        pytest.param([(FAILING, None), (SLOW, "GET")], [SLOW, SLOW, FAILING], id="the newest, then the rest"),
+        pytest.param([(FAILING, "GET"), (SLOW, "HEAD")], [FAILING] * 3, id="not of another method"),
+        pytest.param([(FailingCore(share=0.0), None)], [None] * 3, id="without a chance"),
+    ],
+)
+def test_a_fault_strikes_by_method_and_times(
+    struck: list[tuple[CoreFault, str | None]], expected: list[CoreFault | None]
+) -> None:
+    spoilt = faults()
+    for fault, method in struck:
+        spoilt.strike(fault, method)
+    assert [spoilt.struck("GET") for _ in range(3)] == expected
 
 
-def test_a_fault_of_another_method_does_not() -> None:
-    assert struck([Injection(1.0, SLOW, "HEAD"), Injection(1.0, LOST, "GET")], "GET", Random(0)) == LOST
-
-
-def test_a_fault_without_a_chance_does_not() -> None:
-    assert struck([Injection(0.0, SLOW)], "GET", Random(0)) is None
-
-
-def test_a_fault_for_so_many_times_leaves_the_rest_to_the_next() -> None:
-    injections = [Injection(1.0, SLOW, times=2), Injection(1.0, LOST)]
-    assert [struck(injections, "GET", Random(0)) for _ in range(3)] == [SLOW, SLOW, LOST]
-
-
-@pytest.mark.parametrize("probability", [0.2, 0.7])
-def test_a_fault_strikes_as_often_as_is_said(probability: float) -> None:
-    random, injections = Random(1), [Injection(probability, SLOW)]
-    times = sum(struck(injections, "GET", random) is not None for _ in range(10_000))
-    assert abs(times / 10_000 - probability) < 0.02
-
-
-def test_faults_are_told_apart_by_name_alone() -> None:
-    assert InjectedFault("slow", 1) == InjectedFault("slow", 2)
+@pytest.mark.parametrize("share", [0.2, 0.7])
+def test_a_fault_strikes_as_often_as_is_said(share: float) -> None:
+    spoilt = faults()
+    spoilt.strike(FailingCore(share=share))
+    times = sum(spoilt.struck("GET") is not None for _ in range(10_000))
+    assert abs(times / 10_000 - share) < 0.02

@@ -11,7 +11,7 @@ import trio.testing
 
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.call_log import log_calls
-from kmsconn.emulator.core_faults import FaultInjection, status
+from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.generations import GENERATIONS
@@ -19,7 +19,6 @@ from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.key_ceremonies import KeyCeremonies
 from kmsconn.emulator.load import AFTERMATH
 from kmsconn.emulator.progress_table import ProgressStage, Totals
-from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.ports import offload_inline
 
 BASE = 1_767_225_600.0
@@ -167,7 +166,7 @@ async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(
 ) -> None:
     demo = Demo.of(DemoPlan(requests=1, keys=True, reply_timeout=60), wall)
     assert demo.keys is not None
-    demo.dependencies.cores[0].injections.append(FaultInjection(1.0, status(Status.UNAVAILABLE), "CrsGen"))
+    demo.dependencies.cores[0].strike(FailingCore(code="UNAVAILABLE"), "CrsGen")
     await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
     result = demo.result()
     assert result.verdict.well

@@ -11,7 +11,6 @@ import trio
 
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
-from kmsconn.emulator.injections import FaultInjection
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import DISK_PAUSE, until_kept
@@ -24,7 +23,6 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestRecorded,
 )
-from kmsconn.transport.grpc.framing import Status
 from tests.unit.requests.few_components import few_components
 
 
@@ -148,7 +146,7 @@ async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answere
             async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
                 await connector.wait_ready()
                 core = components.dependencies.cores[0]
-                core.injections.append(FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE)))
+                core.strike(core_faults.FailingCore(code="UNAVAILABLE"))
                 bad = components.traffic.forms["public"]()
                 good = components.traffic.forms["public"]()
                 await trio.sleep(20)

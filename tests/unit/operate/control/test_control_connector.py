@@ -10,12 +10,10 @@ import trio
 
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
-from kmsconn.emulator.injections import FaultInjection
 from kmsconn.model.events import Event, ReplyIncluded, RequestClosed
 from kmsconn.operate.control.commands import perform
 from kmsconn.operate.control.requests import COMMANDS
 from kmsconn.operate.control.server import context_of
-from kmsconn.transport.grpc.framing import Status
 from tests.unit.requests.few_components import few_components
 
 COUNT = 3
@@ -35,7 +33,7 @@ async def test_expired_requests_are_answered_after_a_retry(autojump_clock: Any, 
             await connector.wait_ready()
             context = context_of(connector)
             core = components.dependencies.cores[0]
-            core.injections.append(FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE)))
+            core.strike(core_faults.FailingCore(code="UNAVAILABLE"))
             for _ in range(COUNT):
                 components.traffic.forms["public"]()
             await trio.sleep(200)

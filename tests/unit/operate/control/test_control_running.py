@@ -14,7 +14,6 @@ import trio
 
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
-from kmsconn.emulator.injections import FaultInjection
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded, RequestClosed
 from kmsconn.observe.monitor import Monitor
 from kmsconn.operate.commands import explain as explain_command
@@ -22,7 +21,6 @@ from kmsconn.operate.commands import status as status_command
 from kmsconn.operate.control.commands import Context, perform
 from kmsconn.operate.control.server import context_of
 from kmsconn.operate.control.table import COMMANDS
-from kmsconn.transport.grpc.framing import Status
 from tests.unit.requests.few_components import FewComponents, few_components
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -82,9 +80,7 @@ async def test_a_core_that_is_down_stands_in_the_status_with_a_remedy(
 ) -> None:
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
-            components.dependencies.cores[0].injections.append(
-                FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE))
-            )
+            components.dependencies.cores[0].strike(core_faults.FailingCore(code="UNAVAILABLE"))
             for _ in range(5):
                 components.traffic.forms["public"]()
             await trio.sleep(400)
@@ -124,7 +120,7 @@ async def test_a_request_that_a_worker_has_is_skipped_and_never_answered(
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
             core = components.dependencies.cores[0]
-            core.injections.append(FaultInjection(1.0, core_faults.status(Status.UNAVAILABLE)))
+            core.strike(core_faults.FailingCore(code="UNAVAILABLE"))
             components.traffic.forms["public"]()
             await trio.sleep(30)
             assert len((await one.ask("skip", request="1", reason="a test"))["skipped"]) == 1

@@ -195,7 +195,7 @@ def spoil_bucket(one: Patient, fault: Any) -> None:
 async def test_a_bucket_that_forbids_it(autojump_clock: Any) -> None:
     """What it answered is said."""
     async with patient() as one:
-        spoil_bucket(one, bucket_faults.FORBIDDEN)
+        spoil_bucket(one, bucket_faults.RefusingBucket(code=403))
         line = await one.only_fault()
     assert line.status is CheckStatus.WARNING
     assert "answered 403" in line.found
@@ -205,7 +205,7 @@ async def test_a_bucket_that_forbids_it(autojump_clock: Any) -> None:
 async def test_a_bucket_with_wrong_bytes(autojump_clock: Any) -> None:
     """Both digests are named."""
     async with patient() as one:
-        spoil_bucket(one, bucket_faults.WRONG_BYTES)
+        spoil_bucket(one, bucket_faults.SpoiledBodies(how="wrong bytes"))
         line = await one.only_fault()
     assert "holds other bytes than the chain names" in line.found
 
