@@ -6,10 +6,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import settings
 
 from kmsconn.testing.world import memory_backed
@@ -27,6 +29,7 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 TESTS = Path(__file__).parent
 ON_DISK = {"architecture", "e2e", "real"}
+IN_REAL_TIME = {"e2e", "real"}
 RECURSION_LIMIT = sys.getrecursionlimit()
 _OTHERS: list[list[str]] = []
 _COLLECTED: list[pytest.Item] = []
@@ -55,6 +58,11 @@ def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
         yield Path(folder)
+
+
+def in_virtual_time(*args: Any, clock: trio.abc.Clock | None = None, **options: Any) -> Any:
+    """Run a test that waits for nothing: the clock jumps to the next deadline as soon as every task waits."""
+    return trio.run(*args, clock=clock or trio.testing.MockClock(autojump_threshold=0), **options)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,6 +94,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what has its turn on another day, unless it was asked for by name, and what needs a peer that is not there."""
+    for item in items:
+        if (
+            iscoroutinefunction(getattr(item, "obj", None))
+            and item.path.relative_to(TESTS).parts[0] not in IN_REAL_TIME
+        ):
+            item.add_marker(pytest.mark.trio(run=in_virtual_time), append=False)
     if not any("::" in arg for arg in config.args):
         later = sampling.left_out(items)
         items[:] = [item for item in items if item not in later]

@@ -272,7 +272,7 @@ def is_excerpt(block: str) -> bool:
 
 
 @pytest.fixture
-async def small_world(autojump_clock: Any, tmp_path: Path) -> Any:
+async def small_world(tmp_path: Path) -> Any:
     """Give a configuration and ports for a connector among emulated dependencies, in virtual time."""
     dependencies, network = FhevmDependencies.make(trio.current_time), MemoryNetwork()
     dependencies.settle_in_memory(network)
@@ -286,9 +286,7 @@ async def small_world(autojump_clock: Any, tmp_path: Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", python_blocks())
-async def test_a_python_block_runs(
-    block: str, small_world: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
-) -> None:
+async def test_a_python_block_runs(block: str, small_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What defines asynchronous functions of a configuration and ports has these called; excerpts of an example run there."""
     if is_excerpt(block):
         return
@@ -301,9 +299,7 @@ async def test_a_python_block_runs(
                 await value(*small_world)
 
 
-async def test_the_way_to_tell_a_refusal_works(
-    small_world: Any, capsys: pytest.CaptureFixture[str], autojump_clock: Any
-) -> None:
+async def test_the_way_to_tell_a_refusal_works(small_world: Any, capsys: pytest.CaptureFixture[str]) -> None:
     config, ports = small_world
     (block,) = [one for one in fences(DOCS / "embedding.md", "python") if "except*" in one]
     names: dict[str, Any] = {}
@@ -323,9 +319,7 @@ def load_example(name: str) -> ModuleType:
 
 
 @pytest.mark.slow
-async def test_the_example_gets_its_replies_included_and_ends(
-    autojump_clock: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_the_example_gets_its_replies_included_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
     example = load_example("embedded")
     with trio.fail_after(300):
         await example.main()
@@ -336,14 +330,14 @@ async def test_the_example_gets_its_replies_included_and_ends(
 
 @pytest.mark.slow
 async def test_the_supervisor_starts_a_crashed_connector_again_and_drains_it(
-    autojump_clock: Any, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with trio.fail_after(300):
         await load_example("supervised").main()
     assert capsys.readouterr().out == "healthy: True; crashes: 1\n"
 
 
-async def test_the_supervisor_does_not_repeat_a_refused_start(small_world: Any, autojump_clock: Any) -> None:
+async def test_the_supervisor_does_not_repeat_a_refused_start(small_world: Any) -> None:
     config, ports = small_world
     foreign = config.but(gateway=attrs.evolve(config.chains.gateway, chain_id=1))
     supervisor = load_example("supervised").Supervisor(foreign, ports, lambda _: None)
@@ -352,7 +346,7 @@ async def test_the_supervisor_does_not_repeat_a_refused_start(small_world: Any, 
     assert supervisor.crashes == []
 
 
-async def test_the_supervisor_waits_longer_after_each_crash(small_world: Any, autojump_clock: Any) -> None:
+async def test_the_supervisor_waits_longer_after_each_crash(small_world: Any) -> None:
     """Ten crashes in a row: 2, 4, 8, 16, 32 seconds, then a minute each."""
     config, ports = small_world
     module = load_example("supervised")

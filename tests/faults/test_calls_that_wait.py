@@ -41,7 +41,7 @@ def replies(scene: Scene) -> list[int]:
     return sorted(identifier for identifier, _ in replies_of(scene.dependencies))
 
 
-async def test_each_request_is_one_call(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_each_request_is_one_call(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         later(scene)
         ids = await scene.ask(*FORMS * 2)
@@ -51,9 +51,7 @@ async def test_each_request_is_one_call(tmp_path: Path, autojump_clock: Any) -> 
         assert replies(scene) == sorted(ids)
 
 
-async def test_without_such_calls_requests_are_started_and_polled(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_without_such_calls_requests_are_started_and_polled(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask(*FORMS)
         async with scene.connected():
@@ -66,9 +64,7 @@ async def test_without_such_calls_requests_are_started_and_polled(
         }
 
 
-async def test_what_takes_longer_than_the_wait_is_polled_without_being_sent_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_takes_longer_than_the_wait_is_polled_without_being_sent_again(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         later(scene, computing=90.0)
         ids = await scene.ask(*FORMS)
@@ -79,7 +75,7 @@ async def test_what_takes_longer_than_the_wait_is_polled_without_being_sent_agai
 
 
 async def test_large_requests_are_started_so_that_their_bytes_are_released(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "LARGE_MESSAGE", 100)
     async with open_scene(tmp_path) as scene:
@@ -106,9 +102,7 @@ async def test_large_requests_are_started_so_that_their_bytes_are_released(
     ],
     ids=lambda fault: fault.label,
 )
-async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(
-    fault: CoreFault, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(fault: CoreFault, tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         later(scene)
         for method in SYNC:
@@ -120,7 +114,7 @@ async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(
         assert replies(scene) == sorted(ids)
 
 
-async def test_an_answer_that_is_not_this_nodes_is_not_sent(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_answer_that_is_not_this_nodes_is_not_sent(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         core = scene.dependencies.cores[0].core
         later(scene, node=attrs.evolve(core.node, key=STRANGER))

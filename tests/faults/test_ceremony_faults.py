@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import pytest
 import trio
@@ -36,9 +36,7 @@ async def play_on(ceremony: Ceremony, hours: float = 2.0) -> None:
         ceremony.check_replies(node)
 
 
-async def test_a_core_that_is_unavailable_for_hours_costs_nothing(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_core_that_is_unavailable_for_hours_costs_nothing(tmp_path: Path) -> None:
     """From before the first preparation on; meanwhile nothing is given up. All points: ten hours."""
     hours = 10.0 if every_point() else 0.4
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK) as ceremony:
@@ -54,7 +52,7 @@ async def test_a_core_that_is_unavailable_for_hours_costs_nothing(
 
 @pytest.mark.parametrize("how", ["refuse", "mute"])
 async def test_an_ethereum_node_that_is_gone_for_twenty_minutes_costs_nothing(
-    how: str, tmp_path: Path, autojump_clock: Any
+    how: str, tmp_path: Path
 ) -> None:
     """It goes while the answer to the preparation is on its way, and the chain goes on."""
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK) as ceremony:
@@ -69,9 +67,7 @@ async def test_an_ethereum_node_that_is_gone_for_twenty_minutes_costs_nothing(
             line.cut()
 
 
-async def test_a_core_that_forgets_before_the_answer_makes_it_anew(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_core_that_forgets_before_the_answer_makes_it_anew(tmp_path: Path) -> None:
     """A preparation and a CRS are started again; what is stored, contexts, epochs and finished keys, is there."""
     forgotten: set[Kind] = set()
 
@@ -101,7 +97,7 @@ async def begun(ceremony: Ceremony) -> None:
 
 @pytest.mark.parametrize("moment", [prepared, begun])
 async def test_a_preparation_that_is_lost_is_left_to_the_others(
-    moment: Callable[[Ceremony], Awaitable[None]], tmp_path: Path, autojump_clock: Any
+    moment: Callable[[Ceremony], Awaitable[None]], tmp_path: Path
 ) -> None:
     """No key can be made of it here: the three others make theirs, this node's request ends with theirs, and the key is missed here."""
     async with open_ceremony(tmp_path, members=4, computing=60.0) as ceremony:
@@ -127,7 +123,7 @@ def is_missing(event: Event) -> TypeGuard[AlertRaised]:
 
 
 async def test_a_reorganisation_above_the_finalized_block_changes_nothing_that_was_begun(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     """Requests are not read yet when their blocks are replaced; replies that fell are sent again, and land once."""
     async with open_ceremony(tmp_path, members=1) as ceremony, trio.open_nursery() as nursery:
@@ -146,7 +142,7 @@ async def test_a_reorganisation_above_the_finalized_block_changes_nothing_that_w
         playing.cancel()
 
 
-async def test_a_reply_that_fell_with_its_block_is_given_again(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_reply_that_fell_with_its_block_is_given_again(tmp_path: Path) -> None:
     async with open_ceremony(tmp_path, members=1) as ceremony:
         ethereum = ceremony.dependencies.ethereum
         ethereum.finality.depth = 6
@@ -160,9 +156,7 @@ async def test_a_reply_that_fell_with_its_block_is_given_again(tmp_path: Path, a
         assert ceremony.keys(0).doubled == 0
 
 
-async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(tmp_path: Path) -> None:
     """All decryptions beside an hour of preparation land within two blocks, and a CRS of an hour is aborted at once."""
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK, computing=0.1) as ceremony:
         [core] = ceremony.cores

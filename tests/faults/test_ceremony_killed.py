@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 import trio
@@ -49,9 +48,7 @@ class Reaper:
         return is_new
 
 
-async def test_a_node_that_dies_at_each_step_of_each_kind_loses_nothing(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_node_that_dies_at_each_step_of_each_kind_loses_nothing(tmp_path: Path) -> None:
     reaper = Reaper()
     async with open_ceremony(tmp_path, computing=30.0) as ceremony:
         ceremony.deadly = reaper
@@ -69,9 +66,7 @@ async def test_a_node_that_dies_at_each_step_of_each_kind_loses_nothing(
 
 
 @pytest.mark.parametrize("seed", points_of(LIVES, 2))
-async def test_a_node_that_dies_at_any_task_step_loses_nothing(
-    seed: int, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_node_that_dies_at_any_task_step_loses_nothing(seed: int, tmp_path: Path) -> None:
     random = Random(seed)
     async with open_ceremony(tmp_path, members=1, computing=30.0) as ceremony:
         ceremony.dies_at = lambda _: random.randrange(SHORTEST, LONGEST)

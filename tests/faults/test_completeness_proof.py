@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -37,7 +36,7 @@ def of_the_proof(scene: Scene) -> list[AlertRaised | AlertCleared]:
 @pytest.mark.parametrize("fault", [NodeFault.EMPTY_LOGS, NodeFault.PARTIAL_LOGS])
 @pytest.mark.parametrize("before", [0, 3], ids=["from the first one", "after others"])
 async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
-    fault: NodeFault, before: int, tmp_path: Path, autojump_clock: Any
+    fault: NodeFault, before: int, tmp_path: Path
 ) -> None:
     async with open_scene(tmp_path) as scene:
         early = await scene.ask(*FORMS[:before])
@@ -57,9 +56,7 @@ async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
     assert of_the_proof(scene)[0].critical  # type: ignore[union-attr]
 
 
-async def test_while_they_are_hidden_health_and_statistics_say_so(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_while_they_are_hidden_health_and_statistics_say_so(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         hide(scene, NodeFault.EMPTY_LOGS)
@@ -71,7 +68,7 @@ async def test_while_they_are_hidden_health_and_statistics_say_so(
         await scene.wait(lambda: scene.answered == set(hidden), 2 * PROOF_INTERVAL)
 
 
-async def test_nothing_is_suspected_in_an_honest_world(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_nothing_is_suspected_in_an_honest_world(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         for _ in range(8):
             await scene.ask(*FORMS)
@@ -80,9 +77,7 @@ async def test_nothing_is_suspected_in_an_honest_world(tmp_path: Path, autojump_
     assert of_the_proof(scene) == []
 
 
-async def test_the_proof_goes_on_after_a_restart_without_a_start_block(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_proof_goes_on_after_a_restart_without_a_start_block(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         async with scene.connected(decryption_from_block_number=None):
             await trio.sleep(2)
@@ -97,7 +92,7 @@ async def test_the_proof_goes_on_after_a_restart_without_a_start_block(
 
 
 async def test_other_content_under_ids_that_are_known_is_found_though_nobody_told_of_it(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     """After a reorganisation the nodes' headers are the new ones, and their logs for a while the old ones, out of a cache."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
@@ -121,9 +116,7 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
         await scene.wait(lambda: connector.statistics().queue.gaps == 0, 2 * PROOF_INTERVAL)
 
 
-async def test_a_start_block_that_is_set_later_is_read_from_once_more(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_start_block_that_is_set_later_is_read_from_once_more(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         early = await scene.ask(*FORMS)
         await trio.sleep(20)

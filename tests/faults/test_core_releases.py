@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -42,9 +41,7 @@ def succeeded(scene: Scene, shard: int) -> set[str]:
     return {method for (method, status), n in counts.items() if status == Status.OK.name and n}
 
 
-async def test_a_core_of_0_14_and_one_of_0_16_behind_one_connector(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_core_of_0_14_and_one_of_0_16_behind_one_connector(tmp_path: Path) -> None:
     async with open_scene(tmp_path, shards=2) as scene:
         release(scene, CoreRelease.V0_14, CoreRelease.V0_16)
         async with scene.connected():
@@ -59,9 +56,7 @@ async def test_a_core_of_0_14_and_one_of_0_16_behind_one_connector(
 
 
 @pytest.mark.parametrize("one", CoreRelease, ids=lambda one: one.text)
-async def test_signatures_of_other_schemes_are_no_obstacle(
-    one: CoreRelease, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_signatures_of_other_schemes_are_no_obstacle(one: CoreRelease, tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         release(scene, one)
         for method in ("GetPublicDecryptionResult", "GetUserDecryptionResult"):
@@ -74,9 +69,7 @@ async def test_signatures_of_other_schemes_are_no_obstacle(
         assert scene.dependencies.cores[0].counts["GetPublicDecryptionResult", "spoil other schemes"]
 
 
-async def test_two_signatures_that_differ_are_an_alert_and_no_reply(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_two_signatures_that_differ_are_an_alert_and_no_reply(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         core = scene.dependencies.cores[0]
         core.strike(core_faults.SpoiledCore(how="two signatures"), "GetPublicDecryptionResult")
@@ -117,9 +110,7 @@ OF_EACH = (CoreRelease.V0_14, CoreRelease.V0_15, CoreRelease.V0_16, CoreRelease.
 """The releases of a committee's Cores."""
 
 
-async def test_a_committee_of_three_releases_takes_its_keys_through_a_whole_life(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_committee_of_three_releases_takes_its_keys_through_a_whole_life(tmp_path: Path) -> None:
     """All sign the same digests, whichever field holds the signature, and forget what was destroyed, whoever tells them its epochs."""
     async with open_ceremony(tmp_path) as ceremony:
         for core, one in zip(ceremony.cores, OF_EACH, strict=True):
@@ -139,7 +130,7 @@ async def test_a_committee_of_three_releases_takes_its_keys_through_a_whole_life
 
 
 async def test_an_epoch_that_is_destroyed_while_the_cores_make_it_is_gone_once_they_have_made_it(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     """From 0.15 on they refuse to destroy it until then. Nobody confirms it."""
     async with open_ceremony(tmp_path) as ceremony:

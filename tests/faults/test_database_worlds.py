@@ -93,7 +93,7 @@ class AtCapture:
 
 
 async def test_a_first_start_whose_connection_ends_is_one_to_be_tried_again(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that finds no server: ``StartingAnew`` waits for it."""
     hazards: Any = AtCapture()

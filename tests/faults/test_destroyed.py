@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -61,7 +60,7 @@ async def rejected(scene: Scene, count: int = 1) -> list[RequestClosed]:
 
 @pytest.mark.parametrize("named", NAMING)
 async def test_an_answer_under_a_context_that_the_gateway_destroyed_does_not_wait_for_ever(
-    named: str, tmp_path: Path, autojump_clock: Any
+    named: str, tmp_path: Path
 ) -> None:
     """The contract says "invalid context", as of one that it does not know yet; the number tells that it knew it."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
@@ -81,7 +80,7 @@ async def test_an_answer_under_a_context_that_the_gateway_destroyed_does_not_wai
 
 @pytest.mark.parametrize("what", ["context", "epoch"])
 async def test_nothing_is_answered_under_what_was_destroyed_while_the_core_was_at_work(
-    what: str, tmp_path: Path, autojump_clock: Any
+    what: str, tmp_path: Path
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -99,9 +98,7 @@ async def test_nothing_is_answered_under_what_was_destroyed_while_the_core_was_a
 
 
 @pytest.mark.parametrize("what", ["context", "epoch"])
-async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(
-    what: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(what: str, tmp_path: Path) -> None:
     """The Gateway gave no estimates meanwhile; an epoch it does not even know."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -119,7 +116,7 @@ async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(
     assert not scene.answered
 
 
-async def test_what_is_answered_under_another_context_is_sent(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_is_answered_under_another_context_is_sent(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         scene.dependencies.ethereum.finality.depth = 2
@@ -150,9 +147,7 @@ async def begun(ceremony: Ceremony) -> None:
     )
 
 
-async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(tmp_path: Path) -> None:
     """Seen with a real Core, whose GetEpochResult ends in a reset stream for ever."""
     async with open_ceremony(tmp_path, members=1) as ceremony:
         await begun(ceremony)
@@ -173,9 +168,7 @@ async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(
         assert NEXT_EPOCH.to_bytes(32) not in ceremony.cores[0].known.epochs
 
 
-async def test_an_epoch_that_the_core_refuses_over_a_destruction_is_begun_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_epoch_that_the_core_refuses_over_a_destruction_is_begun_again(tmp_path: Path) -> None:
     """Its lease is held while something else is destroyed (0.15: 2.4); no epoch becomes active without every node."""
     async with open_ceremony(tmp_path, members=1) as ceremony:
         await first_keys(ceremony)
@@ -200,15 +193,11 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("code", REFUSALS, ids=lambda code: code.name)
-async def test_an_end_is_told_until_the_core_has_done_it(
-    code: Status, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_end_is_told_until_the_core_has_done_it(code: Status, tmp_path: Path) -> None:
     await told_for(MINUTES, code, tmp_path)
 
 
-async def test_an_end_that_the_core_cannot_read_is_an_alert_and_holds_up_nothing(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_end_that_the_core_cannot_read_is_an_alert_and_holds_up_nothing(tmp_path: Path) -> None:
     """It says so to the same request for ever: that is a mistake of the connector."""
     async with open_ceremony(tmp_path, members=1) as ceremony:
         await first_keys(ceremony)
@@ -224,9 +213,7 @@ async def test_an_end_that_the_core_cannot_read_is_an_alert_and_holds_up_nothing
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_CONTEXT_DESTROYED))
 
 
-async def test_a_centralised_core_that_crashes_over_an_end_is_not_asked_all_the_time(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_centralised_core_that_crashes_over_an_end_is_not_asked_all_the_time(tmp_path: Path) -> None:
     """From 0.15 on it has no such call: each time its connection breaks."""
     async with open_ceremony(tmp_path, members=1, block_time=30.0) as ceremony:
         await first_keys(ceremony)
@@ -245,9 +232,7 @@ async def test_a_centralised_core_that_crashes_over_an_end_is_not_asked_all_the_
 
 
 @pytest.mark.parametrize("release", CoreRelease, ids=lambda release: release.text)
-async def test_with_a_context_its_epochs_are_over_in_every_core(
-    release: CoreRelease, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_with_a_context_its_epochs_are_over_in_every_core(release: CoreRelease, tmp_path: Path) -> None:
     """Cores of 0.14 end those that are listed, later ones those that they know."""
     async with open_ceremony(tmp_path, members=1) as ceremony:
         become(ceremony.cores[0], release)
@@ -277,7 +262,7 @@ def alerts_of(ceremony: Ceremony) -> list[AlertRaised]:
     return [one for one in ceremony.events[0] if isinstance(one, AlertRaised)]
 
 
-async def test_an_end_that_is_told_for_an_hour_is_named(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_end_that_is_told_for_an_hour_is_named(tmp_path: Path) -> None:
     """It holds up nothing meanwhile."""
     alerts = await told_for(4000.0, Status.INTERNAL, tmp_path, block_time=12.0)
     overdue = [one for one in alerts if "kms_epoch_destroyed" in repr(one)]
@@ -303,7 +288,7 @@ async def told_for(
         return alerts_of(ceremony)
 
 
-async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path) -> None:
     async with open_ceremony(tmp_path, members=1) as ceremony:
         ceremony.core_faults[0].strike(FailingCore(code="NOT_FOUND"), "DestroyMpcContext")
         config = ceremony.dependencies.protocol_config
@@ -314,7 +299,7 @@ async def test_an_end_of_what_the_core_does_not_have_is_done(tmp_path: Path, aut
 
 
 async def test_a_reply_that_was_broadcast_is_left_to_the_contract_and_ends_with_its_word(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     """The context is destroyed in the block before the reply's, or in the same one: mined with status 0, and not sent again for ever."""
     async with open_scene(tmp_path, block_time=4.0) as scene, scene.connected() as connector:

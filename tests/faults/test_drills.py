@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -122,7 +121,7 @@ def test_every_drill_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.order[:60])
-async def test_a_drill_shows_what_the_page_says(row: Shown, tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_drill_shows_what_the_page_says(row: Shown, tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         played = await play(row, scene)
     alerts = {(one.dependency, one.cause, one.critical) for one in row.alerts}

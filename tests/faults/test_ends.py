@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -28,13 +27,13 @@ async def drain(connector: Connector) -> float:
 # Draining.
 
 
-async def test_an_idle_connector_drains_at_once(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_idle_connector_drains_at_once(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.open() as connector:
         await connector.wait_ready()
         assert await drain(connector) < 2
 
 
-async def test_draining_before_anything_answered_ends_too(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_draining_before_anything_answered_ends_too(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         for name in ("gateway", "ethereum", "host", "core0"):
             scene.network.line(name, 80).unreachable = True
@@ -43,7 +42,7 @@ async def test_draining_before_anything_answered_ends_too(tmp_path: Path, autoju
             assert await drain(connector) <= GRACE + 1
 
 
-async def test_draining_twice_is_draining_once(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_draining_twice_is_draining_once(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.open() as connector:
         connector.drain()
         await drain(connector)
@@ -51,14 +50,14 @@ async def test_draining_twice_is_draining_once(tmp_path: Path, autojump_clock: A
         await connector.wait_drained()
 
 
-async def test_leaving_the_block_drains(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_leaving_the_block_drains(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         async with scene.open() as connector:
             pass
         await connector.wait_drained()
 
 
-async def test_nothing_new_is_heard_while_draining(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_nothing_new_is_heard_while_draining(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         [first] = await scene.ask("public")
         async with scene.open() as connector:
@@ -72,7 +71,7 @@ async def test_nothing_new_is_heard_while_draining(tmp_path: Path, autojump_cloc
             await scene.wait(lambda: scene.answered == {first, second})
 
 
-async def test_what_is_answered_is_still_included(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_is_answered_is_still_included(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask("public", "direct", "unified")
         async with scene.open() as connector:
@@ -82,9 +81,7 @@ async def test_what_is_answered_is_still_included(tmp_path: Path, autojump_clock
     assert len(scene.told(ReplyIncluded)) == 3
 
 
-async def test_what_is_not_answered_is_given_back_at_once_and_goes_on_with_the_next(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_is_not_answered_is_given_back_at_once_and_goes_on_with_the_next(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
         chance = scene.core_does(core_faults.SlowCore(seconds=50.0), identifier, "GetPublicDecryptionResult")
@@ -98,9 +95,7 @@ async def test_what_is_not_answered_is_given_back_at_once_and_goes_on_with_the_n
             await scene.wait(lambda: scene.answered == {identifier})
 
 
-async def test_a_chain_that_stands_still_is_waited_for_as_long_as_the_grace(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_chain_that_stands_still_is_waited_for_as_long_as_the_grace(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
         scene.dependencies.gateway.stalled = True
@@ -112,9 +107,7 @@ async def test_a_chain_that_stands_still_is_waited_for_as_long_as_the_grace(
             await scene.wait(lambda: scene.answered == {identifier})
 
 
-async def test_a_second_signal_does_not_wait_for_the_transaction_managers(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_second_signal_does_not_wait_for_the_transaction_managers(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
         scene.dependencies.gateway.stalled = True
@@ -133,7 +126,7 @@ async def test_a_second_signal_does_not_wait_for_the_transaction_managers(
 # Statistics, readiness.
 
 
-async def test_statistics_follow_a_request(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_statistics_follow_a_request(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         await scene.ask("public")
         async with scene.open() as connector:
@@ -153,9 +146,7 @@ async def test_statistics_follow_a_request(tmp_path: Path, autojump_clock: Any) 
 
 
 @pytest.mark.parametrize("name", ["gateway", "ethereum", "host", "core0"])
-async def test_it_is_ready_only_once_every_dependency_has_answered(
-    name: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_it_is_ready_only_once_every_dependency_has_answered(name: str, tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.network.line(name, 80).refuse = True
         async with scene.connected() as connector:
@@ -167,9 +158,7 @@ async def test_it_is_ready_only_once_every_dependency_has_answered(
                 await connector.wait_ready()
 
 
-async def test_serve_starts_once_everything_is_ready_and_ends_when_drained(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_serve_starts_once_everything_is_ready_and_ends_when_drained(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         settings = scene.settings()
         ports = scene.ports()
@@ -184,7 +173,7 @@ async def test_serve_starts_once_everything_is_ready_and_ends_when_drained(
 # Refusing to begin.
 
 
-async def test_two_connectors_do_not_share_a_journal(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_two_connectors_do_not_share_a_journal(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.open():
         with pytest.raises(BaseException) as caught:  # noqa: PT011 - alone or in a group
             async with scene.open():
@@ -192,7 +181,7 @@ async def test_two_connectors_do_not_share_a_journal(tmp_path: Path, autojump_cl
     assert leaf_of(caught.value, StartRefused)
 
 
-async def test_a_threshold_of_zero_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_threshold_of_zero_is_refused(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         config = scene.dependencies.gateway_config
         scene.dependencies.gateway.evm.set_up(
@@ -204,7 +193,7 @@ async def test_a_threshold_of_zero_is_refused(tmp_path: Path, autojump_clock: An
     assert leaf_of(caught.value, StartRefused)
 
 
-async def test_a_chain_with_another_id_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_chain_with_another_id_is_refused(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.network.serve("ethereum", 80, scene.dependencies.handler("host"))
         with pytest.raises(BaseExceptionGroup) as caught:

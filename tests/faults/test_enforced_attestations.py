@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -40,7 +39,7 @@ def started(scene: Scene) -> set[int]:
     return heard
 
 
-async def test_what_the_quorum_attests_is_answered(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_the_quorum_attests_is_answered(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask(*FORMS * 2)
         async with scene.connected(**ENFORCE):
@@ -48,9 +47,7 @@ async def test_what_the_quorum_attests_is_answered(tmp_path: Path, autojump_cloc
     assert scene.told(RequestDeferred) == []
 
 
-async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         heard = started(scene)
         transaction = scene.traffic.public()
@@ -76,11 +73,7 @@ async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is
 @pytest.mark.parametrize("body", [None, b"malicious"], ids=["right bytes", "wrong bytes"])
 @pytest.mark.parametrize("coprocessors", [2, 3])
 async def test_one_malicious_bucket_spoils_no_request_and_stops_one_only_where_all_must_agree(
-    coprocessors: int,
-    body: bytes | None,
-    tmp_path: Path,
-    autojump_clock: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    coprocessors: int, body: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dependencies, "COPROCESSORS", coprocessors)
     async with open_scene(tmp_path) as scene:

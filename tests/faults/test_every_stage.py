@@ -113,23 +113,21 @@ async def recorded(components: Components) -> Row:
 
 @pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_stage_run_twice_gives_the_same(
-    form: str, stage: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_stage_run_twice_gives_the_same(form: str, stage: str, tmp_path: Path) -> None:
     """From Submitted on the Core says ALREADY_EXISTS, which is success."""
     async with open_line(tmp_path, form) as line:
         run = line.stages[stage]
         assert await run() == await run()
 
 
-async def test_the_core_was_really_asked_twice(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_core_was_really_asked_twice(tmp_path: Path) -> None:
     async with open_line(tmp_path, "public") as line:
         await line.submitted()
         await line.submitted()
         assert line.scene.dependencies.cores[0].counts["PublicDecrypt", "ALREADY_EXISTS"] == 1
 
 
-async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_answer_is_kept_once(tmp_path: Path) -> None:
     async with open_line(tmp_path, "public") as line:
         answer, journal = await line.answer(), line.components.journal
         assert await journal.run(moves.answer, line.row.rid, answer, 1.0)
@@ -141,7 +139,7 @@ async def test_an_answer_is_kept_once(tmp_path: Path, autojump_clock: Any) -> No
         assert (row.answer, row.times.answered) == (answer, 1.0)
 
 
-async def test_a_read_recorded_twice_makes_one_row(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_read_recorded_twice_makes_one_row(tmp_path: Path) -> None:
     async with open_line(tmp_path, "public") as line:
         with pytest.raises(ValueError, match="not enough values"):
             await recorded(line.components)  # nothing new
@@ -150,7 +148,7 @@ async def test_a_read_recorded_twice_makes_one_row(tmp_path: Path, autojump_cloc
 @pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
 @pytest.mark.parametrize("form", ["public", "direct", "unified"])
 async def test_a_stage_cancelled_anywhere_leaves_nothing_behind_and_can_be_repeated(
-    form: str, stage: str, tmp_path: Path, autojump_clock: Any
+    form: str, stage: str, tmp_path: Path
 ) -> None:
     async with open_line(tmp_path, form) as line:
         run = line.stages[stage]
@@ -164,9 +162,7 @@ async def test_a_stage_cancelled_anywhere_leaves_nothing_behind_and_can_be_repea
         assert await cancel_everywhere(run, look) >= 4  # a check whose context is known has that many places
 
 
-async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(tmp_path: Path) -> None:
     """Half a frame on the wire, or an answer taken for another's, would show here."""
     async with open_line(tmp_path, "public") as line:
         gateway, sender = line.components.gateway.endpoint, line.components.tx_sender
@@ -184,9 +180,7 @@ async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(
         assert await cancel_everywhere(ask, look) >= 2
 
 
-async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(tmp_path: Path) -> None:
     async with open_line(tmp_path, "unified") as line:
         work, journal = line.components.pipeline.run, line.components.journal
 
@@ -201,9 +195,7 @@ async def test_a_whole_line_cancelled_anywhere_still_ends_with_one_answer(
         assert row.answer == (await line.answered()).answer
 
 
-async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(tmp_path: Path) -> None:
     """What a transaction manager remembers is a cache: the next one goes on from journal and chain."""
     async with open_line(tmp_path, "public") as line:
         components = line.components

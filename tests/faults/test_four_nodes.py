@@ -102,7 +102,7 @@ async def open_committee(folder: Path) -> AsyncIterator[Committee]:
     assert not network.crashes
 
 
-async def test_each_of_four_nodes_answers_each_request_once(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_each_of_four_nodes_answers_each_request_once(tmp_path: Path) -> None:
     async with open_committee(tmp_path) as committee, committee.connected():
         for form in FORMS:
             committee.traffic.forms[form]()
@@ -116,9 +116,7 @@ async def test_each_of_four_nodes_answers_each_request_once(tmp_path: Path, auto
         assert all(committee.ground_truth(member).verdict().well for member in range(MEMBERS))
 
 
-async def test_with_one_core_down_three_answer_and_reach_consensus(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_with_one_core_down_three_answer_and_reach_consensus(tmp_path: Path) -> None:
     async with open_committee(tmp_path) as committee:
         committee.dependencies.others[-1].strike(HangingCore())
         async with committee.connected():
@@ -131,9 +129,7 @@ async def test_with_one_core_down_three_answer_and_reach_consensus(
             assert committee.ground_truth(MEMBERS - 1).verdict().answered == 0
 
 
-async def test_the_fourth_node_answers_late_once_its_core_is_back(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_fourth_node_answers_late_once_its_core_is_back(tmp_path: Path) -> None:
     """What has consensus already is answered all the same: the contract takes it, and each node's record stays complete."""
     async with open_committee(tmp_path) as committee:
         late = committee.dependencies.others[-1]

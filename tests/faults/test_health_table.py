@@ -153,9 +153,7 @@ CORE = [
 
 
 @pytest.mark.parametrize(("fault", "methods", "cause"), CORE)
-async def test_core(
-    fault: CoreFault, methods: tuple[str, ...], cause: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_core(fault: CoreFault, methods: tuple[str, ...], cause: str, tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         await scene.wait_answered(await scene.ask(*FORMS))
@@ -170,7 +168,7 @@ async def test_core(
         await is_over(scene, ids, *FORMS)
 
 
-async def test_one_bad_answer_is_a_warning_and_ends_nothing(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_one_bad_answer_is_a_warning_and_ends_nothing(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         [bad] = await scene.ask("public")
         scene.core_does(core_faults.SpoiledCore(how="stranger's signature"), bad, "GetPublicDecryptionResult")
@@ -184,7 +182,7 @@ async def test_one_bad_answer_is_a_warning_and_ends_nothing(tmp_path: Path, auto
             assert alert(scene, "core[0]", "wrong-signer") is not None
 
 
-async def test_buckets_that_answer_403(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_buckets_that_answer_403(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         for bucket in scene.dependencies.buckets:
@@ -199,7 +197,7 @@ async def test_buckets_that_answer_403(tmp_path: Path, autojump_clock: Any) -> N
 
 
 @pytest.mark.parametrize("how", ["refuse", "mute", "UNAVAILABLE"])
-async def test_core_gone_while_nothing_is_asked(how: str, tmp_path: Path, autojump_clock: Any) -> None:
+async def test_core_gone_while_nothing_is_asked(how: str, tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         repair = core_gone(scene, how)
@@ -233,7 +231,7 @@ async def fetched(scene: Scene, seconds: int) -> tuple[int, list[int]]:
 
 @pytest.mark.parametrize("how", ["refuse", "mute"])
 async def test_while_the_core_is_gone_nothing_is_fetched_for_it_and_no_worker_waits(
-    how: str, tmp_path: Path, autojump_clock: Any
+    how: str, tmp_path: Path
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -287,7 +285,7 @@ def of_an_unknown_chain(identifier: int) -> Callable[[Frame], None]:
     return lambda frame: frame.emit(event, identifier, ((handle, 1, bytes(32), ()),), b"")
 
 
-async def test_one_request_of_a_chain_that_is_not_configured(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_one_request_of_a_chain_that_is_not_configured(tmp_path: Path) -> None:
     """It waits, is named, and takes nobody down."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -301,9 +299,7 @@ async def test_one_request_of_a_chain_that_is_not_configured(tmp_path: Path, aut
             assert scene.http("/healthz").status == 200
 
 
-async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(tmp_path: Path) -> None:
     """Anybody may name a chain: a quiet node stays healthy."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -319,9 +315,7 @@ async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(
         assert (found.dependency, found.critical, found.count) == (f"host chain {UNKNOWN_CHAIN}", False, 10)
 
 
-async def test_another_connector_with_the_same_key_that_is_faster(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_another_connector_with_the_same_key_that_is_faster(tmp_path: Path) -> None:
     """Ours hears of requests later, and finds them answered."""
     async with open_scene(tmp_path) as scene:
         later = scene.settings(decryption_polling=20.0).but(
@@ -341,9 +335,7 @@ async def test_another_connector_with_the_same_key_that_is_faster(
             assert found.count >= 2
 
 
-async def test_another_connector_with_the_same_key_that_is_as_fast(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_another_connector_with_the_same_key_that_is_as_fast(tmp_path: Path) -> None:
     """Both sign every reply, with different gas limits, so that their bytes differ; one of the two is included."""
     async with open_scene(tmp_path) as scene:
         twin = scene.settings(gas_multiplier_percent=150).but(journal=tmp_path / "twin.db")
@@ -360,7 +352,7 @@ async def test_another_connector_with_the_same_key_that_is_as_fast(
             await named(scene, "wallet", "used-by-another")
 
 
-async def test_ethereum_that_stops_finalizing(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_ethereum_that_stops_finalizing(tmp_path: Path) -> None:
     async with (
         open_scene(tmp_path, block_time=20.0) as scene,
         scene.connected(decryption_polling=30.0) as connector,
@@ -387,7 +379,7 @@ async def stands_still(*_: Any) -> None:
     ],
 )
 async def test_a_part_of_the_process_that_stands_still(
-    part: str, where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Any
+    part: str, where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Health may see it or not: a restart helps, and liveness says so."""
     async with (
@@ -404,9 +396,7 @@ async def test_a_part_of_the_process_that_stands_still(
         assert part.encode() in found.body
 
 
-async def test_a_chain_that_is_gone_for_long_is_one_alert_and_no_reason_to_restart(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_chain_that_is_gone_for_long_is_one_alert_and_no_reason_to_restart(tmp_path: Path) -> None:
     async with open_scene(tmp_path, block_time=20.0) as scene, scene.connected() as connector:
         await connector.wait_ready()
         line = scene.network.line("gateway", 80)
@@ -422,7 +412,7 @@ async def test_a_chain_that_is_gone_for_long_is_one_alert_and_no_reason_to_resta
         assert alert(scene, "gateway", "unreachable") is None
 
 
-async def test_a_node_that_shows_receipts_of_what_it_swallows(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_node_that_shows_receipts_of_what_it_swallows(tmp_path: Path) -> None:
     """Each reply is included and gone again, while requests are answered as ever."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -438,7 +428,7 @@ async def test_a_node_that_shows_receipts_of_what_it_swallows(tmp_path: Path, au
         await is_over(scene, ids, *FORMS)
 
 
-async def test_a_node_without_an_index_of_transactions(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_node_without_an_index_of_transactions(tmp_path: Path) -> None:
     """Of what needs none everything passes meanwhile."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -455,7 +445,7 @@ async def test_a_node_without_an_index_of_transactions(tmp_path: Path, autojump_
         await is_over(scene, ids, *FORMS)
 
 
-async def test_an_honest_network_is_healthy_for_minutes(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_honest_network_is_healthy_for_minutes(tmp_path: Path) -> None:
     """With a Core that takes 100 s, finality that takes minutes, and strangers of a chain that is not configured."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -473,7 +463,7 @@ async def test_an_honest_network_is_healthy_for_minutes(tmp_path: Path, autojump
             assert scene.http("/healthz").status == 200
 
 
-async def test_a_clock_that_is_ten_minutes_off(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_clock_that_is_ten_minutes_off(tmp_path: Path) -> None:
     """It is told as long as it holds, and requests are answered."""
     async with open_scene(tmp_path) as scene:
         off = [600.0]
@@ -490,7 +480,7 @@ async def test_a_clock_that_is_ten_minutes_off(tmp_path: Path, autojump_clock: A
             await scene.wait(lambda: not scene.monitor.health().alerts, 30)
 
 
-async def test_one_of_two_shards_of_the_core_is_gone(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_one_of_two_shards_of_the_core_is_gone(tmp_path: Path) -> None:
     """The other one's requests pass, and its own wait: nobody stands in."""
     async with open_scene(tmp_path, shards=2) as scene, scene.connected() as connector:
         await connector.wait_ready()

@@ -86,9 +86,7 @@ def starts(scene: Scene) -> Counter[int]:
 
 
 @pytest.mark.parametrize("form", POSTED)
-async def test_every_form_is_answered_with_this_nodes_signature(
-    form: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_every_form_is_answered_with_this_nodes_signature(form: str, tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         content = post(scene.traffic, form)
         async with scene.connected() as connector:
@@ -106,7 +104,7 @@ async def test_every_form_is_answered_with_this_nodes_signature(
         )
 
 
-async def test_requests_of_both_sources_do_not_meet(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_requests_of_both_sources_do_not_meet(tmp_path: Path) -> None:
     """The chain's are replied and final; those over HTTP have no nonce and no transaction."""
     async with open_scene(tmp_path) as scene:
         counted = starts(scene)
@@ -126,7 +124,7 @@ async def test_requests_of_both_sources_do_not_meet(tmp_path: Path, autojump_clo
     assert {event.rid for event in scene.told(ReplySigned)} == {row.rid for row in rows if not row.over_http}
 
 
-async def test_two_clients_with_one_content_ask_the_core_once(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_two_clients_with_one_content_ask_the_core_once(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         counted, content, results = starts(scene), post(scene.traffic, "public"), list[Any]()
 
@@ -141,7 +139,7 @@ async def test_two_clients_with_one_content_ask_the_core_once(tmp_path: Path, au
         assert counted == {content.id: 1}
 
 
-async def test_the_answer_outlives_the_process(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_answer_outlives_the_process(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         counted, content = starts(scene), post(scene.traffic, "unified")
         async with scene.connected() as connector:
@@ -151,9 +149,7 @@ async def test_the_answer_outlives_the_process(tmp_path: Path, autojump_clock: A
         assert counted == {content.id: 1}
 
 
-async def test_a_denied_request_is_told_at_once_and_may_be_asked_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_denied_request_is_told_at_once_and_may_be_asked_again(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.traffic.granted = False
         content = post(scene.traffic, "public")
@@ -168,7 +164,7 @@ async def test_a_denied_request_is_told_at_once_and_may_be_asked_again(
             assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
 
 
-async def test_a_wrong_signature_is_final(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_wrong_signature_is_final(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         content = post(scene.traffic, "unified", duration=1000)  # not what was signed
         async with scene.connected() as connector:
@@ -177,9 +173,7 @@ async def test_a_wrong_signature_is_final(tmp_path: Path, autojump_clock: Any) -
         assert [event.state for event in scene.told(RequestClosed)] == [State.REJECTED]
 
 
-async def test_a_window_that_is_over_is_final_and_one_to_come_is_not(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_window_that_is_over_is_final_and_one_to_come_is_not(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         await trio.sleep(30)
         now = scene.dependencies.gateway.head.timestamp
@@ -190,14 +184,14 @@ async def test_a_window_that_is_over_is_final_and_one_to_come_is_not(
             assert await refused(connector, to_come) == (FailureCode.USER_SIGNATURE_REJECTED, True)
 
 
-async def test_a_user_among_its_contracts_is_unprocessable(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_user_among_its_contracts_is_unprocessable(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         content = post(scene.traffic, "unified", allowed_contracts=(key_for("user").address,))
         async with scene.connected() as connector:
             assert await refused(connector, content) == (FailureCode.UNPROCESSABLE, False)
 
 
-async def test_an_unknown_context_may_become_valid(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_unknown_context_may_become_valid(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.traffic.extra_data = (b"\x01" + (CONTEXT + 5).to_bytes(32),)
         content = post(scene.traffic, "public")
@@ -206,9 +200,7 @@ async def test_an_unknown_context_may_become_valid(tmp_path: Path, autojump_cloc
 
 
 @pytest.mark.parametrize("what", ["context", "epoch"])
-async def test_what_is_under_a_destroyed_context_is_over(
-    what: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_is_under_a_destroyed_context_is_over(what: str, tmp_path: Path) -> None:
     """Also while the Core is at work on it; who comes before that is final is told to ask again."""
     async with open_scene(tmp_path) as scene:
         scene.dependencies.ethereum.finality.depth = 2
@@ -233,7 +225,7 @@ async def test_what_is_under_a_destroyed_context_is_over(
         assert not scene.told(AnswerKept)
 
 
-async def test_a_ciphertext_that_nobody_has_is_named(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_ciphertext_that_nobody_has_is_named(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         content = post(scene.traffic, "public")
         for one in scene.dependencies.buckets:
@@ -247,7 +239,7 @@ async def test_a_ciphertext_that_nobody_has_is_named(tmp_path: Path, autojump_cl
 
 @pytest.mark.parametrize("code", ["INTERNAL", "INVALID_ARGUMENT"])
 async def test_what_the_core_refuses_is_told_as_its_fault_before_a_relayer_gives_up(
-    code: str, tmp_path: Path, autojump_clock: Any
+    code: str, tmp_path: Path
 ) -> None:
     """And the same request has its answer once the Core gives one."""
     async with open_scene(tmp_path) as scene:
@@ -262,9 +254,7 @@ async def test_what_the_core_refuses_is_told_as_its_fault_before_a_relayer_gives
             assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
 
 
-async def test_a_core_that_never_answers_is_waited_for_while_the_client_does(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_core_that_never_answers_is_waited_for_while_the_client_does(tmp_path: Path) -> None:
     """And when it answers after all, the same request has its result."""
     async with open_scene(tmp_path) as scene:
         content = post(scene.traffic, "public")
@@ -278,7 +268,7 @@ async def test_a_core_that_never_answers_is_waited_for_while_the_client_does(
         assert not [event for event in scene.told(AlertRaised) if event.cause == "unexpected-error"]
 
 
-async def test_what_an_operator_skips_is_told_at_once(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_an_operator_skips_is_told_at_once(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         content, ended = post(scene.traffic, "public"), list[float]()
         scene.core_does(HangingCore(), content.id, RESULT)
@@ -297,7 +287,7 @@ async def test_what_an_operator_skips_is_told_at_once(tmp_path: Path, autojump_c
             assert ended
 
 
-async def test_requests_over_http_wait_in_places_of_their_own(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_requests_over_http_wait_in_places_of_their_own(tmp_path: Path) -> None:
     """However many of them hang, requests from the chain are answered."""
     async with open_scene(tmp_path) as scene:
         settings = scene.settings()
@@ -320,7 +310,7 @@ async def test_requests_over_http_wait_in_places_of_their_own(tmp_path: Path, au
             nursery.cancel_scope.cancel()
 
 
-async def test_a_reorganisation_of_the_gateway_changes_nothing(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_reorganisation_of_the_gateway_changes_nothing(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         content = post(scene.traffic, "public")
         async with scene.connected() as connector:
@@ -333,7 +323,7 @@ async def test_a_reorganisation_of_the_gateway_changes_nothing(tmp_path: Path, a
     assert (row.kind, row.state, row.on_chain) == (Kind.HTTP_PUBLIC_DECRYPTION, State.DONE, True)
 
 
-async def test_a_draining_connector_sends_its_clients_away(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_draining_connector_sends_its_clients_away(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         content, results = post(scene.traffic, "public"), list[Any]()
         scene.core_does(HangingCore(), content.id, RESULT)

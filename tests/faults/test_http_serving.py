@@ -44,9 +44,7 @@ async def posted(listener: MemoryListener, post: HttpPost) -> tuple[int, Any]:
     return answer.status, answer.json
 
 
-async def test_every_form_is_answered_beside_requests_from_the_chain(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_every_form_is_answered_beside_requests_from_the_chain(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         listener, answers = MemoryListener(), list[tuple[int, Any]]()
 
@@ -65,9 +63,7 @@ async def test_every_form_is_answered_beside_requests_from_the_chain(
     assert [one.code for one in scene.told(HttpAnswered)] == ["ok"] * len(POSTED_FORMS)
 
 
-async def test_a_repeated_post_has_its_answer_at_once_after_a_restart(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_repeated_post_has_its_answer_at_once_after_a_restart(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         post = HttpPost.of(scene.traffic.prepare("public"))
         answers = []
@@ -79,9 +75,7 @@ async def test_a_repeated_post_has_its_answer_at_once_after_a_restart(
     assert answers[0] == answers[1]
 
 
-async def test_what_the_acl_denies_is_told_with_its_code(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_what_the_acl_denies_is_told_with_its_code(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.traffic.granted = False
         listener = MemoryListener()
@@ -114,9 +108,7 @@ async def drained(connector: Connector) -> float:
     return trio.current_time() - began
 
 
-async def test_a_drain_lets_an_answer_out_that_is_being_made(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_drain_lets_an_answer_out_that_is_being_made(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.dependencies.cores[0].core.computing = 5.0
         listener, answers = MemoryListener(), list[tuple[int, Any]]()
@@ -131,9 +123,7 @@ async def test_a_drain_lets_an_answer_out_that_is_being_made(
         assert [status for status, _ in answers] == [200]
 
 
-async def test_a_drain_waits_for_no_answer_for_ever(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_drain_waits_for_no_answer_for_ever(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.dependencies.cores[0].core.computing = 1000.0
         listener = MemoryListener()
@@ -146,9 +136,7 @@ async def test_a_drain_waits_for_no_answer_for_ever(
         assert await client.until_closed() == b""
 
 
-async def test_an_address_that_cannot_be_had_is_refused_by_its_option(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_address_that_cannot_be_had_is_refused_by_its_option(tmp_path: Path) -> None:
     async def listen(address: str) -> Sequence[MemoryListener]:
         raise OSError(98, "Address already in use")
 

@@ -115,9 +115,7 @@ async def open_committee(folder: Path) -> AsyncIterator[Committee]:
 ALL = sorted(sender_of(member).address for member in range(MEMBERS))
 
 
-async def test_four_answers_to_a_public_request_are_one_event_of_two_signatures(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_four_answers_to_a_public_request_are_one_event_of_two_signatures(tmp_path: Path) -> None:
     async with open_committee(tmp_path) as committee, committee.connected():
         await committee.ask("public")
         assert sorted(await committee.wait_answers("publicDecryptionResponse", MEMBERS)) == ALL
@@ -127,7 +125,7 @@ async def test_four_answers_to_a_public_request_are_one_event_of_two_signatures(
 
 @pytest.mark.parametrize("form", ["user", "delegated"])
 async def test_four_answers_to_a_user_are_one_event_of_three_shares_that_open_to_one_value(
-    tmp_path: Path, autojump_clock: Any, form: str
+    tmp_path: Path, form: str
 ) -> None:
     """With shares counted, which the real contract does not do (13.16)."""
     async with open_committee(tmp_path) as committee, committee.connected():
@@ -153,9 +151,7 @@ def values_in(image: bytes) -> list[int]:
     ]
 
 
-async def test_with_one_core_down_three_answer_and_that_is_enough(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_with_one_core_down_three_answer_and_that_is_enough(tmp_path: Path) -> None:
     async with open_committee(tmp_path) as committee:
         committee.dependencies.others[-1].strike(HangingCore())
         async with committee.connected():
@@ -169,9 +165,7 @@ async def test_with_one_core_down_three_answer_and_that_is_enough(
         assert len(committee.events("UserDecryptionResponse")) == 1
 
 
-async def test_the_fourth_node_answers_late_without_a_second_event(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_fourth_node_answers_late_without_a_second_event(tmp_path: Path) -> None:
     async with open_committee(tmp_path) as committee:
         late = committee.dependencies.others[-1]
         late.strike(FailingCore(code="UNAVAILABLE"))
@@ -188,9 +182,7 @@ def lose_journal(folder: Path, member: int) -> None:
         path.unlink()
 
 
-async def test_a_node_that_lost_its_journal_answers_nothing_twice(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_node_that_lost_its_journal_answers_nothing_twice(tmp_path: Path) -> None:
     async with open_committee(tmp_path) as committee:
         async with committee.connected():
             await committee.ask("public")
@@ -203,9 +195,7 @@ async def test_a_node_that_lost_its_journal_answers_nothing_twice(
             assert len(committee.events("PublicDecryptionResponse")) == 2
 
 
-async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_once(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_once(tmp_path: Path) -> None:
     """They echo the request's id, so that their answers name the same (2.5)."""
     async with open_committee(tmp_path) as committee, committee.connected():
         keys = committee.dependencies.keys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -92,7 +91,7 @@ async def test_a_reply_is_final_at_its_age_and_not_before(
 
 @pytest.mark.parametrize(("deep", "lag", "broken"), [(8, 0, ["S15"]), (9, 0, []), (9, 1, ["S15"])])
 async def test_a_reply_has_its_age_on_the_branch_that_a_node_still_shows(
-    invariants: Invariants, autojump_clock: Any, deep: int, lag: int, broken: list[str]
+    invariants: Invariants, deep: int, lag: int, broken: list[str]
 ) -> None:
     """The chain put it into its newest block long ago; no other node can be asked. What is young there as well is red."""
     replied(invariants, deep)
@@ -105,7 +104,7 @@ async def test_a_reply_has_its_age_on_the_branch_that_a_node_still_shows(
 
 @pytest.mark.parametrize(("deep", "broken"), [(8, ["S15"]), (9, [])])
 async def test_a_reply_below_a_fork_has_its_age_under_the_head_that_a_node_still_shows(
-    invariants: Invariants, autojump_clock: Any, deep: int, broken: list[str]
+    invariants: Invariants, deep: int, broken: list[str]
 ) -> None:
     """The reply stands in both branches, and the new one is so short that the reply is young there."""
     replied(invariants, deep)
@@ -118,7 +117,7 @@ async def test_a_reply_below_a_fork_has_its_age_under_the_head_that_a_node_still
 
 @pytest.mark.parametrize(("since", "broken"), [(FINDING_LIFETIME - 1, []), (FINDING_LIFETIME + 1, ["S15"])])
 async def test_a_head_that_the_chain_lost_counts_as_long_as_an_answer(
-    invariants: Invariants, autojump_clock: Any, since: float, broken: list[str]
+    invariants: Invariants, since: float, broken: list[str]
 ) -> None:
     """The chain became shorter right after a node told of it."""
     replied(invariants, 9)
@@ -137,7 +136,7 @@ async def test_a_head_that_the_chain_lost_counts_as_long_as_an_answer(
     ],
 )
 async def test_a_branch_that_nobody_shows_any_more_counts_as_long_as_an_answer(
-    invariants: Invariants, autojump_clock: Any, deep: int, since: float, broken: list[str]
+    invariants: Invariants, deep: int, since: float, broken: list[str]
 ) -> None:
     """A node told of it right before it left it."""
     replied(invariants, deep)

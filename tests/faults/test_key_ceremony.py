@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -37,7 +36,7 @@ def ends(ceremony: Ceremony, node: int, kind: Kind) -> set[State]:
 
 @SETS
 async def test_a_committee_takes_its_keys_through_a_whole_life(
-    members: int, newcomers: int, tmp_path: Path, autojump_clock: Any
+    members: int, newcomers: int, tmp_path: Path
 ) -> None:
     """Four of five nodes are in each of two contexts; three of four must agree, and all in a new one.
 
@@ -75,9 +74,7 @@ def refused(ceremony: Ceremony, node: int) -> bool:
     return any("destroyed" in one.reason and one.state is State.REJECTED for one in closed)
 
 
-async def test_a_node_that_has_left_passes_over_what_the_others_do(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_node_that_has_left_passes_over_what_the_others_do(tmp_path: Path) -> None:
     """It tells its Core of further contexts, sees them confirmed without it, and works on none of their epochs."""
     async with open_ceremony(tmp_path, newcomers=1) as ceremony:
         steps = ceremony.owner.steps
@@ -101,9 +98,7 @@ async def test_a_node_that_has_left_passes_over_what_the_others_do(
         assert ceremony.keys(0).doubled == 0
 
 
-async def test_contexts_and_epochs_reach_every_endpoint_of_a_core(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_contexts_and_epochs_reach_every_endpoint_of_a_core(tmp_path: Path) -> None:
     """0.14 tells one of them, and the previous context perhaps to another (P4)."""
     async with open_ceremony(tmp_path, members=1, shards=3) as ceremony:
         with trio.fail_after(LONG):
@@ -113,7 +108,7 @@ async def test_contexts_and_epochs_reach_every_endpoint_of_a_core(
             assert shard.core.known.epochs == {LAST_EPOCH.to_bytes(32)}
 
 
-async def test_an_abort_overtakes_what_it_aborts(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_abort_overtakes_what_it_aborts(tmp_path: Path) -> None:
     async with open_ceremony(tmp_path) as ceremony:
         for core in ceremony.cores:
             core.computing = 10 * LONG
@@ -135,9 +130,7 @@ async def test_an_abort_overtakes_what_it_aborts(tmp_path: Path, autojump_clock:
             assert (asked.state, abort.state) == (State.ABORTED, State.DONE)
 
 
-async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(tmp_path: Path) -> None:
     """The Core keeps the result in memory only: after a restart it has the epoch and not what it signed (L10)."""
     async with open_ceremony(tmp_path) as ceremony:
         for step in (
@@ -176,9 +169,7 @@ async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(
         assert "destroyed" in closed.reason
 
 
-async def test_a_life_of_compressed_keys(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_life_of_compressed_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Core makes them, the contract takes their digests under its numbers, and an epoch reshares them."""
     honest = FhevmDependencies.settings
     monkeypatch.setattr(

@@ -51,9 +51,7 @@ def kinds(digests: Any) -> tuple[int, ...]:
     return tuple(kind for kind, _ in digests)
 
 
-async def test_a_key_is_made_across_an_upgrade_migrated_and_reshared(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_key_is_made_across_an_upgrade_migrated_and_reshared(tmp_path: Path) -> None:
     """Its form is that of its preparation; the epoch names the preprocessing of the migration, which the Cores compare."""
     async with open_ceremony(tmp_path) as ceremony:
         comparing(ceremony)
@@ -75,7 +73,7 @@ async def test_a_key_is_made_across_an_upgrade_migrated_and_reshared(
 
 
 async def test_an_epoch_that_a_core_refuses_for_its_preprocessing_id_is_a_loud_alert(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operator has named another one; the alert says which was named, and which option did so."""
     configured(monkeypatch, preprocessing_ids={KEY: PREP})
@@ -102,7 +100,7 @@ def refused(ceremony: Ceremony) -> list[AlertRaised]:
 
 
 async def test_a_contract_that_does_not_know_compressed_keys_is_named(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """KMSGeneration 0.2.0 of the tag reverts without data; the reply waits, and is sent once the contract was upgraded."""
     configured(monkeypatch, compressed_key_sets=True)

@@ -81,7 +81,7 @@ RELEASES = {
 
 @pytest.mark.parametrize("releases", RELEASES.values(), ids=RELEASES)
 async def test_a_committee_migrates_its_key_and_leads_it_to_the_end(
-    releases: tuple[CoreRelease, ...], tmp_path: Path, autojump_clock: Any
+    releases: tuple[CoreRelease, ...], tmp_path: Path
 ) -> None:
     """From 0.15 on the Cores compare the preprocessing of a key in a new epoch with the recorded one."""
     async with open_ceremony(tmp_path) as ceremony:
@@ -120,9 +120,7 @@ def check_calls(ceremony: Ceremony) -> None:
     assert ("prepKeygenResponse", ABORTED_PREP) in ceremony.keys(0).replied
 
 
-async def test_a_copy_that_fails_is_told_by_the_node_whose_storage_lacks_the_key_set(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_copy_that_fails_is_told_by_the_node_whose_storage_lacks_the_key_set(tmp_path: Path) -> None:
     """The migration is done all the same, and nobody else says anything; the alert ends once the object is there."""
     async with open_ceremony(tmp_path) as ceremony:
         ceremony.owner.migrates = True
@@ -140,7 +138,7 @@ async def test_a_copy_that_fails_is_told_by_the_node_whose_storage_lacks_the_key
 
 
 async def test_a_copy_under_the_prefix_of_a_storage_is_found(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Core keeps its objects under a prefix of its bucket, which the registration names beside the URL."""
     storage_url, announced = FhevmDependencies._storage_url, key_ceremonies.announcement_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -42,7 +41,7 @@ def replies(scene: Scene) -> list[int]:
 @pytest.mark.parametrize("attestation", AttestationMode)
 @pytest.mark.parametrize("only", [False, True], ids=["both forms", "the later form only"])
 async def test_every_kind_of_request_is_one_request_and_answered_once(
-    only: bool, attestation: AttestationMode, tmp_path: Path, autojump_clock: Any
+    only: bool, attestation: AttestationMode, tmp_path: Path
 ) -> None:
     async with open_scene(tmp_path) as scene:
         upgrade(scene, only=only)
@@ -55,7 +54,7 @@ async def test_every_kind_of_request_is_one_request_and_answered_once(
     assert sorted(event.id for event in scene.told(RequestRecorded)) == sorted(ids)
 
 
-async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         upgrade(scene)
         await trio.sleep(5)
@@ -75,9 +74,7 @@ async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path, auto
     assert sorted(event.id for event in scene.told(RequestRecorded)) == sorted(ids)
 
 
-async def test_a_handle_that_nobody_attests_is_waited_for_and_named(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_handle_that_nobody_attests_is_waited_for_and_named(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         upgrade(scene, only=True)
         transaction = scene.traffic.public()
@@ -119,7 +116,7 @@ def test_worlds_live_through_the_upgrades() -> None:
     [(False, {}, False), (True, {}, True), (True, {"decryption_expiry": DAY}, False)],
 )
 async def test_a_decryption_expires_after_an_hour_where_the_network_is_one_of_0_15(
-    later: bool, option: dict[str, float], expires: bool, tmp_path: Path, autojump_clock: Any
+    later: bool, option: dict[str, float], expires: bool, tmp_path: Path
 ) -> None:
     """The option wins over what Decryption says of its version."""
     async with open_scene(tmp_path, block_time=60.0) as scene:

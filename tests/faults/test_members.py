@@ -72,9 +72,7 @@ async def states(connector: Any) -> set[State]:
     return {state for _, state in counts.states}
 
 
-async def test_a_contract_is_read_with_its_lease_only(
-    tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
-) -> None:
+async def test_a_contract_is_read_with_its_lease_only(tmp_path: Path, members: list[FakeMember]) -> None:
     """Without it the heads are known all the same, by which requests are judged."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await scene.ask("public")
@@ -86,7 +84,7 @@ async def test_a_contract_is_read_with_its_lease_only(
 
 
 async def test_every_head_is_known_without_a_lease_and_without_pushes(
-    tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
+    tmp_path: Path, members: list[FakeMember]
 ) -> None:
     """Whether a request is too late, and whether something was destroyed, is judged by heads in every process."""
     async with open_scene(tmp_path) as scene:
@@ -101,9 +99,7 @@ async def test_every_head_is_known_without_a_lease_and_without_pushes(
             assert known - connector.components.gateway.head.number < 20  # type: ignore[operator]
 
 
-async def test_replies_are_sent_with_their_lease_only(
-    tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
-) -> None:
+async def test_replies_are_sent_with_their_lease_only(tmp_path: Path, members: list[FakeMember]) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         members[0].give("reads")
         ids = await scene.ask("public")
@@ -113,9 +109,7 @@ async def test_replies_are_sent_with_their_lease_only(
         await scene.wait_answered(ids)
 
 
-async def test_ordered_work_begins_with_its_lease_only(
-    tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
-) -> None:
+async def test_ordered_work_begins_with_its_lease_only(tmp_path: Path, members: list[FakeMember]) -> None:
     """Without it there are no workers, and the dispatcher does not look."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         pool = connector.components.pools[PoolName.PROTOCOL_CONFIG]
@@ -126,7 +120,7 @@ async def test_ordered_work_begins_with_its_lease_only(
 
 
 async def test_nothing_is_broadcast_when_another_may_have_taken_over(
-    tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
+    tmp_path: Path, members: list[FakeMember]
 ) -> None:
     """The signed reply waits, an alert says why, and it is sent once the lease is renewed."""
     async with open_scene(tmp_path) as scene, scene.connected():
@@ -142,7 +136,7 @@ async def test_nothing_is_broadcast_when_another_may_have_taken_over(
 
 
 async def test_a_drain_ends_what_waits_for_a_lease_and_gives_rows_back(
-    tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
+    tmp_path: Path, members: list[FakeMember]
 ) -> None:
     async with open_scene(tmp_path) as scene, scene.open() as connector:
         await trio.sleep(5)
@@ -155,7 +149,7 @@ async def test_a_drain_ends_what_waits_for_a_lease_and_gives_rows_back(
 
 
 async def test_a_drain_leaves_the_replies_to_a_successor_at_once(
-    tmp_path: Path, autojump_clock: Any, members: list[FakeMember]
+    tmp_path: Path, members: list[FakeMember]
 ) -> None:
     """Alone, a connector waits for the inclusion of what it has sent; with a successor it does not."""
     async with open_scene(tmp_path) as scene, scene.open() as connector:

@@ -6,7 +6,6 @@ Green otherwise: see the scenes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,10 @@ Scenario = Callable[[Path], Awaitable[None]]
 
 
 def in_the_open(test: Callable[..., Awaitable[None]], **given: Any) -> Scenario:
-    """Return a test that needs a virtual clock and no folder."""
+    """Return a test that needs no folder."""
 
     async def play(_folder: Path) -> None:
-        await test(None, **given)
+        await test(**given)
 
     return play
 
@@ -84,20 +83,13 @@ TRIALS: list[tuple[mutations.Patch, Scenario]] = [
     (
         mutations.commands_may_take_for_ever,
         at_the_socket(
-            partial(
-                test_control_server.test_who_does_not_end_the_line_is_left_after_a_while, autojump_clock=None
-            ),
+            test_control_server.test_who_does_not_end_the_line_is_left_after_a_while,
             said=b"",
         ),
     ),
     (
         mutations.results_may_be_left_unread,
-        at_the_socket(
-            partial(
-                test_control_server.test_who_does_not_take_the_answer_is_left_after_a_while,
-                autojump_clock=None,
-            )
-        ),
+        at_the_socket(test_control_server.test_who_does_not_take_the_answer_is_left_after_a_while),
     ),
     (
         mutations.commands_of_any_size,
@@ -117,7 +109,6 @@ async def test_a_scene_notices(
     scenario: Scenario,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    autojump_clock: Any,
 ) -> None:
     """It ends in a broken promise or in waiting in vain, and not in a crash."""
     mutation(monkeypatch)
@@ -130,7 +121,7 @@ async def test_a_scene_notices(
 
 @pytest.mark.parametrize(("mutation", "scenario"), TRIALS, ids=IDS)
 async def test_the_scene_is_green_otherwise(
-    mutation: mutations.Patch, scenario: Scenario, tmp_path: Path, autojump_clock: Any
+    mutation: mutations.Patch, scenario: Scenario, tmp_path: Path
 ) -> None:
     del mutation
     with trio.fail_after(LONGEST):

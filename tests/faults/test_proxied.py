@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import attrs
 import trio
@@ -60,9 +59,7 @@ async def _relay(one: trio.abc.Stream, other: trio.abc.Stream) -> None:
         nursery.start_soon(pump, other, one)
 
 
-async def test_chains_and_buckets_are_reached_through_the_proxy_and_the_core_is_not(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_chains_and_buckets_are_reached_through_the_proxy_and_the_core_is_not(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         proxy = Proxy(scene.network)
         scene.network.serve(*PROXY, proxy.serve)
@@ -78,7 +75,7 @@ async def test_chains_and_buckets_are_reached_through_the_proxy_and_the_core_is_
     assert scene.network.line("core0", 80).dialled
 
 
-async def test_a_proxy_that_is_gone_is_named_and_waited_for(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_proxy_that_is_gone_is_named_and_waited_for(tmp_path: Path) -> None:
     """Nothing of what the connector says may hold the proxy's password: the scene looks."""
     async with open_scene(tmp_path) as scene:
         scene.network.serve(*PROXY, Proxy(scene.network).serve)

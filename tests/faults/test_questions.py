@@ -71,7 +71,7 @@ REGISTRY = (
 )
 
 
-async def test_a_denied_request_is_tried_39_times_in_a_day(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_denied_request_is_tried_39_times_in_a_day(tmp_path: Path) -> None:
     """Quickly at first, then every hour; 0.14 tries it twenty times and gives it up."""
     await denied(tmp_path, HOURS)
 
@@ -85,9 +85,7 @@ async def denied(folder: Path, hours: float) -> None:
         assert found["host"] <= 3 * tries * BATCH
 
 
-async def test_300_requests_of_another_context_wait_for_one_question(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_300_requests_of_another_context_wait_for_one_question(tmp_path: Path) -> None:
     await of_another_context(tmp_path, 300, HOURS)
 
 

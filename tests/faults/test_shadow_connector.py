@@ -40,7 +40,7 @@ pytestmark = pytest.mark.rotating
 RESULT = "GetPublicDecryptionResult"
 
 
-async def test_a_shadow_finds_every_reply_equal_and_sends_none(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_shadow_finds_every_reply_equal_and_sends_none(tmp_path: Path) -> None:
     """Both ask the same Core, which gives the same bytes to both; the shadow has no key at all."""
     async with open_shadow_scene(tmp_path) as scene, scene.active(), scene.shadow() as shadow:
         scene.ask(*EVERY_FORM)
@@ -51,9 +51,7 @@ async def test_a_shadow_finds_every_reply_equal_and_sends_none(tmp_path: Path, a
         assert not [alert for alert in scene.told(AlertRaised) if alert.dependency.startswith("shadow")]
 
 
-async def test_the_time_gained_is_that_from_the_answer_here_to_the_inclusion_there(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_time_gained_is_that_from_the_answer_here_to_the_inclusion_there(tmp_path: Path) -> None:
     """The active connector starts ten seconds later, so it is so much slower."""
     async with open_shadow_scene(tmp_path) as scene, scene.shadow():
         scene.ask("public")
@@ -71,9 +69,7 @@ async def plant(scene: ShadowScene) -> None:
     await scene.wait_finalized(1)
 
 
-async def test_a_planted_difference_is_told_with_request_byte_and_argument(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_planted_difference_is_told_with_request_byte_and_argument(tmp_path: Path) -> None:
     """Both answers are signed by the node's signer, so the contract took the one and the shadow believed the other."""
     async with open_shadow_scene(tmp_path, shards=2) as scene, scene.active(), scene.shadow():
         await plant(scene)
@@ -88,9 +84,7 @@ async def test_a_planted_difference_is_told_with_request_byte_and_argument(
         assert f"0x{compared.id:064x} at byte {compared.at} in decryptedResult" in alert.text
 
 
-async def test_shares_that_a_core_computed_twice_are_no_difference(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_shares_that_a_core_computed_twice_are_no_difference(tmp_path: Path) -> None:
     """Each shard of the Core encrypts the share anew; everything but the ciphertext and the signature is equal."""
     async with open_shadow_scene(tmp_path, shards=2) as scene, scene.active(), scene.shadow():
         scene.dependencies.cores[-1].core.restart()  # its randomness is another one from now on
@@ -100,9 +94,7 @@ async def test_shares_that_a_core_computed_twice_are_no_difference(
         assert not [alert for alert in scene.told(AlertRaised) if alert.cause == "replies-differ"]
 
 
-async def test_a_reply_that_is_seen_before_the_answer_waits_for_it(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_reply_that_is_seen_before_the_answer_waits_for_it(tmp_path: Path) -> None:
     """The shadow's shard of the Core is away until the active connector's replies are included."""
     async with open_shadow_scene(tmp_path, shards=2) as scene, scene.active(), scene.shadow():
         scene.dependencies.cores[-1].strike(FailingCore(code="UNAVAILABLE"))
@@ -114,7 +106,7 @@ async def test_a_reply_that_is_seen_before_the_answer_waits_for_it(
         assert all(compared.seconds < 0 for compared in scene.told(ReplyCompared))
 
 
-async def test_a_shadow_goes_on_after_its_process_died(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_shadow_goes_on_after_its_process_died(tmp_path: Path) -> None:
     """Replies that were sent meanwhile are compared by the next process, which reads their blocks."""
     async with open_shadow_scene(tmp_path) as scene:
         with trio.CancelScope() as life:
@@ -129,9 +121,7 @@ async def test_a_shadow_goes_on_after_its_process_died(tmp_path: Path, autojump_
                 assert scene.likenesses() == [Likeness.EQUAL] * 2
 
 
-async def test_a_reply_whose_block_is_gone_is_compared_where_it_is_included_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_reply_whose_block_is_gone_is_compared_where_it_is_included_again(tmp_path: Path) -> None:
     """The replies fell out of the chain, the active connector sends them again, and they end as final."""
     async with open_shadow_scene(tmp_path) as scene, scene.active(), scene.shadow() as shadow:
         scene.ask("public", "direct")
@@ -144,9 +134,7 @@ async def test_a_reply_whose_block_is_gone_is_compared_where_it_is_included_agai
         scene.check_sends_nothing(2)
 
 
-async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(tmp_path: Path) -> None:
     """The replies that were sent meanwhile are compared afterwards."""
     async with open_shadow_scene(tmp_path) as scene, scene.active(), scene.shadow():
         node = scene.dependencies.clusters["gateway"].nodes[0]
@@ -163,9 +151,7 @@ async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(
         assert scene.likenesses() == [Likeness.EQUAL] * 2
 
 
-async def test_a_request_that_nobody_answers_is_told_after_its_deadline(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_request_that_nobody_answers_is_told_after_its_deadline(tmp_path: Path) -> None:
     """No active connector runs: the shadow has the answer, waits for its reply, and blocks nothing."""
     async with open_shadow_scene(tmp_path) as scene, scene.shadow(decryption_expiry=60.0) as shadow:
         scene.ask("public")
@@ -176,7 +162,7 @@ async def test_a_request_that_nobody_answers_is_told_after_its_deadline(
         scene.check_sent_once(0)
 
 
-async def test_a_reply_to_what_was_rejected_here_is_told(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_reply_to_what_was_rejected_here_is_told(tmp_path: Path) -> None:
     """The shadow's shard of the Core is away, and an operator ends the request that waits for it; the other connector answers it."""
     async with open_shadow_scene(tmp_path, shards=2) as scene, scene.active(), scene.shadow() as shadow:
         scene.dependencies.cores[-1].strike(FailingCore(code="UNAVAILABLE"))
@@ -189,9 +175,7 @@ async def test_a_reply_to_what_was_rejected_here_is_told(tmp_path: Path, autojum
         await scene.wait(lambda: [one for one in scene.told(AlertRaised) if one.cause == "replies-unmatched"])
 
 
-async def test_what_an_active_connector_left_signed_is_not_broadcast(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_an_active_connector_left_signed_is_not_broadcast(tmp_path: Path) -> None:
     """A journal with a signed reply becomes a shadow's: the bytes stay where they are, and the other's reply is compared."""
     async with open_shadow_scene(tmp_path) as scene:
         node = scene.dependencies.clusters["gateway"].nodes[0]
@@ -213,9 +197,7 @@ async def test_what_an_active_connector_left_signed_is_not_broadcast(
         scene.check_sent_once(1)
 
 
-async def test_a_shadow_that_sends_is_caught(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_shadow_that_sends_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutation: transaction managers in the place of shadows. Two connectors then answer with one key, as the check must see."""
 
     async def manage(self: Any, chain_context: ChainContext) -> None:

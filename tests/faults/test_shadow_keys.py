@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 import trio
@@ -72,9 +71,7 @@ async def live(tmp_path: Path) -> tuple[list[Event], Counter[tuple[str, bytes]]]
     return events, calls
 
 
-async def test_a_shadow_compares_a_life_of_keys_and_changes_no_core(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_shadow_compares_a_life_of_keys_and_changes_no_core(tmp_path: Path) -> None:
     """Every changing call is made once, by the active connector; preparations, keys, CRS, contexts and epochs are equal."""
     events, calls = await live(tmp_path)
     assert {method for method, _ in calls} >= {"KeyGenPreproc", "KeyGen", "CrsGen", "NewMpcEpoch"}
@@ -93,7 +90,7 @@ async def test_a_shadow_compares_a_life_of_keys_and_changes_no_core(
 
 
 async def test_a_shadow_that_starts_what_the_other_one_starts_is_caught(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mutation: a shadow whose stages do not know that they only read."""
     monkeypatch.setattr(Stages, "reading_only", property(lambda _self: False, lambda _self, _value: None))

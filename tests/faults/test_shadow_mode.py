@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -36,7 +35,7 @@ def attest_another_digest(scene: Scene, transaction: bytes) -> set[bytes]:
     return {one.handle for one in ciphertexts}
 
 
-async def test_honest_coprocessors_are_never_reported(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_honest_coprocessors_are_never_reported(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask(*FORMS * 3)
         async with scene.connected() as connector:
@@ -47,9 +46,7 @@ async def test_honest_coprocessors_are_never_reported(tmp_path: Path, autojump_c
     assert sum(one.bucket.counts["HEAD", 200] for one in scene.dependencies.buckets) > 0
 
 
-async def test_an_attestation_of_another_digest_is_told_and_the_request_answered(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_attestation_of_another_digest_is_told_and_the_request_answered(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         transaction = scene.traffic.public()
         handles = attest_another_digest(scene, transaction)
@@ -62,7 +59,7 @@ async def test_an_attestation_of_another_digest_is_told_and_the_request_answered
 
 
 async def test_buckets_that_hang_at_attestations_delay_no_request(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = EmulatedBucket.handle
 
@@ -78,7 +75,7 @@ async def test_buckets_that_hang_at_attestations_delay_no_request(
             await scene.wait(lambda: scene.answered == set(ids), 10)
 
 
-async def test_switched_off_no_bucket_is_asked(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_switched_off_no_bucket_is_asked(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         ids = await scene.ask(*FORMS)
         async with scene.connected(attestation=AttestationMode.OFF):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -22,9 +21,7 @@ def raised(scene: Scene) -> list[AlertRaised]:
     return [one for one in scene.told(AlertRaised) if one.cause == TAKEN]
 
 
-async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(tmp_path: Path) -> None:
     """Several requests are one alert with their number; the restart of the Core answers all of them."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -45,7 +42,7 @@ async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
         assert AlertCleared("core[0]", TAKEN) in scene.events
 
 
-async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.dependencies.cores[0].script("PublicDecrypt", SpoiledCore(how="share lost"))
         async with scene.connected() as connector:
@@ -57,9 +54,7 @@ async def test_a_connector_that_begins_anew_knows_it_too(tmp_path: Path, autojum
             await scene.wait(lambda: raised(scene), SOON)
 
 
-async def test_a_core_that_is_slow_with_what_it_was_given_is_none(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_core_that_is_slow_with_what_it_was_given_is_none(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         scene.dependencies.cores[0].core.computing = 3 * RESULT_LATE_AFTER

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.drills.active import ActiveDrills
@@ -39,9 +38,7 @@ async def rejected(scene: Scene) -> int:
     return rid
 
 
-async def test_a_rejected_context_is_an_alert_over_a_restart_until_it_is_done(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_rejected_context_is_an_alert_over_a_restart_until_it_is_done(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.dependencies.ethereum.finality.depth = 2
         async with scene.connected(**KEY_MANAGEMENT) as connector:

@@ -77,7 +77,6 @@ async def test_a_scene_notices(
     scenario: Scenario,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    autojump_clock: Any,
 ) -> None:
     """It ends in a broken promise or in waiting in vain, and not in a crash: a patch that is broken itself is red anywhere."""
     mutation(monkeypatch)

@@ -40,9 +40,7 @@ TOPICS = [
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.hex()[:8])
-async def test_a_log_that_cannot_be_decoded_is_quarantined_and_named(
-    topic: bytes, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_log_that_cannot_be_decoded_is_quarantined_and_named(topic: bytes, tmp_path: Path) -> None:
     def emit(frame: Frame) -> None:
         frame.logs.append(Emitted(frame.address, (topic, bytes(31) + b"\x07"), b"\x01" * 7))
 
@@ -57,7 +55,7 @@ async def test_a_log_that_cannot_be_decoded_is_quarantined_and_named(
     assert told.block > 0
 
 
-async def test_extra_data_of_an_unknown_version_is_rejected(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_extra_data_of_an_unknown_version_is_rejected(tmp_path: Path) -> None:
     """A contract that is newer than this program may take it."""
     material = (bytes(21) + b"\0" + HOST_ID.to_bytes(8) + b"\x02\0", 1, bytes(32), ())
 
@@ -72,9 +70,7 @@ async def test_extra_data_of_an_unknown_version_is_rejected(tmp_path: Path, auto
     assert closed(scene) == [(State.REJECTED, "extraData version 9 is not known")]
 
 
-async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         scene.traffic.granted = False
         denied = scene.traffic.public()
@@ -95,7 +91,7 @@ async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(
     assert closed(scene) == []
 
 
-async def test_a_host_chain_that_is_not_configured_is_named(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_host_chain_that_is_not_configured_is_named(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("public")
         async with scene.connected(host_chains=()):
@@ -110,7 +106,7 @@ async def test_a_host_chain_that_is_not_configured_is_named(tmp_path: Path, auto
 # What a bucket holds.
 
 
-async def test_a_ciphertext_with_another_digest_is_never_sent_on(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_ciphertext_with_another_digest_is_never_sent_on(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         transaction = scene.traffic.public()
         [bad] = await scene.on_chain([transaction])
@@ -157,7 +153,7 @@ ANSWERS = [
 @pytest.mark.parametrize("form", ["public", "unified"])
 @pytest.mark.parametrize(("fault", "name"), ANSWERS, ids=[fault.name for fault, _ in ANSWERS])
 async def test_an_answer_that_no_honest_core_gives_is_named_and_asked_for_again(
-    fault: core_faults.CoreFault, name: str, form: str, tmp_path: Path, autojump_clock: Any
+    fault: core_faults.CoreFault, name: str, form: str, tmp_path: Path
 ) -> None:
     async with open_scene(tmp_path) as scene:
         text = await one_that_waits(scene, fault, form, core_method(form))
@@ -189,9 +185,7 @@ def core_method(form: str) -> str:
 
 
 @pytest.mark.parametrize("code", [Status.UNAUTHENTICATED, Status.PERMISSION_DENIED, Status.UNIMPLEMENTED])
-async def test_what_only_the_operator_can_mend_is_named_and_waited_for(
-    code: Status, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_only_the_operator_can_mend_is_named_and_waited_for(code: Status, tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         [identifier] = await scene.ask("unified")
         chance = scene.core_does(
@@ -219,7 +213,7 @@ async def test_what_only_the_operator_can_mend_is_named_and_waited_for(
     ],
 )
 async def test_what_the_core_refuses_is_named_with_its_words_and_asked_again(
-    code: Status, tmp_path: Path, autojump_clock: Any
+    code: Status, tmp_path: Path
 ) -> None:
     async with open_scene(tmp_path) as scene:
         text = await one_that_waits(
@@ -241,9 +235,7 @@ def histogram(scene: Scene, kind: str) -> int:
     return int(float(line.split()[-1]))
 
 
-async def test_a_core_that_signed_with_another_key_for_a_while_ends_nobody(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_core_that_signed_with_another_key_for_a_while_ends_nobody(tmp_path: Path) -> None:
     """It gives its old answers on when it has its key back, while others pass; only its restart helps, and the alert says so."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
@@ -277,9 +269,7 @@ class CutShort(core_faults.CoreFault, frozen=True):
         return reply[: len(reply) // 2]
 
 
-async def test_a_proxy_that_cuts_six_in_ten_answers_short_ends_nobody(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_proxy_that_cuts_six_in_ten_answers_short_ends_nobody(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
         for method in ("GetPublicDecryptionResult", "GetUserDecryptionResult"):
@@ -295,7 +285,7 @@ async def test_a_proxy_that_cuts_six_in_ten_answers_short_ends_nobody(
 
 @pytest.mark.parametrize("how", ["refuse", "mute"])
 async def test_a_chain_that_cannot_be_reached_is_named_without_what_its_url_holds(
-    how: str, tmp_path: Path, autojump_clock: Any
+    how: str, tmp_path: Path
 ) -> None:
     """The scene itself looks for the secrets."""
     async with open_scene(tmp_path) as scene:

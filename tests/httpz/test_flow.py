@@ -7,7 +7,6 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock
 
 from kmsconn.config.parties import Httpz as HttpzSettings
 from kmsconn.emulator.grpc_server import GrpcFailure
@@ -38,9 +37,7 @@ def identifier(number: int) -> str:
 
 
 @pytest.mark.parametrize("revision", ["main", "rc7", "rc9"])
-async def test_decryptions_of_every_revision_are_answered(
-    autojump_clock: MockClock, tmp_path: Path, revision: str
-) -> None:
+async def test_decryptions_of_every_revision_are_answered(tmp_path: Path, revision: str) -> None:
     async with open_world(tmp_path, revision) as world, world.connected() as connector:
         await connector.wait_ready()
         one, other = world.reference(1000), world.reference(1, 0)
@@ -53,16 +50,14 @@ async def test_decryptions_of_every_revision_are_answered(
 
 
 @pytest.mark.parametrize("form", [PlaintextForm.P3, PlaintextForm.P1, PlaintextForm.P2])
-async def test_the_form_that_the_core_signs_is_found(
-    autojump_clock: MockClock, tmp_path: Path, form: PlaintextForm
-) -> None:
+async def test_the_form_that_the_core_signs_is_found(tmp_path: Path, form: PlaintextForm) -> None:
     async with open_world(tmp_path, form=form) as world, world.connected():
         world.ask_public(world.reference(1000))
         (reply,) = await world.wait_replies("publicDecryptionResponse")
         assert reply[:2] == (1, encode(form, [U64]))
 
 
-async def test_a_form_that_nobody_configured_is_not_sent(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_form_that_nobody_configured_is_not_sent(tmp_path: Path) -> None:
     only_p3 = HttpzSettings(plaintext_encoding="p3")
     async with open_world(tmp_path, form=PlaintextForm.P1) as world, world.connected(httpz=only_p3):
         world.ask_public(world.reference(1000))
@@ -73,9 +68,7 @@ async def test_a_form_that_nobody_configured_is_not_sent(autojump_clock: MockClo
         assert world.replies("publicDecryptionResponse") == []
 
 
-async def test_public_and_user_requests_of_one_number_are_two(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_public_and_user_requests_of_one_number_are_two(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         reference = world.reference(1000)
         for _ in range(5):
@@ -86,9 +79,7 @@ async def test_public_and_user_requests_of_one_number_are_two(
         assert sorted(one[0] for one in public) == sorted(one[0] for one in user) == [1, 2, 3, 4, 5]
 
 
-async def test_a_share_that_is_tied_to_another_request_is_told(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_a_share_that_is_tied_to_another_request_is_told(tmp_path: Path) -> None:
     async with open_world(tmp_path, wrong_link=True) as world, world.connected():
         world.ask_user(world.reference(1000))
         await world.wait_replies("userDecryptionResponse")
@@ -112,7 +103,7 @@ async def ceremony(world: World) -> None:
     await world.wait_replies("crsgenResponse")
 
 
-async def test_a_key_ceremony_is_answered_step_by_step(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_key_ceremony_is_answered_step_by_step(tmp_path: Path) -> None:
     async with open_world(tmp_path, computing=3.0) as world, world.connected():
         await ceremony(world)
         assert sorted(world.replies("preprocessKeygenResponse")) == [(1, 1), (2, 2)]
@@ -123,9 +114,7 @@ async def test_a_key_ceremony_is_answered_step_by_step(autojump_clock: MockClock
         assert switching.domain is None
 
 
-async def test_a_key_is_not_made_before_this_node_has_prepared_it(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_a_key_is_not_made_before_this_node_has_prepared_it(tmp_path: Path) -> None:
     """The Core gives a preprocessing to the first key that names it, finished or not (8.3)."""
     async with open_world(tmp_path, computing=30.0) as world, world.connected(httpz=AT_ONCE):
         world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
@@ -136,9 +125,7 @@ async def test_a_key_is_not_made_before_this_node_has_prepared_it(
         assert identifier(1) in world.core.prepared
 
 
-async def test_key_requests_wait_until_their_block_is_final(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_key_requests_wait_until_their_block_is_final(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         world.chain.finality.depth = 100
@@ -151,7 +138,7 @@ async def test_key_requests_wait_until_their_block_is_final(
         assert world.chain.head.number - asked > 90
 
 
-async def test_a_centralised_core_is_not_asked_to_prepare(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_centralised_core_is_not_asked_to_prepare(tmp_path: Path) -> None:
     without = HttpzSettings(preprocessing=False)
     async with open_world(tmp_path) as world, world.connected(httpz=without):
         world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
@@ -159,7 +146,7 @@ async def test_a_centralised_core_is_not_asked_to_prepare(autojump_clock: MockCl
         assert world.core.calls == []
 
 
-async def test_activation_is_no_business_of_a_node(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_activation_is_no_business_of_a_node(tmp_path: Path) -> None:
     event = abi.KEY_MANAGER.event("ActivateKeyRequest")
     async with open_world(tmp_path) as world, world.connected():
         world.chain.actors.act(world.keys.address, lambda frame: frame.emit(event, 1))
@@ -170,7 +157,7 @@ async def test_activation_is_no_business_of_a_node(autojump_clock: MockClock, tm
         assert len(world.told(LogQuarantined)) == 0
 
 
-async def test_a_core_that_forgot_is_asked_again(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_core_that_forgot_is_asked_again(tmp_path: Path) -> None:
     async with open_world(tmp_path, computing=20.0) as world, world.connected():
         world.ask_public(world.reference(1000))
         await world.wait(lambda: world.core.known)
@@ -179,7 +166,7 @@ async def test_a_core_that_forgot_is_asked_again(autojump_clock: MockClock, tmp_
         assert [method for method, _ in world.core.calls].count("Decrypt") >= 2
 
 
-async def test_an_id_that_the_core_knows_is_started(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_an_id_that_the_core_knows_is_started(tmp_path: Path) -> None:
     """ABORTED for a duplicate is success: after a restart of the connector its result is asked for."""
     async with open_world(tmp_path, computing=5.0) as world:
         world.ask_public(world.reference(1000))
@@ -200,7 +187,7 @@ async def test_an_id_that_the_core_knows_is_started(autojump_clock: MockClock, t
     ],
 )
 async def test_what_aborted_means_decides_how_long_a_request_waits(
-    autojump_clock: MockClock, tmp_path: Path, text: str, cause: str
+    tmp_path: Path, text: str, cause: str
 ) -> None:
     def does(method: str, number: str) -> None:
         if method == "Decrypt" and number == identifier(1):
@@ -219,7 +206,7 @@ async def test_what_aborted_means_decides_how_long_a_request_waits(
         assert [reply[0] for reply in world.replies("publicDecryptionResponse")] == [2]
 
 
-async def test_a_user_request_without_a_user_is_set_aside(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_user_request_without_a_user_is_set_aside(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         world.chain.actors.act(
@@ -231,7 +218,7 @@ async def test_a_user_request_without_a_user_is_set_aside(autojump_clock: MockCl
         assert "names no user address" in told.reason
 
 
-async def test_a_request_of_unknown_type_reaches_no_core(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_request_of_unknown_type_reaches_no_core(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         known = world.reference(3)
         strange = attrs.evolve(known, handle=known.handle[:30] + b"\x0c\x00")
@@ -242,9 +229,7 @@ async def test_a_request_of_unknown_type_reaches_no_core(autojump_clock: MockClo
         assert world.core.calls == []
 
 
-async def test_nothing_is_sent_twice_when_the_journal_is_lost(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_nothing_is_sent_twice_when_the_journal_is_lost(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         async with world.connected(httpz=AT_ONCE):
             world.ask_public(world.reference(1000))
@@ -260,9 +245,7 @@ async def test_nothing_is_sent_twice_when_the_journal_is_lost(
         assert len(world.core.calls) == calls
 
 
-async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.ask_user(world.reference(1000, coprocessors=(USER, COPROCESSOR)))
         await world.wait_replies("userDecryptionResponse")
@@ -271,7 +254,7 @@ async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(
         ] == ["has no bucket registered"]
 
 
-async def test_a_wallet_that_is_no_node_waits_and_is_named(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_wallet_that_is_no_node_waits_and_is_named(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.chain.evm.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
         world.ask_public(world.reference(1000))
@@ -279,9 +262,7 @@ async def test_a_wallet_that_is_no_node_waits_and_is_named(autojump_clock: MockC
         assert world.core.calls == []
 
 
-async def test_the_alert_about_another_signer_names_the_option_of_this_generation(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_the_alert_about_another_signer_names_the_option_of_this_generation(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.core.key = PrivateKey.parse("33" * 32)
         world.ask_public(world.reference(1000))

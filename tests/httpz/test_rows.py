@@ -16,7 +16,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock
 
 from kmsconn._generated.httpz_rc7.kms.v1 import DecryptionRequest
 from kmsconn.chain.asking import ask
@@ -95,7 +94,7 @@ class ViewNode:
 
 
 async def test_row_009_only_the_events_of_our_contracts_reach_the_core(
-    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node is asked for the addresses and topics of 1.2 and 1.3 and no others; another address or topic0 causes no call."""
     stranger = Address(b"\x77" * 20)
@@ -144,7 +143,7 @@ def key_topics() -> set[bytes]:
     }
 
 
-async def test_row_010_both_adapters_work_over_a_fake_provider(autojump_clock: MockClock) -> None:
+async def test_row_010_both_adapters_work_over_a_fake_provider() -> None:
     node = ViewNode()
     sender = httpz.load()["keys"]["coprocessors"][0]
     found = await ask(node, views.coprocessor(GATEWAY_ID, httpz.address("HTTPZ"), COPROCESSOR))
@@ -153,9 +152,7 @@ async def test_row_010_both_adapters_work_over_a_fake_provider(autojump_clock: M
     assert await ask(node, key) is True
 
 
-async def test_row_011_truncated_data_is_told_and_the_service_stays_up(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_011_truncated_data_is_told_and_the_service_stays_up(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         manager = world.manager.address
@@ -166,9 +163,7 @@ async def test_row_011_truncated_data_is_told_and_the_service_stays_up(
         assert len(world.told(LogQuarantined)) == 1
 
 
-async def test_row_012_views_and_transactions_have_their_selectors(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_012_views_and_transactions_have_their_selectors(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         seen: list[bytes] = []
         execute = world.httpz.execute
@@ -180,9 +175,7 @@ async def test_row_012_views_and_transactions_have_their_selectors(
         assert sent.data[:4].hex() == "02fd1a64"
 
 
-async def test_row_013_a_pushed_event_reaches_the_core_within_two_seconds(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_013_a_pushed_event_reaches_the_core_within_two_seconds(tmp_path: Path) -> None:
     """Nothing but the push can tell of it so soon: the reader looks by itself every ten minutes only."""
     async with open_world(tmp_path) as world, world.connected(decryption_polling=600.0) as connector:
         await connector.wait_ready()
@@ -193,7 +186,7 @@ async def test_row_013_a_pushed_event_reaches_the_core_within_two_seconds(
         await world.wait(lambda: starts(world), 2.0)
 
 
-async def test_row_014_fifty_mixed_events_are_fifty_starts(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_014_fifty_mixed_events_are_fifty_starts(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE) as connector:
         await connector.wait_ready()
         reference = world.reference(1000)
@@ -207,9 +200,7 @@ async def test_row_014_fifty_mixed_events_are_fifty_starts(autojump_clock: MockC
         assert len(set(starts(world))) == len(starts(world)) == 50
 
 
-async def test_row_016_a_lost_gateway_comes_back_for_calls_and_events(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_016_a_lost_gateway_comes_back_for_calls_and_events(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         line = world.network.line("gateway", 80)
@@ -221,7 +212,7 @@ async def test_row_016_a_lost_gateway_comes_back_for_calls_and_events(
         await world.wait_replies(PUBLIC)
 
 
-async def test_row_018_a_full_queue_drops_nothing(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_018_a_full_queue_drops_nothing(tmp_path: Path) -> None:
     """Corrected: nothing is given up after 5 s. What finds no place waits in the journal (product.md, row 15)."""
     one_place = Pools(public_decryption=1)
     async with open_world(tmp_path, computing=1000.0) as world, world.connected(pools=one_place) as connector:
@@ -242,9 +233,7 @@ async def test_row_018_a_full_queue_drops_nothing(autojump_clock: MockClock, tmp
         assert len(world.replies(PUBLIC)) == 5
 
 
-async def test_row_020_twenty_starts_and_stops_leave_no_task_and_no_descriptor(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_020_twenty_starts_and_stops_leave_no_task_and_no_descriptor(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         before: list[tuple[int, set[str]]] = []
         for _ in range(20):
@@ -266,9 +255,7 @@ def descriptors() -> set[str]:
     return found
 
 
-async def test_row_021_the_signature_of_the_core_goes_out_unchanged(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_021_the_signature_of_the_core_goes_out_unchanged(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         reference = world.reference(1000)
         world.ask_public(reference)
@@ -278,9 +265,7 @@ async def test_row_021_the_signature_of_the_core_goes_out_unchanged(
         assert signature == world.core.key.sign(digest)
 
 
-async def test_row_026_each_step_of_a_request_is_a_line_and_no_secret_is(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_026_each_step_of_a_request_is_a_line_and_no_secret_is(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.ask_public(world.reference(1000))
         await world.wait(lambda: world.told(ReplyIncluded))
@@ -302,9 +287,7 @@ async def test_row_026_each_step_of_a_request_is_a_line_and_no_secret_is(
         assert stages == ["check", "gather", "submit", "answer"]
 
 
-async def test_row_028_one_get_of_the_object_under_its_digest(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_028_one_get_of_the_object_under_its_digest(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
@@ -314,18 +297,14 @@ async def test_row_028_one_get_of_the_object_under_its_digest(
         assert (request.ciphertexts[0].ciphertext, request.ciphertexts[0].ciphertext_format) == (body, 3)
 
 
-async def test_row_029_a_garbage_address_does_not_prevent_the_second(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_029_a_garbage_address_does_not_prevent_the_second(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.set_buckets({USER: "not-a-url", COPROCESSOR: "http://bucket/ct128"})
         world.ask_public(world.reference(1000, coprocessors=(USER, COPROCESSOR)))
         await world.wait_replies(PUBLIC)
 
 
-async def test_row_030_without_an_s3_section_requests_are_answered(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_030_without_an_s3_section_requests_are_answered(tmp_path: Path) -> None:
     assert httpz.settings().protocol.httpz.s3 is None
     async with open_world(tmp_path) as world, world.connected():
         world.ask_public(world.reference(1000))
@@ -334,7 +313,7 @@ async def test_row_030_without_an_s3_section_requests_are_answered(
 
 @pytest.mark.parametrize(("tolerant", "right"), [(False, True), (True, False)])
 async def test_row_032_wrong_bytes_at_the_first_bucket_are_told(
-    autojump_clock: MockClock, tmp_path: Path, tolerant: bool, right: bool
+    tmp_path: Path, tolerant: bool, right: bool
 ) -> None:
     settings = HttpzSettings(tolerant_digests=tolerant)
     async with open_world(tmp_path) as world, world.connected(httpz=settings):
@@ -354,9 +333,7 @@ async def test_row_032_wrong_bytes_at_the_first_bucket_are_told(
 
 
 @pytest.mark.parametrize("address", ["", "not-a-url"])
-async def test_row_033_the_configured_bucket_stands_in(
-    autojump_clock: MockClock, tmp_path: Path, address: str
-) -> None:
+async def test_row_033_the_configured_bucket_stands_in(tmp_path: Path, address: str) -> None:
     """(a) no address at all, (b) one that cannot be read."""
     settings = HttpzSettings(s3=S3Fallback("us-east-1", "ct128", "http://bucket"))
     async with open_world(tmp_path) as world, world.connected(httpz=settings):
@@ -366,9 +343,7 @@ async def test_row_033_the_configured_bucket_stands_in(
         assert world.bucket.counts == {("GET", 200): 1}
 
 
-async def test_row_033_the_configured_bucket_stands_in_where_the_contract_reverts(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_033_the_configured_bucket_stands_in_where_the_contract_reverts(tmp_path: Path) -> None:
     """(a) to the letter: every call of ``coprocessors`` reverts."""
 
     def reverting(frame: Frame) -> bytes:
@@ -394,7 +369,7 @@ async def test_row_033_the_configured_bucket_stands_in_where_the_contract_revert
     ],
 )
 async def test_row_035_each_trouble_with_a_bucket_is_a_warning_that_names_it(
-    autojump_clock: MockClock, tmp_path: Path, address: str, trouble: str
+    tmp_path: Path, address: str, trouble: str
 ) -> None:
     """404, a timeout and a refused connection at the only bucket: warnings, and no error. TLS and garbage: rows 29 and 33."""
     async with open_world(tmp_path) as world, world.connected():
@@ -415,7 +390,7 @@ def warnings_of(world: World) -> list[str]:
     return [line for line in world.log.getvalue().splitlines() if json.loads(line)["level"] == "warning"]
 
 
-async def test_row_035_trouble_with_buckets_is_no_error(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_035_trouble_with_buckets_is_no_error(tmp_path: Path) -> None:
     """Corrected: the request is not dropped either, it waits."""
     async with open_world(tmp_path) as world, world.connected():
         world.set_buckets({USER: "http://gone/ct128", COPROCESSOR: "http://bucket/ct128"})
@@ -431,7 +406,7 @@ async def test_row_035_trouble_with_buckets_is_no_error(autojump_clock: MockCloc
         await world.wait_replies(PUBLIC, 2, 120.0)
 
 
-async def test_row_031_failures_are_each_requests_own(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_031_failures_are_each_requests_own(tmp_path: Path) -> None:
     def does(method: str, identifier: str) -> None:
         if (method, identifier) == ("GetDecryptResult", number(1)):
             raise GrpcFailure(Status.INTERNAL, "it failed")
@@ -445,9 +420,7 @@ async def test_row_031_failures_are_each_requests_own(autojump_clock: MockClock,
         assert [reply[0] for reply in world.replies(PUBLIC)] == [2]
 
 
-async def test_row_037_the_signer_over_what_is_sent_is_the_cores_key(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_037_the_signer_over_what_is_sent_is_the_cores_key(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         reference = world.reference(1000)
         world.ask_public(reference)
@@ -466,7 +439,7 @@ async def test_row_037_the_signer_over_what_is_sent_is_the_cores_key(
 # 1.3 not started by the first generation
 
 
-async def test_row_046_nothing_is_lost_or_doubled(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_046_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     """Three events while it is away are three replies; killed after the answer there is one."""
     async with open_world(tmp_path) as world:
         async with world.connected() as connector:
@@ -485,9 +458,7 @@ async def test_row_046_nothing_is_lost_or_doubled(autojump_clock: MockClock, tmp
 # 2.1 Gateway adapters
 
 
-async def test_row_060_unknown_topics_of_the_right_address_are_ignored(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_060_unknown_topics_of_the_right_address_are_ignored(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         response = abi.DECRYPTION_MANAGER.event("UserDecryptionResponse")
@@ -496,7 +467,7 @@ async def test_row_060_unknown_topics_of_the_right_address_are_ignored(
         assert (world.core.calls, world.told(LogQuarantined), world.told(RequestClosed)) == ([], [], [])
 
 
-async def test_row_061_a_signature_of_64_bytes_is_not_sent(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_061_a_signature_of_64_bytes_is_not_sent(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         sign = world.core.key.sign
 
@@ -528,9 +499,7 @@ def test_row_062_five_replies_are_a_selector_and_two_words() -> None:
     assert found == dict.fromkeys(["faac73b4", "6aafa976", "941c8df6", "9594a901", "40c24f15"], 68)
 
 
-async def test_row_063_the_line_of_an_event_has_kind_id_and_place(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_063_the_line_of_an_event_has_kind_id_and_place(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.ask_user(world.reference(1000))
         await world.wait_replies(USER_REPLY)
@@ -548,9 +517,7 @@ async def test_row_063_the_line_of_an_event_has_kind_id_and_place(
         )
 
 
-async def test_row_065_two_contracts_are_listened_to_again_after_a_cut(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_065_two_contracts_are_listened_to_again_after_a_cut(tmp_path: Path) -> None:
     """Listening, not looking: what is asked after the cut is heard by its push, of both contracts."""
     quiet = {"decryption_polling": 600.0, "key_management_polling": 600.0}
     async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE, **quiet) as connector:
@@ -568,9 +535,7 @@ async def test_row_065_two_contracts_are_listened_to_again_after_a_cut(
 # 2.3 and 3.1 KMS operations
 
 
-async def test_row_074_a_hundred_events_are_answered_in_less_than_thirty_seconds(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_074_a_hundred_events_are_answered_in_less_than_thirty_seconds(tmp_path: Path) -> None:
     async with open_world(tmp_path, computing=2.0) as world, world.connected() as connector:
         await connector.wait_ready()
         reference = world.reference(1000)
@@ -579,9 +544,7 @@ async def test_row_074_a_hundred_events_are_answered_in_less_than_thirty_seconds
         await world.wait_replies(PUBLIC, 100, 30.0)
 
 
-async def test_row_075_a_backfill_of_five_hundred_logs_reads_ranges(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_075_a_backfill_of_five_hundred_logs_reads_ranges(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         reference = world.reference(1000)
         for _ in range(500):
@@ -602,9 +565,7 @@ async def test_row_075_a_backfill_of_five_hundred_logs_reads_ranges(
         assert asked < blocks / 4
 
 
-async def test_row_083_a_request_goes_from_event_to_reply_in_its_order(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_083_a_request_goes_from_event_to_reply_in_its_order(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.ask_user(world.reference(1000))
         await world.wait(lambda: world.told(ReplyIncluded))
@@ -620,7 +581,7 @@ async def test_row_083_a_request_goes_from_event_to_reply_in_its_order(
         assert list(dict.fromkeys(names)) == wanted
 
 
-async def test_row_084_each_event_reaches_its_operation(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_084_each_event_reaches_its_operation(tmp_path: Path) -> None:
     wanted = {
         Kind.PREP_KEYGEN: "KeyGenPreproc",
         Kind.PREP_KSKGEN: "KeyGenPreproc",
@@ -644,7 +605,7 @@ async def test_row_084_each_event_reaches_its_operation(autojump_clock: MockCloc
 
 @pytest.mark.parametrize(("form", "words"), [(PlaintextForm.P1, [16]), (PlaintextForm.P3, [16, 0x60])])
 async def test_row_085_a_public_decryption_is_the_words_of_its_form(
-    autojump_clock: MockClock, tmp_path: Path, form: PlaintextForm, words: list[int]
+    tmp_path: Path, form: PlaintextForm, words: list[int]
 ) -> None:
     async with open_world(tmp_path, form=form) as world, world.connected():
         world.ask_public(world.reference(16, 3))
@@ -652,9 +613,7 @@ async def test_row_085_a_public_decryption_is_the_words_of_its_form(
         assert result == b"".join(word.to_bytes(32) for word in words)
 
 
-async def test_row_087_a_key_is_prepared_and_made_with_consistent_ids(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_087_a_key_is_prepared_and_made_with_consistent_ids(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE):
         for count in (1, 2):
             world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
@@ -668,16 +627,14 @@ async def test_row_087_a_key_is_prepared_and_made_with_consistent_ids(
         assert (made.preproc_id.request_id, reply[0]) == (number(second), second)
 
 
-async def test_row_088_a_crs_is_made(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_088_a_crs_is_made(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE):
         world.ask_key(Kind.CRSGEN, PARAMETERS)
         assert await world.wait_replies("crsgenResponse") == [(1, 1)]
         assert starts(world) == [("CrsGen", number(1))]
 
 
-async def test_row_090_a_core_that_does_not_know_yet_is_asked_on(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_090_a_core_that_does_not_know_yet_is_asked_on(tmp_path: Path) -> None:
     """Corrected: work ends by its deadline of a day, not after seconds (product.md, row 13); NOT_FOUND for 12 s is waited out."""
 
     def does(method: str, _: str) -> None:
@@ -709,9 +666,7 @@ def httpz_reference(handle: bytes) -> CiphertextReference:
     return CiphertextReference(handle, 7, bytes(32), (COPROCESSOR,))
 
 
-async def test_row_099_a_core_that_is_away_twice_is_started_once(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_099_a_core_that_is_away_twice_is_started_once(tmp_path: Path) -> None:
     failures = [GrpcFailure(Status.UNAVAILABLE, "away"), GrpcFailure(Status.UNAVAILABLE, "away")]
 
     def does(method: str, _: str) -> None:
@@ -726,9 +681,7 @@ async def test_row_099_a_core_that_is_away_twice_is_started_once(
         assert len(starts(world)) == 3
 
 
-async def test_row_099_a_transaction_that_was_refused_for_its_nonce_is_sent_again(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_099_a_transaction_that_was_refused_for_its_nonce_is_sent_again(tmp_path: Path) -> None:
     """Another process uses the nonce first: the reply is refused, and goes out under the next one, once."""
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
@@ -752,7 +705,7 @@ async def test_row_099_a_transaction_that_was_refused_for_its_nonce_is_sent_agai
         assert (len(taken), [reply[0] for reply in world.replies(PUBLIC)]) == (1, [1, 2])
 
 
-async def test_row_099_already_responded_is_done(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_099_already_responded_is_done(tmp_path: Path) -> None:
     """The contract has the reply by another way, and reverts: the request is done, and nothing is sent again."""
 
     def does(method: str, _: str) -> None:
@@ -800,7 +753,7 @@ def test_row_106_members_and_their_order_are_those_of_the_specification() -> Non
     assert found == set(STRUCTS.values())
 
 
-async def test_row_111_the_raw_transaction_is_ours(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_row_111_the_raw_transaction_is_ours(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
@@ -812,7 +765,7 @@ async def test_row_111_the_raw_transaction_is_ours(autojump_clock: MockClock, tm
 
 @pytest.mark.parametrize("revision", ["main", "rc7"])
 async def test_row_114_both_revisions_of_the_request_events_are_handled(
-    autojump_clock: MockClock, tmp_path: Path, revision: str
+    tmp_path: Path, revision: str
 ) -> None:
     async with open_world(tmp_path, revision) as world, world.connected():
         world.ask_public(world.reference(1000))
@@ -838,9 +791,7 @@ def test_row_124_reverts_are_done_or_a_loud_error() -> None:
     assert profile.operations[Kind.PUBLIC_DECRYPTION].revert(stranger).verdict is Verdict.FINAL
 
 
-async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.chain.evm.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
         for value in (1000, 1001, 1002):
@@ -853,9 +804,7 @@ async def test_row_124_a_wallet_that_is_no_node_is_told_in_red(
 # 5.1 Testing
 
 
-async def test_row_142_four_nodes_reply_and_three_while_one_core_is_down(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_142_four_nodes_reply_and_three_while_one_core_is_down(tmp_path: Path) -> None:
     def down(method: str, _: str) -> None:
         raise GrpcFailure(Status.UNAVAILABLE, "down")
 
@@ -879,9 +828,7 @@ async def test_row_142_four_nodes_reply_and_three_while_one_core_is_down(
         }
 
 
-async def test_row_145_a_user_finds_the_plaintext_in_the_share(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_145_a_user_finds_the_plaintext_in_the_share(tmp_path: Path) -> None:
     """The share as in 2.4, from calldata alone, opened with the user's key."""
     async with open_world(tmp_path) as world, world.connected():
         reference = world.reference(1000)
@@ -895,9 +842,7 @@ async def test_row_145_a_user_finds_the_plaintext_in_the_share(
         assert opened.link == payload.digest
 
 
-async def test_row_157_four_nodes_come_to_one_public_response_and_one_of_a_user(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_row_157_four_nodes_come_to_one_public_response_and_one_of_a_user(tmp_path: Path) -> None:
     """With one node that may fail: two signatures are enough for everybody, three shares for a user."""
     async with open_world(tmp_path) as world, world.all_connected(4):
         world.share_among(4, threshold=1)

@@ -31,7 +31,7 @@ def ports(network: MemoryNetwork) -> Ports:
 
 
 async def test_a_shadow_of_the_first_generation_starts_nothing_and_finds_every_reply_equal(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     """Public and user requests, each handed to the Core once, by the connector that sends."""
     users = GENERATIONS[HTTPZ_RC7].settle(wall, Random(0), block_time=1.0, computing=0.1)

@@ -93,16 +93,14 @@ def pair(folder: Path) -> Pair:
     return Pair(emulator, [ThisProcess(Recipe(), folder / "connector.toml")], folder / "connector.db")
 
 
-async def test_a_load_is_of_the_forms_that_are_wanted_at_their_rate(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_load_is_of_the_forms_that_are_wanted_at_their_rate(tmp_path: Path) -> None:
     case = await offer_undisturbed(pair(tmp_path), 205, 500.0, Plan(seconds=4.0, forms=("public",)))
     wanted = WANTED[0]
     assert (wanted["rate"], wanted["seconds"], wanted["forms"]) == (500.0, 4.0, ["public"])
     assert (case.outcome.offered, case.outcome.answered, case.outcome.offered_rate) == (1, 1, 500.0)
 
 
-async def test_a_load_of_no_form_is_of_all(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_load_of_no_form_is_of_all(tmp_path: Path) -> None:
     await offer(pair(tmp_path), 205, 10.0, 1.0)
     assert WANTED[0]["forms"] == []
 

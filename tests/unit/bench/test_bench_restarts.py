@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -50,7 +49,7 @@ def restarter(*names: str, status: int = 0) -> Restarter:
     return Restarter(processes, ask, lambda name: EVENTS.append((trio.current_time() - BEGUN[0], name)))
 
 
-async def test_each_is_restarted_in_turn_once_it_is_gone(autojump_clock: Any) -> None:
+async def test_each_is_restarted_in_turn_once_it_is_gone() -> None:
     await restarter("a", "b").run(10.0, 40.0)
     assert EVENTS == [
         (10, "a restarts"), (12, "a ends"), (12, "a starts"),
@@ -59,7 +58,7 @@ async def test_each_is_restarted_in_turn_once_it_is_gone(autojump_clock: Any) ->
     ]  # fmt: skip
 
 
-async def test_the_time_of_a_hand_over_is_from_the_signal_to_the_next_holder(autojump_clock: Any) -> None:
+async def test_the_time_of_a_hand_over_is_from_the_signal_to_the_next_holder() -> None:
     made = restarter("a", "b")
     HELD.update(upkeep=(1, "a"), audit=(2, "b"))
     await made.restart(made.connectors[0])
@@ -70,14 +69,14 @@ async def test_the_time_of_a_hand_over_is_from_the_signal_to_the_next_holder(aut
     assert times.startswith("hand-over: 1 leases, p50 2")
 
 
-async def test_a_lease_that_nobody_takes_is_told(autojump_clock: Any) -> None:
+async def test_a_lease_that_nobody_takes_is_told() -> None:
     made = restarter("a", "b")
     HELD.update({"reads 1": (1, "a")})
     await made.restart(made.connectors[0])
     assert told(made.found())[1:] == ["1 leases WENT OVER TO NOBODY in time"]
 
 
-async def test_an_end_with_another_status_is_told(autojump_clock: Any) -> None:
+async def test_an_end_with_another_status_is_told() -> None:
     made = restarter("a", status=-9)
     await made.restart(made.connectors[0])
     assert told(made.found()) == ["restarts: a 1; ENDED ALSO WITH STATUS -9"]
@@ -87,7 +86,7 @@ def test_of_no_restarts_nothing_is_told() -> None:
     assert told({"statuses": {}, "handed_over": [], "left": 0}) == []
 
 
-async def test_leases_that_are_kept_are_no_hand_over(autojump_clock: Any) -> None:
+async def test_leases_that_are_kept_are_no_hand_over() -> None:
     restarter()
     HELD.update(upkeep=(1, "a"), audit=(2, "b"))
     found: list[HandOver] = []
@@ -96,7 +95,7 @@ async def test_leases_that_are_kept_are_no_hand_over(autojump_clock: Any) -> Non
     assert (found, round(trio.current_time() - begun)) == ([], 5)
 
 
-async def test_a_hand_over_is_waited_for_so_long_and_no_longer(autojump_clock: Any) -> None:
+async def test_a_hand_over_is_waited_for_so_long_and_no_longer() -> None:
     restarter()
     begun = trio.current_time()
     assert await follow(ask, "term", {"upkeep": 1}, []) == 1

@@ -61,7 +61,7 @@ class Posts:
         self.posted.append((round(trio.current_time() - self.begun, 3), path))
 
 
-async def test_acts_happen_at_their_share_and_are_undone(autojump_clock: trio.testing.MockClock) -> None:
+async def test_acts_happen_at_their_share_and_are_undone() -> None:
     pair: Any = Posts()
     diary = Diary()
     await play(pair, 1800, diary.note)
@@ -73,7 +73,7 @@ async def test_acts_happen_at_their_share_and_are_undone(autojump_clock: trio.te
     assert [one.name for one in diary.happened][:3] == ["Core restarts", "node gone", "node gone no more"]
 
 
-async def test_outages_of_a_short_run_are_short(autojump_clock: trio.testing.MockClock) -> None:
+async def test_outages_of_a_short_run_are_short() -> None:
     pair: Any = Posts()
     await play(pair, 60, Diary().note)
     assert pair.posted[1:3] == [(20, "/gateway/shut"), (22, "/gateway/open")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -13,7 +12,7 @@ from kmsconn.emulator.load import Load, run_load
 from tests.unit.requests.few_components import few_components
 
 
-async def test_the_minimal_client_replies_in_one_block(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_minimal_client_replies_in_one_block(tmp_path: Path) -> None:
     """Several requests a block; replies sent in one batch wait for each other's blocks."""
     async with few_components(tmp_path, block_time=0.25) as few, trio.open_nursery() as nursery:
         truth = ground_truth_of(few.dependencies)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, MOMENT, RENEW_SECONDS
@@ -42,15 +42,13 @@ def test_an_endpoint_is_an_rpc() -> None:
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-async def test_a_call_is_answered(url: str, autojump_clock: MockClock) -> None:
+async def test_a_call_is_answered(url: str) -> None:
     async with endpoint_of(url, a=Node()) as endpoint:
         assert await endpoint.call("echo", [1, {"a": None}]) == [1, {"a": None}]
 
 
 @pytest.mark.parametrize(("url", "origin"), [(WS, "ws://a:8546"), (HTTP, "http://a")])
-async def test_the_url_in_use_is_named_without_its_key(
-    url: str, origin: str, autojump_clock: MockClock
-) -> None:
+async def test_the_url_in_use_is_named_without_its_key(url: str, origin: str) -> None:
     async with endpoint_of(url, a=Node()) as endpoint:
         assert endpoint.in_use == ""
         await endpoint.call("echo", 1)
@@ -58,7 +56,7 @@ async def test_the_url_in_use_is_named_without_its_key(
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-async def test_a_batch_goes_in_one_frame_to_one_node(url: str, autojump_clock: MockClock) -> None:
+async def test_a_batch_goes_in_one_frame_to_one_node(url: str) -> None:
     node = Node()
     node.reorder = lambda answers: answers[::-1]
     async with endpoint_of(url, a=node) as endpoint:
@@ -67,7 +65,7 @@ async def test_a_batch_goes_in_one_frame_to_one_node(url: str, autojump_clock: M
     assert [len(frame) for frame in node.frames if isinstance(frame, list)] == [3]
 
 
-async def test_an_empty_batch_asks_nobody(autojump_clock: MockClock) -> None:
+async def test_an_empty_batch_asks_nobody() -> None:
     node = Node()
     async with endpoint_of(WS, a=node) as endpoint:
         assert await endpoint.batch([]) == []
@@ -81,7 +79,7 @@ async def each_of(endpoint: Endpoint, *calls: Call) -> dict[int, Any]:
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-async def test_of_several_calls_each_has_its_own_result_or_error(url: str, autojump_clock: MockClock) -> None:
+async def test_of_several_calls_each_has_its_own_result_or_error(url: str) -> None:
     node = Node()
 
     def limited() -> None:
@@ -101,7 +99,7 @@ async def test_of_several_calls_each_has_its_own_result_or_error(url: str, autoj
     ]
 
 
-async def test_several_calls_leave_in_their_order(autojump_clock: MockClock) -> None:
+async def test_several_calls_leave_in_their_order() -> None:
     node = Node()
     async with endpoint_of(WS, a=node) as endpoint:
         await each_of(endpoint, *(Call("echo", (number,)) for number in range(50)))
@@ -109,9 +107,7 @@ async def test_several_calls_leave_in_their_order(autojump_clock: MockClock) -> 
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-async def test_one_call_that_hangs_keeps_none_of_the_others_from_being_answered(
-    url: str, autojump_clock: MockClock
-) -> None:
+async def test_one_call_that_hangs_keeps_none_of_the_others_from_being_answered(url: str) -> None:
     """A sequencer answers each only when it is in a block."""
     node, came = Node(), dict[int, Any]()
     node.hang.add("hang")
@@ -122,9 +118,7 @@ async def test_one_call_that_hangs_keeps_none_of_the_others_from_being_answered(
         assert await endpoint.call("echo", 2) == 2
 
 
-async def test_a_lost_connection_fails_of_several_calls_what_was_not_answered(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_lost_connection_fails_of_several_calls_what_was_not_answered() -> None:
     node, came = Node(), dict[int, Any]()
     node.hang.add("hang")
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
@@ -135,7 +129,7 @@ async def test_a_lost_connection_fails_of_several_calls_what_was_not_answered(
     assert (type(came[0]), came[1]) == (Unreachable, 1)
 
 
-async def test_several_calls_to_nobody_are_unreachable_each(autojump_clock: MockClock) -> None:
+async def test_several_calls_to_nobody_are_unreachable_each() -> None:
     node = Node()
     node.up = False
     async with endpoint_of(WS, a=node) as endpoint:
@@ -143,7 +137,7 @@ async def test_several_calls_to_nobody_are_unreachable_each(autojump_clock: Mock
     assert all(isinstance(came[index], Unreachable) for index in (0, 1))
 
 
-async def test_no_calls_ask_nobody(autojump_clock: MockClock) -> None:
+async def test_no_calls_ask_nobody() -> None:
     node = Node()
     async with endpoint_of(WS, a=node) as endpoint:
         assert await each_of(endpoint) == {}
@@ -151,16 +145,14 @@ async def test_no_calls_ask_nobody(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-async def test_an_error_object_is_raised(url: str, autojump_clock: MockClock) -> None:
+async def test_an_error_object_is_raised(url: str) -> None:
     async with endpoint_of(url, a=Node()) as endpoint:
         with pytest.raises(RpcError, match="method not found"):
             await endpoint.call("nothing")
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-async def test_a_rate_limit_is_an_overload_and_keeps_the_connection(
-    url: str, autojump_clock: MockClock
-) -> None:
+async def test_a_rate_limit_is_an_overload_and_keeps_the_connection(url: str) -> None:
     node = Node()
 
     def limited() -> None:
@@ -174,35 +166,35 @@ async def test_a_rate_limit_is_an_overload_and_keeps_the_connection(
     assert node.dialled == 1
 
 
-async def test_the_chain_id_is_compared_before_anything_else(autojump_clock: MockClock) -> None:
+async def test_the_chain_id_is_compared_before_anything_else() -> None:
     node = Node()
     async with endpoint_of(WS, a=node) as endpoint:
         await endpoint.call("echo", 1)
     assert [method for method, _ in node.asked] == ["eth_chainId", "echo"]
 
 
-async def test_nothing_is_dialled_before_it_is_wanted(autojump_clock: MockClock) -> None:
+async def test_nothing_is_dialled_before_it_is_wanted() -> None:
     node = Node()
     async with endpoint_of(WS, a=node):
         await trio.sleep(100)
     assert node.dialled == 0
 
 
-async def test_the_websocket_is_preferred_whatever_the_order(autojump_clock: MockClock) -> None:
+async def test_the_websocket_is_preferred_whatever_the_order() -> None:
     a, b = Node(), Node()
     async with endpoint_of(HTTP, "ws://b:8546", a=a, b=b) as endpoint:
         await endpoint.call("echo", 1)
     assert (a.dialled, b.dialled) == (0, 1)
 
 
-async def test_http_is_the_fallback(autojump_clock: MockClock) -> None:
+async def test_http_is_the_fallback() -> None:
     node = Node()
     node.websocket = False
     async with endpoint_of(WS, HTTP, a=node) as endpoint:
         assert await endpoint.call("echo", 1) == 1
 
 
-async def test_the_websocket_is_used_again_when_it_is_back(autojump_clock: MockClock) -> None:
+async def test_the_websocket_is_used_again_when_it_is_back() -> None:
     a, b = Node(), Node()
     a.up = False
     async with endpoint_of(WS, "http://b/", a=a, b=b) as endpoint:
@@ -213,7 +205,7 @@ async def test_the_websocket_is_used_again_when_it_is_back(autojump_clock: MockC
     assert ("echo", ["over websocket"]) in a.asked
 
 
-async def test_calls_go_on_over_http_while_the_websocket_is_tried_again(autojump_clock: MockClock) -> None:
+async def test_calls_go_on_over_http_while_the_websocket_is_tried_again() -> None:
     a, b = Node(), Node()
     a.up = False
     events: list[Event] = []
@@ -225,7 +217,7 @@ async def test_calls_go_on_over_http_while_the_websocket_is_tried_again(autojump
     assert a.dialled > 3
 
 
-async def test_the_next_url_takes_over_when_a_connection_is_lost(autojump_clock: MockClock) -> None:
+async def test_the_next_url_takes_over_when_a_connection_is_lost() -> None:
     a, b = Node(), Node()
     async with endpoint_of(WS, "ws://b:8546", a=a, b=b) as endpoint:
         await endpoint.call("echo", 1)
@@ -236,7 +228,7 @@ async def test_the_next_url_takes_over_when_a_connection_is_lost(autojump_clock:
     assert ("echo", [2]) in b.asked
 
 
-async def test_connections_are_counted_and_renewals_are_not(autojump_clock: MockClock) -> None:
+async def test_connections_are_counted_and_renewals_are_not() -> None:
     a = Node()
     async with endpoint_of(WS, a=a) as endpoint:
         await endpoint.call("echo", 1)
@@ -252,7 +244,7 @@ async def test_connections_are_counted_and_renewals_are_not(autojump_clock: Mock
         assert endpoint.links == 1
 
 
-async def test_a_lost_connection_fails_what_was_asked_over_it(autojump_clock: MockClock) -> None:
+async def test_a_lost_connection_fails_what_was_asked_over_it() -> None:
     """Whether the node acted is the caller's question: no call is repeated here."""
     node = Node()
     node.hang.add("echo")
@@ -269,9 +261,7 @@ async def test_a_lost_connection_fails_what_was_asked_over_it(autojump_clock: Mo
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-async def test_a_hung_call_is_given_up_and_the_next_one_goes_to_the_next_node(
-    url: str, autojump_clock: MockClock
-) -> None:
+async def test_a_hung_call_is_given_up_and_the_next_one_goes_to_the_next_node(url: str) -> None:
     a, b = Node(), Node()
     a.hang.add("echo")
     async with endpoint_of(url, url.replace("//a", "//b"), a=a, b=b) as endpoint:
@@ -284,7 +274,7 @@ async def test_a_hung_call_is_given_up_and_the_next_one_goes_to_the_next_node(
     assert ("echo", [2]) in b.asked
 
 
-async def test_a_node_that_accepts_and_says_nothing_is_given_up(autojump_clock: MockClock) -> None:
+async def test_a_node_that_accepts_and_says_nothing_is_given_up() -> None:
     a, b = Node(), Node()
     a.hang.add("eth_chainId")
     async with endpoint_of(WS, "ws://b:8546", a=a, b=b) as endpoint:
@@ -292,7 +282,7 @@ async def test_a_node_that_accepts_and_says_nothing_is_given_up(autojump_clock: 
     assert trio.current_time() >= 0
 
 
-async def test_nobody_there_is_unreachable_and_says_why_without_secrets(autojump_clock: MockClock) -> None:
+async def test_nobody_there_is_unreachable_and_says_why_without_secrets() -> None:
     node = Node()
     node.up = False
     async with endpoint_of("ws://u:pw@a:8546/key?t=1", a=node) as endpoint:
@@ -301,7 +291,7 @@ async def test_nobody_there_is_unreachable_and_says_why_without_secrets(autojump
     assert str(caught.value) == "gateway: ws://a:8546: ConnectionRefusedError refused"
 
 
-async def test_calls_during_the_pause_fail_at_once(autojump_clock: MockClock) -> None:
+async def test_calls_during_the_pause_fail_at_once() -> None:
     node = Node()
     node.up = False
     async with endpoint_of(WS, a=node) as endpoint:
@@ -314,7 +304,7 @@ async def test_calls_during_the_pause_fail_at_once(autojump_clock: MockClock) ->
     assert node.dialled == 1
 
 
-async def test_a_chain_that_hangs_holds_nobody_while_it_is_tried_again(autojump_clock: MockClock) -> None:
+async def test_a_chain_that_hangs_holds_nobody_while_it_is_tried_again() -> None:
     """Else its requests would hold the places of a pool that the requests of other chains need."""
     node = Node()
     node.hang.add("eth_chainId")
@@ -333,9 +323,7 @@ async def test_a_chain_that_hangs_holds_nobody_while_it_is_tried_again(autojump_
     assert max(waits[1:]) <= MOMENT
 
 
-async def test_pauses_grow_but_recovery_never_waits_longer_than_the_longest(
-    autojump_clock: MockClock,
-) -> None:
+async def test_pauses_grow_but_recovery_never_waits_longer_than_the_longest() -> None:
     node = Node()
     node.up = False
 
@@ -351,9 +339,7 @@ async def test_pauses_grow_but_recovery_never_waits_longer_than_the_longest(
         assert await endpoint.call("echo", 1) == 1
 
 
-async def test_a_node_that_hangs_up_again_and_again_is_not_dialled_in_a_loop(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_node_that_hangs_up_again_and_again_is_not_dialled_in_a_loop() -> None:
     node = Node()
 
     async def hang_up() -> None:
@@ -367,7 +353,7 @@ async def test_a_node_that_hangs_up_again_and_again_is_not_dialled_in_a_loop(
     assert node.dialled < 30
 
 
-async def test_trouble_is_told_once_and_recovery_once(autojump_clock: MockClock) -> None:
+async def test_trouble_is_told_once_and_recovery_once() -> None:
     node = Node()
     node.up = False
     events: list[Event] = []
@@ -388,7 +374,7 @@ async def test_trouble_is_told_once_and_recovery_once(autojump_clock: MockClock)
     ]
 
 
-async def test_a_lost_connection_that_comes_back_at_once_is_no_trouble(autojump_clock: MockClock) -> None:
+async def test_a_lost_connection_that_comes_back_at_once_is_no_trouble() -> None:
     node = Node()
     events: list[Event] = []
     async with endpoint_of(WS, events=events, a=node) as endpoint:
@@ -401,16 +387,14 @@ async def test_a_lost_connection_that_comes_back_at_once_is_no_trouble(autojump_
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
-async def test_a_wrong_chain_refuses_the_start_and_names_both_ids(
-    url: str, autojump_clock: MockClock
-) -> None:
+async def test_a_wrong_chain_refuses_the_start_and_names_both_ids(url: str) -> None:
     node = Node(chain_id=1)
     async with endpoint_of(url, a=node) as endpoint:
         with pytest.raises(StartRefused, match=r"gateway .*//a.* is on chain 1, configured is 54321"):
             await endpoint.probe()
 
 
-async def test_a_wrong_chain_is_never_asked(autojump_clock: MockClock) -> None:
+async def test_a_wrong_chain_is_never_asked() -> None:
     a, b = Node(chain_id=1), Node()
     events: list[Event] = []
     async with endpoint_of(WS, "ws://b:8546", events=events, a=a, b=b) as endpoint:
@@ -430,13 +414,13 @@ async def test_a_wrong_chain_is_never_asked(autojump_clock: MockClock) -> None:
     ]
 
 
-async def test_one_wrong_url_among_right_ones_refuses_the_start(autojump_clock: MockClock) -> None:
+async def test_one_wrong_url_among_right_ones_refuses_the_start() -> None:
     async with endpoint_of(WS, "ws://b:8546", a=Node(chain_id=1), b=Node()) as endpoint:
         with pytest.raises(StartRefused):
             await endpoint.probe()
 
 
-async def test_a_url_that_comes_right_is_used(autojump_clock: MockClock) -> None:
+async def test_a_url_that_comes_right_is_used() -> None:
     node = Node(chain_id=1)
     events: list[Event] = []
     async with endpoint_of(WS, events=events, a=node) as endpoint:
@@ -452,7 +436,7 @@ async def test_a_url_that_comes_right_is_used(autojump_clock: MockClock) -> None
     ]
 
 
-async def test_probing_nobody_is_unreachable(autojump_clock: MockClock) -> None:
+async def test_probing_nobody_is_unreachable() -> None:
     node = Node()
     node.up = False
     async with endpoint_of(WS, a=node) as endpoint:
@@ -461,7 +445,7 @@ async def test_probing_nobody_is_unreachable(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("answer", [17, None, "54321", "0xzz"])
-async def test_a_chain_id_that_is_none_is_no_chain_id(answer: Any, autojump_clock: MockClock) -> None:
+async def test_a_chain_id_that_is_none_is_no_chain_id(answer: Any) -> None:
     node = Node()
     node.methods["eth_chainId"] = lambda: answer
     async with endpoint_of(WS, a=node) as endpoint:
@@ -483,9 +467,7 @@ async def test_a_chain_id_that_is_none_is_no_chain_id(answer: Any, autojump_cloc
         (200, '{"id":null,"error":{"code":1,"message":"x"}}', RpcError),
     ],
 )
-async def test_http_answers_are_mapped(
-    status: int, raw: str, kind: type[Exception], autojump_clock: MockClock
-) -> None:
+async def test_http_answers_are_mapped(status: int, raw: str, kind: type[Exception]) -> None:
     node = Node()
     async with endpoint_of(HTTP, a=node) as endpoint:
         await endpoint.probe()
@@ -494,7 +476,7 @@ async def test_http_answers_are_mapped(
             await endpoint.call("echo", 1)
 
 
-async def test_an_http_batch_with_a_missing_answer_is_unreachable(autojump_clock: MockClock) -> None:
+async def test_an_http_batch_with_a_missing_answer_is_unreachable() -> None:
     node = Node()
     async with endpoint_of(HTTP, a=node) as endpoint:
         await endpoint.probe()
@@ -503,7 +485,7 @@ async def test_an_http_batch_with_a_missing_answer_is_unreachable(autojump_clock
             await endpoint.batch([Call("echo", (1,)), Call("echo", (2,))])
 
 
-async def test_listening_notifies_once_at_the_start_and_for_each_push(autojump_clock: MockClock) -> None:
+async def test_listening_notifies_once_at_the_start_and_for_each_push() -> None:
     node = Node()
     notified: list[Any] = []
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
@@ -516,9 +498,7 @@ async def test_listening_notifies_once_at_the_start_and_for_each_push(autojump_c
     assert ("eth_subscribe", ["newHeads"]) in node.asked
 
 
-async def test_listening_subscribes_again_after_a_lost_connection_and_notifies(
-    autojump_clock: MockClock,
-) -> None:
+async def test_listening_subscribes_again_after_a_lost_connection_and_notifies() -> None:
     node = Node()
     notified: list[Any] = []
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
@@ -535,7 +515,7 @@ def fail(pushed: bytes | None) -> None:
     raise AssertionError(pushed)
 
 
-async def test_listening_over_http_sleeps(autojump_clock: MockClock) -> None:
+async def test_listening_over_http_sleeps() -> None:
     node = Node()
     async with endpoint_of(HTTP, a=node) as endpoint, trio.open_nursery() as nursery:
         nursery.start_soon(endpoint.listen, ("newHeads",), fail)
@@ -544,7 +524,7 @@ async def test_listening_over_http_sleeps(autojump_clock: MockClock) -> None:
     assert node.dialled == 0
 
 
-async def test_a_refused_subscription_is_tried_again_now_and_then(autojump_clock: MockClock) -> None:
+async def test_a_refused_subscription_is_tried_again_now_and_then() -> None:
     node = Node()
     del node.methods["eth_subscribe"]
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
@@ -554,7 +534,7 @@ async def test_a_refused_subscription_is_tried_again_now_and_then(autojump_clock
     assert [method for method, _ in node.asked].count("eth_subscribe") == 4
 
 
-async def test_a_listener_that_is_cancelled_is_rung_no_more(autojump_clock: MockClock) -> None:
+async def test_a_listener_that_is_cancelled_is_rung_no_more() -> None:
     node = Node()
     notified: list[Any] = []
     async with endpoint_of(WS, a=node) as endpoint:
@@ -598,7 +578,7 @@ async def _batch(endpoint: Endpoint) -> Any:
 @pytest.mark.parametrize("ask", [_call, _batch, _each])
 @pytest.mark.parametrize("connected", [False, True])
 async def test_cancelling_at_any_await_leaves_the_connection_usable(
-    url: str, ask: Ask, connected: bool, autojump_clock: MockClock
+    url: str, ask: Ask, connected: bool
 ) -> None:
     """The k-th step of the asking task is its last, for every k there is; the next call goes through, over the same websocket."""
     for k in range(1, 100):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from kmsconn.chain.heads import DEFAULT_BLOCK_TIME, FASTEST, LONGEST_NODE_LAG, HeadTracker
 from kmsconn.model.debounce import CONFIRMING
@@ -20,16 +19,14 @@ async def test_a_higher_head_is_taken() -> None:
     assert (heads.number, heads.timestamp) == (12, 1001)
 
 
-async def test_a_lower_head_is_a_lagging_node(autojump_clock: MockClock) -> None:
+async def test_a_lower_head_is_a_lagging_node() -> None:
     heads = HeadTracker()
     heads.note(12, 1001)
     heads.note(10, 1000)
     assert (heads.number, heads.timestamp) == (12, 1001)
 
 
-async def test_a_lower_head_is_believed_when_nobody_confirms_the_higher_one(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_lower_head_is_believed_when_nobody_confirms_the_higher_one() -> None:
     heads = HeadTracker()
     heads.note(1_000_000, 9_999)
     await trio.sleep(LONGEST_NODE_LAG + 1)
@@ -37,7 +34,7 @@ async def test_a_lower_head_is_believed_when_nobody_confirms_the_higher_one(
     assert (heads.number, heads.timestamp) == (12, 1001)
 
 
-async def test_a_confirmed_head_is_not_given_up(autojump_clock: MockClock) -> None:
+async def test_a_confirmed_head_is_not_given_up() -> None:
     heads = HeadTracker()
     heads.note(12, 1001)
     await trio.sleep(LONGEST_NODE_LAG - 1)
@@ -47,7 +44,7 @@ async def test_a_confirmed_head_is_not_given_up(autojump_clock: MockClock) -> No
     assert heads.number == 12
 
 
-async def test_one_note_settles_nothing(autojump_clock: MockClock) -> None:
+async def test_one_note_settles_nothing() -> None:
     heads = HeadTracker()
     heads.note(12, 1001)
     await trio.sleep(CONFIRMING - 0.1)
@@ -55,9 +52,7 @@ async def test_one_note_settles_nothing(autojump_clock: MockClock) -> None:
     assert heads.settled_timestamp is None
 
 
-async def test_two_notes_some_seconds_apart_settle_the_time_that_both_have_reached(
-    autojump_clock: MockClock,
-) -> None:
+async def test_two_notes_some_seconds_apart_settle_the_time_that_both_have_reached() -> None:
     heads = HeadTracker()
     heads.note(12, 1001)
     await trio.sleep(CONFIRMING)
@@ -66,7 +61,7 @@ async def test_two_notes_some_seconds_apart_settle_the_time_that_both_have_reach
 
 
 @pytest.mark.parametrize("wild_at", range(12))
-async def test_a_wild_head_of_one_node_settles_nothing(wild_at: int, autojump_clock: MockClock) -> None:
+async def test_a_wild_head_of_one_node_settles_nothing(wild_at: int) -> None:
     heads = HeadTracker()
     for second in range(20):
         heads.note(second, 1000 + second)
@@ -76,7 +71,7 @@ async def test_a_wild_head_of_one_node_settles_nothing(wild_at: int, autojump_cl
     assert 1000 + 20 - 2 * CONFIRMING - 1 <= (heads.settled_timestamp or 0) <= 1020
 
 
-async def test_settled_time_does_not_go_back_for_a_lagging_node(autojump_clock: MockClock) -> None:
+async def test_settled_time_does_not_go_back_for_a_lagging_node() -> None:
     heads = HeadTracker()
     for timestamp in (1000, 1005, 990, 995):
         heads.note(12, timestamp)
@@ -84,7 +79,7 @@ async def test_settled_time_does_not_go_back_for_a_lagging_node(autojump_clock: 
     assert heads.settled_timestamp == 1000
 
 
-async def test_a_wild_time_does_not_stay_settled(autojump_clock: MockClock) -> None:
+async def test_a_wild_time_does_not_stay_settled() -> None:
     """Told twice it settles; told no more it goes, else every later request would be too late."""
     heads = HeadTracker()
     for timestamp in (1000, 1 << 50, 1 << 50, 1015, 1020, 1025):
@@ -100,7 +95,7 @@ async def test_a_wild_time_does_not_spoil_the_pace() -> None:
     assert heads.block_time == 2
 
 
-async def test_a_wild_number_makes_no_number_that_fits_no_column(autojump_clock: MockClock) -> None:
+async def test_a_wild_number_makes_no_number_that_fits_no_column() -> None:
     heads = HeadTracker()
     heads.note(1, 1000)
     heads.note((1 << 53) - 1, 1010)

@@ -53,7 +53,7 @@ def scripted(answer: Any) -> tuple[Provider, ScriptedRpc]:
 # --- among emulated dependencies
 
 
-async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path) -> None:
     async with (
         few_components(tmp_path) as components,
         open_provider(components.settings(), ports=components.ports) as provider,
@@ -67,7 +67,7 @@ async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path, autojump_c
         assert provider.places["ACL"] == provider.places[f"ACL@{HOST_ID}"]
 
 
-async def test_a_revert_comes_out_with_name_and_arguments(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_revert_comes_out_with_name_and_arguments(tmp_path: Path) -> None:
     async with (
         few_components(tmp_path) as components,
         open_provider(components.settings(), ports=components.ports) as provider,
@@ -79,7 +79,7 @@ async def test_a_revert_comes_out_with_name_and_arguments(tmp_path: Path, autoju
     assert str(refused.value).startswith("Decryption.publicDecryptionResponse reverts: ")
 
 
-async def test_requests_are_read_from_the_logs_by_name(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_requests_are_read_from_the_logs_by_name(tmp_path: Path) -> None:
     async with (
         few_components(tmp_path) as components,
         open_provider(components.settings(), ports=components.ports) as provider,
@@ -93,7 +93,7 @@ async def test_requests_are_read_from_the_logs_by_name(tmp_path: Path, autojump_
     assert not [one for one in found if isinstance(one, UnknownLog)]
 
 
-async def test_a_connector_of_httpz_has_its_three_contracts(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_connector_of_httpz_has_its_three_contracts(tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         settings = components.settings(profile="httpz-rc7")
         async with open_provider(settings, ports=components.ports) as provider:

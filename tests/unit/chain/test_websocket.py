@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 import trio_websocket
-from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.chain.websocket import (
@@ -62,12 +62,12 @@ async def echo(link: WebSocketLink, value: Any) -> Any:
     return outcome
 
 
-async def test_a_call_is_answered(autojump_clock: MockClock) -> None:
+async def test_a_call_is_answered() -> None:
     async with linked(Node()) as link:
         assert await echo(link, {"a": 1}) == {"a": 1}
 
 
-async def test_calls_are_pipelined_and_answered_in_any_order(autojump_clock: MockClock) -> None:
+async def test_calls_are_pipelined_and_answered_in_any_order() -> None:
     """The first question waits for its answer while the second one is asked and answered."""
     node = Node()
     delays = iter([5.0, 0.0])
@@ -89,9 +89,7 @@ async def test_calls_are_pipelined_and_answered_in_any_order(autojump_clock: Moc
     assert order == [2, 1]
 
 
-async def test_a_batch_goes_out_in_one_frame_and_comes_back_in_the_order_of_its_calls(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_batch_goes_out_in_one_frame_and_comes_back_in_the_order_of_its_calls() -> None:
     node = Node()
     node.reorder = lambda answers: answers[::-1]
     async with linked(node) as link:
@@ -99,7 +97,7 @@ async def test_a_batch_goes_out_in_one_frame_and_comes_back_in_the_order_of_its_
     assert len(node.frames) == 1
 
 
-async def test_an_error_object_is_an_outcome(autojump_clock: MockClock) -> None:
+async def test_an_error_object_is_an_outcome() -> None:
     node = Node()
 
     def no() -> None:
@@ -112,7 +110,7 @@ async def test_an_error_object_is_an_outcome(autojump_clock: MockClock) -> None:
     assert (outcomes[0].data, outcomes[1]) == (b"\x12\x34", 1)
 
 
-async def test_a_complaint_answers_everything_that_is_asked(autojump_clock: MockClock) -> None:
+async def test_a_complaint_answers_everything_that_is_asked() -> None:
     node = Node()
     node.raw = '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch too large"}}'
     async with linked(node) as link:
@@ -120,9 +118,7 @@ async def test_a_complaint_answers_everything_that_is_asked(autojump_clock: Mock
     assert [outcome.code for outcome in outcomes] == [-32600, -32600]
 
 
-async def test_an_error_alone_for_the_first_call_of_a_batch_refuses_all_of_it(
-    autojump_clock: MockClock,
-) -> None:
+async def test_an_error_alone_for_the_first_call_of_a_batch_refuses_all_of_it() -> None:
     """So geth refuses a batch; the other calls have no answer of their own, ever."""
     node = Node()
     node.raw = '[{"jsonrpc":"2.0","id":1,"error":{"code":-32600,"message":"batch too large"}}]'
@@ -131,7 +127,7 @@ async def test_an_error_alone_for_the_first_call_of_a_batch_refuses_all_of_it(
     assert [outcome.code for outcome in outcomes] == [-32600, -32600]
 
 
-async def test_a_hang_up_fails_all_waiting_calls(autojump_clock: MockClock) -> None:
+async def test_a_hang_up_fails_all_waiting_calls() -> None:
     node = Node()
     node.hang.add("echo")
 
@@ -147,7 +143,7 @@ async def test_a_hang_up_fails_all_waiting_calls(autojump_clock: MockClock) -> N
     assert link.ended.is_set()
 
 
-async def test_a_call_on_an_ended_link_fails(autojump_clock: MockClock) -> None:
+async def test_a_call_on_an_ended_link_fails() -> None:
     node = Node()
     async with linked(node) as link:
         node.hang_up()
@@ -156,7 +152,7 @@ async def test_a_call_on_an_ended_link_fails(autojump_clock: MockClock) -> None:
             await echo(link, 1)
 
 
-async def test_what_is_no_json_rpc_ends_the_link(autojump_clock: MockClock) -> None:
+async def test_what_is_no_json_rpc_ends_the_link() -> None:
     node = Node()
     node.raw = "<html>"
     async with linked(node) as link:
@@ -165,7 +161,7 @@ async def test_what_is_no_json_rpc_ends_the_link(autojump_clock: MockClock) -> N
         assert link.ended.is_set()
 
 
-async def test_a_large_answer_fits(autojump_clock: MockClock) -> None:
+async def test_a_large_answer_fits() -> None:
     node = Node()
     node.methods["large"] = lambda: "x" * (8 * 1024 * 1024)
     async with linked(node) as link:
@@ -174,7 +170,7 @@ async def test_a_large_answer_fits(autojump_clock: MockClock) -> None:
     assert MAX_MESSAGE > 8 * 1024 * 1024
 
 
-async def test_pushes_ring_their_subscription_only(autojump_clock: MockClock) -> None:
+async def test_pushes_ring_their_subscription_only() -> None:
     node, first, second = Node(), [], []  # type: ignore[var-annotated]
     async with linked(node) as link:
         one = await link.subscribe(("newHeads",), first.append)
@@ -186,7 +182,7 @@ async def test_pushes_ring_their_subscription_only(autojump_clock: MockClock) ->
     assert (first, second) == ([b'{"n": 1}'], [b'{"n": 2}'])
 
 
-async def test_a_forgotten_subscription_notifies_no_more(autojump_clock: MockClock) -> None:
+async def test_a_forgotten_subscription_notifies_no_more() -> None:
     node, notified = Node(), []  # type: ignore[var-annotated]
     async with linked(node) as link:
         one = await link.subscribe(("newHeads",), notified.append)
@@ -196,7 +192,7 @@ async def test_a_forgotten_subscription_notifies_no_more(autojump_clock: MockClo
     assert notified == []
 
 
-async def test_a_refused_subscription_is_raised(autojump_clock: MockClock) -> None:
+async def test_a_refused_subscription_is_raised() -> None:
     node = Node()
     del node.methods["eth_subscribe"]
     async with linked(node) as link:
@@ -205,7 +201,7 @@ async def test_a_refused_subscription_is_raised(autojump_clock: MockClock) -> No
 
 
 @pytest.mark.slow
-async def test_pings_are_answered_while_a_flood_of_pushes_comes(autojump_clock: MockClock) -> None:
+async def test_pings_are_answered_while_a_flood_of_pushes_comes() -> None:
     node, notified = Node(), []  # type: ignore[var-annotated]
     async with linked(node) as link:
         one = await link.subscribe(("newHeads",), notified.append)
@@ -217,7 +213,7 @@ async def test_pings_are_answered_while_a_flood_of_pushes_comes(autojump_clock: 
     assert notified == [str(number).encode() for number in range(3000)]
 
 
-async def test_what_is_asked_in_one_moment_goes_out_in_one_piece(autojump_clock: MockClock) -> None:
+async def test_what_is_asked_in_one_moment_goes_out_in_one_piece() -> None:
     node = Node()
     pieces: list[int] = []
     async with linked(node) as link:
@@ -238,7 +234,7 @@ async def test_what_is_asked_in_one_moment_goes_out_in_one_piece(autojump_clock:
     assert len(pieces) <= 2
 
 
-async def test_callers_wait_while_the_wire_is_full_and_pings_are_dropped(autojump_clock: MockClock) -> None:
+async def test_callers_wait_while_the_wire_is_full_and_pings_are_dropped() -> None:
     node = Node()
     async with linked_over_a_full_wire(node) as link, trio.open_nursery() as nursery:
         nursery.start_soon(echo, link, 0)
@@ -253,7 +249,7 @@ async def test_callers_wait_while_the_wire_is_full_and_pings_are_dropped(autojum
     assert (waiting.current_buffer_used, waiting.tasks_waiting_send) == (OUTBOX, 10)
 
 
-async def test_a_closing_is_answered_and_told(autojump_clock: MockClock) -> None:
+async def test_a_closing_is_answered_and_told() -> None:
     node = Node()
     async with linked(node) as link:
         connection = node.connections[-1]
@@ -265,7 +261,7 @@ async def test_a_closing_is_answered_and_told(autojump_clock: MockClock) -> None
     assert link.reason == "ws://node:8546: closed with 1012 restart"
 
 
-async def test_a_server_that_closes_and_reads_no_more_is_given_up_soon(autojump_clock: MockClock) -> None:
+async def test_a_server_that_closes_and_reads_no_more_is_given_up_soon() -> None:
     node = Node()
     async with linked_over_a_full_wire(node) as link:
         await node.streams[-1].send_all(b"\x88\x00")
@@ -273,7 +269,7 @@ async def test_a_server_that_closes_and_reads_no_more_is_given_up_soon(autojump_
             await link.ended.wait()
 
 
-async def test_a_server_that_leaves_without_closing_is_given_up_at_once(autojump_clock: MockClock) -> None:
+async def test_a_server_that_leaves_without_closing_is_given_up_at_once() -> None:
     node = Node()
     async with linked_over_a_full_wire(node) as link, trio.open_nursery() as nursery:
 
@@ -288,7 +284,7 @@ async def test_a_server_that_leaves_without_closing_is_given_up_at_once(autojump
             await link.ended.wait()
 
 
-async def test_what_no_server_may_send_ends_the_link_with_the_reason(autojump_clock: MockClock) -> None:
+async def test_what_no_server_may_send_ends_the_link_with_the_reason() -> None:
     node = Node()
     async with linked(node) as link:
         await node.streams[-1].send_all(b"\x81\x80\0\0\0\0")
@@ -300,7 +296,7 @@ async def test_what_no_server_may_send_ends_the_link_with_the_reason(autojump_cl
     )
 
 
-async def test_a_message_before_the_end_still_counts(autojump_clock: MockClock) -> None:
+async def test_a_message_before_the_end_still_counts() -> None:
     """The last answer and a fault in one piece: the answer is heard."""
     node = Node()
     node.hang.add("echo")
@@ -315,7 +311,7 @@ async def test_a_message_before_the_end_still_counts(autojump_clock: MockClock) 
         await node.streams[-1].send_all(bytes([0x81, len(answer)]) + answer + b"\xff\xff")
 
 
-async def test_a_flood_of_frames_does_not_hold_up_the_loop(autojump_clock: MockClock) -> None:
+async def test_a_flood_of_frames_does_not_hold_up_the_loop() -> None:
     """A message of 32,000 empty frames takes a quarter of a second to read; others run in between."""
     node, turns = Node(), 0
 
@@ -334,7 +330,7 @@ async def test_a_flood_of_frames_does_not_hold_up_the_loop(autojump_clock: MockC
     assert turns >= 32_000 // BREATH
 
 
-async def test_dropping_fails_waiting_calls_with_the_reason(autojump_clock: MockClock) -> None:
+async def test_dropping_fails_waiting_calls_with_the_reason() -> None:
     node = Node()
     node.hang.add("echo")
 
@@ -349,7 +345,7 @@ async def test_dropping_fails_waiting_calls_with_the_reason(autojump_clock: Mock
         link.drop("only the first reason counts")
 
 
-async def test_a_cancelled_call_leaves_the_link_usable(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_call_leaves_the_link_usable() -> None:
     node = Node()
     node.hang.add("echo")
     async with linked(node) as link:
@@ -361,7 +357,7 @@ async def test_a_cancelled_call_leaves_the_link_usable(autojump_clock: MockClock
         assert link._exchanges.waiting == {}
 
 
-async def test_a_late_answer_to_a_cancelled_call_is_dropped(autojump_clock: MockClock) -> None:
+async def test_a_late_answer_to_a_cancelled_call_is_dropped() -> None:
     node = Node()
     delays = iter([5.0, 0.0])
 
@@ -376,7 +372,7 @@ async def test_a_late_answer_to_a_cancelled_call_is_dropped(autojump_clock: Mock
         assert await echo(link, 2) == 2
 
 
-async def test_cancelling_while_the_wire_is_full_sends_no_half_frame(autojump_clock: MockClock) -> None:
+async def test_cancelling_while_the_wire_is_full_sends_no_half_frame() -> None:
     """The peer reads nothing for a while; the cancelled call's frame is then still whole, or not there at all."""
     ours, theirs = memory_stream_pair()
     gate = trio.Event()
@@ -405,7 +401,7 @@ async def test_cancelling_while_the_wire_is_full_sends_no_half_frame(autojump_cl
         nursery.cancel_scope.cancel()
 
 
-async def test_the_handshake_carries_user_info_and_the_whole_target(autojump_clock: MockClock) -> None:
+async def test_the_handshake_carries_user_info_and_the_whole_target() -> None:
     seen: list[Any] = []
 
     async def serve(stream: trio.abc.Stream) -> None:
@@ -442,7 +438,7 @@ async def _refusal(dial: Any) -> str:
     return str(caught.value.exceptions[0])
 
 
-async def test_nobody_there_is_unreachable(autojump_clock: MockClock) -> None:
+async def test_nobody_there_is_unreachable() -> None:
     node = Node()
     node.up = False
     async with serving(node=node) as ports:
@@ -450,7 +446,7 @@ async def test_nobody_there_is_unreachable(autojump_clock: MockClock) -> None:
     assert text == "ws://node:8546: ConnectionRefusedError refused"
 
 
-async def test_a_server_without_websocket_is_unreachable(autojump_clock: MockClock) -> None:
+async def test_a_server_without_websocket_is_unreachable() -> None:
     node = Node()
     node.websocket = False
     async with serving(node=node) as ports:
@@ -460,7 +456,7 @@ async def test_a_server_without_websocket_is_unreachable(autojump_clock: MockClo
 @pytest.mark.parametrize(
     "said", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"rubbish\r\n\r\n", b"HTTP/1.1 101 X\r\n\r\n"]
 )
-async def test_a_broken_handshake_is_unreachable_at_once(said: bytes, autojump_clock: MockClock) -> None:
+async def test_a_broken_handshake_is_unreachable_at_once(said: bytes) -> None:
     async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         ours, theirs = memory_stream_pair()
@@ -478,7 +474,7 @@ async def test_a_broken_handshake_is_unreachable_at_once(said: bytes, autojump_c
 PING = b"\x89\x80"  # a masked frame without payload, as clients send it
 
 
-async def test_an_idle_connection_is_pinged_every_ten_seconds(autojump_clock: MockClock) -> None:
+async def test_an_idle_connection_is_pinged_every_ten_seconds() -> None:
     node = Node()
     pieces: list[bytes] = []
     async with linked(node) as link:
@@ -499,7 +495,7 @@ async def test_an_idle_connection_is_pinged_every_ten_seconds(autojump_clock: Mo
         assert await echo(link, 1) == 1
 
 
-async def test_a_server_that_answers_no_ping_is_gone(autojump_clock: MockClock) -> None:
+async def test_a_server_that_answers_no_ping_is_gone() -> None:
     node = Node()
     async with linked(node) as link:
 

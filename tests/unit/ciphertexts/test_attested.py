@@ -70,7 +70,7 @@ both = pytest.mark.parametrize("reference", [REFERENCE, BARE], ids=["whole", "ba
 
 
 @both
-async def test_what_a_quorum_attests_is_fetched(reference: CiphertextReference, autojump_clock: Any) -> None:
+async def test_what_a_quorum_attests_is_fetched(reference: CiphertextReference) -> None:
     async with open_scene() as scene:
         found = await scene.fetch(reference)
     assert (found.handle, found.body, found.key_id, found.format) == (
@@ -82,16 +82,14 @@ async def test_what_a_quorum_attests_is_fetched(reference: CiphertextReference, 
     assert [(one.key_id, one.digest) for one in scene.fetched] == [(KEY, ONE.digest)]
 
 
-async def test_where_it_is_not_enforced_the_chains_word_counts_and_nobody_is_asked(
-    autojump_clock: Any,
-) -> None:
+async def test_where_it_is_not_enforced_the_chains_word_counts_and_nobody_is_asked() -> None:
     async with open_scene(enforced=False) as scene:
         await scene.fetch(REFERENCE)
         assert scene.fetched == [REFERENCE]
         assert scene.place.asked == [1, 0, 0]
 
 
-async def test_a_bare_handle_needs_a_quorum_even_where_none_is_enforced(autojump_clock: Any) -> None:
+async def test_a_bare_handle_needs_a_quorum_even_where_none_is_enforced() -> None:
     async with open_scene(enforced=False) as scene:
         scene.place.store(0, key_id=9)
         scene.place.store(1, key_id=8)
@@ -101,9 +99,7 @@ async def test_a_bare_handle_needs_a_quorum_even_where_none_is_enforced(autojump
 
 
 @both
-async def test_a_lying_minority_is_asked_for_no_bytes(
-    reference: CiphertextReference, autojump_clock: Any
-) -> None:
+async def test_a_lying_minority_is_asked_for_no_bytes(reference: CiphertextReference) -> None:
     """Not even where the chain names that coprocessor alone, as here."""
     async with open_scene() as scene:
         scene.place.store(0, sns_ciphertext_digest=WRONG)
@@ -114,7 +110,7 @@ async def test_a_lying_minority_is_asked_for_no_bytes(
 
 @both
 async def test_a_bucket_of_the_quorum_that_holds_other_bytes_is_passed_over(
-    reference: CiphertextReference, autojump_clock: Any
+    reference: CiphertextReference,
 ) -> None:
     async with open_scene() as scene:
         bucket = scene.place.buckets[0].bucket
@@ -129,9 +125,7 @@ async def test_a_bucket_of_the_quorum_that_holds_other_bytes_is_passed_over(
     [({"sns_ciphertext_digest": WRONG}, f"the digest 0x{WRONG.hex()}"), ({"key_id": 9}, "the key 0x9")],
     ids=["digest", "key"],
 )
-async def test_a_quorum_that_contradicts_the_chain_is_waited_out(
-    changes: dict[str, Any], named: str, autojump_clock: Any
-) -> None:
+async def test_a_quorum_that_contradicts_the_chain_is_waited_out(changes: dict[str, Any], named: str) -> None:
     async with open_scene() as scene:
         scene.place.store_all(**changes)
         with pytest.raises(Unreachable, match=f"{ONE.handle.hex()} is not attested: attested is {named}"):
@@ -142,7 +136,7 @@ async def test_a_quorum_that_contradicts_the_chain_is_waited_out(
 @both
 @pytest.mark.parametrize("silent", [(0, 1), (0, 2), (1, 2), (0, 1, 2)])
 async def test_without_a_quorum_nothing_is_fetched(
-    silent: Sequence[int], reference: CiphertextReference, autojump_clock: Any
+    silent: Sequence[int], reference: CiphertextReference
 ) -> None:
     async with open_scene() as scene:
         for index in silent:
@@ -153,16 +147,14 @@ async def test_without_a_quorum_nothing_is_fetched(
 
 
 @both
-async def test_strangers_are_no_quorum(reference: CiphertextReference, autojump_clock: Any) -> None:
+async def test_strangers_are_no_quorum(reference: CiphertextReference) -> None:
     async with open_scene() as scene:
         scene.place.store_all(signer=STRANGER)
         with pytest.raises(Unreachable, match="no 2 of them agree"):
             await scene.fetch(reference)
 
 
-async def test_the_format_is_the_attested_one_not_that_of_the_object_that_was_taken(
-    autojump_clock: Any,
-) -> None:
+async def test_the_format_is_the_attested_one_not_that_of_the_object_that_was_taken() -> None:
     async with open_scene() as scene:
         for one in scene.place.buckets:
             one.bucket.objects[ObjectForm.HANDLE.key(ONE)] = attrs.evolve(
@@ -173,7 +165,7 @@ async def test_the_format_is_the_attested_one_not_that_of_the_object_that_was_ta
     assert (found.body, found.format) == (ONE.body, BIG_COMPRESSED)
 
 
-async def test_buckets_that_all_have_no_ciphertext_are_told_from_silent_ones(autojump_clock: Any) -> None:
+async def test_buckets_that_all_have_no_ciphertext_are_told_from_silent_ones() -> None:
     async with open_scene() as scene:
         for one in scene.place.buckets:
             one.bucket.objects.clear()
@@ -185,7 +177,7 @@ async def test_buckets_that_all_have_no_ciphertext_are_told_from_silent_ones(aut
         assert type(caught.value) is Unreachable
 
 
-async def test_coprocessors_that_disagree_are_told_from_missing_ones(autojump_clock: Any) -> None:
+async def test_coprocessors_that_disagree_are_told_from_missing_ones() -> None:
     async with open_scene() as scene:
         scene.place.store(0, key_id=9)
         scene.place.store(1, key_id=8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import trio
 import trio.testing
@@ -20,7 +19,7 @@ async def test_what_fits_is_held_until_the_block_is_left() -> None:
     assert budget.used == 0
 
 
-async def test_more_waits_until_another_gives_back(autojump_clock: Any) -> None:
+async def test_more_waits_until_another_gives_back() -> None:
     budget, order = ByteBudget(10), []
 
     async def hold() -> None:
@@ -57,7 +56,7 @@ async def test_what_fits_is_what_would_not_wait() -> None:
         assert (attempt.fits(2), attempt.fits(3), eldest.attempt().fits(100)) == (True, False, True)
 
 
-async def test_one_body_after_the_other_goes_beyond_the_total(autojump_clock: Any) -> None:
+async def test_one_body_after_the_other_goes_beyond_the_total() -> None:
     """A request has several ciphertexts, each in several buckets: all of them at once would be many times the total."""
     budget, most = ByteBudget(10), []
 
@@ -76,7 +75,7 @@ async def test_one_body_after_the_other_goes_beyond_the_total(autojump_clock: An
         assert (max(most), len(most), budget.used) == (16, 3, 8)
 
 
-async def test_a_cancelled_wait_holds_nothing_more(autojump_clock: Any) -> None:
+async def test_a_cancelled_wait_holds_nothing_more() -> None:
     budget = ByteBudget(10)
     with budget.lease() as first, budget.lease() as second:
         await first.attempt().reserve(10)
@@ -86,9 +85,7 @@ async def test_a_cancelled_wait_holds_nothing_more(autojump_clock: Any) -> None:
     assert budget.used == 0
 
 
-async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_other(
-    autojump_clock: Any,
-) -> None:
+async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_other() -> None:
     """Bodies without a length are counted as they arrive: the eldest goes on beyond the total, then the others."""
     budget, ended, most = ByteBudget(10), [], []
 
@@ -108,7 +105,7 @@ async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_oth
     assert budget.used == 0
 
 
-async def test_what_an_attempt_gave_back_makes_another_the_eldest(autojump_clock: Any) -> None:
+async def test_what_an_attempt_gave_back_makes_another_the_eldest() -> None:
     budget = ByteBudget(10)
     with budget.lease() as first, budget.lease() as second:
         with first.attempt() as attempt:

@@ -99,13 +99,13 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
     assert network.crashes == []
 
 
-async def test_what_the_quorum_attests_is_not_reported(autojump_clock: Any) -> None:
+async def test_what_the_quorum_attests_is_not_reported() -> None:
     async with open_place() as place:
         place.store_all()
         assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
 
 
-async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(autojump_clock: Any) -> None:
+async def test_every_registered_bucket_is_asked_not_only_those_of_the_event() -> None:
     async with open_place() as place:
         place.store_all()
         place.shadow.quorum.registry._threshold = 3
@@ -113,21 +113,21 @@ async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(auto
         assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
 
 
-async def test_no_more_buckets_are_asked_than_a_quorum_needs(autojump_clock: Any) -> None:
+async def test_no_more_buckets_are_asked_than_a_quorum_needs() -> None:
     async with open_place() as place:
         place.store_all()
         assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
         assert place.asked == [1, 1, 0]
 
 
-async def test_what_came_with_the_bytes_is_not_asked_again(autojump_clock: Any) -> None:
+async def test_what_came_with_the_bytes_is_not_asked_again() -> None:
     async with open_place() as place:
         place.store_all()
         assert await place.shadow.mismatch(place.gathered(0)) == ""
         assert place.asked == [0, 1, 0]
 
 
-async def test_what_came_with_the_bytes_counts_like_any_other(autojump_clock: Any) -> None:
+async def test_what_came_with_the_bytes_counts_like_any_other() -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
@@ -138,16 +138,14 @@ async def test_what_came_with_the_bytes_counts_like_any_other(autojump_clock: An
 
 
 @pytest.mark.parametrize("header", ["", "nonsense"])
-async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_any_other(
-    header: str, autojump_clock: Any
-) -> None:
+async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_any_other(header: str) -> None:
     async with open_place() as place:
         place.store_all()
         assert await place.shadow.mismatch(Comparison(REFERENCE, "http://bucket0/ct", header)) == ""
         assert place.asked == [1, 1, 0]
 
 
-async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another(autojump_clock: Any) -> None:
+async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another() -> None:
     async with open_place() as place:
         place.store_all()
         look = place.gathered(0)
@@ -156,7 +154,7 @@ async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another(
         assert place.asked == [0, 1, 1]
 
 
-async def test_the_others_are_asked_when_the_first_do_not_agree(autojump_clock: Any) -> None:
+async def test_the_others_are_asked_when_the_first_do_not_agree() -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
@@ -165,7 +163,7 @@ async def test_the_others_are_asked_when_the_first_do_not_agree(autojump_clock: 
         assert trio.current_time() < QUORUM_HEAD_START
 
 
-async def test_the_others_are_asked_when_the_first_take_their_time(autojump_clock: Any) -> None:
+async def test_the_others_are_asked_when_the_first_take_their_time() -> None:
     async with open_place() as place:
         place.store_all()
         place.buckets[0].bucket.latency = HEAD_TIMEOUT
@@ -173,9 +171,7 @@ async def test_the_others_are_asked_when_the_first_take_their_time(autojump_cloc
         assert trio.current_time() < 1
 
 
-async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_the_bytes(
-    autojump_clock: Any,
-) -> None:
+async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_the_bytes() -> None:
     async with open_place() as place:
         place.store_all()
         place.shadow.quorum.registry._threshold = 1
@@ -184,7 +180,7 @@ async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_th
         assert trio.current_time() == 0
 
 
-async def test_a_quorum_ends_the_questions(autojump_clock: Any) -> None:
+async def test_a_quorum_ends_the_questions() -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
@@ -193,7 +189,7 @@ async def test_a_quorum_ends_the_questions(autojump_clock: Any) -> None:
         assert trio.current_time() < 1
 
 
-async def test_a_lying_minority_changes_nothing(autojump_clock: Any) -> None:
+async def test_a_lying_minority_changes_nothing() -> None:
     async with open_place() as place:
         place.store_all()
         place.store(0, sns_ciphertext_digest=bytes(32))
@@ -205,9 +201,7 @@ async def test_a_lying_minority_changes_nothing(autojump_clock: Any) -> None:
     [({"sns_ciphertext_digest": b"\x05" * 32}, "0x" + "05" * 32), ({"key_id": 0xBEEF}, "0xbeef")],
     ids=["digest", "key"],
 )
-async def test_a_quorum_for_something_else_is_named(
-    changes: dict[str, Any], named: str, autojump_clock: Any
-) -> None:
+async def test_a_quorum_for_something_else_is_named(changes: dict[str, Any], named: str) -> None:
     async with open_place() as place:
         place.store_all(**changes)
         reason = await place.shadow.mismatch(Comparison(REFERENCE))
@@ -215,7 +209,7 @@ async def test_a_quorum_for_something_else_is_named(
     assert "the chain names" in reason
 
 
-async def test_strangers_are_no_quorum(autojump_clock: Any) -> None:
+async def test_strangers_are_no_quorum() -> None:
     async with open_place() as place:
         place.store_all(signer=STRANGER)
         assert (
@@ -225,7 +219,7 @@ async def test_strangers_are_no_quorum(autojump_clock: Any) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "{}", "nonsense"])
-async def test_what_cannot_be_read_is_none(header: str, autojump_clock: Any) -> None:
+async def test_what_cannot_be_read_is_none(header: str) -> None:
     async with open_place() as place:
         place.store(0)
         for index in (1, 2):
@@ -240,7 +234,7 @@ async def test_what_cannot_be_read_is_none(header: str, autojump_clock: Any) -> 
     [bucket_faults.RefusingBucket(code=404), bucket_faults.RefusingBucket(code=503)],
     ids=["404", "503"],
 )
-async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.BucketFault, autojump_clock: Any) -> None:
+async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.BucketFault) -> None:
     async with open_place() as place:
         place.store_all()
         place.buckets[0].script(fault)
@@ -250,7 +244,7 @@ async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.BucketFault,
         assert "1 attestations were found" in await place.shadow.mismatch(Comparison(REFERENCE))
 
 
-async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock: Any) -> None:
+async def test_a_bucket_that_hangs_is_given_its_time_and_no_more() -> None:
     async with open_place() as place:
         place.store(0)
         for index in (1, 2):
@@ -260,21 +254,21 @@ async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(autojump_clock:
 
 
 @pytest.mark.parametrize("policy", [BucketPolicy(allow_http=False)], ids=["http"])
-async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy, autojump_clock: Any) -> None:
+async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy) -> None:
     async with open_place(policy) as place:
         place.store_all()
         assert await place.shadow.mismatch(Comparison(REFERENCE))
         assert place.asked == [0, 0, 0]
 
 
-async def test_handing_over_never_waits_and_what_is_too_much_is_counted(autojump_clock: Any) -> None:
+async def test_handing_over_never_waits_and_what_is_too_much_is_counted() -> None:
     async with open_place() as place:
         for _ in range(COMPARISON_BACKLOG + 7):
             place.shadow.hand(REFERENCE, FOUND)
         assert place.shadow.skipped == 7
 
 
-async def test_mismatches_are_told_with_their_handle(autojump_clock: Any) -> None:
+async def test_mismatches_are_told_with_their_handle() -> None:
     async with open_place() as place:
         place.store_all(sns_ciphertext_digest=bytes(32))
         async with trio.open_nursery() as nursery:
@@ -302,14 +296,14 @@ async def looking(place: Place, references: int, seconds: float) -> AsyncIterato
         nursery.cancel_scope.cancel()
 
 
-async def test_at_low_load_every_reference_is_looked_at(autojump_clock: Any) -> None:
+async def test_at_low_load_every_reference_is_looked_at() -> None:
     async with open_place() as place, looking(place, COMPARISONS_PER_SECOND * 30 // 2, 30) as looked_at:
         assert looked_at == COMPARISONS_PER_SECOND * 30 // 2
         assert place.shadow.skipped == 0
 
 
 @pytest.mark.slow
-async def test_under_load_a_share_is_looked_at_and_the_rest_counted(autojump_clock: Any) -> None:
+async def test_under_load_a_share_is_looked_at_and_the_rest_counted() -> None:
     async with open_place() as place, looking(place, 10 * COMPARISON_BACKLOG, 30) as looked_at:
         assert looked_at == pytest.approx(COMPARISONS_PER_SECOND * 30, abs=COMPARISONS_PER_SECOND)
         assert place.shadow.skipped == pytest.approx(
@@ -319,7 +313,7 @@ async def test_under_load_a_share_is_looked_at_and_the_rest_counted(autojump_clo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("latency", [0.1, COMPARISON_WORKERS / COMPARISONS_PER_SECOND])
-async def test_looks_that_take_their_time_are_no_fewer(latency: float, autojump_clock: Any) -> None:
+async def test_looks_that_take_their_time_are_no_fewer(latency: float) -> None:
     async with open_place() as place:
         place.shadow.quorum.registry._threshold = 3  # each look waits for all buckets
         for one in place.buckets:
@@ -328,7 +322,7 @@ async def test_looks_that_take_their_time_are_no_fewer(latency: float, autojump_
             assert looked_at == pytest.approx(COMPARISONS_PER_SECOND * 30, abs=COMPARISON_WORKERS)
 
 
-async def test_under_load_what_is_looked_at_is_of_the_last_seconds(autojump_clock: Any) -> None:
+async def test_under_load_what_is_looked_at_is_of_the_last_seconds() -> None:
     """A backlog that is worked off in order must be short: a coprocessor may have forgotten what was asked for a minute ago."""
     async with open_place() as place, looking(place, 40 * COMPARISONS_PER_SECOND, 10):
         told = len(place.events)
@@ -338,7 +332,7 @@ async def test_under_load_what_is_looked_at_is_of_the_last_seconds(autojump_cloc
 
 
 @pytest.mark.slow
-async def test_a_burst_waits_and_is_looked_at_in_time(autojump_clock: Any) -> None:
+async def test_a_burst_waits_and_is_looked_at_in_time() -> None:
     async with open_place() as place, looking(place, COMPARISON_BACKLOG, 1) as at_once:
         assert at_once <= 2 * COMPARISONS_PER_SECOND
         await trio.sleep(COMPARISON_BACKLOG / COMPARISONS_PER_SECOND)

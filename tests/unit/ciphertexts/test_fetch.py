@@ -125,30 +125,28 @@ async def open_buckets() -> AsyncIterator[Buckets]:
         (StoredFormat.COMPRESSED_ON_GPU, BIG_COMPRESSED),
     ],
 )
-async def test_a_ciphertext_comes_with_its_body_and_format(
-    stored: StoredFormat, expected: int, autojump_clock: Any
-) -> None:
+async def test_a_ciphertext_comes_with_its_body_and_format(stored: StoredFormat, expected: int) -> None:
     async with open_buckets() as there:
         there.publish(SMALL, stored=stored)
         assert await there.fetch() == Ciphertext(SMALL.handle, SMALL.body, expected)
         assert there.asked == [1, 0, 0]
 
 
-async def test_the_order_of_the_event_is_the_order_of_asking(autojump_clock: Any) -> None:
+async def test_the_order_of_the_event_is_the_order_of_asking() -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
         await there.fetch(senders=SENDERS[::-1])
         assert there.asked == [0, 0, 1]
 
 
-async def test_a_bucket_without_the_first_form_is_asked_for_the_second(autojump_clock: Any) -> None:
+async def test_a_bucket_without_the_first_form_is_asked_for_the_second() -> None:
     async with open_buckets() as there:
         there.publish(SMALL, form=ObjectForm.DIGEST)
         assert (await there.fetch()).body == SMALL.body
         assert there.asked == [2, 0, 0]
 
 
-async def test_the_form_that_a_bucket_had_is_asked_for_first_from_then_on(autojump_clock: Any) -> None:
+async def test_the_form_that_a_bucket_had_is_asked_for_first_from_then_on() -> None:
     async with open_buckets() as there:
         there.publish(SMALL, form=ObjectForm.DIGEST)
         await there.fetch()
@@ -180,7 +178,7 @@ TROUBLES = [
 
 @pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.label)
 async def test_a_bucket_in_trouble_costs_only_the_time_to_ask_the_next(
-    fault: bucket_faults.BucketFault, autojump_clock: Any
+    fault: bucket_faults.BucketFault,
 ) -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
@@ -191,9 +189,7 @@ async def test_a_bucket_in_trouble_costs_only_the_time_to_ask_the_next(
 
 
 @pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.label)
-async def test_when_every_bucket_is_in_trouble_each_reason_is_told(
-    fault: bucket_faults.BucketFault, autojump_clock: Any
-) -> None:
+async def test_when_every_bucket_is_in_trouble_each_reason_is_told(fault: bucket_faults.BucketFault) -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
         for bucket in there.buckets:
@@ -206,7 +202,7 @@ async def test_when_every_bucket_is_in_trouble_each_reason_is_told(
         assert (await there.fetch()).body == SMALL.body
 
 
-async def test_a_slow_bucket_is_overtaken_by_the_next(autojump_clock: Any) -> None:
+async def test_a_slow_bucket_is_overtaken_by_the_next() -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
         there.buckets[0].bucket.latency = 5.0
@@ -214,7 +210,7 @@ async def test_a_slow_bucket_is_overtaken_by_the_next(autojump_clock: Any) -> No
         assert trio.current_time() == pytest.approx(HEDGE)
 
 
-async def test_where_all_are_slow_only_the_first_fetch_begins_anew(autojump_clock: Any) -> None:
+async def test_where_all_are_slow_only_the_first_fetch_begins_anew() -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
         for number, bucket in enumerate(there.buckets):
@@ -239,7 +235,7 @@ LOSSES = [
 
 @pytest.mark.parametrize("fault", LOSSES, ids=lambda fault: fault.label)
 async def test_a_bucket_that_gave_nothing_is_asked_behind_the_others(
-    fault: bucket_faults.BucketFault, autojump_clock: Any
+    fault: bucket_faults.BucketFault,
 ) -> None:
     """One that is silent would cost every ciphertext the time until the next one is asked too."""
     async with open_buckets() as there:
@@ -254,7 +250,7 @@ async def test_a_bucket_that_gave_nothing_is_asked_behind_the_others(
         assert there.asked[2] == 0
 
 
-async def test_it_is_first_again_after_it_gave_an_object(autojump_clock: Any) -> None:
+async def test_it_is_first_again_after_it_gave_an_object() -> None:
     """One fetch tries it in a while; those beside that do not wait for it."""
     async with open_buckets() as there:
         there.publish(SMALL)
@@ -268,7 +264,7 @@ async def test_it_is_first_again_after_it_gave_an_object(autojump_clock: Any) ->
         assert there.asked == [4, 2, 0]
 
 
-async def test_a_bucket_that_lacks_one_object_is_still_asked_first_for_others(autojump_clock: Any) -> None:
+async def test_a_bucket_that_lacks_one_object_is_still_asked_first_for_others() -> None:
     other = make_ciphertext("other", 7, 2, chain_id=5)
     async with open_buckets() as there:
         there.publish(SMALL)
@@ -279,7 +275,7 @@ async def test_a_bucket_that_lacks_one_object_is_still_asked_first_for_others(au
         assert there.asked == [refused + 1, 1, 0]
 
 
-async def test_where_all_gave_nothing_all_are_asked(autojump_clock: Any) -> None:
+async def test_where_all_gave_nothing_all_are_asked() -> None:
     async with open_buckets() as there:
         there.publish(SMALL, 2)
         for bucket in there.buckets[:2]:
@@ -292,7 +288,7 @@ async def test_where_all_gave_nothing_all_are_asked(autojump_clock: Any) -> None
         assert (await there.fetch()).body == SMALL.body
 
 
-async def test_a_body_that_stalls_is_given_up(autojump_clock: Any) -> None:
+async def test_a_body_that_stalls_is_given_up() -> None:
     async with open_buckets() as there:
         there.publish(SMALL, 0)
         there.buckets[0].script(bucket_faults.StalledBodies(after=10))
@@ -301,16 +297,14 @@ async def test_a_body_that_stalls_is_given_up(autojump_clock: Any) -> None:
         assert trio.current_time() == pytest.approx(SILENCE)
 
 
-async def test_coprocessors_that_nobody_knows_are_waited_for(autojump_clock: Any) -> None:
+async def test_coprocessors_that_nobody_knows_are_waited_for() -> None:
     async with open_buckets() as there:
         with pytest.raises(NotYet, match="no bucket is known"):
             await there.fetch(senders=[Address(bytes(20))])
 
 
 @pytest.mark.parametrize(("size", "uses"), [(HASH_INLINE, []), (HASH_INLINE + 1, ["keccak"])])
-async def test_only_a_large_body_is_hashed_off_the_loop(
-    size: int, uses: list[str], autojump_clock: Any
-) -> None:
+async def test_only_a_large_body_is_hashed_off_the_loop(size: int, uses: list[str]) -> None:
     large = make_ciphertext("large", 7, 2, chain_id=5, size=size)
     async with open_buckets() as there:
         there.publish(large)
@@ -318,7 +312,7 @@ async def test_only_a_large_body_is_hashed_off_the_loop(
         assert there.uses == uses
 
 
-async def test_a_repeated_fetch_gives_the_same(autojump_clock: Any) -> None:
+async def test_a_repeated_fetch_gives_the_same() -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
         assert await there.fetch() == await there.fetch()
@@ -328,7 +322,7 @@ async def test_a_repeated_fetch_gives_the_same(autojump_clock: Any) -> None:
     "trouble", [None, bucket_faults.SpoiledBodies(how="wrong bytes"), bucket_faults.StalledBodies(after=10)]
 )
 async def test_a_fetch_cancelled_anywhere_holds_nothing_and_can_be_repeated(
-    trouble: bucket_faults.BucketFault | None, autojump_clock: Any
+    trouble: bucket_faults.BucketFault | None,
 ) -> None:
     """Also not a place of the HTTP client, of which there are eight."""
     async with open_buckets() as there:
@@ -376,7 +370,7 @@ class Dripping(bucket_faults.BucketFault, frozen=True):
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_that_drips_counts_as_hung(autojump_clock: Any, announced: bool) -> None:
+async def test_a_body_that_drips_counts_as_hung(announced: bool) -> None:
     """A byte every nine seconds was no silence, and held the budget until the deadline of the stage."""
     async with open_buckets() as there:
         there.publish(SMALL)
@@ -387,7 +381,7 @@ async def test_a_body_that_drips_counts_as_hung(autojump_clock: Any, announced: 
         assert trio.current_time() < 3 * SILENCE
 
 
-async def test_a_slow_body_that_keeps_its_pace_is_read(autojump_clock: Any) -> None:
+async def test_a_slow_body_that_keeps_its_pace_is_read() -> None:
     async with open_buckets() as there:
         big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
         there.publish(big, 0)
@@ -397,7 +391,7 @@ async def test_a_slow_body_that_keeps_its_pace_is_read(autojump_clock: Any) -> N
         assert (await there.fetch(big)).body == big.body
 
 
-async def test_bytes_without_a_length_count_as_they_arrive(autojump_clock: Any) -> None:
+async def test_bytes_without_a_length_count_as_they_arrive() -> None:
     """Reproduced: bodies without a length counted nothing until they were whole: 530 MB beside the budget."""
     async with open_buckets() as there:
         big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
@@ -409,7 +403,7 @@ async def test_bytes_without_a_length_count_as_they_arrive(autojump_clock: Any) 
             assert 4 * SLOWEST <= there.budget.used <= 5 * SLOWEST
 
 
-async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(autojump_clock: Any) -> None:
+async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence() -> None:
     async with open_buckets() as there:
         big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
         there.publish(big, 0)
@@ -427,9 +421,7 @@ async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(auto
 
 
 @pytest.mark.parametrize("tolerant", [False, True])
-async def test_other_bytes_are_told_and_used_only_where_that_is_configured(
-    autojump_clock: Any, tolerant: bool
-) -> None:
+async def test_other_bytes_are_told_and_used_only_where_that_is_configured(tolerant: bool) -> None:
     async with open_buckets() as there:
         there.publish(attrs.evolve(SMALL, body=b"wrong"), 0)
         there.publish(SMALL, 1)
@@ -442,7 +434,7 @@ async def test_other_bytes_are_told_and_used_only_where_that_is_configured(
         assert ("used nevertheless" in reason) is tolerant
 
 
-async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest(autojump_clock: Any) -> None:
+async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest() -> None:
     named = attrs.evolve(reference(SMALL), digest=SMALL.digest[:-1] + bytes([SMALL.digest[-1] ^ 1]))
     async with open_buckets() as there:
         there.publish(SMALL)
@@ -453,7 +445,7 @@ async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest(autoju
             await there.fetcher.fetch(named, lease)
 
 
-async def test_attempts_and_failures_are_counted_by_bucket(autojump_clock: Any) -> None:
+async def test_attempts_and_failures_are_counted_by_bucket() -> None:
     async with open_buckets() as there:
         there.publish(SMALL)
         there.buckets[0].script(

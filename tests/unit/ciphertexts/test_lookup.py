@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock
 
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.ciphertexts.registry import Lookup
@@ -69,13 +68,13 @@ def case(**buckets: str) -> Case:
     return Case(Node({names[name]: bucket for name, bucket in buckets.items()}))
 
 
-async def test_buckets_come_in_the_order_of_the_request_each_once(autojump_clock: MockClock) -> None:
+async def test_buckets_come_in_the_order_of_the_request_each_once() -> None:
     one = case(first="http://a", second="http://b")
     assert await one.lookup.find([SECOND, FIRST, SECOND]) == ["http://b", "http://a"]
     assert await case(first="http://a", second="http://a").lookup.find([FIRST, SECOND]) == ["http://a"]
 
 
-async def test_what_was_found_is_remembered_for_a_while(autojump_clock: MockClock) -> None:
+async def test_what_was_found_is_remembered_for_a_while() -> None:
     one = case(first="http://a")
     for _ in range(3):
         await one.lookup.find([FIRST])
@@ -85,7 +84,7 @@ async def test_what_was_found_is_remembered_for_a_while(autojump_clock: MockCloc
     assert await one.lookup.find([FIRST]) == ["http://moved"]
 
 
-async def test_a_coprocessor_without_a_bucket_is_told_once_and_asked_again(autojump_clock: MockClock) -> None:
+async def test_a_coprocessor_without_a_bucket_is_told_once_and_asked_again() -> None:
     one = case(first="http://a")
     for _ in range(2):
         assert await one.lookup.find([FIRST, SECOND]) == ["http://a"]
@@ -98,25 +97,23 @@ async def test_a_coprocessor_without_a_bucket_is_told_once_and_asked_again(autoj
     assert [type(event) for event in one.told] == [AlertRaised, AlertCleared]
 
 
-async def test_one_that_cannot_be_looked_up_is_left_out(autojump_clock: MockClock) -> None:
+async def test_one_that_cannot_be_looked_up_is_left_out() -> None:
     one = case(first="refused", second="http://b")
     assert await one.lookup.find([FIRST, SECOND]) == ["http://b"]
     assert [event.text for event in one.told if isinstance(event, AlertRaised)] != []
 
 
-async def test_none_that_can_be_looked_up_is_a_dependency_that_does_not_answer(
-    autojump_clock: MockClock,
-) -> None:
+async def test_none_that_can_be_looked_up_is_a_dependency_that_does_not_answer() -> None:
     with pytest.raises(Unreachable, match="are unknown"):
         await case(first="refused").lookup.find([FIRST])
 
 
-async def test_nobody_with_a_bucket_is_an_empty_answer(autojump_clock: MockClock) -> None:
+async def test_nobody_with_a_bucket_is_an_empty_answer() -> None:
     assert await case().lookup.find([FIRST]) == []
     assert await case().lookup.find([]) == []
 
 
-async def test_what_was_said_before_counts_while_nobody_answers(autojump_clock: MockClock) -> None:
+async def test_what_was_said_before_counts_while_nobody_answers() -> None:
     one = case(first="http://a")
     await one.lookup.find([FIRST])
     one.node.silent = True
@@ -124,7 +121,7 @@ async def test_what_was_said_before_counts_while_nobody_answers(autojump_clock: 
     assert await one.lookup.find([FIRST]) == ["http://a"]
 
 
-async def test_there_is_nothing_to_wait_for_and_nothing_to_run(autojump_clock: MockClock) -> None:
+async def test_there_is_nothing_to_wait_for_and_nothing_to_run() -> None:
     one = case()
     await one.lookup.wait_loaded()
     with trio.move_on_after(1000) as scope:

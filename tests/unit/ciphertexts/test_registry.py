@@ -87,7 +87,7 @@ async def test_a_registry_without_any_bucket_is_waited_for(buckets: dict[Address
         await registry(Gateway(buckets)).load()
 
 
-async def test_a_refresh_takes_what_is_new(autojump_clock: Any) -> None:
+async def test_a_refresh_takes_what_is_new() -> None:
     gateway = Gateway({ONE: "https://one"})
     one = registry(gateway)
     async with trio.open_nursery() as nursery:
@@ -99,9 +99,7 @@ async def test_a_refresh_takes_what_is_new(autojump_clock: Any) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_refresh_that_fails_keeps_the_snapshot_and_is_told_once_it_works_again(
-    autojump_clock: Any,
-) -> None:
+async def test_a_refresh_that_fails_keeps_the_snapshot_and_is_told_once_it_works_again() -> None:
     gateway, events = Gateway({ONE: "https://one"}), list[Event]()
     one = registry(gateway, events)
     async with trio.open_nursery() as nursery:
@@ -117,7 +115,7 @@ async def test_a_refresh_that_fails_keeps_the_snapshot_and_is_told_once_it_works
     assert events[-1] == AlertCleared(NAME, "unreadable")
 
 
-async def test_without_a_snapshot_it_is_tried_again_soon(autojump_clock: Any) -> None:
+async def test_without_a_snapshot_it_is_tried_again_soon() -> None:
     gateway = Gateway({ONE: "https://one"}, down=True)
     one = registry(gateway)
     async with trio.open_nursery() as nursery:
@@ -130,7 +128,7 @@ async def test_without_a_snapshot_it_is_tried_again_soon(autojump_clock: Any) ->
         nursery.cancel_scope.cancel()
 
 
-async def test_a_threshold_of_zero_while_running_is_named_and_changes_nothing(autojump_clock: Any) -> None:
+async def test_a_threshold_of_zero_while_running_is_named_and_changes_nothing() -> None:
     """One wild answer must not end a connector that has a good snapshot."""
     gateway, events = Gateway({ONE: "https://one"}), list[Event]()
     one = registry(gateway, events)

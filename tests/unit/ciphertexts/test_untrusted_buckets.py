@@ -86,29 +86,29 @@ async def fetch(one: Fetcher, budget: ByteBudget | None = None) -> Any:
 @pytest.mark.parametrize(
     "bucket", ["https://[bad/", "https://a:port/", "ht tp://x", "", "https://", "https://a\\b/"]
 )
-async def test_a_bucket_registered_as_no_url_is_passed_over(autojump_clock: Any, bucket: str) -> None:
+async def test_a_bucket_registered_as_no_url_is_passed_over(bucket: str) -> None:
     """Its text comes from the chain: it must not quarantine requests that name it."""
     found = await fetch(fetcher(Http(good=Answer()), bucket, GOOD))
     assert found.body == BODY
 
 
-async def test_when_the_policy_forbids_every_bucket_only_the_operator_can_help(autojump_clock: Any) -> None:
+async def test_when_the_policy_forbids_every_bucket_only_the_operator_can_help() -> None:
     with pytest.raises(Misconfigured, match="allow_http_buckets"):
         await fetch(fetcher(Http(), "http://plain.example", "http://other.example"))
 
 
-async def test_a_bucket_that_fails_beside_a_forbidden_one_is_just_unreachable(autojump_clock: Any) -> None:
+async def test_a_bucket_that_fails_beside_a_forbidden_one_is_just_unreachable() -> None:
     with pytest.raises(Unreachable, match="allow_http_buckets"):
         await fetch(fetcher(Http(good=Answer(status=404)), "http://plain.example", GOOD))
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "9" * 5000, "1e3", "\u00b2"])
-async def test_an_announced_length_that_is_none_does_not_matter(autojump_clock: Any, length: str) -> None:
+async def test_an_announced_length_that_is_none_does_not_matter(length: str) -> None:
     answer = Answer(headers={"content-length": length})
     assert (await fetch(fetcher(Http(good=answer), GOOD))).body == BODY
 
 
-async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clock: Any) -> None:
+async def test_what_a_failed_try_had_reserved_is_given_back_at_once() -> None:
     """Else a bucket that announces much and sends the wrong bytes eats the budget of the ones after it."""
     budget = ByteBudget(1000)
     liar = Answer(body=b"wrong", headers={"content-length": "900"})
@@ -130,7 +130,7 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once(autojump_clo
     assert budget.used == 0
 
 
-async def test_the_loser_of_a_race_gives_back_what_it_had_reserved(autojump_clock: Any) -> None:
+async def test_the_loser_of_a_race_gives_back_what_it_had_reserved() -> None:
     budget = ByteBudget(1000)
     slow = Answer(headers={"content-length": "900"}, hang=True)
     with budget.lease() as lease:
@@ -138,7 +138,7 @@ async def test_the_loser_of_a_race_gives_back_what_it_had_reserved(autojump_cloc
         assert budget.used == len(BODY)
 
 
-async def test_waiting_for_the_budget_is_no_silence_of_the_bucket(autojump_clock: Any) -> None:
+async def test_waiting_for_the_budget_is_no_silence_of_the_bucket() -> None:
     budget = ByteBudget(1000)
     other = budget.lease()
     await other.attempt().reserve(1000)
@@ -153,16 +153,14 @@ async def test_waiting_for_the_budget_is_no_silence_of_the_bucket(autojump_clock
     assert found.body == BODY
 
 
-async def test_a_bucket_without_a_host_is_retryable(autojump_clock: Any) -> None:
+async def test_a_bucket_without_a_host_is_retryable() -> None:
     with pytest.raises(Retryable):
         await fetch(fetcher(Http(), "https://"))
 
 
 @pytest.mark.parametrize("answer", [Answer(bytes(BIG)), Cut(bytes(BIG + 1))], ids=["wrong", "cut"])
 @pytest.mark.parametrize("buckets", [("bad", "worse"), ("bad", "good")], ids=["all", "one"])
-async def test_a_refused_body_is_let_go_of_at_once(
-    autojump_clock: Any, answer: Answer, buckets: tuple[str, str]
-) -> None:
+async def test_a_refused_body_is_let_go_of_at_once(answer: Answer, buckets: tuple[str, str]) -> None:
     """Reproduced: 9.7 GB under a budget of 128 MiB, since errors in lists held the frames that had read, until a collection came."""
     http = Http(bad=answer, worse=answer, good=Answer())
     one = fetcher(http, *(f"https://{bucket}.example" for bucket in buckets))

@@ -59,7 +59,7 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
         yield Scene(bench, folder / "audit.jsonl", [])
 
 
-async def test_transitions_are_in_the_log_a_second_later(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_transitions_are_in_the_log_a_second_later(tmp_path: Path) -> None:
     async with scene(tmp_path) as at, at.auditing():
         await at.reject(await at.bench.record())
         await trio.sleep(AUDIT_INTERVAL + 0.1)
@@ -67,9 +67,7 @@ async def test_transitions_are_in_the_log_a_second_later(tmp_path: Path, autojum
         assert await at.bench.journal.run(outbox.pending, 1) == []
 
 
-async def test_what_happens_last_is_written_as_the_connector_ends(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_happens_last_is_written_as_the_connector_ends(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         async with at.auditing():
             await trio.sleep(0.1)
@@ -77,7 +75,7 @@ async def test_what_happens_last_is_written_as_the_connector_ends(
         assert at.transitions() == [(None, "pending")]
 
 
-async def test_the_next_process_writes_what_the_one_before_left(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_next_process_writes_what_the_one_before_left(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         await at.bench.record()
         async with at.auditing():
@@ -88,9 +86,7 @@ async def test_the_next_process_writes_what_the_one_before_left(tmp_path: Path, 
         assert verify([at.path]).broken == ""
 
 
-async def test_a_death_between_file_and_journal_writes_nothing_twice(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_death_between_file_and_journal_writes_nothing_twice(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         await at.bench.record()
         file = audit_file(at.path)
@@ -113,7 +109,7 @@ class FullDisk(AuditFile):
         super().append(happened)
 
 
-async def test_a_full_disk_is_an_alert_and_transitions_wait(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_full_disk_is_an_alert_and_transitions_wait(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         file = FullDisk(at.path, {}, lambda: 0.0)
         async with at.auditing(file):
@@ -129,7 +125,7 @@ async def test_a_full_disk_is_an_alert_and_transitions_wait(tmp_path: Path, auto
         assert at.transitions() == [(None, "pending"), ("pending", "rejected")]
 
 
-async def test_a_folder_that_is_not_there_is_an_alert(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_folder_that_is_not_there_is_an_alert(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         async with at.auditing(audit_file(tmp_path / "nowhere" / "audit.jsonl")):
             await trio.sleep(1)
@@ -137,9 +133,7 @@ async def test_a_folder_that_is_not_there_is_an_alert(tmp_path: Path, autojump_c
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-async def test_a_log_that_was_cut_is_an_alert_and_a_gap(
-    tmp_path: Path, autojump_clock: Any, kept: int
-) -> None:
+async def test_a_log_that_was_cut_is_an_alert_and_a_gap(tmp_path: Path, kept: int) -> None:
     async with scene(tmp_path) as at:
         await at.reject(await at.bench.record())
         async with at.auditing():

@@ -34,9 +34,7 @@ async def run_one_request(folder: Path, on_event: Any) -> None:
     "error", [BugError("in the hook"), Unreachable("as if of ours"), OSError("log file gone")]
 )
 @pytest.mark.parametrize("at", [StageFinished, AnswerKept])
-async def test_an_exception_of_the_hook_ends_the_connector(
-    autojump_clock: Any, tmp_path: Path, error: Exception, at: Any
-) -> None:
+async def test_an_exception_of_the_hook_ends_the_connector(tmp_path: Path, error: Exception, at: Any) -> None:
     """Also one that a stage, or the worker boundary, would take for its own."""
     seen = []
 
@@ -52,7 +50,7 @@ async def test_an_exception_of_the_hook_ends_the_connector(
     assert isinstance(seen[-1], at)  # nothing is told after the failure
 
 
-async def test_the_hook_does_not_fail_where_it_was_called(autojump_clock: Any) -> None:
+async def test_the_hook_does_not_fail_where_it_was_called() -> None:
     """Who tells an event must not be disturbed half-way through a change of its own."""
     hook = EventHook(_raise)
     hook(EVENT)
@@ -60,7 +58,7 @@ async def test_the_hook_does_not_fail_where_it_was_called(autojump_clock: Any) -
         await hook.watch()
 
 
-async def test_a_hook_that_works_is_watched_for_ever(autojump_clock: Any) -> None:
+async def test_a_hook_that_works_is_watched_for_ever() -> None:
     seen: list[Event] = []
     hook = EventHook(seen.append)
     hook(EVENT)

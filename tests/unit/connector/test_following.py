@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -19,7 +18,7 @@ from tests.unit.requests.test_pools import rows_of
 
 
 async def test_requests_that_another_process_ended_are_forgotten_and_its_answers_are_passes(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     async with open_bench(tmp_path, check=Unreachable("gone")) as bench, trio.open_nursery() as nursery:
         rows = await rows_of(bench, 4)
@@ -39,7 +38,7 @@ async def test_requests_that_another_process_ended_are_forgotten_and_its_answers
     assert [bool(one.stopped) for one in (before, ended, answered)] == [True, True, False]
 
 
-async def test_a_pause_that_came_into_the_journal_holds_and_ends(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_pause_that_came_into_the_journal_holds_and_ends(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector, trio.open_nursery() as nursery:
         components = connector.components
         pool = components.pool_for(Kind.PUBLIC_DECRYPTION)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import trio
 
 from kmsconn.connector.alerting import LOOKING, JournalWatch
@@ -23,9 +21,7 @@ COMMIT = 7
 """Where the commit stands in a group of one move: begin, lock, tick, the count of commits, the move, the tick, the commit."""
 
 
-async def test_a_commit_whose_outcome_is_not_known_is_told_while_nothing_else_is_applied(
-    autojump_clock: Any,
-) -> None:
+async def test_a_commit_whose_outcome_is_not_known_is_told_while_nothing_else_is_applied() -> None:
     """As with a server whose log of commits has no room: it ends within one, and is away for minutes."""
     server, told, beats = FakeServer(), list[Event](), list[float]()
     db = Database(server.driver(), wall)

@@ -77,7 +77,7 @@ async def open_storage(policy: BucketPolicy = BucketPolicy(True, True)) -> Async
         nursery.cancel_scope.cancel()
 
 
-async def test_a_key_set_that_this_node_did_not_make_is_critical(autojump_clock: Any) -> None:
+async def test_a_key_set_that_this_node_did_not_make_is_critical() -> None:
     async with open_storage() as storage:
         storage.wanted = attrs.evolve(WANTED, made_here=False)
         await storage.watch.look()
@@ -135,7 +135,7 @@ async def everything() -> KeysAndCrs:
     ],
 )
 async def test_a_core_without_what_the_contract_has_is_critical(
-    has: list[Any], later: list[Any], missing: dict[str, list[int]], autojump_clock: Any
+    has: list[Any], later: list[Any], missing: dict[str, list[int]]
 ) -> None:
     events: list[Event] = []
     core, call = Core(has, later), MaterialCall("GetKeyMaterialAvailability", read_material)
@@ -148,14 +148,14 @@ async def test_a_core_without_what_the_contract_has_is_critical(
         )
 
 
-async def test_an_object_that_is_there_as_it_was_signed_is_no_alert(autojump_clock: Any) -> None:
+async def test_an_object_that_is_there_as_it_was_signed_is_no_alert() -> None:
     async with open_storage() as storage:
         storage.bucket.put(PATH, BODY)
         await storage.watch.look()
         assert storage.events == []
 
 
-async def test_a_missing_object_is_an_alert_until_it_is_there(autojump_clock: Any) -> None:
+async def test_a_missing_object_is_an_alert_until_it_is_there() -> None:
     async with open_storage() as storage:
         await storage.watch.look()
         [text] = storage.texts
@@ -166,9 +166,7 @@ async def test_a_missing_object_is_an_alert_until_it_is_there(autojump_clock: An
 
 
 @pytest.mark.parametrize("prefix", ["PUB-p1/", ""], ids=["prefix", "root"])
-async def test_an_object_is_looked_for_at_each_place_where_it_may_lie(
-    prefix: str, autojump_clock: Any
-) -> None:
+async def test_an_object_is_looked_for_at_each_place_where_it_may_lie(prefix: str) -> None:
     async with open_storage() as storage:
         storage.bucket.put(f"{prefix}{PATH}", BODY)
         urls = tuple(f"http://storage/keys/{one}{PATH}" for one in ("PUB-p1/", ""))
@@ -178,7 +176,7 @@ async def test_an_object_is_looked_for_at_each_place_where_it_may_lie(
         assert storage.events == []
 
 
-async def test_another_object_is_an_alert(autojump_clock: Any) -> None:
+async def test_another_object_is_an_alert() -> None:
     async with open_storage() as storage:
         storage.bucket.put(PATH, BODY)
         storage.wanted = attrs.evolve(WANTED, digest=WANTED.digest[:-1] + bytes([WANTED.digest[-1] ^ 1]))
@@ -187,7 +185,7 @@ async def test_another_object_is_an_alert(autojump_clock: Any) -> None:
         assert "another one than the committee has signed" in text
 
 
-async def test_what_was_compared_is_only_looked_for(autojump_clock: Any) -> None:
+async def test_what_was_compared_is_only_looked_for() -> None:
     """It may have gigabytes."""
     async with open_storage() as storage:
         storage.bucket.put(PATH, BODY)
@@ -200,20 +198,20 @@ async def test_what_was_compared_is_only_looked_for(autojump_clock: Any) -> None
 
 
 @pytest.mark.parametrize("wanted", [None, Unreachable("the chain is silent")])
-async def test_without_a_migrated_key_or_a_chain_nothing_is_asked(wanted: Any, autojump_clock: Any) -> None:
+async def test_without_a_migrated_key_or_a_chain_nothing_is_asked(wanted: Any) -> None:
     async with open_storage() as storage:
         storage.wanted = wanted
         await storage.watch.look()
         assert (storage.events, storage.bucket.counts) == ([], {})
 
 
-async def test_an_address_that_may_not_be_asked_is_not(autojump_clock: Any) -> None:
+async def test_an_address_that_may_not_be_asked_is_not() -> None:
     async with open_storage(BucketPolicy()) as storage:
         await storage.watch.look()
         assert (storage.events, storage.bucket.counts) == ([], {})
 
 
-async def test_an_alert_stays_while_the_storage_does_not_answer(autojump_clock: Any) -> None:
+async def test_an_alert_stays_while_the_storage_does_not_answer() -> None:
     async with open_storage() as storage:
         await storage.watch.look()
         storage.wanted = attrs.evolve(WANTED, urls=("http://nobody/keys",))

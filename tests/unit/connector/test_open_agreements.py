@@ -70,9 +70,7 @@ async def watching(folder: Path) -> AsyncIterator[Watch]:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_reply_without_agreement_is_named_after_an_hour_and_once(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_reply_without_agreement_is_named_after_an_hour_and_once(tmp_path: Path) -> None:
     async with watching(tmp_path) as watch:
         await watch.reply()
         await trio.sleep(LONG - INTERVAL)
@@ -81,7 +79,7 @@ async def test_a_reply_without_agreement_is_named_after_an_hour_and_once(
         assert watch.raised == [(f"keygen {id_name(KEY)}", "not-agreed")]
 
 
-async def test_the_agreement_clears_it(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_agreement_clears_it(tmp_path: Path) -> None:
     async with watching(tmp_path) as watch:
         await watch.reply()
         await trio.sleep(LONG + 2 * INTERVAL)
@@ -90,7 +88,7 @@ async def test_the_agreement_clears_it(tmp_path: Path, autojump_clock: Any) -> N
         assert [type(one) for one in watch.told] == [AlertRaised, AlertCleared]
 
 
-async def test_what_was_aborted_is_over(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_was_aborted_is_over(tmp_path: Path) -> None:
     async with watching(tmp_path) as watch:
         watch.slots |= {OVER: 1}
         await watch.reply()
@@ -98,7 +96,7 @@ async def test_what_was_aborted_is_over(tmp_path: Path, autojump_clock: Any) -> 
         assert watch.told == []
 
 
-async def test_a_context_is_no_agreement_that_could_be_open(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_context_is_no_agreement_that_could_be_open(tmp_path: Path) -> None:
     async with watching(tmp_path) as watch:
         await watch.reply("context_2_new")
         await trio.sleep(LONG + 3 * INTERVAL)
@@ -106,7 +104,7 @@ async def test_a_context_is_no_agreement_that_could_be_open(tmp_path: Path, auto
 
 
 async def test_a_chain_that_does_not_answer_changes_nothing(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with watching(tmp_path) as watch:
         await watch.reply()

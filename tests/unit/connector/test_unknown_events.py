@@ -68,7 +68,7 @@ def alerts(events: list[Event]) -> list[AlertRaised]:
 
 @pytest.mark.parametrize("contract", ["kms_generation", "protocol_config", "decryption"])
 async def test_an_unknown_event_is_named_with_its_topic_and_place(
-    contract: str, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    contract: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with emitting(tmp_path, monkeypatch, contract, (UNHEARD_OF, (7,)), (UNHEARD_OF, (8,))) as (
         _,
@@ -82,7 +82,7 @@ async def test_an_unknown_event_is_named_with_its_topic_and_place(
 
 
 async def test_an_event_that_only_others_need_is_no_alert(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     activated = (
         LATER_KMS_GENERATION.event("ActivateKey"),
@@ -94,7 +94,7 @@ async def test_an_event_that_only_others_need_is_no_alert(
 
 
 async def test_a_confirmation_of_another_node_is_no_alert(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     confirmed = (
         PROTOCOL_CONFIG.event("EpochActivationConfirmation"),
@@ -124,7 +124,7 @@ def threshold_event(name: str) -> LogEvent:
 
 
 async def test_what_protocol_config_tells_others_is_no_alert(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proposed = PROPOSED, (1, "0.16", ((1, 2, 3),), 7)
     updated = [
@@ -134,9 +134,7 @@ async def test_what_protocol_config_tells_others_is_no_alert(
         assert alerts(events) == []
 
 
-async def test_every_unknown_event_is_named(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_unknown_event_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new = [threshold_event(f"Future{number}") for number in range(6)]
     logs = [(event, (1, 2)) for event in new]
     async with emitting(tmp_path, monkeypatch, "protocol_config", *logs) as (_, events):
@@ -144,7 +142,7 @@ async def test_every_unknown_event_is_named(
 
 
 async def test_an_unknown_event_is_told_again_at_once_after_a_start_and_until_it_is_a_week_old(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unknown_events, "INTERVAL", INTERVAL)
     monkeypatch.setattr(unknown_events, "LOOKED_BACK", 60)

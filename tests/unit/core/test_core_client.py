@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import memory_stream_pair
 
 from kmsconn.config.parties import CoreTls
 from kmsconn.core.client import (
@@ -90,7 +90,7 @@ def call(method: str, shard: int = 0) -> CoreCall:
     return CoreCall(method, Chunks([b"mess", b"age"]), shard)
 
 
-async def test_the_client_is_what_the_port_asks_for(autojump_clock: MockClock) -> None:
+async def test_the_client_is_what_the_port_asks_for() -> None:
     async with core_with(Cores()) as client:
         core: Core = client
         await core.start(call(START))
@@ -98,9 +98,7 @@ async def test_the_client_is_what_the_port_asks_for(autojump_clock: MockClock) -
 
 
 @pytest.mark.parametrize("shard", [0, 1, 2, 3, 2**256 - 1, (1 << 248) + 7])
-async def test_the_id_chooses_the_endpoint_for_start_and_result(
-    autojump_clock: MockClock, shard: int
-) -> None:
+async def test_the_id_chooses_the_endpoint_for_start_and_result(shard: int) -> None:
     cores = Cores()
     async with core_with(cores, 3) as core:
         await core.start(call(START, shard))
@@ -108,7 +106,7 @@ async def test_the_id_chooses_the_endpoint_for_start_and_result(
     assert cores.asked == [(shard % 3 + 1, START, b"message"), (shard % 3 + 1, RESULT, b"message")]
 
 
-async def test_a_repeated_start_is_success(autojump_clock: MockClock) -> None:
+async def test_a_repeated_start_is_success() -> None:
     async with core_with(Cores(status=Status.ALREADY_EXISTS)) as core:
         await core.start(call(START))
 
@@ -117,9 +115,7 @@ async def test_a_repeated_start_is_success(autojump_clock: MockClock) -> None:
     ("status", "kind"),
     [(Status.NOT_FOUND, NotYet), (Status.ABORTED, Overloaded), (Status.UNAVAILABLE, Unreachable)],
 )
-async def test_a_failed_start_says_what_to_do(
-    autojump_clock: MockClock, status: Status, kind: type[RequestError]
-) -> None:
+async def test_a_failed_start_says_what_to_do(status: Status, kind: type[RequestError]) -> None:
     async with core_with(Cores(status=status)) as core:
         with pytest.raises(kind, match=rf"core\[0\] {START}: {status.name}: so it is"):
             await core.start(call(START))
@@ -134,15 +130,13 @@ async def test_a_failed_start_says_what_to_do(
         (Status.INVALID_ARGUMENT, Rejected),
     ],
 )
-async def test_a_failed_result_says_what_to_do(
-    autojump_clock: MockClock, status: Status, kind: type[RequestError]
-) -> None:
+async def test_a_failed_result_says_what_to_do(status: Status, kind: type[RequestError]) -> None:
     async with core_with(Cores(status=status)) as core:
         with pytest.raises(kind, match=rf"core\[0\] {RESULT}: {status.name}: so it is"):
             await core.result(call(RESULT))
 
 
-async def test_a_core_that_is_not_there_is_unreachable_also_for_a_result(autojump_clock: MockClock) -> None:
+async def test_a_core_that_is_not_there_is_unreachable_also_for_a_result() -> None:
     """The Core's own UNAVAILABLE says *not yet*; a lost connection does not."""
     async with core_with(Cores(), count=0) as core:
         with pytest.raises(Unreachable, match="nobody there"):
@@ -171,16 +165,14 @@ class LaterCores(Cores):
         return [method for _, method, _ in self.asked]
 
 
-async def test_a_result_that_comes_at_once_is_returned(autojump_clock: MockClock) -> None:
+async def test_a_result_that_comes_at_once_is_returned() -> None:
     cores = LaterCores()
     async with core_with(cores) as core:
         assert (await core.decrypt(AT_ONCE)).reply == b"answer of 1"
     assert cores.asked == [(1, SYNC, b"message")]
 
 
-async def test_where_no_call_waits_the_request_is_handed_over_and_that_is_remembered(
-    autojump_clock: MockClock,
-) -> None:
+async def test_where_no_call_waits_the_request_is_handed_over_and_that_is_remembered() -> None:
     cores = LaterCores(waiting=Status.UNIMPLEMENTED)
     async with core_with(cores) as core:
         assert core.waits(AT_ONCE)
@@ -190,7 +182,7 @@ async def test_where_no_call_waits_the_request_is_handed_over_and_that_is_rememb
     assert cores.methods_asked == [SYNC, START, START, START]
 
 
-async def test_each_endpoint_is_asked_for_itself(autojump_clock: MockClock) -> None:
+async def test_each_endpoint_is_asked_for_itself() -> None:
     cores = LaterCores(waiting=Status.UNIMPLEMENTED)
     async with core_with(cores, 2) as core:
         for shard in (0, 1, 0, 1):
@@ -198,7 +190,7 @@ async def test_each_endpoint_is_asked_for_itself(autojump_clock: MockClock) -> N
     assert [port for port, method, _ in cores.asked if method == SYNC] == [1, 2]
 
 
-async def test_after_another_connection_it_is_tried_again(autojump_clock: MockClock) -> None:
+async def test_after_another_connection_it_is_tried_again() -> None:
     cores = LaterCores(waiting=Status.UNIMPLEMENTED)
     async with core_with(cores) as core:
         await core.decrypt(AT_ONCE)
@@ -212,9 +204,7 @@ async def test_after_another_connection_it_is_tried_again(autojump_clock: MockCl
 
 
 @pytest.mark.parametrize("status", [Status.UNAVAILABLE, Status.ALREADY_EXISTS])
-async def test_a_wait_that_ends_without_a_result_leaves_the_request_with_the_core(
-    autojump_clock: MockClock, status: Status
-) -> None:
+async def test_a_wait_that_ends_without_a_result_leaves_the_request_with_the_core(status: Status) -> None:
     cores = LaterCores(waiting=status)
     async with core_with(cores) as core:
         assert (await core.decrypt(AT_ONCE)).reply is None
@@ -233,14 +223,14 @@ async def test_a_wait_that_ends_without_a_result_leaves_the_request_with_the_cor
     ],
 )
 async def test_a_failed_wait_means_what_a_failed_start_means(
-    autojump_clock: MockClock, status: Status, kind: type[RequestError]
+    status: Status, kind: type[RequestError]
 ) -> None:
     async with core_with(LaterCores(waiting=status)) as core:
         with pytest.raises(kind, match=rf"core\[0\] {SYNC}: {status.name}: so it is"):
             await core.decrypt(AT_ONCE)
 
 
-async def test_a_core_that_is_not_there_has_nothing(autojump_clock: MockClock) -> None:
+async def test_a_core_that_is_not_there_has_nothing() -> None:
     async with core_with(LaterCores(), count=0) as core:
         with pytest.raises(Unreachable, match="nobody there"):
             await core.decrypt(AT_ONCE)
@@ -250,23 +240,23 @@ async def test_a_core_that_is_not_there_has_nothing(autojump_clock: MockClock) -
 
 
 @pytest.mark.parametrize("serving", [True, False])
-async def test_health_is_what_the_core_says(autojump_clock: MockClock, serving: bool) -> None:
+async def test_health_is_what_the_core_says(serving: bool) -> None:
     async with core_with(Cores(serving=serving)) as core:
         assert (await core.health(0) == "") is serving
 
 
-async def test_a_core_that_is_not_there_is_not_healthy(autojump_clock: MockClock) -> None:
+async def test_a_core_that_is_not_there_is_not_healthy() -> None:
     async with core_with(Cores(), count=0) as core:
         with pytest.raises(Unreachable):
             await core.health(0)
 
 
-async def test_a_core_without_a_health_service_serves_since_it_says_so(autojump_clock: MockClock) -> None:
+async def test_a_core_without_a_health_service_serves_since_it_says_so() -> None:
     async with core_with(Cores(has_health=False)) as core:
         assert await core.health(0) == ""
 
 
-async def test_endpoints_have_names_for_troubles(autojump_clock: MockClock) -> None:
+async def test_endpoints_have_names_for_troubles() -> None:
     async with core_with(Cores(), 2) as core:
         assert core.endpoints == ("core[0]", "core[1]")
 
@@ -320,7 +310,7 @@ async def test_tls_files_that_are_not_there_refuse_the_start(tmp_path: Path) -> 
 EVERYWHERE = CoreCall("NewMpcEpoch", Chunks([b"message"]), None, {"INVALID_ARGUMENT": Meaning.UNCERTAIN})
 
 
-async def test_a_call_without_a_shard_reaches_every_endpoint(autojump_clock: MockClock) -> None:
+async def test_a_call_without_a_shard_reaches_every_endpoint() -> None:
     cores = Cores()
     async with core_with(cores, 3) as core:
         assert await core.start(EVERYWHERE) == Started()
@@ -328,32 +318,30 @@ async def test_a_call_without_a_shard_reaches_every_endpoint(autojump_clock: Moc
 
 
 @pytest.mark.parametrize("code", [Status.OK, Status.ALREADY_EXISTS])
-async def test_a_start_tells_whether_the_core_had_the_id_already(
-    code: Status, autojump_clock: MockClock
-) -> None:
+async def test_a_start_tells_whether_the_core_had_the_id_already(code: Status) -> None:
     async with core_with(Cores(status=code)) as core:
         assert await core.start(call(START)) == Started(existed=code is Status.ALREADY_EXISTS)
 
 
-async def test_a_start_brings_what_each_endpoint_answered(autojump_clock: MockClock) -> None:
+async def test_a_start_brings_what_each_endpoint_answered() -> None:
     async with core_with(Cores(), 2) as core:
         said = (await core.start(EVERYWHERE)).said
     assert said == (b"answer of 1", b"answer of 2")
 
 
-async def test_an_uncertain_start_comes_back_as_what_the_core_said(autojump_clock: MockClock) -> None:
+async def test_an_uncertain_start_comes_back_as_what_the_core_said() -> None:
     async with core_with(Cores(status=Status.INVALID_ARGUMENT)) as core:
         assert (await core.start(EVERYWHERE)).uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
 
 
-async def test_a_call_says_which_status_is_its_success(autojump_clock: MockClock) -> None:
+async def test_a_call_says_which_status_is_its_success() -> None:
     abort = CoreCall("AbortKeyGen", Chunks([b"message"]), 0, {"NOT_FOUND": Meaning.SUCCESS})
     async with core_with(Cores(status=Status.NOT_FOUND)) as core:
         assert await core.start(abort) == Started()
 
 
 @pytest.mark.parametrize("code", [Status.INTERNAL, Status.INVALID_ARGUMENT])
-async def test_a_call_says_which_status_is_none_for_ever(code: Status, autojump_clock: MockClock) -> None:
+async def test_a_call_says_which_status_is_none_for_ever(code: Status) -> None:
     """An end of a context or epoch: neither done nor given up."""
     end = CoreCall("DestroyMpcEpoch", Chunks([b"message"]), None, {code.name: Meaning.WAIT})
     async with core_with(Cores(status=code), 2) as core:
@@ -361,7 +349,7 @@ async def test_a_call_says_which_status_is_none_for_ever(code: Status, autojump_
             await core.start(end)
 
 
-async def test_one_endpoint_that_fails_fails_the_call_to_all(autojump_clock: MockClock) -> None:
+async def test_one_endpoint_that_fails_fails_the_call_to_all() -> None:
     async with core_with(Cores(status=Status.UNAVAILABLE), 2) as core:
         with pytest.raises(Unreachable, match="core"):
             await core.start(EVERYWHERE)
@@ -371,7 +359,7 @@ def by_text(text: str) -> Meaning | None:
     return {"known": Meaning.SUCCESS, "bad": Meaning.REFUSED}.get(text)
 
 
-async def test_a_status_may_mean_what_its_text_says(autojump_clock: MockClock) -> None:
+async def test_a_status_may_mean_what_its_text_says() -> None:
     """A Core of the first generation says ABORTED for everything (httpz-rc7.md, 8.4)."""
     start = CoreCall("Decrypt", Chunks([b"message"]), 0, {"ABORTED": by_text})
     async with core_with(Cores(status=Status.ABORTED, text="known")) as core:
@@ -384,9 +372,7 @@ async def test_a_status_may_mean_what_its_text_says(autojump_clock: MockClock) -
             await core.start(start)
 
 
-async def test_an_endpoint_that_stops_in_the_middle_of_a_large_reply_takes_nothing_from_the_others(
-    autojump_clock: MockClock,
-) -> None:
+async def test_an_endpoint_that_stops_in_the_middle_of_a_large_reply_takes_nothing_from_the_others() -> None:
     size, stopped = 3 * 1024 * 1024, trio.Event()
 
     async def flow_or_stop(flow: Any) -> None:

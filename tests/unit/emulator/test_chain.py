@@ -294,14 +294,14 @@ def test_a_block_is_found_by_its_hash_as_far_as_the_view_goes() -> None:
     assert chain.view(lag=1).by_hash(blocks[2].hash) is None
 
 
-async def test_a_running_chain_makes_four_blocks_a_second(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_running_chain_makes_four_blocks_a_second() -> None:
     made = world()
     with trio.move_on_after(10.1):
         await made.chain.run()
     assert made.chain.head.number == 40
 
 
-async def test_a_stalled_chain_makes_none(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_stalled_chain_makes_none() -> None:
     made = world()
     made.chain.stalled = True
     with trio.move_on_after(60):
@@ -310,7 +310,7 @@ async def test_a_stalled_chain_makes_none(autojump_clock: trio.testing.MockClock
 
 
 @pytest.mark.slow
-async def test_a_day_of_empty_blocks_is_cheap(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_day_of_empty_blocks_is_cheap() -> None:
     """A chain with slow blocks may pass days."""
     made = world(block_time=12)
     with trio.move_on_after(86_401):
@@ -318,9 +318,7 @@ async def test_a_day_of_empty_blocks_is_cheap(autojump_clock: trio.testing.MockC
     assert made.chain.head.number == 7_200
 
 
-async def test_a_waiter_wakes_at_each_change(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_waiter_wakes_at_each_change(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     await made.chain.wait_change()
@@ -348,9 +346,7 @@ def test_transactions_may_be_spread_over_the_new_blocks() -> None:
     assert [made.mined(wanted).block_number for wanted in hashes] == [1, 2, 3]
 
 
-async def test_the_gateway_makes_forty_blocks_in_ten_seconds(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
+async def test_the_gateway_makes_forty_blocks_in_ten_seconds(nursery: trio.Nursery) -> None:
     """The block time that an emulated set of dependencies has when nobody says otherwise."""
     gateway = FhevmDependencies.make(lambda: 1e9 + trio.current_time()).gateway
     await nursery.start(gateway.run)

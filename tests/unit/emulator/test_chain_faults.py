@@ -87,13 +87,13 @@ def test_healing_ends_all_faults_and_keeps_the_counters() -> None:
     assert faults.happened[NodeFault.SLOW] == 1
 
 
-async def test_a_hung_request_is_never_answered(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_hung_request_is_never_answered() -> None:
     with trio.move_on_after(3_600) as scope:
         await ask(faulty(NodeFault.HANG))
     assert scope.cancelled_caught
 
 
-async def test_a_slow_answer_comes_late(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_slow_answer_comes_late() -> None:
     assert await ask(faulty(NodeFault.SLOW)) == (200, {"jsonrpc": "2.0", "id": 1, "result": "0x0"})
     assert trio.current_time() == 2
 

@@ -67,19 +67,19 @@ def places(pushed: list[Any]) -> list[tuple[str, bool]]:
     return [(log["blockNumber"], log["removed"]) for log in pushed]
 
 
-async def test_calls_go_over_the_socket(autojump_clock: MockClock) -> None:
+async def test_calls_go_over_the_socket() -> None:
     async with connected(world()) as client:
         assert await client.ask("eth_blockNumber") == "0x0"
 
 
-async def test_answers_come_in_the_order_of_their_questions(autojump_clock: MockClock) -> None:
+async def test_answers_come_in_the_order_of_their_questions() -> None:
     async with connected(world()) as client:
         for number in range(20):
             await client.send("eth_blockNumber", number=number)
         assert [(await client.receive())["id"] for _ in range(20)] == list(range(20))
 
 
-async def test_sends_in_flight_are_taken_in_order(autojump_clock: MockClock) -> None:
+async def test_sends_in_flight_are_taken_in_order() -> None:
     made = world(pool="arbitrum at once")
     async with connected(made) as client:
         for nonce in range(20):
@@ -87,7 +87,7 @@ async def test_sends_in_flight_are_taken_in_order(autojump_clock: MockClock) -> 
         assert all(["result" in await client.receive() for _ in range(20)])
 
 
-async def test_a_synchronous_send_holds_up_nothing_else(autojump_clock: MockClock) -> None:
+async def test_a_synchronous_send_holds_up_nothing_else() -> None:
     made = world()
     async with connected(made) as client:
         await client.send("eth_sendRawTransactionSync", to_hex(signed(0)), number=7)
@@ -96,7 +96,7 @@ async def test_a_synchronous_send_holds_up_nothing_else(autojump_clock: MockCloc
         assert (await client.receive())["result"]["blockNumber"] == "0x1"
 
 
-async def test_new_heads_are_pushed(autojump_clock: MockClock) -> None:
+async def test_new_heads_are_pushed() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
@@ -104,9 +104,7 @@ async def test_new_heads_are_pushed(autojump_clock: MockClock) -> None:
         assert [head["number"] for head in await client.pushes()] == ["0x1", "0x2", "0x3"]
 
 
-async def test_a_head_is_pushed_when_its_block_is_made(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_head_is_pushed_when_its_block_is_made(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     async with connected(made) as client:
@@ -116,7 +114,7 @@ async def test_a_head_is_pushed_when_its_block_is_made(
     nursery.cancel_scope.cancel()
 
 
-async def test_matching_logs_are_pushed(autojump_clock: MockClock) -> None:
+async def test_matching_logs_are_pushed() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "logs", {"address": to_hex(made.decryption.address)})
@@ -126,7 +124,7 @@ async def test_matching_logs_are_pushed(autojump_clock: MockClock) -> None:
         assert places(await client.pushes()) == [("0x1", False)]
 
 
-async def test_the_past_is_not_pushed(autojump_clock: MockClock) -> None:
+async def test_the_past_is_not_pushed() -> None:
     made = world()
     made.ask()
     made.chain.mine()
@@ -135,7 +133,7 @@ async def test_the_past_is_not_pushed(autojump_clock: MockClock) -> None:
         assert await client.pushes() == []
 
 
-async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones(autojump_clock: MockClock) -> None:
+async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "logs", {})
@@ -146,7 +144,7 @@ async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones(autojump_clo
         assert places(await client.pushes()) == [("0x1", True)] * 2 + [("0x2", False)] * 2
 
 
-async def test_a_branch_that_comes_back_is_pushed_again(autojump_clock: MockClock) -> None:
+async def test_a_branch_that_comes_back_is_pushed_again() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "logs", {})
@@ -158,7 +156,7 @@ async def test_a_branch_that_comes_back_is_pushed_again(autojump_clock: MockCloc
         assert places(await client.pushes()) == [("0x2", True), ("0x1", False)]
 
 
-async def test_a_lagging_node_pushes_late(autojump_clock: MockClock) -> None:
+async def test_a_lagging_node_pushes_late() -> None:
     made = world()
     made.node.lag = 1
     async with connected(made) as client:
@@ -170,7 +168,7 @@ async def test_a_lagging_node_pushes_late(autojump_clock: MockClock) -> None:
         assert places(await client.pushes()) == [("0x1", False)]
 
 
-async def test_a_head_that_goes_backward_is_no_news(autojump_clock: MockClock) -> None:
+async def test_a_head_that_goes_backward_is_no_news() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "logs", {})
@@ -184,7 +182,7 @@ async def test_a_head_that_goes_backward_is_no_news(autojump_clock: MockClock) -
         assert await client.pushes() == []
 
 
-async def test_an_ended_subscription_is_silent(autojump_clock: MockClock) -> None:
+async def test_an_ended_subscription_is_silent() -> None:
     made = world()
     async with connected(made) as client:
         name = await client.ask("eth_subscribe", "newHeads")
@@ -194,12 +192,12 @@ async def test_an_ended_subscription_is_silent(autojump_clock: MockClock) -> Non
         assert await client.pushes() == []
 
 
-async def test_other_subscriptions_do_not_exist(autojump_clock: MockClock) -> None:
+async def test_other_subscriptions_do_not_exist() -> None:
     async with connected(world()) as client:
         assert (await client.ask("eth_subscribe", "syncing"))["code"] == -32601
 
 
-async def test_a_silent_socket_sends_nothing_and_answers_pings(autojump_clock: MockClock) -> None:
+async def test_a_silent_socket_sends_nothing_and_answers_pings() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
@@ -209,7 +207,7 @@ async def test_a_silent_socket_sends_nothing_and_answers_pings(autojump_clock: M
         await client.socket.ping(b"are you there?")
 
 
-async def test_notifications_may_be_lost_or_doubled(autojump_clock: MockClock) -> None:
+async def test_notifications_may_be_lost_or_doubled() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
@@ -220,9 +218,7 @@ async def test_notifications_may_be_lost_or_doubled(autojump_clock: MockClock) -
 
 
 @pytest.mark.parametrize("fault", [NodeFault.HANG_UP, NodeFault.LOST_REPLY])
-async def test_a_socket_may_be_closed_instead_of_an_answer(
-    autojump_clock: MockClock, fault: NodeFault
-) -> None:
+async def test_a_socket_may_be_closed_instead_of_an_answer(fault: NodeFault) -> None:
     made = world()
     made.node.faults.script(fault)
     async with connected(made) as client:
@@ -233,7 +229,7 @@ async def test_a_socket_may_be_closed_instead_of_an_answer(
     )
 
 
-async def test_a_question_may_be_forgotten(autojump_clock: MockClock) -> None:
+async def test_a_question_may_be_forgotten() -> None:
     made = world()
     made.node.faults.script(NodeFault.HANG)
     async with connected(made) as client:
@@ -242,14 +238,14 @@ async def test_a_question_may_be_forgotten(autojump_clock: MockClock) -> None:
         assert (await client.receive())["id"] == 2
 
 
-async def test_a_rate_limited_socket_says_so_with_an_error(autojump_clock: MockClock) -> None:
+async def test_a_rate_limited_socket_says_so_with_an_error() -> None:
     made = world()
     made.node.faults.script(NodeFault.RATE_LIMITED)
     async with connected(made) as client:
         assert (await client.ask("eth_blockNumber"))["code"] == -32005
 
 
-async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole(autojump_clock: MockClock) -> None:
+async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
@@ -258,7 +254,7 @@ async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole(autojump_clock:
         assert len(await client.pushes(5)) == 500
 
 
-async def test_batches_go_over_the_socket(autojump_clock: MockClock) -> None:
+async def test_batches_go_over_the_socket() -> None:
     async with connected(world()) as client:
         await client.socket.send_message(
             json.dumps([{"id": 1, "method": "eth_chainId"}, {"id": 2, "method": "eth_blockNumber"}])

@@ -253,9 +253,7 @@ async def send_sync(made: World, *params: Any) -> Any:
     return await answer(made.node, request)
 
 
-async def test_a_synchronous_send_answers_with_the_receipt(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_synchronous_send_answers_with_the_receipt(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     content = await send_sync(made, to_hex(signed(0)))
@@ -263,9 +261,7 @@ async def test_a_synchronous_send_answers_with_the_receipt(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_synchronous_send_gives_up_after_the_time_it_was_given(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_synchronous_send_gives_up_after_the_time_it_was_given() -> None:
     made = world(pool="geth")
     content = (await send_sync(made, to_hex(signed(0)), 2_000))["error"]
     assert (content["code"], trio.current_time()) == (4, 2)
@@ -278,9 +274,7 @@ async def test_a_synchronous_send_that_is_refused_says_so_at_once() -> None:
     assert (await send_sync(made, to_hex(signed(0))))["error"]["code"] == -32000
 
 
-async def test_a_batch_of_synchronous_sends_takes_a_block_for_each(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_batch_of_synchronous_sends_takes_a_block_for_each(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     batch = [

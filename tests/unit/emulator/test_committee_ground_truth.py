@@ -45,9 +45,7 @@ async def played(folder: Path, running: Sequence[int]) -> CommitteeGroundTruth:
     return committee
 
 
-async def test_with_one_of_four_missing_every_request_finds_consensus(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_with_one_of_four_missing_every_request_finds_consensus(tmp_path: Path) -> None:
     """Three have answered everything, the fourth nothing; the load ends some seconds after the last consensus."""
     verdict = (await played(tmp_path, (0, 1, 2))).verdict()
     assert [node.answered for node in verdict.nodes] == [REQUESTS, REQUESTS, REQUESTS, 0]
@@ -55,17 +53,13 @@ async def test_with_one_of_four_missing_every_request_finds_consensus(
     assert trio.current_time() < REQUESTS / 2 + STRAGGLERS_TIMEOUT + 4
 
 
-async def test_with_two_of_four_missing_no_request_finds_consensus(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_with_two_of_four_missing_no_request_finds_consensus(tmp_path: Path) -> None:
     verdict = (await played(tmp_path, (0, 3))).verdict()
     assert [node.answered for node in verdict.nodes] == [REQUESTS, 0, 0, REQUESTS]
     assert (verdict.consensus, verdict.well) == (0, False)
 
 
-async def test_the_ciphertexts_of_a_request_stay_as_long_as_a_node_may_ask_for_them(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_the_ciphertexts_of_a_request_stay_as_long_as_a_node_may_ask_for_them(tmp_path: Path) -> None:
     """The request counts as answered once the last node has answered it."""
     committee = await played(tmp_path, (0, 1, 2))
     sent = [trace.transaction_hash for trace in committee.nodes[0].traces.values()]

@@ -75,9 +75,7 @@ async def test_the_status_is_the_verdict_of_the_ground_truth() -> None:
     }  # fmt: skip
 
 
-async def test_requests_are_told_with_their_moments_in_unix_time(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_requests_are_told_with_their_moments_in_unix_time() -> None:
     handler = Handler()
     sent = handler.traffic.public()
     handler.dependencies.gateway.mine()
@@ -93,7 +91,7 @@ async def test_requests_are_told_with_their_moments_in_unix_time(
     }
 
 
-async def test_a_load_is_answered_with_its_own_requests(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_load_is_answered_with_its_own_requests() -> None:
     handler = Handler()
     handler.traffic.public()  # somebody else's
     async with trio.open_nursery() as nursery:
@@ -101,7 +99,7 @@ async def test_a_load_is_answered_with_its_own_requests(autojump_clock: trio.tes
     assert (done["offered"], len(done["rows"]), handler.ground_truth.verdict().emitted) == (20, 20, 21)
 
 
-async def test_a_load_has_its_size_and_forms(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_load_has_its_size_and_forms() -> None:
     handler = Handler()
     async with trio.open_nursery() as nursery:
         await handler.load(nursery, rate=5, seconds=1, reply_timeout=1, size=4096, forms=["public"])

@@ -128,7 +128,7 @@ async def test_scripts_are_per_method() -> None:
         await start(spoilt, USER)
 
 
-async def test_a_hang_never_ends(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_hang_never_ends() -> None:
     spoilt = faults()
     spoilt.script(PUBLIC.start, HangingCore())
     with trio.move_on_after(1e6) as scope:
@@ -136,7 +136,7 @@ async def test_a_hang_never_ends(autojump_clock: trio.testing.MockClock) -> None
     assert scope.cancelled_caught
 
 
-async def test_slow_is_late(autojump_clock: trio.testing.MockClock) -> None:
+async def test_slow_is_late() -> None:
     spoilt = faults()
     spoilt.script(PUBLIC.start, SlowCore(seconds=7))
     begun = trio.current_time()
@@ -144,7 +144,7 @@ async def test_slow_is_late(autojump_clock: trio.testing.MockClock) -> None:
     assert trio.current_time() - begun == 7
 
 
-async def test_never_ready_is_accepted_and_pending_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+async def test_never_ready_is_accepted_and_pending_for_ever() -> None:
     spoilt = faults()
     spoilt.script(PUBLIC.start, SpoiledCore(how="never ready"))
     await start(spoilt)
@@ -154,7 +154,7 @@ async def test_never_ready_is_accepted_and_pending_for_ever(autojump_clock: trio
         assert caught.value.status is Status.UNAVAILABLE
 
 
-async def test_a_lost_share_burns_the_id(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_lost_share_burns_the_id() -> None:
     spoilt = faults(threshold_core())
     spoilt.script(PUBLIC.start, SpoiledCore(how="share lost"))
     codes = []

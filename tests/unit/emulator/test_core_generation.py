@@ -89,17 +89,13 @@ async def reshare(core: EmulatedCore, *, in_new: bool) -> None:
 
 
 @pytest.mark.parametrize("in_new", [True, False])
-async def test_an_epoch_is_kept_by_the_nodes_of_its_context_and_helped_by_those_before(
-    in_new: bool, autojump_clock: Any
-) -> None:
+async def test_an_epoch_is_kept_by_the_nodes_of_its_context_and_helped_by_those_before(in_new: bool) -> None:
     core = EmulatedCore(SigningNode(PrivateKey(b"\1" * 32)), {})
     await reshare(core, in_new=in_new)
     assert (SECOND_EPOCH in core.known.epochs) == in_new
 
 
-async def test_a_newcomer_needs_no_epoch_to_begin_with_and_who_is_in_neither_context_is_refused(
-    autojump_clock: Any,
-) -> None:
+async def test_a_newcomer_needs_no_epoch_to_begin_with_and_who_is_in_neither_context_is_refused() -> None:
     first = NewMpcContextRequest(
         new_context=MpcContext(
             context_id=named(DEFAULT_CONTEXT),
@@ -123,7 +119,7 @@ def name_of(case: Any) -> str:
 
 @pytest.mark.parametrize("case", ANSWERED, ids=name_of)
 async def test_a_recorded_result_is_made_again_byte_for_byte(
-    case: tuple[dict[str, Any], dict[str, Any]], autojump_clock: Any
+    case: tuple[dict[str, Any], dict[str, Any]],
 ) -> None:
     entry, answer = case
     core = core_for(answer)
@@ -161,9 +157,7 @@ def crs_request(bits: int = 512, context: bytes = DEFAULT_CONTEXT) -> bytes:
     )
 
 
-async def test_a_result_that_takes_longer_than_a_poll_is_not_ready(
-    core: EmulatedCore, autojump_clock: Any
-) -> None:
+async def test_a_result_that_takes_longer_than_a_poll_is_not_ready(core: EmulatedCore) -> None:
     core.computing = 100.0
     await call(core, "CrsGen", crs_request())
     assert await status(core, "GetCrsGenResult", bytes(named(CRS))) is Status.UNAVAILABLE
@@ -187,9 +181,7 @@ async def test_an_unknown_context_is_not_found(core: EmulatedCore) -> None:
     assert await status(core, "CrsGen", crs_request(context=SECOND_CONTEXT)) is Status.NOT_FOUND
 
 
-async def test_a_running_crs_can_be_aborted_and_its_polls_say_so(
-    core: EmulatedCore, autojump_clock: Any
-) -> None:
+async def test_a_running_crs_can_be_aborted_and_its_polls_say_so(core: EmulatedCore) -> None:
     await call(core, "CrsGen", crs_request())
     async with trio.open_nursery() as nursery:
         seen: list[Status] = []
@@ -208,9 +200,7 @@ async def test_aborting_what_does_not_run_finds_nothing(core: EmulatedCore) -> N
     assert await status(core, "AbortKeyGen", bytes(named(CRS))) is Status.NOT_FOUND
 
 
-async def test_a_finished_crs_survives_a_restart_and_a_running_one_does_not(
-    core: EmulatedCore, autojump_clock: Any
-) -> None:
+async def test_a_finished_crs_survives_a_restart_and_a_running_one_does_not(core: EmulatedCore) -> None:
     await call(core, "CrsGen", crs_request())
     await call(core, "GetCrsGenResult", bytes(named(CRS)))
     core.restart()
@@ -222,7 +212,7 @@ async def test_a_finished_crs_survives_a_restart_and_a_running_one_does_not(
     assert await status(core, "GetCrsGenResult", bytes(named(other))) is Status.NOT_FOUND
 
 
-async def test_a_restart_cuts_a_poll_that_waits(core: EmulatedCore, autojump_clock: Any) -> None:
+async def test_a_restart_cuts_a_poll_that_waits(core: EmulatedCore) -> None:
     await call(core, "CrsGen", crs_request())
     async with trio.open_nursery() as nursery:
 
@@ -278,7 +268,7 @@ async def test_an_epoch_that_exists_is_refused_by_each_kind_of_core_in_its_way(c
     assert await status(threshold, "NewMpcEpoch", epoch_request()) is Status.INVALID_ARGUMENT
 
 
-async def test_an_epochs_result_does_not_survive_a_restart(core: EmulatedCore, autojump_clock: Any) -> None:
+async def test_an_epochs_result_does_not_survive_a_restart(core: EmulatedCore) -> None:
     await call(core, "NewMpcEpoch", epoch_request())
     await call(core, "GetEpochResult", bytes(named(SECOND_EPOCH)))
     core.restart()
@@ -287,7 +277,7 @@ async def test_an_epochs_result_does_not_survive_a_restart(core: EmulatedCore, a
 
 @pytest.mark.parametrize("restarts", [False, True])
 async def test_keys_are_stored_once_they_are_made_whoever_has_fetched_them(
-    core: EmulatedCore, autojump_clock: Any, restarts: bool
+    core: EmulatedCore, restarts: bool
 ) -> None:
     """Reproduced: a connector that was killed before it fetched the result left its Core without the keys for good."""
     key = KeyInfo(key_id=named(bytes(31) + b"\x07"), preproc_id=named(bytes(31) + b"\x08"))

@@ -211,7 +211,7 @@ async def test_a_key_is_made_with_the_configuration_of_its_preprocessing_alone()
     assert await status(core, "GetKeyGenResult", bytes(named(OLD_KEY))) is Status.INTERNAL
 
 
-async def test_a_migration_that_runs_is_aborted_by_its_preprocessing(autojump_clock: Any) -> None:
+async def test_a_migration_that_runs_is_aborted_by_its_preprocessing() -> None:
     core = threshold_core()
     core.management.jobs.generating = 0.0
     await call(core, "KeyGenPreproc", message("prep-keygen migration"))

@@ -206,9 +206,7 @@ async def with_second_epoch(release: CoreRelease, seconds: float = 0.0, **knobs:
 
 
 @later
-async def test_the_end_of_a_context_tells_its_epochs_and_skips_the_list(
-    release: CoreRelease, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_the_end_of_a_context_tells_its_epochs_and_skips_the_list(release: CoreRelease) -> None:
     emulated = await with_second_epoch(release)
     await trio.sleep(1)
     request = end_of_context(SECOND_CONTEXT, DEFAULT_EPOCH)
@@ -218,9 +216,7 @@ async def test_the_end_of_a_context_tells_its_epochs_and_skips_the_list(
     assert await status(emulated, "DestroyMpcContext", request) is Status.NOT_FOUND
 
 
-async def test_a_core_of_0_14_ends_the_epochs_of_the_list_and_tells_nothing(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_core_of_0_14_ends_the_epochs_of_the_list_and_tells_nothing() -> None:
     emulated = await with_second_epoch(V0_14)
     assert await call(emulated, "DestroyMpcContext", end_of_context(SECOND_CONTEXT, DEFAULT_EPOCH)) == b""
     assert emulated.known.epochs == {SECOND_EPOCH}
@@ -239,9 +235,7 @@ async def test_the_last_context_and_the_last_epoch_stay(release: CoreRelease) ->
 
 
 @later
-async def test_an_epoch_that_is_being_made_stays_and_so_does_its_context(
-    release: CoreRelease, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_epoch_that_is_being_made_stays_and_so_does_its_context(release: CoreRelease) -> None:
     emulated = await with_second_epoch(release, seconds=9.0)
     ends = {
         "DestroyMpcContext": end_of_context(SECOND_CONTEXT),
@@ -256,9 +250,7 @@ async def test_an_epoch_that_is_being_made_stays_and_so_does_its_context(
 
 
 @later
-async def test_a_centralised_core_breaks_over_the_end_of_an_epoch(
-    release: CoreRelease, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_centralised_core_breaks_over_the_end_of_an_epoch(release: CoreRelease) -> None:
     emulated = await with_second_epoch(release, threshold=False)
     with pytest.raises(CutConnection):
         await call(emulated, "DestroyMpcEpoch", end_of_epoch(SECOND_EPOCH))

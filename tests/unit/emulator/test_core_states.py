@@ -137,9 +137,7 @@ async def test_an_answer_may_be_read_any_number_of_times(operation: CoreOperatio
 
 
 @both
-async def test_an_unknown_id_is_not_found_at_once(
-    operation: CoreOperation, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_unknown_id_is_not_found_at_once(operation: CoreOperation) -> None:
     start = trio.current_time()
     assert await status_of(poll(core(), operation, id_of(operation))) is Status.NOT_FOUND
     assert trio.current_time() == start
@@ -158,9 +156,7 @@ async def test_bytes_that_are_no_message_are_internal(operation: CoreOperation) 
 
 
 @both
-async def test_a_poll_waits_for_the_computation(
-    operation: CoreOperation, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_poll_waits_for_the_computation(operation: CoreOperation) -> None:
     emulated = core(computing=42.7)
     await emulated.start(operation, request_of(operation))
     start = trio.current_time()
@@ -168,7 +164,7 @@ async def test_a_poll_waits_for_the_computation(
     assert trio.current_time() - start == pytest.approx(42.7)
 
 
-async def test_computing_times_may_be_drawn(autojump_clock: trio.testing.MockClock) -> None:
+async def test_computing_times_may_be_drawn() -> None:
     times = iter([5.0, 1.0])
     emulated = core(computing=lambda: next(times))
     for number in (1, 2):
@@ -179,9 +175,7 @@ async def test_computing_times_may_be_drawn(autojump_clock: trio.testing.MockClo
 
 
 @both
-async def test_a_long_poll_ends_unavailable_after_sixty_seconds(
-    operation: CoreOperation, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_long_poll_ends_unavailable_after_sixty_seconds(operation: CoreOperation) -> None:
     emulated = core(computing=100)
     await emulated.start(operation, request_of(operation))
     start = trio.current_time()
@@ -233,9 +227,7 @@ async def test_a_centralised_core_misses_a_key_before_it_looks_for_the_id(operat
 
 
 @both
-async def test_a_threshold_core_without_a_key_share_burns_the_id(
-    operation: CoreOperation, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_threshold_core_without_a_key_share_burns_the_id(operation: CoreOperation) -> None:
     emulated = threshold_core()
     request = request_of(operation, key_id=name(b"\4" * 32))
     assert await status_of(emulated.start(operation, request)) is Status.NOT_FOUND
@@ -276,16 +268,14 @@ async def test_a_full_table_aborts(operation: CoreOperation) -> None:
     assert await status_of(emulated.start(operation, request_of(operation, 3))) is Status.ABORTED
 
 
-async def test_an_evicted_id_is_not_found(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_evicted_id_is_not_found() -> None:
     emulated = core(memory=CoreMemory(capacity=3, kept=1))
     for number in (1, 2, 3, 4):
         await emulated.start(PUBLIC, bytes(public_request(number)))
     assert await status_of(poll(emulated, PUBLIC, public_id(1))) is Status.NOT_FOUND
 
 
-async def test_the_rate_limit_counts_running_jobs_of_both_kinds(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_the_rate_limit_counts_running_jobs_of_both_kinds() -> None:
     emulated = core(computing=10, memory=CoreMemory(rate_limit=2))
     await emulated.start(PUBLIC, bytes(public_request()))
     await emulated.start(USER, bytes(user_request()))
@@ -339,7 +329,7 @@ async def test_a_restart_forgets_every_request(operation: CoreOperation) -> None
     await emulated.start(operation, request_of(operation))
 
 
-async def test_a_restart_cuts_the_calls_that_wait(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_restart_cuts_the_calls_that_wait() -> None:
     emulated = core(computing=50)
     await emulated.start(PUBLIC, bytes(public_request()))
 
@@ -409,9 +399,7 @@ async def test_a_core_of_0_14_has_no_calls_that_wait(operation: CoreOperation) -
 
 
 @both
-async def test_a_call_that_waits_gives_the_answer(
-    operation: CoreOperation, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_call_that_waits_gives_the_answer(operation: CoreOperation) -> None:
     emulated = core(release=CoreRelease.V0_15, computing=7)
     reply = await emulated.start_and_wait(operation, request_of(operation))
     assert trio.current_time() == pytest.approx(7)
@@ -420,7 +408,7 @@ async def test_a_call_that_waits_gives_the_answer(
 
 @both
 async def test_a_call_that_waits_attaches_to_what_runs_and_to_what_is_finished(
-    operation: CoreOperation, autojump_clock: trio.testing.MockClock
+    operation: CoreOperation,
 ) -> None:
     emulated = core(release=CoreRelease.V0_15, computing=7)
     await emulated.start(operation, request_of(operation))
@@ -430,9 +418,7 @@ async def test_a_call_that_waits_attaches_to_what_runs_and_to_what_is_finished(
 
 
 @both
-async def test_a_wait_ends_unavailable_and_the_work_goes_on(
-    operation: CoreOperation, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_wait_ends_unavailable_and_the_work_goes_on(operation: CoreOperation) -> None:
     emulated = core(release=CoreRelease.V0_15, computing=100)
     assert await status_of(emulated.start_and_wait(operation, request_of(operation))) is Status.UNAVAILABLE
     assert await poll(emulated, operation, id_of(operation))
@@ -441,9 +427,7 @@ async def test_a_wait_ends_unavailable_and_the_work_goes_on(
 
 @both
 @pytest.mark.parametrize("start", [EmulatedCore.start, EmulatedCore.start_and_wait])
-async def test_a_later_core_does_again_what_failed(
-    start: Any, operation: CoreOperation, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_later_core_does_again_what_failed(start: Any, operation: CoreOperation) -> None:
     emulated = threshold_core(release=CoreRelease.V0_15)
     request = request_of(operation, key_id=name(b"\4" * 32))
     assert await status_of(start(emulated, operation, request)) is Status.NOT_FOUND

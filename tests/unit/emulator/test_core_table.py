@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import trio
@@ -66,19 +65,19 @@ def test_the_defaults_are_those_of_the_core() -> None:
     assert (made.capacity, made.kept) == (10_000, 6_000)
 
 
-async def test_a_wait_lasts_to_its_moment(autojump_clock: Any) -> None:
+async def test_a_wait_lasts_to_its_moment() -> None:
     began = trio.current_time()
     await Uptime().wait(lambda: began + 7)
     assert trio.current_time() == began + 7
 
 
-async def test_a_moment_that_is_past_is_not_waited_for(autojump_clock: Any) -> None:
+async def test_a_moment_that_is_past_is_not_waited_for() -> None:
     began = trio.current_time()
     await Uptime().wait(lambda: began - 1)
     assert trio.current_time() == began
 
 
-async def test_a_restart_cuts_those_who_wait(autojump_clock: Any) -> None:
+async def test_a_restart_cuts_those_who_wait() -> None:
     uptime = Uptime()
 
     async def wait() -> None:
@@ -92,14 +91,14 @@ async def test_a_restart_cuts_those_who_wait(autojump_clock: Any) -> None:
     assert (uptime.restarts, trio.current_time() < 100) == (1, True)
 
 
-async def test_a_restart_before_the_wait_cuts_nobody(autojump_clock: Any) -> None:
+async def test_a_restart_before_the_wait_cuts_nobody() -> None:
     uptime = Uptime()
     uptime.restart()
     moment = trio.current_time() + 1
     await uptime.wait(lambda: moment)
 
 
-async def test_a_moment_that_moved_is_looked_at_again(autojump_clock: Any) -> None:
+async def test_a_moment_that_moved_is_looked_at_again() -> None:
     uptime, moments = Uptime(), [trio.current_time() + 100]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(uptime.wait, lambda: moments[0])

@@ -37,9 +37,7 @@ async def played(plan: DemoPlan, folder: Path) -> Demo:
 
 
 @pytest.mark.parametrize("profile", GENERATIONS)
-async def test_every_request_is_answered_and_is_included_once(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
-) -> None:
+async def test_every_request_is_answered_and_is_included_once(tmp_path: Path, profile: str) -> None:
     demo = await played(DemoPlan(requests=12, rate=20, profile=profile), tmp_path)
     totals = demo.progress.totals()
     assert (totals.requested, totals.seen, totals.answered, totals.included) == (12, 12, 12, 12)
@@ -47,26 +45,20 @@ async def test_every_request_is_answered_and_is_included_once(
 
 
 @pytest.mark.parametrize("profile", GENERATIONS)
-async def test_every_row_ends_included_with_form_and_latency(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
-) -> None:
+async def test_every_row_ends_included_with_form_and_latency(tmp_path: Path, profile: str) -> None:
     progress = (await played(DemoPlan(requests=6, profile=profile), tmp_path)).progress
     assert {row.stage for row in progress.rows.values()} == {ProgressStage.INCLUDED}
     assert all(progress.form_of(row) and progress.age_of(row) for row in progress.rows.values())
 
 
-async def test_it_ends_soon_after_the_last_reply(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_it_ends_soon_after_the_last_reply(tmp_path: Path) -> None:
     """Closing connections whose peer is gone already must not be waited for."""
     await played(DemoPlan(requests=1), tmp_path)
     assert trio.current_time() < 3 + AFTERMATH
 
 
 @pytest.mark.slow
-async def test_the_same_seed_shows_the_same_requests(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_the_same_seed_shows_the_same_requests(tmp_path: Path) -> None:
     forms = []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         (tmp_path / name).mkdir()
@@ -75,9 +67,7 @@ async def test_the_same_seed_shows_the_same_requests(
     assert forms[0] == forms[1] != forms[2]
 
 
-async def test_a_connector_that_gets_nothing_done_is_told_apart(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_connector_that_gets_nothing_done_is_told_apart(tmp_path: Path) -> None:
     plan = DemoPlan(requests=3, rate=10, reply_timeout=2)
     demo = Demo.of(plan, wall)
     demo.traffic.granted = False
@@ -87,9 +77,7 @@ async def test_a_connector_that_gets_nothing_done_is_told_apart(
 
 
 @pytest.mark.slow
-async def test_a_demonstration_can_be_cancelled(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_demonstration_can_be_cancelled(tmp_path: Path) -> None:
     demo = Demo.of(DemoPlan(requests=100, rate=10), wall)
     with trio.move_on_after(3):
         await run_demo(demo, tmp_path / "journal.db", offload=offload_inline, wall=wall)
@@ -97,7 +85,7 @@ async def test_a_demonstration_can_be_cancelled(
 
 
 async def test_a_fault_of_the_emulator_itself_is_not_hidden(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crashes = [RuntimeError("a bug in a bucket")]
 
@@ -138,9 +126,7 @@ def test_well_means_everything_answered_and_included_and_nothing_twice(
 
 
 @pytest.mark.slow
-async def test_a_life_of_keys_is_led_beside_the_requests(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_life_of_keys_is_led_beside_the_requests(tmp_path: Path) -> None:
     """All steps are taken, each reply is included once, no decryption waits for any of it, and rows say how each ended."""
     demo = await played(DemoPlan(requests=60, rate=2, keys=True), tmp_path)
     result = demo.result()
@@ -161,9 +147,7 @@ async def test_a_life_of_keys_is_led_beside_the_requests(
 
 
 @pytest.mark.slow
-async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_life_of_keys_that_is_not_led_to_its_end_is_not_well(tmp_path: Path) -> None:
     demo = Demo.of(DemoPlan(requests=1, keys=True, reply_timeout=60), wall)
     assert demo.keys is not None
     demo.dependencies.cores[0].strike(FailingCore(code="UNAVAILABLE"), "CrsGen")
@@ -183,9 +167,7 @@ STARTS = {"fhevm": ("PublicDecrypt", "UserDecrypt"), "httpz-rc7": ("Decrypt", "R
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", GENERATIONS)
-async def test_each_request_and_each_call_is_one_line(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path, profile: str
-) -> None:
+async def test_each_request_and_each_call_is_one_line(tmp_path: Path, profile: str) -> None:
     lines: list[str] = []
     demo = Demo.of(DemoPlan(requests=6, rate=20, profile=profile), wall)
     log_calls(demo.dependencies, demo.ground_truth, lines.append)

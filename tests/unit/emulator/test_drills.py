@@ -107,7 +107,7 @@ def target_for(desk: Handler, drill: type[Drill]) -> str:
 
 
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: f"{drill.target}-{drill.name}")
-async def test_every_drill_is_put_on_listed_and_ended(drill: type[Drill], autojump_clock: MockClock) -> None:
+async def test_every_drill_is_put_on_listed_and_ended(drill: type[Drill]) -> None:
     desk = Handler()
     desk.control.drills.scene.monitoring = "127.0.0.1:1"
     desk.dependencies.gateway.mine_many(5)
@@ -214,7 +214,7 @@ async def test_a_body_that_does_not_fit_is_a_400_that_names_field_and_remedy(
 # --- chains ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_method_hangs_and_others_do_not(autojump_clock: MockClock) -> None:
+async def test_a_method_hangs_and_others_do_not() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/hang", method="eth_chainId")
     assert await rpc(desk, "eth_chainId") is None
@@ -223,9 +223,7 @@ async def test_a_method_hangs_and_others_do_not(autojump_clock: MockClock) -> No
     assert await rpc(desk, "eth_chainId") == hex(54321)
 
 
-async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not(
-    autojump_clock: MockClock,
-) -> None:
+async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/hang", method="debug_traceTransaction", one=True)
     first, second = (to_hex(bytes([number]) * 32) for number in (1, 2))
@@ -234,7 +232,7 @@ async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not(
     assert await rpc(desk, "debug_traceTransaction", first) is None
 
 
-async def test_estimates_of_one_reply_are_told_apart_by_function_and_id(autojump_clock: MockClock) -> None:
+async def test_estimates_of_one_reply_are_told_apart_by_function_and_id() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/hang", method="eth_estimateGas", one=True)
     answers = []
@@ -244,37 +242,35 @@ async def test_estimates_of_one_reply_are_told_apart_by_function_and_id(autojump
     assert answers == [True, False, True]
 
 
-async def test_only_calls_that_contain_a_text_are_struck(autojump_clock: MockClock) -> None:
+async def test_only_calls_that_contain_a_text_are_struck() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/error", containing="ABCD", message="no")
     assert await rpc(desk, "eth_getBalance", "0x" + "ab" * 20) != {"code": -32000, "message": "no"}
     assert await rpc(desk, "eth_getBalance", "0xabcd" + "00" * 18) == {"code": -32000, "message": "no"}
 
 
-async def test_a_share_of_the_calls_is_struck(autojump_clock: MockClock) -> None:
+async def test_a_share_of_the_calls_is_struck() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/error", method="eth_chainId", share=0.2)
     struck = sum([isinstance(await rpc(desk, "eth_chainId"), dict) for _ in range(1_000)])
     assert 150 < struck < 250
 
 
-async def test_an_answer_is_given_as_often_as_asked(autojump_clock: MockClock) -> None:
+async def test_an_answer_is_given_as_often_as_asked() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/answer", method="eth_blockNumber", value="0x7fffffffffffffff", times=1)
     assert [await rpc(desk, "eth_blockNumber") for _ in range(2)] == ["0x7fffffffffffffff", "0x0"]
 
 
 @pytest.mark.parametrize(("fault", "place"), [("answer", "result"), ("error", "data")])
-async def test_an_answer_or_an_errors_data_may_be_nested_very_deep(
-    fault: str, place: str, autojump_clock: MockClock
-) -> None:
+async def test_an_answer_or_an_errors_data_may_be_nested_very_deep(fault: str, place: str) -> None:
     desk = Handler()
     await put_on(desk, f"/gateway/{fault}", method="eth_chainId", nested=5_000)
     body = await desk.dependencies.clusters["gateway"].nodes[0].answer(b'{"id": 1, "method": "eth_chainId"}')
     assert f'"{place}":{"[" * 5_000}'.encode() in body
 
 
-async def test_batches_beyond_the_limit_are_refused_whole(autojump_clock: MockClock) -> None:
+async def test_batches_beyond_the_limit_are_refused_whole() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/batch-limit", calls=3)
     node = desk.dependencies.clusters["gateway"].nodes[0]
@@ -290,7 +286,7 @@ async def batch_of(node: RpcNode, size: int) -> Any:
     )
 
 
-async def test_nodes_tell_other_fees(autojump_clock: MockClock) -> None:
+async def test_nodes_tell_other_fees() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/fees", base_fee="0x100", priority_fee=16)
     assert await rpc(desk, "eth_gasPrice") == "0x110"
@@ -303,7 +299,7 @@ async def test_nodes_tell_other_fees(autojump_clock: MockClock) -> None:
     assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x0"
 
 
-async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(autojump_clock: MockClock) -> None:
+async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/fees", base_fee=quantity(2**120), times=1, really=True)
     told = [await rpc(desk, "eth_getBlockByNumber", "latest", False) for _ in range(2)]
@@ -313,7 +309,7 @@ async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(autojump_c
     assert desk.dependencies.gateway.base_fee == 100_000_000
 
 
-async def test_estimates_are_a_share_of_the_truth(autojump_clock: MockClock) -> None:
+async def test_estimates_are_a_share_of_the_truth() -> None:
     desk = Handler()
     call = {"to": "0x" + "11" * 20, "data": "0x"}
     honest = from_quantity(await rpc(desk, "eth_estimateGas", call))
@@ -322,7 +318,7 @@ async def test_estimates_are_a_share_of_the_truth(autojump_clock: MockClock) -> 
     assert from_quantity(await rpc(desk, "eth_estimateGas", call)) == honest
 
 
-async def test_a_chain_stops_finalizing(autojump_clock: MockClock) -> None:
+async def test_a_chain_stops_finalizing() -> None:
     desk = Handler()
     ethereum = desk.dependencies.ethereum
     ethereum.mine_many(100)
@@ -337,7 +333,7 @@ async def test_a_chain_stops_finalizing(autojump_clock: MockClock) -> None:
     )
 
 
-async def test_a_node_may_not_know_the_finalized_tag(autojump_clock: MockClock) -> None:
+async def test_a_node_may_not_know_the_finalized_tag() -> None:
     desk = Handler()
     await put_on(desk, "/ethereum/finality", known=False)
     refusal = await rpc(desk, "eth_getBlockByNumber", "finalized", False, chain="ethereum")
@@ -345,9 +341,7 @@ async def test_a_node_may_not_know_the_finalized_tag(autojump_clock: MockClock) 
     assert (await rpc(desk, "eth_getBlockByNumber", "latest", False, chain="ethereum"))["number"] == "0x0"
 
 
-async def test_no_blocks_are_made_while_a_chain_stalls(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_no_blocks_are_made_while_a_chain_stalls(nursery: trio.Nursery) -> None:
     desk = Handler()
     await nursery.start(desk.dependencies.gateway.run)
     await put_on(desk, "/gateway/stall")
@@ -359,7 +353,7 @@ async def test_no_blocks_are_made_while_a_chain_stalls(
     nursery.cancel_scope.cancel()
 
 
-async def test_the_account_is_emptied_and_filled_again(autojump_clock: MockClock) -> None:
+async def test_the_account_is_emptied_and_filled_again() -> None:
     desk = Handler()
     owner = to_hex(desk.dependencies.sender.address)
     before = await rpc(desk, "eth_getBalance", owner)
@@ -369,7 +363,7 @@ async def test_the_account_is_emptied_and_filled_again(autojump_clock: MockClock
     assert await rpc(desk, "eth_getBalance", owner) == before
 
 
-async def test_another_pool_takes_the_transactions(autojump_clock: MockClock) -> None:
+async def test_another_pool_takes_the_transactions() -> None:
     desk = Handler()
     await put_on(desk, "/gateway/pool", kind="arbitrum at once")
     assert await rpc(desk, "eth_sendRawTransaction", to_hex(signed(desk)), seconds=0.1) is not None
@@ -385,7 +379,7 @@ def signed(desk: Handler, nonce: int = 0, data: bytes = b"") -> bytes:
     ]
 
 
-async def test_a_fault_of_a_node_by_name_and_number_or_share(autojump_clock: MockClock) -> None:
+async def test_a_fault_of_a_node_by_name_and_number_or_share() -> None:
     desk = Handler()
     faults = desk.dependencies.clusters["gateway"].nodes[0].faults
     await put_on(desk, "/gateway/misbehave", how="wrong_chain_id", times=5)
@@ -415,7 +409,7 @@ def with_requests(count: int = 6) -> Handler:
     return desk
 
 
-async def test_a_reorganisation_moves_everything_and_keeps_ids_and_content(autojump_clock: MockClock) -> None:
+async def test_a_reorganisation_moves_everything_and_keeps_ids_and_content() -> None:
     desk = with_requests()
     before, head = requests(desk), desk.dependencies.gateway.head
     await put_on(desk, "/gateway/reorganise", blocks=4)
@@ -425,7 +419,7 @@ async def test_a_reorganisation_moves_everything_and_keeps_ids_and_content(autoj
     assert desk.dependencies.gateway.head.hash == head.hash
 
 
-async def test_a_reorganisation_gives_old_ids_to_other_requests(autojump_clock: MockClock) -> None:
+async def test_a_reorganisation_gives_old_ids_to_other_requests() -> None:
     desk = with_requests()
     before = requests(desk)
     desk.traffic.random.seed(7)
@@ -440,14 +434,14 @@ async def test_a_reorganisation_gives_old_ids_to_other_requests(autojump_clock: 
     )
 
 
-async def test_requests_may_be_gone_for_good(autojump_clock: MockClock) -> None:
+async def test_requests_may_be_gone_for_good() -> None:
     desk = with_requests()
     await put_on(desk, "/gateway/reorganise", blocks=4, drop="requests")
     desk.dependencies.gateway.mine_many(3)
     assert len(requests(desk)) == 2
 
 
-async def test_replies_alone_may_be_gone_for_good(autojump_clock: MockClock) -> None:
+async def test_replies_alone_may_be_gone_for_good() -> None:
     desk = with_requests(2)
     reply = DECRYPTION.function("publicDecryptionResponse")
     desk.dependencies.gateway.intake.submit(
@@ -465,7 +459,7 @@ async def test_replies_alone_may_be_gone_for_good(autojump_clock: MockClock) -> 
     )
 
 
-async def test_the_head_may_go_back(autojump_clock: MockClock) -> None:
+async def test_the_head_may_go_back() -> None:
     desk = with_requests()
     await put_on(desk, "/gateway/reorganise", blocks=4, shorter=True)
     assert (desk.dependencies.gateway.head.number, len(requests(desk))) == (2, 2)
@@ -473,7 +467,7 @@ async def test_the_head_may_go_back(autojump_clock: MockClock) -> None:
     assert len(requests(desk)) == 6
 
 
-async def test_a_second_sender_copies_replies(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_a_second_sender_copies_replies(nursery: trio.Nursery) -> None:
     desk = with_requests(2)
     await nursery.start(desk.control.drills.run)
     await put_on(desk, "/gateway/second-sender")
@@ -502,7 +496,7 @@ async def test_a_second_sender_copies_replies(autojump_clock: MockClock, nursery
 NAMED = bytes(RequestId(request_id="01" * 32))
 
 
-async def test_a_core_fails_everything_its_health_check_too(autojump_clock: MockClock) -> None:
+async def test_a_core_fails_everything_its_health_check_too() -> None:
     desk = Handler()
     await put_on(desk, "/core0/fail", code="UNAVAILABLE")
     assert [await core(desk, name) for name in ("Check", "PublicDecrypt")] == ["UNAVAILABLE"] * 2
@@ -510,7 +504,7 @@ async def test_a_core_fails_everything_its_health_check_too(autojump_clock: Mock
     assert await core(desk, "Check") == b"\x08\x01"
 
 
-async def test_a_core_fails_one_method(autojump_clock: MockClock) -> None:
+async def test_a_core_fails_one_method() -> None:
     desk = Handler()
     await put_on(desk, "/core0/fail", method="NewMpcContext", code="INVALID_ARGUMENT")
     assert await core(desk, "NewMpcContext") == "INVALID_ARGUMENT"
@@ -527,7 +521,7 @@ async def test_a_core_signs_with_another_key() -> None:
     assert (emulated.node.key, emulated.management.results.node().key) == (own, own)
 
 
-async def test_ids_are_taken_and_no_result_comes_until_a_restart(autojump_clock: MockClock) -> None:
+async def test_ids_are_taken_and_no_result_comes_until_a_restart() -> None:
     desk = Handler()
     await put_on(desk, "/core0/taken")
     assert await core(desk, "PublicDecrypt") == "ALREADY_EXISTS"
@@ -541,7 +535,7 @@ async def test_ids_are_taken_and_no_result_comes_until_a_restart(autojump_clock:
     assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
 
 
-async def test_results_stay_away(autojump_clock: MockClock) -> None:
+async def test_results_stay_away() -> None:
     desk = Handler()
     await put_on(desk, "/core0/stuck", method="GetEpochResult")
     assert (await core(desk, "GetEpochResult", NAMED), trio.current_time()) == ("UNAVAILABLE", 60.0)
@@ -549,9 +543,7 @@ async def test_results_stay_away(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize(("body", "said"), [({}, b"\x08\x02"), ({"known": False}, Status.UNIMPLEMENTED.name)])
-async def test_the_health_check_says_otherwise(
-    body: dict[str, Any], said: Any, autojump_clock: MockClock
-) -> None:
+async def test_the_health_check_says_otherwise(body: dict[str, Any], said: Any) -> None:
     desk = Handler()
     await put_on(desk, "/core0/health", **body)
     assert await core(desk, "Check") == said
@@ -559,7 +551,7 @@ async def test_the_health_check_says_otherwise(
     assert await core(desk, "Check") == b"\x08\x01"
 
 
-async def test_calls_of_a_core_hang_or_are_late(autojump_clock: MockClock) -> None:
+async def test_calls_of_a_core_hang_or_are_late() -> None:
     desk = Handler()
     await put_on(desk, "/core0/slow", seconds=3)
     assert (await core(desk, "GetPublicDecryptionResult", NAMED), trio.current_time()) == ("NOT_FOUND", 3.0)
@@ -572,7 +564,7 @@ async def test_calls_of_a_core_hang_or_are_late(autojump_clock: MockClock) -> No
 # --- buckets --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_bucket_answers_with_a_status(autojump_clock: MockClock) -> None:
+async def test_a_bucket_answers_with_a_status() -> None:
     desk = with_requests(1)
     await put_on(desk, "/buckets/status", code=403)
     assert [(await fetch(desk, index)).status for index in (0, 1)] == [403, 403]
@@ -580,7 +572,7 @@ async def test_a_bucket_answers_with_a_status(autojump_clock: MockClock) -> None
     assert [(await fetch(desk, index)).status for index in (0, 1)] == [200, 403]
 
 
-async def test_a_bucket_points_to_the_next_or_elsewhere(autojump_clock: MockClock) -> None:
+async def test_a_bucket_points_to_the_next_or_elsewhere() -> None:
     desk = with_requests(1)
     key = next(iter(desk.dependencies.buckets[0].bucket.objects))
     await put_on(desk, "/bucket0/redirect")
@@ -593,7 +585,7 @@ async def test_a_bucket_points_to_the_next_or_elsewhere(autojump_clock: MockCloc
     assert dict((await fetch(desk)).headers)["location"] == f"http://10.0.0.1/ct0/{key}"
 
 
-async def test_bodies_come_in_pieces_without_a_length(autojump_clock: MockClock) -> None:
+async def test_bodies_come_in_pieces_without_a_length() -> None:
     desk = with_requests(1)
     honest = await body_of(await fetch(desk))
     await put_on(desk, "/bucket0/chunked", bytes=1)
@@ -603,7 +595,7 @@ async def test_bodies_come_in_pieces_without_a_length(autojump_clock: MockClock)
     assert (b"".join(pieces), {len(piece) for piece in pieces}) == (honest[0], {1})
 
 
-async def test_bodies_stall_or_are_too_long_or_spoilt(autojump_clock: MockClock) -> None:
+async def test_bodies_stall_or_are_too_long_or_spoilt() -> None:
     desk = with_requests(1)
     honest = (await body_of(await fetch(desk)))[0]
     await put_on(desk, "/bucket0/spoil", how="wrong bytes")
@@ -618,7 +610,7 @@ async def test_bodies_stall_or_are_too_long_or_spoilt(autojump_clock: MockClock)
     assert (await body_of(await fetch(desk)))[0] == honest
 
 
-async def test_a_bucket_is_late_or_silent(autojump_clock: MockClock) -> None:
+async def test_a_bucket_is_late_or_silent() -> None:
     desk = with_requests(1)
     await put_on(desk, "/bucket0/slow", seconds=4)
     await fetch(desk)
@@ -652,9 +644,7 @@ def told_urls(desk: Handler) -> list[str]:
     [("decryption", "gateway"), ("gateway_config", "gateway"), ("protocol_config", "ethereum"),
      ("kms_generation", "ethereum"), ("acl", "host")],
 )  # fmt: skip
-async def test_there_is_no_code_at_a_contracts_address(
-    name: str, chain: str, autojump_clock: MockClock
-) -> None:
+async def test_there_is_no_code_at_a_contracts_address(name: str, chain: str) -> None:
     desk = Handler()
     where = to_hex(getattr(desk.dependencies, name).address)
     await put_on(desk, f"/{name}/no-code")
@@ -675,7 +665,7 @@ async def test_a_paused_contract_takes_no_requests() -> None:
     assert len(requests(desk)) == 1
 
 
-async def test_the_acl_denies_everything(autojump_clock: MockClock) -> None:
+async def test_the_acl_denies_everything() -> None:
     desk = Handler()
     (one, *_) = desk.traffic.ciphertexts()
     desk.dependencies.host.evm.set_up(
@@ -721,7 +711,7 @@ async def test_users_name_a_host_chain_that_nobody_configured() -> None:
     assert chains == [UNKNOWN_CHAIN_ID, UNKNOWN_CHAIN_ID, 12345]
 
 
-async def test_users_ask_under_a_context_of_others(autojump_clock: MockClock) -> None:
+async def test_users_ask_under_a_context_of_others() -> None:
     desk = Handler()
     config, current = desk.dependencies.gateway_config, desk.dependencies.gateway.evm.state
     before = current.get((config.address, "current"), None)
@@ -761,9 +751,7 @@ def orders() -> list[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize(
     ("path", "body"), [pytest.param(*one, id=f"{one[0]} {one[1]}"[:60]) for one in orders()]
 )
-async def test_every_order_of_the_page_is_taken(
-    path: str, body: dict[str, Any], autojump_clock: MockClock
-) -> None:
+async def test_every_order_of_the_page_is_taken(path: str, body: dict[str, Any]) -> None:
     desk = Handler()
     desk.control.drills.scene.monitoring = "127.0.0.1:1"
     desk.dependencies.gateway.mine_many(500)

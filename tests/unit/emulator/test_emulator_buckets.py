@@ -107,7 +107,7 @@ async def test_a_private_bucket_tells_nothing() -> None:
         assert (response.status, code_of(response)) == (403, "AccessDenied")
 
 
-async def test_latency_is_a_knob(autojump_clock: trio.testing.MockClock) -> None:
+async def test_latency_is_a_knob() -> None:
     made = bucket(ObjectForm.HANDLE)
     made.latency = 3
     start = trio.current_time()
@@ -165,7 +165,7 @@ async def test_a_hang_up_sends_nothing() -> None:
     assert await drained(await spoilt(SpoiledBodies(how="hang up"))) == (b"", "hung up")
 
 
-async def test_a_stall_sends_so_many_bytes_and_then_nothing(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_stall_sends_so_many_bytes_and_then_nothing() -> None:
     assert await drained(await spoilt(StalledBodies(after=17))) == (MADE.body[:17], "stalled")
 
 

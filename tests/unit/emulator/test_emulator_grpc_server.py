@@ -88,7 +88,7 @@ async def test_a_failure_without_text_has_no_message() -> None:
         assert "grpc-message" not in (await caller.call(ECHO)).headers
 
 
-async def test_calls_run_side_by_side(autojump_clock: trio.testing.MockClock) -> None:
+async def test_calls_run_side_by_side() -> None:
     async with calling(METHODS) as caller:
         late = await caller.begin(SLOW)
         await caller.send(late, framed(b"late"))
@@ -162,7 +162,7 @@ async def test_a_reset_that_comes_with_the_question_leaves_the_connection_usable
         assert (await caller.call(ECHO, b"y")).reply == b"y"
 
 
-async def test_a_reset_leaves_other_calls_alone(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_reset_leaves_other_calls_alone() -> None:
     async with calling(METHODS) as caller:
         kept = await caller.begin(SLOW)
         await caller.send(kept, framed(b"kept"))
@@ -184,7 +184,7 @@ async def test_a_reset_in_the_middle_of_a_reply_leaves_the_connection_usable() -
         assert (await caller.call(ECHO, b"x")).reply == b"x"
 
 
-async def test_the_deadline_of_a_call_ends_it(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_deadline_of_a_call_ends_it() -> None:
     async with calling(METHODS) as caller:
         start = trio.current_time()
         outcome = await caller.call(HANG, headers=(("grpc-timeout", "1500m"),))
@@ -202,7 +202,7 @@ def test_a_timeout_header_is_read_in_its_unit(text: str, seconds: float) -> None
     assert seconds_of(text) == pytest.approx(seconds)
 
 
-async def test_a_client_that_leaves_cancels_its_calls(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_leaves_cancels_its_calls() -> None:
     with trio.fail_after(5):
         async with calling(METHODS) as caller:
             stream_id = await caller.begin(HANG)
@@ -221,9 +221,7 @@ async def test_a_cut_ends_every_call_of_the_connection() -> None:
         assert (await caller.wait(other)).headers == {}
 
 
-async def test_goaway_lets_earlier_calls_end_and_names_the_refused_one(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_goaway_lets_earlier_calls_end_and_names_the_refused_one() -> None:
     async with calling(METHODS) as caller:
         earlier = await caller.begin(SLOW)
         await caller.send(earlier, framed(b"earlier"))
@@ -241,7 +239,7 @@ async def test_goaway_without_other_calls_ends_the_connection() -> None:
     assert caller.goaway == 0
 
 
-async def test_a_shut_valve_stalls_large_requests(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_shut_valve_stalls_large_requests() -> None:
     valve = Valve()
     valve.shut()
     async with calling(METHODS, valve=valve) as caller:
@@ -250,9 +248,7 @@ async def test_a_shut_valve_stalls_large_requests(autojump_clock: trio.testing.M
     assert scope.cancelled_caught
 
 
-async def test_a_released_valve_lets_the_stalled_request_through(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_released_valve_lets_the_stalled_request_through() -> None:
     valve = Valve()
     valve.shut()
     async with calling(METHODS, valve=valve) as caller, trio.open_nursery() as nursery:

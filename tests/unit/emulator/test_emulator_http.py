@@ -277,9 +277,7 @@ def get_of(size: int) -> bytes:
 @pytest.mark.parametrize(
     "request_bytes", [get_of(100), *map(post_of, [100, 65_535, 65_536, 65_537, 131_072])], ids=len
 )
-async def test_a_client_that_leaves_cancels_its_handler(
-    request_bytes: bytes, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_client_that_leaves_cancels_its_handler(request_bytes: bytes) -> None:
     """Also one whose own request was as much as a client may pipeline."""
     pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(5):
@@ -291,9 +289,7 @@ async def test_a_client_that_leaves_cancels_its_handler(
 
 
 @pytest.mark.parametrize("one", [post_of(SIZE), get_of(SIZE)], ids=["POST", "GET"])
-async def test_a_client_may_pipeline_only_so_far_however_many_are_answered(
-    one: bytes, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_client_may_pipeline_only_so_far_however_many_are_answered(one: bytes) -> None:
     seen: list[HttpRequest] = []
 
     async def answer_few(request: HttpRequest) -> HttpResponse:
@@ -311,7 +307,7 @@ async def test_a_client_may_pipeline_only_so_far_however_many_are_answered(
     assert sent < FEW * SIZE + 4 * 65_536  # what is on the way, what lies unread, and a piece more of each
 
 
-async def test_a_cut_connection_cancels_its_handler(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_cut_connection_cancels_its_handler() -> None:
     pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -371,7 +367,7 @@ async def test_plain_requests_are_served_beside_websockets() -> None:
         assert (await asker.ask("POST", "/", b"two"))[2] == b"POST / two"
 
 
-async def test_a_broken_handshake_ends(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_broken_handshake_ends() -> None:
     pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
@@ -380,9 +376,7 @@ async def test_a_broken_handshake_ends(autojump_clock: trio.testing.MockClock) -
             assert b" 400 " in await pair.client.receive_some()
 
 
-async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server() -> None:
     upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
     key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     pair = PipeConnection.between(Direction(), Direction())
@@ -392,9 +386,7 @@ async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server(
         await serve_http(pair.server, mirror, websocket=upper)
 
 
-async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_server(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_server() -> None:
     """A client's ping crosses the server's closing; the server ends as usual."""
 
     async def leave(_: WebSocket) -> None:

@@ -55,18 +55,14 @@ async def test_a_refusing_line_refuses_until_told_otherwise(network: MemoryNetwo
     await (await network("core", 1)).aclose()
 
 
-async def test_an_unreachable_place_hangs_the_dialling(
-    network: MemoryNetwork, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_unreachable_place_hangs_the_dialling(network: MemoryNetwork) -> None:
     network.serve("core", 1, echo)
     network.line("core", 1).unreachable = True
     with pytest.raises(trio.TooSlowError), trio.fail_after(100):
         await network("core", 1)
 
 
-async def test_a_mute_place_accepts_and_says_nothing(
-    network: MemoryNetwork, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_mute_place_accepts_and_says_nothing(network: MemoryNetwork) -> None:
     network.serve("core", 1, echo)
     network.line("core", 1).mute = True
     stream = await network("core", 1)
@@ -75,9 +71,7 @@ async def test_a_mute_place_accepts_and_says_nothing(
         await stream.receive_some()
 
 
-async def test_latency_is_counted_each_way(
-    network: MemoryNetwork, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_latency_is_counted_each_way(network: MemoryNetwork) -> None:
     network.serve("core", 1, echo)
     line = network.line("core", 1)
     line.there.latency, line.back.latency = 1, 2

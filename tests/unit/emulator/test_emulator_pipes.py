@@ -19,7 +19,7 @@ async def all_of(stream: trio.abc.Stream) -> bytes:
     return b"".join([bytes(piece) async for piece in stream])
 
 
-async def test_a_sender_waits_while_the_pipe_is_full(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_sender_waits_while_the_pipe_is_full() -> None:
     pair = joined(capacity=10)
     with trio.move_on_after(1) as scope:
         await pair.client.send_all(bytes(30))
@@ -38,7 +38,7 @@ async def test_a_waiting_sender_goes_on_when_the_other_end_reads() -> None:
         assert await all_of(pair.server) == bytes(1000)
 
 
-async def test_latency_delays_arrival_and_not_sending(autojump_clock: trio.testing.MockClock) -> None:
+async def test_latency_delays_arrival_and_not_sending() -> None:
     pair = joined(there=Direction(latency=0.25))
     start = trio.current_time()
     await pair.client.send_all(b"x")
@@ -47,9 +47,7 @@ async def test_latency_delays_arrival_and_not_sending(autojump_clock: trio.testi
     assert trio.current_time() == start + 0.25
 
 
-async def test_pieces_sent_together_arrive_together_after_one_latency(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_pieces_sent_together_arrive_together_after_one_latency() -> None:
     pair = joined(there=Direction(latency=1))
     start = trio.current_time()
     await pair.client.send_all(b"x")
@@ -59,7 +57,7 @@ async def test_pieces_sent_together_arrive_together_after_one_latency(
     assert trio.current_time() == start + 1
 
 
-async def test_a_slow_line_takes_its_time_for_all_bytes(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_slow_line_takes_its_time_for_all_bytes() -> None:
     pair = joined(there=Direction(bytes_per_second=20), capacity=1000)
     start = trio.current_time()
     await pair.client.send_all(bytes(100))
@@ -68,13 +66,13 @@ async def test_a_slow_line_takes_its_time_for_all_bytes(autojump_clock: trio.tes
     assert trio.current_time() - start == pytest.approx(5)
 
 
-async def test_a_slow_line_dribbles(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_slow_line_dribbles() -> None:
     pair = joined(there=Direction(bytes_per_second=20), capacity=1000)
     await pair.client.send_all(bytes(100))
     assert len(await pair.server.receive_some()) == 2
 
 
-async def test_lost_bytes_never_arrive(autojump_clock: trio.testing.MockClock) -> None:
+async def test_lost_bytes_never_arrive() -> None:
     direction = Direction(lost=True)
     pair = joined(there=direction)
     await pair.client.send_all(b"gone")
@@ -83,7 +81,7 @@ async def test_lost_bytes_never_arrive(autojump_clock: trio.testing.MockClock) -
     assert await pair.server.receive_some() == b"here"
 
 
-async def test_closing_lets_what_is_on_the_way_arrive(autojump_clock: trio.testing.MockClock) -> None:
+async def test_closing_lets_what_is_on_the_way_arrive() -> None:
     pair = joined(there=Direction(latency=3))
     await pair.client.send_all(b"last words")
     await pair.client.aclose()
@@ -119,7 +117,7 @@ async def test_a_cut_wakes_who_receives_and_who_sends() -> None:
         pair.cut()
 
 
-async def test_a_cancelled_receive_loses_nothing(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_cancelled_receive_loses_nothing() -> None:
     pair = joined(there=Direction(latency=2))
     await pair.client.send_all(b"x")
     with trio.move_on_after(1):

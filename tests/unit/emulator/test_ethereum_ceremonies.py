@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.contracts import ceremonies
@@ -154,9 +153,7 @@ def new_owner() -> KeyCeremonies:
     return KeyCeremonies(dependencies, dependencies.members)
 
 
-async def test_a_core_that_never_begins_is_waited_for_some_blocks(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_core_that_never_begins_is_waited_for_some_blocks() -> None:
     owner = new_owner()
     async with trio.open_nursery() as nursery:
         await nursery.start(owner.dependencies.run)
@@ -167,9 +164,7 @@ async def test_a_core_that_never_begins_is_waited_for_some_blocks(
     assert waited == pytest.approx(LATE_BLOCKS * owner.dependencies.ethereum.block_time)
 
 
-async def test_nobody_waits_once_every_core_is_at_work(
-    autojump_clock: MockClock,
-) -> None:
+async def test_nobody_waits_once_every_core_is_at_work() -> None:
     owner = new_owner()
     for core in (*owner.dependencies.cores, *owner.dependencies.others):
         core.core.management.jobs.generating = 1e6

@@ -219,7 +219,7 @@ def test_a_shorter_chain_is_noticed(watched: Watched) -> None:
     assert (len(popped.blocks), watched.verdict.emitted) == (2, 0)
 
 
-async def test_watching_notes_the_time_of_each_block(autojump_clock: trio.testing.MockClock) -> None:
+async def test_watching_notes_the_time_of_each_block() -> None:
     small = world()
     ground_truth = GroundTruth(small.chain, DECRYPTION_ADDRESS, SENDER.address)
     async with trio.open_nursery() as nursery:
@@ -237,7 +237,7 @@ async def test_watching_notes_the_time_of_each_block(autojump_clock: trio.testin
     assert (trace.at - began, trace.latency) == (3.0, 4.0)
 
 
-async def test_watching_begins_with_what_is_there(autojump_clock: trio.testing.MockClock) -> None:
+async def test_watching_begins_with_what_is_there() -> None:
     small = world()
     small.ask()
     small.chain.mine()

@@ -98,7 +98,7 @@ class Client:
         return await self.call(STARTS[method][1], identifier)
 
 
-async def test_all_fifteen_calls_are_answered(autojump_clock: trio.testing.MockClock) -> None:
+async def test_all_fifteen_calls_are_answered() -> None:
     called = {"Init"}
     async with calling(core().methods()) as caller:
         client = Client(caller)
@@ -112,7 +112,7 @@ async def test_all_fifteen_calls_are_answered(autojump_clock: trio.testing.MockC
     assert len(called) == 15
 
 
-async def test_a_core_without_the_insecure_calls_has_eleven(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_core_without_the_insecure_calls_has_eleven() -> None:
     assert len(core(insecure=False).methods()) == 11
     async with calling(core(insecure=False).methods()) as caller:
         outcome = await Client(caller).start("InsecureKeyGen")
@@ -121,9 +121,7 @@ async def test_a_core_without_the_insecure_calls_has_eleven(autojump_clock: trio
 
 @pytest.mark.parametrize("form", [PlaintextForm.P1, PlaintextForm.P2, PlaintextForm.P3])
 @pytest.mark.parametrize("numeric", [False, True])
-async def test_a_public_answer_is_signed_over_its_form(
-    autojump_clock: trio.testing.MockClock, form: PlaintextForm, numeric: bool
-) -> None:
+async def test_a_public_answer_is_signed_over_its_form(form: PlaintextForm, numeric: bool) -> None:
     async with calling(core(form=form, numeric=numeric).methods()) as caller:
         await Client(caller).start("Decrypt")
         answer = DecryptionResponse.parse((await Client(caller).result("Decrypt")).reply)
@@ -135,7 +133,7 @@ async def test_a_public_answer_is_signed_over_its_form(
     assert recover(digest, answer.payload.external_signature) == key_for("node signer").address
 
 
-async def test_a_share_opens_with_the_users_key(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_share_opens_with_the_users_key() -> None:
     async with calling(core().methods()) as caller:
         await Client(caller).start("Reencrypt")
         answer = ReencryptionResponse.parse((await Client(caller).result("Reencrypt")).reply)
@@ -146,9 +144,7 @@ async def test_a_share_opens_with_the_users_key(autojump_clock: trio.testing.Moc
     assert (int.from_bytes(opened.plaintext, "little"), opened.link) == (1000, answer.payload.digest)
 
 
-async def test_a_known_id_is_aborted_with_the_text_of_the_real_one(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_known_id_is_aborted_with_the_text_of_the_real_one() -> None:
     async with calling(core().methods()) as caller:
         await Client(caller).start("Decrypt")
         again = await Client(caller).start("Decrypt")
@@ -156,18 +152,18 @@ async def test_a_known_id_is_aborted_with_the_text_of_the_real_one(
     assert "into meta store: The element with ID" in again.message
 
 
-async def test_numbers_of_the_two_kinds_do_not_meet(autojump_clock: trio.testing.MockClock) -> None:
+async def test_numbers_of_the_two_kinds_do_not_meet() -> None:
     async with calling(core().methods()) as caller:
         await Client(caller).start("Decrypt")
         assert (await Client(caller).start("Reencrypt")).status == 0
 
 
-async def test_an_unknown_id_is_not_found(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_unknown_id_is_not_found() -> None:
     async with calling(core().methods()) as caller:
         assert (await Client(caller).result("Decrypt")).status == Status.NOT_FOUND.value
 
 
-async def test_a_long_job_is_unavailable_after_a_minute(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_long_job_is_unavailable_after_a_minute() -> None:
     began = trio.current_time()
     async with calling(core(computing=70.0).methods()) as caller:
         await Client(caller).start("Decrypt")
@@ -176,7 +172,7 @@ async def test_a_long_job_is_unavailable_after_a_minute(autojump_clock: trio.tes
         assert (await Client(caller).result("Decrypt")).status == 0
 
 
-async def test_a_restart_forgets_everything(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_restart_forgets_everything() -> None:
     restarted = core()
     async with calling(restarted.methods()) as caller:
         await Client(caller).start("Decrypt")
@@ -184,9 +180,7 @@ async def test_a_restart_forgets_everything(autojump_clock: trio.testing.MockClo
         assert (await Client(caller).result("Decrypt")).status == Status.NOT_FOUND.value
 
 
-async def test_a_full_table_forgets_what_is_finished_and_refuses_when_nothing_is(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_full_table_forgets_what_is_finished_and_refuses_when_nothing_is() -> None:
     small = core(capacity=1, computing=5.0)
     async with calling(small.methods()) as caller:
         await Client(caller).start("Decrypt")
@@ -197,7 +191,7 @@ async def test_a_full_table_forgets_what_is_finished_and_refuses_when_nothing_is
         assert (await Client(caller).result("Decrypt")).status == Status.NOT_FOUND.value
 
 
-async def test_a_preprocessing_is_used_up(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_preprocessing_is_used_up() -> None:
     async with calling(core().methods()) as caller:
         client = Client(caller)
         assert (await client.start("KeyGenPreproc")).status == 0
@@ -207,7 +201,7 @@ async def test_a_preprocessing_is_used_up(autojump_clock: trio.testing.MockClock
         assert (await client.call("KeyGen", other)).status == Status.NOT_FOUND.value
 
 
-async def test_a_ciphertext_that_is_none_fails_the_job(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_ciphertext_that_is_none_fails_the_job() -> None:
     bad = core()
     bad.plaintexts = {}
     async with calling(bad.methods()) as caller:
@@ -215,9 +209,7 @@ async def test_a_ciphertext_that_is_none_fails_the_job(autojump_clock: trio.test
         assert (await Client(caller).result("Decrypt")).status == Status.INTERNAL.value
 
 
-async def test_start_and_answer_of_a_decryption_are_told_by_name(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_start_and_answer_of_a_decryption_are_told_by_name() -> None:
     told: list[tuple[str, bytes]] = []
     telling = core()
     telling.on_start = lambda name: told.append(("start", name))

@@ -55,13 +55,13 @@ def still_users() -> Traffic:
     return Traffic(dependencies)
 
 
-async def test_all_requests_of_a_load_reach_the_chain(autojump_clock: trio.testing.MockClock) -> None:
+async def test_all_requests_of_a_load_reach_the_chain() -> None:
     place = Place()
     await place.run(Load(rate=10, seconds=3))
     assert place.ground_truth.verdict().emitted == 30
 
 
-async def test_requests_come_at_their_rate(autojump_clock: trio.testing.MockClock) -> None:
+async def test_requests_come_at_their_rate() -> None:
     place = Place()
     began = trio.current_time()
     await place.run(Load(rate=2.5, seconds=2))
@@ -69,28 +69,26 @@ async def test_requests_come_at_their_rate(autojump_clock: trio.testing.MockCloc
     assert sorted(seconds) == [0.25, 0.5, 1.0, 1.25, 1.75]
 
 
-async def test_patience_ends_and_leaves_requests_open(autojump_clock: trio.testing.MockClock) -> None:
+async def test_patience_ends_and_leaves_requests_open() -> None:
     place = Place()
     seconds = await place.run(Load(rate=4, seconds=1), reply_timeout=7.0)
     assert (place.ground_truth.verdict().open, seconds) == (4, 0.75 + 7.0 + AFTERMATH)
 
 
-async def test_a_load_can_be_cancelled(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_load_can_be_cancelled() -> None:
     place = Place()
     with trio.move_on_after(1.6):
         await place.run(Load(rate=1, seconds=60))
     assert place.ground_truth.verdict().emitted == 2
 
 
-async def test_the_forms_of_a_load_are_the_named_ones_in_turn(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_forms_of_a_load_are_the_named_ones_in_turn() -> None:
     place, ledger = Place(), Ledger()
     await place.run(Load(rate=20, seconds=1, forms=("public", "wallet")), ledger=ledger)
     assert list(ledger.forms.values()) == ["public", "wallet"] * 10
 
 
-async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind() -> None:
     """The event generator of the first generation: a public and a user request every 500 ms."""
     place = Place(profile=HTTPZ_RC7)
     await place.run(Load(rate=4, seconds=60, forms=("public", "user")), reply_timeout=1)
@@ -101,22 +99,20 @@ async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind(
     assert kinds == {Kind.PUBLIC_DECRYPTION: 120, Kind.USER_DECRYPTION: 120}
 
 
-async def test_without_names_every_form_is_used(autojump_clock: trio.testing.MockClock) -> None:
+async def test_without_names_every_form_is_used() -> None:
     place, ledger = Place(), Ledger()
     await place.run(Load(rate=60, seconds=1), ledger=ledger)
     assert set(ledger.forms.values()) == set(place.traffic.forms)
 
 
-async def test_a_prepared_load_is_the_same_load(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_prepared_load_is_the_same_load() -> None:
     ledgers = [Ledger(), Ledger()]
     for prepared, ledger in zip((False, True), ledgers, strict=True):
         await Place(3).run(Load(rate=20, seconds=1, prepared=prepared), ledger=ledger, reply_timeout=1)
     assert list(ledgers[0].forms.values()) == list(ledgers[1].forms.values())
 
 
-async def test_everything_of_a_prepared_load_is_there_before_its_first_request(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_everything_of_a_prepared_load_is_there_before_its_first_request() -> None:
     place, ledger = Place(), Ledger()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
@@ -128,13 +124,13 @@ async def test_everything_of_a_prepared_load_is_there_before_its_first_request(
         nursery.cancel_scope.cancel()
 
 
-async def test_the_ledger_knows_each_requests_transaction(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_ledger_knows_each_requests_transaction() -> None:
     place, ledger = Place(), Ledger()
     await place.run(Load(rate=10, seconds=1), ledger=ledger)
     assert {trace.transaction_hash for trace in place.ground_truth.traces.values()} == set(ledger.forms)
 
 
-async def test_the_same_seed_makes_the_same_load(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_same_seed_makes_the_same_load() -> None:
     ledgers = [Ledger(), Ledger(), Ledger()]
     for seed, ledger in zip((3, 3, 4), ledgers, strict=True):
         await Place(seed).run(Load(rate=20, seconds=1), ledger=ledger, reply_timeout=1)
@@ -142,15 +138,13 @@ async def test_the_same_seed_makes_the_same_load(autojump_clock: trio.testing.Mo
     assert forms[0] == forms[1] != forms[2]
 
 
-async def test_ciphertexts_of_open_requests_are_kept(autojump_clock: trio.testing.MockClock) -> None:
+async def test_ciphertexts_of_open_requests_are_kept() -> None:
     place = Place()
     await place.run(Load(rate=5, seconds=1), reply_timeout=5 * KEPT)
     assert len(place.traffic.remembered) == 5
 
 
-async def test_ciphertexts_of_answered_requests_are_dropped_after_a_while(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_ciphertexts_of_answered_requests_are_dropped_after_a_while() -> None:
     place = Place()
     answered, still_open = place.traffic.public(), place.traffic.public()
     place.dependencies.gateway.mine()
@@ -161,9 +155,7 @@ async def test_ciphertexts_of_answered_requests_are_dropped_after_a_while(
     assert place.traffic.remembered == (still_open,)
 
 
-async def test_ciphertexts_of_answered_requests_are_kept_for_a_while(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_ciphertexts_of_answered_requests_are_kept_for_a_while() -> None:
     place = Place()
     answered = place.traffic.public()
     place.dependencies.gateway.mine()

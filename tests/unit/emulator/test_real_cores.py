@@ -99,9 +99,7 @@ async def noting(there: Played, path: str, method: Method, request: bytes) -> by
     return await method(request)
 
 
-async def test_a_real_core_is_asked_and_no_emulated_one_is_there(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_real_core_is_asked_and_no_emulated_one_is_there(tmp_path: Path) -> None:
     there = await played(tmp_path)
     verdict = there.emulation.result()
     assert not [name for name in there.emulation.dependencies.names if name.startswith(("core", "member"))]
@@ -110,7 +108,7 @@ async def test_a_real_core_is_asked_and_no_emulated_one_is_there(
 
 @pytest.mark.parametrize("members", [1, pytest.param(4, marks=pytest.mark.sampled)])
 async def test_the_owner_leads_real_cores_before_they_are_asked_to_decrypt(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock, members: int
+    tmp_path: Path, members: int
 ) -> None:
     """They get the first context, a key and a CRS of the test parameters, the next context and two epochs; aborts are left out."""
     there = await played(tmp_path, members=members, keys=True)
@@ -123,15 +121,11 @@ async def test_the_owner_leads_real_cores_before_they_are_asked_to_decrypt(
         assert {NEXT_EPOCH.to_bytes(32), LAST_EPOCH.to_bytes(32)} < core.known.epochs
 
 
-async def test_public_plaintexts_are_compared_with_the_values(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_public_plaintexts_are_compared_with_the_values(tmp_path: Path) -> None:
     assert (await played(tmp_path)).emulation.result().plaintexts == PlaintextVerdict(compared=6, wrong=0)
 
 
-async def test_a_core_that_reveals_another_value_is_found_out(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_core_that_reveals_another_value_is_found_out(tmp_path: Path) -> None:
     """Its signature is right, and the contract takes it."""
     known = {one.body: 9 if one.value == 7 else one.value for one in STOCK}
     result = (await played(tmp_path, known=known)).emulation.result()

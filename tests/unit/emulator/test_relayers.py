@@ -72,9 +72,7 @@ async def ran(traffic: Traffic, http: Answers, rate: float = 1, seconds: float =
     return relayers.verdict()
 
 
-async def test_a_post_is_repeated_while_that_may_help(
-    traffic: Traffic, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_post_is_repeated_while_that_may_help(traffic: Traffic) -> None:
     http = Answers(failure("timeout", retryable=True), Unreachable("gone"), OK)
     verdict = await ran(traffic, http)
     assert (verdict.posted, verdict.answered, verdict.repeated, verdict.well) == (1, 1, 2, True)
@@ -82,29 +80,21 @@ async def test_a_post_is_repeated_while_that_may_help(
     assert verdict.p50 == 1.5 + 2 * AGAIN_SECONDS
 
 
-async def test_a_final_failure_is_counted_by_its_code(
-    traffic: Traffic, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_final_failure_is_counted_by_its_code(traffic: Traffic) -> None:
     verdict = await ran(traffic, Answers(failure("unprocessable", retryable=False)))
     assert (verdict.codes, verdict.well) == ({"unprocessable": 1}, False)
 
 
-async def test_an_answer_that_is_no_document_is_counted_by_its_status(
-    traffic: Traffic, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_answer_that_is_no_document_is_counted_by_its_status(traffic: Traffic) -> None:
     assert (await ran(traffic, Answers(Response(408, {}, b"")))).codes == {"status 408": 1}
 
 
-async def test_what_is_never_answered_does_not_hold_the_end(
-    traffic: Traffic, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_what_is_never_answered_does_not_hold_the_end(traffic: Traffic) -> None:
     verdict = await ran(traffic, Answers(Unreachable("gone")), rate=2, seconds=2)
     assert (verdict.posted, verdict.answered, verdict.well) == (4, 0, False)
 
 
-async def test_ciphertexts_of_answered_posts_are_dropped(
-    traffic: Traffic, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_ciphertexts_of_answered_posts_are_dropped(traffic: Traffic) -> None:
     await ran(traffic, Answers(OK), rate=5, seconds=2)
     assert [len(bucket.bucket.objects) for bucket in traffic.dependencies.buckets] == [
         0 for _ in traffic.dependencies.buckets

@@ -58,7 +58,7 @@ async def hand_in(made: World, raws: Sequence[bytes], delays: Sequence[float] = 
     return [said[place] for place in range(len(raws))]
 
 
-async def test_a_send_is_answered_with_its_block(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_a_send_is_answered_with_its_block(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     (said,) = await hand_in(made, [signed(0)])
@@ -67,9 +67,7 @@ async def test_a_send_is_answered_with_its_block(autojump_clock: MockClock, nurs
     nursery.cancel_scope.cancel()
 
 
-async def test_no_node_tells_of_what_the_sequencer_has(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_no_node_tells_of_what_the_sequencer_has(nursery: trio.Nursery) -> None:
     made = world()
     raw = signed(0)
     nursery.start_soon(hand_in, made, [raw])
@@ -87,9 +85,7 @@ async def test_no_node_tells_of_what_the_sequencer_has(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_run_of_sends_is_answered_with_one_block(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_run_of_sends_is_answered_with_one_block(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     said = await hand_in(made, [signed(nonce) for nonce in range(5)])
@@ -97,9 +93,7 @@ async def test_a_run_of_sends_is_answered_with_one_block(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_batch_of_sends_takes_a_block_for_each(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_batch_of_sends_takes_a_block_for_each(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     answers = await ask(made, [sending(signed(nonce), nonce) for nonce in range(3)])
@@ -108,9 +102,7 @@ async def test_a_batch_of_sends_takes_a_block_for_each(
     nursery.cancel_scope.cancel()
 
 
-async def test_what_stands_behind_a_send_in_a_batch_waits_for_it(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_what_stands_behind_a_send_in_a_batch_waits_for_it(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     batch = [
@@ -123,7 +115,7 @@ async def test_what_stands_behind_a_send_in_a_batch_waits_for_it(
     nursery.cancel_scope.cancel()
 
 
-async def test_other_calls_of_a_socket_are_answered_meanwhile(autojump_clock: MockClock) -> None:
+async def test_other_calls_of_a_socket_are_answered_meanwhile() -> None:
     made = world()
     async with connected(made) as client:
         for nonce in (0, 1):
@@ -133,9 +125,7 @@ async def test_other_calls_of_a_socket_are_answered_meanwhile(autojump_clock: Mo
         assert {(await client.receive())["id"] for _ in range(2)} == {10, 11}
 
 
-async def test_a_nonce_that_is_too_high_is_refused_after_a_second(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_nonce_that_is_too_high_is_refused_after_a_second(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     (said,) = await hand_in(made, [signed(1)])
@@ -144,9 +134,7 @@ async def test_a_nonce_that_is_too_high_is_refused_after_a_second(
     nursery.cancel_scope.cancel()
 
 
-async def test_held_ones_follow_in_the_block_of_the_missing_nonce(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_held_ones_follow_in_the_block_of_the_missing_nonce(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     said = await hand_in(made, [signed(2), signed(1), signed(0)], delays=[0.0, 0.0, 0.6])
@@ -155,7 +143,7 @@ async def test_held_ones_follow_in_the_block_of_the_missing_nonce(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_held_one_is_gone_after_its_second(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_a_held_one_is_gone_after_its_second(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     said = await hand_in(made, [signed(1), signed(0)], delays=[0.0, 1.1])
@@ -165,9 +153,7 @@ async def test_a_held_one_is_gone_after_its_second(autojump_clock: MockClock, nu
     nursery.cancel_scope.cancel()
 
 
-async def test_a_second_one_of_a_held_nonce_is_refused_with_the_block(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_second_one_of_a_held_nonce_is_refused_with_the_block(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     said = await hand_in(made, [signed(1), signed(1, b"other")])
@@ -175,9 +161,7 @@ async def test_a_second_one_of_a_held_nonce_is_refused_with_the_block(
     nursery.cancel_scope.cancel()
 
 
-async def test_one_more_than_are_held_puts_the_oldest_out(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_one_more_than_are_held_puts_the_oldest_out(nursery: trio.Nursery) -> None:
     made = world()
     raws = [signed(nonce) for nonce in range(1, HELD_AT_MOST + 2)]
     submissions = [made.chain.intake.enter(raw) for raw in raws]
@@ -185,9 +169,7 @@ async def test_one_more_than_are_held_puts_the_oldest_out(
     assert [one.over for one in submissions] == [True, *[False] * HELD_AT_MOST]
 
 
-async def test_a_replacement_is_too_low_with_the_block(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_replacement_is_too_low_with_the_block(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     said = await hand_in(made, [signed(0), signed(0, max_fee=10**10)])
@@ -195,7 +177,7 @@ async def test_a_replacement_is_too_low_with_the_block(
     nursery.cancel_scope.cancel()
 
 
-async def test_what_the_head_forbids_is_refused_at_once(autojump_clock: MockClock) -> None:
+async def test_what_the_head_forbids_is_refused_at_once() -> None:
     made = world(base_fee=100)
     made.chain.intake.submit(signed(0))
     made.chain.mine()
@@ -208,9 +190,7 @@ async def test_what_the_head_forbids_is_refused_at_once(autojump_clock: MockCloc
     ]
 
 
-async def test_a_block_that_cannot_pay_for_a_second_refuses_it(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_a_block_that_cannot_pay_for_a_second_refuses_it(nursery: trio.Nursery) -> None:
     made = world(base_fee=100)
     raws = [signed(nonce, gas=100_000) for nonce in (0, 1)]
     made.chain.evm.set_balance(SENDER.address, 100_000 * 10**9 + 1)
@@ -223,7 +203,7 @@ async def test_a_block_that_cannot_pay_for_a_second_refuses_it(
     nursery.cancel_scope.cancel()
 
 
-async def test_what_waited_for_twelve_seconds_is_left_out_of_the_block(autojump_clock: MockClock) -> None:
+async def test_what_waited_for_twelve_seconds_is_left_out_of_the_block() -> None:
     made = world()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_mine_at, made, 12.5)
@@ -237,12 +217,12 @@ async def _mine_at(made: World, moment: float) -> None:
     made.chain.mine()
 
 
-async def test_a_caller_is_let_go_after_twenty_four_seconds(autojump_clock: MockClock) -> None:
+async def test_a_caller_is_let_go_after_twenty_four_seconds() -> None:
     (said,) = await hand_in(world(), [signed(0)])
     assert (said.at, said.words) == (24.0, "context deadline exceeded")
 
 
-async def test_a_caller_who_hangs_up_takes_the_transaction_with_it(autojump_clock: MockClock) -> None:
+async def test_a_caller_who_hangs_up_takes_the_transaction_with_it() -> None:
     made = world()
     async with connected(made) as client:
         await client.send("eth_sendRawTransaction", to_hex(signed(0)))
@@ -253,7 +233,7 @@ async def test_a_caller_who_hangs_up_takes_the_transaction_with_it(autojump_cloc
         assert made.chain.mine().mined == ()
 
 
-async def test_a_lost_reply_leaves_it_on_its_way(autojump_clock: MockClock) -> None:
+async def test_a_lost_reply_leaves_it_on_its_way() -> None:
     made = world()
     made.node.faults.script(NodeFault.LOST_REPLY)
     async with connected(made) as client:
@@ -262,14 +242,14 @@ async def test_a_lost_reply_leaves_it_on_its_way(autojump_clock: MockClock) -> N
         assert len(made.chain.mine().mined) == 1
 
 
-async def test_the_pool_that_answers_at_once_takes_the_next_nonce_or_none(autojump_clock: MockClock) -> None:
+async def test_the_pool_that_answers_at_once_takes_the_next_nonce_or_none() -> None:
     made = world(pool="arbitrum at once")
     said = await hand_in(made, [signed(0), signed(2), signed(1)])
     assert [(one.at, one.words) for one in said] == [(0.0, ""), (0.0, "nonce too high"), (0.0, "")]
     assert len(made.chain.mine().mined) == 2
 
 
-async def test_the_pool_that_answers_at_once_holds_nothing_back(autojump_clock: MockClock) -> None:
+async def test_the_pool_that_answers_at_once_holds_nothing_back() -> None:
     """Found by a world: what a reorganisation left behind a gap came into a block half a minute later."""
     made = world(pool="arbitrum at once")
     await hand_in(made, [signed(0)])

@@ -311,9 +311,7 @@ async def test_the_tick_is_published_once_it_is_durable(db: Database) -> None:
         assert (before, journal.tick) == (0, 1)
 
 
-async def test_a_note_is_written_with_the_first_group_after_a_second(
-    db: Database, autojump_clock: Any
-) -> None:
+async def test_a_note_is_written_with_the_first_group_after_a_second(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         rid = await journal.run(adds(1))
         journal.note_submitted(rid, True)
@@ -323,7 +321,7 @@ async def test_a_note_is_written_with_the_first_group_after_a_second(
         assert await journal.run(lambda db: row_of(db, rid).progress.submitted)
 
 
-async def test_notes_are_written_with_the_oldest_of_them(db: Database, autojump_clock: Any) -> None:
+async def test_notes_are_written_with_the_oldest_of_them(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         for number in (1, 2):
             journal.note_submitted(await journal.run(adds(number)), True)
@@ -334,7 +332,7 @@ async def test_notes_are_written_with_the_oldest_of_them(db: Database, autojump_
         ]
 
 
-async def test_the_last_of_several_notes_counts(db: Database, autojump_clock: Any) -> None:
+async def test_the_last_of_several_notes_counts(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         rid = await journal.run(adds(1))
         journal.note_submitted(rid, True)
@@ -343,7 +341,7 @@ async def test_the_last_of_several_notes_counts(db: Database, autojump_clock: An
         assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
 
 
-async def test_a_note_made_again_does_not_hold_back_the_others(db: Database, autojump_clock: Any) -> None:
+async def test_a_note_made_again_does_not_hold_back_the_others(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         rids = [await journal.run(adds(number)) for number in (1, 2)]
         for rid in rids:
@@ -357,7 +355,7 @@ async def test_a_note_made_again_does_not_hold_back_the_others(db: Database, aut
         ]
 
 
-async def test_a_note_that_was_taken_is_not_written(db: Database, autojump_clock: Any) -> None:
+async def test_a_note_that_was_taken_is_not_written(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         rid = await journal.run(adds(1))
         journal.note_submitted(rid, True)
@@ -366,7 +364,7 @@ async def test_a_note_that_was_taken_is_not_written(db: Database, autojump_clock
         assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
 
 
-async def test_a_note_on_a_row_that_is_not_there_is_lost(db: Database, autojump_clock: Any) -> None:
+async def test_a_note_on_a_row_that_is_not_there_is_lost(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         journal.note_submitted(99, True)
         await trio.sleep(NOTE_DELAY)
@@ -424,9 +422,7 @@ async def test_a_caller_cancelled_while_waiting_disturbs_nobody(db: Database) ->
         assert await journal.run(rows) == 2
 
 
-async def test_a_disk_that_hangs_does_not_hold_up_the_end_for_ever(
-    db: Database, autojump_clock: object
-) -> None:
+async def test_a_disk_that_hangs_does_not_hold_up_the_end_for_ever(db: Database) -> None:
     gate = Gate()
     outcomes: dict[int, Any] = {}
     async with trio.open_nursery() as nursery, writing(db, gate) as journal:

@@ -156,7 +156,7 @@ async def test_deferral_without_a_note_leaves_what_is_known(path: Path) -> None:
         assert (await row_of(journal, rid)).progress.submitted
 
 
-async def test_an_answered_row_needs_its_note_no_more(path: Path, autojump_clock: object) -> None:
+async def test_an_answered_row_needs_its_note_no_more(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
         journal.note_submitted(rid, True)
@@ -307,7 +307,7 @@ async def test_an_offload_that_dies_does_not_keep_the_lock(path: Path) -> None:
     opened(path).close()
 
 
-async def test_an_offload_that_hangs_does_not_keep_the_lock(path: Path, autojump_clock: object) -> None:
+async def test_an_offload_that_hangs_does_not_keep_the_lock(path: Path) -> None:
     """A killed world lets nothing happen any more, and yet the next start must find the file free."""
     killed = False
 

@@ -85,7 +85,7 @@ async def until_kept(work: Callable[[], Awaitable[Any]]) -> int:
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_life_goes_on_wherever_the_connection_ends(after: bool, autojump_clock: Any) -> None:
+async def test_a_life_goes_on_wherever_the_connection_ends(after: bool) -> None:
     """Each transition stands once in the row's history: none was lost, none was done twice."""
     async with journal_on(FakeServer()) as journal:
         begins = len(journal._db.driver.queue._session.server.asked)  # type: ignore[attr-defined]
@@ -155,9 +155,7 @@ async def test_a_commit_that_was_not_kept_is_repeated(
         assert [entry.step for entry in await journal.run(inspecting.history, 1)] == ["answer"]
 
 
-async def test_nothing_is_applied_before_the_outcome_is_known(
-    server: FakeServer, autojump_clock: Any, commit_of_one: int
-) -> None:
+async def test_nothing_is_applied_before_the_outcome_is_known(server: FakeServer, commit_of_one: int) -> None:
     """The server is away for a while: whoever asked waits, and the alert names why."""
     async with journal_on(server) as journal:
         rid = await journal.run(adds(1))
@@ -218,7 +216,7 @@ async def test_a_process_without_its_row_writes_nothing_more(server: FakeServer)
 
 
 async def test_a_process_that_lost_its_row_after_a_commit_starts_again(
-    server: FakeServer, autojump_clock: Any, commit_of_one: int
+    server: FakeServer, commit_of_one: int
 ) -> None:
     """Whether the commit was kept nobody can tell any more; the next start finds what there is."""
     with pytest.RaisesGroup(LeaseLost):

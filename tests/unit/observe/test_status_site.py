@@ -139,7 +139,7 @@ async def test_one_viewer_too_many_is_refused_until_one_leaves() -> None:
     assert isinstance(ask(of, "/status/events"), LiveAnswer)
 
 
-async def test_all_viewers_share_one_rendering(autojump_clock: trio.testing.MockClock) -> None:
+async def test_all_viewers_share_one_rendering() -> None:
     of = site()
     watched = snapshot()
     taken: list[float] = []
@@ -225,7 +225,7 @@ async def test_a_journal_that_fails_costs_an_answer() -> None:
     assert (await looked_up(lookup)).status == 503
 
 
-async def test_a_journal_is_not_waited_for_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_journal_is_not_waited_for_for_ever() -> None:
     async def lookup(_name: str) -> None:
         await trio.sleep_forever()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import attrs
 import trio
@@ -73,7 +72,7 @@ async def running(bench: Bench) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def test_spans_are_exported_after_a_while(autojump_clock: Any) -> None:
+async def test_spans_are_exported_after_a_while() -> None:
     bench = make()
     async with running(bench):
         bench.finish(1)
@@ -83,7 +82,7 @@ async def test_spans_are_exported_after_a_while(autojump_clock: Any) -> None:
     assert bench.exporter.batches == [1]
 
 
-async def test_a_full_batch_is_exported_at_once(autojump_clock: Any) -> None:
+async def test_a_full_batch_is_exported_at_once() -> None:
     bench = make()
     async with running(bench):
         bench.finish(1, 2, 3)
@@ -98,9 +97,7 @@ async def test_what_the_queue_does_not_hold_is_lost_and_counted() -> None:
     assert (len(bench.exporter.spans), bench.tracing.lost) == (4, 3)
 
 
-async def test_a_collector_that_is_away_gets_everything_later_and_has_an_alert_meanwhile(
-    autojump_clock: Any,
-) -> None:
+async def test_a_collector_that_is_away_gets_everything_later_and_has_an_alert_meanwhile() -> None:
     bench = make()
     bench.exporter.trouble = Unreachable("http://collector:4318: refused")
     async with running(bench):
@@ -113,7 +110,7 @@ async def test_a_collector_that_is_away_gets_everything_later_and_has_an_alert_m
     assert (len(bench.exporter.spans), bench.tracing.lost) == (2, 0)
 
 
-async def test_spans_that_a_collector_refuses_are_lost_and_the_next_are_tried(autojump_clock: Any) -> None:
+async def test_spans_that_a_collector_refuses_are_lost_and_the_next_are_tried() -> None:
     bench = make()
     bench.exporter.trouble = NotTaken("HTTP 400")
     async with running(bench):
@@ -125,7 +122,7 @@ async def test_spans_that_a_collector_refuses_are_lost_and_the_next_are_tried(au
     assert (len(bench.exporter.spans), bench.tracing.lost) == (2, 2)
 
 
-async def test_a_collector_that_hangs_is_given_up(autojump_clock: Any) -> None:
+async def test_a_collector_that_hangs_is_given_up() -> None:
     bench = make()
     bench.exporter.hangs = True
     async with running(bench):
@@ -134,7 +131,7 @@ async def test_a_collector_that_hangs_is_given_up(autojump_clock: Any) -> None:
     assert bench.alerts == ["AlertRaised"]
 
 
-async def test_the_end_exports_what_is_left_within_a_deadline(autojump_clock: Any) -> None:
+async def test_the_end_exports_what_is_left_within_a_deadline() -> None:
     bench = make()
     bench.finish(1)
     await bench.tracing.say_farewell(bench.exporter)
@@ -165,7 +162,7 @@ async def collector(
         nursery.cancel_scope.cancel()
 
 
-async def test_spans_are_posted_as_otlp_with_the_configured_headers(autojump_clock: Any) -> None:
+async def test_spans_are_posted_as_otlp_with_the_configured_headers() -> None:
     asked: list[Asked] = []
 
     def answer(one: Asked) -> Reply:
@@ -181,7 +178,7 @@ async def test_spans_are_posted_as_otlp_with_the_configured_headers(autojump_clo
     assert one.headers["content-encoding"] == "gzip"
 
 
-async def test_no_secret_of_the_collector_stands_in_its_alert(autojump_clock: Any) -> None:
+async def test_no_secret_of_the_collector_stands_in_its_alert() -> None:
     settings = attrs.evolve(
         SMALL,
         endpoint="http://me:hidden@collector:4318/v1/traces?key=hidden",

@@ -1,17 +1,24 @@
+"""A reply may be the one that completes its request: each kind that is answered has gas for it, in both generations."""
+
 from __future__ import annotations
 
 from typing import Any
 
 import attrs
+import pytest
 
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
+from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Profile
-from kmsconn.protocols.queries import ContractQuery, StorageRead, ViewCall
+from kmsconn.protocols.queries import ContractQuery, StorageRead, ViewCall, flag
 from tests import vectors
+from tests.vectors import httpz
 
 SETTINGS = vectors.vector_settings()
 PROFILE: Profile = Fhevm(SETTINGS)
@@ -143,3 +150,41 @@ def test_coprocessors_are_read_with_their_bucket() -> None:
     ][:1]
     found = PROFILE.coprocessor(sender).understand(from_hex(entry["result"]))
     assert (found.tx_sender, found.bucket) == (sender, "https://bucket-1.example.test/ct")
+
+
+UNANSWERED = {Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED}
+
+
+@pytest.mark.parametrize("profile", [Fhevm(vectors.vector_settings()), HttpzRc7(httpz.settings())])
+def test_every_kind_that_is_answered_has_spare_gas(profile: Profile) -> None:
+    without = {kind for kind, operation in profile.operations.items() if not operation.spare(100_000)}
+    assert without <= UNANSWERED
+
+
+def test_shares_of_others_cost_by_their_size() -> None:
+    """A first-generation user decryption reads the shares of all nodes out of storage into its event."""
+    operation = HttpzRc7(httpz.settings()).operations[Kind.USER_DECRYPTION]
+    assert (
+        operation.spare(4_000_000) - operation.spare(1_000_000) == 3_000_000 * operation.spare_percent // 100
+    )
+
+
+DESTROYED = StorageRead(1, Address(bytes(20)), 7, flag)
+
+
+@pytest.mark.parametrize(("number", "is_set"), [(0, False), (1, True)])
+def test_a_flag_is_0_or_1(number: int, is_set: bool) -> None:
+    assert DESTROYED.understand(number.to_bytes(32)) is is_set
+
+
+@pytest.mark.parametrize("number", [2, 0x20, 2**255, 2**256 - 1])
+def test_another_word_is_no_flag(number: int) -> None:
+    """The beginning of a list, say: a context would be taken for destroyed."""
+    with pytest.raises(Undecodable, match="neither 0 nor 1"):
+        DESTROYED.understand(number.to_bytes(32))
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 33, 64, 500_000])
+def test_what_is_not_32_bytes_is_no_word(size: int) -> None:
+    with pytest.raises(Undecodable, match=f"32 bytes, not {size}"):
+        DESTROYED.understand(bytes(size))

@@ -1,3 +1,5 @@
+"""Contexts as the Gateway knows them: what "invalid context" means for a reply, by the reverts of the real contracts."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,10 +10,16 @@ import pytest
 from kmsconn.errors import NotYet, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import abi, views
+from kmsconn.protocols.fhevm.deployment import GatewayContexts
+from kmsconn.protocols.fhevm.profile import Fhevm
+from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.protocols.queries import ViewCall, base_slot, mapping_slot
 from tests import vectors
+from tests.vectors import load, vector_settings
 
 CHAIN = 54321
 CONTRACT = Address(b"\x22" * 20)
@@ -164,3 +172,58 @@ def test_a_context_that_the_contract_does_not_know_is_waited_for(entry: dict[str
 @pytest.mark.parametrize("data", [None, b"", bytes(36)])
 def test_other_errors_about_a_node_are_no_answer(data: bytes | None) -> None:
     assert views.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT).refused("busy", data) is None
+
+
+PROFILE = Fhevm(vector_settings())
+CONFIG = GatewayContexts(1, Address(b"\x01" * 20))
+CURRENT = make_id(CONTEXT_TAG, 2)
+
+
+def verdict(plan: Any, current: int = CURRENT) -> Verdict:
+    """Put an plan to a Gateway whose current context is this."""
+    [_] = next(plan)
+    with pytest.raises(StopIteration) as end:
+        plan.send([current])
+    found: Verdict = end.value.value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        (make_id(CONTEXT_TAG, 1), Verdict.FINAL),
+        (CURRENT, Verdict.FINAL),
+        (make_id(CONTEXT_TAG, 3), Verdict.RETRY),  # a node that lags, or a context that is not there yet
+        (make_id(CONTEXT_TAG, 0), Verdict.RETRY),
+        (make_id(EPOCH_TAG, 1), Verdict.RETRY),
+        (0, Verdict.RETRY),
+    ],
+)
+def test_an_invalid_context_that_was_issued_was_destroyed(context: int, expected: Verdict) -> None:
+    assert verdict(CONFIG.after_invalid(context)) is expected
+
+
+def recorded(kind: str) -> bytes:
+    """Return what the real contract said to a reply under a destroyed context."""
+
+    def entries(found: Any) -> Any:
+        if isinstance(found, dict):
+            if found.get("name") == f"{kind}: context 1 destroyed":
+                yield found
+            found = list(found.values())
+        if isinstance(found, list):
+            for one in found:
+                yield from entries(one)
+
+    [entry] = entries(load())
+    return b"".join(map(from_hex, [entry["selector"], *entry["arguments"]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("public", Kind.PUBLIC_DECRYPTION), ("user", Kind.USER_DECRYPTION)]
+)
+def test_a_reply_under_a_destroyed_context_is_final(name: str, kind: Kind) -> None:
+    revert = PROFILE.operations[kind].revert(recorded(name))
+    assert (revert.name, revert.verdict) == ("InvalidKmsContext", Verdict.RETRY)
+    assert revert.plan is not None
+    assert verdict(revert.plan()) is Verdict.FINAL

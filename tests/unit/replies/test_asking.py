@@ -138,14 +138,14 @@ async def test_a_batch_at_which_the_node_hangs_up_is_asked_in_smaller_ones() -> 
     assert chain.sizes == [100, 25, 25, 25, 25]
 
 
-async def test_a_question_that_nobody_answers_fails_alone(autojump_clock: Any) -> None:
+async def test_a_question_that_nobody_answers_fails_alone() -> None:
     answers = await Asked(Batches(deaf=7)).ask(100)
     assert [answers[n][0] for n in range(100) if n != 7] == [n for n in range(100) if n != 7]
     assert isinstance(answers[7][0], StageTimeout)
     assert trio.current_time() == 2 * QUESTION_TIMEOUT
 
 
-async def test_a_question_asked_alone_spoils_no_batch(autojump_clock: Any) -> None:
+async def test_a_question_asked_alone_spoils_no_batch() -> None:
     asked = Asked(Batches(deaf=7))
     with trio.move_on_after(QUESTION_TIMEOUT / 2):
         await asked.ask(100, alone=frozenset({7}))

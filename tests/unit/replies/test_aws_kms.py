@@ -98,7 +98,7 @@ async def test_nothing_to_sign_asks_nobody() -> None:
     assert direct.kms.counts["Sign"] == 0
 
 
-async def test_so_many_are_on_their_way_at_once_and_no_more(autojump_clock: Any) -> None:
+async def test_so_many_are_on_their_way_at_once_and_no_more() -> None:
     direct = service(latency=0.1)
     signer, began = await signer_of(direct), trio.current_time()
     assert len(await signer.sign(DIGESTS)) == 100
@@ -106,7 +106,7 @@ async def test_so_many_are_on_their_way_at_once_and_no_more(autojump_clock: Any)
     assert trio.current_time() - began == pytest.approx(0.1 * math.ceil(100 / SIGNATURES_AT_ONCE))
 
 
-async def test_two_transaction_managers_share_the_connections_of_one_wallet(autojump_clock: Any) -> None:
+async def test_two_transaction_managers_share_the_connections_of_one_wallet() -> None:
     """The SDK's client may lose places that are waited for."""
     direct = service(latency=0.1)
     signer = await signer_of(direct)
@@ -141,7 +141,7 @@ async def test_what_was_signed_before_the_throttle_comes_back() -> None:
         (KmsFault.HANG, Unreachable),
     ],
 )
-async def test_a_fault_of_the_first_says_what_to_do(fault: KmsFault, kind: type, autojump_clock: Any) -> None:
+async def test_a_fault_of_the_first_says_what_to_do(fault: KmsFault, kind: type) -> None:
     direct = service()
     signer = await signer_of(direct)
     direct.kms.fault = lambda _: fault
@@ -150,9 +150,7 @@ async def test_a_fault_of_the_first_says_what_to_do(fault: KmsFault, kind: type,
     assert type(failed.value) is kind
 
 
-async def test_a_service_that_hangs_on_the_way_costs_one_deadline_and_nothing_signed(
-    autojump_clock: Any,
-) -> None:
+async def test_a_service_that_hangs_on_the_way_costs_one_deadline_and_nothing_signed() -> None:
     direct = service()
     signer = await signer_of(direct)
     direct.kms.fault = lambda _: KmsFault.HANG if direct.kms.counts["Sign"] >= 40 else None
@@ -186,7 +184,7 @@ async def test_a_signature_of_another_key_is_never_used() -> None:
         await signer.sign(DIGESTS[:1])
 
 
-async def test_cancelling_a_signature_leaves_the_signer_whole(autojump_clock: Any) -> None:
+async def test_cancelling_a_signature_leaves_the_signer_whole() -> None:
     direct = service()
     signer = await signer_of(direct)
     direct.kms.latency = 5.0
@@ -201,7 +199,7 @@ async def test_cancelling_a_signature_leaves_the_signer_whole(autojump_clock: An
 
 
 @pytest.mark.parametrize("fault", [KmsFault.DENIED, KmsFault.DISABLED, KmsFault.GARBLED])
-async def test_a_key_that_may_not_be_used_is_told_at_once(fault: KmsFault, autojump_clock: Any) -> None:
+async def test_a_key_that_may_not_be_used_is_told_at_once(fault: KmsFault) -> None:
     direct = service()
     direct.kms.fault = lambda _: fault
     with pytest.raises(Misconfigured):
@@ -215,7 +213,7 @@ async def test_a_key_that_is_not_there_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("fault", [KmsFault.HANG, KmsFault.THROTTLED, KmsFault.INTERNAL])
-async def test_a_service_that_stays_silent_ends_the_start(fault: KmsFault, autojump_clock: Any) -> None:
+async def test_a_service_that_stays_silent_ends_the_start(fault: KmsFault) -> None:
     direct, events = service(), list[Event]()
     direct.kms.fault = lambda _: fault
     with pytest.raises(StartRefused, match="AWS KMS initialization failed"):
@@ -224,7 +222,7 @@ async def test_a_service_that_stays_silent_ends_the_start(fault: KmsFault, autoj
     assert [type(event) for event in events] == [AlertRaised]
 
 
-async def test_a_service_that_is_silent_for_a_moment_is_waited_for(autojump_clock: Any) -> None:
+async def test_a_service_that_is_silent_for_a_moment_is_waited_for() -> None:
     direct, events = service(), list[Event]()
     direct.kms.fault = lambda _: KmsFault.THROTTLED if trio.current_time() < 5 else None
     signer = await find_signer(direct, "alias/x", events.append)
@@ -271,7 +269,7 @@ def test_the_older_name_of_the_key_spec_is_read() -> None:
     "fault", [KmsFault.THROTTLED, KmsFault.HANG, KmsFault.WRONG_KEY, KmsFault.DENIED, KmsFault.GARBLED]
 )
 async def test_a_transaction_manager_waits_for_its_key_and_is_included_every_reply_once(
-    pool: Any, fault: KmsFault, autojump_clock: Any
+    pool: Any, fault: KmsFault
 ) -> None:
     direct, world = service(latency=0.03), World(pool=pool)
     world.wallet = Wallet(await signer_of(direct))

@@ -89,9 +89,7 @@ async def world(request: pytest.FixtureRequest) -> World:
     return world
 
 
-async def test_a_trace_that_is_never_answered_holds_up_no_other_reply(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_trace_that_is_never_answered_holds_up_no_other_reply(world: World) -> None:
     """Reply 7 fails as long as the first transaction takes; its trace never comes."""
     requested(world)
     world.node.fault = lambda calls: (
@@ -116,7 +114,7 @@ async def test_a_trace_that_is_never_answered_holds_up_no_other_reply(
     assert sum(call.method == "debug_traceTransaction" for call in world.node.calls) == 1
 
 
-async def test_traces_go_over_a_connection_of_their_own(world: World, autojump_clock: Any) -> None:
+async def test_traces_go_over_a_connection_of_their_own(world: World) -> None:
     requested(world, 1)
     traces = attrs.evolve(world.node, calls=[])
     failing = iter([True])
@@ -133,9 +131,7 @@ async def test_traces_go_over_a_connection_of_their_own(world: World, autojump_c
 
 
 @pytest.mark.parametrize("count", [REPLIES, 150])
-async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(
-    count: int, world: World, autojump_clock: Any
-) -> None:
+async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(count: int, world: World) -> None:
     requested(world, count)
     hangs = is_about(7, "eth_estimateGas")
     world.node.fault = lambda calls: NEVER if any(map(hangs, calls)) else HEALTHY
@@ -154,9 +150,7 @@ async def test_an_estimate_that_is_never_answered_holds_up_no_other_reply(
     assert f"{7:064x}" in alerts(world)["gas-estimate-unanswered"].text
 
 
-async def test_bytes_that_a_node_refuses_are_named_until_one_takes_them(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_bytes_that_a_node_refuses_are_named_until_one_takes_them(world: World) -> None:
     """The node says no in words that mean nothing to us: they were broadcast again and again, and no alert said so."""
     world.request(1)
     refusal = RpcError(3, "execution reverted", b"x")
@@ -170,9 +164,7 @@ async def test_bytes_that_a_node_refuses_are_named_until_one_takes_them(
 
 
 @pytest.mark.slow
-async def test_a_reply_that_the_contract_loses_each_time_is_paid_ever_more_rarely(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_reply_that_the_contract_loses_each_time_is_paid_ever_more_rarely(world: World) -> None:
     """There is no code at the contract's address: every transaction succeeds and answers nothing. It went out every few seconds."""
     world.request(1)
     contract = world.chain.evm.contracts.pop(CONTRACT)
@@ -195,7 +187,7 @@ SILENT = RpcError(-32000, "not now")
     ],
 )
 async def test_what_no_reply_passes_is_critical_until_one_does(
-    method: str, error: RpcError, cause: str, world: World, autojump_clock: Any
+    method: str, error: RpcError, cause: str, world: World
 ) -> None:
     requested(world, 5)
     world.node.refuse = lambda call: error if call.method == method else None
@@ -211,7 +203,7 @@ async def test_what_no_reply_passes_is_critical_until_one_does(
 
 
 async def test_a_silence_that_the_reply_explains_is_critical_for_that_reply_alone(
-    world: World, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The contract reverts without data on a digest of a type that it does not know; nobody else waits for it."""
     explained = Revert(
@@ -235,7 +227,7 @@ async def test_a_silence_that_the_reply_explains_is_critical_for_that_reply_alon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [SILENT, RpcError(3, "execution reverted", b"paused")])
-async def test_what_others_pass_is_never_critical(error: RpcError, world: World, autojump_clock: Any) -> None:
+async def test_what_others_pass_is_never_critical(error: RpcError, world: World) -> None:
     """Four replies wait for minutes; a fifth one passes every now and then."""
     requested(world, 4)
     bad = [is_about(rid, "eth_estimateGas") for rid in range(1, 5)]
@@ -251,9 +243,7 @@ async def test_what_others_pass_is_never_critical(error: RpcError, world: World,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("most", [20, 1])
-async def test_a_node_that_refuses_larger_batches_gets_smaller_ones(
-    most: int, world: World, autojump_clock: Any
-) -> None:
+async def test_a_node_that_refuses_larger_batches_gets_smaller_ones(most: int, world: World) -> None:
     requested(world, 150)
     world.node.batch_limit = most
     async with running(world):
@@ -263,9 +253,7 @@ async def test_a_node_that_refuses_larger_batches_gets_smaller_ones(
     assert alerts(world) == {}
 
 
-async def test_receipts_that_come_as_errors_count_as_missing_and_the_contract_decides(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_receipts_that_come_as_errors_count_as_missing_and_the_contract_decides(world: World) -> None:
     requested(world)
     world.node.refuse = lambda call: (
         RpcError(-32000, "transaction indexing is in progress")
@@ -280,7 +268,7 @@ async def test_receipts_that_come_as_errors_count_as_missing_and_the_contract_de
     assert "indexing is in progress" in alerts(world)["receipt-unanswered"].text
 
 
-async def test_one_wild_base_fee_signs_nothing_at_it(world: World, autojump_clock: Any) -> None:
+async def test_one_wild_base_fee_signs_nothing_at_it(world: World) -> None:
     """A node that had said what the gas price is says something wild for some looks, while replies are due."""
     world.request(1)
     async with running(world):
@@ -312,9 +300,7 @@ def _fees(world: World) -> list[int]:
 
 
 @pytest.mark.slow
-async def test_a_base_fee_that_stays_beyond_the_limit_is_a_critical_alert_with_figures(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_base_fee_that_stays_beyond_the_limit_is_a_critical_alert_with_figures(world: World) -> None:
     requested(world, 1)
     world.node.twist = _wild_heads(iter([2**120] * 400))
     async with running(world):
@@ -329,9 +315,7 @@ async def test_a_base_fee_that_stays_beyond_the_limit_is_a_critical_alert_with_f
     assert ("txmanager gateway", "fees") in [(a.dependency, a.cause) for a in world.said(AlertCleared)]
 
 
-async def test_bytes_signed_at_a_wild_fee_by_an_earlier_process_are_repriced_downwards(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_bytes_signed_at_a_wild_fee_by_an_earlier_process_are_repriced_downwards(world: World) -> None:
     world.request(1)
     reply = Eip1559Transaction(CHAIN_ID, 0, 3, 2**121, 1_000_000, CONTRACT, 0, calldata(1))
     raw, reply_hash = sign_transaction(reply, KEY)
@@ -343,7 +327,7 @@ async def test_bytes_signed_at_a_wild_fee_by_an_earlier_process_are_repriced_dow
     assert [mined.transaction.nonce for mined in world.ours()] == [0]
 
 
-async def test_bytes_whose_fee_no_node_takes_are_repriced_too(world: World, autojump_clock: Any) -> None:
+async def test_bytes_whose_fee_no_node_takes_are_repriced_too(world: World) -> None:
     """A node has a cap of its own on what a transaction may cost."""
     world.request(1)
     reply = Eip1559Transaction(CHAIN_ID, 0, 3, 2**90, 1_000_000, CONTRACT, 0, calldata(1))
@@ -359,7 +343,7 @@ async def test_bytes_whose_fee_no_node_takes_are_repriced_too(world: World, auto
     assert [mined.transaction.nonce for mined in world.ours()] == [0]
 
 
-async def test_one_wild_fee_history_costs_nothing(world: World, autojump_clock: Any) -> None:
+async def test_one_wild_fee_history_costs_nothing(world: World) -> None:
     requested(world, 3)
     wild = iter([True])
     world.node.twist = lambda call, answer: (
@@ -378,9 +362,7 @@ async def test_one_wild_fee_history_costs_nothing(world: World, autojump_clock: 
     assert max(_fees(world)) < 10_000
 
 
-async def test_one_gas_estimate_above_the_block_defers_that_reply_alone(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_one_gas_estimate_above_the_block_defers_that_reply_alone(world: World) -> None:
     requested(world)
     wild = is_about(7, "eth_estimateGas")
     lies = iter([True])
@@ -398,7 +380,7 @@ async def test_one_gas_estimate_above_the_block_defers_that_reply_alone(
     assert "gas" in alerts(world)["gas-estimate"].text
 
 
-async def test_a_reply_beyond_the_cost_limit_waits_alone_with_a_critical_alert(autojump_clock: Any) -> None:
+async def test_a_reply_beyond_the_cost_limit_waits_alone_with_a_critical_alert() -> None:
     world = World(max_reply_cost=20_000_000)
     world.profile = Reverts()
     requested(world, 2)
@@ -413,7 +395,7 @@ async def test_a_reply_beyond_the_cost_limit_waits_alone_with_a_critical_alert(a
     assert "max_reply_cost" in alert.text
 
 
-async def test_insufficient_funds_name_account_balance_and_need(world: World, autojump_clock: Any) -> None:
+async def test_insufficient_funds_name_account_balance_and_need(world: World) -> None:
     requested(world, 1)
     world.chain.evm.set_balance(KEY.address, 12_345)
     async with running(world):
@@ -425,9 +407,7 @@ async def test_insufficient_funds_name_account_balance_and_need(world: World, au
     assert "needs" in alert.text
 
 
-async def test_out_of_gas_is_recognised_and_named_and_the_next_one_has_more(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_out_of_gas_is_recognised_and_named_and_the_next_one_has_more(world: World) -> None:
     """The estimate is right for the state of its moment, and others' replies change it before the block."""
     requested(world, 1)
     heavy = iter([True])
@@ -460,9 +440,7 @@ class Heavy:
         return bytes(self.inner.execute(frame))
 
 
-async def test_what_is_answered_while_earlier_replies_wait_for_their_block_goes_out_at_once(
-    autojump_clock: Any,
-) -> None:
+async def test_what_is_answered_while_earlier_replies_wait_for_their_block_goes_out_at_once() -> None:
     """A sequencer answers a broadcast with the block; nobody waits for it."""
     world = World(pool="arbitrum", block_time=2.0)
     world.node.in_order = False
@@ -477,9 +455,7 @@ async def test_what_is_answered_while_earlier_replies_wait_for_their_block_goes_
     assert len({mined.block_number for mined in world.ours()}) == 1
 
 
-async def test_a_sequencer_that_holds_a_nonce_that_is_too_high_takes_it_when_the_missing_one_comes(
-    autojump_clock: Any,
-) -> None:
+async def test_a_sequencer_that_holds_a_nonce_that_is_too_high_takes_it_when_the_missing_one_comes() -> None:
     world = World(pool="arbitrum")
     requested(world, 3)
     lost = iter([True])
@@ -497,7 +473,7 @@ async def test_a_sequencer_that_holds_a_nonce_that_is_too_high_takes_it_when_the
     assert sorted(mined.transaction.nonce for mined in world.ours()) == [0, 1, 2]
 
 
-async def test_a_reply_is_final_with_its_block_and_not_before(world: World, autojump_clock: Any) -> None:
+async def test_a_reply_is_final_with_its_block_and_not_before(world: World) -> None:
     world.node.finality = 400
     requested(world, 1)
     async with running(world):
@@ -509,7 +485,7 @@ async def test_a_reply_is_final_with_its_block_and_not_before(world: World, auto
     assert world.chain.head.number >= block + 400
 
 
-async def test_where_there_is_no_finalized_block_a_depth_counts(world: World, autojump_clock: Any) -> None:
+async def test_where_there_is_no_finalized_block_a_depth_counts(world: World) -> None:
     world.node.finality = None
     requested(world, 1)
     async with running(world, confirmations=100):
@@ -519,7 +495,7 @@ async def test_where_there_is_no_finalized_block_a_depth_counts(world: World, au
     assert block + 100 <= world.chain.head.number <= block + 120
 
 
-async def test_the_finalized_block_falls_with_a_head_that_falls(world: World, autojump_clock: Any) -> None:
+async def test_the_finalized_block_falls_with_a_head_that_falls(world: World) -> None:
     """It was asked on a branch that went, and is not asked again before two seconds have passed."""
     observer, chain = ChainObserver(world.manager()), world.chain
     chain.mine_many(50)
@@ -534,7 +510,7 @@ async def test_the_finalized_block_falls_with_a_head_that_falls(world: World, au
 
 @pytest.mark.parametrize("depth", [30, 300])
 async def test_an_included_reply_whose_block_goes_long_before_finality_is_sent_again(
-    depth: int, world: World, autojump_clock: Any
+    depth: int, world: World
 ) -> None:
     """A reorganisation beyond the reorg window takes the reply; its nonce is used by others before anybody looks."""
     world.node.finality = 4000
@@ -549,7 +525,7 @@ async def test_an_included_reply_whose_block_goes_long_before_finality_is_sent_a
         await until(lambda: answered(world, [1, 2]), 120)
 
 
-async def test_statistics_have_balance_nonce_flight_and_fees(world: World, autojump_clock: Any) -> None:
+async def test_statistics_have_balance_nonce_flight_and_fees(world: World) -> None:
     world.chain.evm.set_balance(KEY.address, 10**18)
     requested(world, 3)
     async with running(world) as manager:
@@ -564,7 +540,7 @@ async def test_statistics_have_balance_nonce_flight_and_fees(world: World, autoj
     assert seen.replies_left == seen.balance // (seen.reply_cost or 0)
 
 
-async def test_a_broadcast_is_told_when_the_sequencer_answers(autojump_clock: Any) -> None:
+async def test_a_broadcast_is_told_when_the_sequencer_answers() -> None:
     world = World(pool="arbitrum", block_time=1.0)
     requested(world, 1)
     async with running(world):
@@ -572,9 +548,7 @@ async def test_a_broadcast_is_told_when_the_sequencer_answers(autojump_clock: An
     assert world.answered_on_chain(1)
 
 
-async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waited_for(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waited_for(world: World) -> None:
     """A block that goes takes a foreign transaction along; nobody may believe its nonce used for ever."""
     world.chain.mine_many(10)
     requested(world, 1)
@@ -590,7 +564,7 @@ async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waite
 
 @pytest.mark.parametrize("another", [True, False])
 async def test_a_reply_that_another_sender_with_the_same_key_carried_is_called_foreign(
-    another: bool, world: World, autojump_clock: Any
+    another: bool, world: World
 ) -> None:
     """Another connector signs the same replies at the same nonces and is a little faster, as in a migration gone wrong."""
 

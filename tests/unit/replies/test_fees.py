@@ -215,7 +215,7 @@ def test_the_last_answer_serves_when_the_market_does_not_answer() -> None:
     assert market.price == Fees(5, 3)
 
 
-async def test_the_alert_says_that_the_last_answer_serves_and_why(autojump_clock: Any) -> None:
+async def test_the_alert_says_that_the_last_answer_serves_and_why() -> None:
     events: list[Any] = []
     market = market_with({"reward": [["0x3"]]})
     market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 import trio
@@ -264,22 +263,18 @@ STORIES = list(dict.fromkeys([*(story for *_, story in TRIALS), foreign_gap]))
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
-async def test_the_world_is_green(story: Callable[[], Awaitable[Wrong]], autojump_clock: Any) -> None:
+async def test_the_world_is_green(story: Callable[[], Awaitable[Wrong]]) -> None:
     assert await story() == []
 
 
 @pytest.mark.parametrize(("phase", "evidence", "story"), TRIALS, ids=NAMES)
 async def test_the_world_is_red_without_the_row(
-    phase: Phase,
-    evidence: Evidence,
-    story: Callable[[], Awaitable[Wrong]],
-    autojump_clock: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    phase: Phase, evidence: Evidence, story: Callable[[], Awaitable[Wrong]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TABLE[phase], evidence, Action.WAIT)
     assert await story() != []
 
 
-async def test_a_gap_that_nothing_fills_is_red(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gap_that_nothing_fills_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide, "_fills", lambda *_: ())
     assert await foreign_gap() != []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import pytest
@@ -16,7 +16,7 @@ from tests.unit.replies.world import World
 
 @pytest.mark.parametrize("end", ["reject", "finish"])
 async def test_nothing_is_remembered_of_a_reply_that_was_returned_and_ended(
-    end: Literal["reject", "finish"], autojump_clock: Any
+    end: Literal["reject", "finish"],
 ) -> None:
     world = World()
     state = TxState.of(world.manager())

@@ -65,7 +65,7 @@ async def world(request: pytest.FixtureRequest) -> World:
     return World(pool=request.param)
 
 
-async def test_an_answer_is_signed_sent_included_and_finalized(world: World, autojump_clock: Any) -> None:
+async def test_an_answer_is_signed_sent_included_and_finalized(world: World) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: all_in(world, State.FINALIZED))
@@ -74,7 +74,7 @@ async def test_an_answer_is_signed_sent_included_and_finalized(world: World, aut
     assert {getattr(event, "id", None) for event in world.events} == {1}
 
 
-async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_clock: Any) -> None:
+async def test_an_isolated_answer_is_in_the_next_block(world: World) -> None:
     async with running(world):
         await trio.sleep(5)
         world.request(1)
@@ -85,9 +85,7 @@ async def test_an_isolated_answer_is_in_the_next_block(world: World, autojump_cl
 
 
 @pytest.mark.slow
-async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(world: World) -> None:
     for rid in range(1, 1001):
         world.request(rid)
     async with running(world):
@@ -99,7 +97,7 @@ async def test_a_thousand_answers_need_no_round_trip_and_no_block_each(
     assert world.node.batches - len(world.node.accepted) < 150
 
 
-async def test_nonces_are_handed_to_the_node_in_order(world: World, autojump_clock: Any) -> None:
+async def test_nonces_are_handed_to_the_node_in_order(world: World) -> None:
     for rid in range(1, 201):
         world.request(rid)
     async with running(world):
@@ -107,9 +105,7 @@ async def test_nonces_are_handed_to_the_node_in_order(world: World, autojump_clo
     assert world.arrived() == list(range(200))
 
 
-async def test_a_nonce_that_another_reply_holds_spoils_one_signature_and_no_other(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_nonce_that_another_reply_holds_spoils_one_signature_and_no_other(world: World) -> None:
     """What flies is remembered; here somebody signed a reply beside the transaction manager, which learns it from the refusal."""
     async with running(world):
         await trio.sleep(5)
@@ -123,7 +119,7 @@ async def test_a_nonce_that_another_reply_holds_spoils_one_signature_and_no_othe
     assert sorted(mined.transaction.nonce for mined in world.ours()) == [0, 1, 2]
 
 
-async def test_no_more_replies_fly_than_the_window_holds(world: World, autojump_clock: Any) -> None:
+async def test_no_more_replies_fly_than_the_window_holds(world: World) -> None:
     for rid in range(1, 41):
         world.request(rid)
     world.chain.stalled = True
@@ -134,9 +130,7 @@ async def test_no_more_replies_fly_than_the_window_holds(world: World, autojump_
         await until(lambda: all_in(world, State.FINALIZED))
 
 
-async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(world: World) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: bool(world.node.accepted))
@@ -146,9 +140,7 @@ async def test_the_gas_limit_is_the_estimate_times_the_multiplier_rounded_down(
     assert transaction.gas == (50_000 + _intrinsic(transaction.data)) * 115 // 100
 
 
-async def test_a_reply_that_may_complete_its_request_has_gas_for_it(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_reply_that_may_complete_its_request_has_gas_for_it(world: World) -> None:
     """Its estimate does not tell: others' replies may be mined before it."""
     world.profile = Reverts(spare_gas=500_000, spare_percent=50)
     world.request(1)
@@ -163,7 +155,7 @@ def _intrinsic(data: bytes) -> int:
     return 21_000 + sum(16 if byte else 4 for byte in data)
 
 
-async def test_a_chain_without_base_fee_gets_legacy_transactions(autojump_clock: Any) -> None:
+async def test_a_chain_without_base_fee_gets_legacy_transactions() -> None:
     world = World(base_fee=None)
     world.request(1)
     async with running(world):
@@ -173,9 +165,7 @@ async def test_a_chain_without_base_fee_gets_legacy_transactions(autojump_clock:
     assert transaction.gas_price == 7
 
 
-async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(world: World) -> None:
     world.request(1)
     world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
     async with running(world):
@@ -185,7 +175,7 @@ async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(
 
 
 async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_holds_nobody_back(
-    world: World, autojump_clock: Any
+    world: World,
 ) -> None:
     world.request(1, on_contract=False)
     world.request(2)
@@ -199,9 +189,7 @@ async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_
     assert world.sent() == [0, 1]
 
 
-async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_window(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_window(world: World) -> None:
     world.chain.mine_many(8)
     world.request(1, block=8)
     world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(b"other content", "request", 1))
@@ -228,7 +216,7 @@ def not_before(world: World, block: int, *first: bytes) -> None:
 
 
 @pytest.mark.parametrize("said", [b"wrong: a lie", b"stranger: a lie"])
-async def test_one_final_no_ends_no_reply(said: bytes, world: World, autojump_clock: Any) -> None:
+async def test_one_final_no_ends_no_reply(said: bytes, world: World) -> None:
     world.request(1, block=0)
     not_before(world, 40, said)
     async with running(world):
@@ -236,7 +224,7 @@ async def test_one_final_no_ends_no_reply(said: bytes, world: World, autojump_cl
     assert world.said(RequestClosed) == []
 
 
-async def test_a_final_no_about_status_0_is_asked_for_once_more(world: World, autojump_clock: Any) -> None:
+async def test_a_final_no_about_status_0_is_asked_for_once_more(world: World) -> None:
     world.request(1, block=0)
     not_before(world, 40)
     world.node.on_sent = lambda raw: _break(world, True)
@@ -249,9 +237,7 @@ async def test_a_final_no_about_status_0_is_asked_for_once_more(world: World, au
     assert not world.said(ReplyReturned)[0].nonce_taken
 
 
-async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(world: World) -> None:
     """On another branch the id may name something else; the one with the request may come back."""
     world.chain.mine_many(8)
     world.request(1, block=8)
@@ -270,7 +256,7 @@ async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(
     assert world.node.accepted == []
 
 
-async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World, autojump_clock: Any) -> None:
+async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World) -> None:
     """The contract is broken for as long as the first transaction takes, and mended afterwards."""
     world.request(1)
     world.node.on_sent = lambda raw: _break(world, True)
@@ -287,9 +273,7 @@ def _break(world: World, broken: bool) -> None:
     world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
 
 
-async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(world: World) -> None:
     world.request(1, block=0)
     world.node.refuse = lambda call: (
         RpcError(-32601, "method not found") if call.method == "debug_traceTransaction" else None
@@ -300,9 +284,7 @@ async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_
     assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
 
 
-async def test_a_reply_that_included_while_its_send_was_lost_is_not_sent_twice(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_reply_that_included_while_its_send_was_lost_is_not_sent_twice(world: World) -> None:
     world.request(1)
     lost = iter([True])
     world.node.fault = lambda calls: (
@@ -315,7 +297,7 @@ async def test_a_reply_that_included_while_its_send_was_lost_is_not_sent_twice(
 
 
 async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_second_look(
-    world: World, autojump_clock: Any
+    world: World,
 ) -> None:
     world.request(1)
     world.node.refuse = lambda call: (
@@ -337,9 +319,7 @@ async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_sec
     ]
 
 
-async def test_a_reply_whose_block_nobody_can_tell_waits_from_the_head_that_shows_it(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_reply_whose_block_nobody_can_tell_waits_from_the_head_that_shows_it(world: World) -> None:
     """Its block was replaced, and other bytes than the last ones are included: no receipt tells where it stands now."""
     world.chain.mine_many(10)
     world.request(1)
@@ -355,9 +335,7 @@ async def test_a_reply_whose_block_nobody_can_tell_waits_from_the_head_that_show
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_a_final_reply_has_a_block_that_is_not_below_its_own(
-    known: bool, world: World, autojump_clock: Any
-) -> None:
+async def test_a_final_reply_has_a_block_that_is_not_below_its_own(known: bool, world: World) -> None:
     """A reorganisation moves it; by that block a later one finds it again, also where no bytes are known and no receipt tells."""
     world.chain.mine_many(10)
     world.request(1)
@@ -370,7 +348,7 @@ async def test_a_final_reply_has_a_block_that_is_not_below_its_own(
     assert block == world.ours()[0].block_number if known else block >= world.ours()[0].block_number
 
 
-async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock: Any) -> None:
+async def test_a_restart_sends_the_same_bytes_again(world: World) -> None:
     world.request(1)
     world.node.fault = lambda calls: (
         Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
@@ -384,9 +362,7 @@ async def test_a_restart_sends_the_same_bytes_again(world: World, autojump_clock
     assert world.node.accepted == [signed]
 
 
-async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(world: World) -> None:
     world.request(1)
     world.node.fault = lambda calls: (
         Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
@@ -398,7 +374,7 @@ async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(
         await until(lambda: bool(world.node.accepted))
 
 
-async def test_an_answer_off_chain_is_not_signed(world: World, autojump_clock: Any) -> None:
+async def test_an_answer_off_chain_is_not_signed(world: World) -> None:
     world.request(1)
     world.journal.change(1, on_chain=False)
     async with running(world):
@@ -406,9 +382,7 @@ async def test_an_answer_off_chain_is_not_signed(world: World, autojump_clock: A
     assert world.journal.history == []
 
 
-async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(world: World) -> None:
     world.request(1)
     world.request(2)
     world.chain.mine_many(10)
@@ -421,9 +395,7 @@ async def test_a_reply_whose_block_is_gone_goes_out_again_with_the_same_bytes(
     assert all(mined.outcome.status == 1 for mined in world.ours())
 
 
-async def test_a_gap_waits_for_the_answer_about_the_reply_that_left_it(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_gap_waits_for_the_answer_about_the_reply_that_left_it(world: World) -> None:
     """With something else at its nonce the reply was signed under another one, and the branch that took it may come back."""
     world.request(1)
     world.chain.mine_many(10)
@@ -448,7 +420,7 @@ async def signed_for_another_branch(world: World) -> Branch:
 
 
 async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_reply_is_there_again(
-    world: World, autojump_clock: Any
+    world: World,
 ) -> None:
     """They were signed for a branch without it, and the account could not pay until its own branch came back."""
     world.request(1)
@@ -464,7 +436,7 @@ async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_rep
 
 
 async def test_a_start_keeps_back_bytes_of_a_reply_that_the_contract_has_since_its_branch_is_back(
-    world: World, autojump_clock: Any
+    world: World,
 ) -> None:
     """As above, and the process ended before its branch came back: the next one knows nothing of reorganisations before its start."""
     world.request(1)
@@ -479,9 +451,7 @@ async def test_a_start_keeps_back_bytes_of_a_reply_that_the_contract_has_since_i
     assert [m.outcome.status for m in world.ours()] == [1]
 
 
-async def test_a_included_reply_of_a_request_that_left_the_chain_waits_for_it(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_included_reply_of_a_request_that_left_the_chain_waits_for_it(world: World) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: all_in(world, State.INCLUDED))
@@ -515,9 +485,7 @@ class Rate:
 @pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [150])
-async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(
-    calls: int, world: World, autojump_clock: Any
-) -> None:
+async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(calls: int, world: World) -> None:
     world.node.refuse = Rate(calls).refuse
     for rid in range(1, 501):
         world.request(rid)
@@ -526,9 +494,7 @@ async def test_a_backlog_gets_through_a_node_that_takes_few_calls_a_second(
     assert world.journal.history.count((500, "finalize")) == 1
 
 
-async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_found_it(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_found_it(world: World) -> None:
     """Behind one URL a node that lags answers one of several batches: its head says nothing of what another has found."""
     for rid in range(1, 151):
         world.request(rid)
@@ -548,7 +514,7 @@ async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_foun
         assert (world.journal.rows[1].reply.included_block or 0) >= head
 
 
-async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, autojump_clock: Any) -> None:
+async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World) -> None:
     world.request(1)
     async with running(world):
         await until(lambda: all_in(world, State.INCLUDED))
@@ -558,7 +524,7 @@ async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World, a
     assert world.journal.history.count((1, "sign")) == 1
 
 
-async def test_low_funds_are_red_and_over_once_there_is_money(world: World, autojump_clock: Any) -> None:
+async def test_low_funds_are_red_and_over_once_there_is_money(world: World) -> None:
     world.request(1)
     world.chain.evm.set_balance(KEY.address, 5)
     async with running(world):
@@ -571,9 +537,7 @@ async def test_low_funds_are_red_and_over_once_there_is_money(world: World, auto
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "funds")]
 
 
-async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(world: World) -> None:
     world.request(1)
     world.request(2)
     world.node.on_accepted = lambda raw: setattr(world.chain, "base_fee", 100)
@@ -597,9 +561,7 @@ def _rise(world: World) -> None:
         world.chain.base_fee = 10_000
 
 
-async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_is_included_once(
-    autojump_clock: Any,
-) -> None:
+async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_is_included_once() -> None:
     world = World(pool="geth")
     world.request(1)
     async with running(world):
@@ -611,7 +573,7 @@ async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_is_included_
     assert len(world.ours()) == 1
 
 
-async def test_nonces_above_the_chains_wait_for_the_gap_on_arbitrum(autojump_clock: Any) -> None:
+async def test_nonces_above_the_chains_wait_for_the_gap_on_arbitrum() -> None:
     """A failed send in the middle stops those behind it for a moment only."""
     world = World(pool="arbitrum")
     for rid in range(1, 11):
@@ -632,30 +594,26 @@ async def test_nonces_above_the_chains_wait_for_the_gap_on_arbitrum(autojump_clo
     assert sorted(world.sent()) == list(range(10))
 
 
-async def test_a_hole_with_nothing_new_takes_the_last_flying_reply_on_arbitrum(autojump_clock: Any) -> None:
+async def test_a_hole_with_nothing_new_takes_the_last_flying_reply_on_arbitrum() -> None:
     world = await _with_a_hole("arbitrum")
     assert sorted(m.transaction.nonce for m in world.ours()) == [0, 1]
     assert all(m.outcome.status == 1 for m in world.ours())
 
 
-async def test_a_hole_with_nothing_new_takes_an_empty_transfer_in_a_pool_that_keeps_nonces(
-    autojump_clock: Any,
-) -> None:
+async def test_a_hole_with_nothing_new_takes_an_empty_transfer_in_a_pool_that_keeps_nonces() -> None:
     world = await _with_a_hole("geth")
     assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT, CONTRACT]
     assert all(m.outcome.status == 1 for m in world.ours())
 
 
-async def test_a_hole_takes_no_flying_reply_that_the_contract_has_by_other_bytes(autojump_clock: Any) -> None:
+async def test_a_hole_takes_no_flying_reply_that_the_contract_has_by_other_bytes() -> None:
     """A branch came back with its earlier bytes. It becomes final, although the nonce of its last ones stays open."""
     world = await _with_a_hole("arbitrum", has=2)
     assert [(m.transaction.nonce, m.outcome.status) for m in world.ours()] == [(0, 1)]
     assert not world.said(ReplyReturned)
 
 
-async def test_an_included_reply_with_an_open_nonce_that_nobody_can_tell_of_holds_nobody_up(
-    autojump_clock: Any,
-) -> None:
+async def test_an_included_reply_with_an_open_nonce_that_nobody_can_tell_of_holds_nobody_up() -> None:
     world = await _hole("arbitrum", has=2)
     async with running(world):
         await until(lambda: world.journal.rows[2].state is State.INCLUDED)
@@ -700,9 +658,7 @@ async def _hole(pool: Any, *, has: int | None = None) -> World:
     return world
 
 
-async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(world: World) -> None:
     world.request(1)
     world.request(2)
 
@@ -719,7 +675,7 @@ async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(
     assert next(m.transaction.to for m in world.ours()) == KEY.address
 
 
-async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_clock: Any) -> None:
+async def test_an_outage_is_said_once_and_waited_out(world: World) -> None:
     world.request(1)
     world.node.fault = lambda calls: Fault(lost="question")
     async with running(world):
@@ -730,9 +686,7 @@ async def test_an_outage_is_said_once_and_waited_out(world: World, autojump_cloc
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
 
 
-async def test_a_chain_that_is_back_is_looked_at_within_two_seconds(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_chain_that_is_back_is_looked_at_within_two_seconds(world: World) -> None:
     """However long it was gone: every reply waits for that look."""
     asked: list[float] = []
 
@@ -750,9 +704,7 @@ async def test_a_chain_that_is_back_is_looked_at_within_two_seconds(
 
 
 @pytest.mark.parametrize("failure", ["disk is full", ""])
-async def test_a_journal_that_fails_is_left_to_its_own_alert(
-    failure: str, world: World, autojump_clock: Any
-) -> None:
+async def test_a_journal_that_fails_is_left_to_its_own_alert(failure: str, world: World) -> None:
     """It has none where one operation fails and others are written."""
 
     async def fail() -> None:
@@ -768,9 +720,7 @@ async def test_a_journal_that_fails_is_left_to_its_own_alert(
     assert [one.cause for one in world.said(AlertRaised)] == ([] if failure else ["rounds"])
 
 
-async def test_a_node_that_hangs_does_not_hang_the_transaction_manager(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_node_that_hangs_does_not_hang_the_transaction_manager(world: World) -> None:
     world.request(1)
     hangs = iter([3600.0])
     world.node.fault = lambda calls: Fault(hang=next(hangs, 0.0))
@@ -778,9 +728,7 @@ async def test_a_node_that_hangs_does_not_hang_the_transaction_manager(
         await until(lambda: all_in(world, State.FINALIZED), 60)
 
 
-async def test_closing_ends_the_transaction_manager_when_nothing_is_answered_or_signed(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_closing_ends_the_transaction_manager_when_nothing_is_answered_or_signed(world: World) -> None:
     world.request(1)
     manager = world.manager()
     async with trio.open_nursery() as nursery:
@@ -791,7 +739,7 @@ async def test_closing_ends_the_transaction_manager_when_nothing_is_answered_or_
     assert all_in(world, State.INCLUDED)
 
 
-async def test_closing_with_nothing_to_are_included_asks_no_chain(world: World, autojump_clock: Any) -> None:
+async def test_closing_with_nothing_to_are_included_asks_no_chain(world: World) -> None:
     world.node.fault = lambda calls: Fault(hang=3600.0)
     async with trio.open_nursery() as nursery:
         manager = world.manager()
@@ -802,9 +750,7 @@ async def test_closing_with_nothing_to_are_included_asks_no_chain(world: World, 
     assert trio.current_time() == start
 
 
-async def test_closing_waits_for_an_unreachable_chain_while_something_is_answered(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_closing_waits_for_an_unreachable_chain_while_something_is_answered(world: World) -> None:
     world.request(1)
     down = [True]
     world.node.fault = lambda calls: Fault(lost="question" if down[0] else "")
@@ -821,7 +767,7 @@ async def test_closing_waits_for_an_unreachable_chain_while_something_is_answere
     assert all_in(world, State.INCLUDED)
 
 
-async def test_closing_does_not_wait_for_answers_off_chain(world: World, autojump_clock: Any) -> None:
+async def test_closing_does_not_wait_for_answers_off_chain(world: World) -> None:
     world.request(1)
     world.journal.change(1, on_chain=False)
     manager = world.manager()
@@ -830,9 +776,7 @@ async def test_closing_does_not_wait_for_answers_off_chain(world: World, autojum
         await run_txmanager(manager)
 
 
-async def test_a_included_row_without_an_answer_is_looked_for_again_from_the_start(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_included_row_without_an_answer_is_looked_for_again_from_the_start(world: World) -> None:
     world.request(1)
     world.journal.change(1, state=State.INCLUDED, answer=None, included_block=1)
     async with running(world):
@@ -840,7 +784,7 @@ async def test_a_included_row_without_an_answer_is_looked_for_again_from_the_sta
 
 
 async def test_a_reply_hidden_by_a_contract_that_cannot_tell_is_finalized_by_its_receipt(
-    world: World, autojump_clock: Any
+    world: World,
 ) -> None:
     world.request(1)
     async with running(world):

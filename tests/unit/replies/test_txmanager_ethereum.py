@@ -42,7 +42,7 @@ def state_is(world: World, state: int) -> None:
     world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(state, "state"))
 
 
-async def test_a_reply_is_there_for_good_once_it_has_its_confirmations(autojump_clock: Any) -> None:
+async def test_a_reply_is_there_for_good_once_it_has_its_confirmations() -> None:
     world = slow()
     world.request(1)
     async with running(world, confirmations=10):
@@ -53,7 +53,7 @@ async def test_a_reply_is_there_for_good_once_it_has_its_confirmations(autojump_
 
 
 @pytest.mark.slow
-async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience(autojump_clock: Any) -> None:
+async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience() -> None:
     """The node takes the bytes, and nobody includes them."""
     world = slow()
     world.request(1)
@@ -67,7 +67,7 @@ async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience(aut
     assert {decode_transaction(raw).transaction.nonce for raw in world.node.accepted} == {0}
 
 
-async def test_what_is_not_pending_is_done_when_the_state_says_so(autojump_clock: Any) -> None:
+async def test_what_is_not_pending_is_done_when_the_state_says_so() -> None:
     world = slow()
     world.request(1)
     says(world, b"not pending")
@@ -78,7 +78,7 @@ async def test_what_is_not_pending_is_done_when_the_state_says_so(autojump_clock
     assert world.node.accepted == []
 
 
-async def test_what_is_not_pending_yet_is_waited_for_without_a_nonce(autojump_clock: Any) -> None:
+async def test_what_is_not_pending_yet_is_waited_for_without_a_nonce() -> None:
     world = slow()
     world.request(1)
     says(world, b"not pending")
@@ -90,7 +90,7 @@ async def test_what_is_not_pending_yet_is_waited_for_without_a_nonce(autojump_cl
     assert world.sent() == [0]
 
 
-async def test_a_reply_whose_state_cannot_be_asked_holds_up_no_other(autojump_clock: Any) -> None:
+async def test_a_reply_whose_state_cannot_be_asked_holds_up_no_other() -> None:
     world = slow()
     world.request(1)
     world.request(2)
@@ -109,7 +109,7 @@ async def test_a_reply_whose_state_cannot_be_asked_holds_up_no_other(autojump_cl
     assert "missing trie node" in world.journal.rows[1].progress.reason
 
 
-async def test_each_transaction_manager_tells_and_takes_back_its_own_troubles(autojump_clock: Any) -> None:
+async def test_each_transaction_manager_tells_and_takes_back_its_own_troubles() -> None:
     """The account needs funds on both chains: those of one do not end the want of the other."""
     world = slow()
     world.request(1)
@@ -123,7 +123,7 @@ async def test_each_transaction_manager_tells_and_takes_back_its_own_troubles(au
 
 
 @pytest.mark.slow
-async def test_a_included_reply_is_finalized_when_the_contract_has_moved_on(autojump_clock: Any) -> None:
+async def test_a_included_reply_is_finalized_when_the_contract_has_moved_on() -> None:
     """After the quorum the contract no longer tells who confirmed; that the context lives is as good."""
     world = slow()
     world.request(1)
@@ -135,7 +135,7 @@ async def test_a_included_reply_is_finalized_when_the_contract_has_moved_on(auto
 
 
 @pytest.mark.slow
-async def test_a_reply_that_is_not_ours_to_give_is_let_be(autojump_clock: Any) -> None:
+async def test_a_reply_that_is_not_ours_to_give_is_let_be() -> None:
     world = slow()
     world.request(1)
     says(world, b"stranger")
@@ -147,9 +147,7 @@ async def test_a_reply_that_is_not_ours_to_give_is_let_be(autojump_clock: Any) -
 
 
 @pytest.mark.slow
-async def test_an_idle_transaction_manager_asks_a_slow_chain_no_more_than_its_blocks_are_worth(
-    autojump_clock: Any,
-) -> None:
+async def test_an_idle_transaction_manager_asks_a_slow_chain_no_more_than_its_blocks_are_worth() -> None:
     """Two questions each half block, not each second."""
     world = slow()
     async with running(world):

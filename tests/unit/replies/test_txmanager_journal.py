@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -27,9 +26,7 @@ COUNT = 300
 
 
 @pytest.mark.slow
-async def test_answers_travel_through_the_real_journal_to_replied(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_answers_travel_through_the_real_journal_to_replied(tmp_path: Path) -> None:
     world = World()
     binding = Binding("fhevm", CHAIN_ID, CHAIN_ID, CONTRACT, KEY.address)
     async with open_journal(tmp_path / "j.db", binding, offload_inline, wall, synchronous="OFF") as journal:

@@ -366,13 +366,13 @@ NAMES = [mutation.__name__ for mutation, _ in TRIALS]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("story", [story for _, story in TRIALS], ids=NAMES)
-async def test_the_world_is_green(story: Callable[[], Awaitable[bool]], autojump_clock: Any) -> None:
+async def test_the_world_is_green(story: Callable[[], Awaitable[bool]]) -> None:
     assert not await story()
 
 
 @pytest.mark.parametrize(("mutation", "story"), TRIALS, ids=NAMES)
 async def test_the_mutation_turns_it_red(
-    mutation: Patch, story: Callable[[], Awaitable[bool]], autojump_clock: Any, monkeypatch: Any
+    mutation: Patch, story: Callable[[], Awaitable[bool]], monkeypatch: Any
 ) -> None:
     mutation(monkeypatch)
     assert await story()

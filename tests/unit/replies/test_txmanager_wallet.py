@@ -54,9 +54,7 @@ def far(world: World, **knobs: Any) -> FarSigner:
     return signer
 
 
-async def test_a_wallet_out_of_reach_is_told_once_and_loses_no_reply(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_a_wallet_out_of_reach_is_told_once_and_loses_no_reply(world: World) -> None:
     until_then = trio.current_time() + 60
     far(world, out=lambda: trio.current_time() < until_then)
     for rid in range(1, 6):
@@ -71,7 +69,7 @@ async def test_a_wallet_out_of_reach_is_told_once_and_loses_no_reply(
 
 
 @pytest.mark.slow
-async def test_a_wallet_out_of_reach_is_asked_less_and_less_often(world: World, autojump_clock: Any) -> None:
+async def test_a_wallet_out_of_reach_is_asked_less_and_less_often(world: World) -> None:
     signer = far(world, out=lambda: True)
     world.request(1)
     async with running(world):
@@ -80,7 +78,7 @@ async def test_a_wallet_out_of_reach_is_asked_less_and_less_often(world: World, 
 
 
 async def test_a_throttled_wallet_that_signs_a_few_at_a_time_is_included_all_in_nonce_order(
-    world: World, autojump_clock: Any
+    world: World,
 ) -> None:
     far(world, most=3)
     for rid in range(1, 21):
@@ -91,7 +89,7 @@ async def test_a_throttled_wallet_that_signs_a_few_at_a_time_is_included_all_in_
     assert world.said(AlertRaised) == []
 
 
-async def test_a_slow_wallet_signs_what_is_due_in_one_go(world: World, autojump_clock: Any) -> None:
+async def test_a_slow_wallet_signs_what_is_due_in_one_go(world: World) -> None:
     signer = far(world, seconds=2.0)
     for rid in range(1, 101):
         world.request(rid)
@@ -100,9 +98,7 @@ async def test_a_slow_wallet_signs_what_is_due_in_one_go(world: World, autojump_
     assert signer.calls == [100]
 
 
-async def test_what_is_signed_is_sent_while_the_wallet_is_out_of_reach(
-    world: World, autojump_clock: Any
-) -> None:
+async def test_what_is_signed_is_sent_while_the_wallet_is_out_of_reach(world: World) -> None:
     busy = True
 
     def refuse(call: Call) -> RpcError | None:
@@ -122,9 +118,7 @@ async def test_what_is_signed_is_sent_while_the_wallet_is_out_of_reach(
 
 
 @pytest.mark.slow
-async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_is_included_once(
-    autojump_clock: Any,
-) -> None:
+async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_is_included_once() -> None:
     world = World(pool="geth")
     until_then = trio.current_time() + 120
     signer = far(world)
@@ -141,7 +135,7 @@ async def test_a_reply_whose_fee_is_too_low_waits_for_the_wallet_and_is_included
 
 @pytest.mark.slow
 async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empty_transfer(
-    world: World, autojump_clock: Any
+    world: World,
 ) -> None:
     def refuse(call: Call) -> RpcError | None:
         if call.method != "eth_sendRawTransaction":

@@ -101,9 +101,7 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
     return Place(checker, gateway, ethereum, hosts, head)
 
 
-async def test_a_context_that_was_destroyed_since_its_check_ends_the_answer_without_a_question(
-    autojump_clock: Any,
-) -> None:
+async def test_a_context_that_was_destroyed_since_its_check_ends_the_answer_without_a_question() -> None:
     place = made(LEGACY)
     request = (await place.check(LEGACY)).request
     asked = len(place.ethereum.asked)
@@ -115,7 +113,7 @@ async def test_a_context_that_was_destroyed_since_its_check_ends_the_answer_with
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_good_request_passes_with_its_context_and_epoch(name: str, autojump_clock: Any) -> None:
+async def test_a_good_request_passes_with_its_context_and_epoch(name: str) -> None:
     place = made(name)
     checked = await place.check(name)
     assert (checked.context_id, checked.epoch_id) == checked.request.content.context
@@ -123,13 +121,13 @@ async def test_a_good_request_passes_with_its_context_and_epoch(name: str, autoj
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_repeated_check_gives_the_same(name: str, autojump_clock: Any) -> None:
+async def test_a_repeated_check_gives_the_same(name: str) -> None:
     place = made(name)
     assert await place.check(name) == await place.check(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_check_cancelled_anywhere_can_be_repeated(name: str, autojump_clock: Any) -> None:
+async def test_a_check_cancelled_anywhere_can_be_repeated(name: str) -> None:
     place = made(name)
     expected = await place.check(name)
 
@@ -139,7 +137,7 @@ async def test_a_check_cancelled_anywhere_can_be_repeated(name: str, autojump_cl
     assert await cancel_everywhere(lambda: place.check(name), again) > 3
 
 
-async def test_what_goes_to_one_chain_goes_in_one_batch(autojump_clock: Any) -> None:
+async def test_what_goes_to_one_chain_goes_in_one_batch() -> None:
     name = "public_four_v2_two_chains_repeated_handle"
     place = made(name)
     await place.check(name)
@@ -150,7 +148,7 @@ async def test_what_goes_to_one_chain_goes_in_one_batch(autojump_clock: Any) -> 
     assert sum(host.batches[0] for host in place.hosts.values()) == handles
 
 
-async def test_a_batch_has_its_limit(autojump_clock: Any) -> None:
+async def test_a_batch_has_its_limit() -> None:
     place = made()
     seen = request_of(PUBLIC)
     assert isinstance(seen.content, PublicDecryption)
@@ -171,13 +169,13 @@ async def test_a_batch_has_its_limit(autojump_clock: Any) -> None:
         (PUBLIC, "isValidEpochForContext"),
     ],
 )
-async def test_every_no_is_waited_for(name: str, view: str, autojump_clock: Any) -> None:
+async def test_every_no_is_waited_for(name: str, view: str) -> None:
     with pytest.raises(NotYet):
         await made(name, **{view: False}).check(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_host_chain_that_does_not_answer_is_unreachable(name: str, autojump_clock: Any) -> None:
+async def test_a_host_chain_that_does_not_answer_is_unreachable(name: str) -> None:
     place = made(name)
     for host in place.hosts.values():
         host.views = dict.fromkeys(YES, Unreachable("down"))
@@ -185,14 +183,14 @@ async def test_a_host_chain_that_does_not_answer_is_unreachable(name: str, autoj
         await place.check(name)
 
 
-async def test_a_chain_that_is_not_configured_is_named(autojump_clock: Any) -> None:
+async def test_a_chain_that_is_not_configured_is_named() -> None:
     place = made()
     place.checker.chains = {GATEWAY: place.gateway}
     with pytest.raises(Misconfigured, match=r"host chain \d+ is not configured"):
         await place.check(PUBLIC)
 
 
-async def test_before_any_block_was_seen_there_is_no_time_to_judge_by(autojump_clock: Any) -> None:
+async def test_before_any_block_was_seen_there_is_no_time_to_judge_by() -> None:
     place = made()
     place.checker.heads = {GATEWAY: HeadTracker()}
     with pytest.raises(Unreachable, match="no block"):
@@ -202,7 +200,7 @@ async def test_before_any_block_was_seen_there_is_no_time_to_judge_by(autojump_c
 # The transaction of a legacy request.
 
 
-async def test_a_transaction_that_is_not_known_yet_is_waited_for(autojump_clock: Any) -> None:
+async def test_a_transaction_that_is_not_known_yet_is_waited_for() -> None:
     place = made(LEGACY)
     place.gateway.transactions.clear()
     with pytest.raises(NotYet, match="transaction"):
@@ -222,14 +220,14 @@ async def test_a_transaction_that_is_not_known_yet_is_waited_for(autojump_clock:
         {"input": "0x"},
     ],
 )
-async def test_a_transaction_of_no_sense_is_unreachable(transaction: Any, autojump_clock: Any) -> None:
+async def test_a_transaction_of_no_sense_is_unreachable(transaction: Any) -> None:
     place = made(LEGACY)
     place.gateway.transactions = dict.fromkeys(place.gateway.transactions, transaction)
     with pytest.raises(Unreachable, match="transaction that cannot be decoded"):
         await place.check(LEGACY)
 
 
-async def test_a_transaction_to_nobody_is_rejected(autojump_clock: Any) -> None:
+async def test_a_transaction_to_nobody_is_rejected() -> None:
     place = made(LEGACY)
     for found in place.gateway.transactions:
         place.gateway.transactions[found] = {"to": None, "input": "0x"}
@@ -242,7 +240,7 @@ def invalidated(place: Place, before: int) -> None:
         host.views["decryptionSignatureInvalidatedBefore"] = before
 
 
-async def test_one_answer_of_a_host_chain_ends_no_request(autojump_clock: Any) -> None:
+async def test_one_answer_of_a_host_chain_ends_no_request() -> None:
     place = made(UNIFIED)
     invalidated(place, 2**63)
     with pytest.raises(WrongSignature):
@@ -260,7 +258,7 @@ async def test_one_answer_of_a_host_chain_ends_no_request(autojump_clock: Any) -
         await place.check(UNIFIED)
 
 
-async def test_one_wrong_transaction_ends_no_request(autojump_clock: Any) -> None:
+async def test_one_wrong_transaction_ends_no_request() -> None:
     place = made(LEGACY)
     honest = dict(place.gateway.transactions)
     place.gateway.transactions = {one: {"to": None, "input": "0x"} for one in honest}
@@ -289,7 +287,7 @@ WAITED_FOR = [not_a_member, context_not_valid, answered]
 @pytest.mark.parametrize("what", ["to", "input"])
 @pytest.mark.parametrize("wait_for", WAITED_FOR)
 async def test_a_wrong_transaction_is_rejected_whatever_else_would_be_waited_for(
-    wait_for: Callable[[Place], None], what: str, autojump_clock: Any
+    wait_for: Callable[[Place], None], what: str
 ) -> None:
     """It would be looked at again and again, for as long as the other thing lasts."""
     place = made(LEGACY)
@@ -304,7 +302,7 @@ async def test_a_wrong_transaction_is_rejected_whatever_else_would_be_waited_for
 
 @pytest.mark.parametrize("wait_for", WAITED_FOR)
 async def test_behind_a_good_transaction_the_other_failure_comes_out_and_no_host_chain_is_asked(
-    wait_for: Callable[[Place], None], autojump_clock: Any
+    wait_for: Callable[[Place], None],
 ) -> None:
     place = made(LEGACY)
     wait_for(place)
@@ -314,7 +312,7 @@ async def test_behind_a_good_transaction_the_other_failure_comes_out_and_no_host
     assert [host.asked for host in place.hosts.values()] == [[]] * len(place.hosts)
 
 
-async def test_only_a_legacy_request_needs_its_transaction(autojump_clock: Any) -> None:
+async def test_only_a_legacy_request_needs_its_transaction() -> None:
     for name in (PUBLIC, UNIFIED):
         place = made(name)
         await place.check(name)
@@ -322,9 +320,7 @@ async def test_only_a_legacy_request_needs_its_transaction(autojump_clock: Any) 
 
 
 @pytest.mark.parametrize(("name", "rounds"), [(PUBLIC, 1), (LEGACY, 2)])
-async def test_what_needs_no_other_answer_is_asked_in_the_same_breath(
-    name: str, rounds: int, autojump_clock: Any
-) -> None:
+async def test_what_needs_no_other_answer_is_asked_in_the_same_breath(name: str, rounds: int) -> None:
     """The host chain is asked while the Gateway is; but behind a transaction, and that is asked for while the Gateway is."""
     place = made(name)
     await place.check(name)  # now the node knows who it is
@@ -338,9 +334,7 @@ async def test_what_needs_no_other_answer_is_asked_in_the_same_breath(
 # Answered already.
 
 
-async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_than_the_reorg_window(
-    autojump_clock: Any,
-) -> None:
+async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_than_the_reorg_window() -> None:
     """A reorganisation may still take it back."""
     place = made()
     place.answered(PUBLIC)
@@ -354,7 +348,7 @@ async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_tha
         await place.check(PUBLIC)
 
 
-async def test_an_answer_that_went_away_meanwhile_begins_to_count_anew(autojump_clock: Any) -> None:
+async def test_an_answer_that_went_away_meanwhile_begins_to_count_anew() -> None:
     place = made()
     place.answered(PUBLIC)
     with pytest.raises(NotYet):
@@ -367,14 +361,14 @@ async def test_an_answer_that_went_away_meanwhile_begins_to_count_anew(autojump_
         await place.check(PUBLIC)
 
 
-async def test_an_answer_of_another_signer_is_not_ours(autojump_clock: Any) -> None:
+async def test_an_answer_of_another_signer_is_not_ours() -> None:
     place = made()
     outer = mapping_slot(DECRYPTION_BASE + 1, request_of(PUBLIC).id)
     place.gateway.slots[mapping_slot(outer, SENDER)] = 1
     await place.check(PUBLIC)
 
 
-async def test_a_window_is_over_only_when_a_second_look_says_so(autojump_clock: Any) -> None:
+async def test_a_window_is_over_only_when_a_second_look_says_so() -> None:
     """A node once told a head far in the future."""
     place = made(UNIFIED)
     deadline = place.now + EXPIRY
@@ -394,7 +388,7 @@ async def test_a_window_is_over_only_when_a_second_look_says_so(autojump_clock: 
         await look()
 
 
-async def test_the_age_of_a_request_over_http_is_that_since_it_was_recorded(autojump_clock: Any) -> None:
+async def test_the_age_of_a_request_over_http_is_that_since_it_was_recorded() -> None:
     """It is given up sooner than ``decryption_expiry``, and its deadline tells when it was recorded."""
     place = made()
     content = HttpPublicDecryption.of([b"\x01" * 32], b"")

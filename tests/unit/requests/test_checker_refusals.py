@@ -89,7 +89,7 @@ def word(number: int) -> str:
     return f"0x{number:064x}"
 
 
-async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojump_clock: Any) -> None:
+async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for() -> None:
     """outcomes: RPC error → wait, also where a single call is asked; anything else would be quarantined."""
     head = HeadTracker()
     head.note(10, 1000)
@@ -102,14 +102,14 @@ async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for(autojum
         await checker.check(Seen(request()))
 
 
-async def test_a_pinned_context_is_asked_for_once(autojump_clock: Any) -> None:
+async def test_a_pinned_context_is_asked_for_once() -> None:
     node = Node(word(7), "0x" + SIGNER.hex())
     identity = NodeIdentity(GENERATION, {GATEWAY: node}, SENDER)
     assert [await identity.signer_for(request()) for _ in range(3)] == [SIGNER] * 3
     assert node.asked == 2
 
 
-async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered(autojump_clock: Any) -> None:
+async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered() -> None:
     """A node that lags says 0; the context that is current by then may be another one than the pinned."""
     lagging = [word(0), word(8), "0x" + SENDER.hex()]
     node = Node(*lagging, word(7), "0x" + SIGNER.hex())

@@ -124,7 +124,7 @@ async def test_what_has_no_choice_keeps_none(tmp_path: Path) -> None:
     assert (row.kind, row.progress.choice) == (Kind.PUBLIC_DECRYPTION, "")
 
 
-async def test_a_cancelled_start_is_repeated_in_the_same_form(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_cancelled_start_is_repeated_in_the_same_form(tmp_path: Path) -> None:
     """Wherever it is cancelled, and though the next process has another option: what the Core may have heard of holds."""
     async with open_bench(tmp_path) as bench:
         content = keys.content("prep_keygen_default")

@@ -188,7 +188,7 @@ async def rounds(number: int = 1) -> None:
     await trio.sleep(number * max(PROOF_INTERVAL, SETTINGS.reading.reorg_window))
 
 
-async def test_nothing_is_missing_where_all_is_known(autojump_clock: Any) -> None:
+async def test_nothing_is_missing_where_all_is_known() -> None:
     world = World()
     world.blocks(range(1, 8))
     async with proving(world) as proof:
@@ -196,9 +196,7 @@ async def test_nothing_is_missing_where_all_is_known(autojump_clock: Any) -> Non
         assert (proof.missing, world.events, world.read) == (0, [], [])
 
 
-async def test_what_is_missing_is_named_in_red_and_read_again_between_its_adjacent_ids(
-    autojump_clock: Any,
-) -> None:
+async def test_what_is_missing_is_named_in_red_and_read_again_between_its_adjacent_ids() -> None:
     world = World()
     world.blocks([1, 2, 5, 7])
     async with proving(world) as proof:
@@ -215,9 +213,7 @@ async def test_what_is_missing_is_named_in_red_and_read_again_between_its_adjace
 
 
 @pytest.mark.parametrize("kind", [Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION])
-async def test_counters_of_one_contract_are_proved_each_though_their_ids_have_no_tags(
-    kind: Kind, autojump_clock: Any
-) -> None:
+async def test_counters_of_one_contract_are_proved_each_though_their_ids_have_no_tags(kind: Kind) -> None:
     profile = HttpzRc7(httpz.settings())
     world = World(
         [2, 2],
@@ -231,7 +227,7 @@ async def test_counters_of_one_contract_are_proved_each_though_their_ids_have_no
         assert proof.missing == 2
 
 
-async def test_each_contract_has_a_trouble_of_its_own(autojump_clock: Any) -> None:
+async def test_each_contract_has_a_trouble_of_its_own() -> None:
     told = []
     for subscription in PROFILE.subscriptions()[:2]:
         world = World([0] * 3, subscription=subscription, known={}, from_block=0)
@@ -242,7 +238,7 @@ async def test_each_contract_has_a_trouble_of_its_own(autojump_clock: Any) -> No
     assert told == [f"{NAME} {checksum(one.contract)}" for one in PROFILE.subscriptions()[:2]]
 
 
-async def test_what_is_found_again_is_over(autojump_clock: Any) -> None:
+async def test_what_is_found_again_is_over() -> None:
     world = World(hidden={public(3): 30})
     world.blocks([1, 2, 4])
     async with proving(world) as proof:
@@ -253,7 +249,7 @@ async def test_what_is_found_again_is_over(autojump_clock: Any) -> None:
     assert world.read == [(20, 40)]
 
 
-async def test_what_a_read_takes_off_chain_is_missing_though_it_was_complete(autojump_clock: Any) -> None:
+async def test_what_a_read_takes_off_chain_is_missing_though_it_was_complete() -> None:
     world = World()
     world.blocks(range(1, 8))
     async with proving(world) as proof:
@@ -264,7 +260,7 @@ async def test_what_a_read_takes_off_chain_is_missing_though_it_was_complete(aut
         assert (proof.missing, world.read) == (1, [(20, 40)])
 
 
-async def test_a_gap_is_looked_for_each_round_and_told_once(autojump_clock: Any) -> None:
+async def test_a_gap_is_looked_for_each_round_and_told_once() -> None:
     world = World()
     world.blocks([1, 3])
     async with proving(world):
@@ -273,7 +269,7 @@ async def test_a_gap_is_looked_for_each_round_and_told_once(autojump_clock: Any)
     assert world.read == [(10, 30)] * 4
 
 
-async def test_the_newest_are_looked_for_up_to_where_the_reader_is(autojump_clock: Any) -> None:
+async def test_the_newest_are_looked_for_up_to_where_the_reader_is() -> None:
     world = World()
     world.blocks([1], issued=4)
     async with proving(world) as proof:
@@ -281,7 +277,7 @@ async def test_the_newest_are_looked_for_up_to_where_the_reader_is(autojump_cloc
         assert (proof.missing, world.read) == (3, [(10, 100)])
 
 
-async def test_both_counters_are_compared(autojump_clock: Any) -> None:
+async def test_both_counters_are_compared() -> None:
     world = World(counters=[0, user(2)], known={user(1): 10})
     async with proving(world) as proof:
         await rounds()
@@ -289,7 +285,7 @@ async def test_both_counters_are_compared(autojump_clock: Any) -> None:
     assert f"0x{user(2):064x}" in world.told[0]
 
 
-async def test_what_was_just_issued_has_a_round_to_arrive(autojump_clock: Any) -> None:
+async def test_what_was_just_issued_has_a_round_to_arrive() -> None:
     world = World()
     world.blocks([1])
     async with proving(world):
@@ -299,7 +295,7 @@ async def test_what_was_just_issued_has_a_round_to_arrive(autojump_clock: Any) -
     assert world.events == []
 
 
-async def test_nothing_is_said_while_the_reader_has_not_passed_the_head_of_then(autojump_clock: Any) -> None:
+async def test_nothing_is_said_while_the_reader_has_not_passed_the_head_of_then() -> None:
     world = World(next_block=50)
     world.blocks([1], issued=9)
     async with proving(world):
@@ -310,7 +306,7 @@ async def test_nothing_is_said_while_the_reader_has_not_passed_the_head_of_then(
         assert len(world.events) == 1
 
 
-async def test_it_begins_once_the_reader_has(autojump_clock: Any) -> None:
+async def test_it_begins_once_the_reader_has() -> None:
     world = World(next_block=None)
     world.blocks([1], issued=2)
     async with proving(world):
@@ -321,7 +317,7 @@ async def test_it_begins_once_the_reader_has(autojump_clock: Any) -> None:
         assert len(world.events) == 1
 
 
-async def test_a_lower_counter_of_a_lagging_node_accuses_nobody(autojump_clock: Any) -> None:
+async def test_a_lower_counter_of_a_lagging_node_accuses_nobody() -> None:
     world = World()
     world.blocks([1, 2, 3], issued=9)
     async with proving(world):
@@ -334,25 +330,21 @@ async def test_a_lower_counter_of_a_lagging_node_accuses_nobody(autojump_clock: 
 
 
 @pytest.mark.parametrize("from_block", [None, 500])
-async def test_a_journal_that_began_later_answers_for_nothing_older(
-    from_block: int | None, autojump_clock: Any
-) -> None:
+async def test_a_journal_that_began_later_answers_for_nothing_older(from_block: int | None) -> None:
     world = World(from_block=from_block, known={public(7): 70, public(8): 80}, counters=[public(8), user(5)])
     async with proving(world):
         await rounds(3)
     assert world.events == []
 
 
-async def test_above_its_first_id_it_answers_for_everything(autojump_clock: Any) -> None:
+async def test_above_its_first_id_it_answers_for_everything() -> None:
     world = World(from_block=None, known={public(7): 70, public(9): 90}, counters=[public(9), 0])
     async with proving(world) as proof:
         await rounds()
         assert (proof.missing, world.read) == (1, [(70, 90)])
 
 
-async def test_what_was_issued_since_the_start_is_missed_even_when_nothing_was_ever_heard(
-    autojump_clock: Any,
-) -> None:
+async def test_what_was_issued_since_the_start_is_missed_even_when_nothing_was_ever_heard() -> None:
     world = World(from_block=None, counters=[public(5), 0])
     async with proving(world) as proof:
         world.counters = [public(6), user(1)]
@@ -365,14 +357,14 @@ async def test_what_was_issued_since_the_start_is_missed_even_when_nothing_was_e
 
 
 @pytest.mark.parametrize("number", [0, 1, 5 << 248, (1 << 248) | (1 << 200), (1 << 256) - 1, public(0)])
-async def test_a_counter_of_no_sense_is_left_alone(number: int, autojump_clock: Any) -> None:
+async def test_a_counter_of_no_sense_is_left_alone(number: int) -> None:
     world = World(counters=[number, number & ~(0xFF << 248)])
     async with proving(world):
         await rounds(3)
     assert (world.events, world.read) == ([], [])
 
 
-async def test_a_gateway_that_is_down_is_not_the_subject(autojump_clock: Any) -> None:
+async def test_a_gateway_that_is_down_is_not_the_subject() -> None:
     world = World(down=True)
     world.blocks([1], issued=2)
     async with proving(world):
@@ -383,7 +375,7 @@ async def test_a_gateway_that_is_down_is_not_the_subject(autojump_clock: Any) ->
         assert len(world.events) == 1
 
 
-async def test_an_error_of_the_node_is_no_answer(autojump_clock: Any) -> None:
+async def test_an_error_of_the_node_is_no_answer() -> None:
     world = World(error=RpcError(-32601, "no such method"))
     world.blocks([1], issued=2)
     async with proving(world):
@@ -391,7 +383,7 @@ async def test_an_error_of_the_node_is_no_answer(autojump_clock: Any) -> None:
     assert world.events == []
 
 
-async def test_a_log_that_could_not_be_read_was_heard(autojump_clock: Any) -> None:
+async def test_a_log_that_could_not_be_read_was_heard() -> None:
     log = Log(SUBSCRIPTION.contract, (bytes(32), public(2).to_bytes(32)), b"", 20, bytes(32), bytes(32), 0)
     world = World(logs=(log, attrs.evolve(log, topics=())))
     world.blocks([1, 3])
@@ -400,9 +392,7 @@ async def test_a_log_that_could_not_be_read_was_heard(autojump_clock: Any) -> No
     assert world.events == []
 
 
-async def test_many_ids_are_compared_piece_by_piece(
-    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_ids_are_compared_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_ids, "CHUNK", 3)
     world = World()
     world.blocks([number for number in range(1, 21) if number not in {4, 11}])
@@ -412,7 +402,7 @@ async def test_many_ids_are_compared_piece_by_piece(
         assert world.read == [(30, 50), (100, 120)]
 
 
-async def test_nothing_below_the_low_water_mark_is_asked_for(autojump_clock: Any) -> None:
+async def test_nothing_below_the_low_water_mark_is_asked_for() -> None:
     """Most of its rows are deleted."""
     world = World(marks={Kind.PUBLIC_DECRYPTION: JournalPlace(public(1000), 50)})
     world.known[public(1001)] = 60
@@ -423,7 +413,7 @@ async def test_nothing_below_the_low_water_mark_is_asked_for(autojump_clock: Any
     assert min(first for first, _ in world.asked) == public(1001)
 
 
-async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final(autojump_clock: Any) -> None:
+async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final() -> None:
     world = World()
     world.blocks(range(1, 8))
     async with proving(world):
@@ -435,7 +425,7 @@ async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final(auto
         assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(7), 70)
 
 
-async def test_a_mark_stays_below_what_is_missing(autojump_clock: Any) -> None:
+async def test_a_mark_stays_below_what_is_missing() -> None:
     world = World()
     world.blocks([1, 2, 5, 7])
     async with proving(world):
@@ -446,7 +436,7 @@ async def test_a_mark_stays_below_what_is_missing(autojump_clock: Any) -> None:
     assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(2), 20)
 
 
-async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again(autojump_clock: Any) -> None:
+async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again() -> None:
     world = World()
     world.blocks(range(1, 8))
     async with proving(world) as proof:
@@ -458,7 +448,7 @@ async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again(autojump_c
         assert world.read == [(30, 50)]
 
 
-async def test_after_a_fork_the_proof_begins_at_the_mark_again(autojump_clock: Any) -> None:
+async def test_after_a_fork_the_proof_begins_at_the_mark_again() -> None:
     """What was complete above the fork may be missing now."""
     world = World()
     world.blocks(range(1, 8))
@@ -473,7 +463,7 @@ async def test_after_a_fork_the_proof_begins_at_the_mark_again(autojump_clock: A
 
 @pytest.mark.parametrize("call", ["batch", "quarantined", "places", "raise_low_water"])
 async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody(
-    call: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+    call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal has lowered its marks to the fork, and its rows above it are off chain until they are read again."""
     world = World(counters=[0, user(2)])
@@ -506,9 +496,7 @@ async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody
 # Content, by the hashes of its blocks.
 
 
-async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_is_looked_for(
-    autojump_clock: Any,
-) -> None:
+async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_is_looked_for() -> None:
     """Id 3 stands in another block with other content."""
     world = World(next_block=1000)
     world.blocks([1, 2, 3, 4, 5])
@@ -522,7 +510,7 @@ async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_
     assert world.read[:2] == [(30, 30), (20, 40)]
 
 
-async def test_each_block_is_compared_once(autojump_clock: Any) -> None:
+async def test_each_block_is_compared_once() -> None:
     world = World(next_block=1000)
     world.blocks(range(1, 40))
     async with proving(world):
@@ -530,7 +518,7 @@ async def test_each_block_is_compared_once(autojump_clock: Any) -> None:
     assert world.compared == [10 * counter for counter in range(1, 40)]
 
 
-async def test_after_a_fork_all_are_compared_again(autojump_clock: Any) -> None:
+async def test_after_a_fork_all_are_compared_again() -> None:
     world = World(next_block=1000)
     world.blocks([1, 2])
     async with proving(world):

@@ -78,9 +78,7 @@ async def test_each_pair_is_believed_for_itself() -> None:
 @pytest.mark.parametrize(
     ("view", "what", "rounds"), [("isValidKmsContext", "context", 1), ("isValidEpochForContext", "epoch", 2)]
 )
-async def test_what_is_not_valid_is_waited_for_and_asked_for_again(
-    view: str, what: str, rounds: int, autojump_clock: Any
-) -> None:
+async def test_what_is_not_valid_is_waited_for_and_asked_for_again(view: str, what: str, rounds: int) -> None:
     """An epoch that is not valid costs one more round: it may have been destroyed. All who name it wait for the same question."""
     contexts, chain, _ = made(**{view: False})
     for wait in (0.5, 1.0):
@@ -94,16 +92,14 @@ async def test_what_is_not_valid_is_waited_for_and_asked_for_again(
     assert len(chain.batches) == 2 * rounds + 1
 
 
-async def test_a_destroyed_context_is_waited_for_only_until_a_later_head_says_the_same(
-    autojump_clock: Any,
-) -> None:
+async def test_a_destroyed_context_is_waited_for_only_until_a_later_head_says_the_same() -> None:
     contexts, chain, _ = made()
     chain.slots[DESTROYED] = 1
     with pytest.raises(Rejected, match="was destroyed"):
         await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
 
 
-async def test_one_node_that_says_destroyed_ends_nothing(autojump_clock: Any) -> None:
+async def test_one_node_that_says_destroyed_ends_nothing() -> None:
     contexts, chain, _ = made()
     for _ in range(3):
         chain.slots[DESTROYED] = 1
@@ -117,7 +113,7 @@ async def test_one_node_that_says_destroyed_ends_nothing(autojump_clock: Any) ->
         contexts._valid.clear()
 
 
-async def test_without_a_later_head_time_confirms(autojump_clock: Any) -> None:
+async def test_without_a_later_head_time_confirms() -> None:
     """A chain without traffic makes no blocks."""
     contexts, chain, _ = made()
     chain.slots[DESTROYED] = 1
@@ -131,7 +127,7 @@ async def test_without_a_later_head_time_confirms(autojump_clock: Any) -> None:
         await contexts.check(CONTEXT, None)
 
 
-async def test_what_was_destroyed_is_asked_about_no_more(autojump_clock: Any) -> None:
+async def test_what_was_destroyed_is_asked_about_no_more() -> None:
     contexts, chain, _ = made()
     chain.slots[DESTROYED] = 1
     with pytest.raises(Destroyed):
@@ -142,7 +138,7 @@ async def test_what_was_destroyed_is_asked_about_no_more(autojump_clock: Any) ->
     assert len(chain.batches) == 2
 
 
-async def test_what_was_destroyed_in_a_block_that_is_not_final_is_waited_for(autojump_clock: Any) -> None:
+async def test_what_was_destroyed_in_a_block_that_is_not_final_is_waited_for() -> None:
     """The block may go, and with it the destruction: nothing is answered under it, and nothing rejected."""
     contexts, chain, _ = made(isValidKmsContext=False)
     chain.slots[DESTROYED], chain.final = 1, {}
@@ -150,7 +146,7 @@ async def test_what_was_destroyed_in_a_block_that_is_not_final_is_waited_for(aut
         await contexts.check(CONTEXT, None)
 
 
-async def test_nothing_is_answered_long_after_a_context_was_destroyed(autojump_clock: Any) -> None:
+async def test_nothing_is_answered_long_after_a_context_was_destroyed() -> None:
     contexts, chain, clock = made()
     await contexts.check(CONTEXT, EPOCH)
     chain.slots[DESTROYED] = 1
@@ -171,7 +167,7 @@ NEWEST_EPOCH = PROTOCOL_CONFIG_BASE + 12
 STATE = mapping_slot(PROTOCOL_CONFIG_BASE + 15, EPOCH)
 
 
-async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed(autojump_clock: Any) -> None:
+async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed() -> None:
     contexts, chain, _ = made(isValidEpochForContext=False)
     chain.slots[NEWEST_EPOCH] = EPOCH
     with pytest.raises(Rejected, match=r"epoch 0x08.* was destroyed"):
@@ -179,18 +175,14 @@ async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed(autojump_clock
 
 
 @pytest.mark.parametrize(("state", "newest"), [(1, EPOCH), (2, EPOCH), (0, EPOCH - 1), (0, 0)])
-async def test_an_epoch_that_is_pending_or_not_issued_yet_is_waited_for(
-    state: int, newest: int, autojump_clock: Any
-) -> None:
+async def test_an_epoch_that_is_pending_or_not_issued_yet_is_waited_for(state: int, newest: int) -> None:
     contexts, chain, _ = made(isValidEpochForContext=False)
     chain.slots |= {STATE: state, NEWEST_EPOCH: newest}
     with pytest.raises(NotYet, match="epoch"):
         await contexts.check(CONTEXT, EPOCH)
 
 
-async def test_an_id_that_is_no_epoch_is_waited_for_as_the_specification_has_it(
-    autojump_clock: Any,
-) -> None:
+async def test_an_id_that_is_no_epoch_is_waited_for_as_the_specification_has_it() -> None:
     contexts, chain, _ = made(isValidEpochForContext=False)
     chain.slots[NEWEST_EPOCH] = EPOCH
     with pytest.raises(NotYet):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -27,7 +26,7 @@ INTERVAL = 30.0
 
 
 async def test_a_contract_without_code_is_named_with_its_option_until_it_is_back(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
     events: list[Event] = []
@@ -52,7 +51,7 @@ def alerts(events: list[Event], cause: str) -> list[AlertRaised]:
 
 
 async def test_a_signature_is_refused_for_good_only_under_a_confirmed_domain(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
     events: list[Event] = []
@@ -78,7 +77,7 @@ async def test_a_signature_is_refused_for_good_only_under_a_confirmed_domain(
 
 
 async def test_after_an_hour_without_an_answer_no_domain_is_confirmed(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dependency_checks, "CONFIRMED", 2 * INTERVAL)
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
@@ -101,9 +100,7 @@ def _not_ready(_: Frame) -> None:
     raise Reverted(b"\x12\x34\x56\x78")
 
 
-async def test_a_newer_contract_is_told_at_the_start_and_decryptions_go_on(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_newer_contract_is_told_at_the_start_and_decryptions_go_on(tmp_path: Path) -> None:
     events: list[Event] = []
     async with few_components(tmp_path) as components:
         config, version = components.dependencies.protocol_config, PROTOCOL_CONFIG.function("getVersion")
@@ -132,7 +129,7 @@ async def test_a_newer_contract_is_told_at_the_start_and_decryptions_go_on(
     ],
 )
 async def test_the_network_is_later_from_decryption_0_7_0_on(
-    version: str, later: bool, tmp_path: Path, autojump_clock: Any
+    version: str, later: bool, tmp_path: Path
 ) -> None:
     async with few_components(tmp_path) as components:
         decryption = components.dependencies.decryption

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import attrs
 import trio
@@ -47,14 +46,14 @@ def alerts(health: CoreHealth) -> list[tuple[str, bool]]:
     return [(one.dependency, one.critical) for one in health.alerts(trio.current_time())]
 
 
-async def test_each_endpoint_is_asked_every_ten_seconds(autojump_clock: Any) -> None:
+async def test_each_endpoint_is_asked_every_ten_seconds() -> None:
     core = Core()
     async with watched(core):
         await trio.sleep(10 * HEALTH_CHECK_INTERVAL)
     assert 9 <= len([1 for index, _ in core.asked if index == 1]) <= 11
 
 
-async def test_each_shard_that_is_gone_is_critical(autojump_clock: Any) -> None:
+async def test_each_shard_that_is_gone_is_critical() -> None:
     core = Core()
     async with watched(core) as health:
         core.wrong[1] = "refused"
@@ -68,7 +67,7 @@ async def test_each_shard_that_is_gone_is_critical(autojump_clock: Any) -> None:
         assert alerts(health) == []
 
 
-async def test_a_core_that_was_gone_for_a_moment_is_not_told(autojump_clock: Any) -> None:
+async def test_a_core_that_was_gone_for_a_moment_is_not_told() -> None:
     core = Core()
     async with watched(core) as health:
         core.wrong[0] = "restarting"
@@ -78,7 +77,7 @@ async def test_a_core_that_was_gone_for_a_moment_is_not_told(autojump_clock: Any
         assert alerts(health) == []
 
 
-async def test_an_endpoint_to_which_calls_fail_is_asked_at_once(autojump_clock: Any) -> None:
+async def test_an_endpoint_to_which_calls_fail_is_asked_at_once() -> None:
     core = Core()
     async with watched(core) as health:
         await trio.sleep(1)
@@ -90,7 +89,7 @@ async def test_an_endpoint_to_which_calls_fail_is_asked_at_once(autojump_clock: 
         assert health.suspect([], trio.current_time()) == set()
 
 
-async def test_the_start_waits_until_each_has_served(autojump_clock: Any) -> None:
+async def test_the_start_waits_until_each_has_served() -> None:
     core = Core(wrong={1: "loading keys"})
     async with watched(core) as health:
         with trio.move_on_after(60) as scope:
@@ -101,7 +100,7 @@ async def test_the_start_waits_until_each_has_served(autojump_clock: Any) -> Non
             await health.wait_served()
 
 
-async def test_an_endpoint_without_a_connection_is_gone_until_it_serves(autojump_clock: Any) -> None:
+async def test_an_endpoint_without_a_connection_is_gone_until_it_serves() -> None:
     core = Core()
     async with watched(core) as health:
         core.down.add(1)
@@ -112,9 +111,7 @@ async def test_an_endpoint_without_a_connection_is_gone_until_it_serves(autojump
         assert health.gone == set()
 
 
-async def test_one_that_calls_do_not_reach_is_asked_at_once_and_gone_if_it_does_not_serve(
-    autojump_clock: Any,
-) -> None:
+async def test_one_that_calls_do_not_reach_is_asked_at_once_and_gone_if_it_does_not_serve() -> None:
     """A health check alone may be wrong about a Core that answers."""
     core = Core()
     async with watched(core) as health:
@@ -126,7 +123,7 @@ async def test_one_that_calls_do_not_reach_is_asked_at_once_and_gone_if_it_does_
         assert health.gone == set()
 
 
-async def test_recovery_is_told_once_and_so_is_another_connection(autojump_clock: Any) -> None:
+async def test_recovery_is_told_once_and_so_is_another_connection() -> None:
     """A Core may be restarted between two health checks."""
     core, told = Core(), []
 

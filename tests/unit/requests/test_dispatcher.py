@@ -52,16 +52,14 @@ async def picking(
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_due_is_dispatched_at_the_start_oldest_first(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_is_due_is_dispatched_at_the_start_oldest_first(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         rows = await rows_of(bench, 4)
         async with picking(bench) as pool:
             assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
 
 
-async def test_no_more_is_dispatched_than_there_is_room_for(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_no_more_is_dispatched_than_there_is_room_for(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 4)
         async with picking(bench, size=3) as pool:
@@ -69,7 +67,7 @@ async def test_no_more_is_dispatched_than_there_is_room_for(tmp_path: Path, auto
             assert len(pool.handed) == 3
 
 
-async def test_a_freed_place_takes_the_next_row(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_freed_place_takes_the_next_row(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         rows = await rows_of(bench, 4)
         async with picking(bench, size=3) as pool:
@@ -80,7 +78,7 @@ async def test_a_freed_place_takes_the_next_row(tmp_path: Path, autojump_clock: 
             assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
 
 
-async def test_a_row_being_worked_on_is_not_handed_out_again(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_row_being_worked_on_is_not_handed_out_again(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 2)
         async with picking(bench) as pool:
@@ -90,9 +88,7 @@ async def test_a_row_being_worked_on_is_not_handed_out_again(tmp_path: Path, aut
             assert len(pool.handed) == 2
 
 
-async def test_a_new_row_is_dispatched_when_notified_and_not_before(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_new_row_is_dispatched_when_notified_and_not_before(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench, picking(bench) as pool:
         row = await bench.record()
         await trio.sleep(1)
@@ -103,9 +99,7 @@ async def test_a_new_row_is_dispatched_when_notified_and_not_before(
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.5, 7.0, LOOK_AGAIN - 1])
-async def test_a_deferred_row_is_dispatched_when_its_time_comes(
-    wait: float, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_deferred_row_is_dispatched_when_its_time_comes(wait: float, tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
         await bench.journal.run(moves.defer, row.rid, wall() + wait, "waits")
@@ -117,14 +111,14 @@ async def test_a_deferred_row_is_dispatched_when_its_time_comes(
     assert at - started == pytest.approx(wait, abs=0.05)
 
 
-async def test_a_wake_up_that_never_comes_costs_only_time(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_wake_up_that_never_comes_costs_only_time(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench, picking(bench) as pool:
         await bench.record()
         await trio.sleep(LOOK_AGAIN + 1)
         assert len(pool.handed) == 1
 
 
-async def test_other_kinds_are_left_to_their_own_dispatchers(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_other_kinds_are_left_to_their_own_dispatchers(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         await bench.record()
         pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, WakeUp())
@@ -133,9 +127,7 @@ async def test_other_kinds_are_left_to_their_own_dispatchers(tmp_path: Path, aut
         assert pool.handed == []
 
 
-async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(tmp_path: Path) -> None:
     """Of four rows two are of each shard; each shard has one place of the two."""
     async with open_bench(tmp_path) as bench:
         rows = await rows_of(bench, 4)
@@ -146,9 +138,7 @@ async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(
             assert len(pool.handed) == 2
 
 
-async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(tmp_path: Path) -> None:
     async with open_bench(tmp_path, shards=2) as bench:
         rows = await rows_of(bench, 4)
         ours = [row for row in rows if row.id % 2 == rows[0].id % 2]
@@ -174,7 +164,7 @@ class Failing:
         return await self._bench.journal.run(operation, *arguments, **options)
 
 
-async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         await bench.record()
         async with picking(bench, journal=Failing(bench, 3)) as pool:
@@ -187,7 +177,7 @@ async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path, auto
 
 @pytest.mark.parametrize(("size", "backlogged"), [(3, True), (4, True), (5, False)])
 async def test_a_pool_is_backlogged_while_it_has_no_place_left(
-    size: int, backlogged: bool, tmp_path: Path, autojump_clock: Any
+    size: int, backlogged: bool, tmp_path: Path
 ) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 4)
@@ -195,9 +185,7 @@ async def test_a_pool_is_backlogged_while_it_has_no_place_left(
             assert pool.backlogged is backlogged
 
 
-async def test_a_pool_is_backlogged_while_one_of_its_shards_is_full(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_pool_is_backlogged_while_one_of_its_shards_is_full(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 1)
         async with picking(bench, size=2, shards=2) as pool:
@@ -229,7 +217,7 @@ async def free_a_place(pool: Record, rid: int) -> None:
     await trio.sleep(0.001)
 
 
-async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         context, epoch, end = await record_all(bench, CONTEXT_SWITCH)
         async with picking_in_order(bench) as pool:
@@ -239,7 +227,7 @@ async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path, 
             assert [rid for _, rid in pool.handed] == [context, end, epoch]
 
 
-async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         context, _, end = await record_all(bench, CONTEXT_SWITCH)
         await bench.journal.run(moves.defer, context, wall() + 7, "not now")
@@ -248,7 +236,7 @@ async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path, au
         assert [(round(at), rid) for at, rid in pool.handed] == [(0, end), (7, context)]
 
 
-async def test_no_more_contexts_and_epochs_than_places(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_no_more_contexts_and_epochs_than_places(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         context, _, end = await record_all(bench, CONTEXT_SWITCH)
         async with picking_in_order(bench, size=1) as pool:
@@ -258,9 +246,7 @@ async def test_no_more_contexts_and_epochs_than_places(tmp_path: Path, autojump_
             assert [rid for _, rid in pool.handed] == [context, end]
 
 
-async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(tmp_path: Path) -> None:
     """An end that came while it was made waits for the pass that is under way, so that nothing is made behind its back."""
     async with open_bench(tmp_path) as bench:
         [context, epoch] = await record_all(bench, CONTEXT_SWITCH[:2])
@@ -287,7 +273,7 @@ def end_of_context_2() -> Arrival:
     return Arrival(identifier, Kind.KMS_CONTEXT_DESTROYED, PROFILE.digest(later), later, expires=False)
 
 
-async def test_what_cannot_be_read_holds_up_nobody(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_cannot_be_read_holds_up_nobody(tmp_path: Path) -> None:
     """The pipeline quarantines it."""
     async with open_bench(tmp_path) as bench:
         good = await bench.record_key_request("context_1_destroyed")
@@ -308,7 +294,7 @@ class Counting:
         return await self._bench.journal.run(operation, *arguments, **options)
 
 
-async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path) -> None:
     """The pool goes on while the question waits in the queue of the journal."""
 
     class Slow:
@@ -334,7 +320,7 @@ async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path, a
 
 @pytest.mark.parametrize(("size", "times", "questions"), [(2, [1, 1, 2, 2], 3), (10, [1, 1, 1, 1], 1)])
 async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_those_that_have_theirs(
-    size: int, times: list[int], questions: int, tmp_path: Path, autojump_clock: Any
+    size: int, times: list[int], questions: int, tmp_path: Path
 ) -> None:
     async with open_bench(tmp_path) as bench:
         await rows_of(bench, 4)
@@ -356,7 +342,7 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
     assert (done, journal.asked) == (times, questions)
 
 
-async def test_rows_of_a_paused_kind_wait_until_it_is_resumed(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_rows_of_a_paused_kind_wait_until_it_is_resumed(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         [row] = await rows_of(bench, 1)
         async with picking(bench) as pool:
@@ -373,7 +359,7 @@ async def test_rows_of_a_paused_kind_wait_until_it_is_resumed(tmp_path: Path, au
             assert [rid for _, rid in pool.handed] == [row.rid]
 
 
-async def test_a_paused_context_holds_up_what_needs_it(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_paused_context_holds_up_what_needs_it(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         context, _, end = await record_all(bench, CONTEXT_SWITCH)
         async with picking_in_order(bench) as pool:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -56,7 +55,7 @@ def raised(told: list[Event]) -> list[tuple[str, str, int, bool]]:
 @pytest.mark.parametrize("transition", ["reject", "quarantine"])
 @pytest.mark.parametrize("case", [(CONTEXT, "new_kms_context", True), (KEY, "keygen", False)])
 async def test_what_ended_undone_is_named_once_critical_where_nothing_can_be_answered_later(
-    transition: str, case: tuple[str, str, bool], tmp_path: Path, autojump_clock: Any
+    transition: str, case: tuple[str, str, bool], tmp_path: Path
 ) -> None:
     name, kind, critical = case
     async with watching(tmp_path) as (bench, told):
@@ -68,7 +67,7 @@ async def test_what_ended_undone_is_named_once_critical_where_nothing_can_be_ans
         assert "INVALID_ARGUMENT" in text
 
 
-async def test_it_is_over_when_an_operator_lets_it_begin_again(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_it_is_over_when_an_operator_lets_it_begin_again(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await closed(bench, CONTEXT)
         await bench.journal.run(inspecting.retry, rid, 0.0, 1e9)
@@ -77,30 +76,26 @@ async def test_it_is_over_when_an_operator_lets_it_begin_again(tmp_path: Path, a
 
 
 @pytest.mark.parametrize("transition", ["finish", "abort"])
-async def test_what_is_done_or_was_aborted_is_not_undone(
-    transition: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_is_done_or_was_aborted_is_not_undone(transition: str, tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         await closed(bench, KEY, transition)
         assert told == []
 
 
-async def test_what_was_destroyed_meanwhile_is_not_undone(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_was_destroyed_meanwhile_is_not_undone(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         await closed(bench, CONTEXT, cause=RowCause.DESTROYED)
         assert told == []
 
 
-async def test_what_failed_with_a_text_about_destruction_is_undone(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_failed_with_a_text_about_destruction_is_undone(tmp_path: Path) -> None:
     """The Core, or an operator, may write anything."""
     async with watching(tmp_path) as (bench, told):
         await closed(bench, CONTEXT, reason="INTERNAL: the context was destroyed")
         assert raised(told) == [("new_kms_context", "undone", 1, True)]
 
 
-async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_left_the_chain_is_not_undone(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await closed(bench, CONTEXT)
         gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).event.log))
@@ -109,7 +104,7 @@ async def test_what_left_the_chain_is_not_undone(tmp_path: Path, autojump_clock:
         assert isinstance(told[-1], AlertCleared)
 
 
-async def test_a_rejected_decryption_is_not_of_key_management(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_rejected_decryption_is_not_of_key_management(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         await bench.journal.run(moves.close, (await bench.record()).rid, "reject", "malformed")
         await trio.sleep(2 * UNDONE_INTERVAL)

@@ -115,7 +115,7 @@ async def counter(folder: Path, **does: Any) -> AsyncIterator[Counter]:
         assert not len(waiters)
 
 
-async def test_a_request_is_recorded_dispatched_and_answered(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_request_is_recorded_dispatched_and_answered(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask()
         assert at.dispatched == [PoolName.HTTP_PUBLIC_DECRYPTION]
@@ -132,16 +132,14 @@ async def test_a_request_is_recorded_dispatched_and_answered(tmp_path: Path, aut
         ]
 
 
-async def test_a_request_is_worked_on_for_an_hour_of_chain_time(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_request_is_worked_on_for_an_hour_of_chain_time(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask()
         [row] = await at.rows()
         assert row.progress.deadline == CHAIN_TIME + HTTP_LIFETIME
 
 
-async def test_two_clients_with_one_content_have_one_row_and_an_answer_each(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_two_clients_with_one_content_have_one_row_and_an_answer_each(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask()
         await at.ask()
@@ -151,7 +149,7 @@ async def test_two_clients_with_one_content_have_one_row_and_an_answer_each(
         assert at.bench.stages.took == ["check", "gather", "submit", "answer"]
 
 
-async def test_the_same_request_later_has_the_answer_at_once(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_same_request_later_has_the_answer_at_once(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask()
         await at.work()
@@ -160,7 +158,7 @@ async def test_the_same_request_later_has_the_answer_at_once(tmp_path: Path, aut
         assert len(at.dispatched) == 1
 
 
-async def test_a_client_that_leaves_takes_nothing_with_it(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_client_that_leaves_takes_nothing_with_it(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         leaving = await at.ask()
         await at.ask()
@@ -171,7 +169,7 @@ async def test_a_client_that_leaves_takes_nothing_with_it(tmp_path: Path, autoju
         assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_work_goes_on_when_everybody_has_left(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_work_goes_on_when_everybody_has_left(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         (await at.ask()).cancel()
         await trio.testing.wait_all_tasks_blocked()
@@ -180,7 +178,7 @@ async def test_work_goes_on_when_everybody_has_left(tmp_path: Path, autojump_clo
         assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_a_client_waits_only_for_its_own_request(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_client_waits_only_for_its_own_request(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask(USER)
         await at.ask()
@@ -198,7 +196,7 @@ async def test_a_client_waits_only_for_its_own_request(tmp_path: Path, autojump_
     ],
 )
 async def test_a_no_ends_the_request_and_asking_again_begins_it_again(
-    error: Any, code: FailureCode, tmp_path: Path, autojump_clock: Any
+    error: Any, code: FailureCode, tmp_path: Path
 ) -> None:
     async with counter(tmp_path, check=error) as at:
         await at.ask()
@@ -221,7 +219,7 @@ async def test_a_no_ends_the_request_and_asking_again_begins_it_again(
     ],
 )
 async def test_what_is_final_is_said_again_without_work(
-    error: Any, code: FailureCode, tmp_path: Path, autojump_clock: Any
+    error: Any, code: FailureCode, tmp_path: Path
 ) -> None:
     async with counter(tmp_path, check=error) as at:
         await at.ask()
@@ -232,7 +230,7 @@ async def test_what_is_final_is_said_again_without_work(
         assert await at.rows() == ()
 
 
-async def test_a_dependency_that_does_not_answer_is_waited_for(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_dependency_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
     async with counter(tmp_path, gather=Unreachable("nobody")) as at:
         await at.ask()
         row = await at.work()
@@ -244,9 +242,7 @@ async def test_a_dependency_that_does_not_answer_is_waited_for(tmp_path: Path, a
         assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_a_ciphertext_that_nobody_has_is_looked_for_for_a_while(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_ciphertext_that_nobody_has_is_looked_for_for_a_while(tmp_path: Path) -> None:
     async with counter(tmp_path, gather=NoCiphertext("nobody has it")) as at:
         await at.ask()
         assert (await at.work()).state is State.PENDING
@@ -255,9 +251,7 @@ async def test_a_ciphertext_that_nobody_has_is_looked_for_for_a_while(
         assert (at.failure.code, at.failure.retryable) == (FailureCode.CIPHERTEXT_NOT_FOUND, True)
 
 
-async def test_a_request_whose_time_is_over_says_so_and_may_be_asked_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_request_whose_time_is_over_says_so_and_may_be_asked_again(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask()
         await at.bench.chain_time(int(CHAIN_TIME + HTTP_LIFETIME) + 1)
@@ -267,7 +261,7 @@ async def test_a_request_whose_time_is_over_says_so_and_may_be_asked_again(
         assert (await at.work()).state is State.DONE
 
 
-async def test_a_window_that_ends_meanwhile_is_final(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_window_that_ends_meanwhile_is_final(tmp_path: Path) -> None:
     content = _user(start=CHAIN_TIME, duration=10)
     async with counter(tmp_path) as at:
         await at.ask(content)
@@ -281,7 +275,7 @@ def _user(**changes: Any) -> HttpUserDecryption:
     return HttpUserDecryption.of(USER.handles, **{name: getattr(USER, name) for name in names} | changes)
 
 
-async def test_what_an_operator_skips_is_told(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_an_operator_skips_is_told(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask()
         [row] = await at.rows()
@@ -293,7 +287,7 @@ async def test_what_an_operator_skips_is_told(tmp_path: Path, autojump_clock: An
         assert (at.failure.code, at.failure.retryable) == (FailureCode.UNPROCESSABLE, False)
 
 
-async def test_what_nobody_tells_is_found_by_looking(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_nobody_tells_is_found_by_looking(tmp_path: Path) -> None:
     """Another program may have ended the row: it tells no event of this process."""
     async with counter(tmp_path) as at:
         await at.ask()
@@ -304,7 +298,7 @@ async def test_what_nobody_tells_is_found_by_looking(tmp_path: Path, autojump_cl
         assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_a_bug_is_told_as_unknown_and_keeps_its_traceback(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_bug_is_told_as_unknown_and_keeps_its_traceback(tmp_path: Path) -> None:
     async def work(_row: Row) -> bool:
         await trio.lowlevel.checkpoint()
         raise KeyError("bug")
@@ -323,7 +317,7 @@ async def test_a_bug_is_told_as_unknown_and_keeps_its_traceback(tmp_path: Path, 
         assert (await at.work()).state is State.DONE
 
 
-async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         at.bench.stages.kept = Answer(b"nonsense", None)
         await at.ask()
@@ -331,7 +325,7 @@ async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, autojump_cl
         assert at.failure.code is FailureCode.UNKNOWN
 
 
-async def test_a_connector_that_stops_sends_its_clients_away(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_connector_that_stops_sends_its_clients_away(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask()
         at.port.close()
@@ -343,7 +337,7 @@ async def test_a_connector_that_stops_sends_its_clients_away(tmp_path: Path, aut
         assert [one.message for one in at.results if isinstance(one, HttpFailure)] == [STOPPING] * 2
 
 
-async def test_an_answer_that_came_before_the_stop_is_given(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_answer_that_came_before_the_stop_is_given(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         await at.ask()
         [row] = await at.rows()
@@ -354,7 +348,7 @@ async def test_an_answer_that_came_before_the_stop_is_given(tmp_path: Path, auto
 
 
 async def test_a_journal_that_cannot_be_written_is_told(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise JournalFailed("the disk is full")
@@ -365,9 +359,7 @@ async def test_a_journal_that_cannot_be_written_is_told(
         assert (at.failure.code, at.failure.message) == (FailureCode.UPSTREAM_TRANSIENT, JOURNAL_FAILS)
 
 
-async def test_too_many_requests_in_work_are_refused(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_requests_in_work_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posting, "MOST_PENDING", 1)
     async with counter(tmp_path) as at:
         await at.ask()
@@ -375,9 +367,7 @@ async def test_too_many_requests_in_work_are_refused(
         assert (at.failure.code, at.failure.retryable) == (FailureCode.OVERLOADED, True)
 
 
-async def test_before_the_first_head_the_wall_clock_stands_for_the_chains(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_before_the_first_head_the_wall_clock_stands_for_the_chains(tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         at.bench.head.timestamp = None
         await at.ask()
@@ -385,7 +375,7 @@ async def test_before_the_first_head_the_wall_clock_stands_for_the_chains(
         assert row.progress.deadline == pytest.approx(wall() + HTTP_LIFETIME)
 
 
-async def test_a_request_from_the_chain_is_none_of_these(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_request_from_the_chain_is_none_of_these(tmp_path: Path) -> None:
     content = PROFILE.decode(vectors.log_of(vectors.request("public_one_v0")))
     async with counter(tmp_path) as at:
         with pytest.raises(ValueError, match="public_decryption over HTTP"):
@@ -393,9 +383,7 @@ async def test_a_request_from_the_chain_is_none_of_these(tmp_path: Path, autojum
 
 
 @pytest.mark.parametrize("moment", range(4))
-async def test_a_cancellation_at_any_wait_leaves_a_row_that_is_worked_on(
-    moment: int, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_cancellation_at_any_wait_leaves_a_row_that_is_worked_on(moment: int, tmp_path: Path) -> None:
     async with counter(tmp_path) as at:
         with trio.CancelScope() as scope:
 
@@ -411,7 +399,7 @@ async def test_a_cancellation_at_any_wait_leaves_a_row_that_is_worked_on(
         assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_waiters_hear_only_of_ends_over_http(autojump_clock: Any) -> None:
+async def test_waiters_hear_only_of_ends_over_http() -> None:
     waiters = HttpWaiters()
     tell = EventHook(ignore, waiters)
     with waiters.waiter(5) as wake_up:

@@ -63,9 +63,7 @@ NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")
 OTHER = 7 << 248 | 1  # what the request names
 
 
-async def test_who_is_not_in_a_context_is_told_so_and_the_contract_is_asked_again_ever_more_rarely(
-    autojump_clock: Any,
-) -> None:
+async def test_who_is_not_in_a_context_is_told_so_and_the_contract_is_asked_again_ever_more_rarely() -> None:
     """One node on a fork may have said so; all requests of the context wait for the same question."""
     identity, chain = made(getKmsNodeForContext=NOBODY)
     waits = []
@@ -86,7 +84,7 @@ async def test_who_is_not_in_a_context_is_told_so_and_the_contract_is_asked_agai
     identity.recall(request_of(NAMED))
 
 
-async def test_many_requests_of_one_context_wait_for_one_question(autojump_clock: Any) -> None:
+async def test_many_requests_of_one_context_wait_for_one_question() -> None:
     identity, chain = made(getKmsNodeForContext=NOBODY)
     chain.delay = 1.0
 
@@ -103,9 +101,7 @@ async def test_many_requests_of_one_context_wait_for_one_question(autojump_clock
 @pytest.mark.parametrize(
     ("valid", "alone"), [((), True), ((CURRENT,), False), ((CURRENT - 2,), False), ((CURRENT + 1,), True)]
 )
-async def test_who_is_in_another_valid_context_is_not_alone(
-    valid: tuple[int, ...], alone: bool, autojump_clock: Any
-) -> None:
+async def test_who_is_in_another_valid_context_is_not_alone(valid: tuple[int, ...], alone: bool) -> None:
     """What is valid: the current context, and those before it that were not destroyed."""
     gone = RpcError(3, "execution reverted", keccak256(b"InvalidKmsContext(uint256)")[:4] + bytes(32))
 
@@ -188,7 +184,7 @@ def posted(seed: int) -> Request:
     return Request(seed, gateway, Address(bytes(20)), content, b"", EventPlace(NO_BLOCK, b"", b"", 0), 1e9)
 
 
-async def test_requests_over_http_share_the_question_for_the_current_context(autojump_clock: Any) -> None:
+async def test_requests_over_http_share_the_question_for_the_current_context() -> None:
     """None is pinned for them, and each would ask at its check and at its answer."""
     identity, chain = made()
     for seed in (1, 2, 3):
@@ -197,7 +193,7 @@ async def test_requests_over_http_share_the_question_for_the_current_context(aut
     assert chain.asked == ["getCurrentKmsContextId", "getKmsNodeForContext"]
 
 
-async def test_another_context_that_became_current_is_found_in_seconds(autojump_clock: Any) -> None:
+async def test_another_context_that_became_current_is_found_in_seconds() -> None:
     identity, chain = made()
     await identity.signer_for(posted(1))
     chain.views["getCurrentKmsContextId"] = CURRENT + 1

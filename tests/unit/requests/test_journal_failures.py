@@ -42,7 +42,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-async def test_a_full_disk_is_named_and_waited_out(autojump_clock: Any, tmp_path: Path, disk: Any) -> None:
+async def test_a_full_disk_is_named_and_waited_out(tmp_path: Path, disk: Any) -> None:
     seen: list[Event] = []
     with trio.fail_after(600):
         async with (
@@ -65,7 +65,7 @@ async def test_a_full_disk_is_named_and_waited_out(autojump_clock: Any, tmp_path
     assert not [event for event in seen if isinstance(event, RequestClosed)]
 
 
-async def test_a_journal_file_open_to_others_is_named(autojump_clock: Any, tmp_path: Path) -> None:
+async def test_a_journal_file_open_to_others_is_named(tmp_path: Path) -> None:
     (tmp_path / "journal.db").touch(mode=0o644)
     seen: list[Event] = []
     async with (
@@ -78,7 +78,7 @@ async def test_a_journal_file_open_to_others_is_named(autojump_clock: Any, tmp_p
     ] == [True]
 
 
-async def test_a_step_of_the_journal_is_tried_until_it_is_kept(autojump_clock: Any) -> None:
+async def test_a_step_of_the_journal_is_tried_until_it_is_kept() -> None:
     tries = []
 
     async def step() -> str:
@@ -95,7 +95,7 @@ async def test_a_step_of_the_journal_is_tried_until_it_is_kept(autojump_clock: A
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", "-wal", ".lock"])
 async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothing_is_recorded(
-    autojump_clock: Any, tmp_path: Path, suffix: Any
+    tmp_path: Path, suffix: Any
 ) -> None:
     seen: list[Event] = []
     with trio.fail_after(600):
@@ -121,7 +121,7 @@ async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothi
     assert [event for event in seen if isinstance(event, ReplyIncluded)]
 
 
-async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock: Any, tmp_path: Path) -> None:
+async def test_a_journal_file_that_is_replaced_is_told_so(tmp_path: Path) -> None:
     seen: list[Event] = []
     async with (
         few_components(tmp_path) as components,
@@ -135,9 +135,7 @@ async def test_a_journal_file_that_is_replaced_is_told_so(autojump_clock: Any, t
 
 
 @pytest.mark.slow
-async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answered(
-    autojump_clock: Any, tmp_path: Path
-) -> None:
+async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answered(tmp_path: Path) -> None:
     """Its event is read again from the chain: the proof of completeness finds its id missing."""
     seen: list[Event] = []
     with trio.fail_after(3600):

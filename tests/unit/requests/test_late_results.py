@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -20,9 +19,7 @@ def named(bench: Bench) -> list[tuple[str, str, int]]:
 @pytest.mark.parametrize(
     "said", [NotYet("UNAVAILABLE"), Forgotten("NOT_FOUND")], ids=lambda one: type(one).__name__
 )
-async def test_a_result_that_is_late_is_named_until_it_is_there(
-    said: Exception, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_result_that_is_late_is_named_until_it_is_there(said: Exception, tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=said) as bench:
         row = await bench.run(await bench.record())
         await trio.sleep(RESULT_LATE_AFTER - 1)
@@ -36,7 +33,7 @@ async def test_a_result_that_is_late_is_named_until_it_is_there(
         assert named(bench) == []
 
 
-async def test_key_management_may_take_its_time(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_key_management_may_take_its_time(tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         row = await bench.run(await bench.record_key_request("crsgen_test_2048"))
         await trio.sleep(2 * RESULT_LATE_AFTER)

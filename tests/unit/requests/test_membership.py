@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -14,7 +13,7 @@ from tests.unit.requests.bench import open_bench, wall
 from tests.unit.requests.test_pools import rows_of
 
 
-async def test_a_component_runs_at_once_and_nothing_meanwhile(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_component_runs_at_once_and_nothing_meanwhile(tmp_path: Path) -> None:
     ran: list[str] = []
 
     async def note(what: str) -> None:
@@ -25,7 +24,7 @@ async def test_a_component_runs_at_once_and_nothing_meanwhile(tmp_path: Path, au
     assert ran == ["component"]
 
 
-async def test_nothing_begins_after_waiting_was_stopped(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_nothing_begins_after_waiting_was_stopped(tmp_path: Path) -> None:
     ran: list[str] = []
 
     async def note() -> None:
@@ -38,7 +37,7 @@ async def test_nothing_begins_after_waiting_was_stopped(tmp_path: Path, autojump
     assert ran == []
 
 
-async def test_what_is_due_is_picked_without_what_is_busy(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_is_due_is_picked_without_what_is_busy(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         first, second = await rows_of(bench, 2)
         member = SoleMember(bench.journal)
@@ -48,7 +47,7 @@ async def test_what_is_due_is_picked_without_what_is_busy(tmp_path: Path, autoju
         assert [row.rid for row in due.rows] == [second.rid]
 
 
-async def test_it_is_always_valid_and_leaves_its_work_to_nobody(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_it_is_always_valid_and_leaves_its_work_to_nobody(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         member = SoleMember(bench.journal)
         await trio.sleep(10_000)

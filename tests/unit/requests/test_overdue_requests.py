@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -35,7 +34,7 @@ async def record(bench: Bench, name: str = "keygen_default") -> int:
     return (await bench.record_key_request(name)).rid
 
 
-async def test_nothing_is_said_for_an_hour(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_nothing_is_said_for_an_hour(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         await record(bench)
         await trio.sleep(LONG - OVERDUE_INTERVAL)
@@ -43,9 +42,7 @@ async def test_nothing_is_said_for_an_hour(tmp_path: Path, autojump_clock: Any) 
 
 
 @pytest.mark.slow
-async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
         await bench.journal.run(moves.defer, rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
@@ -58,7 +55,7 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(
 
 
 @pytest.mark.slow
-async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_another_reason_is_told_again(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
         await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
@@ -70,7 +67,7 @@ async def test_another_reason_is_told_again(tmp_path: Path, autojump_clock: Any)
         ]
 
 
-async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_it_is_over_when_the_request_has_ended(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
         await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
@@ -80,7 +77,7 @@ async def test_it_is_over_when_the_request_has_ended(tmp_path: Path, autojump_cl
         assert told[-1].dependency == told[0].dependency  # type: ignore[union-attr]
 
 
-async def test_a_reply_that_does_not_are_included_is_named_too(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_reply_that_does_not_are_included_is_named_too(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench, "crsgen_test_2048")
         await bench.journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
@@ -88,7 +85,7 @@ async def test_a_reply_that_does_not_are_included_is_named_too(tmp_path: Path, a
         assert [type(event) for event in told] == [AlertRaised]
 
 
-async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_decryption_is_none_of_its_business(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         row = await bench.record()
         assert row.kind is Kind.PUBLIC_DECRYPTION
@@ -96,7 +93,7 @@ async def test_a_decryption_is_none_of_its_business(tmp_path: Path, autojump_clo
         assert told == []
 
 
-async def test_what_left_the_chain_waits_for_nobody(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_left_the_chain_waits_for_nobody(tmp_path: Path) -> None:
     async with watching(tmp_path) as (bench, told):
         rid = await record(bench)
         gone = await bench.journal.run(recording.record, bench.read((await bench.row(rid)).event.log))

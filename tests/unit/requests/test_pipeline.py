@@ -80,7 +80,7 @@ def bench_whose(folder: Path, stage: str, does: Any) -> AbstractAsyncContextMana
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize(("error", "state"), CASES)
 async def test_every_error_of_every_stage_has_its_outcome(
-    error: Exception, state: State, stage: str, tmp_path: Path, autojump_clock: Any
+    error: Exception, state: State, stage: str, tmp_path: Path
 ) -> None:
     async with bench_whose(tmp_path, stage, error) as bench:
         row = await bench.run(await bench.record())
@@ -91,9 +91,7 @@ async def test_every_error_of_every_stage_has_its_outcome(
     assert [str(error) in event.reason for event in told] == [True]
 
 
-async def test_what_ended_with_a_context_is_refused_without_a_question(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_ended_with_a_context_is_refused_without_a_question(tmp_path: Path) -> None:
     epoch_id = 8 << 248 | 5
     async with open_bench(tmp_path) as bench:
         bench.stages.kept, bench.stages.over = None, frozenset({epoch_id})
@@ -102,9 +100,7 @@ async def test_what_ended_with_a_context_is_refused_without_a_question(
             bench.pipeline.destruction.contexts.recall(7 << 248 | 9, epoch_id)
 
 
-async def test_an_end_waits_ten_minutes_at_the_most_and_others_one(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_end_waits_ten_minutes_at_the_most_and_others_one(tmp_path: Path) -> None:
     async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
         waits = {}
         for name in ("context_1_destroyed", "context_2_new"):
@@ -116,7 +112,7 @@ async def test_an_end_waits_ten_minutes_at_the_most_and_others_one(
     assert 30 <= waits["context_2_new"] <= 60
 
 
-async def test_what_is_handed_over_late_is_checked_once_more(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_is_handed_over_late_is_checked_once_more(tmp_path: Path) -> None:
     async def slowly() -> None:
         await trio.sleep(CHECK_HOLDS + 1)
 
@@ -126,9 +122,7 @@ async def test_what_is_handed_over_late_is_checked_once_more(tmp_path: Path, aut
     assert row.state is State.ANSWERED
 
 
-async def test_a_right_that_was_withdrawn_meanwhile_keeps_a_request_from_the_core(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_right_that_was_withdrawn_meanwhile_keeps_a_request_from_the_core(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
 
         async def slowly() -> None:
@@ -142,9 +136,7 @@ async def test_a_right_that_was_withdrawn_meanwhile_keeps_a_request_from_the_cor
 
 
 @pytest.mark.parametrize("error", [RpcError(1, "x"), KeyError("x"), ZeroDivisionError()])
-async def test_an_unexpected_error_is_left_to_the_worker(
-    error: Exception, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_unexpected_error_is_left_to_the_worker(error: Exception, tmp_path: Path) -> None:
     async with open_bench(tmp_path, gather=error) as bench:
         row = await bench.record()
         with pytest.raises(type(error)):
@@ -156,9 +148,7 @@ async def test_an_unexpected_error_is_left_to_the_worker(
 # The straight line.
 
 
-async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.run(await bench.record())
         with trio.fail_after(1):
@@ -171,7 +161,7 @@ async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(
     assert len(bench.told(AnswerKept)) == 1
 
 
-async def test_a_row_is_done_only_once_its_answer_is_kept(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_row_is_done_only_once_its_answer_is_kept(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
         bench.stages.does = {"answer": NotYet("not yet")}
@@ -181,7 +171,7 @@ async def test_a_row_is_done_only_once_its_answer_is_kept(tmp_path: Path, autoju
         assert not await bench.pipeline.run(row)  # it is answered already: this answer is not kept
 
 
-async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
         bench.journal.note_submitted(row.rid, True)
@@ -190,7 +180,7 @@ async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path, aut
     assert bench.stages.took == ["answer"]
 
 
-async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=Forgotten("restarted")) as bench:
         row = await bench.run(await bench.record())
         assert not row.progress.submitted
@@ -200,14 +190,12 @@ async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path, au
     assert bench.stages.took == list(STAGES)
 
 
-async def test_the_core_is_noted_to_have_it_once_it_took_it(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_core_is_noted_to_have_it_once_it_took_it(tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
         assert (await bench.run(await bench.record())).progress.submitted
 
 
-async def test_the_payload_is_given_back_before_the_answer_is_waited_for(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_payload_is_given_back_before_the_answer_is_waited_for(tmp_path: Path) -> None:
     held: list[int] = []
     async with open_bench(tmp_path) as bench:
 
@@ -219,7 +207,7 @@ async def test_the_payload_is_given_back_before_the_answer_is_waited_for(
     assert held == [bench.stages.bytes, 0]
 
 
-async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path) -> None:
     held = []
     async with open_bench(tmp_path, shards=3) as bench:
         row = await bench.record()
@@ -233,9 +221,7 @@ async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path,
     assert held == [[bench.stages.bytes if shard == row.id % 3 else 0 for shard in range(3)]]
 
 
-async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(tmp_path: Path) -> None:
     async with open_bench(tmp_path, shards=3, submit=Unreachable("down")) as bench:
         row = await bench.record()
         await bench.run(row)
@@ -243,16 +229,14 @@ async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(
     assert (reason.dependency, reason.cause) == (f"core[{row.id % 3}]", "calls-fail")
 
 
-async def test_a_row_that_no_program_can_read_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_row_that_no_program_can_read_is_quarantined(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.run(await bench.record(data=b"no event"))
     assert row.state is State.QUARANTINED
     assert bench.stages.took == []
 
 
-async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
         bench.stages.does["answer"] = partial(
@@ -265,7 +249,7 @@ async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(
 # Waiting.
 
 
-async def test_each_deferral_waits_longer(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_each_deferral_waits_longer(tmp_path: Path) -> None:
     async with open_bench(tmp_path, check=Unreachable("down")) as bench:
         row = await bench.record()
         for _ in range(9):
@@ -274,7 +258,7 @@ async def test_each_deferral_waits_longer(tmp_path: Path, autojump_clock: Any) -
     assert waits == [SOON.seconds(tries, 0.5) for tries in range(9)]
 
 
-async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path) -> None:
     error = Misconfigured("it is not configured").of("host chain 5", "not-configured", "add it")
     async with open_bench(tmp_path, check=error) as bench:
         await bench.run(await bench.record())
@@ -286,7 +270,7 @@ async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path, aut
 
 @pytest.mark.parametrize(("late", "state"), [(0, State.PENDING), (1, State.EXPIRED)])
 async def test_a_deadline_is_in_chain_time_and_tells_what_was_waited_for(
-    late: int, state: State, tmp_path: Path, autojump_clock: Any
+    late: int, state: State, tmp_path: Path
 ) -> None:
     async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
         row = await bench.run(await bench.record())
@@ -296,9 +280,7 @@ async def test_a_deadline_is_in_chain_time_and_tells_what_was_waited_for(
     assert "not allowed" in row.progress.reason
 
 
-async def test_one_node_that_dreams_of_the_future_expires_nothing(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_one_node_that_dreams_of_the_future_expires_nothing(tmp_path: Path) -> None:
     async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
         row = await bench.record()
         await bench.chain_time(CHAIN_TIME)
@@ -306,7 +288,7 @@ async def test_one_node_that_dreams_of_the_future_expires_nothing(
         assert (await bench.run(row)).state is State.PENDING
 
 
-async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
 
         async def late() -> None:
@@ -317,9 +299,7 @@ async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path, a
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_a_stage_that_hangs_is_ended_by_its_deadline(
-    stage: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_stage_that_hangs_is_ended_by_its_deadline(stage: str, tmp_path: Path) -> None:
     async with bench_whose(tmp_path, stage, trio.sleep_forever) as bench:
         row = await bench.run(await bench.record())
     seconds = getattr(Deadlines(), stage)
@@ -327,18 +307,14 @@ async def test_a_stage_that_hangs_is_ended_by_its_deadline(
     assert (row.state, row.progress.reason) == (State.PENDING, f"{stage} took longer than {seconds:g} s")
 
 
-async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_others(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_others(tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=partial(later, LONG_POLL, NotYet("still computing"))) as bench:
         row = await bench.run(await bench.record())
     assert row.progress.submitted
     assert row.progress.next_attempt == pytest.approx(wall())
 
 
-async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=NotYet("busy")) as bench:
         row = await bench.run(await bench.record())
     assert row.progress.next_attempt > wall()
@@ -371,7 +347,7 @@ async def refused(bench: Bench, row: Row, times: int) -> tuple[Row, list[float]]
 @pytest.mark.parametrize("stage", ["submit", "answer"])
 @named
 async def test_nothing_that_the_core_says_ends_a_decryption_and_it_is_asked_ever_more_rarely(
-    error: RequestError, stage: str, tmp_path: Path, autojump_clock: Any
+    error: RequestError, stage: str, tmp_path: Path
 ) -> None:
     async with bench_whose(tmp_path, stage, error) as bench:
         row, waits = await refused(bench, await bench.record(), 6)
@@ -390,7 +366,7 @@ async def test_nothing_that_the_core_says_ends_a_decryption_and_it_is_asked_ever
 @pytest.mark.parametrize("stage", ["submit", "answer"])
 @pytest.mark.parametrize("shards", [1, 2])
 async def test_a_call_that_does_not_reach_the_core_is_noted_for_its_shard(
-    shards: int, stage: str, tmp_path: Path, autojump_clock: Any
+    shards: int, stage: str, tmp_path: Path
 ) -> None:
     does: dict[str, Any] = {stage: Unreachable("refused")}
     async with open_bench(tmp_path, shards=shards, **does) as bench:
@@ -401,9 +377,7 @@ async def test_a_call_that_does_not_reach_the_core_is_noted_for_its_shard(
         assert bench.core_health._unreached == set()
 
 
-async def test_what_was_waited_for_before_makes_a_refusal_no_rarer(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_was_waited_for_before_makes_a_refusal_no_rarer(tmp_path: Path) -> None:
     async with open_bench(tmp_path, submit=Unreachable("down")) as bench:
         row, _ = await refused(bench, await bench.record(), 9)
         bench.stages.does["submit"] = Refused("INTERNAL")
@@ -411,7 +385,7 @@ async def test_what_was_waited_for_before_makes_a_refusal_no_rarer(
     assert waits == [SELDOM.seconds(tries, 0.5) for tries in range(2)]
 
 
-async def test_a_refused_decryption_ends_with_its_deadline(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_refused_decryption_ends_with_its_deadline(tmp_path: Path) -> None:
     async with open_bench(tmp_path, submit=Refused("INTERNAL")) as bench:
         row = await bench.run(await bench.record())
         await bench.chain_time(int(CHAIN_TIME + EXPIRY) + 1)
@@ -419,9 +393,7 @@ async def test_a_refused_decryption_ends_with_its_deadline(tmp_path: Path, autoj
 
 
 @named
-async def test_key_management_must_go_on_and_believes_its_core(
-    error: RequestError, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_key_management_must_go_on_and_believes_its_core(error: RequestError, tmp_path: Path) -> None:
     """With a second chance after INTERNAL, in an hour, and after ABORTED, in two seconds, once the chain was asked."""
     async with open_bench(tmp_path, answer=error) as bench:
         row, waits = await refused(bench, await bench.record_key_request("keygen_default"), 1)
@@ -443,9 +415,7 @@ async def test_key_management_must_go_on_and_believes_its_core(
     ],
     ids=["unreachable", "not yet", "misconfigured", "forgotten", "long poll"],
 )
-async def test_there_is_no_third_chance_whatever_comes_between(
-    between: Any, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_there_is_no_third_chance_whatever_comes_between(between: Any, tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
         row = await bench.run(await bench.record_key_request("keygen_default"))
         bench.stages.does["answer"] = between
@@ -455,9 +425,7 @@ async def test_there_is_no_third_chance_whatever_comes_between(
     assert row.state is State.REJECTED
 
 
-async def test_an_answer_for_content_that_was_replaced_names_the_restart_that_helps(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_answer_for_content_that_was_replaced_names_the_restart_that_helps(tmp_path: Path) -> None:
     """The Core may still hold the other content under the id; nothing else frees it."""
     async with open_bench(tmp_path, answer=Broken("core", "not ours")) as bench:
         first = await bench.record("public_one_v0", block=10)
@@ -486,21 +454,19 @@ async def after_a_cancelled_answer(folder: Path) -> tuple[State, int]:
         return (await bench.row(row.rid)).state, len(bench.told(AnswerKept))
 
 
-async def test_an_answer_that_has_arrived_is_kept_though_everything_is_cancelled(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_answer_that_has_arrived_is_kept_though_everything_is_cancelled(tmp_path: Path) -> None:
     assert await after_a_cancelled_answer(tmp_path) == (State.ANSWERED, 1)
 
 
 async def test_it_would_be_kept_without_a_word_if_it_were_not_shielded(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal has it in its queue by then; nobody would wake the transaction manager. Mutation S1 (docs/testing.md)."""
     the_arrived_answer_is_not_shielded(monkeypatch)
     assert await after_a_cancelled_answer(tmp_path) == (State.ANSWERED, 0)
 
 
-async def test_keeping_an_answer_has_a_deadline_of_its_own(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_keeping_an_answer_has_a_deadline_of_its_own(tmp_path: Path) -> None:
     """A journal that hangs must not make the program deaf to its own end."""
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
@@ -515,9 +481,7 @@ async def test_keeping_an_answer_has_a_deadline_of_its_own(tmp_path: Path, autoj
     assert trio.current_time() == pytest.approx(KEEPING)
 
 
-async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
 
@@ -537,7 +501,7 @@ async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on
 # Key management.
 
 
-async def test_what_nobody_replies_to_is_done(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_nobody_replies_to_is_done(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         bench.stages.kept = None
         row = await bench.run(await bench.record_key_request("abort_keygen"))
@@ -549,7 +513,7 @@ async def test_what_nobody_replies_to_is_done(tmp_path: Path, autojump_clock: An
     ("name", "state"), [("prep_keygen_default", State.ABORTED), ("epoch_2_context_switch", State.REJECTED)]
 )
 async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(
-    name: str, state: State, tmp_path: Path, autojump_clock: Any
+    name: str, state: State, tmp_path: Path
 ) -> None:
     """Nobody aborts a decryption, or an epoch: there it is a failure (L11)."""
     async with open_bench(tmp_path, answer=Aborted("by the owner")) as bench:
@@ -557,7 +521,7 @@ async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(
 
 
 async def test_an_abort_that_only_the_core_tells_of_is_asked_of_the_chain_and_is_no_quiet_end(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     async with open_bench(tmp_path, answer=AbortedByCore("core[0] GetKeyGenResult: ABORTED")) as bench:
         row = await bench.run(await bench.record_key_request("prep_keygen_default"))
@@ -566,12 +530,12 @@ async def test_an_abort_that_only_the_core_tells_of_is_asked_of_the_chain_and_is
         assert (await bench.run(row)).state is State.REJECTED
 
 
-async def test_an_abort_that_the_chain_tells_of_is_a_quiet_end(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_abort_that_the_chain_tells_of_is_a_quiet_end(tmp_path: Path) -> None:
     async with open_bench(tmp_path, check=Aborted("it was aborted on chain")) as bench:
         assert (await bench.run(await bench.record_key_request("prep_keygen_default"))).state is State.ABORTED
 
 
-async def test_an_event_that_asks_for_nothing_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_event_that_asks_for_nothing_is_quarantined(tmp_path: Path) -> None:
     """No program of ours records it; a row of it was written by another."""
     log = keys.log("context_1_first")
     arrival = Arrival(1, Kind.NEW_KMS_CONTEXT, bytes(32), log)
@@ -579,15 +543,13 @@ async def test_an_event_that_asks_for_nothing_is_quarantined(tmp_path: Path, aut
         assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
 
 
-async def test_a_kind_of_another_generation_is_quarantined(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_kind_of_another_generation_is_quarantined(tmp_path: Path) -> None:
     arrival = Arrival(1, Kind.KSKGEN, bytes(32), keys.log("keygen_default"))
     async with open_bench(tmp_path) as bench:
         assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
 
 
-async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decryptions(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decryptions(tmp_path: Path) -> None:
     async def hold() -> None:
         await trio.sleep(300)
 
@@ -595,7 +557,7 @@ async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decrypt
         assert (await bench.run(await bench.record_key_request("keygen_default"))).state is State.ANSWERED
 
 
-async def test_between_two_polls_no_more_than_seconds_pass(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_between_two_polls_no_more_than_seconds_pass(tmp_path: Path) -> None:
     """The Core keeps the result of an epoch in memory only (L10)."""
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
         row = await bench.record_key_request("epoch_2_context_switch")
@@ -604,7 +566,7 @@ async def test_between_two_polls_no_more_than_seconds_pass(tmp_path: Path, autoj
     assert max(event.seconds for event in bench.told(RequestDeferred)) == 5.0
 
 
-async def test_what_never_expires_waits_for_days(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_what_never_expires_waits_for_days(tmp_path: Path) -> None:
     async with open_bench(tmp_path, check=NotYet("not valid")) as bench:
         row = await bench.record_key_request("keygen_default")
         await trio.sleep(40 * 86_400)
@@ -613,7 +575,7 @@ async def test_what_never_expires_waits_for_days(tmp_path: Path, autojump_clock:
 
 @pytest.mark.parametrize("error", [Unreachable("connection lost"), NotYet("INTERNAL")])
 async def test_an_end_is_told_until_a_core_takes_it_however_long_that_lasts(
-    error: Exception, tmp_path: Path, autojump_clock: Any
+    error: Exception, tmp_path: Path
 ) -> None:
     """Shares of what was destroyed must not stay on the node, and a connector that was down for long has not even tried."""
     async with open_bench(tmp_path, submit=error) as bench:
@@ -627,7 +589,7 @@ async def test_an_end_is_told_until_a_core_takes_it_however_long_that_lasts(
         assert (await bench.run(row)).state is State.DONE
 
 
-async def test_an_uncertain_start_is_not_noted_as_submitted(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_uncertain_start_is_not_noted_as_submitted(tmp_path: Path) -> None:
     """Each pass begins again, so that it is not forgotten that the start is uncertain while its result is waited for."""
     async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
         bench.stages.uncertain = "INVALID_ARGUMENT"
@@ -636,7 +598,7 @@ async def test_an_uncertain_start_is_not_noted_as_submitted(tmp_path: Path, auto
         ).progress.submitted
 
 
-async def test_an_uncertain_start_with_a_result_is_a_success(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_uncertain_start_with_a_result_is_a_success(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         bench.stages.uncertain = "INVALID_ARGUMENT"
         assert (
@@ -644,9 +606,7 @@ async def test_an_uncertain_start_with_a_result_is_a_success(tmp_path: Path, aut
         ).state is State.ANSWERED
 
 
-async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_for(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_for(tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=Forgotten("NOT_FOUND")) as bench:
         bench.stages.uncertain = "INVALID_ARGUMENT"
         row = await bench.record_key_request("epoch_2_context_switch")
@@ -664,9 +624,7 @@ async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_fo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(
-    stage: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(stage: str, tmp_path: Path) -> None:
     async with bench_whose(tmp_path, stage, WrongSignature("not the user's")) as bench:
         row = await bench.run(await bench.record())
         [failed] = bench.told(StageFailed)
@@ -676,9 +634,7 @@ async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(
 
 
 @pytest.mark.parametrize("tries", [2, 1000])
-async def test_what_a_failed_request_held_is_let_go_of_at_once(
-    tmp_path: Path, autojump_clock: Any, tries: int
-) -> None:
+async def test_what_a_failed_request_held_is_let_go_of_at_once(tmp_path: Path, tries: int) -> None:
     """An error that is a variable of the frame that raises it holds that frame, and so the ciphertexts of a request."""
     asked = itertools.count(1)
 

@@ -75,9 +75,7 @@ async def rows_of(bench: Bench, count: int) -> list[Row]:
     return [await bench.record(name, block=10 + n) for n, name in enumerate(NAMES[:count])]
 
 
-async def test_as_many_rows_are_worked_on_at_once_as_there_are_places(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_as_many_rows_are_worked_on_at_once_as_there_are_places(tmp_path: Path) -> None:
     pool, at_once = pool_of(3), []
 
     async def work(row: Row) -> None:
@@ -95,7 +93,7 @@ async def test_as_many_rows_are_worked_on_at_once_as_there_are_places(
     assert at_once == [3, 3, 3]
 
 
-async def test_a_full_pool_takes_no_row_and_says_so(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_full_pool_takes_no_row_and_says_so(tmp_path: Path) -> None:
     """Whoever hands out looks at ``free`` first; a mistake there is loud."""
     async with open_bench(tmp_path) as bench:
         [first, second] = await rows_of(bench, 2)
@@ -110,7 +108,7 @@ async def test_a_full_pool_takes_no_row_and_says_so(tmp_path: Path, autojump_clo
     [KeyError("bug"), Rejected("meant for the pipeline"), ExceptionGroup("several", [ValueError("bug")])],
 )
 async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_on(
-    error: Exception, tmp_path: Path, autojump_clock: Any
+    error: Exception, tmp_path: Path
 ) -> None:
     done: list[int] = []
 
@@ -138,9 +136,7 @@ async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_o
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ExceptionGroup("of a nursery", [MemoryError()])])
-async def test_a_process_without_memory_is_no_fault_of_a_request(
-    error: Exception, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_process_without_memory_is_no_fault_of_a_request(error: Exception, tmp_path: Path) -> None:
     async def work(row: Row) -> None:
         await trio.lowlevel.checkpoint()
         raise error
@@ -156,9 +152,7 @@ async def test_a_process_without_memory_is_no_fault_of_a_request(
         assert [OUT_OF_MEMORY in event.text for event in bench.told(AlertRaised)] == [True]
 
 
-async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(tmp_path: Path) -> None:
     async def work(row: Row) -> None:
         await trio.lowlevel.checkpoint()
         raise KeyError("x" * 10 * LONGEST_TRACE)
@@ -172,7 +166,7 @@ async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(
 
 
 async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_row_due(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     async def work(row: Row) -> None:
         await trio.lowlevel.checkpoint()
@@ -189,9 +183,7 @@ async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_
         assert (await bench.row(row.rid)).state is State.PENDING
 
 
-async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(tmp_path: Path) -> None:
     async def work(row: Row) -> None:
         await trio.sleep_forever()
 
@@ -221,7 +213,7 @@ async def wakes_after(work: Work, bench: Bench, *, backlogged: bool) -> float | 
     [(True, True, 3), (False, True, 3), (False, False, 3), (True, False, None)],
 )
 async def test_a_free_place_notifies_unless_all_that_is_due_has_a_place_and_its_row_is_done(
-    done: bool, backlogged: bool, notifies: float | None, tmp_path: Path, autojump_clock: Any
+    done: bool, backlogged: bool, notifies: float | None, tmp_path: Path
 ) -> None:
     async def work(row: Row) -> bool:
         await trio.sleep(3)
@@ -232,9 +224,7 @@ async def test_a_free_place_notifies_unless_all_that_is_due_has_a_place_and_its_
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), JournalFailed("disk full")])
-async def test_a_place_that_an_error_frees_notifies(
-    error: Exception, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_place_that_an_error_frees_notifies(error: Exception, tmp_path: Path) -> None:
     async def work(row: Row) -> bool:
         await trio.lowlevel.checkpoint()
         raise error

@@ -202,7 +202,7 @@ async def reading(
 # Where it begins.
 
 
-async def test_a_first_start_begins_at_the_head(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_first_start_begins_at_the_head(tmp_path: Path) -> None:
     chain = Chain(logs=[log(NAMES[0], 50)])
     async with reading(tmp_path, chain, from_block=None) as it:
         await trio.sleep(CONFIRMING)
@@ -210,7 +210,7 @@ async def test_a_first_start_begins_at_the_head(tmp_path: Path, autojump_clock: 
         assert it.reader.ranges.next_block == 101
 
 
-async def test_a_first_start_waits_for_a_head(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_first_start_waits_for_a_head(tmp_path: Path) -> None:
     chain = Chain(next_=deque([Unreachable("down"), RpcError(-32000, "starting")]))
     async with reading(tmp_path, chain, from_block=None) as it:
         assert it.reader.ranges.next_block is None
@@ -218,9 +218,7 @@ async def test_a_first_start_waits_for_a_head(tmp_path: Path, autojump_clock: An
         assert it.reader.ranges.next_block == 101
 
 
-async def test_a_first_head_that_the_second_look_does_not_reach_hides_nothing(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_first_head_that_the_second_look_does_not_reach_hides_nothing(tmp_path: Path) -> None:
     chain = Chain(head=1 << 31)
     async with reading(tmp_path, chain, from_block=None) as it:
         chain.head = 100
@@ -230,14 +228,14 @@ async def test_a_first_head_that_the_second_look_does_not_reach_hides_nothing(
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_a_first_start_may_begin_earlier(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_first_start_may_begin_earlier(tmp_path: Path) -> None:
     chain = Chain(logs=[log(NAMES[0], 10), log(NAMES[1], 50)])
     async with reading(tmp_path, chain, from_block=40) as it:
         assert it.recorded == [id_of(NAMES[1])]
         assert min(first for first, _ in chain.ranges) == 40
 
 
-async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path) -> None:
     async with reading(tmp_path, Chain(head=1000), from_block=990):
         pass
     chain = Chain(head=5000, logs=[log(NAMES[0], 2000)])
@@ -245,9 +243,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path, autoju
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_an_earlier_block_beside_a_cursor_is_read_from_once_more(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_earlier_block_beside_a_cursor_is_read_from_once_more(tmp_path: Path) -> None:
     chain = Chain(head=1000, logs=[log(NAMES[0], 400), log(NAMES[1], 995)])
     async with reading(tmp_path, chain, from_block=990) as it:
         assert it.recorded == [id_of(NAMES[1])]
@@ -261,7 +257,7 @@ async def test_an_earlier_block_beside_a_cursor_is_read_from_once_more(
     assert min(first for first, _ in chain.ranges) > 500  # once
 
 
-async def test_reading_once_more_goes_on_after_a_restart(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_reading_once_more_goes_on_after_a_restart(tmp_path: Path) -> None:
     async with reading(tmp_path, Chain(head=1000), from_block=990):
         pass
     slow = Chain(head=1000, latency=1.0)
@@ -279,9 +275,7 @@ async def test_reading_once_more_goes_on_after_a_restart(tmp_path: Path, autojum
 # What it reads.
 
 
-async def test_what_is_on_chain_is_recorded_and_its_pools_are_rung(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_is_on_chain_is_recorded_and_its_pools_are_rung(tmp_path: Path) -> None:
     chain = Chain(logs=[log(name, 50 + n) for n, name in enumerate(NAMES)])
     async with reading(tmp_path, chain) as it:
         assert it.recorded == [id_of(name) for name in NAMES]
@@ -291,7 +285,7 @@ async def test_what_is_on_chain_is_recorded_and_its_pools_are_rung(
         assert await it.stored_cursor() == 101
 
 
-async def test_a_push_is_read_at_once(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_push_is_read_at_once(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain()) as it:
         await trio.sleep(5)
         chain.head += 1
@@ -301,7 +295,7 @@ async def test_a_push_is_read_at_once(tmp_path: Path, autojump_clock: Any) -> No
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_a_lost_push_costs_a_poll_and_no_more(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_lost_push_costs_a_poll_and_no_more(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain()) as it:
         chain.head += 1
         chain.logs.append(log(NAMES[0], chain.head))
@@ -309,7 +303,7 @@ async def test_a_lost_push_costs_a_poll_and_no_more(tmp_path: Path, autojump_clo
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_many_pushes_are_one_read(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_many_pushes_are_one_read(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain()):
         await trio.sleep(0.05)
         before = len(chain.ranges)
@@ -319,15 +313,13 @@ async def test_many_pushes_are_one_read(tmp_path: Path, autojump_clock: Any) -> 
         assert len(chain.ranges) - before <= 2
 
 
-async def test_a_request_seen_again_is_not_another(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_request_seen_again_is_not_another(tmp_path: Path) -> None:
     async with reading(tmp_path, Chain(logs=[log(NAMES[0], 95)])) as it:
         await trio.sleep(3 * REORG_WINDOW)
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_what_a_lagging_node_left_out_is_found_in_the_reorg_window(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_a_lagging_node_left_out_is_found_in_the_reorg_window(tmp_path: Path) -> None:
     """Its answer was empty and looked like a good one."""
     async with reading(tmp_path, chain := Chain()) as it:
         chain.head += 2
@@ -341,9 +333,7 @@ async def test_what_a_lagging_node_left_out_is_found_in_the_reorg_window(
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_after_a_new_subscription_the_reorg_window_is_read_at_once(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_after_a_new_subscription_the_reorg_window_is_read_at_once(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain()) as it:
         chain.logs.append(log(NAMES[0], chain.head - 1))
         assert chain.notify is not None
@@ -352,7 +342,7 @@ async def test_after_a_new_subscription_the_reorg_window_is_read_at_once(
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_a_long_history_is_read_beside_the_live_end(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_long_history_is_read_beside_the_live_end(tmp_path: Path) -> None:
     chain = Chain(head=100_000, logs=[log(NAMES[0], 50_000), log(NAMES[1], 99_999)], latency=0.2)
     async with reading(tmp_path, chain, from_block=0) as it:
         await trio.sleep(1)
@@ -362,7 +352,7 @@ async def test_a_long_history_is_read_beside_the_live_end(tmp_path: Path, autoju
         assert await it.stored_cursor() == 100_001
 
 
-async def test_the_progress_of_a_long_backfill_is_told(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_progress_of_a_long_backfill_is_told(tmp_path: Path) -> None:
     async with reading(tmp_path, Chain(head=100_000, latency=3.0), from_block=0) as it:
         await trio.sleep(600)
         first, *_, last = told = it.bench.told(BackfillProgressed)
@@ -371,9 +361,7 @@ async def test_the_progress_of_a_long_backfill_is_told(tmp_path: Path, autojump_
         assert [one.done for one in told] == sorted(one.done for one in told)
 
 
-async def test_no_question_spans_more_than_a_range_however_long_we_were_away(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_no_question_spans_more_than_a_range_however_long_we_were_away(tmp_path: Path) -> None:
     async with reading(tmp_path, Chain(head=1000)):
         pass
     chain = Chain(head=1_000_000)
@@ -398,9 +386,7 @@ async def test_no_question_spans_more_than_a_range_however_long_we_were_away(
     ],
     ids=["unreachable", "error", "limit", "no logs", "old head", "no head", "nothing"],
 )
-async def test_a_bad_answer_moves_nothing_and_is_asked_again(
-    trouble: Any, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_bad_answer_moves_nothing_and_is_asked_again(trouble: Any, tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain()) as it:
         chain.head += 1
         chain.logs.append(log(NAMES[0], chain.head))
@@ -416,7 +402,7 @@ async def test_a_bad_answer_moves_nothing_and_is_asked_again(
 @pytest.mark.slow
 @pytest.mark.parametrize("widest", [1, 3, 10])
 async def test_a_node_that_takes_only_narrow_ranges_is_asked_for_narrow_ones(
-    widest: int, tmp_path: Path, autojump_clock: Any
+    widest: int, tmp_path: Path
 ) -> None:
     chain = Chain(head=60, logs=[log(NAMES[0], 5), log(NAMES[1], 55)], widest=widest)
     async with reading(tmp_path, chain, size=100) as it:
@@ -425,9 +411,7 @@ async def test_a_node_that_takes_only_narrow_ranges_is_asked_for_narrow_ones(
         assert await it.stored_cursor() == 61
 
 
-async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on(tmp_path: Path) -> None:
     chain = Chain(logs=[log(NAMES[0], 50, data=b"\x01"), log(NAMES[1], 51)])
     async with reading(tmp_path, chain) as it:
         [told] = it.bench.told(LogQuarantined)
@@ -448,7 +432,7 @@ UNREADABLE: list[Callable[[dict[str, Any]], Any]] = [
 
 @pytest.mark.parametrize("spoil", UNREADABLE)
 async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the_rest_is_taken(
-    spoil: Callable[[dict[str, Any]], Any], tmp_path: Path, autojump_clock: Any
+    spoil: Callable[[dict[str, Any]], Any], tmp_path: Path
 ) -> None:
     """One node's nonsense in the place of a log must not hide that log for good, nor hold up its dependencies."""
 
@@ -477,7 +461,7 @@ async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the
         assert len(it.bench.told(AlertCleared)) == 1
 
 
-async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path) -> None:
     class Full:
         """A journal whose disk is full a few times."""
 
@@ -506,9 +490,7 @@ async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path, autojump_c
 # Reorganisations.
 
 
-async def test_a_request_at_another_place_is_moved_and_not_recorded_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_request_at_another_place_is_moved_and_not_recorded_again(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         chain.head, chain.logs = 101, [log(NAMES[0], 100, fork=1)]
         await trio.sleep(REORG_WINDOW)
@@ -519,7 +501,7 @@ async def test_a_request_at_another_place_is_moved_and_not_recorded_again(
 
 
 async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is_seen_again(
-    tmp_path: Path, autojump_clock: Any
+    tmp_path: Path,
 ) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         gone, chain.logs = chain.logs, []
@@ -545,7 +527,7 @@ def later(one: Log, index: int) -> Log:
 @pytest.mark.parametrize("name", NAMES[:3])
 @pytest.mark.parametrize("indices", [(0, 1), (1, 0)], ids=["first form first", "later form first"])
 async def test_both_forms_of_a_request_are_one_row_with_its_materials(
-    name: str, indices: tuple[int, int], tmp_path: Path, autojump_clock: Any
+    name: str, indices: tuple[int, int], tmp_path: Path
 ) -> None:
     first = log(name, 99, index=indices[0])
     async with reading(tmp_path, Chain(logs=[first, later(first, indices[1])])) as it:
@@ -555,9 +537,7 @@ async def test_both_forms_of_a_request_are_one_row_with_its_materials(
         assert it.bench.told(RequestsMoved) == []
 
 
-async def test_a_reorganisation_into_the_later_form_moves_the_request(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_reorganisation_into_the_later_form_moves_the_request(tmp_path: Path) -> None:
     first = log(NAMES[0], 99)
     async with reading(tmp_path, chain := Chain(logs=[first, later(first, 1)])) as it:
         chain.head, chain.logs = 101, [later(log(NAMES[0], 100, fork=1), 0)]
@@ -575,9 +555,7 @@ def key_log(name: str, block: int) -> Log:
     return attrs.evolve(keys.log(name), block_number=block)
 
 
-async def test_what_must_be_final_is_read_up_to_the_finalized_block_only(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_must_be_final_is_read_up_to_the_finalized_block_only(tmp_path: Path) -> None:
     chain = Chain(head=100, logs=[key_log("prep_keygen_default", 100), key_log("keygen_default", 101)])
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
         assert [event.kind for event in it.bench.told(RequestRecorded)] == [Kind.PREP_KEYGEN]
@@ -587,9 +565,7 @@ async def test_what_must_be_final_is_read_up_to_the_finalized_block_only(
     assert set(chain.tags) == {"finalized"}
 
 
-async def test_a_node_without_a_finalized_block_is_told_by_contract(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_node_without_a_finalized_block_is_told_by_contract(tmp_path: Path) -> None:
     """It answers everything else, so that nothing else shows that no key request is ever read."""
     chain = Chain(next_=deque([RpcError(-39001, "Unknown block")] * 100))
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
@@ -602,36 +578,32 @@ async def test_a_node_without_a_finalized_block_is_told_by_contract(
         assert [one.dependency for one in it.bench.told(AlertCleared)] == [told.dependency]
 
 
-async def test_decryptions_are_read_up_to_the_head(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_decryptions_are_read_up_to_the_head(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain()):
         await trio.sleep(2 * POLLING)
     assert set(chain.tags) == {"latest"}
 
 
-async def test_pushes_of_the_head_are_not_asked_for_where_it_does_not_count(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_pushes_of_the_head_are_not_asked_for_where_it_does_not_count(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain(), subscription=CONFIG):
         assert chain.notify is None
 
 
-async def test_key_management_has_no_deadline(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_key_management_has_no_deadline(tmp_path: Path) -> None:
     chain = Chain(logs=[key_log("keygen_default", 50)])
     async with reading(tmp_path, chain, subscription=GENERATION) as it:
         [event] = it.bench.told(RequestRecorded)
         assert (await it.bench.row(event.rid)).progress.deadline == math.inf
 
 
-async def test_a_context_without_predecessor_is_no_request_and_no_trouble(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_context_without_predecessor_is_no_request_and_no_trouble(tmp_path: Path) -> None:
     chain = Chain(logs=[key_log("context_1_first", 50)])
     async with reading(tmp_path, chain, subscription=CONFIG) as it:
         assert (it.recorded, it.bench.told(LogQuarantined)) == ([], [])
         assert it.reader.ranges.next_block == 101
 
 
-async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path) -> None:
     logs = [key_log("prep_keygen_test_aborted_later", 50), key_log("abort_keygen", 51)]
     async with reading(tmp_path, Chain(logs=logs), subscription=GENERATION) as it:
         assert len(set(it.recorded)) == 1
@@ -645,9 +617,7 @@ async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path, autojump_cl
 # A chain that leaves what was read of it.
 
 
-async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(tmp_path: Path) -> None:
     chain = Chain(logs=[log(NAMES[0], 40), log(NAMES[1], 60)])
     async with reading(tmp_path, chain) as it:
         for _ in range(100):
@@ -664,7 +634,7 @@ async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(
         assert it.reader.ranges.next_block == chain.head + 1
 
 
-async def test_a_reorganisation_is_found_after_a_restart_too(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_reorganisation_is_found_after_a_restart_too(tmp_path: Path) -> None:
     chain = Chain(logs=[log(NAMES[0], 60)])
     async with reading(tmp_path, chain, from_block=10) as it:
         for _ in range(100):
@@ -678,7 +648,7 @@ async def test_a_reorganisation_is_found_after_a_restart_too(tmp_path: Path, aut
         assert it.recorded == [id_of(NAMES[1])]
 
 
-async def test_a_node_that_lags_takes_nothing_back(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_node_that_lags_takes_nothing_back(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         await trio.sleep(5)
         chain.head -= 20
@@ -691,9 +661,7 @@ async def test_a_node_that_lags_takes_nothing_back(tmp_path: Path, autojump_cloc
         assert it.reader.ranges.next_block == chain.head + 1
 
 
-async def test_head_and_cursor_follow_a_chain_that_became_shorter(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_head_and_cursor_follow_a_chain_that_became_shorter(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         await trio.sleep(5)
         chain.head, chain.logs = 50, []
@@ -703,9 +671,7 @@ async def test_head_and_cursor_follow_a_chain_that_became_shorter(
         assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
 
 
-async def test_a_read_that_was_asked_before_a_fork_was_found_counts_no_more(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_read_that_was_asked_before_a_fork_was_found_counts_no_more(tmp_path: Path) -> None:
     """A back-fill's answer is on its way while the tail's read shows the fork."""
     async with reading(tmp_path, chain := Chain()) as it:
         await trio.sleep(5)

@@ -56,7 +56,7 @@ class Calendar:
 @pytest.mark.slow
 @pytest.mark.once
 async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
-    autojump_clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the defaults: a week, ninety days."""
     monkeypatch.setattr(retaining, "SETTLED", 60.0)
@@ -96,13 +96,11 @@ async def test_rows_are_cleared_and_then_deleted_and_no_start_misses_them(
     assert len([e for e in seen if isinstance(e, ReplyIncluded)]) == 1
 
 
-async def test_nothing_is_final_before_a_head_is_known(autojump_clock: Any) -> None:
+async def test_nothing_is_final_before_a_head_is_known() -> None:
     assert final_block(HeadTracker()) is None
 
 
-async def test_what_is_final_is_far_below_the_head_and_not_above_the_finalized_block(
-    autojump_clock: Any,
-) -> None:
+async def test_what_is_final_is_far_below_the_head_and_not_above_the_finalized_block() -> None:
     head, finalized = HeadTracker(), HeadTracker()
     head.note(100_000, 1_000_000)
     head.note(100_100, 1_000_100)
@@ -118,7 +116,7 @@ async def test_what_is_final_is_far_below_the_head_and_not_above_the_finalized_b
     ids=["not needed", "young", "no mark", "above the mark", "not final"],
 )
 async def test_a_log_that_could_not_be_decoded_is_deleted_once_the_proof_of_completeness_has_passed_it(
-    days: int, mark: int | None, block: int, left: int, *, tmp_path: Path, autojump_clock: Any
+    days: int, mark: int | None, block: int, left: int, *, tmp_path: Path
 ) -> None:
     """``mark``: where the low-water marks stand, relative to the id of the log."""
     async with open_bench(tmp_path) as bench:

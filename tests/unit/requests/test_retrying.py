@@ -23,14 +23,14 @@ def failing(times: int, error: Exception, log: Any) -> Any:
 
 
 @pytest.mark.parametrize("error", [Unreachable("x"), Overloaded("x")])
-async def test_a_dependency_that_comes_back_is_waited_for(autojump_clock: Any, error: Exception) -> None:
+async def test_a_dependency_that_comes_back_is_waited_for(error: Exception) -> None:
     log: list[Any] = []
     assert await retrying(failing(3, error, log), lambda: 0.0) == "done"
     assert len(log) == 4
     assert log == sorted(log)
 
 
-async def test_patience_ends(autojump_clock: Any) -> None:
+async def test_patience_ends() -> None:
     log: list[Any] = []
     with pytest.raises(Unreachable):
         await retrying(failing(1000, Unreachable("x"), log), lambda: 0.5)
@@ -39,14 +39,14 @@ async def test_patience_ends(autojump_clock: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [NotYet("denied"), Rejected("never")])
-async def test_an_answer_is_not_asked_for_again(autojump_clock: Any, error: Exception) -> None:
+async def test_an_answer_is_not_asked_for_again(error: Exception) -> None:
     log: list[Any] = []
     with pytest.raises(type(error)):
         await retrying(failing(1000, error, log), lambda: 0.0)
     assert len(log) == 1
 
 
-async def test_cancellation_between_tries(autojump_clock: Any) -> None:
+async def test_cancellation_between_tries() -> None:
     with trio.move_on_after(1) as scope:
         await retrying(failing(1000, Unreachable("x"), []), lambda: 0.99)
     assert scope.cancelled_caught

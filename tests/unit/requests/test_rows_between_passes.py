@@ -26,9 +26,7 @@ from tests.vectors import log_of, requests
 UNIFIED = requests("unified")[0]
 
 
-async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(tmp_path: Path) -> None:
     """outcomes, deadlines: 24 h from its record, and the end of validity; also where the checks are behind it."""
     content = PROFILE.decode(log_of(UNIFIED))
     assert isinstance(content, UnifiedUserDecryption)
@@ -47,9 +45,7 @@ async def test_a_unified_request_that_the_core_has_ends_with_its_own_window(
 
 @pytest.mark.parametrize("stage", ["check", "gather", "submit", "answer"])
 @pytest.mark.parametrize("error", [Unreachable("x"), NotYet("x"), Refused("x")])
-async def test_a_deferral_names_its_stage(
-    tmp_path: Path, autojump_clock: Any, stage: str, error: Exception
-) -> None:
+async def test_a_deferral_names_its_stage(tmp_path: Path, stage: str, error: Exception) -> None:
     """The metrics of 0.14 count what waits by stage."""
     failing: dict[str, Any] = {stage: type(error)("x")}
     async with open_bench(tmp_path, **failing) as bench:
@@ -57,9 +53,7 @@ async def test_a_deferral_names_its_stage(
     assert [event.stage for event in bench.told(RequestDeferred)] == [stage]
 
 
-async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(tmp_path: Path) -> None:
     """Each try downloads every ciphertext again."""
     async with open_bench(tmp_path, answer=Forgotten("who?")) as bench:
         row = await bench.record()
@@ -69,7 +63,7 @@ async def test_a_core_that_forgets_at_once_what_it_took_is_asked_less_and_less(
     assert waits == [SOON.seconds(tries, 0.5) for tries in range(6)]
 
 
-async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
 
@@ -82,9 +76,7 @@ async def test_nothing_is_told_of_a_deferral_that_did_not_happen(tmp_path: Path,
     assert bench.told(RequestDeferred) == []
 
 
-async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_unexpected_error_keeps_its_traceback_and_tells_its_last_line(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record()
 

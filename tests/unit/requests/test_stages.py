@@ -137,7 +137,7 @@ async def gathered(name: str, core: Core) -> Gathered:
         return await stages(core).gather(Checked(request(name), *content.context), lease)
 
 
-async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch(autojump_clock: Any) -> None:
+async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch() -> None:
     class Row:
         def plan(self, _content: Any) -> Any:
             return ETHEREUM, self.rounds()
@@ -156,7 +156,7 @@ async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch(autojump_c
             await at.gather(checked, lease)
 
 
-async def test_a_new_context_is_told_after_the_previous_one(autojump_clock: Any) -> None:
+async def test_a_new_context_is_told_after_the_previous_one() -> None:
     core = Core()
     await stages(core).submit(await gathered("context_2_new", core))
     assert [bytes(call.message) for call in core.started] == [
@@ -164,14 +164,14 @@ async def test_a_new_context_is_told_after_the_previous_one(autojump_clock: Any)
     ]
 
 
-async def test_the_new_context_is_not_told_before_the_previous_one_was_taken(autojump_clock: Any) -> None:
+async def test_the_new_context_is_not_told_before_the_previous_one_was_taken() -> None:
     core = Core(says={"NewMpcContext": Unreachable("down")})
     with pytest.raises(Unreachable):
         await stages(core).submit(await gathered("context_2_new", core))
     assert {bytes(call.message) for call in core.started} == {bytes(keys.calls("context_2_new")[0].message)}
 
 
-async def test_an_epoch_is_told_with_the_material_of_its_block(autojump_clock: Any) -> None:
+async def test_an_epoch_is_told_with_the_material_of_its_block() -> None:
     core = Core()
     await stages(core).submit(await gathered("epoch_3_same_set", core))
     [expected] = keys.event("epoch_3_same_set")["core"]
@@ -180,7 +180,7 @@ async def test_an_epoch_is_told_with_the_material_of_its_block(autojump_clock: A
     ]
 
 
-async def test_every_call_of_a_request_has_the_context_of_its_trace(autojump_clock: Any) -> None:
+async def test_every_call_of_a_request_has_the_context_of_its_trace() -> None:
     core = Core(reply_of("keygen_default"))
     told = attrs.evolve(stages(core), context=lambda asked: ((b"traceparent", b"%d" % asked.id),))
     await told.submit(await gathered("context_2_new", core))
@@ -191,20 +191,20 @@ async def test_every_call_of_a_request_has_the_context_of_its_trace(autojump_clo
     assert core.polled[0].metadata == ((b"traceparent", b"%d" % request("keygen_default").id),)
 
 
-async def test_without_traces_a_call_has_no_metadata(autojump_clock: Any) -> None:
+async def test_without_traces_a_call_has_no_metadata() -> None:
     core = Core()
     await stages(core).submit(await gathered("context_2_new", core))
     assert {call.metadata for call in core.started} == {()}
 
 
-async def test_what_needs_nothing_more_is_gathered_at_once(autojump_clock: Any) -> None:
+async def test_what_needs_nothing_more_is_gathered_at_once() -> None:
     found = await gathered("keygen_default", Core())
     assert (found.ciphertexts, found.found) == ((), None)
 
 
 @pytest.mark.parametrize("digests", [None, ((3, b"\x33" * 32),)], ids=["plain", "compressed"])
 async def test_an_uncertain_start_is_handed_on_with_what_else_it_may_mean(
-    digests: tuple[tuple[int, bytes], ...] | None, autojump_clock: Any
+    digests: tuple[tuple[int, bytes], ...] | None,
 ) -> None:
     """A Core that knows another preprocessing of a key refuses the epoch with the status of one that is there."""
     core = Core(says={"NewMpcEpoch": "core[0] NewMpcEpoch: INVALID_ARGUMENT"})
@@ -220,19 +220,19 @@ def reply_of(name: str, node: int = 0) -> bytes:
     return from_hex(keys.event(name)["answers"][node]["response_bytes"])
 
 
-async def test_an_answer_of_this_node_is_kept(autojump_clock: Any) -> None:
+async def test_an_answer_of_this_node_is_kept() -> None:
     found = await stages(Core(reply_of("keygen_default"))).answer(Submitted(request("keygen_default")))
     assert found.answer is not None
     assert found.answer.signer == SIGNER
 
 
-async def test_the_answer_of_another_node_is_broken(autojump_clock: Any) -> None:
+async def test_the_answer_of_another_node_is_broken() -> None:
     core = Core(reply_of("epoch_3_same_set", 1))
     with pytest.raises(Broken, match="check kms_core_endpoints"):
         await stages(core).answer(Submitted(request("epoch_3_same_set")))
 
 
-async def test_a_confirmation_asks_for_no_result_and_no_signature(autojump_clock: Any) -> None:
+async def test_a_confirmation_asks_for_no_result_and_no_signature() -> None:
     core = Core()
     found = await stages(core, None).answer(Submitted(request("context_2_new")))
     assert core.polled == []
@@ -240,7 +240,7 @@ async def test_a_confirmation_asks_for_no_result_and_no_signature(autojump_clock
     assert found.answer.signer is None
 
 
-async def test_who_only_sends_shares_waits_for_the_epoch_and_replies_nothing(autojump_clock: Any) -> None:
+async def test_who_only_sends_shares_waits_for_the_epoch_and_replies_nothing() -> None:
     """Its Core gives the old epoch's signatures, which no contract takes from it (P13)."""
     core = Core(b"whatever the old epoch had")
     found = await stages(core, None).answer(Submitted(request("epoch_2_context_switch")))
@@ -249,7 +249,7 @@ async def test_who_only_sends_shares_waits_for_the_epoch_and_replies_nothing(aut
 
 
 @pytest.mark.parametrize("name", ["abort_keygen", "abort_crsgen", "context_1_destroyed"])
-async def test_what_only_ends_something_is_over_once_the_core_knows(name: str, autojump_clock: Any) -> None:
+async def test_what_only_ends_something_is_over_once_the_core_knows(name: str) -> None:
     core = Core()
     found = await stages(core, None).answer(Submitted(request(name)))
     assert (found.answer, core.polled) == (None, [])
@@ -262,7 +262,7 @@ async def over(found: tuple[int, ...], *tells: bytes) -> frozenset[int]:
     return submitted.over
 
 
-async def test_the_epochs_of_a_destroyed_context_are_over_whoever_names_them(autojump_clock: Any) -> None:
+async def test_the_epochs_of_a_destroyed_context_are_over_whoever_names_them() -> None:
     """A Core of 0.14 tells none; one that was restarted does not tell all."""
     told = later.wire("destroy context result, two epochs")
     first, second, third = (8 << 248 | number for number in (1, 2, 3))
@@ -271,11 +271,11 @@ async def test_the_epochs_of_a_destroyed_context_are_over_whoever_names_them(aut
     assert await over((third,), b"") == {third}
 
 
-async def test_an_answer_that_cannot_be_read_takes_nothing_from_a_destruction(autojump_clock: Any) -> None:
+async def test_an_answer_that_cannot_be_read_takes_nothing_from_a_destruction() -> None:
     assert await over((5,), b"\xff", b"\x0a\x02\x0a\x00") == {5}
 
 
-async def test_an_end_is_not_repeated_within_a_pass(autojump_clock: Any) -> None:
+async def test_an_end_is_not_repeated_within_a_pass() -> None:
     """A centralised Core crashes over the end of an epoch each time."""
     asked, core = request("context_1_destroyed"), Core(says={"DestroyMpcContext": Unreachable("crashed")})
     with pytest.raises(Unreachable):
@@ -283,7 +283,7 @@ async def test_an_end_is_not_repeated_within_a_pass(autojump_clock: Any) -> None
     assert len(core.started) == 1
 
 
-async def test_nothing_is_over_with_the_end_of_an_epoch_or_a_new_context(autojump_clock: Any) -> None:
+async def test_nothing_is_over_with_the_end_of_an_epoch_or_a_new_context() -> None:
     core = Core(tells=(later.wire("destroy context result, two epochs"),))
     submitted = await stages(core).submit(await gathered("context_2_new", core))
     assert submitted.over == frozenset()
@@ -310,7 +310,7 @@ def small() -> tuple[Fhevm, Gathered]:
     return profile, Gathered(asked, None, None, found)
 
 
-async def test_a_core_that_does_not_wait_is_only_handed_the_request(autojump_clock: Any) -> None:
+async def test_a_core_that_does_not_wait_is_only_handed_the_request() -> None:
     profile, asked = small()
     core = Core(waiting=False, says={"PublicDecrypt": "it may have it"})
     submitted = await attrs.evolve(stages(core), profile=profile).submit(asked)
@@ -318,7 +318,7 @@ async def test_a_core_that_does_not_wait_is_only_handed_the_request(autojump_clo
     assert [call.method for call in core.started] == ["PublicDecrypt"]
 
 
-async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result(autojump_clock: Any) -> None:
+async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result() -> None:
     """After 0.8 of the stage's time the Core has it, and is asked for the result without the payload."""
     profile, asked = small()
     begun, core = trio.current_time(), Silent()

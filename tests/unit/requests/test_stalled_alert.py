@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -20,7 +19,7 @@ STALLED_AFTER = CAUSES["logs"].after
 
 
 @pytest.mark.slow
-async def test_a_node_that_never_gives_logs_is_named(autojump_clock: Any, tmp_path: Path) -> None:
+async def test_a_node_that_never_gives_logs_is_named(tmp_path: Path) -> None:
     """Connected, on the right chain, with a moving head: only this shows that nothing is heard."""
     seen: list[Event] = []
     async with few_components(tmp_path) as components:
@@ -48,7 +47,7 @@ class SilentCore:
         raise AssertionError
 
 
-async def test_a_core_that_takes_calls_and_says_nothing_is_named(autojump_clock: Any) -> None:
+async def test_a_core_that_takes_calls_and_says_nothing_is_named() -> None:
     health = CoreHealth(SilentCore(), limit=7.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(health.run)

@@ -72,7 +72,7 @@ GENERATIONS = ALL[:3]
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_what_stands_goes_on(name: str, autojump_clock: Any) -> None:
+async def test_what_stands_goes_on(name: str) -> None:
     checker, _ = made()
     checked = await checker.check(seen(name))
     assert (checked.context_id, checked.epoch_id) == keys.content(name).context
@@ -86,7 +86,7 @@ def over(identifier: int, *, consensus: bool) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_what_was_aborted_ends_as_aborted(name: str, autojump_clock: Any) -> None:
+async def test_what_was_aborted_ends_as_aborted(name: str) -> None:
     checker, head = made(over(keys.content(name).id, consensus=False))
     with pytest.raises(Aborted):
         await confirmed(head, lambda: checker.check(seen(name)))
@@ -94,7 +94,7 @@ async def test_what_was_aborted_ends_as_aborted(name: str, autojump_clock: Any) 
 
 @pytest.mark.parametrize("consensus", [False, True])
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_one_node_that_says_so_ends_nothing(name: str, consensus: bool, autojump_clock: Any) -> None:
+async def test_one_node_that_says_so_ends_nothing(name: str, consensus: bool) -> None:
     checker, head = made(over(keys.content(name).id, consensus=consensus))
     ethereum = checker.chains[ETHEREUM]
     assert isinstance(ethereum, Answers)
@@ -108,7 +108,7 @@ async def test_one_node_that_says_so_ends_nothing(name: str, consensus: bool, au
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_what_others_finished_is_over(name: str, autojump_clock: Any) -> None:
+async def test_what_others_finished_is_over(name: str) -> None:
     """Starting alone what the others ended together would lead nowhere."""
     checker, head = made(over(keys.content(name).id, consensus=True))
     with pytest.raises(Over):
@@ -124,7 +124,7 @@ def answered(name: str) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("name", [*GENERATIONS, "context_2_new", "epoch_2_context_switch"])
-async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str, autojump_clock: Any) -> None:
+async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str) -> None:
     checker, head = made(answered(name))
     with pytest.raises(NotYet, match="is in the contract"):
         await checker.check(seen(name))
@@ -134,20 +134,20 @@ async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str, a
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_who_is_not_in_its_context_waits(name: str, autojump_clock: Any) -> None:
+async def test_who_is_not_in_its_context_waits(name: str) -> None:
     checker, _ = made(getKmsNodeForContext=NOBODY)
     with pytest.raises(NotMember, match="is not a node of context"):
         await checker.check(seen(name))
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_who_is_no_member_waits_no_longer_than_the_request(name: str, autojump_clock: Any) -> None:
+async def test_who_is_no_member_waits_no_longer_than_the_request(name: str) -> None:
     checker, head = made(over(keys.content(name).id, consensus=True), getKmsNodeForContext=NOBODY)
     with pytest.raises(Over):
         await confirmed(head, lambda: checker.check(seen(name)))
 
 
-async def test_a_node_of_the_previous_context_works_on_the_epoch_too(autojump_clock: Any) -> None:
+async def test_a_node_of_the_previous_context_works_on_the_epoch_too() -> None:
     """The Core sends its shares; only the activation is not this node's (P13)."""
     previous = keys.content("epoch_2_context_switch").previous_context_id
 
@@ -159,7 +159,7 @@ async def test_a_node_of_the_previous_context_works_on_the_epoch_too(autojump_cl
     assert await checker.identity.signer_for(seen("epoch_2_context_switch").request) is None
 
 
-async def test_an_epoch_is_nothing_to_a_node_of_neither_context(autojump_clock: Any) -> None:
+async def test_an_epoch_is_nothing_to_a_node_of_neither_context() -> None:
     """Its Core would refuse it for ever, and the end of the context behind it would never be told."""
     checker, head = made(getKmsNodeForContext=NOBODY)
     with pytest.raises(Over):
@@ -167,14 +167,14 @@ async def test_an_epoch_is_nothing_to_a_node_of_neither_context(autojump_clock: 
 
 
 @pytest.mark.parametrize("name", ["context_2_new", "epoch_2_context_switch"])
-async def test_what_was_destroyed_is_rejected(name: str, autojump_clock: Any) -> None:
+async def test_what_was_destroyed_is_rejected(name: str) -> None:
     checker, head = made({mapping_slot(CONFIG_BASE + 10, 7 << 248 | 2): 1})
     with pytest.raises(Rejected, match="destroyed"):
         await confirmed(head, lambda: checker.check(seen(name)))
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_a_generation_waits_for_its_context_like_a_decryption(name: str, autojump_clock: Any) -> None:
+async def test_a_generation_waits_for_its_context_like_a_decryption(name: str) -> None:
     checker, _ = made(isValidKmsContext=False)
     with pytest.raises(NotYet, match="not valid on chain"):
         await checker.check(seen(name))

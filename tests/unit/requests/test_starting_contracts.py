@@ -65,16 +65,14 @@ async def refusal(components: FewComponents, address: Address) -> str:
     )
 
 
-async def test_a_protocol_config_that_answers_is_ready(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_protocol_config_that_answers_is_ready(tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         with trio.fail_after(60):
             async with open_connector(components.settings(), ports=components.ports) as connector:
                 await connector.wait_ready()
 
 
-async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         verifier = Verifier(address_for("KMSVerifier"), address_for("ProtocolConfig"))
         components.dependencies.ethereum.evm.deploy(verifier)
@@ -86,30 +84,26 @@ async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=lambda network: network.name)
-async def test_the_address_of_a_chart_is_known_without_the_contract(
-    network: Any, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_address_of_a_chart_is_known_without_the_contract(network: Any, tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         told = await refusal(components, parse_address(network.kms_verifier))
     assert told.endswith(f"use {network.protocol_config}")
 
 
-async def test_an_account_without_code_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_account_without_code_is_refused(tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         told = await refusal(components, Address(b"\x77" * 20))
     assert told.endswith("name the one on Ethereum")
 
 
-async def test_a_contract_that_knows_neither_function_is_refused(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_a_contract_that_knows_neither_function_is_refused(tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
         components.dependencies.ethereum.evm.deploy(other)
         assert (await refusal(components, other.address)).endswith("name the one on Ethereum")
 
 
-async def test_a_protocol_config_without_an_answer_yet_is_waited_for(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_protocol_config_without_an_answer_yet_is_waited_for(tmp_path: Path) -> None:
     """A contract that reverts with an error of its own is no other contract."""
     events: list[Event] = []
     async with few_components(tmp_path) as components:
@@ -138,7 +132,7 @@ OPTIONS = {
 @pytest.mark.parametrize("where", ["without code", "another contract"])
 @pytest.mark.parametrize(("kind", "option"), OPTIONS.items())
 async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
-    where: str, kind: str, option: str, tmp_path: Path, autojump_clock: Any
+    where: str, kind: str, option: str, tmp_path: Path
 ) -> None:
     async with few_components(tmp_path) as components:
         near = components.dependencies
@@ -155,9 +149,7 @@ async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
 
 @pytest.mark.parametrize("field", ["name", "version"])
 @pytest.mark.parametrize("kind", ["Decryption", "KMSGeneration", "ProtocolConfig"])
-async def test_a_wrong_eip_712_domain_is_refused_by_its_option(
-    kind: str, field: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_wrong_eip_712_domain_is_refused_by_its_option(kind: str, field: str, tmp_path: Path) -> None:
     option = {**OPTIONS, "ProtocolConfig": "protocol_config_contract"}[kind]
     async with few_components(tmp_path) as components:
         right = getattr(components.settings().protocol, option)
@@ -166,9 +158,7 @@ async def test_a_wrong_eip_712_domain_is_refused_by_its_option(
     assert told.startswith(f"{option}.domain_{field}: is '2', but the EIP-712 domain of the {kind} at ")
 
 
-async def test_a_contract_that_signs_for_another_place_is_refused(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_contract_that_signs_for_another_place_is_refused(tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         decryption = components.dependencies.decryption
         other = attrs.evolve(decryption.domain, chain_id=5)
@@ -177,7 +167,7 @@ async def test_a_contract_that_signs_for_another_place_is_refused(
     assert f"it tells the EIP-712 domain of {checksum(decryption.address)} on chain 5" in told
 
 
-async def test_only_decryption_must_tell_its_domain(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_only_decryption_must_tell_its_domain(tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         near = components.dependencies
         for contract in (near.kms_generation, near.protocol_config):
@@ -196,7 +186,7 @@ def untold(_: Frame) -> None:
 
 @pytest.mark.parametrize("wrong", ["address", "chain id"])
 async def test_a_corrected_start_goes_on_with_the_journal_of_the_refused_one(
-    wrong: str, tmp_path: Path, autojump_clock: Any
+    wrong: str, tmp_path: Path
 ) -> None:
     async with few_components(tmp_path) as components:
         right = components.settings()
@@ -211,9 +201,7 @@ async def test_a_corrected_start_goes_on_with_the_journal_of_the_refused_one(
 
 
 @pytest.mark.parametrize("where", ["without code", "another contract"])
-async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
-    where: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(where: str, tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         other = AbiContract(address_for("another"), VERIFIER_ABI, {})
         components.dependencies.host.evm.deploy(other)
@@ -223,9 +211,7 @@ async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
     assert told.startswith(f"host_chains[0].acl_address: there is no ACL at {checksum(address)} on chain ")
 
 
-async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(tmp_path: Path) -> None:
     async with few_components(tmp_path) as components:
         contracts = components.dependencies.gateway.evm.contracts
         address = components.dependencies.decryption.address

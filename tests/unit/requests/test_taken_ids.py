@@ -31,7 +31,7 @@ async def taken_row(bench: Bench, name: str = "") -> Any:
     ("name", "patience"), [("", RESULT_LATE_AFTER), ("crsgen_test_2048", TAKEN_KEY_ID_AFTER)]
 )
 async def test_the_row_says_what_it_waits_for_and_the_alert_how_many(
-    name: str, patience: float, tmp_path: Path, autojump_clock: Any
+    name: str, patience: float, tmp_path: Path
 ) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         row = await taken_row(bench, name)
@@ -46,9 +46,7 @@ async def test_the_row_says_what_it_waits_for_and_the_alert_how_many(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("then", ["answer", "forgotten"])
-async def test_the_alert_is_over_with_a_result_or_a_new_start(
-    then: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_the_alert_is_over_with_a_result_or_a_new_start(then: str, tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         row = await taken_row(bench)
         await trio.sleep(RESULT_LATE_AFTER)
@@ -66,7 +64,7 @@ async def test_the_alert_is_over_with_a_result_or_a_new_start(
         assert RowCause.TAKEN_ID not in row.progress.cause
 
 
-async def test_the_next_process_knows_a_taken_id_by_its_row(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_next_process_knows_a_taken_id_by_its_row(tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         row = await bench.record()
         bench.journal.note_submitted(row.rid, True)
@@ -75,9 +73,7 @@ async def test_the_next_process_knows_a_taken_id_by_its_row(tmp_path: Path, auto
         assert row.rid in bench.pipeline.tracker.taken
 
 
-async def test_a_row_with_a_taken_id_can_have_its_second_chance_too(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_row_with_a_taken_id_can_have_its_second_chance_too(tmp_path: Path) -> None:
     async with open_bench(tmp_path, answer=NotYet("UNAVAILABLE")) as bench:
         bench.stages.existed = True
         row = await bench.record()

@@ -44,9 +44,7 @@ async def run_when_due(bench: Bench, row: Row, seconds: float) -> int:
 
 
 @pytest.mark.parametrize("random", [0.0, 0.5, 0.999])
-async def test_a_denied_request_is_tried_39_times_in_a_day_at_most(
-    random: float, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_denied_request_is_tried_39_times_in_a_day_at_most(random: float, tmp_path: Path) -> None:
     """Whatever the jitter; a right that is given within minutes is noticed within minutes."""
     async with open_bench(tmp_path, check=NO) as bench:
         bench.pipeline.outcomes.random = lambda: random
@@ -56,9 +54,7 @@ async def test_a_denied_request_is_tried_39_times_in_a_day_at_most(
     assert max(waits(bench)) <= DENIED.cap
 
 
-async def test_what_was_waited_for_before_a_denial_does_not_make_it_rarer(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_what_was_waited_for_before_a_denial_does_not_make_it_rarer(tmp_path: Path) -> None:
     """A host chain that was down for an hour comes back, and lags."""
     async with open_bench(tmp_path, check=Unreachable("down")) as bench:
         row = await bench.record()
@@ -70,9 +66,7 @@ async def test_what_was_waited_for_before_a_denial_does_not_make_it_rarer(
     assert waits(bench)[-3:] == pytest.approx([0.5 * 0.95, 0.95, 2 * 0.95])
 
 
-async def test_a_denial_after_a_second_chance_is_asked_ever_more_rarely_too(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_denial_after_a_second_chance_is_asked_ever_more_rarely_too(tmp_path: Path) -> None:
     async with open_bench(tmp_path, check=NO) as bench:
         row = await bench.record()
         await bench.journal.run(moves.defer, row.rid, wall(), "INTERNAL", cause=RowCause.SECOND_CHANCE)
@@ -82,7 +76,7 @@ async def test_a_denial_after_a_second_chance_is_asked_ever_more_rarely_too(
     assert waits(bench) == pytest.approx([0.5 * 0.95, 0.95, 2 * 0.95])
 
 
-async def test_nothing_waits_far_beyond_the_end_of_its_time(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_nothing_waits_far_beyond_the_end_of_its_time(tmp_path: Path) -> None:
     """Else it would be told as expired up to an hour late."""
     async with open_bench(tmp_path, check=NO) as bench:
         row = await bench.record()
@@ -99,26 +93,20 @@ def outsider(alone: bool = False, again_in: float = 40.0) -> NotMember:
     return error
 
 
-async def test_requests_of_another_context_wait_until_the_question_is_asked_again(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_requests_of_another_context_wait_until_the_question_is_asked_again(tmp_path: Path) -> None:
     async with open_bench(tmp_path, check=outsider(again_in=3600.0)) as bench:
         row = await bench.run(await bench.record())
         assert 3600.0 <= waits(bench)[-1] <= 3600.0 + SPREAD
         assert not (await bench.journal.run(queries.due, (row.kind,), wall() + 3000, 9, frozenset())).rows
 
 
-async def test_a_generation_of_another_context_looks_every_minute_whether_it_is_over(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_a_generation_of_another_context_looks_every_minute_whether_it_is_over(tmp_path: Path) -> None:
     async with open_bench(tmp_path, check=outsider(again_in=3600.0)) as bench:
         await bench.run(await bench.record_key_request("keygen_default"))
         assert SOON.cap <= waits(bench)[-1] <= SOON.cap + SPREAD
 
 
-async def test_who_is_in_no_valid_context_is_told_once_with_the_number_of_requests(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_who_is_in_no_valid_context_is_told_once_with_the_number_of_requests(tmp_path: Path) -> None:
     names = ["public_one_v0", "public_three_v0", "public_one_v1", "public_one_v2"]
     async with open_bench(tmp_path, check=outsider(alone=True)) as bench:
         rows = [await bench.record(name, block=10 + n) for n, name in enumerate(names)]
@@ -133,9 +121,7 @@ async def test_who_is_in_no_valid_context_is_told_once_with_the_number_of_reques
         assert bench.holdups() == ()
 
 
-async def test_requests_of_another_context_are_no_concern_of_a_node_that_has_its_own(
-    tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_requests_of_another_context_are_no_concern_of_a_node_that_has_its_own(tmp_path: Path) -> None:
     async with open_bench(tmp_path, check=outsider()) as bench:
         for n, name in enumerate(["public_one_v0", "public_three_v0", "public_one_v1"]):
             await bench.run(await bench.record(name, block=10 + n))
@@ -165,7 +151,7 @@ async def answered(bench: Bench, name: str, block: int) -> Row:
 
 
 async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kmsconn.requests.contexts.PAGE", 1)
     assert PAGE > 1
@@ -187,7 +173,7 @@ async def test_an_end_ends_every_kept_answer_under_it_and_no_other(
         assert {one.rid for one in bench.told(RequestClosed)} == {end.rid, *(row.rid for row in under)}
 
 
-async def test_an_answer_that_comes_after_the_end_is_not_kept(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_an_answer_that_comes_after_the_end_is_not_kept(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         row = await bench.record("public_one_v1")
         context = context_of(row)
@@ -203,7 +189,7 @@ async def note(bench: Bench, context: Any) -> None:
     bench.pipeline.destruction.contexts.note_destroyed([context])
 
 
-async def test_the_next_process_goes_on_with_a_destruction(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_next_process_goes_on_with_a_destruction(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         end = await bench.record_arrival(end_of(7 << 248 | 1))
         row = await answered(bench, "public_one_v1", 30)
@@ -213,7 +199,7 @@ async def test_the_next_process_goes_on_with_a_destruction(tmp_path: Path, autoj
 
 
 async def test_kept_answers_are_looked_through_once_however_long_the_core_refuses(
-    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Core that cannot destroy anything is told every minute; tens of thousands of answers may wait for the Gateway meanwhile."""
     looks = []

@@ -38,7 +38,7 @@ async def until_closed(scene: Scene, *pieces: bytes, pause: float = 0) -> tuple[
     return data, trio.current_time() - started
 
 
-async def test_a_silent_client_is_closed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_silent_client_is_closed() -> None:
     async with serving() as scene:
         assert await until_closed(scene) == (b"", IDLE_SECONDS)
         await trio.testing.wait_all_tasks_blocked()
@@ -46,9 +46,7 @@ async def test_a_silent_client_is_closed(autojump_clock: trio.testing.MockClock)
 
 
 @pytest.mark.parametrize("asked", [0, 2])
-async def test_a_client_that_leaves_an_idle_connection_leaves_nothing(
-    autojump_clock: trio.testing.MockClock, asked: int
-) -> None:
+async def test_a_client_that_leaves_an_idle_connection_leaves_nothing(asked: int) -> None:
     async with serving() as scene:
         client = scene.client()
         for _ in range(asked):
@@ -58,7 +56,7 @@ async def test_a_client_that_leaves_an_idle_connection_leaves_nothing(
         assert scene.service.statistics().connections == 0
 
 
-async def test_a_client_that_asks_no_more_is_closed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_asks_no_more_is_closed() -> None:
     async with serving() as scene:
         client = scene.client()
         await client.post(PUBLIC, public_body())
@@ -67,16 +65,14 @@ async def test_a_client_that_asks_no_more_is_closed(autojump_clock: trio.testing
         assert trio.current_time() - started == IDLE_SECONDS
 
 
-async def test_a_head_that_comes_by_and_by_has_its_time(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_head_that_comes_by_and_by_has_its_time() -> None:
     async with serving() as scene:
         data, seconds = await until_closed(scene, *[b"G"] * 1000, pause=1)
     assert data.startswith(b"HTTP/1.1 408 ")
     assert REQUEST_SECONDS <= seconds <= REQUEST_SECONDS + LINGER_SECONDS
 
 
-async def test_a_body_that_comes_by_and_by_has_its_time_and_is_told_so(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_body_that_comes_by_and_by_has_its_time_and_is_told_so() -> None:
     async with serving() as scene:
         head = HEAD + b"Content-Length: 100000\r\n\r\n"
         data, seconds = await until_closed(scene, head, *[b" "] * 1000, pause=1)
@@ -85,15 +81,13 @@ async def test_a_body_that_comes_by_and_by_has_its_time_and_is_told_so(
     assert scene.answered == [(PUBLIC, 408, "request_timeout", "")]
 
 
-async def test_an_endless_head_is_refused(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_endless_head_is_refused() -> None:
     async with serving() as scene:
         data, _ = await until_closed(scene, HEAD, *[b"X-Filler: " + b"x" * 1000 + b"\r\n"] * 100)
     assert data.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_a_declared_length_beyond_the_limit_is_refused_before_the_body(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_declared_length_beyond_the_limit_is_refused_before_the_body() -> None:
     async with serving() as scene:
         client = scene.client()
         await client.stream.send_all(HEAD + b"Content-Length: 1048577\r\n\r\n")
@@ -102,7 +96,7 @@ async def test_a_declared_length_beyond_the_limit_is_refused_before_the_body(
         assert trio.current_time() == 0
 
 
-async def test_a_body_of_the_greatest_size_is_read(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_body_of_the_greatest_size_is_read() -> None:
     async with serving(max_body_bytes=400) as scene:
         assert (
             await scene.client().post(PUBLIC, public_body() + b" " * (400 - len(public_body())))
@@ -112,9 +106,7 @@ async def test_a_body_of_the_greatest_size_is_read(autojump_clock: trio.testing.
         ).status == 400
 
 
-async def test_an_endless_body_is_refused_at_its_limit_and_the_client_reads_why(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_an_endless_body_is_refused_at_its_limit_and_the_client_reads_why() -> None:
     chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
     async with serving() as scene:
         data, seconds = await until_closed(
@@ -128,7 +120,7 @@ async def test_an_endless_body_is_refused_at_its_limit_and_the_client_reads_why(
         )
 
 
-async def test_a_refused_client_that_sends_on_is_closed_soon(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_refused_client_that_sends_on_is_closed_soon() -> None:
     async with serving(keys=(key(),)) as scene:
         data, seconds = await until_closed(
             scene, HEAD + b"Content-Length: 900000\r\n\r\n", *[b" " * 1000] * 900, pause=0.1
@@ -137,18 +129,14 @@ async def test_a_refused_client_that_sends_on_is_closed_soon(autojump_clock: tri
     assert seconds <= 2
 
 
-async def test_a_refused_client_whose_body_comes_whole_keeps_its_connection(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_refused_client_whose_body_comes_whole_keeps_its_connection() -> None:
     async with serving(keys=(key(),)) as scene:
         client = scene.client()
         assert (await client.post(PUBLIC, public_body())).status == 401
         assert (await client.post(PUBLIC, public_body(), KEY)).status == 200
 
 
-async def test_a_refused_client_that_owes_a_little_has_a_moment_for_it(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_refused_client_that_owes_a_little_has_a_moment_for_it() -> None:
     async with serving(keys=(key(),)) as scene:
         client = scene.client()
         await client.stream.send_all(HEAD + b"Content-Length: 100\r\n\r\n")
@@ -158,9 +146,7 @@ async def test_a_refused_client_that_owes_a_little_has_a_moment_for_it(
         assert trio.current_time() == LINGER_SECONDS
 
 
-async def test_a_refused_client_that_holds_its_body_back_is_not_waited_for(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_refused_client_that_holds_its_body_back_is_not_waited_for() -> None:
     async with serving(keys=(key(),)) as scene:
         client = scene.client()
         await client.stream.send_all(HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
@@ -170,9 +156,7 @@ async def test_a_refused_client_that_holds_its_body_back_is_not_waited_for(
         assert trio.current_time() == 0
 
 
-async def test_who_waits_for_an_answer_sends_a_bounded_part_of_its_next_request(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_who_waits_for_an_answer_sends_a_bounded_part_of_its_next_request() -> None:
     async with serving(FakeDecryptions(seconds=25)) as scene:
         connection = PipeConnection.between(Direction(), Direction(), 1024)
         scene.listener.offer(connection.server)
@@ -185,9 +169,7 @@ async def test_who_waits_for_an_answer_sends_a_bounded_part_of_its_next_request(
         assert bytes(await connection.client.receive_some(12)) == b"HTTP/1.1 200"
 
 
-async def test_many_small_pieces_of_a_refused_body_hold_no_connection(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_many_small_pieces_of_a_refused_body_hold_no_connection() -> None:
     async with serving(keys=(key(),)) as scene:
         await until_closed(
             scene, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\n \r\n"] * 500, pause=0.01
@@ -196,9 +178,7 @@ async def test_many_small_pieces_of_a_refused_body_hold_no_connection(
         assert scene.service.statistics().connections == 0
 
 
-async def test_a_client_that_leaves_before_its_refusal_leaves_nothing(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_client_that_leaves_before_its_refusal_leaves_nothing() -> None:
     async with serving(keys=(key(),)) as scene:
         refusals = scene.service.answers.refusals
         refusals._next = trio.current_time() + 2
@@ -210,7 +190,7 @@ async def test_a_client_that_leaves_before_its_refusal_leaves_nothing(
         assert scene.service.statistics().connections == 0
 
 
-async def test_a_client_that_takes_no_answer_is_closed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_takes_no_answer_is_closed() -> None:
     async with serving() as scene:
         ours, theirs = trio.testing.memory_stream_pair()
         theirs.send_stream.send_all_hook = trio.sleep_forever
@@ -220,7 +200,7 @@ async def test_a_client_that_takes_no_answer_is_closed(autojump_clock: trio.test
         assert scene.service.statistics().connections == 0
 
 
-async def test_there_is_no_answer_yet_after_the_timeout(autojump_clock: trio.testing.MockClock) -> None:
+async def test_there_is_no_answer_yet_after_the_timeout() -> None:
     async with serving(FakeDecryptions(seconds=1000), decryption_timeout=30.0) as scene:
         answer = await scene.client().post(PUBLIC, public_body())
         assert trio.current_time() == 30
@@ -228,7 +208,7 @@ async def test_there_is_no_answer_yet_after_the_timeout(autojump_clock: trio.tes
     assert "decryptionId" in answer.json
 
 
-async def test_a_client_that_leaves_frees_its_place(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_leaves_frees_its_place() -> None:
     async with serving(FakeDecryptions(seconds=1000), max_in_flight_decryptions=1) as scene:
         leaving = scene.client()
         await leaving.send("POST", PUBLIC, public_body())
@@ -241,7 +221,7 @@ async def test_a_client_that_leaves_frees_its_place(autojump_clock: trio.testing
     assert (PUBLIC, 0, "client_gone", "") in scene.answered
 
 
-async def test_who_finds_no_place_is_told_to_come_back(autojump_clock: trio.testing.MockClock) -> None:
+async def test_who_finds_no_place_is_told_to_come_back() -> None:
     async with serving(FakeDecryptions(seconds=5), max_in_flight_decryptions=2) as scene:
         waiting = [scene.client() for _ in range(2)]
         for client in waiting:
@@ -254,7 +234,7 @@ async def test_who_finds_no_place_is_told_to_come_back(autojump_clock: trio.test
 
 
 async def test_a_new_client_takes_the_place_of_one_that_does_not_wait(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_api, "connections_limit", lambda _: 3)
     async with serving(FakeDecryptions(seconds=5)) as scene:
@@ -268,9 +248,7 @@ async def test_a_new_client_takes_the_place_of_one_that_does_not_wait(
     assert scene.service.statistics().dropped >= 498
 
 
-async def test_who_waits_is_not_dropped_for_a_new_client(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_waits_is_not_dropped_for_a_new_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_api, "connections_limit", lambda _: 2)
     async with serving(FakeDecryptions(seconds=5)) as scene:
         waiting = [scene.client() for _ in range(2)]
@@ -281,7 +259,7 @@ async def test_who_waits_is_not_dropped_for_a_new_client(
         assert [(await client.read()).status for client in waiting] == [200, 200]
 
 
-async def test_bodies_hold_a_bounded_number_of_bytes(autojump_clock: trio.testing.MockClock) -> None:
+async def test_bodies_hold_a_bounded_number_of_bytes() -> None:
     async with serving() as scene:
         scene.service.answers.bodies.limit = 1000
         holder = scene.client()
@@ -294,7 +272,7 @@ async def test_bodies_hold_a_bounded_number_of_bytes(autojump_clock: trio.testin
         assert (await scene.client().post(PUBLIC, public_body())).status == 200
 
 
-async def test_closing_lets_answers_out_and_listens_no_more(autojump_clock: trio.testing.MockClock) -> None:
+async def test_closing_lets_answers_out_and_listens_no_more() -> None:
     async with serving(FakeDecryptions(seconds=5)) as scene:
         waiting, idle, silent = scene.client(), scene.client(), scene.client()
         await waiting.send("POST", PUBLIC, public_body())
@@ -310,7 +288,7 @@ async def test_closing_lets_answers_out_and_listens_no_more(autojump_clock: trio
             scene.client()
 
 
-async def test_closing_waits_for_nobody_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+async def test_closing_waits_for_nobody_for_ever() -> None:
     async with serving(FakeDecryptions(seconds=1000), decryption_timeout=500.0) as scene:
         waiting = scene.client()
         await waiting.send("POST", PUBLIC, public_body())
@@ -320,9 +298,7 @@ async def test_closing_waits_for_nobody_for_ever(autojump_clock: trio.testing.Mo
         assert trio.current_time() == 1 + GRACE_SECONDS
 
 
-async def test_cancelling_the_server_closes_everything_at_once(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_cancelling_the_server_closes_everything_at_once() -> None:
     async with serving(FakeDecryptions(seconds=1000)) as scene:
         waiting = scene.client()
         await waiting.send("POST", PUBLIC, public_body())
@@ -331,13 +307,13 @@ async def test_cancelling_the_server_closes_everything_at_once(
     assert trio.current_time() == 1
 
 
-async def test_garbage_is_a_bad_request(autojump_clock: trio.testing.MockClock) -> None:
+async def test_garbage_is_a_bad_request() -> None:
     async with serving() as scene:
         data, _ = await until_closed(scene, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
     assert data.startswith(b"HTTP/1.1 400 ")
 
 
-async def test_expect_continue_is_answered(autojump_clock: trio.testing.MockClock) -> None:
+async def test_expect_continue_is_answered() -> None:
     async with serving() as scene:
         client, body = scene.client(), public_body()
         head = [("Host", "kms"), ("Content-Length", str(len(body))), ("Expect", "100-continue")]

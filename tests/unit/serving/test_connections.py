@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import trio.testing
-
 from kmsconn.serving.clients import ClientConnection, Connections
 
 
@@ -19,18 +17,14 @@ def closed(connections: list[ClientConnection]) -> list[int]:
     return [number for number, one in enumerate(connections) if one.scope.cancel_called]
 
 
-async def test_the_oldest_of_the_address_with_the_most_connections_goes(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_the_oldest_of_the_address_with_the_most_connections_goes() -> None:
     table = Connections(5)
     connections = admitted(table, "a", "b", "b", "b", "c", "d")
     assert closed(connections) == [1]
     assert (len(table), table.dropped) == (5, 1)
 
 
-async def test_who_waits_is_counted_for_no_address_and_does_not_go(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_who_waits_is_counted_for_no_address_and_does_not_go() -> None:
     table = Connections(4)
     connections = admitted(table, "b", "b", "b", "a")
     with table.waiting(connections[0]), table.waiting(connections[1]), table.waiting(connections[2]):
@@ -42,9 +36,7 @@ async def test_who_waits_is_counted_for_no_address_and_does_not_go(
     assert closed(connections) == [2, 3, 4], "who has waited may be dropped again"
 
 
-async def test_where_everybody_waits_a_new_client_finds_no_place(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_where_everybody_waits_a_new_client_finds_no_place() -> None:
     table = Connections(1)
     [connection] = admitted(table, "a")
     with table.waiting(connection):
@@ -53,9 +45,7 @@ async def test_where_everybody_waits_a_new_client_finds_no_place(
     assert table.dropped == 1
 
 
-async def test_one_that_has_ended_while_it_waited_is_forgotten(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_one_that_has_ended_while_it_waited_is_forgotten() -> None:
     table = Connections(1)
     [connection] = admitted(table, "a")
     with table.waiting(connection):

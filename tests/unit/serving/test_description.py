@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import trio.testing
 from jsonschema import Draft202012Validator
 
 from kmsconn.model.http_answers import MEANINGS, FailureCode, HttpFailure
@@ -44,7 +43,7 @@ def test_every_code_is_described_under_its_status() -> None:
 
 
 @pytest.mark.parametrize("path", BODIES)
-async def test_bodies_and_answers_are_as_described(autojump_clock: trio.testing.MockClock, path: str) -> None:
+async def test_bodies_and_answers_are_as_described(path: str) -> None:
     described = document()["paths"][path]["post"]
     validator(described["requestBody"]["content"]["application/json"]["schema"]).validate(
         json.loads(BODIES[path])
@@ -55,7 +54,7 @@ async def test_bodies_and_answers_are_as_described(autojump_clock: trio.testing.
     validator(described["responses"]["200"]["content"]["application/json"]["schema"]).validate(answer.json)
 
 
-async def test_failures_are_as_described(autojump_clock: trio.testing.MockClock) -> None:
+async def test_failures_are_as_described() -> None:
     described = document()["paths"]["/v1/public-decrypt"]["post"]["responses"]["403"]
     async with serving(FakeDecryptions(fails=HttpFailure(FailureCode.ACL_DENIED, "no"))) as scene:
         answer = await scene.client().post("/v1/public-decrypt", public_body())

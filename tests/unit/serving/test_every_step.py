@@ -56,7 +56,7 @@ def leave(_scene: Scene, client: Client) -> None:
 
 @pytest.mark.parametrize("strike", [evict, leave])
 async def test_a_connection_that_ends_at_any_step_leaves_nothing(
-    autojump_clock: trio.testing.MockClock, strike: Callable[[Scene, Client], None]
+    strike: Callable[[Scene, Client], None],
 ) -> None:
     struck = 0
     for number in range(1, STEPS + 1):

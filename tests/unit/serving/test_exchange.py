@@ -34,7 +34,7 @@ async def read(stream: trio.abc.ReceiveStream) -> bytes:
     return b"".join(map(bytes, pieces))
 
 
-async def test_a_request_gets_its_answer_and_the_end(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_request_gets_its_answer_and_the_end() -> None:
     client, server = memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange, server)
@@ -49,7 +49,7 @@ async def test_a_request_gets_its_answer_and_the_end(autojump_clock: trio.testin
     ("sent", "said", "seconds"), [(b"", b"", 0.0), (REQUEST[:-2], b"HTTP/1.1 408 ", LINGER_SECONDS)]
 )
 async def test_a_client_that_does_not_ask_is_let_go_and_told_so_if_it_began(
-    autojump_clock: trio.testing.MockClock, sent: bytes, said: bytes, seconds: float
+    sent: bytes, said: bytes, seconds: float
 ) -> None:
     client, server = memory_stream_pair()
     await client.send_all(sent)
@@ -59,7 +59,7 @@ async def test_a_client_that_does_not_ask_is_let_go_and_told_so_if_it_began(
     assert (await read(client)).startswith(said)
 
 
-async def test_a_byte_now_and_then_wins_no_more_time(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_byte_now_and_then_wins_no_more_time() -> None:
     client, server = memory_stream_pair()
 
     async def drip() -> None:
@@ -74,7 +74,7 @@ async def test_a_byte_now_and_then_wins_no_more_time(autojump_clock: trio.testin
         nursery.cancel_scope.cancel()
 
 
-async def test_a_client_that_takes_nothing_is_let_go(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_takes_nothing_is_let_go() -> None:
     """Reproduced: clients that asked and never read held 1,024 descriptors for ever."""
     connection = PipeConnection.between(Direction(), Direction(), 1024)
     await connection.client.send_all(REQUEST)
@@ -82,7 +82,7 @@ async def test_a_client_that_takes_nothing_is_let_go(autojump_clock: trio.testin
     assert trio.current_time() == BOUNDS.answer
 
 
-async def test_a_client_that_never_closes_is_let_go(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_never_closes_is_let_go() -> None:
     client, server = memory_stream_pair()
     await client.send_all(REQUEST)
     await exchange(server)
@@ -90,7 +90,7 @@ async def test_a_client_that_never_closes_is_let_go(autojump_clock: trio.testing
 
 
 async def test_a_fault_of_this_program_costs_an_answer_and_a_line_in_the_log(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     client, server = memory_stream_pair()
     await client.send_all(REQUEST)
@@ -99,7 +99,7 @@ async def test_a_fault_of_this_program_costs_an_answer_and_a_line_in_the_log(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_what_is_waited_for_is_answered(autojump_clock: trio.testing.MockClock) -> None:
+async def test_what_is_waited_for_is_answered() -> None:
     async def later(_request: ServedRequest) -> ServedAnswer:
         await trio.sleep(1)
         return ServedAnswer(200)
@@ -127,7 +127,7 @@ class Viewer:
         return LiveAnswer("text/event-stream", self.next_piece, self.close)
 
 
-async def test_an_answer_without_an_end_comes_piece_by_piece(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_answer_without_an_end_comes_piece_by_piece() -> None:
     viewer, (client, server) = Viewer(), memory_stream_pair()
     async with trio.open_nursery() as nursery:
         await client.send_all(REQUEST)
@@ -139,16 +139,14 @@ async def test_an_answer_without_an_end_comes_piece_by_piece(autojump_clock: tri
     assert viewer.closed == 1
 
 
-async def test_a_client_that_takes_no_piece_is_let_go(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_takes_no_piece_is_let_go() -> None:
     viewer, connection = Viewer(100_000), PipeConnection.between(Direction(), Direction(), 1024)
     await connection.client.send_all(REQUEST)
     await exchange(connection.server, viewer.page)
     assert (trio.current_time(), viewer.closed) == (1 + BOUNDS.answer, 1)
 
 
-async def test_a_client_that_leaves_is_noticed_at_the_next_piece(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_client_that_leaves_is_noticed_at_the_next_piece() -> None:
     viewer, (client, server) = Viewer(), memory_stream_pair()
     await client.send_all(REQUEST)
 
@@ -162,7 +160,7 @@ async def test_a_client_that_leaves_is_noticed_at_the_next_piece(
     assert (trio.current_time(), viewer.closed) == (2, 1)
 
 
-async def test_head_of_an_answer_without_an_end_is_its_head(autojump_clock: trio.testing.MockClock) -> None:
+async def test_head_of_an_answer_without_an_end_is_its_head() -> None:
     viewer, (client, server) = Viewer(), memory_stream_pair()
     await client.send_all(REQUEST.replace(b"GET", b"HEAD"))
     await exchange(server, viewer.page)

@@ -21,9 +21,7 @@ async def elapsed(pace: Pace, turns: int) -> float:
     return trio.current_time() - started
 
 
-async def test_turns_come_at_once_up_to_the_burst_and_then_at_their_pace(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_turns_come_at_once_up_to_the_burst_and_then_at_their_pace() -> None:
     pace = Pace(10, 5)
     assert await elapsed(pace, 6) == 0
     assert round(await elapsed(pace, 20), 6) == 2
@@ -32,7 +30,7 @@ async def test_turns_come_at_once_up_to_the_burst_and_then_at_their_pace(
     assert round(await elapsed(pace, 10), 6) == 1
 
 
-async def test_all_wait_for_the_same_turns(autojump_clock: trio.testing.MockClock) -> None:
+async def test_all_wait_for_the_same_turns() -> None:
     pace, started = Pace(10, 1), trio.current_time()
     async with trio.open_nursery() as nursery:
         for _ in range(21):
@@ -40,9 +38,7 @@ async def test_all_wait_for_the_same_turns(autojump_clock: trio.testing.MockCloc
     assert round(trio.current_time() - started, 6) >= 1.9
 
 
-async def test_refusals_wait_for_their_turn_and_answers_do_not(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_refusals_wait_for_their_turn_and_answers_do_not() -> None:
     async with serving(keys=(key(),)) as scene:
         started = trio.current_time()
         await _refused(scene, 2 * REFUSED_PER_SECOND)
@@ -52,7 +48,7 @@ async def test_refusals_wait_for_their_turn_and_answers_do_not(
         assert trio.current_time() == before
 
 
-async def test_paths_that_are_none_wait_for_their_turn_too(autojump_clock: trio.testing.MockClock) -> None:
+async def test_paths_that_are_none_wait_for_their_turn_too() -> None:
     async with serving() as scene:
         client, started = scene.client(), trio.current_time()
         for path in ("/", "/v1/public-decrypt") * REFUSED_PER_SECOND:
@@ -60,9 +56,7 @@ async def test_paths_that_are_none_wait_for_their_turn_too(autojump_clock: trio.
         assert 0.9 < trio.current_time() - started < 1.5
 
 
-async def test_a_connection_that_is_used_again_and_again_is_not_slowed(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_connection_that_is_used_again_and_again_is_not_slowed() -> None:
     async with serving() as scene:
         client = scene.client()
         for _ in range(STEPS_PER_SECOND):
@@ -70,7 +64,7 @@ async def test_a_connection_that_is_used_again_and_again_is_not_slowed(
         assert trio.current_time() == 0
 
 
-async def test_the_end_of_what_was_worked_on_is_told_at_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_end_of_what_was_worked_on_is_told_at_once() -> None:
     fails = HttpFailure(FailureCode.ACL_DENIED, "no")
     async with serving(FakeDecryptions(fails=fails), keys=(key(),)) as scene:
         await _refused(scene, 2 * REFUSED_PER_SECOND)
@@ -88,7 +82,7 @@ async def _refused(scene: Scene, times: int) -> None:
             nursery.start_soon(ask, scene.client())
 
 
-async def test_the_first_pieces_of_each_request_are_free(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_first_pieces_of_each_request_are_free() -> None:
     [connection] = [Connections(1).admit("a")]
     assert connection is not None
     for _ in range(FREE_STEPS + 3 * STEPS_PER_SECOND):
@@ -101,9 +95,7 @@ async def test_the_first_pieces_of_each_request_are_free(autojump_clock: trio.te
     assert trio.current_time() == slowed
 
 
-async def test_a_body_in_tiny_chunks_is_slowed_and_the_usual_one_is_not(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_body_in_tiny_chunks_is_slowed_and_the_usual_one_is_not() -> None:
     async with serving() as scene:
         stream, started = scene.listener.connect(), trio.current_time()
         await stream.send_all(
@@ -118,7 +110,7 @@ async def test_a_body_in_tiny_chunks_is_slowed_and_the_usual_one_is_not(
         assert 2.5 < trio.current_time() - started < 3.5
 
 
-async def test_new_connections_have_their_pace_after_a_burst(autojump_clock: trio.testing.MockClock) -> None:
+async def test_new_connections_have_their_pace_after_a_burst() -> None:
     async with serving() as scene:
         streams = [scene.listener.connect() for _ in range(ACCEPTED_AT_ONCE + 2 * ACCEPTED_PER_SECOND)]
         await trio.sleep(1)

@@ -33,9 +33,7 @@ async def statuses(scene: Scene) -> list[int]:
     return [(await scene.client().post(PUBLIC, public_body(), one)).status for one in (KEY, OTHER_KEY)]
 
 
-async def test_a_changed_file_is_used_within_seconds(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_changed_file_is_used_within_seconds(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     write(path, KEY)
     async with serving(keys=(key(),), keys_file=path) as scene:
@@ -49,9 +47,7 @@ async def test_a_changed_file_is_used_within_seconds(
 
 
 @pytest.mark.parametrize("text", ["", "[[keys]", '[[keys]]\nid = "a"\nsha256 = "x"'])
-async def test_a_faulty_file_changes_nothing_and_is_told_until_it_is_right(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path, text: str
-) -> None:
+async def test_a_faulty_file_changes_nothing_and_is_told_until_it_is_right(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys.toml"
     write(path, KEY)
     async with serving(keys=(key(),), keys_file=path) as scene:
@@ -69,9 +65,7 @@ async def test_a_faulty_file_changes_nothing_and_is_told_until_it_is_right(
     assert AlertCleared("http api", "api-keys") in scene.events
 
 
-async def test_a_certificate_that_ends_soon_is_told_until_it_is_renewed(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_certificate_that_ends_soon_is_told_until_it_is_renewed(tmp_path: Path) -> None:
     now = datetime.fromtimestamp(wall(), UTC)
     files = write_pair(tmp_path, now + timedelta(days=13))
     async with serving(tls=files) as scene:
@@ -85,9 +79,7 @@ async def test_a_certificate_that_ends_soon_is_told_until_it_is_renewed(
         assert scene.events[-1] == AlertCleared("http api", "certificate-ends")
 
 
-async def test_a_file_that_is_gone_changes_nothing(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_file_that_is_gone_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     async with serving(keys=(key(),), keys_file=path) as scene:
         await trio.sleep(3 * RELOAD_SECONDS)

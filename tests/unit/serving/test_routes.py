@@ -30,16 +30,14 @@ def id_of(body: bytes) -> str:
 
 
 @pytest.mark.parametrize("path", VERSION_PATHS)
-async def test_the_version_is_that_of_the_original(autojump_clock: trio.testing.MockClock, path: str) -> None:
+async def test_the_version_is_that_of_the_original(path: str) -> None:
     async with serving() as scene:
         answer = await scene.client().ask("GET", path)
     assert (answer.status, answer.body) == (200, b'{"version":"v1"}')
     assert answer.headers["content-type"] == "application/json"
 
 
-async def test_a_public_decryption_is_answered_with_its_id_and_the_cores_words(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_public_decryption_is_answered_with_its_id_and_the_cores_words() -> None:
     async with serving() as scene:
         answer = await scene.client().post(PUBLIC, public_body())
     assert answer.status == 200
@@ -52,7 +50,7 @@ async def test_a_public_decryption_is_answered_with_its_id_and_the_cores_words(
     assert scene.answered == [(PUBLIC, 200, "ok", "")]
 
 
-async def test_a_user_decryption_is_read_and_answered(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_user_decryption_is_read_and_answered() -> None:
     async with serving() as scene:
         assert (await scene.client().post(USER, user_body())).status == 200
     assert [content.kind for content in scene.decryptions.asked] == ["http_user_decryption"]
@@ -62,9 +60,7 @@ async def test_a_user_decryption_is_read_and_answered(autojump_clock: trio.testi
     "path",
     ["/", "/v1", f"{PUBLIC}/", "/version/", "/v1/public%2Ddecrypt", "/V1/public-decrypt"],
 )
-async def test_another_path_is_not_found_and_has_an_empty_body(
-    autojump_clock: trio.testing.MockClock, path: str
-) -> None:
+async def test_another_path_is_not_found_and_has_an_empty_body(path: str) -> None:
     async with serving() as scene:
         answer = await scene.client().post(path, public_body())
     assert (answer.status, answer.body, answer.headers.get("location")) == (404, b"", None)
@@ -76,22 +72,20 @@ async def test_another_path_is_not_found_and_has_an_empty_body(
     [("GET", PUBLIC, "POST"), ("PUT", USER, "POST"), ("POST", "/version", "GET,HEAD")],
 )
 async def test_another_method_is_not_allowed_and_the_right_ones_are_named(
-    autojump_clock: trio.testing.MockClock, method: str, path: str, allow: str
+    method: str, path: str, allow: str
 ) -> None:
     async with serving() as scene:
         answer = await scene.client().ask(method, path)
     assert (answer.status, answer.body, answer.headers["allow"]) == (405, b"", allow)
 
 
-async def test_a_query_and_an_absolute_target_change_nothing(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_query_and_an_absolute_target_change_nothing() -> None:
     async with serving() as scene:
         assert (await scene.client().ask("GET", "/version?x=1")).status == 200
         assert (await scene.client().ask("GET", "http://kms/version")).status == 200
 
 
-async def test_a_path_comes_before_the_key_and_the_key_before_the_body(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_path_comes_before_the_key_and_the_key_before_the_body() -> None:
     async with serving(keys=(key(),)) as scene:
         assert (await scene.client().post("/elsewhere", b"{")).status == 404
         assert (await scene.client().ask("GET", PUBLIC)).status == 405
@@ -117,9 +111,7 @@ async def test_a_path_comes_before_the_key_and_the_key_before_the_body(
         public_body(extraData="0x99"),
     ],
 )
-async def test_a_body_that_is_none_is_malformed_and_not_to_be_repeated(
-    autojump_clock: trio.testing.MockClock, body: bytes
-) -> None:
+async def test_a_body_that_is_none_is_malformed_and_not_to_be_repeated(body: bytes) -> None:
     async with serving() as scene:
         answer = await scene.client().post(PUBLIC, body)
     assert answer.status == 400
@@ -128,18 +120,14 @@ async def test_a_body_that_is_none_is_malformed_and_not_to_be_repeated(
     assert scene.decryptions.asked == []
 
 
-async def test_an_unknown_attestation_type_has_its_own_code_whatever_the_payload_is(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_an_unknown_attestation_type_has_its_own_code_whatever_the_payload_is() -> None:
     async with serving() as scene:
         answer = await scene.client().post(USER, user_body(attestationType="other", payload=3))
     assert (answer.status, answer.json["code"]) == (400, "unsupported_attestation_type")
 
 
 @pytest.mark.parametrize("code", list(FailureCode))
-async def test_each_failure_has_its_status_and_flag_and_names_its_decryption(
-    autojump_clock: trio.testing.MockClock, code: FailureCode
-) -> None:
+async def test_each_failure_has_its_status_and_flag_and_names_its_decryption(code: FailureCode) -> None:
     failure = HttpFailure(code, "why")
     async with serving(FakeDecryptions(fails=failure)) as scene:
         answer = await scene.client().post(PUBLIC, public_body())
@@ -152,9 +140,7 @@ async def test_each_failure_has_its_status_and_flag_and_names_its_decryption(
     }
 
 
-async def test_a_crash_is_an_unknown_failure_and_not_the_end(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_crash_is_an_unknown_failure_and_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(FakeDecryptions):
         async def decrypt(self, content: object) -> None:  # type: ignore[override]
             raise KeyError("secret")
@@ -167,7 +153,7 @@ async def test_a_crash_is_an_unknown_failure_and_not_the_end(
     assert "kmsconn.serving.exchange" in {record.name for record in caplog.records}
 
 
-async def test_a_connection_serves_one_request_after_another(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_connection_serves_one_request_after_another() -> None:
     async with serving() as scene:
         client = scene.client()
         for number in range(1, 4):
@@ -176,7 +162,7 @@ async def test_a_connection_serves_one_request_after_another(autojump_clock: tri
     assert len(scene.decryptions.asked) == 3
 
 
-async def test_head_and_body_of_an_answer_are_sent_together(autojump_clock: trio.testing.MockClock) -> None:
+async def test_head_and_body_of_an_answer_are_sent_together() -> None:
     """Each call of the system costs a tenth of a millisecond, and a packet of its own on its way."""
     async with serving() as scene:
         client = scene.client()
@@ -185,14 +171,14 @@ async def test_head_and_body_of_an_answer_are_sent_together(autojump_clock: trio
         assert (sent[:12], sent[-1:]) == (b"HTTP/1.1 200", b"}")
 
 
-async def test_an_answer_without_a_body_is_not_held_back(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_answer_without_a_body_is_not_held_back() -> None:
     async with serving() as scene:
         client = scene.client()
         await client.send("HEAD", "/version")
         assert bytes(await client.stream.receive_some(65536)).endswith(b"\r\n\r\n")
 
 
-async def test_what_a_client_pipelines_is_answered_in_turn(autojump_clock: trio.testing.MockClock) -> None:
+async def test_what_a_client_pipelines_is_answered_in_turn() -> None:
     async with serving(FakeDecryptions(seconds=12)) as scene:
         stream = scene.listener.connect()
         body = public_body()
@@ -215,7 +201,7 @@ UPGRADES = (
 
 
 @pytest.mark.parametrize("upgrade", UPGRADES)
-async def test_an_upgrade_is_ignored(autojump_clock: trio.testing.MockClock, upgrade: bytes) -> None:
+async def test_an_upgrade_is_ignored(upgrade: bytes) -> None:
     async with serving() as scene:
         client = scene.client()
         for _ in range(2):

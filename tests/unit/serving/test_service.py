@@ -29,9 +29,7 @@ def test_half_of_the_descriptors_are_left_for_the_chain_and_the_core(
     assert connections_limit(1000) == expected
 
 
-async def test_the_key_shows_in_no_event_and_no_log_line(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_key_shows_in_no_event_and_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     async with serving(keys=(key(),)) as scene:
         assert (await scene.client().post(PUBLIC, public_body(), KEY)).status == 200
@@ -45,7 +43,7 @@ async def test_the_key_shows_in_no_event_and_no_log_line(
     ]
 
 
-async def test_a_limit_of_a_key_is_told_as_such(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_limit_of_a_key_is_told_as_such() -> None:
     async with serving(FakeDecryptions(seconds=5), keys=(key(max_in_flight=1),)) as scene:
         first = scene.client()
         await first.send("POST", PUBLIC, public_body(), {"Authorization": f"bearer {KEY}"})
@@ -56,14 +54,14 @@ async def test_a_limit_of_a_key_is_told_as_such(autojump_clock: trio.testing.Moc
         assert (await first.read()).status == 200
 
 
-async def test_a_missing_key_is_asked_for(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_missing_key_is_asked_for() -> None:
     async with serving(keys=(key(),)) as scene:
         answer = await scene.client().ask("GET", "/version")
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert answer.json["code"] == "sender_authentication_failed"
 
 
-async def test_no_other_event_loop_runs(autojump_clock: trio.testing.MockClock) -> None:
+async def test_no_other_event_loop_runs() -> None:
     class Looking(FakeDecryptions):
         async def decrypt(self, content: Content) -> HttpResult:
             with pytest.raises(RuntimeError):
@@ -74,7 +72,7 @@ async def test_no_other_event_loop_runs(autojump_clock: trio.testing.MockClock) 
         assert (await scene.client().post(PUBLIC, public_body())).status == 200
 
 
-async def test_statistics_are_of_this_moment(autojump_clock: trio.testing.MockClock) -> None:
+async def test_statistics_are_of_this_moment() -> None:
     events: list[Event] = []
     async with serving(FakeDecryptions(seconds=5)) as scene:
         client = scene.client()

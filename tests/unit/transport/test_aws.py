@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import trio.testing
 from botocore import exceptions
 from botocore.loaders import JSONFileLoader
 from botocore.parsers import ResponseParserError
@@ -92,7 +91,7 @@ async def test_an_error_that_is_not_of_the_sdk_comes_out_as_it_is() -> None:
 
 
 async def test_a_client_of_a_prepared_service_is_opened_without_reading_a_file(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[str] = []
     load = JSONFileLoader.load_file

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import memory_stream_pair
 
 from kmsconn.transport.dialling import reasons_of, within
 
@@ -19,17 +19,17 @@ async def _refused(host: str, port: int, *, tls: bool = False) -> trio.abc.Strea
     raise ConnectionRefusedError
 
 
-async def test_a_connection_in_time_is_given(autojump_clock: MockClock) -> None:
+async def test_a_connection_in_time_is_given() -> None:
     assert isinstance(await within(_late, 3)("node", 1), trio.abc.Stream)
 
 
-async def test_a_late_connection_is_a_timeout_that_is_an_os_error(autojump_clock: MockClock) -> None:
+async def test_a_late_connection_is_a_timeout_that_is_an_os_error() -> None:
     with pytest.raises(OSError, match="no connection with node:1 within 1 s"):
         await within(_late, 1)("node", 1)
     assert trio.current_time() == pytest.approx(1)
 
 
-async def test_a_refusal_comes_out_as_it_is(autojump_clock: MockClock) -> None:
+async def test_a_refusal_comes_out_as_it_is() -> None:
     with pytest.raises(ConnectionRefusedError):
         await within(_refused, 1)("node", 1)
 

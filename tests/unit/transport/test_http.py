@@ -32,13 +32,13 @@ async def echo(asked: Asked) -> Reply:
     return Reply(200, asked.body or asked.target.encode(), (("X-Thing", "Yes"),))
 
 
-async def test_a_post_returns_status_headers_and_body(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_post_returns_status_headers_and_body() -> None:
     async with client_of(echo) as (client, _):
         response = await client.post("http://node/rpc", b"question", {"content-type": "text/plain"})
     assert (response.status, response.headers["x-thing"], response.body) == (200, "Yes", b"question")
 
 
-async def test_query_and_user_info_reach_the_server(autojump_clock: trio.testing.MockClock) -> None:
+async def test_query_and_user_info_reach_the_server() -> None:
     seen: list[Asked] = []
 
     async def note(asked: Asked) -> Reply:
@@ -51,21 +51,21 @@ async def test_query_and_user_info_reach_the_server(autojump_clock: trio.testing
     assert seen[0].headers["authorization"] == "Basic dXNlcjpwYXNz"
 
 
-async def test_https_dials_with_tls_and_http_without(autojump_clock: trio.testing.MockClock) -> None:
+async def test_https_dials_with_tls_and_http_without() -> None:
     async with client_of(echo) as (client, net):
         await client.post("https://node/", b"1")
         await client.post("http://[::1]:8545/", b"1")
     assert net.dialled == [("node", 443, True), ("::1", 8545, False)]
 
 
-async def test_a_connection_is_used_again(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_connection_is_used_again() -> None:
     async with client_of(echo) as (client, net):
         for _ in range(3):
             await client.post("http://node/", b"1")
     assert len(net.dialled) == 1
 
 
-async def test_a_connection_idle_for_long_is_not_used_again(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_connection_idle_for_long_is_not_used_again() -> None:
     async with client_of(echo) as (client, net):
         await client.post("http://node/", b"1")
         await trio.sleep(IDLE_SECONDS + 1)
@@ -73,7 +73,7 @@ async def test_a_connection_idle_for_long_is_not_used_again(autojump_clock: trio
     assert len(net.dialled) == 2
 
 
-async def test_no_more_connections_than_the_limit(autojump_clock: trio.testing.MockClock) -> None:
+async def test_no_more_connections_than_the_limit() -> None:
     async def slow(asked: Asked) -> Reply:
         await trio.sleep(1)
         return Reply()
@@ -86,9 +86,7 @@ async def test_no_more_connections_than_the_limit(autojump_clock: trio.testing.M
     assert trio.current_time() == pytest.approx(5)
 
 
-async def test_a_server_that_hangs_holds_up_nobody_but_who_asks_it(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_server_that_hangs_holds_up_nobody_but_who_asks_it() -> None:
     async def by_host(asked: Asked) -> Reply:
         if asked.host == "hung":
             await trio.sleep_forever()
@@ -118,7 +116,7 @@ def test_no_announced_length_is_none() -> None:
     assert _announced({}) is None
 
 
-async def test_cancelling_waiting_requests_leaks_no_places(autojump_clock: trio.testing.MockClock) -> None:
+async def test_cancelling_waiting_requests_leaks_no_places() -> None:
     async def slow(asked: Asked) -> Reply:
         await trio.sleep(1)
         return Reply()
@@ -142,9 +140,7 @@ async def test_cancelling_waiting_requests_leaks_no_places(autojump_clock: trio.
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
     ],
 )
-async def test_an_answer_that_is_no_whole_answer_is_unreachable(
-    raw: bytes, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_answer_that_is_no_whole_answer_is_unreachable(raw: bytes) -> None:
     async def broken(asked: Asked) -> Reply:
         return Reply(raw=raw)
 
@@ -153,9 +149,7 @@ async def test_an_answer_that_is_no_whole_answer_is_unreachable(
             await client.post("http://node/secret", b"")
 
 
-async def test_nobody_there_is_unreachable_and_names_only_the_origin(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_nobody_there_is_unreachable_and_names_only_the_origin() -> None:
     async with client_of(echo) as (client, net):
         net.refuse = True
         with pytest.raises(Unreachable, match="http://node:1: ConnectionRefusedError nobody there") as caught:
@@ -165,7 +159,7 @@ async def test_nobody_there_is_unreachable_and_names_only_the_origin(
 
 
 @pytest.mark.parametrize("url", ["ws://node/", "http://", "http://a:port/", "rubbish", "http://exa mple/"])
-async def test_a_url_that_is_none_is_unreachable(url: str, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_url_that_is_none_is_unreachable(url: str) -> None:
     async with client_of(echo) as (client, net):
         with pytest.raises(Unreachable):
             await client.post(url, b"")
@@ -175,9 +169,7 @@ async def test_a_url_that_is_none_is_unreachable(url: str, autojump_clock: trio.
 @pytest.mark.parametrize(
     "url", ["http://good\\@evil/", "http://evil\\good/", "http://b\u00fccher/", "http://a%2eb/"]
 )
-async def test_a_host_that_can_be_read_in_two_ways_is_refused(
-    url: str, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_host_that_can_be_read_in_two_ways_is_refused(url: str) -> None:
     """Who judged the host with ``urls.parse`` must have judged the one that is dialled."""
     async with client_of(echo) as (client, net):
         with pytest.raises(Unreachable):
@@ -185,7 +177,7 @@ async def test_a_host_that_can_be_read_in_two_ways_is_refused(
     assert net.dialled == []
 
 
-async def test_a_post_is_not_redirected(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_post_is_not_redirected() -> None:
     async def redirect(asked: Asked) -> Reply:
         return Reply(307, headers=(("location", "/other"),))
 
@@ -193,7 +185,7 @@ async def test_a_post_is_not_redirected(autojump_clock: trio.testing.MockClock) 
         assert (await client.post("http://node/", b"")).status == 307
 
 
-async def test_a_download_streams_its_body(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_download_streams_its_body() -> None:
     async def large(asked: Asked) -> Reply:
         return Reply(200, bytes(300_000))
 
@@ -206,9 +198,7 @@ async def test_a_download_streams_its_body(autojump_clock: trio.testing.MockCloc
     assert len(chunks) > 1
 
 
-async def test_a_body_announced_too_large_is_refused_before_it_is_read(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_body_announced_too_large_is_refused_before_it_is_read() -> None:
     async def large(asked: Asked) -> Reply:
         return Reply(200, bytes(1001))
 
@@ -218,7 +208,7 @@ async def test_a_body_announced_too_large_is_refused_before_it_is_read(
                 pytest.fail("must not get here")
 
 
-async def test_a_body_that_grows_too_large_is_cut_off(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_body_that_grows_too_large_is_cut_off() -> None:
     async def endless(asked: Asked) -> Reply:
         return Reply(raw=b"HTTP/1.1 200 OK\r\n\r\n" + bytes(200_000))
 
@@ -227,7 +217,7 @@ async def test_a_body_that_grows_too_large_is_cut_off(autojump_clock: trio.testi
             await download.read()
 
 
-async def test_the_body_of_a_post_has_a_cap_too(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_body_of_a_post_has_a_cap_too() -> None:
     async with client_of(echo) as (client, _):
         with pytest.raises(Unreachable, match="larger"):
             await client.post("http://node/", b"12345", max_bytes=4)
@@ -242,7 +232,7 @@ async def redirecting(asked: Asked) -> Reply:
     return Reply(200, b"here")
 
 
-async def test_a_redirect_within_the_origin_is_followed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_redirect_within_the_origin_is_followed() -> None:
     async with (
         client_of(redirecting) as (client, _),
         client.stream_get("http://b/same", max_bytes=9) as download,
@@ -251,9 +241,7 @@ async def test_a_redirect_within_the_origin_is_followed(autojump_clock: trio.tes
 
 
 @pytest.mark.parametrize("path", ["far", "port", "tls"])
-async def test_a_redirect_to_another_origin_is_given_as_it_is(
-    path: str, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_redirect_to_another_origin_is_given_as_it_is(path: str) -> None:
     async with (
         client_of(redirecting) as (client, net),
         client.stream_get(f"http://b/{path}", max_bytes=9) as download,
@@ -261,34 +249,34 @@ async def test_a_redirect_to_another_origin_is_given_as_it_is(
         assert (download.status, net.dialled) == (302, [("b", 80, False)])
 
 
-async def test_redirects_do_not_go_on_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+async def test_redirects_do_not_go_on_for_ever() -> None:
     async with client_of(redirecting) as (client, _):
         with pytest.raises(Unreachable, match="redirects"):
             async with client.stream_get("http://b/loop", max_bytes=9):
                 pytest.fail("must not get here")
 
 
-async def test_head_gives_status_and_headers(autojump_clock: trio.testing.MockClock) -> None:
+async def test_head_gives_status_and_headers() -> None:
     async with client_of(echo) as (client, _):
         response = await client.head("http://b/k")
     assert (response.status, response.headers["x-thing"], response.body) == (200, "Yes", b"")
 
 
-async def test_a_head_keeps_its_connection(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_head_keeps_its_connection() -> None:
     async with client_of(echo) as (client, net):
         for _ in range(3):
             await client.head("http://b/k")
     assert len(net.dialled) == 1
 
 
-async def test_an_exception_of_the_reader_comes_out_as_it_is(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_exception_of_the_reader_comes_out_as_it_is() -> None:
     async with client_of(echo) as (client, _):
         with pytest.raises(KeyError):
             async with client.stream_get("http://b/k", max_bytes=9):
                 raise KeyError
 
 
-async def test_a_download_left_early_gives_its_place_back(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_download_left_early_gives_its_place_back() -> None:
     async def large(asked: Asked) -> Reply:
         return Reply(200, bytes(300_000))
 
@@ -300,9 +288,7 @@ async def test_a_download_left_early_gives_its_place_back(autojump_clock: trio.t
             await client.post("http://b/", b"")
 
 
-async def test_nothing_is_logged_by_the_library_at_info(
-    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_nothing_is_logged_by_the_library_at_info(caplog: pytest.LogCaptureFixture) -> None:
     """The library's client would log whole URLs, keys included."""
     caplog.set_level(logging.INFO)
     async with client_of(echo) as (client, _):

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from kmsconn.errors import Unreachable
 from kmsconn.testing.endings import cancel_everywhere
@@ -73,16 +72,14 @@ async def client_of(
 
 
 @pytest.mark.parametrize(("ask", "answer"), [(get, OK), (head, OK_HEAD)])
-async def test_what_reads_is_asked_once_more_when_a_kept_connection_is_dead(
-    ask: Ask, answer: bytes, autojump_clock: MockClock
-) -> None:
+async def test_what_reads_is_asked_once_more_when_a_kept_connection_is_dead(ask: Ask, answer: bytes) -> None:
     async with client_of([answer], [answer]) as (client, dial):
         first = await ask(client)
         assert await ask(client) == first
     assert dial.dialled == 2
 
 
-async def test_a_post_is_not_asked_twice(autojump_clock: MockClock) -> None:
+async def test_a_post_is_not_asked_twice() -> None:
     """The server may have acted on it."""
     async with client_of([OK], [OK]) as (client, dial):
         await post(client)
@@ -92,14 +89,14 @@ async def test_a_post_is_not_asked_twice(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("ask", [get, head])
-async def test_a_fresh_connection_that_dies_is_not_replaced(ask: Ask, autojump_clock: MockClock) -> None:
+async def test_a_fresh_connection_that_dies_is_not_replaced(ask: Ask) -> None:
     async with client_of([b""]) as (client, dial):
         with pytest.raises(Unreachable, match="without an answer"):
             await ask(client)
     assert dial.dialled == 1
 
 
-async def test_nobody_is_asked_a_third_time(autojump_clock: MockClock) -> None:
+async def test_nobody_is_asked_a_third_time() -> None:
     async with client_of([OK], [b""], [OK]) as (client, dial):
         await get(client)
         with pytest.raises(Unreachable):
@@ -107,7 +104,7 @@ async def test_nobody_is_asked_a_third_time(autojump_clock: MockClock) -> None:
     assert dial.dialled == 2
 
 
-async def test_an_answer_that_has_begun_is_not_asked_for_again(autojump_clock: MockClock) -> None:
+async def test_an_answer_that_has_begun_is_not_asked_for_again() -> None:
     async with client_of([OK, b"H"], [OK]) as (client, dial):
         await get(client)
         with pytest.raises(Unreachable):
@@ -139,7 +136,7 @@ class Breaking(trio.abc.Stream):
 
 @pytest.mark.parametrize(("rest", "dialled"), [((), 2), ((b"H",), 1)])
 async def test_a_kept_connection_that_breaks_is_replaced_only_before_the_first_byte(
-    rest: tuple[bytes, ...], dialled: int, autojump_clock: MockClock
+    rest: tuple[bytes, ...], dialled: int
 ) -> None:
     streams = [Breaking(OK), Breaking(OK, *rest)]
 
@@ -154,7 +151,7 @@ async def test_a_kept_connection_that_breaks_is_replaced_only_before_the_first_b
     assert 2 - len(streams) == dialled
 
 
-async def test_a_connection_that_is_used_does_not_get_old(autojump_clock: MockClock) -> None:
+async def test_a_connection_that_is_used_does_not_get_old() -> None:
     async with client_of([OK] * 9) as (client, dial):
         for _ in range(5):
             await get(client)
@@ -170,9 +167,7 @@ async def test_a_connection_that_is_used_does_not_get_old(autojump_clock: MockCl
         OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
     ],
 )
-async def test_a_connection_that_ends_or_has_more_to_say_is_closed(
-    answer: bytes, autojump_clock: MockClock
-) -> None:
+async def test_a_connection_that_ends_or_has_more_to_say_is_closed(answer: bytes) -> None:
     async with client_of([answer], lasting=True) as (client, dial):
         assert await post(client) == b"body"
         await trio.testing.wait_all_tasks_blocked()
@@ -181,7 +176,7 @@ async def test_a_connection_that_ends_or_has_more_to_say_is_closed(
     assert dial.dialled == 2
 
 
-async def test_a_redirect_whose_body_came_with_it_keeps_the_connection(autojump_clock: MockClock) -> None:
+async def test_a_redirect_whose_body_came_with_it_keeps_the_connection() -> None:
     moved = b"HTTP/1.1 302 Found\r\nLocation: other?x=1#y\r\nContent-Length: 4\r\n\r\nhere"
     async with client_of([moved, OK]) as (client, dial):
         assert await get(client) == b"body"
@@ -189,7 +184,7 @@ async def test_a_redirect_whose_body_came_with_it_keeps_the_connection(autojump_
     assert dial.asked[1].startswith(b"GET /other?x=1 HTTP/1.1\r\n")
 
 
-async def test_old_connections_are_closed_when_their_origin_is_asked(autojump_clock: MockClock) -> None:
+async def test_old_connections_are_closed_when_their_origin_is_asked() -> None:
     async with client_of([OK] * 9, lasting=True) as (client, dial):
         async with client.stream_get("http://b/", max_bytes=9) as first:
             await get(client)
@@ -201,7 +196,7 @@ async def test_old_connections_are_closed_when_their_origin_is_asked(autojump_cl
         assert dial.open == 1
 
 
-async def test_leaving_closes_what_is_idle(autojump_clock: MockClock) -> None:
+async def test_leaving_closes_what_is_idle() -> None:
     async with trio.open_nursery() as nursery:
         dial = Scripted(nursery, [OK], lasting=True)
         async with open_http(Ports(dial, offload_inline, lambda: 0.0, lambda: 0.5)) as client:
@@ -211,9 +206,7 @@ async def test_leaving_closes_what_is_idle(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize(("ask", "answer"), [(get, OK), (head, OK_HEAD), (post, OK)])
-async def test_cancelled_anywhere_nothing_stays_open_and_it_can_be_repeated(
-    ask: Ask, answer: bytes, autojump_clock: MockClock
-) -> None:
+async def test_cancelled_anywhere_nothing_stays_open_and_it_can_be_repeated(ask: Ask, answer: bytes) -> None:
     async with client_of([answer] * 100, lasting=True) as (client, dial):
 
         async def look() -> None:
@@ -258,9 +251,7 @@ async def client_on(stream: trio.abc.Stream) -> AsyncIterator[HttpClient]:
         yield client
 
 
-async def test_a_server_that_refuses_to_read_on_is_heard_and_not_asked_again(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_server_that_refuses_to_read_on_is_heard_and_not_asked_again() -> None:
     stream = Deaf(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
     async with client_on(stream) as client:
         assert (await client.post("http://b/", b"x")).status == 413
@@ -269,9 +260,7 @@ async def test_a_server_that_refuses_to_read_on_is_heard_and_not_asked_again(
 
 @pytest.mark.parametrize("error", [trio.BrokenResourceError(), trio.ClosedResourceError(), OSError("reset")])
 @pytest.mark.parametrize("ask", [get, head, post])
-async def test_every_way_to_break_is_unreachable(
-    ask: Ask, error: Exception, autojump_clock: MockClock
-) -> None:
+async def test_every_way_to_break_is_unreachable(ask: Ask, error: Exception) -> None:
     stream = Deaf(error)
     async with client_on(stream) as client:
         with pytest.raises(Unreachable, match="http://b"):
@@ -289,17 +278,13 @@ async def test_every_way_to_break_is_unreachable(
         ("http://b/<x>#part", b"/%3Cx%3E"),
     ],
 )
-async def test_the_target_is_the_path_and_query_in_ascii(
-    url: str, target: bytes, autojump_clock: MockClock
-) -> None:
+async def test_the_target_is_the_path_and_query_in_ascii(url: str, target: bytes) -> None:
     async with client_of([OK_HEAD]) as (client, dial):
         await client.head(url)
     assert dial.asked[0].startswith(b"HEAD " + target + b" HTTP/1.1\r\nHost: b\r\n")
 
 
-async def test_a_header_with_a_line_break_is_refused_before_anything_is_sent(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_header_with_a_line_break_is_refused_before_anything_is_sent() -> None:
     async with client_of([OK]) as (client, dial):
         with pytest.raises(Unreachable):
             await client.head("http://b/", {"X": "a\r\nY: b"})

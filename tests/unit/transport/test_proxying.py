@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from kmsconn.errors import Unreachable
 from kmsconn.testing.endings import cancel_everywhere
@@ -33,7 +32,7 @@ async def proxied(said: bytes | None = None) -> AsyncIterator[ProxiedNet]:
         nursery.cancel_scope.cancel()
 
 
-async def test_tls_goes_through_a_tunnel_with_the_peers_own_name(autojump_clock: MockClock) -> None:
+async def test_tls_goes_through_a_tunnel_with_the_peers_own_name() -> None:
     async with proxied() as net, open_http(net.ports()) as client:
         assert (await client.post("https://node.example/v2?key=1", b"")).body == b"POST /v2?key=1 False"
     assert net.events == [
@@ -45,7 +44,7 @@ async def test_tls_goes_through_a_tunnel_with_the_peers_own_name(autojump_clock:
     assert "Host: node.example:443\r\n" in net.heads[0]
 
 
-async def test_a_plain_request_is_forwarded_in_absolute_form(autojump_clock: MockClock) -> None:
+async def test_a_plain_request_is_forwarded_in_absolute_form() -> None:
     async with proxied() as net, open_http(net.ports()) as client:
         for _ in range(2):
             await client.post("http://u:p@node.example:8545/v2", b"")
@@ -56,7 +55,7 @@ async def test_a_plain_request_is_forwarded_in_absolute_form(autojump_clock: Moc
     assert "Host: node.example:8545\r\n" in head
 
 
-async def test_the_proxys_credentials_do_not_go_into_the_tunnel(autojump_clock: MockClock) -> None:
+async def test_the_proxys_credentials_do_not_go_into_the_tunnel() -> None:
     seen: list[Asked] = []
 
     async def note(asked: Asked) -> Reply:
@@ -69,20 +68,20 @@ async def test_the_proxys_credentials_do_not_go_into_the_tunnel(autojump_clock: 
     assert "proxy-authorization" not in seen[0].headers
 
 
-async def test_a_plain_stream_as_of_a_websocket_goes_through_a_tunnel(autojump_clock: MockClock) -> None:
+async def test_a_plain_stream_as_of_a_websocket_goes_through_a_tunnel() -> None:
     async with proxied() as net:
         stream = await way_of(net.ports())("node.example", 8546)
         await trio.aclose_forcefully(stream)
     assert net.events == ["dial proxy.example:3128", "CONNECT node.example:8546 HTTP/1.1"]
 
 
-async def test_an_ipv6_address_has_its_brackets(autojump_clock: MockClock) -> None:
+async def test_an_ipv6_address_has_its_brackets() -> None:
     async with proxied() as net:
         await trio.aclose_forcefully(await way_of(net.ports())("2606:4700::1111", 443, tls=True))
     assert net.events[1] == "CONNECT [2606:4700::1111]:443 HTTP/1.1"
 
 
-async def test_what_is_exempt_is_reached_straight(autojump_clock: MockClock) -> None:
+async def test_what_is_exempt_is_reached_straight() -> None:
     proxies = proxies_of({**BOTH, "NO_PROXY": "node.example"})
     async with proxied() as net, open_http(net.ports(proxies)) as client:
         await client.post("https://node.example/", b"")
@@ -90,7 +89,7 @@ async def test_what_is_exempt_is_reached_straight(autojump_clock: MockClock) -> 
     assert net.events == ["dial node.example:443 with TLS", "dial node.example:80"]
 
 
-async def test_the_straight_way_is_judged_and_the_proxy_is_not(autojump_clock: MockClock) -> None:
+async def test_the_straight_way_is_judged_and_the_proxy_is_not() -> None:
     """A proxy mostly has a private address; a bucket must not."""
 
     async def nowhere(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
@@ -115,9 +114,7 @@ async def test_the_straight_way_is_judged_and_the_proxy_is_not(autojump_clock: M
         (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 40_000 + b"\r\n\r\n", "larger than"),
     ],
 )
-async def test_a_proxy_that_makes_no_tunnel_is_named_without_its_password(
-    said: bytes, words: str, autojump_clock: MockClock
-) -> None:
+async def test_a_proxy_that_makes_no_tunnel_is_named_without_its_password(said: bytes, words: str) -> None:
     async with proxied(said) as net:
         with pytest.raises(ProxyRefused) as refused:
             await way_of(net.ports())("node.example", 443, tls=True)
@@ -126,12 +123,12 @@ async def test_a_proxy_that_makes_no_tunnel_is_named_without_its_password(
     assert "hunter2" not in str(refused.value)
 
 
-async def test_a_tunnel_may_have_a_length_that_means_nothing(autojump_clock: MockClock) -> None:
+async def test_a_tunnel_may_have_a_length_that_means_nothing() -> None:
     async with proxied(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n") as net:
         await trio.aclose_forcefully(await way_of(net.ports())("node.example", 443, tls=True))
 
 
-async def test_a_proxy_that_is_not_there_is_named(autojump_clock: MockClock) -> None:
+async def test_a_proxy_that_is_not_there_is_named() -> None:
     async def refuse(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         raise ConnectionRefusedError("nobody there")
@@ -144,14 +141,14 @@ async def test_a_proxy_that_is_not_there_is_named(autojump_clock: MockClock) -> 
             )
 
 
-async def test_a_silent_proxy_takes_no_longer_than_a_connection_may(autojump_clock: MockClock) -> None:
+async def test_a_silent_proxy_takes_no_longer_than_a_connection_may() -> None:
     async with proxied(b"HTTP/1.1 200 OK\r\n") as net:
         with pytest.raises(OSError, match=r"no connection with b\.example:443 within 3 s"):
             await Way(net.ports(), net, 3.0)("b.example", 443, tls=True)
 
 
 @pytest.mark.slow
-async def test_cancelling_anywhere_leaves_nothing_open(autojump_clock: MockClock) -> None:
+async def test_cancelling_anywhere_leaves_nothing_open() -> None:
     async with proxied() as net:
 
         async def connect() -> None:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.errors import Unreachable
@@ -53,7 +52,7 @@ async def get(client: HttpClient, url: str, **headers: str) -> bytes:
         return await download.read()
 
 
-async def test_a_redirect_to_an_allowed_origin_is_followed(autojump_clock: MockClock) -> None:
+async def test_a_redirect_to_an_allowed_origin_is_followed() -> None:
     async with client_of(leading(a="https://b.example:8443/k?v=1"), BucketPolicy()) as (client, net):
         assert await get(client, "https://a.example/k") == b"b.example:8443"
         assert (await client.head("https://a.example/k")).status == 200
@@ -66,22 +65,20 @@ async def test_a_redirect_to_an_allowed_origin_is_followed(autojump_clock: MockC
     ["http://b.example/k", "https://10.0.0.1/k", "https://169.254.169.254/", "https://localhost/", "https://[::1]/k",
      "https://[64:ff9b::7f00:1]/", "https://2130706433/"],
 )  # fmt: skip
-async def test_a_redirect_that_the_policy_forbids_is_not_followed(
-    target: str, autojump_clock: MockClock
-) -> None:
+async def test_a_redirect_that_the_policy_forbids_is_not_followed(target: str) -> None:
     async with client_of(leading(a=target), BucketPolicy()) as (client, net):
         with pytest.raises(Unreachable, match=r"a\.example/k redirects to a forbidden address"):
             await get(client, "https://a.example/k")
     assert net.dialled == [("a.example", 443, True)]
 
 
-async def test_what_the_operator_allows_is_followed(autojump_clock: MockClock) -> None:
+async def test_what_the_operator_allows_is_followed() -> None:
     policy = BucketPolicy(allow_http=True, allow_private=True)
     async with client_of(leading(a="http://10.0.0.1/k"), policy) as (client, _):
         assert await get(client, "https://a.example/k") == b"10.0.0.1"
 
 
-async def test_credentials_stay_with_the_origin_that_they_are_for(autojump_clock: MockClock) -> None:
+async def test_credentials_stay_with_the_origin_that_they_are_for() -> None:
     async with client_of(leading(a="https://u:p@b.example/k"), BucketPolicy()) as (client, net):
         await get(client, "https://me:secret@a.example/k", cookie="c")
     first, second = net.asked
@@ -90,7 +87,7 @@ async def test_credentials_stay_with_the_origin_that_they_are_for(autojump_clock
 
 
 @pytest.mark.parametrize("hops", [REDIRECTS, REDIRECTS + 1])
-async def test_three_redirects_are_followed_and_no_fourth(hops: int, autojump_clock: MockClock) -> None:
+async def test_three_redirects_are_followed_and_no_fourth(hops: int) -> None:
     steps = {f"h{number}": f"https://h{number + 1}.example/" for number in range(hops)}
     async with client_of(leading(**steps), BucketPolicy()) as (client, net):
         if hops == REDIRECTS:
@@ -102,7 +99,7 @@ async def test_three_redirects_are_followed_and_no_fourth(hops: int, autojump_cl
 
 
 @pytest.mark.parametrize("place", ["http://[", "ftp://b.example/k", "file:///etc/passwd", ""])
-async def test_a_redirect_to_no_url_of_ours_is_given_as_it_is(place: str, autojump_clock: MockClock) -> None:
+async def test_a_redirect_to_no_url_of_ours_is_given_as_it_is(place: str) -> None:
     async def nowhere(_: Asked) -> Reply:
         return Reply(307, b"", (("location", place),))
 
@@ -110,7 +107,7 @@ async def test_a_redirect_to_no_url_of_ours_is_given_as_it_is(place: str, autoju
         assert (await client.head("https://a.example/k")).status == 307
 
 
-async def test_ever_new_origins_leave_few_connections_and_no_memory(autojump_clock: MockClock) -> None:
+async def test_ever_new_origins_leave_few_connections_and_no_memory() -> None:
     """A bucket that redirects each request elsewhere must not hold a descriptor for each."""
     hops = iter(range(1000))
 
@@ -126,7 +123,7 @@ async def test_ever_new_origins_leave_few_connections_and_no_memory(autojump_clo
         assert len(client._places) == 0
 
 
-async def test_a_connection_that_nobody_needs_any_more_is_closed(autojump_clock: MockClock) -> None:
+async def test_a_connection_that_nobody_needs_any_more_is_closed() -> None:
     async with client_of(leading(a="https://b.example/"), BucketPolicy()) as (client, net):
         await get(client, "https://a.example/k")
         await trio.sleep(60)

@@ -106,9 +106,7 @@ def test_wrong_numbers_are_wrong_usage(arguments: list[str]) -> None:
 # --- frames ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_frame_shows_each_request_with_form_stage_and_latency(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_frame_shows_each_request_with_form_stage_and_latency(tmp_path: Path) -> None:
     demo = await finished(tmp_path, DemoPlan(requests=3, rate=20))
     rows = [line.split() for line in drawn(demo).splitlines() if " ms" in line and "…" in line]
     assert [row[1] for row in rows] == list(demo.ledger.forms.values())
@@ -177,16 +175,12 @@ async def shown(folder: Path, *, terminal: bool) -> str:
     return file.getvalue()
 
 
-async def test_a_terminal_sees_the_last_frame_whole(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_a_terminal_sees_the_last_frame_whole(tmp_path: Path) -> None:
     last = (await shown(tmp_path, terminal=True)).rpartition("requested")[2]
     assert last.startswith("   3 seen   3 answered   3 included   0 failed")
 
 
-async def test_elsewhere_each_request_is_one_line_without_control_characters(
-    autojump_clock: trio.testing.MockClock, tmp_path: Path
-) -> None:
+async def test_elsewhere_each_request_is_one_line_without_control_characters(tmp_path: Path) -> None:
     lines = (await shown(tmp_path, terminal=False)).splitlines()
     assert [re.sub(r"\d{3}", "250", line).split()[-3:] for line in lines] == [["included", "250", "ms"]] * 3
     assert not any("\x1b" in line for line in lines)
@@ -201,7 +195,7 @@ async def test_a_line_tells_of_a_request_that_failed() -> None:
 # --- results --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_summary_of_a_good_run(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+async def test_the_summary_of_a_good_run(tmp_path: Path) -> None:
     result = (await finished(tmp_path, DemoPlan(requests=3, rate=20))).result()
     p50, p99 = (f"{1_000 * (seconds or 0):.0f} ms" for seconds in (result.verdict.p50, result.verdict.p99))
     assert list(view.summary(result)) == [
@@ -214,7 +208,7 @@ def test_the_summary_of_a_bad_run_says_so() -> None:
     assert "NOT every request was answered once: 40 have no reply" in list(view.summary(still().result()))
 
 
-async def test_the_result_for_machines(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+async def test_the_result_for_machines(tmp_path: Path) -> None:
     result = (await finished(tmp_path, DemoPlan(requests=3, rate=20))).result()
     p50, p99 = (1_000 * (seconds or 0) for seconds in (result.verdict.p50, result.verdict.p99))
     assert p50 in {250.0, 500.0}

@@ -12,9 +12,7 @@ from kmsconn.operate.commands.endings import until_interrupted
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_cancels_the_work(
-    autojump_clock: trio.testing.MockClock, number: signal.Signals
-) -> None:
+async def test_a_signal_cancels_the_work(number: signal.Signals) -> None:
     steps = []
 
     async def work() -> None:
@@ -27,7 +25,7 @@ async def test_a_signal_cancels_the_work(
     assert steps == ["begun"]
 
 
-async def test_without_a_signal_the_work_comes_to_its_end(autojump_clock: trio.testing.MockClock) -> None:
+async def test_without_a_signal_the_work_comes_to_its_end() -> None:
     steps = []
 
     async def work() -> None:
@@ -38,7 +36,7 @@ async def test_without_a_signal_the_work_comes_to_its_end(autojump_clock: trio.t
     assert steps == ["ended"]
 
 
-async def test_an_error_of_the_work_comes_out(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_error_of_the_work_comes_out() -> None:
     async def work() -> None:
         await trio.lowlevel.checkpoint()
         raise ValueError("why")
@@ -47,7 +45,7 @@ async def test_an_error_of_the_work_comes_out(autojump_clock: trio.testing.MockC
         await until_interrupted(work)
 
 
-async def test_handlers_are_put_back(autojump_clock: trio.testing.MockClock) -> None:
+async def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     await until_interrupted(trio.lowlevel.checkpoint)
     assert signal.getsignal(signal.SIGTERM) == before

@@ -54,7 +54,7 @@ async def test_a_second_signal_of_either_kind_hurries() -> None:
     assert await after(signal.SIGINT, signal.SIGTERM) == (["drain", "hurry"], ["draining", "ending at once"])
 
 
-async def test_ready_is_logged_once_it_is(autojump_clock: trio.abc.Clock) -> None:
+async def test_ready_is_logged_once_it_is() -> None:
     connector, stream = FakeConnector(), io.StringIO()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(announce_ready, connector, make_logger(stream, "info", LogFormat.JSON))

@@ -69,7 +69,7 @@ class Lives:
         self.health.on_event(event)
 
 
-async def test_a_connector_that_lost_its_lease_begins_anew(autojump_clock: Any) -> None:
+async def test_a_connector_that_lost_its_lease_begins_anew() -> None:
     lives = Lives(ExceptionGroup("", [ExceptionGroup("", [LeaseLost("taken over")])]))
     assert await lives.run() == "drained"
     assert lives.begun[1] - lives.begun[0] < 2
@@ -79,28 +79,28 @@ async def test_a_connector_that_lost_its_lease_begins_anew(autojump_clock: Any) 
     assert alert.cause == "lease-lost"
 
 
-async def test_a_database_that_went_back_has_a_cause_of_its_own(autojump_clock: Any) -> None:
+async def test_a_database_that_went_back_has_a_cause_of_its_own() -> None:
     lives = Lives(JournalWentBack("lost commits"))
     await lives.run()
     assert [alert.cause for alert in lives.events if isinstance(alert, AlertRaised)] == ["journal-went-back"]
 
 
-async def test_what_fails_with_the_journal_beside_it_changes_nothing(autojump_clock: Any) -> None:
+async def test_what_fails_with_the_journal_beside_it_changes_nothing() -> None:
     lives = Lives(ExceptionGroup("", [LeaseLost("taken over"), JournalFailed("closed")]))
     assert await lives.run() == "drained"
 
 
-async def test_a_crash_is_none_of_its_business(autojump_clock: Any) -> None:
+async def test_a_crash_is_none_of_its_business() -> None:
     with pytest.RaisesGroup(LeaseLost, ZeroDivisionError):
         await Lives(ExceptionGroup("", [LeaseLost("taken over"), ZeroDivisionError()])).run()
 
 
-async def test_a_refused_first_start_is_not_repeated(autojump_clock: Any) -> None:
+async def test_a_refused_first_start_is_not_repeated() -> None:
     with pytest.raises(StartRefused):
         await Lives(StartRefused("no database")).run()
 
 
-async def test_a_refused_start_after_a_lost_lease_is_repeated_for_a_while(autojump_clock: Any) -> None:
+async def test_a_refused_start_after_a_lost_lease_is_repeated_for_a_while() -> None:
     lives = Lives(LeaseLost("taken over"), *[StartRefused("no database") for _ in range(5)])
     assert await lives.run() == "drained"
     lives = Lives(LeaseLost("taken over"), *[StartRefused("no database") for _ in range(500)])
@@ -109,9 +109,7 @@ async def test_a_refused_start_after_a_lost_lease_is_repeated_for_a_while(autoju
     assert PATIENCE - 10 < lives.begun[-1] - lives.begun[0] < PATIENCE + 10
 
 
-async def test_a_journal_that_does_not_answer_is_waited_for_at_the_first_start_too(
-    autojump_clock: Any,
-) -> None:
+async def test_a_journal_that_does_not_answer_is_waited_for_at_the_first_start_too() -> None:
     lives = Lives(
         *[ExceptionGroup("", [JournalUnreachable("the server does not answer")]) for _ in range(100)]
     )
@@ -124,9 +122,7 @@ async def test_a_journal_that_does_not_answer_is_waited_for_at_the_first_start_t
     assert "waiting for the journal" in lives.log.lines[0]
 
 
-async def test_a_signal_between_two_lives_ends_it(
-    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_signal_between_two_lives_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "BETWEEN_STARTS", Backoff(first=50.0, cap=50.0))
     lives = Lives(LeaseLost("taken over"))
     lives.signal.set()
@@ -134,7 +130,7 @@ async def test_a_signal_between_two_lives_ends_it(
     assert len(lives.begun) == 1
 
 
-async def test_the_alerts_of_a_connector_end_with_it(autojump_clock: Any) -> None:
+async def test_the_alerts_of_a_connector_end_with_it() -> None:
     """The next one has not raised them and would never clear them; what is told of the start itself stays."""
     lives = Lives(LeaseLost("taken over"), LeaseLost("again"))
     lives.hear(AlertRaised("membership", "lease-late", "silent", Severity.WARNING))
@@ -144,7 +140,7 @@ async def test_the_alerts_of_a_connector_end_with_it(autojump_clock: Any) -> Non
     assert AlertCleared("membership", "lease-lost") not in lives.events
 
 
-async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough(autojump_clock: Any) -> None:
+async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough() -> None:
     lives = Lives(LeaseLost("taken over"))
     await lives.run()
     assert not any(isinstance(event, AlertCleared) for event in lives.events)
@@ -154,7 +150,7 @@ async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough(autojump_c
     assert isinstance(lives.events[-1], AlertCleared)
 
 
-async def test_a_journal_that_has_become_too_new_ends_it_at_once(autojump_clock: Any) -> None:
+async def test_a_journal_that_has_become_too_new_ends_it_at_once() -> None:
     """Another start would find the same."""
     lives = Lives(LeaseLost("taken over"), JournalTooNew("written by a newer version"))
     with pytest.raises(JournalTooNew):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -21,7 +20,7 @@ COUNT = 3
 
 @pytest.mark.slow
 @pytest.mark.once
-async def test_expired_requests_are_answered_after_a_retry(autojump_clock: Any, tmp_path: Path) -> None:
+async def test_expired_requests_are_answered_after_a_retry(tmp_path: Path) -> None:
     seen: list[Event] = []
     with trio.fail_after(3600):
         async with (

@@ -26,7 +26,7 @@ from tests.unit.requests.bench import PROFILE, SETTINGS, wall
 
 
 @pytest.fixture
-async def scene(autojump_clock: Any, tmp_path: Any) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
     async with open_scene(tmp_path) as scene:
         yield scene
 
@@ -41,7 +41,7 @@ def test_every_transition_has_words() -> None:
     assert set(TRANSITIONS) - set(WORDS) == set()
 
 
-async def test_a_waiting_request_says_for_what_and_for_how_long(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_waiting_request_says_for_what_and_for_how_long(scene: Scene) -> None:
     rid = scene.rows["pending"].rid
     await trio.sleep(5)
     scene.bench.journal.note_stage(rid, "check", 0.25)
@@ -57,7 +57,7 @@ async def test_a_waiting_request_says_for_what_and_for_how_long(scene: Scene, au
     assert one["next"] == "once the connector runs again: a worker takes it: check, gather, submit, answer"
 
 
-async def test_an_included_request_tells_all_its_steps(scene: Scene, autojump_clock: Any) -> None:
+async def test_an_included_request_tells_all_its_steps(scene: Scene) -> None:
     rid, journal = scene.rows["pending"].rid, scene.bench.journal
     await journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
     await journal.run(moves.sign, Signing(rid, 7, b"raw", b"\x11" * 32))
@@ -73,47 +73,43 @@ async def test_an_included_request_tells_all_its_steps(scene: Scene, autojump_cl
     assert "block 12 becomes final" in one["next"]
 
 
-async def test_a_rejected_request_says_why_and_what_an_operator_can_do(
-    scene: Scene, autojump_clock: Any
-) -> None:
+async def test_a_rejected_request_says_why_and_what_an_operator_can_do(scene: Scene) -> None:
     one = await explain(scene, "rejected")
     last = one["timeline"][-1]
     assert (last["what"], last["detail"], last["seconds"]) == ("rejected", "because it was rejected", None)
     assert "`kmsconn requests retry` begins it again" in one["next"]
 
 
-async def test_a_quarantined_request_names_the_commands_for_it(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_quarantined_request_names_the_commands_for_it(scene: Scene) -> None:
     one = await explain(scene, "quarantined")
     assert one["timeline"][-1]["what"] == "quarantined"
     assert "kmsconn quarantine retry" in one["next"]
 
 
-async def test_a_request_of_a_paused_kind_says_so(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_request_of_a_paused_kind_says_so(scene: Scene) -> None:
     await scene.bench.journal.run(pausing.pause, PausedKind(Kind.PUBLIC_DECRYPTION, 1.0))
     assert "kmsconn resume public_decryption" in (await explain(scene, "pending"))["next"]
 
 
-async def test_a_retried_request_begins_with_how_it_had_ended(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_retried_request_begins_with_how_it_had_ended(scene: Scene) -> None:
     await perform(COMMANDS, scene.context, "requests.retry", {"requests": [str(scene.rows["expired"].rid)]})
     one = await explain(scene, "expired")
     assert [step["what"] for step in one["timeline"]] == ["expired", "an operator has retried it"]
 
 
-async def test_a_row_without_a_history_tells_the_times_that_it_has(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_row_without_a_history_tells_the_times_that_it_has(scene: Scene) -> None:
     one = explanation(await scene.bench.row(scene.rows["done"].rid), Situation(wall(), ()))
     assert [step["what"] for step in one["timeline"]] == ["recorded", "done"]
 
 
-async def test_no_step_takes_less_than_no_time_when_the_clock_is_set_back(
-    scene: Scene, autojump_clock: Any
-) -> None:
+async def test_no_step_takes_less_than_no_time_when_the_clock_is_set_back(scene: Scene) -> None:
     row = await scene.bench.row(scene.rows["pending"].rid)
     entries = (HistoryEntry(wall() + 500, "defer check"), HistoryEntry(wall() - 500, "defer check"))
     steps = explanation(row, Situation(wall() - 900, entries))["timeline"]
     assert [step["seconds"] for step in steps] == [pytest.approx(500, abs=1), 0.0, 0.0]
 
 
-async def test_a_request_off_chain_waits_for_the_chain(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_request_off_chain_waits_for_the_chain(scene: Scene) -> None:
     row = attrs.evolve(await scene.bench.row(scene.rows["pending"].rid), on_chain=False)
     assert "the chain has to have it again" in explanation(row, Situation(wall(), ()))["next"]
 
@@ -129,7 +125,7 @@ async def posted(scene: Scene) -> Row:
     return row
 
 
-async def test_a_request_over_http_names_its_source_and_no_block(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_request_over_http_names_its_source_and_no_block(scene: Scene) -> None:
     await posted(scene)
     one = await explain(scene, "posted")
     assert (one["source"], one["block"], one["request_transaction"]) == ("http", None, None)
@@ -137,7 +133,7 @@ async def test_a_request_over_http_names_its_source_and_no_block(scene: Scene, a
     assert (await explain(scene, "pending"))["source"] == "chain"
 
 
-async def test_an_answer_over_http_is_said_to_be_kept(scene: Scene, autojump_clock: Any) -> None:
+async def test_an_answer_over_http_is_said_to_be_kept(scene: Scene) -> None:
     row = await posted(scene)
     await scene.bench.journal.run(moves.deliver, row.rid, Answer(b"calldata", None), wall())
     one = await explain(scene, "posted")
@@ -145,7 +141,7 @@ async def test_an_answer_over_http_is_said_to_be_kept(scene: Scene, autojump_clo
     assert (one["now"], one["next"]) == ("done", "nothing: its answer is kept for whoever asks over HTTP")
 
 
-async def test_a_request_that_its_client_may_repeat_says_so(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_request_that_its_client_may_repeat_says_so(scene: Scene) -> None:
     row = await posted(scene)
     cause = RowCause.REPEATABLE | RowCause.ACCESS_DENIED
     await scene.bench.journal.run(moves.close, row.rid, "reject", "no right", cause=cause)

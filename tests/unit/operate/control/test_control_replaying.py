@@ -24,7 +24,7 @@ KEY = PrivateKey(b"\x07" * 32)
 
 
 @pytest.fixture
-async def scene(autojump_clock: Any, tmp_path: Any) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
     async with open_scene(tmp_path) as scene:
         yield scene
 
@@ -45,11 +45,11 @@ def outcomes(row: Row) -> dict[str, bool | None]:
     return {one.check: one.same for one in kept_checks(PROFILE, row)}
 
 
-async def test_an_untouched_reply_is_the_same(scene: Scene, autojump_clock: Any) -> None:
+async def test_an_untouched_reply_is_the_same(scene: Scene) -> None:
     assert outcomes(await signed_row(scene)) == {"event": True, "calldata": True, "transaction": True}
 
 
-async def test_calldata_that_was_changed_is_told(scene: Scene, autojump_clock: Any) -> None:
+async def test_calldata_that_was_changed_is_told(scene: Scene) -> None:
     row = await signed_row(scene)
     assert row.answer is not None
     calldata = bytearray(row.answer.calldata)
@@ -58,7 +58,7 @@ async def test_calldata_that_was_changed_is_told(scene: Scene, autojump_clock: A
     assert found == {"event": True, "calldata": False, "transaction": False}
 
 
-async def test_an_event_of_another_digest_is_told(scene: Scene, autojump_clock: Any) -> None:
+async def test_an_event_of_another_digest_is_told(scene: Scene) -> None:
     row = await signed_row(scene)
     digest = bytearray(row.event.digest)
     digest[-1] ^= 1
@@ -69,31 +69,29 @@ async def test_an_event_of_another_digest_is_told(scene: Scene, autojump_clock: 
 @pytest.mark.parametrize(
     "reply", [{"hash": b"\x01" * 32}, {"nonce": 8}, {"raw": b"\x02\x01"}], ids=["hash", "nonce", "bytes"]
 )
-async def test_a_transaction_that_is_not_the_kept_one_is_told(
-    scene: Scene, autojump_clock: Any, reply: dict[str, Any]
-) -> None:
+async def test_a_transaction_that_is_not_the_kept_one_is_told(scene: Scene, reply: dict[str, Any]) -> None:
     row = await signed_row(scene)
     assert outcomes(attrs.evolve(row, reply=attrs.evolve(row.reply, **reply)))["transaction"] is False
 
 
-async def test_what_is_not_signed_yet_cannot_be_told(scene: Scene, autojump_clock: Any) -> None:
+async def test_what_is_not_signed_yet_cannot_be_told(scene: Scene) -> None:
     row = await signed_row(scene)
     assert outcomes(attrs.evolve(row, reply=attrs.evolve(row.reply, raw=None)))["transaction"] is None
 
 
-async def test_the_answer_names_the_request_and_what_it_amounts_to(scene: Scene, autojump_clock: Any) -> None:
+async def test_the_answer_names_the_request_and_what_it_amounts_to(scene: Scene) -> None:
     row = await signed_row(scene)
     answer = await perform(COMMANDS, scene.context, "replay", {"request": str(row.rid), "dry": True})
     assert (answer["row"], answer["dry"], len(answer["checks"])) == (row.rid, True, 3)
     assert answer["same"] is False  # of the digest that the bench records
 
 
-async def test_a_request_without_an_answer_has_nothing_to_compare(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_request_without_an_answer_has_nothing_to_compare(scene: Scene) -> None:
     with pytest.raises(CommandError, match="keeps no answer"):
         await perform(COMMANDS, scene.context, "replay", {"request": str(scene.rows["rejected"].rid), "dry": True})  # fmt: skip
 
 
-async def test_only_a_running_connector_asks_the_core(scene: Scene, autojump_clock: Any) -> None:
+async def test_only_a_running_connector_asks_the_core(scene: Scene) -> None:
     row = await signed_row(scene)
     with pytest.raises(CommandError, match="--dry-run"):
         await perform(COMMANDS, scene.context, "replay", {"request": str(row.rid)})

@@ -18,7 +18,7 @@ from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, wall
 
 
 @pytest.fixture
-async def scene(autojump_clock: Any, tmp_path: Any) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
     async with open_scene(tmp_path) as scene:
         yield scene
 
@@ -45,19 +45,17 @@ async def fates(scene: Scene, **arguments: Any) -> list[str]:
         ({"limit": 2}, ["done", "expired"]),
     ],
 )
-async def test_requests_are_listed(
-    scene: Scene, autojump_clock: Any, arguments: dict[str, Any], expected: list[str]
-) -> None:
+async def test_requests_are_listed(scene: Scene, arguments: dict[str, Any], expected: list[str]) -> None:
     assert await fates(scene, **arguments) == expected
 
 
-async def test_a_list_says_where_it_goes_on(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_list_says_where_it_goes_on(scene: Scene) -> None:
     first = await ask(scene, "requests.list", limit=3)
     assert await fates(scene, before=first["before"]) == ["rejected", "pending"]
     assert (await ask(scene, "requests.list"))["before"] is None
 
 
-async def test_all_that_is_known_of_a_request_is_shown(scene: Scene, autojump_clock: Any) -> None:
+async def test_all_that_is_known_of_a_request_is_shown(scene: Scene) -> None:
     row = scene.rows["rejected"]
     [shown] = (await ask(scene, "requests.show", request=f"0x{row.id:064x}"))["requests"]
     assert shown["row"] == row.rid
@@ -70,7 +68,7 @@ async def test_all_that_is_known_of_a_request_is_shown(scene: Scene, autojump_cl
     assert (await ask(scene, "requests.show", request=str(row.rid)))["requests"] == [shown]
 
 
-async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene) -> None:
     row = scene.rows["rejected"]
     answer = await ask(scene, "requests.retry", requests=[f"0x{row.id:x}"])
     assert [one["row"] for one in answer["retried"]] == [row.rid]
@@ -81,7 +79,7 @@ async def test_a_named_request_begins_again_and_its_pool_is_woken(scene: Scene, 
     assert scene.woken == [Kind.PUBLIC_DECRYPTION]
 
 
-async def test_a_retried_request_is_answered(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_retried_request_is_answered(scene: Scene) -> None:
     row = scene.rows["expired"]
     await ask(scene, "requests.retry", requests=[str(row.rid)])
     due = await scene.bench.journal.run(
@@ -91,7 +89,7 @@ async def test_a_retried_request_is_answered(scene: Scene, autojump_clock: Any) 
     assert (await scene.bench.run(again)).state is State.ANSWERED
 
 
-async def test_what_is_asked_of_many_says_why_some_are_left(scene: Scene, autojump_clock: Any) -> None:
+async def test_what_is_asked_of_many_says_why_some_are_left(scene: Scene) -> None:
     named = [str(scene.rows[fate].rid) for fate in ("pending", "quarantined", "done")]
     answer = await ask(scene, "requests.retry", requests=named)
     assert [one["row"] for one in answer["retried"]] == [scene.rows["quarantined"].rid]
@@ -112,7 +110,7 @@ async def test_what_is_asked_of_many_says_why_some_are_left(scene: Scene, autoju
     ],
 )
 async def test_many_begin_again_by_kind_state_or_cause(
-    scene: Scene, autojump_clock: Any, arguments: dict[str, Any], expected: set[str]
+    scene: Scene, arguments: dict[str, Any], expected: set[str]
 ) -> None:
     answer = await ask(scene, "requests.retry", **arguments)
     names = {row.rid: fate for fate, row in scene.rows.items()}
@@ -148,7 +146,7 @@ async def test_many_begin_again_by_kind_state_or_cause(
     ],
 )
 async def test_what_makes_no_sense_is_refused(
-    scene: Scene, autojump_clock: Any, command: str, arguments: dict[str, Any], words: str
+    scene: Scene, command: str, arguments: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(CommandError) as refused:
         await ask(scene, command, **arguments)
@@ -157,12 +155,12 @@ async def test_what_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("arguments", [None, 7, [], "text"])
-async def test_arguments_are_an_object(scene: Scene, autojump_clock: Any, arguments: object) -> None:
+async def test_arguments_are_an_object(scene: Scene, arguments: object) -> None:
     with pytest.raises(CommandError, match="must be an object"):
         await perform(COMMANDS, scene.context, "requests.list", arguments)
 
 
 @pytest.mark.parametrize("name", [None, 7, ["requests.list"]])
-async def test_a_command_is_a_name(scene: Scene, autojump_clock: Any, name: object) -> None:
+async def test_a_command_is_a_name(scene: Scene, name: object) -> None:
     with pytest.raises(CommandError, match="there is no command"):
         await perform(COMMANDS, scene.context, name, {})

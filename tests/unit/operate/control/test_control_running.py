@@ -56,7 +56,7 @@ async def operated(folder: Path, components: FewComponents) -> AsyncIterator[Ope
         yield Operated(components, context_of(connector, monitor.health), seen)
 
 
-async def test_status_has_all_that_an_operator_asks_about(autojump_clock: Any, tmp_path: Path) -> None:
+async def test_status_has_all_that_an_operator_asks_about(tmp_path: Path) -> None:
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
             components.traffic.forms["public"]()
@@ -75,9 +75,7 @@ async def test_status_has_all_that_an_operator_asks_about(autojump_clock: Any, t
             assert [line for line in lines if line.startswith("sends gateway")]
 
 
-async def test_a_core_that_is_down_stands_in_the_status_with_a_remedy(
-    autojump_clock: Any, tmp_path: Path
-) -> None:
+async def test_a_core_that_is_down_stands_in_the_status_with_a_remedy(tmp_path: Path) -> None:
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
             components.dependencies.cores[0].strike(core_faults.FailingCore(code="UNAVAILABLE"))
@@ -90,9 +88,7 @@ async def test_a_core_that_is_down_stands_in_the_status_with_a_remedy(
             assert any(line.strip().startswith("→") for line in status_command.as_text(status))
 
 
-async def test_a_paused_kind_waits_and_is_answered_once_it_is_resumed(
-    autojump_clock: Any, tmp_path: Path
-) -> None:
+async def test_a_paused_kind_waits_and_is_answered_once_it_is_resumed(tmp_path: Path) -> None:
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components:
             async with operated(tmp_path, components) as one:
@@ -114,9 +110,7 @@ async def test_a_paused_kind_waits_and_is_answered_once_it_is_resumed(
                 assert AlertCleared("public_decryption", "paused") in one.seen
 
 
-async def test_a_request_that_a_worker_has_is_skipped_and_never_answered(
-    autojump_clock: Any, tmp_path: Path
-) -> None:
+async def test_a_request_that_a_worker_has_is_skipped_and_never_answered(tmp_path: Path) -> None:
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
             core = components.dependencies.cores[0]
@@ -132,9 +126,7 @@ async def test_a_request_that_a_worker_has_is_skipped_and_never_answered(
             assert (await one.ask("explain", request="1"))["requests"][0]["state"] == "rejected"
 
 
-async def test_an_included_reply_is_the_same_when_the_core_is_asked_again(
-    autojump_clock: Any, tmp_path: Path
-) -> None:
+async def test_an_included_reply_is_the_same_when_the_core_is_asked_again(tmp_path: Path) -> None:
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
             components.traffic.forms["public"]()
@@ -147,9 +139,7 @@ async def test_an_included_reply_is_the_same_when_the_core_is_asked_again(
             assert len(one.told(ReplyIncluded)) == 1
 
 
-async def test_a_request_is_explained_from_its_record_to_its_block(
-    autojump_clock: Any, tmp_path: Path
-) -> None:
+async def test_a_request_is_explained_from_its_record_to_its_block(tmp_path: Path) -> None:
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
             components.traffic.forms["public"]()

@@ -20,7 +20,7 @@ from tests.unit.operate.control.scene import Scene, open_scene
 
 
 @pytest.fixture
-async def scene(autojump_clock: Any, tmp_path: Any) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
     async with open_scene(tmp_path) as scene:
         yield scene
 
@@ -49,12 +49,12 @@ def line(command: object, arguments: object) -> bytes:
     return msgspec.json.encode({"command": command, "arguments": arguments}) + b"\n"
 
 
-async def test_a_line_is_answered_by_a_line(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_line_is_answered_by_a_line(scene: Scene) -> None:
     answer = await said_to(scene, line("requests.list", {"states": ["expired"]}))
     assert [one["row"] for one in answer["result"]["requests"]] == [scene.rows["expired"].rid]
 
 
-async def test_a_line_may_come_in_pieces(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_line_may_come_in_pieces(scene: Scene) -> None:
     whole = line("requests.list", {})
     answer = await said_to(scene, *(whole[at : at + 7] for at in range(0, len(whole), 7)))
     assert len(answer["result"]["requests"]) == 5
@@ -78,16 +78,12 @@ async def test_a_line_may_come_in_pieces(scene: Scene, autojump_clock: Any) -> N
         (line("requests.list", {"kinds": [{}], "limit": []}), "there is no {}"),
     ],
 )
-async def test_what_is_no_request_is_told_so(
-    scene: Scene, autojump_clock: Any, said: bytes, words: str
-) -> None:
+async def test_what_is_no_request_is_told_so(scene: Scene, said: bytes, words: str) -> None:
     assert words in (await said_to(scene, said))["error"]
 
 
 @pytest.mark.parametrize("said", [b"", b'{"command": "requests'])
-async def test_who_goes_away_before_the_end_of_the_line_gets_nothing(
-    scene: Scene, autojump_clock: Any, said: bytes
-) -> None:
+async def test_who_goes_away_before_the_end_of_the_line_gets_nothing(scene: Scene, said: bytes) -> None:
     began = trio.current_time()
     assert await said_to(scene, said, end=True) is None
     assert trio.current_time() - began < READING
@@ -95,15 +91,13 @@ async def test_who_goes_away_before_the_end_of_the_line_gets_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("said", [b"", b'{"command": "requests'])
-async def test_who_does_not_end_the_line_is_left_after_a_while(
-    scene: Scene, autojump_clock: Any, said: bytes
-) -> None:
+async def test_who_does_not_end_the_line_is_left_after_a_while(scene: Scene, said: bytes) -> None:
     began = trio.current_time()
     assert await said_to(scene, said) is None
     assert trio.current_time() - began == pytest.approx(READING, abs=2.0)
 
 
-async def test_who_does_not_take_the_answer_is_left_after_a_while(scene: Scene, autojump_clock: Any) -> None:
+async def test_who_does_not_take_the_answer_is_left_after_a_while(scene: Scene) -> None:
     stuck = trio.testing.MemorySendStream(send_all_hook=trio.sleep_forever)
     asked = trio.testing.MemoryReceiveStream()
     asked.put_data(line("requests.list", {}))
@@ -116,7 +110,7 @@ def only(run: Callable[[Any, Any], Awaitable[Any]]) -> dict[str, Command]:
     return {"it": Command("a command", frozenset(), run)}
 
 
-async def test_a_command_that_takes_too_long_ends(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_command_that_takes_too_long_ends(scene: Scene) -> None:
     async def hang(_context: Any, _arguments: Any) -> None:
         await trio.sleep_forever()
 
@@ -126,7 +120,7 @@ async def test_a_command_that_takes_too_long_ends(scene: Scene, autojump_clock: 
     assert trio.current_time() - began == pytest.approx(WORKING, abs=2.0)
 
 
-async def test_a_journal_that_cannot_be_used_is_named(scene: Scene, autojump_clock: Any) -> None:
+async def test_a_journal_that_cannot_be_used_is_named(scene: Scene) -> None:
     async def fail(_context: Any, _arguments: Any) -> None:
         await trio.lowlevel.checkpoint()
         raise JournalFailed("disk full")
@@ -135,7 +129,7 @@ async def test_a_journal_that_cannot_be_used_is_named(scene: Scene, autojump_clo
     assert answer == {"error": "the journal cannot be used: disk full"}
 
 
-async def test_the_client_understands_the_server(scene: Scene, autojump_clock: Any) -> None:
+async def test_the_client_understands_the_server(scene: Scene) -> None:
     async def over_memory(command: str, arguments: dict[str, Any]) -> Any:
         ours, theirs = memory_stream_pair()
         async with trio.open_nursery() as nursery:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,9 +20,7 @@ async def statuses(one: Patient) -> dict[str, CheckStatus]:
 
 
 @BOTH
-async def test_before_the_first_start_only_what_a_connector_brings_about_is_skipped(
-    profile: str, autojump_clock: Any
-) -> None:
+async def test_before_the_first_start_only_what_a_connector_brings_about_is_skipped(profile: str) -> None:
     """The signer of the Core and a reply need an answer of the Core."""
     async with patient(profile) as one:
         assert await one.faults() == []
@@ -33,9 +30,7 @@ async def test_before_the_first_start_only_what_a_connector_brings_about_is_skip
 
 
 @BOTH
-async def test_beside_a_connector_every_line_is_well(
-    profile: str, tmp_path: Path, autojump_clock: Any
-) -> None:
+async def test_beside_a_connector_every_line_is_well(profile: str, tmp_path: Path) -> None:
     """The newest request's key is compared with the Core's, its answer with the registered signer, its reply with the contract."""
     async with patient(profile) as one:
         await one.answer(["public"], tmp_path)
@@ -45,7 +40,7 @@ async def test_beside_a_connector_every_line_is_well(
     assert set(found.values()) - {CheckStatus.SKIPPED} == {CheckStatus.OK}
 
 
-async def test_a_shadow_is_examined_without_a_key(autojump_clock: Any) -> None:
+async def test_a_shadow_is_examined_without_a_key() -> None:
     """Its account is named, and everything else is looked at as for the connector that sends."""
     async with patient() as one:
         sender = one.dependencies.sender.address
@@ -55,7 +50,7 @@ async def test_a_shadow_is_examined_without_a_key(autojump_clock: Any) -> None:
     assert found["tx sender"] == f"{checksum(sender)}, of a shadow"
 
 
-async def test_asked_to_it_hands_one_public_request_over(autojump_clock: Any) -> None:
+async def test_asked_to_it_hands_one_public_request_over() -> None:
     """Then the signer is known before the first start, and the contract is asked for the reply."""
     async with patient() as one:
         one.ask_core = True
@@ -64,7 +59,7 @@ async def test_asked_to_it_hands_one_public_request_over(autojump_clock: Any) ->
     assert "the contract takes the reply" in lines["a reply, called and not sent"].found
 
 
-async def test_unasked_it_starts_nothing_in_the_core(autojump_clock: Any) -> None:
+async def test_unasked_it_starts_nothing_in_the_core() -> None:
     """Results are read, and no start call is made."""
     async with patient() as one:
         await one.examine()
@@ -72,7 +67,7 @@ async def test_unasked_it_starts_nothing_in_the_core(autojump_clock: Any) -> Non
     assert called == {"GetKeyMaterialAvailability", "GetHealthStatus", "GetPublicDecryptionResult"}
 
 
-async def test_what_only_its_user_may_see_is_not_handed_over(autojump_clock: Any) -> None:
+async def test_what_only_its_user_may_see_is_not_handed_over() -> None:
     """A user's request stays with the connector, which checks the signature."""
     async with patient(requests=("direct",)) as one:
         one.ask_core = True
@@ -80,7 +75,7 @@ async def test_what_only_its_user_may_see_is_not_handed_over(autojump_clock: Any
     assert lines["core[0] http://core0: signer"].status is CheckStatus.SKIPPED
 
 
-async def test_no_transaction_is_sent(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_no_transaction_is_sent(tmp_path: Path) -> None:
     """A reply is called only."""
     async with patient() as one:
         await one.answer(["public"], tmp_path)
@@ -91,14 +86,14 @@ async def test_no_transaction_is_sent(tmp_path: Path, autojump_clock: Any) -> No
     assert not {method for method in methods if method.startswith("eth_send")}
 
 
-async def test_each_shard_of_the_core_is_examined(autojump_clock: Any) -> None:
+async def test_each_shard_of_the_core_is_examined() -> None:
     """An endpoint has its own health, key material and signer."""
     async with patient(shards=3) as one:
         found = await statuses(one)
     assert {f"core[{index}] http://core{index}: health" for index in range(3)} < found.keys()
 
 
-async def test_a_quiet_network_is_healthy(autojump_clock: Any) -> None:
+async def test_a_quiet_network_is_healthy() -> None:
     """Without a request there is no ciphertext to fetch, and each bucket has to answer only."""
     async with patient(requests=()) as one:
         assert await one.faults() == []
@@ -107,7 +102,7 @@ async def test_a_quiet_network_is_healthy(autojump_clock: Any) -> None:
     assert bucket == "answers (HTTP 404); no recent ciphertext of it to compare"
 
 
-async def test_a_shadow_needs_no_funds(autojump_clock: Any) -> None:
+async def test_a_shadow_needs_no_funds() -> None:
     """It sends nothing, so that its balance is not looked at."""
     async with patient() as one:
         one.fund(0)

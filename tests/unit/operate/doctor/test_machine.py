@@ -8,7 +8,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import attrs
 import pytest
@@ -123,7 +122,7 @@ def test_the_end_of_a_certificate_is_judged(days: int, status: CheckStatus, foun
     assert line.found.startswith(found)
 
 
-async def test_the_certificate_of_the_http_address_is_read(tmp_path: Path, autojump_clock: Any) -> None:
+async def test_the_certificate_of_the_http_address_is_read(tmp_path: Path) -> None:
     end = datetime(2027, 1, 31, tzinfo=UTC)
     files = write_pair(tmp_path, end)
     ports = attrs.evolve(real_ports(), offload=offload_inline, wall=lambda: end.timestamp() - 86400)

@@ -34,7 +34,7 @@ def fault_of(line: Diagnosis) -> Diagnosis:
     return line
 
 
-async def test_a_wrong_chain_id(autojump_clock: Any) -> None:
+async def test_a_wrong_chain_id() -> None:
     """The option that names it is in the remedy; what needs the chain is skipped, not wrong."""
     async with patient() as one:
         one.changes["ethereum"] = Chain(5, ("ws://ethereum:80",))
@@ -44,7 +44,7 @@ async def test_a_wrong_chain_id(autojump_clock: Any) -> None:
     assert line.remedy == "name a node of this chain in ethereum_url, or correct ethereum_chain_id"
 
 
-async def test_a_websocket_url_of_an_address_that_speaks_http_only(autojump_clock: Any) -> None:
+async def test_a_websocket_url_of_an_address_that_speaks_http_only() -> None:
     """It is tried over HTTP, and the remedy says what to write."""
     async with patient() as one:
         node = one.dependencies.clusters["gateway"].nodes[0]
@@ -54,7 +54,7 @@ async def test_a_websocket_url_of_an_address_that_speaks_http_only(autojump_cloc
     assert line.remedy == "write http://… in gateway_url: this address speaks that"
 
 
-async def test_a_contract_of_another_network(autojump_clock: Any) -> None:
+async def test_a_contract_of_another_network() -> None:
     """Whose address it is stands in the remedy."""
     address = parse_address(NETWORKS["testnet"].decryption)
     async with patient() as one:
@@ -64,7 +64,7 @@ async def test_a_contract_of_another_network(autojump_clock: Any) -> None:
     assert "is the Decryption of testnet: name the Decryption of this network" in line.remedy
 
 
-async def test_an_address_without_code(autojump_clock: Any) -> None:
+async def test_an_address_without_code() -> None:
     """As of an ACL."""
     async with patient() as one:
         one.changes["host_chains"] = (HostChain(Chain(HOST_ID, ("ws://host:80",)), STRANGER),)
@@ -75,7 +75,7 @@ async def test_an_address_without_code(autojump_clock: Any) -> None:
     )
 
 
-async def test_a_contract_of_another_kind(autojump_clock: Any) -> None:
+async def test_a_contract_of_another_kind() -> None:
     """The two addresses of a file were exchanged."""
     async with patient() as one:
         one.changes["gateway_config_contract"] = Contract(
@@ -85,7 +85,7 @@ async def test_a_contract_of_another_kind(autojump_clock: Any) -> None:
     assert "says that it is 'Decryption" in line.found
 
 
-async def test_a_wrong_eip_712_domain(autojump_clock: Any) -> None:
+async def test_a_wrong_eip_712_domain() -> None:
     """Signatures over it would be of somebody else."""
     async with patient() as one:
         address = one.dependencies.decryption.address
@@ -96,7 +96,7 @@ async def test_a_wrong_eip_712_domain(autojump_clock: Any) -> None:
     assert line.remedy.startswith("configure what the contract has")
 
 
-async def test_no_funds(autojump_clock: Any) -> None:
+async def test_no_funds() -> None:
     """The account to fill is in the remedy."""
     async with patient() as one:
         one.dependencies.gateway.evm.set_balance(one.dependencies.sender.address, 0)
@@ -106,7 +106,7 @@ async def test_no_funds(autojump_clock: Any) -> None:
     assert line.remedy.startswith("send funds to 0x")
 
 
-async def test_little_funds_are_a_warning_in_replies(autojump_clock: Any) -> None:
+async def test_little_funds_are_a_warning_in_replies() -> None:
     """How many are left is said."""
     async with patient() as one:
         one.dependencies.gateway.evm.set_balance(one.dependencies.sender.address, 10**14)
@@ -115,7 +115,7 @@ async def test_little_funds_are_a_warning_in_replies(autojump_clock: Any) -> Non
     assert "3 replies of 333000 gas" in line.found
 
 
-async def test_a_core_that_is_down(autojump_clock: Any) -> None:
+async def test_a_core_that_is_down() -> None:
     """What needs it is skipped."""
     async with patient() as one:
         one.network.line("core0", 80).refuse = True
@@ -124,14 +124,14 @@ async def test_a_core_that_is_down(autojump_clock: Any) -> None:
     assert line.remedy.startswith("start the Core")
 
 
-async def test_a_core_that_is_not_serving(autojump_clock: Any) -> None:
+async def test_a_core_that_is_not_serving() -> None:
     """As while it starts."""
     async with patient() as one:
         one.dependencies.cores[0].core.serving = False
         assert fault_of(await one.only_fault()).found == "is not serving"
 
 
-async def test_a_core_with_another_signer(autojump_clock: Any) -> None:
+async def test_a_core_with_another_signer() -> None:
     """Its answer to a request that is handed over tells."""
     async with patient() as one:
         one.dependencies.cores[0].core.node = SigningNode(key_for("another signer"))
@@ -142,7 +142,7 @@ async def test_a_core_with_another_signer(autojump_clock: Any) -> None:
     assert line.remedy.startswith("name the Core of this node in kms_core_endpoints")
 
 
-async def test_a_core_with_another_key(autojump_clock: Any) -> None:
+async def test_a_core_with_another_key() -> None:
     """The newest request names the key in use."""
     async with patient() as one:
         one.dependencies.cores[0].core.known.keys = {make_id(KEY_TAG, 9).to_bytes(32)}
@@ -152,7 +152,7 @@ async def test_a_core_with_another_key(autojump_clock: Any) -> None:
     assert line.remedy.startswith("give this Core the storage of the registered node")
 
 
-async def test_a_core_that_does_not_know_the_context(autojump_clock: Any) -> None:
+async def test_a_core_that_does_not_know_the_context() -> None:
     """A Core of a committee tells its contexts."""
     async with patient(members=4) as one:
         one.dependencies.cores[0].core.known.contexts = {bytes(31) + b"\x05"}
@@ -167,7 +167,7 @@ def tell_buckets(one: Patient, *urls: str) -> None:
     one.dependencies.settled()
 
 
-async def test_a_private_bucket(autojump_clock: Any) -> None:
+async def test_a_private_bucket() -> None:
     """The option that would allow it is in the remedy."""
     async with patient() as one:
         one.network.serve("bucket.example", 80, one.dependencies.handler("bucket0"))
@@ -179,7 +179,7 @@ async def test_a_private_bucket(autojump_clock: Any) -> None:
     assert line.remedy.startswith("set allow_private_buckets = true where")
 
 
-async def test_only_private_buckets_are_a_fault(autojump_clock: Any) -> None:
+async def test_only_private_buckets_are_a_fault() -> None:
     """No ciphertext can be had."""
     async with patient() as one:
         one.changes["allow_private_buckets"] = False
@@ -192,7 +192,7 @@ def spoil_bucket(one: Patient, fault: Any) -> None:
     one.dependencies.buckets[1].script(*[fault] * 20)
 
 
-async def test_a_bucket_that_forbids_it(autojump_clock: Any) -> None:
+async def test_a_bucket_that_forbids_it() -> None:
     """What it answered is said."""
     async with patient() as one:
         spoil_bucket(one, bucket_faults.RefusingBucket(code=403))
@@ -202,7 +202,7 @@ async def test_a_bucket_that_forbids_it(autojump_clock: Any) -> None:
     assert line.remedy.startswith("ask the coprocessor's operator")
 
 
-async def test_a_bucket_with_wrong_bytes(autojump_clock: Any) -> None:
+async def test_a_bucket_with_wrong_bytes() -> None:
     """Both digests are named."""
     async with patient() as one:
         spoil_bucket(one, bucket_faults.SpoiledBodies(how="wrong bytes"))
@@ -211,7 +211,7 @@ async def test_a_bucket_with_wrong_bytes(autojump_clock: Any) -> None:
 
 
 @pytest.mark.parametrize(("step", "words"), [(3600.0, "ahead of"), (-3600.0, "behind")])
-async def test_a_clock_off_by_an_hour(step: float, words: str, autojump_clock: Any) -> None:
+async def test_a_clock_off_by_an_hour(step: float, words: str) -> None:
     """The chains are not blamed for it."""
     async with patient() as one:
         one.clock_step = step
@@ -221,7 +221,7 @@ async def test_a_clock_off_by_an_hour(step: float, words: str, autojump_clock: A
     assert line.remedy.startswith("set the clock by NTP")
 
 
-async def test_a_read_only_disk(autojump_clock: Any) -> None:
+async def test_a_read_only_disk() -> None:
     """The journal could not be made."""
     async with patient() as one:
         one.place = JournalFiles(exists=False, refusal="the file system of /data is mounted read-only")
@@ -230,7 +230,7 @@ async def test_a_read_only_disk(autojump_clock: Any) -> None:
     assert line.remedy.startswith("name a writable place on a local disk in journal")
 
 
-async def test_a_journal_of_another_connector(autojump_clock: Any) -> None:
+async def test_a_journal_of_another_connector() -> None:
     """Whose it is, and what was configured."""
     async with patient() as one:
         one.place = JournalFiles(exists=True, stored={"gateway chain id": "1", "tick": "7"})
@@ -238,7 +238,7 @@ async def test_a_journal_of_another_connector(autojump_clock: Any) -> None:
     assert "gateway chain id 1 there, 54321 configured" in line.found
 
 
-async def test_a_monitoring_port_that_another_program_has(autojump_clock: Any) -> None:
+async def test_a_monitoring_port_that_another_program_has() -> None:
     """A web server of somebody else."""
 
     async def page(request: HttpRequest) -> HttpResponse:
@@ -269,13 +269,13 @@ async def examined_beside(*alerts: AlertRaised) -> dict[str, Diagnosis]:
         return {line.checked: line for line in await patient_one.examine()}
 
 
-async def test_a_monitoring_port_that_a_running_kmsconn_has_is_well(autojump_clock: Any) -> None:
+async def test_a_monitoring_port_that_a_running_kmsconn_has_is_well() -> None:
     """It is known by what it says at /version."""
     line = (await examined_beside())["monitoring_endpoint 0.0.0.0:9100"]
     assert (line.status, line.found) == (CheckStatus.OK, "a running kmsconn 0.1.0 listens there")
 
 
-async def test_a_critical_alert_of_the_connector_that_runs(autojump_clock: Any) -> None:
+async def test_a_critical_alert_of_the_connector_that_runs() -> None:
     """What it cannot do is a fault here, too, with its remedy; its warnings are none."""
     full = AlertRaised("journal", "unwritable", "the disk is full", Severity.CRITICAL)
     late = AlertRaised("core[0]", "too-slow", "1 request waits", Severity.WARNING)
@@ -289,7 +289,7 @@ async def test_a_critical_alert_of_the_connector_that_runs(autojump_clock: Any) 
     assert "free or repair the disk" in line.remedy
 
 
-async def test_a_monitoring_address_of_another_machine(autojump_clock: Any) -> None:
+async def test_a_monitoring_address_of_another_machine() -> None:
     """Nothing could listen there."""
     async with patient() as one:
         one.address_refusal = "is no address of this machine"
@@ -297,7 +297,7 @@ async def test_a_monitoring_address_of_another_machine(autojump_clock: Any) -> N
     assert line.remedy == "name an address of this machine in monitoring_endpoint"
 
 
-async def test_a_tx_sender_that_is_not_registered(autojump_clock: Any) -> None:
+async def test_a_tx_sender_that_is_not_registered() -> None:
     """Each registry is asked, and the Core's signer cannot be judged."""
     async with patient() as one:
         one.changes["private_key"] = Secret("0x" + secret_for("stranger").hex())
@@ -308,7 +308,7 @@ async def test_a_tx_sender_that_is_not_registered(autojump_clock: Any) -> None:
     }
 
 
-async def test_a_node_that_is_behind(autojump_clock: Any) -> None:
+async def test_a_node_that_is_behind() -> None:
     """The others' blocks tell that it is not the clock."""
     async with patient() as one:
         await trio.sleep(600)
@@ -319,7 +319,7 @@ async def test_a_node_that_is_behind(autojump_clock: Any) -> None:
     assert line.remedy.startswith("name a node that has caught up")
 
 
-async def test_a_node_without_the_history_that_is_wanted(autojump_clock: Any) -> None:
+async def test_a_node_without_the_history_that_is_wanted() -> None:
     """The connector is to begin at a block whose logs are gone."""
     async with patient() as one:
         await trio.sleep(200)
@@ -329,7 +329,7 @@ async def test_a_node_without_the_history_that_is_wanted(autojump_clock: Any) ->
     assert "(archive), or a later decryption_from_block_number" in line.remedy
 
 
-async def test_a_range_of_logs_that_is_too_small(autojump_clock: Any) -> None:
+async def test_a_range_of_logs_that_is_too_small() -> None:
     """The most that the node gives is measured."""
     async with patient() as one:
         one.dependencies.clusters["gateway"].nodes[0].limits.log_range = 10
@@ -338,7 +338,7 @@ async def test_a_range_of_logs_that_is_too_small(autojump_clock: Any) -> None:
     assert line.remedy == "set get_logs_batch_size to 10, or raise the node's limit"
 
 
-async def test_a_node_that_takes_small_batches_only(autojump_clock: Any) -> None:
+async def test_a_node_that_takes_small_batches_only() -> None:
     """Measured too."""
     async with patient() as one:
         one.dependencies.clusters["gateway"].nodes[0].limits.batch = 20
@@ -346,7 +346,7 @@ async def test_a_node_that_takes_small_batches_only(autojump_clock: Any) -> None
     assert (line.status, line.found.partition(":")[0]) == (CheckStatus.WARNING, "20 at most")
 
 
-async def test_a_chain_that_hangs_holds_up_nobody(autojump_clock: Any) -> None:
+async def test_a_chain_that_hangs_holds_up_nobody() -> None:
     """Its own line comes within its limit, every other check is made."""
     async with patient() as one:
         one.network.line("host", 80).unreachable = True
@@ -357,7 +357,7 @@ async def test_a_chain_that_hangs_holds_up_nobody(autojump_clock: Any) -> None:
     assert took < 30
 
 
-async def test_no_quorum_of_coprocessors(autojump_clock: Any) -> None:
+async def test_no_quorum_of_coprocessors() -> None:
     """As in a registry that was never set up."""
     async with patient(requests=()) as one:
         config = one.dependencies.gateway_config
@@ -368,7 +368,7 @@ async def test_no_quorum_of_coprocessors(autojump_clock: Any) -> None:
     assert line.found == "the quorum threshold is 0: no ciphertext could be trusted"
 
 
-async def test_no_secret_is_shown(autojump_clock: Any) -> None:
+async def test_no_secret_is_shown() -> None:
     """Keys stand in paths, queries and user info of URLs, and in the wallet."""
     secrets = ("path-key", "query-key", "user-key")
     url = "ws://{}:user-key@{}:80/path-key?k=query-key"

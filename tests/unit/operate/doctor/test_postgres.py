@@ -143,7 +143,7 @@ def test_more_workers_than_a_core_has_room_for_are_a_warning() -> None:
     assert [line.status for line in workers(2, many, cores=2)] == [CheckStatus.OK]
 
 
-async def test_the_doctor_tells_settings_of_processes_that_differ(autojump_clock: Any) -> None:
+async def test_the_doctor_tells_settings_of_processes_that_differ() -> None:
     async with patient() as one:
         one.changes["journal"] = REMOTE
         members = (MemberState("a (member 1)", settings={"lease": "9s"}),)
@@ -172,7 +172,7 @@ def test_nothing_need_be_encrypted_on_this_machine(address: PostgresAddress) -> 
     assert all(line.status is CheckStatus.OK for line in lines(place, address))
 
 
-async def test_a_journal_in_postgresql_of_another_connector(autojump_clock: Any) -> None:
+async def test_a_journal_in_postgresql_of_another_connector() -> None:
     """Whose it is, and what was configured."""
     async with patient() as one:
         one.changes["journal"] = REMOTE

@@ -6,7 +6,7 @@ import h2.settings
 import pytest
 import trio
 from hyperframe.frame import GoAwayFrame
-from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.emulator.grpc_server import GoAway
 from kmsconn.errors import Unreachable
@@ -30,13 +30,13 @@ async def unreachable(channel: Channel, path: str = "/t.P/Echo", match: str = "h
         await channel.unary(path, [b"x"])
 
 
-async def test_nothing_is_dialled_before_the_first_call(autojump_clock: MockClock) -> None:
+async def test_nothing_is_dialled_before_the_first_call() -> None:
     async with world(Peer().methods) as (network, _):
         await wait_all_tasks_blocked()
         assert network.dials == []
 
 
-async def test_calls_share_one_connection(autojump_clock: MockClock) -> None:
+async def test_calls_share_one_connection() -> None:
     replies: list[bytes] = []
 
     async def ask(channel: Channel, number: int) -> None:
@@ -50,7 +50,7 @@ async def test_calls_share_one_connection(autojump_clock: MockClock) -> None:
     assert sorted(map(int, replies)) == list(range(50))
 
 
-async def test_a_5_mib_message_passes_the_server_s_windows_both_ways(autojump_clock: MockClock) -> None:
+async def test_a_5_mib_message_passes_the_server_s_windows_both_ways() -> None:
     message = bytes(range(256)) * (5 * 4096)
     async with world(Peer().methods) as (_, channel):
         assert await channel.unary("/t.P/Echo", [message[:100], message[100:]]) == message
@@ -59,13 +59,13 @@ async def test_a_5_mib_message_passes_the_server_s_windows_both_ways(autojump_cl
 # Failing.
 
 
-async def test_nobody_there_is_unreachable_and_names_the_address(autojump_clock: MockClock) -> None:
+async def test_nobody_there_is_unreachable_and_names_the_address() -> None:
     async with world(Peer().methods) as (network, channel):
         network.refuse = True
         await unreachable(channel, match="host:50051: nobody there")
 
 
-async def test_the_next_call_dials_again(autojump_clock: MockClock) -> None:
+async def test_the_next_call_dials_again() -> None:
     async with world(Peer().methods) as (network, channel):
         network.refuse = True
         await unreachable(channel)
@@ -73,7 +73,7 @@ async def test_the_next_call_dials_again(autojump_clock: MockClock) -> None:
         assert await channel.unary("/t.P/Echo", [b"x"]) == b"x"
 
 
-async def test_dials_in_vain_keep_a_growing_distance(autojump_clock: MockClock) -> None:
+async def test_dials_in_vain_keep_a_growing_distance() -> None:
     async with world(Peer().methods) as (network, channel):
         network.refuse = True
         for _ in range(12):
@@ -84,7 +84,7 @@ async def test_dials_in_vain_keep_a_growing_distance(autojump_clock: MockClock) 
     assert gaps[-1] == pytest.approx(LONGEST_PAUSE * 0.75)
 
 
-async def test_after_a_connection_of_use_the_next_dial_is_at_once(autojump_clock: MockClock) -> None:
+async def test_after_a_connection_of_use_the_next_dial_is_at_once() -> None:
     async with world(Peer().methods) as (network, channel):
         network.refuse = True
         for _ in range(5):
@@ -98,7 +98,7 @@ async def test_after_a_connection_of_use_the_next_dial_is_at_once(autojump_clock
         assert trio.current_time() == before
 
 
-async def test_a_peer_that_hangs_up_at_once_is_dialled_with_pauses(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_hangs_up_at_once_is_dialled_with_pauses() -> None:
     dials = 0
 
     async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
@@ -116,16 +116,14 @@ async def test_a_peer_that_hangs_up_at_once_is_dialled_with_pauses(autojump_cloc
     assert trio.current_time() > 10
 
 
-async def test_a_dial_that_hangs_ends(autojump_clock: MockClock) -> None:
+async def test_a_dial_that_hangs_ends() -> None:
     async with world(Peer().methods) as (network, channel):
         network.hang = True
         await unreachable(channel, match="no connection within 10 s")
         assert trio.current_time() == CONNECT_TIME
 
 
-async def test_a_lost_connection_fails_calls_in_flight_and_the_next_call_dials(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_lost_connection_fails_calls_in_flight_and_the_next_call_dials() -> None:
     async with world(Peer().methods) as (network, channel):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(unreachable, channel, "/t.P/Hang")
@@ -136,7 +134,7 @@ async def test_a_lost_connection_fails_calls_in_flight_and_the_next_call_dials(
         assert len(network.dials) == 2
 
 
-async def test_a_server_s_unavailable_is_its_word_and_no_lost_connection(autojump_clock: MockClock) -> None:
+async def test_a_server_s_unavailable_is_its_word_and_no_lost_connection() -> None:
     async with world(Peer().methods) as (network, channel):
         with pytest.raises(StatusError) as caught:
             await channel.unary("/t.P/Fail", [b"14"])
@@ -146,7 +144,7 @@ async def test_a_server_s_unavailable_is_its_word_and_no_lost_connection(autojum
 
 
 @shows("a refused stream is repeated, twice at most", SCRIPTED)
-async def test_a_refused_call_is_made_again(autojump_clock: MockClock) -> None:
+async def test_a_refused_call_is_made_again() -> None:
     replies: list[bytes] = []
 
     async def ask(channel: Channel) -> None:
@@ -165,7 +163,7 @@ async def test_a_refused_call_is_made_again(autojump_clock: MockClock) -> None:
 
 
 @shows("a refused stream is repeated, twice at most", SCRIPTED)
-async def test_a_call_that_is_refused_again_and_again_fails(autojump_clock: MockClock) -> None:
+async def test_a_call_that_is_refused_again_and_again_fails() -> None:
     async def refused(channel: Channel) -> None:
         with pytest.raises(NotProcessed, match="did not process"):
             await channel.unary("/t.P/M", [b"x"])
@@ -180,9 +178,7 @@ async def test_a_call_that_is_refused_again_and_again_fails(autojump_clock: Mock
         assert list(listener.requests) == [1, 3, 5]
 
 
-async def test_goaway_fails_the_call_that_was_not_processed_and_the_next_one_dials(
-    autojump_clock: MockClock,
-) -> None:
+async def test_goaway_fails_the_call_that_was_not_processed_and_the_next_one_dials() -> None:
     async def go_away(_: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         raise GoAway
@@ -206,9 +202,7 @@ async def test_goaway_fails_the_call_that_was_not_processed_and_the_next_one_dia
 
 
 @shows("GOAWAY: earlier calls end well, later ones go over a new connection", SCRIPTED)
-async def test_calls_that_wait_for_a_stream_leave_for_another_connection_at_goaway(
-    autojump_clock: MockClock,
-) -> None:
+async def test_calls_that_wait_for_a_stream_leave_for_another_connection_at_goaway() -> None:
     """The first connection has one place, and its call takes long: nobody who waits there must wait for that."""
     streams = [memory_stream_pair() for _ in range(2)]
     first, second = (Listener(server, max_concurrent_streams=1) for _, server in streams)
@@ -239,9 +233,7 @@ async def test_calls_that_wait_for_a_stream_leave_for_another_connection_at_goaw
 # Cancelling.
 
 
-async def test_a_cancelled_call_is_cancelled_at_the_server_and_the_connection_stays(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_cancelled_call_is_cancelled_at_the_server_and_the_connection_stays() -> None:
     peer = Peer()
     async with world(peer.methods) as (network, channel):
         with trio.move_on_after(5):
@@ -252,7 +244,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_and_the_connection_st
         assert len(network.dials) == 1
 
 
-async def test_a_call_cancelled_at_any_point_leaves_the_channel_whole(autojump_clock: MockClock) -> None:
+async def test_a_call_cancelled_at_any_point_leaves_the_channel_whole() -> None:
     """Cancel after 0, 1, 2 … rounds of the scheduler, until the call is over before that."""
     message = bytes(300_000)
     for rounds in range(500):
@@ -278,7 +270,7 @@ async def test_a_call_cancelled_at_any_point_leaves_the_channel_whole(autojump_c
     assert rounds > 20
 
 
-async def test_a_waiting_call_cancelled_at_any_point_frees_its_slot(autojump_clock: MockClock) -> None:
+async def test_a_waiting_call_cancelled_at_any_point_frees_its_slot() -> None:
     """With one stream allowed, the second call waits; it may be cancelled there too."""
     for rounds in range(60):
         async with listening(max_concurrent_streams=1) as (channel, listener, nursery):
@@ -297,9 +289,7 @@ async def test_a_waiting_call_cancelled_at_any_point_frees_its_slot(autojump_clo
             assert len(listener.requests) == 2
 
 
-async def test_a_caller_that_leaves_while_dialling_does_not_spoil_it_for_others(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_caller_that_leaves_while_dialling_does_not_spoil_it_for_others() -> None:
     async with world(Peer().methods) as (network, channel):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(channel.unary, "/t.P/Echo", [b"x"])
@@ -308,7 +298,7 @@ async def test_a_caller_that_leaves_while_dialling_does_not_spoil_it_for_others(
         assert len(network.dials) <= 1
 
 
-async def test_the_end_of_the_block_fails_calls_in_flight(autojump_clock: MockClock) -> None:
+async def test_the_end_of_the_block_fails_calls_in_flight() -> None:
     async with trio.open_nursery() as nursery:
         async with world(Peer().methods) as (_, channel):
             nursery.start_soon(unreachable, channel, "/t.P/Hang")
@@ -316,7 +306,7 @@ async def test_the_end_of_the_block_fails_calls_in_flight(autojump_clock: MockCl
         await unreachable(channel, match="closed")
 
 
-async def test_the_end_of_the_block_fails_calls_that_wait_for_a_connection(autojump_clock: MockClock) -> None:
+async def test_the_end_of_the_block_fails_calls_that_wait_for_a_connection() -> None:
     async with trio.open_nursery() as nursery, world(Peer().methods) as (network, channel):
         network.hang = True
         nursery.start_soon(unreachable, channel)
@@ -327,7 +317,7 @@ async def test_the_end_of_the_block_fails_calls_that_wait_for_a_connection(autoj
 
 
 @shows("no more calls at once than the server allows; the others wait", SCRIPTED)
-async def test_no_more_calls_are_open_than_the_server_allows(autojump_clock: MockClock) -> None:
+async def test_no_more_calls_are_open_than_the_server_allows() -> None:
     async with listening(max_concurrent_streams=2) as (channel, listener, nursery):
         nursery.start_soon(channel.unary, "/t.P/M", [b"0"])
         await wait_all_tasks_blocked()
@@ -341,7 +331,7 @@ async def test_no_more_calls_are_open_than_the_server_allows(autojump_clock: Moc
 
 
 @shows("no more calls at once than the server allows; the others wait", SCRIPTED)
-async def test_calls_wait_while_the_server_allows_none(autojump_clock: MockClock) -> None:
+async def test_calls_wait_while_the_server_allows_none() -> None:
     async with listening(max_concurrent_streams=0) as (channel, listener, _):
         with trio.move_on_after(5) as scope:
             await channel.unary("/t.P/M", [b"x"])
@@ -350,9 +340,7 @@ async def test_calls_wait_while_the_server_allows_none(autojump_clock: MockClock
 
 
 @shows("no more calls at once than the server allows; the others wait", SCRIPTED)
-async def test_calls_go_on_when_the_server_allows_more_and_wait_when_it_allows_fewer(
-    autojump_clock: MockClock,
-) -> None:
+async def test_calls_go_on_when_the_server_allows_more_and_wait_when_it_allows_fewer() -> None:
     async def allow(listener: Listener, streams: int) -> None:
         listener.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: streams})
         await listener.flush()
@@ -373,16 +361,14 @@ async def test_calls_go_on_when_the_server_allows_more_and_wait_when_it_allows_f
         assert list(listener.requests) == [1, 3, 5, 7]
 
 
-async def test_calls_that_wait_for_a_stream_go_on_when_the_connection_is_lost(
-    autojump_clock: MockClock,
-) -> None:
+async def test_calls_that_wait_for_a_stream_go_on_when_the_connection_is_lost() -> None:
     async with listening(max_concurrent_streams=0) as (channel, listener, nursery):
         nursery.start_soon(unreachable, channel)
         await wait_all_tasks_blocked()
         await listener.stream.aclose()
 
 
-async def test_a_server_that_never_says_its_settings_is_no_connection(autojump_clock: MockClock) -> None:
+async def test_a_server_that_never_says_its_settings_is_no_connection() -> None:
     mute: list[trio.abc.Stream] = []
 
     async def dial(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
@@ -396,7 +382,7 @@ async def test_a_server_that_never_says_its_settings_is_no_connection(autojump_c
 
 
 @shows("a stalled upload stops no other call", SCRIPTED)
-async def test_a_stalled_upload_does_not_stop_another_call_s_answer(autojump_clock: MockClock) -> None:
+async def test_a_stalled_upload_does_not_stop_another_call_s_answer() -> None:
     peer = Peer()
     async with world(peer.methods) as (network, channel), trio.open_nursery() as nursery:
         replies: list[bytes] = []

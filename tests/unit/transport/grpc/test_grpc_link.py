@@ -10,7 +10,7 @@ import h2.events
 import pytest
 import trio
 from hyperframe.frame import GoAwayFrame
-from trio.testing import MemorySendStream, MockClock, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MemorySendStream, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.transport.grpc.flow import Allowance
@@ -39,7 +39,7 @@ async def fails_unreachable(link: Link, match: str) -> None:
         await link.unary("/t.P/M", [b"x"])
 
 
-async def test_the_request_s_headers(autojump_clock: MockClock) -> None:
+async def test_the_request_s_headers() -> None:
     async with linked() as (link, listener, nursery):
         with trio.move_on_after(75):
             nursery.start_soon(link.unary, "/t.P/M", [b"x"])
@@ -55,7 +55,7 @@ async def test_the_request_s_headers(autojump_clock: MockClock) -> None:
     }
 
 
-async def test_metadata_go_along_as_headers(autojump_clock: MockClock) -> None:
+async def test_metadata_go_along_as_headers() -> None:
     async with linked() as (link, listener, nursery):
         with trio.move_on_after(75):
             nursery.start_soon(link.unary, "/t.P/M", [b"x"], [(b"traceparent", b"00-1-2-01")])
@@ -63,7 +63,7 @@ async def test_metadata_go_along_as_headers(autojump_clock: MockClock) -> None:
     assert listener.requests[1]["traceparent"] == "00-1-2-01"
 
 
-async def test_the_nearest_deadline_is_sent_as_a_timeout(autojump_clock: MockClock) -> None:
+async def test_the_nearest_deadline_is_sent_as_a_timeout() -> None:
     async with linked() as (link, listener, _):
         await trio.sleep(1.5)
         with trio.move_on_after(75), trio.move_on_after(100):
@@ -71,7 +71,7 @@ async def test_the_nearest_deadline_is_sent_as_a_timeout(autojump_clock: MockClo
     assert listener.requests[1]["grpc-timeout"] == "75000m"
 
 
-async def test_a_call_at_its_deadline_is_reset_with_cancel(autojump_clock: MockClock) -> None:
+async def test_a_call_at_its_deadline_is_reset_with_cancel() -> None:
     async with linked() as (link, listener, _):
         with trio.move_on_after(5):
             await link.unary("/t.P/M", [b"x"])
@@ -80,7 +80,7 @@ async def test_a_call_at_its_deadline_is_reset_with_cancel(autojump_clock: MockC
     assert [(event.stream_id, int(event.error_code)) for event in resets] == [(1, 8)]
 
 
-async def test_a_call_given_up_before_it_was_written_does_no_harm(autojump_clock: MockClock) -> None:
+async def test_a_call_given_up_before_it_was_written_does_no_harm() -> None:
     async with linked() as (link, listener, nursery):
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -95,7 +95,7 @@ async def test_a_call_given_up_before_it_was_written_does_no_harm(autojump_clock
 @pytest.mark.parametrize(
     "data", [b"\1\0\0\0\1x", b"\0\0\0\0\1xy", b"\0\xff\xff\xff\xff"], ids=["compressed", "two", "too large"]
 )
-async def test_a_reply_that_is_none_breaks_only_its_call(autojump_clock: MockClock, data: bytes) -> None:
+async def test_a_reply_that_is_none_breaks_only_its_call(data: bytes) -> None:
     async def ask() -> None:
         with pytest.raises(Broken):
             await link.unary("/t.P/M", [b"x"])
@@ -111,7 +111,7 @@ async def test_a_reply_that_is_none_breaks_only_its_call(autojump_clock: MockClo
         assert link.usable
 
 
-async def test_a_reset_by_the_server_fails_one_call(autojump_clock: MockClock) -> None:
+async def test_a_reset_by_the_server_fails_one_call() -> None:
     async def ask() -> None:
         with pytest.raises(StatusError) as caught:
             await link.unary("/t.P/M", [b"x"])
@@ -126,7 +126,7 @@ async def test_a_reset_by_the_server_fails_one_call(autojump_clock: MockClock) -
         assert link.usable
 
 
-async def test_when_the_peer_leaves_every_call_fails(autojump_clock: MockClock) -> None:
+async def test_when_the_peer_leaves_every_call_fails() -> None:
     async with linked() as (link, listener, nursery):
         nursery.start_soon(fails_unreachable, link, "host:50051: the peer closed")
         nursery.start_soon(fails_unreachable, link, "host:50051: the peer closed")
@@ -137,7 +137,7 @@ async def test_when_the_peer_leaves_every_call_fails(autojump_clock: MockClock) 
 
 
 @shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
-async def test_when_the_peer_breaks_the_protocol_every_call_fails(autojump_clock: MockClock) -> None:
+async def test_when_the_peer_breaks_the_protocol_every_call_fails() -> None:
     async with linked() as (link, listener, nursery):
         nursery.start_soon(fails_unreachable, link, "HTTP/2")
         await wait_all_tasks_blocked()
@@ -147,7 +147,7 @@ async def test_when_the_peer_breaks_the_protocol_every_call_fails(autojump_clock
 
 
 @shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
-async def test_a_peer_that_breaks_the_protocol_is_told_why(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_breaks_the_protocol_is_told_why() -> None:
     client, server = memory_stream_pair()
     link, heard = Link(client, "host:50051"), b""
     async with trio.open_nursery() as nursery:
@@ -159,7 +159,7 @@ async def test_a_peer_that_breaks_the_protocol_is_told_why(autojump_clock: MockC
     assert trio.current_time() == 0
 
 
-async def test_a_peer_that_breaks_the_protocol_and_takes_nothing_is_left(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_breaks_the_protocol_and_takes_nothing_is_left() -> None:
     client, server = memory_stream_pair()
     link = Link(client, "host:50051")
     assert isinstance(client.send_stream, MemorySendStream)
@@ -170,7 +170,7 @@ async def test_a_peer_that_breaks_the_protocol_and_takes_nothing_is_left(autojum
     assert trio.current_time() == FAREWELL
 
 
-async def test_when_the_link_is_cancelled_calls_fail(autojump_clock: MockClock) -> None:
+async def test_when_the_link_is_cancelled_calls_fail() -> None:
     client, _server = memory_stream_pair()
     link = Link(client, "host:50051")
     async with trio.open_nursery() as nursery:
@@ -181,7 +181,7 @@ async def test_when_the_link_is_cancelled_calls_fail(autojump_clock: MockClock) 
             running.cancel_scope.cancel()
 
 
-async def test_goaway_lets_the_named_calls_end_and_then_the_link(autojump_clock: MockClock) -> None:
+async def test_goaway_lets_the_named_calls_end_and_then_the_link() -> None:
     client, server = memory_stream_pair()
     link, listener = Link(client, "host:50051"), Listener(server)
     replies: list[bytes] = []
@@ -204,12 +204,12 @@ async def test_goaway_lets_the_named_calls_end_and_then_the_link(autojump_clock:
     assert replies == [b"ok"]
 
 
-async def test_the_server_s_limit_of_streams_is_the_number_of_slots(autojump_clock: MockClock) -> None:
+async def test_the_server_s_limit_of_streams_is_the_number_of_slots() -> None:
     async with linked(max_concurrent_streams=3) as (link, _, _nursery):
         assert link.slots.total_tokens == 3
 
 
-async def test_a_peer_that_takes_nothing_does_not_stop_reading(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_takes_nothing_does_not_stop_reading() -> None:
     """The writer hangs in the stream; a reply still comes through."""
     client, server = memory_stream_pair()
     link, listener = Link(client, "host:50051"), Listener(server)
@@ -234,7 +234,7 @@ async def test_a_peer_that_takes_nothing_does_not_stop_reading(autojump_clock: M
 
 
 @shows("the connection to a frozen server ends after a deadline", SCRIPTED)
-async def test_a_silent_peer_is_asked_and_then_left(autojump_clock: MockClock) -> None:
+async def test_a_silent_peer_is_asked_and_then_left() -> None:
     client, _server = memory_stream_pair()
     link = Link(client, "host:50051")
     async with trio.open_nursery() as nursery:
@@ -244,7 +244,7 @@ async def test_a_silent_peer_is_asked_and_then_left(autojump_clock: MockClock) -
 
 
 @shows("our pings are answered: a long call on a silent connection goes on", SCRIPTED)
-async def test_a_peer_that_answers_pings_is_not_left(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_answers_pings_is_not_left() -> None:
     async with linked() as (link, listener, _):
         with trio.move_on_after(1000) as scope:
             await link.unary("/t.P/M", [b"x"])
@@ -253,7 +253,7 @@ async def test_a_peer_that_answers_pings_is_not_left(autojump_clock: MockClock) 
         assert any(isinstance(event, h2.events.PingReceived) for event in listener.events)
 
 
-async def test_nothing_is_asked_while_no_call_waits(autojump_clock: MockClock) -> None:
+async def test_nothing_is_asked_while_no_call_waits() -> None:
     async with linked() as (_, listener, _nursery):
         await trio.sleep(1000)
         assert not [event for event in listener.events if isinstance(event, h2.events.PingReceived)]
@@ -287,9 +287,7 @@ async def finish(listener: Listener, stream: int, size: int) -> None:
 
 
 @shows("large replies wait for their budget in order; small ones do not wait", SCRIPTED)
-async def test_large_replies_come_one_after_another_where_there_is_room_for_one(
-    autojump_clock: MockClock,
-) -> None:
+async def test_large_replies_come_one_after_another_where_there_is_room_for_one() -> None:
     client, server = memory_stream_pair()
     allowance, replies = Allowance(5 * MIB), list[int]()
     link, listener = Link(client, "host:50051", allowance=allowance), Listener(server)
@@ -318,7 +316,7 @@ async def test_large_replies_come_one_after_another_where_there_is_room_for_one(
     assert allowance.used == 0
 
 
-async def test_a_large_reply_that_is_given_up_gives_its_room_back(autojump_clock: MockClock) -> None:
+async def test_a_large_reply_that_is_given_up_gives_its_room_back() -> None:
     client, server = memory_stream_pair()
     allowance = Allowance(5 * MIB)
     link, listener = Link(client, "host:50051", allowance=allowance), Listener(server)
@@ -337,7 +335,7 @@ async def test_a_large_reply_that_is_given_up_gives_its_room_back(autojump_clock
         nursery.cancel_scope.cancel()
 
 
-async def test_a_large_reply_is_gone_when_its_call_ends(autojump_clock: MockClock) -> None:
+async def test_a_large_reply_is_gone_when_its_call_ends() -> None:
     """Reproduced: each reply above a window stayed, 4 GiB of a Core with results of 20 MB; its claim held its call."""
     async with linked() as (link, listener, nursery):
         streams = itertools.count(1, 2)

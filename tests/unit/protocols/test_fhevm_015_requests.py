@@ -1,0 +1,223 @@
+"""Requests of KMSGeneration 0.3.0: as contents, to the Core byte for byte, and which key set is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kmsconn._generated.fhevm.kms.v1 import (
+    CompressedKeyConfig,
+    KeyGenPreprocRequest,
+    KeyGenRequest,
+    KeyGenSecretKeyConfig,
+    NewMpcEpochRequest,
+)
+from kmsconn.config.values import CompressedKeySets
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.aborts import AbortKeygen
+from kmsconn.protocols.fhevm.epochs import EpochMaterial, KeyMaterial, NewEpoch
+from kmsconn.protocols.fhevm.keygen import Keygen, KeySetForm, PrepKeygen, config_of, form_of
+from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
+from kmsconn.protocols.port import Choosing, CoreCall
+from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.protobuf import decode
+from tests.vectors import keys
+from tests.vectors import later_keys as later
+
+EXTRA_DATA = from_hex(later.load()["ids"]["extra_data"])
+both = pytest.mark.parametrize("case", later.CASES)
+
+
+@both
+def test_a_preparation_names_the_key_that_it_migrates(case: str) -> None:
+    prep, _, existing = later.ids(case)
+    expected = PrepKeygen(prep, 0, EXTRA_DATA, existing_id=existing, compresses=True)
+    assert EVENTS.decode(later.log(f"PrepKeygenRequest {case}")) == expected
+
+
+@both
+def test_a_key_names_its_preparation_and_the_key_that_it_migrates(case: str) -> None:
+    prep, key, existing = later.ids(case)
+    expected = Keygen(prep, key, EXTRA_DATA, existing_id=existing, compresses=True)
+    assert EVENTS.decode(later.log(f"KeygenRequest {case}")) == expected
+
+
+@both
+def test_the_id_of_a_preparation_is_found_where_the_log_cannot_be_read(case: str) -> None:
+    """The proof of completeness counts it all the same."""
+    assert EVENTS.id_of(later.log(f"PrepKeygenRequest {case}")) == later.ids(case)[0]
+
+
+def test_an_abort_is_the_same_in_both_contracts() -> None:
+    prep, *_ = later.ids("migration")
+    assert EVENTS.decode(later.log("AbortKeygen migration")) == AbortKeygen(prep)
+
+
+@pytest.mark.parametrize("name", ["KmsContextDestroyed", "KmsEpochDestroyed"])
+def test_an_end_of_the_vectors_is_read(name: str) -> None:
+    log = later.log(name)
+    content = EVENTS.decode(log)
+    assert content is not None
+    assert content.id == int.from_bytes(log.topics[1])
+
+
+def test_a_request_of_0_2_0_is_of_a_fresh_key() -> None:
+    for name in ("prep_keygen_default", "keygen_default"):
+        content = keys.content(name)
+        assert (content.existing_id, content.compresses) == (0, False)
+
+
+def test_parameters_that_have_no_name_are_undecodable() -> None:
+    event = LATER_KMS_GENERATION.event("PrepKeygenRequest")
+    topics, data = event.encode(1, 1, 0, b"")
+    spoilt = data[:63] + b"\x02" + data[64:]
+    with pytest.raises(Undecodable):
+        EVENTS.decode(attrs.evolve(later.log("PrepKeygenRequest fresh"), topics=topics, data=spoilt))
+
+
+EXISTING = later.ids("migration")[2]
+FORMS = {
+    "fresh": (0, "config fresh (KeySetConfig alone)"),
+    "migration": (EXISTING, "config migration (KeySetConfig alone)"),
+}
+
+
+def started(event: str) -> CoreCall:
+    """Return the call that starts what a log of the vectors asks for, in the form that its contract stands for."""
+    profile = later.profile()
+    content: Any = profile.decode(later.log(event))
+    [call] = profile.operations[content.kind].start_calls(content, (), None)
+    return call
+
+
+def plain(kind: Any, message: bytes) -> bytes:
+    """Return a message without the list of signing schemes."""
+    found = decode(kind, message)
+    found.signing_schemes = []
+    return bytes(found)
+
+
+@both
+@pytest.mark.parametrize(
+    ("event", "name", "kind"),
+    [("PrepKeygenRequest", "prep-keygen", KeyGenPreprocRequest), ("KeygenRequest", "keygen", KeyGenRequest)],
+)
+def test_a_request_is_that_of_the_vectors(case: str, event: str, name: str, kind: Any) -> None:
+    call = started(f"{event} {case}")
+    assert plain(kind, bytes(call.message)) == later.message(f"{name} {case}")
+    assert bytes(call.message) in {later.message(f"{name} {case}{end}") for end in ("", " with scheme list")}
+
+
+@both
+def test_a_key_goes_where_its_preparation_went(case: str) -> None:
+    prep, *_ = later.ids(case)
+    assert started(f"PrepKeygenRequest {case}").shard == started(f"KeygenRequest {case}").shard == prep
+
+
+@both
+def test_the_configuration_is_present_and_its_default_values_are_not_written(case: str) -> None:
+    existing, name = FORMS[case]
+    assert bytes(encode(config_of(existing, KeySetForm.COMPRESSED))) == later.message(name)
+
+
+def test_an_epoch_is_told_all_three_digests_of_a_migrated_key() -> None:
+    name = "previous epoch with a migrated key"
+    expected = decode(NewMpcEpochRequest, later.message(name))
+    prep, key, _ = later.ids("fresh")
+    digests = ((0, b"\xcc" * 32), (1, b"\xaa" * 32), (3, b"\xbb" * 32))
+    context, epoch = (int(later.load()["ids"][one], 16) for one in ("context", "epoch"))
+    content = NewEpoch(context, epoch + 1, context, epoch, 9)
+    material = EpochMaterial((KeyMaterial(prep, key, 0, digests),), ())
+    [call] = later.profile().operations[content.kind].start_calls(content, (), material)
+    assert expected.extra_data == from_hex("0x02") + context.to_bytes(32) + (epoch + 1).to_bytes(32)
+    assert plain(NewMpcEpochRequest, bytes(call.message)) == plain(NewMpcEpochRequest, later.message(name))
+
+
+@pytest.mark.parametrize("digest", [3, 1], ids=["compressed", "plain"])
+def test_an_uncertain_epoch_hints_at_the_preprocessing_ids_that_it_named(digest: int) -> None:
+    """A plain key too: a Core that was done with a migration before its abort has recorded that one's."""
+    prep, key, _ = later.ids("fresh")
+    material = EpochMaterial((KeyMaterial(prep, key, 0, ((digest, b"\xbb" * 32),)),), ())
+    content = NewEpoch(7 << 248 | 1, 8 << 248 | 2, 7 << 248 | 1, 8 << 248 | 1, 9)
+    [call] = later.profile().operations[content.kind].start_calls(content, (), material)
+    assert f"0x{prep:064x} for key 0x{key:064x}" in call.hint
+    assert "preprocessing_ids" in call.hint
+
+
+PLAIN, COMPRESSED = KeySetForm.PLAIN, KeySetForm.COMPRESSED
+AUTO, ALWAYS, NEVER = CompressedKeySets.AUTO, CompressedKeySets.ALWAYS, CompressedKeySets.NEVER
+KEY = 4 << 248 | 1
+
+
+@pytest.mark.parametrize(
+    ("existing", "later_contract", "option", "expected"),
+    [
+        (0, False, AUTO, PLAIN),
+        (0, True, AUTO, COMPRESSED),
+        (0, False, ALWAYS, COMPRESSED),
+        (0, True, ALWAYS, COMPRESSED),
+        (0, False, NEVER, PLAIN),
+        (0, True, NEVER, PLAIN),
+        (KEY, True, AUTO, COMPRESSED),
+        (KEY, True, NEVER, COMPRESSED),
+    ],
+)
+def test_the_form_of_a_new_ceremony(
+    existing: int, later_contract: bool, option: CompressedKeySets, expected: KeySetForm
+) -> None:
+    assert form_of(existing, later_contract, option) is expected
+
+
+def key_set_of(content: Any, before: str, option: CompressedKeySets) -> CompressedKeyConfig:
+    """Return what the Core is asked for where a key's preparation was made as ``before``."""
+    operation: Any = Fhevm(keys.SETTINGS.but(compressed_key_sets=option)).operations[content.kind]
+    [call] = operation.start_calls(operation.chosen(content, operation.choose(content, before)), (), None)
+    config = decode(KeyGenRequest, bytes(call.message)).keyset_config
+    assert config is not None
+    assert config.standard_keyset_config is not None
+    return config.standard_keyset_config.compressed_key_config
+
+
+@pytest.mark.parametrize("event", ["KeygenRequest fresh", "KeygenRequest migration"])
+@pytest.mark.parametrize("option", CompressedKeySets)
+def test_a_key_is_asked_for_as_it_was_prepared(event: str, option: CompressedKeySets) -> None:
+    """Whatever the option has become since, and whichever contract asks for the key."""
+    content: Any = later.profile().decode(later.log(event))
+    assert key_set_of(content, PLAIN, option) is CompressedKeyConfig.CompressedNone
+    assert key_set_of(content, COMPRESSED, option) is CompressedKeyConfig.CompressedAll
+    assert key_set_of(keys.content("keygen_default"), COMPRESSED, option) is CompressedKeyConfig.CompressedAll
+
+
+def test_a_key_without_a_known_preparation_goes_by_its_own_event() -> None:
+    content: Any = later.profile().decode(later.log("KeygenRequest fresh"))
+    assert key_set_of(content, "", AUTO) is CompressedKeyConfig.CompressedAll
+    assert key_set_of(keys.content("keygen_default"), "", AUTO) is CompressedKeyConfig.CompressedNone
+
+
+def test_a_key_continues_its_preparation() -> None:
+    operations = later.profile().operations
+    prep, *_ = later.ids("migration")
+    for event, expected in (("KeygenRequest", (Kind.PREP_KEYGEN, prep)), ("PrepKeygenRequest", None)):
+        content: Any = later.profile().decode(later.log(f"{event} migration"))
+        operation = operations[content.kind]
+        assert isinstance(operation, Choosing)
+        assert operation.continues(content) == expected
+
+
+def test_a_migration_names_its_key_and_has_its_compressed_key_set_copied() -> None:
+    content: Any = later.profile().decode(later.log("KeygenRequest migration"))
+    [call] = later.profile().operations[Kind.KEYGEN].start_calls(content, (), None)
+    message = decode(KeyGenRequest, bytes(call.message))
+    info, config = message.keyset_added_info, message.keyset_config
+    assert info is not None
+    assert info.existing_keyset_id is not None
+    assert (info.existing_keyset_id.request_id, info.use_existing_key_tag) == (f"{KEY:064x}", True)
+    assert info.copy_compressed_key_to_original
+    assert config is not None
+    assert config.standard_keyset_config is not None
+    assert config.standard_keyset_config.secret_key_config is KeyGenSecretKeyConfig.UseExisting
