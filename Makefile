@@ -90,7 +90,7 @@ fuzz: $(STAMP) ## spoil what gRPC servers say for a while (SECONDS=n); a failure
 gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the options' reference and sample
 	$(BIN)/python tools/gen_protos.py
 	$(BIN)/python tools/gen_abi.py
-	$(BIN)/python -m kmsconn.config.reference docs
+	$(BIN)/python -m tools.options_reference docs
 	$(BIN)/python tools/gen_transactions.py
 	$(BIN)/python -m tools.gen_sbom
 	$(BIN)/python -m tools.drills_page

@@ -19,7 +19,7 @@ from kmsconn.emulator.config_file import write_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.operate.commands.main import make_parser
-from kmsconn.operate.control.address import control_path
+from kmsconn.operate.control.server import control_path
 from tools import gen_sbom
 
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
-from kmsconn.operate.commands.endings import ExitStatus
+from kmsconn.operate.commands.command import ExitStatus
 from kmsconn.operate.commands.main import COMMANDS
 from kmsconn.transport.ports import offload_inline
 from tests.architecture.test_layers import PACKAGES, WITHOUT_TRIO

@@ -35,8 +35,7 @@ from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import perform
-from kmsconn.operate.control.server import context_of
-from kmsconn.operate.control.table import COMMANDS
+from kmsconn.operate.control.server import COMMANDS, context_of
 from kmsconn.protocols.fhevm.http_operations import HTTP_PATIENCE
 from kmsconn.protocols.fhevm.public_decryption import public_digest
 from kmsconn.testing.determinism import seeded_scheduler

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 import trio
 
+from kmsconn.emulator.commands.arguments import add_kinds, add_profile, at_least, positive, wants_keys
 from kmsconn.emulator.commands.results import in_milliseconds, keys_as_json
-from kmsconn.operate.commands.arguments import add_kinds, add_profile, at_least, positive, wants_keys
-from kmsconn.operate.commands.endings import ExitStatus, until_interrupted
+from kmsconn.operate.commands.command import CliCommand, ExitStatus, until_interrupted
 from kmsconn.transport.ports import offload_to_threads
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
     from kmsconn.emulator.demo import Demo, DemoResult
 
-EXAMPLES: Final = (
-    "kmsconn demo",
-    "kmsconn demo --requests 200 --rate 20",
-)
 _REQUESTS, _BESIDE_KEYS = 40, 300
 _FRAMES = 8  # a second: smooth enough for the eye, and cheap beside what is shown
 
@@ -128,3 +124,15 @@ def as_json(result: DemoResult) -> dict[str, Any]:
         "p99_ms": in_milliseconds(verdict.p99),
         **keys,
     }
+
+
+COMMANDS: Final = {
+    "demo": CliCommand(
+        configure,
+        execute,
+        (
+            "kmsconn demo",
+            "kmsconn demo --requests 200 --rate 20",
+        ),
+    )
+}

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Final, Never
 
 import trio
 
-from kmsconn.emulator.commands.emulate_plan import SIZE, plan_of
-from kmsconn.emulator.commands.emulate_result import progress, report, summary
-from kmsconn.operate.commands.arguments import (
+from kmsconn.emulator.commands.arguments import (
     add_kinds,
     add_profile,
     address,
@@ -27,18 +25,14 @@ from kmsconn.operate.commands.arguments import (
     not_negative,
     positive,
 )
-from kmsconn.operate.commands.endings import ExitStatus, until_interrupted
+from kmsconn.emulator.commands.emulate_plan import SIZE, plan_of
+from kmsconn.emulator.commands.emulate_result import progress, report, summary
+from kmsconn.operate.commands.command import CliCommand, ExitStatus, until_interrupted
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
     from kmsconn.emulator.key_life import KeyLife
 
-EXAMPLES: Final = (
-    "kmsconn emulate --write-config emu.toml --rate 5",
-    "kmsconn run -c emu.toml    # in a second shell",
-    "kmsconn emulate --write-config emu.toml --members 4    # emu-1.toml to emu-4.toml",
-    "kmsconn emulate --write-config emu.toml --core http://127.0.0.1:50051 --signer 0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478",
-)
 SMALLEST: Final = 32
 CORE_RELEASES: Final = ("0.14", "0.15", "0.16")
 _PROGRESS = 1.0  # seconds
@@ -221,3 +215,17 @@ async def _show_progress(emulation: Emulation) -> Never:
         await trio.sleep(_PROGRESS)
         verdict = emulation.ground_truth.verdict()
         print(progress(verdict, trio.current_time() - began), file=sys.stderr, flush=True)
+
+
+COMMANDS: Final = {
+    "emulate": CliCommand(
+        configure,
+        execute,
+        (
+            "kmsconn emulate --write-config emu.toml --rate 5",
+            "kmsconn run -c emu.toml    # in a second shell",
+            "kmsconn emulate --write-config emu.toml --members 4    # emu-1.toml to emu-4.toml",
+            "kmsconn emulate --write-config emu.toml --core http://127.0.0.1:50051 --signer 0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478",
+        ),
+    )
+}

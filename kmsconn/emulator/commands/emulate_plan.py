@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kmsconn.emulator.commands.arguments import KINDS, committee_size, wants_keys
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.model.profiles import PROFILES
-from kmsconn.operate.commands.arguments import KINDS, committee_size, wants_keys
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan

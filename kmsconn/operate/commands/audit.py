@@ -13,12 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from kmsconn.journal.audit.lines import TRANSITION, numbered_lines, read_line, verify
-from kmsconn.operate.commands.endings import ExitStatus
+from kmsconn.operate.commands.command import CliCommand, ExitStatus
 
-EXAMPLES: Final = (
-    "kmsconn audit verify audit.jsonl.000001 audit.jsonl",
-    "kmsconn audit export audit.jsonl --since 2026-01-01 --kind user_decryption --csv",
-)
 COLUMNS: Final = (
     "number", "at", "seq", "row", "kind", "id", "chain", "contract", "from", "to", "block", "transaction", "nonce", "reply",
     "included", "reason",
@@ -110,3 +106,15 @@ def _is_wanted(arguments: argparse.Namespace, row: Mapping[str, Any]) -> bool:
         and (arguments.until is None or at < arguments.until)
         and (not arguments.kind or row["kind"] in arguments.kind)
     )
+
+
+COMMANDS: Final = {
+    "audit": CliCommand(
+        configure,
+        execute,
+        (
+            "kmsconn audit verify audit.jsonl.000001 audit.jsonl",
+            "kmsconn audit export audit.jsonl --since 2026-01-01 --kind user_decryption --csv",
+        ),
+    )
+}

@@ -16,12 +16,8 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.journal.copying import copy_journal
 from kmsconn.journal.opening import driver_of
-from kmsconn.operate.commands.endings import ExitStatus
+from kmsconn.operate.commands.command import CliCommand, ExitStatus
 
-EXAMPLES: Final = (
-    "kmsconn journal copy sqlite:////var/lib/kmsconn/kmsconn.db postgresql://kmsconn@db/kmsconn --to-password-file /etc/kmsconn/password",
-    "kmsconn journal copy postgresql://kmsconn@db/kmsconn sqlite:///kmsconn.db    # the password by PGPASSFILE",
-)
 TELLING: Final = 2.0  # seconds between lines that tell of the progress, on a terminal
 
 Address = Path | PostgresAddress
@@ -111,3 +107,10 @@ class _Progress:
 
 def _result(copied: Mapping[str, int]) -> Iterator[str]:
     yield from (f"{name:<16} {rows:>10}" for name, rows in copied.items() if rows)
+
+
+_EXAMPLES: Final = (
+    "kmsconn journal copy sqlite:////var/lib/kmsconn/kmsconn.db postgresql://kmsconn@db/kmsconn --to-password-file /etc/kmsconn/password",
+    "kmsconn journal copy postgresql://kmsconn@db/kmsconn sqlite:///kmsconn.db    # the password by PGPASSFILE",
+)
+COMMANDS: Final = {"journal": CliCommand(configure, execute, _EXAMPLES)}

@@ -1,7 +1,7 @@
 """The command line: finds the command, runs it, turns what ends it into words and an exit status. Knows nothing else.
 
-A command is a module of this package, or of the emulator's commands, with ``configure(parser)``, ``execute(arguments) -> int`` and
-``EXAMPLES``, the lines that its ``--help`` ends with. Only the module of the command that is run is imported.
+A command stands in ``COMMANDS`` of a module of this package, or of the emulator's commands. Only the module of the command that is run
+is imported.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from types import ModuleType
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 from kmsconn import __version__
 from kmsconn.errors import ConfigError, Fault, StartRefused
 from kmsconn.extras import is_installed, require_extra
-from kmsconn.operate.commands.endings import ExitStatus, crash_report, only
+from kmsconn.operate.commands.command import CliCommand, ExitStatus, crash_report, only
+
+if TYPE_CHECKING:
+    from kmsconn.operate.commands.operators import Operator
 
 COMMANDS: Final = {
     "run": "run the connector until SIGTERM or SIGINT",
@@ -45,6 +47,15 @@ COMMANDS: Final = {
 EMULATED: Final = frozenset({"emulate", "demo"})
 """Commands of ``kmsconn.emulator.commands``: nothing of the product imports them."""
 
+_MODULES: Final = {
+    **dict.fromkeys(("validate", "config", "list"), "configuration"),
+    **dict.fromkeys(("doctor", "health"), "checking"),
+    **dict.fromkeys(
+        ("status", "explain", "requests", "quarantine", "pause", "resume", "skip", "replay"), "operators"
+    ),
+}
+"""Where a command stands, if not in the module of its name."""
+
 ALIASES: Final = {"start": "run"}
 """Names of the services of 0.14 for our commands."""
 
@@ -69,19 +80,24 @@ def make_parser(only_command: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def module_of(name: str) -> ModuleType:
-    """Import the module of a command. Raises ExtraMissing where it needs what is not installed."""
-    if name not in EMULATED:
-        return importlib.import_module(f"kmsconn.operate.commands.{name}")
-    require_extra("emulator", f"kmsconn {name}")
-    return importlib.import_module(f"kmsconn.emulator.commands.{name}")
+def command_of(name: str) -> CliCommand | Operator:
+    """Return a command, from its module. Raises ExtraMissing where it needs what is not installed."""
+    if name == "completion":
+        return _COMPLETION
+    if name in EMULATED:
+        require_extra("emulator", f"kmsconn {name}")
+    package = "kmsconn.emulator.commands" if name in EMULATED else "kmsconn.operate.commands"
+    found: CliCommand | Operator = importlib.import_module(f"{package}.{_MODULES.get(name, name)}").COMMANDS[
+        name
+    ]
+    return found
 
 
-def _configure(name: str, command: argparse.ArgumentParser) -> None:
-    module = module_of(name)
-    module.configure(command)
-    command.epilog = "\n".join(("examples:", *(f"  {line}" for line in module.EXAMPLES)))
-    command.set_defaults(execute=module.execute)
+def _configure(name: str, parser: argparse.ArgumentParser) -> None:
+    command = command_of(name)
+    command.configure(parser)
+    parser.epilog = "\n".join(("examples:", *(f"  {line}" for line in command.examples)))
+    parser.set_defaults(execute=command.execute)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,6 +161,72 @@ def _say_group(group: BaseExceptionGroup[BaseException]) -> int:
 
 def _say(text: str) -> None:
     print(f"kmsconn: {text}", file=sys.stderr)
+
+
+# --- completion
+
+
+_BASH: Final = """\
+_kmsconn() {
+    local words=$(kmsconn completion words "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null | cut -f 1)
+    COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _kmsconn kmsconn"""
+
+SCRIPTS: Final = {
+    "bash": _BASH,
+    "zsh": f"autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n{_BASH}",
+    "fish": "complete -c kmsconn -a '(kmsconn completion words (commandline -opc)[2..] 2>/dev/null)'",
+}
+"""What each shell reads; zsh takes that of bash through its own ``bashcompinit``."""
+
+
+def configure_completion(parser: argparse.ArgumentParser) -> None:
+    """Describe the argument."""
+    words = "the shell that completes; its script asks for the words that may follow a line"
+    parser.add_argument("shell", choices=(*SCRIPTS, "words"), help=words)
+    parser.add_argument("line", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def completion(arguments: argparse.Namespace) -> int:
+    """Print the script of a shell, or the words that may follow a line, one in a line, with what each is for."""
+    if arguments.shell in SCRIPTS:
+        print(SCRIPTS[arguments.shell])
+    else:
+        parser = make_parser(arguments.line[0] if arguments.line else "")
+        print(*(f"{word}\t{help_}" for word, help_ in following(parser, arguments.line)), sep="\n")
+    return ExitStatus.WELL
+
+
+def following(parser: argparse.ArgumentParser, line: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the commands, choices and options that may follow a line of words, with what each is for."""
+    for word in line:
+        inner = (one.choices for one in parser._actions if isinstance(one, argparse._SubParsersAction))  # noqa: SLF001 - there is no other way to ask
+        parser = next((choices[word] for choices in inner if word in choices), parser)
+    actions = parser._actions  # noqa: SLF001 - likewise
+    before = line[-1] if line else ""
+    asked = [one for one in actions if before in one.option_strings and one.choices]
+    for action in asked or actions:
+        for choice in action.choices or () if asked or not action.option_strings else ():
+            yield str(choice), _help_of(action, choice)
+        yield from ((option, action.help or "") for option in action.option_strings if not asked)
+
+
+def _help_of(action: argparse.Action, choice: object) -> str:
+    """Return what a choice is for: of a command its own words."""
+    named = {one.dest: one.help for one in getattr(action, "_choices_actions", ())}
+    return named.get(str(choice)) or ""
+
+
+_COMPLETION: Final = CliCommand(
+    configure_completion,
+    completion,
+    (
+        "kmsconn completion bash > ~/.local/share/bash-completion/completions/kmsconn",
+        "kmsconn completion zsh >> ~/.zshrc",
+        "kmsconn completion fish > ~/.config/fish/completions/kmsconn.fish",
+    ),
+)
 
 
 if __name__ == "__main__":

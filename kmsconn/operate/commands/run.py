@@ -49,10 +49,10 @@ from kmsconn.observe.logs import LibraryLogs, make_logger
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, make_app, open_server
 from kmsconn.observe.status_site import StatusSite, make_status_site
-from kmsconn.operate.commands.endings import ExitStatus, leaves
+from kmsconn.operate.commands.command import CliCommand, ExitStatus, leaves
+from kmsconn.operate.commands.configuration import add_config_argument, config_file, summary
 from kmsconn.operate.commands.observers import Observers, make_observers, open_traces
-from kmsconn.operate.commands.validate import add_config_argument, config_file, summary
-from kmsconn.operate.control.address import control_path
+from kmsconn.operate.control.server import control_path
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff
 
@@ -70,10 +70,6 @@ TOLD_EACH: Final = 12  # starts for which a journal is waited that are told once
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 LARGE_BLOCK: Final = 4 * 1024 * 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-EXAMPLES: Final = (
-    "kmsconn run -c kmsconn.toml",
-    "kmsconn run --network testnet    # the rest from KMS_CONNECTOR_… variables",
-)
 
 
 class Drainable(Protocol):
@@ -284,12 +280,12 @@ _LEFT: Final = {
 @asynccontextmanager
 async def control_socket(connector: Connector, on_event: OnEvent, monitor: Monitor) -> AsyncIterator[None]:
     """Serve the control socket while the block lasts; without one the connector runs all the same, and says so."""
-    from kmsconn.operate.control.live import live_commands
+    from kmsconn.operate.control.explaining import live_commands
+    from kmsconn.operate.control.server import COMMANDS as CONTROL
     from kmsconn.operate.control.server import context_of, open_control
-    from kmsconn.operate.control.table import COMMANDS
 
     settings = connector.components.settings
-    commands = {**COMMANDS, **live_commands(monitor, settings.monitoring.service_name, __version__)}
+    commands = {**CONTROL, **live_commands(monitor, settings.monitoring.service_name, __version__)}
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(
@@ -304,7 +300,7 @@ async def control_socket(connector: Connector, on_event: OnEvent, monitor: Monit
 @asynccontextmanager
 async def journal_lookup(site: StatusSite | None, connector: Connector) -> AsyncIterator[None]:
     """Let the status page find requests in the journal while the block lasts."""
-    from kmsconn.operate.control.live import find_timeline
+    from kmsconn.operate.control.explaining import find_timeline
     from kmsconn.operate.control.server import context_of
 
     if site is not None:
@@ -336,3 +332,15 @@ async def heed_signals(signals: AsyncIterator[int], connector: Drainable, log: F
         log.warning("ending at once" if draining else "draining", signal=signal.Signals(number).name)
         (connector.hurry if draining else connector.drain)()
         draining = True
+
+
+COMMANDS: Final = {
+    "run": CliCommand(
+        configure,
+        execute,
+        (
+            "kmsconn run -c kmsconn.toml",
+            "kmsconn run --network testnet    # the rest from KMS_CONNECTOR_… variables",
+        ),
+    )
+}

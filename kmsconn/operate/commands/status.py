@@ -1,34 +1,19 @@
-"""``kmsconn status``: how a connector is, on one screen; of a stopped one, what its journal knows. Changes nothing."""
+"""How ``kmsconn status`` tells how a connector is, on one screen; of a stopped one, what its journal knows. Pure."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from kmsconn.config.values import Role
-from kmsconn.operate.commands.asking import add_asking, ask_and_print, duration_text, time_text
+from kmsconn.operate.commands.command import duration_text, time_text
 
-EXAMPLES: Final = (
-    "kmsconn status -c kmsconn.toml",
-    "kmsconn status -c kmsconn.toml --json",
-)
 _ETHER: Final = 10**18  # wei
 _LABEL: Final = 14  # characters of the names on the left
 _ALL_ROLES: Final = len(Role)
 _LONG_SILENT: Final = 10.0  # seconds: twice the usual lease
 _COUNTED: Final = {"reads": "contract", "sends": "account"}
 """What is leased several times, by the first word of the lease."""
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Describe the arguments."""
-    add_asking(parser)
-
-
-def execute(arguments: argparse.Namespace) -> int:
-    """Ask, and print the answer. Raises ConfigError and StartRefused."""
-    return ask_and_print(arguments, "status", {}, as_text)
 
 
 def as_text(answer: Mapping[str, Any]) -> Iterator[str]:

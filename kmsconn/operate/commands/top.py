@@ -20,22 +20,17 @@ import trio
 from kmsconn.config.sources import load_config
 from kmsconn.errors import StartRefused, Unreachable
 from kmsconn.extras import require_extra
-from kmsconn.operate.commands.endings import ExitStatus, until_interrupted
-from kmsconn.operate.commands.validate import add_config_argument, config_file
-from kmsconn.operate.control.address import control_path
+from kmsconn.operate.commands.command import CliCommand, ExitStatus, until_interrupted
+from kmsconn.operate.commands.configuration import add_config_argument, add_socket, config_file
 from kmsconn.operate.control.client import NOBODY_THERE, ask_running
 from kmsconn.operate.control.commands import CommandError
+from kmsconn.operate.control.server import control_path
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import HttpClient, open_http
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXAMPLES: Final = (
-    "kmsconn top -c kmsconn.toml",
-    "kmsconn top --socket /run/kmsconn/control.sock",
-    "kmsconn top --url http://127.0.0.1:9100",
-)
 INTERVAL: Final = 1.0
 """Seconds between two looks."""
 FETCH_SECONDS: Final = 5.0
@@ -54,12 +49,7 @@ class NotShown(StartRefused):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add_config_argument(parser)
-    parser.add_argument(
-        "--socket",
-        type=Path,
-        metavar="PATH",
-        help="the control socket of a running connector; no configuration is read",
-    )
+    add_socket(parser)
     parser.add_argument(
         "--url", metavar="URL", help="the monitoring address of a connector that serves the status page"
     )
@@ -186,3 +176,16 @@ def _status(found: Any) -> Mapping[str, Any]:
         said = found.get("error") if isinstance(found, dict) else None
         raise NotShown(str(said or "the answer is no status of a connector"))
     return found
+
+
+COMMANDS: Final = {
+    "top": CliCommand(
+        configure,
+        execute,
+        (
+            "kmsconn top -c kmsconn.toml",
+            "kmsconn top --socket /run/kmsconn/control.sock",
+            "kmsconn top --url http://127.0.0.1:9100",
+        ),
+    )
+}

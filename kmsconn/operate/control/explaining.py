@@ -1,4 +1,7 @@
-"""``explain``: the timeline of one request: each step with its time, what it waited for and for how long, and what comes next."""
+"""``explain``: the timeline of one request: each step with its time, what it waited for and for how long, and what comes next.
+
+The status page finds requests of the journal by it; what that page shows is ``status.live``, for ``kmsconn top``.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,19 @@ from kmsconn.journal.members import gathering
 from kmsconn.journal.pausing import PausedKind, paused_kinds
 from kmsconn.journal.values import Row
 from kmsconn.model.life import CLOSED, RowCause, State
-from kmsconn.operate.control.commands import Arguments, Command, Commands, Context, RowAtWork
-from kmsconn.operate.control.describing import as_json, place_as_json
-from kmsconn.operate.control.naming import named_rows
+from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.status import status_of
+from kmsconn.operate.control.commands import (
+    REQUEST,
+    Arguments,
+    Command,
+    CommandError,
+    Commands,
+    Context,
+    RowAtWork,
+    named_rows,
+)
+from kmsconn.operate.control.status import as_json, place_as_json
 
 WORDS: Final[Mapping[str, str]] = {
     "answer": "the Core's answer is kept",
@@ -61,7 +74,7 @@ class Situation:
 
 async def explain_request(context: Context, arguments: Arguments) -> Any:
     """Explain what became of a request and what comes next: ``request``, its row number or its on-chain id with 0x."""
-    rows = await named_rows(context, arguments.get("request"))
+    rows = await named_rows(context, arguments["request"])
     running = context.running is not None or bool((await context.journal.run(gathering)).members)
     paused = {one.kind: one for one in await context.journal.run(paused_kinds)}
     return {
@@ -209,8 +222,45 @@ _NEXT: Final[Mapping[State, Callable[[Row, Situation], str]]] = {
     State.ABORTED: lambda _row, _situation: "nothing: the chain asked for its abort",
 }
 
-COMMANDS: Final[Commands] = {
-    "explain": Command(
-        "tell a request's timeline and what comes next", frozenset({"request"}), explain_request
-    ),
-}
+COMMANDS: Final[Commands] = {"explain": Command(explain_request, REQUEST)}
+
+
+# --- what the status page shows
+
+NEWEST_IN_TERMINAL: Final = 100
+"""Requests in the list of the newest ones: more than a high terminal shows."""
+
+
+def live_commands(monitor: Monitor, service: str, version: str) -> Commands:
+    """Return the command for a connector that this monitor watches."""
+
+    async def live(_context: Context, _arguments: Arguments) -> Any:
+        return {"service": service, "version": version, **status_of(monitor, NEWEST_IN_TERMINAL)}
+
+    return {"status.live": Command(live)}
+
+
+async def find_timeline(context: Context, name: str) -> Mapping[str, Any] | None:
+    """Return a request of the journal as the status page shows one, None where there is none. Raises JournalFailed."""
+    try:
+        [found, *_] = (await explain_request(context, {"request": name}))["requests"]
+    except CommandError:
+        return None
+    steps = [_timeline_step(step) for step in found["timeline"]]
+    return {
+        "row": found["row"],
+        "id": found["id"],
+        "kind": found["kind"],
+        "stage": found["state"],
+        "begun": found["recorded_at"],
+        "changed": steps[-1]["at"] if steps else found["recorded_at"],
+        "detail": found["reason"],
+        "next": found["next"],
+        "steps": steps,
+    }
+
+
+def _timeline_step(step: Mapping[str, Any]) -> Mapping[str, Any]:
+    stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in step["stages"].items())
+    detail = "; ".join(part for part in (stages, step["detail"]) if part)
+    return {"at": step["at"], "name": step["what"], "detail": detail, "seconds": None, "times": 1}

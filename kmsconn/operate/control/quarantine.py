@@ -13,17 +13,26 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal import inspecting, undecodable
+from kmsconn.journal import undecodable
 from kmsconn.journal.undecodable import PREFIX_BYTES, ReplayError, UndecodableLog
-from kmsconn.journal.values import Arrival, Recorded, Row, Wanted
+from kmsconn.journal.values import Arrival, Recorded, Wanted
 from kmsconn.model.events import RequestRecorded
 from kmsconn.model.life import State
 from kmsconn.model.requests import Content
-from kmsconn.operate.control.commands import Arguments, Command, CommandError, Commands, Context
-from kmsconn.operate.control.describing import SHORT, as_json, content_as_json
-from kmsconn.operate.control.naming import name_of, one_row, word_of
-from kmsconn.operate.control.pausing import skip_row
-from kmsconn.operate.control.requests import MOST, USUAL, limit_of, retry_rows, show_request
+from kmsconn.operate.control.commands import (
+    NAME,
+    Arguments,
+    Command,
+    CommandError,
+    Commands,
+    Context,
+    a_limit,
+    a_reason,
+    name_of,
+    one_row,
+)
+from kmsconn.operate.control.requests import newest, retry_rows, show_request, skip_row
+from kmsconn.operate.control.status import SHORT, as_json, content_as_json
 
 _LOG_NAME = re.compile(rf"0x([0-9a-fA-F]{{{2 * PREFIX_BYTES},64}}):(\d{{1,9}})")
 _QUARANTINED = Wanted(states=frozenset({State.QUARANTINED}))
@@ -31,22 +40,15 @@ _QUARANTINED = Wanted(states=frozenset({State.QUARANTINED}))
 
 async def list_quarantine(context: Context, arguments: Arguments) -> Any:
     """List logs that could not be decoded and quarantined requests, the newest first; ``limit`` of each."""
-    limit = limit_of(arguments, USUAL, MOST)
+    limit = arguments["limit"]
     logs = await context.journal.run(undecodable.undecodable_logs, limit)
-    rows: list[Row] = []
-    before = None
-    while len(rows) < limit:
-        found = await context.journal.run(inspecting.find, _QUARANTINED, before, limit - len(rows))
-        rows += found.rows
-        before = found.before
-        if before is None:
-            break
+    rows, _ = await newest(context, _QUARANTINED, limit)
     return {"logs": [log_as_json(one) for one in logs], "requests": [as_json(row) for row in rows]}
 
 
 async def show_quarantined(context: Context, arguments: Arguments) -> Any:
     """Show a log with its bytes and what it says now, or a request with all its fields: ``name``."""
-    name = arguments.get("name")
+    name = arguments["name"]
     if not _names_a_log(name):
         return {"logs": [], **await show_request(context, {"request": name})}
     logs = await _named_logs(context, name)
@@ -55,7 +57,7 @@ async def show_quarantined(context: Context, arguments: Arguments) -> Any:
 
 async def retry_quarantined(context: Context, arguments: Arguments) -> Any:
     """Record the request of a log that can be decoded by now, or let a quarantined request begin again: ``name``."""
-    name = arguments.get("name")
+    name = arguments["name"]
     if _names_a_log(name):
         return await _replay(context, await _one_log(context, name))
     row = await one_row(context, name)
@@ -67,12 +69,14 @@ async def retry_quarantined(context: Context, arguments: Arguments) -> Any:
 
 async def drop_quarantined(context: Context, arguments: Arguments) -> Any:
     """Delete a log, or end a quarantined request for good: ``name``, and for a request the ``reason``."""
-    name = arguments.get("name")
+    name = arguments["name"]
     if _names_a_log(name):
         log = await _one_log(context, name)
         await context.journal.run(undecodable.drop_log, log)
         return {"dropped": [{"log": log.name}], "refused": []}
-    reason, row = word_of(arguments, needed=True), await one_row(context, name)
+    if not (reason := arguments["reason"]):
+        raise CommandError("a reason is needed: it is kept with the request")
+    row = await one_row(context, name)
     if row.state is not State.QUARANTINED:
         why = f"it is {row.state}, not quarantined; see `kmsconn skip`"
         return {"dropped": [], "refused": [{**name_of(row), "why": why}]}
@@ -185,9 +189,22 @@ async def _one_log(context: Context, name: object) -> UndecodableLog:
 
 COMMANDS: Final[Commands] = {
     "quarantine.list": Command(
-        "list undecodable logs and quarantined requests", frozenset({"limit"}), list_quarantine
+        list_quarantine,
+        a_limit(" of each"),
+        words="list undecodable logs and quarantined requests, the newest first",
     ),
-    "quarantine.show": Command("show one of them with its bytes", frozenset({"name"}), show_quarantined),
-    "quarantine.retry": Command("decode a log again, or retry a request", frozenset({"name"}), retry_quarantined),
-    "quarantine.drop": Command("delete a log, or end a request", frozenset({"name", "reason"}), drop_quarantined),
-}  # fmt: skip
+    "quarantine.show": Command(
+        show_quarantined, NAME, words="show one with its bytes, and what this version reads in it"
+    ),
+    "quarantine.retry": Command(
+        retry_quarantined,
+        NAME,
+        words="decode a log again and record its request, or let a request begin again",
+    ),
+    "quarantine.drop": Command(
+        drop_quarantined,
+        NAME,
+        a_reason("why; needed for a request"),
+        words="delete a log, or end a request for good",
+    ),
+}

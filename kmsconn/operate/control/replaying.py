@@ -16,8 +16,17 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.journal.values import Row
-from kmsconn.operate.control.commands import Arguments, Command, CommandError, Commands, Context
-from kmsconn.operate.control.naming import name_of, one_row
+from kmsconn.operate.control.commands import (
+    DRY,
+    REQUEST,
+    Arguments,
+    Command,
+    CommandError,
+    Commands,
+    Context,
+    name_of,
+    one_row,
+)
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.rows import operation_of
 
@@ -33,10 +42,7 @@ class ReplayCheck:
 
 async def replay_request(context: Context, arguments: Arguments) -> Any:
     """Compare a reply with what comes of its recorded inputs: ``request``; ``dry``: without asking the Core."""
-    dry = arguments.get("dry", False)
-    if not isinstance(dry, bool):
-        raise CommandError("dry must be true or false")
-    row = await one_row(context, arguments.get("request"))
+    dry, row = arguments["dry"], await one_row(context, arguments["request"])
     checks = [*kept_checks(context.profile, row)]
     if not dry:
         checks.append(await _core_check(context, row))
@@ -130,8 +136,4 @@ async def _core_check(context: Context, row: Row) -> ReplayCheck:
     return ReplayCheck("core", True, f"the Core's answer gives the same {len(kept)} bytes")
 
 
-COMMANDS: Final[Commands] = {
-    "replay": Command(
-        "compare a reply with what its inputs give", frozenset({"request", "dry"}), replay_request
-    ),
-}
+COMMANDS: Final[Commands] = {"replay": Command(replay_request, REQUEST, DRY)}

@@ -1,34 +1,50 @@
-"""``requests.list``, ``requests.show`` and ``requests.retry``: what an operator sees of requests, and how one begins again."""
+"""What an operator sees of requests, how one begins again or ends for good, and how a kind of them is stopped for a while."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from kmsconn.errors import Undecodable
-from kmsconn.journal import inspecting
-from kmsconn.journal.inspecting import RetryError
+from kmsconn.journal import inspecting, pausing
+from kmsconn.journal.inspecting import RETRIED, RetryError, SkipError
+from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Row, Wanted
-from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.operate.control.commands import Arguments, Command, CommandError, Commands, Context
-from kmsconn.operate.control.describing import FAILED, STATES, as_json, content_as_json
-from kmsconn.operate.control.naming import ROW_LIMIT, name_of, named_rows
+from kmsconn.operate.control.commands import (
+    BEFORE,
+    FILTERS,
+    KIND,
+    REQUEST,
+    REQUESTS,
+    Arguments,
+    Command,
+    CommandError,
+    Commands,
+    Context,
+    a_limit,
+    a_reason,
+    name_of,
+    named_rows,
+    one_row,
+)
+from kmsconn.operate.control.status import as_json, content_as_json, paused_as_json
 from kmsconn.protocols.port import expiry_of
 
-MOST: Final = 1000  # requests of one list: an answer of some hundred kilobytes
-USUAL: Final = 100
 ROWS_BETWEEN_LOOKS: Final = 64  # rows between two looks of a retry
-
-E = TypeVar("E", bound=StrEnum)
 
 
 async def list_requests(context: Context, arguments: Arguments) -> Any:
     """List requests, the newest first: ``kinds``, ``states``, ``cause``, ``limit``, and ``before``, a row number to go on below."""
-    wanted, limit = _wanted(arguments), _number(arguments, "limit", USUAL, MOST)
-    before = _number(arguments, "before", None, ROW_LIMIT) if arguments.get("before") is not None else None
+    rows, before = await newest(context, _wanted(arguments), arguments["limit"], arguments["before"])
+    return {"requests": [as_json(row) for row in rows], "before": before}
+
+
+async def newest(
+    context: Context, wanted: Wanted, limit: int, before: int | None = None
+) -> tuple[list[Row], int | None]:
+    """Return the newest rows that are wanted, and the row number below which there may be more."""
     rows: list[Row] = []
     while len(rows) < limit:
         found = await context.journal.run(inspecting.find, wanted, before, limit - len(rows))
@@ -36,12 +52,12 @@ async def list_requests(context: Context, arguments: Arguments) -> Any:
         before = found.before
         if before is None:
             break
-    return {"requests": [as_json(row) for row in rows], "before": before}
+    return rows, before
 
 
 async def show_request(context: Context, arguments: Arguments) -> Any:
     """Show all that is known of a request: ``request``, its row number or its on-chain id with 0x."""
-    rows = await named_rows(context, arguments.get("request"))
+    rows = await named_rows(context, arguments["request"])
     return {"requests": [await _whole(context, row) for row in rows]}
 
 
@@ -59,28 +75,22 @@ async def _whole(context: Context, row: Row) -> dict[str, Any]:
 
 async def retry_requests(context: Context, arguments: Arguments) -> Any:
     """Let requests begin again: ``requests`` (row numbers or ids), or all failed ones of ``kinds``, ``states`` and ``cause``."""
-    named = arguments.get("requests") or []
-    if not isinstance(named, list):
-        raise CommandError("requests must be a list of row numbers or ids")
-    wanted = _wanted(arguments)
+    named, wanted = arguments["requests"], _wanted(arguments)
     if not named and wanted == Wanted():
         raise CommandError("no request is selected: name requests, or filter by kinds, states or cause")
     if named and wanted != Wanted():
         raise CommandError("name requests, or kinds, states and cause, not both")
-    return await (_retrynamed_rows(context, named) if named else _retry_wanted(context, wanted))
-
-
-async def _retrynamed_rows(context: Context, named: Iterable[object]) -> Any:
-    rows = [row for name in named for row in await named_rows(context, name)]
-    return await retry_rows(context, rows)
+    if named:
+        return await retry_rows(context, [row for name in named for row in await named_rows(context, name)])
+    return await _retry_wanted(context, wanted)
 
 
 async def _retry_wanted(context: Context, wanted: Wanted) -> Any:
-    if unfit := sorted(STATES[state] for state in wanted.states - FAILED):
+    if unfit := sorted(wanted.states - RETRIED):
         raise CommandError(
             f"requests that are {', '.join(unfit)} are not retried; rejected, expired and quarantined ones are"
         )
-    only = Wanted(wanted.kinds, wanted.states or FAILED, wanted.cause)
+    only = Wanted(wanted.kinds, wanted.states or RETRIED, wanted.cause)
     retried, refused, before = [], [], None
     while True:
         found = await context.journal.run(inspecting.find, only, before, ROWS_BETWEEN_LOOKS)
@@ -115,53 +125,72 @@ def _deadline(context: Context, row: Row) -> float:
 
 
 def _wanted(arguments: Arguments) -> Wanted:
-    cause = arguments.get("cause") or ""
-    if not isinstance(cause, str):
-        raise CommandError("cause must be a text")
-    return Wanted(_members(arguments, "kinds", KIND_WORDS), _states(arguments), cause)
+    return Wanted(arguments["kinds"], arguments["states"], arguments["cause"])
 
 
-KIND_WORDS = {kind.value: frozenset({kind}) for kind in Kind}
-_STATE_WORDS = {
-    **{state.value: frozenset({state}) for state in State},
-    **{word: frozenset({state}) for state, word in STATES.items()},
-    "failed": FAILED,
-}
+# --- a kind is paused, a request ends
 
 
-def _states(arguments: Arguments) -> frozenset[State]:
-    return _members(arguments, "states", _STATE_WORDS)
+async def pause_kind(context: Context, arguments: Arguments) -> Any:
+    """Pause a kind, over restarts: ``kind``, and perhaps a ``reason``. What a worker has already goes on."""
+    paused = PausedKind(_kind_of(context, arguments), context.wall(), arguments["reason"])
+    changed = await context.journal.run(pausing.pause, paused)
+    return await _paused(context, paused.kind, changed=changed)
 
 
-def _members(arguments: Arguments, name: str, words: dict[str, frozenset[E]]) -> frozenset[E]:
-    given = arguments.get(name) or []
-    if not isinstance(given, list):
-        raise CommandError(f"{name} must be a list")
-    if unknown := [word for word in given if not isinstance(word, str) or word not in words]:
-        raise CommandError(f"{name}: there is no {unknown[0]!r:.80}; there are {', '.join(words)}")
-    return frozenset(member for word in given for member in words[word])
+async def resume_kind(context: Context, arguments: Arguments) -> Any:
+    """End the pause of a ``kind``."""
+    kind = _kind_of(context, arguments)
+    changed = await context.journal.run(pausing.resume, kind)
+    return await _paused(context, kind, changed=changed)
 
 
-def limit_of(arguments: Arguments, usual: int, most: int) -> int:
-    """Return how many an operator wants. Raises CommandError for what is no such number."""
-    return _number(arguments, "limit", usual, most)
+def _kind_of(context: Context, arguments: Arguments) -> Kind:
+    """Return the kind that an argument names. Raises CommandError for one that this generation has not."""
+    kinds = {kind.value: kind for kind in context.profile.operations}
+    name = arguments["kind"]
+    kind = kinds.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise CommandError(f"there is no kind {name!r:.80}; there are {', '.join(kinds)}")
+    return kind
 
 
-def _number(arguments: Arguments, name: str, usual: int | None, most: int) -> int:
-    number = arguments.get(name, usual)
-    if type(number) is not int or not 1 <= number <= most:
-        raise CommandError(f"{name} must be a number from 1 to {most}")
-    return number
+async def _paused(context: Context, kind: Kind, *, changed: bool) -> Any:
+    """Let the running connector do as the journal says, and return what is paused now."""
+    paused = await context.journal.run(pausing.paused_kinds)
+    if context.running is not None:
+        of_pool = context.running.pool_of(kind).paused
+        of_pool.pop(kind, None)
+        of_pool.update({one.kind: one for one in paused if one.kind is kind})
+        context.wake(kind)
+    return {"kind": kind.value, "changed": changed, "paused": paused_as_json(paused)}
+
+
+async def skip_request(context: Context, arguments: Arguments) -> Any:
+    """End a request for good: ``request``, its row number or id, and the ``reason``."""
+    return await skip_row(context, await one_row(context, arguments["request"]), arguments["reason"])
+
+
+async def skip_row(context: Context, row: Row, reason: str) -> dict[str, Any]:
+    """End a request, and tell it; or return why it does not end."""
+    try:
+        kept = await context.journal.run(inspecting.skip, row.rid, reason)
+    except SkipError as error:
+        return {"skipped": [], "refused": [{**name_of(row), "why": str(error)}]}
+    if context.running is not None:
+        context.running.ended(row, kept)
+    return {"skipped": [name_of(row)], "refused": []}
 
 
 COMMANDS: Final[Commands] = {
     "requests.list": Command(
-        "list requests, the newest first",
-        frozenset({"kinds", "states", "cause", "limit", "before"}),
-        list_requests,
+        list_requests, *FILTERS, a_limit(""), BEFORE, words="list requests, the newest first"
     ),
-    "requests.show": Command("show a request with all its fields", frozenset({"request"}), show_request),
+    "requests.show": Command(show_request, REQUEST, words="show a request with all its fields"),
     "requests.retry": Command(
-        "retry failed requests", frozenset({"requests", "kinds", "states", "cause"}), retry_requests
+        retry_requests, REQUESTS, *FILTERS, words="retry rejected, expired and quarantined requests"
     ),
+    "pause": Command(pause_kind, KIND, a_reason("why; shown by status, health and the alert")),
+    "resume": Command(resume_kind, KIND),
+    "skip": Command(skip_request, REQUEST, a_reason("why; kept with the request", needed=True)),
 }

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +19,15 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from kmsconn.config.settings import Settings
+from kmsconn.config.storage import socket_name
 from kmsconn.connector.connector import Connector
 from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.journal.values import Row
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.observe.health import HealthReport
-from kmsconn.operate.control.address import address_of
+from kmsconn.operate.control import explaining, quarantine, replaying, requests, status
 from kmsconn.operate.control.commands import (
     CommandError,
     Commands,
@@ -34,7 +36,6 @@ from kmsconn.operate.control.commands import (
     RunningConnector,
     perform,
 )
-from kmsconn.operate.control.table import COMMANDS
 from kmsconn.requests.components import Components
 from kmsconn.requests.pipeline import answer_again
 
@@ -43,6 +44,43 @@ REQUEST_BYTES: Final = 64 * 1024
 READING: Final = 5.0  # seconds for a request to come
 WORKING: Final = 60.0  # seconds for a command
 WRITING: Final = 10.0  # seconds for an answer to be taken
+
+COMMANDS: Final[Commands] = {
+    **status.COMMANDS,
+    **requests.COMMANDS,
+    **explaining.COMMANDS,
+    **quarantine.COMMANDS,
+    **replaying.COMMANDS,
+}
+"""All commands that a connector understands, by name."""
+
+LONGEST: Final = 107  # bytes, on Linux (unix(7)); fewer elsewhere
+
+
+def control_path(settings: Settings) -> Path:
+    """Return where the control socket of a connector stands: as configured, else beside its journal.
+
+    With a journal in PostgreSQL the configuration's reader names one, and settings from elsewhere get one in the current folder.
+    """
+    storage = settings.storage
+    if storage.control_socket is not None:
+        return storage.control_socket
+    if isinstance(storage.journal, Path):
+        return storage.journal.with_name(storage.journal.name + ".sock")
+    return Path(socket_name(settings))
+
+
+@contextmanager
+def address_of(path: Path) -> Generator[str]:
+    """Give an address for a path, while the block lasts: where it is too long, by way of its folder. Raises OSError."""
+    if len(os.fsencode(path)) <= LONGEST:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def context_of(connector: Connector, health: Callable[[], HealthReport] | None = None) -> Context:

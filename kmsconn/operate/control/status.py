@@ -1,4 +1,7 @@
-"""``status``: one look at everything, from a running connector's statistics, or as far as the journal of a stopped one knows."""
+"""``status``: one look at everything, running or by the journal of a stopped one; and how requests are told as JSON.
+
+Bytes and ids are 0x…, times Unix seconds, absent values null.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,19 @@ import attrs
 
 from kmsconn import __version__
 from kmsconn.config.common_settings import differences
-from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.members import Gathering, gathering
 from kmsconn.journal.pausing import PausedKind, paused_kinds
-from kmsconn.journal.values import Counts
+from kmsconn.journal.values import Counts, Row
 from kmsconn.model.events import AlertRaised
+from kmsconn.model.requests import Content
 from kmsconn.observe.status import parts_of
 from kmsconn.operate.control.commands import Arguments, Command, Commands, Context, RunningConnector
-from kmsconn.operate.control.describing import SHORT, STATES
+
+SHORT: Final = 400  # characters of a reason in a list: a traceback has thousands
+_EXACT: Final = 2**53  # beyond it JSON readers lose digits
 
 
 async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001 - a command's arguments
@@ -83,7 +90,7 @@ def requests_of(counts: Counts) -> dict[str, Any]:
     kinds = dict.fromkeys(kind.value for kind, _ in counts.states)
     return {
         "requests": {
-            name: {STATES[state]: rows for (kind, state), rows in counts.states.items() if kind.value == name}
+            name: {state.value: rows for (kind, state), rows in counts.states.items() if kind.value == name}
             for name in kinds
         },
         "oldest": {kind.value: seconds for kind, seconds in counts.oldest.items()},
@@ -120,4 +127,75 @@ def paused_as_json(paused: Iterable[PausedKind]) -> list[Mapping[str, Any]]:
     return [{"kind": one.kind.value, "since": one.since, "reason": one.reason} for one in paused]
 
 
-COMMANDS: Final[Commands] = {"status": Command("show how the connector is", frozenset(), status)}
+COMMANDS: Final[Commands] = {"status": Command(status)}
+
+
+# --- a request
+
+
+def as_json(row: Row, *, whole: bool = False) -> dict[str, Any]:
+    """Return a row; ``whole``: with its reason in full, and with the bytes of answer and transaction."""
+    log = row.event.log
+    shown = {
+        "row": row.rid,
+        "kind": row.kind.value,
+        "id": f"0x{row.id:064x}",
+        "state": row.state.value,
+        "on_chain": row.on_chain,
+        "reason": row.progress.reason if whole else row.progress.reason[:SHORT],
+        "recorded_at": row.times.recorded,
+        "answered_at": row.times.answered,
+        "closed_at": row.times.closed,
+        "next_attempt": row.progress.next_attempt,
+        "deferred": row.progress.deferred,
+        "submitted": row.progress.submitted,
+        "nonce": row.reply.nonce,
+        "transaction": None if row.reply.hash is None else to_hex(row.reply.hash),
+        "included_block": row.reply.included_block,
+    }
+    if not whole:
+        return shown
+    return {
+        **shown,
+        "chain_id": row.event.chain_id,
+        "contract": checksum(row.event.contract),
+        "digest": to_hex(row.event.digest),
+        "deadline": None if math.isinf(row.progress.deadline) else row.progress.deadline,
+        **place_as_json(row),
+        "choice": row.progress.choice or None,
+        "block_hash": to_hex(log.block_hash) if log.block_hash else None,
+        "log_index": log.log_index,
+        "signer": None if row.answer is None or row.answer.signer is None else checksum(row.answer.signer),
+        "calldata": None if row.answer is None else to_hex(row.answer.calldata),
+        "raw_transaction": None if row.reply.raw is None else to_hex(row.reply.raw),
+    }
+
+
+def place_as_json(row: Row) -> dict[str, Any]:
+    """Return where a request came from: a block and a transaction, or HTTP."""
+    over_http, log = row.over_http, row.event.log
+    return {
+        "source": "http" if over_http else "chain",
+        "block": None if over_http else log.block_number,
+        "request_transaction": None if over_http else to_hex(log.transaction_hash),
+    }
+
+
+def content_as_json(content: Content) -> dict[str, Any]:
+    """Return what a request asks for."""
+    return {"type": type(content).__name__, **_plain(content)}
+
+
+def _plain(value: Any) -> Any:
+    """Turn a value of the model into JSON."""
+    if isinstance(value, bytes):
+        return checksum(Address(value)) if len(value) == ADDRESS_BYTES else to_hex(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if abs(value) < _EXACT else f"0x{value:x}"
+    if attrs.has(type(value)):
+        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(one) for one in value]
+    return value

@@ -20,8 +20,7 @@ from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, AnswerKept, ReplySent, RequestRecorded
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import perform
-from kmsconn.operate.control.server import context_of
-from kmsconn.operate.control.table import COMMANDS
+from kmsconn.operate.control.server import COMMANDS, context_of
 from kmsconn.operate.doctor.postgres import OTHER_CONNECTIONS
 from tests.faults.posts import post
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd

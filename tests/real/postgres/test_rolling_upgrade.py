@@ -25,7 +25,7 @@ from bench.connector import ConnectorProcess, Recipe, end_all, of_process
 from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.soak import HISTORY, verdict_of
 from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION
-from kmsconn.operate.commands.endings import ExitStatus
+from kmsconn.operate.commands.command import ExitStatus
 
 pytestmark = pytest.mark.rotating
 

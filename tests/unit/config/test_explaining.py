@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config.reference import ExplainedOption, explain
+from kmsconn.config.findings import ExplainedOption, explain
 from kmsconn.config.sources import read_sources
 from tests.unit.config.sample_values import ACL, KEY, write_toml
 

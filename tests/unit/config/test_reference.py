@@ -9,9 +9,9 @@ import pytest
 
 from kmsconn.config.forms import duration_text
 from kmsconn.config.options import OPTIONS
-from kmsconn.config.reference import reference, sample
 from kmsconn.config.sources import load_config
 from tests.unit.config.sample_values import KEY
+from tools.options_reference import reference, sample
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -12,7 +12,7 @@ from kmsconn.config.keyfiles import password_in
 from kmsconn.config.sources import load_config
 from kmsconn.config.values import ROLES, PostgresAddress, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.operate.control.address import control_path
+from kmsconn.operate.control.server import control_path
 from tests.unit.config.sample_values import ADDRESS, faults_of, load, warnings_of, write_toml
 
 URL = "postgresql://kmsconn@db/kmsconn"

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.operate.commands.completion import SCRIPTS, execute, following
-from kmsconn.operate.commands.main import COMMANDS, make_parser
+from kmsconn.operate.commands.main import COMMANDS, SCRIPTS, completion, following, make_parser
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)
 def test_a_shells_script_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert execute(argparse.Namespace(shell=shell, line=[])) == 0
+    assert completion(argparse.Namespace(shell=shell, line=[])) == 0
     assert capsys.readouterr().out == f"{SCRIPTS[shell]}\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from kmsconn.operate.commands.endings import LONGEST_LINE, crash_report
+from kmsconn.operate.commands.command import LONGEST_LINE, crash_report
 
 
 async def raise_deep(depth: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kmsconn.errors import ConfigError, Fault, StartRefused
-from kmsconn.operate.commands.endings import only
+from kmsconn.operate.commands.command import only
 
 
 def test_a_group_of_refusals_is_a_refusal() -> None:

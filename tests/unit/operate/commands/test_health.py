@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from kmsconn.operate.commands import health
+from kmsconn.operate.commands import checking
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:9200", "http://127.0.0.1:9200/healthz"])
@@ -21,15 +21,15 @@ def test_a_path_is_asked_for_at_the_address_of_the_variable(
         return 200, b""
 
     monkeypatch.setenv("KMS_CONNECTOR_MONITORING_ENDPOINT", address)
-    monkeypatch.setattr(health, "ask", ask)
-    assert health.execute(argparse.Namespace(endpoint="/liveness")) == 0
+    monkeypatch.setattr(checking, "ask", ask)
+    assert checking.health(argparse.Namespace(endpoint="/liveness")) == 0
     assert asked == ["http://127.0.0.1:9200/liveness"]
 
 
 def executed(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> int:
     """Run the command against an answer."""
-    monkeypatch.setattr(health, "ask", lambda _: (status, body))
-    return health.execute(argparse.Namespace(endpoint="http://127.0.0.1:1/healthz"))
+    monkeypatch.setattr(checking, "ask", lambda _: (status, body))
+    return checking.health(argparse.Namespace(endpoint="http://127.0.0.1:1/healthz"))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def executed(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> int:
     ],
 )
 def test_the_variable_is_read_as_an_address_and_as_a_url(written: str, url: str) -> None:
-    assert health.health_url({"KMS_CONNECTOR_MONITORING_ENDPOINT": written}) == url
+    assert checking.health_url({"KMS_CONNECTOR_MONITORING_ENDPOINT": written}) == url
 
 
 def test_200_is_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +66,7 @@ def test_an_answer_of_another_program_is_only_a_status(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("url", ["9100", "https://127.0.0.1:1", "http://", "http://127.0.0.1:port/"])
 def test_what_is_no_url_is_wrong_usage(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert health.execute(argparse.Namespace(endpoint=url)) == 2
+    assert checking.health(argparse.Namespace(endpoint=url)) == 2
     assert "name it as http://HOST:PORT/healthz" in capsys.readouterr().err
 
 
@@ -76,6 +76,6 @@ def test_nobody_there_is_status_1(
     def ask(_: str) -> tuple[int, bytes]:
         raise ConnectionRefusedError(111, "Connection refused")
 
-    monkeypatch.setattr(health, "ask", ask)
-    assert health.execute(argparse.Namespace(endpoint="http://127.0.0.1:1/")) == 1
+    monkeypatch.setattr(checking, "ask", ask)
+    assert checking.health(argparse.Namespace(endpoint="http://127.0.0.1:1/")) == 1
     assert "does not answer" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.operate.commands.endings import until_interrupted
+from kmsconn.operate.commands.command import until_interrupted
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

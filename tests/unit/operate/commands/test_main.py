@@ -15,7 +15,8 @@ import pytest
 from kmsconn import __version__
 from kmsconn.errors import ConfigError, Fault, StartRefused
 from kmsconn.operate.commands import main as command_line
-from kmsconn.operate.commands import validate
+from kmsconn.operate.commands.command import CliCommand
+from kmsconn.operate.commands.configuration import COMMANDS, add_config_argument
 from tests.unit.config.sample_values import ADDRESS, KEY, write_toml
 
 Execute = Callable[[argparse.Namespace], int]
@@ -32,7 +33,7 @@ def ending_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
     def execute(_: argparse.Namespace) -> int:
         raise error
 
-    monkeypatch.setattr(validate, "execute", execute)
+    monkeypatch.setitem(COMMANDS, "validate", CliCommand(add_config_argument, execute, ()))
     return command_line.main(["validate"])
 
 
@@ -156,11 +157,11 @@ def test_every_help_ends_with_examples_that_are_understood(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An example's words are parsed as they stand; nothing is run."""
-    module = command_line.module_of(name)
-    for line in module.EXAMPLES:
+    command = command_line.command_of(name)
+    for line in command.examples:
         words = shlex.split(re.split(r"\s[>#|]", line)[0])
         assert words[0] == "kmsconn"
         command_line.make_parser().parse_args(words[1:])
     with pytest.raises(SystemExit):
         command_line.main([name, "--help"])
-    assert capsys.readouterr().out.rstrip().endswith(module.EXAMPLES[-1])
+    assert capsys.readouterr().out.rstrip().endswith(command.examples[-1])

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from kmsconn.operate.commands import asking, explain, pause, quarantine, replay, resume, skip, status
+from kmsconn.operate.commands import status
+from kmsconn.operate.commands.command import duration_text
+from kmsconn.operate.commands.operators import COMMANDS
 
 REQUEST = {"row": 7, "kind": "keygen", "id": "0x07"}
 STOPPED: dict[str, Any] = {
@@ -27,6 +29,11 @@ RUNNING: dict[str, Any] = STOPPED | {
     "transactions": {"gateway": {"balance": "1500000000000000000", "next_nonce": 4, "in_flight": 1, "waiting": 2, "included": 3,
                                  "replies_left": 12}},
 }  # fmt: skip
+
+
+def told(command: str, answer: dict[str, Any]) -> list[str]:
+    """Return the lines that tell the answer to a command of the control socket."""
+    return [*COMMANDS[command.partition(".")[0]].shown[command](answer)]
 
 
 def test_the_status_of_a_stopped_connector_is_what_its_journal_knows() -> None:
@@ -95,7 +102,7 @@ def test_a_timeline_has_a_line_for_each_step() -> None:
     ]
     one = {**REQUEST, "state": "pending", "on_chain": False, "timeline": steps}
     one |= {"now": "waits", "next": "a worker", "transaction": None}
-    assert [line.strip() for line in explain.as_text({"requests": [one]})] == [
+    assert [line.strip() for line in told("explain", {"requests": [one]})] == [
         "row 7, keygen 0x07: pending, off chain",
         "1970-01-01T00:00:00+00:00  recorded: block 9  (for 0.250 s)",
         "stages: check 0.100 s",
@@ -110,23 +117,23 @@ def test_a_timeline_has_a_line_for_each_step() -> None:
     [(None, "-"), (0.01, "0.010 s"), (5, "5.0 s"), (600, "10.0 min"), (7200, "2.0 h"), (864_000, "10.0 days")],
 )  # fmt: skip
 def test_a_duration_has_as_many_digits_as_anybody_reads(seconds: float | None, text: str) -> None:
-    assert asking.duration_text(seconds) == text
+    assert duration_text(seconds) == text
 
 
 def test_pauses_name_what_is_paused() -> None:
     answer = {"kind": "keygen", "changed": True, "paused": STOPPED["paused"]}
-    assert [*pause.as_text(answer)][1] == "  paused: keygen since 1970-01-01T00:00:00+00:00: upgrade"
-    assert [*resume.as_text({**answer, "changed": False, "paused": []})] == ["keygen: was not paused"]
+    assert told("pause", answer)[1] == "  paused: keygen since 1970-01-01T00:00:00+00:00: upgrade"
+    assert [*told("resume", {**answer, "changed": False, "paused": []})] == ["keygen: was not paused"]
 
 
 def test_what_is_refused_is_named_with_the_reason() -> None:
     answer = {"skipped": [], "refused": [{**REQUEST, "why": "it is signed"}]}
-    assert [*skip.as_text(answer)] == ["row 7, keygen 0x07: is unchanged: it is signed"]
+    assert told("skip", answer) == ["row 7, keygen 0x07: is unchanged: it is signed"]
 
 
 def test_a_replay_names_each_comparison() -> None:
     checks = [{"check": "event", "same": None, "found": "cleared"}, {"check": "core", "same": False, "found": "9 bytes"}]  # fmt: skip
-    assert [*replay.as_text({**REQUEST, "same": False, "checks": checks})] == [
+    assert told("replay", {**REQUEST, "same": False, "checks": checks}) == [
         "event        unknown    cleared",
         "core         DIFFERENT  9 bytes",
         "row 7, keygen 0x07: the reply differs from what its inputs give",
@@ -134,10 +141,10 @@ def test_a_replay_names_each_comparison() -> None:
 
 
 def test_an_empty_quarantine_says_so() -> None:
-    assert [*quarantine._list_as_text({"logs": [], "requests": []})] == ["nothing is quarantined"]
+    assert [*told("quarantine.list", {"logs": [], "requests": []})] == ["nothing is quarantined"]
 
 
 def test_a_log_is_listed_by_its_name() -> None:
     log = {"log": "0x12345678:3", "block": 9, "contract": "0xAb", "found_at": 0.0, "reason": "unknown form"}
-    [line] = quarantine._list_as_text({"logs": [log], "requests": []})
+    [line] = told("quarantine.list", {"logs": [log], "requests": []})
     assert line == "0x12345678:3     log of block 9, 0xAb  1970-01-01T00:00:00+00:00  unknown form"

@@ -20,7 +20,7 @@ from kmsconn.model import events
 from kmsconn.observe.monitor import Monitor
 from kmsconn.operate.commands import top
 from kmsconn.operate.commands.top_view import TopFrame, seconds, whole
-from kmsconn.operate.control.live import live_commands
+from kmsconn.operate.control.explaining import live_commands
 from kmsconn.requests.snapshot import CoreStatistics
 from tests.unit.observe.snapshots import EACH, PUBLIC, snapshot
 

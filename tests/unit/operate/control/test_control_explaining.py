@@ -19,7 +19,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 from kmsconn.operate.control.commands import perform
 from kmsconn.operate.control.explaining import WORDS, Situation, explanation
-from kmsconn.operate.control.table import COMMANDS
+from kmsconn.operate.control.server import COMMANDS
 from tests.unit.operate.control.scene import Scene, open_scene
 from tests.unit.protocols.test_fhevm_http_operations import PUBLIC
 from tests.unit.requests.bench import PROFILE, SETTINGS, wall

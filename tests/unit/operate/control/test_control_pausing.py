@@ -11,9 +11,8 @@ from kmsconn.journal import moves
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import State
 from kmsconn.model.steps import Answer
-from kmsconn.operate.control.commands import CommandError, perform
-from kmsconn.operate.control.naming import WORD_CHARACTERS
-from kmsconn.operate.control.table import COMMANDS
+from kmsconn.operate.control.commands import WORD_CHARACTERS, CommandError, perform
+from kmsconn.operate.control.server import COMMANDS
 from tests.unit.operate.control.scene import Scene, open_scene
 from tests.unit.requests.bench import wall
 

@@ -13,7 +13,7 @@ from kmsconn.journal import recording
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import CommandError, perform
-from kmsconn.operate.control.table import COMMANDS
+from kmsconn.operate.control.server import COMMANDS
 from tests.unit.operate.control.scene import Scene, open_scene
 from tests.vectors import log_of, request
 

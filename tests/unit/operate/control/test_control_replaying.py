@@ -15,7 +15,7 @@ from kmsconn.journal.values import Row, Signing
 from kmsconn.model.steps import Answer
 from kmsconn.operate.control.commands import CommandError, perform
 from kmsconn.operate.control.replaying import kept_checks
-from kmsconn.operate.control.table import COMMANDS
+from kmsconn.operate.control.server import COMMANDS
 from kmsconn.protocols.fhevm.public_decryption import RESPONSE
 from tests.unit.operate.control.scene import Scene, open_scene
 from tests.unit.requests.bench import PROFILE, wall

@@ -16,11 +16,9 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded, RequestClosed
 from kmsconn.observe.monitor import Monitor
-from kmsconn.operate.commands import explain as explain_command
-from kmsconn.operate.commands import status as status_command
+from kmsconn.operate.commands.operators import COMMANDS as OPERATORS
 from kmsconn.operate.control.commands import Context, perform
-from kmsconn.operate.control.server import context_of
-from kmsconn.operate.control.table import COMMANDS
+from kmsconn.operate.control.server import COMMANDS, context_of
 from tests.unit.requests.few_components import FewComponents, few_components
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -70,7 +68,7 @@ async def test_status_has_all_that_an_operator_asks_about(tmp_path: Path) -> Non
             assert status["transactions"]["gateway"]["next_nonce"] == 1
             assert int(status["transactions"]["gateway"]["balance"]) > 0
             assert status["uptime"] == pytest.approx(20, abs=10)
-            lines = [*status_command.as_text(status)]
+            lines = [*OPERATORS["status"].shown["status"](status)]
             assert len(lines) < 30
             assert [line for line in lines if line.startswith("sends gateway")]
 
@@ -85,7 +83,7 @@ async def test_a_core_that_is_down_stands_in_the_status_with_a_remedy(tmp_path: 
             status = await one.ask("status")
             assert status["oldest_request"]["kind"] == "public_decryption"
             assert any(alert["remedy"] for alert in status["alerts"])
-            assert any(line.strip().startswith("→") for line in status_command.as_text(status))
+            assert any(line.strip().startswith("→") for line in OPERATORS["status"].shown["status"](status))
 
 
 async def test_a_paused_kind_waits_and_is_answered_once_it_is_resumed(tmp_path: Path) -> None:
@@ -153,6 +151,6 @@ async def test_a_request_is_explained_from_its_record_to_its_block(tmp_path: Pat
             assert {"check", "gather", "submit", "answer"} == set(
                 steps["the Core's answer is kept"]["stages"]
             )
-            text = "\n".join(explain_command.as_text(explained))
+            text = "\n".join(OPERATORS["explain"].shown["explain"](explained))
             assert "stages: check" in text
             assert shown["transaction"] in text

@@ -107,7 +107,7 @@ async def test_who_does_not_take_the_answer_is_left_after_a_while(scene: Scene) 
 
 
 def only(run: Callable[[Any, Any], Awaitable[Any]]) -> dict[str, Command]:
-    return {"it": Command("a command", frozenset(), run)}
+    return {"it": Command(run)}
 
 
 async def test_a_command_that_takes_too_long_ends(scene: Scene) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kmsconn.observe.status import timeline_of
 from kmsconn.observe.timelines import Timeline, TimelineStep
-from kmsconn.operate.control.live import find_timeline
+from kmsconn.operate.control.explaining import find_timeline
 from tests.unit.operate.control.scene import open_scene
 
 

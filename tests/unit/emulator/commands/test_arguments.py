@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.operate.commands.arguments import at_least, not_negative, positive
+from kmsconn.emulator.commands.arguments import at_least, not_negative, positive
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,21 @@
-"""What is printed of the options: the reference and the sample file, which ``make gen`` writes into docs/, and which values hold."""
+"""The reference and the sample file of the options, which ``make gen`` writes into docs/."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import attrs
-
 from kmsconn.config.description import REQUIRED, Described
-from kmsconn.config.findings import Given
 from kmsconn.config.httpz import HTTPZ_RC7
 from kmsconn.config.networks import NETWORKS, Network
 from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.presets import preset
 from kmsconn.config.values import Role
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.transport.urls import show_origin
 
 _WIDTH = 100
 
@@ -171,53 +167,6 @@ def write(docs: Path) -> None:
     """Write both texts into a folder."""
     (docs / "options.md").write_text(reference(), encoding="utf-8")
     (docs / "kmsconn.sample.toml").write_text(sample(), encoding="utf-8")
-
-
-@attrs.frozen
-class ExplainedOption:
-    """One option: its value as text, its source (``default``, a file, a variable, a network) and its environment variable."""
-
-    name: str
-    value: str
-    source: str
-    variable: str
-
-
-def explain(
-    table: OptionTable, given: Mapping[str, Given], values: Mapping[str, Any], file: str
-) -> Iterator[ExplainedOption]:
-    """Yield every option of a generation in the order of the reference. ``values`` are typed, None where an option is not set."""
-    for option in table.options.values():
-        yield ExplainedOption(
-            option.name,
-            _shown(option, values.get(option.name)),
-            _source(option, given, file),
-            option.environment,
-        )
-
-
-def _source(option: Described, given: Mapping[str, Given], file: str) -> str:
-    one = given.get(option.name)
-    if one is None:
-        return "not set" if option.default is REQUIRED else "default"
-    if one.place.upper() == one.place:
-        return one.place
-    return file if one.place == one.name else one.place
-
-
-def _shown(option: Described, value: Any) -> str:
-    """Return a value as a file would say it. A secret is only said to be set; a URL loses its credentials, path and query."""
-    if value is None:
-        return "–"
-    if option.form.write is not None:
-        return option.form.write(value)
-    if isinstance(value, frozenset):
-        return ", ".join(role for role in Role if role in value)
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    if isinstance(value, str) and "://" in value:
-        return show_origin(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":

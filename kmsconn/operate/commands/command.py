@@ -1,20 +1,32 @@
-"""How a command ends: the exit statuses, what a group of errors amounts to, the report of a crash, and Ctrl-C. Prints nothing."""
+"""What every command has: how it is described, how it ends (statuses, groups of errors, a crash, Ctrl-C), times as text. Prints nothing."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import signal
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final, TypeVar
 
+import attrs
 import trio
 
 from kmsconn.transport.urls import show_origin
 
 E = TypeVar("E", bound=BaseException)
+
+
+@attrs.frozen
+class CliCommand:
+    """A command: what describes its arguments to a parser, what runs it and returns the exit status, and what its ``--help`` ends with."""
+
+    configure: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]
+    examples: tuple[str, ...]
 
 
 class ExitStatus(IntEnum):
@@ -91,3 +103,19 @@ async def until_interrupted(work: Callable[[], Awaitable[object]]) -> None:
             nursery.start_soon(heed)
             await work()
             nursery.cancel_scope.cancel()
+
+
+def time_text(seconds: float) -> str:
+    """Return a wall time as text."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def duration_text(seconds: float | None) -> str:
+    """Return a duration as text, with as many digits as anybody reads."""
+    if seconds is None:
+        return "-"
+    for limit, unit, name in ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
+        if seconds < limit:
+            digits = 3 if seconds < 1 else 1
+            return f"{seconds / unit:.{digits}f} {name}"
+    return f"{seconds / 86_400:.1f} days"

@@ -1,0 +1,268 @@
+"""``kmsconn validate``, ``config`` and ``list``: what a configuration amounts to, where its values come from, and which files there are.
+
+They ask no dependency and start nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from kmsconn.config.findings import ExplainedOption, Findings, Given, explain
+from kmsconn.config.merging import merge, toml_text
+from kmsconn.config.networks import NETWORKS
+from kmsconn.config.parties import Chain
+from kmsconn.config.settings import Settings
+from kmsconn.config.sources import configurations, directory, find_file, load_config, read_sources, read_toml
+from kmsconn.config.values import ROLES
+from kmsconn.config.working import HttpApi
+from kmsconn.errors import ConfigError, Fault
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.operate.commands.command import CliCommand, ExitStatus
+from kmsconn.transport.urls import show_origin
+
+# --- validate
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Describe ``-c FILE`` and ``--network``, which every command that needs settings takes."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… override it and may replace it",
+    )
+    parser.add_argument(
+        "--network",
+        choices=tuple(NETWORKS),
+        help="use chain ids and addresses of a known deployment; file and environment override them",
+    )
+
+
+def add_socket(parser: argparse.ArgumentParser) -> None:
+    """Describe where a running connector listens."""
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        metavar="PATH",
+        help="the control socket of a running connector; no configuration is read",
+    )
+
+
+def config_file(arguments: argparse.Namespace) -> Path | None:
+    """Return the file that ``-c`` means, a path or a name in the directory of configurations."""
+    return None if arguments.config is None else find_file(arguments.config, os.environ)
+
+
+def validate(arguments: argparse.Namespace) -> int:
+    """Print warnings and a summary. Raises ConfigError with all faults."""
+    path = config_file(arguments)
+    settings = load_config(path, environ=os.environ, network=arguments.network, alone=path is not None)
+    for warning in settings.warnings:
+        print(f"warning: {warning}")
+    for line in summary(settings):
+        print(line)
+    print("the configuration is valid" if path is None else f"the configuration {path} is valid")
+    return ExitStatus.WELL
+
+
+def summary(settings: Settings) -> Iterator[str]:
+    """Yield what a reader would check, without secrets: of a URL only scheme, host and port."""
+    yield f"profile      {settings.protocol.profile}"
+    yield f"mode         {settings.work.mode}"
+    if settings.work.roles != ROLES:
+        yield f"roles        {', '.join(sorted(settings.work.roles))}"
+    yield f"tx sender    {_sender(settings)}"
+    yield f"gateway      {_chain(settings.chains.gateway)}"
+    if settings.chains.ethereum != settings.chains.gateway:
+        yield f"ethereum     {_chain(settings.chains.ethereum)}"
+    for host in settings.chains.host_chains:
+        yield f"host chain   {_chain(host.chain)}, ACL {checksum(host.acl)}"
+    yield f"decryption   {checksum(settings.protocol.decryption_contract.address)}"
+    yield f"core         {', '.join(show_origin(url) for url in settings.core.core_endpoints)}"
+    yield f"journal      {settings.storage.journal}"
+    yield f"monitoring   {settings.monitoring.monitoring_endpoint}"
+    if settings.http_api is not None:
+        yield f"http         {_http_api(settings.http_api)}"
+    if settings.monitoring.tracing is not None:
+        yield f"traces       {show_origin(settings.monitoring.tracing.endpoint)}"
+    if settings.proxies.shown:
+        yield f"proxies      {settings.proxies.shown}"
+
+
+def _sender(settings: Settings) -> str:
+    """Return the wallet's address; that of a key in AWS KMS is known once it is asked, at the start."""
+    if settings.wallet.private_key is not None:
+        return checksum(PrivateKey.parse(settings.wallet.private_key.reveal()).address)
+    if settings.wallet.tx_sender_address is not None:
+        return checksum(settings.wallet.tx_sender_address)
+    return (
+        f"the AWS KMS key {settings.wallet.aws_kms.key_id}" if settings.wallet.aws_kms is not None else "none"
+    )
+
+
+def _http_api(http: HttpApi) -> str:
+    keys = f"{len(http.keys)} API keys" if http.keys else "no API keys"
+    return f"{http.endpoint}, {'with' if http.tls else 'without'} TLS, {keys}"
+
+
+def _chain(chain: Chain) -> str:
+    return f"{chain.chain_id} at {', '.join(show_origin(url) for url in chain.urls)}"
+
+
+# --- config
+
+
+def configure_config(parser: argparse.ArgumentParser) -> None:
+    """Describe the two commands."""
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    explained = commands.add_parser(
+        "explain", help="print each option with its value, its source and its variable"
+    )
+    add_config_argument(explained)
+    explained.add_argument("--all", action="store_true", help="also print options that have their default")
+    explained.set_defaults(config_command=explain_config)
+    imported = commands.add_parser(
+        "import", help="merge gw-listener.toml, kms-worker.toml and tx-sender.toml"
+    )
+    imported.add_argument(
+        "files", metavar="FILE", nargs="+", type=Path, help="a file of the three services of 0.14"
+    )
+    imported.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="where to write; has mode 0600, since it may hold the key",
+    )
+    imported.add_argument("--force", action="store_true", help="overwrite that file")
+    imported.set_defaults(config_command=import_files)
+
+
+def config(arguments: argparse.Namespace) -> int:
+    """Run the command that was named."""
+    status: int = arguments.config_command(arguments)
+    return status
+
+
+def explain_config(arguments: argparse.Namespace) -> int:
+    """Print the options, then warnings and faults. A faulty configuration is explained too, and ends with status 2."""
+    path = config_file(arguments)
+    reading = read_sources(path, environ=os.environ, network=arguments.network)
+    reading.assemble(os.environ)
+    findings = reading.findings
+    rows = explain(
+        reading.generation.table, findings.given, reading.values, "default" if path is None else str(path)
+    )
+    for line in table([row for row in rows if arguments.all or row.source != "default"]):
+        print(line)
+    for warning in findings.warnings:
+        print(f"warning: {warning}")
+    if findings.faults:
+        raise ConfigError(tuple(findings.faults))
+    return ExitStatus.WELL
+
+
+def table(rows: Sequence[ExplainedOption]) -> list[str]:
+    """Return rows as aligned columns: option, value, source, variable."""
+    cells = [
+        ("option", "value", "source", "variable"),
+        *((row.name, row.value, row.source, row.variable) for row in rows),
+    ]
+    widths = [max(len(cell[column]) for cell in cells) for column in range(3)]
+    return [
+        "  ".join([*(text.ljust(width) for text, width in zip(cell, widths, strict=False)), cell[3]])
+        for cell in cells
+    ]
+
+
+def import_files(arguments: argparse.Namespace) -> int:
+    """Write the merged file and say what was renamed or dropped. Raises ConfigError with what is still missing in it."""
+    merged = merge(_read(arguments.files))
+    _write(arguments.output, toml_text(merged.options), overwrite=arguments.force)
+    for note in merged.notes:
+        print(note)
+    print(f"{arguments.output}: {len(merged.options)} options of {len(arguments.files)} files")
+    for warning in load_config(arguments.output, environ={}).warnings:
+        print(f"warning: {warning}")
+    return ExitStatus.WELL
+
+
+def _read(paths: Sequence[Path]) -> dict[str, dict[str, Given]]:
+    """Return what each file gives. Raises ConfigError with every file that cannot be read."""
+    findings = Findings()
+    files = {str(path): read_toml(path, findings) for path in paths}
+    if findings.faults:
+        raise ConfigError(tuple(findings.faults))
+    for warning in findings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return files
+
+
+def _write(path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a new file that its owner alone may read. Raises ConfigError where it is there already, or cannot be written."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(
+            (Fault(str(path), "is there already", "name another file, or add --force"),)
+        ) from None
+    except OSError as error:
+        raise ConfigError((Fault(str(path), f"cannot be written: {error.strerror}"),)) from error
+
+
+# --- list
+
+
+def configure_list(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("-f", "--full-path", action="store_true", help="print paths instead of names")
+
+
+def list_files(arguments: argparse.Namespace) -> int:
+    """Print one name a line; a directory that is not there is a warning."""
+    folder = directory(os.environ)
+    if not folder.is_dir():
+        print(
+            f"warning: the directory {folder} does not exist; set KMS_CONNECTOR_CONFIG_DIR", file=sys.stderr
+        )
+    for path in configurations(folder):
+        print(path.absolute() if arguments.full_path else path.name)
+    return ExitStatus.WELL
+
+
+COMMANDS: Final = {
+    "validate": CliCommand(
+        add_config_argument,
+        validate,
+        (
+            "kmsconn validate -c kmsconn.toml",
+            "kmsconn validate -c kmsconn.toml --network mainnet",
+        ),
+    ),
+    "config": CliCommand(
+        configure_config,
+        config,
+        (
+            "kmsconn config explain -c kmsconn.toml",
+            "kmsconn config import gw-listener.toml kms-worker.toml tx-sender.toml -o kmsconn.toml",
+        ),
+    ),
+    "list": CliCommand(
+        configure_list,
+        list_files,
+        (
+            "kmsconn list",
+            "kmsconn list --full-path",
+        ),
+    ),
+}
