@@ -22,7 +22,7 @@ from bench.plots import draw
 from bench.recipes import add_connector, connector_name, recipe_of
 from bench.rows import Row, collect
 from bench.series import columns_of
-from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.model.profiles import FHEVM
 
 SIZES = (205, 64 * table.KIB, table.MIB)

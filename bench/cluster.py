@@ -22,7 +22,7 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.config.values import PostgresAddress, Secret
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 
 STARTING = 30.0  # seconds on a busy machine; undisturbed it is 0.5
 ENDING = 20.0  # seconds until it is killed

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from bench.processes import running
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 
 GRACE = 5.0
 STARTING = 60.0  # seconds in which the emulator must be there

@@ -30,7 +30,7 @@ from bench.offering import PERIOD, SETTLING, Pair, Usage, open_pair, usage
 from bench.offering import between as samples_of
 from bench.recipes import add_connector, recipe_of
 from bench.relaying import GO
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 
 KEY = "a key of the benchmark"
 PATIENCE = 30.0

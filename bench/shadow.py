@@ -26,7 +26,7 @@ import trio
 from bench.connector import Recipe, open_connector, options_of
 from bench.dependencies import EmulatedDependencies, open_dependencies
 from bench.machine import describe
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
 

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
     from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan, EmulationResult
     from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-    from kmsconn.emulator.generations import GENERATIONS, EmulatedGeneration
     from kmsconn.emulator.load import Load
     from kmsconn.emulator.network import Line, MemoryNetwork, serve_sockets
     from kmsconn.emulator.node_faults import NodeFault
-    from kmsconn.emulator.traffic import Traffic
+    from kmsconn.emulator.traffic import GENERATIONS, EmulatedGeneration, Traffic
     from kmsconn.emulator.users import Users
     from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 
@@ -54,42 +53,20 @@ __all__ = [
 
 # A name is imported when it is first used: a module of this package need not load the others.
 _HOMES: Final = {
-    "kmsconn.emulator.bucket_faults": ("BucketFaults",),
-    "kmsconn.emulator.core_faults": ("CoreFaults",),
-    "kmsconn.emulator.ciphertext_file": (
-        "StoredCiphertext",
-        "read_ciphertexts",
-    ),
-    "kmsconn.emulator.dependencies": (
-        "EmulatedDependencies",
-        "RealCore",
-    ),
-    "kmsconn.emulator.emulation": (
-        "CommitteePlan",
-        "Emulation",
-        "EmulationPlan",
-        "EmulationResult",
-    ),
-    "kmsconn.emulator.fhevm_dependencies": ("FhevmDependencies",),
-    "kmsconn.emulator.generations": (
-        "GENERATIONS",
-        "EmulatedGeneration",
-    ),
-    "kmsconn.emulator.load": ("Load",),
-    "kmsconn.emulator.network": (
-        "Line",
-        "MemoryNetwork",
-        "serve_sockets",
-    ),
-    "kmsconn.emulator.node_faults": ("NodeFault",),
-    "kmsconn.emulator.traffic": ("Traffic",),
-    "kmsconn.emulator.users": ("Users",),
-    "kmsconn.model.profiles": (
-        "FHEVM",
-        "HTTPZ_RC7",
-    ),
+    "emulator.bucket_faults": "BucketFaults",
+    "emulator.ciphertext_file": "StoredCiphertext read_ciphertexts",
+    "emulator.core_faults": "CoreFaults",
+    "emulator.dependencies": "EmulatedDependencies RealCore",
+    "emulator.emulation": "CommitteePlan Emulation EmulationPlan EmulationResult",
+    "emulator.fhevm_dependencies": "FhevmDependencies",
+    "emulator.load": "Load",
+    "emulator.network": "Line MemoryNetwork serve_sockets",
+    "emulator.node_faults": "NodeFault",
+    "emulator.traffic": "GENERATIONS EmulatedGeneration Traffic",
+    "emulator.users": "Users",
+    "model.profiles": "FHEVM HTTPZ_RC7",
 }
-_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF: Final = {name: f"kmsconn.{home}" for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""One emulated chain: makes blocks of what waits, and reorganises. Speaks no JSON and knows no contract by name.
+"""One emulated chain: takes signed transactions, makes blocks of what waits, and reorganises. Speaks no JSON and knows no contract by name.
 
 Everything is synchronous except ``run`` and the waits, so that a test may drive it by hand; one task at a time touches it.
 """
@@ -6,24 +6,136 @@ Everything is synchronous except ``run`` and the waits, so that a test may drive
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Never
 
 import attrs
 import trio
 
-from kmsconn.emulator.actors import HASH_SEED, ActorQueue
-from kmsconn.emulator.blocks import Block, Branch, Transaction, block_hash
-from kmsconn.emulator.chain_history import ChainHistory
-from kmsconn.emulator.evm import EmulatedEvm
-from kmsconn.emulator.execution import BlockContext
-from kmsconn.emulator.intake import TransactionIntake
-from kmsconn.emulator.mining import place
-from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.sequencer import pool_of
-from kmsconn.emulator.state import ChainState
-from kmsconn.emulator.view import NodeView
+from kmsconn.emulator.blocks import Block, Branch, ChainHistory, Transaction, block_hash, from_signed
+from kmsconn.emulator.evm import ACTOR_GAS, EmulatedEvm, NodeView, place
+from kmsconn.emulator.execution import BlockContext, ChainState, Frame, intrinsic_gas
+from kmsconn.emulator.node_faults import INVALID_PARAMS, NodeError, NodeFaults, refused
+from kmsconn.emulator.pool import PoolKind, Submission, TransactionPool, pool_of
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.transactions import decode_transaction
+
+HASH_SEED = b"kmsconn emulator"
+
+
+@attrs.define(eq=False)
+class ActorQueue:
+    """What waits for the next block."""
+
+    chain_id: int
+    _count: int = attrs.field(default=0, init=False)
+    _waiting: list[Transaction] = attrs.field(factory=list, init=False)
+
+    def act(
+        self, address: Address, action: Callable[[Frame], object], sender: Address = ZERO_ADDRESS
+    ) -> bytes:
+        """Queue a transaction of the emulator that runs ``action`` on a contract; return its hash.
+
+        Repeating: a reorganisation runs it again, so ``action`` must depend on the frame alone.
+        """
+        return self._queue(sender, address, b"", action)
+
+    def transact(self, sender: Address, to: Address, calldata: bytes) -> bytes:
+        """Queue a transaction of one of the emulator's users, without fee or signature; return its hash."""
+        return self._queue(sender, to, calldata, None)
+
+    def take(self) -> list[Transaction]:
+        """Take out everything that waits."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def give_back(self, transactions: Iterable[Transaction]) -> None:
+        """Let transactions wait again, before all others."""
+        self._waiting[:0] = transactions
+
+    def drop(self, is_mined: Callable[[bytes], bool]) -> None:
+        """Forget what is mined, by its hash: there are no nonces, which would keep it from being mined twice."""
+        self._waiting = [one for one in self._waiting if not is_mined(one.hash)]
+
+    def _queue(
+        self, sender: Address, to: Address, data: bytes, action: Callable[[Frame], object] | None
+    ) -> bytes:
+        self._count += 1
+        seed = HASH_SEED + self.chain_id.to_bytes(32) + self._count.to_bytes(32) + sender + to + data
+        transaction = Transaction(keccak256(seed), sender, to, data, ACTOR_GAS, action=action)
+        self._waiting.append(transaction)
+        return transaction.hash
+
+
+def _nobody(_: Transaction) -> None:
+    """Is told things and keeps none."""
+
+
+@attrs.define(eq=False)
+class TransactionIntake:
+    """The way into the pool. ``on_submit`` is told each signed transaction that arrives, before it is judged.
+
+    ``gas_limit``: the most of a block. All three may be changed at any time.
+    """
+
+    _evm: EmulatedEvm
+    _base_fee: Callable[[], int]
+    pool: TransactionPool
+    gas_limit: int
+    on_submit: Callable[[Transaction], None] = _nobody
+
+    def check(self, raw: bytes) -> Transaction:
+        """Decode a raw transaction and check what does not depend on the state. Raises NodeError."""
+        try:
+            transaction = from_signed(decode_transaction(raw))
+        except Undecodable as error:
+            raise NodeError(INVALID_PARAMS, f"failed to decode transaction: {error}") from error
+        self._check_envelope(transaction)
+        return transaction
+
+    def _check_envelope(self, transaction: Transaction) -> None:
+        envelope = transaction.envelope
+        if envelope is not None and envelope.chain_id != self._evm.chain_id:
+            raise refused(f"invalid chain id for signer: have {envelope.chain_id} want {self._evm.chain_id}")
+        if transaction.tip > transaction.max_fee:
+            raise refused("max priority fee per gas higher than max fee per gas")
+        least = intrinsic_gas(transaction.data)
+        if transaction.gas < least:
+            raise refused(f"intrinsic gas too low: have {transaction.gas}, want {least}")
+        if transaction.gas > self.gas_limit:
+            raise refused("exceeds block gas limit")
+
+    def submit(self, raw: bytes) -> bytes:
+        """Take a signed transaction for which nobody waits; return its hash. Raises NodeError when it is refused now."""
+        transaction = self._arrived(raw)
+        self.pool.record(transaction, self._evm.account(transaction.sender), self._base_fee())
+        return transaction.hash
+
+    def enter(self, raw: bytes) -> Submission:
+        """Take a signed transaction as ``eth_sendRawTransaction`` does. Raises NodeError when it is refused now."""
+        transaction = self._arrived(raw)
+        return self.pool.enter(transaction, self._evm.account(transaction.sender), self._base_fee())
+
+    def _arrived(self, raw: bytes) -> Transaction:
+        transaction = self.check(raw)
+        self.on_submit(transaction)
+        return transaction
+
+    def pending_nonce(self, sender: Address) -> int:
+        """Return the next nonce of ``sender`` after everything that waits."""
+        return self.pool.pending_nonce(sender, self._evm.account(sender).nonce)
+
+    def take(self) -> list[Transaction]:
+        """Take out what the next block holds, in order."""
+        return self.pool.take(self._evm.account, self._base_fee(), self.gas_limit)
+
+    def give_back(self, transactions: Iterable[Transaction]) -> None:
+        """Let transactions wait again whose nonces were not used."""
+        self.pool.give_back(t for t in transactions if t.nonce >= self._evm.account(t.sender).nonce)
+
 
 Arrange = Callable[[Sequence[Transaction], int], Sequence[Sequence[Transaction]]]
 
@@ -206,3 +318,48 @@ class EmulatedChain:
 def _genesis(chain_id: int, timestamp: int, base_fee: int | None) -> Block:
     parent = keccak256(HASH_SEED + chain_id.to_bytes(32))
     return Block(0, block_hash(parent, 0, timestamp, 0, ()), parent, timestamp, 0, base_fee)
+
+
+@attrs.define
+class NodeLimits:
+    """What a node refuses. Every attribute may be changed at any time.
+
+    ``log_range`` in blocks, ``logs`` and ``pruned_before`` (a block number) limit what it tells; ``strict_range`` refuses ranges beyond
+    its head; ``unsupported`` names methods that it does not know; ``batch`` calls are the most that it takes in a batch.
+    """
+
+    log_range: int | None = None
+    logs: int | None = None
+    pruned_before: int = 0
+    strict_range: bool = False
+    unsupported: set[str] = attrs.field(factory=set)
+    batch: int | None = None
+
+
+class NodeStanding:
+    """One node's chain, faults and limits. Every attribute may be changed at any time.
+
+    ``lag`` in blocks; ``fork``: a branch that this node still follows; ``log_fork``: one from which it still answers for logs, out of a
+    cache, though its headers are the chain's.
+    """
+
+    def __init__(self, chain: EmulatedChain, faults: NodeFaults | None = None) -> None:
+        self.chain = chain
+        self.faults = faults or NodeFaults()
+        self.lag = 0
+        self.fork: Branch | None = None
+        self.log_fork: Branch | None = None
+        self.limits = NodeLimits()
+        self.sync_seconds = 20.0
+        self.tip = 0
+        self.legacy_price = 1_000_000_000
+        self.calls: Counter[str] = Counter()
+
+    @property
+    def behind(self) -> bool:
+        """Tell whether the node's head is not the chain's."""
+        return bool(self.lag) or self.fork is not None
+
+    def view(self) -> NodeView:
+        """Return the chain as this node sees it now."""
+        return self.chain.view(self.lag, self.fork)

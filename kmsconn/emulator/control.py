@@ -29,11 +29,10 @@ import attrs
 import msgspec
 import trio
 
-from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.active import ActiveDrills, UnknownDrillError, routes, targets_of
 from kmsconn.emulator.drills.drill import DrillError
-from kmsconn.emulator.ground_truth import GroundTruth, Trace
+from kmsconn.emulator.ground_truth import CommitteeGroundTruth, GroundTruth, Trace
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, put_on
 from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost

@@ -16,17 +16,18 @@ from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
 from kmsconn.emulator.core_generation import CoreInspection, KeyManagement
 from kmsconn.emulator.core_jobs import KeyJobs
-from kmsconn.emulator.core_known import CoreIds
-from kmsconn.emulator.core_release import CoreRelease, check_schemes
+from kmsconn.emulator.core_keys import KeyResults
 from kmsconn.emulator.core_requests import (
     ID_BYTES,
+    CoreIds,
+    CoreRelease,
     Invalid,
     Job,
+    check_schemes,
     read_id,
     read_public,
     read_user,
 )
-from kmsconn.emulator.core_results import KeyResults
 from kmsconn.emulator.core_table import CoreMemory, CoreTableEntry, Full, Known
 from kmsconn.emulator.grpc_server import (
     HEALTH_CHECK,

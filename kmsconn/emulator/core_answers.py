@@ -19,10 +19,8 @@ from kmsconn._generated.fhevm.kms.v1 import (
     UserDecryptionResponse,
     UserDecryptionResponsePayload,
 )
-from kmsconn.emulator.bincode import public_payload
-from kmsconn.emulator.core_release import CoreRelease, SignatureFields, signature_fields
-from kmsconn.emulator.core_requests import Item, Job, User
-from kmsconn.emulator.plaintexts import abi_word, constant_share, little_endian
+from kmsconn.emulator.core_requests import CoreRelease, Item, Job, SignatureFields, User, signature_fields
+from kmsconn.emulator.plaintexts import abi_word, constant_share, little_endian, public_payload
 from kmsconn.emulator.signcryption import Randomness, sign_sha256, signcrypt, verification_key
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey

@@ -22,11 +22,17 @@ from kmsconn._generated.fhevm.kms.v1 import (
     RequestId,
 )
 from kmsconn.emulator.core_jobs import KeyJobs, RefusedStart
-from kmsconn.emulator.core_key_store import KeyStore
-from kmsconn.emulator.core_known import CoreIds
-from kmsconn.emulator.core_release import ECDSA256K1, CoreRelease, check_schemes
-from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, Invalid, read_domain, read_id
-from kmsconn.emulator.core_results import KeyResults
+from kmsconn.emulator.core_keys import KeyResults, KeyStore
+from kmsconn.emulator.core_requests import (
+    DEFAULT_CONTEXT,
+    ECDSA256K1,
+    CoreIds,
+    CoreRelease,
+    Invalid,
+    check_schemes,
+    read_domain,
+    read_id,
+)
 from kmsconn.emulator.grpc_server import CutConnection
 from kmsconn.ethereum.addresses import ADDRESS_BYTES
 from kmsconn.protocols.protobuf import decode

@@ -22,8 +22,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
 )
 from kmsconn.emulator.core import LONG_POLL, OPERATIONS, SERVICE, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import answer
-from kmsconn.emulator.core_release import ECDSA256K1
-from kmsconn.emulator.core_requests import Job, read_id
+from kmsconn.emulator.core_requests import ECDSA256K1, Job, read_id
 from kmsconn.emulator.drills.drill import (
     Drill,
     DrillError,

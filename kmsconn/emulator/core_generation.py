@@ -23,10 +23,8 @@ from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_context_calls import ContextCalls
 from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
 from kmsconn.emulator.core_key_calls import KeyCalls
-from kmsconn.emulator.core_key_store import KeyStore
-from kmsconn.emulator.core_known import CoreIds
-from kmsconn.emulator.core_requests import Invalid
-from kmsconn.emulator.core_results import KeyResults
+from kmsconn.emulator.core_keys import KeyResults, KeyStore
+from kmsconn.emulator.core_requests import CoreIds, Invalid
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.errors import Undecodable
 from kmsconn.transport.grpc.framing import Status

@@ -17,14 +17,18 @@ from kmsconn._generated.fhevm.kms.v1 import (
     KeyInfo,
     RequestId,
 )
+from kmsconn.emulator.contracts.generation_releases import prep_keygen_hash
 from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
-from kmsconn.emulator.core_key_sets import ExistingKeySet, KeySetJob, KeySetKind
-from kmsconn.emulator.core_key_store import KeyStore
-from kmsconn.emulator.core_known import CoreIds
-from kmsconn.emulator.core_release import check_schemes
-from kmsconn.emulator.core_requests import Invalid, read_domain, read_id
-from kmsconn.emulator.core_results import MOST_BITS, PUBLIC_KEY_TYPE, KeyResults
-from kmsconn.emulator.generation_hashes import prep_keygen_hash
+from kmsconn.emulator.core_keys import (
+    MOST_BITS,
+    PUBLIC_KEY_TYPE,
+    ExistingKeySet,
+    KeyResults,
+    KeySetJob,
+    KeySetKind,
+    KeyStore,
+)
+from kmsconn.emulator.core_requests import CoreIds, Invalid, check_schemes, read_domain, read_id
 from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.framing import Status
 

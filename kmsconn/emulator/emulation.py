@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,30 +16,100 @@ import attrs
 import trio
 
 from kmsconn.config.working import HttpApi
+from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.ciphertext_file import StoredCiphertext
-from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth, CommitteeVerdict
 from kmsconn.emulator.config_file import journal_beside, member_config, write_config
 from kmsconn.emulator.control import Control
 from kmsconn.emulator.core import EmulatedCore, become
-from kmsconn.emulator.core_release import CoreRelease
-from kmsconn.emulator.core_requests import Job
+from kmsconn.emulator.core_requests import CoreRelease, Job
 from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
-from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.ground_truth import GroundTruth
+from kmsconn.emulator.ground_truth import CommitteeGroundTruth, CommitteeVerdict, GroundTruth, Trace
 from kmsconn.emulator.http import serve_http
 from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS
 from kmsconn.emulator.key_life import KEY_STEP_TIMEOUT, QUICK, KeyLife, KeyResult
 from kmsconn.emulator.load import Load, run_load, tidy
-from kmsconn.emulator.network import serve_sockets
-from kmsconn.emulator.plaintext_check import PlaintextCheck, PlaintextVerdict
+from kmsconn.emulator.network import reserve_ports, serve_sockets
+from kmsconn.emulator.plaintexts import abi_word
 from kmsconn.emulator.relayers import POSTED_FORMS, PostVerdict, Relayers
-from kmsconn.emulator.reserved_ports import reserve_ports
 from kmsconn.emulator.signcryption import Randomness
-from kmsconn.emulator.traffic import Traffic
-from kmsconn.emulator.users import Users
+from kmsconn.emulator.traffic import GENERATIONS, Traffic
+from kmsconn.emulator.users import Prepared, Users
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.profiles import FHEVM, profile_named
+from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import open_http
+
+_REPLY = DECRYPTION.function("publicDecryptionResponse")
+_SELECTOR_BYTES = 4
+
+
+@attrs.frozen
+class PlaintextVerdict:
+    """How many included replies were compared, and in how many the plaintexts are not the values that were encrypted."""
+
+    compared: int
+    wrong: int
+
+
+@attrs.define(eq=False)
+class PlaintextCheck:
+    """Is told what is requested and what is replied. Repeating: a reply that is told again counts once."""
+
+    _expected: dict[bytes, bytes] = attrs.field(factory=dict, init=False)
+    """By the transaction of the request: the plaintexts as the contract gets them."""
+    _compared: dict[bytes, bool] = attrs.field(factory=dict, init=False)
+    """By the transaction of the reply: whether they are right."""
+
+    def expect(self, transaction_hash: bytes, prepared: Prepared) -> None:
+        """Take note of a request that is made."""
+        if prepared.form == "public":
+            words = (abi_word(one.value, one.fhe_type) for one in prepared.ciphertexts)
+            self._expected[transaction_hash] = b"".join(words)
+
+    def compare(self, trace: Trace, reply: Mined) -> None:
+        """Compare a reply that is included with success."""
+        expected = self._expected.get(trace.transaction_hash)
+        if expected is not None and reply.outcome.status:
+            self._compared[reply.transaction.hash] = _revealed(reply.transaction.data) == expected
+
+    def verdict(self) -> PlaintextVerdict:
+        """Judge what was compared so far."""
+        return PlaintextVerdict(len(self._compared), sum(not right for right in self._compared.values()))
+
+
+def _revealed(calldata: bytes) -> bytes | None:
+    """Return the plaintexts in a reply; None where it is no public one."""
+    if calldata[:_SELECTOR_BYTES] != _REPLY.selector:
+        return None
+    try:
+        _, result, *_ = _REPLY.decode(calldata)
+    except Undecodable:
+        return None
+    return bytes(result)
+
+
+_ID = re.compile(rb"[0-9a-f]{64}")  # as Cores of both generations are given ids
+
+
+def log_calls(
+    dependencies: EmulatedDependencies, ground_truth: GroundTruth, tell: Callable[[str], None]
+) -> None:
+    """Let every request and every call be told from now on."""
+    ground_truth.on_request = partial(_request, tell)
+    for name, core in dependencies.cores_by_name.items():
+        core.on_call = partial(_call, tell, name)
+
+
+def _request(tell: Callable[[str], None], trace: Trace) -> None:
+    tell(f"gateway  request {trace.id:064x} in block {trace.block} by {to_hex(trace.transaction_hash)}")
+
+
+def _call(tell: Callable[[str], None], name: str, method: str, request: bytes) -> None:
+    found = _ID.search(request)
+    tell(f"{name:8} {method} {found[0].decode() if found else ''}".rstrip())
+
 
 LOOPBACK = "127.0.0.1"
 POSTS_AT_ONCE = 1000

@@ -1,18 +1,72 @@
-"""The contracts and accounts of an emulated chain, and the execution of its transactions. Makes no blocks."""
+"""The contracts and accounts of an emulated chain, its transactions executed, and the chain as one node sees it. Makes no block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 
-from kmsconn.emulator.blocks import ExecutionOutcome, Transaction
-from kmsconn.emulator.chain_history import ChainHistory
-from kmsconn.emulator.execution import BlockContext, EmulatedContract, Frame, Meter
-from kmsconn.emulator.mining import execute
+from kmsconn.emulator.blocks import Block, Branch, ChainHistory, ExecutionOutcome, Mined, Transaction
+from kmsconn.emulator.execution import (
+    BlockContext,
+    ChainState,
+    Contracts,
+    EmulatedContract,
+    Frame,
+    Meter,
+    OutOfGas,
+    Overlay,
+    Reverted,
+    Storage,
+    run,
+)
+from kmsconn.emulator.node_faults import revert_text
 from kmsconn.emulator.pool import Account
-from kmsconn.emulator.state import ChainState, Storage
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+
+
+def execute(
+    storage: Storage, contracts: Contracts, context: BlockContext, transaction: Transaction
+) -> ExecutionOutcome:
+    """Run a transaction's body. The writes of a failed one are still in ``storage``: the caller takes them back."""
+    meter = Meter(transaction.gas)
+    frame = Frame(storage, context, transaction.to, transaction.sender, transaction.data, meter)
+    try:
+        if transaction.action is None:
+            run(contracts, frame)
+        else:
+            transaction.action(frame)
+    except Reverted as refusal:
+        text = f"execution reverted{revert_text(refusal.data)}"
+        return ExecutionOutcome(0, meter.used, revert_data=refusal.data, error=text)
+    except OutOfGas:
+        return ExecutionOutcome(0, meter.limit, error="out of gas")
+    return ExecutionOutcome(1, meter.used, tuple(frame.logs))
+
+
+def place(
+    executed: list[tuple[Transaction, ExecutionOutcome]],
+    context: BlockContext,
+    own_hash: bytes,
+    base_fee: int | None,
+) -> tuple[Mined, ...]:
+    """Give the transactions of a block their places."""
+    placed: list[Mined] = []
+    gas, log_index = 0, 0
+    for index, (transaction, outcome) in enumerate(executed):
+        gas += outcome.gas_used
+        logs = tuple(
+            Log(e.address, e.topics, e.data, context.number, own_hash, transaction.hash, log_index + position)
+            for position, e in enumerate(outcome.logs)
+        )
+        log_index += len(logs)
+        price = transaction.price(base_fee)
+        placed.append(
+            Mined(transaction, outcome, context.number, own_hash, context.timestamp, index, price, gas, logs)
+        )
+    return tuple(placed)
+
 
 ACTOR_GAS = 100_000_000
 RICH = 10**24
@@ -102,3 +156,63 @@ class _Always:
     def __init__(self, state: ChainState) -> None:
         self.get = state.get
         self.set = state.set_always
+
+
+@attrs.frozen
+class NodeView:
+    """A chain as one node sees it: its head, and the branch that it still follows, if any."""
+
+    evm: EmulatedEvm
+    head: Block
+    branch: Branch | None = None
+
+    def block(self, number: int) -> Block | None:
+        """Return the block of this number, None above the head."""
+        if number > self.head.number:
+            return None
+        if self.branch is not None and number > self.branch.root:
+            return self.branch.blocks[number - self.branch.root - 1]
+        return self.evm.history.block(number)
+
+    def by_hash(self, wanted: bytes) -> Block | None:
+        """Return the block with this hash, looking backward from the head."""
+        number = self.head.number
+        while (block := self.block(number)) is not None:
+            if block.hash == wanted:
+                return block
+            number -= 1
+        return None
+
+    def find(self, transaction_hash: bytes) -> Mined | None:
+        """Return a mined transaction that this node has seen."""
+        if self.branch is not None:
+            for block in self.branch.blocks:
+                for mined in block.mined:
+                    if mined.transaction.hash == transaction_hash and block.number <= self.head.number:
+                        return mined
+        mined_there = self.evm.history.find(transaction_hash)
+        limit = self.head.number if self.branch is None else self.branch.root
+        return mined_there if mined_there is not None and mined_there.block_number <= limit else None
+
+    def mined(self, start: int, end: int) -> Iterator[Mined]:
+        """Yield the transactions with logs from block ``start`` to ``end``, as far as this node has them."""
+        end = min(end, self.head.number)
+        limit = end if self.branch is None else min(end, self.branch.root)
+        blocks: list[Block] = list(self.evm.history.blocks_with_logs(start, limit))
+        if self.branch is not None:
+            blocks += [block for block in self.branch.blocks if start <= block.number <= end]
+        for block in blocks:
+            yield from (mined for mined in block.mined if mined.logs)
+
+    def state(self, block: Block | None = None) -> Overlay:
+        """Return the state at the head or after another of this view's blocks; writes to it are lost."""
+        return self.evm.history.state_of(block or self.head, self.branch)
+
+    def call(
+        self, to: Address, data: bytes, *, sender: Address, gas: int, block: Block | None = None
+    ) -> tuple[bytes, int]:
+        """Run a message that leaves no trace; return its result and the gas it used. Raises Reverted or OutOfGas."""
+        at = block or self.head
+        context = BlockContext(self.evm.chain_id, at.number, at.timestamp)
+        frame = Frame(self.state(at), context, to, sender, data, Meter(gas))
+        return run(self.evm.contracts, frame), frame.meter.used

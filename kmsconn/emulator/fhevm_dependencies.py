@@ -28,8 +28,9 @@ from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode as CoreNode
 from kmsconn.emulator.core_faults import CoreFaults
-from kmsconn.emulator.core_key_store import PUBLIC_PREFIX
+from kmsconn.emulator.core_keys import PUBLIC_PREFIX
 from kmsconn.emulator.dependencies import (
+    FHEVM,
     GATEWAY_ID,
     HOST_ID,
     EmulatedDependencies,
@@ -42,7 +43,6 @@ from kmsconn.emulator.dependencies import (
     sender_of,
     signer_of,
 )
-from kmsconn.emulator.generation_events import FHEVM
 from kmsconn.emulator.network import Handler
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id

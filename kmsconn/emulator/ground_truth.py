@@ -1,8 +1,8 @@
-"""The ground truth about one node's work, read from the emulated Gateway alone. Never asks the connector and changes nothing.
+"""The ground truth about the work of one node, or of a committee, read from the emulated Gateway alone. Changes nothing.
 
 A request becomes visible with the block of its event and is answered by the first reply of this node that is included with status 1.
 Every further transaction for the same request is a double, whatever its status: the node paid for it. What the Core and the node say
-about the moments on the way (`note_started` and its dependencies) only completes the traces.
+about the moments on the way (`note_started` and its dependencies) only completes the traces. Never asks the connector.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import trio
 
 from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.dependencies import EmulatedDependencies, sender_of
-from kmsconn.emulator.generation_events import FHEVM, GenerationEvents
+from kmsconn.emulator.dependencies import FHEVM, EmulatedDependencies, GenerationEvents, sender_of
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Kind
@@ -283,3 +282,64 @@ def ground_truth_of(dependencies: EmulatedDependencies, member: int = 0) -> Grou
 def percentile(ordered: Sequence[float], share: float) -> float | None:
     """Return the nearest-rank percentile of sorted values, None of none."""
     return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
+
+
+@attrs.frozen
+class CommitteeVerdict:
+    """What the chain says of each node of a committee, in the order of its members."""
+
+    nodes: tuple[ChainVerdict, ...]
+
+    @property
+    def emitted(self) -> int:
+        """Requests of the chain."""
+        return self.nodes[0].emitted
+
+    @property
+    def consensus(self) -> int:
+        """Requests that enough nodes have answered."""
+        return self.nodes[0].consensus
+
+    @property
+    def well(self) -> bool:
+        """Every request found consensus, and no node answered one twice, or one that nobody made.
+
+        A node of a committee may be missing; one on its own has answered every request.
+        """
+        if len(self.nodes) == 1:
+            return self.nodes[0].well
+        once = not any(node.doubled or node.strays for node in self.nodes)
+        return once and self.consensus == self.emitted
+
+
+@attrs.frozen
+class CommitteeGroundTruth:
+    """Follows the chain for the replies of every node of a committee."""
+
+    nodes: tuple[GroundTruth, ...]
+
+    @classmethod
+    def of(cls, dependencies: EmulatedDependencies, members: int) -> CommitteeGroundTruth:
+        """Follow so many nodes of a set of dependencies."""
+        return cls(tuple(ground_truth_of(dependencies, member) for member in range(members)))
+
+    async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Read each new block when it comes, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for node in self.nodes:
+                await nursery.start(node.watch)
+            task_status.started()
+
+    def trace_of(self, transaction_hash: bytes) -> Trace | None:
+        """Return the request that a transaction made, as the node sees it that answered it last, or has not yet."""
+        traces = [node.trace_of(transaction_hash) for node in self.nodes]
+        there = [trace for trace in traces if trace is not None]
+        return max(there, key=_answered_at) if len(there) == len(traces) else None
+
+    def verdict(self) -> CommitteeVerdict:
+        """Judge what was read so far."""
+        return CommitteeVerdict(tuple(node.verdict() for node in self.nodes))
+
+
+def _answered_at(trace: Trace) -> float:
+    return math.inf if trace.answer is None else trace.answer.at

@@ -11,10 +11,16 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from kmsconn.emulator.contracts import protocol_slots as at
-from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement, NodeParams, announce
+from kmsconn.emulator.contracts import protocol_config as at
 from kmsconn.emulator.contracts.gateway_config import Committee
-from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
+from kmsconn.emulator.contracts.protocol_config import (
+    FIRST_PREDECESSOR,
+    Announcement,
+    ContextState,
+    EpochState,
+    NodeParams,
+    announce,
+)
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies

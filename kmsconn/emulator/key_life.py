@@ -1,23 +1,173 @@
-"""A life of keys, as the owner of the two contracts on Ethereum leads it: from the first key to the end of its context. Judges nothing.
+"""A life of keys, as the owner of the two contracts on Ethereum leads it, and the ground truth about one node's part in it.
 
-Its steps are the ceremonies of ``key_ceremonies``, or those of ``key_migrations``.
+Its steps are the ceremonies of ``key_ceremonies``, or those of an owner whose contracts are upgraded to 0.15 in mid-ceremony, and who
+migrates the key: it is asked for on KMSGeneration 0.2.0 and made on 0.3.0; its migration is aborted, begun anew, and done. A migration
+needs threshold Cores. Source: fhevm-0.15.md, 1.3 to 1.9. The truth is read from Ethereum alone and never asks the connector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
 import trio
 
+from kmsconn.emulator.blocks import Mined
+from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.generation_releases import MIGRATING_0_3, GenerationRelease
 from kmsconn.emulator.dependencies import sender_of
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies
-from kmsconn.emulator.key_migrations import KeyMigrations
-from kmsconn.emulator.key_verdict import KeyVerdict, read_keys
+from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KEY, PREP, KeyCeremonies
 from kmsconn.emulator.traffic import Traffic, naming
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import Address
+from kmsconn.protocols.fhevm.key_management import EthereumOperation
+from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
+from kmsconn.protocols.fhevm.profile import EVENTS, OPERATIONS
+from kmsconn.protocols.queries import mapping_slot
+
+Asked = tuple[str, int]
+_REPLIES = {
+    row.kind: row.reply for row in OPERATIONS if row.reply is not None and issubclass(row, EthereumOperation)
+}
+_NAMES = {function.selector: function.name for function in _REPLIES.values()}
+_SELECTOR_BYTES, _WORD_BYTES = 4, 32
+
+
+@attrs.frozen
+class KeyVerdict:
+    """What was asked for, what this node has replied to with success, and how many transactions were too many."""
+
+    asked: tuple[Asked, ...]
+    replied: tuple[Asked, ...]
+    aborted: frozenset[Asked]
+    doubled: int
+
+    @property
+    def open(self) -> tuple[Asked, ...]:
+        """What still waits for this node's reply."""
+        return tuple(one for one in self.asked if one not in {*self.replied, *self.aborted})
+
+    @property
+    def well(self) -> bool:
+        """Everything was replied to, and nothing twice."""
+        return not self.open and not self.doubled
+
+
+def read_keys(dependencies: FhevmDependencies, sender: Address) -> KeyVerdict:
+    """Read all blocks of Ethereum for what was asked of the committee, and for the replies of one wallet."""
+    chain, asked, replies = dependencies.ethereum, [], Counter[Asked]()
+    replied: list[Asked] = []
+    for mined in _all(chain):
+        asked += [one for log in mined.logs if (one := _asked(log)) is not None]
+        if mined.transaction.sender == sender and (one := _replied(mined)) is not None:
+            replies[one] += 1
+            replied += [one] if mined.outcome.status else []
+    aborted = frozenset(one for one in asked if _is_aborted(dependencies, one[1]))
+    return KeyVerdict(tuple(asked), tuple(replied), aborted, sum(count - 1 for count in replies.values()))
+
+
+def _all(chain: EmulatedChain) -> Iterator[Mined]:
+    for number in range(chain.head.number + 1):
+        block = chain.block(number)
+        yield from () if block is None else block.mined
+
+
+def _asked(log: Log) -> Asked | None:
+    if EVENTS.kinds.get(log.topics[0]) not in _REPLIES:
+        return None
+    content = EVENTS.decode(log)
+    return None if content is None else (_REPLIES[content.kind].name, content.id)
+
+
+def _replied(mined: Mined) -> Asked | None:
+    data = mined.transaction.data
+    name = _NAMES.get(data[:_SELECTOR_BYTES])
+    return None if name is None else (name, int.from_bytes(data[_SELECTOR_BYTES:][:_WORD_BYTES]))
+
+
+def _is_aborted(dependencies: FhevmDependencies, identifier: int) -> bool:
+    """Tell whether a generation is over without consensus."""
+    contract, state = dependencies.kms_generation.address, dependencies.ethereum.evm.state
+    over, digest = (state.get((contract, mapping_slot(GENERATION_BASE + n, identifier)), 0) for n in (1, 3))
+    return bool(over) and not digest
+
+
+ABORTED_PREP, ABORTED_REQUEST = PREP + 1, KEY + 1
+"""The ids of the migration that is aborted."""
+MIGRATION_PREP, MIGRATION_REQUEST = PREP + 2, KEY + 2
+"""The ids of the migration that is done; the second one is no key."""
+
+
+@attrs.frozen
+class KeyMigrations:
+    """The same owner as in ``ceremonies``, with an upgrade and a migration in the place of the aborts."""
+
+    ceremonies: KeyCeremonies
+    release: GenerationRelease = MIGRATING_0_3
+    """What KMSGeneration is upgraded to."""
+
+    @property
+    def by_name(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """The ceremonies by name, in their order."""
+        owner = self.ceremonies
+        return {
+            "announcement": owner.announce_first,
+            "key across an upgrade": self.make_key,
+            "CRS": owner.make_crs,
+            "abort of a migration": self.abort_migration,
+            "migration": self.migrate,
+            "context": owner.change_context,
+            "epoch": owner.change_epoch,
+            "abort of a CRS": owner.abort_crs,
+            "end of an epoch": owner.end_epoch,
+            "end of a context": owner.end_context,
+            "end on the Gateway": owner.end_on_gateway,
+        }
+
+    async def make_key(self) -> None:
+        """Have a key prepared, upgrade the contracts before anybody has replied, and have it made."""
+        contracts, generation = self.ceremonies.contracts, self.ceremonies.dependencies.kms_generation
+        contracts.act_on_generation(lambda frame: generation.request_keygen(frame, self.ceremonies.params))
+        await self.ceremonies.dependencies.ethereum.wait_change()
+        self.upgrade()
+        await contracts.until(lambda: contracts.is_made(KEY))
+
+    def upgrade(self) -> None:
+        """Upgrade KMSGeneration in the next block, and ProtocolConfig with the key types that come with it."""
+        contracts, dependencies = self.ceremonies.contracts, self.ceremonies.dependencies
+        generation, config = dependencies.kms_generation, dependencies.protocol_config
+        contracts.act_on_generation(lambda frame: generation.upgrade(frame, self.release))
+        contracts.act_on_config(lambda frame: config.redeploy(frame, self.release.key_types))
+
+    async def abort_migration(self) -> None:
+        """Begin a migration, and abort it while every Core of the committee is at work on it."""
+        contracts, cores = self.ceremonies.contracts, self.ceremonies.cores
+        generation = self.ceremonies.dependencies.kms_generation
+        self._ask_migration()
+        await contracts.until(lambda: contracts.is_made(ABORTED_PREP))
+        with cores.slow():
+            await self.ceremonies.until_at_work("key", ABORTED_REQUEST)
+        contracts.act_on_generation(lambda frame: generation.abort_keygen(frame, ABORTED_PREP))
+        await contracts.until(
+            lambda: contracts.is_over(ABORTED_REQUEST) and not cores.any_at_work("key", ABORTED_REQUEST)
+        )
+
+    async def migrate(self) -> None:
+        """Begin the migration anew, under new ids, and have it done."""
+        self._ask_migration()
+        contracts = self.ceremonies.contracts
+        await contracts.until(lambda: contracts.is_made(MIGRATION_REQUEST))
+
+    def _ask_migration(self) -> None:
+        generation, params = self.ceremonies.dependencies.kms_generation, self.ceremonies.params
+        self.ceremonies.contracts.act_on_generation(
+            lambda frame: generation.request_keygen(frame, params, KEY)
+        )
+
 
 PACE, FINALITY, GENERATING = 0.5, 2, 1.0
 """Of a life beside a load: seconds between the blocks of Ethereum, blocks until one is final, seconds of a Core for what it makes."""

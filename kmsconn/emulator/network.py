@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Never
+from typing import Final, Never
 
 import attrs
 import trio
@@ -183,3 +186,26 @@ class TogglePort:
     async def _wait(self, *, to_open: bool) -> None:
         while self.is_open is not to_open:
             await self._turned.wait()
+
+
+HOST: Final = "127.0.0.1"
+_HOLDS: Final = sys.platform == "linux"
+"""Elsewhere nobody listens on a port to which another socket is bound."""
+
+
+@contextmanager
+def reserve_ports(count: int) -> Iterator[tuple[int, ...]]:
+    """Keep different ports while the block lasts, for who listens on them later, and again; elsewhere they were free a moment ago.
+
+    A port that was only looked up is anybody's until its owner listens. One to which a socket is bound is given to nobody who asks the
+    system for a free one; who names it can listen there nevertheless where both sockets have ``SO_REUSEADDR``, as servers have.
+    """
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((HOST, 0))
+        ports = tuple(one.getsockname()[1] for one in sockets)
+        if not _HOLDS:
+            held.close()
+        yield ports

@@ -1,12 +1,16 @@
-"""Blocks, transactions, receipts and logs as a node writes them in JSON. Looks nothing up."""
+"""Blocks, transactions, receipts and logs as a node writes them in JSON, and the filters of logs that it reads. Looks nothing up."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from kmsconn.emulator.blocks import Block, Mined, Transaction
+from kmsconn.emulator.node_faults import INVALID_PARAMS, NodeError
 from kmsconn.ethereum.abi import Log
-from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction
 
 NO_BLOOM = "0x" + "00" * 256
@@ -145,3 +149,39 @@ def trace_json(mined: Mined) -> Json:
         "output": to_hex(outcome.revert_data),
         "revertReason": reason,
     }
+
+
+Alternatives = frozenset[bytes] | None  # None takes anything
+
+
+@attrs.frozen
+class LogFilter:
+    """Addresses and topics; None in a place takes anything there."""
+
+    addresses: Alternatives = None
+    topics: tuple[Alternatives, ...] = ()
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> LogFilter:
+        """Read the members ``address`` and ``topics``. Raises NodeError."""
+        try:
+            topics = tuple(_alternatives(topic) for topic in content.get("topics") or ())
+            return cls(_alternatives(content.get("address")), topics)
+        except (TypeError, ValueError) as error:
+            raise NodeError(INVALID_PARAMS, f"invalid filter: {error}") from error
+
+    def takes(self, log: Log) -> bool:
+        """Tell whether the log passes."""
+        if self.addresses is not None and log.address not in self.addresses:
+            return False
+        if len(self.topics) > len(log.topics):
+            return False
+        return all(
+            wanted is None or topic in wanted for wanted, topic in zip(self.topics, log.topics, strict=False)
+        )
+
+
+def _alternatives(content: Any) -> Alternatives:
+    if content is None or content == []:
+        return None
+    return frozenset(from_hex(text) for text in ([content] if isinstance(content, str) else content))

@@ -12,23 +12,29 @@ import attrs
 import trio
 
 from kmsconn.emulator.blocks import Block, Mined
+from kmsconn.emulator.chain import NodeStanding
 from kmsconn.emulator.execution import OutOfGas, Reverted
-from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.http import HangUp
-from kmsconn.emulator.node_error import (
+from kmsconn.emulator.node_faults import (
     INVALID_PARAMS,
     LIMIT_EXCEEDED,
     PRUNED_HISTORY,
     SERVER_ERROR,
     SYNC_TIMEOUT,
     NodeError,
+    NodeFault,
     refused,
     reverted,
 )
-from kmsconn.emulator.node_faults import NodeFault
-from kmsconn.emulator.node_standing import NodeStanding
-from kmsconn.emulator.rpc_json import block_json, log_json, receipt_json, trace_json, transaction_json
-from kmsconn.emulator.submission import Submission
+from kmsconn.emulator.pool import Submission
+from kmsconn.emulator.rpc_json import (
+    LogFilter,
+    block_json,
+    log_json,
+    receipt_json,
+    trace_json,
+    transaction_json,
+)
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kyber_py.ml_kem.default_parameters import DEFAULT_PARAMETERS
 from kyber_py.ml_kem.ml_kem import ML_KEM
 
-from kmsconn.emulator.bincode import sized, u32
+from kmsconn.emulator.plaintexts import sized, u32
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover

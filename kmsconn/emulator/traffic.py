@@ -1,16 +1,19 @@
-"""What users of fhevm do: ciphertexts committed, rights given, decryptions requested, of every form there is."""
+"""What users of fhevm do (ciphertexts committed, rights given, decryptions requested), and the users of each generation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from random import Random
+from typing import Any, Final, Protocol
 
 import attrs
 
 from kmsconn.ciphertexts.attestation import StoredFormat
 from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext
-from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.acl import WalletContract
+from kmsconn.emulator.contracts.gateway_config import Material
 from kmsconn.emulator.contracts.request_calls import (
     Asking,
     delegated_request,
@@ -19,15 +22,17 @@ from kmsconn.emulator.contracts.request_calls import (
     sign_unified,
     unified_request,
 )
-from kmsconn.emulator.contracts.wallets import WalletContract
-from kmsconn.emulator.core_known import DEFAULT_KEY
-from kmsconn.emulator.dependencies import HOST_ID, address_for, key_for
+from kmsconn.emulator.core_requests import DEFAULT_KEY
+from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, address_for, key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
+from kmsconn.emulator.httpz.dependencies import HttpzDependencies
+from kmsconn.emulator.httpz.traffic import FirstTraffic
 from kmsconn.emulator.plaintexts import bits_of
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.emulator.users import Users
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.handles import PLAINTEXT_BITS
+from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 
 KEY_ID = int.from_bytes(DEFAULT_KEY)
 _EMULATED_FORMATS = (StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU)
@@ -151,3 +156,46 @@ class Traffic(Users[FhevmDependencies]):
 
     def _extra_data(self) -> bytes:
         return self.random.choice(self.extra_data)
+
+
+class Settle(Protocol):
+    """Makes users and their dependencies; ``size`` in bytes for each ciphertext, the options of ``FhevmDependencies.make`` for the rest."""
+
+    def __call__(
+        self, clock: Callable[[], float], random: Random, *, size: int = ..., **options: Any
+    ) -> Users[EmulatedDependencies]:
+        """Make them."""
+        ...
+
+
+@attrs.frozen
+class EmulatedGeneration:
+    """One generation: its dependencies in a few words, the forms of its requests, and what makes them all."""
+
+    words: str
+    forms: tuple[str, ...]
+    settle: Settle
+
+
+def _fhevm(
+    clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
+) -> Users[EmulatedDependencies]:
+    return Traffic(FhevmDependencies.make(clock, **options), random, size=size)
+
+
+def _httpz_rc7(
+    clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
+) -> Users[EmulatedDependencies]:
+    return FirstTraffic(HttpzDependencies.make(clock, **options), random, size=size)
+
+
+GENERATIONS: Final[Mapping[str, EmulatedGeneration]] = {
+    FHEVM: EmulatedGeneration(
+        "three chains, a KMS Core and two buckets",
+        ("public", "direct", "delegated", "unified", "unified_delegated", "wallet"),
+        _fhevm,
+    ),
+    HTTPZ_RC7: EmulatedGeneration(
+        "one gateway, a KMS Core and two buckets", ("public", "user", "delegated"), _httpz_rc7
+    ),
+}

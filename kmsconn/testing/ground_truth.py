@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.generation_events import GenerationEvents
-from kmsconn.emulator.view import NodeView
+from kmsconn.emulator.dependencies import EmulatedDependencies, GenerationEvents
+from kmsconn.emulator.evm import NodeView
 from kmsconn.ethereum.abi import Log
 from kmsconn.testing.doubles import Excuse, no_excuse
 

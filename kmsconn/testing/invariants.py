@@ -16,7 +16,7 @@ import trio
 from kmsconn.chain.fork import LAGGING
 from kmsconn.emulator.blocks import Block, Branch, Mined
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.view import NodeView
+from kmsconn.emulator.evm import NodeView
 from kmsconn.model import events as told
 from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind

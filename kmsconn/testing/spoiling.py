@@ -18,10 +18,9 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure, Method, serve_grpc
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.node_error import LIMIT_EXCEEDED, NodeError
-from kmsconn.emulator.node_faults import NodeFault
-from kmsconn.emulator.rpc import RpcNode, Subscriptions
-from kmsconn.emulator.rpc_begun import Begun
+from kmsconn.emulator.node_faults import LIMIT_EXCEEDED, NodeError, NodeFault
+from kmsconn.emulator.rpc import RpcNode
+from kmsconn.emulator.rpc_answers import Begun, SessionMethods
 from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.ports import Dial
 
@@ -178,13 +177,13 @@ class _SpoiledNode(RpcNode):
         super().__init__(node.chain, node.faults)
         self._name, self._spoiler = name, spoiler
 
-    def _begin_one(self, request: Any, subscriptions: Subscriptions | None) -> Begun:
+    def _begin_one(self, request: Any, own: SessionMethods) -> Begun:
         how = self._spoiler.strikes(f"{self._name} {request['method']}")
         match how:
             case Spoil.CUT:
                 raise HangUp
             case Spoil.CUT_AFTER:
-                super()._begin_one(request, subscriptions)
+                super()._begin_one(request, own)
                 raise HangUp
             case Spoil.HANG:
                 return Begun(request["id"], later=_never)
@@ -200,7 +199,7 @@ class _SpoiledNode(RpcNode):
                 return Begun(request["id"], {"what": ["is", 7]})
             case Spoil.TRUNCATED:
                 self.faults.script(NodeFault.TRUNCATED)
-        return super()._begin_one(request, subscriptions)
+        return super()._begin_one(request, own)
 
 
 async def _never() -> Never:

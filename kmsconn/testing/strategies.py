@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from kmsconn.emulator.bucket_faults import BODIES, BucketFault
 from kmsconn.emulator.core import OPERATIONS
 from kmsconn.emulator.core_faults import CoreFault
-from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.drills.drill import Drill
-from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.pool import PoolKind
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 from kmsconn.testing import faults
 from kmsconn.testing.world import PlanStep, WorldReport, run_world

@@ -19,7 +19,7 @@ from subprocess import STDOUT
 import pytest
 import trio
 
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 from tests.doc_commands import BESIDE, ENDS, ROOT, STAYS
 
 PATIENCE = 180  # seconds of real time; a loaded machine starts processes slowly

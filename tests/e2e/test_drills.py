@@ -17,7 +17,7 @@ import httpx2
 import pytest
 import trio
 
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 from tests.e2e.test_process import Scene, scene
 
 pytestmark = pytest.mark.rotating

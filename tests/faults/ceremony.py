@@ -20,8 +20,7 @@ from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, KeyCeremonies
-from kmsconn.emulator.key_life import KeyLife
-from kmsconn.emulator.key_verdict import Asked, KeyVerdict, read_keys
+from kmsconn.emulator.key_life import Asked, KeyLife, KeyVerdict, read_keys
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.ids import counter_of

@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.core import become
-from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.key_ceremonies import LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State

@@ -10,10 +10,10 @@ import trio
 
 from kmsconn.emulator.core import become
 from kmsconn.emulator.core_faults import FailingCore
-from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
-from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.node_faults import NodeError
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import (
     AlertRaised,

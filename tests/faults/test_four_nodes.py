@@ -12,11 +12,10 @@ import attrs
 import trio
 
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.contracts.decryption_slots import BASE
+from kmsconn.emulator.contracts.decryption import BASE
 from kmsconn.emulator.core_faults import FailingCore, HangingCore
-from kmsconn.emulator.dependencies import sender_of
+from kmsconn.emulator.dependencies import FHEVM, sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.generation_events import FHEVM
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic

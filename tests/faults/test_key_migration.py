@@ -11,7 +11,7 @@ import trio
 
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.key_ceremonies import KEY, PREP
-from kmsconn.emulator.key_migrations import ABORTED_REQUEST, MIGRATION_PREP, MIGRATION_REQUEST
+from kmsconn.emulator.key_life import ABORTED_REQUEST, MIGRATION_PREP, MIGRATION_REQUEST
 from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

@@ -13,15 +13,15 @@ import pytest
 import trio
 
 from kmsconn.emulator import key_ceremonies
-from kmsconn.emulator.contracts.ceremonies import Announcement
 from kmsconn.emulator.contracts.gateway_config import Committee
+from kmsconn.emulator.contracts.protocol_config import Announcement
 from kmsconn.emulator.core import become
-from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT, PUBLIC_PREFIX
-from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.core_keys import COMPRESSED_OBJECT, PUBLIC_PREFIX
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.execution import BlockContext, Frame, Meter
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.key_ceremonies import KEY, LAST_EPOCH, NEXT_CONTEXT
-from kmsconn.emulator.key_migrations import (
+from kmsconn.emulator.key_life import (
     ABORTED_PREP,
     ABORTED_REQUEST,
     MIGRATION_PREP,

@@ -26,9 +26,9 @@ from kmsconn.config.working import Pools
 from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.execution import Emitted, Frame, Reverted
-from kmsconn.emulator.filters import LogFilter
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.emulator.httpz.signcryption import open_share
+from kmsconn.emulator.rpc_json import LogFilter
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex

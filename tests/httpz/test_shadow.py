@@ -10,8 +10,8 @@ import trio
 
 from kmsconn.config.values import Mode
 from kmsconn.connector.connector import open_connector
-from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ignore
 from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.replies.shadow_comparing import Likeness

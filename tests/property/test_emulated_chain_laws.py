@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.state import ChainState, Overlay, difference
+from kmsconn.emulator.execution import ChainState, Overlay, difference
 from tests.sampling import examples
 from tests.unit.emulator.small_world import SENDER, World, signed, world
 

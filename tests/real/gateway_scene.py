@@ -11,8 +11,7 @@ import attrs
 
 from kmsconn.chain.port import RpcError
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
-from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode
-from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Material
 from kmsconn.emulator.contracts.request_calls import Asking, direct_request, public_request
 from kmsconn.emulator.dependencies import HOST_ID, key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT

@@ -14,10 +14,9 @@ import trio
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.acl import Mood, WalletContract
 from kmsconn.emulator.contracts.decryption import DecryptionContract
-from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
-from kmsconn.emulator.contracts.materials import Material
-from kmsconn.emulator.contracts.wallets import Mood, WalletContract
+from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig, Material
 from kmsconn.emulator.dependencies import GATEWAY_ID, HOST_ID, address_for, key_for
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.rpc import Cluster, RpcNode

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 from tests.real.store_client import ACCESS_KEY, SECRET_KEY
 
 STARTING = 20.0  # seconds on a busy machine; undisturbed it is 0.1

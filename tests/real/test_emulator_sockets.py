@@ -16,8 +16,7 @@ from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.core import PUBLIC, SERVICE
 from kmsconn.emulator.core_faults import CoreFaults, FailingCore
 from kmsconn.emulator.grpc_server import serve_grpc
-from kmsconn.emulator.network import serve_sockets
-from kmsconn.emulator.reserved_ports import HOST, reserve_ports
+from kmsconn.emulator.network import HOST, reserve_ports, serve_sockets
 from tests.unit.emulator.core_worlds import core, name, public_id, public_request
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.emulator.ciphertexts import make_handle
 from kmsconn.emulator.contracts import user_rules
-from kmsconn.emulator.contracts.decryption_requests import DIRECT_CALL, UNIFIED_CALL
+from kmsconn.emulator.contracts.decryption import DIRECT_CALL, UNIFIED_CALL
 from kmsconn.emulator.contracts.request_calls import (
     delegated_request,
     public_request,

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import trio
 
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.transport.grpc import link
 from kmsconn.transport.grpc.channel import Channel

@@ -9,7 +9,7 @@ import trio
 
 from kmsconn.chain.logs import read_logs
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.emulator.contracts.wallets import Mood
+from kmsconn.emulator.contracts.acl import Mood
 from kmsconn.emulator.dependencies import GATEWAY_ID, key_for
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address

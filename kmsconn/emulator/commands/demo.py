@@ -90,7 +90,7 @@ async def show_live(demo: Demo, console: Console) -> Never:
 async def show_lines(demo: Demo, console: Console) -> Never:
     """Print a line for each request that ended, until cancelled."""
     from kmsconn.emulator.commands.demo_view import line
-    from kmsconn.emulator.progress_table import ProgressStage
+    from kmsconn.emulator.demo import ProgressStage
 
     began, told = trio.current_time(), set[int]()
     while True:

@@ -14,10 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kmsconn.emulator.commands.results import keys_as_text, milliseconds
-from kmsconn.emulator.demo import Demo, DemoResult
-from kmsconn.emulator.generations import GENERATIONS
+from kmsconn.emulator.demo import Demo, DemoResult, ProgressRow, ProgressStage, ProgressTable
 from kmsconn.emulator.ground_truth import ChainVerdict
-from kmsconn.emulator.progress_table import ProgressRow, ProgressStage, ProgressTable
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.ethereum.ids import counter_of, tag_of
 
 LEAST_ROWS: Final = 15

@@ -173,12 +173,11 @@ def _configure_real_parts(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Emulate until the load is over or a signal comes. Raises ConfigError when the file cannot be written."""
-    from kmsconn.emulator.call_log import log_calls
-    from kmsconn.emulator.emulation import Emulation
+    from kmsconn.emulator.emulation import Emulation, log_calls
 
     emulation = Emulation.of(plan_of(arguments))
     if arguments.log:
-        from kmsconn.emulator.call_log import log_calls
+        from kmsconn.emulator.emulation import log_calls
 
         log_calls(emulation.dependencies, emulation.ground_truth, partial(print, file=sys.stderr, flush=True))
     began = time.monotonic()

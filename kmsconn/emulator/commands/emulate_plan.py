@@ -24,7 +24,7 @@ _THRESHOLD_MEMBERS = 4
 def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
     """Return the plan. Raises ConfigError with what does not fit together, or cannot be read."""
     from kmsconn.emulator.ciphertext_file import read_ciphertexts
-    from kmsconn.emulator.core_release import RELEASES
+    from kmsconn.emulator.core_requests import RELEASES
     from kmsconn.emulator.emulation import EmulationPlan
 
     if faults := (
@@ -78,7 +78,7 @@ def _committee(arguments: argparse.Namespace) -> CommitteePlan:
 
 def _faults_of_forms(arguments: argparse.Namespace) -> Iterator[Fault]:
     """Yield a fault for each form that the generation does not have."""
-    from kmsconn.emulator.generations import GENERATIONS
+    from kmsconn.emulator.traffic import GENERATIONS
 
     there = GENERATIONS[arguments.profile].forms
     for form in arguments.forms:

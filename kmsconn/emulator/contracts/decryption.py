@@ -1,23 +1,288 @@
-"""``DecryptionContract`` on the Gateway: what it is deployed with and set to. Knows no node and no block.
+"""``DecryptionContract`` on the Gateway: takes requests, which it announces by G1 to G3, and takes and counts replies, with the real rules.
 
-Requests are taken in ``decryption_requests``, replies in ``decryption_replies``. Storage is laid out as in the real contract where
-somebody may look (fhevm-0.14.md, E.1).
+Storage is laid out as in the real contract where somebody may look (fhevm-0.14.md, 6.2 and E.1); the checks are in the order of annex A.
+Knows no node and no block.
 """
 
 from __future__ import annotations
 
-from kmsconn.emulator.contracts import decryption_slots as at
-from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller
-from kmsconn.emulator.contracts.decryption_replies import DecryptionReplies
-from kmsconn.emulator.contracts.decryption_requests import DecryptionRequests
-from kmsconn.emulator.contracts.gateway_config import GatewayConfig
-from kmsconn.emulator.contracts.materials import Material
-from kmsconn.emulator.execution import Frame
+from typing import Any
+
+import attrs
+
+from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller, recover_strictly
+from kmsconn.emulator.contracts.gateway_config import (
+    Committee,
+    GatewayConfig,
+    Material,
+    check_handles,
+    read_materials,
+)
+from kmsconn.emulator.contracts.user_rules import LegacyRequest, check_unified
+from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
-from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.queries import mapping_slot
+from kmsconn.protocols.fhevm.abi import DECRYPTION, LATER_EVENTS
+from kmsconn.protocols.queries import base_slot, mapping_slot
+
+BASE = base_slot("fhevm_gateway.storage.Decryption")
+DONE, ANSWERED, DIGEST, PINNED = BASE, BASE + 1, BASE + 3, BASE + 9
+PUBLIC_COUNTER, USER_COUNTER = BASE + 6, BASE + 8
+_CONTEXT_END = 33
+
+
+def named_context(frame: Frame, config: GatewayConfig, extra_data: bytes) -> int:
+    """Return the context that extraData names; the current one for version 0 (6.2). Raises Reverted."""
+    version = extra_data[0] if extra_data else 0
+    if version == 0:
+        return config.current(frame)
+    if version not in {1, 2}:
+        revert(DECRYPTION.error("UnsupportedExtraDataVersion"), version)
+    if len(extra_data) < _CONTEXT_END:
+        revert(DECRYPTION.error("InvalidExtraDataLength"), len(extra_data), _CONTEXT_END)
+    context_id = int.from_bytes(extra_data[1:_CONTEXT_END])
+    if not context_id:
+        revert(DECRYPTION.error("InvalidNullContextId"))
+    return context_id
+
+
+DIRECT_CALL = "userDecryptionRequest((bytes32,address)[],(uint256,uint256),(uint256,address[]),address,bytes,bytes,bytes)"
+UNIFIED_CALL = (
+    "userDecryptionRequest((bytes32,address,address)[],address,bytes,address[],(uint256,uint256),bytes,bytes)"
+)
+_MATERIALS = "(bytes32,uint256,bytes32,address[])[]"
+_PAYLOAD = "(address,bytes,address[],(uint256,uint256),bytes,bytes)"
+_G1 = DECRYPTION.event("PublicDecryptionRequest")
+_G2 = DECRYPTION.event(f"UserDecryptionRequest(uint256,{_MATERIALS},address,bytes,bytes)")
+_G3 = DECRYPTION.event(f"UserDecryptionRequest(uint256,{_MATERIALS},(bytes32,address,address)[],{_PAYLOAD})")
+_LATER = {event.signature: event for event in LATER_EVENTS.values()}
+_G1_LATER = _LATER["PublicDecryptionRequest(uint256,bytes32[],bytes)"]
+_G2_LATER = _LATER["UserDecryptionRequest(uint256,bytes32[],address,bytes,bytes)"]
+_G3_LATER = _LATER[f"UserDecryptionRequest(uint256,(bytes32,address,address)[],{_PAYLOAD})"]
+
+# Seen on the real contract, without calldata and logs (fhevm-0.14.md, E.1, and the proofs of the vectors).
+_PUBLIC_REQUEST_GAS, _USER_REQUEST_GAS = 150_000, 250_000
+_HANDLE_GAS = 2_300
+
+
+@attrs.frozen
+class DecryptionRequests:
+    """The handlers of every form of request; contexts are those of ``config``."""
+
+    _config: GatewayConfig
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The handlers by the functions of the contract."""
+        return {
+            "publicDecryptionRequest": self.public_request,
+            DIRECT_CALL: self.direct_request,
+            "delegatedUserDecryptionRequest": self.delegated_request,
+            UNIFIED_CALL: self.unified_request,
+        }
+
+    def public_request(self, frame: Frame, handles: tuple[bytes, ...], extra_data: bytes) -> None:
+        """Take a request for everybody. Raises Reverted."""
+        self._check_open(frame)
+        if not handles:
+            revert(DECRYPTION.error("EmptyCtHandles"))
+        frame.meter.burn(_PUBLIC_REQUEST_GAS + _HANDLE_GAS * len(handles))
+        decryption_id, materials = self._record(
+            frame, PUBLIC_COUNTER, PUBLIC_DECRYPTION_TAG, handles, extra_data
+        )
+        _emit_forms(
+            frame,
+            (_G1, decryption_id, materials, extra_data),
+            (_G1_LATER, decryption_id, handles, extra_data),
+        )
+
+    def direct_request(self, frame: Frame, *arguments: Any) -> None:
+        """Take a user's request in its first form. Raises Reverted."""
+        pairs, validity, (chain_id, contracts), user, public_key, signature, extra_data = arguments
+        legacy = LegacyRequest(
+            pairs, validity, chain_id, contracts, user, None, public_key, signature, extra_data
+        )
+        self._legacy_request(frame, legacy)
+
+    def delegated_request(self, frame: Frame, *arguments: Any) -> None:
+        """Take a delegate's request. Raises Reverted."""
+        pairs, validity, accounts, (chain_id, contracts), public_key, signature, extra_data = arguments
+        delegator, delegate = accounts
+        legacy = LegacyRequest(
+            pairs, validity, chain_id, contracts, delegate, delegator, public_key, signature, extra_data
+        )
+        self._legacy_request(frame, legacy)
+
+    def _legacy_request(self, frame: Frame, request: LegacyRequest) -> None:
+        self._check_open(frame)
+        frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(request.pairs))
+        request.check(frame)
+        handles = tuple(handle for handle, _ in request.pairs)
+        decryption_id, materials = self._record_user(frame, handles, request.public_key, request.extra_data)
+        rest = (request.user, request.public_key, request.extra_data)
+        _emit_forms(frame, (_G2, decryption_id, materials, *rest), (_G2_LATER, decryption_id, handles, *rest))
+
+    def unified_request(self, frame: Frame, *arguments: Any) -> None:
+        """Take a request in the unified form. Raises Reverted."""
+        entries, user, public_key, contracts, validity, signature, extra_data = arguments
+        self._check_open(frame)
+        frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(entries))
+        check_unified(frame, entries, contracts, validity)
+        handles = tuple(entry[0] for entry in entries)
+        decryption_id, materials = self._record_user(frame, handles, public_key, extra_data)
+        payload = (user, public_key, contracts, validity, extra_data, signature)
+        _emit_forms(
+            frame,
+            (_G3, decryption_id, materials, entries, payload),
+            (_G3_LATER, decryption_id, entries, payload),
+        )
+
+    def _check_open(self, frame: Frame) -> None:
+        if frame.read("paused"):
+            revert(DECRYPTION.error("EnforcedPause"))
+
+    def _record_user(
+        self, frame: Frame, handles: tuple[bytes, ...], public_key: bytes, extra_data: bytes
+    ) -> tuple[int, tuple[Any, ...]]:
+        recorded = self._record(frame, USER_COUNTER, USER_DECRYPTION_TAG, handles, extra_data)
+        frame.write(public_key, "public_key", recorded[0])
+        return recorded
+
+    def _record(
+        self, frame: Frame, counter: int, tag: int, handles: tuple[bytes, ...], extra_data: bytes
+    ) -> tuple[int, tuple[Any, ...]]:
+        """Give a request its id, pin its context and keep its handles; return the id and the materials."""
+        check_handles(frame, self._config, handles)
+        materials = read_materials(frame, handles)
+        context_id = named_context(frame, self._config, extra_data)
+        self._config.committee(frame, context_id)
+        decryption_id = (frame.load(counter) or make_id(tag, 0)) + 1
+        frame.store(counter, decryption_id)
+        frame.store(mapping_slot(PINNED, decryption_id), context_id)
+        frame.write(handles, "handles", decryption_id)
+        return decryption_id, tuple(material.as_abi for material in materials)
+
+
+def _emit_forms(frame: Frame, first: tuple[Any, ...], later: tuple[Any, ...]) -> None:
+    """Emit a request in the forms that the contract is set to; each an event with its values."""
+    if not frame.read("only later"):
+        frame.emit(*first)
+    if frame.read("later"):
+        frame.emit(*later)
+
+
+PUBLIC_TYPE = "PublicDecryptVerification(bytes32[] ctHandles,bytes decryptedResult,bytes extraData)"
+USER_TYPE = "UserDecryptResponseVerification(bytes publicKey,bytes32[] ctHandles,bytes userDecryptedShare,bytes extraData)"
+
+_NO_DIGEST = bytes(32)  # user shares differ, so they are counted under no digest
+
+# Seen on the real contract, without calldata and logs (fhevm-0.14.md, E.1, and the proofs of the vectors).
+_PUBLIC_REPLY_GAS, _USER_REPLY_GAS, _HANDLE_GAS = 208_000, 180_000, 2_300
+_FIRST_REPLY_GAS = 17_100  # a list begins, two for public replies
+_PUBLIC_CONSENSUS_GAS, _SIGNATURE_GAS, _USER_CONSENSUS_GAS = 33_000, 9_500, 20_000
+
+
+@attrs.frozen
+class DecryptionReplies:
+    """The handlers of both kinds of reply; what is signed is under ``domain``, signers are those of ``config``."""
+
+    _domain: Domain
+    _config: GatewayConfig
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The handlers by the functions of the contract."""
+        return {
+            "publicDecryptionResponse": self.public_response,
+            "userDecryptionResponse": self.user_response,
+            "isDecryptionDone": lambda frame, i: (bool(frame.load(mapping_slot(DONE, i))),),
+            "getDecryptionConsensusTxSenders": self.consensus_senders,
+        }
+
+    def public_response(
+        self, frame: Frame, decryption_id: int, result: bytes, signature: bytes, extra_data: bytes
+    ) -> None:
+        """Take a reply for everybody; enough of them for one result complete the request. Raises Reverted."""
+        committee = self._committee_for(
+            frame, PUBLIC_COUNTER, PUBLIC_DECRYPTION_TAG, decryption_id, extra_data
+        )
+        handles = frame.read("handles", decryption_id)
+        frame.meter.burn(_PUBLIC_REPLY_GAS + _HANDLE_GAS * len(handles))
+        digest = signing_digest(self._domain, hash_struct(PUBLIC_TYPE, handles, result, extra_data))
+        self._take_signature(frame, committee, decryption_id, digest, signature)
+        signatures = _append(frame, signature, "signatures", decryption_id, digest)
+        _append(frame, frame.sender, "senders", decryption_id, digest)
+        call = (decryption_id, result, signature, frame.sender, extra_data)
+        frame.emit(DECRYPTION.event("PublicDecryptionResponseCall"), *call)
+        if self._reaches(frame, decryption_id, len(signatures), committee.thresholds.public):
+            frame.meter.burn(_PUBLIC_CONSENSUS_GAS + _SIGNATURE_GAS * len(signatures))
+            frame.store(mapping_slot(DIGEST, decryption_id), int.from_bytes(digest))
+            consensus = (decryption_id, result, signatures, extra_data)
+            frame.emit(DECRYPTION.event("PublicDecryptionResponse"), *consensus)
+
+    def user_response(
+        self, frame: Frame, decryption_id: int, share: bytes, signature: bytes, extra_data: bytes
+    ) -> None:
+        """Take a reply with a user's share; enough of them complete the request. Raises Reverted."""
+        committee = self._committee_for(frame, USER_COUNTER, USER_DECRYPTION_TAG, decryption_id, extra_data)
+        handles = frame.read("handles", decryption_id)
+        frame.meter.burn(_USER_REPLY_GAS + _HANDLE_GAS * len(handles))
+        public_key = frame.read("public_key", decryption_id)
+        digest = signing_digest(self._domain, hash_struct(USER_TYPE, public_key, handles, share, extra_data))
+        self._take_signature(frame, committee, decryption_id, digest, signature)
+        senders = _append(frame, frame.sender, "senders", decryption_id, _NO_DIGEST)
+        event = (decryption_id, len(senders) - 1, share, signature, extra_data)
+        frame.emit(DECRYPTION.event("UserDecryptionResponse"), *event)
+        if self._reaches(frame, decryption_id, len(senders), committee.thresholds.user):
+            frame.meter.burn(_USER_CONSENSUS_GAS)
+            frame.emit(DECRYPTION.event("UserDecryptionResponseThresholdReached"), decryption_id)
+
+    def _committee_for(
+        self, frame: Frame, counter: int, tag: int, decryption_id: int, extra_data: bytes
+    ) -> Committee:
+        """Check id, context of the extraData and pinned context, in this order; return the committee. Raises Reverted."""
+        if not make_id(tag, 0) < decryption_id <= frame.load(counter):
+            revert(DECRYPTION.error("DecryptionNotRequested"), decryption_id)
+        context_id = named_context(frame, self._config, extra_data)
+        pinned = frame.load(mapping_slot(PINNED, decryption_id))
+        if pinned not in {0, context_id}:
+            revert(DECRYPTION.error("DecryptionContextMismatch"), decryption_id, pinned, context_id)
+        return self._config.committee(frame, context_id)
+
+    def _take_signature(
+        self, frame: Frame, committee: Committee, decryption_id: int, digest: bytes, signature: bytes
+    ) -> None:
+        """Check signature, signer, sender and that it is the signer's first; note the answer. Raises Reverted."""
+        signer = recover_strictly(digest, signature)
+        if not committee.has_signer(signer):
+            revert(DECRYPTION.error("NotKmsSigner"), signer)
+        if committee.of_sender(frame.sender).signer != signer:
+            revert(DECRYPTION.error("KmsSignerDoesNotMatchTxSender"), signer, frame.sender)
+        slot = mapping_slot(mapping_slot(ANSWERED, decryption_id), signer)
+        if frame.load(slot):
+            revert(DECRYPTION.error("KmsNodeAlreadySigned"), decryption_id, signer)
+        frame.store(slot, 1)
+
+    def _reaches(self, frame: Frame, decryption_id: int, count: int, threshold: int) -> bool:
+        """Tell whether this answer completes the request, and note it."""
+        slot = mapping_slot(DONE, decryption_id)
+        if frame.load(slot) or count < threshold:
+            return False
+        frame.store(slot, 1)
+        return True
+
+    def consensus_senders(self, frame: Frame, decryption_id: int) -> tuple[Any, ...]:
+        """Return who sent the replies that completed a public request."""
+        digest = frame.load(mapping_slot(DIGEST, decryption_id)).to_bytes(32)
+        return (frame.read("senders", decryption_id, digest, default=()),)
+
+
+def _append(frame: Frame, item: Any, *key: Any) -> tuple[Any, ...]:
+    items: tuple[Any, ...] = (*frame.read(*key, default=()), item)
+    frame.meter.burn(_FIRST_REPLY_GAS if len(items) == 1 else 0)
+    frame.write(items, *key)
+    return items
 
 
 class DecryptionContract(AbiContract):
@@ -36,8 +301,8 @@ class DecryptionContract(AbiContract):
 
     def initialize(self, frame: Frame) -> None:
         """Set the counters to their bare tags, as a fresh deployment does."""
-        frame.store(at.PUBLIC_COUNTER, make_id(PUBLIC_DECRYPTION_TAG, 0))
-        frame.store(at.USER_COUNTER, make_id(USER_DECRYPTION_TAG, 0))
+        frame.store(PUBLIC_COUNTER, make_id(PUBLIC_DECRYPTION_TAG, 0))
+        frame.store(USER_COUNTER, make_id(USER_DECRYPTION_TAG, 0))
 
     def commit(self, frame: Frame, material: Material) -> None:
         """Let the coprocessors have committed a ciphertext."""
@@ -54,4 +319,4 @@ class DecryptionContract(AbiContract):
 
     def pin(self, frame: Frame, decryption_id: int, context_id: int) -> None:
         """Pin another context; 0 makes the request one from before pinning."""
-        frame.store(mapping_slot(at.PINNED, decryption_id), context_id)
+        frame.store(mapping_slot(PINNED, decryption_id), context_id)

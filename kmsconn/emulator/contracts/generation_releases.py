@@ -1,7 +1,8 @@
-"""The releases of ``KMSGeneration``, and what sets each apart: version, events, key types, migrations. Data.
+"""The releases of ``KMSGeneration``, what sets each apart (version, events, key types, migrations), and the hashes of what a Core signs.
 
 Two releases say that they are 0.2.0: the one of the tag v0.14.0, and a later one whose only difference is the key types that it knows.
-Source: fhevm-0.15.md, 1.1, 1.2, 1.5 and 8.
+The EIP-712 hashes are written out here and not shared with the connector, so that an error of one is seen by the other. Knows neither
+domains nor signers. Source: fhevm-0.15.md, 1.1, 1.2, 1.5 and 8; fhevm-0.14.md, 2.4.
 """
 
 from __future__ import annotations
@@ -11,9 +12,42 @@ from typing import Any
 import attrs
 
 from kmsconn.emulator.execution import Frame, Reverted
-from kmsconn.emulator.generation_hashes import KeyDigests
 from kmsconn.ethereum.abi import Abi, Event
+from kmsconn.ethereum.eip712 import hash_struct
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
+
+KeyDigests = tuple[tuple[int, bytes], ...]
+
+_PREP = "PrepKeygenVerification(uint256 prepKeygenId,bytes extraData)"
+_CRS = "CrsgenVerification(uint256 crsId,uint256 maxBitLength,bytes crsDigest,bytes extraData)"
+_KEY_DIGEST = b"KeyDigest(uint8 keyType,bytes digest)"
+_KEYGEN = b"KeygenVerification(uint256 prepKeygenId,uint256 keyId,KeyDigest[] keyDigests,bytes extraData)"
+
+
+def prep_keygen_hash(prep_id: int, extra_data: bytes) -> bytes:
+    """Return the hash of a finished preprocessing."""
+    return hash_struct(_PREP, prep_id, extra_data)
+
+
+def keygen_hash(prep_id: int, key_id: int, digests: KeyDigests, extra_data: bytes) -> bytes:
+    """Return the hash of a key; the order of the digests is part of it."""
+    listed = b"".join(
+        keccak256(keccak256(_KEY_DIGEST) + kind.to_bytes(32) + keccak256(digest)) for kind, digest in digests
+    )
+    words = prep_id.to_bytes(32) + key_id.to_bytes(32) + keccak256(listed) + keccak256(extra_data)
+    return keccak256(keccak256(_KEYGEN + _KEY_DIGEST) + words)
+
+
+def crsgen_hash(crs_id: int, max_bit_length: int, digest: bytes, extra_data: bytes) -> bytes:
+    """Return the hash of a CRS."""
+    return hash_struct(_CRS, crs_id, max_bit_length, digest, extra_data)
+
+
+def named_pair(context_id: int, epoch_id: int) -> bytes:
+    """Return the extraData that names a context and an epoch (section 6, version 2)."""
+    return b"\x02" + context_id.to_bytes(32) + epoch_id.to_bytes(32)
+
 
 FIRST_KEY_TYPES, LATER_KEY_TYPES = 2, 4
 """How many key types a contract knows, by its number: server and public; then also a reserved one and compressed key sets."""

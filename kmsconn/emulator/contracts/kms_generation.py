@@ -1,7 +1,7 @@
 """``KMSGeneration`` on Ethereum: key and CRS generation, and migrations; emits E1 to E5. Knows no node and no block.
 
 Storage is laid out as in the real contract (fhevm-0.14.md, E.2). The requests and aborts, which only the owner makes there, are knobs;
-replies are taken in ``generation_replies``, and the rules of migrations stand in ``migrations``.
+replies are taken in ``generation_rules``.
 """
 
 from __future__ import annotations
@@ -10,16 +10,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kmsconn.emulator.contracts import generation_slots as at
-from kmsconn.emulator.contracts import protocol_slots
+from kmsconn.emulator.contracts import generation_rules as at
+from kmsconn.emulator.contracts import protocol_config as protocol_slots
 from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller
-from kmsconn.emulator.contracts.generation_releases import MIGRATING_0_3, GenerationRelease, release_of
-from kmsconn.emulator.contracts.generation_replies import GenerationReplies
-from kmsconn.emulator.contracts.generation_views import EmulatedGenerationViews
-from kmsconn.emulator.contracts.migrations import begin_migration, check_migration
+from kmsconn.emulator.contracts.generation_releases import (
+    MIGRATING_0_3,
+    GenerationRelease,
+    named_pair,
+    release_of,
+)
+from kmsconn.emulator.contracts.generation_rules import (
+    EmulatedGenerationViews,
+    GenerationReplies,
+    begin_migration,
+    check_migration,
+)
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame, Reverted, revert
-from kmsconn.emulator.generation_hashes import named_pair
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain

@@ -1,24 +1,265 @@
-"""``ProtocolConfig`` on Ethereum: contexts and epochs with their states. Knows no node and no block.
+"""``ProtocolConfig`` on Ethereum: contexts and epochs with their states, set by knobs or by ceremonies with the real rules.
 
-Contexts and epochs can be set by knobs at once, or come about by the ceremonies (``ceremonies``) as on the real contract.
+Storage is laid out as in the real contract. Knows no node, no block and no owner: who may begin a ceremony is for the caller.
+Source: fhevm-0.14.md, 1.3 (E6, E7), 2.5 and annexes A and E.2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from enum import IntEnum
 from typing import Any
 
-from kmsconn.emulator.contracts import ceremonies
-from kmsconn.emulator.contracts import protocol_slots as at
-from kmsconn.emulator.contracts.ceremonies import Announcement
-from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
-from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
-from kmsconn.emulator.contracts.generation_releases import LATER_KEY_TYPES
-from kmsconn.emulator.contracts.protocol_slots import ContextState, EpochState
+import attrs
+
+from kmsconn.emulator.contracts.contract import AbiContract, domain_teller, recover_strictly
+from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds
+from kmsconn.emulator.contracts.generation_releases import (
+    FIRST_KEY_TYPES,
+    LATER_KEY_TYPES,
+    check_types,
+    crsgen_hash,
+    keygen_hash,
+    named_pair,
+)
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.eip712 import Domain, signing_digest
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.abi import DECRYPTION, PROTOCOL_CONFIG
-from kmsconn.protocols.queries import mapping_slot
+from kmsconn.protocols.queries import base_slot, mapping_slot
+
+BASE = base_slot("fhevm.storage.ProtocolConfig")
+NEWEST_CONTEXT, DESTROYED, ACTIVE_CONTEXT = BASE, BASE + 10, BASE + 11
+NEWEST_EPOCH, ACTIVE_EPOCH = BASE + 12, BASE + 13
+CONTEXT_STATE, EPOCH_STATE, EPOCH_CONTEXT = BASE + 14, BASE + 15, BASE + 16
+CONTEXT_CONFIRMED, EPOCH_CONFIRMED = BASE + 17, BASE + 18
+
+
+class ContextState(IntEnum):
+    """A context's state."""
+
+    NONE = 0
+    PENDING = 1
+    CREATED = 2
+    ACTIVE = 3
+
+
+class EpochState(IntEnum):
+    """An epoch's state."""
+
+    NONE = 0
+    PENDING = 1
+    ACTIVE = 2
+
+
+FIRST_PREDECESSOR = make_id(CONTEXT_TAG, 0)
+"""What stands for "no context before this one"."""
+_CONFIRMATION_GAS, _EPOCH_GAS, _QUORUM_GAS = 60_000, 90_000, 65_000
+_NEW_CONTEXT = PROTOCOL_CONFIG.event("NewKmsContext")
+_NEW_EPOCH = PROTOCOL_CONFIG.event("NewKmsEpoch")
+Key = tuple[int, int, tuple[tuple[int, bytes], ...], bytes]
+Crs = tuple[int, int, bytes, bytes]
+
+
+@attrs.frozen
+class NodeParams:
+    """One node of a new context, as it is announced."""
+
+    node: KmsNode
+    party_id: int
+    mpc_identity: str = ""
+    ca_cert: bytes = b""
+    storage_prefix: str = ""
+
+    @property
+    def as_abi(self) -> tuple[Any, ...]:
+        """Return the struct ``KmsNodeParams``."""
+        rest = (self.party_id, self.mpc_identity, self.ca_cert, self.storage_prefix)
+        return (*self.node.as_abi, *rest)
+
+
+@attrs.frozen
+class Announcement:
+    """A new context as it is announced: what ``NewKmsContext`` says beside the ids."""
+
+    nodes: tuple[NodeParams, ...]
+    thresholds: Thresholds = attrs.field(factory=Thresholds)
+    software_version: str = "v0.14.0"
+    pcr_values: tuple[tuple[bytes, bytes, bytes], ...] = ()
+
+    @property
+    def committee(self) -> Committee:
+        """Return the context's nodes and thresholds."""
+        return Committee(tuple(params.node for params in self.nodes), self.thresholds)
+
+    @property
+    def as_abi(self) -> tuple[Any, ...]:
+        """Return the four values that the anchor's hash covers."""
+        limits = self.thresholds
+        numbers = (limits.public, limits.user, limits.kms_gen, limits.mpc)
+        return tuple(n.as_abi for n in self.nodes), numbers, self.software_version, self.pcr_values
+
+
+def announce(frame: Frame, context_id: int, previous: int, announcement: Announcement) -> None:
+    """Emit E6, and keep the block and the hash of what it says (3.6)."""
+    frame.emit(_NEW_CONTEXT, context_id, previous, *announcement.as_abi)
+    frame.write((frame.block.number, keccak256(frame.logs[-1].data)), "anchor", context_id)
+
+
+def begin_context(frame: Frame, announcement: Announcement) -> int:
+    """Announce a context that must be confirmed; return its id. Raises Reverted while another ceremony is open."""
+    _check_idle(frame)
+    context_id = frame.load(NEWEST_CONTEXT) + 1
+    frame.write(announcement.committee, "context", context_id)
+    frame.store(NEWEST_CONTEXT, context_id)
+    frame.store(mapping_slot(CONTEXT_STATE, context_id), ContextState.PENDING)
+    announce(frame, context_id, frame.load(ACTIVE_CONTEXT), announcement)
+    return context_id
+
+
+def begin_epoch(frame: Frame, context_id: int | None = None) -> int:
+    """Ask for a new epoch of a context, the active one if none is named; return its id. Raises Reverted likewise."""
+    if context_id is None:
+        _check_idle(frame)
+    new_context = frame.load(ACTIVE_CONTEXT) if context_id is None else context_id
+    epoch_id = (frame.load(NEWEST_EPOCH) or make_id(EPOCH_TAG, 0)) + 1
+    frame.store(NEWEST_EPOCH, epoch_id)
+    frame.store(mapping_slot(EPOCH_STATE, epoch_id), EpochState.PENDING)
+    frame.store(mapping_slot(EPOCH_CONTEXT, epoch_id), new_context)
+    old = (frame.load(ACTIVE_CONTEXT), frame.load(ACTIVE_EPOCH))
+    frame.emit(_NEW_EPOCH, new_context, epoch_id, *old, frame.block.number - 1)
+    return epoch_id
+
+
+def confirm_context(frame: Frame, context_id: int) -> None:
+    """Take one node's word that it knows a new context; the quorum asks for its first epoch. Raises Reverted."""
+    frame.meter.burn(_CONFIRMATION_GAS)
+    if _context_state(frame, context_id) is not ContextState.PENDING:
+        revert(PROTOCOL_CONFIG.error("KmsContextNotPending"), context_id)
+    outgoing, incoming = _committees(frame, context_id)
+    sides = (outgoing.of_sender(frame.sender) != NO_NODE, incoming.of_sender(frame.sender) != NO_NODE)
+    if not any(sides):
+        revert(PROTOCOL_CONFIG.error("KmsContextCreationUnauthorized"), frame.sender, context_id)
+    slot = mapping_slot(mapping_slot(CONTEXT_CONFIRMED, context_id), frame.sender)
+    if frame.load(slot):
+        revert(PROTOCOL_CONFIG.error("KmsContextCreationAlreadyConfirmed"), frame.sender, context_id)
+    frame.store(slot, 1)
+    frame.emit(PROTOCOL_CONFIG.event("KmsContextCreationConfirmation"), context_id, frame.sender, *sides)
+    if _is_quorum(frame, context_id, outgoing, incoming):
+        frame.meter.burn(_QUORUM_GAS)
+        frame.store(mapping_slot(CONTEXT_STATE, context_id), ContextState.CREATED)
+        begin_epoch(frame, context_id)
+
+
+def epoch_confirmation(domain: Domain) -> Callable[[Frame, int, tuple[Key, ...], tuple[Crs, ...]], None]:
+    """Return ``confirmEpochActivation`` for a contract of this domain."""
+
+    def confirm(frame: Frame, epoch_id: int, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]) -> None:
+        frame.meter.burn(_EPOCH_GAS)
+        context_id, node = _epoch_member(frame, epoch_id)
+        if not keys or not crs_list:
+            revert(PROTOCOL_CONFIG.error("EmptyEpochActivationAttestation"), epoch_id)
+        for struct_hash, signature in _attested(frame, named_pair(context_id, epoch_id), keys, crs_list):
+            signer = recover_strictly(signing_digest(domain, struct_hash), signature)
+            if signer != node.signer:
+                error = PROTOCOL_CONFIG.error("EpochActivationSignerDoesNotMatchTxSender")
+                revert(error, signer, frame.sender)
+        _count_activation(frame, epoch_id, node, keys, crs_list)
+        if _all_agree(frame, context_id, epoch_id):
+            frame.meter.burn(_QUORUM_GAS)
+            _activate(frame, context_id, epoch_id, keys, crs_list)
+
+    return confirm
+
+
+def _check_idle(frame: Frame) -> None:
+    context_id, epoch_id = frame.load(NEWEST_CONTEXT), frame.load(NEWEST_EPOCH)
+    context = _context_state(frame, context_id)
+    epoch = frame.load(mapping_slot(EPOCH_STATE, epoch_id))
+    if context in {ContextState.PENDING, ContextState.CREATED} or epoch == EpochState.PENDING:
+        revert(PROTOCOL_CONFIG.error("KmsLifecycleOperationInFlight"), context_id, epoch_id)
+
+
+def _context_state(frame: Frame, context_id: int) -> ContextState:
+    return ContextState(frame.load(mapping_slot(CONTEXT_STATE, context_id)))
+
+
+def _committees(frame: Frame, context_id: int) -> tuple[Committee, Committee]:
+    active: Committee = frame.read("context", frame.load(ACTIVE_CONTEXT), default=Committee(()))
+    return active, frame.read("context", context_id)
+
+
+def _is_quorum(frame: Frame, context_id: int, outgoing: Committee, incoming: Committee) -> bool:
+    """Tell whether all incoming nodes and n − t outgoing ones have confirmed."""
+
+    def confirmed(committee: Committee) -> int:
+        table = mapping_slot(CONTEXT_CONFIRMED, context_id)
+        return sum(frame.load(mapping_slot(table, node.tx_sender)) for node in committee.nodes)
+
+    needed = max(1, len(outgoing.nodes) - outgoing.thresholds.mpc) if outgoing.nodes else 0
+    return confirmed(incoming) == len(incoming.nodes) and confirmed(outgoing) >= needed
+
+
+def _epoch_member(frame: Frame, epoch_id: int) -> tuple[int, KmsNode]:
+    """Return an open epoch's context and the sender's node in it. Raises Reverted."""
+    if frame.load(mapping_slot(EPOCH_STATE, epoch_id)) != EpochState.PENDING:
+        revert(PROTOCOL_CONFIG.error("InvalidKmsEpoch"), epoch_id)
+    context_id = frame.load(mapping_slot(EPOCH_CONTEXT, epoch_id))
+    state = _context_state(frame, context_id)
+    if state is ContextState.NONE:
+        revert(PROTOCOL_CONFIG.error("InvalidKmsContext"), context_id)
+    if state is ContextState.PENDING:
+        revert(PROTOCOL_CONFIG.error("KmsContextNotCreated"), context_id)
+    committee: Committee = frame.read("context", context_id)
+    node = committee.of_sender(frame.sender)
+    if node == NO_NODE:
+        revert(PROTOCOL_CONFIG.error("EpochActivationUnauthorized"), frame.sender, epoch_id)
+    return context_id, node
+
+
+def _attested(
+    frame: Frame, extra_data: bytes, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what was signed, and each signature. Raises Reverted, without data, at a key type that is not known."""
+    for prep_id, key_id, digests, signature in keys:
+        check_types(digests, frame.read("key_types", default=FIRST_KEY_TYPES))
+        yield keygen_hash(prep_id, key_id, digests, extra_data), signature
+    for crs_id, bits, digest, signature in crs_list:
+        yield crsgen_hash(crs_id, bits, digest, extra_data), signature
+
+
+def _count_activation(
+    frame: Frame, epoch_id: int, node: KmsNode, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
+) -> None:
+    """Note one node's word, with the hash over what it says in its order. Raises Reverted for a second word."""
+    slot = mapping_slot(mapping_slot(EPOCH_CONFIRMED, epoch_id), node.signer)
+    if frame.load(slot):
+        revert(PROTOCOL_CONFIG.error("EpochActivationAlreadyConfirmed"), node.signer, epoch_id)
+    frame.store(slot, 1)
+    said = repr(([key[:3] for key in keys], [crs[:3] for crs in crs_list]))
+    data_hash = keccak256(said.encode())
+    frame.write(data_hash, "activation", epoch_id, node.signer)
+    frame.emit(PROTOCOL_CONFIG.event("EpochActivationConfirmation"), epoch_id, node.signer, data_hash)
+
+
+def _all_agree(frame: Frame, context_id: int, epoch_id: int) -> bool:
+    committee: Committee = frame.read("context", context_id)
+    said = {frame.read("activation", epoch_id, node.signer) for node in committee.nodes}
+    return len(said) == 1 and None not in said
+
+
+def _activate(
+    frame: Frame, context_id: int, epoch_id: int, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
+) -> None:
+    frame.store(mapping_slot(EPOCH_STATE, epoch_id), EpochState.ACTIVE)
+    frame.store(mapping_slot(CONTEXT_STATE, context_id), ContextState.ACTIVE)
+    frame.store(ACTIVE_EPOCH, epoch_id)
+    frame.store(ACTIVE_CONTEXT, context_id)
+    committee: Committee = frame.read("context", context_id)
+    urls = tuple(node.storage_url for node in committee.nodes)
+    frame.emit(PROTOCOL_CONFIG.event("ActivateEpoch"), context_id, epoch_id, keys, crs_list, urls)
 
 
 class ProtocolConfig(AbiContract):
@@ -31,10 +272,10 @@ class ProtocolConfig(AbiContract):
             PROTOCOL_CONFIG,
             {
                 "getCurrentKmsContextAndEpoch": lambda frame: (
-                    frame.load(at.ACTIVE_CONTEXT),
-                    frame.load(at.ACTIVE_EPOCH),
+                    frame.load(ACTIVE_CONTEXT),
+                    frame.load(ACTIVE_EPOCH),
                 ),
-                "getCurrentKmsContextIdCounter": lambda frame: (frame.load(at.NEWEST_CONTEXT),),
+                "getCurrentKmsContextIdCounter": lambda frame: (frame.load(NEWEST_CONTEXT),),
                 "isValidKmsContext": lambda frame, i: (self._state(frame, i) is ContextState.ACTIVE,),
                 "isLiveKmsContext": lambda frame, i: (self._state(frame, i) is not ContextState.NONE,),
                 "isValidEpochForContext": lambda frame, i, epoch: (self._is_valid_epoch(frame, i, epoch),),
@@ -49,8 +290,8 @@ class ProtocolConfig(AbiContract):
                     self.committee(frame, i).of_sender(who) != NO_NODE,
                 ),
                 "getKmsContextAnchor": self._anchor,
-                "confirmKmsContextCreation": ceremonies.confirm_context,
-                "confirmEpochActivation": ceremonies.epoch_confirmation(self.domain),
+                "confirmKmsContextCreation": confirm_context,
+                "confirmEpochActivation": epoch_confirmation(self.domain),
                 "getVersion": lambda _: ("ProtocolConfig v0.2.0",),
             },
         )
@@ -65,20 +306,20 @@ class ProtocolConfig(AbiContract):
     ) -> None:
         """Give a context its nodes and state; an active one becomes the current one."""
         frame.write(committee, "context", context_id)
-        frame.store(mapping_slot(at.CONTEXT_STATE, context_id), state)
-        frame.store(at.NEWEST_CONTEXT, max(context_id, frame.load(at.NEWEST_CONTEXT)))
+        frame.store(mapping_slot(CONTEXT_STATE, context_id), state)
+        frame.store(NEWEST_CONTEXT, max(context_id, frame.load(NEWEST_CONTEXT)))
         if state is ContextState.ACTIVE:
-            frame.store(at.ACTIVE_CONTEXT, max(context_id, frame.load(at.ACTIVE_CONTEXT)))
+            frame.store(ACTIVE_CONTEXT, max(context_id, frame.load(ACTIVE_CONTEXT)))
 
     def set_epoch(
         self, frame: Frame, context_id: int, epoch_id: int, state: EpochState = EpochState.ACTIVE
     ) -> None:
         """Give an epoch its context and state; an active one becomes the current one."""
-        frame.store(mapping_slot(at.EPOCH_STATE, epoch_id), state)
-        frame.store(mapping_slot(at.EPOCH_CONTEXT, epoch_id), context_id)
-        frame.store(at.NEWEST_EPOCH, max(epoch_id, frame.load(at.NEWEST_EPOCH)))
+        frame.store(mapping_slot(EPOCH_STATE, epoch_id), state)
+        frame.store(mapping_slot(EPOCH_CONTEXT, epoch_id), context_id)
+        frame.store(NEWEST_EPOCH, max(epoch_id, frame.load(NEWEST_EPOCH)))
         if state is EpochState.ACTIVE:
-            frame.store(at.ACTIVE_EPOCH, max(epoch_id, frame.load(at.ACTIVE_EPOCH)))
+            frame.store(ACTIVE_EPOCH, max(epoch_id, frame.load(ACTIVE_EPOCH)))
 
     def set_anchor(self, frame: Frame, context_id: int, block_number: int, info_hash: bytes) -> None:
         """Say in which block a context was announced, and the hash of its announcement."""
@@ -86,25 +327,25 @@ class ProtocolConfig(AbiContract):
 
     def destroy_context(self, frame: Frame, context_id: int) -> None:
         """Destroy a context; emits ``KmsContextDestroyed``. Its nodes stay readable."""
-        frame.store(mapping_slot(at.CONTEXT_STATE, context_id), ContextState.NONE)
-        frame.store(mapping_slot(at.DESTROYED, context_id), 1)
+        frame.store(mapping_slot(CONTEXT_STATE, context_id), ContextState.NONE)
+        frame.store(mapping_slot(DESTROYED, context_id), 1)
         frame.emit(PROTOCOL_CONFIG.event("KmsContextDestroyed"), context_id)
 
     def destroy_epoch(self, frame: Frame, epoch_id: int) -> None:
         """Destroy an epoch; emits ``KmsEpochDestroyed``."""
-        frame.store(mapping_slot(at.EPOCH_STATE, epoch_id), EpochState.NONE)
+        frame.store(mapping_slot(EPOCH_STATE, epoch_id), EpochState.NONE)
         frame.emit(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), epoch_id)
 
     def _state(self, frame: Frame, context_id: int) -> ContextState:
-        return ContextState(frame.load(mapping_slot(at.CONTEXT_STATE, context_id)))
+        return ContextState(frame.load(mapping_slot(CONTEXT_STATE, context_id)))
 
     def begin_context(self, frame: Frame, announcement: Announcement) -> int:
         """Announce a context that its nodes must confirm; emits E6 and returns its id. Raises Reverted while another ceremony is open."""
-        return ceremonies.begin_context(frame, announcement)
+        return begin_context(frame, announcement)
 
     def begin_epoch(self, frame: Frame) -> int:
         """Ask for a new epoch of the active context; emits E7 and returns its id. Raises Reverted likewise."""
-        return ceremonies.begin_epoch(frame)
+        return begin_epoch(frame)
 
     def active_committee(self, frame: Frame, context_id: int) -> Committee:
         """Return an active context's nodes. Raises Reverted."""
@@ -120,10 +361,8 @@ class ProtocolConfig(AbiContract):
         return found
 
     def _is_valid_epoch(self, frame: Frame, context_id: int, epoch_id: int) -> bool:
-        state = EpochState(frame.load(mapping_slot(at.EPOCH_STATE, epoch_id)))
-        return (
-            state is EpochState.ACTIVE and frame.load(mapping_slot(at.EPOCH_CONTEXT, epoch_id)) == context_id
-        )
+        state = EpochState(frame.load(mapping_slot(EPOCH_STATE, epoch_id)))
+        return state is EpochState.ACTIVE and frame.load(mapping_slot(EPOCH_CONTEXT, epoch_id)) == context_id
 
     def _anchor(self, frame: Frame, context_id: int) -> tuple[Any, ...]:
         found: tuple[Any, ...] | None = frame.read("anchor", context_id)

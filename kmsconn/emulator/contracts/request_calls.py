@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import attrs
 
 from kmsconn.emulator.contracts import user_rules
-from kmsconn.emulator.contracts.decryption_requests import DIRECT_CALL, UNIFIED_CALL
-from kmsconn.emulator.contracts.materials import chain_of
+from kmsconn.emulator.contracts.decryption import DIRECT_CALL, UNIFIED_CALL
+from kmsconn.emulator.contracts.gateway_config import chain_of
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey

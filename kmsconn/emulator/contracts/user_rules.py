@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from kmsconn.emulator.contracts.materials import chain_of
-from kmsconn.emulator.contracts.recovery import recover_strictly
+from kmsconn.emulator.contracts.contract import recover_strictly
+from kmsconn.emulator.contracts.gateway_config import chain_of
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest

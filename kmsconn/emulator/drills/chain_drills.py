@@ -21,11 +21,18 @@ from kmsconn.emulator.drills.drill import (
     changing,
     together,
 )
-from kmsconn.emulator.node_error import INVALID_PARAMS, SERVER_ERROR, NodeError
-from kmsconn.emulator.node_faults import CallRule, Honest, NodeFault, Spoiled, hanging
-from kmsconn.emulator.pool import PoolKind
+from kmsconn.emulator.node_faults import (
+    INVALID_PARAMS,
+    SERVER_ERROR,
+    CallRule,
+    Honest,
+    NodeError,
+    NodeFault,
+    Spoiled,
+    hanging,
+)
+from kmsconn.emulator.pool import PoolKind, pool_of
 from kmsconn.emulator.rpc import RpcNode
-from kmsconn.emulator.sequencer import pool_of
 from kmsconn.ethereum.hexes import from_quantity, quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 

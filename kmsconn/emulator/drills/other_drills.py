@@ -7,11 +7,10 @@ from functools import partial
 
 import trio
 
-from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, announce
+from kmsconn.emulator.contracts.acl import Mood, WalletContract
 from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
-from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
-from kmsconn.emulator.contracts.wallets import Mood, WalletContract
+from kmsconn.emulator.contracts.protocol_config import FIRST_PREDECESSOR, ProtocolConfig, announce
 from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, address_for
 from kmsconn.emulator.drills.drill import Drill, DrillError, DrillScene, End, Target, changing
 from kmsconn.emulator.execution import EmulatedContract, Frame

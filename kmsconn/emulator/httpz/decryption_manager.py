@@ -1,6 +1,6 @@
-"""DecryptionManager: takes requests by the real rules; replies are taken in ``manager_replies``. Knows no node and no block.
+"""DecryptionManager: takes requests and replies, and counts these, by the real rules. Knows no node and no block.
 
-Storage that somebody may look at is laid out as in the real contract. Source: httpz-rc7.md, 1.2, 2.2 and annex C.
+Storage that somebody may look at is laid out as in the real contract. Source: httpz-rc7.md, 1.2, 2.2, 3.4 and annex C.
 """
 
 from __future__ import annotations
@@ -8,18 +8,168 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kmsconn.emulator.contracts.contract import AbiContract, Handler
+import attrs
+
+from kmsconn.emulator.contracts.contract import AbiContract, Handler, recover_strictly
 from kmsconn.emulator.execution import Frame, Reverted, revert
-from kmsconn.emulator.httpz.manager_replies import ManagerReplies
 from kmsconn.emulator.httpz.registry import HttpzContract
-from kmsconn.emulator.httpz.user_requests import UserRequest
+from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
+from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import abi, public_decryption, user_decryption, views
-from kmsconn.protocols.httpz_rc7.messages import HANDLE_BYTES
+from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER
+from kmsconn.protocols.httpz_rc7.messages import HANDLE_BYTES, public_digest, user_digest
 from kmsconn.protocols.queries import mapping_slot
+
+MAX_CONTRACTS = 10
+MAX_DAYS = 365
+DIRECT_TYPE = (
+    "UserDecryptRequestVerification(bytes publicKey,address[] contractAddresses,uint256 contractsChainId,"
+    "uint256 startTimestamp,uint256 durationDays)"
+)
+DELEGATED_TYPE = (
+    "DelegatedUserDecryptRequestVerification(bytes publicKey,address[] contractAddresses,address delegatedAccount,"
+    "uint256 contractsChainId,uint256 startTimestamp,uint256 durationDays)"
+)
+
+
+@attrs.frozen
+class UserRequest:
+    """What a user asks for and signs; with a ``delegate``, it is for that one."""
+
+    pairs: tuple[tuple[bytes, Address], ...]
+    """Handle and contract of each ciphertext."""
+    validity: tuple[int, int]
+    """Unix time of its beginning, and days."""
+    chain_id: int
+    contracts: tuple[Address, ...]
+    user: Address
+    public_key: bytes
+    delegate: Address | None = None
+
+    def digest(self, domain: Domain) -> bytes:
+        """Return what the user signs, the owner of the values, for a delegate too."""
+        rest = (self.chain_id, *self.validity)
+        if self.delegate is None:
+            return signing_digest(domain, hash_struct(DIRECT_TYPE, self.public_key, self.contracts, *rest))
+        struct = hash_struct(DELEGATED_TYPE, self.public_key, self.contracts, self.delegate, *rest)
+        return signing_digest(domain, struct)
+
+    def check(self, domain: Domain, signature: bytes) -> None:
+        """Refuse what the contract refuses: lists, window, signature. Raises Reverted."""
+        if len(self.contracts) > MAX_CONTRACTS:
+            error = DECRYPTION_MANAGER.error("ContractAddressesMaxLengthExceeded")
+            revert(error, MAX_CONTRACTS, len(self.contracts))
+        if self.validity[1] > MAX_DAYS:
+            revert(DECRYPTION_MANAGER.error("MaxDurationDaysExceeded"), MAX_DAYS, self.validity[1])
+        for _, contract in self.pairs:
+            if contract not in self.contracts:
+                error = DECRYPTION_MANAGER.error("ContractNotInContractAddresses")
+                revert(error, contract, self.contracts)
+        if recover(self.digest(domain), signature) != self.user:
+            revert(DECRYPTION_MANAGER.error("InvalidUserSignature"), signature)
+
+    def calldata(self, manager: Abi, signature: bytes, *, numeric: bool = False) -> bytes:
+        """Return the call that asks for it by an interface; ``numeric``: by one whose handles are numbers."""
+        pairs = [(int.from_bytes(handle) if numeric else handle, owner) for handle, owner in self.pairs]
+        rest = (self.chain_id, self.contracts)
+        if self.delegate is None:
+            function, who = manager.function("userDecryptionRequest"), (*rest, self.user)
+            return function.encode(pairs, self.validity, *who, self.public_key, signature)
+        function = manager.function("delegatedUserDecryptionRequest")
+        accounts = (self.user, self.delegate)
+        return function.encode(pairs, self.validity, accounts, *rest, self.public_key, signature)
+
+
+_PUBLIC_ANSWERED, _PUBLIC_DONE, _USER_ANSWERED, _USER_DONE = (
+    views.DECRYPTION_MANAGER_BASE + n for n in (2, 5, 7, 10)
+)
+_REPLY_GAS = 150_000
+_ANY_DIGEST = b""
+
+
+@attrs.frozen
+class _Reply:
+    """What is answered: request, storage of who answered, what is signed, and under what it is counted."""
+
+    number: int
+    answered: int
+    digest: bytes
+    counted: tuple[str, bytes]
+
+
+@attrs.frozen
+class ManagerReplies:
+    """The handlers of both kinds of reply; what is signed is under ``domain``, signers are those of ``httpz``."""
+
+    _domain: Domain
+    _httpz: HttpzContract
+    _counts_shares: bool = attrs.field(kw_only=True)
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The handlers by the functions of the contract."""
+        return {
+            "publicDecryptionResponse": self.public_reply,
+            "userDecryptionResponse": self.user_reply,
+            "isPublicDecryptionDone": lambda frame, i: (_is_set(frame, _PUBLIC_DONE, i),),
+            "isUserDecryptionDone": lambda frame, i: (_is_set(frame, _USER_DONE, i),),
+        }
+
+    @property
+    def _numeric(self) -> bool:
+        return self._httpz.revision.numeric
+
+    def public_reply(self, frame: Frame, number: int, result: bytes, signature: bytes) -> None:
+        """Take a reply for everybody; enough of them for one result complete the request. Raises Reverted."""
+        handles = frame.read("public", number, default=())
+        digest = public_digest(self._domain, handles, result, numeric=self._numeric)
+        reply = _Reply(number, _PUBLIC_ANSWERED, digest, ("public", digest))
+        replies = self._take(frame, reply, (signature,))
+        needed = self._httpz.threshold(frame) + 1
+        if len(replies) >= needed and _set_once(frame, _PUBLIC_DONE, number):
+            event = abi.DECRYPTION_MANAGER.event("PublicDecryptionResponse")
+            frame.emit(event, number, result, tuple(one[0] for one in replies))
+
+    def user_reply(self, frame: Frame, number: int, share: bytes, signature: bytes) -> None:
+        """Take a reply with a user's share; enough that count together complete the request. Raises Reverted."""
+        handles, key = frame.read("user", number, default=((), b""))
+        digest = user_digest(self._domain, key, handles, share, numeric=self._numeric)
+        counted = "user", _ANY_DIGEST if self._counts_shares else digest
+        replies = self._take(frame, _Reply(number, _USER_ANSWERED, digest, counted), (share, signature))
+        needed = 2 * self._httpz.threshold(frame) + 1
+        if len(replies) >= needed and _set_once(frame, _USER_DONE, number):
+            event = abi.DECRYPTION_MANAGER.event("UserDecryptionResponse")
+            frame.emit(event, number, tuple(one[0] for one in replies), tuple(one[1] for one in replies))
+
+    def _take(self, frame: Frame, to: _Reply, reply: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], ...]:
+        """Check sender, signature, signer and that it is the signer's first; note the reply and return all that count with it."""
+        frame.meter.burn(_REPLY_GAS)
+        self._httpz.check_sender(frame)
+        signer = recover_strictly(to.digest, reply[-1])
+        self._httpz.check_signer(frame, signer)
+        if not _set_once(frame, mapping_slot(to.answered, to.number), signer):
+            revert(abi.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded"), to.number, signer)
+        where = ("replies", *to.counted, to.number)
+        replies: tuple[tuple[bytes, ...], ...] = (*frame.read(*where, default=()), reply)
+        frame.write(replies, *where)
+        return replies
+
+
+def _is_set(frame: Frame, mapping: int, key: int) -> bool:
+    return bool(frame.load(mapping_slot(mapping, key)))
+
+
+def _set_once(frame: Frame, mapping: int, key: int | Address) -> bool:
+    """Set a flag of a mapping; False where it was set before."""
+    slot = mapping_slot(mapping, key)
+    was = frame.load(slot)
+    frame.store(slot, 1)
+    return not was
+
 
 _BASE = views.DECRYPTION_MANAGER_BASE
 _PUBLIC_COUNTER, _PUBLIC_HANDLES = _BASE + 1, _BASE + 4

@@ -27,9 +27,8 @@ from kmsconn.emulator.dependencies import (
     sender_of,
     signer_of,
 )
-from kmsconn.emulator.httpz.core import FirstCore
+from kmsconn.emulator.httpz.core import HTTPZ, FirstCore
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.generation_events import HTTPZ
 from kmsconn.emulator.httpz.key_manager import KeyManager
 from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
 from kmsconn.emulator.pool import PoolKind

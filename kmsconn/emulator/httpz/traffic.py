@@ -13,10 +13,10 @@ import attrs
 from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext
 from kmsconn.emulator.dependencies import HOST_ID, address_for, key_for, secret_for
-from kmsconn.emulator.httpz import box
+from kmsconn.emulator.httpz import signcryption as box
+from kmsconn.emulator.httpz.decryption_manager import UserRequest
 from kmsconn.emulator.httpz.dependencies import KEY_ID, HttpzDependencies
 from kmsconn.emulator.httpz.signcryption import pack_key
-from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.emulator.users import Users
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import CiphertextReference

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.contracts.acl import Acl
-from kmsconn.emulator.contracts.generation_slots import KEY_TAG
+from kmsconn.emulator.contracts.generation_rules import KEY_TAG
 from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.execution import Frame

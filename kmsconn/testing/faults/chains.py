@@ -12,7 +12,7 @@ from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.generation_releases import LATER_0_2, MIGRATING_0_3, TAGGED_0_2
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.node_faults import NodeError
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.testing.world import World
 

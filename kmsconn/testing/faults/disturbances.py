@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.core import EmulatedCore, become
-from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.drills.drill import Drill
 from kmsconn.testing.world import World
 

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.blocks import Branch, Transaction
-from kmsconn.emulator.node_standing import NodeStanding
+from kmsconn.emulator.chain import NodeStanding
 from kmsconn.ethereum.addresses import Address
 from kmsconn.testing.ground_truth import name_of, requests_of
 from kmsconn.testing.world import World

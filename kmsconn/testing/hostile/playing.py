@@ -30,11 +30,10 @@ from kmsconn.config.values import AwsKmsKey
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.key_life import QUICK, KeyLife
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.traffic import GENERATIONS, Traffic
 from kmsconn.emulator.users import Users
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.signing import PrivateKey

@@ -18,8 +18,8 @@ from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.grpc_server import Method, Verbatim, serve_grpc
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import Handler, MemoryNetwork
-from kmsconn.emulator.rpc import RpcNode, Subscriptions
-from kmsconn.emulator.rpc_begun import Begun, BegunBatch
+from kmsconn.emulator.rpc import RpcNode
+from kmsconn.emulator.rpc_answers import Begun, BegunBatch, SessionMethods
 from kmsconn.testing.hostile.aws import AWS, operation_of
 from kmsconn.testing.hostile.frames import HTTP2, WEBSOCKET, FramedStream
 from kmsconn.testing.hostile.grpc import GRPC
@@ -133,10 +133,10 @@ class _HostileNode(RpcNode):
         super().__init__(node.chain, node.faults)
         self._name, self._hostility = name, hostility
 
-    def _begin_one(self, request: Any, subscriptions: Subscriptions | None) -> Begun:
+    def _begin_one(self, request: Any, own: SessionMethods) -> Begun:
         lie = self._hostility.strikes(f"{self._name} {subject_of(request)}")
         if lie is None:
-            return super()._begin_one(request, subscriptions)
+            return super()._begin_one(request, own)
         return _Crooked(request["id"], lie=lie)
 
     async def finish(self, begun: Begun | BegunBatch) -> bytes:

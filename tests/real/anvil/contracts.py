@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor
-from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor, Material
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
 

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from kmsconn.emulator.key_ceremonies import KEY
-from kmsconn.emulator.key_migrations import ABORTED_PREP, ABORTED_REQUEST, MIGRATION_REQUEST
+from kmsconn.emulator.key_life import ABORTED_PREP, ABORTED_REQUEST, MIGRATION_REQUEST
 from tests.real.anvil import contracts
 from tests.real.anvil.owner import FOR_EVER, Owner
 from tests.real.anvil.placing import put_code

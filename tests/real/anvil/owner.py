@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, Announcement
+from kmsconn.emulator.contracts.protocol_config import FIRST_PREDECESSOR, Announcement
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_ceremonies import (

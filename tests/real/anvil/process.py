@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 
 STARTING = 20.0  # seconds on a busy machine; undisturbed it is 0.05
 STOPPING = 10.0

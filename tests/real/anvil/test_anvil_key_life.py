@@ -15,12 +15,11 @@ import trio
 
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.core import become
-from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT
-from kmsconn.emulator.core_release import CoreRelease
-from kmsconn.emulator.core_results import object_digest
+from kmsconn.emulator.core_keys import COMPRESSED_OBJECT, object_digest
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.fhevm_dependencies import CONTEXT
 from kmsconn.emulator.key_ceremonies import CRS, KEY, LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, PREP
-from kmsconn.emulator.key_migrations import ABORTED_PREP, MIGRATION_PREP, MIGRATION_REQUEST
+from kmsconn.emulator.key_life import ABORTED_PREP, MIGRATION_PREP, MIGRATION_REQUEST
 from kmsconn.emulator.traffic import naming
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, RequestRecorded, StageFinished

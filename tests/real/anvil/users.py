@@ -11,7 +11,7 @@ import attrs
 from kmsconn.ciphertexts.attestation import StoredFormat
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, FOR_EVER
-from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.gateway_config import Material
 from kmsconn.emulator.contracts.request_calls import (
     Asking,
     delegated_request,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.cluster import OWNER, STARTING, Cluster, as_owner, give_to_owner
 from kmsconn.config.values import PostgresAddress
-from kmsconn.emulator.reserved_ports import reserve_ports
+from kmsconn.emulator.network import reserve_ports
 
 _INI = """
 [databases]

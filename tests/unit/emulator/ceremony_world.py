@@ -10,11 +10,10 @@ import attrs
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.contracts import ceremonies
-from kmsconn.emulator.contracts.ceremonies import Announcement, NodeParams
+from kmsconn.emulator.contracts import protocol_config as ceremonies
 from kmsconn.emulator.contracts.gateway_config import KmsNode, Thresholds
 from kmsconn.emulator.contracts.kms_generation import KmsGeneration
-from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.contracts.protocol_config import Announcement, NodeParams, ProtocolConfig
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address

@@ -16,8 +16,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.core import CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode
-from kmsconn.emulator.core_known import DEFAULT_KEY
-from kmsconn.emulator.core_release import CoreRelease
+from kmsconn.emulator.core_requests import DEFAULT_KEY, CoreRelease
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain

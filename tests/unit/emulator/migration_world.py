@@ -13,16 +13,17 @@ import trio
 
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Thresholds
-from kmsconn.emulator.contracts.generation_releases import TAGGED_0_2, GenerationRelease
-from kmsconn.emulator.contracts.kms_generation import KmsGeneration
-from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
-from kmsconn.emulator.generation_hashes import (
+from kmsconn.emulator.contracts.generation_releases import (
+    TAGGED_0_2,
+    GenerationRelease,
     KeyDigests,
     crsgen_hash,
     keygen_hash,
     named_pair,
     prep_keygen_hash,
 )
+from kmsconn.emulator.contracts.kms_generation import KmsGeneration
+from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address

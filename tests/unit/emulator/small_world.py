@@ -9,10 +9,8 @@ import attrs
 
 from kmsconn.emulator.blocks import Mined, Transaction
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.contracts.decryption import DecryptionContract
-from kmsconn.emulator.contracts.decryption_replies import PUBLIC_TYPE
-from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig, KmsNode
-from kmsconn.emulator.contracts.materials import Material
+from kmsconn.emulator.contracts.decryption import PUBLIC_TYPE, DecryptionContract
+from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig, KmsNode, Material
 from kmsconn.emulator.contracts.request_calls import public_request
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import RpcNode

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, Acl
+from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, MAGIC, Acl, Mood, WalletContract
+from kmsconn.emulator.contracts.contract import recover_strictly
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Thresholds
-from kmsconn.emulator.contracts.recovery import recover_strictly
 from kmsconn.emulator.contracts.request_calls import (
     Asking,
     delegated_request,
@@ -20,7 +20,6 @@ from kmsconn.emulator.contracts.request_calls import (
     unified_request,
 )
 from kmsconn.emulator.contracts.user_rules import UNIFIED_TYPE, request_domain
-from kmsconn.emulator.contracts.wallets import MAGIC, Mood, WalletContract
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest

@@ -10,8 +10,7 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
-from kmsconn.emulator.node_error import NodeError
-from kmsconn.emulator.node_faults import NodeFault, NodeFaults
+from kmsconn.emulator.node_faults import NodeError, NodeFault, NodeFaults
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.hexes import to_hex

@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.node_error import PRUNED_HISTORY
+from kmsconn.emulator.node_faults import PRUNED_HISTORY
 
 from .small_world import DECRYPTION_ADDRESS, SENDER, World, handle, world
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.node_faults import NodeError
 from kmsconn.emulator.pool import GethPool, PoolKind
 from tests.unit.emulator.small_world import SENDER, World, signed, world
 

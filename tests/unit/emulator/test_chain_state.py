@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.emulator.state import MISSING, NO_CHANGES, ChainState, Overlay, difference
+from kmsconn.emulator.execution import MISSING, NO_CHANGES, ChainState, Overlay, difference
 
 A, B = ("a",), ("b",)
 

@@ -67,7 +67,7 @@ def test_the_consensus_digest_of_public_requests_stands_in_storage() -> None:
         digest = answer["proof"].get("contract_stored_consensus_digest")
         if digest is None:
             continue
-        from kmsconn.emulator.contracts.decryption_slots import BASE
+        from kmsconn.emulator.contracts.decryption import BASE
         from kmsconn.protocols.queries import mapping_slot
 
         slot = hex(mapping_slot(BASE + 3, int(entry["decryption_id"], 16)))

@@ -9,8 +9,7 @@ import pytest
 
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.acl import Acl
-from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
-from kmsconn.emulator.contracts.protocol_slots import BASE, ContextState, EpochState
+from kmsconn.emulator.contracts.protocol_config import BASE, ContextState, EpochState, ProtocolConfig
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex

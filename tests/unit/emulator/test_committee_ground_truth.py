@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from kmsconn.connector.connector import serve
-from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.config_file import member_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.load import STRAGGLERS_TIMEOUT, Load, run_load
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic

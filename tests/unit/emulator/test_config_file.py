@@ -11,9 +11,9 @@ import pytest
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.emulator.config_file import MARK, config_text, journal_beside, write_config
-from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.key_life import QUICK
 from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.errors import ConfigError
 
 

@@ -10,10 +10,9 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.committee_ground_truth import CommitteeGroundTruth
 from kmsconn.emulator.control import COLUMNS, Control
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.ground_truth import ReplyOnChain
+from kmsconn.emulator.ground_truth import CommitteeGroundTruth, ReplyOnChain
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork, TogglePort
 from kmsconn.emulator.relayers import POSTED_FORMS

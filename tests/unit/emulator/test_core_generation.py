@@ -23,8 +23,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
 )
 from kmsconn.emulator.core import SERVICE, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode
-from kmsconn.emulator.core_known import CoreIds
-from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH
+from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH, CoreIds
 from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id

@@ -19,9 +19,8 @@ from kmsconn._generated.fhevm.kms.v1 import (
 )
 from kmsconn.emulator.core import SERVICE, EmulatedCore, become
 from kmsconn.emulator.core_answers import SigningNode
-from kmsconn.emulator.core_key_store import COMPRESSED_OBJECT, KeyStore
-from kmsconn.emulator.core_release import CoreRelease
-from kmsconn.emulator.core_results import object_digest
+from kmsconn.emulator.core_keys import COMPRESSED_OBJECT, KeyStore, object_digest
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import EPOCH_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id

@@ -10,9 +10,7 @@ import trio.testing
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, CoreOperation, EmulatedCore
-from kmsconn.emulator.core_known import CoreIds
-from kmsconn.emulator.core_release import CoreRelease
-from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH
+from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH, CoreIds, CoreRelease
 from kmsconn.emulator.grpc_server import CutConnection, GrpcFailure
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.transport.grpc.framing import Status

@@ -20,8 +20,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
 )
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import link_digest
-from kmsconn.emulator.core_release import CoreRelease
-from kmsconn.emulator.core_requests import read_user
+from kmsconn.emulator.core_requests import CoreRelease, read_user
 from kmsconn.emulator.core_table import CoreMemory
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
 from kmsconn.emulator.plaintexts import value_of_share

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from kmsconn._generated.fhevm.kms.v1 import UserDecryptionResponse
-from kmsconn.emulator.bincode import public_payload
 from kmsconn.emulator.core import PUBLIC, USER, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode, public_answer
 from kmsconn.emulator.core_requests import Job, read_public
-from kmsconn.emulator.plaintexts import value_of_share
+from kmsconn.emulator.plaintexts import public_payload, value_of_share
 from kmsconn.emulator.signcryption import Randomness, open_share
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex

@@ -10,15 +10,14 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.call_log import log_calls
 from kmsconn.emulator.core_faults import FailingCore
-from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
+from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, ProgressStage, Totals, run_demo
+from kmsconn.emulator.emulation import log_calls
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.key_ceremonies import KeyCeremonies
 from kmsconn.emulator.load import AFTERMATH
-from kmsconn.emulator.progress_table import ProgressStage, Totals
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.transport.ports import offload_inline
 
 BASE = 1_767_225_600.0

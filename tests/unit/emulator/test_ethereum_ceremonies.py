@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.contracts import ceremonies
-from kmsconn.emulator.contracts.generation_slots import BASE
+from kmsconn.emulator.contracts import protocol_config as ceremonies
+from kmsconn.emulator.contracts.generation_rules import BASE
 from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.key_ceremonies import KEY, LATE_BLOCKS, KeyCeremonies

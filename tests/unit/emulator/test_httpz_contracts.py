@@ -11,10 +11,9 @@ import pytest
 
 from kmsconn.emulator.blocks import ExecutionOutcome
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
+from kmsconn.emulator.httpz.decryption_manager import DecryptionManager, UserRequest
 from kmsconn.emulator.httpz.key_manager import KeyManager
 from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
-from kmsconn.emulator.httpz.user_requests import UserRequest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import CiphertextReference, Kind

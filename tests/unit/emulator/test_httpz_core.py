@@ -28,9 +28,8 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
 )
 from kmsconn.core.client import SERVICE
 from kmsconn.emulator.dependencies import address_for, key_for, secret_for
-from kmsconn.emulator.httpz import box
-from kmsconn.emulator.httpz.core import STARTS, FirstCore
-from kmsconn.emulator.httpz.core_answers import domain_of
+from kmsconn.emulator.httpz import signcryption as box
+from kmsconn.emulator.httpz.core import STARTS, FirstCore, domain_of
 from kmsconn.emulator.httpz.signcryption import open_share, pack_key
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import from_hex

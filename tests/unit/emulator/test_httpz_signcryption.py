@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.emulator.httpz.box import open_box, public_key, seal
-from kmsconn.emulator.httpz.signcryption import HttpzRandomness, open_share, pack_key, signcrypt, unpack_key
+from kmsconn.emulator.httpz.signcryption import (
+    HttpzRandomness,
+    open_box,
+    open_share,
+    pack_key,
+    public_key,
+    seal,
+    signcrypt,
+    unpack_key,
+)
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import NotOpened, verification_key
 from kmsconn.ethereum.addresses import Address, parse_address

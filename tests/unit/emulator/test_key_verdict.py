@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.emulator.contracts.ceremonies import FIRST_PREDECESSOR, announce
+from kmsconn.emulator.contracts.generation_releases import named_pair, prep_keygen_hash
+from kmsconn.emulator.contracts.protocol_config import FIRST_PREDECESSOR, announce
 from kmsconn.emulator.dependencies import sender_of, signer_of
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
-from kmsconn.emulator.generation_hashes import named_pair, prep_keygen_hash
 from kmsconn.emulator.key_ceremonies import CRS, PREP, announcement_of
-from kmsconn.emulator.key_verdict import KeyVerdict, read_keys
+from kmsconn.emulator.key_life import KeyVerdict, read_keys
 from kmsconn.ethereum.eip712 import signing_digest
 from kmsconn.protocols.fhevm.keygen import PREP_RESPONSE
 

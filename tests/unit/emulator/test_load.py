@@ -11,11 +11,10 @@ import trio.testing
 
 from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.ground_truth import ReplyOnChain, ground_truth_of
 from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.traffic import GENERATIONS, Traffic
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 from kmsconn.model.requests import Kind
 from kmsconn.testing.ground_truth import requests_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.emulator.contracts import generation_slots as at
+from kmsconn.emulator.contracts import generation_rules as at
 from kmsconn.emulator.contracts.generation_releases import (
     LATER_0_2,
     MIGRATING_0_3,

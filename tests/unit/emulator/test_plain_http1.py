@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import pytest
 
-from kmsconn.emulator.plain_http1 import read_plain_request, write_plain_answer
+from kmsconn.emulator.http import read_plain_request, write_plain_answer
 
 PLAIN = b"GET /ct0/ab?x=1 HTTP/1.1\r\nHost: a:80\r\nUser-Agent: some one\r\n\r\n"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kmsconn.emulator.demo import ProgressRow, ProgressStage, ProgressTable, Totals
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.load import Ledger
-from kmsconn.emulator.progress_table import ProgressRow, ProgressStage, ProgressTable, Totals
 from kmsconn.model.events import (
     AnswerKept,
     CursorMoved,

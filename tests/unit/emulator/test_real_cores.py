@@ -20,15 +20,14 @@ from kmsconn.emulator.ciphertext_file import StoredCiphertext, read_ciphertexts
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode
-from kmsconn.emulator.core_known import DEFAULT_KEY
+from kmsconn.emulator.core_requests import DEFAULT_KEY
 from kmsconn.emulator.dependencies import RealCore, key_for
-from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan
+from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan, PlaintextVerdict
 from kmsconn.emulator.grpc_server import Method, serve_grpc
 from kmsconn.emulator.key_ceremonies import LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, TEST_PARAMS
 from kmsconn.emulator.key_life import QUICK
 from kmsconn.emulator.load import Load
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.plaintext_check import PlaintextVerdict
 from kmsconn.errors import ConfigError
 from kmsconn.protocols.protobuf import decode
 from kmsconn.testing.killable import KillablePorts, Life

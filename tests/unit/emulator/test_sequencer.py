@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.node_faults import NodeFault
-from kmsconn.emulator.sequencer import HELD_AT_MOST
+from kmsconn.emulator.pool import HELD_AT_MOST
 from kmsconn.ethereum.hexes import to_hex
 from tests.unit.emulator.small_world import SENDER, STRANGER, World, signed, world
 from tests.unit.emulator.test_chain_push import connected

@@ -11,19 +11,18 @@ import msgspec
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.contracts.decryption import DecryptionContract
-from kmsconn.emulator.contracts.decryption_requests import UNIFIED_CALL
+from kmsconn.emulator.contracts.decryption import UNIFIED_CALL, DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
     EmulatedCoprocessor,
     GatewayConfig,
     KmsNode,
+    Material,
     Thresholds,
 )
-from kmsconn.emulator.contracts.materials import Material
 from kmsconn.emulator.contracts.request_calls import public_request
 from kmsconn.emulator.rpc import RpcNode
-from kmsconn.emulator.rpc_begun import Begun
+from kmsconn.emulator.rpc_answers import Begun
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm.abi import DECRYPTION

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.node_faults import NodeError
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
 from kmsconn.model.events import (

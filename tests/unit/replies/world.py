@@ -17,11 +17,10 @@ from kmsconn.config.settings import Settings
 from kmsconn.config.values import Secret
 from kmsconn.emulator.blocks import Branch, Mined
 from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.evm import NodeView
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
-from kmsconn.emulator.node_error import NodeError
-from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.submission import Submission
-from kmsconn.emulator.view import NodeView
+from kmsconn.emulator.node_faults import NodeError
+from kmsconn.emulator.pool import PoolKind, Submission
 from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address

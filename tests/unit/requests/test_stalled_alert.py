@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from kmsconn.connector.connector import open_connector
-from kmsconn.emulator.node_error import NodeError
+from kmsconn.emulator.node_faults import NodeError
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.emulator.commands.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
-from kmsconn.emulator.key_life import KeyResult
-from kmsconn.emulator.key_verdict import KeyVerdict
+from kmsconn.emulator.key_life import KeyResult, KeyVerdict
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,18 @@ from rich.console import Console
 
 from kmsconn.emulator.commands import demo as command
 from kmsconn.emulator.commands import demo_view as view
-from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, run_demo
+from kmsconn.emulator.demo import (
+    Demo,
+    DemoPlan,
+    DemoResult,
+    ProgressRow,
+    ProgressStage,
+    ProgressTable,
+    Totals,
+    run_demo,
+)
 from kmsconn.emulator.ground_truth import ChainVerdict
-from kmsconn.emulator.key_life import KeyResult
-from kmsconn.emulator.key_verdict import KeyVerdict
-from kmsconn.emulator.progress_table import ProgressRow, ProgressStage, ProgressTable, Totals
+from kmsconn.emulator.key_life import KeyResult, KeyVerdict
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.ids import CRS_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.model.requests import Kind

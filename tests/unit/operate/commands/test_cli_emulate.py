@@ -14,17 +14,15 @@ from kmsconn.emulator import emulation
 from kmsconn.emulator.commands import emulate_result as command
 from kmsconn.emulator.commands.emulate import CORE_RELEASES
 from kmsconn.emulator.commands.emulate_plan import plan_of
-from kmsconn.emulator.committee_ground_truth import CommitteeVerdict
-from kmsconn.emulator.core_release import RELEASES, CoreRelease
+from kmsconn.emulator.core_requests import RELEASES, CoreRelease
 from kmsconn.emulator.dependencies import RealCore
-from kmsconn.emulator.emulation import Emulation, EmulationResult, seal_cheaply
+from kmsconn.emulator.emulation import Emulation, EmulationResult, PlaintextVerdict, seal_cheaply
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.generations import GENERATIONS
-from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth
+from kmsconn.emulator.ground_truth import ChainVerdict, CommitteeVerdict, GroundTruth
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
-from kmsconn.emulator.plaintext_check import PlaintextVerdict
 from kmsconn.emulator.relayers import PostVerdict
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import PROFILES

@@ -14,8 +14,8 @@ import trio
 
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import open_connector
-from kmsconn.emulator.generations import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.emulator.users import Users
 from kmsconn.journal.postgres_place import PostgresPlace
 from kmsconn.model.profiles import FHEVM

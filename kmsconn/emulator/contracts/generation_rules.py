@@ -1,0 +1,282 @@
+"""The releases of ``KMSGeneration``, where it keeps what, the rules of a migration, views, and how it takes replies.
+
+Two releases say that they are 0.2.0: the one of the tag v0.14.0, and a later one whose only difference is the key types that it knows.
+A migration makes compressed material for the key that is in use, under an id that never becomes a key.
+The order of the checks is that of annex A of fhevm-0.14.md, and of 1.4 of fhevm-0.15.md; see also its 1.1 to 1.5 and 8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from kmsconn.emulator.contracts.contract import Handler, recover_strictly
+from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
+from kmsconn.emulator.contracts.generation_releases import (
+    COMPRESSED,
+    LATER_KEY_TYPES,
+    KeyDigests,
+    check_types,
+    crsgen_hash,
+    keygen_hash,
+    prep_keygen_hash,
+    release_of,
+)
+from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.execution import Frame, revert
+from kmsconn.ethereum.eip712 import Domain, signing_digest
+from kmsconn.ethereum.ids import make_id
+from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
+from kmsconn.protocols.queries import base_slot, mapping_slot
+
+PREP_TAG, KEY_TAG, CRS_TAG = 0x03, 0x04, 0x05
+TAG_SHIFT = 248
+BASE = base_slot("fhevm.storage.KMSGeneration")
+ANSWERED, DONE, DIGEST, PAIR = BASE, BASE + 1, BASE + 3, BASE + 6
+PREP_COUNTER, KEY_COUNTER, CRS_COUNTER = BASE + 4, BASE + 5, BASE + 9
+EXISTING_BY_REQUEST, REQUEST_BY_EXISTING = BASE + 17, BASE + 18
+CONTEXT = slice(1, 33)
+"""Where extraData has the context."""
+
+
+def existing_key(frame: Frame, request: int) -> int:
+    """Return the key that a request migrates; 0 for a key of its own."""
+    return frame.load(mapping_slot(EXISTING_BY_REQUEST, request))
+
+
+def material_request(frame: Frame, key_id: int) -> int:
+    """Return the request whose replies gave a key its newest material: its migration, or the key itself."""
+    request = frame.load(mapping_slot(REQUEST_BY_EXISTING, key_id))
+    return request if request and frame.load(mapping_slot(DIGEST, request)) else key_id
+
+
+def check_generated(frame: Frame, key_id: int) -> None:
+    """Refuse what is no key: a request that has no consensus, or that migrates another key. Raises Reverted."""
+    if existing_key(frame, key_id):
+        revert(LATER_KMS_GENERATION.error("KeyNotGenerated"), key_id)
+    check_complete(frame, key_id, "KeyAborted", "KeyNotGenerated")
+
+
+def check_complete(frame: Frame, request: int, aborted: str, missing: str) -> None:
+    """Refuse a request without consensus. Raises Reverted."""
+    if frame.load(mapping_slot(DIGEST, request)):
+        return
+    done = frame.load(mapping_slot(DONE, request))
+    revert(LATER_KMS_GENERATION.error(aborted if done else missing), request)
+
+
+def begin_migration(frame: Frame, request: int, existing: int) -> None:
+    """Note which key a request migrates; a repeated migration takes the place of the aborted one."""
+    frame.store(mapping_slot(EXISTING_BY_REQUEST, request), existing)
+    frame.store(mapping_slot(REQUEST_BY_EXISTING, existing), request)
+
+
+def check_migration(frame: Frame, params: int, existing: int) -> None:
+    """Refuse a migration of what is not the key in use, under other parameters, or done already. Raises Reverted."""
+    error = LATER_KMS_GENERATION.error
+    check_generated(frame, existing)
+    if existing != frame.read("active", KEY_TAG, default=0):
+        revert(error("NotActiveKey"), existing)
+    expected = frame.read("params", existing)
+    if params != expected:
+        revert(error("InvalidMigrationParamsType"), existing, expected, params)
+    if _compressed(frame.read("material", existing)) or material_request(frame, existing) != existing:
+        revert(error("CompressedKeyMaterialsAlreadyAdded"), existing)
+
+
+def check_reply(request: int, digests: KeyDigests) -> None:
+    """Refuse a reply to a migration without exactly one compressed key set. Raises Reverted."""
+    check_types(digests, LATER_KEY_TYPES)
+    found = _compressed(digests)
+    if len(found) != 1 or not found[0][1]:
+        revert(LATER_KMS_GENERATION.error("InvalidCompressedKeySetDigest"), request)
+
+
+def add_compressed(frame: Frame, existing: int, digests: KeyDigests) -> None:
+    """Add the compressed key set, and nothing else, to the material of the existing key."""
+    frame.write((*frame.read("material", existing), *_compressed(digests)), "material", existing)
+
+
+def _compressed(digests: KeyDigests) -> KeyDigests:
+    return tuple(one for one in digests if one[0] == COMPRESSED)
+
+
+@attrs.frozen
+class EmulatedGenerationViews:
+    """The handlers of the views; the storage of nodes is told by ``config``."""
+
+    _config: ProtocolConfig
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The handlers by the functions of the contract."""
+        return {
+            "getKeyCounter": lambda frame: (frame.load(KEY_COUNTER),),
+            "getCrsCounter": lambda frame: (frame.load(CRS_COUNTER),),
+            "getActiveKeyId": lambda frame: (frame.read("active", KEY_TAG, default=0),),
+            "getActiveCrsId": lambda frame: (frame.read("active", CRS_TAG, default=0),),
+            "getCompletedKeyIds": lambda frame: (frame.read("completed", KEY_TAG, default=()),),
+            "getCompletedCrsIds": lambda frame: (frame.read("completed", CRS_TAG, default=()),),
+            "getConsensusTxSenders": lambda frame, i: (consensus_senders(frame, i),),
+            "getKeyInfo": self._key_info,
+            "getKeyMaterials": self._key_materials,
+            "getKeyParamsType": self._key_params,
+            "getCrsMaterials": self._crs_materials,
+            "isRequestDone": lambda frame, i: (bool(frame.load(mapping_slot(DONE, i))),),
+            "getVersion": lambda frame: (release_of(frame).version,),
+        }
+
+    def urls(self, frame: Frame, request: int) -> tuple[str, ...]:
+        """Return the storage of those whose replies completed a request."""
+        context_id = int.from_bytes(frame.read("extra_data", request)[CONTEXT])
+        committee = self._config.committee(frame.at(self._config.address), context_id)
+        return tuple(committee.of_sender(one).storage_url for one in consensus_senders(frame, request))
+
+    def _key_info(self, frame: Frame, key_id: int) -> tuple[Any, ...]:
+        check_generated(frame, key_id)
+        prep_id, params = frame.load(mapping_slot(PAIR, key_id)), frame.read("params", key_id)
+        return ((prep_id, key_id, params, frame.read("material", key_id)),)
+
+    def _key_materials(self, frame: Frame, key_id: int) -> tuple[Any, ...]:
+        check_generated(frame, key_id)
+        return self.urls(frame, material_request(frame, key_id)), frame.read("material", key_id)
+
+    def _key_params(self, frame: Frame, key_id: int) -> tuple[Any, ...]:
+        check_generated(frame, key_id)
+        return (frame.read("params", key_id),)
+
+    def _crs_materials(self, frame: Frame, crs_id: int) -> tuple[Any, ...]:
+        check_complete(frame, crs_id, "CrsAborted", "CrsNotGenerated")
+        return self.urls(frame, crs_id), frame.read("material", crs_id)
+
+
+def consensus_senders(frame: Frame, request: int) -> tuple[Any, ...]:
+    """Return who sent the replies that completed a request."""
+    digest = frame.load(mapping_slot(DIGEST, request)).to_bytes(32)
+    found: tuple[Any, ...] = frame.read("senders", request, digest, default=())
+    return found
+
+
+_REPLY_GAS, _CONSENSUS_GAS = 130_000, 175_000
+_SIGNED_ALREADY = {
+    PREP_TAG: KMS_GENERATION.error("KmsAlreadySignedForPrepKeygen"),
+    KEY_TAG: KMS_GENERATION.error("KmsAlreadySignedForKeygen"),
+    CRS_TAG: KMS_GENERATION.error("KmsAlreadySignedForCrsgen"),
+}
+
+
+@attrs.frozen
+class GenerationReplies:
+    """The handlers of the three kinds of reply; what is signed is under ``domain``, signers are those of ``config``."""
+
+    _domain: Domain
+    _config: ProtocolConfig
+    _views: EmulatedGenerationViews
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """The handlers by the functions of the contract."""
+        return {
+            "prepKeygenResponse": self.prep_response,
+            "keygenResponse": self.key_response,
+            "crsgenResponse": self.crs_response,
+        }
+
+    def prep_response(self, frame: Frame, prep_id: int, signature: bytes) -> None:
+        """Take a reply for a preparation; enough of them ask for the key. Raises Reverted."""
+        self._check_requested(frame, PREP_COUNTER, PREP_TAG, prep_id, "PrepKeygenNotRequested")
+        committee, extra_data = self._membership(frame, prep_id)
+        struct_hash = prep_keygen_hash(prep_id, extra_data)
+        digest = self._take(frame, committee, prep_id, struct_hash, signature)
+        frame.emit(KMS_GENERATION.event("PrepKeygenResponse"), prep_id, signature, frame.sender)
+        if self._reaches(frame, committee, prep_id, digest):
+            key_id, release = frame.load(mapping_slot(PAIR, prep_id)), release_of(frame)
+            named = release.named(existing_key(frame, key_id))
+            frame.emit(release.event("KeygenRequest"), prep_id, key_id, *named, extra_data)
+
+    def key_response(self, frame: Frame, key_id: int, digests: KeyDigests, signature: bytes) -> None:
+        """Take a reply for a key or a migration; enough of them activate the key, or complete the existing one. Raises Reverted."""
+        self._check_requested(frame, KEY_COUNTER, KEY_TAG, key_id, "KeygenNotRequested")
+        if not digests:
+            revert(KMS_GENERATION.error("EmptyKeyDigests"), key_id)
+        if existing_key(frame, key_id):
+            check_reply(key_id, digests)
+        committee, extra_data = self._membership(frame, key_id)
+        prep_id = frame.load(mapping_slot(PAIR, key_id))
+        if not frame.load(mapping_slot(DONE, prep_id)):
+            revert(KMS_GENERATION.error("KeyManagementRequestPending"))
+        release_of(frame).check_types(digests)
+        struct_hash = keygen_hash(prep_id, key_id, digests, extra_data)
+        digest = self._take(frame, committee, key_id, struct_hash, signature)
+        frame.emit(KMS_GENERATION.event("KeygenResponse"), key_id, digests, signature, frame.sender)
+        if self._reaches(frame, committee, key_id, digest):
+            self._finish_key(frame, key_id, digests)
+
+    def _finish_key(self, frame: Frame, key_id: int, digests: KeyDigests) -> None:
+        existing, release = existing_key(frame, key_id), release_of(frame)
+        if existing:
+            add_compressed(frame, existing, digests)
+        else:
+            self._complete(frame, KEY_TAG, key_id, digests)
+        urls = self._views.urls(frame, key_id)
+        frame.emit(release.event("ActivateKey"), key_id, *release.named(existing), urls, digests)
+
+    def crs_response(self, frame: Frame, crs_id: int, crs_digest: bytes, signature: bytes) -> None:
+        """Take a reply for a CRS; enough of them activate it. Raises Reverted."""
+        self._check_requested(frame, CRS_COUNTER, CRS_TAG, crs_id, "CrsgenNotRequested")
+        committee, extra_data = self._membership(frame, crs_id)
+        struct_hash = crsgen_hash(crs_id, frame.read("bits", crs_id), crs_digest, extra_data)
+        digest = self._take(frame, committee, crs_id, struct_hash, signature)
+        frame.emit(KMS_GENERATION.event("CrsgenResponse"), crs_id, crs_digest, signature, frame.sender)
+        if self._reaches(frame, committee, crs_id, digest):
+            self._complete(frame, CRS_TAG, crs_id, crs_digest)
+            urls = self._views.urls(frame, crs_id)
+            frame.emit(KMS_GENERATION.event("ActivateCrs"), crs_id, urls, crs_digest)
+
+    def _check_requested(self, frame: Frame, counter: int, tag: int, request: int, error: str) -> None:
+        frame.meter.burn(_REPLY_GAS)
+        if not make_id(tag, 0) < request <= frame.load(counter):
+            revert(KMS_GENERATION.error(error), request)
+
+    def _membership(self, frame: Frame, request: int) -> tuple[Committee, bytes]:
+        """Return the committee that the request names, and its extraData; the sender must belong to it. Raises Reverted."""
+        extra_data: bytes = frame.read("extra_data", request)
+        context_id = int.from_bytes(extra_data[CONTEXT])
+        committee = self._config.active_committee(frame.at(self._config.address), context_id)
+        if committee.of_sender(frame.sender) == NO_NODE:
+            revert(KMS_GENERATION.error("NotKmsTxSender"), frame.sender)
+        return committee, extra_data
+
+    def _take(
+        self, frame: Frame, committee: Committee, request: int, struct_hash: bytes, signature: bytes
+    ) -> bytes:
+        """Check signature, signer, sender and that it is the signer's first; note and return the digest. Raises Reverted."""
+        digest = signing_digest(self._domain, struct_hash)
+        signer = recover_strictly(digest, signature)
+        if not committee.has_signer(signer):
+            revert(KMS_GENERATION.error("NotKmsSigner"), signer)
+        if committee.of_sender(frame.sender).signer != signer:
+            revert(KMS_GENERATION.error("KmsSignerDoesNotMatchTxSender"), signer, frame.sender)
+        slot = mapping_slot(mapping_slot(ANSWERED, request), signer)
+        if frame.load(slot):
+            revert(_SIGNED_ALREADY[request >> TAG_SHIFT], request, signer)
+        frame.store(slot, 1)
+        senders = (*frame.read("senders", request, digest, default=()), frame.sender)
+        frame.write(senders, "senders", request, digest)
+        return digest
+
+    def _reaches(self, frame: Frame, committee: Committee, request: int, digest: bytes) -> bool:
+        """Tell whether this answer completes the request, and note it."""
+        senders = frame.read("senders", request, digest)
+        if frame.load(mapping_slot(DONE, request)) or len(senders) < committee.thresholds.kms_gen:
+            return False
+        frame.meter.burn(_CONSENSUS_GAS)
+        frame.store(mapping_slot(DONE, request), 1)
+        frame.store(mapping_slot(DIGEST, request), int.from_bytes(digest))
+        return True
+
+    def _complete(self, frame: Frame, tag: int, request: int, material: Any) -> None:
+        frame.write(material, "material", request)
+        frame.write((*frame.read("completed", tag, default=()), request), "completed", tag)
+        frame.write(request, "active", tag)

@@ -1,0 +1,199 @@
+"""What a node answers to a JSON-RPC request or batch, over HTTP or for a websocket's session, and how its faults spoil that.
+
+What a method answers is in ``rpc_methods``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from kmsconn.emulator.chain import NodeStanding
+from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
+from kmsconn.emulator.node_faults import (
+    INVALID_REQUEST,
+    LIMIT_EXCEEDED,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    NodeError,
+    NodeFault,
+)
+from kmsconn.emulator.rpc_methods import METHODS, Later
+
+JSON_HEADERS = (("content-type", "application/json"),)
+TOO_MANY_REQUESTS, BAD_GATEWAY, UNAVAILABLE = 429, 502, 503
+_HTML = HttpResponse(200, (("content-type", "text/html"),), b"<html><body>welcome</body></html>")
+SessionMethods = Mapping[str, Callable[[list[Any]], Any]]
+"""What only a connection that can be notified has: ``eth_subscribe`` and ``eth_unsubscribe``."""
+_NONE: SessionMethods = {}
+
+
+@attrs.frozen
+class Begun:
+    """A request that was carried out: its id, and its result, its error, or what it still waits for."""
+
+    id: Any
+    result: Any = None
+    error: NodeError | None = None
+    later: Later | None = None
+
+    async def finish(self) -> dict[str, Any]:
+        """Wait if necessary and return the JSON-RPC answer."""
+        if self.later is None:
+            return self.as_json()
+        try:
+            return Begun(self.id, await self.later()).as_json()
+        except NodeError as error:
+            return Begun(self.id, error=error).as_json()
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether the answer is not there yet."""
+        return self.later is not None
+
+    def all(self) -> Iterator[Begun]:
+        """Yield the request."""
+        yield self
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON-RPC answer of a request that waits for nothing."""
+        head = {"jsonrpc": "2.0", "id": self.id}
+        return (
+            {**head, "result": self.result} if self.error is None else {**head, "error": self.error.as_json()}
+        )
+
+
+class BegunBatch:
+    """A batch whose requests are carried out one by one: the next one when the one before is answered, as nodes do.
+
+    ``requests`` carries one out with each step; those up to the first that waits are carried out here.
+    """
+
+    def __init__(self, requests: Iterator[Begun]) -> None:
+        self._requests = requests
+        self._begun: list[Begun] = []
+        for one in requests:
+            self._begun.append(one)
+            if one.waits:
+                break
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether the answers are not there yet."""
+        return self._begun[-1].waits
+
+    def all(self) -> Iterator[Begun]:
+        """Yield every request, carried out by the time it comes."""
+        yield from self._begun
+        for one in self._requests:
+            self._begun.append(one)
+            yield one
+
+    async def finish(self) -> list[dict[str, Any]]:
+        """Wait for each in turn and return the JSON-RPC answers."""
+        return [await one.finish() for one in self.all()]
+
+
+class AnsweringNode(NodeStanding):
+    """One node: its knobs, and the answers that it gives with them."""
+
+    async def answer(self, body: bytes) -> bytes:
+        """Answer a JSON-RPC request or batch. Raises HangUp when the connection is to be closed instead."""
+        await trio.lowlevel.checkpoint()
+        return await self.finish(self.begin(body))
+
+    def begin(self, body: bytes | str, own: SessionMethods = _NONE) -> Begun | BegunBatch:
+        """Carry out a request, or a batch up to the first request that waits. Raises HangUp."""
+        try:
+            content = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return Begun(None, error=NodeError(PARSE_ERROR, f"parse error: {error}"))
+        if isinstance(content, list) and content:
+            if self.limits.batch is not None and len(content) > self.limits.batch:
+                return BegunBatch(iter([_too_large(content)]))
+            return BegunBatch(self._begin_one(request, own) for request in content)
+        return self._begin_one(content, own)
+
+    def _begin_one(self, request: Any, own: SessionMethods) -> Begun:
+        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+            return Begun(None, error=NodeError(INVALID_REQUEST, "invalid request"))
+        method, params = request["method"], request.get("params") or []
+        self.calls[method] += 1
+        try:
+            honest = partial(self._carry_out, method, params, own)
+            rule = self.faults.rule_for(method, params)
+            result = honest() if rule is None else rule.act(honest)
+        except NodeError as error:
+            return Begun(request.get("id"), error=error)
+        if callable(result):
+            return Begun(request.get("id"), later=result)
+        return Begun(request.get("id"), result)
+
+    def _carry_out(self, method: str, params: list[Any], own: SessionMethods) -> Any:
+        error = self.faults.error_for(method)
+        if error is not None:
+            raise error
+        if method in own:
+            return own[method](params)
+        function = None if method in self.limits.unsupported else METHODS.get(method)
+        if function is None:
+            raise NodeError(METHOD_NOT_FOUND, f"the method {method} does not exist/is not available")
+        return function(self, params)
+
+    async def finish(self, begun: Begun | BegunBatch) -> bytes:
+        """Wait for what was begun and return the bytes of the answer, with the faults that spoil it."""
+        if isinstance(begun, Begun):
+            answer: Any = self._spoiled(await begun.finish())
+        else:
+            answer = [self._spoiled(one) for one in await begun.finish()]
+            if self.faults.happens(NodeFault.SHUFFLED):
+                answer = answer[::-1]
+        text = msgspec.json.encode(answer)
+        return text[: len(text) // 2] if self.faults.happens(NodeFault.TRUNCATED) else text
+
+    def _spoiled(self, answer: dict[str, Any]) -> dict[str, Any]:
+        return {**answer, "id": 999_999_937} if self.faults.happens(NodeFault.WRONG_ID) else answer
+
+    async def http(self, request: HttpRequest) -> HttpResponse:
+        """Answer one HTTP request. Raises HangUp."""
+        refusal = self._http_refusal()
+        if self.faults.happens(NodeFault.HANG_UP):
+            raise HangUp
+        if self.faults.happens(NodeFault.HANG):
+            await trio.sleep_forever()
+        if self.faults.happens(NodeFault.SLOW):
+            await trio.sleep(self.faults.slow_seconds)
+        return refusal or HttpResponse(200, JSON_HEADERS, await self.answer(request.body))
+
+    def _http_refusal(self) -> HttpResponse | None:
+        after = self.faults.retry_after
+        headers = () if after is None else (("retry-after", f"{after:g}"),)
+        if self.faults.happens(NodeFault.RATE_LIMITED):
+            return HttpResponse(TOO_MANY_REQUESTS, headers, b"too many requests")
+        if self.faults.happens(NodeFault.BAD_GATEWAY):
+            return HttpResponse(BAD_GATEWAY, (), b"bad gateway")
+        if self.faults.happens(NodeFault.UNAVAILABLE):
+            return HttpResponse(UNAVAILABLE, headers, b"unavailable")
+        return _HTML if self.faults.happens(NodeFault.NOT_JSON) else None
+
+    def pushed(self, content: Any) -> Any:
+        """Return what is pushed for a new head or a log."""
+        return content
+
+    def rate_limit(self, begun: Begun | BegunBatch) -> Begun | BegunBatch:
+        """Return what a websocket says instead when it is rate limited."""
+        error = NodeError(LIMIT_EXCEEDED, "rate limit exceeded")
+        if isinstance(begun, Begun):
+            return Begun(begun.id, error=error)
+        return BegunBatch(Begun(one.id, error=error) for one in list(begun.all()))
+
+
+def _too_large(batch: list[Any]) -> Begun:
+    """Refuse a batch as geth does: with one error, under the id of the first call."""
+    first = batch[0].get("id") if isinstance(batch[0], dict) else None
+    return Begun(first, error=NodeError(INVALID_REQUEST, "batch too large"))
