@@ -108,10 +108,10 @@ class Connector:
                 gaps=sum(proof.missing for proof in self._proofs),
                 running=Counter(stage for stage, _ in components.pipeline.runner.running.values()),
             ),
-            chains={one.name: self._chain_statistics(one) for one in components.links.endpoints},
+            chains={one.name: self._chain_statistics(one) for one in components.endpoints},
             cores=components.core_health.statistics(),
             cursors={one.contract.name: one.next_block for one in self._ranges if one.next_block is not None},
-            ciphertexts=components.ciphertexts.statistics(),
+            ciphertexts=components.ciphertext_statistics(),
             transactions={
                 name: one.statistics() for name, one in self._managers.items() if isinstance(one, TxManager)
             },
@@ -173,12 +173,12 @@ class Connector:
         """Start what every process does, and the tasks that one of them does for all."""
         components = self.components
         nursery.start_soon(self.hook.watch)
-        nursery.start_soon(components.ciphertexts.directory.run)
-        if components.ciphertexts.shadow is not None:
-            nursery.start_soon(components.ciphertexts.shadow.run)
+        nursery.start_soon(components.directory.run)
+        if components.comparer is not None:
+            nursery.start_soon(components.comparer.run)
         for chain_context in components.chain_contexts.values():
             nursery.start_soon(follow_heads, chain_context, components.board)
-        watches = [_contract_watch(components, endpoint) for endpoint in components.links.endpoints]
+        watches = [_contract_watch(components, endpoint) for endpoint in components.endpoints]
         nursery.start_soon(wait_for_dependencies, components, watches, self._ready)
         for one in watches:
             nursery.start_soon(keep_looking, one.look, one.interval)

@@ -48,7 +48,7 @@ async def wait_for_dependencies(
         for watch in watches:
             nursery.start_soon(_confirm, components, watch)
         nursery.start_soon(components.core_health.wait_served)
-        nursery.start_soon(components.ciphertexts.directory.wait_loaded)
+        nursery.start_soon(components.directory.wait_loaded)
     ready.set()
 
 
@@ -128,7 +128,7 @@ class ContractWatch:
 
     def _confirm_domain(self, at: float) -> None:
         """Let signatures be judged by the configured domain of decryptions from ``at`` on, for an hour."""
-        if self.endpoint is self.components.links.gateway:
+        if self.endpoint is self.components.gateway.endpoint:
             self.components.checker.domain_confirmed_at = at
 
     def _note(self, contract: ConfiguredContract, version: Version | None) -> None:

@@ -18,7 +18,7 @@ from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.pausing import paused_kinds
 from kmsconn.model.life import State
 from kmsconn.model.requests import DECRYPTION_KINDS, PoolName
-from kmsconn.requests.components import Components, Links
+from kmsconn.requests.components import Components
 from kmsconn.requests.core_health import CONNECTION
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.pipeline import Pipeline
@@ -97,13 +97,11 @@ def wake_by(topics: Topics, components: Components) -> None:
     topics.on("closed", components.http.waiters.closed)
 
 
-async def recovered(
-    links: Links, pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int
-) -> None:
+async def recovered(pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int) -> None:
     """Do not hold a Core that serves again to what was before: what waits for it is due at once."""
-    pipeline.tracker.progress.forgive(links.core.endpoints[index], CONNECTION)
-    shards = len(links.core.endpoints)
-    hurried = await until_kept(lambda: links.journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
+    pipeline.tracker.progress.forgive(pipeline.runner.core_health.core.endpoints[index], CONNECTION)
+    journal, shards = pipeline.journal, pipeline.runner.shards
+    hurried = await until_kept(lambda: journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
     for pool in pools.values():
         if hurried or pool.backlogged:
             pool.wake_up.notify()

@@ -129,17 +129,17 @@ def _expected(status: int, what: str) -> int:
 
 def core_material(components: Components) -> CoreMaterial | None:
     """Make the watch over the Core; None in a generation whose Cores do not tell what they have."""
-    profile, sender, links = components.profile, components.tx_sender, components.links
+    profile, sender = components.profile, components.tx_sender
     call, planned = profile.material_call, profile.made_material(sender)
     if call is None or planned is None:
         return None
-    chain = links.chains[planned[0]]
+    chain = components.chains[planned[0]]
 
     async def find() -> KeysAndCrs:
         asked = profile.made_material(sender)
         return KeysAndCrs() if asked is None else await run_query_plan(chain, asked[1])
 
-    return CoreMaterial(find, links.core, call, components.board)
+    return CoreMaterial(find, components.core, call, components.board)
 
 
 def migrated_key_sets(components: Components) -> MigratedKeySets | None:
@@ -148,11 +148,11 @@ def migrated_key_sets(components: Components) -> MigratedKeySets | None:
     planned = profile.migrated_key_set(sender)
     if planned is None:
         return None
-    chain, options = components.links.chains[planned[0]], components.settings.ciphertexts
+    chain, options = components.chains[planned[0]], components.settings.ciphertexts
 
     async def find() -> PublicObject | None:
         asked = profile.migrated_key_set(sender)
         return None if asked is None else await run_query_plan(chain, asked[1])
 
     policy = BucketPolicy(options.allow_http_buckets, options.allow_private_buckets)
-    return MigratedKeySets(find, components.links.buckets, policy.check, components.board)
+    return MigratedKeySets(find, components.buckets, policy.check, components.board)

@@ -52,7 +52,7 @@ class OpenAgreements:
         return cls(
             components.profile,
             components.journal,
-            components.links.chains,
+            components.chains,
             components.tx_sender,
             components.ports.wall,
             components.board,

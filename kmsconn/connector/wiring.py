@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property, partial
 from pathlib import Path
 
 import attrs
@@ -12,17 +12,17 @@ import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.fetch import BucketCounts, Fetcher
+from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
 from kmsconn.ciphertexts.registry import Directory, Lookup, Registry
-from kmsconn.ciphertexts.sdk import open_sdk
+from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
 from kmsconn.connector.following import Topics, recovered, take_pauses, wake_by
-from kmsconn.core.client import open_core
+from kmsconn.core.client import CoreClient, open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import outbox
@@ -39,7 +39,7 @@ from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.wallet import Wallet, open_tx_sender
 from kmsconn.requests.checker import Checker, DecryptionExpiry
-from kmsconn.requests.components import ChainContext, CiphertextParts, Components, Links
+from kmsconn.requests.components import ChainContext, Components, sender_address
 from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.dispatcher import WorkerPool
@@ -70,11 +70,8 @@ class _Base:
     profile: Profile
     sender: Wallet | Address
     on_event: OnEvent
-
-    @property
-    def tx_sender(self) -> Address:
-        """The account that sends the node's replies."""
-        return self.sender.address if isinstance(self.sender, Wallet) else self.sender
+    waiters: HttpWaiters
+    topics: Topics = attrs.field(factory=Topics)
 
     @property
     def policy(self) -> BucketPolicy:
@@ -83,28 +80,33 @@ class _Base:
             self.settings.ciphertexts.allow_http_buckets, self.settings.ciphertexts.allow_private_buckets
         )
 
+    @property
+    def shards(self) -> int:
+        """How many shards the Core has."""
+        return len(self.settings.core.core_endpoints)
+
 
 @asynccontextmanager
 async def open_components(
     settings: Settings, ports: Ports, on_event: OnEvent, waiters: HttpWaiters
 ) -> AsyncIterator[Components]:
-    """Open journal, chains and Core links, and build what stands on them.
+    """Open journal, chains and Core links, and build what stands on them; ``waiters`` are woken by ``on_event``.
 
     Raises StartRefused for a journal that is foreign or in use, and for a wallet that cannot be used. Of the dependencies only AWS KMS is
     asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
-    ports, topics = attrs.evolve(ports, proxies=settings.proxies), Topics()
     async with AsyncExitStack() as stack:
         profile = PROFILES[settings.protocol.profile](settings)
         sender = await stack.enter_async_context(open_tx_sender(settings, on_event))
-        base = _Base(settings, ports, profile, sender, on_event)
-        components = _build(base, await _open_links(stack, base, topics), waiters)
+        ports = attrs.evolve(ports, proxies=settings.proxies)
+        base = _Base(settings, ports, profile, sender, on_event, waiters)
+        components = (await _open_links(stack, base)).components()
         await until_kept(lambda: take_pauses(components))  # before anything is dispatched
-        wake_by(topics, components)
+        wake_by(base.topics, components)
         yield components
 
 
-async def _open_links(stack: AsyncExitStack, base: _Base, topics: Topics) -> Links:
+async def _open_links(stack: AsyncExitStack, base: _Base) -> _Builder:
     settings, ports, policy = base.settings, base.ports, base.policy
     to_buckets = Way(ports, _bucket_dial(ports.dial, policy), settings.ciphertexts.s3_connect_timeout)
 
@@ -117,8 +119,9 @@ async def _open_links(stack: AsyncExitStack, base: _Base, topics: Topics) -> Lin
 
     answered = {one.chain_id: one for one in (settings.chains.ethereum, settings.chains.gateway)}
     gateway = await chain(settings.chains.gateway, "gateway")
-    journal, membership = await _open_journal(stack, base, topics)
-    return Links(
+    journal, membership = await _open_journal(stack, base)
+    return _Builder(
+        base,
         journal=journal,
         membership=membership,
         gateway=gateway,
@@ -144,191 +147,252 @@ async def _open_links(stack: AsyncExitStack, base: _Base, topics: Topics) -> Lin
     )
 
 
-async def _open_journal(stack: AsyncExitStack, base: _Base, topics: Topics) -> tuple[Journal, Membership]:
+async def _open_journal(stack: AsyncExitStack, base: _Base) -> tuple[Journal, Membership]:
     """Open the journal and become a member; from the first change on, transitions go into the outbox of the audit log, if there is one.
 
     Raises JournalUnreachable, as while it is opened, where the database fails just then.
     """
-    journal = await stack.enter_async_context(_journal(base))
-    audited = base.settings.storage.audit_log is not None
+    settings, ports = base.settings, base.ports
+    journal = await stack.enter_async_context(
+        open_journal(
+            settings.storage.journal,
+            Binding.of(settings, sender_address(base.sender)),
+            ports.offload,
+            ports.wall,
+            shards=base.shards,
+            readers=settings.storage.database_pool_size,
+        )
+    )
+    audited = settings.storage.audit_log is not None
     try:
-        membership = await _open_membership(stack, base, journal, topics)
+        membership = await _open_membership(stack, base, journal)
         await journal.run(outbox.capture if audited else outbox.stop_capturing)
     except JournalFailed as error:
         raise JournalUnreachable(str(error)) from error
     return journal, membership
 
 
-async def _open_membership(
-    stack: AsyncExitStack, base: _Base, journal: Journal, topics: Topics
-) -> Membership:
+async def _open_membership(stack: AsyncExitStack, base: _Base, journal: Journal) -> Membership:
     """Become one of the processes over the journal: the only one of a file."""
     if isinstance(base.settings.storage.journal, Path):
         return SoleMember(journal)
     from kmsconn.connector.members import open_member
 
-    member = open_member(journal, base.settings, base.ports, topics, base.on_event)
+    member = open_member(journal, base.settings, base.ports, base.topics, base.on_event)
     return await stack.enter_async_context(member)
 
 
-def _journal(base: _Base) -> AbstractAsyncContextManager[Journal]:
-    settings, ports = base.settings, base.ports
-    shards = len(settings.core.core_endpoints)
-    readers = settings.storage.database_pool_size
-    return open_journal(
-        settings.storage.journal,
-        Binding.of(settings, base.tx_sender),
-        ports.offload,
-        ports.wall,
-        shards=shards,
-        readers=readers,
-    )
+@attrs.frozen(slots=False, kw_only=True)
+class _Builder:
+    """Makes every part once, each from what was opened and from those that it needs.
 
+    ``traces``: ways of their own to the chains of replies, since a trace may take long. ``sdk``: for generations whose buckets may want
+    credentials.
+    """
 
-def _build(base: _Base, links: Links, waiters: HttpWaiters) -> Components:
-    """Make every part, each from those before it."""
-    chain_contexts = _chain_contexts(base, links)
-    directory = _directory(base, links)
-    quorum = _quorum(base, links, directory)
-    shadow = _shadow(base, quorum)
-    buckets = BucketCounts()
-    fetcher = _fetcher(base, _sources(base, links, directory), quorum, buckets)
-    checker = _checker(base, links, chain_contexts)
-    stages = _stages(base, links, checker, fetcher, shadow)
-    health = CoreHealth(links.core, base.settings.core.healthcheck_timeout)
-    pipeline = _pipeline(base, links, chain_contexts, stages, health)
-    pools = _pools(base, health)
-    health.on_recovery = partial(recovered, links, pipeline, pools)
-    return Components(
-        settings=base.settings,
-        ports=base.ports,
-        sender=base.sender,
-        links=links,
-        ciphertexts=CiphertextParts(directory, shadow, buckets, pipeline.budgets),
-        core_health=health,
-        heartbeats=Heartbeats(trio.current_time),
-        chain_contexts=chain_contexts,
-        pools=pools,
-        pipeline=pipeline,
-        http=_http(base, links, checker, pools, waiters),
-        board=Board(base.on_event, trio.current_time),
-    )
+    base: _Base = attrs.field(kw_only=False)
+    journal: Journal
+    membership: Membership
+    gateway: Endpoint
+    ethereum: Endpoint
+    traces: Mapping[int, Endpoint]
+    hosts: Mapping[int, Endpoint]
+    core: CoreClient
+    buckets: HttpClient
+    attestations: HttpClient
+    sdk: Sdk | None
 
+    def components(self) -> Components:
+        base = self.base
+        several = (self.gateway, self.ethereum, *self.hosts.values())
+        self.health.on_recovery = partial(recovered, self.pipeline, self.pools)
+        return Components(
+            settings=base.settings,
+            ports=base.ports,
+            profile=base.profile,
+            sender=base.sender,
+            on_event=base.on_event,
+            journal=self.journal,
+            membership=self.membership,
+            endpoints=tuple({id(one): one for one in several}.values()),
+            chains=self.chains,
+            core=self.core,
+            buckets=self.buckets,
+            directory=self.directory,
+            comparer=self.comparer,
+            fetches=self.fetcher.counts,
+            core_health=self.health,
+            heartbeats=Heartbeats(trio.current_time),
+            chain_contexts=self.chain_contexts,
+            pools=self.pools,
+            pipeline=self.pipeline,
+            checker=self.checker,
+            expiry=self.checker.expiry,
+            http=self.http,
+            board=Board(base.on_event, trio.current_time),
+        )
 
-def _chain_contexts(base: _Base, links: Links) -> Mapping[int, ChainContext]:
-    """Make the context of each chain that is listened to; the Gateway comes last, for generations where it is Ethereum too."""
-    settings = base.settings
-    known = (
-        ChainContext(
-            "ethereum",
-            links.ethereum,
-            settings.reading.key_management_polling,
-            settings.reading.kms_operation_from_block_number,
-            settings.transactions.ethereum_tx_required_confirmations,
-            settings.transactions.ethereum_tx_get_receipt_timeout,
-            links.traces[settings.chains.ethereum.chain_id],
-        ),
-        ChainContext(
-            "gateway",
-            links.gateway,
-            settings.reading.decryption_polling,
-            settings.reading.decryption_from_block_number,
-            settings.transactions.gateway_tx_required_confirmations,
-            traces=links.traces[settings.chains.gateway.chain_id],
-        ),
-    )
-    listened = {subscription.chain_id for subscription in base.profile.subscriptions()}
-    return {one.endpoint.chain_id: one for one in known if one.endpoint.chain_id in listened}
+    @property
+    def chains(self) -> Mapping[int, Endpoint]:
+        """All chains by id; where Ethereum is a host chain too, the way of that one."""
+        return {self.gateway.chain_id: self.gateway, self.ethereum.chain_id: self.ethereum, **self.hosts}
 
+    @cached_property
+    def chain_contexts(self) -> Mapping[int, ChainContext]:
+        """The context of each chain that is listened to; the Gateway comes last, for generations where it is Ethereum too."""
+        reading, transactions = self.base.settings.reading, self.base.settings.transactions
+        known = (
+            ChainContext(
+                "ethereum",
+                self.ethereum,
+                reading.key_management_polling,
+                reading.kms_operation_from_block_number,
+                transactions.ethereum_tx_required_confirmations,
+                transactions.ethereum_tx_get_receipt_timeout,
+                self.traces[self.ethereum.chain_id],
+            ),
+            ChainContext(
+                "gateway",
+                self.gateway,
+                reading.decryption_polling,
+                reading.decryption_from_block_number,
+                transactions.gateway_tx_required_confirmations,
+                traces=self.traces[self.gateway.chain_id],
+            ),
+        )
+        listened = {subscription.chain_id for subscription in self.base.profile.subscriptions()}
+        return {one.endpoint.chain_id: one for one in known if one.endpoint.chain_id in listened}
 
-# --- ciphertexts
+    @cached_property
+    def directory(self) -> Directory:
+        """Reads the whole registry, or, in a generation without attestations, only what requests name."""
+        base = self.base
+        kind = Registry if base.profile.has_attestations else Lookup
+        return kind(base.profile, self.gateway, base.settings.ciphertexts.registry_refresh, base.on_event)
 
+    @cached_property
+    def quorum(self) -> AttestationQuorum | None:
+        if not isinstance(self.directory, Registry):
+            return None
+        timeout = self.base.settings.ciphertexts.attestation_head_timeout
+        return AttestationQuorum(self.attestations, self.directory, self.base.policy, timeout)
 
-def _directory(base: _Base, links: Links) -> Directory:
-    """Read the whole registry, or, in a generation without attestations, only what requests name."""
-    kind = Registry if base.profile.has_attestations else Lookup
-    return kind(base.profile, links.gateway, base.settings.ciphertexts.registry_refresh, base.on_event)
+    @cached_property
+    def comparer(self) -> Comparer | None:
+        compares = self.base.settings.ciphertexts.attestation is AttestationMode.SHADOW
+        return Comparer(self.quorum, self.base.on_event) if compares and self.quorum is not None else None
 
+    def sources(self) -> Sources:
+        """Know where a generation keeps its objects: under two names each, or at the places of the first one."""
+        if self.sdk is None:
+            return BothForms(self.buckets, self.directory)
+        s3 = self.base.settings.protocol.httpz.s3
+        instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
+        return ByPlace(self.buckets, self.directory, self.sdk, instead)
 
-def _quorum(base: _Base, links: Links, directory: Directory) -> AttestationQuorum | None:
-    if not isinstance(directory, Registry):
-        return None
-    return AttestationQuorum(
-        links.attestations, directory, base.policy, base.settings.ciphertexts.attestation_head_timeout
-    )
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        base, settings = self.base, self.base.settings
+        return Fetcher(
+            self.sources(),
+            base.policy,
+            base.ports.offload,
+            settings.ciphertexts.max_ciphertext_size,
+            lambda handle, reason: base.on_event(CiphertextMismatch(handle, reason)),
+            settings.protocol.httpz.tolerant_digests,
+            quorum=self.quorum,
+            enforced=settings.ciphertexts.attestation is AttestationMode.ENFORCE,
+        )
 
+    @cached_property
+    def checker(self) -> Checker:
+        base, heads = self.base, {chain_id: one.head for chain_id, one in self.chain_contexts.items()}
+        settings, suspicions = base.settings, Suspicions(heads)
+        return Checker(
+            profile=base.profile,
+            chains=self.chains,
+            heads=heads,
+            identity=NodeIdentity(base.profile, self.chains, sender_address(base.sender)),
+            contexts=Contexts(base.profile, self.ethereum, trio.current_time, suspicions),
+            suspicions=suspicions,
+            # as far as is known before the network was asked
+            expiry=DecryptionExpiry(
+                settings.work.decryption_expiry, None if base.profile.later_network else False
+            ),
+            reorg_window=settings.reading.reorg_window,
+            shadow=settings.is_shadow,
+        )
 
-def _shadow(base: _Base, quorum: AttestationQuorum | None) -> Comparer | None:
-    if quorum is None or base.settings.ciphertexts.attestation is not AttestationMode.SHADOW:
-        return None
-    return Comparer(quorum, base.on_event)
+    def stages(self) -> Stages:
+        base, checker = self.base, self.checker
+        stages = Stages(
+            base.profile,
+            self.chains,
+            checker,
+            checker.identity,
+            self.fetcher,
+            self.core,
+            base.ports.random,
+            reading_only=base.settings.is_shadow,
+            context=_trace_context(base.settings),
+        )
+        return stages if self.comparer is None else attrs.evolve(stages, shadow=self.comparer.hand)
 
+    @cached_property
+    def health(self) -> CoreHealth:
+        return CoreHealth(self.core, self.base.settings.core.healthcheck_timeout)
 
-def _sources(base: _Base, links: Links, directory: Directory) -> Sources:
-    """Know where a generation keeps its objects: under two names each, or at the places of the first one."""
-    if links.sdk is None:
-        return BothForms(links.buckets, directory)
-    s3 = base.settings.protocol.httpz.s3
-    instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
-    return ByPlace(links.buckets, directory, links.sdk, instead)
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        base, checker, journal, tracker = self.base, self.checker, self.journal, RequestTracker()
+        profile, ports, heads = base.profile, base.ports, checker.heads
+        outcomes = RowOutcomes(profile, journal, heads, tracker, ports.wall, ports.random, base.on_event)
+        budget = base.settings.ciphertexts.ciphertext_budget // base.shards
+        return Pipeline(
+            profile=profile,
+            stages=self.stages(),
+            journal=journal,
+            heads=heads,
+            txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in self.chain_contexts.items()},
+            destruction=Destruction(profile, journal, heads, checker.contexts, outcomes.end_destroyed),
+            budgets=tuple(ByteBudget(budget) for _ in range(base.shards)),
+            deadlines=base.settings.work.deadlines,
+            runner=StageRunner(profile, tracker, self.health, base.shards, base.on_event, journal.note_stage),
+            tracker=tracker,
+            outcomes=outcomes,
+        )
 
+    @cached_property
+    def pools(self) -> Mapping[PoolName, WorkerPool]:
+        """A pool for each that the generation's table names."""
+        operations = self.base.profile.operations.values()
+        names = dict.fromkeys(operation.pool for operation in operations)
+        return {
+            name: self.pool(name, tuple(one.kind for one in operations if one.pool is name)) for name in names
+        }
 
-def _fetcher(
-    base: _Base, sources: Sources, quorum: AttestationQuorum | None, counts: BucketCounts
-) -> Fetcher:
-    settings = base.settings
-    return Fetcher(
-        sources,
-        base.policy,
-        base.ports.offload,
-        settings.ciphertexts.max_ciphertext_size,
-        lambda handle, reason: base.on_event(CiphertextMismatch(handle, reason)),
-        settings.protocol.httpz.tolerant_digests,
-        counts,
-        quorum,
-        settings.ciphertexts.attestation is AttestationMode.ENFORCE,
-    )
+    def pool(self, name: PoolName, kinds: tuple[Kind, ...]) -> WorkerPool:
+        """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""
+        shards = 1 if name in IN_ORDER else self.base.shards
+        size = max(getattr(self.base.settings.work.pools, name.value), shards)
+        pool = WorkerPool(name, kinds, size, WakeUp(), shards)
+        if DECRYPTION_KINDS.issuperset(kinds):  # key management fetches nothing
+            pool.gone = lambda: self.health.gone
+        return pool
 
-
-# --- requests
-
-
-def _checker(base: _Base, links: Links, chain_contexts: Mapping[int, ChainContext]) -> Checker:
-    heads = {chain_id: one.head for chain_id, one in chain_contexts.items()}
-    suspicions = Suspicions(heads)
-    return Checker(
-        profile=base.profile,
-        chains=links.chains,
-        heads=heads,
-        identity=NodeIdentity(base.profile, links.chains, base.tx_sender),
-        contexts=Contexts(base.profile, links.ethereum, trio.current_time, suspicions),
-        suspicions=suspicions,
-        expiry=_expiry(base),
-        reorg_window=base.settings.reading.reorg_window,
-        shadow=base.settings.is_shadow,
-    )
-
-
-def _expiry(base: _Base) -> DecryptionExpiry:
-    """Return when decryptions expire, as far as is known before the network was asked."""
-    return DecryptionExpiry(
-        base.settings.work.decryption_expiry, None if base.profile.later_network else False
-    )
-
-
-def _stages(base: _Base, links: Links, checker: Checker, fetcher: Fetcher, shadow: Comparer | None) -> Stages:
-    stages = Stages(
-        base.profile,
-        links.chains,
-        checker,
-        checker.identity,
-        fetcher,
-        links.core,
-        base.ports.random,
-        reading_only=base.settings.is_shadow,
-        context=_trace_context(base.settings),
-    )
-    return stages if shadow is None else attrs.evolve(stages, shadow=shadow.hand)
+    @cached_property
+    def http(self) -> HttpDecryptions:
+        base, pools = self.base, self.pools
+        return HttpDecryptions(
+            profile=base.profile,
+            journal=self.journal,
+            head=self.checker.heads[base.settings.chains.gateway.chain_id],
+            wall=base.ports.wall,
+            expiry=self.checker.expiry,
+            dispatch=lambda name: pools[name].wake_up.notify(),
+            on_event=base.on_event,
+            waiters=base.waiters,
+        )
 
 
 def _trace_context(settings: Settings) -> Callable[[Request], Metadata] | None:
@@ -342,88 +406,6 @@ def _trace_context(settings: Settings) -> Callable[[Request], Metadata] | None:
         return ((b"traceparent", trace.traceparent(sampled=tracing.samples(trace.trace_id)).encode()),)
 
     return context
-
-
-def _pipeline(
-    base: _Base,
-    links: Links,
-    chain_contexts: Mapping[int, ChainContext],
-    stages: Stages,
-    health: CoreHealth,
-) -> Pipeline:
-    tracker, heads, journal = (
-        RequestTracker(),
-        stages.checker.heads,
-        links.journal,
-    )
-    outcomes = RowOutcomes(
-        base.profile, journal, heads, tracker, base.ports.wall, base.ports.random, base.on_event
-    )
-    return Pipeline(
-        profile=base.profile,
-        stages=stages,
-        journal=journal,
-        heads=heads,
-        txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in chain_contexts.items()},
-        destruction=Destruction(
-            base.profile, journal, heads, stages.checker.contexts, outcomes.end_destroyed
-        ),
-        budgets=_budgets(base.settings),
-        deadlines=base.settings.work.deadlines,
-        runner=StageRunner(
-            base.profile,
-            tracker,
-            health,
-            len(base.settings.core.core_endpoints),
-            base.on_event,
-            journal.note_stage,
-        ),
-        tracker=tracker,
-        outcomes=outcomes,
-    )
-
-
-def _budgets(settings: Settings) -> tuple[ByteBudget, ...]:
-    """Return the budget of ciphertexts in equal parts, one for each shard."""
-    shards = len(settings.core.core_endpoints)
-    return (*(ByteBudget(settings.ciphertexts.ciphertext_budget // shards) for _ in range(shards)),)
-
-
-def _pools(base: _Base, health: CoreHealth) -> Mapping[PoolName, WorkerPool]:
-    """Make a pool for each that the generation's table names."""
-    operations = base.profile.operations.values()
-    names = dict.fromkeys(operation.pool for operation in operations)
-    kinds = {name: tuple(one.kind for one in operations if one.pool is name) for name in names}
-    found = {name: _pool(base.settings, name, kinds[name]) for name in names}
-    for pool in found.values():
-        if DECRYPTION_KINDS.issuperset(pool.kinds):  # key management fetches nothing
-            pool.gone = lambda: health.gone
-    return found
-
-
-def _pool(settings: Settings, name: PoolName, kinds: tuple[Kind, ...]) -> WorkerPool:
-    """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""
-    shards = 1 if name in IN_ORDER else len(settings.core.core_endpoints)
-    return WorkerPool(name, kinds, max(getattr(settings.work.pools, name.value), shards), WakeUp(), shards)
-
-
-def _http(
-    base: _Base,
-    links: Links,
-    checker: Checker,
-    pools: Mapping[PoolName, WorkerPool],
-    waiters: HttpWaiters,
-) -> HttpDecryptions:
-    return HttpDecryptions(
-        profile=base.profile,
-        journal=links.journal,
-        head=checker.heads[base.settings.chains.gateway.chain_id],
-        wall=base.ports.wall,
-        expiry=checker.expiry,
-        dispatch=lambda name: pools[name].wake_up.notify(),
-        on_event=base.on_event,
-        waiters=waiters,
-    )
 
 
 def _bucket_dial(dial: Dial, policy: BucketPolicy) -> Dial:

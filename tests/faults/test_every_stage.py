@@ -85,8 +85,8 @@ async def open_line(folder: Path, form: str) -> AsyncIterator[Line]:
         settings = scene.dependencies.settings(folder / "j.db")
         ports = Ports(scene.network, offload_inline, lambda: BEGIN + trio.current_time(), Random(0).random)
         async with open_components(settings, ports, ignore, HttpWaiters()) as components:
-            assert isinstance(components.ciphertexts.directory, Registry)
-            await components.ciphertexts.directory.load()
+            assert isinstance(components.directory, Registry)
+            await components.directory.load()
             head = scene.dependencies.gateway.head
             components.gateway.head.note(head.number, head.timestamp)
             row = await recorded(components)
