@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
 
-from bench import bend, table
-from bench.connector import OURS, STRAIGHT, Recipe
-from bench.machine import ROOT, commit_of, describe
-from bench.offering import Case, Climb, Plan, Usage, climb
+from bench import table
+from bench.connector import OURS, STRAIGHT, Recipe, add_connector, connector_name, recipe_of
+from bench.machine import ROOT, commit_of, write_report
+from bench.offering import Climb, Plan, Usage, climb
 from bench.plots import draw
-from bench.recipes import add_connector, connector_name, recipe_of
 from bench.rows import Row, collect
 from bench.series import columns_of
 from kmsconn.emulator.traffic import GENERATIONS
@@ -27,6 +24,7 @@ from kmsconn.model.profiles import FHEVM
 
 SIZES = (205, 64 * table.KIB, table.MIB)
 QUICK_RATES, QUICK_SECONDS = (50.0,), 5.0
+HIGHEST_RATES = (100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0)
 RATES = (10.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
@@ -62,7 +60,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the arguments: ``--quick`` and ``--highest`` stand for others, of which those that are given count."""
     found, made = parser().parse_args(words), parser()
     if found.highest:
-        made.set_defaults(rates=bend.RATES, seconds=bend.SECONDS, sizes=(bend.SIZE,), loads_only=True)
+        made.set_defaults(rates=HIGHEST_RATES, seconds=15.0, sizes=SIZES[:1], loads_only=True)
     if found.quick:
         made.set_defaults(rates=QUICK_RATES, seconds=QUICK_SECONDS)
     return made.parse_args(words)
@@ -80,15 +78,15 @@ class Found:
 async def measure(arguments: argparse.Namespace) -> Found:
     """Measure single calls, then offer every load of every size."""
     rows = calls() if is_whole(arguments) else []
-    heading, row = lines_of(arguments)
+    columns = columns_of_cases(arguments)
     plan = Plan(
         arguments.seconds,
         arguments.computing,
         arguments.profile,
         tuple(arguments.forms),
-        told=lambda case: print(row(case), flush=True),
+        told=lambda case: print(table.row(columns, case), flush=True),
     )
-    print(table.legend(commit_of(ROOT)), heading, sep="\n", flush=True)
+    print(table.legend(commit_of(ROOT)), table.heading(columns), sep="\n", flush=True)
     climbs, ceilings = {}, {}
     for size in arguments.sizes:
         climbs[size] = await climb_anew(recipe_of(arguments), size, arguments.rates, plan)
@@ -99,11 +97,9 @@ async def measure(arguments: argparse.Namespace) -> Found:
     return Found(climbs, ceilings, rows)
 
 
-def lines_of(arguments: argparse.Namespace) -> tuple[str, Callable[[Case], str]]:
-    """Return the heading of the table, and what makes a line of a case."""
-    if arguments.highest:
-        return bend.heading(), partial(bend.row, cores=os.cpu_count() or 1)
-    return table.heading(), table.row
+def columns_of_cases(arguments: argparse.Namespace) -> Sequence[table.Column]:
+    """Return the columns of the table."""
+    return table.columns_of_the_highest(os.cpu_count() or 1) if arguments.highest else table.columns()
 
 
 async def climb_anew(recipe: Recipe, size: int, rates: Sequence[float], plan: Plan) -> Climb:
@@ -136,12 +132,12 @@ def calls() -> list[Row]:
     return found
 
 
+PARAMETERS = ("name", "profile", "forms", "sizes", "rates", "seconds", "computing")
+
+
 def report(arguments: argparse.Namespace, found: Found) -> dict[str, Any]:
     """Return everything for the JSON file."""
-    told = ("name", "profile", "forms", "sizes", "rates", "seconds", "computing")
     return {
-        "machine": describe(arguments.checkout or ROOT),
-        "parameters": {name: getattr(arguments, name) for name in told},
         "connector": connector_name(arguments),
         "cases": _cases(found.climbs),
         "ceiling": _cases(found.ceilings),
@@ -163,7 +159,7 @@ def main() -> None:
     """Measure and write."""
     arguments = parse()
     found = trio.run(measure, arguments)
-    arguments.out.write_text(json.dumps(report(arguments, found)), encoding="utf-8")
+    write_report(arguments.out, arguments, PARAMETERS, report(arguments, found))
     print(*draw(arguments.out), sep="\n")
 
 

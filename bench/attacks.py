@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import tempfile
 import time
 import tomllib
@@ -21,10 +20,11 @@ from typing import Any, Never
 import attrs
 import trio
 
+from bench.connector import add_connector, recipe_of
 from bench.figures import ANSWERED, Moments
 from bench.offering import Pair, Plan, open_pair
 from bench.proc import Sample
-from bench.recipes import add_connector, recipe_of
+from bench.processes import running_module
 
 METRICS = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 PROBE = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -168,22 +168,13 @@ async def watch(pair: Pair, name: str, port: int, seconds: float) -> Phase:
 async def under_attack(pair: Pair, name: str, port: int, seconds: float) -> list[Phase]:
     """Watch without the attack, under it, and after it."""
     before = await watch(pair, "before", port, seconds)
-    async with hostile(pair, name) if name in BUCKETS else strangers(name, port):
+    async with (
+        hostile(pair, name)
+        if name in BUCKETS
+        else running_module("bench.attacks", "--play", name, "--port", port)
+    ):
         during = await watch(pair, name, port, seconds)
     return [before, during, await watch(pair, "after", port, seconds)]
-
-
-@asynccontextmanager
-async def strangers(name: str, port: int) -> AsyncIterator[None]:
-    """Have strangers attack the port while the block lasts."""
-    command = [sys.executable, "-m", "bench.attacks", "--play", name, "--port", str(port)]
-    process = await trio.lowlevel.open_process(command)
-    try:
-        yield
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
 
 
 @asynccontextmanager

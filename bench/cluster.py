@@ -73,19 +73,10 @@ class Cluster:
 
     def run(self, statement: str, database: str = "postgres") -> str:
         """Have psql run a statement as the superuser, and return what it printed. Raises CalledProcessError with its words."""
-        target = ["-h", str(self.folder), "-p", str(self.port), "-U", OWNER, "-d", database]
-        command = [
-            str(self.programs / "psql"),
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-v",
-            "ON_ERROR_STOP=1",
-            *target,
-            "-c",
-            statement,
-        ]
+        options = (
+            f"-X -q -A -t -v ON_ERROR_STOP=1 -h {self.folder} -p {self.port} -U {OWNER} -d {database} -c"
+        )
+        command = [str(self.programs / "psql"), *options.split(), statement]
         ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=STARTING)  # noqa: S603 - a program of Debian's package
         return ran.stdout.strip()
 
@@ -151,16 +142,8 @@ class Cluster:
         return self.folder / "data"
 
     def _answers(self) -> bool:
-        ready = [
-            str(self.programs / "pg_isready"),
-            "-q",
-            "-h",
-            str(self.folder),
-            "-p",
-            str(self.port),
-            "-d",
-            "postgres",
-        ]
+        options = f"-q -h {self.folder} -p {self.port} -d postgres"
+        ready = [str(self.programs / "pg_isready"), *options.split()]
         deadline = time.monotonic() + STARTING
         while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
             if subprocess.run(ready, check=False, **_QUIET).returncode == 0:  # noqa: S603 - a program of Debian's package

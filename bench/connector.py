@@ -9,6 +9,7 @@ with ``_`` for a dot (``{gateway_url}``, ``{decryption_contract_address}``, …)
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,8 @@ class Recipe:
             kept = {**os.environ, **variables(options)}
         if self.python_path is None:
             return kept
-        return kept | {
-            "PYTHONPATH": self.python_path,
-            "PYTHONSAFEPATH": "1",
-        }  # the folder we stand in counts less
+        # the folder we stand in counts less
+        return kept | {"PYTHONPATH": self.python_path, "PYTHONSAFEPATH": "1"}
 
 
 def options_of(config: Path) -> dict[str, Any]:
@@ -124,7 +123,6 @@ class ConnectorProcess:
     config: Path
     log: Path = attrs.field(default=attrs.Factory(lambda self: log_of(self.config), takes_self=True))
     process: trio.Process | None = None
-    starts: int = 0
 
     @property
     def name(self) -> str:
@@ -139,7 +137,6 @@ class ConnectorProcess:
 
     async def start(self) -> None:
         """Start it, in a session of its own."""
-        self.starts += 1
         options = options_of(self.config)
         command = self._command(options)
         with self.log.open("ab") as log:
@@ -186,11 +183,9 @@ async def end_all(processes: Sequence[ConnectorProcess]) -> None:
 
 
 @asynccontextmanager
-async def open_connectors(
-    recipe: Recipe, config: Path, processes: int, journal: str | None
-) -> AsyncIterator[list[ConnectorProcess]]:
-    """Run several of one journal while the block lasts, each with its log beside the configuration."""
-    made = [ConnectorProcess(recipe, of_process(config, number, journal)) for number in range(processes)]
+async def open_connectors(recipe: Recipe, configs: Iterable[Path]) -> AsyncIterator[list[ConnectorProcess]]:
+    """Run one of each configuration while the block lasts, each with its log beside the configuration."""
+    made = [ConnectorProcess(recipe, config) for config in configs]
     try:
         for one in made:
             await one.start()
@@ -219,13 +214,46 @@ def of_process(config: Path, number: int, journal: str | None) -> Path:
     return out
 
 
-@asynccontextmanager
-async def open_connector(recipe: Recipe, config: Path, log: Path) -> AsyncIterator[int]:
-    """Run one with dependencies' configuration while the block lasts; gives its process id."""
-    connector = ConnectorProcess(recipe, config, log)
-    try:
-        await connector.start()
-        assert connector.process is not None
-        yield connector.process.pid
-    finally:
-        await end_all([connector])  # noqa: ASYNC102 - shields itself, with a deadline
+def add_connector(parser: argparse.ArgumentParser, computing: float) -> None:
+    """Add what chooses the connector, and the Core's time for an answer, to a parser."""
+    add = parser.add_argument
+    add("--computing", type=float, default=computing, metavar="S", help=f"time of the Core ({computing})")
+    add("--connector", default=OURS, metavar="COMMAND", help="another connector; see bench/connector.py")
+    add("--config-template", type=Path, metavar="FILE", help="its configuration file, with places")
+    add("--checkout", type=checkout, metavar="FOLDER", help="another checkout of kmsconn to run")
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of the connector, on one PostgreSQL journal (1)",
+    )
+    add("--postgresql", action="store_true", help="a PostgreSQL journal for one process too")
+    add("--ceiling", action="store_true", help="the least of a client instead; see bench/straight.py")
+
+
+def checkout(text: str) -> Path:
+    """Read the folder of a checkout. Raises ArgumentTypeError where kmsconn is not in it: another one would run in its place."""
+    folder = Path(text).absolute()
+    if not (folder / "kmsconn" / "__init__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{text} is no checkout of kmsconn")
+    return folder
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """Return which connector is measured."""
+    template = arguments.config_template
+    return Recipe(
+        STRAIGHT if arguments.ceiling else arguments.connector,
+        None if template is None else template.read_text(encoding="utf-8"),
+        None if arguments.checkout is None else str(arguments.checkout),
+        arguments.processes,
+        arguments.postgresql or arguments.processes > 1,
+    )
+
+
+def connector_name(arguments: argparse.Namespace) -> str:
+    """Return what was measured."""
+    if arguments.ceiling:
+        return "straight client"
+    return "kmsconn" if arguments.connector == OURS else str(arguments.connector)

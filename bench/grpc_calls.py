@@ -47,9 +47,8 @@ async def measure(ask: Ask, together: Together) -> list[dict[str, Any]]:
 
         rounds = [await one_round(caller, width, together) for _ in range(ROUNDS)]
         cpu, wall = min(rounds)
-        made.append(
-            {"bytes": size, "at_once": width, "cpu_us": cpu / calls * 1e6, "per_second": calls / wall}
-        )
+        name = f"gRPC echo, {table.size(size)}, {width} at once"
+        made.append({"name": name, "cpu_us": cpu / calls * 1e6, "per_second": calls / wall})
     return made
 
 
@@ -119,30 +118,24 @@ def server() -> Iterator[int]:
             process.kill()
 
 
-def run_client(client: str, port: int, checkout: Path = ROOT) -> list[dict[str, Any]]:
+def run_client(client: str, port: int, by: str, checkout: Path = ROOT) -> list[Row]:
     """Measure one client in a process of its own."""
     # That checkout's kmsconn, this one's bench.
     path = os.pathsep.join([str(checkout), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     command = [sys.executable, __file__, "--client", client, "--port", str(port)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
-    return [{"client": client, **row} for row in json.loads(done.stdout)]
+    return [Row(by=by, **row) for row in json.loads(done.stdout)]
 
 
-def rows(checkout: Path | None = None) -> list[dict[str, Any]]:
-    """Return client, bytes, at_once, cpu_us and per_second of every case; ``checkout`` adds rows of ours from there."""
+def rows(checkout: Path | None = None) -> list[Row]:
+    """Return every case; ``checkout`` adds rows of ours from there."""
+    names = {"ours": "kmsconn", "grpclib": "grpclib", "grpc.aio": "grpc.aio"}
     with server() as port:
-        made = [row for client in ("ours", "grpclib", "grpc.aio") for row in run_client(client, port)]
+        made = [row for client, by in names.items() for row in run_client(client, port, by)]
         if checkout is not None:
-            made += [{**row, "client": "ours, other checkout"} for row in run_client("ours", port, checkout)]
+            made += run_client("ours", port, "kmsconn, other checkout", checkout)
     return made
-
-
-def as_row(row: dict[str, Any]) -> Row:
-    """Return a case as a row like those of the other modules."""
-    client = str(row["client"]).replace("ours", "kmsconn")
-    name = f"gRPC echo, {table.size(row['bytes'])}, {row['at_once']} at once"
-    return Row(name, client, row["cpu_us"], row["per_second"])
 
 
 def main() -> None:
@@ -160,7 +153,7 @@ def main() -> None:
         client = {"grpclib": grpclib, "grpc.aio": grpc_aio}[chosen.client]
         print(json.dumps(asyncio.run(client(chosen.port))))
     else:
-        show(map(as_row, rows(chosen.checkout)))
+        show(rows(chosen.checkout))
 
 
 if __name__ == "__main__":

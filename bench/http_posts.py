@@ -12,8 +12,6 @@ import argparse
 import hashlib
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -24,11 +22,12 @@ from typing import Any
 import attrs
 import trio
 
+from bench.connector import add_connector, recipe_of
 from bench.figures import ANSWERED as CHAIN_ANSWERED
 from bench.figures import VISIBLE, Moments, Spread, between, spread
 from bench.offering import PERIOD, SETTLING, Pair, Usage, open_pair, usage
 from bench.offering import between as samples_of
-from bench.recipes import add_connector, recipe_of
+from bench.processes import running_module
 from bench.relaying import GO
 from kmsconn.emulator.network import reserve_ports
 
@@ -170,7 +169,7 @@ async def _relayers(one: PostRound, target: Target) -> AsyncIterator[trio.Proces
         yield None
         return
     arguments = (target.folder / POSTS, target.url, "--key", KEY, "--rate", one.posts, "--patience", PATIENCE)
-    async with _process("bench.relaying", *arguments) as process:
+    async with running_module("bench.relaying", *arguments) as process:
         assert process.stdout is not None
         await process.stdout.receive_some()  # that it is ready
         yield process
@@ -191,26 +190,13 @@ async def _strangers(one: PostRound, target: Target) -> AsyncIterator[None]:
         yield
         return
     arguments = (target.port, target.folder / TOLD, "--key", KEY, "--clients", one.strangers)
-    async with _process("bench.strangers", *arguments):
+    async with running_module("bench.strangers", *arguments):
         await trio.sleep(STRANGERS_SECONDS)
         yield
 
 
 def _told(one: PostRound, target: Target) -> str:
     return (target.folder / TOLD).read_text() if one.strangers else ""
-
-
-@asynccontextmanager
-async def _process(module: str, *arguments: object) -> AsyncIterator[trio.Process]:
-    """Run a module of this package while the block lasts, with its input and output in our hands."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        yield process
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
 
 
 @asynccontextmanager

@@ -87,7 +87,7 @@ def become_member(db: Database) -> int:
 
 def cpu_of(server: int | None) -> float:
     """Return the CPU seconds of a server and its processes; none of a file."""
-    return 0.0 if server is None else look(server)[0].cpu
+    return 0.0 if server is None else look([server])[0].cpu
 
 
 async def run_lives(journal: Journal, first: int, count: int, at_once: int) -> None:

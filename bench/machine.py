@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    "trio",
-    "trio-websocket",
-    "h2",
-    "h11",
-    "msgspec",
-    "betterproto2",
-    "btclib-secp256k1",
-    "grpclib",
-    "grpcio",
-)
+    "trio", "trio-websocket", "h2", "h11", "msgspec", "betterproto2", "btclib-secp256k1", "grpclib", "grpcio",
+)  # fmt: skip
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,6 +31,15 @@ def describe(checkout: Path = ROOT) -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
+
+
+def write_report(
+    out: Path, arguments: argparse.Namespace, names: Iterable[str], found: Mapping[str, Any]
+) -> None:
+    """Write what was found as JSON, with the machine and the arguments of these names."""
+    parameters = {name: getattr(arguments, name) for name in names}
+    head = {"machine": describe(getattr(arguments, "checkout", None) or ROOT), "parameters": parameters}
+    out.write_text(json.dumps({**head, **found}), encoding="utf-8")
 
 
 def commit_of(checkout: Path) -> str:

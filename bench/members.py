@@ -8,28 +8,26 @@ how long it took until another process held the leases of the one that was distu
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
 from bench.cluster import find_programs, open_cluster
 from bench.connector import ConnectorProcess, Recipe, end_all, of_process
-from bench.cuttable import CuttableWay, open_cuttable
-from bench.dependencies import EmulatedDependencies, open_dependencies
-from bench.figures import outcome, spread
-from bench.leases import AskHeld, HandOver, follow, held_by, in_words, open_leases, until_held
-from bench.machine import ROOT, describe
-from bench.processes import kept, tail
-from bench.soak import HISTORY, LATE, counts_of, judgement_of, progress, times_of, verdict_of
+from bench.figures import Spread, spread
+from bench.machine import write_report
+from bench.processes import EmulatedDependencies, kept, open_dependencies, tail
+from bench.soak import HISTORY, LATE, came_to, counts_of, judgement_of, progress, times_of
+from bench.table import milliseconds
 
 LEASE: Final = 5.0  # seconds: the default
 GAP: Final = 20.0  # seconds between disturbances, on the average: what waited meanwhile is worked off
@@ -143,11 +141,9 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             nursery.cancel_scope.cancel()
         status = await dependencies.get("/status")
         logs = {member.name: tail(member.log, 40) for member in members}
-    verdict = verdict_of(status, warm["offered"] + done["offered"])
     anew = sum(member.text().count("starting anew") for member in members)
     return {
-        "verdict": {**attrs.asdict(verdict), "well": verdict.well},
-        "outcome": attrs.asdict(outcome(done["rows"], done["offered"], arguments.rate)),
+        **came_to(status, warm["offered"], done, arguments.rate),
         "disturbances": dict(disturber.counts),
         "handed_over": [attrs.asdict(one) for one in disturber.handed_over],
         "statuses": disturber.statuses,
@@ -213,11 +209,175 @@ def main() -> None:
     with kept("kmsconn-members-", arguments.keep) as folder:
         found = trio.run(run, arguments, folder)
     names = ("processes", "minutes", "rate", "computing", "lease", "gap", "seed")
-    parameters = {name: getattr(arguments, name) for name in names}
-    head = {"machine": describe(ROOT), "parameters": parameters}
-    arguments.out.write_text(json.dumps({**head, **found}), encoding="utf-8")
+    write_report(arguments.out, arguments, names, found)
     print("\n".join(summary(found)))
 
 
 if __name__ == "__main__":
     main()
+
+
+if TYPE_CHECKING:
+    import psycopg
+
+LOOK: Final = 0.01  # seconds between looks at the leases while they go over
+LONGEST: Final = 30.0  # seconds for which a hand-over is waited for
+STARTING: Final = 60.0
+HELD: Final = (
+    b"SELECT lease.name, lease.token, split_part(member.name, '@', 1) FROM lease JOIN member USING (token)"
+)
+
+Held = Mapping[str, tuple[int, str]]
+"""Of each lease the token and the name of the process that holds it."""
+AskHeld = Callable[[], Awaitable[Held]]
+
+
+@attrs.frozen
+class HandOver:
+    """A lease that went over to another process, in so many seconds from the disturbance."""
+
+    kind: str
+    lease: str
+    seconds: float
+
+
+@asynccontextmanager
+async def open_leases(url: str) -> AsyncIterator[AskHeld]:
+    """Connect to the database of a journal while the block lasts; gives what asks it who holds what."""
+    connection = await _until_connected(url)
+
+    async def ask() -> Held:
+        return await trio.to_thread.run_sync(partial(_held, connection))
+
+    try:
+        yield ask
+    finally:
+        connection.close()
+
+
+async def until_held(ask: AskHeld) -> None:
+    """Wait until a process has made the tables and taken leases."""
+    with trio.fail_after(STARTING):
+        while not await ask():  # noqa: ASYNC110 - other processes take them
+            await trio.sleep(LOOK)
+
+
+def held_by(held: Held, name: str) -> dict[str, int]:
+    """Return the leases of one process, with its token."""
+    return {lease: token for lease, (token, who) in held.items() if who == name}
+
+
+async def follow(
+    ask: AskHeld, kind: str, before: Mapping[str, int], found: list[HandOver], kept_after: float = math.inf
+) -> int:
+    """Note when each lease went over to another member, and return how many did not in time.
+
+    Leases that all are where they were after ``kept_after`` seconds were never lost.
+    """
+    began, waiting = trio.current_time(), dict(before)
+    with trio.move_on_after(LONGEST):
+        while waiting:
+            held = await ask()
+            passed = trio.current_time() - began
+            for lease in _gone_over(held, waiting):
+                del waiting[lease]
+                found.append(HandOver(kind, lease, passed))
+            if passed > kept_after and _are_kept(held, waiting):
+                return 0
+            await trio.sleep(LOOK)
+    return len(waiting)
+
+
+def _gone_over(held: Held, waiting: Mapping[str, int]) -> list[str]:
+    return [lease for lease, token in waiting.items() if lease in held and held[lease][0] != token]
+
+
+def _are_kept(held: Held, waiting: Mapping[str, int]) -> bool:
+    return all(lease in held and held[lease][0] == token for lease, token in waiting.items())
+
+
+def in_words(times: Spread) -> str:
+    """Return how long hand-overs took as text."""
+    shown = f"p50 {milliseconds(times.p50)} ms, p99 {milliseconds(times.p99)} ms, most {milliseconds(times.most)} ms"
+    return f"{times.count} leases, {shown}"
+
+
+def _held(connection: psycopg.Connection[Any]) -> Held:
+    from psycopg.errors import UndefinedTable
+
+    try:
+        return {lease: (token, who) for lease, token, who in connection.execute(HELD).fetchall()}
+    except UndefinedTable:
+        return {}
+
+
+async def _until_connected(url: str) -> psycopg.Connection[Any]:
+    """Return a connection to the database once it takes some."""
+    import psycopg
+
+    with trio.fail_after(STARTING):
+        while True:
+            with suppress(psycopg.OperationalError):
+                return psycopg.connect(url, autocommit=True)
+            await trio.sleep(LOOK)
+
+
+CHUNK = 65_536
+
+
+@attrs.define(eq=False)
+class CuttableWay:
+    """A listener on loopback before another port. ``is_cut``: bytes wait, as they do in a network that has lost the way."""
+
+    port: int
+    target: int
+    _open: trio.Event = attrs.field(factory=trio.Event)
+    _connections: set[trio.CancelScope] = attrs.field(factory=set)
+
+    def cut(self) -> None:
+        """Let nothing through, in either direction."""
+        self._open = trio.Event()
+
+    def mend(self) -> None:
+        """Let everything through again; the connections of before are broken by then."""
+        for connection in tuple(self._connections):
+            connection.cancel()
+        self._open.set()
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        """Hand on one connection."""
+        await self._open.wait()
+        try:
+            server = await trio.open_tcp_stream("127.0.0.1", self.target)
+        except OSError:
+            return
+        async with server, trio.open_nursery() as nursery:
+            self._connections.add(nursery.cancel_scope)
+            try:
+                nursery.start_soon(self._hand_on, client, server, nursery.cancel_scope)
+                await self._hand_on(server, client, nursery.cancel_scope)
+            finally:
+                self._connections.discard(nursery.cancel_scope)
+
+    async def _hand_on(
+        self, source: trio.SocketStream, sink: trio.SocketStream, connection: trio.CancelScope
+    ) -> None:
+        try:
+            while received := await source.receive_some(CHUNK):
+                await self._open.wait()
+                await sink.send_all(received)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        connection.cancel()
+
+
+@asynccontextmanager
+async def open_cuttable(target: int) -> AsyncIterator[CuttableWay]:
+    """Listen while the block lasts."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    way = CuttableWay(listener.socket.getsockname()[1], target)
+    way.mend()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, way.serve, [listener])
+        yield way
+        nursery.cancel_scope.cancel()

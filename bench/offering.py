@@ -14,12 +14,10 @@ import attrs
 import trio
 
 from bench.cluster import Cluster, find_programs, open_cluster
-from bench.connector import ConnectorProcess, Recipe, open_connectors
-from bench.dependencies import EmulatedDependencies, open_dependencies
+from bench.connector import ConnectorProcess, Recipe, of_process, open_connectors
 from bench.figures import ANSWERED, Outcome, outcome, span
-from bench.lives import Lives
 from bench.proc import Sample, look, look_at_machine
-from bench.processes import tail
+from bench.processes import EmulatedDependencies, open_dependencies, tail
 from bench.series import stalled_alerts
 from bench.yardstick import machine_ms
 from kmsconn.model.profiles import FHEVM
@@ -114,8 +112,6 @@ class Pair:
     journal: Path
     cluster: Cluster | None = None
     samples: dict[str, list[Sample]] = attrs.field(factory=lambda: defaultdict(list))
-    lives: Lives = attrs.field(factory=Lives)
-    """The samples of each process of the connector, which ``samples`` has as one."""
     yardsticks: list[tuple[float, float]] = attrs.field(factory=list)
     """When the fixed work was done (Unix seconds), and its CPU milliseconds."""
 
@@ -129,16 +125,11 @@ class Pair:
 
     def look(self) -> None:
         """Sample all processes now."""
-        running = {pid: one for one in self.connectors if (pid := one.pid) is not None}
-        others = {"emulator": self.dependencies.pid}
+        sides = {"connector": [pid for one in self.connectors if (pid := one.pid) is not None]}
+        sides["emulator"] = [self.dependencies.pid]
         if self.cluster is not None:
-            others["database"] = self.cluster.pid
-        found = look(*running, *others.values())
-        for one, sample in zip(running.values(), found, strict=False):
-            self.lives.note(one.name, one.starts, sample)
-        connector = self.lives.as_one(found[: len(running)], found[-1].at)
-        self.samples["connector"].append(connector)
-        for side, sample in zip(others, found[len(running) :], strict=True):
+            sides["database"] = [self.cluster.pid]
+        for side, sample in zip(sides, look(*sides.values()), strict=True):
             self.samples[side].append(sample)
         self.samples["machine"].append(look_at_machine())
 
@@ -163,7 +154,8 @@ async def open_pair(
 async def _open_pair(recipe: Recipe, folder: Path, dependencies: EmulatedDependencies) -> AsyncIterator[Pair]:
     with _cluster(recipe) as cluster:
         url = None if cluster is None else cluster.url(tcp=True)
-        async with open_connectors(recipe, dependencies.config, recipe.processes, url) as connectors:
+        configs = [of_process(dependencies.config, number, url) for number in range(recipe.processes)]
+        async with open_connectors(recipe, configs) as connectors:
             done = await dependencies.post("/load", WARM_UP)
             if not done["rows"] or any(row[ANSWERED] is None for row in done["rows"]):
                 raise RuntimeError(f"the first requests were not answered:\n{ends_of_logs(folder)}")

@@ -129,9 +129,6 @@ def _over_time(found: Mapping[str, Any], path: Path) -> Path:
         _sampled(memory, of_side, "resident", side, MIB)
         _sampled(descriptors, of_side, "descriptors", side, 1)
         _used(used, of_side, side, begun, width)
-    for number, (name, lives) in enumerate(found.get("processes", {}).items(), start=len(found["samples"])):
-        _lives(memory, lives, "resident", (name, f"C{number}"), begun)
-        _lives(descriptors, lives, "descriptors", (name, f"C{number}"), begun)
     _latencies(latency, found["requests"], begun, width)
     waiting.plot([moment - begun for moment in columns["at"]], open_over(found["requests"], columns["at"]))
     _from_zero(memory, descriptors, used, waiting)
@@ -143,25 +140,13 @@ def _over_time(found: Mapping[str, Any], path: Path) -> Path:
     for axis in (memory, descriptors, used, latency, waiting):
         _mark(axis, found["happened"], begun)
         axis.set_xlim(-0.03 * seconds, 1.1 * seconds)
-    restarts = [one for one in found["happened"] if one["name"].startswith("connector")]
-    _name(memory, [one for one in found["happened"] if one not in restarts], begun)
-    _name(descriptors, restarts, begun)
+    _name(memory, found["happened"], begun)
     return _save(figure, path)
 
 
 def _used(axis: Any, columns: Mapping[str, Sequence[float]], label: str, begun: float, width: float) -> None:
     shares = cores(columns["at"], columns["cpu"], 5 * width)
     axis.plot([at - begun for at, _ in shares], [share for _, share in shares], label=label)
-
-
-def _lives(axis: Any, lives: Sequence[Any], name: str, style: tuple[str, str], begun: float) -> None:
-    """Draw a process with its label and colour, and with a gap where it was restarted."""
-    label, color = style
-    unit = MIB if name == "resident" else 1
-    for number, life in enumerate(lives):
-        seconds = [moment - begun for moment in life["at"]]
-        values = [value / unit for value in life[name]]
-        axis.plot(seconds, values, color=color, linewidth=0.9, label=f"_{label}" if number else label)
 
 
 def _latencies(axis: Any, requests: Sequence[Sequence[float | None]], begun: float, width: float) -> None:

@@ -1,7 +1,7 @@
-"""``python -m bench.ports``: CPU of a probe and of a post over HTTP, and what a probe waits while strangers attack. Judges nothing.
+"""``python -m bench.ports``: CPU of a probe and of a post over HTTP; ``bench.attacks`` shows them under attack. Judges nothing.
 
 One process serves both ports: the monitoring port of a connector that has not started, and decryptions that are answered at once. CPU is
-that of this process, each figure the median of some rounds; an attack is one of ``bench.attacks``, or a flood of HTTP/2 frames.
+that of this process, each figure the median of some rounds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import socket
 import ssl
 import statistics
@@ -24,7 +23,8 @@ from pathlib import Path
 
 import trio
 
-from bench.attacks import ATTACKS, PROBE
+from bench.attacks import PROBE
+from bench.proc import look
 from kmsconn import __version__
 from kmsconn.config.settings import MonitoringSettings
 from kmsconn.config.working import ApiKey, HttpApi, ServerTls
@@ -42,13 +42,6 @@ BODY = json.dumps({"ctHandles": [HANDLE], "extraData": "0x00"}).encode()
 POST = b"POST /v1/public-decrypt HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n%%s\r\n%s"
 KEPT = POST % (KEY.encode(), len(BODY), BODY) % b""
 LAST = POST % (KEY.encode(), len(BODY), BODY) % b"Connection: close\r\n"
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
-FLOODS = {
-    "RESET": bytes.fromhex("000000010400000001000004030000000100000008"),
-    "PING": bytes.fromhex("000008060000000000") + bytes(8),
-    "SETTINGS": bytes.fromhex("000000040000000000"),
-}
-"""A frame of each kind, as it is sent again and again."""
 PATIENCE = 10.0
 
 
@@ -98,33 +91,16 @@ def ask(stream: socket.socket, request: bytes) -> bytes:
 
 def cpu_of(pid: int) -> float:
     """Return the seconds of CPU that a process took."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return look([pid])[0].cpu
 
 
 @contextmanager
 def started(module: str = "bench.ports") -> Iterator[tuple[int, tuple[int, ...]]]:
     """Give pid and ports of a server: monitoring, decryptions without and with TLS."""
     with tempfile.TemporaryDirectory() as folder:
-        subject = (
-            "-subj",
-            "/CN=127.0.0.1",
-            "-keyout",
-            f"{folder}/key.pem",
-            "-out",
-            f"{folder}/certificate.pem",
-        )
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-nodes",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ]
-        subprocess.run([*command, *subject], check=True, capture_output=True)  # noqa: S603 - our own arguments
+        kind = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=127.0.0.1"
+        files = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/certificate.pem"]
+        subprocess.run([*kind.split(), *files], check=True, capture_output=True)  # noqa: S603 - our own arguments
         held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
         ports = tuple(one.getsockname()[1] for one in held)
         for one in held:
@@ -178,57 +154,11 @@ def cpu_figures(pid: int, ports: tuple[int, ...], times: int, rounds: int) -> It
         yield f"{name:36} {statistics.median(figures):6.0f} µs ({min(figures):.0f} to {max(figures):.0f})"
 
 
-def attack_figures(pid: int, port: int, attack: str, seconds: float) -> str:
-    """Measure probes under one attack."""
-    command = [sys.executable, "-m", "bench.attacks", "--play", attack, "--port", str(port)]
-    attacker = subprocess.Popen(command)  # noqa: S603 - our own arguments
-    time.sleep(3)
-    before, end, probes = cpu_of(pid), time.time() + seconds, list[float]()
-    while time.time() < end:
-        begun = time.perf_counter()
-        with suppress(OSError), connect(port) as stream:
-            ask(stream, PROBE)
-        probes.append(time.perf_counter() - begun)
-        time.sleep(0.1)
-    attacker.kill()
-    attacker.wait()
-    return (
-        f"{attack:36} probe {1000 * statistics.median(probes):7.1f} ms, at most {1000 * max(probes):7.1f} ms; "
-        f"{cpu_of(pid) - before:.2f} s CPU in {seconds:g} s"
-    )
-
-
-def flood_figures(pid: int, port: int, name: str, seconds: float) -> str:
-    """Send frames of HTTP/2 on four connections, and connect again when closed."""
-    before, end, frames = cpu_of(pid), time.time() + seconds, 0
-    streams: list[socket.socket] = []
-    while time.time() < end:
-        while len(streams) < 4:
-            streams.append(connect(port))
-            streams[-1].sendall(PREFACE)
-            streams[-1].setblocking(False)
-        for stream in tuple(streams):
-            try:
-                frames += stream.send(FLOODS[name] * 500) // len(FLOODS[name])
-                while stream.recv(65536):
-                    pass
-                raise ConnectionError
-            except BlockingIOError:
-                time.sleep(0.0005)
-            except OSError:
-                stream.close()
-                streams.remove(stream)
-    for stream in streams:
-        stream.close()
-    return f"HTTP/2 {name:29} {frames:8} frames; {cpu_of(pid) - before:.2f} s CPU in {seconds:g} s"
-
-
 def main() -> None:
     """Serve, or measure."""
     parser = argparse.ArgumentParser(prog="python -m bench.ports", description=__doc__)
     parser.add_argument("--times", type=int, default=500, help="requests of each kind in a round (500)")
     parser.add_argument("--rounds", type=int, default=3, help="of each kind (3)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each attack (5)")
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -238,10 +168,6 @@ def main() -> None:
     with started() as (pid, ports):
         for line in cpu_figures(pid, ports, arguments.times, arguments.rounds):
             print(line, flush=True)
-        for attack in ATTACKS:
-            print(attack_figures(pid, ports[0], attack, arguments.seconds), flush=True)
-        for flood in FLOODS:
-            print(flood_figures(pid, ports[1], flood, arguments.seconds), flush=True)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,10 @@ def descendants(roots: Iterable[int], stats: Iterable[Stat]) -> list[Stat]:
     return found
 
 
-def look(*roots: int) -> list[Sample]:
-    """Look at process trees now, at each for itself; one that has ended has used nothing."""
+def look(*sides: Sequence[int]) -> list[Sample]:
+    """Look at process trees now, at those of each side as one; what has ended has used nothing."""
     stats = list(_all_stats())
-    return [_of_tree(descendants([root], stats)) for root in roots]
+    return [_of_tree(descendants(roots, stats)) for roots in sides]
 
 
 def _of_tree(tree: Sequence[Stat]) -> Sample:

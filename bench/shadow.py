@@ -12,7 +12,6 @@ import json
 import re
 import sqlite3
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -23,9 +22,9 @@ from typing import Any, Final
 import attrs
 import trio
 
-from bench.connector import Recipe, open_connector, options_of
-from bench.dependencies import EmulatedDependencies, open_dependencies
-from bench.machine import describe
+from bench.connector import Recipe, open_connectors, options_of
+from bench.machine import write_report
+from bench.processes import EmulatedDependencies, open_dependencies
 from kmsconn.emulator.network import reserve_ports
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.signing import PrivateKey
@@ -184,10 +183,7 @@ async def _run(arguments: argparse.Namespace, folder: Path, port: int) -> Shadow
         log = folder / "shadow.log"
         active = write_active(dependencies.config, cores[0])
         shadow = write_shadow(dependencies.config, cores[-1], port)
-        async with (
-            open_connector(Recipe(), active, folder / "active.log"),
-            open_connector(Recipe(), shadow, log),
-        ):
+        async with open_connectors(Recipe(), (active, shadow)):
             await trio.sleep(READY)
             offered = await offer(dependencies, arguments)
             await trio.sleep(SETTLING)
@@ -227,11 +223,10 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = trio.run(run, arguments, Path(folder))
-    content = {"at": time.time(), "machine": describe(), "well": found.well, **attrs.asdict(found)}
-    text = json.dumps(content, indent=2)
+    content = {"well": found.well, **attrs.asdict(found)}
     if arguments.out is not None:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+        write_report(arguments.out, arguments, ("rate", "seconds", "plant", "forms"), content)
+    print(json.dumps(content, indent=2))
     return 0 if found.well else 1
 
 

@@ -2,13 +2,12 @@
 
 Each second memory, descriptors and CPU of both sides and the number of open requests are noted. At fixed shares of the time, over real
 sockets: the Core restarts and forgets everything; the node is gone and comes back with the same chain; one bucket is gone, then all;
-the Core is gone and comes back with an empty memory. With ``--restart-every`` the connector's processes are restarted meanwhile, in turn.
+the Core is gone and comes back with an empty memory. ``bench.members`` disturbs the connector's processes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -18,21 +17,19 @@ from typing import Any, Never
 import attrs
 import trio
 
-from bench import lives, restarts
+from bench.connector import add_connector, connector_name, recipe_of
 from bench.figures import ANSWERED, VISIBLE, outcome
-from bench.machine import ROOT, describe
+from bench.machine import write_report
 from bench.offering import Pair, Plan, open_pair
 from bench.plots import draw
 from bench.proc import Sample
 from bench.processes import kept
-from bench.recipes import add_connector, connector_name, recipe_of
-from bench.restarts import Restarter, open_asker
 from bench.series import columns_of, stalled_alerts
 from bench.table import milliseconds
 
 LATE = 120.0  # seconds after the last request in which open ones may still be answered
 LONGEST_OUTAGE = 20.0
-PARAMETERS = ("minutes", "rate", "size", "computing", "processes", "postgresql", "restart_every")
+PARAMETERS = ("minutes", "rate", "size", "computing", "processes", "postgresql")
 HISTORY = ("--history", "300")  # more than anybody looks back; all of half an hour would be much memory
 
 
@@ -139,30 +136,30 @@ def progress(status: Mapping[str, Any], resident: int, descriptors: int, seconds
 
 async def soak(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run the load with its disturbances and return everything that was seen."""
-    diary, opened = (
-        Diary(),
-        open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing, *HISTORY),
-    )
-    async with opened as pair, open_asker(pair.cluster) as ask:
+    diary = Diary()
+    opened = open_pair(recipe_of(arguments), folder, arguments.size, arguments.computing, *HISTORY)
+    async with opened as pair:
         warm = await pair.dependencies.get("/status")
-        restarter = Restarter(pair.connectors, ask, diary.note)
-        done = await _offer(arguments, pair, restarter, diary)
+        done = await _offer(arguments, pair, diary)
         status = await pair.dependencies.get("/status")
         logged = {one.name: signs_of(one.text()) for one in pair.connectors}
-    found = verdict_of(status, warm["emitted"] + done["offered"])
     return {
-        "verdict": {**attrs.asdict(found), "well": found.well},
-        "outcome": attrs.asdict(outcome(done["rows"], done["offered"], arguments.rate)),
+        **came_to(status, warm["emitted"], done, arguments.rate),
         "happened": [attrs.asdict(one) for one in in_order(diary.happened, pair.samples["machine"])],
-        "restarts": restarter.found(),
         "logged": logged,
         "samples": columns_of(pair.samples),
-        "processes": pair.lives.columns(),
         "requests": [[row[VISIBLE], row[ANSWERED]] for row in done["rows"]],
     }
 
 
-async def _offer(arguments: argparse.Namespace, pair: Pair, restarter: Restarter, diary: Diary) -> Any:
+def came_to(status: Mapping[str, Any], warm: int, done: Mapping[str, Any], rate: float) -> dict[str, Any]:
+    """Return verdict and figures of a load after so many ``warm`` requests, from what the emulator says at its end."""
+    found = verdict_of(status, warm + done["offered"])
+    figures = outcome(done["rows"], done["offered"], rate)
+    return {"verdict": {**attrs.asdict(found), "well": found.well}, "outcome": attrs.asdict(figures)}
+
+
+async def _offer(arguments: argparse.Namespace, pair: Pair, diary: Diary) -> Any:
     """Offer the load amid everything that is done meanwhile; return what the emulator says of it."""
     seconds = arguments.minutes * 60
     load = {"rate": arguments.rate, "seconds": seconds, "reply_timeout": LATE}
@@ -171,8 +168,6 @@ async def _offer(arguments: argparse.Namespace, pair: Pair, restarter: Restarter
         partial(tell, pair, seconds / 30),
         partial(play, pair, seconds, diary.note),
     ]
-    if arguments.restart_every is not None:
-        tasks.append(partial(restarter.run, arguments.restart_every, seconds))
     async with trio.open_nursery() as nursery:
         for task in tasks:
             nursery.start_soon(task)
@@ -198,12 +193,6 @@ def parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=50.0, metavar="R", help="requests per second (50)")
     add("--size", type=int, default=1024, metavar="BYTES", help="of each ciphertext (1024)")
     add_connector(made, Plan().computing)
-    add(
-        "--restart-every",
-        type=float,
-        metavar="S",
-        help="restart one process after the other, in turn (never)",
-    )
     add("--keep", type=Path, metavar="FOLDER", help="where the logs of all processes are kept")
     add("--out", type=Path, default=Path("bench-results-soak.json"), metavar="FILE", help="the JSON file")
     return made
@@ -223,9 +212,7 @@ def summary(found: Mapping[str, Any]) -> list[str]:
         counts_of(found["verdict"]),
         *still,
         times_of(found["outcome"]["whole"]),
-        *restarts.told(found["restarts"]),
         *(_memory(side, samples[side]) for side in ("connector", "database") if side in samples),
-        *lives.told(found["processes"]),
         _cpu(samples, found["verdict"]["answered"]),
         *signs,
         judgement_of(found["verdict"]),
@@ -271,9 +258,7 @@ def main() -> None:
     arguments = parser().parse_args()
     with kept("kmsconn-soak-", arguments.keep) as folder:
         found = trio.run(soak, arguments, folder)
-    parameters = {name: getattr(arguments, name) for name in PARAMETERS}
-    head = {"machine": describe(arguments.checkout or ROOT), "connector": connector_name(arguments)}
-    arguments.out.write_text(json.dumps({**head, "parameters": parameters, **found}), encoding="utf-8")
+    write_report(arguments.out, arguments, PARAMETERS, {"connector": connector_name(arguments), **found})
     print("\n".join(summary(found)))
     print(*draw(arguments.out), sep="\n")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
-from bench.offering import Case, Usage
+import attrs
+
+from bench.offering import Busiest, Case, Usage
 
 FULL = 0.9  # of one core
 KIB, MIB = 1024, 1024 * 1024
-HEADINGS = (
-    "size", "offered", "included/s", "kept up", "hear p50", "p99", "send p50", "p99", "whole p50", "p99",
-    "CPU ms", "db ms", "emulator ms", "ratio", "machine ms", "relative", "busy", "emulator", "others", "memory", "fds", "journal",
-)  # fmt: skip
-WIDTHS = (8, 7, 10, 7, 8, 7, 8, 7, 9, 7, 6, 5, 11, 5, 10, 8, 5, 8, 6, 7, 4, 7)
 
 
 def legend(emulator: str) -> str:
@@ -23,26 +21,66 @@ def legend(emulator: str) -> str:
     )
 
 
-def heading() -> str:
+@attrs.frozen
+class Column:
+    """A column: what stands above it, how wide it is, and what it says of a case."""
+
+    heading: str
+    width: int
+    cell: Callable[[Case], str]
+
+
+def _time(of: str, share: str) -> Callable[[Case], str]:
+    return lambda case: milliseconds(getattr(getattr(case.outcome, of), share))
+
+
+def _figure(name: str) -> Callable[[Case], str]:
+    return lambda case: hundredths(getattr(case, name))
+
+
+def columns() -> tuple[Column, ...]:
+    """Return those of a load. Times in milliseconds; busy: the share of one core."""
+    return (
+        Column("size", 8, lambda case: size(case.size)),
+        *_LOAD,
+        Column("hear p50", 8, _time("hearing", "p50")),
+        Column("p99", 7, _time("hearing", "p99")),
+        *_TIMES,
+        *_CPU,
+        Column("ratio", 5, _figure("ratio")),
+        Column("relative", 8, _figure("relative")),
+        Column("busy", 5, lambda case: f"{case.connector.share:.0%}"),
+        Column("emulator", 8, lambda case: f"{case.emulator.share:.0%}"),
+        Column("others", 6, lambda case: f"{case.others:.0%}"),
+        Column("memory", 7, lambda case: f"{case.connector.resident / MIB:.0f} MB"),
+        Column("fds", 4, lambda case: str(case.connector.descriptors)),
+        Column("journal", 7, lambda case: size(case.journal_bytes)),
+    )
+
+
+def columns_of_the_highest(cores: int) -> tuple[Column, ...]:
+    """Return those of one rate after the other: CPU for each request by side, how full the busiest process and all cores were, times."""
+    return (
+        *_LOAD,
+        *_CPU,
+        Column("busiest process", 15, lambda case: _named(case.busiest)),
+        Column("cores", 8, lambda case: f"{case.machine.share:.2f}/{cores}"),
+        *_TIMES,
+    )
+
+
+def _named(one: Busiest | None) -> str:
+    return "-" if one is None else f"{one.side} {one.share:.0%}"
+
+
+def heading(wanted: Sequence[Column]) -> str:
     """Return the line above all others."""
-    return line(HEADINGS, WIDTHS)
+    return "  ".join(one.heading.rjust(one.width) for one in wanted)
 
 
-def row(case: Case) -> str:
-    """Return one case. Times in milliseconds; busy: the share of one core."""
-    found = case.outcome
-    spreads = (found.hearing, found.sending, found.whole)
-    times = [milliseconds(value) for spread in spreads for value in (spread.p50, spread.p99)]
-    figures = (case.cpu_ms, case.database_ms, case.emulator_ms, case.ratio, case.machine_ms, case.relative)
-    cpu = [hundredths(value) for value in figures]
-    return line(
-        (
-            size(case.size), f"{found.offered_rate:g}/s", f"{found.rate:.1f}", kept_up(case),
-            *times, *cpu, f"{case.connector.share:.0%}", f"{case.emulator.share:.0%}", f"{case.others:.0%}",
-            f"{case.connector.resident / MIB:.0f} MB", str(case.connector.descriptors), size(case.journal_bytes),
-        ),
-        WIDTHS,
-    )  # fmt: skip
+def row(wanted: Sequence[Column], case: Case) -> str:
+    """Return the line of a case."""
+    return "  ".join(one.cell(case).rjust(one.width) for one in wanted)
 
 
 def kept_up(case: Case) -> str:
@@ -75,12 +113,7 @@ def limit(case: Case, cores: int) -> str:
 def idle(count: int, used: Mapping[str, Usage]) -> str:
     """Return what both sides used while nothing was offered, as shares of one core."""
     shares = ", ".join(f"{side} {one.share:.1%}" for side, one in used.items() if side != "machine")
-    return f"{size(count):>{WIDTHS[0]}}  idle: {shares}"
-
-
-def line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Return cells in their columns."""
-    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return f"{size(count):>8}  idle: {shares}"
 
 
 def hundredths(value: float | None) -> str:
@@ -100,3 +133,22 @@ def size(count: int) -> str:
     if count < KIB:
         return f"{count} B"
     return f"{count / KIB:.0f} KiB" if count < MIB else f"{count / MIB:.0f} MiB"
+
+
+_LOAD: Final = (
+    Column("offered", 7, lambda case: f"{case.outcome.offered_rate:g}/s"),
+    Column("included/s", 10, lambda case: f"{case.outcome.rate:.1f}"),
+    Column("kept up", 7, kept_up),
+)
+_CPU: Final = (
+    Column("connector ms", 12, _figure("cpu_ms")),
+    Column("db ms", 6, _figure("database_ms")),
+    Column("emulator ms", 11, _figure("emulator_ms")),
+    Column("machine ms", 10, _figure("machine_ms")),
+)
+_TIMES: Final = (
+    Column("send p50", 8, _time("sending", "p50")),
+    Column("p99", 7, _time("sending", "p99")),
+    Column("whole p50", 9, _time("whole", "p50")),
+    Column("p99", 7, _time("whole", "p99")),
+)

@@ -20,7 +20,7 @@ import trio
 
 from bench.cluster import OWNER, UNSYNCED, Cluster, give_to_owner, open_cluster, open_standby
 from bench.connector import ConnectorProcess, Recipe, end_all, of_process
-from bench.dependencies import EmulatedDependencies, open_dependencies
+from bench.processes import EmulatedDependencies, open_dependencies
 from bench.soak import HISTORY, verdict_of
 
 RATE = 8

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from bench.dependencies import open_dependencies
 from bench.members import KINDS, WARM_UP, Disturber, MemberProcess, open_members
+from bench.processes import open_dependencies
 from bench.soak import HISTORY, verdict_of
 
 pytestmark = pytest.mark.sampled

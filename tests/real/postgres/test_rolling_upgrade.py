@@ -22,7 +22,7 @@ import trio
 import kmsconn
 from bench.cluster import Cluster
 from bench.connector import ConnectorProcess, Recipe, end_all, of_process
-from bench.dependencies import EmulatedDependencies, open_dependencies
+from bench.processes import EmulatedDependencies, open_dependencies
 from bench.soak import HISTORY, verdict_of
 from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION
 from kmsconn.operate.commands.command import ExitStatus

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from bench.__main__ import SIZES, Found, beyond, is_whole, parser, report
-from bench.connector import OURS
-from bench.machine import ROOT, commit_of, cpu_model, describe
+from bench.__main__ import PARAMETERS, SIZES, Found, beyond, is_whole, parser, report
+from bench.connector import OURS, recipe_of
+from bench.machine import ROOT, commit_of, cpu_model, describe, write_report
 from bench.offering import Climb
-from bench.recipes import recipe_of
 from bench.rows import Row
 from tests.unit.bench.test_bench_table import CASE
 
@@ -32,11 +32,16 @@ def test_outside_of_a_repository_there_is_no_commit(tmp_path: Path) -> None:
     assert commit_of(tmp_path) == ""
 
 
-def test_the_report_has_parameters_and_cases() -> None:
+def test_the_report_has_machine_parameters_and_cases(tmp_path: Path) -> None:
     arguments = parser().parse_args(["--name", "first", "--rates", "10", "50"])
-    found = report(arguments, Found({65536: Climb({}, [CASE], {})}, {}, [Row("a", "b", 1.0)]))
+    climbs = {65536: Climb({}, [CASE], {})}
+    write_report(
+        tmp_path / "r", arguments, PARAMETERS, report(arguments, Found(climbs, {}, [Row("a", "b", 1.0)]))
+    )
+    found = json.loads((tmp_path / "r").read_text())
+    assert found["machine"]["libraries"]["trio"]
     assert found["parameters"] == {
-        "name": "first", "profile": "fhevm", "forms": (), "sizes": SIZES, "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
+        "name": "first", "profile": "fhevm", "forms": [], "sizes": list(SIZES), "rates": [10.0, 50.0], "seconds": 10.0, "computing": 0.01,
     }  # fmt: skip
     assert found["cases"][0]["outcome"]["whole"]["p50"] == CASE.outcome.whole.p50
     assert found["connector"] == "kmsconn"

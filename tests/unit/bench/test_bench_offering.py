@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from bench.connector import ConnectorProcess, Recipe
-from bench.dependencies import EmulatedDependencies
 from bench.figures import span
-from bench.lives import Lives
 from bench.offering import Busiest, Pair, Plan, between, busiest, offer, offer_undisturbed, typical
 from bench.proc import Sample
+from bench.processes import EmulatedDependencies
 
 SAMPLES = [Sample(float(at), 0.0, 0, 0) for at in (10, 12, 14, 16)]
 
@@ -49,11 +48,6 @@ def test_the_busiest_is_one_process_and_not_the_sum_of_its_side() -> None:
 
 def test_a_process_that_began_meanwhile_has_used_everything_meanwhile() -> None:
     assert busiest({"database": [sample(10), sample(12, p4=1.0)]}, 10, 12) == Busiest("database", 0.5)
-
-
-def test_processes_that_are_one_side_are_still_told_apart() -> None:
-    now = [sample(12, p1=2.0), sample(12, p2=3.0)]
-    assert Lives().as_one(now, 12.0).each == {1: 2.0, 2: 3.0}
 
 
 def test_of_no_time_nothing_is_busiest() -> None:
@@ -105,18 +99,15 @@ async def test_a_load_of_no_form_is_of_all(tmp_path: Path) -> None:
     assert WANTED[0]["forms"] == []
 
 
-def test_a_process_that_is_restarted_has_a_life_for_each_start_and_its_cpu_counts_on(tmp_path: Path) -> None:
+def test_all_sides_are_sampled_and_what_is_gone_has_used_nothing(tmp_path: Path) -> None:
     made = pair(tmp_path)
     (connector,) = made.connectors
     assert isinstance(connector, ThisProcess)
     made.look()
     connector.is_gone = True
     made.look()
-    connector.is_gone, connector.starts = False, 1
-    made.look()
-    (lives,) = made.lives.columns().values()
-    assert [len(life["at"]) for life in lives] == [1, 1]
-    first, gone, again = made.samples["connector"]
-    assert (gone.resident, gone.cpu) == (0, first.cpu)
-    assert again.cpu >= 2 * first.cpu > 0
-    assert all(len(made.samples[side]) == 3 for side in ("emulator", "machine"))
+    there, gone = made.samples["connector"]
+    assert there.resident > 0
+    assert there.each.keys() == made.samples["emulator"][0].each.keys() == {os.getpid()}
+    assert (gone.resident, gone.cpu, gone.each) == (0, 0.0, {})
+    assert all(len(made.samples[side]) == 2 for side in ("emulator", "machine"))

@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bench.__main__ import Found, parser, report
+from bench.__main__ import PARAMETERS, Found, parser, report
+from bench.machine import write_report
 from bench.offering import Climb
 from bench.plots import draw
 from bench.proc import Sample
@@ -28,7 +29,8 @@ def test_a_benchmark_has_latency_against_load_and_memory(tmp_path: Path) -> None
     lost = attrs.evolve(CASE, outcome=attrs.evolve(CASE.outcome, offered_rate=50.0, sustained=False))
     climbs = {65536: Climb({"connector": USED}, [CASE, lost], SAMPLES)}
     path = tmp_path / "result.json"
-    path.write_text(json.dumps(report(parser().parse_args([]), Found(climbs, {}, []))))
+    arguments = parser().parse_args([])
+    write_report(path, arguments, PARAMETERS, report(arguments, Found(climbs, {}, [])))
     pictures = draw(path)
     assert [picture.name for picture in pictures] == ["result-load.png", "result-memory.png"]
     assert all(picture.read_bytes().startswith(PNG) for picture in pictures)
@@ -42,7 +44,6 @@ def test_a_soak_has_its_time(tmp_path: Path) -> None:
         "connector": "kmsconn",
         "verdict": {},
         "samples": {"connector": columns, "emulator": columns},
-        "processes": {"connector-0": [columns, columns], "connector-1": [columns]},
         "requests": [[at / 2, at / 2 + 0.25] for at in range(100)] + [[50.0, None]],
         "happened": [{"at": 20.0, "name": "node gone"}, {"at": 22.0, "name": "node gone no more"}],
     }

@@ -45,37 +45,37 @@ def test_a_process_that_is_gone_has_none() -> None:
 
 
 def test_this_process_uses_something() -> None:
-    (found,) = look(os.getpid())
+    (found,) = look([os.getpid()])
     assert found.cpu > 0
     assert found.resident > 1_000_000
     assert found.descriptors >= 3
 
 
 def test_a_child_counts_with_its_parent() -> None:
-    alone = look(os.getpid())[0].resident
+    alone = look([os.getpid()])[0].resident
     loud = "print(flush=True); input()"
     with subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-c", loud], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()  # a child that was just forked has nothing of its own
-        together = look(os.getpid())[0].resident
+        together = look([os.getpid()])[0].resident
         child.communicate(b"\n")
     assert together > alone
 
 
 def test_each_process_of_a_tree_is_told_by_itself() -> None:
-    (found,) = look(os.getpid())  # which may have children: servers that other tests have started
+    (found,) = look([os.getpid()])  # which may have children: servers that other tests have started
     assert 0 < found.each[os.getpid()] <= found.cpu == pytest.approx(sum(found.each.values()))
 
 
 def test_nothing_is_seen_of_a_process_that_does_not_exist() -> None:
-    (found,) = look(2**22 + 1)
+    (found,) = look([2**22 + 1])
     assert (found.cpu, found.resident, found.descriptors) == (0, 0, 0)
 
 
 def test_processes_are_looked_at_each_for_itself() -> None:
-    ours, gone = look(os.getpid(), 2**22 + 1)
+    ours, gone = look([os.getpid()], [2**22 + 1])
     assert (ours.resident > 0, gone.resident) == (True, 0)
 
 
@@ -84,4 +84,4 @@ def test_a_machine_is_busy_unless_it_is_idle_or_waits_for_a_disk() -> None:
 
 
 def test_this_machine_has_worked_longer_than_this_process() -> None:
-    assert look_at_machine().cpu > look(os.getpid())[0].cpu
+    assert look_at_machine().cpu > look([os.getpid()])[0].cpu

@@ -110,7 +110,6 @@ def test_how_far_it_is_in_a_line() -> None:
     ]  # fmt: skip
 
 
-NONE = {"statuses": {}, "handed_over": [], "left": 0}
 FOUND: dict[str, Any] = {
     "verdict": {"emitted": 10, "answered": 9, "lost": 1, "doubled": 0, "strays": 0, "well": False},
     "outcome": {"whole": {"p50": 250.0, "p99": 500.0, "most": None}},
@@ -119,8 +118,6 @@ FOUND: dict[str, Any] = {
             "resident": [60 << 20, 90 << 20, 80 << 20], "descriptors": [20, 30, 25], "cpu": [1.0, 1.02, 1.045],
         }
     },
-    "processes": {"connector": [{"resident": [1], "descriptors": [1], "cpu": [1]}]},
-    "restarts": NONE,
     "logged": {"connector": {"Traceback": 0, "starting anew": 0}},
     "happened": [{"at": 1.0, "name": "node gone"}, {"at": 2.0, "name": "machine still 20 s"}],
 }  # fmt: skip
@@ -139,20 +136,13 @@ def test_the_end_in_words() -> None:
 
 def test_the_end_of_several_processes_in_words() -> None:
     life = {"resident": [60 << 20, 90 << 20, 80 << 20], "descriptors": [20, 30, 25], "cpu": [1.0, 5.2, 7.9]}
-    over = [{"kind": "term", "lease": "upkeep", "seconds": seconds} for seconds in (0.05, 0.08, 0.2)]
     several = {
         "samples": FOUND["samples"] | {"database": life},
-        "processes": {"connector-0": [life, life], "connector-1": [life]},
-        "restarts": {"statuses": {"connector-0": [0, 0], "connector-1": [0]}, "handed_over": over, "left": 0},
         "logged": {"connector-0": {"Traceback": 2, "starting anew": 0}, "connector-1": {"Traceback": 0}},
     }
     assert summary(FOUND | several)[3:-1] == [
-        "restarts: connector-0 2, connector-1 1; each ended with status 0",
-        "hand-over: 3 leases, p50 80.0 ms, p99 200 ms, most 200 ms",
         "memory of the connector 60 to 90, at the end 80 MB, descriptors 20 to 30, at the end 25",
         "memory of the database 60 to 90, at the end 80 MB, descriptors 20 to 30, at the end 25",
-        "connector-0: in each start at most: memory 90 90 MB, descriptors 30 30; CPU 8 8 s",
-        "connector-1: in each start at most: memory 90 MB, descriptors 30; CPU 8 s",
         "CPU for each answered request: connector 5.0 ms, database 766.7 ms",
         "connector-0 has logged 2 times: Traceback",
     ]

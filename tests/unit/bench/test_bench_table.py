@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
+from bench.__main__ import HIGHEST_RATES, columns_of_cases, parse
 from bench.figures import outcome
 from bench.offering import Busiest, Case, Usage, usage
 from bench.proc import Sample
-from bench.table import HEADINGS, WIDTHS, conclusion, heading, idle, legend, milliseconds, row, size
+from bench.table import (
+    Column,
+    columns,
+    columns_of_the_highest,
+    conclusion,
+    heading,
+    idle,
+    legend,
+    milliseconds,
+    row,
+    size,
+)
 
 ROWS = [(n / 10, n / 10 + 0.012, n / 10 + 0.02, n / 10 + 0.025, n / 10 + 0.25) for n in range(50)]
 USED = Usage(cpu=0.5, share=0.1, resident=64 << 20, descriptors=31)
@@ -16,34 +30,73 @@ OURS, ALL = attrs.evolve(USED, share=0.25), attrs.evolve(USED, share=0.5)
 CASE = Case(65536, outcome(ROWS, 50, 10), 10.0, USED, OURS, ALL, 4 << 20, machine_ms=4.0)
 
 
-def cells(case: Case) -> dict[str, str]:
+FULL = attrs.evolve(
+    CASE,
+    busiest=Busiest("emulator", 0.97),
+    machine=attrs.evolve(USED, share=1.876),
+    database=attrs.evolve(USED, cpu=0.25),
+)
+LOAD, HIGHEST = columns(), columns_of_the_highest(2)
+
+
+def cells(case: Case, wanted: tuple[Column, ...] = LOAD) -> dict[str, str]:
     """Return the first cell under each heading."""
     found: dict[str, str] = {}
-    start = 0
-    for name, width in zip(HEADINGS, WIDTHS, strict=True):
-        found.setdefault(name, row(case)[start : start + width].strip())
-        start += width + 2
+    for column in wanted:
+        found.setdefault(column.heading, column.cell(case))
     return found
 
 
-def test_every_heading_has_a_column() -> None:
-    assert len(HEADINGS) == len(WIDTHS)
-    assert len(heading()) == len(row(CASE))
+@pytest.mark.parametrize("wanted", [LOAD, HIGHEST])
+def test_every_heading_has_a_column(wanted: tuple[Column, ...]) -> None:
+    assert len(heading(wanted)) == len(row(wanted, FULL))
+    assert row(wanted, FULL).split() == "  ".join(column.cell(FULL) for column in wanted).split()
 
 
 def test_a_case_in_words() -> None:
     assert cells(CASE) == {
         "size": "64 KiB", "offered": "10/s", "included/s": "10.0", "kept up": "yes", "hear p50": "12.0", "p99": "12.0",
-        "send p50": "5.0", "whole p50": "250", "CPU ms": "10.00", "db ms": "-", "emulator ms": "10.00", "ratio": "1.00",
+        "send p50": "5.0", "whole p50": "250", "connector ms": "10.00", "db ms": "-", "emulator ms": "10.00", "ratio": "1.00",
         "machine ms": "4.00", "relative": "2.50", "busy": "10%", "emulator": "25%", "others": "15%",
         "memory": "64 MB", "fds": "31", "journal": "4 MiB",
     }  # fmt: skip
 
 
+def test_the_highest_rate_in_words() -> None:
+    """It says who was full."""
+    assert cells(FULL, HIGHEST) == {
+        "offered": "10/s", "included/s": "10.0", "kept up": "yes", "connector ms": "10.00", "db ms": "5.00", "emulator ms": "10.00",
+        "machine ms": "4.00", "busiest process": "emulator 97%", "cores": "1.88/2", "send p50": "5.0", "p99": "5.0", "whole p50": "250",
+    }  # fmt: skip
+    assert cells(CASE, HIGHEST)["busiest process"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--highest"], (HIGHEST_RATES, 15.0, (205,), True)),
+        (["--highest", "--rates", "30", "--seconds", "4"], ([30.0], 4.0, (205,), True)),
+    ],
+)
+def test_highest_stands_for_rates_of_a_small_size_alone(words: list[str], expected: Any) -> None:
+    found = parse(words)
+    assert (found.rates, found.seconds, found.sizes, found.loads_only) == expected
+
+
+@pytest.mark.parametrize(("words", "heading"), [(["--highest"], "busiest process"), ([], "memory")])
+def test_which_table_is_printed(words: list[str], heading: str) -> None:
+    assert heading in {column.heading for column in columns_of_cases(parse(words))}
+
+
 def test_a_database_is_counted_beside_the_connector_and_not_among_others() -> None:
     with_database = attrs.evolve(CASE, database=attrs.evolve(USED, cpu=0.25, share=0.05))
     told = cells(with_database)
-    assert (told["CPU ms"], told["db ms"], told["ratio"], told["others"]) == ("10.00", "5.00", "1.50", "10%")
+    assert (told["connector ms"], told["db ms"], told["ratio"], told["others"]) == (
+        "10.00",
+        "5.00",
+        "1.50",
+        "10%",
+    )
     assert told["relative"] == "3.75"
 
 
@@ -62,7 +115,7 @@ def test_of_a_machine_that_stood_still_nothing_is_said() -> None:
 
 def test_without_an_answer_nothing_is_made_up() -> None:
     nothing = cells(attrs.evolve(CASE, outcome=outcome([], 50, 10), cpu_ms=None))
-    assert [nothing[name] for name in ("CPU ms", "emulator ms", "relative", "whole p50")] == ["-"] * 4
+    assert [nothing[name] for name in ("connector ms", "emulator ms", "relative", "whole p50")] == ["-"] * 4
 
 
 @pytest.mark.parametrize(
