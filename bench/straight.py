@@ -80,7 +80,8 @@ class Straight:
 
     async def fetch(self, reference: CiphertextReference) -> Ciphertext:
         """Get one ciphertext from the first bucket; its digest is not looked at."""
-        url = by_handle(self.registry.buckets(reference.coprocessors)[0], reference.handle)
+        buckets = await self.registry.find(reference.coprocessors)
+        url = by_handle(buckets[0], reference.handle)
         async with self.http.stream_get(url, max_bytes=LARGEST) as download:
             return Ciphertext(reference.handle, await download.read(), ciphertext_format(download.headers))
 

@@ -1,4 +1,7 @@
-"""Fetches one ciphertext: every bucket that has it, every way to it, the digest checked, a cap on size and on silence (4.3)."""
+"""Fetches one ciphertext: every bucket that has it, every way to it, the digest checked, a cap on size and on silence (4.3).
+
+Its bytes are held within a budget that all requests share.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,22 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 
 import attrs
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
-from kmsconn.ciphertexts.budget import Attempt, Lease
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.quorum import AttestationQuorum
-from kmsconn.ciphertexts.racing import BucketStanding, first_success
-from kmsconn.ciphertexts.sources import Body, CandidateBucket, CiphertextSource, Sources
+from kmsconn.ciphertexts.sources import (
+    Body,
+    BucketStanding,
+    CandidateBucket,
+    CiphertextSource,
+    Sources,
+    first_success,
+)
 from kmsconn.errors import NotYet, Overloaded, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
@@ -36,6 +44,108 @@ OTHERS = "others"
 
 _OK = range(200, 300)
 _REFUSED = frozenset(range(400, 500)) - {408, 429}  # not: it is busy
+
+
+@attrs.define(eq=False)
+class ByteBudget:
+    """At most ``total`` bytes are reserved at once, save that one attempt of the eldest lease that holds something never waits.
+
+    Shared by all requests; each reserves before it reads and gives back when the Core has them. Bodies without a length are counted as
+    they arrive, so that several requests may each hold a part and want more: the eldest goes on, ends, and makes room for the others. It
+    alone exceeds the total, by one body after the other: buckets without an end would have as many of them as a request has ciphertexts
+    and ways to them.
+
+    The ``Allowance`` of ``transport/grpc`` stays apart: it belongs to a library that imports nothing of ours, does no I/O, and knows the
+    size of each reply beforehand.
+    """
+
+    total: int
+    used: int = 0
+    holders: dict[Lease, None] = attrs.field(factory=dict, repr=False)
+    """Those who hold something, the eldest first."""
+    beyond: Attempt | None = attrs.field(default=None, repr=False)
+    """Who has gone beyond the total."""
+    freed: trio.Event = attrs.field(factory=trio.Event, repr=False)
+
+    def lease(self) -> Lease:
+        """Return an empty lease; use it as a context manager."""
+        return Lease(self)
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        self.freed.set()
+        self.freed = trio.Event()
+
+
+@attrs.define(eq=False)
+class Lease:
+    """What one request holds of the budget; everything is given back when the block is left."""
+
+    budget: ByteBudget
+    held: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.held:
+            self.give_back(self.held)
+
+    def give_back(self, amount: int) -> None:
+        """Give a part back."""
+        self.held -= amount
+        self.budget.used -= amount
+        if not self.held:
+            self.budget.holders.pop(self, None)
+        self.budget.wake()
+
+    def attempt(self) -> Attempt:
+        """Return a part that is given back again unless it is kept; use it as a context manager."""
+        return Attempt(self)
+
+
+@attrs.define(eq=False)
+class Attempt:
+    """What one try to fetch something reserves: a bucket that fails, or loses a race, holds nothing afterwards."""
+
+    lease: Lease
+    held: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.held:
+            self.lease.give_back(self.held)
+            self.held = 0
+        budget = self.lease.budget
+        if budget.beyond is self:
+            budget.beyond = None
+            budget.wake()
+
+    def fits(self, amount: int) -> bool:
+        """Say whether ``reserve`` would not wait."""
+        budget = self.lease.budget
+        if budget.used + amount <= budget.total:
+            return True
+        return next(iter(budget.holders), self.lease) is self.lease and budget.beyond in {None, self}
+
+    async def reserve(self, amount: int) -> None:
+        """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""
+        lease, budget = self.lease, self.lease.budget
+        while not self.fits(amount):
+            await budget.freed.wait()
+        budget.used += amount
+        if budget.used > budget.total:
+            budget.beyond = self
+        if amount:
+            budget.holders[lease] = None
+        lease.held += amount
+        self.held += amount
+
+    def keep(self) -> None:
+        """Leave what was reserved to the lease."""
+        self.held = 0
 
 
 class Gatherer(Protocol):
@@ -139,7 +249,7 @@ class Fetcher:
     ) -> Ciphertext:
         with lease.attempt() as attempt:
             with trio.CancelScope() as silence:
-                async with source.open(self.max_size, partial(_heard, silence)) as response:
+                async with source.open(max_bytes=self.max_size, begun=partial(_heard, silence)) as response:
                     if response.status not in _OK:
                         error = ObjectRefused if response.status in _REFUSED else Unreachable
                         raise error(f"{source.shown} answered {response.status}")
@@ -196,10 +306,9 @@ async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> 
 
 async def _reserve(amount: int, attempt: Attempt, silence: trio.CancelScope) -> float:
     """Reserve bytes, and return the seconds that this took; waiting for the budget is no silence of the bucket."""
-    if attempt.fits(amount):
-        await attempt.reserve(amount)
-        return 0.0
-    silence.deadline, begun = math.inf, trio.current_time()
+    begun = trio.current_time()
+    if not attempt.fits(amount):
+        silence.deadline = math.inf
     await attempt.reserve(amount)
     return trio.current_time() - begun
 

@@ -51,14 +51,10 @@ class Registry:
     _threshold: int = 0
     _loaded: trio.Event = attrs.field(factory=trio.Event)
 
-    def buckets(self, tx_senders: Sequence[Address]) -> list[str]:
-        """Return the bucket addresses of these coprocessors in this order, unknown and empty ones left out."""
+    async def find(self, tx_senders: Sequence[Address]) -> list[str]:
+        """Return the bucket addresses of these coprocessors in this order, unknown and empty ones left out; at once, from the snapshot."""
         known = (self._coprocessors.get(sender) for sender in tx_senders)
         return [found.bucket for found in known if found is not None and found.bucket]
-
-    async def find(self, tx_senders: Sequence[Address]) -> list[str]:
-        """Return what ``buckets`` does, at once: everything is in the snapshot."""
-        return self.buckets(tx_senders)
 
     @property
     def all_buckets(self) -> tuple[str, ...]:

@@ -11,8 +11,7 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
-from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
 from kmsconn.ciphertexts.registry import Directory, Lookup, Registry

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.fetch import ByteBudget
 from kmsconn.config.working import Deadlines
 from kmsconn.errors import (
     Broken,

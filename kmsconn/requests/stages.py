@@ -11,8 +11,7 @@ import trio
 
 from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.port import Rpc
-from kmsconn.ciphertexts.budget import Lease
-from kmsconn.ciphertexts.fetch import Gatherer
+from kmsconn.ciphertexts.fetch import Gatherer, Lease
 from kmsconn.core.client import Core, Started
 from kmsconn.errors import Broken, Overloaded, Unreachable, let_go
 from kmsconn.ethereum.addresses import Address, checksum

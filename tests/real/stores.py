@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms

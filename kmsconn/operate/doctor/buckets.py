@@ -9,8 +9,7 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import ask
-from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, by_handle
 from kmsconn.ciphertexts.registry import Directory
 from kmsconn.ciphertexts.sources import Sources

@@ -10,8 +10,7 @@ import attrs
 import pytest
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, FORMAT_HEADER
-from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.buckets import ObjectForm

@@ -7,7 +7,7 @@ from functools import partial
 import trio
 import trio.testing
 
-from kmsconn.ciphertexts.budget import ByteBudget, Lease
+from kmsconn.ciphertexts.fetch import ByteBudget, Lease
 
 
 async def test_what_fits_is_held_until_the_block_is_left() -> None:

@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, BIG_EXPANDED, StoredFormat
-from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import (
     HASH_INLINE,
     HEDGE,
@@ -20,12 +19,12 @@ from kmsconn.ciphertexts.fetch import (
     SILENCE,
     SLOWEST,
     BucketCounts,
+    ByteBudget,
     Fetcher,
 )
 from kmsconn.ciphertexts.places import BucketPolicy
-from kmsconn.ciphertexts.racing import AGAIN
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.ciphertexts.sources import BothForms
+from kmsconn.ciphertexts.sources import AGAIN, BothForms
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm

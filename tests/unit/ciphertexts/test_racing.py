@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.ciphertexts.racing import first_success
+from kmsconn.ciphertexts.sources import first_success
 from kmsconn.errors import Rejected, Unreachable
 
 

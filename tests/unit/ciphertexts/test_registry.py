@@ -63,17 +63,17 @@ def registry(gateway: Gateway, events: list[Event] | None = None) -> Registry:
 async def test_buckets_are_in_the_order_asked_for() -> None:
     one = registry(Gateway({ONE: "https://one", TWO: "https://two"}))
     await one.load()
-    assert one.buckets([TWO, ONE]) == ["https://two", "https://one"]
+    assert (await one.find([TWO, ONE])) == ["https://two", "https://one"]
 
 
 async def test_unknown_coprocessors_and_empty_buckets_are_left_out() -> None:
     one = registry(Gateway({ONE: "https://one", TWO: ""}))
     await one.load()
-    assert one.buckets([STRANGER, TWO, ONE]) == ["https://one"]
+    assert (await one.find([STRANGER, TWO, ONE])) == ["https://one"]
 
 
-def test_before_the_first_snapshot_nothing_is_known() -> None:
-    assert registry(Gateway()).buckets([ONE]) == []
+async def test_before_the_first_snapshot_nothing_is_known() -> None:
+    assert await registry(Gateway()).find([ONE]) == []
 
 
 async def test_a_zero_threshold_refuses_the_start() -> None:
@@ -95,7 +95,7 @@ async def test_a_refresh_takes_what_is_new() -> None:
         await one.wait_loaded()
         gateway.buckets = {TWO: "https://two"}
         await trio.sleep(REFRESH + 1)
-        assert one.buckets([ONE, TWO]) == ["https://two"]
+        assert (await one.find([ONE, TWO])) == ["https://two"]
         nursery.cancel_scope.cancel()
 
 
@@ -107,7 +107,7 @@ async def test_a_refresh_that_fails_keeps_the_snapshot_and_is_told_once_it_works
         await one.wait_loaded()
         gateway.down = True
         await trio.sleep(REFRESH + 1)
-        assert one.buckets([ONE]) == ["https://one"]
+        assert (await one.find([ONE])) == ["https://one"]
         gateway.down = False
         await trio.sleep(RETRY + 1)
         nursery.cancel_scope.cancel()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.ciphertexts.racing import AGAIN, MOST, BucketStanding
-from kmsconn.ciphertexts.sources import CandidateBucket
+from kmsconn.ciphertexts.sources import AGAIN, MOST, BucketStanding, CandidateBucket
 
 BUCKETS = [CandidateBucket(f"https://{name}/ct", tuple) for name in "abc"]
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.ciphertexts.budget import ByteBudget
-from kmsconn.ciphertexts.fetch import Fetcher
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.errors import Misconfigured, Retryable, Unreachable

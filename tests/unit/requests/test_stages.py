@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call
-from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.fetch import ByteBudget
 from kmsconn.core.client import Started
 from kmsconn.errors import Broken, NotYet, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
