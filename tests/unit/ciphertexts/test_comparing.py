@@ -99,101 +99,97 @@ async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIt
     assert network.crashes == []
 
 
-async def test_what_the_quorum_attests_is_not_reported() -> None:
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
     async with open_place() as place:
-        place.store_all()
-        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
+        yield place
 
 
-async def test_every_registered_bucket_is_asked_not_only_those_of_the_event() -> None:
-    async with open_place() as place:
-        place.store_all()
-        place.shadow.quorum.registry._threshold = 3
-        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-        assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
+async def test_what_the_quorum_attests_is_not_reported(place: Place) -> None:
+    place.store_all()
+    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
 
 
-async def test_no_more_buckets_are_asked_than_a_quorum_needs() -> None:
-    async with open_place() as place:
-        place.store_all()
-        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-        assert place.asked == [1, 1, 0]
+async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(place: Place) -> None:
+    place.store_all()
+    place.shadow.quorum.registry._threshold = 3
+    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
+    assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
 
 
-async def test_what_came_with_the_bytes_is_not_asked_again() -> None:
-    async with open_place() as place:
-        place.store_all()
-        assert await place.shadow.mismatch(place.gathered(0)) == ""
-        assert place.asked == [0, 1, 0]
+async def test_no_more_buckets_are_asked_than_a_quorum_needs(place: Place) -> None:
+    place.store_all()
+    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
+    assert place.asked == [1, 1, 0]
 
 
-async def test_what_came_with_the_bytes_counts_like_any_other() -> None:
-    async with open_place() as place:
-        place.store_all()
-        place.store(0, sns_ciphertext_digest=bytes(32))
-        look = place.gathered(0)
-        assert await place.shadow.mismatch(look) == ""
-        place.store(1, sns_ciphertext_digest=bytes(32))
-        assert "the chain names" in await place.shadow.mismatch(look)
+async def test_what_came_with_the_bytes_is_not_asked_again(place: Place) -> None:
+    place.store_all()
+    assert await place.shadow.mismatch(place.gathered(0)) == ""
+    assert place.asked == [0, 1, 0]
+
+
+async def test_what_came_with_the_bytes_counts_like_any_other(place: Place) -> None:
+    place.store_all()
+    place.store(0, sns_ciphertext_digest=bytes(32))
+    look = place.gathered(0)
+    assert await place.shadow.mismatch(look) == ""
+    place.store(1, sns_ciphertext_digest=bytes(32))
+    assert "the chain names" in await place.shadow.mismatch(look)
 
 
 @pytest.mark.parametrize("header", ["", "nonsense"])
-async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_any_other(header: str) -> None:
-    async with open_place() as place:
-        place.store_all()
-        assert await place.shadow.mismatch(Comparison(REFERENCE, "http://bucket0/ct", header)) == ""
-        assert place.asked == [1, 1, 0]
+async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_any_other(
+    place: Place, header: str
+) -> None:
+    place.store_all()
+    assert await place.shadow.mismatch(Comparison(REFERENCE, "http://bucket0/ct", header)) == ""
+    assert place.asked == [1, 1, 0]
 
 
-async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another() -> None:
-    async with open_place() as place:
-        place.store_all()
-        look = place.gathered(0)
-        del place.shadow.quorum.registry._coprocessors[SENDERS[0]]
-        assert await place.shadow.mismatch(look) == ""
-        assert place.asked == [0, 1, 1]
+async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another(place: Place) -> None:
+    place.store_all()
+    look = place.gathered(0)
+    del place.shadow.quorum.registry._coprocessors[SENDERS[0]]
+    assert await place.shadow.mismatch(look) == ""
+    assert place.asked == [0, 1, 1]
 
 
-async def test_the_others_are_asked_when_the_first_do_not_agree() -> None:
-    async with open_place() as place:
-        place.store_all()
-        place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-        assert place.asked == [1, 1, 1]
-        assert trio.current_time() < QUORUM_HEAD_START
+async def test_the_others_are_asked_when_the_first_do_not_agree(place: Place) -> None:
+    place.store_all()
+    place.store(0, sns_ciphertext_digest=bytes(32))
+    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
+    assert place.asked == [1, 1, 1]
+    assert trio.current_time() < QUORUM_HEAD_START
 
 
-async def test_the_others_are_asked_when_the_first_take_their_time() -> None:
-    async with open_place() as place:
-        place.store_all()
-        place.buckets[0].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-        assert trio.current_time() < 1
+async def test_the_others_are_asked_when_the_first_take_their_time(place: Place) -> None:
+    place.store_all()
+    place.buckets[0].bucket.latency = HEAD_TIMEOUT
+    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
+    assert trio.current_time() < 1
 
 
-async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_the_bytes() -> None:
-    async with open_place() as place:
-        place.store_all()
-        place.shadow.quorum.registry._threshold = 1
-        assert await place.shadow.mismatch(place.gathered(0)) == ""
-        assert place.asked == [0, 0, 0]
-        assert trio.current_time() == 0
+async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_the_bytes(place: Place) -> None:
+    place.store_all()
+    place.shadow.quorum.registry._threshold = 1
+    assert await place.shadow.mismatch(place.gathered(0)) == ""
+    assert place.asked == [0, 0, 0]
+    assert trio.current_time() == 0
 
 
-async def test_a_quorum_ends_the_questions() -> None:
-    async with open_place() as place:
-        place.store_all()
-        place.store(0, sns_ciphertext_digest=bytes(32))
-        place.buckets[0].bucket.latency = HEAD_TIMEOUT
-        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-        assert trio.current_time() < 1
+async def test_a_quorum_ends_the_questions(place: Place) -> None:
+    place.store_all()
+    place.store(0, sns_ciphertext_digest=bytes(32))
+    place.buckets[0].bucket.latency = HEAD_TIMEOUT
+    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
+    assert trio.current_time() < 1
 
 
-async def test_a_lying_minority_changes_nothing() -> None:
-    async with open_place() as place:
-        place.store_all()
-        place.store(0, sns_ciphertext_digest=bytes(32))
-        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
+async def test_a_lying_minority_changes_nothing(place: Place) -> None:
+    place.store_all()
+    place.store(0, sns_ciphertext_digest=bytes(32))
+    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
 
 
 @pytest.mark.parametrize(
@@ -201,32 +197,31 @@ async def test_a_lying_minority_changes_nothing() -> None:
     [({"sns_ciphertext_digest": b"\x05" * 32}, "0x" + "05" * 32), ({"key_id": 0xBEEF}, "0xbeef")],
     ids=["digest", "key"],
 )
-async def test_a_quorum_for_something_else_is_named(changes: dict[str, Any], named: str) -> None:
-    async with open_place() as place:
-        place.store_all(**changes)
-        reason = await place.shadow.mismatch(Comparison(REFERENCE))
+async def test_a_quorum_for_something_else_is_named(
+    place: Place, changes: dict[str, Any], named: str
+) -> None:
+    place.store_all(**changes)
+    reason = await place.shadow.mismatch(Comparison(REFERENCE))
     assert named in reason
     assert "the chain names" in reason
 
 
-async def test_strangers_are_no_quorum() -> None:
-    async with open_place() as place:
-        place.store_all(signer=STRANGER)
-        assert (
-            await place.shadow.mismatch(Comparison(REFERENCE))
-            == "3 attestations were found, but no 2 of them agree"
-        )
+async def test_strangers_are_no_quorum(place: Place) -> None:
+    place.store_all(signer=STRANGER)
+    assert (
+        await place.shadow.mismatch(Comparison(REFERENCE))
+        == "3 attestations were found, but no 2 of them agree"
+    )
 
 
 @pytest.mark.parametrize("header", ["", "{}", "nonsense"])
-async def test_what_cannot_be_read_is_none(header: str) -> None:
-    async with open_place() as place:
-        place.store(0)
-        for index in (1, 2):
-            place.buckets[index].bucket.put(
-                ObjectForm.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
-            )
-        assert "1 attestations were found" in await place.shadow.mismatch(Comparison(REFERENCE))
+async def test_what_cannot_be_read_is_none(place: Place, header: str) -> None:
+    place.store(0)
+    for index in (1, 2):
+        place.buckets[index].bucket.put(
+            ObjectForm.HANDLE.key(ONE), ONE.body, ((ATTESTATION_HEADER, header),) if header else ()
+        )
+    assert "1 attestations were found" in await place.shadow.mismatch(Comparison(REFERENCE))
 
 
 @pytest.mark.parametrize(
@@ -234,23 +229,21 @@ async def test_what_cannot_be_read_is_none(header: str) -> None:
     [bucket_faults.RefusingBucket(code=404), bucket_faults.RefusingBucket(code=503)],
     ids=["404", "503"],
 )
-async def test_a_bucket_that_fails_is_left_out(fault: bucket_faults.BucketFault) -> None:
-    async with open_place() as place:
-        place.store_all()
-        place.buckets[0].script(fault)
-        assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-        place.buckets[0].script(fault)
-        place.buckets[1].script(fault)
-        assert "1 attestations were found" in await place.shadow.mismatch(Comparison(REFERENCE))
+async def test_a_bucket_that_fails_is_left_out(place: Place, fault: bucket_faults.BucketFault) -> None:
+    place.store_all()
+    place.buckets[0].script(fault)
+    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
+    place.buckets[0].script(fault)
+    place.buckets[1].script(fault)
+    assert "1 attestations were found" in await place.shadow.mismatch(Comparison(REFERENCE))
 
 
-async def test_a_bucket_that_hangs_is_given_its_time_and_no_more() -> None:
-    async with open_place() as place:
-        place.store(0)
-        for index in (1, 2):
-            place.buckets[index].bucket.latency = 3600.0
-        assert await place.shadow.mismatch(Comparison(REFERENCE))
-        assert trio.current_time() == pytest.approx(HEAD_TIMEOUT, abs=0.5)
+async def test_a_bucket_that_hangs_is_given_its_time_and_no_more(place: Place) -> None:
+    place.store(0)
+    for index in (1, 2):
+        place.buckets[index].bucket.latency = 3600.0
+    assert await place.shadow.mismatch(Comparison(REFERENCE))
+    assert trio.current_time() == pytest.approx(HEAD_TIMEOUT, abs=0.5)
 
 
 @pytest.mark.parametrize("policy", [BucketPolicy(allow_http=False)], ids=["http"])
@@ -261,22 +254,20 @@ async def test_a_bucket_that_is_not_allowed_is_not_asked(policy: BucketPolicy) -
         assert place.asked == [0, 0, 0]
 
 
-async def test_handing_over_never_waits_and_what_is_too_much_is_counted() -> None:
-    async with open_place() as place:
-        for _ in range(COMPARISON_BACKLOG + 7):
+async def test_handing_over_never_waits_and_what_is_too_much_is_counted(place: Place) -> None:
+    for _ in range(COMPARISON_BACKLOG + 7):
+        place.shadow.hand(REFERENCE, FOUND)
+    assert place.shadow.skipped == 7
+
+
+async def test_mismatches_are_told_with_their_handle(place: Place) -> None:
+    place.store_all(sns_ciphertext_digest=bytes(32))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(place.shadow.run)
+        for _ in range(20):
             place.shadow.hand(REFERENCE, FOUND)
-        assert place.shadow.skipped == 7
-
-
-async def test_mismatches_are_told_with_their_handle() -> None:
-    async with open_place() as place:
-        place.store_all(sns_ciphertext_digest=bytes(32))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(place.shadow.run)
-            for _ in range(20):
-                place.shadow.hand(REFERENCE, FOUND)
-            await trio.sleep(10)
-            nursery.cancel_scope.cancel()
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
     assert len(place.events) == 20
     assert all(
         isinstance(event, AttestationMismatch) and event.handle == ONE.handle for event in place.events
@@ -296,15 +287,15 @@ async def looking(place: Place, references: int, seconds: float) -> AsyncIterato
         nursery.cancel_scope.cancel()
 
 
-async def test_at_low_load_every_reference_is_looked_at() -> None:
-    async with open_place() as place, looking(place, COMPARISONS_PER_SECOND * 30 // 2, 30) as looked_at:
+async def test_at_low_load_every_reference_is_looked_at(place: Place) -> None:
+    async with looking(place, COMPARISONS_PER_SECOND * 30 // 2, 30) as looked_at:
         assert looked_at == COMPARISONS_PER_SECOND * 30 // 2
         assert place.shadow.skipped == 0
 
 
 @pytest.mark.slow
-async def test_under_load_a_share_is_looked_at_and_the_rest_counted() -> None:
-    async with open_place() as place, looking(place, 10 * COMPARISON_BACKLOG, 30) as looked_at:
+async def test_under_load_a_share_is_looked_at_and_the_rest_counted(place: Place) -> None:
+    async with looking(place, 10 * COMPARISON_BACKLOG, 30) as looked_at:
         assert looked_at == pytest.approx(COMPARISONS_PER_SECOND * 30, abs=COMPARISONS_PER_SECOND)
         assert place.shadow.skipped == pytest.approx(
             9 * COMPARISON_BACKLOG - looked_at, abs=COMPARISONS_PER_SECOND
@@ -313,18 +304,17 @@ async def test_under_load_a_share_is_looked_at_and_the_rest_counted() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("latency", [0.1, COMPARISON_WORKERS / COMPARISONS_PER_SECOND])
-async def test_looks_that_take_their_time_are_no_fewer(latency: float) -> None:
-    async with open_place() as place:
-        place.shadow.quorum.registry._threshold = 3  # each look waits for all buckets
-        for one in place.buckets:
-            one.bucket.latency = latency
-        async with looking(place, COMPARISONS_PER_SECOND * 50, 30) as looked_at:
-            assert looked_at == pytest.approx(COMPARISONS_PER_SECOND * 30, abs=COMPARISON_WORKERS)
+async def test_looks_that_take_their_time_are_no_fewer(place: Place, latency: float) -> None:
+    place.shadow.quorum.registry._threshold = 3  # each look waits for all buckets
+    for one in place.buckets:
+        one.bucket.latency = latency
+    async with looking(place, COMPARISONS_PER_SECOND * 50, 30) as looked_at:
+        assert looked_at == pytest.approx(COMPARISONS_PER_SECOND * 30, abs=COMPARISON_WORKERS)
 
 
-async def test_under_load_what_is_looked_at_is_of_the_last_seconds() -> None:
+async def test_under_load_what_is_looked_at_is_of_the_last_seconds(place: Place) -> None:
     """A backlog that is worked off in order must be short: a coprocessor may have forgotten what was asked for a minute ago."""
-    async with open_place() as place, looking(place, 40 * COMPARISONS_PER_SECOND, 10):
+    async with looking(place, 40 * COMPARISONS_PER_SECOND, 10):
         told = len(place.events)
         await trio.sleep(9)
         waited = len(place.events) - told
@@ -332,8 +322,8 @@ async def test_under_load_what_is_looked_at_is_of_the_last_seconds() -> None:
 
 
 @pytest.mark.slow
-async def test_a_burst_waits_and_is_looked_at_in_time() -> None:
-    async with open_place() as place, looking(place, COMPARISON_BACKLOG, 1) as at_once:
+async def test_a_burst_waits_and_is_looked_at_in_time(place: Place) -> None:
+    async with looking(place, COMPARISON_BACKLOG, 1) as at_once:
         assert at_once <= 2 * COMPARISONS_PER_SECOND
         await trio.sleep(COMPARISON_BACKLOG / COMPARISONS_PER_SECOND)
         assert len(place.events) == COMPARISON_BACKLOG

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import attrs
@@ -89,8 +88,8 @@ def reference(one: EmulatedCiphertext, senders: Sequence[Address] = SENDERS[:1])
     return CiphertextReference(one.handle, 1, one.digest, tuple(senders))
 
 
-@asynccontextmanager
-async def open_buckets() -> AsyncIterator[Buckets]:
+@pytest.fixture
+async def there() -> AsyncIterator[Buckets]:
     network, uses = MemoryNetwork(), list[str]()
     buckets = [BucketFaults(EmulatedBucket("/ct")) for _ in SENDERS]
     for index, bucket in enumerate(buckets):
@@ -124,38 +123,36 @@ async def open_buckets() -> AsyncIterator[Buckets]:
         (StoredFormat.COMPRESSED_ON_GPU, BIG_COMPRESSED),
     ],
 )
-async def test_a_ciphertext_comes_with_its_body_and_format(stored: StoredFormat, expected: int) -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL, stored=stored)
-        assert await there.fetch() == Ciphertext(SMALL.handle, SMALL.body, expected)
-        assert there.asked == [1, 0, 0]
+async def test_a_ciphertext_comes_with_its_body_and_format(
+    there: Buckets, stored: StoredFormat, expected: int
+) -> None:
+    there.publish(SMALL, stored=stored)
+    assert await there.fetch() == Ciphertext(SMALL.handle, SMALL.body, expected)
+    assert there.asked == [1, 0, 0]
 
 
-async def test_the_order_of_the_event_is_the_order_of_asking() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        await there.fetch(senders=SENDERS[::-1])
-        assert there.asked == [0, 0, 1]
+async def test_the_order_of_the_event_is_the_order_of_asking(there: Buckets) -> None:
+    there.publish(SMALL)
+    await there.fetch(senders=SENDERS[::-1])
+    assert there.asked == [0, 0, 1]
 
 
-async def test_a_bucket_without_the_first_form_is_asked_for_the_second() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL, form=ObjectForm.DIGEST)
-        assert (await there.fetch()).body == SMALL.body
-        assert there.asked == [2, 0, 0]
+async def test_a_bucket_without_the_first_form_is_asked_for_the_second(there: Buckets) -> None:
+    there.publish(SMALL, form=ObjectForm.DIGEST)
+    assert (await there.fetch()).body == SMALL.body
+    assert there.asked == [2, 0, 0]
 
 
-async def test_the_form_that_a_bucket_had_is_asked_for_first_from_then_on() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL, form=ObjectForm.DIGEST)
-        await there.fetch()
-        await there.fetch()
-        assert there.asked == [3, 0, 0]
-        there.buckets[0].bucket.objects.clear()
-        there.publish(SMALL, 0)
-        await there.fetch()
-        await there.fetch()
-        assert there.asked == [6, 0, 0]
+async def test_the_form_that_a_bucket_had_is_asked_for_first_from_then_on(there: Buckets) -> None:
+    there.publish(SMALL, form=ObjectForm.DIGEST)
+    await there.fetch()
+    await there.fetch()
+    assert there.asked == [3, 0, 0]
+    there.buckets[0].bucket.objects.clear()
+    there.publish(SMALL, 0)
+    await there.fetch()
+    await there.fetch()
+    assert there.asked == [6, 0, 0]
 
 
 TROUBLES = [
@@ -177,49 +174,47 @@ TROUBLES = [
 
 @pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.label)
 async def test_a_bucket_in_trouble_costs_only_the_time_to_ask_the_next(
-    fault: bucket_faults.BucketFault,
+    there: Buckets, fault: bucket_faults.BucketFault
 ) -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        there.buckets[0].script(fault, fault)
-        assert (await there.fetch()).body == SMALL.body
-        assert trio.current_time() < HEDGE
-        assert there.buckets[0].counts[fault.label] == 2
+    there.publish(SMALL)
+    there.buckets[0].script(fault, fault)
+    assert (await there.fetch()).body == SMALL.body
+    assert trio.current_time() < HEDGE
+    assert there.buckets[0].counts[fault.label] == 2
 
 
 @pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.label)
-async def test_when_every_bucket_is_in_trouble_each_reason_is_told(fault: bucket_faults.BucketFault) -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        for bucket in there.buckets:
-            bucket.script(fault, fault)
-        with pytest.raises(Unreachable) as caught:
-            await there.fetch()
-        for index in range(3):
-            assert f"bucket{index}" in str(caught.value)
-        assert there.budget.used == 0
-        assert (await there.fetch()).body == SMALL.body
+async def test_when_every_bucket_is_in_trouble_each_reason_is_told(
+    there: Buckets, fault: bucket_faults.BucketFault
+) -> None:
+    there.publish(SMALL)
+    for bucket in there.buckets:
+        bucket.script(fault, fault)
+    with pytest.raises(Unreachable) as caught:
+        await there.fetch()
+    for index in range(3):
+        assert f"bucket{index}" in str(caught.value)
+    assert there.budget.used == 0
+    assert (await there.fetch()).body == SMALL.body
 
 
-async def test_a_slow_bucket_is_overtaken_by_the_next() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        there.buckets[0].bucket.latency = 5.0
-        assert (await there.fetch()).body == SMALL.body
-        assert trio.current_time() == pytest.approx(HEDGE)
+async def test_a_slow_bucket_is_overtaken_by_the_next(there: Buckets) -> None:
+    there.publish(SMALL)
+    there.buckets[0].bucket.latency = 5.0
+    assert (await there.fetch()).body == SMALL.body
+    assert trio.current_time() == pytest.approx(HEDGE)
 
 
-async def test_where_all_are_slow_only_the_first_fetch_begins_anew() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        for number, bucket in enumerate(there.buckets):
-            bucket.bucket.latency = (1.5 + number) * HEDGE
-        took = []
-        for _ in range(3):
-            begun = trio.current_time()
-            await there.fetch()
-            took.append(trio.current_time() - begun)
-        assert took == pytest.approx([2.5 * HEDGE, 1.5 * HEDGE, 1.5 * HEDGE])
+async def test_where_all_are_slow_only_the_first_fetch_begins_anew(there: Buckets) -> None:
+    there.publish(SMALL)
+    for number, bucket in enumerate(there.buckets):
+        bucket.bucket.latency = (1.5 + number) * HEDGE
+    took = []
+    for _ in range(3):
+        begun = trio.current_time()
+        await there.fetch()
+        took.append(trio.current_time() - begun)
+    assert took == pytest.approx([2.5 * HEDGE, 1.5 * HEDGE, 1.5 * HEDGE])
 
 
 SILENT = bucket_faults.StalledBodies(after=0)
@@ -234,112 +229,103 @@ LOSSES = [
 
 @pytest.mark.parametrize("fault", LOSSES, ids=lambda fault: fault.label)
 async def test_a_bucket_that_gave_nothing_is_asked_behind_the_others(
-    fault: bucket_faults.BucketFault,
+    there: Buckets, fault: bucket_faults.BucketFault
 ) -> None:
     """One that is silent would cost every ciphertext the time until the next one is asked too."""
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        there.buckets[0].strike(fault)
+    there.publish(SMALL)
+    there.buckets[0].strike(fault)
+    await there.fetch()
+    begun, struck = trio.current_time(), there.buckets[0].counts[fault.label]
+    for _ in range(3):
         await there.fetch()
-        begun, struck = trio.current_time(), there.buckets[0].counts[fault.label]
-        for _ in range(3):
-            await there.fetch()
-        assert trio.current_time() < begun + HEDGE
-        assert there.buckets[0].counts[fault.label] == struck
-        assert there.asked[2] == 0
+    assert trio.current_time() < begun + HEDGE
+    assert there.buckets[0].counts[fault.label] == struck
+    assert there.asked[2] == 0
 
 
-async def test_it_is_first_again_after_it_gave_an_object() -> None:
+async def test_it_is_first_again_after_it_gave_an_object(there: Buckets) -> None:
     """One fetch tries it in a while; those beside that do not wait for it."""
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        there.buckets[0].script(SILENT, SILENT)  # it begins anew beside the next one
-        await there.fetch()
-        await there.fetch()
-        assert there.asked == [2, 2, 0]
-        await trio.sleep(AGAIN)
-        await there.fetch()
-        await there.fetch()
-        assert there.asked == [4, 2, 0]
+    there.publish(SMALL)
+    there.buckets[0].script(SILENT, SILENT)  # it begins anew beside the next one
+    await there.fetch()
+    await there.fetch()
+    assert there.asked == [2, 2, 0]
+    await trio.sleep(AGAIN)
+    await there.fetch()
+    await there.fetch()
+    assert there.asked == [4, 2, 0]
 
 
-async def test_a_bucket_that_lacks_one_object_is_still_asked_first_for_others() -> None:
+async def test_a_bucket_that_lacks_one_object_is_still_asked_first_for_others(there: Buckets) -> None:
     other = make_ciphertext("other", 7, 2, chain_id=5)
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        there.publish(other, 1, 2)
-        await there.fetch(other)
-        refused, _, _ = there.asked
+    there.publish(SMALL)
+    there.publish(other, 1, 2)
+    await there.fetch(other)
+    refused, _, _ = there.asked
+    await there.fetch()
+    assert there.asked == [refused + 1, 1, 0]
+
+
+async def test_where_all_gave_nothing_all_are_asked(there: Buckets) -> None:
+    there.publish(SMALL, 2)
+    for bucket in there.buckets[:2]:
+        bucket.strike(bucket_faults.SpoiledBodies(how="hang up"))
+    there.buckets[2].script(
+        bucket_faults.SpoiledBodies(how="hang up"), bucket_faults.SpoiledBodies(how="hang up")
+    )
+    with pytest.raises(Unreachable):
         await there.fetch()
-        assert there.asked == [refused + 1, 1, 0]
+    assert (await there.fetch()).body == SMALL.body
 
 
-async def test_where_all_gave_nothing_all_are_asked() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL, 2)
-        for bucket in there.buckets[:2]:
-            bucket.strike(bucket_faults.SpoiledBodies(how="hang up"))
-        there.buckets[2].script(
-            bucket_faults.SpoiledBodies(how="hang up"), bucket_faults.SpoiledBodies(how="hang up")
-        )
-        with pytest.raises(Unreachable):
-            await there.fetch()
-        assert (await there.fetch()).body == SMALL.body
+async def test_a_body_that_stalls_is_given_up(there: Buckets) -> None:
+    there.publish(SMALL, 0)
+    there.buckets[0].script(bucket_faults.StalledBodies(after=10))
+    with pytest.raises(Unreachable, match="fell silent"):
+        await there.fetch(senders=SENDERS[:1])
+    assert trio.current_time() == pytest.approx(SILENCE)
 
 
-async def test_a_body_that_stalls_is_given_up() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL, 0)
-        there.buckets[0].script(bucket_faults.StalledBodies(after=10))
-        with pytest.raises(Unreachable, match="fell silent"):
-            await there.fetch(senders=SENDERS[:1])
-        assert trio.current_time() == pytest.approx(SILENCE)
-
-
-async def test_coprocessors_that_nobody_knows_are_waited_for() -> None:
-    async with open_buckets() as there:
-        with pytest.raises(NotYet, match="no bucket is known"):
-            await there.fetch(senders=[Address(bytes(20))])
+async def test_coprocessors_that_nobody_knows_are_waited_for(there: Buckets) -> None:
+    with pytest.raises(NotYet, match="no bucket is known"):
+        await there.fetch(senders=[Address(bytes(20))])
 
 
 @pytest.mark.parametrize(("size", "uses"), [(HASH_INLINE, []), (HASH_INLINE + 1, ["keccak"])])
-async def test_only_a_large_body_is_hashed_off_the_loop(size: int, uses: list[str]) -> None:
+async def test_only_a_large_body_is_hashed_off_the_loop(there: Buckets, size: int, uses: list[str]) -> None:
     large = make_ciphertext("large", 7, 2, chain_id=5, size=size)
-    async with open_buckets() as there:
-        there.publish(large)
-        assert (await there.fetch(large)).body == large.body
-        assert there.uses == uses
+    there.publish(large)
+    assert (await there.fetch(large)).body == large.body
+    assert there.uses == uses
 
 
-async def test_a_repeated_fetch_gives_the_same() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        assert await there.fetch() == await there.fetch()
+async def test_a_repeated_fetch_gives_the_same(there: Buckets) -> None:
+    there.publish(SMALL)
+    assert await there.fetch() == await there.fetch()
 
 
 @pytest.mark.parametrize(
     "trouble", [None, bucket_faults.SpoiledBodies(how="wrong bytes"), bucket_faults.StalledBodies(after=10)]
 )
 async def test_a_fetch_cancelled_anywhere_holds_nothing_and_can_be_repeated(
-    trouble: bucket_faults.BucketFault | None,
+    there: Buckets, trouble: bucket_faults.BucketFault | None
 ) -> None:
     """Also not a place of the HTTP client, of which there are eight."""
-    async with open_buckets() as there:
-        there.publish(SMALL)
+    there.publish(SMALL)
 
-        async def fetch() -> None:
-            if trouble is not None:
-                there.buckets[0].script(trouble)
-            await there.fetch()
+    async def fetch() -> None:
+        if trouble is not None:
+            there.buckets[0].script(trouble)
+        await there.fetch()
 
-        async def look() -> None:
-            assert there.budget.used == 0
-            for bucket in there.buckets:
-                bucket.heal()
-            with trio.fail_after(HEDGE / 2):
-                assert (await there.fetch()).body == SMALL.body
+    async def look() -> None:
+        assert there.budget.used == 0
+        for bucket in there.buckets:
+            bucket.heal()
+        with trio.fail_after(HEDGE / 2):
+            assert (await there.fetch()).body == SMALL.body
 
-        assert await cancel_everywhere(fetch, look) > 5
+    assert await cancel_everywhere(fetch, look) > 5
 
 
 # Bodies that a bucket could hurt with
@@ -369,93 +355,86 @@ class Dripping(bucket_faults.BucketFault, frozen=True):
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_that_drips_counts_as_hung(announced: bool) -> None:
+async def test_a_body_that_drips_counts_as_hung(there: Buckets, announced: bool) -> None:
     """A byte every nine seconds was no silence, and held the budget until the deadline of the stage."""
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        for bucket in there.buckets:
-            bucket.script(*[Dripping(piece=1, pause=SILENCE - 1, announced=announced)] * 2)
-        with pytest.raises(Unreachable, match="bytes a second"):
-            await there.fetch()
-        assert trio.current_time() < 3 * SILENCE
+    there.publish(SMALL)
+    for bucket in there.buckets:
+        bucket.script(*[Dripping(piece=1, pause=SILENCE - 1, announced=announced)] * 2)
+    with pytest.raises(Unreachable, match="bytes a second"):
+        await there.fetch()
+    assert trio.current_time() < 3 * SILENCE
 
 
-async def test_a_slow_body_that_keeps_its_pace_is_read() -> None:
-    async with open_buckets() as there:
-        big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
-        there.publish(big, 0)
-        there.buckets[0].script(*[Dripping(piece=SLOWEST, pause=1.0)] * 2)
-        there.buckets[1].script(*[bucket_faults.RefusingBucket(code=404)] * 2)
-        there.buckets[2].script(*[bucket_faults.RefusingBucket(code=404)] * 2)
-        assert (await there.fetch(big)).body == big.body
+async def test_a_slow_body_that_keeps_its_pace_is_read(there: Buckets) -> None:
+    big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
+    there.publish(big, 0)
+    there.buckets[0].script(*[Dripping(piece=SLOWEST, pause=1.0)] * 2)
+    there.buckets[1].script(*[bucket_faults.RefusingBucket(code=404)] * 2)
+    there.buckets[2].script(*[bucket_faults.RefusingBucket(code=404)] * 2)
+    assert (await there.fetch(big)).body == big.body
 
 
-async def test_bytes_without_a_length_count_as_they_arrive() -> None:
+async def test_bytes_without_a_length_count_as_they_arrive(there: Buckets) -> None:
     """Reproduced: bodies without a length counted nothing until they were whole: 530 MB beside the budget."""
-    async with open_buckets() as there:
-        big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
-        there.publish(big, 0)
-        there.buckets[0].script(Dripping(piece=SLOWEST, pause=0.5, announced=False))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(there.fetch, big, SENDERS[:1])
-            await trio.sleep(2.25)
-            assert 4 * SLOWEST <= there.budget.used <= 5 * SLOWEST
+    big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
+    there.publish(big, 0)
+    there.buckets[0].script(Dripping(piece=SLOWEST, pause=0.5, announced=False))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(there.fetch, big, SENDERS[:1])
+        await trio.sleep(2.25)
+        assert 4 * SLOWEST <= there.budget.used <= 5 * SLOWEST
 
 
-async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence() -> None:
-    async with open_buckets() as there:
-        big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
-        there.publish(big, 0)
-        there.buckets[0].script(Dripping(piece=SLOWEST, pause=0.1, announced=False))
-        async with trio.open_nursery() as nursery:
-            with there.budget.lease() as other:
-                await other.attempt().reserve(MAX - SLOWEST)
-                nursery.start_soon(there.fetcher.fetch, reference(big), there.budget.lease())
-                await trio.sleep(5 * SILENCE)
-            await trio.sleep(1)
-            assert there.budget.used == len(big.body)
+async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(there: Buckets) -> None:
+    big = make_ciphertext("big", 7, 2, chain_id=5, size=HALF)
+    there.publish(big, 0)
+    there.buckets[0].script(Dripping(piece=SLOWEST, pause=0.1, announced=False))
+    async with trio.open_nursery() as nursery:
+        with there.budget.lease() as other:
+            await other.attempt().reserve(MAX - SLOWEST)
+            nursery.start_soon(there.fetcher.fetch, reference(big), there.budget.lease())
+            await trio.sleep(5 * SILENCE)
+        await trio.sleep(1)
+        assert there.budget.used == len(big.body)
 
 
 # Other bytes than the chain names
 
 
 @pytest.mark.parametrize("tolerant", [False, True])
-async def test_other_bytes_are_told_and_used_only_where_that_is_configured(tolerant: bool) -> None:
-    async with open_buckets() as there:
-        there.publish(attrs.evolve(SMALL, body=b"wrong"), 0)
-        there.publish(SMALL, 1)
-        told: list[str] = []
-        there.fetcher.mismatch = lambda _, reason: told.append(reason)
-        there.fetcher.tolerant = tolerant
-        assert (await there.fetch()).body == (b"wrong" if tolerant else SMALL.body)
-        (reason,) = told
-        assert "holds other bytes than the chain names" in reason
-        assert ("used nevertheless" in reason) is tolerant
+async def test_other_bytes_are_told_and_used_only_where_that_is_configured(
+    there: Buckets, tolerant: bool
+) -> None:
+    there.publish(attrs.evolve(SMALL, body=b"wrong"), 0)
+    there.publish(SMALL, 1)
+    told: list[str] = []
+    there.fetcher.mismatch = lambda _, reason: told.append(reason)
+    there.fetcher.tolerant = tolerant
+    assert (await there.fetch()).body == (b"wrong" if tolerant else SMALL.body)
+    (reason,) = told
+    assert "holds other bytes than the chain names" in reason
+    assert ("used nevertheless" in reason) is tolerant
 
 
-async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest() -> None:
+async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest(there: Buckets) -> None:
     named = attrs.evolve(reference(SMALL), digest=SMALL.digest[:-1] + bytes([SMALL.digest[-1] ^ 1]))
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        with (
-            there.budget.lease() as lease,
-            pytest.raises(Unreachable, match="other bytes than the chain names"),
-        ):
-            await there.fetcher.fetch(named, lease)
+    there.publish(SMALL)
+    with (
+        there.budget.lease() as lease,
+        pytest.raises(Unreachable, match="other bytes than the chain names"),
+    ):
+        await there.fetcher.fetch(named, lease)
 
 
-async def test_attempts_and_failures_are_counted_by_bucket() -> None:
-    async with open_buckets() as there:
-        there.publish(SMALL)
-        there.buckets[0].script(
-            bucket_faults.RefusingBucket(code=403), bucket_faults.RefusingBucket(code=403)
-        )
-        await there.fetch()
-        counts = there.fetcher.counts
-        assert counts.fetched == 1
-        assert [counts.attempts[name] for name in sorted(counts.attempts)] == [2, 1]
-        assert list(counts.failures.values()) == [2]
-        assert min(counts.attempts) in counts.failures
+async def test_attempts_and_failures_are_counted_by_bucket(there: Buckets) -> None:
+    there.publish(SMALL)
+    there.buckets[0].script(bucket_faults.RefusingBucket(code=403), bucket_faults.RefusingBucket(code=403))
+    await there.fetch()
+    counts = there.fetcher.counts
+    assert counts.fetched == 1
+    assert [counts.attempts[name] for name in sorted(counts.attempts)] == [2, 1]
+    assert list(counts.failures.values()) == [2]
+    assert min(counts.attempts) in counts.failures
 
 
 def test_buckets_without_end_share_a_count() -> None:

@@ -52,50 +52,47 @@ class Scene:
         await self.bench.journal.run(moves.close, row.rid, "reject", "no")
 
 
-@asynccontextmanager
-async def scene(folder: Path) -> AsyncIterator[Scene]:
-    async with open_bench(folder) as bench:
+@pytest.fixture
+async def at(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with open_bench(tmp_path) as bench:
         await bench.journal.run(outbox.capture)
-        yield Scene(bench, folder / "audit.jsonl", [])
+        yield Scene(bench, tmp_path / "audit.jsonl", [])
 
 
-async def test_transitions_are_in_the_log_a_second_later(tmp_path: Path) -> None:
-    async with scene(tmp_path) as at, at.auditing():
+async def test_transitions_are_in_the_log_a_second_later(at: Scene) -> None:
+    async with at.auditing():
         await at.reject(await at.bench.record())
         await trio.sleep(AUDIT_INTERVAL + 0.1)
         assert at.transitions() == [(None, "pending"), ("pending", "rejected")]
         assert await at.bench.journal.run(outbox.pending, 1) == []
 
 
-async def test_what_happens_last_is_written_as_the_connector_ends(tmp_path: Path) -> None:
-    async with scene(tmp_path) as at:
-        async with at.auditing():
-            await trio.sleep(0.1)
-            await at.bench.record()
-        assert at.transitions() == [(None, "pending")]
-
-
-async def test_the_next_process_writes_what_the_one_before_left(tmp_path: Path) -> None:
-    async with scene(tmp_path) as at:
+async def test_what_happens_last_is_written_as_the_connector_ends(at: Scene) -> None:
+    async with at.auditing():
+        await trio.sleep(0.1)
         await at.bench.record()
-        async with at.auditing():
-            await trio.sleep(0.1)
-        async with at.auditing():
-            await trio.sleep(0.1)
-        assert at.transitions() == [(None, "pending")]
-        assert verify([at.path]).broken == ""
+    assert at.transitions() == [(None, "pending")]
 
 
-async def test_a_death_between_file_and_journal_writes_nothing_twice(tmp_path: Path) -> None:
-    async with scene(tmp_path) as at:
-        await at.bench.record()
-        file = audit_file(at.path)
-        file.open(None)
-        file.append(await at.bench.journal.run(outbox.pending, 10))
-        file.close()
-        async with at.auditing():
-            await trio.sleep(0.1)
-        assert at.transitions() == [(None, "pending")]
+async def test_the_next_process_writes_what_the_one_before_left(at: Scene) -> None:
+    await at.bench.record()
+    async with at.auditing():
+        await trio.sleep(0.1)
+    async with at.auditing():
+        await trio.sleep(0.1)
+    assert at.transitions() == [(None, "pending")]
+    assert verify([at.path]).broken == ""
+
+
+async def test_a_death_between_file_and_journal_writes_nothing_twice(at: Scene) -> None:
+    await at.bench.record()
+    file = audit_file(at.path)
+    file.open(None)
+    file.append(await at.bench.journal.run(outbox.pending, 10))
+    file.close()
+    async with at.auditing():
+        await trio.sleep(0.1)
+    assert at.transitions() == [(None, "pending")]
 
 
 class FullDisk(AuditFile):
@@ -109,38 +106,35 @@ class FullDisk(AuditFile):
         super().append(happened)
 
 
-async def test_a_full_disk_is_an_alert_and_transitions_wait(tmp_path: Path) -> None:
-    async with scene(tmp_path) as at:
-        file = FullDisk(at.path, {}, lambda: 0.0)
-        async with at.auditing(file):
-            await at.reject(await at.bench.record())
-            await trio.sleep(1)
-            [alert] = at.told
-            assert isinstance(alert, AlertRaised)
-            assert (alert.dependency, alert.cause, alert.critical) == ("audit log", "unwritable", False)
-            assert "No space left" in alert.text
-            file.full = False
-            await trio.sleep(AUDIT_RETRY + 1)
-            assert isinstance(at.told[-1], AlertCleared)
-        assert at.transitions() == [(None, "pending"), ("pending", "rejected")]
+async def test_a_full_disk_is_an_alert_and_transitions_wait(at: Scene) -> None:
+    file = FullDisk(at.path, {}, lambda: 0.0)
+    async with at.auditing(file):
+        await at.reject(await at.bench.record())
+        await trio.sleep(1)
+        [alert] = at.told
+        assert isinstance(alert, AlertRaised)
+        assert (alert.dependency, alert.cause, alert.critical) == ("audit log", "unwritable", False)
+        assert "No space left" in alert.text
+        file.full = False
+        await trio.sleep(AUDIT_RETRY + 1)
+        assert isinstance(at.told[-1], AlertCleared)
+    assert at.transitions() == [(None, "pending"), ("pending", "rejected")]
 
 
-async def test_a_folder_that_is_not_there_is_an_alert(tmp_path: Path) -> None:
-    async with scene(tmp_path) as at:
-        async with at.auditing(audit_file(tmp_path / "nowhere" / "audit.jsonl")):
-            await trio.sleep(1)
-        assert "No such file" in str(at.told)
+async def test_a_folder_that_is_not_there_is_an_alert(at: Scene, tmp_path: Path) -> None:
+    async with at.auditing(audit_file(tmp_path / "nowhere" / "audit.jsonl")):
+        await trio.sleep(1)
+    assert "No such file" in str(at.told)
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-async def test_a_log_that_was_cut_is_an_alert_and_a_gap(tmp_path: Path, kept: int) -> None:
-    async with scene(tmp_path) as at:
-        await at.reject(await at.bench.record())
-        async with at.auditing():
-            await trio.sleep(0.1)
-        lines = at.path.read_bytes().splitlines(keepends=True)
-        at.path.write_bytes(b"".join(lines[: len(lines) - 2 + kept]))
-        async with at.auditing():
-            await trio.sleep(0.1)
-        assert "lacks transitions" in str(at.told)
-        assert len(verify([at.path]).gaps) == 1
+async def test_a_log_that_was_cut_is_an_alert_and_a_gap(at: Scene, kept: int) -> None:
+    await at.reject(await at.bench.record())
+    async with at.auditing():
+        await trio.sleep(0.1)
+    lines = at.path.read_bytes().splitlines(keepends=True)
+    at.path.write_bytes(b"".join(lines[: len(lines) - 2 + kept]))
+    async with at.auditing():
+        await trio.sleep(0.1)
+    assert "lacks transitions" in str(at.told)
+    assert len(verify([at.path]).gaps) == 1

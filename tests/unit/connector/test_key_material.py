@@ -77,15 +77,20 @@ async def open_storage(policy: BucketPolicy = BucketPolicy(True, True)) -> Async
         nursery.cancel_scope.cancel()
 
 
-async def test_a_key_set_that_this_node_did_not_make_is_critical() -> None:
+@pytest.fixture
+async def storage() -> AsyncIterator[Storage]:
     async with open_storage() as storage:
-        storage.wanted = attrs.evolve(WANTED, made_here=False)
-        await storage.watch.look()
-        [alert] = [one for one in storage.events if isinstance(one, AlertRaised)]
-        assert (alert.cause, alert.severity) == (KEY_MISSING, Severity.CRITICAL)
-        storage.bucket.put(PATH, BODY)
-        await storage.watch.look()
-        assert storage.events[-1] == AlertCleared(STORAGE, KEY_MISSING)
+        yield storage
+
+
+async def test_a_key_set_that_this_node_did_not_make_is_critical(storage: Storage) -> None:
+    storage.wanted = attrs.evolve(WANTED, made_here=False)
+    await storage.watch.look()
+    [alert] = [one for one in storage.events if isinstance(one, AlertRaised)]
+    assert (alert.cause, alert.severity) == (KEY_MISSING, Severity.CRITICAL)
+    storage.bucket.put(PATH, BODY)
+    await storage.watch.look()
+    assert storage.events[-1] == AlertCleared(STORAGE, KEY_MISSING)
 
 
 @attrs.define
@@ -148,61 +153,55 @@ async def test_a_core_without_what_the_contract_has_is_critical(
         )
 
 
-async def test_an_object_that_is_there_as_it_was_signed_is_no_alert() -> None:
-    async with open_storage() as storage:
-        storage.bucket.put(PATH, BODY)
-        await storage.watch.look()
-        assert storage.events == []
+async def test_an_object_that_is_there_as_it_was_signed_is_no_alert(storage: Storage) -> None:
+    storage.bucket.put(PATH, BODY)
+    await storage.watch.look()
+    assert storage.events == []
 
 
-async def test_a_missing_object_is_an_alert_until_it_is_there() -> None:
-    async with open_storage() as storage:
-        await storage.watch.look()
-        [text] = storage.texts
-        assert f"key 0x{KEY:064x} at http://storage is missing (HTTP 404)" in text
-        storage.bucket.put(PATH, BODY)
-        await storage.watch.look()
-        assert storage.events[1:] == [AlertCleared(STORAGE, KEY_SET_MISSING)]
+async def test_a_missing_object_is_an_alert_until_it_is_there(storage: Storage) -> None:
+    await storage.watch.look()
+    [text] = storage.texts
+    assert f"key 0x{KEY:064x} at http://storage is missing (HTTP 404)" in text
+    storage.bucket.put(PATH, BODY)
+    await storage.watch.look()
+    assert storage.events[1:] == [AlertCleared(STORAGE, KEY_SET_MISSING)]
 
 
 @pytest.mark.parametrize("prefix", ["PUB-p1/", ""], ids=["prefix", "root"])
-async def test_an_object_is_looked_for_at_each_place_where_it_may_lie(prefix: str) -> None:
-    async with open_storage() as storage:
-        storage.bucket.put(f"{prefix}{PATH}", BODY)
-        urls = tuple(f"http://storage/keys/{one}{PATH}" for one in ("PUB-p1/", ""))
-        storage.wanted = attrs.evolve(WANTED, urls=urls)
-        for _ in range(2):
-            await storage.watch.look()
-        assert storage.events == []
-
-
-async def test_another_object_is_an_alert() -> None:
-    async with open_storage() as storage:
-        storage.bucket.put(PATH, BODY)
-        storage.wanted = attrs.evolve(WANTED, digest=WANTED.digest[:-1] + bytes([WANTED.digest[-1] ^ 1]))
+async def test_an_object_is_looked_for_at_each_place_where_it_may_lie(storage: Storage, prefix: str) -> None:
+    storage.bucket.put(f"{prefix}{PATH}", BODY)
+    urls = tuple(f"http://storage/keys/{one}{PATH}" for one in ("PUB-p1/", ""))
+    storage.wanted = attrs.evolve(WANTED, urls=urls)
+    for _ in range(2):
         await storage.watch.look()
-        [text] = storage.texts
-        assert "another one than the committee has signed" in text
+    assert storage.events == []
 
 
-async def test_what_was_compared_is_only_looked_for() -> None:
+async def test_another_object_is_an_alert(storage: Storage) -> None:
+    storage.bucket.put(PATH, BODY)
+    storage.wanted = attrs.evolve(WANTED, digest=WANTED.digest[:-1] + bytes([WANTED.digest[-1] ^ 1]))
+    await storage.watch.look()
+    [text] = storage.texts
+    assert "another one than the committee has signed" in text
+
+
+async def test_what_was_compared_is_only_looked_for(storage: Storage) -> None:
     """It may have gigabytes."""
-    async with open_storage() as storage:
-        storage.bucket.put(PATH, BODY)
-        for _ in range(3):
-            await storage.watch.look()
-        assert storage.bucket.counts == {("GET", 200): 1, ("HEAD", 200): 2}
-        storage.bucket.objects.clear()
+    storage.bucket.put(PATH, BODY)
+    for _ in range(3):
         await storage.watch.look()
-        assert len(storage.texts) == 1
+    assert storage.bucket.counts == {("GET", 200): 1, ("HEAD", 200): 2}
+    storage.bucket.objects.clear()
+    await storage.watch.look()
+    assert len(storage.texts) == 1
 
 
 @pytest.mark.parametrize("wanted", [None, Unreachable("the chain is silent")])
-async def test_without_a_migrated_key_or_a_chain_nothing_is_asked(wanted: Any) -> None:
-    async with open_storage() as storage:
-        storage.wanted = wanted
-        await storage.watch.look()
-        assert (storage.events, storage.bucket.counts) == ([], {})
+async def test_without_a_migrated_key_or_a_chain_nothing_is_asked(storage: Storage, wanted: Any) -> None:
+    storage.wanted = wanted
+    await storage.watch.look()
+    assert (storage.events, storage.bucket.counts) == ([], {})
 
 
 async def test_an_address_that_may_not_be_asked_is_not() -> None:
@@ -211,9 +210,8 @@ async def test_an_address_that_may_not_be_asked_is_not() -> None:
         assert (storage.events, storage.bucket.counts) == ([], {})
 
 
-async def test_an_alert_stays_while_the_storage_does_not_answer() -> None:
-    async with open_storage() as storage:
-        await storage.watch.look()
-        storage.wanted = attrs.evolve(WANTED, urls=("http://nobody/keys",))
-        await storage.watch.look()
-        assert [type(one) for one in storage.events] == [AlertRaised]
+async def test_an_alert_stays_while_the_storage_does_not_answer(storage: Storage) -> None:
+    await storage.watch.look()
+    storage.wanted = attrs.evolve(WANTED, urls=("http://nobody/keys",))
+    await storage.watch.look()
+    assert [type(one) for one in storage.events] == [AlertRaised]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +50,13 @@ class Watch:
         return [(one.dependency, one.cause) for one in self.told if isinstance(one, AlertRaised)]
 
 
-@asynccontextmanager
-async def watching(folder: Path) -> AsyncIterator[Watch]:
+@pytest.fixture
+async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
     slots: dict[int, int] = {}
     chain, told = Answers({}, slots=slots), list[Event]()
     chain.chain_id = ETHEREUM
-    async with open_bench(folder) as bench, trio.open_nursery() as nursery:
-        watch = OpenAgreements(
+    async with open_bench(tmp_path) as bench, trio.open_nursery() as nursery:
+        agreements = OpenAgreements(
             keys.PROFILE,
             bench.journal,
             {ETHEREUM: chain},
@@ -65,55 +64,50 @@ async def watching(folder: Path) -> AsyncIterator[Watch]:
             wall,
             Board(told.append, trio.current_time),
         )
-        nursery.start_soon(keep_looking, watch.look, INTERVAL)
+        nursery.start_soon(keep_looking, agreements.look, INTERVAL)
         yield Watch(bench, slots, chain, told)
         nursery.cancel_scope.cancel()
 
 
-async def test_a_reply_without_agreement_is_named_after_an_hour_and_once(tmp_path: Path) -> None:
-    async with watching(tmp_path) as watch:
-        await watch.reply()
-        await trio.sleep(LONG - INTERVAL)
-        assert watch.told == []
-        await trio.sleep(6 * INTERVAL)
-        assert watch.raised == [(f"keygen {id_name(KEY)}", "not-agreed")]
+async def test_a_reply_without_agreement_is_named_after_an_hour_and_once(watch: Watch) -> None:
+    await watch.reply()
+    await trio.sleep(LONG - INTERVAL)
+    assert watch.told == []
+    await trio.sleep(6 * INTERVAL)
+    assert watch.raised == [(f"keygen {id_name(KEY)}", "not-agreed")]
 
 
-async def test_the_agreement_clears_it(tmp_path: Path) -> None:
-    async with watching(tmp_path) as watch:
-        await watch.reply()
-        await trio.sleep(LONG + 2 * INTERVAL)
-        watch.slots |= {OVER: 1, CONSENSUS: 1}
-        await trio.sleep(2 * INTERVAL)
-        assert [type(one) for one in watch.told] == [AlertRaised, AlertCleared]
+async def test_the_agreement_clears_it(watch: Watch) -> None:
+    await watch.reply()
+    await trio.sleep(LONG + 2 * INTERVAL)
+    watch.slots |= {OVER: 1, CONSENSUS: 1}
+    await trio.sleep(2 * INTERVAL)
+    assert [type(one) for one in watch.told] == [AlertRaised, AlertCleared]
 
 
-async def test_what_was_aborted_is_over(tmp_path: Path) -> None:
-    async with watching(tmp_path) as watch:
-        watch.slots |= {OVER: 1}
-        await watch.reply()
-        await trio.sleep(LONG + 3 * INTERVAL)
-        assert watch.told == []
+async def test_what_was_aborted_is_over(watch: Watch) -> None:
+    watch.slots |= {OVER: 1}
+    await watch.reply()
+    await trio.sleep(LONG + 3 * INTERVAL)
+    assert watch.told == []
 
 
-async def test_a_context_is_no_agreement_that_could_be_open(tmp_path: Path) -> None:
-    async with watching(tmp_path) as watch:
-        await watch.reply("context_2_new")
-        await trio.sleep(LONG + 3 * INTERVAL)
-        assert watch.told == []
+async def test_a_context_is_no_agreement_that_could_be_open(watch: Watch) -> None:
+    await watch.reply("context_2_new")
+    await trio.sleep(LONG + 3 * INTERVAL)
+    assert watch.told == []
 
 
 async def test_a_chain_that_does_not_answer_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with watching(tmp_path) as watch:
-        await watch.reply()
-        await trio.sleep(LONG + 2 * INTERVAL)
+    await watch.reply()
+    await trio.sleep(LONG + 2 * INTERVAL)
 
-        async def silent(_: Answers, calls: Any) -> list[RpcError]:
-            await trio.lowlevel.checkpoint()
-            return [RpcError(-32000, "header not found") for _ in calls]
+    async def silent(_: Answers, calls: Any) -> list[RpcError]:
+        await trio.lowlevel.checkpoint()
+        return [RpcError(-32000, "header not found") for _ in calls]
 
-        monkeypatch.setattr(Answers, "batch", silent)
-        await trio.sleep(3 * INTERVAL)
-        assert [type(one) for one in watch.told] == [AlertRaised]
+    monkeypatch.setattr(Answers, "batch", silent)
+    await trio.sleep(3 * INTERVAL)
+    assert [type(one) for one in watch.told] == [AlertRaised]

@@ -98,6 +98,10 @@ class Bench:
     events: list[Event]
     core_health: CoreHealth
 
+    def let(self, **does: Any) -> None:
+        """Say what stages do from now on that do not just pass."""
+        self.stages.does.update(does)
+
     async def record(self, name: str = "public_one_v0", block: int = 10, data: bytes | None = None) -> Row:
         """Make a row of a request of the vectors."""
         log = log_of(request(name))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import attrs
 import pytest
 import trio
@@ -20,30 +18,29 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded, RequestClosed, Severity
 from kmsconn.model.life import State
 from kmsconn.protocols.fhevm.abi import DECRYPTION, PROTOCOL_CONFIG
-from tests.unit.requests.few_components import few_components
+from tests.unit.requests.few_components import FewComponents
 
 INTERVAL = 30.0
 
 
 async def test_a_contract_without_code_is_named_with_its_option_until_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    components: FewComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
     events: list[Event] = []
-    async with few_components(tmp_path) as components:
-        ethereum, where = components.dependencies.ethereum, address_for("KMSGeneration")
-        async with open_connector(
-            components.settings(), ports=components.ports, on_event=events.append
-        ) as connector:
-            await connector.wait_ready()
-            contract = ethereum.evm.contracts.pop(where)
-            await trio.sleep(INTERVAL + 5)
-            [alert] = [one for one in events if isinstance(one, AlertRaised) and one.cause == WRONG_CONTRACT]
-            assert (alert.dependency, alert.severity) == ("ethereum", Severity.CRITICAL)
-            assert alert.text.startswith("kms_generation_contract.address: ")
-            ethereum.evm.contracts[where] = contract
-            await trio.sleep(MISSING_INTERVAL + 5)
-            assert AlertCleared("ethereum", WRONG_CONTRACT) in events
+    ethereum, where = components.dependencies.ethereum, address_for("KMSGeneration")
+    async with open_connector(
+        components.settings(), ports=components.ports, on_event=events.append
+    ) as connector:
+        await connector.wait_ready()
+        contract = ethereum.evm.contracts.pop(where)
+        await trio.sleep(INTERVAL + 5)
+        [alert] = [one for one in events if isinstance(one, AlertRaised) and one.cause == WRONG_CONTRACT]
+        assert (alert.dependency, alert.severity) == ("ethereum", Severity.CRITICAL)
+        assert alert.text.startswith("kms_generation_contract.address: ")
+        ethereum.evm.contracts[where] = contract
+        await trio.sleep(MISSING_INTERVAL + 5)
+        assert AlertCleared("ethereum", WRONG_CONTRACT) in events
 
 
 def alerts(events: list[Event], cause: str) -> list[AlertRaised]:
@@ -51,67 +48,64 @@ def alerts(events: list[Event], cause: str) -> list[AlertRaised]:
 
 
 async def test_a_signature_is_refused_for_good_only_under_a_confirmed_domain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    components: FewComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
     events: list[Event] = []
-    async with few_components(tmp_path) as components:
-        decryption, tell = components.dependencies.decryption, DECRYPTION.function("eip712Domain")
-        settings = components.settings()
-        async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
-            await connector.wait_ready()
-            decryption.offer(tell, domain_teller(attrs.evolve(decryption.domain, version="2")))
-            await trio.sleep(INTERVAL + 5)
-            [alert] = alerts(events, WRONG_CONTRACT)
-            assert (alert.dependency, alert.severity) == ("gateway", Severity.CRITICAL)
-            assert alert.text.startswith("decryption_contract.domain_version: is '1', but")
-            user = key_for("user").address
-            calldata = components.traffic._unified(user, user, "a stranger")
-            components.traffic.send(Prepared("unified", calldata, ()))
-            await trio.sleep(MISSING_INTERVAL)
-            assert not [one for one in events if isinstance(one, RequestClosed)]
-            decryption.offer(tell, domain_teller(decryption.domain))
-            await trio.sleep(2 * MISSING_INTERVAL + 60)
-            [closed] = [one for one in events if isinstance(one, RequestClosed)]
-            assert closed.state is State.REJECTED
+    decryption, tell = components.dependencies.decryption, DECRYPTION.function("eip712Domain")
+    settings = components.settings()
+    async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
+        await connector.wait_ready()
+        decryption.offer(tell, domain_teller(attrs.evolve(decryption.domain, version="2")))
+        await trio.sleep(INTERVAL + 5)
+        [alert] = alerts(events, WRONG_CONTRACT)
+        assert (alert.dependency, alert.severity) == ("gateway", Severity.CRITICAL)
+        assert alert.text.startswith("decryption_contract.domain_version: is '1', but")
+        user = key_for("user").address
+        calldata = components.traffic._unified(user, user, "a stranger")
+        components.traffic.send(Prepared("unified", calldata, ()))
+        await trio.sleep(MISSING_INTERVAL)
+        assert not [one for one in events if isinstance(one, RequestClosed)]
+        decryption.offer(tell, domain_teller(decryption.domain))
+        await trio.sleep(2 * MISSING_INTERVAL + 60)
+        [closed] = [one for one in events if isinstance(one, RequestClosed)]
+        assert closed.state is State.REJECTED
 
 
 async def test_after_an_hour_without_an_answer_no_domain_is_confirmed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    components: FewComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dependency_checks, "CONFIRMED", 2 * INTERVAL)
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
     events: list[Event] = []
-    async with few_components(tmp_path) as components:
-        decryption, tell = components.dependencies.decryption, DECRYPTION.function("eip712Domain")
-        settings = components.settings()
-        async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
-            await connector.wait_ready()
-            decryption.offer(tell, _not_ready)
-            await trio.sleep(2 * INTERVAL - 5)
-            assert alerts(events, WRONG_CONTRACT) == []
-            await trio.sleep(2 * INTERVAL)
-            [alert] = alerts(events, WRONG_CONTRACT)
-            assert alert.severity is Severity.CRITICAL
-            assert "confirmed for an hour" in alert.text
+    decryption, tell = components.dependencies.decryption, DECRYPTION.function("eip712Domain")
+    settings = components.settings()
+    async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
+        await connector.wait_ready()
+        decryption.offer(tell, _not_ready)
+        await trio.sleep(2 * INTERVAL - 5)
+        assert alerts(events, WRONG_CONTRACT) == []
+        await trio.sleep(2 * INTERVAL)
+        [alert] = alerts(events, WRONG_CONTRACT)
+        assert alert.severity is Severity.CRITICAL
+        assert "confirmed for an hour" in alert.text
 
 
 def _not_ready(_: Frame) -> None:
     raise Reverted(b"\x12\x34\x56\x78")
 
 
-async def test_a_newer_contract_is_told_at_the_start_and_decryptions_go_on(tmp_path: Path) -> None:
+async def test_a_newer_contract_is_told_at_the_start_and_decryptions_go_on(components: FewComponents) -> None:
     events: list[Event] = []
-    async with few_components(tmp_path) as components:
-        config, version = components.dependencies.protocol_config, PROTOCOL_CONFIG.function("getVersion")
-        config.offer(version, lambda _: ("ProtocolConfig v0.4.0",))
-        settings = components.settings()
-        async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
-            await connector.wait_ready()
-            [alert] = alerts(events, NEWER_CONTRACT)
-            components.traffic.forms["public"]()
-            await trio.sleep(30)
-            assert [one for one in events if isinstance(one, ReplyIncluded)]
+    config, version = components.dependencies.protocol_config, PROTOCOL_CONFIG.function("getVersion")
+    config.offer(version, lambda _: ("ProtocolConfig v0.4.0",))
+    settings = components.settings()
+    async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
+        await connector.wait_ready()
+        [alert] = alerts(events, NEWER_CONTRACT)
+        components.traffic.forms["public"]()
+        await trio.sleep(30)
+        assert [one for one in events if isinstance(one, ReplyIncluded)]
     assert (alert.dependency, alert.severity) == (f"ethereum {checksum(config.address)}", Severity.CRITICAL)
     assert "version 0.4.0, and 0.3 is the newest known here: this concerns contexts and epochs" in alert.text
     assert alert.remedy == "upgrade kmsconn"
@@ -129,11 +123,10 @@ async def test_a_newer_contract_is_told_at_the_start_and_decryptions_go_on(tmp_p
     ],
 )
 async def test_the_network_is_later_from_decryption_0_7_0_on(
-    version: str, later: bool, tmp_path: Path
+    version: str, later: bool, components: FewComponents
 ) -> None:
-    async with few_components(tmp_path) as components:
-        decryption = components.dependencies.decryption
-        decryption.offer(DECRYPTION.function("getVersion"), lambda _: (version,))
-        async with open_connector(components.settings(), ports=components.ports) as connector:
-            await connector.wait_ready()
-            assert connector.components.expiry.later is later
+    decryption = components.dependencies.decryption
+    decryption.offer(DECRYPTION.function("getVersion"), lambda _: (version,))
+    async with open_connector(components.settings(), ports=components.ports) as connector:
+        await connector.wait_ready()
+        assert connector.components.expiry.later is later

@@ -52,40 +52,36 @@ async def picking(
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_due_is_dispatched_at_the_start_oldest_first(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        rows = await rows_of(bench, 4)
-        async with picking(bench) as pool:
-            assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
+async def test_what_is_due_is_dispatched_at_the_start_oldest_first(bench: Bench) -> None:
+    rows = await rows_of(bench, 4)
+    async with picking(bench) as pool:
+        assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
 
 
-async def test_no_more_is_dispatched_than_there_is_room_for(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        await rows_of(bench, 4)
-        async with picking(bench, size=3) as pool:
-            await trio.sleep(3 * LOOK_AGAIN)
-            assert len(pool.handed) == 3
+async def test_no_more_is_dispatched_than_there_is_room_for(bench: Bench) -> None:
+    await rows_of(bench, 4)
+    async with picking(bench, size=3) as pool:
+        await trio.sleep(3 * LOOK_AGAIN)
+        assert len(pool.handed) == 3
 
 
-async def test_a_freed_place_takes_the_next_row(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        rows = await rows_of(bench, 4)
-        async with picking(bench, size=3) as pool:
-            await bench.journal.run(moves.close, rows[0].rid, "reject", "done")
-            del pool.busy[rows[0].rid]
+async def test_a_freed_place_takes_the_next_row(bench: Bench) -> None:
+    rows = await rows_of(bench, 4)
+    async with picking(bench, size=3) as pool:
+        await bench.journal.run(moves.close, rows[0].rid, "reject", "done")
+        del pool.busy[rows[0].rid]
+        pool.wake_up.notify()
+        await trio.sleep(1)
+        assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
+
+
+async def test_a_row_being_worked_on_is_not_handed_out_again(bench: Bench) -> None:
+    await rows_of(bench, 2)
+    async with picking(bench) as pool:
+        for _ in range(5):
             pool.wake_up.notify()
-            await trio.sleep(1)
-            assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
-
-
-async def test_a_row_being_worked_on_is_not_handed_out_again(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        await rows_of(bench, 2)
-        async with picking(bench) as pool:
-            for _ in range(5):
-                pool.wake_up.notify()
-                await trio.sleep(LOOK_AGAIN)
-            assert len(pool.handed) == 2
+            await trio.sleep(LOOK_AGAIN)
+        assert len(pool.handed) == 2
 
 
 async def test_a_new_row_is_dispatched_when_notified_and_not_before(tmp_path: Path) -> None:
@@ -99,14 +95,13 @@ async def test_a_new_row_is_dispatched_when_notified_and_not_before(tmp_path: Pa
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.5, 7.0, LOOK_AGAIN - 1])
-async def test_a_deferred_row_is_dispatched_when_its_time_comes(wait: float, tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        row = await bench.record()
-        await bench.journal.run(moves.defer, row.rid, wall() + wait, "waits")
-        started = trio.current_time()
-        async with picking(bench) as pool:
-            await trio.sleep(wait + 1)
-            [(at, rid)] = pool.handed
+async def test_a_deferred_row_is_dispatched_when_its_time_comes(wait: float, bench: Bench) -> None:
+    row = await bench.record()
+    await bench.journal.run(moves.defer, row.rid, wall() + wait, "waits")
+    started = trio.current_time()
+    async with picking(bench) as pool:
+        await trio.sleep(wait + 1)
+        [(at, rid)] = pool.handed
     assert rid == row.rid
     assert at - started == pytest.approx(wait, abs=0.05)
 
@@ -118,24 +113,22 @@ async def test_a_wake_up_that_never_comes_costs_only_time(tmp_path: Path) -> Non
         assert len(pool.handed) == 1
 
 
-async def test_other_kinds_are_left_to_their_own_dispatchers(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        await bench.record()
-        pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, WakeUp())
-        with trio.move_on_after(LOOK_AGAIN):
-            await run_dispatcher(pool, SoleMember(bench.journal), wall)
-        assert pool.handed == []
+async def test_other_kinds_are_left_to_their_own_dispatchers(bench: Bench) -> None:
+    await bench.record()
+    pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, WakeUp())
+    with trio.move_on_after(LOOK_AGAIN):
+        await run_dispatcher(pool, SoleMember(bench.journal), wall)
+    assert pool.handed == []
 
 
-async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(tmp_path: Path) -> None:
+async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(bench: Bench) -> None:
     """Of four rows two are of each shard; each shard has one place of the two."""
-    async with open_bench(tmp_path) as bench:
-        rows = await rows_of(bench, 4)
-        first = {number: next(row for row in rows if row.id % 2 == number) for number in (0, 1)}
-        async with picking(bench, size=2, shards=2) as pool:
-            assert {rid for _, rid in pool.handed} == {row.rid for row in first.values()}
-            await trio.sleep(3 * LOOK_AGAIN)
-            assert len(pool.handed) == 2
+    rows = await rows_of(bench, 4)
+    first = {number: next(row for row in rows if row.id % 2 == number) for number in (0, 1)}
+    async with picking(bench, size=2, shards=2) as pool:
+        assert {rid for _, rid in pool.handed} == {row.rid for row in first.values()}
+        await trio.sleep(3 * LOOK_AGAIN)
+        assert len(pool.handed) == 2
 
 
 async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(tmp_path: Path) -> None:
@@ -164,12 +157,11 @@ class Failing:
         return await self._bench.journal.run(operation, *arguments, **options)
 
 
-async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        await bench.record()
-        async with picking(bench, journal=Failing(bench, 3)) as pool:
-            await trio.sleep(10)
-            assert len(pool.handed) == 1
+async def test_a_journal_that_cannot_be_read_is_asked_again(bench: Bench) -> None:
+    await bench.record()
+    async with picking(bench, journal=Failing(bench, 3)) as pool:
+        await trio.sleep(10)
+        assert len(pool.handed) == 1
 
 
 # Who notifies when a place becomes free: where rows may wait for one, everybody; else only who leaves a row that may be due again.
@@ -177,19 +169,17 @@ async def test_a_journal_that_cannot_be_read_is_asked_again(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("size", "backlogged"), [(3, True), (4, True), (5, False)])
 async def test_a_pool_is_backlogged_while_it_has_no_place_left(
-    size: int, backlogged: bool, tmp_path: Path
+    size: int, backlogged: bool, bench: Bench
 ) -> None:
-    async with open_bench(tmp_path) as bench:
-        await rows_of(bench, 4)
-        async with picking(bench, size=size) as pool:
-            assert pool.backlogged is backlogged
+    await rows_of(bench, 4)
+    async with picking(bench, size=size) as pool:
+        assert pool.backlogged is backlogged
 
 
-async def test_a_pool_is_backlogged_while_one_of_its_shards_is_full(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        await rows_of(bench, 1)
-        async with picking(bench, size=2, shards=2) as pool:
-            assert (pool.backlogged, pool.free) == (True, 1)
+async def test_a_pool_is_backlogged_while_one_of_its_shards_is_full(bench: Bench) -> None:
+    await rows_of(bench, 1)
+    async with picking(bench, size=2, shards=2) as pool:
+        assert (pool.backlogged, pool.free) == (True, 1)
 
 
 @asynccontextmanager
@@ -217,52 +207,48 @@ async def free_a_place(pool: Record, rid: int) -> None:
     await trio.sleep(0.001)
 
 
-async def test_contexts_and_epochs_wait_only_for_what_they_need(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        context, epoch, end = await record_all(bench, CONTEXT_SWITCH)
-        async with picking_in_order(bench) as pool:
-            assert [rid for _, rid in pool.handed] == [context, end]
-            await bench.journal.run(moves.close, context, "finish", "done")
-            await free_a_place(pool, context)
-            assert [rid for _, rid in pool.handed] == [context, end, epoch]
+async def test_contexts_and_epochs_wait_only_for_what_they_need(bench: Bench) -> None:
+    context, epoch, end = await record_all(bench, CONTEXT_SWITCH)
+    async with picking_in_order(bench) as pool:
+        assert [rid for _, rid in pool.handed] == [context, end]
+        await bench.journal.run(moves.close, context, "finish", "done")
+        await free_a_place(pool, context)
+        assert [rid for _, rid in pool.handed] == [context, end, epoch]
 
 
-async def test_what_waits_for_its_time_holds_up_what_needs_it(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        context, _, end = await record_all(bench, CONTEXT_SWITCH)
-        await bench.journal.run(moves.defer, context, wall() + 7, "not now")
-        async with picking_in_order(bench) as pool:
-            await trio.sleep(10)
-        assert [(round(at), rid) for at, rid in pool.handed] == [(0, end), (7, context)]
+async def test_what_waits_for_its_time_holds_up_what_needs_it(bench: Bench) -> None:
+    context, _, end = await record_all(bench, CONTEXT_SWITCH)
+    await bench.journal.run(moves.defer, context, wall() + 7, "not now")
+    async with picking_in_order(bench) as pool:
+        await trio.sleep(10)
+    assert [(round(at), rid) for at, rid in pool.handed] == [(0, end), (7, context)]
 
 
-async def test_no_more_contexts_and_epochs_than_places(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        context, _, end = await record_all(bench, CONTEXT_SWITCH)
-        async with picking_in_order(bench, size=1) as pool:
-            assert [rid for _, rid in pool.handed] == [context]
-            await bench.journal.run(moves.defer, context, wall() + 60, "not now")
-            await free_a_place(pool, context)
-            assert [rid for _, rid in pool.handed] == [context, end]
+async def test_no_more_contexts_and_epochs_than_places(bench: Bench) -> None:
+    context, _, end = await record_all(bench, CONTEXT_SWITCH)
+    async with picking_in_order(bench, size=1) as pool:
+        assert [rid for _, rid in pool.handed] == [context]
+        await bench.journal.run(moves.defer, context, wall() + 60, "not now")
+        await free_a_place(pool, context)
+        assert [rid for _, rid in pool.handed] == [context, end]
 
 
-async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(tmp_path: Path) -> None:
+async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(bench: Bench) -> None:
     """An end that came while it was made waits for the pass that is under way, so that nothing is made behind its back."""
-    async with open_bench(tmp_path) as bench:
-        [context, epoch] = await record_all(bench, CONTEXT_SWITCH[:2])
-        async with picking_in_order(bench) as pool:
-            end = (await bench.record_arrival(end_of_context_2())).rid
-            pool.wake_up.notify()
-            await trio.sleep(0.001)
-            assert [rid for _, rid in pool.handed] == [context]
-            assert [one.rid for one in bench.told(RequestClosed)] == [epoch]
-            await free_a_place(pool, context)
-            assert [rid for _, rid in pool.handed] == [context, end]
-        assert {(one.rid, one.state) for one in bench.told(RequestClosed)} == {
-            (epoch, State.REJECTED),
-            (context, State.REJECTED),
-        }
-        assert "context 0x07" in (await bench.row(context)).progress.reason
+    [context, epoch] = await record_all(bench, CONTEXT_SWITCH[:2])
+    async with picking_in_order(bench) as pool:
+        end = (await bench.record_arrival(end_of_context_2())).rid
+        pool.wake_up.notify()
+        await trio.sleep(0.001)
+        assert [rid for _, rid in pool.handed] == [context]
+        assert [one.rid for one in bench.told(RequestClosed)] == [epoch]
+        await free_a_place(pool, context)
+        assert [rid for _, rid in pool.handed] == [context, end]
+    assert {(one.rid, one.state) for one in bench.told(RequestClosed)} == {
+        (epoch, State.REJECTED),
+        (context, State.REJECTED),
+    }
+    assert "context 0x07" in (await bench.row(context)).progress.reason
 
 
 def end_of_context_2() -> Arrival:
@@ -273,14 +259,13 @@ def end_of_context_2() -> Arrival:
     return Arrival(identifier, Kind.KMS_CONTEXT_DESTROYED, PROFILE.digest(later), later, expires=False)
 
 
-async def test_what_cannot_be_read_holds_up_nobody(tmp_path: Path) -> None:
+async def test_what_cannot_be_read_holds_up_nobody(bench: Bench) -> None:
     """The pipeline quarantines it."""
-    async with open_bench(tmp_path) as bench:
-        good = await bench.record_key_request("context_1_destroyed")
-        log = attrs.evolve(keys.log("epoch_2_context_switch"), data=b"")
-        bad = await bench.record_arrival(Arrival(5, Kind.NEW_KMS_EPOCH, b"5" * 32, log, expires=False))
-        async with picking_in_order(bench) as pool:
-            assert {rid for _, rid in pool.handed} == {good.rid, bad.rid}
+    good = await bench.record_key_request("context_1_destroyed")
+    log = attrs.evolve(keys.log("epoch_2_context_switch"), data=b"")
+    bad = await bench.record_arrival(Arrival(5, Kind.NEW_KMS_EPOCH, b"5" * 32, log, expires=False))
+    async with picking_in_order(bench) as pool:
+        assert {rid for _, rid in pool.handed} == {good.rid, bad.rid}
 
 
 class Counting:
@@ -294,7 +279,7 @@ class Counting:
         return await self._bench.journal.run(operation, *arguments, **options)
 
 
-async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path) -> None:
+async def test_busy_rows_are_those_at_the_time_of_the_question(bench: Bench) -> None:
     """The pool goes on while the question waits in the queue of the journal."""
 
     class Slow:
@@ -304,72 +289,68 @@ async def test_busy_rows_are_those_at_the_time_of_the_question(tmp_path: Path) -
             await trio.sleep(1)
             return await bench.journal.run(operation, *arguments, **options)
 
-    async with open_bench(tmp_path) as bench:
-        row = await bench.record()
-        pool = Record(NAME, (KIND,), 10, WakeUp())
-        pool.busy[row.rid] = 0
-        slow: Any = Slow()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_dispatcher, pool, SoleMember(slow), wall)
-            await trio.sleep(0.5)
-            pool.busy.clear()
-            await trio.sleep(1)
-            nursery.cancel_scope.cancel()
-        assert pool.handed == []
+    row = await bench.record()
+    pool = Record(NAME, (KIND,), 10, WakeUp())
+    pool.busy[row.rid] = 0
+    slow: Any = Slow()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_dispatcher, pool, SoleMember(slow), wall)
+        await trio.sleep(0.5)
+        pool.busy.clear()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert pool.handed == []
 
 
 @pytest.mark.parametrize(("size", "times", "questions"), [(2, [1, 1, 2, 2], 3), (10, [1, 1, 1, 1], 1)])
 async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_those_that_have_theirs(
-    size: int, times: list[int], questions: int, tmp_path: Path
+    size: int, times: list[int], questions: int, bench: Bench
 ) -> None:
-    async with open_bench(tmp_path) as bench:
-        await rows_of(bench, 4)
-        journal: Any = Counting(bench)
-        done: list[int] = []
-        started = trio.current_time()
+    await rows_of(bench, 4)
+    journal: Any = Counting(bench)
+    done: list[int] = []
+    started = trio.current_time()
 
-        async def work(row: Row) -> bool:
-            await trio.sleep(1)
-            done.append(round(trio.current_time() - started))
-            return await bench.journal.run(moves.close, row.rid, "reject", "done")
+    async def work(row: Row) -> bool:
+        await trio.sleep(1)
+        done.append(round(trio.current_time() - started))
+        return await bench.journal.run(moves.close, row.rid, "reject", "done")
 
-        pool = WorkerPool(NAME, (KIND,), size, WakeUp())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pool.run, work, bench.pipeline.outcomes.unexpected)
-            nursery.start_soon(run_dispatcher, pool, SoleMember(journal), wall)
-            await trio.sleep(LOOK_AGAIN / 2)
-            nursery.cancel_scope.cancel()
+    pool = WorkerPool(NAME, (KIND,), size, WakeUp())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run, work, bench.pipeline.outcomes.unexpected)
+        nursery.start_soon(run_dispatcher, pool, SoleMember(journal), wall)
+        await trio.sleep(LOOK_AGAIN / 2)
+        nursery.cancel_scope.cancel()
     assert (done, journal.asked) == (times, questions)
 
 
-async def test_rows_of_a_paused_kind_wait_until_it_is_resumed(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        [row] = await rows_of(bench, 1)
-        async with picking(bench) as pool:
-            assert [rid for _, rid in pool.handed] == [row.rid]
-            pool.busy.clear()
-            pool.handed.clear()
-            pool.paused[KIND] = PausedKind(KIND, 0.0)
-            pool.wake_up.notify()
-            await trio.sleep(2 * LOOK_AGAIN)
-            assert pool.handed == []
-            del pool.paused[KIND]
-            pool.wake_up.notify()
-            await trio.sleep(0.001)
-            assert [rid for _, rid in pool.handed] == [row.rid]
+async def test_rows_of_a_paused_kind_wait_until_it_is_resumed(bench: Bench) -> None:
+    [row] = await rows_of(bench, 1)
+    async with picking(bench) as pool:
+        assert [rid for _, rid in pool.handed] == [row.rid]
+        pool.busy.clear()
+        pool.handed.clear()
+        pool.paused[KIND] = PausedKind(KIND, 0.0)
+        pool.wake_up.notify()
+        await trio.sleep(2 * LOOK_AGAIN)
+        assert pool.handed == []
+        del pool.paused[KIND]
+        pool.wake_up.notify()
+        await trio.sleep(0.001)
+        assert [rid for _, rid in pool.handed] == [row.rid]
 
 
-async def test_a_paused_context_holds_up_what_needs_it(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        context, _, end = await record_all(bench, CONTEXT_SWITCH)
-        async with picking_in_order(bench) as pool:
-            pool.busy.clear()
-            pool.handed.clear()
-            pool.paused[Kind.NEW_KMS_CONTEXT] = PausedKind(Kind.NEW_KMS_CONTEXT, 0.0)
-            pool.wake_up.notify()
-            await trio.sleep(0.001)
-            assert [rid for _, rid in pool.handed] == [end]
-            pool.paused.clear()
-            pool.wake_up.notify()
-            await trio.sleep(0.001)
-            assert [rid for _, rid in pool.handed] == [end, context]
+async def test_a_paused_context_holds_up_what_needs_it(bench: Bench) -> None:
+    context, _, end = await record_all(bench, CONTEXT_SWITCH)
+    async with picking_in_order(bench) as pool:
+        pool.busy.clear()
+        pool.handed.clear()
+        pool.paused[Kind.NEW_KMS_CONTEXT] = PausedKind(Kind.NEW_KMS_CONTEXT, 0.0)
+        pool.wake_up.notify()
+        await trio.sleep(0.001)
+        assert [rid for _, rid in pool.handed] == [end]
+        pool.paused.clear()
+        pool.wake_up.notify()
+        await trio.sleep(0.001)
+        assert [rid for _, rid in pool.handed] == [end, context]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -41,7 +39,7 @@ from kmsconn.requests.http_decryption import (
 from kmsconn.transport.waiting import WakeUp
 from tests import vectors
 from tests.unit.protocols.test_fhevm_http_operations import PUBLIC, USER
-from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
+from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, wall
 
 RESULT = {"decryptedResult": b"word", "signature": b"signed", "extraData": b""}
 ANSWER = Answer(RESPONSE.encode(PUBLIC.id, b"word", b"signed", b""), None)
@@ -92,100 +90,92 @@ class Counter:
         return failure
 
 
-@asynccontextmanager
-async def counter(folder: Path, **does: Any) -> AsyncIterator[Counter]:
-    async with open_bench(folder, **does) as bench:
-        waiters, dispatched = HttpWaiters(), list[PoolName]()
-        tell = EventHook(bench.events.append, waiters)
-        bench.pipeline.outcomes.on_event = tell
-        bench.stages.kept = ANSWER
-        port = HttpDecryptions(
-            PROFILE,
-            bench.journal,
-            bench.head,
-            wall,
-            DecryptionExpiry(EXPIRY),
-            dispatched.append,
-            tell,
-            waiters,
-        )
-        async with trio.open_nursery() as nursery:
-            yield Counter(bench, port, dispatched, nursery)
-            nursery.cancel_scope.cancel()
-        assert not len(waiters)
+@pytest.fixture
+async def at(bench: Bench) -> AsyncIterator[Counter]:
+    waiters, dispatched = HttpWaiters(), list[PoolName]()
+    tell = EventHook(bench.events.append, waiters)
+    bench.pipeline.outcomes.on_event = tell
+    bench.stages.kept = ANSWER
+    port = HttpDecryptions(
+        PROFILE,
+        bench.journal,
+        bench.head,
+        wall,
+        DecryptionExpiry(EXPIRY),
+        dispatched.append,
+        tell,
+        waiters,
+    )
+    async with trio.open_nursery() as nursery:
+        yield Counter(bench, port, dispatched, nursery)
+        nursery.cancel_scope.cancel()
+    assert not len(waiters)
 
 
-async def test_a_request_is_recorded_dispatched_and_answered(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask()
-        assert at.dispatched == [PoolName.HTTP_PUBLIC_DECRYPTION]
-        [recorded] = at.bench.told(RequestRecorded)
-        assert (recorded.kind, recorded.id) == (Kind.HTTP_PUBLIC_DECRYPTION, PUBLIC.id)
-        row = await at.work()
-        assert (row.state, row.answer) == (State.DONE, ANSWER)
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)]
-        with pytest.raises(trio.TooSlowError), trio.fail_after(1):  # the transaction manager is left in peace
-            await at.bench.pipeline.txmanager_wake_ups[row.event.chain_id].wait()
-        assert [type(one) for one in at.bench.events if isinstance(one, (AnswerKept, RequestClosed))] == [
-            AnswerKept,
-            RequestClosed,
-        ]
+async def test_a_request_is_recorded_dispatched_and_answered(at: Counter) -> None:
+    await at.ask()
+    assert at.dispatched == [PoolName.HTTP_PUBLIC_DECRYPTION]
+    [recorded] = at.bench.told(RequestRecorded)
+    assert (recorded.kind, recorded.id) == (Kind.HTTP_PUBLIC_DECRYPTION, PUBLIC.id)
+    row = await at.work()
+    assert (row.state, row.answer) == (State.DONE, ANSWER)
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+    with pytest.raises(trio.TooSlowError), trio.fail_after(1):  # the transaction manager is left in peace
+        await at.bench.pipeline.txmanager_wake_ups[row.event.chain_id].wait()
+    assert [type(one) for one in at.bench.events if isinstance(one, (AnswerKept, RequestClosed))] == [
+        AnswerKept,
+        RequestClosed,
+    ]
 
 
-async def test_a_request_is_worked_on_for_an_hour_of_chain_time(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask()
-        [row] = await at.rows()
-        assert row.progress.deadline == CHAIN_TIME + HTTP_LIFETIME
+async def test_a_request_is_worked_on_for_an_hour_of_chain_time(at: Counter) -> None:
+    await at.ask()
+    [row] = await at.rows()
+    assert row.progress.deadline == CHAIN_TIME + HTTP_LIFETIME
 
 
-async def test_two_clients_with_one_content_have_one_row_and_an_answer_each(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask()
-        await at.ask()
-        await at.work()
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)] * 2
-        assert len(at.bench.told(RequestRecorded)) == 1
-        assert at.bench.stages.took == ["check", "gather", "submit", "answer"]
+async def test_two_clients_with_one_content_have_one_row_and_an_answer_each(at: Counter) -> None:
+    await at.ask()
+    await at.ask()
+    await at.work()
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)] * 2
+    assert len(at.bench.told(RequestRecorded)) == 1
+    assert at.bench.stages.took == ["check", "gather", "submit", "answer"]
 
 
-async def test_the_same_request_later_has_the_answer_at_once(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask()
-        await at.work()
-        await at.ask()
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)] * 2
-        assert len(at.dispatched) == 1
+async def test_the_same_request_later_has_the_answer_at_once(at: Counter) -> None:
+    await at.ask()
+    await at.work()
+    await at.ask()
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)] * 2
+    assert len(at.dispatched) == 1
 
 
-async def test_a_client_that_leaves_takes_nothing_with_it(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        leaving = await at.ask()
-        await at.ask()
-        leaving.cancel()
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(at.port.waiters) == 1
-        await at.work()
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+async def test_a_client_that_leaves_takes_nothing_with_it(at: Counter) -> None:
+    leaving = await at.ask()
+    await at.ask()
+    leaving.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(at.port.waiters) == 1
+    await at.work()
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_work_goes_on_when_everybody_has_left(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        (await at.ask()).cancel()
-        await trio.testing.wait_all_tasks_blocked()
-        await at.work()
-        await at.ask()
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+async def test_work_goes_on_when_everybody_has_left(at: Counter) -> None:
+    (await at.ask()).cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    await at.work()
+    await at.ask()
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_a_client_waits_only_for_its_own_request(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask(USER)
-        await at.ask()
-        row = next(row for row in await at.rows() if row.id == PUBLIC.id)
-        await at.bench.run(row)
-        await trio.testing.wait_all_tasks_blocked()
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+async def test_a_client_waits_only_for_its_own_request(at: Counter) -> None:
+    await at.ask(USER)
+    await at.ask()
+    row = next(row for row in await at.rows() if row.id == PUBLIC.id)
+    await at.bench.run(row)
+    await trio.testing.wait_all_tasks_blocked()
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
 @pytest.mark.parametrize(
@@ -196,19 +186,19 @@ async def test_a_client_waits_only_for_its_own_request(tmp_path: Path) -> None:
     ],
 )
 async def test_a_no_ends_the_request_and_asking_again_begins_it_again(
-    error: Any, code: FailureCode, tmp_path: Path
+    error: Any, code: FailureCode, at: Counter
 ) -> None:
-    async with counter(tmp_path, check=error) as at:
-        await at.ask()
-        row = await at.work()
-        assert row.state is State.REJECTED
-        assert (at.failure.code, at.failure.retryable, at.failure.decryption_id) == (code, True, PUBLIC.id)
-        at.bench.stages.does.clear()
-        await at.ask()
-        row = await at.work()
-        assert row.state is State.DONE
-        assert at.results[1:] == [HttpResult(PUBLIC.id, RESULT)]
-        assert len(at.bench.told(RequestRecorded)) == 2
+    at.bench.let(check=error)
+    await at.ask()
+    row = await at.work()
+    assert row.state is State.REJECTED
+    assert (at.failure.code, at.failure.retryable, at.failure.decryption_id) == (code, True, PUBLIC.id)
+    at.bench.stages.does.clear()
+    await at.ask()
+    row = await at.work()
+    assert row.state is State.DONE
+    assert at.results[1:] == [HttpResult(PUBLIC.id, RESULT)]
+    assert len(at.bench.told(RequestRecorded)) == 2
 
 
 @pytest.mark.parametrize(
@@ -218,56 +208,52 @@ async def test_a_no_ends_the_request_and_asking_again_begins_it_again(
         (WindowOver("yesterday"), FailureCode.USER_SIGNATURE_REJECTED),
     ],
 )
-async def test_what_is_final_is_said_again_without_work(
-    error: Any, code: FailureCode, tmp_path: Path
-) -> None:
-    async with counter(tmp_path, check=error) as at:
-        await at.ask()
-        await at.work()
-        assert (at.failure.code, at.failure.retryable) == (code, False)
-        await at.ask()
-        assert [one.code for one in at.results if isinstance(one, HttpFailure)] == [code, code]
-        assert await at.rows() == ()
+async def test_what_is_final_is_said_again_without_work(error: Any, code: FailureCode, at: Counter) -> None:
+    at.bench.let(check=error)
+    await at.ask()
+    await at.work()
+    assert (at.failure.code, at.failure.retryable) == (code, False)
+    await at.ask()
+    assert [one.code for one in at.results if isinstance(one, HttpFailure)] == [code, code]
+    assert await at.rows() == ()
 
 
-async def test_a_dependency_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
-    async with counter(tmp_path, gather=Unreachable("nobody")) as at:
-        await at.ask()
-        row = await at.work()
-        assert row.state is State.PENDING
-        assert at.bench.told(RequestDeferred)
-        assert not at.results
-        at.bench.stages.does.clear()
-        await at.work()
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+async def test_a_dependency_that_does_not_answer_is_waited_for(at: Counter) -> None:
+    at.bench.let(gather=Unreachable("nobody"))
+    await at.ask()
+    row = await at.work()
+    assert row.state is State.PENDING
+    assert at.bench.told(RequestDeferred)
+    assert not at.results
+    at.bench.stages.does.clear()
+    await at.work()
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_a_ciphertext_that_nobody_has_is_looked_for_for_a_while(tmp_path: Path) -> None:
-    async with counter(tmp_path, gather=NoCiphertext("nobody has it")) as at:
-        await at.ask()
-        assert (await at.work()).state is State.PENDING
-        await trio.sleep(HTTP_PATIENCE)
-        assert (await at.work()).state is State.REJECTED
-        assert (at.failure.code, at.failure.retryable) == (FailureCode.CIPHERTEXT_NOT_FOUND, True)
+async def test_a_ciphertext_that_nobody_has_is_looked_for_for_a_while(at: Counter) -> None:
+    at.bench.let(gather=NoCiphertext("nobody has it"))
+    await at.ask()
+    assert (await at.work()).state is State.PENDING
+    await trio.sleep(HTTP_PATIENCE)
+    assert (await at.work()).state is State.REJECTED
+    assert (at.failure.code, at.failure.retryable) == (FailureCode.CIPHERTEXT_NOT_FOUND, True)
 
 
-async def test_a_request_whose_time_is_over_says_so_and_may_be_asked_again(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask()
-        await at.bench.chain_time(int(CHAIN_TIME + HTTP_LIFETIME) + 1)
-        assert (await at.work()).state is State.EXPIRED
-        assert (at.failure.code, at.failure.retryable) == (FailureCode.TIMEOUT, True)
-        await at.ask()
-        assert (await at.work()).state is State.DONE
+async def test_a_request_whose_time_is_over_says_so_and_may_be_asked_again(at: Counter) -> None:
+    await at.ask()
+    await at.bench.chain_time(int(CHAIN_TIME + HTTP_LIFETIME) + 1)
+    assert (await at.work()).state is State.EXPIRED
+    assert (at.failure.code, at.failure.retryable) == (FailureCode.TIMEOUT, True)
+    await at.ask()
+    assert (await at.work()).state is State.DONE
 
 
-async def test_a_window_that_ends_meanwhile_is_final(tmp_path: Path) -> None:
+async def test_a_window_that_ends_meanwhile_is_final(at: Counter) -> None:
     content = _user(start=CHAIN_TIME, duration=10)
-    async with counter(tmp_path) as at:
-        await at.ask(content)
-        await at.bench.chain_time(CHAIN_TIME + 11)
-        assert (await at.work()).state is State.EXPIRED
-        assert (at.failure.code, at.failure.retryable) == (FailureCode.USER_SIGNATURE_REJECTED, False)
+    await at.ask(content)
+    await at.bench.chain_time(CHAIN_TIME + 11)
+    assert (await at.work()).state is State.EXPIRED
+    assert (at.failure.code, at.failure.retryable) == (FailureCode.USER_SIGNATURE_REJECTED, False)
 
 
 def _user(**changes: Any) -> HttpUserDecryption:
@@ -275,128 +261,113 @@ def _user(**changes: Any) -> HttpUserDecryption:
     return HttpUserDecryption.of(USER.handles, **{name: getattr(USER, name) for name in names} | changes)
 
 
-async def test_what_an_operator_skips_is_told(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask()
-        [row] = await at.rows()
-        await at.bench.journal.run(inspecting.skip, row.rid, "no")
-        at.port.on_event(
-            RequestClosed(row.rid, row.kind, State.REJECTED, "no", "skipped", told=True, id=row.id)
-        )
-        await trio.testing.wait_all_tasks_blocked()
-        assert (at.failure.code, at.failure.retryable) == (FailureCode.UNPROCESSABLE, False)
+async def test_what_an_operator_skips_is_told(at: Counter) -> None:
+    await at.ask()
+    [row] = await at.rows()
+    await at.bench.journal.run(inspecting.skip, row.rid, "no")
+    at.port.on_event(RequestClosed(row.rid, row.kind, State.REJECTED, "no", "skipped", told=True, id=row.id))
+    await trio.testing.wait_all_tasks_blocked()
+    assert (at.failure.code, at.failure.retryable) == (FailureCode.UNPROCESSABLE, False)
 
 
-async def test_what_nobody_tells_is_found_by_looking(tmp_path: Path) -> None:
+async def test_what_nobody_tells_is_found_by_looking(at: Counter) -> None:
     """Another program may have ended the row: it tells no event of this process."""
-    async with counter(tmp_path) as at:
-        await at.ask()
-        [row] = await at.rows()
-        await at.bench.journal.run(moves.deliver, row.rid, ANSWER, wall())
-        assert not at.results
-        await trio.sleep(WAITER_LOOK + 1)
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+    await at.ask()
+    [row] = await at.rows()
+    await at.bench.journal.run(moves.deliver, row.rid, ANSWER, wall())
+    assert not at.results
+    await trio.sleep(WAITER_LOOK + 1)
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_a_bug_is_told_as_unknown_and_keeps_its_traceback(tmp_path: Path) -> None:
+async def test_a_bug_is_told_as_unknown_and_keeps_its_traceback(at: Counter) -> None:
     async def work(_row: Row) -> bool:
         await trio.lowlevel.checkpoint()
         raise KeyError("bug")
 
-    async with counter(tmp_path) as at:
-        await at.ask()
-        [row] = await at.rows()
-        pool = WorkerPool(PoolName.HTTP_PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
-        at.nursery.start_soon(pool.run, work, at.bench.pipeline.outcomes.unexpected)
-        pool.dispatch(row)
-        await trio.sleep(1)
-        assert (at.failure.code, at.failure.message) == (FailureCode.UNKNOWN, UNEXPECTED)
-        kept = await at.bench.row(row.rid)
-        assert (kept.state, "Traceback" in kept.progress.reason) == (State.QUARANTINED, True)
-        await at.ask()
-        assert (await at.work()).state is State.DONE
+    await at.ask()
+    [row] = await at.rows()
+    pool = WorkerPool(PoolName.HTTP_PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
+    at.nursery.start_soon(pool.run, work, at.bench.pipeline.outcomes.unexpected)
+    pool.dispatch(row)
+    await trio.sleep(1)
+    assert (at.failure.code, at.failure.message) == (FailureCode.UNKNOWN, UNEXPECTED)
+    kept = await at.bench.row(row.rid)
+    assert (kept.state, "Traceback" in kept.progress.reason) == (State.QUARANTINED, True)
+    await at.ask()
+    assert (await at.work()).state is State.DONE
 
 
-async def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        at.bench.stages.kept = Answer(b"nonsense", None)
-        await at.ask()
-        await at.work()
-        assert at.failure.code is FailureCode.UNKNOWN
+async def test_an_answer_that_cannot_be_read_is_none(at: Counter) -> None:
+    at.bench.stages.kept = Answer(b"nonsense", None)
+    await at.ask()
+    await at.work()
+    assert at.failure.code is FailureCode.UNKNOWN
 
 
-async def test_a_connector_that_stops_sends_its_clients_away(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask()
-        at.port.close()
-        await trio.testing.wait_all_tasks_blocked()
-        assert (at.failure.code, at.failure.message) == (FailureCode.UPSTREAM_TRANSIENT, STOPPING)
-        [row] = await at.rows()
-        assert row.state is State.PENDING, "the next process goes on with it"
-        await at.ask()
-        assert [one.message for one in at.results if isinstance(one, HttpFailure)] == [STOPPING] * 2
+async def test_a_connector_that_stops_sends_its_clients_away(at: Counter) -> None:
+    await at.ask()
+    at.port.close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (at.failure.code, at.failure.message) == (FailureCode.UPSTREAM_TRANSIENT, STOPPING)
+    [row] = await at.rows()
+    assert row.state is State.PENDING, "the next process goes on with it"
+    await at.ask()
+    assert [one.message for one in at.results if isinstance(one, HttpFailure)] == [STOPPING] * 2
 
 
-async def test_an_answer_that_came_before_the_stop_is_given(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        await at.ask()
-        [row] = await at.rows()
-        await at.bench.journal.run(moves.deliver, row.rid, ANSWER, wall())
-        at.port.close()
-        await trio.testing.wait_all_tasks_blocked()
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+async def test_an_answer_that_came_before_the_stop_is_given(at: Counter) -> None:
+    await at.ask()
+    [row] = await at.rows()
+    await at.bench.journal.run(moves.deliver, row.rid, ANSWER, wall())
+    at.port.close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_a_journal_that_cannot_be_written_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_journal_that_cannot_be_written_is_told(at: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise JournalFailed("the disk is full")
 
-    async with counter(tmp_path) as at:
-        monkeypatch.setattr(posting, "take", full)
-        await at.ask()
-        assert (at.failure.code, at.failure.message) == (FailureCode.UPSTREAM_TRANSIENT, JOURNAL_FAILS)
+    monkeypatch.setattr(posting, "take", full)
+    await at.ask()
+    assert (at.failure.code, at.failure.message) == (FailureCode.UPSTREAM_TRANSIENT, JOURNAL_FAILS)
 
 
-async def test_too_many_requests_in_work_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_requests_in_work_are_refused(at: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posting, "MOST_PENDING", 1)
-    async with counter(tmp_path) as at:
-        await at.ask()
-        await at.ask(HttpPublicDecryption.of([b"\x09" * 32], b""))
-        assert (at.failure.code, at.failure.retryable) == (FailureCode.OVERLOADED, True)
+    await at.ask()
+    await at.ask(HttpPublicDecryption.of([b"\x09" * 32], b""))
+    assert (at.failure.code, at.failure.retryable) == (FailureCode.OVERLOADED, True)
 
 
-async def test_before_the_first_head_the_wall_clock_stands_for_the_chains(tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        at.bench.head.timestamp = None
-        await at.ask()
-        [row] = await at.rows()
-        assert row.progress.deadline == pytest.approx(wall() + HTTP_LIFETIME)
+async def test_before_the_first_head_the_wall_clock_stands_for_the_chains(at: Counter) -> None:
+    at.bench.head.timestamp = None
+    await at.ask()
+    [row] = await at.rows()
+    assert row.progress.deadline == pytest.approx(wall() + HTTP_LIFETIME)
 
 
-async def test_a_request_from_the_chain_is_none_of_these(tmp_path: Path) -> None:
+async def test_a_request_from_the_chain_is_none_of_these(at: Counter) -> None:
     content = PROFILE.decode(vectors.log_of(vectors.request("public_one_v0")))
-    async with counter(tmp_path) as at:
-        with pytest.raises(ValueError, match="public_decryption over HTTP"):
-            await at.port.decrypt(content)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="public_decryption over HTTP"):
+        await at.port.decrypt(content)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("moment", range(4))
-async def test_a_cancellation_at_any_wait_leaves_a_row_that_is_worked_on(moment: int, tmp_path: Path) -> None:
-    async with counter(tmp_path) as at:
-        with trio.CancelScope() as scope:
+async def test_a_cancellation_at_any_wait_leaves_a_row_that_is_worked_on(moment: int, at: Counter) -> None:
+    with trio.CancelScope() as scope:
 
-            async def leave() -> None:
-                for _ in range(moment):
-                    await trio.lowlevel.checkpoint()
-                scope.cancel()
+        async def leave() -> None:
+            for _ in range(moment):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
 
-            at.nursery.start_soon(leave)
-            await at.port.decrypt(PUBLIC)
-        await at.ask()
-        await at.work()
-        assert at.results == [HttpResult(PUBLIC.id, RESULT)]
+        at.nursery.start_soon(leave)
+        await at.port.decrypt(PUBLIC)
+    await at.ask()
+    await at.work()
+    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
 async def test_waiters_hear_only_of_ends_over_http() -> None:

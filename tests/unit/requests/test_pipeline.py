@@ -91,23 +91,22 @@ async def test_every_error_of_every_stage_has_its_outcome(
     assert [str(error) in event.reason for event in told] == [True]
 
 
-async def test_what_ended_with_a_context_is_refused_without_a_question(tmp_path: Path) -> None:
+async def test_what_ended_with_a_context_is_refused_without_a_question(bench: Bench) -> None:
     epoch_id = 8 << 248 | 5
-    async with open_bench(tmp_path) as bench:
-        bench.stages.kept, bench.stages.over = None, frozenset({epoch_id})
-        await bench.run(await bench.record_key_request("context_1_destroyed"))
-        with pytest.raises(Destroyed):
-            bench.pipeline.destruction.contexts.recall(7 << 248 | 9, epoch_id)
+    bench.stages.kept, bench.stages.over = None, frozenset({epoch_id})
+    await bench.run(await bench.record_key_request("context_1_destroyed"))
+    with pytest.raises(Destroyed):
+        bench.pipeline.destruction.contexts.recall(7 << 248 | 9, epoch_id)
 
 
-async def test_an_end_waits_ten_minutes_at_the_most_and_others_one(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, submit=NotYet("INTERNAL")) as bench:
-        waits = {}
-        for name in ("context_1_destroyed", "context_2_new"):
-            row = await bench.record_key_request(name)
-            for _ in range(14):
-                row = await bench.run(row)
-            waits[name] = row.progress.next_attempt - wall()
+async def test_an_end_waits_ten_minutes_at_the_most_and_others_one(bench: Bench) -> None:
+    bench.let(submit=NotYet("INTERNAL"))
+    waits = {}
+    for name in ("context_1_destroyed", "context_2_new"):
+        row = await bench.record_key_request(name)
+        for _ in range(14):
+            row = await bench.run(row)
+        waits[name] = row.progress.next_attempt - wall()
     assert 300 <= waits["context_1_destroyed"] <= 600
     assert 30 <= waits["context_2_new"] <= 60
 
@@ -122,88 +121,82 @@ async def test_what_is_handed_over_late_is_checked_once_more(tmp_path: Path) -> 
     assert row.state is State.ANSWERED
 
 
-async def test_a_right_that_was_withdrawn_meanwhile_keeps_a_request_from_the_core(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
+async def test_a_right_that_was_withdrawn_meanwhile_keeps_a_request_from_the_core(bench: Bench) -> None:
+    async def slowly() -> None:
+        await trio.sleep(CHECK_HOLDS + 1)
+        bench.stages.does["check"] = Denied("no right any more")
 
-        async def slowly() -> None:
-            await trio.sleep(CHECK_HOLDS + 1)
-            bench.stages.does["check"] = Denied("no right any more")
-
-        bench.stages.does["gather"] = slowly
-        row = await bench.run(await bench.record())
+    bench.stages.does["gather"] = slowly
+    row = await bench.run(await bench.record())
     assert bench.stages.took == ["check", "gather", "check"]
     assert row.progress.reason == "no right any more"
 
 
 @pytest.mark.parametrize("error", [RpcError(1, "x"), KeyError("x"), ZeroDivisionError()])
-async def test_an_unexpected_error_is_left_to_the_worker(error: Exception, tmp_path: Path) -> None:
-    async with open_bench(tmp_path, gather=error) as bench:
-        row = await bench.record()
-        with pytest.raises(type(error)):
-            await bench.pipeline.run(row)
-        assert (await bench.row(row.rid)).state is State.PENDING
-        assert bench.pipeline.budgets[0].used == 0
+async def test_an_unexpected_error_is_left_to_the_worker(error: Exception, bench: Bench) -> None:
+    bench.let(gather=error)
+    row = await bench.record()
+    with pytest.raises(type(error)):
+        await bench.pipeline.run(row)
+    assert (await bench.row(row.rid)).state is State.PENDING
+    assert bench.pipeline.budgets[0].used == 0
 
 
 # The straight line.
 
 
-async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        row = await bench.run(await bench.record())
-        with trio.fail_after(1):
-            await bench.pipeline.txmanager_wake_ups[
-                row.event.chain_id
-            ].wait()  # the transaction manager was notified
+async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(bench: Bench) -> None:
+    row = await bench.run(await bench.record())
+    with trio.fail_after(1):
+        await bench.pipeline.txmanager_wake_ups[
+            row.event.chain_id
+        ].wait()  # the transaction manager was notified
     assert (row.state, row.answer, row.progress.reason) == (State.ANSWERED, ANSWER, "")
     assert [event.stage for event in bench.told(StageFinished)] == list(STAGES)
     assert {event.id for event in (*bench.told(StageFinished), *bench.told(AnswerKept))} == {row.id}
     assert len(bench.told(AnswerKept)) == 1
 
 
-async def test_a_row_is_done_only_once_its_answer_is_kept(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        row = await bench.record()
-        bench.stages.does = {"answer": NotYet("not yet")}
-        assert not await bench.pipeline.run(row)
-        bench.stages.does = {}
-        assert await bench.pipeline.run(row)
-        assert not await bench.pipeline.run(row)  # it is answered already: this answer is not kept
+async def test_a_row_is_done_only_once_its_answer_is_kept(bench: Bench) -> None:
+    row = await bench.record()
+    bench.stages.does = {"answer": NotYet("not yet")}
+    assert not await bench.pipeline.run(row)
+    bench.stages.does = {}
+    assert await bench.pipeline.run(row)
+    assert not await bench.pipeline.run(row)  # it is answered already: this answer is not kept
 
 
-async def test_what_the_core_has_goes_straight_to_its_answer(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        row = await bench.record()
-        bench.journal.note_submitted(row.rid, True)
-        await bench.journal.run(moves.defer, row.rid, 0.0, "soon")
-        assert (await bench.run(await bench.row(row.rid))).state is State.ANSWERED
+async def test_what_the_core_has_goes_straight_to_its_answer(bench: Bench) -> None:
+    row = await bench.record()
+    bench.journal.note_submitted(row.rid, True)
+    await bench.journal.run(moves.defer, row.rid, 0.0, "soon")
+    assert (await bench.run(await bench.row(row.rid))).state is State.ANSWERED
     assert bench.stages.took == ["answer"]
 
 
-async def test_what_the_core_has_forgotten_is_submitted_again(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, answer=Forgotten("restarted")) as bench:
-        row = await bench.run(await bench.record())
-        assert not row.progress.submitted
-        bench.stages.does.clear()
-        bench.stages.took.clear()
-        assert (await bench.run(row)).state is State.ANSWERED
+async def test_what_the_core_has_forgotten_is_submitted_again(bench: Bench) -> None:
+    bench.let(answer=Forgotten("restarted"))
+    row = await bench.run(await bench.record())
+    assert not row.progress.submitted
+    bench.stages.does.clear()
+    bench.stages.took.clear()
+    assert (await bench.run(row)).state is State.ANSWERED
     assert bench.stages.took == list(STAGES)
 
 
-async def test_the_core_is_noted_to_have_it_once_it_took_it(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
-        assert (await bench.run(await bench.record())).progress.submitted
+async def test_the_core_is_noted_to_have_it_once_it_took_it(bench: Bench) -> None:
+    bench.let(answer=Unreachable("gone"))
+    assert (await bench.run(await bench.record())).progress.submitted
 
 
-async def test_the_payload_is_given_back_before_the_answer_is_waited_for(tmp_path: Path) -> None:
+async def test_the_payload_is_given_back_before_the_answer_is_waited_for(bench: Bench) -> None:
     held: list[int] = []
-    async with open_bench(tmp_path) as bench:
 
-        async def look() -> None:
-            held.append(bench.pipeline.budgets[0].used)
+    async def look() -> None:
+        held.append(bench.pipeline.budgets[0].used)
 
-        bench.stages.does.update(submit=look, answer=look)
-        await bench.run(await bench.record())
+    bench.stages.does.update(submit=look, answer=look)
+    await bench.run(await bench.record())
     assert held == [bench.stages.bytes, 0]
 
 
@@ -229,40 +222,38 @@ async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(tmp_pa
     assert (reason.dependency, reason.cause) == (f"core[{row.id % 3}]", "calls-fail")
 
 
-async def test_a_row_that_no_program_can_read_is_quarantined(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        row = await bench.run(await bench.record(data=b"no event"))
+async def test_a_row_that_no_program_can_read_is_quarantined(bench: Bench) -> None:
+    row = await bench.run(await bench.record(data=b"no event"))
     assert row.state is State.QUARANTINED
     assert bench.stages.took == []
 
 
-async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        row = await bench.record()
-        bench.stages.does["answer"] = partial(
-            bench.journal.run, moves.close, row.rid, "reject", "by the operator"
-        )
-        assert (await bench.run(row)).state is State.REJECTED
+async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(bench: Bench) -> None:
+    row = await bench.record()
+    bench.stages.does["answer"] = partial(
+        bench.journal.run, moves.close, row.rid, "reject", "by the operator"
+    )
+    assert (await bench.run(row)).state is State.REJECTED
     assert bench.told(AnswerKept) == []
 
 
 # Waiting.
 
 
-async def test_each_deferral_waits_longer(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, check=Unreachable("down")) as bench:
-        row = await bench.record()
-        for _ in range(9):
-            row = await bench.run(row)
+async def test_each_deferral_waits_longer(bench: Bench) -> None:
+    bench.let(check=Unreachable("down"))
+    row = await bench.record()
+    for _ in range(9):
+        row = await bench.run(row)
     waits = [event.seconds for event in bench.told(RequestDeferred)]
     assert waits == [SOON.seconds(tries, 0.5) for tries in range(9)]
 
 
-async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path) -> None:
+async def test_misconfiguration_is_named_with_its_dependency(bench: Bench) -> None:
     error = Misconfigured("it is not configured").of("host chain 5", "not-configured", "add it")
-    async with open_bench(tmp_path, check=error) as bench:
-        await bench.run(await bench.record())
-        [reason] = bench.reasons()
+    bench.let(check=error)
+    await bench.run(await bench.record())
+    [reason] = bench.reasons()
     assert (reason.dependency, reason.cause, reason.text, reason.remedy) == (
         "host chain 5", "not-configured", "it is not configured", "add it",
     )  # fmt: skip
@@ -270,32 +261,30 @@ async def test_misconfiguration_is_named_with_its_dependency(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("late", "state"), [(0, State.PENDING), (1, State.EXPIRED)])
 async def test_a_deadline_is_in_chain_time_and_tells_what_was_waited_for(
-    late: int, state: State, tmp_path: Path
+    late: int, state: State, bench: Bench
 ) -> None:
-    async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
-        row = await bench.run(await bench.record())
-        await bench.chain_time(CHAIN_TIME + int(EXPIRY) + late)
-        row = await bench.run(row)
+    bench.let(check=NotYet("not allowed"))
+    row = await bench.run(await bench.record())
+    await bench.chain_time(CHAIN_TIME + int(EXPIRY) + late)
+    row = await bench.run(row)
     assert row.state is state
     assert "not allowed" in row.progress.reason
 
 
-async def test_one_node_that_dreams_of_the_future_expires_nothing(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, check=NotYet("not allowed")) as bench:
-        row = await bench.record()
-        await bench.chain_time(CHAIN_TIME)
-        bench.head.note(1 << 40, CHAIN_TIME + 10 * int(EXPIRY))
-        assert (await bench.run(row)).state is State.PENDING
+async def test_one_node_that_dreams_of_the_future_expires_nothing(bench: Bench) -> None:
+    bench.let(check=NotYet("not allowed"))
+    row = await bench.record()
+    await bench.chain_time(CHAIN_TIME)
+    bench.head.note(1 << 40, CHAIN_TIME + 10 * int(EXPIRY))
+    assert (await bench.run(row)).state is State.PENDING
 
 
-async def test_an_answer_that_comes_after_the_deadline_is_kept(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
+async def test_an_answer_that_comes_after_the_deadline_is_kept(bench: Bench) -> None:
+    async def late() -> None:
+        bench.head.note(200, CHAIN_TIME + 10 * int(EXPIRY))
 
-        async def late() -> None:
-            bench.head.note(200, CHAIN_TIME + 10 * int(EXPIRY))
-
-        bench.stages.does["answer"] = late
-        assert (await bench.run(await bench.record())).state is State.ANSWERED
+    bench.stages.does["answer"] = late
+    assert (await bench.run(await bench.record())).state is State.ANSWERED
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -307,16 +296,16 @@ async def test_a_stage_that_hangs_is_ended_by_its_deadline(stage: str, tmp_path:
     assert (row.state, row.progress.reason) == (State.PENDING, f"{stage} took longer than {seconds:g} s")
 
 
-async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_others(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, answer=partial(later, LONG_POLL, NotYet("still computing"))) as bench:
-        row = await bench.run(await bench.record())
+async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_others(bench: Bench) -> None:
+    bench.let(answer=partial(later, LONG_POLL, NotYet("still computing")))
+    row = await bench.run(await bench.record())
     assert row.progress.submitted
     assert row.progress.next_attempt == pytest.approx(wall())
 
 
-async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, answer=NotYet("busy")) as bench:
-        row = await bench.run(await bench.record())
+async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(bench: Bench) -> None:
+    bench.let(answer=NotYet("busy"))
+    row = await bench.run(await bench.record())
     assert row.progress.next_attempt > wall()
 
 
@@ -377,29 +366,29 @@ async def test_a_call_that_does_not_reach_the_core_is_noted_for_its_shard(
         assert bench.core_health._unreached == set()
 
 
-async def test_what_was_waited_for_before_makes_a_refusal_no_rarer(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, submit=Unreachable("down")) as bench:
-        row, _ = await refused(bench, await bench.record(), 9)
-        bench.stages.does["submit"] = Refused("INTERNAL")
-        _, waits = await refused(bench, row, 2)
+async def test_what_was_waited_for_before_makes_a_refusal_no_rarer(bench: Bench) -> None:
+    bench.let(submit=Unreachable("down"))
+    row, _ = await refused(bench, await bench.record(), 9)
+    bench.stages.does["submit"] = Refused("INTERNAL")
+    _, waits = await refused(bench, row, 2)
     assert waits == [SELDOM.seconds(tries, 0.5) for tries in range(2)]
 
 
-async def test_a_refused_decryption_ends_with_its_deadline(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, submit=Refused("INTERNAL")) as bench:
-        row = await bench.run(await bench.record())
-        await bench.chain_time(int(CHAIN_TIME + EXPIRY) + 1)
-        assert (await bench.run(row)).state is State.EXPIRED
+async def test_a_refused_decryption_ends_with_its_deadline(bench: Bench) -> None:
+    bench.let(submit=Refused("INTERNAL"))
+    row = await bench.run(await bench.record())
+    await bench.chain_time(int(CHAIN_TIME + EXPIRY) + 1)
+    assert (await bench.run(row)).state is State.EXPIRED
 
 
 @named
-async def test_key_management_must_go_on_and_believes_its_core(error: RequestError, tmp_path: Path) -> None:
+async def test_key_management_must_go_on_and_believes_its_core(error: RequestError, bench: Bench) -> None:
     """With a second chance after INTERNAL, in an hour, and after ABORTED, in two seconds, once the chain was asked."""
-    async with open_bench(tmp_path, answer=error) as bench:
-        row, waits = await refused(bench, await bench.record_key_request("keygen_default"), 1)
-        if isinstance(error, Refused):
-            assert (row.state, row.progress.submitted) == (State.PENDING, False)
-            row = await bench.run(row)
+    bench.let(answer=error)
+    row, waits = await refused(bench, await bench.record_key_request("keygen_default"), 1)
+    if isinstance(error, Refused):
+        assert (row.state, row.progress.submitted) == (State.PENDING, False)
+        row = await bench.run(row)
     assert waits == ([rule_of(error).chance] if isinstance(error, Refused) else [])
     assert row.state is (State.QUARANTINED if isinstance(error, Broken) else State.REJECTED)
 
@@ -415,23 +404,23 @@ async def test_key_management_must_go_on_and_believes_its_core(error: RequestErr
     ],
     ids=["unreachable", "not yet", "misconfigured", "forgotten", "long poll"],
 )
-async def test_there_is_no_third_chance_whatever_comes_between(between: Any, tmp_path: Path) -> None:
-    async with open_bench(tmp_path, answer=Refused("INTERNAL")) as bench:
-        row = await bench.run(await bench.record_key_request("keygen_default"))
-        bench.stages.does["answer"] = between
-        row = await bench.run(row)
-        bench.stages.does["answer"] = Refused("INTERNAL")
-        row = await bench.run(row)
+async def test_there_is_no_third_chance_whatever_comes_between(between: Any, bench: Bench) -> None:
+    bench.let(answer=Refused("INTERNAL"))
+    row = await bench.run(await bench.record_key_request("keygen_default"))
+    bench.stages.does["answer"] = between
+    row = await bench.run(row)
+    bench.stages.does["answer"] = Refused("INTERNAL")
+    row = await bench.run(row)
     assert row.state is State.REJECTED
 
 
-async def test_an_answer_for_content_that_was_replaced_names_the_restart_that_helps(tmp_path: Path) -> None:
+async def test_an_answer_for_content_that_was_replaced_names_the_restart_that_helps(bench: Bench) -> None:
     """The Core may still hold the other content under the id; nothing else frees it."""
-    async with open_bench(tmp_path, answer=Broken("core", "not ours")) as bench:
-        first = await bench.record("public_one_v0", block=10)
-        row = await bench.run(await bench.record("public_one_v0", block=20, data=other_data(first)))
-        assert (row.state, row.progress.submitted) == (State.PENDING, False)
-        [found] = bench.holdups()
+    bench.let(answer=Broken("core", "not ours"))
+    first = await bench.record("public_one_v0", block=10)
+    row = await bench.run(await bench.record("public_one_v0", block=20, data=other_data(first)))
+    assert (row.state, row.progress.submitted) == (State.PENDING, False)
+    [found] = bench.holdups()
     alert = alert_of(found, "request", "requests")
     assert (alert.dependency, alert.cause, alert.critical) == ("core[0]", "other-content", True)
     assert "restart" in alert.remedy
@@ -466,45 +455,42 @@ async def test_it_would_be_kept_without_a_word_if_it_were_not_shielded(
     assert await after_a_cancelled_answer(tmp_path) == (State.ANSWERED, 0)
 
 
-async def test_keeping_an_answer_has_a_deadline_of_its_own(tmp_path: Path) -> None:
+async def test_keeping_an_answer_has_a_deadline_of_its_own(bench: Bench) -> None:
     """A journal that hangs must not make the program deaf to its own end."""
-    async with open_bench(tmp_path) as bench:
-        row = await bench.record()
+    row = await bench.record()
 
-        class Hanging:
-            async def run(self, *_: Any) -> bool:
-                await trio.sleep_forever()
-                return True
+    class Hanging:
+        async def run(self, *_: Any) -> bool:
+            await trio.sleep_forever()
+            return True
 
-        bench.pipeline.outcomes.journal = Hanging()  # type: ignore[assignment]
-        await bench.pipeline._keep(row, Answered(request_of(PROFILE, row), ANSWER))
+    bench.pipeline.outcomes.journal = Hanging()  # type: ignore[assignment]
+    await bench.pipeline._keep(row, Answered(request_of(PROFILE, row), ANSWER))
     assert trio.current_time() == pytest.approx(KEEPING)
 
 
-async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        row = await bench.record()
+async def test_a_pipeline_cancelled_at_any_step_leaves_the_row_whole_and_goes_on(bench: Bench) -> None:
+    row = await bench.record()
 
-        async def look() -> None:
-            nonlocal row
-            assert bench.pipeline.budgets[0].used == 0
-            row = await bench.row(row.rid)
-            assert row.state in {State.PENDING, State.ANSWERED}
-            if row.state is State.PENDING:
-                assert (await bench.run(row)).state is State.ANSWERED
-            row = await bench.record(block=row.event.log.block_number + 1, data=other_data(row))
+    async def look() -> None:
+        nonlocal row
+        assert bench.pipeline.budgets[0].used == 0
+        row = await bench.row(row.rid)
+        assert row.state in {State.PENDING, State.ANSWERED}
+        if row.state is State.PENDING:
+            assert (await bench.run(row)).state is State.ANSWERED
+        row = await bench.record(block=row.event.log.block_number + 1, data=other_data(row))
 
-        steps = await cancel_everywhere(lambda: bench.pipeline.run(row), look)
+    steps = await cancel_everywhere(lambda: bench.pipeline.run(row), look)
     assert steps >= 5  # one in each stage, and one for the answer
 
 
 # Key management.
 
 
-async def test_what_nobody_replies_to_is_done(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        bench.stages.kept = None
-        row = await bench.run(await bench.record_key_request("abort_keygen"))
+async def test_what_nobody_replies_to_is_done(bench: Bench) -> None:
+    bench.stages.kept = None
+    row = await bench.run(await bench.record_key_request("abort_keygen"))
     assert row.state is State.DONE
     assert [event.state for event in bench.told(RequestClosed)] == [State.DONE]
 
@@ -512,114 +498,105 @@ async def test_what_nobody_replies_to_is_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "state"), [("prep_keygen_default", State.ABORTED), ("epoch_2_context_switch", State.REJECTED)]
 )
-async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(
-    name: str, state: State, tmp_path: Path
-) -> None:
+async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(name: str, state: State, bench: Bench) -> None:
     """Nobody aborts a decryption, or an epoch: there it is a failure (L11)."""
-    async with open_bench(tmp_path, answer=Aborted("by the owner")) as bench:
-        assert (await bench.run(await bench.record_key_request(name))).state is state
+    bench.let(answer=Aborted("by the owner"))
+    assert (await bench.run(await bench.record_key_request(name))).state is state
 
 
 async def test_an_abort_that_only_the_core_tells_of_is_asked_of_the_chain_and_is_no_quiet_end(
-    tmp_path: Path,
+    bench: Bench,
 ) -> None:
-    async with open_bench(tmp_path, answer=AbortedByCore("core[0] GetKeyGenResult: ABORTED")) as bench:
-        row = await bench.run(await bench.record_key_request("prep_keygen_default"))
-        assert (row.state, row.progress.submitted) == (State.PENDING, False)
-        assert row.progress.next_attempt == pytest.approx(wall() + 2.0)
-        assert (await bench.run(row)).state is State.REJECTED
+    bench.let(answer=AbortedByCore("core[0] GetKeyGenResult: ABORTED"))
+    row = await bench.run(await bench.record_key_request("prep_keygen_default"))
+    assert (row.state, row.progress.submitted) == (State.PENDING, False)
+    assert row.progress.next_attempt == pytest.approx(wall() + 2.0)
+    assert (await bench.run(row)).state is State.REJECTED
 
 
-async def test_an_abort_that_the_chain_tells_of_is_a_quiet_end(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, check=Aborted("it was aborted on chain")) as bench:
-        assert (await bench.run(await bench.record_key_request("prep_keygen_default"))).state is State.ABORTED
+async def test_an_abort_that_the_chain_tells_of_is_a_quiet_end(bench: Bench) -> None:
+    bench.let(check=Aborted("it was aborted on chain"))
+    assert (await bench.run(await bench.record_key_request("prep_keygen_default"))).state is State.ABORTED
 
 
-async def test_an_event_that_asks_for_nothing_is_quarantined(tmp_path: Path) -> None:
+async def test_an_event_that_asks_for_nothing_is_quarantined(bench: Bench) -> None:
     """No program of ours records it; a row of it was written by another."""
     log = keys.log("context_1_first")
     arrival = Arrival(1, Kind.NEW_KMS_CONTEXT, bytes(32), log)
-    async with open_bench(tmp_path) as bench:
-        assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
+    assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
 
 
-async def test_a_kind_of_another_generation_is_quarantined(tmp_path: Path) -> None:
+async def test_a_kind_of_another_generation_is_quarantined(bench: Bench) -> None:
     arrival = Arrival(1, Kind.KSKGEN, bytes(32), keys.log("keygen_default"))
-    async with open_bench(tmp_path) as bench:
-        assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
+    assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
 
 
-async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decryptions(tmp_path: Path) -> None:
+async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decryptions(bench: Bench) -> None:
     async def hold() -> None:
         await trio.sleep(300)
 
-    async with open_bench(tmp_path, answer=hold) as bench:
-        assert (await bench.run(await bench.record_key_request("keygen_default"))).state is State.ANSWERED
+    bench.let(answer=hold)
+    assert (await bench.run(await bench.record_key_request("keygen_default"))).state is State.ANSWERED
 
 
-async def test_between_two_polls_no_more_than_seconds_pass(tmp_path: Path) -> None:
+async def test_between_two_polls_no_more_than_seconds_pass(bench: Bench) -> None:
     """The Core keeps the result of an epoch in memory only (L10)."""
-    async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
-        row = await bench.record_key_request("epoch_2_context_switch")
-        for _ in range(12):
-            row = await bench.run(row)
+    bench.let(answer=Unreachable("gone"))
+    row = await bench.record_key_request("epoch_2_context_switch")
+    for _ in range(12):
+        row = await bench.run(row)
     assert max(event.seconds for event in bench.told(RequestDeferred)) == 5.0
 
 
-async def test_what_never_expires_waits_for_days(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, check=NotYet("not valid")) as bench:
-        row = await bench.record_key_request("keygen_default")
-        await trio.sleep(40 * 86_400)
-        assert (await bench.run(row)).state is State.PENDING
+async def test_what_never_expires_waits_for_days(bench: Bench) -> None:
+    bench.let(check=NotYet("not valid"))
+    row = await bench.record_key_request("keygen_default")
+    await trio.sleep(40 * 86_400)
+    assert (await bench.run(row)).state is State.PENDING
 
 
 @pytest.mark.parametrize("error", [Unreachable("connection lost"), NotYet("INTERNAL")])
 async def test_an_end_is_told_until_a_core_takes_it_however_long_that_lasts(
-    error: Exception, tmp_path: Path
+    error: Exception, bench: Bench
 ) -> None:
     """Shares of what was destroyed must not stay on the node, and a connector that was down for long has not even tried."""
-    async with open_bench(tmp_path, submit=error) as bench:
-        row = await bench.record_key_request("context_1_destroyed")
-        for _ in range(3):
-            await trio.sleep(7 * 86_400)
-            row = await bench.run(row)
-            assert row.state is State.PENDING
-        del bench.stages.does["submit"]
-        bench.stages.kept = None
-        assert (await bench.run(row)).state is State.DONE
-
-
-async def test_an_uncertain_start_is_not_noted_as_submitted(tmp_path: Path) -> None:
-    """Each pass begins again, so that it is not forgotten that the start is uncertain while its result is waited for."""
-    async with open_bench(tmp_path, answer=Unreachable("gone")) as bench:
-        bench.stages.uncertain = "INVALID_ARGUMENT"
-        assert not (
-            await bench.run(await bench.record_key_request("epoch_2_context_switch"))
-        ).progress.submitted
-
-
-async def test_an_uncertain_start_with_a_result_is_a_success(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench:
-        bench.stages.uncertain = "INVALID_ARGUMENT"
-        assert (
-            await bench.run(await bench.record_key_request("epoch_2_context_switch"))
-        ).state is State.ANSWERED
-
-
-async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_for(tmp_path: Path) -> None:
-    async with open_bench(tmp_path, answer=Forgotten("NOT_FOUND")) as bench:
-        bench.stages.uncertain = "INVALID_ARGUMENT"
-        row = await bench.record_key_request("epoch_2_context_switch")
-        for _ in range(3):
-            row = await bench.run(row)
+    bench.let(submit=error)
+    row = await bench.record_key_request("context_1_destroyed")
+    for _ in range(3):
+        await trio.sleep(7 * 86_400)
+        row = await bench.run(row)
         assert row.state is State.PENDING
-        [found] = bench.holdups()
-        assert (found.reason.cause, found.stopped) == ("result-lost", ("new_kms_epoch",))
-        assert "INVALID_ARGUMENT" in found.reason.text
-        assert "NOT_FOUND" in found.reason.text
-        bench.stages.does.clear()
-        assert (await bench.run(row)).state is State.ANSWERED
-        assert bench.holdups() == ()
+    del bench.stages.does["submit"]
+    bench.stages.kept = None
+    assert (await bench.run(row)).state is State.DONE
+
+
+async def test_an_uncertain_start_is_not_noted_as_submitted(bench: Bench) -> None:
+    """Each pass begins again, so that it is not forgotten that the start is uncertain while its result is waited for."""
+    bench.let(answer=Unreachable("gone"))
+    bench.stages.uncertain = "INVALID_ARGUMENT"
+    assert not (await bench.run(await bench.record_key_request("epoch_2_context_switch"))).progress.submitted
+
+
+async def test_an_uncertain_start_with_a_result_is_a_success(bench: Bench) -> None:
+    bench.stages.uncertain = "INVALID_ARGUMENT"
+    assert (await bench.run(await bench.record_key_request("epoch_2_context_switch"))).state is State.ANSWERED
+
+
+async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_for(bench: Bench) -> None:
+    bench.let(answer=Forgotten("NOT_FOUND"))
+    bench.stages.uncertain = "INVALID_ARGUMENT"
+    row = await bench.record_key_request("epoch_2_context_switch")
+    for _ in range(3):
+        row = await bench.run(row)
+    assert row.state is State.PENDING
+    [found] = bench.holdups()
+    assert (found.reason.cause, found.stopped) == ("result-lost", ("new_kms_epoch",))
+    assert "INVALID_ARGUMENT" in found.reason.text
+    assert "NOT_FOUND" in found.reason.text
+    bench.stages.does.clear()
+    assert (await bench.run(row)).state is State.ANSWERED
+    assert bench.holdups() == ()
 
 
 @pytest.mark.slow
@@ -634,7 +611,7 @@ async def test_a_stage_that_fails_says_why_and_a_request_that_ends_too(stage: st
 
 
 @pytest.mark.parametrize("tries", [2, 1000])
-async def test_what_a_failed_request_held_is_let_go_of_at_once(tmp_path: Path, tries: int) -> None:
+async def test_what_a_failed_request_held_is_let_go_of_at_once(bench: Bench, tries: int) -> None:
     """An error that is a variable of the frame that raises it holds that frame, and so the ciphertexts of a request."""
     asked = itertools.count(1)
 
@@ -645,6 +622,6 @@ async def test_what_a_failed_request_held_is_let_go_of_at_once(tmp_path: Path, t
             failure = Unreachable(f"no connection for {len(message)} bytes")
             raise failure
 
-    async with open_bench(tmp_path, submit=lambda: retrying(submit, lambda: 0.5)) as bench:
-        row = await bench.record()
-        assert await left_behind(partial(bench.run, row)) < 1 << 20
+    bench.let(submit=lambda: retrying(submit, lambda: 0.5))
+    row = await bench.record()
+    assert await left_behind(partial(bench.run, row)) < 1 << 20

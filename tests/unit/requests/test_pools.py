@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from kmsconn.model.requests import Kind, PoolName
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.row_outcomes import LONGEST_TRACE, OUT_OF_MEMORY
 from kmsconn.transport.waiting import WakeUp
-from tests.unit.requests.bench import Bench, open_bench
+from tests.unit.requests.bench import Bench
 
 Work = Callable[[Row], Awaitable[Any]]
 
@@ -75,32 +74,30 @@ async def rows_of(bench: Bench, count: int) -> list[Row]:
     return [await bench.record(name, block=10 + n) for n, name in enumerate(NAMES[:count])]
 
 
-async def test_as_many_rows_are_worked_on_at_once_as_there_are_places(tmp_path: Path) -> None:
+async def test_as_many_rows_are_worked_on_at_once_as_there_are_places(bench: Bench) -> None:
     pool, at_once = pool_of(3), []
 
     async def work(row: Row) -> None:
         at_once.append(len(pool.busy))
         await trio.sleep(1)
 
-    async with open_bench(tmp_path) as bench:
-        rows = await rows_of(bench, 3)
-        async with running(pool, work, bench):
-            for row in rows:
-                pool.dispatch(row)
-            assert pool.free == 0
-            await trio.sleep(1.5)
-            assert pool.free == 3
+    rows = await rows_of(bench, 3)
+    async with running(pool, work, bench):
+        for row in rows:
+            pool.dispatch(row)
+        assert pool.free == 0
+        await trio.sleep(1.5)
+        assert pool.free == 3
     assert at_once == [3, 3, 3]
 
 
-async def test_a_full_pool_takes_no_row_and_says_so(tmp_path: Path) -> None:
+async def test_a_full_pool_takes_no_row_and_says_so(bench: Bench) -> None:
     """Whoever hands out looks at ``free`` first; a mistake there is loud."""
-    async with open_bench(tmp_path) as bench:
-        [first, second] = await rows_of(bench, 2)
-        pool = pool_of(1)
-        pool.dispatch(first)
-        with pytest.raises(trio.WouldBlock):
-            pool.dispatch(second)
+    [first, second] = await rows_of(bench, 2)
+    pool = pool_of(1)
+    pool.dispatch(first)
+    with pytest.raises(trio.WouldBlock):
+        pool.dispatch(second)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +105,7 @@ async def test_a_full_pool_takes_no_row_and_says_so(tmp_path: Path) -> None:
     [KeyError("bug"), Rejected("meant for the pipeline"), ExceptionGroup("several", [ValueError("bug")])],
 )
 async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_on(
-    error: Exception, tmp_path: Path
+    error: Exception, bench: Bench
 ) -> None:
     done: list[int] = []
 
@@ -118,14 +115,13 @@ async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_o
             raise error
         done.append(row.rid)
 
-    async with open_bench(tmp_path) as bench:
-        [bad, good] = await rows_of(bench, 2)
-        pool = pool_of(1)
-        async with running(pool, work, bench):
-            for row in (bad, good):
-                pool.dispatch(row)
-                await trio.sleep(1)
-        kept = await bench.row(bad.rid)
+    [bad, good] = await rows_of(bench, 2)
+    pool = pool_of(1)
+    async with running(pool, work, bench):
+        for row in (bad, good):
+            pool.dispatch(row)
+            await trio.sleep(1)
+    kept = await bench.row(bad.rid)
     assert done == [good.rid]
     assert kept.state is State.QUARANTINED
     assert "Traceback" in kept.progress.reason
@@ -136,64 +132,58 @@ async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_o
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ExceptionGroup("of a nursery", [MemoryError()])])
-async def test_a_process_without_memory_is_no_fault_of_a_request(error: Exception, tmp_path: Path) -> None:
+async def test_a_process_without_memory_is_no_fault_of_a_request(error: Exception, bench: Bench) -> None:
     async def work(row: Row) -> None:
         await trio.lowlevel.checkpoint()
         raise error
 
-    async with open_bench(tmp_path) as bench:
-        row, pool = await bench.record(), pool_of(1)
-        async with running(pool, work, bench):
-            pool.dispatch(row)
-            await trio.sleep(DISK_PAUSE / 2)
-            assert pool.busy == {row.rid: 0}
-            await trio.sleep(DISK_PAUSE)
-        assert (await bench.row(row.rid)).state is State.PENDING
-        assert [OUT_OF_MEMORY in event.text for event in bench.told(AlertRaised)] == [True]
+    row, pool = await bench.record(), pool_of(1)
+    async with running(pool, work, bench):
+        pool.dispatch(row)
+        await trio.sleep(DISK_PAUSE / 2)
+        assert pool.busy == {row.rid: 0}
+        await trio.sleep(DISK_PAUSE)
+    assert (await bench.row(row.rid)).state is State.PENDING
+    assert [OUT_OF_MEMORY in event.text for event in bench.told(AlertRaised)] == [True]
 
 
-async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(tmp_path: Path) -> None:
+async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(bench: Bench) -> None:
     async def work(row: Row) -> None:
         await trio.lowlevel.checkpoint()
         raise KeyError("x" * 10 * LONGEST_TRACE)
 
-    async with open_bench(tmp_path) as bench:
-        row = await bench.record()
-        async with running(pool := pool_of(1), work, bench):
-            pool.dispatch(row)
-            await trio.sleep(1)
-        assert len((await bench.row(row.rid)).progress.reason) == LONGEST_TRACE
+    row = await bench.record()
+    async with running(pool := pool_of(1), work, bench):
+        pool.dispatch(row)
+        await trio.sleep(1)
+    assert len((await bench.row(row.rid)).progress.reason) == LONGEST_TRACE
 
 
-async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_row_due(
-    tmp_path: Path,
-) -> None:
+async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_row_due(bench: Bench) -> None:
     async def work(row: Row) -> None:
         await trio.lowlevel.checkpoint()
         raise JournalFailed("disk full")
 
-    async with open_bench(tmp_path) as bench:
-        row, pool = await bench.record(), pool_of(1)
-        async with running(pool, work, bench):
-            pool.dispatch(row)
-            await trio.sleep(DISK_PAUSE / 2)
-            assert pool.busy == {row.rid: 0}
-            await trio.sleep(DISK_PAUSE)
-            assert pool.busy == {}
-        assert (await bench.row(row.rid)).state is State.PENDING
+    row, pool = await bench.record(), pool_of(1)
+    async with running(pool, work, bench):
+        pool.dispatch(row)
+        await trio.sleep(DISK_PAUSE / 2)
+        assert pool.busy == {row.rid: 0}
+        await trio.sleep(DISK_PAUSE)
+        assert pool.busy == {}
+    assert (await bench.row(row.rid)).state is State.PENDING
 
 
-async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(tmp_path: Path) -> None:
+async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(bench: Bench) -> None:
     async def work(row: Row) -> None:
         await trio.sleep_forever()
 
-    async with open_bench(tmp_path) as bench:
-        row, pool = await bench.record(), pool_of(2)
-        async with running(pool, work, bench):
-            pool.dispatch(row)
-            await trio.sleep(1)
-        assert pool.busy == {}
-        assert (await bench.row(row.rid)).state is State.PENDING
+    row, pool = await bench.record(), pool_of(2)
+    async with running(pool, work, bench):
+        pool.dispatch(row)
+        await trio.sleep(1)
+    assert pool.busy == {}
+    assert (await bench.row(row.rid)).state is State.PENDING
 
 
 async def wakes_after(work: Work, bench: Bench, *, backlogged: bool) -> float | None:
@@ -213,21 +203,19 @@ async def wakes_after(work: Work, bench: Bench, *, backlogged: bool) -> float | 
     [(True, True, 3), (False, True, 3), (False, False, 3), (True, False, None)],
 )
 async def test_a_free_place_notifies_unless_all_that_is_due_has_a_place_and_its_row_is_done(
-    done: bool, backlogged: bool, notifies: float | None, tmp_path: Path
+    done: bool, backlogged: bool, notifies: float | None, bench: Bench
 ) -> None:
     async def work(row: Row) -> bool:
         await trio.sleep(3)
         return done
 
-    async with open_bench(tmp_path) as bench:
-        assert await wakes_after(work, bench, backlogged=backlogged) == notifies
+    assert await wakes_after(work, bench, backlogged=backlogged) == notifies
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), JournalFailed("disk full")])
-async def test_a_place_that_an_error_frees_notifies(error: Exception, tmp_path: Path) -> None:
+async def test_a_place_that_an_error_frees_notifies(error: Exception, bench: Bench) -> None:
     async def work(row: Row) -> bool:
         await trio.lowlevel.checkpoint()
         raise error
 
-    async with open_bench(tmp_path) as bench:
-        assert await wakes_after(work, bench, backlogged=False) is not None
+    assert await wakes_after(work, bench, backlogged=False) is not None

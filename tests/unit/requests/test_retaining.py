@@ -19,7 +19,7 @@ from kmsconn.model.events import AlertRaised, Event, ReplyFinalized, ReplyInclud
 from kmsconn.model.requests import Kind
 from kmsconn.requests import retaining
 from kmsconn.requests.retaining import SETTLED, Retaining, final_block
-from tests.unit.requests.bench import PROFILE, SETTINGS, open_bench
+from tests.unit.requests.bench import PROFILE, SETTINGS, Bench
 from tests.unit.requests.bench import wall as bench_wall
 from tests.unit.requests.few_components import few_components, wall
 from tests.vectors import log_of, request
@@ -116,21 +116,20 @@ async def test_what_is_final_is_far_below_the_head_and_not_above_the_finalized_b
     ids=["not needed", "young", "no mark", "above the mark", "not final"],
 )
 async def test_a_log_that_could_not_be_decoded_is_deleted_once_the_proof_of_completeness_has_passed_it(
-    days: int, mark: int | None, block: int, left: int, *, tmp_path: Path
+    days: int, mark: int | None, block: int, left: int, *, bench: Bench
 ) -> None:
     """``mark``: where the low-water marks stand, relative to the id of the log."""
-    async with open_bench(tmp_path) as bench:
-        run, of = bench.journal.run, PROFILE.subscriptions()[0]
-        log = attrs.evolve(log_of(request("public_one_v0")), block_number=block)
-        await run(recording.record, attrs.evolve(bench.read(log), undecodable=((log, "no such layout"),)))
-        if mark is not None:
-            place = JournalPlace(int.from_bytes(log.topics[1]) + mark, block)
-            for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
-                await run(retention.raise_low_water, of.chain_id, of.contract, kind, place)
-        head = HeadTracker()
-        head.note(100_000, 1_000_000)
-        chains: Any = {of.chain_id: SimpleNamespace(head=head, finalized=HeadTracker())}
-        ports: Any = SimpleNamespace(wall=lambda: bench_wall() + days * DAY)
-        with trio.move_on_after(60):
-            await Retaining(SETTINGS, PROFILE, bench.journal, chains, ports).run()
-        assert len(await run(queries.quarantined, of.chain_id, of.contract)) == left
+    run, of = bench.journal.run, PROFILE.subscriptions()[0]
+    log = attrs.evolve(log_of(request("public_one_v0")), block_number=block)
+    await run(recording.record, attrs.evolve(bench.read(log), undecodable=((log, "no such layout"),)))
+    if mark is not None:
+        place = JournalPlace(int.from_bytes(log.topics[1]) + mark, block)
+        for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
+            await run(retention.raise_low_water, of.chain_id, of.contract, kind, place)
+    head = HeadTracker()
+    head.note(100_000, 1_000_000)
+    chains: Any = {of.chain_id: SimpleNamespace(head=head, finalized=HeadTracker())}
+    ports: Any = SimpleNamespace(wall=lambda: bench_wall() + days * DAY)
+    with trio.move_on_after(60):
+        await Retaining(SETTINGS, PROFILE, bench.journal, chains, ports).run()
+    assert len(await run(queries.quarantined, of.chain_id, of.contract)) == left

@@ -13,7 +13,7 @@ import trio
 from kmsconn.chain.port import Call
 from kmsconn.ciphertexts.fetch import ByteBudget
 from kmsconn.core.client import Started
-from kmsconn.errors import Broken, NotYet, Rejected, Unreachable
+from kmsconn.errors import Broken, NotYet, Overloaded, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.requests import EventPlace, Kind, Request
@@ -21,7 +21,7 @@ from kmsconn.model.steps import Checked, Ciphertext, Gathered, Submitted
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import CoreCall
 from kmsconn.requests.contexts import WITHOUT_BLOCKS, Suspicions
-from kmsconn.requests.stages import Stages
+from kmsconn.requests.stages import WORKER_WAIT_LIMIT, Stages, retrying
 from tests import vectors
 from tests.vectors import keys, later
 
@@ -327,3 +327,44 @@ async def test_a_call_that_waits_is_left_early_enough_to_ask_for_the_result() ->
     assert (submitted.reply, submitted.existed) == (None, False)
     assert trio.current_time() - begun == pytest.approx(8)
     assert len(core.started) == 1
+
+
+def failing(times: int, error: Exception, log: Any) -> Any:
+    async def step() -> Any:
+        await trio.lowlevel.checkpoint()
+        log.append(trio.current_time())
+        if len(log) <= times:
+            raise error
+        return "done"
+
+    return step
+
+
+@pytest.mark.parametrize("error", [Unreachable("x"), Overloaded("x")])
+async def test_a_dependency_that_comes_back_is_waited_for(error: Exception) -> None:
+    log: list[Any] = []
+    assert await retrying(failing(3, error, log), lambda: 0.0) == "done"
+    assert len(log) == 4
+    assert log == sorted(log)
+
+
+async def test_patience_ends() -> None:
+    log: list[Any] = []
+    with pytest.raises(Unreachable):
+        await retrying(failing(1000, Unreachable("x"), log), lambda: 0.5)
+    assert 1 < len(log) < 20
+    assert trio.current_time() < WORKER_WAIT_LIMIT
+
+
+@pytest.mark.parametrize("error", [NotYet("denied"), Rejected("never")])
+async def test_an_answer_is_not_asked_for_again(error: Exception) -> None:
+    log: list[Any] = []
+    with pytest.raises(type(error)):
+        await retrying(failing(1000, error, log), lambda: 0.0)
+    assert len(log) == 1
+
+
+async def test_cancellation_between_tries() -> None:
+    with trio.move_on_after(1) as scope:
+        await retrying(failing(1000, Unreachable("x"), []), lambda: 0.99)
+    assert scope.cancelled_caught

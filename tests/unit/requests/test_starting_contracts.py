@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -23,7 +22,7 @@ from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.protocols.fhevm.abi import DECRYPTION
-from tests.unit.requests.few_components import FewComponents, few_components
+from tests.unit.requests.few_components import FewComponents
 
 VERIFIER_ABI = Abi.from_items(
     [
@@ -65,18 +64,16 @@ async def refusal(components: FewComponents, address: Address) -> str:
     )
 
 
-async def test_a_protocol_config_that_answers_is_ready(tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        with trio.fail_after(60):
-            async with open_connector(components.settings(), ports=components.ports) as connector:
-                await connector.wait_ready()
+async def test_a_protocol_config_that_answers_is_ready(components: FewComponents) -> None:
+    with trio.fail_after(60):
+        async with open_connector(components.settings(), ports=components.ports) as connector:
+            await connector.wait_ready()
 
 
-async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        verifier = Verifier(address_for("KMSVerifier"), address_for("ProtocolConfig"))
-        components.dependencies.ethereum.evm.deploy(verifier)
-        told = await refusal(components, verifier.address)
+async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(components: FewComponents) -> None:
+    verifier = Verifier(address_for("KMSVerifier"), address_for("ProtocolConfig"))
+    components.dependencies.ethereum.evm.deploy(verifier)
+    told = await refusal(components, verifier.address)
     assert told == (
         f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(verifier.address)}; "
         f"use {checksum(address_for('ProtocolConfig'))}"
@@ -84,39 +81,37 @@ async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(tmp_path: Pa
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=lambda network: network.name)
-async def test_the_address_of_a_chart_is_known_without_the_contract(network: Any, tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        told = await refusal(components, parse_address(network.kms_verifier))
+async def test_the_address_of_a_chart_is_known_without_the_contract(
+    network: Any, components: FewComponents
+) -> None:
+    told = await refusal(components, parse_address(network.kms_verifier))
     assert told.endswith(f"use {network.protocol_config}")
 
 
-async def test_an_account_without_code_is_refused(tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        told = await refusal(components, Address(b"\x77" * 20))
+async def test_an_account_without_code_is_refused(components: FewComponents) -> None:
+    told = await refusal(components, Address(b"\x77" * 20))
     assert told.endswith("name the one on Ethereum")
 
 
-async def test_a_contract_that_knows_neither_function_is_refused(tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        other = AbiContract(address_for("another"), VERIFIER_ABI, {})
-        components.dependencies.ethereum.evm.deploy(other)
-        assert (await refusal(components, other.address)).endswith("name the one on Ethereum")
+async def test_a_contract_that_knows_neither_function_is_refused(components: FewComponents) -> None:
+    other = AbiContract(address_for("another"), VERIFIER_ABI, {})
+    components.dependencies.ethereum.evm.deploy(other)
+    assert (await refusal(components, other.address)).endswith("name the one on Ethereum")
 
 
-async def test_a_protocol_config_without_an_answer_yet_is_waited_for(tmp_path: Path) -> None:
+async def test_a_protocol_config_without_an_answer_yet_is_waited_for(components: FewComponents) -> None:
     """A contract that reverts with an error of its own is no other contract."""
     events: list[Event] = []
-    async with few_components(tmp_path) as components:
-        config = Hesitant(address_for("hesitant"), ETHEREUM_ID)
-        components.dependencies.ethereum.evm.deploy(config)
-        settings = components.settings(protocol_config_contract=Contract(config.address, "ProtocolConfig"))
-        async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
-            with trio.move_on_after(10) as scope:
-                await connector.wait_ready()
-            assert scope.cancelled_caught
-            config.ready = True
-            with trio.fail_after(10):
-                await connector.wait_ready()
+    config = Hesitant(address_for("hesitant"), ETHEREUM_ID)
+    components.dependencies.ethereum.evm.deploy(config)
+    settings = components.settings(protocol_config_contract=Contract(config.address, "ProtocolConfig"))
+    async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
+        with trio.move_on_after(10) as scope:
+            await connector.wait_ready()
+        assert scope.cancelled_caught
+        config.ready = True
+        with trio.fail_after(10):
+            await connector.wait_ready()
     told = [event for event in events if isinstance(event, AlertRaised)]
     assert [(one.dependency, "reverts: 0x1234" in one.text) for one in told] == [("ethereum", True)]
     assert AlertCleared("ethereum", "no-answer-yet") in events
@@ -132,51 +127,49 @@ OPTIONS = {
 @pytest.mark.parametrize("where", ["without code", "another contract"])
 @pytest.mark.parametrize(("kind", "option"), OPTIONS.items())
 async def test_each_contract_at_a_wrong_address_is_refused_by_its_option(
-    where: str, kind: str, option: str, tmp_path: Path
+    where: str, kind: str, option: str, components: FewComponents
 ) -> None:
-    async with few_components(tmp_path) as components:
-        near = components.dependencies
-        others = {
-            "Decryption": near.gateway_config,
-            "GatewayConfig": near.decryption,
-            "KMSGeneration": near.protocol_config,
-        }
-        address = Address(b"\x77" * 20) if where == "without code" else others[kind].address
-        told = await refused(components.settings(**{option: Contract(address, kind)}), components)
+    near = components.dependencies
+    others = {
+        "Decryption": near.gateway_config,
+        "GatewayConfig": near.decryption,
+        "KMSGeneration": near.protocol_config,
+    }
+    address = Address(b"\x77" * 20) if where == "without code" else others[kind].address
+    told = await refused(components.settings(**{option: Contract(address, kind)}), components)
     assert told.startswith(f"{option}.address: there is no {kind} at {checksum(address)} on chain ")
     assert told.endswith(f"name the {kind} of this network")
 
 
 @pytest.mark.parametrize("field", ["name", "version"])
 @pytest.mark.parametrize("kind", ["Decryption", "KMSGeneration", "ProtocolConfig"])
-async def test_a_wrong_eip_712_domain_is_refused_by_its_option(kind: str, field: str, tmp_path: Path) -> None:
+async def test_a_wrong_eip_712_domain_is_refused_by_its_option(
+    kind: str, field: str, components: FewComponents
+) -> None:
     option = {**OPTIONS, "ProtocolConfig": "protocol_config_contract"}[kind]
-    async with few_components(tmp_path) as components:
-        right = getattr(components.settings().protocol, option)
-        wrong = attrs.evolve(right, **{f"domain_{field}": "2"})
-        told = await refused(components.settings(**{option: wrong}), components)
+    right = getattr(components.settings().protocol, option)
+    wrong = attrs.evolve(right, **{f"domain_{field}": "2"})
+    told = await refused(components.settings(**{option: wrong}), components)
     assert told.startswith(f"{option}.domain_{field}: is '2', but the EIP-712 domain of the {kind} at ")
 
 
-async def test_a_contract_that_signs_for_another_place_is_refused(tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        decryption = components.dependencies.decryption
-        other = attrs.evolve(decryption.domain, chain_id=5)
-        decryption.offer(DECRYPTION.function("eip712Domain"), domain_teller(other))
-        told = await refused(components.settings(), components)
+async def test_a_contract_that_signs_for_another_place_is_refused(components: FewComponents) -> None:
+    decryption = components.dependencies.decryption
+    other = attrs.evolve(decryption.domain, chain_id=5)
+    decryption.offer(DECRYPTION.function("eip712Domain"), domain_teller(other))
+    told = await refused(components.settings(), components)
     assert f"it tells the EIP-712 domain of {checksum(decryption.address)} on chain 5" in told
 
 
-async def test_only_decryption_must_tell_its_domain(tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        near = components.dependencies
-        for contract in (near.kms_generation, near.protocol_config):
-            contract.offer(DECRYPTION.function("eip712Domain"), untold)
-        async with open_connector(components.settings(), ports=components.ports) as connector:
-            with trio.fail_after(30):
-                await connector.wait_ready()
-        near.decryption.offer(DECRYPTION.function("eip712Domain"), untold)
-        told = await refused(components.settings(), components)
+async def test_only_decryption_must_tell_its_domain(components: FewComponents) -> None:
+    near = components.dependencies
+    for contract in (near.kms_generation, near.protocol_config):
+        contract.offer(DECRYPTION.function("eip712Domain"), untold)
+    async with open_connector(components.settings(), ports=components.ports) as connector:
+        with trio.fail_after(30):
+            await connector.wait_ready()
+    near.decryption.offer(DECRYPTION.function("eip712Domain"), untold)
+    told = await refused(components.settings(), components)
     assert "there is no Decryption at" in told
 
 
@@ -186,41 +179,40 @@ def untold(_: Frame) -> None:
 
 @pytest.mark.parametrize("wrong", ["address", "chain id"])
 async def test_a_corrected_start_goes_on_with_the_journal_of_the_refused_one(
-    wrong: str, tmp_path: Path
+    wrong: str, components: FewComponents
 ) -> None:
-    async with few_components(tmp_path) as components:
-        right = components.settings()
-        other = Contract(Address(b"\x77" * 20), "Decryption")
-        chain = attrs.evolve(right.chains.gateway, chain_id=77)
-        changed = {"decryption_contract": other} if wrong == "address" else {"gateway": chain}
-        await refused(right.but(**changed), components)
-        async with open_connector(right, ports=components.ports) as connector:
-            with trio.fail_after(60):
-                await connector.wait_ready()
-        assert "belongs to another connector" in await refused(right.but(**changed), components)
+    right = components.settings()
+    other = Contract(Address(b"\x77" * 20), "Decryption")
+    chain = attrs.evolve(right.chains.gateway, chain_id=77)
+    changed = {"decryption_contract": other} if wrong == "address" else {"gateway": chain}
+    await refused(right.but(**changed), components)
+    async with open_connector(right, ports=components.ports) as connector:
+        with trio.fail_after(60):
+            await connector.wait_ready()
+    assert "belongs to another connector" in await refused(right.but(**changed), components)
 
 
 @pytest.mark.parametrize("where", ["without code", "another contract"])
-async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(where: str, tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        other = AbiContract(address_for("another"), VERIFIER_ABI, {})
-        components.dependencies.host.evm.deploy(other)
-        address = Address(b"\x77" * 20) if where == "without code" else other.address
-        [host] = components.settings().chains.host_chains
-        told = await refused(components.settings(host_chains=(attrs.evolve(host, acl=address),)), components)
+async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
+    where: str, components: FewComponents
+) -> None:
+    other = AbiContract(address_for("another"), VERIFIER_ABI, {})
+    components.dependencies.host.evm.deploy(other)
+    address = Address(b"\x77" * 20) if where == "without code" else other.address
+    [host] = components.settings().chains.host_chains
+    told = await refused(components.settings(host_chains=(attrs.evolve(host, acl=address),)), components)
     assert told.startswith(f"host_chains[0].acl_address: there is no ACL at {checksum(address)} on chain ")
 
 
-async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(tmp_path: Path) -> None:
-    async with few_components(tmp_path) as components:
-        contracts = components.dependencies.gateway.evm.contracts
-        address = components.dependencies.decryption.address
-        late = contracts.pop(address)
-        async with open_connector(components.settings(), ports=components.ports) as connector:
-            await trio.sleep(0.5)
-            contracts[address] = late
-            with trio.fail_after(60):
-                await connector.wait_ready()
+async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(components: FewComponents) -> None:
+    contracts = components.dependencies.gateway.evm.contracts
+    address = components.dependencies.decryption.address
+    late = contracts.pop(address)
+    async with open_connector(components.settings(), ports=components.ports) as connector:
+        await trio.sleep(0.5)
+        contracts[address] = late
+        with trio.fail_after(60):
+            await connector.wait_ready()
 
 
 async def refused(settings: Settings, components: FewComponents) -> str:

@@ -13,7 +13,7 @@ from kmsconn.serving import decryptions as http_api
 from kmsconn.serving.decryptions import ANSWER_SECONDS, IDLE_SECONDS, REQUEST_SECONDS
 from kmsconn.serving.exchange import LINGER_SECONDS, PIECE_BYTES
 from kmsconn.serving.server import GRACE_SECONDS
-from tests.unit.serving.scene import KEY, FakeDecryptions, Scene, key, public_body, serving
+from tests.unit.serving.scene import KEY, FakeDecryptions, Scene, public_body, serving
 
 PUBLIC = "/v1/public-decrypt"
 HEAD = b"POST /v1/public-decrypt HTTP/1.1\r\nHost: kms\r\n"
@@ -38,62 +38,55 @@ async def until_closed(scene: Scene, *pieces: bytes, pause: float = 0) -> tuple[
     return data, trio.current_time() - started
 
 
-async def test_a_silent_client_is_closed() -> None:
-    async with serving() as scene:
-        assert await until_closed(scene) == (b"", IDLE_SECONDS)
-        await trio.testing.wait_all_tasks_blocked()
-        assert scene.service.statistics().connections == 0
+async def test_a_silent_client_is_closed(scene: Scene) -> None:
+    assert await until_closed(scene) == (b"", IDLE_SECONDS)
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.service.statistics().connections == 0
 
 
 @pytest.mark.parametrize("asked", [0, 2])
-async def test_a_client_that_leaves_an_idle_connection_leaves_nothing(asked: int) -> None:
-    async with serving() as scene:
-        client = scene.client()
-        for _ in range(asked):
-            await client.ask("GET", "/version")
-        await client.stream.aclose()
-        await trio.testing.wait_all_tasks_blocked()
-        assert scene.service.statistics().connections == 0
+async def test_a_client_that_leaves_an_idle_connection_leaves_nothing(scene: Scene, asked: int) -> None:
+    client = scene.client()
+    for _ in range(asked):
+        await client.ask("GET", "/version")
+    await client.stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert scene.service.statistics().connections == 0
 
 
-async def test_a_client_that_asks_no_more_is_closed() -> None:
-    async with serving() as scene:
-        client = scene.client()
-        await client.post(PUBLIC, public_body())
-        started = trio.current_time()
-        assert await client.until_closed() == b""
-        assert trio.current_time() - started == IDLE_SECONDS
+async def test_a_client_that_asks_no_more_is_closed(scene: Scene) -> None:
+    client = scene.client()
+    await client.post(PUBLIC, public_body())
+    started = trio.current_time()
+    assert await client.until_closed() == b""
+    assert trio.current_time() - started == IDLE_SECONDS
 
 
-async def test_a_head_that_comes_by_and_by_has_its_time() -> None:
-    async with serving() as scene:
-        data, seconds = await until_closed(scene, *[b"G"] * 1000, pause=1)
+async def test_a_head_that_comes_by_and_by_has_its_time(scene: Scene) -> None:
+    data, seconds = await until_closed(scene, *[b"G"] * 1000, pause=1)
     assert data.startswith(b"HTTP/1.1 408 ")
     assert REQUEST_SECONDS <= seconds <= REQUEST_SECONDS + LINGER_SECONDS
 
 
-async def test_a_body_that_comes_by_and_by_has_its_time_and_is_told_so() -> None:
-    async with serving() as scene:
-        head = HEAD + b"Content-Length: 100000\r\n\r\n"
-        data, seconds = await until_closed(scene, head, *[b" "] * 1000, pause=1)
+async def test_a_body_that_comes_by_and_by_has_its_time_and_is_told_so(scene: Scene) -> None:
+    head = HEAD + b"Content-Length: 100000\r\n\r\n"
+    data, seconds = await until_closed(scene, head, *[b" "] * 1000, pause=1)
     assert data.startswith(b"HTTP/1.1 408 ")
     assert REQUEST_SECONDS <= seconds <= REQUEST_SECONDS + 2
     assert scene.answered == [(PUBLIC, 408, "request_timeout", "")]
 
 
-async def test_an_endless_head_is_refused() -> None:
-    async with serving() as scene:
-        data, _ = await until_closed(scene, HEAD, *[b"X-Filler: " + b"x" * 1000 + b"\r\n"] * 100)
+async def test_an_endless_head_is_refused(scene: Scene) -> None:
+    data, _ = await until_closed(scene, HEAD, *[b"X-Filler: " + b"x" * 1000 + b"\r\n"] * 100)
     assert data.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_a_declared_length_beyond_the_limit_is_refused_before_the_body() -> None:
-    async with serving() as scene:
-        client = scene.client()
-        await client.stream.send_all(HEAD + b"Content-Length: 1048577\r\n\r\n")
-        data = bytes(await client.stream.receive_some(65536))
-        assert data.startswith(b"HTTP/1.1 400 ")
-        assert trio.current_time() == 0
+async def test_a_declared_length_beyond_the_limit_is_refused_before_the_body(scene: Scene) -> None:
+    client = scene.client()
+    await client.stream.send_all(HEAD + b"Content-Length: 1048577\r\n\r\n")
+    data = bytes(await client.stream.receive_some(65536))
+    assert data.startswith(b"HTTP/1.1 400 ")
+    assert trio.current_time() == 0
 
 
 async def test_a_body_of_the_greatest_size_is_read() -> None:
@@ -106,54 +99,47 @@ async def test_a_body_of_the_greatest_size_is_read() -> None:
         ).status == 400
 
 
-async def test_an_endless_body_is_refused_at_its_limit_and_the_client_reads_why() -> None:
+async def test_an_endless_body_is_refused_at_its_limit_and_the_client_reads_why(scene: Scene) -> None:
     chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
-    async with serving() as scene:
-        data, seconds = await until_closed(
-            scene, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 2000
-        )
-        assert data.startswith(b"HTTP/1.1 400 ")
-        assert seconds <= 2
-        await trio.sleep(LINGER_SECONDS + 0.1)
-        assert scene.service.statistics() == HttpApiStatistics(
-            places=1000, connections_limit=scene.service.statistics().connections_limit
-        )
+    data, seconds = await until_closed(scene, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 2000)
+    assert data.startswith(b"HTTP/1.1 400 ")
+    assert seconds <= 2
+    await trio.sleep(LINGER_SECONDS + 0.1)
+    assert scene.service.statistics() == HttpApiStatistics(
+        places=1000, connections_limit=scene.service.statistics().connections_limit
+    )
 
 
-async def test_a_refused_client_that_sends_on_is_closed_soon() -> None:
-    async with serving(keys=(key(),)) as scene:
-        data, seconds = await until_closed(
-            scene, HEAD + b"Content-Length: 900000\r\n\r\n", *[b" " * 1000] * 900, pause=0.1
-        )
+async def test_a_refused_client_that_sends_on_is_closed_soon(keyed: Scene) -> None:
+    data, seconds = await until_closed(
+        keyed, HEAD + b"Content-Length: 900000\r\n\r\n", *[b" " * 1000] * 900, pause=0.1
+    )
     assert data.startswith(b"HTTP/1.1 401 ")
     assert seconds <= 2
 
 
-async def test_a_refused_client_whose_body_comes_whole_keeps_its_connection() -> None:
-    async with serving(keys=(key(),)) as scene:
-        client = scene.client()
-        assert (await client.post(PUBLIC, public_body())).status == 401
-        assert (await client.post(PUBLIC, public_body(), KEY)).status == 200
+async def test_a_refused_client_whose_body_comes_whole_keeps_its_connection(keyed: Scene) -> None:
+    client = keyed.client()
+    assert (await client.post(PUBLIC, public_body())).status == 401
+    assert (await client.post(PUBLIC, public_body(), KEY)).status == 200
 
 
-async def test_a_refused_client_that_owes_a_little_has_a_moment_for_it() -> None:
-    async with serving(keys=(key(),)) as scene:
-        client = scene.client()
-        await client.stream.send_all(HEAD + b"Content-Length: 100\r\n\r\n")
-        answer = bytes(await client.stream.receive_some(65536))
-        assert answer.startswith(b"HTTP/1.1 401 ")
-        assert b"connection: close" in answer
-        assert trio.current_time() == LINGER_SECONDS
+async def test_a_refused_client_that_owes_a_little_has_a_moment_for_it(keyed: Scene) -> None:
+    client = keyed.client()
+    await client.stream.send_all(HEAD + b"Content-Length: 100\r\n\r\n")
+    answer = bytes(await client.stream.receive_some(65536))
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close" in answer
+    assert trio.current_time() == LINGER_SECONDS
 
 
-async def test_a_refused_client_that_holds_its_body_back_is_not_waited_for() -> None:
-    async with serving(keys=(key(),)) as scene:
-        client = scene.client()
-        await client.stream.send_all(HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
-        answer = bytes(await client.stream.receive_some(65536))
-        assert answer.startswith(b"HTTP/1.1 401 ")
-        assert b"connection: close" in answer
-        assert trio.current_time() == 0
+async def test_a_refused_client_that_holds_its_body_back_is_not_waited_for(keyed: Scene) -> None:
+    client = keyed.client()
+    await client.stream.send_all(HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+    answer = bytes(await client.stream.receive_some(65536))
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close" in answer
+    assert trio.current_time() == 0
 
 
 async def test_who_waits_for_an_answer_sends_a_bounded_part_of_its_next_request() -> None:
@@ -169,35 +155,32 @@ async def test_who_waits_for_an_answer_sends_a_bounded_part_of_its_next_request(
         assert bytes(await connection.client.receive_some(12)) == b"HTTP/1.1 200"
 
 
-async def test_many_small_pieces_of_a_refused_body_hold_no_connection() -> None:
-    async with serving(keys=(key(),)) as scene:
-        await until_closed(
-            scene, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\n \r\n"] * 500, pause=0.01
-        )
-        await trio.sleep(LINGER_SECONDS + 0.1)
-        assert scene.service.statistics().connections == 0
+async def test_many_small_pieces_of_a_refused_body_hold_no_connection(keyed: Scene) -> None:
+    await until_closed(
+        keyed, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\n \r\n"] * 500, pause=0.01
+    )
+    await trio.sleep(LINGER_SECONDS + 0.1)
+    assert keyed.service.statistics().connections == 0
 
 
-async def test_a_client_that_leaves_before_its_refusal_leaves_nothing() -> None:
-    async with serving(keys=(key(),)) as scene:
-        refusals = scene.service.answers.refusals
-        refusals._next = trio.current_time() + 2
-        client = scene.client()
-        await client.stream.send_all(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(500_000))
-        await trio.testing.wait_all_tasks_blocked()
-        await client.stream.aclose()
-        await trio.sleep(10)
-        assert scene.service.statistics().connections == 0
+async def test_a_client_that_leaves_before_its_refusal_leaves_nothing(keyed: Scene) -> None:
+    refusals = keyed.service.answers.refusals
+    refusals._next = trio.current_time() + 2
+    client = keyed.client()
+    await client.stream.send_all(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(500_000))
+    await trio.testing.wait_all_tasks_blocked()
+    await client.stream.aclose()
+    await trio.sleep(10)
+    assert keyed.service.statistics().connections == 0
 
 
-async def test_a_client_that_takes_no_answer_is_closed() -> None:
-    async with serving() as scene:
-        ours, theirs = trio.testing.memory_stream_pair()
-        theirs.send_stream.send_all_hook = trio.sleep_forever
-        scene.listener.offer(theirs)
-        await ours.send_all(b"GET /version HTTP/1.1\r\nHost: kms\r\n\r\n")
-        await trio.sleep(ANSWER_SECONDS + IDLE_SECONDS + 1)
-        assert scene.service.statistics().connections == 0
+async def test_a_client_that_takes_no_answer_is_closed(scene: Scene) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    theirs.send_stream.send_all_hook = trio.sleep_forever
+    scene.listener.offer(theirs)
+    await ours.send_all(b"GET /version HTTP/1.1\r\nHost: kms\r\n\r\n")
+    await trio.sleep(ANSWER_SECONDS + IDLE_SECONDS + 1)
+    assert scene.service.statistics().connections == 0
 
 
 async def test_there_is_no_answer_yet_after_the_timeout() -> None:
@@ -259,17 +242,16 @@ async def test_who_waits_is_not_dropped_for_a_new_client(monkeypatch: pytest.Mon
         assert [(await client.read()).status for client in waiting] == [200, 200]
 
 
-async def test_bodies_hold_a_bounded_number_of_bytes() -> None:
-    async with serving() as scene:
-        scene.service.answers.bodies.limit = 1000
-        holder = scene.client()
-        await holder.stream.send_all(HEAD + b"Content-Length: 2000\r\n\r\n" + b" " * 900)
-        await trio.sleep(1)
-        answer = await scene.client().post(PUBLIC, public_body())
-        assert (answer.status, answer.json["code"]) == (503, "overloaded")
-        await holder.stream.aclose()
-        await trio.sleep(1)
-        assert (await scene.client().post(PUBLIC, public_body())).status == 200
+async def test_bodies_hold_a_bounded_number_of_bytes(scene: Scene) -> None:
+    scene.service.answers.bodies.limit = 1000
+    holder = scene.client()
+    await holder.stream.send_all(HEAD + b"Content-Length: 2000\r\n\r\n" + b" " * 900)
+    await trio.sleep(1)
+    answer = await scene.client().post(PUBLIC, public_body())
+    assert (answer.status, answer.json["code"]) == (503, "overloaded")
+    await holder.stream.aclose()
+    await trio.sleep(1)
+    assert (await scene.client().post(PUBLIC, public_body())).status == 200
 
 
 async def test_closing_lets_answers_out_and_listens_no_more() -> None:
@@ -307,19 +289,17 @@ async def test_cancelling_the_server_closes_everything_at_once() -> None:
     assert trio.current_time() == 1
 
 
-async def test_garbage_is_a_bad_request() -> None:
-    async with serving() as scene:
-        data, _ = await until_closed(scene, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+async def test_garbage_is_a_bad_request(scene: Scene) -> None:
+    data, _ = await until_closed(scene, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
     assert data.startswith(b"HTTP/1.1 400 ")
 
 
-async def test_expect_continue_is_answered() -> None:
-    async with serving() as scene:
-        client, body = scene.client(), public_body()
-        head = [("Host", "kms"), ("Content-Length", str(len(body))), ("Expect", "100-continue")]
-        request = h11.Request(method="POST", target=PUBLIC, headers=head)
-        await client.stream.send_all(client.http.send(request) or b"")
-        assert b" 100 " in bytes(await client.stream.receive_some(65536))
-        await client.stream.send_all(client.http.send(h11.Data(data=body)) or b"")
-        client.http.send(h11.EndOfMessage())
-        assert (await client.read()).status == 200
+async def test_expect_continue_is_answered(scene: Scene) -> None:
+    client, body = scene.client(), public_body()
+    head = [("Host", "kms"), ("Content-Length", str(len(body))), ("Expect", "100-continue")]
+    request = h11.Request(method="POST", target=PUBLIC, headers=head)
+    await client.stream.send_all(client.http.send(request) or b"")
+    assert b" 100 " in bytes(await client.stream.receive_some(65536))
+    await client.stream.send_all(client.http.send(h11.Data(data=body)) or b"")
+    client.http.send(h11.EndOfMessage())
+    assert (await client.read()).status == 200

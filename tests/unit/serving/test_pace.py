@@ -38,30 +38,27 @@ async def test_all_wait_for_the_same_turns() -> None:
     assert round(trio.current_time() - started, 6) >= 1.9
 
 
-async def test_refusals_wait_for_their_turn_and_answers_do_not() -> None:
-    async with serving(keys=(key(),)) as scene:
-        started = trio.current_time()
-        await _refused(scene, 2 * REFUSED_PER_SECOND)
-        assert 0.9 < trio.current_time() - started < 1.5
-        before = trio.current_time()
-        assert (await scene.client().post(PUBLIC, public_body(), KEY)).status == 200
-        assert trio.current_time() == before
+async def test_refusals_wait_for_their_turn_and_answers_do_not(keyed: Scene) -> None:
+    started = trio.current_time()
+    await _refused(keyed, 2 * REFUSED_PER_SECOND)
+    assert 0.9 < trio.current_time() - started < 1.5
+    before = trio.current_time()
+    assert (await keyed.client().post(PUBLIC, public_body(), KEY)).status == 200
+    assert trio.current_time() == before
 
 
-async def test_paths_that_are_none_wait_for_their_turn_too() -> None:
-    async with serving() as scene:
-        client, started = scene.client(), trio.current_time()
-        for path in ("/", "/v1/public-decrypt") * REFUSED_PER_SECOND:
-            assert (await client.ask("GET", path)).status in {404, 405}
-        assert 0.9 < trio.current_time() - started < 1.5
+async def test_paths_that_are_none_wait_for_their_turn_too(scene: Scene) -> None:
+    client, started = scene.client(), trio.current_time()
+    for path in ("/", "/v1/public-decrypt") * REFUSED_PER_SECOND:
+        assert (await client.ask("GET", path)).status in {404, 405}
+    assert 0.9 < trio.current_time() - started < 1.5
 
 
-async def test_a_connection_that_is_used_again_and_again_is_not_slowed() -> None:
-    async with serving() as scene:
-        client = scene.client()
-        for _ in range(STEPS_PER_SECOND):
-            await client.ask("GET", "/version")
-        assert trio.current_time() == 0
+async def test_a_connection_that_is_used_again_and_again_is_not_slowed(scene: Scene) -> None:
+    client = scene.client()
+    for _ in range(STEPS_PER_SECOND):
+        await client.ask("GET", "/version")
+    assert trio.current_time() == 0
 
 
 async def test_the_end_of_what_was_worked_on_is_told_at_once() -> None:
@@ -95,25 +92,23 @@ async def test_the_first_pieces_of_each_request_are_free() -> None:
     assert trio.current_time() == slowed
 
 
-async def test_a_body_in_tiny_chunks_is_slowed_and_the_usual_one_is_not() -> None:
-    async with serving() as scene:
-        stream, started = scene.listener.connect(), trio.current_time()
-        await stream.send_all(
-            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * (4 * STEPS_PER_SECOND)
-        )
-        await stream.send_all(b"0\r\n\r\n")
-        await trio.sleep(1)
-        before = trio.current_time()
-        assert (await scene.client().post(PUBLIC, public_body())).status == 200
-        assert trio.current_time() == before
-        assert bytes(await stream.receive_some(12)) == b"HTTP/1.1 400"
-        assert 2.5 < trio.current_time() - started < 3.5
+async def test_a_body_in_tiny_chunks_is_slowed_and_the_usual_one_is_not(scene: Scene) -> None:
+    stream, started = scene.listener.connect(), trio.current_time()
+    await stream.send_all(
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * (4 * STEPS_PER_SECOND)
+    )
+    await stream.send_all(b"0\r\n\r\n")
+    await trio.sleep(1)
+    before = trio.current_time()
+    assert (await scene.client().post(PUBLIC, public_body())).status == 200
+    assert trio.current_time() == before
+    assert bytes(await stream.receive_some(12)) == b"HTTP/1.1 400"
+    assert 2.5 < trio.current_time() - started < 3.5
 
 
-async def test_new_connections_have_their_pace_after_a_burst() -> None:
-    async with serving() as scene:
-        streams = [scene.listener.connect() for _ in range(ACCEPTED_AT_ONCE + 2 * ACCEPTED_PER_SECOND)]
-        await trio.sleep(1)
-        assert ACCEPTED_AT_ONCE < scene.service.statistics().connections < len(streams)
-        await trio.sleep(2)
-        assert scene.service.statistics().connections == len(streams)
+async def test_new_connections_have_their_pace_after_a_burst(scene: Scene) -> None:
+    streams = [scene.listener.connect() for _ in range(ACCEPTED_AT_ONCE + 2 * ACCEPTED_PER_SECOND)]
+    await trio.sleep(1)
+    assert ACCEPTED_AT_ONCE < scene.service.statistics().connections < len(streams)
+    await trio.sleep(2)
+    assert scene.service.statistics().connections == len(streams)

@@ -15,8 +15,8 @@ from tests.unit.serving.scene import (
     CHAIN,
     KEY,
     FakeDecryptions,
+    Scene,
     handle,
-    key,
     public_body,
     serving,
     user_body,
@@ -30,16 +30,14 @@ def id_of(body: bytes) -> str:
 
 
 @pytest.mark.parametrize("path", VERSION_PATHS)
-async def test_the_version_is_that_of_the_original(path: str) -> None:
-    async with serving() as scene:
-        answer = await scene.client().ask("GET", path)
+async def test_the_version_is_that_of_the_original(scene: Scene, path: str) -> None:
+    answer = await scene.client().ask("GET", path)
     assert (answer.status, answer.body) == (200, b'{"version":"v1"}')
     assert answer.headers["content-type"] == "application/json"
 
 
-async def test_a_public_decryption_is_answered_with_its_id_and_the_cores_words() -> None:
-    async with serving() as scene:
-        answer = await scene.client().post(PUBLIC, public_body())
+async def test_a_public_decryption_is_answered_with_its_id_and_the_cores_words(scene: Scene) -> None:
+    answer = await scene.client().post(PUBLIC, public_body())
     assert answer.status == 200
     assert (
         answer.body
@@ -50,9 +48,8 @@ async def test_a_public_decryption_is_answered_with_its_id_and_the_cores_words()
     assert scene.answered == [(PUBLIC, 200, "ok", "")]
 
 
-async def test_a_user_decryption_is_read_and_answered() -> None:
-    async with serving() as scene:
-        assert (await scene.client().post(USER, user_body())).status == 200
+async def test_a_user_decryption_is_read_and_answered(scene: Scene) -> None:
+    assert (await scene.client().post(USER, user_body())).status == 200
     assert [content.kind for content in scene.decryptions.asked] == ["http_user_decryption"]
 
 
@@ -60,9 +57,8 @@ async def test_a_user_decryption_is_read_and_answered() -> None:
     "path",
     ["/", "/v1", f"{PUBLIC}/", "/version/", "/v1/public%2Ddecrypt", "/V1/public-decrypt"],
 )
-async def test_another_path_is_not_found_and_has_an_empty_body(path: str) -> None:
-    async with serving() as scene:
-        answer = await scene.client().post(path, public_body())
+async def test_another_path_is_not_found_and_has_an_empty_body(scene: Scene, path: str) -> None:
+    answer = await scene.client().post(path, public_body())
     assert (answer.status, answer.body, answer.headers.get("location")) == (404, b"", None)
     assert scene.answered == [("other", 404, "not_found", "")]
 
@@ -72,25 +68,22 @@ async def test_another_path_is_not_found_and_has_an_empty_body(path: str) -> Non
     [("GET", PUBLIC, "POST"), ("PUT", USER, "POST"), ("POST", "/version", "GET,HEAD")],
 )
 async def test_another_method_is_not_allowed_and_the_right_ones_are_named(
-    method: str, path: str, allow: str
+    scene: Scene, method: str, path: str, allow: str
 ) -> None:
-    async with serving() as scene:
-        answer = await scene.client().ask(method, path)
+    answer = await scene.client().ask(method, path)
     assert (answer.status, answer.body, answer.headers["allow"]) == (405, b"", allow)
 
 
-async def test_a_query_and_an_absolute_target_change_nothing() -> None:
-    async with serving() as scene:
-        assert (await scene.client().ask("GET", "/version?x=1")).status == 200
-        assert (await scene.client().ask("GET", "http://kms/version")).status == 200
+async def test_a_query_and_an_absolute_target_change_nothing(scene: Scene) -> None:
+    assert (await scene.client().ask("GET", "/version?x=1")).status == 200
+    assert (await scene.client().ask("GET", "http://kms/version")).status == 200
 
 
-async def test_a_path_comes_before_the_key_and_the_key_before_the_body() -> None:
-    async with serving(keys=(key(),)) as scene:
-        assert (await scene.client().post("/elsewhere", b"{")).status == 404
-        assert (await scene.client().ask("GET", PUBLIC)).status == 405
-        assert (await scene.client().post(PUBLIC, b"{")).status == 401
-        assert (await scene.client().post(PUBLIC, b"{", KEY)).status == 400
+async def test_a_path_comes_before_the_key_and_the_key_before_the_body(keyed: Scene) -> None:
+    assert (await keyed.client().post("/elsewhere", b"{")).status == 404
+    assert (await keyed.client().ask("GET", PUBLIC)).status == 405
+    assert (await keyed.client().post(PUBLIC, b"{")).status == 401
+    assert (await keyed.client().post(PUBLIC, b"{", KEY)).status == 400
 
 
 @pytest.mark.parametrize(
@@ -111,18 +104,16 @@ async def test_a_path_comes_before_the_key_and_the_key_before_the_body() -> None
         public_body(extraData="0x99"),
     ],
 )
-async def test_a_body_that_is_none_is_malformed_and_not_to_be_repeated(body: bytes) -> None:
-    async with serving() as scene:
-        answer = await scene.client().post(PUBLIC, body)
+async def test_a_body_that_is_none_is_malformed_and_not_to_be_repeated(scene: Scene, body: bytes) -> None:
+    answer = await scene.client().post(PUBLIC, body)
     assert answer.status == 400
     assert (answer.json["code"], answer.json["retryable"]) == ("malformed", False)
     assert list(answer.json) == ["code", "message", "retryable"]
     assert scene.decryptions.asked == []
 
 
-async def test_an_unknown_attestation_type_has_its_own_code_whatever_the_payload_is() -> None:
-    async with serving() as scene:
-        answer = await scene.client().post(USER, user_body(attestationType="other", payload=3))
+async def test_an_unknown_attestation_type_has_its_own_code_whatever_the_payload_is(scene: Scene) -> None:
+    answer = await scene.client().post(USER, user_body(attestationType="other", payload=3))
     assert (answer.status, answer.json["code"]) == (400, "unsupported_attestation_type")
 
 
@@ -153,29 +144,26 @@ async def test_a_crash_is_an_unknown_failure_and_not_the_end(caplog: pytest.LogC
     assert "kmsconn.serving.exchange" in {record.name for record in caplog.records}
 
 
-async def test_a_connection_serves_one_request_after_another() -> None:
-    async with serving() as scene:
-        client = scene.client()
-        for number in range(1, 4):
-            assert (await client.post(PUBLIC, public_body(number))).status == 200
-            await trio.sleep(IDLE_SECONDS - 1)
+async def test_a_connection_serves_one_request_after_another(scene: Scene) -> None:
+    client = scene.client()
+    for number in range(1, 4):
+        assert (await client.post(PUBLIC, public_body(number))).status == 200
+        await trio.sleep(IDLE_SECONDS - 1)
     assert len(scene.decryptions.asked) == 3
 
 
-async def test_head_and_body_of_an_answer_are_sent_together() -> None:
+async def test_head_and_body_of_an_answer_are_sent_together(scene: Scene) -> None:
     """Each call of the system costs a tenth of a millisecond, and a packet of its own on its way."""
-    async with serving() as scene:
-        client = scene.client()
-        await client.send("POST", PUBLIC, public_body())
-        sent = bytes(await client.stream.receive_some(65536))
-        assert (sent[:12], sent[-1:]) == (b"HTTP/1.1 200", b"}")
+    client = scene.client()
+    await client.send("POST", PUBLIC, public_body())
+    sent = bytes(await client.stream.receive_some(65536))
+    assert (sent[:12], sent[-1:]) == (b"HTTP/1.1 200", b"}")
 
 
-async def test_an_answer_without_a_body_is_not_held_back() -> None:
-    async with serving() as scene:
-        client = scene.client()
-        await client.send("HEAD", "/version")
-        assert bytes(await client.stream.receive_some(65536)).endswith(b"\r\n\r\n")
+async def test_an_answer_without_a_body_is_not_held_back(scene: Scene) -> None:
+    client = scene.client()
+    await client.send("HEAD", "/version")
+    assert bytes(await client.stream.receive_some(65536)).endswith(b"\r\n\r\n")
 
 
 async def test_what_a_client_pipelines_is_answered_in_turn() -> None:
@@ -201,11 +189,10 @@ UPGRADES = (
 
 
 @pytest.mark.parametrize("upgrade", UPGRADES)
-async def test_an_upgrade_is_ignored(upgrade: bytes) -> None:
-    async with serving() as scene:
-        client = scene.client()
-        for _ in range(2):
-            await client.stream.send_all(b"GET /version HTTP/1.1\r\nHost: kms\r\n" + upgrade + b"\r\n")
-            answer = bytes(await client.stream.receive_some(65536))
-            assert answer.startswith(b"HTTP/1.1 200 ")
-            assert answer.endswith(b'{"version":"v1"}')
+async def test_an_upgrade_is_ignored(scene: Scene, upgrade: bytes) -> None:
+    client = scene.client()
+    for _ in range(2):
+        await client.stream.send_all(b"GET /version HTTP/1.1\r\nHost: kms\r\n" + upgrade + b"\r\n")
+        answer = bytes(await client.stream.receive_some(65536))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b'{"version":"v1"}')

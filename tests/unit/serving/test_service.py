@@ -13,7 +13,7 @@ from kmsconn.model.events import Event
 from kmsconn.model.http_answers import HttpResult
 from kmsconn.model.requests import Content
 from kmsconn.serving.decryptions import SPARE_CONNECTIONS, connections_limit
-from tests.unit.serving.scene import KEY, FakeDecryptions, key, public_body, serving
+from tests.unit.serving.scene import KEY, FakeDecryptions, Scene, key, public_body, serving
 
 PUBLIC = "/v1/public-decrypt"
 
@@ -29,15 +29,16 @@ def test_half_of_the_descriptors_are_left_for_the_chain_and_the_core(
     assert connections_limit(1000) == expected
 
 
-async def test_the_key_shows_in_no_event_and_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_key_shows_in_no_event_and_no_log_line(
+    keyed: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(0)
-    async with serving(keys=(key(),)) as scene:
-        assert (await scene.client().post(PUBLIC, public_body(), KEY)).status == 200
-        assert (await scene.client().post(PUBLIC, public_body(), KEY + "?")).status == 401
-    shown = f"{scene.events}{[record.getMessage() for record in caplog.records]}"
+    assert (await keyed.client().post(PUBLIC, public_body(), KEY)).status == 200
+    assert (await keyed.client().post(PUBLIC, public_body(), KEY + "?")).status == 401
+    shown = f"{keyed.events}{[record.getMessage() for record in caplog.records]}"
     assert KEY not in shown
     assert key().digest.hex() not in shown
-    assert scene.answered == [
+    assert keyed.answered == [
         (PUBLIC, 200, "ok", "relayer"),
         (PUBLIC, 401, "sender_authentication_failed", ""),
     ]
@@ -54,9 +55,8 @@ async def test_a_limit_of_a_key_is_told_as_such() -> None:
         assert (await first.read()).status == 200
 
 
-async def test_a_missing_key_is_asked_for() -> None:
-    async with serving(keys=(key(),)) as scene:
-        answer = await scene.client().ask("GET", "/version")
+async def test_a_missing_key_is_asked_for(keyed: Scene) -> None:
+    answer = await keyed.client().ask("GET", "/version")
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert answer.json["code"] == "sender_authentication_failed"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -20,15 +19,9 @@ from kmsconn.model.steps import Answer
 from kmsconn.operate.control.commands import perform
 from kmsconn.operate.control.explaining import WORDS, Situation, explanation
 from kmsconn.operate.control.server import COMMANDS
-from tests.unit.operate.control.scene import Scene, open_scene
+from tests.unit.operate.control.scene import Scene
 from tests.unit.protocols.test_fhevm_http_operations import PUBLIC
 from tests.unit.requests.bench import PROFILE, SETTINGS, wall
-
-
-@pytest.fixture
-async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
-    async with open_scene(tmp_path) as scene:
-        yield scene
 
 
 async def explain(scene: Scene, fate: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,14 +12,8 @@ from kmsconn.model.life import State
 from kmsconn.model.steps import Answer
 from kmsconn.operate.control.commands import WORD_CHARACTERS, CommandError, perform
 from kmsconn.operate.control.server import COMMANDS
-from tests.unit.operate.control.scene import Scene, open_scene
+from tests.unit.operate.control.scene import Scene
 from tests.unit.requests.bench import wall
-
-
-@pytest.fixture
-async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
-    async with open_scene(tmp_path) as scene:
-        yield scene
 
 
 async def ask(scene: Scene, command: str, **arguments: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -14,14 +13,8 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import CommandError, perform
 from kmsconn.operate.control.server import COMMANDS
-from tests.unit.operate.control.scene import Scene, open_scene
+from tests.unit.operate.control.scene import Scene
 from tests.vectors import log_of, request
-
-
-@pytest.fixture
-async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
-    async with open_scene(tmp_path) as scene:
-        yield scene
 
 
 def readable(block: int = 40) -> Log:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -17,16 +16,10 @@ from kmsconn.operate.control.commands import CommandError, perform
 from kmsconn.operate.control.replaying import kept_checks
 from kmsconn.operate.control.server import COMMANDS
 from kmsconn.protocols.fhevm.public_decryption import RESPONSE
-from tests.unit.operate.control.scene import Scene, open_scene
+from tests.unit.operate.control.scene import Scene
 from tests.unit.requests.bench import PROFILE, wall
 
 KEY = PrivateKey(b"\x07" * 32)
-
-
-@pytest.fixture
-async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
-    async with open_scene(tmp_path) as scene:
-        yield scene
 
 
 async def signed_row(scene: Scene) -> Row:

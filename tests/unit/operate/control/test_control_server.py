@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -16,13 +16,7 @@ from kmsconn.operate.control.client import ask
 from kmsconn.operate.control.commands import Command, CommandError
 from kmsconn.operate.control.requests import COMMANDS
 from kmsconn.operate.control.server import READING, REQUEST_BYTES, WORKING, WRITING, converse
-from tests.unit.operate.control.scene import Scene, open_scene
-
-
-@pytest.fixture
-async def scene(tmp_path: Any) -> AsyncIterator[Scene]:
-    async with open_scene(tmp_path) as scene:
-        yield scene
+from tests.unit.operate.control.scene import Scene
 
 
 async def said_to(scene: Scene, *parts: bytes, end: bool = False, commands: Any = COMMANDS) -> Any:

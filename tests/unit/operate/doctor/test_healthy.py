@@ -40,30 +40,27 @@ async def test_beside_a_connector_every_line_is_well(profile: str, tmp_path: Pat
     assert set(found.values()) - {CheckStatus.SKIPPED} == {CheckStatus.OK}
 
 
-async def test_a_shadow_is_examined_without_a_key() -> None:
+async def test_a_shadow_is_examined_without_a_key(one: Patient) -> None:
     """Its account is named, and everything else is looked at as for the connector that sends."""
-    async with patient() as one:
-        sender = one.dependencies.sender.address
-        one.changes = {"mode": Mode.SHADOW, "private_key": None, "tx_sender_address": sender}
-        assert await one.faults() == []
-        found = {line.checked: line.found for line in await one.examine()}
+    sender = one.dependencies.sender.address
+    one.changes = {"mode": Mode.SHADOW, "private_key": None, "tx_sender_address": sender}
+    assert await one.faults() == []
+    found = {line.checked: line.found for line in await one.examine()}
     assert found["tx sender"] == f"{checksum(sender)}, of a shadow"
 
 
-async def test_asked_to_it_hands_one_public_request_over() -> None:
+async def test_asked_to_it_hands_one_public_request_over(one: Patient) -> None:
     """Then the signer is known before the first start, and the contract is asked for the reply."""
-    async with patient() as one:
-        one.ask_core = True
-        lines = {line.checked: line for line in await one.examine()}
+    one.ask_core = True
+    lines = {line.checked: line for line in await one.examine()}
     assert lines["core[0] http://core0: signer"].status is CheckStatus.OK
     assert "the contract takes the reply" in lines["a reply, called and not sent"].found
 
 
-async def test_unasked_it_starts_nothing_in_the_core() -> None:
+async def test_unasked_it_starts_nothing_in_the_core(one: Patient) -> None:
     """Results are read, and no start call is made."""
-    async with patient() as one:
-        await one.examine()
-        called = {method for method, _ in one.dependencies.cores[0].counts}
+    await one.examine()
+    called = {method for method, _ in one.dependencies.cores[0].counts}
     assert called == {"GetKeyMaterialAvailability", "GetHealthStatus", "GetPublicDecryptionResult"}
 
 
@@ -75,14 +72,13 @@ async def test_what_only_its_user_may_see_is_not_handed_over() -> None:
     assert lines["core[0] http://core0: signer"].status is CheckStatus.SKIPPED
 
 
-async def test_no_transaction_is_sent(tmp_path: Path) -> None:
+async def test_no_transaction_is_sent(one: Patient, tmp_path: Path) -> None:
     """A reply is called only."""
-    async with patient() as one:
-        await one.answer(["public"], tmp_path)
-        node = one.dependencies.clusters["gateway"].nodes[0]
-        node.calls.clear()
-        await one.examine()
-        methods = set(node.calls)
+    await one.answer(["public"], tmp_path)
+    node = one.dependencies.clusters["gateway"].nodes[0]
+    node.calls.clear()
+    await one.examine()
+    methods = set(node.calls)
     assert not {method for method in methods if method.startswith("eth_send")}
 
 
@@ -102,10 +98,9 @@ async def test_a_quiet_network_is_healthy() -> None:
     assert bucket == "answers (HTTP 404); no recent ciphertext of it to compare"
 
 
-async def test_a_shadow_needs_no_funds() -> None:
+async def test_a_shadow_needs_no_funds(one: Patient) -> None:
     """It sends nothing, so that its balance is not looked at."""
-    async with patient() as one:
-        one.fund(0)
-        one.changes["mode"] = Mode.SHADOW
-        assert await one.faults() == []
-        assert not any("balance" in line.checked for line in await one.examine())
+    one.fund(0)
+    one.changes["mode"] = Mode.SHADOW
+    assert await one.faults() == []
+    assert not any("balance" in line.checked for line in await one.examine())

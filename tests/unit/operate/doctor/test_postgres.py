@@ -12,7 +12,7 @@ from kmsconn.config.working import Pools
 from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.postgres import judge_common, judge_postgres, judge_workers
-from tests.unit.operate.doctor.patient import patient
+from tests.unit.operate.doctor.patient import Patient
 
 SERVER = ServerState("15.4", 150_004, "UTF8", encrypted=True)
 TABLES = TablesState("public")
@@ -143,12 +143,11 @@ def test_more_workers_than_a_core_has_room_for_are_a_warning() -> None:
     assert [line.status for line in workers(2, many, cores=2)] == [CheckStatus.OK]
 
 
-async def test_the_doctor_tells_settings_of_processes_that_differ() -> None:
-    async with patient() as one:
-        one.changes["journal"] = REMOTE
-        members = (MemberState("a (member 1)", settings={"lease": "9s"}),)
-        one.postgres = attrs.evolve(WELL, members=members)
-        found = [line.found for line in await one.examine() if "of all processes" in line.checked]
+async def test_the_doctor_tells_settings_of_processes_that_differ(one: Patient) -> None:
+    one.changes["journal"] = REMOTE
+    members = (MemberState("a (member 1)", settings={"lease": "9s"}),)
+    one.postgres = attrs.evolve(WELL, members=members)
+    found = [line.found for line in await one.examine() if "of all processes" in line.checked]
     assert found == ["5s at this configuration; 9s at a (member 1)"]
 
 
@@ -172,13 +171,12 @@ def test_nothing_need_be_encrypted_on_this_machine(address: PostgresAddress) -> 
     assert all(line.status is CheckStatus.OK for line in lines(place, address))
 
 
-async def test_a_journal_in_postgresql_of_another_connector() -> None:
+async def test_a_journal_in_postgresql_of_another_connector(one: Patient) -> None:
     """Whose it is, and what was configured."""
-    async with patient() as one:
-        one.changes["journal"] = REMOTE
-        one.postgres = attrs.evolve(
-            WELL, tables=TablesState("public", stored={"kmsconn_tables": "1 1", "gateway chain id": "1"})
-        )
-        line = await one.only_fault()
+    one.changes["journal"] = REMOTE
+    one.postgres = attrs.evolve(
+        WELL, tables=TablesState("public", stored={"kmsconn_tables": "1 1", "gateway chain id": "1"})
+    )
+    line = await one.only_fault()
     assert line.checked == "journal postgresql://db/k: owner"
     assert "gateway chain id 1 there, 54321 configured" in line.found
