@@ -67,13 +67,13 @@ async def open_storage(policy: BucketPolicy = BucketPolicy(True, True)) -> Async
         await nursery.start(network.run)
         async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
             watch = MigratedKeySets(
-                lambda: storage.find(),  # noqa: PLW0108 - it is made later
+                lambda: found.find(),  # noqa: PLW0108 - it is made later
                 http,
                 policy.check,
                 Board(events.append, trio.current_time),
             )
-            storage = Storage(bucket, watch, events)
-            yield storage
+            found = Storage(bucket, watch, events)
+            yield found
         nursery.cancel_scope.cancel()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import grpc
+import grpclib.const
 import pytest
 
 from kmsconn.errors import Broken, Unreachable
@@ -268,3 +270,14 @@ def test_a_reset_is_mapped_and_not_the_core_s_word(code: int, status: Status) ->
 )
 def test_a_message_text_is_percent_decoded_without_fail(sent: bytes, text: str) -> None:
     assert text == percent_decoded(sent)
+
+
+OURS = {status.name: status.value for status in Status}
+
+
+def test_names_and_numbers_are_those_of_grpcio() -> None:
+    assert {code.name: code.value[0] for code in grpc.StatusCode} == OURS
+
+
+def test_names_and_numbers_are_those_of_grpclib() -> None:
+    assert {code.name: code.value for code in grpclib.const.Status} == OURS

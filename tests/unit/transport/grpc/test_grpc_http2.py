@@ -70,13 +70,19 @@ class Pair:
         self.server.send_headers(stream, TRAILERS, end_stream=True)
 
 
+def calling(*pieces: bytes, **settings: int) -> tuple[Pair, int]:
+    """Return a client that has sent a call of these pieces, and its stream."""
+    pair = Pair(**settings)
+    stream = pair.client.streams.open(HEADERS, pieces)
+    pair.exchange()
+    return pair, stream
+
+
 # A call.
 
 
 def test_a_call_arrives_and_is_answered() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [b"question"])
-    pair.exchange()
+    pair, stream = calling(b"question")
     assert pair.received(stream) == b"question"
     assert pair.saw(h2.events.StreamEnded)
     pair.answer(stream)
@@ -89,9 +95,7 @@ def test_a_call_arrives_and_is_answered() -> None:
 
 
 def test_the_answer_means_the_same_byte_by_byte() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [b"question"])
-    pair.exchange()
+    pair, stream = calling(b"question")
     pair.answer(stream)
     events: list[Event] = []
     for byte in pair.server.data_to_send():
@@ -100,17 +104,13 @@ def test_the_answer_means_the_same_byte_by_byte() -> None:
 
 
 def test_small_pieces_share_a_frame_and_keep_their_order() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [b"a", b"", b"bc", b"d"])
-    pair.exchange()
+    pair, stream = calling(b"a", b"", b"bc", b"d")
     assert pair.received(stream) == b"abcd"
     assert len([event for event in pair.seen if isinstance(event, h2.events.DataReceived)]) == 1
 
 
 def test_no_pieces_are_no_data() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [])
-    pair.exchange()
+    pair, stream = calling()
     assert pair.received(stream) == b""
     assert pair.saw(h2.events.StreamEnded)
 
@@ -127,9 +127,7 @@ def test_the_server_s_frame_size_is_respected() -> None:
 
 
 def test_nothing_is_sent_beyond_the_window() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
-    pair.exchange()
+    pair, stream = calling(bytes(100_000))
     assert len(pair.received(stream)) == 65_535
 
 
@@ -178,9 +176,7 @@ def test_a_large_message_is_sent_in_bursts() -> None:
 
 
 def test_a_lowered_initial_window_may_make_a_window_negative() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
-    pair.exchange()
+    pair, stream = calling(bytes(100_000))
     pair.server.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10})
     pair.server.increment_flow_control_window(100_000)
     pair.exchange()
@@ -188,9 +184,7 @@ def test_a_lowered_initial_window_may_make_a_window_negative() -> None:
 
 
 def test_20_mib_come_in_without_the_caller_s_help() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [b"?"])
-    pair.exchange()
+    pair, stream = calling(b"?")
     pair.server.send_headers(stream, ANSWER)
     missing, got = 20 * 1024 * 1024, 0
     while missing:
@@ -208,9 +202,7 @@ def test_20_mib_come_in_without_the_caller_s_help() -> None:
 
 
 def test_closing_an_open_stream_cancels_it() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [b"x"])
-    pair.exchange()
+    pair, stream = calling(b"x")
     pair.client.streams.close(stream)
     pair.exchange()
     reset = next(event for event in pair.seen if isinstance(event, h2.events.StreamReset))
@@ -218,9 +210,7 @@ def test_closing_an_open_stream_cancels_it() -> None:
 
 
 def test_closing_drops_what_was_not_sent() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
-    pair.exchange()
+    pair, stream = calling(bytes(100_000))
     pair.client.streams.close(stream)
     pair.server.increment_flow_control_window(100_000)
     pair.exchange()
@@ -228,9 +218,7 @@ def test_closing_drops_what_was_not_sent() -> None:
 
 
 def test_closing_a_stream_that_ended_says_nothing() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [b"x"])
-    pair.exchange()
+    pair, stream = calling(b"x")
     pair.answer(stream)
     pair.exchange()
     pair.client.streams.close(stream)
@@ -253,27 +241,21 @@ def test_what_still_comes_for_a_closed_stream_keeps_the_connection_s_window() ->
 
 @shows("a reply before the request was read", SCRIPTED)
 def test_an_answer_before_the_question_was_read_stops_the_question() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
-    pair.exchange()
+    pair, stream = calling(bytes(100_000))
     pair.server.send_headers(stream, [*ANSWER, ("grpc-status", "8")], end_stream=True)
     assert pair.exchange()[-1] == StreamEnded(stream)
     assert pair.saw(h2.events.StreamReset)
 
 
 def test_the_server_s_reset_is_told() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [b"x"])
-    pair.exchange()
+    pair, stream = calling(b"x")
     pair.server.reset_stream(stream, h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
     assert pair.exchange() == [StreamReset(stream, 11)]
 
 
 def test_a_reset_after_the_end_is_harmless() -> None:
     """It crosses our END_STREAM when a server answers before it has read all; h2 would end the connection."""
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [b"x"])
-    pair.exchange()
+    pair, stream = calling(b"x")
     pair.answer(stream)
     pair.exchange()
     pair.client.streams.open(HEADERS, [b"y"])
@@ -300,9 +282,7 @@ def test_goaway_refuses_the_streams_above_the_last() -> None:
 
 @shows("GOAWAY: earlier calls end well, later ones go over a new connection", SCRIPTED)
 def test_the_streams_that_goaway_names_still_end() -> None:
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
-    pair.exchange()
+    pair, stream = calling(bytes(100_000))
     pair.client.receive(goaway(stream))
     pair.server.increment_flow_control_window(100_000)
     pair.server.increment_flow_control_window(100_000, stream)
@@ -419,6 +399,13 @@ def raw() -> Connection:
     return connection
 
 
+def answering() -> Connection:
+    """Return a connection whose call has the head of its answer."""
+    connection = raw()
+    assert connection.receive(RESPONSE) == [CAME]
+    return connection
+
+
 def headers(
     fields: list[tuple[bytes, bytes]], stream: int = 1, flags: int = frames.END_HEADERS, pad: int = 0
 ) -> bytes:
@@ -480,8 +467,7 @@ def test_a_header_block_in_many_frames_is_one() -> None:
 
 
 def test_the_end_of_a_stream_stands_in_the_first_frame_of_its_trailers() -> None:
-    connection = raw()
-    connection.receive(RESPONSE)
+    connection = answering()
     block = encode([(b"grpc-status", b"0")])
     connection.receive(frames.frame(frames.HEADERS, frames.END_STREAM, 1, block[:5]))
     rest = frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[5:])
@@ -576,8 +562,7 @@ def test_what_still_comes_after_a_malformed_response_is_passed_over() -> None:
 
 @shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_padding_is_no_message_but_counts() -> None:
-    connection = raw()
-    connection.receive(RESPONSE)
+    connection = answering()
     assert connection.receive(data(b"\x04text" + bytes(4), flags=frames.PADDED)) == [DataCame(1, b"text")]
     assert connection._on_streams.credit.left == http2.CONNECTION_WINDOW - 9
 
@@ -595,8 +580,7 @@ def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streams, "STREAM_WINDOW", 100)
-    connection = raw()
-    connection.receive(RESPONSE)
+    connection = answering()
     assert connection.receive(data(bytes(101))) == [StreamReset(1, ErrorCode.FLOW_CONTROL_ERROR)]
     assert connection.usable
 
@@ -611,16 +595,14 @@ def test_a_peer_that_does_not_keep_the_connection_s_window_loses_the_connection(
 
 
 def test_a_grant_says_what_was_used_up() -> None:
-    connection = raw()
-    connection.receive(RESPONSE)
+    connection = answering()
     for _ in range(8):
         connection.receive(data(bytes(http2.MAX_FRAME)))
     assert connection.data_to_send() == frames.word_frame(frames.WINDOW_UPDATE, 1, streams.STREAM_WINDOW // 2)
 
 
 def test_a_stream_that_is_held_is_granted_nothing_until_it_may_go_on() -> None:
-    connection = raw()
-    connection.receive(RESPONSE)
+    connection = answering()
     connection.streams.hold(1)
     for _ in range(16):
         connection.receive(data(bytes(http2.MAX_FRAME)))
@@ -639,8 +621,7 @@ def test_a_stream_that_is_over_may_be_held_and_resumed() -> None:
 
 
 def test_a_stream_that_ended_is_granted_nothing() -> None:
-    connection = raw()
-    connection.receive(RESPONSE)
+    connection = answering()
     for _ in range(7):
         connection.receive(data(bytes(http2.MAX_FRAME)))
     connection.receive(data(bytes(http2.MAX_FRAME), flags=frames.END_STREAM))
@@ -673,9 +654,7 @@ def test_a_raised_initial_window_widens_open_streams_too_far() -> None:
 @shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_a_negative_window_must_be_filled_before_it_lets_anything_go() -> None:
     """65,535 sent; the initial size goes down to 10, so that many less 10 are owed before the next byte."""
-    pair = Pair()
-    stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
-    pair.exchange()
+    pair, stream = calling(bytes(100_000))
     pair.client.receive(frames.word_frame(frames.WINDOW_UPDATE, 0, 1_000_000))
     pair.client.receive(settings_frame({4: 10}))
     pair.client.data_to_send()
@@ -687,9 +666,7 @@ def test_a_negative_window_must_be_filled_before_it_lets_anything_go() -> None:
 
 @shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
 def test_a_raised_initial_window_lets_an_open_stream_go_on() -> None:
-    pair = Pair(initial_window_size=10)
-    stream = pair.client.streams.open(HEADERS, [bytes(100)])
-    pair.exchange()
+    pair, stream = calling(bytes(100), initial_window_size=10)
     pair.server.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 60})
     pair.exchange()
     assert len(pair.received(stream)) == 60

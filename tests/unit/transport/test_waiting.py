@@ -1,0 +1,120 @@
+"""Delays double inside their bounds, a ring is never lost, and work is done in its place."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+from kmsconn.transport.ports import THREADS_PER_USE, _limiter, offload_inline, offload_to_threads
+from kmsconn.transport.waiting import Backoff, Hold, WakeUp
+
+
+@given(failures=st.integers(0, 10_000), random=st.floats(0, 1), least=st.floats(0, 1))
+def test_a_delay_lies_between_its_least_share_and_the_whole_of_its_step(
+    failures: int, random: float, least: float
+) -> None:
+    step = min(60.0, 0.5 * 2 ** min(failures, 20))
+    delay = Backoff(0.5, 60.0, least).seconds(failures, random)
+    assert step * least - 1e-9 <= delay <= step + 1e-9
+
+
+def test_delays_double_up_to_the_cap_with_half_of_them_drawn() -> None:
+    backoff = Backoff(first=0.5, cap=3.0)
+    assert [backoff.seconds(n) for n in range(4)] == [0.5, 1.0, 2.0, 3.0]
+    assert backoff.seconds(10**9, 0.0) == 1.5
+
+
+def test_a_backoff_holds_longer_with_each_failure_and_lets_go() -> None:
+    backoff = Hold(Backoff(first=1.0, cap=60.0), lambda: 1.0)
+    assert not backoff.holds(0.0)
+    backoff.failed(0.0)
+    assert backoff.holds(0.9)
+    assert not backoff.holds(1.0)
+    backoff.failed(1.0)
+    assert backoff.holds(2.9)
+    backoff.worked()
+    assert not backoff.holds(1.0)
+
+
+async def test_a_ring_before_the_wait_is_heard() -> None:
+    wake_up = WakeUp()
+    wake_up.notify({"any": "push"})
+    with trio.fail_after(1):
+        await wake_up.wait()
+
+
+async def test_many_notifications_are_one_wake() -> None:
+    wake_up = WakeUp()
+    for _ in range(5):
+        wake_up.notify()
+    await wake_up.wait()
+    with trio.move_on_after(1) as scope:
+        await wake_up.wait()
+    assert scope.cancelled_caught
+
+
+async def test_a_ring_during_the_wait_is_heard() -> None:
+    wake_up = WakeUp()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wake_up.wait)
+        await wait_all_tasks_blocked()
+        wake_up.notify()
+
+
+async def test_a_cancelled_wait_loses_no_ring() -> None:
+    wake_up = WakeUp()
+    with trio.CancelScope() as scope:
+        wake_up.notify()
+        scope.cancel()
+        await wake_up.wait()
+    with trio.fail_after(1):
+        await wake_up.wait()
+
+
+async def test_inline_work_stays_in_the_loops_thread() -> None:
+    assert await offload_inline("hash", threading.get_ident) == threading.get_ident()
+
+
+async def test_inline_work_is_a_checkpoint() -> None:
+    done: list[int] = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await offload_inline("hash", lambda: done.append(1))
+    assert (scope.cancelled_caught, done) == (True, [])
+
+
+async def test_threaded_work_leaves_the_loops_thread() -> None:
+    assert await offload_to_threads("hash", threading.get_ident) != threading.get_ident()
+
+
+async def test_an_exception_of_the_work_comes_out() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await offload_to_threads("hash", lambda: 1 // 0)
+
+
+def test_each_use_has_a_limiter_of_its_own() -> None:
+    assert _limiter("hash") is _limiter("hash")
+    assert _limiter("hash") is not _limiter("journal")
+    assert _limiter("hash").total_tokens == THREADS_PER_USE
+
+
+async def test_cancelled_work_that_has_started_is_finished() -> None:
+    started, go = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def work() -> None:
+        started.set()
+        go.wait(10)
+        done.append(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(offload_to_threads, "hash", work)
+        await trio.to_thread.run_sync(started.wait)
+        nursery.cancel_scope.cancel()
+        go.set()
+    assert done == [1]
