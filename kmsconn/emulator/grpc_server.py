@@ -14,8 +14,7 @@ from urllib.parse import quote
 import attrs
 import trio
 
-from kmsconn.emulator.http2 import DataReceived, Event, Http2, SettingsCame, WindowGrew
-from kmsconn.emulator.http2_streams import StreamClosed
+from kmsconn.emulator.http2 import DataReceived, Event, Http2, SettingsCame, StreamClosed, WindowGrew
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import fields
 from kmsconn.transport.grpc import frames
@@ -159,11 +158,10 @@ class _ServedCall:
 
 
 class _Output:
-    """What leaves by the stream: what the protocol has to say, and GOAWAY."""
+    """Sends what the protocol has to say."""
 
     def __init__(self, stream: trio.abc.Stream, connection: Http2) -> None:
         self._stream, self._http2 = stream, connection
-        self._goaway = b""
         self._sending = trio.Lock()
         self._wake_up = trio.Event()
 
@@ -177,18 +175,13 @@ class _Output:
     async def flush(self) -> None:
         """Send everything that is there."""
         async with self._sending:
-            while data := self._http2.data_to_send() + self._goaway:
-                self._goaway = b""
+            while data := self._http2.data_to_send():
                 await self._stream.send_all(data)
 
     def notify(self) -> None:
         """Say that there is something to send."""
         self._wake_up.set()
         self._wake_up = trio.Event()
-
-    def go_away(self, last_stream: int) -> None:
-        """Say that nothing after this stream was processed; earlier calls end."""
-        self._goaway += frames.frame(frames.GOAWAY, 0, 0, last_stream.to_bytes(4) + bytes(4))
 
 
 class _ServerConnection:
@@ -230,7 +223,7 @@ class _ServerConnection:
                 self._begin(event.stream, dict(event.fields))
             case DataReceived():
                 self._receive(event.stream, event.data)
-                self._acknowledge(event.stream, event.size, nursery)
+                self._acknowledge(event.stream, nursery)
             case StreamEnded() if event.stream in self._calls:
                 nursery.start_soon(self._run, self._calls[event.stream], nursery.cancel_scope)
             case StreamReset() if event.stream in self._calls:
@@ -262,15 +255,15 @@ class _ServerConnection:
                 self._http2.reset_stream(stream_id, frames.ErrorCode.NO_ERROR)
             del self._calls[stream_id]
 
-    def _acknowledge(self, stream_id: int, size: int, nursery: trio.Nursery) -> None:
+    def _acknowledge(self, stream_id: int, nursery: trio.Nursery) -> None:
         if self._valve.is_open:
-            self._http2.acknowledge_received_data(size, stream_id)
+            self._http2.acknowledge(stream_id)
         else:
-            nursery.start_soon(self._acknowledge_later, stream_id, size)
+            nursery.start_soon(self._acknowledge_later, stream_id)
 
-    async def _acknowledge_later(self, stream_id: int, size: int) -> None:
+    async def _acknowledge_later(self, stream_id: int) -> None:
         await self._valve.wait_open()
-        self._http2.acknowledge_received_data(size, stream_id)
+        self._http2.acknowledge(stream_id)
         self.output.notify()
 
     async def _run(self, call: _ServedCall, connection: trio.CancelScope) -> None:
@@ -321,7 +314,7 @@ class _ServerConnection:
     async def _send(self, stream_id: int, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            room = min(self._http2.local_flow_control_window(stream_id), self._http2.max_outbound_frame_size)
+            room = self._http2.room(stream_id)
             if room <= 0:
                 await self._window.wait()
                 continue
@@ -335,7 +328,7 @@ class _ServerConnection:
         self._http2.send_headers(call.stream_id, [*head, *_status(status, message)], end_stream=True)
 
     def _go_away(self, call: _ServedCall) -> None:
-        self.output.go_away(max(call.stream_id - 2, 0))
+        self._http2.go_away(max(call.stream_id - 2, 0))
         self._going = True
         for unprocessed in [other for other in self._calls.values() if other.stream_id > call.stream_id]:
             unprocessed.scope.cancel()

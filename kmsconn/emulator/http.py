@@ -26,51 +26,6 @@ _LEFT_TO_H11: Final = frozenset({"connection", "content-length", "expect", "tran
 _FRAMED: Final = frozenset({"connection", "content-length", "transfer-encoding"})
 _WITH_A_BODY: Final = frozenset(range(200, 600)) - {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
-
-@attrs.frozen
-class PlainHead:
-    """The head of a plain request, and its bytes as they came; header names are lower case."""
-
-    method: str
-    target: str
-    headers: tuple[tuple[str, str], ...]
-    raw: bytes
-
-
-def read_plain_request(data: bytes) -> PlainHead | None:
-    """Return the head of the plain request at the start; None where there is none, or not the whole of it."""
-    found = _HEAD.match(data)
-    if found is None or found.end() > LARGEST:
-        return None
-    headers = tuple(_header(line) for line in found[3].decode("ascii").splitlines())
-    names = [name for name, _ in headers]
-    if names.count("host") != 1 or not _LEFT_TO_H11.isdisjoint(names):
-        return None
-    return PlainHead(found[1].decode("ascii"), found[2].decode("ascii"), headers, found[0])
-
-
-def _header(line: str) -> tuple[str, str]:
-    name, _, value = line.partition(": ")
-    return name.lower(), value
-
-
-def write_plain_answer(status: int, headers: Iterable[tuple[str, str]], length: int) -> bytes | None:
-    """Return the head of an answer with a body of this length; None where it is not plain."""
-    if status not in _WITH_A_BODY:
-        return None
-    lines = [f"HTTP/1.1 {status} \r\n"]
-    for name, value in headers:
-        if name.lower() in _FRAMED or not (_is_plain(name) and _is_plain(value)):
-            return None
-        lines.append(f"{name}: {value}\r\n")
-    lines.append(f"content-length: {length}\r\n\r\n")
-    return "".join(lines).encode("ascii")
-
-
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable() and text == text.strip() != ""
-
-
 MAX_BODY = 64 * 1024 * 1024
 CHUNK = 65_536
 HANDSHAKE_SECONDS = 10.0
@@ -134,7 +89,7 @@ async def serve_http(
     wire = _HttpWire(stream)
     wanted = await _serve_requests(wire, handler, max_body, upgrades=websocket is not None)
     if websocket is not None and wanted is not None:
-        await _serve_websocket(PrefixedStream(_head_bytes(wanted) + wire.unread(), stream), websocket)
+        await _serve_websocket(stream, _head_bytes(wanted) + wire.unread(), websocket)
 
 
 async def _serve_requests(
@@ -252,10 +207,10 @@ class _HttpWire:
         """Return the next request if it is plain; None where h11 has the connection."""
         while self._plain is not None:
             self._came = trio.Event()
-            found = read_plain_request(self._plain)
-            if found is not None:
-                self._plain, self._asked = self._plain[len(found.raw) :], found.raw
-                return HttpRequest(found.method, found.target, found.headers)
+            if (found := read_plain_request(self._plain)) is not None:
+                request, size = found
+                self._asked, self._plain = self._plain[:size], self._plain[size:]
+                return request
             if self._plain:
                 self._leave_to_h11()
                 break
@@ -337,6 +292,36 @@ class _HttpWire:
         return self._h11.trailing_data[0] if self._plain is None else self._plain
 
 
+def read_plain_request(data: bytes) -> tuple[HttpRequest, int] | None:
+    """Return the plain request at the start, and its size; None where there is none, or not the whole of it."""
+    found = _HEAD.match(data)
+    if found is None or found.end() > LARGEST:
+        return None
+    fields = (line.partition(": ") for line in found[3].decode("ascii").splitlines())
+    headers = tuple((name.lower(), value) for name, _, value in fields)
+    names = [name for name, _ in headers]
+    if names.count("host") != 1 or not _LEFT_TO_H11.isdisjoint(names):
+        return None
+    return HttpRequest(found[1].decode("ascii"), found[2].decode("ascii"), headers), found.end()
+
+
+def write_plain_answer(status: int, headers: Iterable[tuple[str, str]], length: int) -> bytes | None:
+    """Return the head of an answer with a body of this length; None where it is not plain."""
+    if status not in _WITH_A_BODY:
+        return None
+    lines = [f"HTTP/1.1 {status} \r\n"]
+    for name, value in headers:
+        if name.lower() in _FRAMED or not (_is_plain(name) and _is_plain(value)):
+            return None
+        lines.append(f"{name}: {value}\r\n")
+    lines.append(f"content-length: {length}\r\n\r\n")
+    return "".join(lines).encode("ascii")
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text == text.strip() != ""
+
+
 def _plain_answer(response: HttpResponse, *, with_body: bool) -> bytes | None:
     """Return an answer to a plain request as bytes; None where it is not plain."""
     if callable(response.body):
@@ -358,35 +343,6 @@ def _answer_headers(response: HttpResponse) -> list[tuple[str, str]]:
     return headers
 
 
-class PrefixedStream(trio.abc.Stream):
-    """A stream with bytes put back in front of what is still to be received."""
-
-    def __init__(self, prefix: bytes, stream: trio.abc.Stream) -> None:
-        self._prefix = prefix
-        self._stream = stream
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return the prefix first, then what arrives."""
-        if not self._prefix:
-            return await self._stream.receive_some(max_bytes)
-        await trio.lowlevel.checkpoint()
-        size = len(self._prefix) if max_bytes is None else max_bytes
-        data, self._prefix = self._prefix[:size], self._prefix[size:]
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send on the stream beneath."""
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait on the stream beneath."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        """Close the stream beneath."""
-        await self._stream.aclose()
-
-
 def _wants_websocket(request: HttpRequest) -> bool:
     return request.method == "GET" and (request.header("upgrade") or "").lower() == "websocket"
 
@@ -396,10 +352,10 @@ def _head_bytes(request: HttpRequest) -> bytes:
     return f"{request.method} {request.target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1")
 
 
-async def _serve_websocket(stream: trio.abc.Stream, websocket: WebsocketHandler) -> None:
+async def _serve_websocket(stream: trio.abc.Stream, begun: bytes, websocket: WebsocketHandler) -> None:
     connection: WebSocket | None = None
     with trio.move_on_after(HANDSHAKE_SECONDS), suppress(trio.BrokenResourceError):
-        connection = await accept_websocket(stream, MAX_MESSAGE)
+        connection = await accept_websocket(stream, MAX_MESSAGE, begun)
     if connection is None:
         return
     try:

@@ -141,10 +141,11 @@ def _as_event(message: str | bytes) -> Event:
     return TextMessage(message) if isinstance(message, str) else BytesMessage(message)
 
 
-async def accept_websocket(stream: trio.abc.Stream, largest: int) -> WebSocket | None:
-    """Finish the handshake that a client begins on a stream. None where it begins none, or has gone."""
+async def accept_websocket(stream: trio.abc.Stream, largest: int, begun: bytes = b"") -> WebSocket | None:
+    """Finish the handshake that a client begins on a stream, or has ``begun``. None where it begins none, or has gone."""
     wire = WSConnection(ConnectionType.SERVER)
-    while data := await stream.receive_some():
+    while data := begun or await stream.receive_some():
+        begun = b""
         try:
             wire.receive_data(bytes(data))
             event = next(iter(wire.events()), None)

@@ -15,7 +15,6 @@ from h2.exceptions import ProtocolError
 
 from kmsconn.emulator.grpc_server import WINDOW
 from kmsconn.emulator.http2 import DataReceived, Http2, WindowGrew
-from kmsconn.emulator.http2_input import literal_fields
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.headers import encode
 from kmsconn.transport.grpc.streams import HeadersCame, StreamEnded, StreamReset
@@ -172,27 +171,6 @@ def test_what_a_client_must_not_do_is_refused(name: str, kind: str) -> None:
         KINDS[kind]().receive_data(REFUSED[name])
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [REQUEST, [(b"a", b"")], [(b"long", b"x" * 126)], [(b"longer", b"x" * 127)], [(b"x" * 200, b"")]],
-)
-def test_literals_are_read_as_hpack_reads_them(fields: list[tuple[bytes, bytes]]) -> None:
-    block = encode(fields)
-    theirs = [(bytes(name), bytes(value)) for name, value in hpack.Decoder().decode(block, raw=True)]
-    assert (literal_fields(block) or theirs) == theirs == fields
-
-
-@pytest.mark.parametrize(
-    "block",
-    [
-        *(BLOCK[:-1], BLOCK + b"\0", BLOCK + b"\0\x01x", b"\x82", b"\x20" + BLOCK, b"\x40" + BLOCK[1:]),
-        *(b"\0\x01a\x80" + bytes(128), b"\0\x80" + bytes(128) + b"\0"),
-    ],
-)
-def test_other_blocks_are_left_to_hpack(block: bytes) -> None:
-    assert literal_fields(block) is None
-
-
 def client_of(server: Http2) -> h2.connection.H2Connection:
     """Return an h2 client that has greeted the server and begun a call."""
     client = h2.connection.H2Connection()
@@ -219,7 +197,7 @@ def test_what_was_used_up_is_granted_anew() -> None:
         client.send_data(1, bytes(16_384))
         for event in server.receive_data(client.data_to_send()):
             assert isinstance(event, DataReceived)
-            server.acknowledge_received_data(event.size, 1)
+            server.acknowledge(1)
         client.receive_data(server.data_to_send())
 
 
@@ -229,7 +207,7 @@ def test_what_is_sent_counts_against_both_windows() -> None:
         HELLO + headers(REQUEST) + headers(REQUEST, 3) + frames.word_frame(frames.WINDOW_UPDATE, 0, 100)
     )
     server.send_data(1, bytes(10_000))
-    assert (server.local_flow_control_window(1), server.local_flow_control_window(3)) == (55_535, 55_635)
+    assert (server.streams[1].room.left, server.whole.room.left) == (55_535, 55_635)
 
 
 @pytest.mark.parametrize("first", ["client", "server"])

@@ -17,7 +17,6 @@ from kmsconn.emulator.http import (
     HangUp,
     HttpRequest,
     HttpResponse,
-    PrefixedStream,
     Send,
     WebsocketHandler,
     serve_http,
@@ -402,14 +401,3 @@ async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_serv
             await pair.client.send_all(f"GET / HTTP/1.1\r\n{upgrade}{key}\r\n".encode())
             await trio.testing.wait_all_tasks_blocked()
             await pair.client.send_all(ping)
-
-
-async def test_a_prefix_is_received_before_the_stream() -> None:
-    pair = PipeConnection.between(Direction(), Direction())
-    await pair.client.send_all(b"def")
-    stream = PrefixedStream(b"abc", pair.server)
-    assert [await stream.receive_some(2), await stream.receive_some(), await stream.receive_some()] == [
-        b"ab",
-        b"c",
-        b"def",
-    ]
