@@ -14,11 +14,10 @@ import trio
 
 from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
-from kmsconn.emulator.core_generation import CoreInspection, KeyManagement
-from kmsconn.emulator.core_jobs import KeyJobs
+from kmsconn.emulator.core_generation import KeyManagement, refusal
+from kmsconn.emulator.core_jobs import CoreJob, CoreJobs, RefusedCall
 from kmsconn.emulator.core_keys import KeyResults
 from kmsconn.emulator.core_requests import (
-    ID_BYTES,
     CoreIds,
     CoreRelease,
     Invalid,
@@ -28,7 +27,6 @@ from kmsconn.emulator.core_requests import (
     read_public,
     read_user,
 )
-from kmsconn.emulator.core_table import CoreMemory, CoreTableEntry, Full, Known
 from kmsconn.emulator.grpc_server import (
     HEALTH_CHECK,
     GrpcFailure,
@@ -44,7 +42,6 @@ SERVICE = "kms_service.v1.CoreServiceEndpoint"
 LONG_POLL = 60.0
 _SEED = b"kmsconn"
 """Where the randomness of shares comes from, together with node, id, place and restarts."""
-_NO_ID = b"\x01" + bytes(ID_BYTES - 1)
 
 
 @attrs.frozen
@@ -69,7 +66,7 @@ class CoreOperation:
         except Undecodable as error:
             raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
         except Invalid as error:
-            raise _failure(f"{self.label}_request", Status.INVALID_ARGUMENT) from error
+            raise refusal(f"{self.label}_request", Status.INVALID_ARGUMENT) from error
 
 
 PUBLIC = CoreOperation(
@@ -104,14 +101,14 @@ class EmulatedCore:
     """Is told the id of each start call that was understood, whatever comes of it."""
     on_answer: Callable[[bytes], None] = _nobody
     """Is told the id of each answer that goes out."""
-    memory: CoreMemory = attrs.field(factory=CoreMemory, repr=False)
+    memory: CoreJobs = attrs.field(factory=CoreJobs, repr=False)
     management: KeyManagement = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         # node, pace and listener are looked up late: they are knobs
-        results = KeyResults(lambda: self.node)
-        jobs = KeyJobs(lambda: self._draw(None), self._started)
-        self.management = KeyManagement(self.known, results, jobs)
+        self.memory.computing = self._draw
+        self.memory.on_start = self._started
+        self.management = KeyManagement(self.known, KeyResults(lambda: self.node), self.memory)
 
     def _started(self, request_id: bytes) -> None:
         self.on_start(request_id)
@@ -123,13 +120,11 @@ class EmulatedCore:
             calls[f"/{SERVICE}/{operation.start}"] = partial(self.start, operation)
             calls[f"/{SERVICE}/{operation.result}"] = partial(self.result, operation)
             calls[f"/{SERVICE}/{operation.at_once}"] = partial(self.start_and_wait, operation)
-        inspection = CoreInspection(self.known, lambda: self.node, self.management.jobs)
-        managing = self.management.methods() | inspection.methods()
-        return calls | {f"/{SERVICE}/{name}": method for name, method in managing.items()}
+        managing = self.management.methods().items()
+        return calls | {f"/{SERVICE}/{name}": method for name, method in managing}
 
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""
-        self.management.restart()
         self.memory.restart()
 
     async def start(
@@ -142,7 +137,7 @@ class EmulatedCore:
     ) -> bytes:
         """Take a request; ``seconds`` overrides `computing`, ``share_lost`` burns the id. Raises GrpcFailure."""
         await trio.lowlevel.checkpoint()
-        failed = partial(_failure, f"{operation.label}_request")
+        failed = partial(refusal, f"{operation.label}_request")
         if self.memory.is_busy(trio.current_time()):
             raise failed(Status.RESOURCE_EXHAUSTED)
         job = operation.job(request, self.plaintexts)
@@ -170,23 +165,19 @@ class EmulatedCore:
     async def result(self, operation: CoreOperation, request: bytes) -> bytes:
         """Wait for an answer as long as the real Core does, and return it. Raises GrpcFailure."""
         await trio.lowlevel.checkpoint()
-        failed = partial(_failure, f"{operation.label}_result")
+        failed = partial(refusal, f"{operation.label}_result")
         request_id = _asked_id(request, failed)
-        entry = self.memory.table(operation.start).get(request_id)
-        if entry is None:
-            raise failed(Status.NOT_FOUND, request_id)
-        longest = trio.current_time() + LONG_POLL
-        await self.memory.uptime.wait(lambda: min(entry.ready_at, longest))
-        if entry.ready_at > trio.current_time():
-            raise failed(Status.UNAVAILABLE, request_id)
-        reply = self._reply(entry, failed)
+        try:
+            reply = await self.memory.result(operation.start, LONG_POLL, request_id)
+        except RefusedCall as error:
+            raise failed(error.status, request_id) from error
         self.on_answer(request_id)
         return reply
 
     def job(self, operation: CoreOperation, request_id: bytes) -> Job | None:
         """Return what the Core remembers under an id."""
-        entry = self.memory.table(operation.start).get(request_id)
-        return None if entry is None else entry.job
+        known = self.memory.table(operation.start).get(request_id)
+        return None if known is None else known.asked
 
     def randomness(self, job: Job, place: int) -> Randomness:
         """Return what seals one share; another one after a restart, as in a real Core."""
@@ -205,7 +196,7 @@ class EmulatedCore:
             check_schemes(self.node.release, job.schemes)
         except Invalid as error:
             raise failed(Status.INVALID_ARGUMENT, job.request_id) from error
-        self.management.jobs.settle()
+        self.memory.settle()
         known = job.context_id in self.known.contexts and job.epoch_id in self.known.epochs
         if not known or (not self.node.degree and job.key_id not in self.known.keys):
             raise failed(Status.NOT_FOUND, job.request_id)
@@ -217,35 +208,28 @@ class EmulatedCore:
             table.forget(job.request_id)
         try:
             table.check(job.request_id, trio.current_time())
-        except Known:
-            raise failed(Status.ALREADY_EXISTS, job.request_id) from None
-        except Full:
-            raise failed(Status.ABORTED, job.request_id) from None
+        except RefusedCall as error:
+            raise failed(error.status, job.request_id) from None
 
     def _remember(
         self, operation: CoreOperation, job: Job, seconds: float | None, *, share_lost: bool
     ) -> None:
-        burnt = share_lost or job.key_id not in self.known.keys
-        ready_at = float("inf") if burnt else trio.current_time() + self._draw(seconds)
-        entry = CoreTableEntry(job, ready_at, failed=burnt)
-        self.memory.table(operation.start).add(job.request_id, entry, trio.current_time())
+        burnt, now = share_lost or job.key_id not in self.known.keys, trio.current_time()
+        ready_at = float("inf") if burnt else now + (self._draw() if seconds is None else seconds)
+        known = CoreJob(ready_at, partial(self._made, job), job, failed=burnt)
+        self.memory.table(operation.start).add(job.request_id, known, now)
         if burnt:
-            raise _failure(operation.missing_share, Status.NOT_FOUND, job.request_id)
+            raise refusal(operation.missing_share, Status.NOT_FOUND, job.request_id)
 
-    def _draw(self, seconds: float | None) -> float:
-        if seconds is not None:
-            return seconds
+    def _draw(self) -> float:
         return self.computing() if callable(self.computing) else self.computing
 
-    def _reply(self, entry: CoreTableEntry[Job], failed: Fail) -> bytes:
+    def _made(self, job: Job) -> bytes:
         try:
-            if entry.reply is None:
-                entry.reply = self.answer(entry.job)
+            return self.answer(job)
         except JobFailed as error:
-            entry.failed = True
-            status = Status.ABORTED if "abort" in str(error).lower() else Status.INTERNAL
-            raise failed(status, entry.job.request_id) from error
-        return entry.reply
+            aborted = "abort" in str(error).lower()
+            raise RefusedCall(Status.ABORTED if aborted else Status.INTERNAL) from error
 
 
 def become(core: EmulatedCore, release: CoreRelease) -> None:
@@ -254,11 +238,6 @@ def become(core: EmulatedCore, release: CoreRelease) -> None:
 
 
 Fail = Callable[..., GrpcFailure]
-
-
-def _failure(label: str, status: Status, request_id: bytes = _NO_ID) -> GrpcFailure:
-    """Make a status whose text has the one shape that the Core uses (section 5.4)."""
-    return GrpcFailure(status, f"Failed on requestID {request_id.hex()} with metric {label}")
 
 
 def _asked_id(request: bytes, failed: Fail) -> bytes:

@@ -21,7 +21,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     PreviousEpochInfo,
     RequestId,
 )
-from kmsconn.emulator.core_jobs import KeyJobs, RefusedStart
+from kmsconn.emulator.core_jobs import CoreJobs, RefusedCall
 from kmsconn.emulator.core_keys import KeyResults, KeyStore
 from kmsconn.emulator.core_requests import (
     DEFAULT_CONTEXT,
@@ -45,7 +45,7 @@ class ContextCalls:
 
     known: CoreIds
     results: KeyResults
-    jobs: KeyJobs
+    jobs: CoreJobs
     store: KeyStore
     _signers: dict[bytes, set[bytes]] = attrs.field(factory=dict, init=False, repr=False)
     """Of each context that was told: the addresses of its nodes. Of the default one every Core is a node that knows it."""
@@ -57,7 +57,7 @@ class ContextCalls:
         return self.results.node().release
 
     def new_context(self, request: bytes) -> bytes:
-        """Take a context. Raises Invalid or RefusedStart."""
+        """Take a context. Raises Invalid or RefusedCall."""
         context = decode(NewMpcContextRequest, request).new_context
         if context is None:
             raise Invalid("the context is absent")
@@ -65,27 +65,26 @@ class ContextCalls:
         _check_context(context)
         signers = {_address_of(node, self._release) for node in context.mpc_nodes}
         if context_id in self.known.contexts:
-            raise RefusedStart(Status.ALREADY_EXISTS)
+            raise RefusedCall(Status.ALREADY_EXISTS)
         self.known.contexts.add(context_id)
         self._signers[context_id] = signers
         return b""
 
     def new_epoch(self, request: bytes) -> bytes:
-        """Begin an epoch, perhaps by resharing another one. Raises Invalid or RefusedStart."""
+        """Begin an epoch, perhaps by resharing another one. Raises Invalid or RefusedCall."""
         message = decode(NewMpcEpochRequest, request)
         context_id, epoch_id = read_id(message.context_id), read_id(message.epoch_id)
         if epoch_id in self.known.epochs:
             raise (
                 Invalid("the epoch exists")
                 if self.results.node().degree
-                else RefusedStart(Status.ALREADY_EXISTS)
+                else RefusedCall(Status.ALREADY_EXISTS)
             )
         check_schemes(self._release, message.signing_schemes)
         if message.previous_epoch is not None:
             self._check_resharing(context_id, message.previous_epoch)
         if context_id not in self.known.contexts:
-            raise RefusedStart(Status.NOT_FOUND)
-        self.jobs.on_start(epoch_id)
+            raise RefusedCall(Status.NOT_FOUND)
         self.jobs.begin("epoch", epoch_id, partial(self._finish_epoch, message))
         self._contexts[epoch_id] = context_id
         if self._is_member(context_id):
@@ -110,7 +109,7 @@ class ContextCalls:
         )
 
     def destroy_context(self, request: bytes) -> bytes:
-        """Forget a context and its epochs; until 0.14 those that are listed. Raises Invalid or RefusedStart."""
+        """Forget a context and its epochs; until 0.14 those that are listed. Raises Invalid or RefusedCall."""
         message = decode(DestroyMpcContextRequest, request)
         context_id = read_id(message.context_id)
         if self._release is CoreRelease.V0_14:
@@ -118,7 +117,7 @@ class ContextCalls:
             self.known.contexts.discard(context_id)
             return b""
         if context_id not in self.known.contexts:
-            raise RefusedStart(Status.NOT_FOUND)
+            raise RefusedCall(Status.NOT_FOUND)
         epochs = {one for one in self.known.epochs if self._contexts.get(one, DEFAULT_CONTEXT) == context_id}
         self._expect_others(self.known.contexts, {context_id})
         if self.results.node().degree:
@@ -129,19 +128,19 @@ class ContextCalls:
         return bytes(DestroyMpcContextResponse([RequestId(one.hex()) for one in told]))
 
     def _expect_others(self, known: set[bytes], gone: set[bytes]) -> None:
-        """Refuse to destroy the last ones of their kind, or an epoch that is being made. Raises RefusedStart."""
+        """Refuse to destroy the last ones of their kind, or an epoch that is being made. Raises RefusedCall."""
         being_made = any(self.jobs.at_work("epoch", one) for one in gone)
         if being_made or (gone and known <= gone):
-            raise RefusedStart(Status.FAILED_PRECONDITION)
+            raise RefusedCall(Status.FAILED_PRECONDITION)
 
     def destroy_epoch(self, request: bytes) -> bytes:
-        """Forget an epoch; a centralised Core crashes over it from 0.15 on. Raises RefusedStart or CutConnection."""
+        """Forget an epoch; a centralised Core crashes over it from 0.15 on. Raises RefusedCall or CutConnection."""
         epoch_id = read_id(decode(DestroyMpcEpochRequest, request).epoch_id)
         later = self._release is not CoreRelease.V0_14
         if later and not self.results.node().degree:
             raise CutConnection
         if epoch_id not in self.known.epochs:
-            raise RefusedStart(Status.NOT_FOUND)
+            raise RefusedCall(Status.NOT_FOUND)
         if later:
             self._expect_others(self.known.epochs, {epoch_id})
         self.known.epochs.discard(epoch_id)

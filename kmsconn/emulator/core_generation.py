@@ -19,84 +19,33 @@ from kmsconn._generated.fhevm.kms.v1 import (
     PeersFromContext,
     RequestId,
 )
-from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_context_calls import ContextCalls
-from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
+from kmsconn.emulator.core_jobs import SHORT_POLL, CoreJobs, RefusedCall
 from kmsconn.emulator.core_key_calls import KeyCalls
 from kmsconn.emulator.core_keys import KeyResults, KeyStore
-from kmsconn.emulator.core_requests import CoreIds, Invalid
+from kmsconn.emulator.core_requests import ID_BYTES, CoreIds, Invalid, read_id
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.errors import Undecodable
+from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.framing import Status
 
 STORAGE = "emulated"
-
-
-@attrs.frozen
-class CoreInspection:
-    """The calls, on what one Core has; a centralised Core has no peers and names no contexts."""
-
-    known: CoreIds
-    node: Callable[[], SigningNode]
-    jobs: KeyJobs
-
-    def methods(self) -> dict[str, Method]:
-        """Return the calls by bare name."""
-        return {"GetKeyMaterialAvailability": self.material, "GetHealthStatus": self.status}
-
-    async def material(self, request: bytes) -> bytes:
-        """Say which keys there are."""
-        del request
-        await trio.lowlevel.checkpoint()
-        self.jobs.settle()
-        reply = KeyMaterialAvailabilityResponse(
-            fhe_key_ids=_texts(self.known.keys), crs_ids=_texts(self._crs()), storage_info=STORAGE
-        )
-        return bytes(reply)
-
-    async def status(self, request: bytes) -> bytes:
-        """Say which contexts there are, every peer being there."""
-        del request
-        await trio.lowlevel.checkpoint()
-        self.jobs.settle()
-        degree = self.node().degree
-        contexts = sorted(self.known.contexts) if degree else []
-        reply = HealthStatusResponse(
-            peers_from_all_contexts=[self._context(one, degree) for one in contexts],
-            my_fhe_key_ids=_texts(self.known.keys),
-            my_crs_ids=_texts(self._crs()),
-            my_storage_info=STORAGE,
-            node_type=NodeType.THRESHOLD if degree else NodeType.CENTRALIZED,
-        )
-        return bytes(reply)
-
-    def _crs(self) -> list[bytes]:
-        return [one for one in self.jobs.table("crs") if not self.jobs.at_work("crs", one)]
-
-    def _context(self, context_id: bytes, degree: int) -> PeersFromContext:
-        return PeersFromContext(
-            context_id=RequestId(request_id=context_id.hex()),
-            my_party_id=self.node().party_id,
-            threshold_required=degree + 1,
-            nodes_reachable=3 * degree + 1,
-            status=HealthStatus.OPTIMAL,
-        )
-
-
-def _texts(identifiers: Iterable[bytes]) -> list[str]:
-    return [one.hex() for one in sorted(identifiers)]
-
-
 _LONG_POLL = 300.0
+_NO_ID = b"\x01" + bytes(ID_BYTES - 1)
+
+
+def refusal(label: str, status: Status, request_id: bytes = _NO_ID) -> GrpcFailure:
+    """Return a status whose text has the one shape that the Core uses (5.4)."""
+    return GrpcFailure(status, f"Failed on requestID {request_id.hex()} with metric {label}")
 
 
 @attrs.define(eq=False)
 class KeyManagement:
-    """What one Core makes and has; ``known`` is shared with its decryptions."""
+    """What one Core makes and has; ``known`` and ``jobs`` are shared with its decryptions."""
 
     known: CoreIds
     results: KeyResults
-    jobs: KeyJobs
+    jobs: CoreJobs
     store: KeyStore = attrs.field(factory=KeyStore)
     _keys: KeyCalls = attrs.field(init=False, repr=False)
     _contexts: ContextCalls = attrs.field(init=False, repr=False)
@@ -118,48 +67,75 @@ class KeyManagement:
             "NewMpcEpoch": ("new_mpc_epoch", contexts.new_epoch),
             "DestroyMpcContext": ("destroy_mpc_context", contexts.destroy_context),
             "DestroyMpcEpoch": ("destroy_mpc_epoch", contexts.destroy_epoch),
+            "GetKeyMaterialAvailability": ("", self._material),
+            "GetHealthStatus": ("", self._status),
         }
         waiting: dict[str, tuple[str, Method]] = {
             "KeyGen": ("keygen_request", keys.start_key),
-            "GetKeyGenPreprocResult": (
-                "keygen_preproc_result",
-                partial(self.jobs.result, "preprocessing", long),
-            ),
-            "GetKeyGenResult": ("keygen_result", partial(self.jobs.result, "key", long)),
-            "GetCrsGenResult": ("crs_gen_result", partial(self.jobs.result, "crs", SHORT_POLL)),
-            "GetEpochResult": ("get_mpc_epoch_result", partial(self.jobs.result, "epoch", SHORT_POLL)),
+            "GetKeyGenPreprocResult": ("keygen_preproc_result", partial(self._result, "preprocessing", long)),
+            "GetKeyGenResult": ("keygen_result", partial(self._result, "key", long)),
+            "GetCrsGenResult": ("crs_gen_result", partial(self._result, "crs", SHORT_POLL)),
+            "GetEpochResult": ("get_mpc_epoch_result", partial(self._result, "epoch", SHORT_POLL)),
         }
         calls = waiting | {name: (label, _later(call)) for name, (label, call) in at_once.items()}
         return {name: partial(self._guarded, label, call) for name, (label, call) in calls.items()}
 
-    def restart(self) -> None:
-        """Forget what a restarted process forgets: preprocessings, epoch results, and all that was not ready."""
-        self.jobs.restart()
-
-    def at_work(self, kind: str, identifier: bytes) -> bool:
-        """Tell whether a preparation (``preprocessing``), ``key``, ``crs`` or ``epoch`` is being made."""
-        return self.jobs.at_work(kind, identifier)
+    async def _result(self, kind: str, longest: float, request: bytes) -> bytes:
+        return await self.jobs.result(kind, longest, read_id(decode(RequestId, request)))
 
     async def _guarded(self, label: str, call: Callable[[bytes], Awaitable[bytes]], request: bytes) -> bytes:
-        """Run a call, and put what goes wrong into a status with the Core's one shape of text (5.4)."""
+        """Run a call, and put what goes wrong into a status."""
         self.jobs.settle()
         try:
             return await call(request)
         except Undecodable as error:
             raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
         except Invalid as error:
-            raise GrpcFailure(Status.INVALID_ARGUMENT, _text(label)) from error
-        except RefusedStart as error:
-            raise GrpcFailure(error.status, _text(label)) from error
+            raise refusal(label, Status.INVALID_ARGUMENT) from error
+        except RefusedCall as error:
+            raise refusal(label, error.status) from error
+
+    def _material(self, _request: bytes) -> bytes:
+        """Say which keys there are."""
+        return bytes(
+            KeyMaterialAvailabilityResponse(
+                fhe_key_ids=_texts(self.known.keys), crs_ids=_texts(self._crs()), storage_info=STORAGE
+            )
+        )
+
+    def _status(self, _request: bytes) -> bytes:
+        """Say which contexts there are, every peer being there; a centralised Core has no peers and names no contexts."""
+        degree = self.results.node().degree
+        contexts = sorted(self.known.contexts) if degree else []
+        reply = HealthStatusResponse(
+            peers_from_all_contexts=[self._context(one, degree) for one in contexts],
+            my_fhe_key_ids=_texts(self.known.keys),
+            my_crs_ids=_texts(self._crs()),
+            my_storage_info=STORAGE,
+            node_type=NodeType.THRESHOLD if degree else NodeType.CENTRALIZED,
+        )
+        return bytes(reply)
+
+    def _crs(self) -> list[bytes]:
+        return [one for one, _ in self.jobs.table("crs").items() if not self.jobs.at_work("crs", one)]
+
+    def _context(self, context_id: bytes, degree: int) -> PeersFromContext:
+        return PeersFromContext(
+            context_id=RequestId(request_id=context_id.hex()),
+            my_party_id=self.results.node().party_id,
+            threshold_required=degree + 1,
+            nodes_reachable=3 * degree + 1,
+            status=HealthStatus.OPTIMAL,
+        )
 
 
-def _later(call: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[bytes]]:
+def _texts(identifiers: Iterable[bytes]) -> list[str]:
+    return [one.hex() for one in sorted(identifiers)]
+
+
+def _later(call: Callable[[bytes], bytes]) -> Method:
     async def answer(request: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         return call(request)
 
     return answer
-
-
-def _text(label: str) -> str:
-    return f"Failed on requestID {'01' + '00' * 31} with metric {label}"

@@ -18,7 +18,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     RequestId,
 )
 from kmsconn.emulator.contracts.generation_releases import prep_keygen_hash
-from kmsconn.emulator.core_jobs import SHORT_POLL, KeyJobs, RefusedStart
+from kmsconn.emulator.core_jobs import SHORT_POLL, CoreJobs, RefusedCall
 from kmsconn.emulator.core_keys import (
     MOST_BITS,
     PUBLIC_KEY_TYPE,
@@ -39,7 +39,7 @@ class KeyCalls:
 
     known: CoreIds
     results: KeyResults
-    jobs: KeyJobs
+    jobs: CoreJobs
     store: KeyStore
     _preprocessed: dict[bytes, bytes] = attrs.field(factory=dict, init=False, repr=False)
     """Of each running key: the preprocessing it was made from."""
@@ -47,7 +47,7 @@ class KeyCalls:
     """Of each preprocessing: what it was made for."""
 
     def start_preprocessing(self, request: bytes) -> bytes:
-        """Begin a preparation. Raises Invalid or RefusedStart."""
+        """Begin a preparation. Raises Invalid or RefusedCall."""
         message = decode(KeyGenPreprocRequest, request)
         request_id, domain = read_id(message.request_id), read_domain(message.domain)
         self._check_parameters(message.params)
@@ -68,7 +68,7 @@ class KeyCalls:
         return b""
 
     async def start_key(self, request: bytes) -> bytes:
-        """Begin a key, or a migration, from a preparation once that is ready. Raises Invalid or RefusedStart."""
+        """Begin a key, or a migration, from a preparation once that is ready. Raises Invalid or RefusedCall."""
         message = decode(KeyGenRequest, request)
         key_id, kind = read_id(message.request_id), KeySetKind.read(message.keyset_config)
         existing = ExistingKeySet.read(message.keyset_added_info) if kind.migrates else None
@@ -81,19 +81,19 @@ class KeyCalls:
         )
         self._check_pair(message.context_id, message.epoch_id)
         prep_id = read_id(message.preproc_id)
-        if key_id in self.jobs.table("key"):
-            raise RefusedStart(Status.ALREADY_EXISTS)
-        await self.jobs.result("preprocessing", SHORT_POLL, bytes(RequestId(request_id=prep_id.hex())))
+        if self.jobs.table("key").get(key_id) is not None:
+            raise RefusedCall(Status.ALREADY_EXISTS)
+        await self.jobs.result("preprocessing", SHORT_POLL, prep_id)
         self._check_preparation(key_id, prep_id, kind)
         self._check_tag(existing)
         made = partial(self._finish_key, KeySetJob(key_id, prep_id, kind), existing, result)
         self.jobs.begin("key", key_id, made)
-        del self.jobs.table("preprocessing")[prep_id]
+        self.jobs.table("preprocessing").forget(prep_id)
         self._preprocessed[key_id] = prep_id
         return b""
 
     def start_crs(self, request: bytes) -> bytes:
-        """Begin a CRS. Raises Invalid or RefusedStart."""
+        """Begin a CRS. Raises Invalid or RefusedCall."""
         message = decode(CrsGenRequest, request)
         crs_id, domain = read_id(message.request_id), read_domain(message.domain)
         self._check_parameters(message.params)
@@ -110,7 +110,7 @@ class KeyCalls:
         return b""
 
     def abort_key(self, request: bytes) -> bytes:
-        """Abort a preparation, and the key that is made from it. Raises RefusedStart where none runs."""
+        """Abort a preparation, and the key that is made from it. Raises RefusedCall where none runs."""
         prep_id = read_id(decode(RequestId, request))
         keys = [key for key, prep in self._preprocessed.items() if prep == prep_id]
         jobs = [
@@ -120,13 +120,13 @@ class KeyCalls:
         return self.jobs.abort(jobs)
 
     def abort_crs(self, request: bytes) -> bytes:
-        """Abort a CRS. Raises RefusedStart where none runs."""
+        """Abort a CRS. Raises RefusedCall where none runs."""
         return self.jobs.abort([self.jobs.table("crs").get(read_id(decode(RequestId, request)))])
 
     def _finish_key(
         self, job: KeySetJob, existing: ExistingKeySet | None, result: Callable[[KeyInfo], KeyGenResult]
     ) -> bytes:
-        """Store and sign what was made; of a migration the public key is the old one. Raises RefusedStart."""
+        """Store and sign what was made; of a migration the public key is the old one. Raises RefusedCall."""
         origins = dict.fromkeys(job.kind.types, job.key_id)
         if existing is None:
             self.known.keys.add(job.key_id)
@@ -141,22 +141,22 @@ class KeyCalls:
         )
 
     def _check_shares(self, existing: ExistingKeySet) -> None:
-        """Fail a migration without shares or public key of what is migrated, and that of a centralised Core. Raises RefusedStart."""
+        """Fail a migration without shares or public key of what is migrated, and that of a centralised Core. Raises RefusedCall."""
         possible = self.results.node().degree and existing.key_id in self.known.keys
         if not possible or existing.key_id in self.store.damaged:
-            raise RefusedStart(Status.INTERNAL)
+            raise RefusedCall(Status.INTERNAL)
 
     def _check_preparation(self, key_id: bytes, prep_id: bytes, kind: KeySetKind) -> None:
-        """Fail a key whose configuration is not the one that its preparation was made for. Raises RefusedStart."""
+        """Fail a key whose configuration is not the one that its preparation was made for. Raises RefusedCall."""
         if self._prepared.get(prep_id) != kind:
             self.jobs.begin("key", key_id, _fail)
-            raise RefusedStart(Status.INTERNAL)
+            raise RefusedCall(Status.INTERNAL)
 
     def _check_tag(self, existing: ExistingKeySet | None) -> None:
-        """Look for the tag of the key that is migrated. Raises RefusedStart; a centralised Core fails later, whatever there is."""
+        """Look for the tag of the key that is migrated. Raises RefusedCall; a centralised Core fails later, whatever there is."""
         wanted = existing is not None and existing.takes_tag and self.results.node().degree
         if existing is not None and wanted and existing.key_id not in self.known.keys:
-            raise RefusedStart(Status.INTERNAL)
+            raise RefusedCall(Status.INTERNAL)
 
     def _check_schemes(self, schemes: Sequence[int]) -> None:
         check_schemes(self.results.node().release, schemes)
@@ -168,12 +168,12 @@ class KeyCalls:
     def _check_pair(
         self, context: RequestId | None, epoch: RequestId | None, *, threshold_only: bool = False
     ) -> None:
-        """Look context and epoch up, where they are named. Raises RefusedStart."""
+        """Look context and epoch up, where they are named. Raises RefusedCall."""
         named = [(context, self.known.contexts), (epoch, self.known.epochs)]
         unknown = any(name is not None and read_id(name) not in known for name, known in named)
         if unknown and (self.results.node().degree or not threshold_only):
-            raise RefusedStart(Status.NOT_FOUND)
+            raise RefusedCall(Status.NOT_FOUND)
 
 
 def _fail() -> bytes:
-    raise RefusedStart(Status.INTERNAL)
+    raise RefusedCall(Status.INTERNAL)

@@ -95,24 +95,24 @@ class KeyCores:
     @contextmanager
     def slow(self) -> Iterator[None]:
         """Let what begins within the block take for ever, so that it can be aborted under way."""
-        before = {core: core.management.jobs.generating for core in self._cores()}
+        before = {core: core.memory.generating for core in self._cores()}
         try:
             for core in before:
-                core.management.jobs.generating = _FOR_EVER
+                core.memory.generating = _FOR_EVER
             yield
         finally:
             for core, seconds in before.items():
-                core.management.jobs.generating = seconds
+                core.memory.generating = seconds
 
     def at_work(self, kind: str, identifier: int) -> bool:
         """Tell whether every Core of the present committee works on something."""
         name = identifier.to_bytes(32)
         committee = [shards for node, shards in enumerate(self._nodes()) if node in self.members]
-        return all(any(core.management.at_work(kind, name) for core in shards) for shards in committee)
+        return all(any(core.memory.at_work(kind, name) for core in shards) for shards in committee)
 
     def any_at_work(self, kind: str, identifier: int) -> bool:
         """Tell whether a Core works on something."""
-        return self.any(lambda core: core.management.at_work(kind, identifier.to_bytes(32)))
+        return self.any(lambda core: core.memory.at_work(kind, identifier.to_bytes(32)))
 
     def any(self, holds: Callable[[EmulatedCore], bool]) -> bool:
         """Tell whether something holds for one of the Cores."""

@@ -218,7 +218,7 @@ class KeyLife:
         dependencies = traffic.dependencies
         dependencies.ethereum.block_time, dependencies.ethereum.finality.depth = PACE, FINALITY
         for core in (*dependencies.cores, *dependencies.others):
-            core.core.management.jobs.generating = GENERATING
+            core.core.memory.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
         owner = KeyCeremonies(dependencies, dependencies.members, traffic, ground_truths, params)
         return cls(owner, migrates)

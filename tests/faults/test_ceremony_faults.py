@@ -160,7 +160,7 @@ async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(tmp_path: 
     """All decryptions beside an hour of preparation land within two blocks, and a CRS of an hour is aborted at once."""
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK, computing=0.1) as ceremony:
         [core] = ceremony.cores
-        core.management.jobs.generating = HOUR
+        core.memory.generating = HOUR
         decryptions = trio.CancelScope()
 
         async def ask() -> None:
@@ -175,7 +175,7 @@ async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(tmp_path: 
             async with trio.open_nursery() as making:
                 making.start_soon(ceremony.owner.ceremonies.make_key)
                 await ceremony.wait(lambda: was_submitted(ceremony, Kind.PREP_KEYGEN))
-                core.management.jobs.generating = None
+                core.memory.generating = None
             began = trio.current_time()
             assert began > HOUR
             await ceremony.owner.ceremonies.make_crs()

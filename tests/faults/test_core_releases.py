@@ -140,12 +140,12 @@ async def test_an_epoch_that_is_destroyed_while_the_cores_make_it_is_gone_once_t
         for name in ("announcement", "key", "CRS"):
             await steps[name]()
         for core in ceremony.cores:
-            core.management.jobs.generating = 600.0
+            core.memory.generating = 600.0
         config = ceremony.dependencies.protocol_config
         following = announcement_of(ceremony.dependencies.committee)
         ceremony.act(config, lambda frame: config.begin_context(frame, following))
         await ceremony.wait(
-            lambda: all(core.management.at_work("epoch", NEXT_EPOCH.to_bytes(32)) for core in ceremony.cores)
+            lambda: all(core.memory.at_work("epoch", NEXT_EPOCH.to_bytes(32)) for core in ceremony.cores)
         )
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
         for node, core in enumerate(ceremony.cores):

@@ -12,7 +12,7 @@ import trio
 from kmsconn.config.working import Pools
 from kmsconn.emulator.core import PUBLIC
 from kmsconn.emulator.core_faults import CoreFault, FaultyCore, HangingCore, SpoiledCore
-from kmsconn.emulator.core_table import CAPACITY, RATE_LIMIT
+from kmsconn.emulator.core_jobs import CAPACITY, RATE_LIMIT
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.testing.faults import Ask, Outage
 from kmsconn.testing.world import PlanStep, World, WorldReport, run_world

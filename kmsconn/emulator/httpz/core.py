@@ -35,7 +35,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     TypedSigncryptedCiphertext,
 )
 from kmsconn.core.client import SERVICE
-from kmsconn.emulator.core_table import CAPACITY, CoreTable, CoreTableEntry, Full, Known, Uptime
+from kmsconn.emulator.core_jobs import CAPACITY, CoreJob, JobTable, Uptime
 from kmsconn.emulator.dependencies import REPLIES, GenerationEvents
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.signcryption import HttpzRandomness, signcrypt
@@ -213,14 +213,14 @@ class FirstCore(FirstNode):
     on_answer: Callable[[bytes], None] = _nobody
     """Is told the name of each decryption whose answer goes out."""
     capacity: int = CAPACITY
-    known: CoreTable[tuple[str, str], Any] = attrs.field(init=False, repr=False)
+    known: JobTable[tuple[str, str]] = attrs.field(init=False, repr=False)
     """What was asked by result call and id."""
     prepared: set[str] = attrs.field(factory=set, init=False)
     _uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
 
     @known.default
-    def _no_jobs(self) -> CoreTable[tuple[str, str], Any]:
-        return CoreTable(self.capacity, kept=0)
+    def _no_jobs(self) -> JobTable[tuple[str, str]]:
+        return JobTable(self.capacity, kept=0)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls for ``serve_grpc``, keyed by path."""
@@ -256,19 +256,17 @@ class FirstCore(FirstNode):
         message = kind.parse(request)
         identifier: str = message.request_id.request_id
         self.hear(method, identifier, message)
-        try:
-            self.known.check((result, identifier), trio.current_time())
-        except Known:
+        if self.known.get((result, identifier)) is not None:
             if method == "KeyGenPreproc":
                 return b""
-            raise GrpcFailure(Status.ABORTED, KNOWN_ID.format(what=method, id=identifier)) from None
-        except Full:
-            raise GrpcFailure(Status.ABORTED, FULL.format(what=method)) from None
+            raise GrpcFailure(Status.ABORTED, KNOWN_ID.format(what=method, id=identifier))
+        if self.known.is_full(trio.current_time()):
+            raise GrpcFailure(Status.ABORTED, FULL.format(what=method))
         if method == "KeyGen":
             self._use_preprocessing(message.preproc_id.request_id)
         seconds = self.computing() if callable(self.computing) else self.computing
         now = trio.current_time()
-        self.known.add((result, identifier), CoreTableEntry(message, now + seconds), now)
+        self.known.add((result, identifier), CoreJob(now + seconds, partial(self.answer, message)), now)
         return b""
 
     async def _result(self, method: str, request: bytes) -> bytes:
@@ -288,9 +286,9 @@ class FirstCore(FirstNode):
         self._tell(self.on_answer, method, identifier)
         return reply
 
-    def _reply(self, job: CoreTableEntry[Any]) -> bytes:
+    def _reply(self, job: CoreJob) -> bytes:
         try:
-            return self.answer(job.job)
+            return job.result()
         except (KeyError, ValueError) as error:
             raise GrpcFailure(Status.INTERNAL, "the operation failed") from error
 

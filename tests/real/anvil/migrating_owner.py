@@ -43,10 +43,10 @@ class MigratingOwner(Owner):
         await self._until(self._ask.generation.has_consensus(ABORTED_PREP))
         self._set_pace(FOR_EVER)
         request = ABORTED_REQUEST.to_bytes(32)
-        await self._until_cores(lambda core: core.management.at_work("key", request))
+        await self._until_cores(lambda core: core.memory.at_work("key", request))
         self._set_pace(self.generating)
         await self._migrating("abortKeygen", ABORTED_PREP)
-        await self._until_cores(lambda core: not core.management.at_work("key", request))
+        await self._until_cores(lambda core: not core.memory.at_work("key", request))
 
     async def migrate(self) -> None:
         """Have the migration done under new ids."""

@@ -89,19 +89,19 @@ class Owner:
         await self._generation("keygen", 0)
         await self._until(self._ask.generation.has_consensus(PREP + 1))
         self._set_pace(FOR_EVER)
-        await self._until_cores(lambda core: core.management.at_work("key", (KEY + 1).to_bytes(32)))
+        await self._until_cores(lambda core: core.memory.at_work("key", (KEY + 1).to_bytes(32)))
         self._set_pace(self.generating)
         await self._generation("abortKeygen", PREP + 1)
-        await self._until_cores(lambda core: not core.management.at_work("key", (KEY + 1).to_bytes(32)))
+        await self._until_cores(lambda core: not core.memory.at_work("key", (KEY + 1).to_bytes(32)))
 
     async def abort_crs(self) -> None:
         """Abort a CRS that every Core works on."""
         self._set_pace(FOR_EVER)
         await self._generation("crsgenRequest", 512, 1)
-        await self._until_cores(lambda core: core.management.at_work("crs", (CRS + 1).to_bytes(32)))
+        await self._until_cores(lambda core: core.memory.at_work("crs", (CRS + 1).to_bytes(32)))
         self._set_pace(self.generating)
         await self._generation("abortCrsgen", CRS + 1)
-        await self._until_cores(lambda core: not core.management.at_work("crs", (CRS + 1).to_bytes(32)))
+        await self._until_cores(lambda core: not core.memory.at_work("crs", (CRS + 1).to_bytes(32)))
 
     async def end(self) -> None:
         """Destroy the first context and the epoch before the present one, until no Core has them."""
@@ -117,7 +117,7 @@ class Owner:
 
     def _set_pace(self, seconds: float) -> None:
         for core in self.world.cores:
-            core.management.jobs.generating = seconds
+            core.memory.generating = seconds
 
     async def _generation(self, knob: str, *values: Any) -> None:
         call = contracts.turn("KMSGeneration", knob, *values)

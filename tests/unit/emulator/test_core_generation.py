@@ -283,7 +283,7 @@ async def test_keys_are_stored_once_they_are_made_whoever_has_fetched_them(
     previous = PreviousEpochInfo(
         context_id=named(DEFAULT_CONTEXT), epoch_id=named(DEFAULT_EPOCH), keys_info=[key]
     )
-    core.management.jobs.generating = 5.0
+    core.memory.generating = 5.0
     epoch = NewMpcEpochRequest(
         context_id=named(DEFAULT_CONTEXT),
         epoch_id=named(SECOND_EPOCH),

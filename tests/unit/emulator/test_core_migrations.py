@@ -212,9 +212,9 @@ async def test_a_key_is_made_with_the_configuration_of_its_preprocessing_alone()
 
 async def test_a_migration_that_runs_is_aborted_by_its_preprocessing() -> None:
     core = threshold_core()
-    core.management.jobs.generating = 0.0
+    core.memory.generating = 0.0
     await call(core, "KeyGenPreproc", message("prep-keygen migration"))
-    core.management.jobs.generating = 100.0
+    core.memory.generating = 100.0
     await call(core, "KeyGen", message("keygen migration"))
     async with trio.open_nursery() as nursery:
         seen: list[Status] = []

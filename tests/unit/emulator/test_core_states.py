@@ -20,8 +20,8 @@ from kmsconn._generated.fhevm.kms.v1 import (
 )
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_answers import link_digest
+from kmsconn.emulator.core_jobs import CoreJobs
 from kmsconn.emulator.core_requests import CoreRelease, read_user
-from kmsconn.emulator.core_table import CoreMemory
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import open_share, verification_key
@@ -261,21 +261,21 @@ async def test_without_its_signing_key_it_is_a_failed_precondition(operation: Co
 
 @both
 async def test_a_full_table_aborts(operation: CoreOperation) -> None:
-    emulated = core(computing=10, memory=CoreMemory(capacity=2, kept=1))
+    emulated = core(computing=10, memory=CoreJobs(capacity=2, kept=1))
     for number in (1, 2):
         await emulated.start(operation, request_of(operation, number))
     assert await status_of(emulated.start(operation, request_of(operation, 3))) is Status.ABORTED
 
 
 async def test_an_evicted_id_is_not_found() -> None:
-    emulated = core(memory=CoreMemory(capacity=3, kept=1))
+    emulated = core(memory=CoreJobs(capacity=3, kept=1))
     for number in (1, 2, 3, 4):
         await emulated.start(PUBLIC, bytes(public_request(number)))
     assert await status_of(poll(emulated, PUBLIC, public_id(1))) is Status.NOT_FOUND
 
 
 async def test_the_rate_limit_counts_running_jobs_of_both_kinds() -> None:
-    emulated = core(computing=10, memory=CoreMemory(rate_limit=2))
+    emulated = core(computing=10, memory=CoreJobs(rate_limit=2))
     await emulated.start(PUBLIC, bytes(public_request()))
     await emulated.start(USER, bytes(user_request()))
     assert await status_of(emulated.start(PUBLIC, bytes(public_request(2)))) is Status.RESOURCE_EXHAUSTED
@@ -284,7 +284,7 @@ async def test_the_rate_limit_counts_running_jobs_of_both_kinds() -> None:
 
 
 async def test_the_rate_limit_comes_before_everything_and_names_no_id() -> None:
-    failure = await failure_of(core(memory=CoreMemory(rate_limit=0)).start(PUBLIC, b"\xff"))
+    failure = await failure_of(core(memory=CoreJobs(rate_limit=0)).start(PUBLIC, b"\xff"))
     assert failure.message == f"Failed on requestID 01{'00' * 31} with metric public_decrypt_request"
 
 

@@ -7,16 +7,16 @@ import math
 import pytest
 import trio
 
-from kmsconn.emulator.core_table import CoreTable, CoreTableEntry, Full, Known, Uptime
+from kmsconn.emulator.core_jobs import CoreJob, JobTable, RefusedCall, Uptime
 from kmsconn.emulator.grpc_server import CutConnection
 from tests.unit.emulator.core_worlds import public_id
 
 
-def table(*ready_at: float, capacity: int = 4, kept: int = 2) -> CoreTable[bytes, int]:
+def table(*ready_at: float, capacity: int = 4, kept: int = 2) -> JobTable[bytes]:
     """A table whose entries 1, 2, … are ready at these times."""
-    made = CoreTable[bytes, int](capacity, kept)
+    made = JobTable[bytes](capacity, kept)
     for number, moment in enumerate(ready_at, start=1):
-        made.add(public_id(number), CoreTableEntry(number, moment), 0)
+        made.add(public_id(number), CoreJob(moment, bytes), 0)
     return made
 
 
@@ -31,8 +31,8 @@ def test_an_unknown_id_is_not_found() -> None:
 
 
 def test_an_id_is_taken_once() -> None:
-    with pytest.raises(Known):
-        table(1).add(public_id(1), CoreTableEntry(1, 2), 0)
+    with pytest.raises(RefusedCall, match="ALREADY_EXISTS"):
+        table(1).add(public_id(1), CoreJob(2, bytes), 0)
 
 
 def test_pending_jobs_are_counted_as_time_goes_on() -> None:
@@ -42,7 +42,7 @@ def test_pending_jobs_are_counted_as_time_goes_on() -> None:
 
 def test_a_full_table_forgets_its_oldest_finished_entry() -> None:
     made = table(9, 1, 1, 1)
-    made.add(public_id(5), CoreTableEntry(5, 9), 5)
+    made.add(public_id(5), CoreJob(9, bytes), 5)
     assert made.get(public_id(1)) is not None
     assert made.get(public_id(2)) is None
     assert len(made) == 4
@@ -50,18 +50,18 @@ def test_a_full_table_forgets_its_oldest_finished_entry() -> None:
 
 def test_a_full_table_with_too_few_finished_entries_refuses() -> None:
     made = table(1, 1, 9, 9)
-    with pytest.raises(Full):
-        made.add(public_id(5), CoreTableEntry(5, 9), 5)
+    with pytest.raises(RefusedCall, match="ABORTED"):
+        made.add(public_id(5), CoreJob(9, bytes), 5)
     assert len(made) == 4
 
 
 def test_a_known_id_is_known_in_a_full_table_too() -> None:
-    with pytest.raises(Known):
+    with pytest.raises(RefusedCall, match="ALREADY_EXISTS"):
         table(9, 9, 9, 9).check(public_id(4), 5)
 
 
 def test_the_defaults_are_those_of_the_core() -> None:
-    made: CoreTable[bytes, int] = CoreTable()
+    made: JobTable[bytes] = JobTable()
     assert (made.capacity, made.kept) == (10_000, 6_000)
 
 

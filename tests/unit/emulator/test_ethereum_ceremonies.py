@@ -167,7 +167,7 @@ async def test_a_core_that_never_begins_is_waited_for_some_blocks() -> None:
 async def test_nobody_waits_once_every_core_is_at_work() -> None:
     owner = new_owner()
     for core in (*owner.dependencies.cores, *owner.dependencies.others):
-        core.core.management.jobs.generating = 1e6
-        core.core.management.jobs.begin("key", KEY.to_bytes(32), bytes)
+        core.core.memory.generating = 1e6
+        core.core.memory.begin("key", KEY.to_bytes(32), bytes)
     with trio.fail_after(1):
         await owner.until_at_work("key", KEY)
