@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from kmsconn.emulator.contracts.decryption import UNIFIED_CALL
+from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL
 from kmsconn.emulator.ground_truth import percentile
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Prepared

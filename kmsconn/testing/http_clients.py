@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.emulator.contracts.decryption import UNIFIED_CALL
+from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL
 from kmsconn.emulator.users import Prepared
 from kmsconn.model.http_answers import HttpFailure, HttpResult
 from kmsconn.protocols.fhevm.abi import DECRYPTION

@@ -21,11 +21,12 @@ from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ciphertexts import make_ciphertext
+from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.httpz.core import FirstCore
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
 from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
+from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -117,7 +118,7 @@ class World:
 
     def _register(self, count: int, threshold: int) -> None:
         known = [vectors.node(number) for number in range(1, count + 1)]
-        nodes = [HttpzNode(parse_address(one["tx_sender"]), parse_address(one["signer"])) for one in known]
+        nodes = [KmsNode(parse_address(one["tx_sender"]), parse_address(one["signer"])) for one in known]
         self.chain.evm.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
 
     def share_among(self, count: int, threshold: int) -> list[FirstCore]:
@@ -150,7 +151,7 @@ class World:
 
     def set_buckets(self, buckets: dict[Address, str]) -> None:
         """Say which coprocessor keeps its ciphertexts where."""
-        coprocessors = [HttpzCoprocessor(sender, sender, bucket) for sender, bucket in buckets.items()]
+        coprocessors = [EmulatedCoprocessor(sender, sender, bucket) for sender, bucket in buckets.items()]
         self.chain.evm.set_up(
             self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors)
         )

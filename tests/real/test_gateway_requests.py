@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from kmsconn.emulator.ciphertexts import make_handle
-from kmsconn.emulator.contracts import user_rules
-from kmsconn.emulator.contracts.decryption import DIRECT_CALL, UNIFIED_CALL
+from kmsconn.emulator.contracts import request_calls as user_rules
 from kmsconn.emulator.contracts.request_calls import (
+    DIRECT_CALL,
+    UNIFIED_CALL,
     delegated_request,
     public_request,
     sign_unified,

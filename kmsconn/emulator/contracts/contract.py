@@ -16,6 +16,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.signing import SIGNATURE_BYTES, recover
 from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.queries import mapping_slot
 
 SELECTOR_BYTES = 4
 Handler = Callable[..., tuple[Any, ...] | None]
@@ -48,22 +49,35 @@ class AbiContract:
         return function.encode_result(*(handler(frame, *values) or ()))
 
 
+def told(*key: Any, default: Any = 0) -> Handler:
+    """Return what tells a value of the contract's named storage."""
+    return lambda frame: (frame.read(*key, default=default),)
+
+
 def domain_teller(domain: Domain) -> Handler:
     """Return what tells an EIP-712 domain, as EIP-5267 has it."""
+    where = (domain.name, domain.version, domain.chain_id, domain.verifying_contract)
+    return lambda _: (b"\x0f", *where, bytes(32), ())
 
-    def tell(frame: Frame) -> tuple[Any, ...]:
-        del frame
-        return (
-            b"\x0f",
-            domain.name,
-            domain.version,
-            domain.chain_id,
-            domain.verifying_contract,
-            bytes(32),
-            (),
-        )
 
-    return tell
+def is_set(frame: Frame, mapping: int, key: int | Address) -> bool:
+    """Tell whether a flag of a mapping is set."""
+    return bool(frame.load(mapping_slot(mapping, key)))
+
+
+def set_once(frame: Frame, mapping: int, key: int | Address) -> bool:
+    """Set a flag of a mapping; False where it was set before."""
+    slot = mapping_slot(mapping, key)
+    was = frame.load(slot)
+    frame.store(slot, 1)
+    return not was
+
+
+def count(frame: Frame, counter: int) -> int:
+    """Count one further and return the new number."""
+    number = frame.load(counter) + 1
+    frame.store(counter, number)
+    return number
 
 
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0

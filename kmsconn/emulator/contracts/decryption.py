@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller, recover_strictly
+from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller, is_set, set_once
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
     GatewayConfig,
@@ -18,7 +18,7 @@ from kmsconn.emulator.contracts.gateway_config import (
     check_handles,
     read_materials,
 )
-from kmsconn.emulator.contracts.user_rules import LegacyRequest, check_unified
+from kmsconn.emulator.contracts.request_calls import DIRECT_CALL, UNIFIED_CALL, LegacyRequest, check_unified
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
@@ -47,10 +47,6 @@ def named_context(frame: Frame, config: GatewayConfig, extra_data: bytes) -> int
     return context_id
 
 
-DIRECT_CALL = "userDecryptionRequest((bytes32,address)[],(uint256,uint256),(uint256,address[]),address,bytes,bytes,bytes)"
-UNIFIED_CALL = (
-    "userDecryptionRequest((bytes32,address,address)[],address,bytes,address[],(uint256,uint256),bytes,bytes)"
-)
 _MATERIALS = "(bytes32,uint256,bytes32,address[])[]"
 _PAYLOAD = "(address,bytes,address[],(uint256,uint256),bytes,bytes)"
 _G1 = DECRYPTION.event("PublicDecryptionRequest")
@@ -196,7 +192,7 @@ class DecryptionReplies:
         return {
             "publicDecryptionResponse": self.public_response,
             "userDecryptionResponse": self.user_response,
-            "isDecryptionDone": lambda frame, i: (bool(frame.load(mapping_slot(DONE, i))),),
+            "isDecryptionDone": lambda frame, i: (is_set(frame, DONE, i),),
             "getDecryptionConsensusTxSenders": self.consensus_senders,
         }
 
@@ -254,23 +250,13 @@ class DecryptionReplies:
         self, frame: Frame, committee: Committee, decryption_id: int, digest: bytes, signature: bytes
     ) -> None:
         """Check signature, signer, sender and that it is the signer's first; note the answer. Raises Reverted."""
-        signer = recover_strictly(digest, signature)
-        if not committee.has_signer(signer):
-            revert(DECRYPTION.error("NotKmsSigner"), signer)
-        if committee.of_sender(frame.sender).signer != signer:
-            revert(DECRYPTION.error("KmsSignerDoesNotMatchTxSender"), signer, frame.sender)
-        slot = mapping_slot(mapping_slot(ANSWERED, decryption_id), signer)
-        if frame.load(slot):
+        signer = committee.signer_of(frame, digest, signature, DECRYPTION)
+        if not set_once(frame, mapping_slot(ANSWERED, decryption_id), signer):
             revert(DECRYPTION.error("KmsNodeAlreadySigned"), decryption_id, signer)
-        frame.store(slot, 1)
 
     def _reaches(self, frame: Frame, decryption_id: int, count: int, threshold: int) -> bool:
         """Tell whether this answer completes the request, and note it."""
-        slot = mapping_slot(DONE, decryption_id)
-        if frame.load(slot) or count < threshold:
-            return False
-        frame.store(slot, 1)
-        return True
+        return count >= threshold and set_once(frame, DONE, decryption_id)
 
     def consensus_senders(self, frame: Frame, decryption_id: int) -> tuple[Any, ...]:
         """Return who sent the replies that completed a public request."""

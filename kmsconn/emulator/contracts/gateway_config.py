@@ -5,14 +5,14 @@ The latter stands for ``CiphertextCommits`` and the conformance checks of ``Decr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.contracts.contract import AbiContract, Handler, recover_strictly, told
 from kmsconn.emulator.execution import Frame, revert
-from kmsconn.ethereum.abi import Error
+from kmsconn.ethereum.abi import Abi, Error
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.handles import FHE_TYPE_NAMES, PLAINTEXT_BITS
 from kmsconn.protocols.fhevm.abi import DECRYPTION, GATEWAY_CONFIG
@@ -43,6 +43,8 @@ class EmulatedCoprocessor:
     tx_sender: Address
     signer: Address
     bucket_url: str
+    da_url: str = ""
+    """Of the first generation."""
 
     @property
     def as_abi(self) -> tuple[Any, ...]:
@@ -50,7 +52,7 @@ class EmulatedCoprocessor:
         return (self.tx_sender, self.signer, self.bucket_url)
 
 
-_NO_COPROCESSOR = EmulatedCoprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
+NO_COPROCESSOR = EmulatedCoprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
 
 
 @attrs.frozen
@@ -78,42 +80,42 @@ class Committee:
         """Tell whether a node has this signer."""
         return any(node.signer == signer for node in self.nodes)
 
+    def signer_of(self, frame: Frame, digest: bytes, signature: bytes, errors: Abi) -> Address:
+        """Return who signed a reply: a node, and the one that sent it. Raises Reverted with the errors of a contract."""
+        signer = recover_strictly(digest, signature)
+        if not self.has_signer(signer):
+            revert(errors.error("NotKmsSigner"), signer)
+        if self.of_sender(frame.sender).signer != signer:
+            revert(errors.error("KmsSignerDoesNotMatchTxSender"), signer, frame.sender)
+        return signer
+
+
+def committee_views(committee: Callable[[Frame, int], Committee]) -> dict[str, Handler]:
+    """Return what both registries tell of the committee of a context."""
+    return {
+        "getKmsNodeForContext": lambda frame, i, who: (committee(frame, i).of_sender(who).as_abi,),
+        "isKmsSignerForContext": lambda frame, i, who: (committee(frame, i).has_signer(who),),
+        "isKmsTxSenderForContext": lambda frame, i, who: (committee(frame, i).of_sender(who) != NO_NODE,),
+    }
+
 
 class GatewayConfig(AbiContract):
     """The contract. The methods that take a frame are knobs (for ``Chain.set_up`` and ``Chain.act``) and other contracts' reads."""
 
     def __init__(self, address: Address) -> None:
-        super().__init__(
-            address,
-            GATEWAY_CONFIG,
-            {
-                "getCoprocessorSigners": lambda frame: (tuple(c.signer for c in self._coprocessors(frame)),),
-                "getCoprocessorTxSenders": lambda frame: (
-                    tuple(c.tx_sender for c in self._coprocessors(frame)),
-                ),
-                "getCoprocessorMajorityThreshold": lambda frame: (
-                    frame.read("coprocessor_threshold", default=0),
-                ),
-                "getCoprocessor": self._coprocessor,
-                "getCurrentKmsContextId": lambda frame: (frame.read("current", default=0),),
-                "getKmsNodeForContext": lambda frame, i, who: (
-                    self.committee(frame, i).of_sender(who).as_abi,
-                ),
-                "isValidKmsContext": lambda frame, i: (self.is_valid(frame, i),),
-                "isKmsSignerForContext": lambda frame, i, who: (self.committee(frame, i).has_signer(who),),
-                "isKmsTxSenderForContext": lambda frame, i, who: (
-                    self.committee(frame, i).of_sender(who) != NO_NODE,
-                ),
-                "getPublicDecryptionThresholdForContext": lambda frame, i: (
-                    self.committee(frame, i).thresholds.public,
-                ),
-                "getUserDecryptionThresholdForContext": lambda frame, i: (
-                    self.committee(frame, i).thresholds.user,
-                ),
-                "isHostChainRegistered": lambda frame, chain: (self.is_host_chain(frame, chain),),
-                "getVersion": lambda _: ("GatewayConfig v0.7.0",),
-            },
-        )
+        views: dict[str, Handler] = {
+            "getCoprocessorSigners": lambda frame: (tuple(c.signer for c in self._coprocessors(frame)),),
+            "getCoprocessorTxSenders": lambda frame: (tuple(c.tx_sender for c in self._coprocessors(frame)),),
+            "getCoprocessorMajorityThreshold": told("coprocessor_threshold"),
+            "getCoprocessor": self._coprocessor,
+            "getCurrentKmsContextId": told("current"),
+            "isValidKmsContext": lambda frame, i: (self.is_valid(frame, i),),
+            "getPublicDecryptionThresholdForContext": lambda f, i: (self.committee(f, i).thresholds.public,),
+            "getUserDecryptionThresholdForContext": lambda f, i: (self.committee(f, i).thresholds.user,),
+            "isHostChainRegistered": lambda frame, chain: (self.is_host_chain(frame, chain),),
+            "getVersion": lambda _: ("GatewayConfig v0.7.0",),
+        }
+        super().__init__(address, GATEWAY_CONFIG, views | committee_views(self.committee))
 
     def set_coprocessors(
         self, frame: Frame, coprocessors: Sequence[EmulatedCoprocessor], threshold: int
@@ -170,7 +172,7 @@ class GatewayConfig(AbiContract):
 
     def _coprocessor(self, frame: Frame, tx_sender: Address) -> tuple[Any, ...]:
         found = (c for c in self._coprocessors(frame) if c.tx_sender == tx_sender)
-        return (next(found, _NO_COPROCESSOR).as_abi,)
+        return (next(found, NO_COPROCESSOR).as_abi,)
 
 
 MAX_BITS = 2048

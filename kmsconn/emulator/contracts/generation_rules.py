@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import Handler, recover_strictly
+from kmsconn.emulator.contracts.contract import Handler, is_set, set_once, told
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
 from kmsconn.emulator.contracts.generation_releases import (
     COMPRESSED,
@@ -114,16 +114,16 @@ class EmulatedGenerationViews:
         return {
             "getKeyCounter": lambda frame: (frame.load(KEY_COUNTER),),
             "getCrsCounter": lambda frame: (frame.load(CRS_COUNTER),),
-            "getActiveKeyId": lambda frame: (frame.read("active", KEY_TAG, default=0),),
-            "getActiveCrsId": lambda frame: (frame.read("active", CRS_TAG, default=0),),
-            "getCompletedKeyIds": lambda frame: (frame.read("completed", KEY_TAG, default=()),),
-            "getCompletedCrsIds": lambda frame: (frame.read("completed", CRS_TAG, default=()),),
+            "getActiveKeyId": told("active", KEY_TAG),
+            "getActiveCrsId": told("active", CRS_TAG),
+            "getCompletedKeyIds": told("completed", KEY_TAG, default=()),
+            "getCompletedCrsIds": told("completed", CRS_TAG, default=()),
             "getConsensusTxSenders": lambda frame, i: (consensus_senders(frame, i),),
             "getKeyInfo": self._key_info,
             "getKeyMaterials": self._key_materials,
             "getKeyParamsType": self._key_params,
             "getCrsMaterials": self._crs_materials,
-            "isRequestDone": lambda frame, i: (bool(frame.load(mapping_slot(DONE, i))),),
+            "isRequestDone": lambda frame, i: (is_set(frame, DONE, i),),
             "getVersion": lambda frame: (release_of(frame).version,),
         }
 
@@ -204,7 +204,7 @@ class GenerationReplies:
             check_reply(key_id, digests)
         committee, extra_data = self._membership(frame, key_id)
         prep_id = frame.load(mapping_slot(PAIR, key_id))
-        if not frame.load(mapping_slot(DONE, prep_id)):
+        if not is_set(frame, DONE, prep_id):
             revert(KMS_GENERATION.error("KeyManagementRequestPending"))
         release_of(frame).check_types(digests)
         struct_hash = keygen_hash(prep_id, key_id, digests, extra_data)
@@ -253,15 +253,9 @@ class GenerationReplies:
     ) -> bytes:
         """Check signature, signer, sender and that it is the signer's first; note and return the digest. Raises Reverted."""
         digest = signing_digest(self._domain, struct_hash)
-        signer = recover_strictly(digest, signature)
-        if not committee.has_signer(signer):
-            revert(KMS_GENERATION.error("NotKmsSigner"), signer)
-        if committee.of_sender(frame.sender).signer != signer:
-            revert(KMS_GENERATION.error("KmsSignerDoesNotMatchTxSender"), signer, frame.sender)
-        slot = mapping_slot(mapping_slot(ANSWERED, request), signer)
-        if frame.load(slot):
+        signer = committee.signer_of(frame, digest, signature, KMS_GENERATION)
+        if not set_once(frame, mapping_slot(ANSWERED, request), signer):
             revert(_SIGNED_ALREADY[request >> TAG_SHIFT], request, signer)
-        frame.store(slot, 1)
         senders = (*frame.read("senders", request, digest, default=()), frame.sender)
         frame.write(senders, "senders", request, digest)
         return digest
@@ -269,10 +263,9 @@ class GenerationReplies:
     def _reaches(self, frame: Frame, committee: Committee, request: int, digest: bytes) -> bool:
         """Tell whether this answer completes the request, and note it."""
         senders = frame.read("senders", request, digest)
-        if frame.load(mapping_slot(DONE, request)) or len(senders) < committee.thresholds.kms_gen:
+        if len(senders) < committee.thresholds.kms_gen or not set_once(frame, DONE, request):
             return False
         frame.meter.burn(_CONSENSUS_GAS)
-        frame.store(mapping_slot(DONE, request), 1)
         frame.store(mapping_slot(DIGEST, request), int.from_bytes(digest))
         return True
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kmsconn.emulator.contracts import generation_rules as at
 from kmsconn.emulator.contracts import protocol_config as protocol_slots
-from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller
+from kmsconn.emulator.contracts.contract import AbiContract, Handler, count, domain_teller, is_set, set_once
 from kmsconn.emulator.contracts.generation_releases import (
     MIGRATING_0_3,
     GenerationRelease,
@@ -91,7 +91,7 @@ class KmsGeneration(AbiContract):
             raise Reverted
         if existing:
             check_migration(frame, params, existing)
-        prep_id, key_id = (_next(frame, slot) for slot in (at.PREP_COUNTER, at.KEY_COUNTER))
+        prep_id, key_id = (count(frame, slot) for slot in (at.PREP_COUNTER, at.KEY_COUNTER))
         frame.store(mapping_slot(at.PAIR, prep_id), key_id)
         frame.store(mapping_slot(at.PAIR, key_id), prep_id)
         if existing:
@@ -104,7 +104,7 @@ class KmsGeneration(AbiContract):
     def request_crsgen(self, frame: Frame, max_bit_length: int = 2048, params: int = 0) -> int:
         """Begin a CRS and emit E3; return its id. Raises Reverted while another is open."""
         self._check_finished(frame, at.CRS_COUNTER, "CrsgenOngoing")
-        crs_id = _next(frame, at.CRS_COUNTER)
+        crs_id = count(frame, at.CRS_COUNTER)
         extra_data = self._name_current(frame, crs_id)
         frame.write(max_bit_length, "bits", crs_id)
         frame.emit(KMS_GENERATION.event("CrsgenRequest"), crs_id, max_bit_length, params, extra_data)
@@ -115,24 +115,24 @@ class KmsGeneration(AbiContract):
         if not make_id(at.PREP_TAG, 0) < prep_id <= frame.load(at.PREP_COUNTER):
             revert(KMS_GENERATION.error("AbortKeygenInvalidId"), prep_id)
         key_id = frame.load(mapping_slot(at.PAIR, prep_id))
-        if frame.load(mapping_slot(at.DONE, key_id)):
+        if is_set(frame, at.DONE, key_id):
             revert(KMS_GENERATION.error("AbortKeygenAlreadyDone"), prep_id)
         for request in (prep_id, key_id):
-            frame.store(mapping_slot(at.DONE, request), 1)
+            set_once(frame, at.DONE, request)
         frame.emit(KMS_GENERATION.event("AbortKeygen"), prep_id)
 
     def abort_crsgen(self, frame: Frame, crs_id: int) -> None:
         """End a CRS that is not done; emits E5. Raises Reverted."""
         if not make_id(at.CRS_TAG, 0) < crs_id <= frame.load(at.CRS_COUNTER):
             revert(KMS_GENERATION.error("AbortCrsgenInvalidId"), crs_id)
-        if frame.load(mapping_slot(at.DONE, crs_id)):
+        if is_set(frame, at.DONE, crs_id):
             revert(KMS_GENERATION.error("AbortCrsgenAlreadyDone"), crs_id)
-        frame.store(mapping_slot(at.DONE, crs_id), 1)
+        set_once(frame, at.DONE, crs_id)
         frame.emit(KMS_GENERATION.event("AbortCrsgen"), crs_id)
 
     def _check_finished(self, frame: Frame, counter: int, error: str) -> None:
         newest = frame.load(counter)
-        if newest != make_id(newest >> at.TAG_SHIFT, 0) and not frame.load(mapping_slot(at.DONE, newest)):
+        if newest != make_id(newest >> at.TAG_SHIFT, 0) and not is_set(frame, at.DONE, newest):
             revert(KMS_GENERATION.error(error), newest)
 
     def _name_current(self, frame: Frame, *requests: int) -> bytes:
@@ -143,12 +143,6 @@ class KmsGeneration(AbiContract):
         for request in requests:
             frame.write(extra_data, "extra_data", request)
         return extra_data
-
-
-def _next(frame: Frame, counter: int) -> int:
-    """Count one further and return the new id."""
-    frame.store(counter, frame.load(counter) + 1)
-    return frame.load(counter)
 
 
 def _without_result(knob: Callable[..., object], *given: Any) -> None:

@@ -12,8 +12,14 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import AbiContract, domain_teller, recover_strictly
-from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds
+from kmsconn.emulator.contracts.contract import (
+    AbiContract,
+    Handler,
+    domain_teller,
+    recover_strictly,
+    set_once,
+)
+from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds, committee_views
 from kmsconn.emulator.contracts.generation_releases import (
     FIRST_KEY_TYPES,
     LATER_KEY_TYPES,
@@ -142,10 +148,8 @@ def confirm_context(frame: Frame, context_id: int) -> None:
     sides = (outgoing.of_sender(frame.sender) != NO_NODE, incoming.of_sender(frame.sender) != NO_NODE)
     if not any(sides):
         revert(PROTOCOL_CONFIG.error("KmsContextCreationUnauthorized"), frame.sender, context_id)
-    slot = mapping_slot(mapping_slot(CONTEXT_CONFIRMED, context_id), frame.sender)
-    if frame.load(slot):
+    if not set_once(frame, mapping_slot(CONTEXT_CONFIRMED, context_id), frame.sender):
         revert(PROTOCOL_CONFIG.error("KmsContextCreationAlreadyConfirmed"), frame.sender, context_id)
-    frame.store(slot, 1)
     frame.emit(PROTOCOL_CONFIG.event("KmsContextCreationConfirmation"), context_id, frame.sender, *sides)
     if _is_quorum(frame, context_id, outgoing, incoming):
         frame.meter.burn(_QUORUM_GAS)
@@ -234,10 +238,8 @@ def _count_activation(
     frame: Frame, epoch_id: int, node: KmsNode, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
 ) -> None:
     """Note one node's word, with the hash over what it says in its order. Raises Reverted for a second word."""
-    slot = mapping_slot(mapping_slot(EPOCH_CONFIRMED, epoch_id), node.signer)
-    if frame.load(slot):
+    if not set_once(frame, mapping_slot(EPOCH_CONFIRMED, epoch_id), node.signer):
         revert(PROTOCOL_CONFIG.error("EpochActivationAlreadyConfirmed"), node.signer, epoch_id)
-    frame.store(slot, 1)
     said = repr(([key[:3] for key in keys], [crs[:3] for crs in crs_list]))
     data_hash = keccak256(said.encode())
     frame.write(data_hash, "activation", epoch_id, node.signer)
@@ -267,34 +269,19 @@ class ProtocolConfig(AbiContract):
 
     def __init__(self, address: Address, chain_id: int) -> None:
         self.domain = Domain("ProtocolConfig", "1", chain_id, address)
-        super().__init__(
-            address,
-            PROTOCOL_CONFIG,
-            {
-                "getCurrentKmsContextAndEpoch": lambda frame: (
-                    frame.load(ACTIVE_CONTEXT),
-                    frame.load(ACTIVE_EPOCH),
-                ),
-                "getCurrentKmsContextIdCounter": lambda frame: (frame.load(NEWEST_CONTEXT),),
-                "isValidKmsContext": lambda frame, i: (self._state(frame, i) is ContextState.ACTIVE,),
-                "isLiveKmsContext": lambda frame, i: (self._state(frame, i) is not ContextState.NONE,),
-                "isValidEpochForContext": lambda frame, i, epoch: (self._is_valid_epoch(frame, i, epoch),),
-                "getKmsNodeForContext": lambda frame, i, who: (
-                    self.committee(frame, i).of_sender(who).as_abi,
-                ),
-                "getKmsNodesForContext": lambda frame, i: (
-                    tuple(n.as_abi for n in self.committee(frame, i).nodes),
-                ),
-                "isKmsSignerForContext": lambda frame, i, who: (self.committee(frame, i).has_signer(who),),
-                "isKmsTxSenderForContext": lambda frame, i, who: (
-                    self.committee(frame, i).of_sender(who) != NO_NODE,
-                ),
-                "getKmsContextAnchor": self._anchor,
-                "confirmKmsContextCreation": confirm_context,
-                "confirmEpochActivation": epoch_confirmation(self.domain),
-                "getVersion": lambda _: ("ProtocolConfig v0.2.0",),
-            },
-        )
+        handlers: dict[str, Handler] = {
+            "getCurrentKmsContextAndEpoch": lambda f: (f.load(ACTIVE_CONTEXT), f.load(ACTIVE_EPOCH)),
+            "getCurrentKmsContextIdCounter": lambda frame: (frame.load(NEWEST_CONTEXT),),
+            "isValidKmsContext": lambda frame, i: (_context_state(frame, i) is ContextState.ACTIVE,),
+            "isLiveKmsContext": lambda frame, i: (_context_state(frame, i) is not ContextState.NONE,),
+            "isValidEpochForContext": lambda frame, i, epoch: (self._is_valid_epoch(frame, i, epoch),),
+            "getKmsNodesForContext": lambda f, i: (tuple(n.as_abi for n in self.committee(f, i).nodes),),
+            "getKmsContextAnchor": self._anchor,
+            "confirmKmsContextCreation": confirm_context,
+            "confirmEpochActivation": epoch_confirmation(self.domain),
+            "getVersion": lambda _: ("ProtocolConfig v0.2.0",),
+        }
+        super().__init__(address, PROTOCOL_CONFIG, handlers | committee_views(self.committee))
         self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
 
     def redeploy(self, frame: Frame, key_types: int = LATER_KEY_TYPES) -> None:
@@ -336,9 +323,6 @@ class ProtocolConfig(AbiContract):
         frame.store(mapping_slot(EPOCH_STATE, epoch_id), EpochState.NONE)
         frame.emit(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), epoch_id)
 
-    def _state(self, frame: Frame, context_id: int) -> ContextState:
-        return ContextState(frame.load(mapping_slot(CONTEXT_STATE, context_id)))
-
     def begin_context(self, frame: Frame, announcement: Announcement) -> int:
         """Announce a context that its nodes must confirm; emits E6 and returns its id. Raises Reverted while another ceremony is open."""
         return begin_context(frame, announcement)
@@ -349,7 +333,7 @@ class ProtocolConfig(AbiContract):
 
     def active_committee(self, frame: Frame, context_id: int) -> Committee:
         """Return an active context's nodes. Raises Reverted."""
-        if self._state(frame, context_id) is not ContextState.ACTIVE:
+        if _context_state(frame, context_id) is not ContextState.ACTIVE:
             revert(PROTOCOL_CONFIG.error("InvalidKmsContext"), context_id)
         return self.committee(frame, context_id)
 

@@ -1,4 +1,7 @@
-"""Calldata of decryption requests as users and relayers make it, signed where users sign. Sends nothing."""
+"""Decryption requests as users and relayers make them, signed where users sign, and what they must satisfy on the Gateway.
+
+Sends and stores nothing. For unified requests the Gateway looks neither at signature nor at ownership. Source: fhevm-0.14.md, 1.6 and 2.4.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,147 @@ from collections.abc import Sequence
 
 import attrs
 
-from kmsconn.emulator.contracts import user_rules
-from kmsconn.emulator.contracts.decryption import DIRECT_CALL, UNIFIED_CALL
+from kmsconn.emulator.contracts.contract import recover_strictly
 from kmsconn.emulator.contracts.gateway_config import chain_of
+from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest
+from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm.abi import DECRYPTION
+
+DIRECT_CALL = "userDecryptionRequest((bytes32,address)[],(uint256,uint256),(uint256,address[]),address,bytes,bytes,bytes)"
+UNIFIED_CALL = (
+    "userDecryptionRequest((bytes32,address,address)[],address,bytes,address[],(uint256,uint256),bytes,bytes)"
+)
+MAX_CONTRACTS = 10
+MAX_DAYS = 365
+SECONDS_PER_DAY = 86_400
+DIRECT_TYPE = (
+    "UserDecryptRequestVerification(bytes publicKey,address[] contractAddresses,"
+    "uint256 startTimestamp,uint256 durationDays,bytes extraData)"
+)
+DELEGATED_TYPE = (
+    "DelegatedUserDecryptRequestVerification(bytes publicKey,address[] contractAddresses,"
+    "address delegatorAddress,uint256 startTimestamp,uint256 durationDays,bytes extraData)"
+)
+UNIFIED_TYPE = (
+    "UserDecryptRequestVerification(address userAddress,bytes publicKey,address[] allowedContracts,"
+    "uint256 startTimestamp,uint256 durationSeconds,bytes extraData)"
+)
+
+Pairs = Sequence[tuple[bytes, Address]]
+Entries = Sequence[tuple[bytes, Address, Address]]
+Validity = tuple[int, int]
+
+
+def request_domain(decryption: Address, host_chain: int) -> Domain:
+    """Return the domain that users sign under: the Gateway's contract with the host chain's id."""
+    return Domain("Decryption", "1", host_chain, decryption)
+
+
+@attrs.frozen
+class LegacyRequest:
+    """A legacy user request; ``user`` is the delegate and ``delegator`` the owner when it is delegated."""
+
+    pairs: Pairs
+    validity: Validity
+    chain_id: int
+    contracts: tuple[Address, ...]
+    user: Address
+    delegator: Address | None
+    public_key: bytes
+    signature: bytes
+    extra_data: bytes
+
+    def check(self, frame: Frame) -> None:
+        """Refuse what the contract refuses: lists, window, the owner among the contracts, signature. Raises Reverted."""
+        if not self.pairs:
+            revert(DECRYPTION.error("EmptyCtHandleContractPairs"))
+        if not self.contracts:
+            revert(DECRYPTION.error("EmptyContractAddresses"))
+        _check_number(self.contracts)
+        self._check_window(frame)
+        self._check_owner()
+        self._check_pairs()
+        self._check_signature(frame.address)
+
+    def _check_window(self, frame: Frame) -> None:
+        start, days = self.validity
+        if days == 0:
+            revert(DECRYPTION.error("InvalidNullDurationDays"))
+        if days > MAX_DAYS:
+            revert(DECRYPTION.error("MaxDurationDaysExceeded"), MAX_DAYS, days)
+        _check_begun(frame, start)
+        if frame.block.timestamp > start + days * SECONDS_PER_DAY:
+            revert(DECRYPTION.error("UserDecryptionRequestExpired"), frame.block.timestamp, self.validity)
+
+    def _check_owner(self) -> None:
+        if self.delegator is None and self.user in self.contracts:
+            revert(DECRYPTION.error("UserAddressInContractAddresses"), self.user, self.contracts)
+        if self.delegator in self.contracts:
+            revert(DECRYPTION.error("DelegatorAddressInContractAddresses"), self.delegator, self.contracts)
+
+    def _check_pairs(self) -> None:
+        for handle, contract in self.pairs:
+            _check_chain(handle, self.chain_id)
+            if contract not in self.contracts:
+                revert(DECRYPTION.error("ContractNotInContractAddresses"), contract, self.contracts)
+
+    def _check_signature(self, decryption: Address) -> None:
+        if recover_strictly(self.digest(decryption), self.signature) != self.user:
+            revert(DECRYPTION.error("InvalidUserSignature"), self.signature)
+
+    def digest(self, decryption: Address) -> bytes:
+        """Return what the user signs for a contract."""
+        tail = (*self.validity, self.extra_data)
+        if self.delegator is None:
+            struct_hash = hash_struct(DIRECT_TYPE, self.public_key, self.contracts, *tail)
+        else:
+            struct_hash = hash_struct(DELEGATED_TYPE, self.public_key, self.contracts, self.delegator, *tail)
+        return signing_digest(request_domain(decryption, self.chain_id), struct_hash)
+
+    def calldata(self) -> bytes:
+        """Return the call that asks for it."""
+        chain, tail = (self.chain_id, self.contracts), (self.public_key, self.signature, self.extra_data)
+        if self.delegator is None:
+            direct = DECRYPTION.function(DIRECT_CALL)
+            return direct.encode(self.pairs, self.validity, chain, self.user, *tail)
+        delegated = DECRYPTION.function("delegatedUserDecryptionRequest")
+        return delegated.encode(self.pairs, self.validity, (self.delegator, self.user), chain, *tail)
+
+
+def check_unified(frame: Frame, entries: Entries, contracts: Sequence[Address], validity: Validity) -> None:
+    """Refuse what the contract refuses of a unified request: lists, window, several chains. Raises Reverted."""
+    if not entries:
+        revert(DECRYPTION.error("EmptyHandles"))
+    _check_number(contracts)
+    start, seconds = validity
+    if seconds == 0:
+        revert(DECRYPTION.error("InvalidNullDurationSeconds"))
+    if seconds > MAX_DAYS * SECONDS_PER_DAY:
+        revert(DECRYPTION.error("MaxDurationSecondsExceeded"), MAX_DAYS * SECONDS_PER_DAY, seconds)
+    _check_begun(frame, start)
+    if frame.block.timestamp > start + seconds:
+        revert(DECRYPTION.error("UserDecryptionRequestExpiredSeconds"), frame.block.timestamp, validity)
+    for handle, _, _ in entries:
+        _check_chain(handle, chain_of(entries[0][0]))
+
+
+def _check_number(contracts: Sequence[Address]) -> None:
+    if len(contracts) > MAX_CONTRACTS:
+        revert(DECRYPTION.error("ContractAddressesMaxLengthExceeded"), MAX_CONTRACTS, len(contracts))
+
+
+def _check_begun(frame: Frame, start: int) -> None:
+    if start > frame.block.timestamp:
+        revert(DECRYPTION.error("StartTimestampInFuture"), frame.block.timestamp, start)
+
+
+def _check_chain(handle: bytes, chain_id: int) -> None:
+    if chain_of(handle) != chain_id:
+        error = DECRYPTION.error("CtHandleChainIdDiffersFromContractChainId")
+        revert(error, handle, chain_of(handle), chain_id)
+
 
 DEFAULT_DAYS = 30
 
@@ -34,67 +171,41 @@ def public_request(handles: Sequence[bytes], extra_data: bytes = b"") -> bytes:
     return DECRYPTION.function("publicDecryptionRequest").encode(tuple(handles), extra_data)
 
 
-def direct_request(asking: Asking, user: PrivateKey, pairs: user_rules.Pairs) -> bytes:
+def direct_request(asking: Asking, user: PrivateKey, pairs: Pairs) -> bytes:
     """Return the legacy call of a user for own handles."""
-    chain_id = chain_of(pairs[0][0])
-    values = (asking.public_key, asking.contracts, asking.start, asking.days, asking.extra_data)
-    signature = _sign(asking, user, chain_id, user_rules.DIRECT_TYPE, *values)
-    return DECRYPTION.function(DIRECT_CALL).encode(
-        tuple(pairs),
-        (asking.start, asking.days),
-        (chain_id, asking.contracts),
-        user.address,
-        asking.public_key,
-        signature,
-        asking.extra_data,
-    )
+    return _legacy_request(asking, user, None, pairs)
 
 
-def delegated_request(
-    asking: Asking, delegate: PrivateKey, delegator: Address, pairs: user_rules.Pairs
-) -> bytes:
+def delegated_request(asking: Asking, delegate: PrivateKey, delegator: Address, pairs: Pairs) -> bytes:
     """Return the legacy call of a delegate for another's handles."""
-    chain_id = chain_of(pairs[0][0])
-    values = (asking.public_key, asking.contracts, delegator, asking.start, asking.days, asking.extra_data)
-    signature = _sign(asking, delegate, chain_id, user_rules.DELEGATED_TYPE, *values)
-    return DECRYPTION.function("delegatedUserDecryptionRequest").encode(
+    return _legacy_request(asking, delegate, delegator, pairs)
+
+
+def _legacy_request(asking: Asking, user: PrivateKey, delegator: Address | None, pairs: Pairs) -> bytes:
+    unsigned = LegacyRequest(
         tuple(pairs),
         (asking.start, asking.days),
-        (delegator, delegate.address),
-        (chain_id, asking.contracts),
-        asking.public_key,
-        signature,
-        asking.extra_data,
-    )
-
-
-def unified_request(
-    asking: Asking,
-    user: Address,
-    entries: Sequence[tuple[bytes, Address, Address]],
-    signature: bytes,
-) -> bytes:
-    """Return the unified call: entries of handle, contract and owner; any signature, see ``sign_unified``."""
-    validity = (asking.start, asking.days * user_rules.SECONDS_PER_DAY)
-    arguments = (
-        tuple(entries),
-        user,
-        asking.public_key,
+        chain_of(pairs[0][0]),
         asking.contracts,
-        validity,
-        signature,
+        user.address,
+        delegator,
+        asking.public_key,
+        b"",
         asking.extra_data,
     )
-    return DECRYPTION.function(UNIFIED_CALL).encode(*arguments)
+    return attrs.evolve(unsigned, signature=user.sign(unsigned.digest(asking.decryption))).calldata()
+
+
+def unified_request(asking: Asking, user: Address, entries: Entries, signature: bytes) -> bytes:
+    """Return the unified call: entries of handle, contract and owner; any signature, see ``sign_unified``."""
+    validity = (asking.start, asking.days * SECONDS_PER_DAY)
+    tail = (asking.contracts, validity, signature, asking.extra_data)
+    return DECRYPTION.function(UNIFIED_CALL).encode(tuple(entries), user, asking.public_key, *tail)
 
 
 def sign_unified(asking: Asking, signer: PrivateKey, user: Address, host_chain: int) -> bytes:
     """Sign a unified request of ``user`` (who is the signer, or a wallet that the signer owns)."""
-    seconds = asking.days * user_rules.SECONDS_PER_DAY
+    seconds = asking.days * SECONDS_PER_DAY
     values = (user, asking.public_key, asking.contracts, asking.start, seconds, asking.extra_data)
-    return _sign(asking, signer, host_chain, user_rules.UNIFIED_TYPE, *values)
-
-
-def _sign(asking: Asking, key: PrivateKey, chain_id: int, type_string: str, *values: object) -> bytes:
-    domain = user_rules.request_domain(asking.decryption, chain_id)
-    return key.sign(signing_digest(domain, hash_struct(type_string, *values)))
+    domain = request_domain(asking.decryption, host_chain)
+    return signer.sign(signing_digest(domain, hash_struct(UNIFIED_TYPE, *values)))

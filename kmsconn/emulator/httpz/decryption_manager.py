@@ -10,7 +10,15 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import AbiContract, Handler, recover_strictly
+from kmsconn.emulator.contracts.contract import (
+    AbiContract,
+    Handler,
+    count,
+    domain_teller,
+    is_set,
+    recover_strictly,
+    set_once,
+)
 from kmsconn.emulator.execution import Frame, Reverted, revert
 from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.ethereum.abi import Abi
@@ -115,8 +123,8 @@ class ManagerReplies:
         return {
             "publicDecryptionResponse": self.public_reply,
             "userDecryptionResponse": self.user_reply,
-            "isPublicDecryptionDone": lambda frame, i: (_is_set(frame, _PUBLIC_DONE, i),),
-            "isUserDecryptionDone": lambda frame, i: (_is_set(frame, _USER_DONE, i),),
+            "isPublicDecryptionDone": lambda frame, i: (is_set(frame, _PUBLIC_DONE, i),),
+            "isUserDecryptionDone": lambda frame, i: (is_set(frame, _USER_DONE, i),),
         }
 
     @property
@@ -130,7 +138,7 @@ class ManagerReplies:
         reply = _Reply(number, _PUBLIC_ANSWERED, digest, ("public", digest))
         replies = self._take(frame, reply, (signature,))
         needed = self._httpz.threshold(frame) + 1
-        if len(replies) >= needed and _set_once(frame, _PUBLIC_DONE, number):
+        if len(replies) >= needed and set_once(frame, _PUBLIC_DONE, number):
             event = abi.DECRYPTION_MANAGER.event("PublicDecryptionResponse")
             frame.emit(event, number, result, tuple(one[0] for one in replies))
 
@@ -141,7 +149,7 @@ class ManagerReplies:
         counted = "user", _ANY_DIGEST if self._counts_shares else digest
         replies = self._take(frame, _Reply(number, _USER_ANSWERED, digest, counted), (share, signature))
         needed = 2 * self._httpz.threshold(frame) + 1
-        if len(replies) >= needed and _set_once(frame, _USER_DONE, number):
+        if len(replies) >= needed and set_once(frame, _USER_DONE, number):
             event = abi.DECRYPTION_MANAGER.event("UserDecryptionResponse")
             frame.emit(event, number, tuple(one[0] for one in replies), tuple(one[1] for one in replies))
 
@@ -151,7 +159,7 @@ class ManagerReplies:
         self._httpz.check_sender(frame)
         signer = recover_strictly(to.digest, reply[-1])
         self._httpz.check_signer(frame, signer)
-        if not _set_once(frame, mapping_slot(to.answered, to.number), signer):
+        if not set_once(frame, mapping_slot(to.answered, to.number), signer):
             revert(abi.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded"), to.number, signer)
         where = ("replies", *to.counted, to.number)
         replies: tuple[tuple[bytes, ...], ...] = (*frame.read(*where, default=()), reply)
@@ -159,24 +167,10 @@ class ManagerReplies:
         return replies
 
 
-def _is_set(frame: Frame, mapping: int, key: int) -> bool:
-    return bool(frame.load(mapping_slot(mapping, key)))
-
-
-def _set_once(frame: Frame, mapping: int, key: int | Address) -> bool:
-    """Set a flag of a mapping; False where it was set before."""
-    slot = mapping_slot(mapping, key)
-    was = frame.load(slot)
-    frame.store(slot, 1)
-    return not was
-
-
 _BASE = views.DECRYPTION_MANAGER_BASE
 _PUBLIC_COUNTER, _PUBLIC_HANDLES = _BASE + 1, _BASE + 4
 _USER_COUNTER, _USER_REQUEST = _BASE + 6, _BASE + 9
 _REQUEST_GAS = 200_000
-_EIP_712_DOMAIN = DECRYPTION.function("eip712Domain")  # EIP-5267: the same of every contract
-_NAME_VERSION_CHAIN_CONTRACT = b"\x0f"
 
 
 class DecryptionManager(AbiContract):
@@ -198,7 +192,7 @@ class DecryptionManager(AbiContract):
             "delegatedUserDecryptionRequest": self._delegated_request,
         }
         super().__init__(address, httpz.revision.manager, requests | replies.handlers)
-        self.offer(_EIP_712_DOMAIN, lambda _: _as_eip_5267(self.domain))
+        self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
 
     def commit(self, frame: Frame, material: CiphertextReference) -> None:
         """Let the coprocessors have committed a ciphertext."""
@@ -210,7 +204,7 @@ class DecryptionManager(AbiContract):
 
     def ask_public(self, frame: Frame, materials: Sequence[CiphertextReference]) -> None:
         """Emit a public request; nobody contests its right here."""
-        number = _count(frame, _PUBLIC_COUNTER)
+        number = count(frame, _PUBLIC_COUNTER)
         frame.store(mapping_slot(_PUBLIC_HANDLES, number), len(materials))
         frame.write(tuple(one.handle for one in materials), "public", number)
         frame.emit(
@@ -223,7 +217,7 @@ class DecryptionManager(AbiContract):
         self, frame: Frame, materials: Sequence[CiphertextReference], user: Address, key: bytes
     ) -> None:
         """Emit a user's request; nobody contests its right here."""
-        number = _count(frame, _USER_COUNTER)
+        number = count(frame, _USER_COUNTER)
         frame.store(mapping_slot(_USER_REQUEST, number) + 1, len(materials))
         frame.write((tuple(one.handle for one in materials), key), "user", number)
         event = user_decryption.NUMERIC_EVENT if self.numeric else user_decryption.EVENT
@@ -281,14 +275,3 @@ class DecryptionManager(AbiContract):
             (int.from_bytes(m.handle) if self.numeric else m.handle, m.key_id, m.digest, m.coprocessors)
             for m in materials
         )
-
-
-def _as_eip_5267(domain: Domain) -> tuple[Any, ...]:
-    where = (domain.name, domain.version, domain.chain_id, domain.verifying_contract)
-    return (_NAME_VERSION_CHAIN_CONTRACT, *where, bytes(32), ())
-
-
-def _count(frame: Frame, slot: int) -> int:
-    number = frame.load(slot) + 1
-    frame.store(slot, number)
-    return number

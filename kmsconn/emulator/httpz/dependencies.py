@@ -15,6 +15,7 @@ from kmsconn.config.parties import Httpz as HttpzSettings
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
 from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.dependencies import (
     GATEWAY_ID,
@@ -30,7 +31,7 @@ from kmsconn.emulator.dependencies import (
 from kmsconn.emulator.httpz.core import HTTPZ, FirstCore
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
 from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
+from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.profiles import HTTPZ_RC7
@@ -131,7 +132,7 @@ class HttpzDependencies(EmulatedDependencies):
     def settled(self) -> None:
         """Tell HTTPZ where the buckets are."""
         coprocessors = [
-            HttpzCoprocessor(
+            EmulatedCoprocessor(
                 key_for(f"coprocessor sender {index}").address,
                 key_for(f"coprocessor signer {index}").address,
                 self.told_url(index),
@@ -151,7 +152,7 @@ class HttpzDependencies(EmulatedDependencies):
         for contract in (self.httpz, self.decryption, self.keys):
             self.gateway.evm.deploy(contract)
         members = range(1 + len(self.others))
-        nodes = [HttpzNode(sender_of(member).address, signer_of(member).address) for member in members]
+        nodes = [KmsNode(sender_of(member).address, signer_of(member).address) for member in members]
         self.gateway.evm.set_up(
             self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold)
         )

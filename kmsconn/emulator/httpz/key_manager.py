@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import AbiContract, Handler
+from kmsconn.emulator.contracts.contract import AbiContract, Handler, count, is_set, set_once
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.ethereum.addresses import Address
@@ -81,7 +81,7 @@ class KeyManager(AbiContract):
     def ask(self, frame: Frame, kind: Kind, *rest: Any) -> None:
         """Emit a request, whatever it rests on; ``rest`` is its event's, without the number where it is given one."""
         operation = _OPERATIONS[kind]
-        values = rest if operation.counter is None else (_count(frame, _BASE + operation.counter), *rest)
+        values = rest if operation.counter is None else (count(frame, _BASE + operation.counter), *rest)
         if operation.requested is not None:
             frame.store(mapping_slot(_BASE + operation.requested, values[0]), 1)
         frame.write(rest[-1], "parameters", kind, values[0])
@@ -134,19 +134,17 @@ class KeyManager(AbiContract):
 
     def is_done(self, frame: Frame, kind: Kind, produced: int) -> bool:
         """Return whether enough nodes have said that they made this."""
-        return bool(frame.load(mapping_slot(_BASE + _OPERATIONS[kind].done, produced)))
+        return is_set(frame, _BASE + _OPERATIONS[kind].done, produced)
 
     def _take(self, kind: Kind, frame: Frame, asked: int, produced: int) -> None:
         frame.meter.burn(_GAS)
         self._httpz.check_sender(frame)
         operation = _OPERATIONS[kind]
-        slot = mapping_slot(mapping_slot(_BASE + operation.answered, produced), frame.sender)
-        if frame.load(slot):
+        if not set_once(frame, mapping_slot(_BASE + operation.answered, produced), frame.sender):
             revert(abi.KEY_MANAGER.error(f"{_title(kind)}KmsNodeAlreadyResponded"), produced)
-        frame.store(slot, 1)
         counted = asked if operation.by_request else produced
-        count = _count(frame, mapping_slot(_BASE + operation.counts, counted))
-        if count > self._httpz.threshold(frame) and not self.is_done(frame, kind, produced):
+        answers = count(frame, mapping_slot(_BASE + operation.counts, counted))
+        if answers > self._httpz.threshold(frame) and not self.is_done(frame, kind, produced):
             self._finish(frame, kind, asked, produced)
 
     def _finish(self, frame: Frame, kind: Kind, asked: int, produced: int) -> None:
@@ -189,9 +187,3 @@ def _title(kind: Kind) -> str:
     """Return the name of a kind as events and errors write it."""
     name = _NAMES[kind]
     return name[0].upper() + name[1:]
-
-
-def _count(frame: Frame, slot: int) -> int:
-    number = frame.load(slot) + 1
-    frame.store(slot, number)
-    return number

@@ -11,9 +11,10 @@ from typing import Any, Final, NoReturn
 import attrs
 
 from kmsconn.emulator.contracts.contract import AbiContract
+from kmsconn.emulator.contracts.gateway_config import NO_COPROCESSOR, NO_NODE, EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.abi import Abi
-from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.httpz_rc7 import abi
 
@@ -54,26 +55,6 @@ _COPROCESSOR_ROLE = keccak256(b"COPROCESSOR_TX_SENDER_ROLE")
 (_WITHOUT_ROLE,) = (one for one in abi.ALL_ERRORS.values() if one.name == "AccessControlUnauthorizedAccount")
 
 
-@attrs.frozen
-class HttpzNode:
-    """A node of the one set: who sends, and who signs."""
-
-    tx_sender: Address
-    signer: Address
-    ip_address: str = ""
-    da_url: str = ""
-
-
-@attrs.frozen
-class HttpzCoprocessor:
-    """A coprocessor, and where it keeps its ciphertexts."""
-
-    tx_sender: Address
-    signer: Address
-    bucket: str
-    da_url: str = ""
-
-
 class HttpzContract(AbiContract):
     """The registry, read by the names of a ``revision``: main, rc7 or rc9."""
 
@@ -91,23 +72,23 @@ class HttpzContract(AbiContract):
             },
         )
 
-    def set_nodes(self, frame: Frame, nodes: Sequence[HttpzNode], threshold: int = 0) -> None:
+    def set_nodes(self, frame: Frame, nodes: Sequence[KmsNode], threshold: int = 0) -> None:
         """Replace the nodes; ``threshold`` of them may fail."""
         frame.write(tuple(nodes), "nodes")
         frame.write(threshold, "threshold")
 
-    def set_coprocessors(self, frame: Frame, coprocessors: Sequence[HttpzCoprocessor]) -> None:
+    def set_coprocessors(self, frame: Frame, coprocessors: Sequence[EmulatedCoprocessor]) -> None:
         """Replace the coprocessors."""
         frame.write(tuple(coprocessors), "coprocessors")
 
-    def nodes(self, frame: Frame) -> tuple[HttpzNode, ...]:
+    def nodes(self, frame: Frame) -> tuple[KmsNode, ...]:
         """Return the nodes."""
-        found: tuple[HttpzNode, ...] = frame.at(self.address).read("nodes", default=())
+        found: tuple[KmsNode, ...] = frame.at(self.address).read("nodes", default=())
         return found
 
-    def coprocessors(self, frame: Frame) -> tuple[HttpzCoprocessor, ...]:
+    def coprocessors(self, frame: Frame) -> tuple[EmulatedCoprocessor, ...]:
         """Return the coprocessors."""
-        found: tuple[HttpzCoprocessor, ...] = frame.at(self.address).read("coprocessors", default=())
+        found: tuple[EmulatedCoprocessor, ...] = frame.at(self.address).read("coprocessors", default=())
         return found
 
     def threshold(self, frame: Frame) -> int:
@@ -135,11 +116,14 @@ class HttpzContract(AbiContract):
         revert(abi.HTTPZ.error(error), who)
 
     def _coprocessor(self, frame: Frame, who: Address) -> tuple[Any, ...]:
-        found = [one for one in self.coprocessors(frame) if one.tx_sender == who]
-        one = found[0] if found else HttpzCoprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
-        return (one.tx_sender, one.signer, *((one.da_url,) if self.revision.long else ()), one.bucket)
+        found = (one for one in self.coprocessors(frame) if one.tx_sender == who)
+        one = next(found, NO_COPROCESSOR)
+        return (one.tx_sender, one.signer, *self._long(one.da_url), one.bucket_url)
 
     def _node(self, frame: Frame, who: Address) -> tuple[Any, ...]:
-        found = [one for one in self.nodes(frame) if one.tx_sender == who]
-        one = found[0] if found else HttpzNode(ZERO_ADDRESS, ZERO_ADDRESS)
-        return (one.tx_sender, one.signer, one.ip_address, *((one.da_url,) if self.revision.long else ()))
+        found = (one for one in self.nodes(frame) if one.tx_sender == who)
+        one = next(found, NO_NODE)
+        return (one.tx_sender, one.signer, one.ip_address, *self._long(one.storage_url))
+
+    def _long(self, da_url: str) -> tuple[str, ...]:
+        return (da_url,) if self.revision.long else ()

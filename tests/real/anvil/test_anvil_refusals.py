@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.contracts.acl import Mood
-from kmsconn.emulator.contracts.decryption import UNIFIED_CALL
+from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.model.events import Event, RequestClosed, RequestDeferred
 from kmsconn.protocols.fhevm.abi import DECRYPTION

@@ -10,10 +10,11 @@ import attrs
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
 from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
+from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
@@ -184,13 +185,13 @@ def fresh(interface: str) -> Replay:
 
 def _register(httpz: HttpzContract, keys: dict[str, Any], frame: Frame) -> None:
     nodes = [
-        HttpzNode(
+        KmsNode(
             parse_address(k["tx_sender"]), parse_address(k["signer"]), f"127.0.0.{n}", f"https://da-{n}.com"
         )
         for n, k in enumerate(keys["kms_nodes"], 1)
     ]
     coprocessors = [
-        HttpzCoprocessor(
+        EmulatedCoprocessor(
             parse_address(k["tx_sender"]),
             parse_address(k["signer"]),
             k["s3BucketUrl"],

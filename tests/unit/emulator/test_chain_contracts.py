@@ -12,14 +12,15 @@ from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, MAGIC, Acl, Mood, Wal
 from kmsconn.emulator.contracts.contract import recover_strictly
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Thresholds
 from kmsconn.emulator.contracts.request_calls import (
+    UNIFIED_TYPE,
     Asking,
     delegated_request,
     direct_request,
     public_request,
+    request_domain,
     sign_unified,
     unified_request,
 )
-from kmsconn.emulator.contracts.user_rules import UNIFIED_TYPE, request_domain
 from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest

@@ -11,9 +11,10 @@ import pytest
 
 from kmsconn.emulator.blocks import ExecutionOutcome
 from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager, UserRequest
 from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import HttpzContract, HttpzCoprocessor, HttpzNode
+from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import CiphertextReference, Kind
@@ -69,11 +70,11 @@ def scene(threshold: int = 0, *, counts_shares: bool = False) -> Scene:
     keys = KeyManager(Address(b"\x0c" * 20), httpz)
     for contract in (httpz, manager, keys):
         chain.evm.deploy(contract)
-    nodes = [HttpzNode(sender, signer.address) for sender, signer in zip(SENDERS, SIGNERS, strict=True)]
+    nodes = [KmsNode(sender, signer.address) for sender, signer in zip(SENDERS, SIGNERS, strict=True)]
     chain.evm.set_up(httpz.address, lambda frame: httpz.set_nodes(frame, nodes, threshold))
     chain.evm.set_up(
         httpz.address,
-        lambda frame: httpz.set_coprocessors(frame, [HttpzCoprocessor(APP, APP, "http://b/ct")]),
+        lambda frame: httpz.set_coprocessors(frame, [EmulatedCoprocessor(APP, APP, "http://b/ct")]),
     )
     for handle, key_id in ((HANDLE, 7), (OTHER_KEY, 8)):
         material = CiphertextReference(handle, key_id, DIGEST, (APP,))

@@ -11,7 +11,7 @@ import msgspec
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.contracts.decryption import UNIFIED_CALL, DecryptionContract
+from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
     EmulatedCoprocessor,
@@ -20,7 +20,7 @@ from kmsconn.emulator.contracts.gateway_config import (
     Material,
     Thresholds,
 )
-from kmsconn.emulator.contracts.request_calls import public_request
+from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL, public_request
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.emulator.rpc_answers import Begun
 from kmsconn.ethereum.addresses import Address, parse_address
