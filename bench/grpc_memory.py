@@ -114,7 +114,7 @@ async def call(port: int, direction: str, size: int, count: int, budget: int) ->
     """Make the calls at once and return the row."""
     from kmsconn.transport.dialling import dial_sockets
     from kmsconn.transport.grpc.channel import open_channel
-    from kmsconn.transport.grpc.flow import Allowance
+    from kmsconn.transport.grpc.frames import Allowance
     from kmsconn.transport.ports import Ports, offload_to_threads
 
     ports = Ports(dial=dial_sockets, offload=offload_to_threads, wall=time.time, random=random.random)

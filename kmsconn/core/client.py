@@ -21,7 +21,7 @@ from kmsconn.frozen import frozen
 from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.protobuf import fields
 from kmsconn.transport.grpc.channel import ALPN, Channel, open_channel
-from kmsconn.transport.grpc.flow import REPLY_BUDGET, Allowance
+from kmsconn.transport.grpc.frames import REPLY_BUDGET, Allowance
 from kmsconn.transport.grpc.framing import Status, StatusError
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import together

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.pipes import PIPE_BYTES, Direction, PipeConnection
-from kmsconn.transport.lean_stream import LeanStream
+from kmsconn.transport.dialling import LeanStream
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]
 """Serves one connection; the network closes the stream when it returns."""

@@ -18,8 +18,8 @@ import trio
 
 from kmsconn.errors import Misconfigured, Overloaded, Unreachable
 from kmsconn.frozen import frozen
+from kmsconn.transport.dialling import LeanStream
 from kmsconn.transport.http11 import HttpError, HttpExchange, HttpHead, NoAnswer, RequestHead, make_request
-from kmsconn.transport.lean_stream import LeanStream
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxies import Proxy
 from kmsconn.transport.proxying import Way, way_of
@@ -89,6 +89,8 @@ class Download(trio.abc.AsyncResource):
         """How many bytes the body will have, if the server said so."""
         self._request, self._connection, self._exchange, self._piece = request, connection, exchange, piece
         self._max, self._taken = MAX_BODY, 0
+        self.leave: Callable[[_HttpConnection | None], None] = lambda _kept: None
+        """Gives the place back that the answer holds, with the connection if another request may have it."""
 
     def cap(self, max_bytes: int) -> None:
         """Take no more than so many bytes. Raises Unreachable when more are announced."""
@@ -125,7 +127,12 @@ class Download(trio.abc.AsyncResource):
 
     async def aclose(self) -> None:
         """Give the connection back if it can carry another request; else close it, without waiting for the peer."""
-        await self._connection.end(reusable=self._exchange.reusable)
+        kept = self._connection if self._exchange.reusable and self._connection.sound else None
+        try:
+            if kept is None:
+                await self._connection.aclose()
+        finally:
+            self.leave(kept)
 
 
 def _announced(headers: Mapping[str, str]) -> int | None:
@@ -139,8 +146,9 @@ class HttpClient:
 
     def __init__(self, way: Way, limit: int, judge: Judge | None = None) -> None:
         self._way, self._limit, self._judge = way, limit, judge
-        self._connections = _Connections(way)
         self._places: dict[str, trio.Semaphore] = {}
+        self._idle: dict[str, list[_HttpConnection]] = {}
+        """The idle connections to each origin, the one used last at the end."""
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str] | None = None, *, max_bytes: int = MAX_BODY
@@ -151,7 +159,7 @@ class HttpClient:
         Cancellation: closes the connection; the server may have acted. Repeating: the caller's question.
         """
         request = self._request("POST", url, headers, body)
-        async with self._place(request), await self._connections.begin(request) as answer:
+        async with await self._begin(request) as answer:
             answer.cap(max_bytes)
             return Response(answer.status, answer.headers, await answer.read())
 
@@ -187,15 +195,13 @@ class HttpClient:
         """
         request = self._request(method, url, headers)
         for _ in range(REDIRECTS + 1):
-            async with self._place(request):
-                begun()
-                async with await self._connections.begin(request) as answer:
-                    onward = self._onward(request, answer)
-                    if onward is None:
-                        if max_bytes is not None:
-                            answer.cap(max_bytes)
-                        yield answer
-                        return
+            async with await self._begin(request, begun) as answer:
+                onward = self._onward(request, answer)
+                if onward is None:
+                    if max_bytes is not None:
+                        answer.cap(max_bytes)
+                    yield answer
+                    return
             request = onward
         raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
 
@@ -203,7 +209,7 @@ class HttpClient:
         self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None = None
     ) -> _Request:
         try:
-            parsed = _http_url(url)
+            parsed = parse(url)
             forwarder = self._way.forwarder(parsed)
             fields = _fields(parsed, headers, body, forwarder)
             target = parsed.request_target if forwarder is None else parsed.origin + parsed.request_target
@@ -213,26 +219,50 @@ class HttpClient:
             shown = show_origin(url) if method == "POST" else show(url)
             raise Unreachable(f"{shown}: {error}") from None
 
-    @asynccontextmanager
-    async def _place(self, request: _Request) -> AsyncIterator[None]:
-        """Hold one of an origin's connections; an origin that nobody asks any more is forgotten."""
+    async def _begin(self, request: _Request, begun: Callable[[], None] = lambda: None) -> Download:
+        """Ask once it is this request's turn; its answer holds one of the origin's places until it is closed.
+
+        A kept connection that was dead is replaced by a new one, where asking twice does no harm.
+        """
         place = self._places.get(request.origin)
         if place is None:
             place = self._places[request.origin] = trio.Semaphore(self._limit)
+        if place.value:
+            place.acquire_nowait()  # the request that follows waits anyway
+        else:
+            await place.acquire()
+        answer, leave = None, partial(self._leave, request.origin, place)
         try:
-            await _take_place(place)
-            try:
-                yield
-            finally:
-                place.release()
-        finally:
-            if place.value == self._limit and not place.statistics().tasks_waiting:
-                self._places.pop(request.origin, None)
+            begun()
+            await self._drop_idle()
+            if (kept := await self._kept(request.origin)) is not None:
+                try:
+                    answer = await kept.ask(request)
+                except NoAnswer:
+                    if request.method not in _HARMLESS_TWICE:
+                        raise
+            answer = answer or await (await self._dialled(request)).ask(request)
+        except FOREIGN_ERRORS as error:
+            leave(None)
+            raise _unreachable(request.shown, error) from error
+        except BaseException:
+            leave(None)
+            raise
+        answer.leave = leave
+        return answer
+
+    def _leave(self, origin: str, place: trio.Semaphore, kept: _HttpConnection | None) -> None:
+        """Give a place back, and a connection that is kept; an origin that nobody asks any more is forgotten."""
+        if kept is not None:
+            kept.used = trio.current_time()
+            self._idle.setdefault(origin, []).append(kept)
+        place.release()
+        if place.value == self._limit:
+            self._places.pop(origin, None)
 
     def _onward(self, request: _Request, answer: Download) -> _Request | None:
         """Return the request that a redirect asks for; None where the answer is none, or leads elsewhere and nobody judges that."""
-        target = _redirect(request, answer)
-        if target is None:
+        if answer.status not in _REDIRECT_STATUS or (target := _redirect(request, answer)) is None:
             return None
         if parse(target).origin == request.origin:
             return self._request(request.method, target, request.headers)
@@ -246,171 +276,16 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
-        await self._connections.aclose()
-
-
-async def _take_place(place: trio.Semaphore) -> None:
-    """Take a place: at once where one is free, since the request that follows waits anyway."""
-    try:
-        place.acquire_nowait()
-    except trio.WouldBlock:
-        await place.acquire()
-
-
-@frozen
-class _Request:
-    """What to send, and where."""
-
-    method: str
-    text: str = attrs.field(repr=False)  # the whole URL
-    url: Url
-    origin: str
-    headers: Mapping[str, str] | None = attrs.field(repr=False)
-    head: RequestHead = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
-    forwarder: Proxy | None = None
-    """The proxy that takes it in absolute form, if one does."""
-
-    @property
-    def shown(self) -> str:
-        """The URL as errors may have it. What is posted to are RPC providers, whose paths are keys too."""
-        return self.origin if self.method == "POST" else show(self.text)
-
-
-def _http_url(url: str) -> Url:
-    parsed = parse(url)
-    if parsed.scheme not in {"http", "https"}:
-        raise ValueError("not an http or https URL")
-    return parsed
-
-
-def _fields(
-    url: Url, headers: Mapping[str, str] | None, body: bytes | None, forwarder: Proxy | None
-) -> dict[str, str]:
-    authorization = {"Authorization": url.authorization} if url.authorization else {}
-    length = {} if body is None else {"Content-Length": str(len(body))}
-    to_proxy = forwarder.headers if forwarder else {}
-    return {
-        "Host": url.authority,
-        **_DEFAULT_HEADERS,
-        **authorization,
-        **(headers or {}),
-        **to_proxy,
-        **length,
-    }
-
-
-def _redirect(request: _Request, answer: Download) -> str | None:
-    """Return the URL that an answer redirects to; None where it does not, or not to a URL."""
-    location = answer.headers.get("location")
-    if answer.status not in _REDIRECT_STATUS or not location:
-        return None
-    try:
-        target = urljoin(request.text, location)
-        parse(target)
-    except ValueError:
-        return None
-    return target
-
-
-# Connections: one request on each at a time, then kept until it is old.
-
-
-class _HttpConnection:
-    """One stream, and when it was last used. ``keep`` takes it for another request."""
-
-    def __init__(self, stream: trio.abc.Stream, keep: Callable[[_HttpConnection], None]) -> None:
-        self._stream, self._socket, self._keep = stream, _socket_of(stream), keep
-        self._sound = True  # whatever was sent went out whole
-        self.used = trio.current_time()
-
-    async def ask(self, request: _Request) -> Download:
-        """Send a request and return its answer, which must be closed. Closes the connection where there is none."""
-        exchange = HttpExchange(request.head, request.body)
-        try:
-            try:
-                await self._stream.send_all(exchange.request)
-            except (trio.BrokenResourceError, OSError):
-                self._sound = False  # there may be an answer all the same
-            piece: bytes = b""
-            while exchange.head is None:
-                piece = await self.feed(exchange)
-            return Download(request, self, exchange, exchange.head, piece)
-        except BaseException:
-            await self.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
-            raise
-
-    async def feed(self, exchange: HttpExchange) -> bytes:
-        """Let the exchange have what comes next, and return the body's bytes in it."""
-        try:
-            data = await self._stream.receive_some(RECEIVE)
-        except (trio.BrokenResourceError, OSError) as error:
-            if not exchange.begun:
-                raise NoAnswer(str(error)) from error
-            raise
-        if not data:
-            exchange.receive_end()
-        return exchange.receive(bytes(data))
-
-    @property
-    def old(self) -> bool:
-        """Whether it was idle for so long that the peer may have forgotten it."""
-        return trio.current_time() - self.used > IDLE_SECONDS
-
-    @property
-    def disturbed(self) -> bool:
-        """Whether something came that nobody asked for, such as the end."""
-        return self._socket is not None and self._socket.is_readable()
-
-    async def end(self, *, reusable: bool) -> None:
-        """End a request: the connection is kept where it can carry another one, else closed."""
-        if reusable and self._sound:
-            self.used = trio.current_time()
-            self._keep(self)
-        else:
-            await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close without waiting for the peer."""
-        with trio.move_on_after(1, shield=True):
-            await trio.aclose_forcefully(self._stream)
-
-
-def _socket_of(stream: trio.abc.Stream) -> LeanStream | None:
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    return stream if isinstance(stream, LeanStream) else None
-
-
-class _Connections:
-    """The idle connections to each origin, the one used last at the end."""
-
-    def __init__(self, way: Way) -> None:
-        self._way = way
-        self._idle: dict[str, list[_HttpConnection]] = {}
-
-    async def begin(self, request: _Request) -> Download:
-        """Send a request and return its answer, which must be closed.
-
-        A kept connection that was dead is replaced by a new one, where asking twice does no harm.
-        """
-        try:
-            await self._drop_idle()
-            if (kept := await self._kept(request.origin)) is not None:
-                try:
-                    return await kept.ask(request)
-                except NoAnswer:
-                    if request.method not in _HARMLESS_TWICE:
-                        raise
-            return await (await self._dialled(request)).ask(request)
-        except FOREIGN_ERRORS as error:
-            raise _unreachable(request.shown, error) from error
+        for idle in self._idle.values():
+            while idle:
+                await idle.pop().aclose()
 
     async def _drop_idle(self) -> None:
         """Close what was idle for too long, to whatever origin, and the oldest of what is more than IDLE."""
         while self._idle:
             origin, idle = min(self._idle.items(), key=lambda item: item[1][0].used)
-            if not idle[0].old and sum(map(len, self._idle.values())) <= IDLE:
+            recent = trio.current_time() - idle[0].used <= IDLE_SECONDS
+            if recent and sum(map(len, self._idle.values())) <= IDLE:
                 return
             await self._taken(origin, 0).aclose()
 
@@ -435,16 +310,115 @@ class _Connections:
         else:
             url = request.url
             stream = await self._way(url.host, url.port, tls=url.tls)
-        return _HttpConnection(stream, partial(self._keep, request.origin))
+        return _HttpConnection(stream)
 
-    def _keep(self, origin: str, connection: _HttpConnection) -> None:
-        self._idle.setdefault(origin, []).append(connection)
+
+@frozen
+class _Request:
+    """What to send, and where."""
+
+    method: str
+    text: str = attrs.field(repr=False)  # the whole URL
+    url: Url
+    origin: str
+    headers: Mapping[str, str] | None = attrs.field(repr=False)
+    head: RequestHead = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    forwarder: Proxy | None = None
+    """The proxy that takes it in absolute form, if one does."""
+
+    @property
+    def shown(self) -> str:
+        """The URL as errors may have it. What is posted to are RPC providers, whose paths are keys too."""
+        return self.origin if self.method == "POST" else show(self.text)
+
+
+def _fields(
+    url: Url, headers: Mapping[str, str] | None, body: bytes | None, forwarder: Proxy | None
+) -> dict[str, str]:
+    """Return the fields of a request. Raises ValueError for a URL of another scheme."""
+    if url.scheme not in {"http", "https"}:
+        raise ValueError("not an http or https URL")
+    authorization = {"Authorization": url.authorization} if url.authorization else {}
+    length = {} if body is None else {"Content-Length": str(len(body))}
+    to_proxy = forwarder.headers if forwarder else {}
+    return {
+        "Host": url.authority,
+        **_DEFAULT_HEADERS,
+        **authorization,
+        **(headers or {}),
+        **to_proxy,
+        **length,
+    }
+
+
+def _redirect(request: _Request, answer: Download) -> str | None:
+    """Return the URL that an answer redirects to; None where it does not say one."""
+    location = answer.headers.get("location")
+    if not location:
+        return None
+    try:
+        target = urljoin(request.text, location)
+        parse(target)
+    except ValueError:
+        return None
+    return target
+
+
+# Connections: one request on each at a time, then kept until it is old.
+
+
+class _HttpConnection:
+    """One stream, and when it was last used. ``sound``: whatever was sent went out whole."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream, self._socket = stream, _socket_of(stream)
+        self.sound = True
+        self.used = trio.current_time()
+
+    async def ask(self, request: _Request) -> Download:
+        """Send a request and return its answer, which must be closed. Closes the connection where there is none."""
+        exchange = HttpExchange(request.head, request.body)
+        try:
+            try:
+                await self._stream.send_all(exchange.request)
+            except (trio.BrokenResourceError, OSError):
+                self.sound = False  # there may be an answer all the same
+            piece: bytes = b""
+            while exchange.head is None:
+                piece = await self.feed(exchange)
+            return Download(request, self, exchange, exchange.head, piece)
+        except BaseException:
+            await self.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
+            raise
+
+    async def feed(self, exchange: HttpExchange) -> bytes:
+        """Let the exchange have what comes next, and return the body's bytes in it."""
+        try:
+            data = await self._stream.receive_some(RECEIVE)
+        except (trio.BrokenResourceError, OSError) as error:
+            if not exchange.begun:
+                raise NoAnswer(str(error)) from error
+            raise
+        if not data:
+            exchange.receive_end()
+        return exchange.receive(bytes(data))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether something came that nobody asked for, such as the end."""
+        return self._socket is not None and self._socket.is_readable()
 
     async def aclose(self) -> None:
-        """Close all that are idle."""
-        for idle in self._idle.values():
-            while idle:
-                await idle.pop().aclose()
+        """Close without waiting for the peer."""
+        with trio.move_on_after(1, shield=True):
+            await trio.aclose_forcefully(self._stream)
+
+
+def _socket_of(stream: trio.abc.Stream) -> LeanStream | None:
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream if isinstance(stream, LeanStream) else None
 
 
 @asynccontextmanager

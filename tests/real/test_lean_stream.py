@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.transport.lean_stream import LeanStream
+from kmsconn.transport.dialling import LeanStream
 
 LARGE = 8 << 20  # bytes: more than the kernel holds for a peer that reads nothing
 

@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from kmsconn.errors import Unreachable
-from kmsconn.transport.grpc.flow import Allowance
+from kmsconn.transport.grpc.frames import Allowance
 from kmsconn.transport.grpc.framing import MAX_MESSAGE, NotProcessed
 from kmsconn.transport.grpc.headers import Header
 from kmsconn.transport.grpc.link import Link

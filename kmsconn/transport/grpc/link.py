@@ -1,21 +1,108 @@
-"""One gRPC connection over one Trio stream: a reader, a writer and a watch; never dials and never retries.
+"""One gRPC connection over one Trio stream: a reader, a writer, a watch, and the calls in flight; never dials and never retries.
 
-Calls only change ``http2.Connection`` and wake the writer, so no call ever waits inside another one's write, and a
-peer that takes no more bytes stops nobody's reading. When the stream is lost, every call in flight fails.
+Calls only change ``http2.Connection`` and wake the writer, so no call ever waits inside another one's write, and a peer that takes no more
+bytes stops nobody's reading. Each call's reply is put together as events come, large ones as there is room. When the stream is lost, every
+call in flight fails.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
+import attrs
 import trio
 
+from kmsconn.errors import Unreachable
 from kmsconn.transport.grpc import framing, http2
-from kmsconn.transport.grpc.calls import ClientCalls
-from kmsconn.transport.grpc.flow import Allowance
-from kmsconn.transport.grpc.frames import Http2Error
+from kmsconn.transport.grpc.frames import Allowance, Claim, Http2Error
+from kmsconn.transport.grpc.framing import GrpcReply
 from kmsconn.transport.grpc.headers import Header
+from kmsconn.transport.grpc.streams import (
+    STREAM_WINDOW,
+    DataCame,
+    Event,
+    HeadersCame,
+    StreamEnded,
+    StreamReset,
+    Streams,
+)
+
+
+@attrs.define(eq=False)
+class ClientCall:
+    """One call: its stream, its reply, the room that it claims, and whether it is over."""
+
+    stream: int
+    reply: GrpcReply
+    claim: Claim | None = None
+    done: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False)
+class ClientCalls:
+    """Calls over ``streams``. ``max_message`` limits one reply; ``wake`` is called when there is something to write."""
+
+    streams: Streams
+    max_message: int
+    allowance: Allowance
+    wake: Callable[[], None]
+    _in_flight: dict[int, ClientCall] = attrs.field(factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    def begin(self, headers: Sequence[Header], parts: Iterable[bytes]) -> ClientCall:
+        """Send a call."""
+        stream = self.streams.open(headers, parts)
+        call = self._in_flight[stream] = ClientCall(stream, GrpcReply(self.max_message))
+        self.wake()
+        return call
+
+    def end(self, call: ClientCall) -> None:
+        """Forget a call, and reset its stream where that is not over."""
+        del self._in_flight[call.stream]
+        self.streams.close(call.stream)
+        if call.claim is not None:
+            self.allowance.give_back(call.claim)
+        self.wake()
+
+    def fail(self, reason: str) -> None:
+        """End all calls as unreachable, each with an error of its own: a shared one would hold what all of them had sent."""
+        for call in self._in_flight.values():
+            call.reply.fail(Unreachable(reason))
+            call.done.set()
+
+    def deliver(self, event: Event) -> None:
+        """Take an event of a stream."""
+        call = self._in_flight.get(event.stream)
+        if call is None:
+            return
+        match event:
+            case HeadersCame():
+                call.reply.take_headers(event.fields)
+            case DataCame():
+                call.reply.take_data(event.data)
+                if call.claim is None and call.reply.size > STREAM_WINDOW:
+                    self._claim(call)
+            case StreamEnded():
+                call.reply.take_end()
+            case StreamReset():
+                call.reply.take_reset(event.code)
+        if call.reply.finished:
+            call.done.set()
+
+    def _claim(self, call: ClientCall) -> None:
+        """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
+        self.streams.hold(call.stream)
+        # the stream's number only: the call holds the claim, and a claim that held the call would keep the reply
+        call.claim = self.allowance.ask(call.reply.size, partial(self._come, call.stream))
+
+    def _come(self, stream: int) -> None:
+        self.streams.resume(stream)
+        self.wake()
+
 
 READ_SIZE = 64 * 1024  # a buffer of 128 KiB or more may be mapped anew for each read, and brings no speed
 QUIET = 30.0  # seconds without a byte, with calls in flight, before the peer is asked for a sign of life
@@ -103,7 +190,9 @@ class Link:
         self._scope.deadline = trio.current_time() + grace
 
     def _wake(self) -> None:
-        self._wake_up.set()
+        """Wake the writer if it has something to write: a task that wakes for nothing costs as much as one that writes."""
+        if self._http2.owes:
+            self._wake_up.set()
 
     async def _write(self) -> None:
         try:
@@ -149,7 +238,7 @@ class Link:
         for event in self._http2.receive(data):
             self._calls.deliver(event)
         self._allow()
-        self._wake_up.set()
+        self._wake()
         self._leave_if_drained()
 
     def _allow(self) -> None:

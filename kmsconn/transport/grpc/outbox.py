@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import attrs
 
-from kmsconn.transport.grpc.flow import Window
 from kmsconn.transport.grpc.frames import (
     DATA,
     END_STREAM,
@@ -21,6 +20,7 @@ from kmsconn.transport.grpc.frames import (
     SMALLEST_MAX_FRAME,
     ErrorCode,
     Http2Error,
+    Window,
     head,
 )
 
@@ -53,6 +53,11 @@ class Outbox:
         self.window = Window(FIRST_WINDOW)
         self.max_frame = SMALLEST_MAX_FRAME
         self._turns: deque[Message] = deque()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to write, now or once a window grows."""
+        return bool(self._control or self._turns)
 
     def say(self, frame: bytes) -> None:
         """Put a control frame last."""

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from kmsconn.transport.grpc import frames
-from kmsconn.transport.grpc.flow import Credit
-from kmsconn.transport.grpc.frames import FIRST_WINDOW, ErrorCode, Http2Error, protocol_error
+from kmsconn.transport.grpc.frames import FIRST_WINDOW, Credit, ErrorCode, Http2Error, protocol_error
 from kmsconn.transport.grpc.headers import NO_TABLE, Header, encode
 from kmsconn.transport.grpc.outbox import Message, Outbox
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.transport.plain_answers import MAX_PLAIN_HEAD, HttpError, PlainAnswer, read_plain_answer
+from kmsconn.transport.http11 import MAX_PLAIN_HEAD, HttpError, PlainAnswer, read_plain_answer
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 4\r\n"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.transport.grpc.flow import Allowance, Claim, Credit, Window
-from kmsconn.transport.grpc.frames import LARGEST_WINDOW
+from kmsconn.transport.grpc.frames import LARGEST_WINDOW, Allowance, Claim, Credit, Window
 
 
 @pytest.mark.parametrize(("taken", "granted"), [([49], 0), ([30, 20], 50), ([100], 100)])

@@ -13,7 +13,7 @@ from hyperframe.frame import GoAwayFrame
 from trio.testing import MemorySendStream, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.errors import Broken, Unreachable
-from kmsconn.transport.grpc.flow import Allowance
+from kmsconn.transport.grpc.frames import Allowance
 from kmsconn.transport.grpc.framing import Status, StatusError
 from kmsconn.transport.grpc.link import FAREWELL, PING_TIMEOUT, QUIET, Link
 from tests.behaviours import SCRIPTED, shows
