@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from kmsconn.transport.grpc import frames
-from kmsconn.transport.grpc.flow import Credit, Window
+from kmsconn.transport.grpc.frames import Credit, Window
 from kmsconn.transport.grpc.headers import MAX_BLOCK, NO_TABLE, Header, Reader, encode, judged
 from kmsconn.transport.grpc.streams import HeadersCame, StreamEnded, StreamReset
 
