@@ -15,10 +15,9 @@ from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Progress, Reason, alert_of
-from kmsconn.replies.assess import Assessment, transaction_of
-from kmsconn.replies.evidence import THERE, Accepts, Finds, Sent, Unclear
+from kmsconn.replies.answers import THERE, Accepts, Finds, Sent, Unclear
 from kmsconn.replies.fees import Market, highest_cost, in_ether
-from kmsconn.replies.table import Evidence
+from kmsconn.replies.table import REFUSED, Found, transaction_of
 from kmsconn.replies.view import Question
 
 ALERT_KEPT_FOR = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
@@ -125,18 +124,11 @@ def tell_market(alerts: TxAlerts, market: Market) -> None:
         alerts.clear("fees")
 
 
-def tell_deferred(alerts: TxAlerts, row: Row, found: Assessment, now: float, *, funds: str) -> None:
-    """Say why a reply waits where it is not the contract that refuses it. ``funds`` says who has how much."""
-    if found.evidence is Evidence.NO_FUNDS:
-        alerts.raise_("funds", f"{funds} ({found.reason})", critical=True, remedy=SEND_FUNDS)
-    elif found.evidence is Evidence.TOO_DEAR:
-        alerts.hold(row, "cost", f"{found.reason}: it waits", now, critical=True)
-    elif found.evidence is Evidence.GAS_ABOVE_BLOCK:
-        alerts.hold(row, "gas-estimate", f"{found.reason}: it waits", now)
-    elif found.alert:
-        alerts.hold(row, found.alert, found.reason, now, critical=True)
-    elif found.evidence is Evidence.REFUSED_NOW:
-        alerts.hold(row, "contract-refuses", found.reason, now, after=PATIENCE)
+def tell_deferred(alerts: TxAlerts, row: Row, found: Found, now: float) -> None:
+    """Say why a reply waits; where others may be refused for the same, the alert has patience."""
+    if found.alert:
+        after = PATIENCE if found.alert == REFUSED else 0.0
+        alerts.hold(row, found.alert, found.reason, now, critical=found.critical, after=after)
 
 
 def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float, *, funds: str) -> None:
@@ -164,8 +156,8 @@ def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now
     """Say that a question about a reply has no answer, or none that tells, and when it has one again."""
     cause = CAUSES[question]
     if not isinstance(said, Unclear):
-        alerts.free(row.rid, {cause, "contract-refuses"} if isinstance(said, Accepts) else {cause})
-    elif not said.funds and question is not Question.TRACE:
+        alerts.free(row.rid, {cause, REFUSED} if isinstance(said, Accepts) else {cause})
+    elif question is not Question.TRACE:
         which = f" of {to_hex(row.reply.hash)}" if question is Question.RECEIPT and row.reply.hash else ""
         alerts.hold(row, cause, f"{question.value}{which}: {said.reason}", now)
 

@@ -20,14 +20,15 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.evidence import Receipt
 from kmsconn.replies.state import TxState
-from kmsconn.replies.view import Question, Track, nonce_of
+from kmsconn.replies.table import Found, out_of_gas
+from kmsconn.replies.view import Track, nonce_of
 from kmsconn.replies.wallet import Signed
 from kmsconn.transport.waiting import Backoff
 
 STAGE = "reply"
 REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
+FIRST = -86_400.0  # seconds from now: due before all that was answered today
 
 
 @attrs.frozen
@@ -76,14 +77,14 @@ class ReplyMoves:
         moved = await self.state.manager.journal.run_each(moves.confirm, blocks)
         for (track, block), is_moved in zip(confirmed, moved, strict=True):
             if self._left(track, is_moved):
-                self._included(track, block, found=False, foreign=_is_foreign(track))
+                self._included(track, block, found=False)
 
     async def found(self, track: Track, block: int) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
-        track.history.reusable = None
+        foreign, track.history.reusable = track.history.lost, None
         self.state.tracks.drop(track)
         if await self.state.manager.journal.run(moves.found_included, track.row.rid, block):
-            self._included(track, block, found=True)
+            self._included(track, block, found=True, foreign=foreign)
 
     def _included(self, track: Track, block: int, *, found: bool, foreign: bool = False) -> None:
         row, state = track.row, self.state
@@ -97,34 +98,36 @@ class ReplyMoves:
             ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign, id=row.id)
         )
 
-    async def release(self, track: Track, reason: str, *, nonce_taken: bool = False) -> None:
+    async def release(self, track: Track, found: Found) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
         row, history = track.row, track.history
-        history.reusable = row
+        history.reusable, history.lost = row, history.signed_once
+        limit = out_of_gas(track)
+        if limit is not None:
+            history.least_gas = limit * 3 // 2
         next_attempt = self.state.manager.ports.wall() + self._delay(history.returned)
         history.returned += 1
-        is_moved = await self.state.manager.journal.run(moves.release, row.rid, next_attempt, reason)
+        is_moved = await self.state.manager.journal.run(moves.release, row.rid, next_attempt, found.reason)
         if self._left(track, is_moved):
-            self._say_returned(row, State.ANSWERED, reason, nonce_taken=nonce_taken)
+            self._say_returned(row, State.ANSWERED, found.reason, nonce_taken=found.again)
 
-    async def unland(
-        self, track: Track, transition: Literal["resend", "restart"], reason: str, *, gone: bool = False
-    ) -> None:
+    async def take_back(self, track: Track, found: Found) -> None:
         """Take an included reply back to answered, or its request to the start where no answer is kept.
 
-        One that is ``gone`` again and again waits ever longer: each time it is paid.
+        It comes first, so that it claims its nonce. One that is gone again and again waits ever longer: each time it is paid.
         """
-        row, history = track.row, track.history
-        seconds = self._delay(history.gone) if gone and history.gone else 0.0
-        history.gone += gone
+        row, history, chain = track.row, track.history, self.state.chain
+        seconds = self._delay(history.gone) if found.again and history.gone else FIRST
+        history.gone += found.again
         if row.reply.raw is not None:
             history.reusable = row
-        if (chain := self.state.chain) is not None:
+        if chain is not None:
             finality = (chain.number - chain.final) * self.state.manager.endpoint.block_time
-            self.state.alerts.returned(row, reason, trio.current_time(), chain.number, finality)
+            self.state.alerts.returned(row, found.reason, trio.current_time(), chain.number, finality)
         self.state.tracks.drop(track)
-        if await self.state.manager.journal.run(moves.unland, row.rid, transition, reason, seconds):
-            self._say_returned(row, State.ANSWERED if transition == "resend" else State.PENDING, reason)
+        transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
+        if await self.state.manager.journal.run(moves.unland, row.rid, transition, found.reason, seconds):
+            self._say_returned(row, State.PENDING if row.answer is None else State.ANSWERED, found.reason)
 
     def _say_returned(self, row: Row, state: State, reason: str, *, nonce_taken: bool = False) -> None:
         manager = self.state.manager
@@ -174,14 +177,3 @@ class ReplyMoves:
 
     def _delay(self, times: int) -> float:
         return REPLY_BACKOFF.seconds(times, self.state.manager.ports.random())
-
-
-def _is_foreign(track: Track) -> bool:
-    """Say whether another transaction carried an included reply: its only bytes are not in the chain, or failed there.
-
-    A node that would not say so proves nothing.
-    """
-    receipt = track.findings.get(Question.RECEIPT)
-    if receipt is None or not track.history.signed_once:
-        return False
-    return receipt.value is None or (isinstance(receipt.value, Receipt) and not receipt.value.succeeded)

@@ -13,9 +13,9 @@ from kmsconn.errors import Retryable
 from kmsconn.model.life import State
 from kmsconn.protocols.port import Revert
 from kmsconn.replies.alerts import tell_answer, tell_market
+from kmsconn.replies.answers import Finds, Says, Unclear
 from kmsconn.replies.asking import QUESTION_TIMEOUT, Asker
 from kmsconn.replies.chain_view import ChainView
-from kmsconn.replies.evidence import Finds, Says, Unclear
 from kmsconn.replies.fees import Market
 from kmsconn.replies.questions import call_for, read_finding
 from kmsconn.replies.state import TxState
@@ -48,7 +48,7 @@ class Questioner:
             nursery.start_soon(self._ask_all, self.tracer, [trace])
 
     async def _ask_all(self, asker: Asker, wanted: Sequence[tuple[Track, Question]]) -> None:
-        sender = self.state.manager.wallet.address
+        sender, began = self.state.manager.wallet.address, trio.current_time()
         calls = [call_for(track, question, sender) for track, question in wanted]
         alone = frozenset(place for place, (track, question) in enumerate(wanted) if question in track.alone)
         async with trio.open_nursery() as nursery:
@@ -57,13 +57,15 @@ class Questioner:
                 track, question = wanted[place]
                 said = read_finding(self.state.manager.profile, track, question, result)
                 if isinstance(said, Revert) and said.plan is not None:
-                    nursery.start_soon(self._explain, track, question, said, head)
+                    nursery.start_soon(self._explain, track, question, said, head, began)
                 else:
-                    self._file(track, question, said, head)
+                    self._file(track, question, said, head, began)
 
             await asker.ask(calls, take, alone=alone)
 
-    async def _explain(self, track: Track, question: Question, said: Revert, head: int | None) -> None:
+    async def _explain(
+        self, track: Track, question: Question, said: Revert, head: int | None, began: float
+    ) -> None:
         """Ask the contract's state what a revert means that its name alone does not tell."""
         assert said.plan is not None
         explained: Says = said
@@ -77,14 +79,14 @@ class Questioner:
             explained = Unclear(
                 f"{said}; the query for its meaning was not answered in {QUESTION_TIMEOUT:g} s"
             )
-        self._file(track, question, explained, head)
+        self._file(track, question, explained, head, began)
 
-    def _file(self, track: Track, question: Question, said: Finds, head: int | None) -> None:
+    def _file(self, track: Track, question: Question, said: Finds, head: int | None, began: float) -> None:
         chain, now = self.state.chain, trio.current_time()
         number = 0 if chain is None else chain.number
         answered = number if head is None else head
         again = now + self._until_again(track, question, said)
-        track.file(question, Finding(said, answered, answered >= number, now, again), chain)
+        track.file(question, Finding(said, answered, answered >= number, began, now, again), chain)
         tell_answer(self.state.alerts, track.row, question, said, now)
         self.news.notify()
 

@@ -9,12 +9,12 @@ import attrs
 from kmsconn.chain.port import Call, JsonBlock, JsonBlockHash, RpcError, read
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
+from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity, quantity, to_hex
 from kmsconn.journal.values import Row
 from kmsconn.protocols.port import ExplainsSilence, Revert
 from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.published import NO_DATA
-from kmsconn.replies.evidence import (
+from kmsconn.replies.answers import (
     Finds,
     Receipt,
     Says,
@@ -169,10 +169,10 @@ def read_block_number(block: Any) -> int | None:
         return None
 
 
-def read_block_hash(block: Any) -> str | None:
-    """Return the hash of a block as the node writes it, None where it gives none."""
+def read_block_hash(block: Any) -> bytes | None:
+    """Return the hash of a block, None where the node gives none."""
     try:
-        return read(block, JsonBlockHash).hash
+        return from_hex(read(block, JsonBlockHash).hash)
     except ValueError:
         return None
 

@@ -13,11 +13,11 @@ from kmsconn.errors import Retryable, StageTimeout, Unreachable
 from kmsconn.journal.values import Row
 from kmsconn.model.events import ReplySent
 from kmsconn.replies.alerts import funds_of, tell_sent
+from kmsconn.replies.answers import Sent, read_gas, read_sent
 from kmsconn.replies.asking import Asker
-from kmsconn.replies.decide import Signature
-from kmsconn.replies.evidence import Sent, read_gas, read_sent
 from kmsconn.replies.fees import Market, TransactionRequest, gas_limit, highest_cost
 from kmsconn.replies.moving import ReplyMoves
+from kmsconn.replies.plan import Signature
 from kmsconn.replies.questions import broadcast_call, transfer_estimate
 from kmsconn.replies.state import TxState
 from kmsconn.replies.view import Track, nonce_of

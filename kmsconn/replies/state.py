@@ -21,11 +21,9 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.alerts import TxAlerts
-from kmsconn.replies.broadcasts import REPLACE_AFTER, Broadcasts
-from kmsconn.replies.chain_view import ChainView
+from kmsconn.replies.chain_view import ChainView, NonceTracker
 from kmsconn.replies.fees import FeeLimits, Price
-from kmsconn.replies.nonces import NonceTracker
-from kmsconn.replies.view import ReplyHistory, Track, TxPolicy, nonce_of
+from kmsconn.replies.view import REPLACE_AFTER, Broadcasts, ReplyHistory, Track, TxPolicy, nonce_of
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp

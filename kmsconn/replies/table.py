@@ -1,165 +1,610 @@
-"""The decision table of the transaction manager: phase × evidence → action. Pure data.
+"""The decision table of the transaction manager: sixteen rows, of which the first that matches is the next step of a reply. Pure.
 
-A *phase* follows from the journal's row and the chain's nonce. *Evidence* is what the answers so far amount to (``assess``). The table
-names the one action for each pair; a pair that it does not name cannot occur. ``docs/transactions.md`` is printed from it.
+A row is one object: the phase of a reply, what is known of it, and what is done. ``docs/transactions.md`` is printed from it, and a test
+takes each row away: the worlds that it names must turn red.
+
+*The probe* of a reply is one question: would the contract take it from us, now? It is an estimate of what is unsigned, else a call. It
+counts while it is younger than five seconds and not older than the *epoch*, which rises with whatever may have changed the chain. What
+one look says of an absence is *believed* once a later head, or the reorg window, says the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum.transactions import Transaction, decode_transaction
+from kmsconn.frozen import frozen
+from kmsconn.journal.values import Row
+from kmsconn.model.life import RowCause, State
+from kmsconn.replies.answers import (
+    UNPAYABLE,
+    Accepts,
+    Receipt,
+    Says,
+    Sent,
+    Stands,
+    Unclear,
+    alert_of,
+    is_done,
+    is_hopeless,
+    is_not_ours,
+    reason_of,
+)
+from kmsconn.replies.fees import gas_limit, highest_fee, replacement, repriced
+from kmsconn.replies.view import Belief, Broadcast, Finding, Question, Track, View, nonce_of
+
+REFUSALS = 3  # of the same bytes, until their nonce is used up by an empty transfer
+REPRICED_AT_ONCE = 16  # nonces above the chain's: the others wait for these
+REFUSED = "contract-refuses"  # the cause of an alert about replies that the contract does not take now
+MARGIN_PERCENT = 112  # of the market's fee: bytes that no node holds and that cost more are signed again
 
 
 class Phase(StrEnum):
-    """The phase of a reply."""
+    """The phase of a reply, by its row and the nonce of the account; of the account itself, the last one."""
 
     UNSIGNED = "unsigned"  # answered; it holds no nonce
-    OPEN = "signed, nonce open"  # the chain has not used its nonce yet
-    USED = (
-        "signed, nonce used"  # by these bytes, by earlier ones of the same reply, or by another transaction
-    )
+    IN_FLIGHT = "in flight"  # signed, and the chain has not used its nonce yet
+    SPENT = "spent"  # its nonce is used: by these bytes, by earlier ones of the same reply, or by another transaction
     INCLUDED = "included"  # in a block that may still go
+    ANY = "any"
+    ACCOUNT = "account"
 
 
 class Action(StrEnum):
     """The next action for a reply."""
 
-    WAIT = "wait"  # nothing: time or another answer brings the next step
-    ASK = "ask"  # put the next question about it to a node
-    SIGN = "sign"  # give it a nonce, fees and a signature
-    BROADCAST = "broadcast"  # hand its bytes to a node
-    REPRICE = "reprice"  # sign it again at the same nonce for another fee
-    MOVE_DOWN = "move down"  # sign it again for the nonce of a gap below, the last in flight first
-    FILL_GAP = "fill gap"  # use its nonce up by an empty transfer, so that others can pass
-    CONFIRM = "confirm"  # it is in the chain: included
-    RELEASE = "release"  # take its nonce away: back to answered
-    DEFER = "defer"  # let it wait in the journal, without a nonce
-    REJECT = "reject"  # it can never be taken
-    FINISH = "finish"  # it is not this node's to give
-    RESEND = "resend"  # its block is gone: back to answered, with the same bytes
-    RESTART = "restart"  # likewise, but no answer is kept: the request starts again
-    FINALIZE = "finalize"  # it is there for good
+    CONFIRM = "confirm"
+    FINISH = "finish"
+    REJECT = "reject"
+    SIGN = "sign"
+    DEFER = "defer"
+    FILL = "fill"
+    REPRICE = "reprice"
+    BROADCAST = "broadcast"
+    RELEASE = "release"
+    TAKE_BACK = "take back"
+    FINALIZE = "finalize"
+    ASK = "ask"
+    WAIT = "wait"
 
 
-class Evidence(StrEnum):
-    """The evidence about a reply."""
-
-    UNKNOWN = "no answer yet, or an old one"
-    ASKED = "a query is in flight"
-    # of an estimate
-    ACCEPTED = "the contract would accept it"
-    MAYBE_INCLUDED = "the contract would accept it, but earlier bytes may still be included"
-    GAS_ABOVE_BLOCK = "its estimate is above the block's gas limit"
-    TOO_DEAR = "it would cost more than is allowed"
-    NO_FUNDS = "the account cannot pay"
-    # of the contract
-    HAS_REPLY = "the contract has this node's reply"
-    REFUSED_NOW = "the contract refuses it now"
-    REFUSED_ONCE = "one look says that the contract refuses it for good"
-    REFUSED_FOR_GOOD = "a later look says the same, on a chain with the request's block, which is older than the reorg window"
-    NOT_OURS = "the same, and the contract accepts it from other nodes only"
-    NO_ANSWER = "no node answered, or the answer is useless"
-    # of a broadcast
-    NOT_SENT = "never broadcast by this process"
-    HELD = "a node holds its bytes"
-    OVERDUE = "a node holds its bytes, but there is no receipt for long"
-    NOT_HELD = "no node holds its bytes"
-    BEHIND_GAP = "a node refused its bytes because of a nonce gap, which persists"
-    BEHIND_RIPE_GAP = "the same, a later look confirms the gap, and this is one of the last in flight"
-    BEHIND_RIPE_GAP_UNTAKEN = "it could fill such a gap, and the contract has no reply of this node"
-    DEARER_THAN_MARKET = "the account cannot pay its fee, which is above the market"
-    STUCK = "the node refuses its fee, or there is no receipt for very long"
-    STUCK_UNTAKEN = "the same, and the contract has no reply of this node"
-    REFUSED_OFTEN = "nodes refused its bytes repeatedly, and its nonce is the chain's next one"
-    # of a receipt
-    SUCCEEDED = "its receipt has status 1"
-    FAILED = "its receipt has status 0, and the reason is unknown"
-    FAILED_SILENT = "its receipt has status 0, and the trace gives no reason"
-    FAILED_KNOWN = "its receipt has status 0, and the contract may accept another one"
-    MISSING_ONCE = "one look found no receipt"
-    MISSING = "a later look found no receipt either"
-    NONCE_LOST = "there is no receipt, and the contract has no reply of this node"
-    # of what is included
-    OFF_CHAIN = "its request left the chain"
-    NO_ANSWER_KEPT = "it was found on chain, and no answer is kept"
-    NONCE_OPEN = "its nonce is open again, and the contract has no reply of this node"
-    BLOCK_UNKNOWN = "a reorganisation affected it, the contract has the reply, and no receipt names its block"
-    YOUNG = "its block is not final"
-    GONE_ONCE = "one look found no reply in the contract"
-    GONE = "a later look found no reply in the contract either"
-    FINAL = "its block is final, and the contract has it"
-
-
-TABLE: dict[Phase, dict[Evidence, Action]] = {
-    Phase.UNSIGNED: {
-        Evidence.UNKNOWN: Action.ASK,
-        Evidence.ASKED: Action.WAIT,
-        Evidence.ACCEPTED: Action.SIGN,
-        Evidence.MAYBE_INCLUDED: Action.WAIT,
-        Evidence.GAS_ABOVE_BLOCK: Action.DEFER,
-        Evidence.TOO_DEAR: Action.DEFER,
-        Evidence.NO_FUNDS: Action.DEFER,
-        Evidence.HAS_REPLY: Action.CONFIRM,
-        Evidence.REFUSED_NOW: Action.DEFER,
-        Evidence.REFUSED_ONCE: Action.WAIT,
-        Evidence.REFUSED_FOR_GOOD: Action.REJECT,
-        Evidence.NOT_OURS: Action.FINISH,
-        Evidence.NO_ANSWER: Action.DEFER,
-    },
-    Phase.OPEN: {
-        Evidence.NOT_SENT: Action.BROADCAST,
-        Evidence.UNKNOWN: Action.ASK,
-        Evidence.ASKED: Action.WAIT,
-        Evidence.HELD: Action.WAIT,
-        Evidence.OVERDUE: Action.BROADCAST,
-        Evidence.NOT_HELD: Action.BROADCAST,
-        Evidence.BEHIND_GAP: Action.WAIT,
-        Evidence.BEHIND_RIPE_GAP: Action.ASK,
-        Evidence.BEHIND_RIPE_GAP_UNTAKEN: Action.MOVE_DOWN,
-        Evidence.DEARER_THAN_MARKET: Action.REPRICE,
-        Evidence.STUCK: Action.ASK,
-        Evidence.STUCK_UNTAKEN: Action.REPRICE,
-        Evidence.HAS_REPLY: Action.CONFIRM,
-        Evidence.REFUSED_OFTEN: Action.FILL_GAP,
-    },
-    Phase.USED: {
-        Evidence.UNKNOWN: Action.ASK,
-        Evidence.ASKED: Action.WAIT,
-        Evidence.SUCCEEDED: Action.CONFIRM,
-        Evidence.FAILED: Action.ASK,
-        Evidence.FAILED_SILENT: Action.ASK,
-        Evidence.FAILED_KNOWN: Action.RELEASE,
-        Evidence.MISSING_ONCE: Action.WAIT,
-        Evidence.MISSING: Action.ASK,
-        Evidence.NO_ANSWER: Action.WAIT,
-        Evidence.HAS_REPLY: Action.CONFIRM,
-        Evidence.NONCE_LOST: Action.RELEASE,
-    },
-    Phase.INCLUDED: {
-        Evidence.OFF_CHAIN: Action.RESEND,
-        Evidence.NO_ANSWER_KEPT: Action.RESTART,
-        Evidence.NONCE_OPEN: Action.RESEND,
-        Evidence.BLOCK_UNKNOWN: Action.RESEND,
-        Evidence.UNKNOWN: Action.ASK,
-        Evidence.ASKED: Action.WAIT,
-        Evidence.YOUNG: Action.WAIT,
-        Evidence.NO_ANSWER: Action.WAIT,
-        Evidence.GONE_ONCE: Action.WAIT,
-        Evidence.GONE: Action.RESEND,
-        Evidence.FINAL: Action.FINALIZE,
-    },
+MEANINGS: dict[Action, str] = {
+    Action.CONFIRM: "mark the row as included; the reply is in the chain",
+    Action.FINISH: "mark the row as done; other nodes give this reply",
+    Action.REJECT: "reject the row with the reason; the contract will never accept the reply",
+    Action.SIGN: "give the reply a nonce, fees and a signature, all durable before the broadcast; or its earlier bytes again",
+    Action.DEFER: "let the reply wait in the journal without a nonce, longer each time, at most a minute",
+    Action.FILL: "use a nonce up by an empty transfer to the own account, so that later nonces can pass",
+    Action.REPRICE: "sign the reply again at the same nonce: for a higher fee, or for the market's fee if no node holds its bytes",
+    Action.BROADCAST: "send the reply's bytes to a node; the answer is evidence for a later round and blocks no other reply",
+    Action.RELEASE: "free the reply's nonce; the row is answered again, and its bytes are kept",
+    Action.TAKE_BACK: "mark the row as answered; its bytes go out again while their nonce is open. Without an answer it begins anew",
+    Action.FINALIZE: "mark the row as finalized; the reply's block is final",
+    Action.ASK: "send the next queries about the reply to a node",
+    Action.WAIT: "take no action; time or another answer brings the next step",
 }
 
 
-def action_for(phase: Phase, evidence: Evidence) -> Action:
-    """Return what the table names. Raises KeyError for a pair that cannot occur."""
-    return TABLE[phase][evidence]
+@frozen
+class Found:
+    """What a row found: why, in which block, with which gas limit or transaction, which nonces to fill, what to ask.
+
+    ``alert`` is the cause of an alert while the reply waits, ``critical`` for this reply alone. ``again``: the reply, or its nonce, was
+    lost to the chain.
+    """
+
+    reason: str = ""
+    block: int = 0
+    gas: int = 0
+    transaction: Transaction | None = None
+    nonces: tuple[int, ...] = ()
+    questions: tuple[Question, ...] = ()
+    alert: str = ""
+    critical: bool = False
+    again: bool = False
+
+
+FOUND = Found()
+
+
+@attrs.frozen
+class TableRow:
+    """A row: where ``when`` finds something, ``action`` is taken. Without it one of ``worlds`` is red."""
+
+    phase: Phase
+    text: str
+    action: Action
+    when: Callable[[View, Any], Found | None] = attrs.field(repr=False)
+    worlds: tuple[str, ...]
+
+
+# --- unsigned
+
+
+def _probe(view: View, track: Track) -> Finding | None:
+    """Return the probe of an unsigned reply, where one counts."""
+    finding = track.finding(Question.ESTIMATE, view.now)
+    return finding if finding is not None and finding.asked_at >= view.epoch else None
+
+
+def _said(finding: Finding) -> Says:
+    assert not isinstance(finding.value, Receipt | Stands | None)
+    return finding.value
+
+
+def _has_it(view: View, track: Track) -> Found | None:
+    probe = _probe(view, track)
+    if probe is None or not is_done(_said(probe)):
+        return None
+    return Found(reason_of(_said(probe)), block=probe.head)
+
+
+def _never(view: View, track: Track) -> Says | None:
+    """Return a final no of a node that can be believed: to a request whose block is settled."""
+    probe = _probe(view, track)
+    if probe is None or not probe.trusted or not view.chain.is_old(track.row):
+        return None
+    return _said(probe) if is_hopeless(_said(probe)) else None
+
+
+def _never_on_its_chain(view: View, track: Track) -> Says | None:
+    """Return a final no that is believed, of a node that holds the request's block: on another branch the id may name something else."""
+    said = _never(view, track)
+    if said is None or not track.believes(Belief.HOPELESS, view.policy.absence_seconds):
+        return None
+    block = track.finding(Question.BLOCK, view.now)
+    return said if block is not None and block.trusted and block.value == Stands(True) else None
+
+
+def _not_ours(view: View, track: Track) -> Found | None:
+    said = _never_on_its_chain(view, track)
+    return Found(reason_of(said)) if said is not None and is_not_ours(said) else None
+
+
+def _never_ours(view: View, track: Track) -> Found | None:
+    said = _never_on_its_chain(view, track)
+    return Found(reason_of(said)) if said is not None else None
+
+
+def _takes_it(view: View, track: Track) -> Found | None:
+    probe = _probe(view, track)
+    if probe is None or not isinstance(probe.value, Accepts) or _may_be_included(view, track, probe):
+        return None
+    estimate = probe.value.gas
+    return None if _unpayable(view, track, estimate) else Found(gas=_gas(view, track, estimate))
+
+
+def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
+    """Say whether earlier bytes of a reply may still be included although their nonce is used: a node may lag, or be on a fork."""
+    nonce = track.earlier_nonce
+    if nonce is None or nonce >= view.chain.nonce:
+        return False
+    believed = track.believes(Belief.ABSENT, view.policy.absence_seconds)
+    return not (view.chain.fresh and probe.trusted and believed)
+
+
+def _gas(view: View, track: Track, estimate: int) -> int:
+    gas = gas_limit(estimate, view.policy.gas_percent) + view.policy.spare_gas(track.row.kind, estimate)
+    gas = max(gas, track.history.least_gas)
+    return gas if view.chain.gas_limit is None else min(gas, view.chain.gas_limit)
+
+
+def _unpayable(view: View, track: Track, estimate: int) -> Found | None:
+    most, gas = view.chain.gas_limit, _gas(view, track, estimate)
+    if most is not None and estimate > most:
+        text = f"the estimate of {estimate} gas is above the block's limit of {most}: the node's estimate may be wrong"
+        return Found(text, alert="gas-estimate")
+    if view.price is not None and view.policy.limits.for_gas(view.price, gas) is None:
+        return Found(view.policy.limits.too_dear(view.price, gas), alert="cost", critical=True)
+    return None
+
+
+def _not_now(view: View, track: Track) -> Found | None:
+    probe = _probe(view, track)
+    if probe is None:
+        return None
+    match said := _said(probe):
+        case Accepts(gas):
+            return _unpayable(view, track, gas)
+        case Unclear(reason):
+            return Found(reason)
+        case _ if _never(view, track) is None:
+            return Found(reason_of(said), alert=alert_of(said) or REFUSED, critical=bool(alert_of(said)))
+        case _:
+            block = track.finding(Question.BLOCK, view.now)
+            if block is None or not track.believes(Belief.HOPELESS, view.policy.absence_seconds):
+                return None
+            why = f"{reason_of(said)}, on a chain without the request's block"
+            return Found(why, alert=REFUSED)
+
+
+# --- in flight
+
+
+def _still(view: View, track: Track) -> Broadcast | None:
+    """Return the last broadcast of a reply, once it is answered."""
+    broadcast = view.broadcast_of(track.row)
+    return None if broadcast is None or broadcast.on_its_way else broadcast
+
+
+def _call_since(view: View, track: Track) -> Finding | None:
+    """Return the probe of a signed reply that was asked in this epoch, however long ago."""
+    call = track.findings.get(Question.CALL)
+    return call if call is not None and call.asked_at >= view.epoch else None
+
+
+def _is_there(call: Finding | None) -> bool:
+    return call is not None and call.trusted and is_done(_said(call))
+
+
+def _has_it_since(view: View, track: Track) -> Found | None:
+    call = _call_since(view, track)
+    if call is None or not _is_there(call) or call.head > view.chain.number:
+        return None  # above the look, its own bytes may have come in: the next look tells
+    return Found(block=call.head)
+
+
+def _poisoned(view: View, track: Track) -> Found | None:
+    broadcast, nonce = _still(view, track), nonce_of(track.row)
+    often = broadcast is not None and broadcast.said is Sent.REFUSED and broadcast.times >= REFUSALS
+    return Found(nonces=(nonce,)) if often and nonce == view.chain.nonce else None
+
+
+def _may_go_out(view: View, track: Track) -> bool:
+    """Say whether bytes may go out: unless the epoch rose since they were signed or broadcast here, and nobody has asked since.
+
+    A branch that comes back brings the reply that was included there, and bytes that no node took need not follow it.
+    """
+    broadcast = view.broadcast_of(track.row)
+    since = track.signed_at if broadcast is None else broadcast.since
+    call = _call_since(view, track)
+    return (since >= view.epoch or call is not None) and not _is_there(call)
+
+
+def transaction_of(row: Row) -> Transaction | None:
+    """Return the transaction in a row's bytes, None where they cannot be read."""
+    try:
+        return decode_transaction(row.reply.raw or b"").transaction
+    except Undecodable:
+        return None
+
+
+def _new_price(view: View, track: Track) -> Transaction | None:
+    """Return a reply's transaction at another price, where it needs one, and one that is within the limits."""
+    broadcast = _still(view, track)
+    if broadcast is None or view.price is None or view.sends_held:
+        return None
+    stuck = _is_stuck(view, track, broadcast)
+    old = transaction_of(track.row) if stuck or broadcast.said in UNPAYABLE else None
+    price = None if old is None else view.policy.limits.for_gas(view.price, old.gas)
+    if old is None or price is None:
+        return None
+    if broadcast.said in UNPAYABLE:
+        is_dear = highest_fee(old) * 100 > view.price.highest * MARGIN_PERCENT
+        new = repriced(old, price) if is_dear else None
+    else:
+        new = replacement(old, price)
+    return new if new is not None and view.policy.limits.allows(new) else None
+
+
+def _is_stuck(view: View, track: Track, broadcast: Broadcast) -> bool:
+    """Say whether a reply needs a higher fee; where there is no market only a node's word counts."""
+    if view.chain.base_fee is None and broadcast.said is not Sent.UNDERPRICED:
+        return False
+    near = nonce_of(track.row) < view.chain.nonce + REPRICED_AT_ONCE
+    return near and broadcast.is_stuck(view.now, view.block_time, view.policy.replace_after)
+
+
+def _needs_price(view: View, track: Track) -> Found | None:
+    new = _new_price(view, track) if _may_go_out(view, track) else None
+    return None if new is None else Found(gas=new.gas, transaction=new)
+
+
+def _is_due(view: View, track: Track) -> bool:
+    """Say whether bytes are to be broadcast now; a node that keeps nothing for later nonces takes them when the gap below is filled."""
+    broadcast = view.broadcast_of(track.row)
+    if view.sends_held:
+        return False
+    if broadcast is None:
+        return True
+    if broadcast.said is Sent.GAP and any(gap < nonce_of(track.row) for gap in view.nonces.missing):
+        return False
+    return broadcast.is_due(view.now, view.block_time)
+
+
+def _goes_out(view: View, track: Track) -> Found | None:
+    return FOUND if _is_due(view, track) and _may_go_out(view, track) else None
+
+
+# --- spent
+
+
+def _receipt(track: Track) -> Receipt | None:
+    finding = track.findings.get(Question.RECEIPT)
+    return finding.value if finding is not None and isinstance(finding.value, Receipt) else None
+
+
+def _succeeded(view: View, track: Track) -> Found | None:
+    receipt = _receipt(track)
+    if receipt is None or not receipt.succeeded or receipt.block > view.chain.number:
+        return None  # in a block above the look: by that the next one sees whether it goes
+    return Found(block=receipt.block)
+
+
+def _lost(view: View, track: Track) -> Found | None:
+    receipt = _receipt(track)
+    if receipt is not None and not receipt.succeeded:
+        why = _why(track)
+        return None if why is None else Found(f"{_status_0(track.row, receipt)}: {why}")
+    absent = track.believes(Belief.ABSENT, view.policy.absence_seconds)
+    if receipt is not None or not absent or nonce_of(track.row) >= view.chain.nonce:
+        return None
+    return Found("another transaction took the nonce", again=True)
+
+
+def _why(track: Track) -> str | None:
+    """Return why a reply was mined with status 0, None before that was asked: its trace is, then a call, once each."""
+    trace, call = track.findings.get(Question.TRACE), track.findings.get(Question.CALL_AT_BLOCK)
+    if trace is not None and not trace.says_nothing:
+        return reason_of(_said(trace))
+    if call is None:
+        return None
+    hint = "" if trace is None else f"; {reason_of(_said(trace))}"
+    return f"{reason_of(_said(call))}{hint}"
+
+
+def out_of_gas(track: Track) -> int | None:
+    """Return the gas limit of a failed reply that used it up; None for every other one."""
+    receipt, transaction = _receipt(track), transaction_of(track.row)
+    if receipt is None or transaction is None or not receipt.used_up(transaction.gas):
+        return None
+    return transaction.gas
+
+
+def _status_0(row: Row, receipt: Receipt) -> str:
+    transaction = transaction_of(row)
+    if transaction is not None and receipt.used_up(transaction.gas):
+        return f"mined with status 0, out of gas ({receipt.gas_used} of {transaction.gas} used)"
+    return "mined with status 0"
+
+
+# --- included
+
+
+def _gone(view: View, track: Track) -> Found | None:
+    row = track.row
+    if not row.on_chain:
+        return Found("the request left the chain")
+    if row.answer is None:
+        return Found("found on chain earlier; it is checked again")
+    if RowCause.BLOCK_UNKNOWN in row.progress.cause:
+        return Found("its block is not known since the chain was reorganised")
+    if track.believes(Belief.GONE, view.policy.absence_seconds):
+        return Found("its block is gone", again=True)
+    return None
+
+
+def _final(view: View, track: Track) -> Found | None:
+    call, block = track.finding(Question.CALL, view.now), track.row.reply.included_block or 0
+    if call is None or not call.trusted:
+        return None
+    if not is_done(_said(call)):
+        receipt = track.finding(Question.RECEIPT, view.now)
+        found = None if receipt is None or isinstance(call.value, Accepts) else receipt.value
+        if not isinstance(found, Receipt) or not found.succeeded:
+            return None
+        block = max(block, found.block)
+    return Found(block=block) if block <= view.chain.final else None
+
+
+# --- any
+
+
+def _asks(view: View, track: Track) -> Found | None:
+    """Return what to ask where no other row knows enough, of what is not being asked."""
+    wanted = _QUESTIONS[phase_of(view, track.row)](view, track)
+    due = tuple(question for question in wanted if question not in track.asked)
+    return Found(questions=due) if due else None
+
+
+def _may_ask(finding: Finding | None, view: View) -> bool:
+    return finding is None or view.now >= finding.again
+
+
+def _of_unsigned(view: View, track: Track) -> Sequence[Question]:
+    if not _may_ask(_probe(view, track), view) or Question.ESTIMATE in track.asked:
+        return ()
+    hopeless = track.suspects(Belief.HOPELESS) and view.chain.is_old(track.row)
+    return (Question.ESTIMATE, Question.BLOCK) if hopeless else (Question.ESTIMATE,)
+
+
+def _of_in_flight(view: View, track: Track) -> Sequence[Question]:
+    goes_out = _is_due(view, track) or _new_price(view, track) is not None
+    return (Question.CALL,) if goes_out and _call_since(view, track) is None else ()
+
+
+def _of_spent(view: View, track: Track) -> Sequence[Question]:
+    receipt = _receipt(track)
+    if receipt is None or receipt.succeeded:
+        return (Question.RECEIPT,) if _may_ask(track.findings.get(Question.RECEIPT), view) else ()
+    traces = view.policy.tracing and Question.TRACE not in track.findings
+    return (Question.TRACE,) if traces else (Question.CALL_AT_BLOCK,)
+
+
+def _of_included(view: View, track: Track) -> Sequence[Question]:
+    call = track.finding(Question.CALL, view.now)
+    if _may_ask(call, view):
+        return (Question.CALL,)
+    cannot_tell = call is not None and not isinstance(call.value, Accepts) and not is_done(_said(call))
+    receipt = track.finding(Question.RECEIPT, view.now)
+    return (Question.RECEIPT,) if cannot_tell and _may_ask(receipt, view) else ()
+
+
+_QUESTIONS: dict[Phase, Callable[[View, Track], Sequence[Question]]] = {
+    Phase.UNSIGNED: _of_unsigned,
+    Phase.IN_FLIGHT: _of_in_flight,
+    Phase.SPENT: _of_spent,
+    Phase.INCLUDED: _of_included,
+}
+
+
+def _otherwise(_view: View, _track: Track) -> Found | None:
+    return FOUND
+
+
+def _gaps(view: View, unfilled: Sequence[int]) -> Found | None:
+    """Say which of the gaps that nothing new fills are filled; each burns a nonce, whose own bytes a branch may bring back."""
+    return Found(nonces=tuple(unfilled)) if unfilled and not view.chain.suspicious else None
+
+
+# --- the table
+
+
+def _row(
+    phase: Phase, text: str, action: Action, when: Callable[[View, Any], Found | None], *worlds: str
+) -> TableRow:
+    return TableRow(phase, text, action, when, worlds)
+
+
+ROWS: tuple[TableRow, ...] = (
+    _row(Phase.UNSIGNED, "the contract has it", Action.CONFIRM, _has_it, "answered_by_another"),
+    _row(
+        Phase.UNSIGNED,
+        "the contract will never take it from this node, only from others: believed, of a settled request, by a node with its block",
+        Action.FINISH,
+        _not_ours,
+        "others_only",
+    ),
+    _row(
+        Phase.UNSIGNED,
+        "the contract will never take it: likewise",
+        Action.REJECT,
+        _never_ours,
+        "id_given_away_for_good",
+    ),
+    _row(
+        Phase.UNSIGNED,
+        "the contract takes it, it can be paid, and the nonce of earlier bytes is open or their absence believed",
+        Action.SIGN,
+        _takes_it,
+        "plain_path",
+    ),
+    _row(
+        Phase.UNSIGNED,
+        "the contract takes it later, no node tells, its gas is above a block's, or it is too dear",
+        Action.DEFER,
+        _not_now,
+        "one_is_refused",
+    ),
+    _row(
+        Phase.IN_FLIGHT,
+        "the epoch rose, and the contract has it at a head that is not above the look",
+        Action.CONFIRM,
+        _has_it_since,
+        "branch_back_unsent",
+    ),
+    _row(
+        Phase.IN_FLIGHT,
+        "nodes refused its bytes three times, and its nonce is the chain's next",
+        Action.FILL,
+        _poisoned,
+        "poisoned_nonce",
+    ),
+    _row(
+        Phase.IN_FLIGHT,
+        "its fee is refused, or no receipt for very long (fee market), or it is dearer than the market and no node holds it",
+        Action.REPRICE,
+        _needs_price,
+        "spike",
+    ),
+    _row(
+        Phase.IN_FLIGHT,
+        "its bytes are due: never sent here, not held, or held for too long; after the epoch rose, once it is probed",
+        Action.BROADCAST,
+        _goes_out,
+        "lost_broadcast",
+    ),
+    _row(Phase.SPENT, "its receipt has status 1", Action.CONFIRM, _succeeded, "plain_path"),
+    _row(
+        Phase.SPENT,
+        "its receipt has status 0, and it is known why; or its absence is believed",
+        Action.RELEASE,
+        _lost,
+        "nonce_taken",
+        "mined_in_vain",
+    ),
+    _row(
+        Phase.INCLUDED,
+        "its request left the chain, no answer is kept, or it is believed that the contract would take it anew",
+        Action.TAKE_BACK,
+        _gone,
+        "journal_lost_then_vanished",
+        "request_left_the_chain",
+        "contract_lost_it",
+    ),
+    _row(
+        Phase.INCLUDED,
+        "its block is final and the contract has it; where the contract cannot tell, its receipt has status 1",
+        Action.FINALIZE,
+        _final,
+        "plain_path",
+        "destroyed_hides_answer",
+    ),
+    _row(Phase.ANY, "a question of the above is due", Action.ASK, _asks, "plain_path"),
+    _row(Phase.ANY, "otherwise", Action.WAIT, _otherwise, "plain_path"),
+    _row(
+        Phase.ACCOUNT,
+        "a ripe gap below something in flight, claimed by no answered reply",
+        Action.FILL,
+        _gaps,
+        "foreign_gap",
+    ),
+)
+
+
+def by_phase(rows: Sequence[TableRow]) -> dict[Phase, tuple[TableRow, ...]]:
+    """Return the rows that count in each phase, in their order."""
+    of_replies: dict[Phase, tuple[Phase, ...]] = {
+        phase: (phase, Phase.ANY) for phase in Phase if phase is not Phase.ACCOUNT
+    }
+    phases = {**of_replies, Phase.ACCOUNT: (Phase.ACCOUNT,)}
+    return {phase: tuple(row for row in rows if row.phase in counts) for phase, counts in phases.items()}
+
+
+TABLE = by_phase(ROWS)
+
+
+def phase_of(view: View, row: Row) -> Phase:
+    """Return where a reply stands."""
+    if row.state is State.ANSWERED:
+        return Phase.UNSIGNED
+    if row.state is State.INCLUDED:
+        return Phase.INCLUDED
+    broadcast = view.broadcast_of(row)
+    said = broadcast is not None and broadcast.says_used(view.now, view.block_time)
+    return Phase.SPENT if said or nonce_of(row) < view.chain.nonce else Phase.IN_FLIGHT
+
+
+def assess(view: View, track: Track) -> tuple[TableRow, Found]:
+    """Return the first row that matches a reply, and what it found. Raises LookupError for a table without the last one."""
+    for row in TABLE[phase_of(view, track.row)]:
+        found = row.when(view, track)
+        if found is not None:
+            return row, found
+    raise LookupError("no row of the table matches")
 
 
 def markdown() -> str:
-    """Return the table for the documentation, one row for each pair."""
+    """Return the actions and the table for the documentation."""
+    actions = "\n".join(f"- **{action}**: {MEANINGS[action]}." for action in Action)
     rows = [
-        f"| {phase} | {evidence} | {action} |"
-        for phase, row in TABLE.items()
-        for evidence, action in row.items()
+        f"| {number} | {row.phase} | {row.text} | {row.action} | {', '.join(f'`{world}`' for world in row.worlds)} |"
+        for number, row in enumerate(ROWS, 1)
     ]
-    return "\n".join(["| phase | evidence | action |", "|---|---|---|", *rows]) + "\n"
+    table = "\n".join(["| # | phase | evidence | action | red without it |", "|--:|---|---|---|---|", *rows])
+    return f"## Actions\n\n{actions}\n\n## The table\n\n{table}\n"

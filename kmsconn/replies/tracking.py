@@ -6,14 +6,15 @@ Each look asks one node for head, nonce, balance and finality. Asks nobody about
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import attrs
 import trio
 
+from kmsconn.chain.fork import Checkpoint, Checkpoints, ForkDebounce, Search, thinned, up_to
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Call
 from kmsconn.errors import StageTimeout
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
@@ -22,6 +23,7 @@ from kmsconn.replies.alerts import tell_market
 from kmsconn.replies.asking import ask_one_node
 from kmsconn.replies.chain_view import NOT_FINAL, ChainView
 from kmsconn.replies.fees import Market
+from kmsconn.replies.moving import ReplyMoves
 from kmsconn.replies.questions import (
     FINALIZED,
     LATEST,
@@ -35,7 +37,9 @@ from kmsconn.replies.questions import (
     read_wei,
 )
 from kmsconn.replies.state import TxManager, TxState
+from kmsconn.replies.table import Found
 from kmsconn.replies.view import TxPolicy, View
+from kmsconn.transport.waiting import together
 
 LOOK_TIMEOUT = 15.0  # seconds; longer than a connection waits, so that a dead one is noticed
 DETAILS_EVERY = 2.0  # seconds; balance, finality and checkpoint change slowly
@@ -44,62 +48,92 @@ NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
 """Seconds, and blocks at least, until a reply in flight is named."""
 NAMED_AT_ONCE = 16  # replies that an alert is about, the oldest ones
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
+NO_END = 2**62  # above every block
+MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
+REORGANISED = "the chain was reorganised below its block"
 
 
 @attrs.define
 class ChainObserver:
-    """Looks at one chain, and remembers what only later looks can compare."""
+    """Looks at one chain, and remembers what only later looks can compare.
+
+    ``fork`` is the block above which the last look found another branch than the looks before, to be read and cleared by whoever tracks
+    replies. Until that is believed the looks are suspicious.
+    """
 
     manager: TxManager
-    reorganised: bool = False
-    """A block that was seen is another one now; for whoever tracks replies to read and to clear."""
+    fork: int | None = None
     _heads: HeadTracker = attrs.field(factory=HeadTracker)
     _details_at: float = float("-inf")
     _finalized: int | None = None
     _young: int = 0
     """So many of the newest blocks were not final when finality was asked."""
     _balance: int | None = None
-    _checkpoint: tuple[int, str] | None = None
+    _kept: Checkpoints = ()
+    """The heads of looks of one branch."""
+    _doubts: ForkDebounce = attrs.field(factory=ForkDebounce)
+    _suspicious: bool = False
     _last: HeadAnswer | None = None
-    _reorganised_at: float = attrs.field(factory=trio.current_time)
+    _forked_at: float = attrs.field(factory=trio.current_time)
 
     async def look(self) -> ChainView:
         """Look at the chain. Raises Unreachable, Overloaded, StageTimeout. Repeating: reads only."""
         now = trio.current_time()
         details = now - self._details_at >= DETAILS_EVERY
-        calls = [LATEST, nonce_call(self.manager.wallet.address), *(self._details() if details else ())]
+        address, kept = self.manager.wallet.address, self._kept
+        calls = [
+            LATEST,
+            nonce_call(address),
+            *([block_call(kept[-1].number)] if kept else ()),
+            *([balance_call(address), FINALIZED] if details else ()),
+        ]
         try:
             with trio.fail_after(LOOK_TIMEOUT):
                 block, nonce, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
+                head = read_head(block, nonce)
+                if kept:
+                    await self._compare(head, read_block_hash(more.pop(0)))
         except trio.TooSlowError as error:
             raise StageTimeout("a look at the chain", LOOK_TIMEOUT) from error
-        head = read_head(block, nonce)
         if details:
             self._details_at = now
-            self._take_details(head, block, more)
-        self._compare(head)
+            self._take_details(head, *more)
+        self._keep(head, read_block_hash(block))
         return self._view(head)
 
-    def _compare(self, head: HeadAnswer) -> None:
+    async def _compare(self, head: HeadAnswer, kept: bytes | None) -> None:
+        """Compare a look with those before: another block than the newest kept one, or a lower head or nonce, is another epoch."""
         last, self._last = self._last, head
+        self._suspicious = kept is not None and kept != self._kept[-1].hash
         if last is not None and (head.number < last.number or head.nonce < last.nonce):
-            self._reorganised_at = trio.current_time()
+            self._forked_at = trio.current_time()
+        if self._suspicious:
+            self._forked_at = trio.current_time()
+            await self._search(head)
 
-    def _details(self) -> Sequence[Call]:
-        checkpoint = () if self._checkpoint is None else (block_call(self._checkpoint[0]),)
-        return (balance_call(self.manager.wallet.address), FINALIZED, *checkpoint)
+    async def _search(self, head: HeadAnswer) -> None:
+        """Find the fork; a shallow one is believed at once, a deeper one by a later look."""
+        search = Search.below(self._kept, head.number)
+        while (question := search.question) is not None:
+            [block] = await ask_one_node(self.manager.endpoint.rpc, [block_call(question.number)])
+            search = search.answered(read_block_hash(block))
+        window = self._heads.blocks_in(self.manager.settings.reading.reorg_window)
+        if self._doubts.confirms(search, trio.current_time(), window):
+            self.fork, self._suspicious = search.fork, False
+            self._kept = up_to(self._kept, search.fork)
 
-    def _take_details(self, head: HeadAnswer, block: Any, results: Sequence[Any]) -> None:
-        balance, finalized, *checkpoint = results
+    def _keep(self, head: HeadAnswer, hash_: bytes | None) -> None:
+        if self._suspicious or hash_ is None or (self._kept and head.number <= self._kept[-1].number):
+            return
+        self._doubts.clear()
+        self._kept = (*self._kept, Checkpoint(head.number, hash_))
+        if len(self._kept) > MOST_KEPT:
+            self._kept = thinned(self._kept)
+
+    def _take_details(self, head: HeadAnswer, balance: Any, finalized: Any) -> None:
         self._balance = read_wei(balance)
         self._finalized = read_block_number(finalized)
         self._young = 0 if self._finalized is None else max(0, head.number - self._finalized)
-        found = read_block_hash(checkpoint[0]) if checkpoint else None
-        if found is not None and self._checkpoint is not None and found != self._checkpoint[1]:
-            self.reorganised = True
-            self._reorganised_at = trio.current_time()
-        own = read_block_hash(block)
-        self._checkpoint = None if own is None else (head.number, own)
 
     def _view(self, head: HeadAnswer) -> ChainView:
         tracker, reorg_window = self.manager.endpoint.head, self.manager.settings.reading.reorg_window
@@ -120,7 +154,8 @@ class ChainObserver:
             final=self._final(head),
             balance=self._balance,
             at=trio.current_time(),
-            reorganised_at=self._reorganised_at,
+            forked_at=self._forked_at,
+            suspicious=self._suspicious,
         )
 
     def _final(self, head: HeadAnswer) -> int:
@@ -141,8 +176,7 @@ class Tracking:
     observer: ChainObserver
     market: Market
     policy: TxPolicy
-    _included_from: int = 0
-    """Below this block every included reply was looked at once."""
+    moves: ReplyMoves
     _final: int = NOT_FINAL
     """The final block of the last time when the journal was asked for what stands up to it, and that time."""
     _final_at: float = float("-inf")
@@ -164,52 +198,34 @@ class Tracking:
         state.alerts.show(trio.current_time())
 
     async def _load_included(self, chain: ChainView) -> None:
-        """Track the included replies that are to be looked at: once when the reorg window is over, and again when they may be final."""
-        if self.observer.reorganised:
-            self.observer.reorganised, self._included_from = False, 0
-        await self._load_open_again(chain)
-        if chain.fresh:
-            await self._load_young(chain)
-            await self._load_final(chain)
+        """Take back what stands above a fork, and track the included replies whose blocks are final.
 
-    async def _load_young(self, chain: ChainView) -> None:
-        """Track the included replies whose blocks left the reorg window."""
-        if chain.settled < self._included_from:
-            return
-        rows = await self._included(chain.settled, INCLUDED_AT_ONCE, from_block=self._included_from)
-        full = len(rows) == INCLUDED_AT_ONCE
-        self._included_from = (rows[-1].reply.included_block or 0) if full else chain.settled + 1
-
-    async def _load_final(self, chain: ChainView) -> None:
-        """Track the included replies whose blocks are final; a moment ago there were none, where nothing has changed since."""
+        Of those there were none a moment ago, where nothing has changed since.
+        """
+        if self.observer.fork is not None:
+            await self._rewind(self.observer.fork)
+            self.observer.fork = None
         tracks = self.state.tracks
         tracked = len(tracks.of(State.INCLUDED))
         same = chain.final == self._final and chain.at - self._final_at < DETAILS_EVERY
-        if same and not tracked and not tracks.newly_included:
+        if not chain.fresh or (same and not tracked and not tracks.newly_included):
             return
-        await self._included(chain.final, INCLUDED_AT_ONCE + tracked)
+        for row in await self._included(chain.final, limit=INCLUDED_AT_ONCE + tracked):
+            tracks.note(row)
         tracks.newly_included, self._final, self._final_at = False, chain.final, chain.at
 
-    async def _included(self, up_to_block: int, limit: int, *, from_block: int = 0) -> Sequence[Row]:
+    async def _rewind(self, fork: int) -> None:
+        """Take back every reply that is included above a fork: before anything else may take its nonce."""
+        while rows := await self._included(NO_END, limit=INCLUDED_AT_ONCE, from_block=fork + 1):
+            tracks = [self.state.tracks.note(row) for row in rows]
+            await together([partial(self.moves.take_back, track, Found(REORGANISED)) for track in tracks])
+
+    async def _included(self, up_to_block: int, *, limit: int, from_block: int = 0) -> Sequence[Row]:
         state = self.state
-        rows = await state.manager.journal.run(
+        rows: Sequence[Row] = await state.manager.journal.run(
             queries.included, state.chain_id, up_to_block, limit, from_block=from_block
         )
-        for row in rows:
-            state.tracks.note(row)
         return rows
-
-    async def _load_open_again(self, chain: ChainView) -> None:
-        """Track included replies whose nonce is open again: a reorganisation took their block."""
-        state = self.state
-        ripe, tracks = state.nonces.ripe, state.tracks
-        if not ripe or not (tracks.of(State.ANSWERED) or tracks.of(State.SIGNED)):
-            return
-        for row in await state.manager.journal.run(
-            queries.included_from_nonce, state.chain_id, chain.nonce, INCLUDED_AT_ONCE
-        ):
-            if row.reply.nonce in ripe:
-                tracks.note(row)
 
     async def load_answered(self) -> None:
         """Track what is answered and due, as much as there is room in flight."""
@@ -257,7 +273,6 @@ class Tracking:
         return View(
             chain=chain,
             tracks=state.tracks.by_rid,
-            signed=state.tracks.of(State.SIGNED),
             broadcasts=state.broadcasts,
             nonces=state.nonces.snapshot(chain, state.tracks.nonces, self.policy.window),
             policy=self.policy,

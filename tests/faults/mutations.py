@@ -30,8 +30,9 @@ from kmsconn.protocols.fhevm import contexts, decryptions, messages
 from kmsconn.protocols.fhevm.deployment import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Meaning, Verdict
-from kmsconn.replies import assess, nonces, questioning
-from kmsconn.replies.evidence import Accepts
+from kmsconn.replies import plan as nonces
+from kmsconn.replies import questioning, table
+from kmsconn.replies.answers import Accepts
 from kmsconn.replies.questions import read_finding
 from kmsconn.replies.view import Question, View
 from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, stage_runner
@@ -276,7 +277,7 @@ def first_look_believed(monkeypatch: Any) -> None:
 
 def done_is_a_failure(monkeypatch: Any) -> None:
     """The contract's "already signed" is a revert like any other."""
-    monkeypatch.setattr(assess, "is_done", lambda _: False)
+    monkeypatch.setattr(table, "is_done", lambda _: False)
 
 
 def deadline_by_the_wall(monkeypatch: Any) -> None:

@@ -218,11 +218,7 @@ TRIALS = [
     ),
     _trial(
         mutations.signed_whatever_the_estimate_says,
-        [
-            Ask(1.0, "public"),
-            Strike(22.0, "gateway", Misbehaviour("empty_logs", times=30, node=0)),
-            Ask(60.0, "public"),
-        ],
+        [Ask(1.0, "public", 2), Reorg(6.0, 20, "moved")],
     ),
     _trial(
         mutations.nonces_from_the_chain_alone,
@@ -235,11 +231,7 @@ TRIALS = [
     ),
     _trial(
         mutations.done_is_a_failure,
-        [
-            Ask(1.0, "public"),
-            Strike(22.0, "gateway", Misbehaviour("empty_logs", times=30, node=0)),
-            Ask(60.0, "public"),
-        ],
+        [Ask(1.0, "public", 2), Reorg(6.0, 20, "moved")],
     ),
     _trial(
         mutations.deadline_by_the_wall,

@@ -20,7 +20,7 @@ from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
-from kmsconn.replies.evidence import Sent, read_sent
+from kmsconn.replies.answers import Sent, read_sent
 from tests import vectors
 from tests.real.gateway_scene import FORMS, Scene
 

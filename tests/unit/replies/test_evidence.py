@@ -13,7 +13,7 @@ from kmsconn.errors import StageTimeout, Unreachable
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.profile import Profile
-from kmsconn.replies.evidence import (
+from kmsconn.replies.answers import (
     SEND_ERRORS,
     Accepts,
     Receipt,
@@ -130,12 +130,6 @@ def test_retry_is_neither_done_nor_hopeless() -> None:
 def test_another_error_is_no_answer() -> None:
     said = read_call(PROFILE, KIND, RpcError(-32005, "limit exceeded"))
     assert said == Unclear("-32005: limit exceeded", silent=True)
-
-
-def test_missing_funds_at_an_estimate_are_told_apart() -> None:
-    said = read_estimate(PROFILE, KIND, RpcError(-32000, "insufficient funds for transfer"))
-    assert isinstance(said, Unclear)
-    assert said.funds
 
 
 def test_an_estimate_is_a_quantity() -> None:

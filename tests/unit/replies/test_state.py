@@ -11,6 +11,7 @@ from kmsconn.journal.values import Due, RowReply
 from kmsconn.model.life import State
 from kmsconn.replies.moving import ReplyMoves
 from kmsconn.replies.state import LOOK_AGAIN, Backlog, TxState
+from kmsconn.replies.table import Found
 from tests.unit.replies.world import World
 
 
@@ -24,7 +25,7 @@ async def test_nothing_is_remembered_of_a_reply_that_was_returned_and_ended(
     world.request(1)
     row = world.journal.rows[1]
     track = state.tracks.note(attrs.evolve(row, state=State.SIGNED, reply=RowReply(0, b"raw", bytes(32))))
-    await moves.release(track, "status 0")
+    await moves.release(track, Found("status 0"))
     assert state.tracks.histories[row.rid].returned == 1
     await moves.close(state.tracks.note(row), end, "never")
     assert (state.tracks.by_rid, state.tracks.histories) == ({}, {})

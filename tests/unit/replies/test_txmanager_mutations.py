@@ -17,13 +17,13 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
-from kmsconn.replies import assess, decide, questioning, view
+from kmsconn.replies import plan, questioning, table, view
+from kmsconn.replies.chain_view import AccountNonces, NonceTracker
 from kmsconn.replies.moving import ReplyMoves
-from kmsconn.replies.nonces import NonceTracker
 from kmsconn.replies.state import TxState
-from kmsconn.replies.table import Evidence, Phase
-from kmsconn.replies.tracking import ChainObserver
-from kmsconn.replies.view import AccountNonces, Finding
+from kmsconn.replies.table import Found
+from kmsconn.replies.tracking import ChainObserver, Tracking
+from kmsconn.replies.view import Belief, Finding
 from tests.unit.replies.test_bad_day import running
 from tests.unit.replies.world import HEALTHY, KEY, Fault, World, until
 
@@ -138,7 +138,7 @@ async def more_is_answered_than_the_window_holds() -> bool:
 
 
 async def a_block_goes_and_others_take_its_nonces() -> bool:
-    """Beyond the reorg window and before finality: no nonce tells of it, only the contract does."""
+    """While no process runs: no hash and no nonce tell of it, only the contract does."""
     world = World(pool="arbitrum at once")
     world.node.finality = 400
     world.chain.mine_many(10)
@@ -146,8 +146,9 @@ async def a_block_goes_and_others_take_its_nonces() -> bool:
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.INCLUDED)
         await trio.sleep(8)
-        world.chain.reorg(40, drop=lambda t: t.sender == KEY.address)
-        world.foreign()
+    world.chain.reorg(40, drop=lambda t: t.sender == KEY.address)
+    world.foreign()
+    async with running(world):
         await trio.sleep(120)
     return not world.answered_on_chain(1)
 
@@ -252,17 +253,21 @@ async def a_block_goes_after_an_estimate() -> bool:
 
 def finalized_unasked(monkeypatch: Any) -> None:
     """What was included once is believed for good."""
-    monkeypatch.setitem(
-        assess._ASSESSORS, Phase.INCLUDED, lambda _view, _track: assess.Assessment(Evidence.FINAL)
-    )
+    final = [
+        attrs.evolve(row, when=lambda _view, _track: Found())
+        for row in table.ROWS
+        if row.when is table._final
+    ]
+    monkeypatch.setitem(table.TABLE, table.Phase.INCLUDED, tuple(final))
 
 
 def old_block_finalizes(monkeypatch: Any) -> None:
     """The block where a reply was first seen decides how old it is."""
-    honest = assess._has_reply
-    monkeypatch.setattr(
-        assess, "_has_reply", lambda view, track, call, _receipt: honest(view, track, call, None)
-    )
+
+    async def nothing(_tracking: Tracking, _fork: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Tracking, "_rewind", nothing)
 
 
 def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
@@ -273,34 +278,34 @@ def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
 
 
 def l2_two_replies_claim_one_kept_nonce(monkeypatch: Any) -> None:
-    monkeypatch.setattr(decide, "_drop_second_claims", lambda *_: None)
+    monkeypatch.setattr(plan, "_drop_second_claims", lambda *_: None)
 
 
 def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
     honest = Finding
     monkeypatch.setattr(
-        questioning, "Finding", lambda said, head, _trusted, at, again: honest(said, head, True, at, again)
+        questioning, "Finding", lambda said, head, _trusted, *times: honest(said, head, True, *times)
     )
 
 
 def l12_bytes_of_a_released_reply_forgotten(monkeypatch: Any) -> None:
     honest = ReplyMoves.release
 
-    async def release(self: ReplyMoves, track: Any, reason: str, **options: Any) -> None:
-        await honest(self, track, reason, **options)
+    async def release(self: ReplyMoves, track: Any, found: Found) -> None:
+        await honest(self, track, found)
         track.history.reusable = None
 
     monkeypatch.setattr(ReplyMoves, "release", release)
 
 
 def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:
-    honest = ReplyMoves.unland
+    honest = ReplyMoves.take_back
 
-    async def unland(self: ReplyMoves, track: Any, *arguments: Any, **options: Any) -> None:
-        await honest(self, track, *arguments, **options)
+    async def take_back(self: ReplyMoves, track: Any, found: Found) -> None:
+        await honest(self, track, found)
         track.history.reusable = None
 
-    monkeypatch.setattr(ReplyMoves, "unland", unland)
+    monkeypatch.setattr(ReplyMoves, "take_back", take_back)
 
 
 def l19_the_full_window_ignored(monkeypatch: Any) -> None:
@@ -324,26 +329,27 @@ def an_absence_outlives_its_bytes(monkeypatch: Any) -> None:
     honest = view.Track.moved
 
     def moved(self: view.Track, row: Any) -> None:
-        absent = self.absent
+        absent = self._suspicions.get(Belief.ABSENT)
         honest(self, row)
-        self.absent = absent
+        if absent is not None:
+            self._suspicions[Belief.ABSENT] = absent
 
     monkeypatch.setattr(view.Track, "moved", moved)
 
 
 def earlier_bytes_believed_gone(monkeypatch: Any) -> None:
     """A reply whose earlier bytes had a nonce that is used is signed anew at once."""
-    monkeypatch.setattr(assess, "_may_be_included", lambda *_: False)
+    monkeypatch.setattr(table, "_may_be_included", lambda *_: False)
 
 
 def estimates_of_before_a_stranger_believed(monkeypatch: Any) -> None:
     honest = NonceTracker.snapshot
-    monkeypatch.setattr(NonceTracker, "snapshot", lambda *a: attrs.evolve(honest(*a), stranger_block=0))
+    monkeypatch.setattr(NonceTracker, "snapshot", lambda *a: attrs.evolve(honest(*a), stranger_at=-math.inf))
 
 
 def estimates_of_before_a_fork_believed(monkeypatch: Any) -> None:
     honest = ChainObserver._view
-    monkeypatch.setattr(ChainObserver, "_view", lambda *a: attrs.evolve(honest(*a), reorganised_at=-math.inf))
+    monkeypatch.setattr(ChainObserver, "_view", lambda *a: attrs.evolve(honest(*a), forked_at=-math.inf))
 
 
 TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [

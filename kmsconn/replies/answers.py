@@ -108,13 +108,9 @@ class Accepts:
 
 @attrs.frozen
 class Unclear:
-    """The node's answer does not tell: ask again later. ``funds``: because the account cannot pay.
-
-    ``silent``: there was no answer at all, or one that asks for fewer questions.
-    """
+    """The node's answer does not tell: ask again later. ``silent``: there was none at all, or one that asks for fewer questions."""
 
     reason: str
-    funds: bool = False
     silent: bool = False
 
 
@@ -163,7 +159,7 @@ def read_gas(result: Any) -> int:
 def _refusal(profile: Profile, kind: Kind, error: RpcError) -> Revert | Unclear:
     if is_revert(error):
         return profile.operations[kind].revert(error.data)
-    return Unclear(str(error), funds=read_sent(error) is Sent.FUNDS, silent=is_overload(error))
+    return Unclear(str(error), silent=is_overload(error))
 
 
 _EXECUTION_REVERTED = 3
@@ -179,7 +175,7 @@ def is_done(says: Says) -> bool:
     return isinstance(says, Revert) and says.verdict is Verdict.DONE
 
 
-def is_hopeless(says: Says) -> bool:
+def is_hopeless(says: Finds) -> bool:
     """Say whether the reply can never be taken; believed only once the request's block is older than the reorg window."""
     return isinstance(says, Revert) and says.verdict in {Verdict.FINAL, Verdict.SKIP}
 

@@ -1,0 +1,210 @@
+"""Decides the next step of every reply of a chain: from a view to a plan. Pure; the manager carries it out.
+
+``table`` says which step a reply takes; here nonces are planned over all of them. A nonce is *in flight* while a journaled reply holds
+it. The next one is the lowest that is not below the chain's and not in flight. Nonces that were seen used and are not on the chain any
+more are *gaps*, like those between nonces in flight: either the answering node lags, or a block is gone. So a gap is filled only when a
+later look still finds it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from itertools import count
+
+import attrs
+
+from kmsconn.ethereum.transactions import Transaction
+from kmsconn.frozen import frozen
+from kmsconn.journal.values import Row
+from kmsconn.replies import table
+from kmsconn.replies.chain_view import top
+from kmsconn.replies.fees import Price, TransactionRequest
+from kmsconn.replies.table import Action, Found, Phase
+from kmsconn.replies.view import Question, Track, View
+
+
+@frozen
+class Step:
+    """One action for one reply, and what was found for it."""
+
+    action: Action
+    track: Track
+    found: Found
+
+    @property
+    def row(self) -> Row:
+        """The reply's row."""
+        return self.track.row
+
+
+@attrs.frozen
+class Signature:
+    """Something to sign for a reply: with its nonce; ``transaction`` None: the earlier bytes go out again."""
+
+    track: Track
+    nonce: int
+    transaction: Transaction | None
+
+
+@attrs.frozen
+class ActionPlan:
+    """All that is done now. ``fill`` are nonces to use up by an empty transfer."""
+
+    steps: tuple[Step, ...] = ()
+    sign: tuple[Signature, ...] = ()
+    fill: tuple[int, ...] = ()
+
+    def of(self, *actions: Action) -> list[Step]:
+        """Return the steps with an action."""
+        return [step for step in self.steps if step.action in actions]
+
+    def questions(self) -> Iterator[tuple[Track, Question]]:
+        """Yield what is to be asked."""
+        for step in self.of(Action.ASK):
+            yield from ((step.track, question) for question in step.found.questions)
+
+
+NOTHING = ActionPlan()
+
+
+def decide(view: View) -> ActionPlan:
+    """Return what to do now."""
+    steps = [_step(view, track) for track in view.tracks.values()]
+    ready = [step for step in steps if step.action is Action.SIGN]
+    planned = _plan_nonces(view, _claimed(view, steps), ready)
+    signed = _signatures(view, ready, planned.nonces) if view.may_sign else []
+    repriced = [
+        Signature(step.track, step.found.transaction.nonce, step.found.transaction)
+        for step in steps
+        if step.found.transaction is not None
+    ]
+    return ActionPlan(
+        steps=tuple(step for step in steps if step.action is not Action.WAIT),
+        sign=(*signed, *repriced),
+        fill=() if view.sends_held else tuple(_fills(view, steps, planned.unfilled)),
+    )
+
+
+def _step(view: View, track: Track) -> Step:
+    row, found = table.assess(view, track)
+    return Step(row.action, track, found)
+
+
+def _claimed(view: View, steps: Sequence[Step]) -> set[int]:
+    """Return the open nonces of earlier bytes that go out again if the contract takes them, which is not known yet.
+
+    With another transaction there the reply would be signed under a second nonce, and once its branch came back it would be sent twice.
+    """
+    undecided = (step.track for step in steps if step.action in {Action.ASK, Action.WAIT})
+    claims = (track.earlier_nonce for track in undecided if table.phase_of(view, track.row) is Phase.UNSIGNED)
+    return {nonce for nonce in claims if nonce is not None and nonce >= view.chain.nonce}
+
+
+@attrs.frozen
+class NoncePlan:
+    """A nonce for each new reply, in their order; and the gaps that hold up something in flight and nothing new fills."""
+
+    nonces: tuple[int, ...]
+    unfilled: tuple[int, ...]
+
+
+def _plan_nonces(view: View, claimed: Collection[int], ready: list[Step]) -> NoncePlan:
+    """Give nonces to what may be signed, and take the others off ``ready``: without a price only earlier bytes go out.
+
+    While a gap below something in flight is not confirmed, new replies would only wait behind it, and soon may fill it. One that is
+    claimed is another reply's, and what stands above waits for it. On a branch that is not believed nobody gets a new nonce.
+    """
+    in_flight = view.in_flight
+    _drop_second_claims(view, ready, in_flight)
+    blocking = [gap for gap in view.nonces.gaps if gap < max(in_flight, default=-1)]
+    unsure = bool(claimed) or view.chain.suspicious or not set(blocking) <= set(view.nonces.ripe)
+    if view.price is None or unsure:
+        ready[:] = [step for step in ready if _has_open_nonce(view, step)]
+    if not ready and not view.nonces.ripe:
+        return NoncePlan((), ())
+    del ready[view.room :]
+    reusable = [step.track.earlier_nonce for step in ready]
+    ripe = [gap for gap in view.nonces.ripe if gap < min(claimed, default=math.inf)]
+    return plan(view.chain.nonce, in_flight, view.nonces.high, ripe, reusable)
+
+
+def _has_open_nonce(view: View, step: Step) -> bool:
+    nonce = step.track.earlier_nonce
+    return nonce is not None and nonce >= view.chain.nonce
+
+
+def _drop_second_claims(view: View, ready: list[Step], in_flight: Collection[int]) -> None:
+    """Let one reply claim each open nonce of earlier bytes: nobody signs two transactions for one nonce."""
+    claimed = set(in_flight)
+    kept = []
+    for step in ready:
+        nonce = step.track.earlier_nonce
+        if nonce is not None and nonce >= view.chain.nonce:
+            if nonce in claimed:
+                continue
+            claimed.add(nonce)
+        kept.append(step)
+    ready[:] = kept
+
+
+def plan(
+    chain_nonce: int,
+    in_flight: Collection[int],
+    high: int,
+    ripe: Collection[int],
+    reusable: Sequence[int | None],
+) -> NoncePlan:
+    """Give a nonce to each new reply, oldest first; ``reusable`` holds for each the nonce of its earlier bytes, if any.
+
+    Earlier bytes may still be included while their nonce is not below the chain's: such a reply takes the same nonce again, so that
+    it is never included twice. ``ripe`` are the gaps that may be filled.
+    """
+    taken = set(in_flight)
+    again = [_again(chain_nonce, nonce, taken) for nonce in reusable]
+    open_gaps = [nonce for nonce in sorted(ripe) if nonce not in taken]
+    fresh = iter([*open_gaps[: again.count(None)]])
+    beyond = (nonce for nonce in count(top(chain_nonce, taken, high)) if nonce not in taken)
+    nonces = tuple(next(fresh, None) if nonce is None else nonce for nonce in again)
+    filled = tuple(next(beyond) if nonce is None else nonce for nonce in nonces)
+    last = max((*in_flight, *filled), default=-1)
+    return NoncePlan(filled, tuple(n for n in open_gaps if n not in filled and n < last))
+
+
+def _again(chain_nonce: int, nonce: int | None, taken: set[int]) -> int | None:
+    if nonce is None or nonce < chain_nonce or nonce in taken:
+        return None
+    taken.add(nonce)
+    return nonce
+
+
+def _signatures(view: View, ready: Sequence[Step], planned: Sequence[int]) -> list[Signature]:
+    found = [_signature(view, step, nonce) for step, nonce in zip(ready, planned, strict=True)]
+    return sorted((one for one in found if one is not None), key=lambda one: one.nonce)
+
+
+def _signature(view: View, step: Step, nonce: int) -> Signature | None:
+    earlier, gas = step.track.earlier, step.found.gas
+    if earlier is not None and earlier.reply.nonce == nonce and earlier.reply.raw is not None:
+        return Signature(step.track, nonce, None)
+    price = None if view.price is None else view.policy.limits.for_gas(view.price, gas)
+    return (
+        None if price is None else Signature(step.track, nonce, transaction_for(step.row, nonce, gas, price))
+    )
+
+
+def transaction_for(row: Row, nonce: int, gas: int, price: Price) -> Transaction:
+    """Return the transaction that carries a reply."""
+    assert row.answer is not None
+    return TransactionRequest(row.event.chain_id, row.event.contract, row.answer.calldata, gas).at(
+        nonce, price
+    )
+
+
+def _fills(view: View, steps: Sequence[Step], unfilled: Sequence[int]) -> Iterator[int]:
+    """Yield the nonces that an empty transfer uses up: gaps below something in flight, and those whose bytes nobody takes."""
+    for row in table.TABLE[Phase.ACCOUNT]:
+        found = row.when(view, unfilled)
+        yield from () if found is None else found.nonces
+    for step in steps:
+        yield from step.found.nonces
