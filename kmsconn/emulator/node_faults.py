@@ -6,17 +6,26 @@ Performs no fault itself. Each fault draws from a generator of its own, so that 
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from random import Random
 from typing import Any, Final, Never
 
 import attrs
+import msgspec
 import trio
 
 from kmsconn.emulator.blocks import Transaction
+from kmsconn.emulator.drills.drill import (
+    Drill,
+    DrillScene,
+    End,
+    Target,
+    appended,
+)
 from kmsconn.errors import KmsconnError
+from kmsconn.ethereum.hexes import from_quantity, quantity
 
 SERVER_ERROR: Final = -32000
 INVALID_PARAMS: Final = -32602
@@ -72,42 +81,59 @@ def _readable(arguments: bytes) -> str:
 
 Honest = Callable[[], Any]
 """Carries the call out. Raises NodeError."""
-Spoiled = Callable[[Honest], Any]
-"""Gives the result instead. Raises NodeError; returns a function to be awaited where the caller must wait."""
 
 _SELECTOR_TEXT = len("0x") + 8
 _ID_TEXT = 64
 
 
-@attrs.define(eq=False)
-class CallRule:
-    """One rule. ``share`` of the calls of ``methods`` (none named: of all) are struck, ``times`` of them in all (None: no end).
+class CallFault(Drill, frozen=True):
+    """On a share of a node's calls of this method (empty: of all), ``times`` of them in all (None: no end).
 
     ``containing``: only calls in whose parameters this text stands. ``one``: the first reply that is struck is struck again in every
     call about it, and no other: a transaction hash, or the contract's function and id at the start of the calldata, tell replies apart.
     """
 
-    act: Spoiled
-    methods: frozenset[str] = frozenset()
+    target = Target.CHAIN
+    method: str = ""
     share: float = 1.0
     times: int | None = None
     containing: str = ""
     one: bool = False
+
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        return scene.on_nodes(name, lambda node: node.faults.strike(self))
+
+    def meant(self, method: str) -> bool:
+        """Say whether calls of a method may be struck."""
+        return self.method in {"", method}
+
+    def act(self, method: str, honest: Honest) -> Any:
+        """Give the result instead. Raises NodeError; returns a function to be awaited where the caller must wait."""
+        raise NotImplementedError
+
+
+@attrs.define(eq=False)
+class CallRule:
+    """A fault that strikes a node's calls; ``left``: how often still (None: no end)."""
+
+    fault: CallFault
+    left: int | None = attrs.field(default=attrs.Factory(lambda self: self.fault.times, takes_self=True))
     random: Random = attrs.field(factory=lambda: Random(0), repr=False)
     _chosen: str = ""
 
     def strikes(self, method: str, params: Sequence[Any]) -> bool:
         """Decide about one call, and count it."""
-        if self.times == 0 or (self.methods and method not in self.methods):
+        fault = self.fault
+        if self.left == 0 or not fault.meant(method):
             return False
-        if self.containing and self.containing.lower() not in json.dumps(params).lower():
+        if fault.containing and fault.containing.lower() not in json.dumps(params).lower():
             return False
-        if self.one and self._chosen and subject_of(params) != self._chosen:
+        if fault.one and self._chosen and subject_of(params) != self._chosen:
             return False
-        if self.random.random() >= self.share:
+        if self.random.random() >= fault.share:
             return False
         self._chosen = self._chosen or subject_of(params)
-        self.times = None if self.times is None else self.times - 1
+        self.left = None if self.left is None else self.left - 1
         return True
 
 
@@ -119,15 +145,73 @@ def subject_of(params: Sequence[Any]) -> str:
     return str(first)
 
 
-def hanging(honest: Honest) -> Any:
-    """Never answer; the call is not carried out."""
-    del honest
-    return _never
+class HangingCalls(CallFault, frozen=True):
+    """Calls get no answer; others on the same connection do. With `one`, only calls about the first affected reply.
+
+    The row waits for a later look, the others go on; a node that answers nothing at all is dropped after 10 s and
+    named after 20 s.
+    """
+
+    name = "hang"
+
+    def act(self, _method: str, _honest: Honest) -> Any:
+        return _never
 
 
 async def _never() -> Never:
     await trio.sleep_forever()
     raise AssertionError
+
+
+class RefusedCalls(CallFault, frozen=True):
+    """Calls get this JSON-RPC error.
+
+    A refusal that says nothing about the request is a missing answer: asked again later, named in an alert. That is critical where
+    logs cannot be read or no request of a kind passes its checks; of replies alone it is a warning, however many wait.
+    """
+
+    name = "error"
+    code: int = SERVER_ERROR
+    message: str = "internal error"
+    data: Any = None
+    nested: int = 0  # how deep the data are nested
+
+    def act(self, _method: str, _honest: Honest) -> Any:
+        raise NodeError(self.code, self.message, _nested(self.nested) if self.nested else self.data)
+
+
+class FalseResults(CallFault, frozen=True):
+    """Calls get this result and are not executed: a wild estimate, a head of 2^63−1, a chain id of 5,000 digits.
+
+    A result that cannot be true is refused at the edge and named; one that may be true is asked for again before money is spent.
+    The chain id is looked at with each connection. `0x` to an `eth_call` of the host chain says that a wallet is no contract,
+    which rejects its request.
+    """
+
+    name = "answer"
+    value: Any = None
+    nested: int = 0  # how deep the result is nested, in place of ``value``
+
+    def act(self, _method: str, _honest: Honest) -> Any:
+        return _nested(self.nested) if self.nested else self.value
+
+
+def _nested(depth: int) -> msgspec.Raw:
+    return msgspec.Raw(b"[" * depth + b"]" * depth)
+
+
+class ShortEstimate(CallFault, frozen=True):
+    """`eth_estimateGas` returns this share of the needed gas, as when other nodes' replies make ours dearer: replies run out of gas.
+
+    The connector detects out of gas by the gas used and sends the reply again with more. An event reports it, no alert.
+    """
+
+    name = "short-estimate"
+    method: str = "eth_estimateGas"
+    percent: int = 50
+
+    def act(self, _method: str, honest: Honest) -> Any:
+        return quantity(from_quantity(honest()) * self.percent // 100)
 
 
 class NodeFault(StrEnum):
@@ -153,8 +237,6 @@ class NodeFault(StrEnum):
     """The answer carries another id."""
     SHUFFLED = "shuffled"
     """The answers of a batch come in another order."""
-    ERROR = "error"
-    """A call is answered with ``error``."""
     EMPTY_LOGS = "empty_logs"
     """``eth_getLogs`` says that there are none."""
     PARTIAL_LOGS = "partial_logs"
@@ -181,8 +263,6 @@ class NodeFault(StrEnum):
     """A sent transaction is confirmed with its hash and forgotten; a receipt says that it is in the next block, and its nonce counts."""
     SYNC_TIMEOUT = "sync_timeout"
     """``eth_sendRawTransactionSync`` takes the transaction and says error 4 at once."""
-    SHORT_ESTIMATE = "short_estimate"
-    """``eth_estimateGas`` says half of what is needed."""
     BARE_RECEIPT = "bare_receipt"
     """A receipt without block hash and number."""
     NO_RECEIPT = "no_receipt"
@@ -197,14 +277,12 @@ class NodeFaults:
         self.happened: Counter[NodeFault] = Counter()
         self.slow_seconds = 2.0
         self.retry_after: float | None = None
-        self.error = NodeError(LIMIT_EXCEEDED, "limit exceeded")
         self.rules: list[CallRule] = []
         self.forged: dict[bytes, tuple[Transaction, int]] = {}
         """By hash what was taken and forgotten, with the block of which its receipt speaks."""
         self._seed = seed
         self._scripted: Counter[NodeFault] = Counter()
         self._generators: dict[NodeFault, Random] = {}
-        self._answers: dict[str, deque[NodeError]] = {}
 
     def script(self, fault: NodeFault, times: int = 1) -> None:
         """Let the fault happen at its next ``times`` occasions."""
@@ -214,9 +292,9 @@ class NodeFaults:
         """Return at how many further occasions the fault was ordered to happen."""
         return self._scripted[fault]
 
-    def answer(self, method: str, error: NodeError, times: int = 1) -> None:
-        """Let the next ``times`` calls of ``method`` be answered with ``error``, without being carried out."""
-        self._answers.setdefault(method, deque()).extend([error] * times)
+    def strike(self, fault: CallFault) -> End:
+        """Let a fault strike calls from now on, before those that were put on earlier."""
+        return appended(self.rules, CallRule(fault))
 
     def happens(self, fault: NodeFault) -> bool:
         """Decide whether the fault happens at this occasion, and count it."""
@@ -242,14 +320,6 @@ class NodeFaults:
         """Return what the node claims to be in blocks and is not, while it does that."""
         return self.forged if self.probability.get(NodeFault.FORGED) else {}
 
-    def error_for(self, method: str) -> NodeError | None:
-        """Return the error with which this call of ``method`` is answered, if any."""
-        scripted = self._answers.get(method)
-        if scripted:
-            self.happened[NodeFault.ERROR] += 1
-            return scripted.popleft()
-        return self.error if self.happens(NodeFault.ERROR) else None
-
     def rule_for(self, method: str, params: Sequence[Any]) -> CallRule | None:
         """Return the rule that strikes this call, the newest first."""
         return next((rule for rule in reversed(self.rules) if rule.strikes(method, params)), None)
@@ -260,4 +330,3 @@ class NodeFaults:
         self.forged.clear()
         self.probability.clear()
         self._scripted.clear()
-        self._answers.clear()

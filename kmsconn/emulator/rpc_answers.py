@@ -127,7 +127,7 @@ class AnsweringNode(NodeStanding):
         try:
             honest = partial(self._carry_out, method, params, own)
             rule = self.faults.rule_for(method, params)
-            result = honest() if rule is None else rule.act(honest)
+            result = honest() if rule is None else rule.fault.act(method, honest)
         except NodeError as error:
             return Begun(request.get("id"), error=error)
         if callable(result):
@@ -135,9 +135,6 @@ class AnsweringNode(NodeStanding):
         return Begun(request.get("id"), result)
 
     def _carry_out(self, method: str, params: list[Any], own: SessionMethods) -> Any:
-        error = self.faults.error_for(method)
-        if error is not None:
-            raise error
         if method in own:
             return own[method](params)
         function = None if method in self.limits.unsupported else METHODS.get(method)

@@ -204,8 +204,6 @@ def _call(node: NodeStanding, params: Params) -> str:
 @method("eth_estimateGas")
 def _estimate_gas(node: NodeStanding, params: Params) -> str:
     _, used = _run(node, _parameter(params, 0), _tag(params, 1))
-    if node.faults.happens(NodeFault.SHORT_ESTIMATE):
-        return quantity(used // 2)
     return quantity(used * _ESTIMATE_PER_MILLE // 1_000)
 
 

@@ -5,23 +5,35 @@ A spoiled call is what an honest dependency in trouble may do, so everything mus
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Any, Never
 
 import trio
 
-from kmsconn.emulator.buckets import error as s3_error
+from kmsconn.emulator.bucket_faults import BucketFault, RefusingBucket, SpoiledBodies
 from kmsconn.emulator.buckets import serve_bucket
+from kmsconn.emulator.core_faults import (
+    HEALTH,
+    CoreFault,
+    FailingCore,
+    HangingCore,
+    InterceptedCall,
+    SpoiledCore,
+)
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure, Method, serve_grpc
-from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
+from kmsconn.emulator.http import Handler, HangUp, HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.node_faults import LIMIT_EXCEEDED, NodeError, NodeFault
-from kmsconn.emulator.rpc import RpcNode
-from kmsconn.emulator.rpc_answers import Begun, SessionMethods
-from kmsconn.transport.grpc.framing import Status
+from kmsconn.emulator.node_faults import (
+    LIMIT_EXCEEDED,
+    CallFault,
+    FalseResults,
+    HangingCalls,
+    Honest,
+    NodeFault,
+    RefusedCalls,
+)
 from kmsconn.transport.ports import Dial
 
 
@@ -106,13 +118,13 @@ class Spoiler:
 
     def settle(self, dependencies: FhevmDependencies, network: MemoryNetwork) -> None:
         """Let dependencies be dialled on a memory network, their calls counted."""
-        for name, cluster in dependencies.clusters.items():
-            cluster.nodes[:] = [_SpoiledNode(node, name, self) for node in cluster.nodes]
         dependencies.settle_in_memory(network)
-        for index, core in enumerate(dependencies.cores):
-            name = f"core{index}"
-            methods = {path: partial(_call, self, name, path, m) for path, m in core.methods().items()}
-            network.serve(*dependencies.places[name], partial(serve_grpc, methods=methods))
+        for name, cluster in dependencies.clusters.items():
+            for node in cluster.nodes:
+                node.faults.strike(_RpcCall(spoiler=self, node=name, faults=node.faults))
+        for name, core in dependencies.cores_by_name.items():
+            for method in (None, HEALTH):
+                core.strike(_CoreCall(spoiler=self, core=name), method)
         for index, bucket in enumerate(dependencies.buckets):
             name = f"bucket{index}"
             handler = partial(_get, self, name, bucket.handle)
@@ -127,11 +139,12 @@ class Spoiler:
         return counted
 
 
-class _CountedStream(trio.abc.Stream):
+class _CountedStream(WrappedStream):
     """A stream that may break at a burst."""
 
     def __init__(self, stream: trio.abc.Stream, name: str, spoiler: Spoiler) -> None:
-        self._stream, self._name, self._spoiler = stream, name, spoiler
+        super().__init__(stream)
+        self._name, self._spoiler = name, spoiler
         self._broken = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -142,10 +155,6 @@ class _CountedStream(trio.abc.Stream):
         if how is not None:
             await self._break()
         await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait for room."""
-        await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive all that came, half of it or nothing."""
@@ -160,96 +169,78 @@ class _CountedStream(trio.abc.Stream):
             await self._break()
         return data
 
-    async def aclose(self) -> None:
-        """Close."""
-        await self._stream.aclose()
-
     async def _break(self) -> Never:
         self._broken = True
         await self._stream.aclose()
         raise trio.BrokenResourceError("the connection was cut")
 
 
-class _SpoiledNode(RpcNode):
-    """A node one of whose calls, alone or in a batch, goes wrong."""
+class _RpcCall(CallFault, frozen=True):
+    """Counts the calls of a node, alone or in a batch, and spoils one."""
 
-    def __init__(self, node: RpcNode, name: str, spoiler: Spoiler) -> None:
-        super().__init__(node.chain, node.faults)
-        self._name, self._spoiler = name, spoiler
+    name = "spoiler"
+    spoiler: Any = None
+    node: str = ""
+    faults: Any = None
 
-    def _begin_one(self, request: Any, own: SessionMethods) -> Begun:
-        how = self._spoiler.strikes(f"{self._name} {request['method']}")
-        match how:
-            case Spoil.CUT:
-                raise HangUp
-            case Spoil.CUT_AFTER:
-                super()._begin_one(request, own)
-                raise HangUp
-            case Spoil.HANG:
-                return Begun(request["id"], later=_never)
-            case Spoil.ERROR:
-                return Begun(request["id"], error=NodeError(-32000, "header not found"))
-            case Spoil.UNAVAILABLE:
-                return Begun(request["id"], error=NodeError(-32603, "internal error"))
-            case Spoil.BUSY:
-                return Begun(request["id"], error=NodeError(LIMIT_EXCEEDED, "limit exceeded"))
-            case Spoil.NOT_FOUND:
-                return Begun(request["id"])
-            case Spoil.GARBAGE:
-                return Begun(request["id"], {"what": ["is", 7]})
-            case Spoil.TRUNCATED:
-                self.faults.script(NodeFault.TRUNCATED)
-        return super()._begin_one(request, own)
+    def act(self, method: str, honest: Honest) -> Any:
+        how = self.spoiler.strikes(f"{self.node} {method}")
+        if how is Spoil.CUT_AFTER:
+            honest()
+        if how in {Spoil.CUT, Spoil.CUT_AFTER}:
+            raise HangUp
+        if how is Spoil.TRUNCATED:
+            self.faults.script(NodeFault.TRUNCATED)
+        return _RPC[how].act(method, honest) if how in _RPC else honest()
 
 
-async def _never() -> Never:
-    await trio.sleep_forever()
-    raise AssertionError
-
-
-_STATUS = {
-    Spoil.ERROR: Status.UNKNOWN,
-    Spoil.BUSY: Status.RESOURCE_EXHAUSTED,
-    Spoil.UNAVAILABLE: Status.UNAVAILABLE,
-    Spoil.NOT_FOUND: Status.NOT_FOUND,
+_RPC: Mapping[Spoil, CallFault] = {
+    Spoil.HANG: HangingCalls(),
+    Spoil.ERROR: RefusedCalls(message="header not found"),
+    Spoil.UNAVAILABLE: RefusedCalls(code=-32603),
+    Spoil.BUSY: RefusedCalls(code=LIMIT_EXCEEDED, message="limit exceeded"),
+    Spoil.NOT_FOUND: FalseResults(),
+    Spoil.GARBAGE: FalseResults(value={"what": ["is", 7]}),
 }
 
 
-async def _call(spoiler: Spoiler, name: str, path: str, method: Method, request: bytes) -> bytes:
-    how = spoiler.strikes(f"{name} {path.rpartition('/')[2]}")
-    match how:
-        case None:
-            return await method(request)
-        case Spoil.CUT:
-            raise CutConnection
-        case Spoil.CUT_AFTER | Spoil.TRUNCATED:
-            await method(request)
-            raise CutConnection
-        case Spoil.HANG:
-            await trio.sleep_forever()
-        case Spoil.GARBAGE:
-            raise GoAway
-    raise GrpcFailure(_STATUS[how])
+class _CoreCall(CoreFault, frozen=True):
+    """Counts the calls of a Core, and spoils one."""
+
+    name = "spoiler"
+    spoiler: Any = None
+    core: str = ""
+
+    async def act(self, call: InterceptedCall) -> bytes:
+        how = self.spoiler.strikes(f"{self.core} {call.method}")
+        return await (call.proceed() if how is None else _CORE[how].act(call))
 
 
-_HTTP = {
-    Spoil.ERROR: s3_error(500, "InternalError"),
-    Spoil.BUSY: s3_error(503, "SlowDown"),
-    Spoil.UNAVAILABLE: s3_error(403, "AccessDenied"),
-    Spoil.NOT_FOUND: s3_error(404, "NoSuchKey"),
-    Spoil.GARBAGE: HttpResponse(200, (), b"no ciphertext"),
+_CORE: Mapping[Spoil, CoreFault] = {
+    Spoil.CUT: SpoiledCore(how="cut"),
+    Spoil.CUT_AFTER: SpoiledCore(how="cut after"),
+    Spoil.TRUNCATED: SpoiledCore(how="cut after"),
+    Spoil.HANG: HangingCore(),
+    Spoil.ERROR: FailingCore(code="UNKNOWN"),
+    Spoil.BUSY: FailingCore(code="RESOURCE_EXHAUSTED"),
+    Spoil.UNAVAILABLE: FailingCore(code="UNAVAILABLE"),
+    Spoil.NOT_FOUND: FailingCore(code="NOT_FOUND"),
+    Spoil.GARBAGE: SpoiledCore(how="go away"),
+}
+_BUCKET: Mapping[Spoil, BucketFault] = {
+    Spoil.ERROR: RefusingBucket(code=500),
+    Spoil.BUSY: RefusingBucket(code=503),
+    Spoil.UNAVAILABLE: RefusingBucket(code=403),
+    Spoil.NOT_FOUND: RefusingBucket(code=404),
+    Spoil.GARBAGE: SpoiledBodies(),
 }
 
 
-async def _get(
-    spoiler: Spoiler,
-    name: str,
-    handle: Callable[[HttpRequest], Awaitable[HttpResponse]],
-    request: HttpRequest,
-) -> HttpResponse:
+async def _get(spoiler: Spoiler, name: str, handle: Handler, request: HttpRequest) -> HttpResponse:
     how = spoiler.strikes(f"{name} {request.method}")
     if how in {Spoil.CUT, Spoil.CUT_AFTER, Spoil.TRUNCATED}:
         raise HangUp
     if how is Spoil.HANG:
         await trio.sleep_forever()
-    return _HTTP[how] if how is not None else await handle(request)
+    honest = await handle(request)
+    return honest if how is None else _BUCKET[how].act(request, honest)

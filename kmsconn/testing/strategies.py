@@ -23,7 +23,7 @@ from kmsconn.emulator.core import OPERATIONS
 from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.drills.drill import Drill
-from kmsconn.emulator.node_faults import NodeFault
+from kmsconn.emulator.node_faults import LIMIT_EXCEEDED, NodeFault
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
@@ -32,9 +32,6 @@ from kmsconn.testing.world import PlanStep, WorldReport, run_world
 
 SPAN = 120.0  # seconds in which the steps of a plan begin
 LONGEST = 25  # steps
-
-_NODE_FAULTS = tuple(fault.value for fault in NodeFault if fault is not NodeFault.WRONG_CHAIN_ID)
-# A wrong chain id is a reason to refuse the start, not to wait; the endpoint's own tests show it.
 
 
 @attrs.frozen
@@ -134,6 +131,16 @@ _CORE_FAULTS: list[CoreFault] = [
     *(faults.SpoiledCore(how=how) for how in ("cut", "cut after", "go away", "restart")),
     *(faults.FailingCore(code=code, after=after) for code in _TRANSIENT for after in (False, True)),
 ]
+_NODE_FAULTS: list[Drill] = [
+    # A wrong chain id is a reason to refuse the start, not to wait; the endpoint's own tests show it.
+    *(
+        faults.Misbehaviour(fault.value, node=node)
+        for fault in NodeFault
+        if fault is not NodeFault.WRONG_CHAIN_ID
+        for node in range(3)
+    ),
+    *[faults.RefusedCalls(code=LIMIT_EXCEEDED, message="limit exceeded"), faults.ShortEstimate()] * 3,
+]
 _BUCKET_FAULTS: list[BucketFault] = [
     *(faults.RefusingBucket(code=code) for code in (403, 404, 500, 503)),
     *(faults.SpoiledBodies(how=how) for how in BODIES),
@@ -200,15 +207,7 @@ def faults_of(profile: str) -> dict[str, st.SearchStrategy[PlanStep]]:
             st.sampled_from(_HOWS),
             seconds(90),
         ),
-        "node": _strikes(
-            chains,
-            st.builds(
-                faults.Misbehaviour,
-                st.sampled_from(_NODE_FAULTS),
-                times=st.integers(1, 6),
-                node=st.integers(0, 2),
-            ),
-        ),
+        "node": _strikes(chains, _often(_NODE_FAULTS)),
         "lag": _strikes(
             chains, st.builds(faults.LaggingNodes, st.integers(1, 20), st.integers(0, 2)), seconds(60)
         ),

@@ -13,7 +13,7 @@ from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
-from kmsconn.emulator.node_faults import NodeError
+from kmsconn.emulator.node_faults import RefusedCalls
 from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import (
     AlertRaised,
@@ -104,7 +104,7 @@ async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(what: str, tmp
         await connector.wait_ready()
         scene.dependencies.ethereum.finality.depth = 2
         [node] = scene.dependencies.clusters["gateway"].nodes
-        node.faults.answer("eth_estimateGas", NodeError(-32000, "header not found"), 10**6)
+        node.faults.strike(RefusedCalls("eth_estimateGas", message="header not found"))
         scene.traffic.extra_data = (NAMING["epoch"],)
         await scene.ask("public", "public", "public")
         await scene.wait(lambda: len(scene.told(AnswerKept)) == 3)
@@ -121,7 +121,7 @@ async def test_what_is_answered_under_another_context_is_sent(tmp_path: Path) ->
         await connector.wait_ready()
         scene.dependencies.ethereum.finality.depth = 2
         [node] = scene.dependencies.clusters["gateway"].nodes
-        node.faults.answer("eth_estimateGas", NodeError(-32000, "header not found"), 10**6)
+        node.faults.strike(RefusedCalls("eth_estimateGas", message="header not found"))
         scene.traffic.extra_data = (NAMING["nothing"],)
         [identifier] = await scene.ask("public")
         await scene.wait(lambda: scene.told(AnswerKept))

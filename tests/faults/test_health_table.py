@@ -22,7 +22,7 @@ from kmsconn.emulator.bucket_faults import RefusingBucket
 from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
-from kmsconn.emulator.node_faults import CallRule, NodeFault
+from kmsconn.emulator.node_faults import FalseResults, NodeFault
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.requests.heartbeats import STALLED_AFTER
@@ -432,10 +432,9 @@ async def test_a_node_without_an_index_of_transactions(tmp_path: Path) -> None:
     """Of what needs none everything passes meanwhile."""
     async with open_scene(tmp_path) as scene, scene.connected() as connector:
         await connector.wait_ready()
-        rule = CallRule(lambda _: None, frozenset({"eth_getTransactionByHash"}))
         faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
         for one in faults:
-            one.rules.append(rule)
+            one.strike(FalseResults("eth_getTransactionByHash"))
         ids = await scene.ask(*FORMS * 4)
         found = await named(scene, "checks", "too-slow")
         assert "transaction" in found.text

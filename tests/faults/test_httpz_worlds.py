@@ -23,6 +23,7 @@ from kmsconn.testing.faults import (
     Outage,
     RefusingBucket,
     Reorg,
+    ShortEstimate,
     SpoiledBodies,
     SpoiledCore,
     StrangeLog,
@@ -57,8 +58,9 @@ WORST: dict[str, Sequence[PlanStep]] = {
     "requests gone": [Reorg(9.0, 8, "vanished"), Ask(10.0, "any", 3)],
     "nodes that lie": [
         Strike(0.5, "gateway", Misbehaviour(fault, times=3, node=node))
-        for node, fault in enumerate(("lost_reply", "duplicate_logs", "short_estimate", "hang_up", "slow"))
-    ],
+        for node, fault in enumerate(("lost_reply", "duplicate_logs", "hang_up", "slow"))
+    ]
+    + [Strike(0.5, "gateway", ShortEstimate(times=3))],
     "a node behind": [Strike(1.0, "gateway", LaggingNodes(4, node=0), 40.0)],
     "the gateway away": [Outage(3.0, "gateway", "unreachable", 30.0)],
     "a gateway that is mute": [Outage(3.0, "gateway", "mute", 30.0)],

@@ -7,8 +7,6 @@ from functools import partial
 from random import Random
 from typing import Any, Literal
 
-import msgspec
-
 from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.chain import EmulatedChain, keep_all
 from kmsconn.emulator.drills.drill import (
@@ -23,13 +21,14 @@ from kmsconn.emulator.drills.drill import (
 )
 from kmsconn.emulator.node_faults import (
     INVALID_PARAMS,
-    SERVER_ERROR,
-    CallRule,
+    CallFault,
+    FalseResults,
+    HangingCalls,
     Honest,
     NodeError,
     NodeFault,
-    Spoiled,
-    hanging,
+    RefusedCalls,
+    ShortEstimate,
 )
 from kmsconn.emulator.pool import PoolKind, pool_of
 from kmsconn.emulator.rpc import RpcNode
@@ -43,88 +42,6 @@ class ChainDrill(Drill, frozen=True):
     target = Target.CHAIN
 
 
-class RpcDrill(ChainDrill, frozen=True):
-    """On some of their calls: see ``CallRule``. An empty method stands for all."""
-
-    method: str = ""
-    share: float = 1.0
-    times: int | None = None
-    containing: str = ""
-    one: bool = False
-
-    def strike(self, scene: DrillScene, name: str, act: Spoiled) -> End:
-        """Put one rule on all nodes of a chain."""
-        methods = frozenset({self.method} - {""})
-        return _ruled(scene, name, CallRule(act, methods, self.share, self.times, self.containing, self.one))
-
-
-def _ruled(scene: DrillScene, name: str, rule: CallRule) -> End:
-    return _on_nodes(scene, name, lambda node: appended(node.faults.rules, rule))
-
-
-def _on_nodes(scene: DrillScene, name: str, put_on: Callable[[RpcNode], End], only: int | None = None) -> End:
-    """Put something on all nodes of a chain, or on one of them."""
-    nodes = scene.dependencies.clusters[name].nodes
-    return together(*(put_on(node) for node in (nodes if only is None else [nodes[only % len(nodes)]])))
-
-
-class HangingCalls(RpcDrill, frozen=True):
-    """Calls get no answer; others on the same connection do. With `one`, only calls about the first affected reply.
-
-    The row waits for a later look, the others go on; a node that answers nothing at all is dropped after 10 s and
-    named after 20 s.
-    """
-
-    name = "hang"
-
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        return self.strike(scene, name, hanging)
-
-
-class RefusedCalls(RpcDrill, frozen=True):
-    """Calls get this JSON-RPC error.
-
-    A refusal that says nothing about the request is a missing answer: asked again later, named in an alert. That is critical where
-    logs cannot be read or no request of a kind passes its checks; of replies alone it is a warning, however many wait.
-    """
-
-    name = "error"
-    code: int = SERVER_ERROR
-    message: str = "internal error"
-    data: Any = None
-    nested: int = 0  # how deep the data are nested
-
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        data = _nested(self.nested) if self.nested else self.data
-
-        def refuse(honest: Honest) -> Any:
-            del honest
-            raise NodeError(self.code, self.message, data)
-
-        return self.strike(scene, name, refuse)
-
-
-class FalseResults(RpcDrill, frozen=True):
-    """Calls get this result and are not executed: a wild estimate, a head of 2^63−1, a chain id of 5,000 digits.
-
-    A result that cannot be true is refused at the edge and named; one that may be true is asked for again before money is spent.
-    The chain id is looked at with each connection. `0x` to an `eth_call` of the host chain says that a wallet is no contract,
-    which rejects its request.
-    """
-
-    name = "answer"
-    value: Any = None
-    nested: int = 0  # how deep the result is nested, in place of ``value``
-
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        value = _nested(self.nested) if self.nested else self.value
-        return self.strike(scene, name, lambda _: value)
-
-
-def _nested(depth: int) -> msgspec.Raw:
-    return msgspec.Raw(b"[" * depth + b"]" * depth)
-
-
 class BatchLimit(ChainDrill, frozen=True):
     """The node refuses batches of more calls as a whole, as geth does.
 
@@ -136,10 +53,10 @@ class BatchLimit(ChainDrill, frozen=True):
     calls: int
 
     def put_on(self, scene: DrillScene, name: str) -> End:
-        return _on_nodes(scene, name, lambda node: changing(node.limits, "batch", self.calls))
+        return scene.on_nodes(name, lambda node: changing(node.limits, "batch", self.calls))
 
 
-class WildFees(ChainDrill, frozen=True):
+class WildFees(CallFault, frozen=True):
     """Nodes report these fees, `times` times or until the end; with `really` the chain requires them.
 
     Within the limits of the options the replies are sent at that price; beyond them they wait, with a critical alert.
@@ -148,26 +65,23 @@ class WildFees(ChainDrill, frozen=True):
     name = "fees"
     base_fee: int | str | None = None  # in wei, as number or hex text
     priority_fee: int | str | None = None
-    times: int | None = None
     really: bool = False
 
     def put_on(self, scene: DrillScene, name: str) -> End:
-        base, tip = _wei("base_fee", self.base_fee), _wei("priority_fee", self.priority_fee)
-        ends = [
-            _ruled(
-                scene,
-                name,
-                CallRule(partial(_retold, tell, base, tip), frozenset({method}), times=self.times),
-            )
-            for method, tell in _FEES.items()
-        ]
-        if self.really and base is not None:
-            ends.append(changing(scene.chain(name), "base_fee", base))
-        return together(*ends)
+        base, _ = self._fees()
+        end = super().put_on(scene, name)
+        if not self.really or base is None:
+            return end
+        return together(end, changing(scene.chain(name), "base_fee", base))
 
+    def meant(self, method: str) -> bool:
+        return method in _FEES
 
-def _retold(tell: Retell, base: int | None, tip: int | None, honest: Honest) -> Any:
-    return tell(honest(), base, tip)
+    def act(self, method: str, honest: Honest) -> Any:
+        return _FEES[method](honest(), *self._fees())
+
+    def _fees(self) -> tuple[int | None, int | None]:
+        return _wei("base_fee", self.base_fee), _wei("priority_fee", self.priority_fee)
 
 
 def _tell_price(told: Any, base: int | None, tip: int | None) -> Any:
@@ -192,8 +106,7 @@ def _tell_history(told: Any, base: int | None, tip: int | None) -> Any:
     return {**told, "reward": [[quantity(tip)] * len(block) for block in told["reward"]]}
 
 
-Retell = Callable[[Any, int | None, int | None], Any]
-_FEES: dict[str, Retell] = {
+_FEES: dict[str, Callable[[Any, int | None, int | None], Any]] = {
     "eth_gasPrice": _tell_price,
     "eth_maxPriorityFeePerGas": _tell_tip,
     "eth_feeHistory": _tell_history,
@@ -207,23 +120,6 @@ def _wei(field: str, text: int | str | None) -> int | None:
         return from_quantity(text) if isinstance(text, str) else text
     except ValueError as error:
         raise DrillError(field, str(error), "write a number, or hex text such as 0x3b9aca00") from error
-
-
-class ShortEstimate(ChainDrill, frozen=True):
-    """`eth_estimateGas` returns this share of the needed gas, as when other nodes' replies make ours dearer: replies run out of gas.
-
-    The connector detects out of gas by the gas used and sends the reply again with more. An event reports it, no alert.
-    """
-
-    name = "short-estimate"
-    percent: int = 50
-    times: int | None = None
-
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        def shorten(honest: Honest) -> Any:
-            return quantity(from_quantity(honest()) * self.percent // 100)
-
-        return _ruled(scene, name, CallRule(shorten, frozenset({"eth_estimateGas"}), times=self.times))
 
 
 class StalledFinality(ChainDrill, frozen=True):
@@ -257,7 +153,7 @@ class LaggingNodes(ChainDrill, frozen=True):
     node: int | None = None  # of its nodes; all without a number
 
     def put_on(self, scene: DrillScene, name: str) -> End:
-        return _on_nodes(scene, name, lambda node: changing(node, "lag", self.blocks), self.node)
+        return scene.on_nodes(name, lambda node: changing(node, "lag", self.blocks), self.node)
 
 
 class StalledChain(ChainDrill, frozen=True):
@@ -317,7 +213,7 @@ class Misbehaviour(ChainDrill, frozen=True):
     node: int | None = None
 
     def put_on(self, scene: DrillScene, name: str) -> End:
-        return _on_nodes(scene, name, self._on, self.node)
+        return scene.on_nodes(name, self._on, self.node)
 
     def _on(self, node: RpcNode) -> End:
         faults, how = node.faults, NodeFault(self.how)

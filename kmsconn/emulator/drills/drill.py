@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kmsconn.emulator.chain import EmulatedChain
     from kmsconn.emulator.core_faults import FaultyCore
     from kmsconn.emulator.dependencies import EmulatedDependencies
+    from kmsconn.emulator.rpc import RpcNode
     from kmsconn.emulator.users import Users
 
 End = Callable[[], None]
@@ -70,6 +71,11 @@ class DrillScene:
     def chain(self, name: str) -> EmulatedChain:
         """Return a chain by the name under which its nodes listen."""
         return self.dependencies.clusters[name].nodes[0].chain
+
+    def on_nodes(self, name: str, put_on: Callable[[RpcNode], End], only: int | None = None) -> End:
+        """Put something on all nodes of a chain, or on one of them."""
+        nodes = self.dependencies.clusters[name].nodes
+        return together(*(put_on(node) for node in (nodes if only is None else [nodes[only % len(nodes)]])))
 
     def core(self, name: str) -> FaultyCore[Any]:
         """Return a Core by name."""

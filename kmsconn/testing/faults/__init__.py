@@ -13,9 +13,9 @@ from kmsconn.emulator.drills.chain_drills import (
     Balance,
     LaggingNodes,
     Misbehaviour,
-    RefusedCalls,
     StalledChain,
 )
+from kmsconn.emulator.node_faults import RefusedCalls, ShortEstimate
 from kmsconn.testing.faults.asking import Ask, AskKey, Grant, Post, Wait
 from kmsconn.testing.faults.chains import KEY_RELEASES, Foreign, KeyUpgrade, StrangeLog, Upgrade
 from kmsconn.testing.faults.disturbances import (
@@ -54,6 +54,7 @@ __all__ = [
     "RefusedCalls",
     "RefusingBucket",
     "Reorg",
+    "ShortEstimate",
     "SpoiledBodies",
     "SpoiledCore",
     "StalledBodies",

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse
-from kmsconn.emulator.node_faults import NodeError, NodeFault, NodeFaults
+from kmsconn.emulator.node_faults import NodeFault, NodeFaults, RefusedCalls
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.hexes import to_hex
@@ -63,11 +63,11 @@ def test_the_same_seed_draws_the_same() -> None:
 def test_one_knob_does_not_move_when_another_fault_happens() -> None:
     def drawn(*, other: bool) -> list[bool]:
         faults = NodeFaults(seed=5)
-        faults.probability = {NodeFault.SLOW: 0.5, NodeFault.ERROR: 0.5}
+        faults.probability = {NodeFault.SLOW: 0.5, NodeFault.HANG: 0.5}
         happened = []
         for _ in range(50):
             if other:
-                faults.happens(NodeFault.ERROR)
+                faults.happens(NodeFault.HANG)
             happened.append(faults.happens(NodeFault.SLOW))
         return happened
 
@@ -78,11 +78,11 @@ def test_healing_ends_all_faults_and_keeps_the_counters() -> None:
     faults = NodeFaults()
     faults.probability[NodeFault.SLOW] = 1.0
     faults.script(NodeFault.HANG)
-    faults.answer("eth_call", NodeError(1, "no"))
+    faults.strike(RefusedCalls("eth_call"))
     assert faults.happens(NodeFault.SLOW)
     faults.heal()
     assert not any(faults.happens(fault) for fault in NodeFault)
-    assert faults.error_for("eth_call") is None
+    assert faults.rule_for("eth_call", []) is None
     assert faults.happened[NodeFault.SLOW] == 1
 
 
@@ -132,15 +132,9 @@ async def test_a_shuffled_batch_holds_the_same_answers() -> None:
     assert [one["id"] for one in content] == [2, 1, 0]
 
 
-def test_an_error_is_the_configured_one() -> None:
-    made = faulty(NodeFault.ERROR)
-    made.node.faults.error = NodeError(-32000, "internal trouble")
-    assert rpc(made.node, "eth_blockNumber")["error"] == {"code": -32000, "message": "internal trouble"}
-
-
-def test_a_scripted_answer_meets_its_method_only() -> None:
+def test_a_refusal_meets_its_method_only() -> None:
     made = world()
-    made.node.faults.answer("eth_call", NodeError(5, "no", "0x12"))
+    made.node.faults.strike(RefusedCalls("eth_call", code=5, message="no", data="0x12"))
     assert "result" in rpc(made.node, "eth_blockNumber")
     assert rpc(made.node, "eth_call")["error"] == {"code": 5, "message": "no", "data": "0x12"}
 
@@ -211,19 +205,6 @@ async def test_a_synchronous_send_may_time_out_at_once() -> None:
     request = post({"id": 1, "method": "eth_sendRawTransactionSync", "params": [to_hex(signed(0))]})
     assert (await ask(made, request))[1]["error"]["code"] == 4
     assert made.chain.intake.pending_nonce(SENDER.address) == 1
-
-
-def test_a_short_estimate_is_too_little() -> None:
-    made = faulty(NodeFault.SHORT_ESTIMATE)
-    made.ask()
-    made.chain.mine()
-    call = {
-        "from": to_hex(SENDER.address),
-        "to": to_hex(made.decryption.address),
-        "data": to_hex(made.reply(1)),
-    }
-    short, right = (int(rpc(made.node, "eth_estimateGas", call)["result"], 16) for _ in range(2))
-    assert short < right * 0.6
 
 
 def test_a_receipt_may_come_without_its_block_or_not_at_all() -> None:

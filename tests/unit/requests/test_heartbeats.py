@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from kmsconn.connector.connector import open_connector
-from kmsconn.emulator.node_faults import NodeError
+from kmsconn.emulator.node_faults import RefusedCalls
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
@@ -46,7 +46,7 @@ async def test_a_node_that_never_gives_logs_is_named(components: FewComponents) 
     """Connected, on the right chain, with a moving head: only this shows that nothing is heard."""
     seen: list[Event] = []
     for node in components.dependencies.clusters["gateway"].nodes:
-        node.faults.answer("eth_getLogs", NodeError(-32000, "no logs are kept here"), 10_000)
+        node.faults.strike(RefusedCalls("eth_getLogs", message="no logs are kept here"))
     async with open_connector(components.settings(), ports=components.ports, on_event=seen.append):
         await trio.sleep(TOLD_AFTER + 10)
         name = f"gateway {checksum(components.settings().protocol.decryption_contract.address)}"
