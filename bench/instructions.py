@@ -34,7 +34,7 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.observe.logs import log_events, make_logger
 from kmsconn.operate.commands.observers import Observers
-from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.transport.ports import Ports, offload_inline
 
 EPOCH_SECONDS = 1_767_225_600.0  # the wall clock at the beginning

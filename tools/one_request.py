@@ -49,7 +49,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.journal.journal import Execution
 from kmsconn.model.events import Event, ReplyIncluded
-from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.transport.ports import Ports, offload_inline
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from kmsconn.extras import require_extra
 require_extra("testing", "kmsconn.testing")
 
 if TYPE_CHECKING:
-    from kmsconn.testing.determinism import Hung, seeded_scheduler, watchdog
-    from kmsconn.testing.endings import Ending, Steps, cancel_everywhere
+    from kmsconn.testing.endings import Ending, Hung, Steps, cancel_everywhere, seeded_scheduler, watchdog
     from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
     from kmsconn.testing.harness import Scenario, ScenarioOutcome, run_scenario
     from kmsconn.testing.killable import KillablePorts, Killed, Life
@@ -52,48 +51,15 @@ __all__ = [
 
 # A name is imported when it is first used: a module of this package need not load the others.
 _HOMES: Final = {
-    "kmsconn.testing.endings": (
-        "Ending",
-        "Steps",
-        "cancel_everywhere",
-    ),
-    "kmsconn.testing.determinism": (
-        "Hung",
-        "seeded_scheduler",
-        "watchdog",
-    ),
-    "kmsconn.testing.ground_truth": (
-        "GroundTruthReport",
-        "read_ground_truth",
-    ),
-    "kmsconn.testing.harness": (
-        "Scenario",
-        "ScenarioOutcome",
-        "run_scenario",
-    ),
-    "kmsconn.testing.killable": (
-        "KillablePorts",
-        "Killed",
-        "Life",
-    ),
-    "kmsconn.testing.spoiling": (
-        "Spoil",
-        "Spoiler",
-    ),
-    "kmsconn.testing.strategies": (
-        "Case",
-        "cases",
-        "plans",
-    ),
-    "kmsconn.testing.world": (
-        "PlanStep",
-        "World",
-        "WorldReport",
-        "play_world",
-        "run_world",
-    ),
+    "testing.endings": "Ending Hung Steps cancel_everywhere seeded_scheduler watchdog",
+    "testing.ground_truth": "GroundTruthReport read_ground_truth",
+    "testing.harness": "Scenario ScenarioOutcome run_scenario",
+    "testing.killable": "KillablePorts Killed Life",
+    "testing.spoiling": "Spoil Spoiler",
+    "testing.strategies": "Case cases plans",
+    "testing.world": "PlanStep World WorldReport play_world run_world",
 }
-_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF: Final = {name: f"kmsconn.{home}" for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

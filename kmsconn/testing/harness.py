@@ -19,7 +19,6 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
@@ -28,12 +27,11 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.errors import StartRefused
 from kmsconn.journal.sqlite import locked
 from kmsconn.model.life import State
-from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.testing.endings import Ending, Steps
+from kmsconn.testing.endings import Ending, Steps, seeded_scheduler
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.spoiling import Spoiler
-from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
+from kmsconn.testing.world import EPOCH_SECONDS, memory_backed, over_http
 from kmsconn.transport.ports import Dial, Ports
 
 SCENARIO_TIMEOUT = 600.0  # virtual seconds in which everything must be replied and finalized
@@ -136,15 +134,7 @@ async def _open_surroundings(scenario: Scenario, spoiler: Spoiler) -> AsyncItera
 
 def _settings(dependencies: FhevmDependencies, journal: Path, scenario: Scenario) -> Settings:
     settings = dependencies.settings(journal, reorg_window=scenario.reorg_window, drain_grace=GRACE)
-    if scenario.websocket:
-        return settings
-    hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.chains.host_chains]
-    gateway, ethereum = _over_http(settings.chains.gateway), _over_http(settings.chains.ethereum)
-    return settings.but(gateway=gateway, ethereum=ethereum, host_chains=tuple(hosts))
-
-
-def _over_http(chain: Chain) -> Chain:
-    return attrs.evolve(chain, urls=tuple(url.replace("ws://", "http://") for url in chain.urls))
+    return settings if scenario.websocket else over_http(settings)
 
 
 async def _ask(traffic: Traffic, scenario: Scenario) -> None:

@@ -19,6 +19,7 @@ import attrs
 import trio
 import trio.testing
 
+from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.drill import DrillScene
@@ -30,7 +31,7 @@ from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
 from kmsconn.model.profiles import FHEVM, profile_named
-from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.testing.http_clients import HttpClients
 from kmsconn.testing.invariants import Invariants
@@ -323,6 +324,17 @@ def run_world(plan: Sequence[PlanStep], *, seed: int = 0, **options: Any) -> Wor
     clock = trio.testing.MockClock(autojump_threshold=0)
     with seeded_scheduler(seed):
         return trio.run(partial(play_world, plan, seed=seed, **options), clock=clock)
+
+
+def over_http(settings: Settings) -> Settings:
+    """Return settings with which the chains are asked over HTTP and not over websockets."""
+
+    def changed(chain: Chain) -> Chain:
+        return attrs.evolve(chain, urls=tuple(url.replace("ws://", "http://") for url in chain.urls))
+
+    chains = settings.chains
+    hosts = tuple(attrs.evolve(host, chain=changed(host.chain)) for host in chains.host_chains)
+    return settings.but(gateway=changed(chains.gateway), ethereum=changed(chains.ethereum), host_chains=hosts)
 
 
 def memory_backed() -> str | None:

@@ -38,10 +38,9 @@ from kmsconn.operate.control.commands import perform
 from kmsconn.operate.control.server import COMMANDS, context_of
 from kmsconn.protocols.fhevm.http_operations import HTTP_PATIENCE
 from kmsconn.protocols.fhevm.public_decryption import public_digest
-from kmsconn.testing.determinism import seeded_scheduler
-from kmsconn.testing.endings import Steps
+from kmsconn.testing.endings import Steps, seeded_scheduler
 from kmsconn.testing.ground_truth import read_ground_truth
-from kmsconn.testing.journal_file import kept_in
+from kmsconn.testing.invariants import kept_in
 from kmsconn.testing.killable import KillablePorts, Killed, Life
 from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 from tests.faults.posts import POSTED, post

@@ -9,7 +9,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from kmsconn.model.profiles import HTTPZ_RC7
-from kmsconn.testing.determinism import watchdog
+from kmsconn.testing.endings import watchdog
 from kmsconn.testing.faults import (
     Ask,
     CoreRestart,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from kmsconn.testing.determinism import watchdog
+from kmsconn.testing.endings import watchdog
 from kmsconn.testing.faults import Ask, Kill, LaggingNodes, Reorg, Strike
 from kmsconn.testing.strategies import FAULTS, Case, cases
 from kmsconn.testing.world import PlanStep, run_world

@@ -9,7 +9,7 @@ import trio.testing
 
 from kmsconn.model.life import State
 from kmsconn.replies.manager import run_txmanager
-from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.endings import seeded_scheduler
 from tests.unit.replies.world import World, until
 
 REPLIES = 3

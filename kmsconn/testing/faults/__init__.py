@@ -16,8 +16,18 @@ from kmsconn.emulator.drills.chain_drills import (
     StalledChain,
 )
 from kmsconn.emulator.node_faults import RefusedCalls, ShortEstimate
-from kmsconn.testing.faults.asking import Ask, AskKey, Grant, Post, Wait
-from kmsconn.testing.faults.chains import KEY_RELEASES, Foreign, KeyUpgrade, StrangeLog, Upgrade
+from kmsconn.testing.faults.asking import (
+    KEY_RELEASES,
+    Ask,
+    AskKey,
+    Foreign,
+    Grant,
+    KeyUpgrade,
+    Post,
+    StrangeLog,
+    Upgrade,
+    Wait,
+)
 from kmsconn.testing.faults.disturbances import (
     ClockStep,
     CoreRestart,

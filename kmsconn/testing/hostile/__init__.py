@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from kmsconn.testing.hostile.lies import Lie
+from kmsconn.testing.hostile.lies import SETTINGS, Lie, Setting
 from kmsconn.testing.hostile.outcome import HostileOutcome
 from kmsconn.testing.hostile.playing import every_lie, play
-from kmsconn.testing.hostile.settings import SETTINGS, Setting
 
 __all__ = ["SETTINGS", "HostileOutcome", "Lie", "Setting", "every_lie", "play"]

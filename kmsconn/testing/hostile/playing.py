@@ -24,7 +24,6 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import AwsKmsKey
 from kmsconn.connector.connector import open_connector
@@ -39,15 +38,14 @@ from kmsconn.errors import StartRefused
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model import events
 from kmsconn.model.events import Event
-from kmsconn.testing.determinism import seeded_scheduler
+from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.hostile.aws import ENDPOINT, KEY_ID, in_memory
-from kmsconn.testing.hostile.lies import Lie, lies_about
+from kmsconn.testing.hostile.lies import SETTINGS, Lie, Setting, lies_about
 from kmsconn.testing.hostile.outcome import WELL, CpuUse, HostileOutcome, trouble_in
 from kmsconn.testing.hostile.servers import Hostility, _sign
-from kmsconn.testing.hostile.settings import SETTINGS, Setting
 from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
+from kmsconn.testing.world import EPOCH_SECONDS, memory_backed, over_http
 
 HOSTILE_FROM = 6.0  # virtual seconds until answers become hostile: the first requests are under way, and the next will be
 LASTING = 25.0  # virtual seconds for which they are; longer than any dependency may fail unnamed
@@ -256,15 +254,7 @@ def _settings(dependencies: EmulatedDependencies, journal: Path, setting: Settin
         **(QUICK if setting.keys else {}),
         **(_IN_AWS if setting.hard else {}),
     )
-    if setting.websocket:
-        return settings
-    hosts = [attrs.evolve(host, chain=_over_http(host.chain)) for host in settings.chains.host_chains]
-    gateway, ethereum = _over_http(settings.chains.gateway), _over_http(settings.chains.ethereum)
-    return settings.but(gateway=gateway, ethereum=ethereum, host_chains=tuple(hosts))
+    return settings if setting.websocket else over_http(settings)
 
 
 _IN_AWS: Mapping[str, Any] = {"private_key": None, "aws_kms": AwsKmsKey(KEY_ID, "eu-west-1", ENDPOINT)}
-
-
-def _over_http(chain: Chain) -> Chain:
-    return attrs.evolve(chain, urls=tuple(url.replace("ws://", "http://") for url in chain.urls))

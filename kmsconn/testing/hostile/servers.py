@@ -22,12 +22,11 @@ from kmsconn.emulator.rpc import RpcNode
 from kmsconn.emulator.rpc_answers import Begun, BegunBatch, SessionMethods
 from kmsconn.testing.hostile.aws import AWS, operation_of
 from kmsconn.testing.hostile.frames import HTTP2, WEBSOCKET, FramedStream
-from kmsconn.testing.hostile.grpc import GRPC
+from kmsconn.testing.hostile.grpc import GRPC, PROTOBUF
 from kmsconn.testing.hostile.http import BODIES, ENDLESS, HTTP, METADATA
 from kmsconn.testing.hostile.json_rpc import MESSAGES
 from kmsconn.testing.hostile.json_values import ERRORS, RESULTS
 from kmsconn.testing.hostile.lies import Lie, subject_of
-from kmsconn.testing.hostile.protobuf import PROTOBUF
 
 
 class Hostility:
