@@ -41,37 +41,34 @@ def replies(scene: Scene) -> list[int]:
     return sorted(identifier for identifier, _ in replies_of(scene.dependencies))
 
 
-async def test_each_request_is_one_call(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        later(scene)
-        ids = await scene.ask(*FORMS * 2)
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == set(ids))
-        assert calls(scene) == {"PublicDecryptSync": 2, "UserDecryptSync": 4}
-        assert replies(scene) == sorted(ids)
+async def test_each_request_is_one_call(scene: Scene) -> None:
+    later(scene)
+    ids = await scene.ask(*FORMS * 2)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids))
+    assert calls(scene) == {"PublicDecryptSync": 2, "UserDecryptSync": 4}
+    assert replies(scene) == sorted(ids)
 
 
-async def test_without_such_calls_requests_are_started_and_polled(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        ids = await scene.ask(*FORMS)
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == set(ids))
-        assert set(calls(scene)) == {
-            "PublicDecrypt",
-            "GetPublicDecryptionResult",
-            "UserDecrypt",
-            "GetUserDecryptionResult",
-        }
+async def test_without_such_calls_requests_are_started_and_polled(scene: Scene) -> None:
+    ids = await scene.ask(*FORMS)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids))
+    assert set(calls(scene)) == {
+        "PublicDecrypt",
+        "GetPublicDecryptionResult",
+        "UserDecrypt",
+        "GetUserDecryptionResult",
+    }
 
 
-async def test_what_takes_longer_than_the_wait_is_polled_without_being_sent_again(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        later(scene, computing=90.0)
-        ids = await scene.ask(*FORMS)
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == set(ids), 300)
-        assert calls(scene) == {"GetPublicDecryptionResult": 1, "GetUserDecryptionResult": 2}
-        assert replies(scene) == sorted(ids)
+async def test_what_takes_longer_than_the_wait_is_polled_without_being_sent_again(scene: Scene) -> None:
+    later(scene, computing=90.0)
+    ids = await scene.ask(*FORMS)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids), 300)
+    assert calls(scene) == {"GetPublicDecryptionResult": 1, "GetUserDecryptionResult": 2}
+    assert replies(scene) == sorted(ids)
 
 
 async def test_large_requests_are_started_so_that_their_bytes_are_released(
@@ -102,26 +99,24 @@ async def test_large_requests_are_started_so_that_their_bytes_are_released(
     ],
     ids=lambda fault: fault.label,
 )
-async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(fault: CoreFault, tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        later(scene)
-        for method in SYNC:
-            scene.dependencies.cores[0].script(method, fault, fault)
-        ids = await scene.ask(*FORMS)
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == set(ids), 600)
-            await trio.sleep(60)
-        assert replies(scene) == sorted(ids)
+async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(fault: CoreFault, scene: Scene) -> None:
+    later(scene)
+    for method in SYNC:
+        scene.dependencies.cores[0].script(method, fault, fault)
+    ids = await scene.ask(*FORMS)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids), 600)
+        await trio.sleep(60)
+    assert replies(scene) == sorted(ids)
 
 
-async def test_an_answer_that_is_not_this_nodes_is_not_sent(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        core = scene.dependencies.cores[0].core
-        later(scene, node=attrs.evolve(core.node, key=STRANGER))
-        await scene.ask("public")
-        async with scene.connected():
-            await scene.wait(lambda: [one for one in scene.told(AlertRaised) if one.cause == "wrong-signer"])
-        assert replies(scene) == []
+async def test_an_answer_that_is_not_this_nodes_is_not_sent(scene: Scene) -> None:
+    core = scene.dependencies.cores[0].core
+    later(scene, node=attrs.evolve(core.node, key=STRANGER))
+    await scene.ask("public")
+    async with scene.connected():
+        await scene.wait(lambda: [one for one in scene.told(AlertRaised) if one.cause == "wrong-signer"])
+    assert replies(scene) == []
     assert (
         scene.told(RequestClosed) == []
     )  # nothing of this Core has passed: it may sign all with another key

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import pytest
 import trio
 
+from kmsconn.connector.connector import Connector
 from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.requests.completeness import NAME, PROOF_INTERVAL
 from kmsconn.testing.faults import arrange
 from kmsconn.testing.ground_truth import read_ground_truth
-from tests.faults.scene import Scene, open_scene
+from tests.faults.scene import Scene
 
 FORMS = ("public", "direct", "unified")
 
@@ -36,40 +36,35 @@ def of_the_proof(scene: Scene) -> list[AlertRaised | AlertCleared]:
 @pytest.mark.parametrize("fault", [NodeFault.EMPTY_LOGS, NodeFault.PARTIAL_LOGS])
 @pytest.mark.parametrize("before", [0, 3], ids=["from the first one", "after others"])
 async def test_what_all_nodes_hid_is_found_by_its_number_and_answered(
-    fault: NodeFault, before: int, tmp_path: Path
+    fault: NodeFault, before: int, scene: Scene
 ) -> None:
-    async with open_scene(tmp_path) as scene:
-        early = await scene.ask(*FORMS[:before])
-        async with scene.connected() as connector:
-            await scene.wait(lambda: scene.answered == set(early))
-            hide(scene, fault)
-            hidden = await scene.ask(*FORMS * 2)
-            await trio.sleep(3 * scene.settings().reading.reorg_window)
-            heal(scene)
-            await trio.sleep(2)
-            assert (
-                not set(hidden) <= scene.answered
-            )  # the reorg window had passed: nobody reads there any more
-            await scene.wait(lambda: scene.answered == {*early, *hidden}, 4 * PROOF_INTERVAL)
-            await scene.wait(lambda: connector.statistics().queue.gaps == 0, 2 * PROOF_INTERVAL)
+    early = await scene.ask(*FORMS[:before])
+    async with scene.connected() as connector:
+        await scene.wait(lambda: scene.answered == set(early))
+        hide(scene, fault)
+        hidden = await scene.ask(*FORMS * 2)
+        await trio.sleep(3 * scene.settings().reading.reorg_window)
+        heal(scene)
+        await trio.sleep(2)
+        assert not set(hidden) <= scene.answered  # the reorg window had passed: nobody reads there any more
+        await scene.wait(lambda: scene.answered == {*early, *hidden}, 4 * PROOF_INTERVAL)
+        await scene.wait(lambda: connector.statistics().queue.gaps == 0, 2 * PROOF_INTERVAL)
     assert [type(event) for event in of_the_proof(scene)] == [AlertRaised, AlertCleared]
     assert of_the_proof(scene)[0].critical  # type: ignore[union-attr]
 
 
-async def test_while_they_are_hidden_health_and_statistics_say_so(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        hide(scene, NodeFault.EMPTY_LOGS)
-        hidden = await scene.ask(*FORMS)
-        await scene.wait(lambda: connector.statistics().queue.gaps == len(hidden), 4 * PROOF_INTERVAL)
-        [told] = of_the_proof(scene)
-        assert "3 requests are not in the journal: 0x" in told.text  # type: ignore[union-attr]
-        heal(scene)
-        await scene.wait(lambda: scene.answered == set(hidden), 2 * PROOF_INTERVAL)
+async def test_while_they_are_hidden_health_and_statistics_say_so(scene: Scene, connector: Connector) -> None:
+    hide(scene, NodeFault.EMPTY_LOGS)
+    hidden = await scene.ask(*FORMS)
+    await scene.wait(lambda: connector.statistics().queue.gaps == len(hidden), 4 * PROOF_INTERVAL)
+    [told] = of_the_proof(scene)
+    assert "3 requests are not in the journal: 0x" in told.text  # type: ignore[union-attr]
+    heal(scene)
+    await scene.wait(lambda: scene.answered == set(hidden), 2 * PROOF_INTERVAL)
 
 
-async def test_nothing_is_suspected_in_an_honest_world(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+async def test_nothing_is_suspected_in_an_honest_world(scene: Scene) -> None:
+    async with scene.connected() as connector:
         for _ in range(8):
             await scene.ask(*FORMS)
             await trio.sleep(PROOF_INTERVAL / 2)
@@ -77,25 +72,22 @@ async def test_nothing_is_suspected_in_an_honest_world(tmp_path: Path) -> None:
     assert of_the_proof(scene) == []
 
 
-async def test_the_proof_goes_on_after_a_restart_without_a_start_block(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        async with scene.connected(decryption_from_block_number=None):
-            await trio.sleep(2)
-            early = await scene.ask("public")
-            await scene.wait(lambda: set(early) <= scene.answered)
-        async with scene.connected(decryption_from_block_number=None):
-            hide(scene, NodeFault.EMPTY_LOGS)
-            hidden = await scene.ask(*FORMS)
-            await trio.sleep(3 * scene.settings().reading.reorg_window)
-            heal(scene)
-            await scene.wait(lambda: set(hidden) <= scene.answered, 4 * PROOF_INTERVAL)
+async def test_the_proof_goes_on_after_a_restart_without_a_start_block(scene: Scene) -> None:
+    async with scene.connected(decryption_from_block_number=None):
+        await trio.sleep(2)
+        early = await scene.ask("public")
+        await scene.wait(lambda: set(early) <= scene.answered)
+    async with scene.connected(decryption_from_block_number=None):
+        hide(scene, NodeFault.EMPTY_LOGS)
+        hidden = await scene.ask(*FORMS)
+        await trio.sleep(3 * scene.settings().reading.reorg_window)
+        heal(scene)
+        await scene.wait(lambda: set(hidden) <= scene.answered, 4 * PROOF_INTERVAL)
 
 
-async def test_other_content_under_ids_that_are_known_is_found_though_nobody_told_of_it(
-    tmp_path: Path,
-) -> None:
+async def test_other_content_under_ids_that_are_known_is_found_though_nobody_told_of_it(scene: Scene) -> None:
     """After a reorganisation the nodes' headers are the new ones, and their logs for a while the old ones, out of a cache."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+    async with scene.connected() as connector:
         await scene.ask("public")
         await trio.sleep(2)
         early = await scene.ask("direct", "direct")
@@ -116,13 +108,12 @@ async def test_other_content_under_ids_that_are_known_is_found_though_nobody_tol
         await scene.wait(lambda: connector.statistics().queue.gaps == 0, 2 * PROOF_INTERVAL)
 
 
-async def test_a_start_block_that_is_set_later_is_read_from_once_more(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        early = await scene.ask(*FORMS)
-        await trio.sleep(20)
-        async with scene.connected(decryption_from_block_number=None):
-            await trio.sleep(10)
-            later = await scene.ask("public")
-            await scene.wait(lambda: scene.answered == set(later))
-        async with scene.connected(decryption_from_block_number=0):
-            await scene.wait(lambda: scene.answered == {*early, *later})
+async def test_a_start_block_that_is_set_later_is_read_from_once_more(scene: Scene) -> None:
+    early = await scene.ask(*FORMS)
+    await trio.sleep(20)
+    async with scene.connected(decryption_from_block_number=None):
+        await trio.sleep(10)
+        later = await scene.ask("public")
+        await scene.wait(lambda: scene.answered == set(later))
+    async with scene.connected(decryption_from_block_number=0):
+        await scene.wait(lambda: scene.answered == {*early, *later})

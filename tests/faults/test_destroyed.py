@@ -60,10 +60,10 @@ async def rejected(scene: Scene, count: int = 1) -> list[RequestClosed]:
 
 @pytest.mark.parametrize("named", NAMING)
 async def test_an_answer_under_a_context_that_the_gateway_destroyed_does_not_wait_for_ever(
-    named: str, tmp_path: Path
+    named: str, scene: Scene
 ) -> None:
     """The contract says "invalid context", as of one that it does not know yet; the number tells that it knew it."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+    async with scene.connected() as connector:
         await connector.wait_ready()
         scene.traffic.extra_data = (NAMING[named],)
         await scene.ask("public")  # the signer of the context is known by then
@@ -80,9 +80,9 @@ async def test_an_answer_under_a_context_that_the_gateway_destroyed_does_not_wai
 
 @pytest.mark.parametrize("what", ["context", "epoch"])
 async def test_nothing_is_answered_under_what_was_destroyed_while_the_core_was_at_work(
-    what: str, tmp_path: Path
+    what: str, scene: Scene
 ) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+    async with scene.connected() as connector:
         await connector.wait_ready()
         scene.dependencies.ethereum.finality.depth = 2
         scene.traffic.extra_data = (NAMING["epoch"],)
@@ -98,9 +98,9 @@ async def test_nothing_is_answered_under_what_was_destroyed_while_the_core_was_a
 
 
 @pytest.mark.parametrize("what", ["context", "epoch"])
-async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(what: str, tmp_path: Path) -> None:
+async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(what: str, scene: Scene) -> None:
     """The Gateway gave no estimates meanwhile; an epoch it does not even know."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+    async with scene.connected() as connector:
         await connector.wait_ready()
         scene.dependencies.ethereum.finality.depth = 2
         [node] = scene.dependencies.clusters["gateway"].nodes
@@ -116,19 +116,18 @@ async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(what: str, tmp
     assert not scene.answered
 
 
-async def test_what_is_answered_under_another_context_is_sent(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        scene.dependencies.ethereum.finality.depth = 2
-        [node] = scene.dependencies.clusters["gateway"].nodes
-        node.faults.strike(RefusedCalls("eth_estimateGas", message="header not found"))
-        scene.traffic.extra_data = (NAMING["nothing"],)
-        [identifier] = await scene.ask("public")
-        await scene.wait(lambda: scene.told(AnswerKept))
-        destroy(scene, "epoch")
-        await scene.wait(lambda: ended(scene.told(RequestClosed), Kind.KMS_EPOCH_DESTROYED), MINUTES)
-        node.faults.heal()
-        await scene.wait(lambda: identifier in scene.answered)
+@pytest.mark.usefixtures("connector")
+async def test_what_is_answered_under_another_context_is_sent(scene: Scene) -> None:
+    scene.dependencies.ethereum.finality.depth = 2
+    [node] = scene.dependencies.clusters["gateway"].nodes
+    node.faults.strike(RefusedCalls("eth_estimateGas", message="header not found"))
+    scene.traffic.extra_data = (NAMING["nothing"],)
+    [identifier] = await scene.ask("public")
+    await scene.wait(lambda: scene.told(AnswerKept))
+    destroy(scene, "epoch")
+    await scene.wait(lambda: ended(scene.told(RequestClosed), Kind.KMS_EPOCH_DESTROYED), MINUTES)
+    node.faults.heal()
+    await scene.wait(lambda: identifier in scene.answered)
 
 
 def ended(closed: list[RequestClosed], kind: Kind) -> set[State]:

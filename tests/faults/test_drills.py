@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from pathlib import Path
 
 import attrs
 import pytest
@@ -13,7 +12,7 @@ import trio
 from kmsconn.emulator.drills.active import DRILLS, ActiveDrills
 from kmsconn.emulator.network import Line
 from kmsconn.model.events import RequestClosed
-from tests.faults.scene import Scene, open_scene
+from tests.faults.scene import Scene
 from tests.sampling import points_of
 from tools.drills_page import SHOWN, Shown
 
@@ -121,8 +120,7 @@ def test_every_drill_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.order[:60])
-async def test_a_drill_shows_what_the_page_says(row: Shown, tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        played = await play(row, scene)
+async def test_a_drill_shows_what_the_page_says(row: Shown, scene: Scene) -> None:
+    played = await play(row, scene)
     alerts = {(one.dependency, one.cause, one.critical) for one in row.alerts}
     assert played == Played(alerts, (row.health, 200), row.waits)

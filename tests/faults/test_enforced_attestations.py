@@ -39,34 +39,30 @@ def started(scene: Scene) -> set[int]:
     return heard
 
 
-async def test_what_the_quorum_attests_is_answered(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        ids = await scene.ask(*FORMS * 2)
-        async with scene.connected(**ENFORCE):
-            await scene.wait(lambda: scene.answered == set(ids))
+async def test_what_the_quorum_attests_is_answered(scene: Scene) -> None:
+    ids = await scene.ask(*FORMS * 2)
+    async with scene.connected(**ENFORCE):
+        await scene.wait(lambda: scene.answered == set(ids))
     assert scene.told(RequestDeferred) == []
 
 
-async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        heard = started(scene)
-        transaction = scene.traffic.public()
-        kept = [dict(one.bucket.objects) for one in scene.dependencies.buckets]
-        for index in range(len(scene.dependencies.buckets)):
-            lie(scene, transaction, index)
-        [bad] = await scene.on_chain([transaction])
-        good = await scene.ask(*FORMS)
-        async with scene.connected(**ENFORCE):
-            await scene.wait(lambda: scene.answered == set(good))
-            await trio.sleep(120)
-            assert bad not in heard
-            assert all(
-                "is not attested: attested is" in event.reason for event in scene.told(RequestDeferred)
-            )
-            assert any("is not attested" in event.text for event in scene.told(AlertRaised))
-            for one, objects in zip(scene.dependencies.buckets, kept, strict=True):
-                one.bucket.objects.update(objects)
-            await scene.wait(lambda: bad in scene.answered)
+async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is(scene: Scene) -> None:
+    heard = started(scene)
+    transaction = scene.traffic.public()
+    kept = [dict(one.bucket.objects) for one in scene.dependencies.buckets]
+    for index in range(len(scene.dependencies.buckets)):
+        lie(scene, transaction, index)
+    [bad] = await scene.on_chain([transaction])
+    good = await scene.ask(*FORMS)
+    async with scene.connected(**ENFORCE):
+        await scene.wait(lambda: scene.answered == set(good))
+        await trio.sleep(120)
+        assert bad not in heard
+        assert all("is not attested: attested is" in event.reason for event in scene.told(RequestDeferred))
+        assert any("is not attested" in event.text for event in scene.told(AlertRaised))
+        for one, objects in zip(scene.dependencies.buckets, kept, strict=True):
+            one.bucket.objects.update(objects)
+        await scene.wait(lambda: bad in scene.answered)
     assert scene.told(AttestationMismatch) == []
 
 

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import attrs
+import pytest
 import trio
 
 from kmsconn.connector.connector import Connector, open_connector
@@ -101,8 +102,14 @@ async def open_committee(folder: Path) -> AsyncIterator[Committee]:
     assert not network.crashes
 
 
-async def test_each_of_four_nodes_answers_each_request_once(tmp_path: Path) -> None:
-    async with open_committee(tmp_path) as committee, committee.connected():
+@pytest.fixture
+async def committee(tmp_path: Path) -> AsyncIterator[Committee]:
+    async with open_committee(tmp_path) as committee:
+        yield committee
+
+
+async def test_each_of_four_nodes_answers_each_request_once(committee: Committee) -> None:
+    async with committee.connected():
         for form in FORMS:
             committee.traffic.forms[form]()
         await committee.wait_answered(range(MEMBERS))
@@ -115,29 +122,27 @@ async def test_each_of_four_nodes_answers_each_request_once(tmp_path: Path) -> N
         assert all(committee.ground_truth(member).verdict().well for member in range(MEMBERS))
 
 
-async def test_with_one_core_down_three_answer_and_reach_consensus(tmp_path: Path) -> None:
-    async with open_committee(tmp_path) as committee:
-        committee.dependencies.others[-1].strike(HangingCore())
-        async with committee.connected():
-            for form in FORMS:
-                committee.traffic.forms[form]()
-            await committee.wait_answered(range(MEMBERS - 1))
-            for identifier in committee.ground_truth(0).traces:
-                assert len(set(committee.senders(identifier))) == MEMBERS - 1
-                assert committee.is_done(identifier)
-            assert committee.ground_truth(MEMBERS - 1).verdict().answered == 0
+async def test_with_one_core_down_three_answer_and_reach_consensus(committee: Committee) -> None:
+    committee.dependencies.others[-1].strike(HangingCore())
+    async with committee.connected():
+        for form in FORMS:
+            committee.traffic.forms[form]()
+        await committee.wait_answered(range(MEMBERS - 1))
+        for identifier in committee.ground_truth(0).traces:
+            assert len(set(committee.senders(identifier))) == MEMBERS - 1
+            assert committee.is_done(identifier)
+        assert committee.ground_truth(MEMBERS - 1).verdict().answered == 0
 
 
-async def test_the_fourth_node_answers_late_once_its_core_is_back(tmp_path: Path) -> None:
+async def test_the_fourth_node_answers_late_once_its_core_is_back(committee: Committee) -> None:
     """What has consensus already is answered all the same: the contract takes it, and each node's record stays complete."""
-    async with open_committee(tmp_path) as committee:
-        late = committee.dependencies.others[-1]
-        late.strike(FailingCore(code="UNAVAILABLE"))
-        async with committee.connected():
-            committee.traffic.forms["public"]()
-            await committee.wait_answered(range(MEMBERS - 1))
-            await trio.sleep(30)
-            late.heal()
-            await committee.wait_answered(range(MEMBERS))
-            (identifier,) = committee.ground_truth(0).traces
-            assert len(committee.senders(identifier)) == MEMBERS
+    late = committee.dependencies.others[-1]
+    late.strike(FailingCore(code="UNAVAILABLE"))
+    async with committee.connected():
+        committee.traffic.forms["public"]()
+        await committee.wait_answered(range(MEMBERS - 1))
+        await trio.sleep(30)
+        late.heal()
+        await committee.wait_answered(range(MEMBERS))
+        (identifier,) = committee.ground_truth(0).traces
+        assert len(committee.senders(identifier)) == MEMBERS

@@ -153,61 +153,57 @@ CORE = [
 
 
 @pytest.mark.parametrize(("fault", "methods", "cause"), CORE)
-async def test_core(fault: CoreFault, methods: tuple[str, ...], cause: str, tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
+@pytest.mark.usefixtures("connector")
+async def test_core(fault: CoreFault, methods: tuple[str, ...], cause: str, scene: Scene) -> None:
+    await scene.wait_answered(await scene.ask(*FORMS))
+    repair = core_always(scene, fault, methods)
+    ids = await scene.ask(*FORMS * 4)
+    found = await named(scene, "core[0]", cause)
+    assert found.count >= 3
+    await trio.sleep(120)
+    assert scene.told(RequestClosed) == []
+    assert alert(scene, "core[0]", cause).count == len(ids)  # type: ignore[union-attr]
+    repair()
+    await is_over(scene, ids, *FORMS)
+
+
+async def test_one_bad_answer_is_a_warning_and_ends_nothing(scene: Scene) -> None:
+    [bad] = await scene.ask("public")
+    scene.core_does(core_faults.SpoiledCore(how="stranger's signature"), bad, "GetPublicDecryptionResult")
+    async with scene.connected():
+        found = await named(scene, "core[0]", "wrong-signer", critical=False)
+        assert f"0x{bad:064x}" in found.text
+        assert core_faults.STRANGER.address.hex() in found.text.lower()
         await scene.wait_answered(await scene.ask(*FORMS))
-        repair = core_always(scene, fault, methods)
-        ids = await scene.ask(*FORMS * 4)
-        found = await named(scene, "core[0]", cause)
-        assert found.count >= 3
         await trio.sleep(120)
         assert scene.told(RequestClosed) == []
-        assert alert(scene, "core[0]", cause).count == len(ids)  # type: ignore[union-attr]
-        repair()
-        await is_over(scene, ids, *FORMS)
+        assert alert(scene, "core[0]", "wrong-signer") is not None
 
 
-async def test_one_bad_answer_is_a_warning_and_ends_nothing(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        [bad] = await scene.ask("public")
-        scene.core_does(core_faults.SpoiledCore(how="stranger's signature"), bad, "GetPublicDecryptionResult")
-        async with scene.connected():
-            found = await named(scene, "core[0]", "wrong-signer", critical=False)
-            assert f"0x{bad:064x}" in found.text
-            assert core_faults.STRANGER.address.hex() in found.text.lower()
-            await scene.wait_answered(await scene.ask(*FORMS))
-            await trio.sleep(120)
-            assert scene.told(RequestClosed) == []
-            assert alert(scene, "core[0]", "wrong-signer") is not None
-
-
-async def test_buckets_that_answer_403(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        for bucket in scene.dependencies.buckets:
-            bucket.strike(RefusingBucket(code=403))
-        ids = await scene.ask(*FORMS * 4)
-        found = await named(scene, "buckets", "calls-fail")
-        assert "403" in found.text
-        await trio.sleep(120)
-        for bucket in scene.dependencies.buckets:
-            bucket.heal()
-        await is_over(scene, ids, "public")
+@pytest.mark.usefixtures("connector")
+async def test_buckets_that_answer_403(scene: Scene) -> None:
+    for bucket in scene.dependencies.buckets:
+        bucket.strike(RefusingBucket(code=403))
+    ids = await scene.ask(*FORMS * 4)
+    found = await named(scene, "buckets", "calls-fail")
+    assert "403" in found.text
+    await trio.sleep(120)
+    for bucket in scene.dependencies.buckets:
+        bucket.heal()
+    await is_over(scene, ids, "public")
 
 
 @pytest.mark.parametrize("how", ["refuse", "mute", "UNAVAILABLE"])
-async def test_core_gone_while_nothing_is_asked(how: str, tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        repair = core_gone(scene, how)
-        await named(scene, "core[0]", "unreachable", seconds=60)
-        assert not scene.monitor.health().kms_core_connected
-        ids = await scene.ask(*FORMS)
-        await trio.sleep(60)
-        assert [one.cause for one in scene.monitor.health().alerts] == ["unreachable"]
-        repair()
-        await is_over(scene, ids)
+@pytest.mark.usefixtures("connector")
+async def test_core_gone_while_nothing_is_asked(how: str, scene: Scene) -> None:
+    repair = core_gone(scene, how)
+    await named(scene, "core[0]", "unreachable", seconds=60)
+    assert not scene.monitor.health().kms_core_connected
+    ids = await scene.ask(*FORMS)
+    await trio.sleep(60)
+    assert [one.cause for one in scene.monitor.health().alerts] == ["unreachable"]
+    repair()
+    await is_over(scene, ids)
 
 
 def gets(scene: Scene) -> int:
@@ -231,9 +227,9 @@ async def fetched(scene: Scene, seconds: int) -> tuple[int, list[int]]:
 
 @pytest.mark.parametrize("how", ["refuse", "mute"])
 async def test_while_the_core_is_gone_nothing_is_fetched_for_it_and_no_worker_waits(
-    how: str, tmp_path: Path
+    how: str, scene: Scene
 ) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+    async with scene.connected() as connector:
         await connector.wait_ready()
         honest, before = await fetched(scene, 15)
         repair = core_gone(scene, how)
@@ -285,71 +281,67 @@ def of_an_unknown_chain(identifier: int) -> Callable[[Frame], None]:
     return lambda frame: frame.emit(event, identifier, ((handle, 1, bytes(32), ()),), b"")
 
 
-async def test_one_request_of_a_chain_that_is_not_configured(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("connector")
+async def test_one_request_of_a_chain_that_is_not_configured(scene: Scene) -> None:
     """It waits, is named, and takes nobody down."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        gateway = scene.dependencies.gateway
-        gateway.actors.act(scene.dependencies.decryption.address, of_an_unknown_chain(7))
-        found = await named(scene, f"host chain {UNKNOWN_CHAIN}", "not-configured", critical=False)
-        assert found.count == 1
-        for _ in range(3):
-            await scene.wait_answered(await scene.ask(*FORMS))
-            await trio.sleep(60)
-            assert scene.http("/healthz").status == 200
-
-
-async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(tmp_path: Path) -> None:
-    """Anybody may name a chain: a quiet node stays healthy."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        for identifier in range(7, 17):
-            scene.dependencies.gateway.actors.act(
-                scene.dependencies.decryption.address, of_an_unknown_chain(identifier)
-            )
-        await trio.sleep(120)
+    gateway = scene.dependencies.gateway
+    gateway.actors.act(scene.dependencies.decryption.address, of_an_unknown_chain(7))
+    found = await named(scene, f"host chain {UNKNOWN_CHAIN}", "not-configured", critical=False)
+    assert found.count == 1
+    for _ in range(3):
+        await scene.wait_answered(await scene.ask(*FORMS))
+        await trio.sleep(60)
         assert scene.http("/healthz").status == 200
-        await scene.wait_answered(await scene.ask("public"))
-        await trio.sleep(90)
-        [found] = scene.monitor.health().alerts
-        assert (found.dependency, found.critical, found.count) == (f"host chain {UNKNOWN_CHAIN}", False, 10)
 
 
-async def test_another_connector_with_the_same_key_that_is_faster(tmp_path: Path) -> None:
-    """Ours hears of requests later, and finds them answered."""
-    async with open_scene(tmp_path) as scene:
-        later = scene.settings(decryption_polling=20.0).but(
-            journal=tmp_path / "later.db",
-            gateway=Chain(GATEWAY_ID, ("http://gateway:80",)),
+@pytest.mark.usefixtures("connector")
+async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(scene: Scene) -> None:
+    """Anybody may name a chain: a quiet node stays healthy."""
+    for identifier in range(7, 17):
+        scene.dependencies.gateway.actors.act(
+            scene.dependencies.decryption.address, of_an_unknown_chain(identifier)
         )
-        async with (
-            scene.connected(),
-            open_connector(later, ports=scene.ports(), on_event=scene.monitor.on_event) as connector,
-        ):
-            scene.monitor.watch(connector.statistics)
-            await connector.wait_ready()
-            await trio.sleep(30)
-            for _ in range(3):
-                await scene.ask(*FORMS)
-            found = await named(scene, "wallet", "used-by-another")
-            assert found.count >= 2
+    await trio.sleep(120)
+    assert scene.http("/healthz").status == 200
+    await scene.wait_answered(await scene.ask("public"))
+    await trio.sleep(90)
+    [found] = scene.monitor.health().alerts
+    assert (found.dependency, found.critical, found.count) == (f"host chain {UNKNOWN_CHAIN}", False, 10)
 
 
-async def test_another_connector_with_the_same_key_that_is_as_fast(tmp_path: Path) -> None:
+async def test_another_connector_with_the_same_key_that_is_faster(scene: Scene, tmp_path: Path) -> None:
+    """Ours hears of requests later, and finds them answered."""
+    later = scene.settings(decryption_polling=20.0).but(
+        journal=tmp_path / "later.db",
+        gateway=Chain(GATEWAY_ID, ("http://gateway:80",)),
+    )
+    async with (
+        scene.connected(),
+        open_connector(later, ports=scene.ports(), on_event=scene.monitor.on_event) as connector,
+    ):
+        scene.monitor.watch(connector.statistics)
+        await connector.wait_ready()
+        await trio.sleep(30)
+        for _ in range(3):
+            await scene.ask(*FORMS)
+        found = await named(scene, "wallet", "used-by-another")
+        assert found.count >= 2
+
+
+async def test_another_connector_with_the_same_key_that_is_as_fast(scene: Scene, tmp_path: Path) -> None:
     """Both sign every reply, with different gas limits, so that their bytes differ; one of the two is included."""
-    async with open_scene(tmp_path) as scene:
-        twin = scene.settings(gas_multiplier_percent=150).but(journal=tmp_path / "twin.db")
-        async with (
-            scene.connected(),
-            open_connector(twin, ports=scene.ports(), on_event=scene.monitor.on_event) as connector,
-        ):
-            scene.monitor.watch(connector.statistics)
-            await connector.wait_ready()
-            await trio.sleep(30)
-            for _ in range(8):
-                await scene.ask(*FORMS)
-                await trio.sleep(1)
-            await named(scene, "wallet", "used-by-another")
+    twin = scene.settings(gas_multiplier_percent=150).but(journal=tmp_path / "twin.db")
+    async with (
+        scene.connected(),
+        open_connector(twin, ports=scene.ports(), on_event=scene.monitor.on_event) as connector,
+    ):
+        scene.monitor.watch(connector.statistics)
+        await connector.wait_ready()
+        await trio.sleep(30)
+        for _ in range(8):
+            await scene.ask(*FORMS)
+            await trio.sleep(1)
+        await named(scene, "wallet", "used-by-another")
 
 
 async def test_ethereum_that_stops_finalizing(tmp_path: Path) -> None:
@@ -412,71 +404,65 @@ async def test_a_chain_that_is_gone_for_long_is_one_alert_and_no_reason_to_resta
         assert alert(scene, "gateway", "unreachable") is None
 
 
-async def test_a_node_that_shows_receipts_of_what_it_swallows(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("connector")
+async def test_a_node_that_shows_receipts_of_what_it_swallows(scene: Scene) -> None:
     """Each reply is included and gone again, while requests are answered as ever."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        await scene.wait_answered(await scene.ask(*FORMS))
-        faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
-        for one in faults:
-            one.probability[NodeFault.FORGED] = 1.0
-        ids = await scene.ask(*FORMS * 4)
-        found = await named(scene, "txmanager gateway", "not-included")
-        assert found.count >= 3
-        for one in faults:
-            one.heal()
-        await is_over(scene, ids, *FORMS)
+    await scene.wait_answered(await scene.ask(*FORMS))
+    faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
+    for one in faults:
+        one.probability[NodeFault.FORGED] = 1.0
+    ids = await scene.ask(*FORMS * 4)
+    found = await named(scene, "txmanager gateway", "not-included")
+    assert found.count >= 3
+    for one in faults:
+        one.heal()
+    await is_over(scene, ids, *FORMS)
 
 
-async def test_a_node_without_an_index_of_transactions(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("connector")
+async def test_a_node_without_an_index_of_transactions(scene: Scene) -> None:
     """Of what needs none everything passes meanwhile."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
-        for one in faults:
-            one.strike(FalseResults("eth_getTransactionByHash"))
-        ids = await scene.ask(*FORMS * 4)
-        found = await named(scene, "checks", "too-slow")
-        assert "transaction" in found.text
-        assert found.count == 4
-        for one in faults:
-            one.heal()
-        await is_over(scene, ids, *FORMS)
+    faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
+    for one in faults:
+        one.strike(FalseResults("eth_getTransactionByHash"))
+    ids = await scene.ask(*FORMS * 4)
+    found = await named(scene, "checks", "too-slow")
+    assert "transaction" in found.text
+    assert found.count == 4
+    for one in faults:
+        one.heal()
+    await is_over(scene, ids, *FORMS)
 
 
-async def test_an_honest_network_is_healthy_for_minutes(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("connector")
+async def test_an_honest_network_is_healthy_for_minutes(scene: Scene) -> None:
     """With a Core that takes 100 s, finality that takes minutes, and strangers of a chain that is not configured."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
-        await connector.wait_ready()
-        scene.dependencies.gateway.finality.depth = 240
-        for identifier in range(7, 17):
-            scene.dependencies.gateway.actors.act(
-                scene.dependencies.decryption.address, of_an_unknown_chain(identifier)
-            )
-        await scene.wait_answered(await scene.ask(*FORMS))
-        scene.dependencies.cores[0].core.computing = 100.0
-        for _ in range(12):
-            await scene.ask(*FORMS * 4)
-            await trio.sleep(60)
-            assert [one.cause for one in scene.monitor.health().alerts] == ["not-configured"]
-            assert scene.http("/healthz").status == 200
+    scene.dependencies.gateway.finality.depth = 240
+    for identifier in range(7, 17):
+        scene.dependencies.gateway.actors.act(
+            scene.dependencies.decryption.address, of_an_unknown_chain(identifier)
+        )
+    await scene.wait_answered(await scene.ask(*FORMS))
+    scene.dependencies.cores[0].core.computing = 100.0
+    for _ in range(12):
+        await scene.ask(*FORMS * 4)
+        await trio.sleep(60)
+        assert [one.cause for one in scene.monitor.health().alerts] == ["not-configured"]
+        assert scene.http("/healthz").status == 200
 
 
-async def test_a_clock_that_is_ten_minutes_off(tmp_path: Path) -> None:
+async def test_a_clock_that_is_ten_minutes_off(scene: Scene) -> None:
     """It is told as long as it holds, and requests are answered."""
-    async with open_scene(tmp_path) as scene:
-        off = [600.0]
-        ports = attrs.evolve(scene.ports(), wall=lambda: BEGIN + off[0] + trio.current_time())
-        async with open_connector(
-            scene.settings(), ports=ports, on_event=scene.monitor.on_event
-        ) as connector:
-            scene.monitor.watch(connector.statistics)
-            await connector.wait_ready()
-            found = await named(scene, "clock of this machine", "clock", critical=False, seconds=30)
-            assert "600 s ahead of the newest block" in found.text
-            await scene.wait_answered(await scene.ask(*FORMS))
-            off[0] = 0.0
-            await scene.wait(lambda: not scene.monitor.health().alerts, 30)
+    off = [600.0]
+    ports = attrs.evolve(scene.ports(), wall=lambda: BEGIN + off[0] + trio.current_time())
+    async with open_connector(scene.settings(), ports=ports, on_event=scene.monitor.on_event) as connector:
+        scene.monitor.watch(connector.statistics)
+        await connector.wait_ready()
+        found = await named(scene, "clock of this machine", "clock", critical=False, seconds=30)
+        assert "600 s ahead of the newest block" in found.text
+        await scene.wait_answered(await scene.ask(*FORMS))
+        off[0] = 0.0
+        await scene.wait(lambda: not scene.monitor.health().alerts, 30)
 
 
 async def test_one_of_two_shards_of_the_core_is_gone(tmp_path: Path) -> None:

@@ -44,43 +44,40 @@ async def posted(listener: MemoryListener, post: HttpPost) -> tuple[int, Any]:
     return answer.status, answer.json
 
 
-async def test_every_form_is_answered_beside_requests_from_the_chain(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        listener, answers = MemoryListener(), list[tuple[int, Any]]()
+async def test_every_form_is_answered_beside_requests_from_the_chain(scene: Scene) -> None:
+    listener, answers = MemoryListener(), list[tuple[int, Any]]()
 
-        async def client(form: str) -> None:
-            answers.append(await posted(listener, HttpPost.of(scene.traffic.prepare(form))))
+    async def client(form: str) -> None:
+        answers.append(await posted(listener, HttpPost.of(scene.traffic.prepare(form))))
 
-        async with serving(scene, listener) as connector:
-            async with trio.open_nursery() as nursery:
-                for form in POSTED_FORMS:
-                    nursery.start_soon(client, form)
-                ids = await scene.ask("public", "direct")
-            await scene.wait(lambda: len(scene.told(ReplyFinalized)) == len(ids), 600)
-            assert connector.statistics().http.connections >= 0
+    async with serving(scene, listener) as connector:
+        async with trio.open_nursery() as nursery:
+            for form in POSTED_FORMS:
+                nursery.start_soon(client, form)
+            ids = await scene.ask("public", "direct")
+        await scene.wait(lambda: len(scene.told(ReplyFinalized)) == len(ids), 600)
+        assert connector.statistics().http.connections >= 0
     assert [status for status, _ in answers] == [200] * len(POSTED_FORMS)
     assert all(len(bytes.fromhex(document["signature"][2:])) == 65 for _, document in answers)
     assert [one.code for one in scene.told(HttpAnswered)] == ["ok"] * len(POSTED_FORMS)
 
 
-async def test_a_repeated_post_has_its_answer_at_once_after_a_restart(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        post = HttpPost.of(scene.traffic.prepare("public"))
-        answers = []
-        for _ in range(2):
-            listener = MemoryListener()
-            async with serving(scene, listener):
-                answers.append(await posted(listener, post))
+async def test_a_repeated_post_has_its_answer_at_once_after_a_restart(scene: Scene) -> None:
+    post = HttpPost.of(scene.traffic.prepare("public"))
+    answers = []
+    for _ in range(2):
+        listener = MemoryListener()
+        async with serving(scene, listener):
+            answers.append(await posted(listener, post))
     assert answers[0][0] == 200
     assert answers[0] == answers[1]
 
 
-async def test_what_the_acl_denies_is_told_with_its_code(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        scene.traffic.granted = False
-        listener = MemoryListener()
-        async with serving(scene, listener):
-            status, document = await posted(listener, HttpPost.of(scene.traffic.prepare("public")))
+async def test_what_the_acl_denies_is_told_with_its_code(scene: Scene) -> None:
+    scene.traffic.granted = False
+    listener = MemoryListener()
+    async with serving(scene, listener):
+        status, document = await posted(listener, HttpPost.of(scene.traffic.prepare("public")))
     assert (status, document["code"], document["retryable"]) == (403, "acl_denied", True)
 
 
@@ -108,32 +105,30 @@ async def drained(connector: Connector) -> float:
     return trio.current_time() - began
 
 
-async def test_a_drain_lets_an_answer_out_that_is_being_made(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        scene.dependencies.cores[0].core.computing = 5.0
-        listener, answers = MemoryListener(), list[tuple[int, Any]]()
+async def test_a_drain_lets_an_answer_out_that_is_being_made(scene: Scene) -> None:
+    scene.dependencies.cores[0].core.computing = 5.0
+    listener, answers = MemoryListener(), list[tuple[int, Any]]()
 
-        async def client() -> None:
-            answers.append(await posted(listener, HttpPost.of(scene.traffic.prepare("public"))))
+    async def client() -> None:
+        answers.append(await posted(listener, HttpPost.of(scene.traffic.prepare("public"))))
 
-        async with serving(scene, listener) as connector, trio.open_nursery() as nursery:
-            nursery.start_soon(client)
-            await trio.sleep(2)
-            assert await drained(connector) < GRACE_SECONDS
-        assert [status for status, _ in answers] == [200]
+    async with serving(scene, listener) as connector, trio.open_nursery() as nursery:
+        nursery.start_soon(client)
+        await trio.sleep(2)
+        assert await drained(connector) < GRACE_SECONDS
+    assert [status for status, _ in answers] == [200]
 
 
-async def test_a_drain_waits_for_no_answer_for_ever(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        scene.dependencies.cores[0].core.computing = 1000.0
-        listener = MemoryListener()
-        async with serving(scene, listener, decryption_timeout=500.0) as connector:
-            client = Client(listener.connect())
-            post = HttpPost.of(scene.traffic.prepare("public"))
-            await client.send("POST", post.path, post.body)
-            await trio.sleep(5)
-            assert GRACE_SECONDS <= await drained(connector) < GRACE_SECONDS + 5
-        assert await client.until_closed() == b""
+async def test_a_drain_waits_for_no_answer_for_ever(scene: Scene) -> None:
+    scene.dependencies.cores[0].core.computing = 1000.0
+    listener = MemoryListener()
+    async with serving(scene, listener, decryption_timeout=500.0) as connector:
+        client = Client(listener.connect())
+        post = HttpPost.of(scene.traffic.prepare("public"))
+        await client.send("POST", post.path, post.body)
+        await trio.sleep(5)
+        assert GRACE_SECONDS <= await drained(connector) < GRACE_SECONDS + 5
+    assert await client.until_closed() == b""
 
 
 async def test_an_address_that_cannot_be_had_is_refused_by_its_option(tmp_path: Path) -> None:

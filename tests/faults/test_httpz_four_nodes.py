@@ -115,8 +115,14 @@ async def open_committee(folder: Path) -> AsyncIterator[Committee]:
 ALL = sorted(sender_of(member).address for member in range(MEMBERS))
 
 
-async def test_four_answers_to_a_public_request_are_one_event_of_two_signatures(tmp_path: Path) -> None:
-    async with open_committee(tmp_path) as committee, committee.connected():
+@pytest.fixture
+async def committee(tmp_path: Path) -> AsyncIterator[Committee]:
+    async with open_committee(tmp_path) as committee:
+        yield committee
+
+
+async def test_four_answers_to_a_public_request_are_one_event_of_two_signatures(committee: Committee) -> None:
+    async with committee.connected():
         await committee.ask("public")
         assert sorted(await committee.wait_answers("publicDecryptionResponse", MEMBERS)) == ALL
         ((identifier, _, signatures),) = committee.events("PublicDecryptionResponse")
@@ -125,10 +131,10 @@ async def test_four_answers_to_a_public_request_are_one_event_of_two_signatures(
 
 @pytest.mark.parametrize("form", ["user", "delegated"])
 async def test_four_answers_to_a_user_are_one_event_of_three_shares_that_open_to_one_value(
-    tmp_path: Path, form: str
+    committee: Committee, form: str
 ) -> None:
     """With shares counted, which the real contract does not do (13.16)."""
-    async with open_committee(tmp_path) as committee, committee.connected():
+    async with committee.connected():
         await committee.ask(form)
         assert sorted(await committee.wait_answers("userDecryptionResponse", MEMBERS)) == ALL
         ((_, shares, signatures),) = committee.events("UserDecryptionResponse")
@@ -151,30 +157,28 @@ def values_in(image: bytes) -> list[int]:
     ]
 
 
-async def test_with_one_core_down_three_answer_and_that_is_enough(tmp_path: Path) -> None:
-    async with open_committee(tmp_path) as committee:
-        committee.dependencies.others[-1].strike(HangingCore())
-        async with committee.connected():
-            for form, function in (
-                ("public", "publicDecryptionResponse"),
-                ("user", "userDecryptionResponse"),
-            ):
-                await committee.ask(form)
-                assert len(set(await committee.wait_answers(function, MEMBERS - 1))) == MEMBERS - 1
+async def test_with_one_core_down_three_answer_and_that_is_enough(committee: Committee) -> None:
+    committee.dependencies.others[-1].strike(HangingCore())
+    async with committee.connected():
+        for form, function in (
+            ("public", "publicDecryptionResponse"),
+            ("user", "userDecryptionResponse"),
+        ):
+            await committee.ask(form)
+            assert len(set(await committee.wait_answers(function, MEMBERS - 1))) == MEMBERS - 1
+    assert len(committee.events("PublicDecryptionResponse")) == 1
+    assert len(committee.events("UserDecryptionResponse")) == 1
+
+
+async def test_the_fourth_node_answers_late_without_a_second_event(committee: Committee) -> None:
+    late = committee.dependencies.others[-1]
+    late.strike(FailingCore(code="UNAVAILABLE"))
+    async with committee.connected():
+        await committee.ask("public")
+        await committee.wait_answers("publicDecryptionResponse", MEMBERS - 1)
+        late.heal()
+        assert sorted(await committee.wait_answers("publicDecryptionResponse", MEMBERS)) == ALL
         assert len(committee.events("PublicDecryptionResponse")) == 1
-        assert len(committee.events("UserDecryptionResponse")) == 1
-
-
-async def test_the_fourth_node_answers_late_without_a_second_event(tmp_path: Path) -> None:
-    async with open_committee(tmp_path) as committee:
-        late = committee.dependencies.others[-1]
-        late.strike(FailingCore(code="UNAVAILABLE"))
-        async with committee.connected():
-            await committee.ask("public")
-            await committee.wait_answers("publicDecryptionResponse", MEMBERS - 1)
-            late.heal()
-            assert sorted(await committee.wait_answers("publicDecryptionResponse", MEMBERS)) == ALL
-            assert len(committee.events("PublicDecryptionResponse")) == 1
 
 
 def lose_journal(folder: Path, member: int) -> None:
@@ -182,22 +186,25 @@ def lose_journal(folder: Path, member: int) -> None:
         path.unlink()
 
 
-async def test_a_node_that_lost_its_journal_answers_nothing_twice(tmp_path: Path) -> None:
-    async with open_committee(tmp_path) as committee:
-        async with committee.connected():
-            await committee.ask("public")
-            await committee.wait_answers("publicDecryptionResponse", MEMBERS)
-        lose_journal(tmp_path, 2)
-        async with committee.connected():
-            await committee.ask("public")
-            assert sorted(await committee.wait_answers("publicDecryptionResponse", MEMBERS, 2)) == ALL
-            assert sorted(committee.senders("publicDecryptionResponse", 1)) == ALL
-            assert len(committee.events("PublicDecryptionResponse")) == 2
+async def test_a_node_that_lost_its_journal_answers_nothing_twice(
+    committee: Committee, tmp_path: Path
+) -> None:
+    async with committee.connected():
+        await committee.ask("public")
+        await committee.wait_answers("publicDecryptionResponse", MEMBERS)
+    lose_journal(tmp_path, 2)
+    async with committee.connected():
+        await committee.ask("public")
+        assert sorted(await committee.wait_answers("publicDecryptionResponse", MEMBERS, 2)) == ALL
+        assert sorted(committee.senders("publicDecryptionResponse", 1)) == ALL
+        assert len(committee.events("PublicDecryptionResponse")) == 2
 
 
-async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_once(tmp_path: Path) -> None:
+async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_once(
+    committee: Committee,
+) -> None:
     """They echo the request's id, so that their answers name the same (2.5)."""
-    async with open_committee(tmp_path) as committee, committee.connected():
+    async with committee.connected():
         keys = committee.dependencies.keys
         for request, answer, values in (
             ("preprocessKeygenRequest", "preprocessKeygenResponse", (PARAMETERS,)),

@@ -108,65 +108,63 @@ async def test_contexts_and_epochs_reach_every_endpoint_of_a_core(tmp_path: Path
             assert shard.core.known.epochs == {LAST_EPOCH.to_bytes(32)}
 
 
-async def test_an_abort_overtakes_what_it_aborts(tmp_path: Path) -> None:
-    async with open_ceremony(tmp_path) as ceremony:
-        for core in ceremony.cores:
-            core.computing = 10 * LONG
-        generation = ceremony.dependencies.kms_generation
-        ceremony.act(generation, generation.request_keygen)
-        await ceremony.wait(
-            lambda: all(
-                any(e.stage == "submit" for e in ceremony.told(node, StageFinished, Kind.PREP_KEYGEN))
-                for node in ceremony.nodes
-            )
+async def test_an_abort_overtakes_what_it_aborts(ceremony: Ceremony) -> None:
+    for core in ceremony.cores:
+        core.computing = 10 * LONG
+    generation = ceremony.dependencies.kms_generation
+    ceremony.act(generation, generation.request_keygen)
+    await ceremony.wait(
+        lambda: all(
+            any(e.stage == "submit" for e in ceremony.told(node, StageFinished, Kind.PREP_KEYGEN))
+            for node in ceremony.nodes
         )
-        ceremony.act(generation, lambda frame: generation.abort_keygen(frame, PREP))
-        await ceremony.wait(
-            lambda: all(ceremony.told(node, RequestClosed, Kind.PREP_KEYGEN) for node in ceremony.nodes)
-        )
-        for node in ceremony.nodes:
-            [asked] = ceremony.told(node, RequestClosed, Kind.PREP_KEYGEN)
-            [abort] = ceremony.told(node, RequestClosed, Kind.ABORT_KEYGEN)
-            assert (asked.state, abort.state) == (State.ABORTED, State.DONE)
+    )
+    ceremony.act(generation, lambda frame: generation.abort_keygen(frame, PREP))
+    await ceremony.wait(
+        lambda: all(ceremony.told(node, RequestClosed, Kind.PREP_KEYGEN) for node in ceremony.nodes)
+    )
+    for node in ceremony.nodes:
+        [asked] = ceremony.told(node, RequestClosed, Kind.PREP_KEYGEN)
+        [abort] = ceremony.told(node, RequestClosed, Kind.ABORT_KEYGEN)
+        assert (asked.state, abort.state) == (State.ABORTED, State.DONE)
 
 
-async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(tmp_path: Path) -> None:
+async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(ceremony: Ceremony) -> None:
     """The Core keeps the result in memory only: after a restart it has the epoch and not what it signed (L10)."""
-    async with open_ceremony(tmp_path) as ceremony:
-        for step in (
-            ceremony.owner.ceremonies.announce_first,
-            ceremony.owner.ceremonies.make_key,
-            ceremony.owner.ceremonies.make_crs,
-        ):
-            await step()
-        lost = ceremony.dependencies.cores[0]
-        lost.strike(FailingCore(code="UNAVAILABLE"), "GetEpochResult")
-        config = ceremony.dependencies.protocol_config
-        ceremony.act(
-            config,
-            lambda frame: config.begin_context(frame, announcement_of(ceremony.dependencies.committee)),
-        )
-        await ceremony.wait(
-            lambda: any(e.stage == "submit" for e in ceremony.told(0, StageFinished, Kind.NEW_KMS_EPOCH))
-        )
-        await trio.sleep(ENDS)
-        lost.core.restart()
-        lost.heal()
-        await ceremony.wait(
-            lambda: [
-                e
-                for e in ceremony.events[0]
-                if isinstance(e, AlertRaised)
-                and e.critical
-                and "INVALID_ARGUMENT" in e.text
-                and "NOT_FOUND" in e.text
-            ]
-        )
-        assert ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH) == []
-        ceremony.act(config, lambda frame: config.destroy_context(frame, NEXT_CONTEXT))
-        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH))
-        [closed] = ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)
-        assert "destroyed" in closed.reason
+    for step in (
+        ceremony.owner.ceremonies.announce_first,
+        ceremony.owner.ceremonies.make_key,
+        ceremony.owner.ceremonies.make_crs,
+    ):
+        await step()
+    lost = ceremony.dependencies.cores[0]
+    lost.strike(FailingCore(code="UNAVAILABLE"), "GetEpochResult")
+    config = ceremony.dependencies.protocol_config
+    ceremony.act(
+        config,
+        lambda frame: config.begin_context(frame, announcement_of(ceremony.dependencies.committee)),
+    )
+    await ceremony.wait(
+        lambda: any(e.stage == "submit" for e in ceremony.told(0, StageFinished, Kind.NEW_KMS_EPOCH))
+    )
+    await trio.sleep(ENDS)
+    lost.core.restart()
+    lost.heal()
+    await ceremony.wait(
+        lambda: [
+            e
+            for e in ceremony.events[0]
+            if isinstance(e, AlertRaised)
+            and e.critical
+            and "INVALID_ARGUMENT" in e.text
+            and "NOT_FOUND" in e.text
+        ]
+    )
+    assert ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH) == []
+    ceremony.act(config, lambda frame: config.destroy_context(frame, NEXT_CONTEXT))
+    await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH))
+    [closed] = ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)
+    assert "destroyed" in closed.reason
 
 
 async def test_a_life_of_compressed_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

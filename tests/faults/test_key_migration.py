@@ -51,20 +51,19 @@ def kinds(digests: Any) -> tuple[int, ...]:
     return tuple(kind for kind, _ in digests)
 
 
-async def test_a_key_is_made_across_an_upgrade_migrated_and_reshared(tmp_path: Path) -> None:
+async def test_a_key_is_made_across_an_upgrade_migrated_and_reshared(ceremony: Ceremony) -> None:
     """Its form is that of its preparation; the epoch names the preprocessing of the migration, which the Cores compare."""
-    async with open_ceremony(tmp_path) as ceremony:
-        comparing(ceremony)
-        ceremony.owner.migrates = True
-        with trio.fail_after(2 * LONG):
-            await ceremony.owner.play()
-        replies = {identifier: kinds(digests) for identifier, digests, _ in included(ceremony, KEY_RESPONSE)}
-        epochs = [
-            (prep, identifier, kinds(digests))
-            for _, reshared, _ in included(ceremony, CONFIRM_EPOCH)
-            for prep, identifier, digests, _ in reshared
-        ]
-        aborted = [ceremony.told(node, RequestClosed, Kind.KEYGEN) for node in ceremony.nodes]
+    comparing(ceremony)
+    ceremony.owner.migrates = True
+    with trio.fail_after(2 * LONG):
+        await ceremony.owner.play()
+    replies = {identifier: kinds(digests) for identifier, digests, _ in included(ceremony, KEY_RESPONSE)}
+    epochs = [
+        (prep, identifier, kinds(digests))
+        for _, reshared, _ in included(ceremony, CONFIRM_EPOCH)
+        for prep, identifier, digests, _ in reshared
+    ]
+    aborted = [ceremony.told(node, RequestClosed, Kind.KEYGEN) for node in ceremony.nodes]
     assert replies == {KEY: (0, 1), MIGRATION_REQUEST: (1, 3)}
     assert set(epochs) == {(MIGRATION_PREP, KEY, (1, 3))}
     assert len(epochs) == 2 * len(aborted)

@@ -81,23 +81,22 @@ RELEASES = {
 
 @pytest.mark.parametrize("releases", RELEASES.values(), ids=RELEASES)
 async def test_a_committee_migrates_its_key_and_leads_it_to_the_end(
-    releases: tuple[CoreRelease, ...], tmp_path: Path
+    releases: tuple[CoreRelease, ...], ceremony: Ceremony
 ) -> None:
     """From 0.15 on the Cores compare the preprocessing of a key in a new epoch with the recorded one."""
-    async with open_ceremony(tmp_path) as ceremony:
-        ceremony.owner.migrates = True
-        for core, release in zip(ceremony.cores, cycle(releases), strict=False):
-            become(core, release)
-        with trio.fail_after(4 * LONG):
-            await ceremony.owner.play()
-        await trio.sleep(ENDS)
-        for node in ceremony.nodes:
-            ceremony.check_replies(node)
-        check_material(view(ceremony, "getKeyInfo", KEY))
-        for core in ceremony.cores:
-            assert COPIED in core.management.store.objects
-            assert core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
-            assert core.known.epochs == {LAST_EPOCH.to_bytes(32)}
+    ceremony.owner.migrates = True
+    for core, release in zip(ceremony.cores, cycle(releases), strict=False):
+        become(core, release)
+    with trio.fail_after(4 * LONG):
+        await ceremony.owner.play()
+    await trio.sleep(ENDS)
+    for node in ceremony.nodes:
+        ceremony.check_replies(node)
+    check_material(view(ceremony, "getKeyInfo", KEY))
+    for core in ceremony.cores:
+        assert COPIED in core.management.store.objects
+        assert core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+        assert core.known.epochs == {LAST_EPOCH.to_bytes(32)}
     check_calls(ceremony)
 
 
@@ -120,21 +119,22 @@ def check_calls(ceremony: Ceremony) -> None:
     assert ("prepKeygenResponse", ABORTED_PREP) in ceremony.keys(0).replied
 
 
-async def test_a_copy_that_fails_is_told_by_the_node_whose_storage_lacks_the_key_set(tmp_path: Path) -> None:
+async def test_a_copy_that_fails_is_told_by_the_node_whose_storage_lacks_the_key_set(
+    ceremony: Ceremony,
+) -> None:
     """The migration is done all the same, and nobody else says anything; the alert ends once the object is there."""
-    async with open_ceremony(tmp_path) as ceremony:
-        ceremony.owner.migrates = True
-        ceremony.cores[0].management.store.copies = False
-        with trio.fail_after(4 * LONG):
-            for name in STEPS_UNTIL_MIGRATED:
-                await ceremony.owner.steps[name]()
-        await ceremony.wait(lambda: told(ceremony, 0, AlertRaised))
-        await trio.sleep(LONG)
-        assert ("keygenResponse", MIGRATION_REQUEST) in ceremony.keys(0).replied
-        assert not any(told(ceremony, node, AlertRaised) for node in (1, 2, 3))
-        bucket, other = (ceremony.dependencies.storages[node] for node in (0, 1))
-        bucket.put(COPIED, other.objects[COPIED].body)
-        await ceremony.wait(lambda: told(ceremony, 0, AlertCleared))
+    ceremony.owner.migrates = True
+    ceremony.cores[0].management.store.copies = False
+    with trio.fail_after(4 * LONG):
+        for name in STEPS_UNTIL_MIGRATED:
+            await ceremony.owner.steps[name]()
+    await ceremony.wait(lambda: told(ceremony, 0, AlertRaised))
+    await trio.sleep(LONG)
+    assert ("keygenResponse", MIGRATION_REQUEST) in ceremony.keys(0).replied
+    assert not any(told(ceremony, node, AlertRaised) for node in (1, 2, 3))
+    bucket, other = (ceremony.dependencies.storages[node] for node in (0, 1))
+    bucket.put(COPIED, other.objects[COPIED].body)
+    await ceremony.wait(lambda: told(ceremony, 0, AlertCleared))
 
 
 async def test_a_copy_under_the_prefix_of_a_storage_is_found(

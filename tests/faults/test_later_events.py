@@ -41,57 +41,54 @@ def replies(scene: Scene) -> list[int]:
 @pytest.mark.parametrize("attestation", AttestationMode)
 @pytest.mark.parametrize("only", [False, True], ids=["both forms", "the later form only"])
 async def test_every_kind_of_request_is_one_request_and_answered_once(
-    only: bool, attestation: AttestationMode, tmp_path: Path
+    only: bool, attestation: AttestationMode, scene: Scene
 ) -> None:
-    async with open_scene(tmp_path) as scene:
-        upgrade(scene, only=only)
-        ids = await scene.ask(*FORMS)
-        async with scene.connected(attestation=attestation):
-            await scene.wait(lambda: scene.answered == set(ids))
-            await trio.sleep(60)
-        assert logs(scene) == len(FORMS) * (1 if only else 2)
-        assert replies(scene) == sorted(ids)
+    upgrade(scene, only=only)
+    ids = await scene.ask(*FORMS)
+    async with scene.connected(attestation=attestation):
+        await scene.wait(lambda: scene.answered == set(ids))
+        await trio.sleep(60)
+    assert logs(scene) == len(FORMS) * (1 if only else 2)
+    assert replies(scene) == sorted(ids)
     assert sorted(event.id for event in scene.told(RequestRecorded)) == sorted(ids)
 
 
-async def test_a_reorganisation_between_the_forms_is_a_move(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        upgrade(scene)
-        await trio.sleep(5)
-        ids = await scene.ask("public", "direct", "unified")
-        async with scene.connected(reorg_window=30.0):
-            await scene.wait(lambda: len(scene.told(RequestRecorded)) == len(ids))
-            upgrade(scene, only=True)
-            chain, first = (
-                scene.dependencies.gateway,
-                min(log.block_number for log in requests_of(scene.dependencies)),
-            )
-            chain.reorg(chain.head.number - first + 1)
-            await scene.wait(lambda: scene.answered == set(ids))
-            await trio.sleep(60)
-        assert logs(scene) == 3
-        assert replies(scene) == sorted(ids)
-    assert sorted(event.id for event in scene.told(RequestRecorded)) == sorted(ids)
-
-
-async def test_a_handle_that_nobody_attests_is_waited_for_and_named(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
+async def test_a_reorganisation_between_the_forms_is_a_move(scene: Scene) -> None:
+    upgrade(scene)
+    await trio.sleep(5)
+    ids = await scene.ask("public", "direct", "unified")
+    async with scene.connected(reorg_window=30.0):
+        await scene.wait(lambda: len(scene.told(RequestRecorded)) == len(ids))
         upgrade(scene, only=True)
-        transaction = scene.traffic.public()
-        ciphertexts = scene.traffic._remembered[transaction]
-        stored = [dict(one.bucket.objects) for one in scene.dependencies.buckets]
-        for one in scene.dependencies.buckets:
-            one.bucket.objects.clear()
-        [bad] = await scene.on_chain([transaction])
-        good = await scene.ask("direct", "unified")
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == set(good))
-            [reason] = {event.reason for event in scene.told(RequestDeferred)}
-            assert "is not attested: 0 attestations were found" in reason
-            assert any(one.handle.hex() in reason for one in ciphertexts)
-            for one, objects in zip(scene.dependencies.buckets, stored, strict=True):
-                one.bucket.objects.update(objects)
-            await scene.wait(lambda: bad in scene.answered)
+        chain, first = (
+            scene.dependencies.gateway,
+            min(log.block_number for log in requests_of(scene.dependencies)),
+        )
+        chain.reorg(chain.head.number - first + 1)
+        await scene.wait(lambda: scene.answered == set(ids))
+        await trio.sleep(60)
+    assert logs(scene) == 3
+    assert replies(scene) == sorted(ids)
+    assert sorted(event.id for event in scene.told(RequestRecorded)) == sorted(ids)
+
+
+async def test_a_handle_that_nobody_attests_is_waited_for_and_named(scene: Scene) -> None:
+    upgrade(scene, only=True)
+    transaction = scene.traffic.public()
+    ciphertexts = scene.traffic._remembered[transaction]
+    stored = [dict(one.bucket.objects) for one in scene.dependencies.buckets]
+    for one in scene.dependencies.buckets:
+        one.bucket.objects.clear()
+    [bad] = await scene.on_chain([transaction])
+    good = await scene.ask("direct", "unified")
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(good))
+        [reason] = {event.reason for event in scene.told(RequestDeferred)}
+        assert "is not attested: 0 attestations were found" in reason
+        assert any(one.handle.hex() in reason for one in ciphertexts)
+        for one, objects in zip(scene.dependencies.buckets, stored, strict=True):
+            one.bucket.objects.update(objects)
+        await scene.wait(lambda: bad in scene.answered)
 
 
 def test_worlds_live_through_the_upgrades() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,7 +15,7 @@ from kmsconn.model.events import AlertRaised, ReplySigned, RequestRecorded
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
 from kmsconn.requests.membership import SoleMember
-from tests.faults.scene import open_scene
+from tests.faults.scene import Scene
 
 
 @attrs.define
@@ -72,9 +71,9 @@ async def states(connector: Any) -> set[State]:
     return {state for _, state in counts.states}
 
 
-async def test_a_contract_is_read_with_its_lease_only(tmp_path: Path, members: list[FakeMember]) -> None:
+async def test_a_contract_is_read_with_its_lease_only(scene: Scene, members: list[FakeMember]) -> None:
     """Without it the heads are known all the same, by which requests are judged."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+    async with scene.connected() as connector:
         await scene.ask("public")
         await trio.sleep(30)
         assert not scene.told(RequestRecorded)
@@ -84,23 +83,22 @@ async def test_a_contract_is_read_with_its_lease_only(tmp_path: Path, members: l
 
 
 async def test_every_head_is_known_without_a_lease_and_without_pushes(
-    tmp_path: Path, members: list[FakeMember]
+    scene: Scene, members: list[FakeMember]
 ) -> None:
     """Whether a request is too late, and whether something was destroyed, is judged by heads in every process."""
-    async with open_scene(tmp_path) as scene:
-        for cluster in scene.dependencies.clusters.values():
-            for node in cluster.nodes:
-                node.limits.unsupported.add("eth_subscribe")
-        async with scene.connected() as connector:
-            await trio.sleep(60)
-            heads = [one.head.number for one in connector.components.chain_contexts.values()]
-            assert all(heads)
-            known = scene.dependencies.gateway.head.number
-            assert known - connector.components.gateway.head.number < 20  # type: ignore[operator]
+    for cluster in scene.dependencies.clusters.values():
+        for node in cluster.nodes:
+            node.limits.unsupported.add("eth_subscribe")
+    async with scene.connected() as connector:
+        await trio.sleep(60)
+        heads = [one.head.number for one in connector.components.chain_contexts.values()]
+        assert all(heads)
+        known = scene.dependencies.gateway.head.number
+        assert known - connector.components.gateway.head.number < 20  # type: ignore[operator]
 
 
-async def test_replies_are_sent_with_their_lease_only(tmp_path: Path, members: list[FakeMember]) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+async def test_replies_are_sent_with_their_lease_only(scene: Scene, members: list[FakeMember]) -> None:
+    async with scene.connected() as connector:
         members[0].give("reads")
         ids = await scene.ask("public")
         await trio.sleep(30)
@@ -109,9 +107,9 @@ async def test_replies_are_sent_with_their_lease_only(tmp_path: Path, members: l
         await scene.wait_answered(ids)
 
 
-async def test_ordered_work_begins_with_its_lease_only(tmp_path: Path, members: list[FakeMember]) -> None:
+async def test_ordered_work_begins_with_its_lease_only(scene: Scene, members: list[FakeMember]) -> None:
     """Without it there are no workers, and the dispatcher does not look."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+    async with scene.connected() as connector:
         pool = connector.components.pools[PoolName.PROTOCOL_CONFIG]
         await trio.sleep(30)
         assert not pool.staffed.is_set()
@@ -120,10 +118,10 @@ async def test_ordered_work_begins_with_its_lease_only(tmp_path: Path, members: 
 
 
 async def test_nothing_is_broadcast_when_another_may_have_taken_over(
-    tmp_path: Path, members: list[FakeMember]
+    scene: Scene, members: list[FakeMember]
 ) -> None:
     """The signed reply waits, an alert says why, and it is sent once the lease is renewed."""
-    async with open_scene(tmp_path) as scene, scene.connected():
+    async with scene.connected():
         members[0].give("reads", "sends")
         members[0].valid = False
         ids = await scene.ask("public")
@@ -136,9 +134,9 @@ async def test_nothing_is_broadcast_when_another_may_have_taken_over(
 
 
 async def test_a_drain_ends_what_waits_for_a_lease_and_gives_rows_back(
-    tmp_path: Path, members: list[FakeMember]
+    scene: Scene, members: list[FakeMember]
 ) -> None:
-    async with open_scene(tmp_path) as scene, scene.open() as connector:
+    async with scene.open() as connector:
         await trio.sleep(5)
         began = trio.current_time()
         connector.drain()
@@ -149,10 +147,10 @@ async def test_a_drain_ends_what_waits_for_a_lease_and_gives_rows_back(
 
 
 async def test_a_drain_leaves_the_replies_to_a_successor_at_once(
-    tmp_path: Path, members: list[FakeMember]
+    scene: Scene, members: list[FakeMember]
 ) -> None:
     """Alone, a connector waits for the inclusion of what it has sent; with a successor it does not."""
-    async with open_scene(tmp_path) as scene, scene.open() as connector:
+    async with scene.open() as connector:
         members[0].give("reads", "sends")
         await scene.ask("public")
         await scene.wait(lambda: scene.told(ReplySigned))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 
 import attrs
 import trio
@@ -13,7 +12,7 @@ import trio
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model.events import AlertRaised
 from kmsconn.transport.proxies import proxies_of
-from tests.faults.scene import open_scene
+from tests.faults.scene import Scene
 
 PROXY = ("proxy.example", 3128)
 NAMED = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://user:hunter2@proxy.example:3128")
@@ -59,15 +58,14 @@ async def _relay(one: trio.abc.Stream, other: trio.abc.Stream) -> None:
         nursery.start_soon(pump, other, one)
 
 
-async def test_chains_and_buckets_are_reached_through_the_proxy_and_the_core_is_not(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        proxy = Proxy(scene.network)
-        scene.network.serve(*PROXY, proxy.serve)
-        async with scene.connected(proxies=proxies_of(NAMED)):
-            ids = await scene.ask("public")
-            await scene.wait(lambda: set(ids) <= scene.answered)
-        asked = {host: sum(n for (_, one), n in proxy.asked.items() if one == host) for host in proxy.hosts}
-        dialled = {host: scene.network.line(host, 80).dialled for host in proxy.hosts}
+async def test_chains_and_buckets_are_reached_through_the_proxy_and_the_core_is_not(scene: Scene) -> None:
+    proxy = Proxy(scene.network)
+    scene.network.serve(*PROXY, proxy.serve)
+    async with scene.connected(proxies=proxies_of(NAMED)):
+        ids = await scene.ask("public")
+        await scene.wait(lambda: set(ids) <= scene.answered)
+    asked = {host: sum(n for (_, one), n in proxy.asked.items() if one == host) for host in proxy.hosts}
+    dialled = {host: scene.network.line(host, 80).dialled for host in proxy.hosts}
     assert asked == dialled  # nothing goes around it
     assert {"gateway", "ethereum", "host"} <= proxy.hosts
     assert any(host.startswith("bucket") for host in proxy.hosts)
@@ -75,15 +73,14 @@ async def test_chains_and_buckets_are_reached_through_the_proxy_and_the_core_is_
     assert scene.network.line("core0", 80).dialled
 
 
-async def test_a_proxy_that_is_gone_is_named_and_waited_for(tmp_path: Path) -> None:
+async def test_a_proxy_that_is_gone_is_named_and_waited_for(scene: Scene) -> None:
     """Nothing of what the connector says may hold the proxy's password: the scene looks."""
-    async with open_scene(tmp_path) as scene:
-        scene.network.serve(*PROXY, Proxy(scene.network).serve)
-        scene.network.line(*PROXY).refuse = True
-        async with scene.connected(proxies=proxies_of(NAMED)):
-            await scene.wait(
-                lambda: any("proxy http://proxy.example:3128" in one.text for one in scene.told(AlertRaised))
-            )
-            scene.network.line(*PROXY).refuse = False
-            ids = await scene.ask("public")
-            await scene.wait(lambda: set(ids) <= scene.answered)
+    scene.network.serve(*PROXY, Proxy(scene.network).serve)
+    scene.network.line(*PROXY).refuse = True
+    async with scene.connected(proxies=proxies_of(NAMED)):
+        await scene.wait(
+            lambda: any("proxy http://proxy.example:3128" in one.text for one in scene.told(AlertRaised))
+        )
+        scene.network.line(*PROXY).refuse = False
+        ids = await scene.ask("public")
+        await scene.wait(lambda: set(ids) <= scene.answered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,15 @@ pytestmark = pytest.mark.rotating
 RESULT = "GetPublicDecryptionResult"
 
 
-async def test_a_shadow_finds_every_reply_equal_and_sends_none(tmp_path: Path) -> None:
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[ShadowScene]:
+    async with open_shadow_scene(tmp_path) as scene:
+        yield scene
+
+
+async def test_a_shadow_finds_every_reply_equal_and_sends_none(scene: ShadowScene) -> None:
     """Both ask the same Core, which gives the same bytes to both; the shadow has no key at all."""
-    async with open_shadow_scene(tmp_path) as scene, scene.active(), scene.shadow() as shadow:
+    async with scene.active(), scene.shadow() as shadow:
         scene.ask(*EVERY_FORM)
         await scene.wait_finalized(len(EVERY_FORM))
         assert scene.likenesses() == ALL_EQUAL
@@ -51,9 +58,11 @@ async def test_a_shadow_finds_every_reply_equal_and_sends_none(tmp_path: Path) -
         assert not [alert for alert in scene.told(AlertRaised) if alert.dependency.startswith("shadow")]
 
 
-async def test_the_time_gained_is_that_from_the_answer_here_to_the_inclusion_there(tmp_path: Path) -> None:
+async def test_the_time_gained_is_that_from_the_answer_here_to_the_inclusion_there(
+    scene: ShadowScene,
+) -> None:
     """The active connector starts ten seconds later, so it is so much slower."""
-    async with open_shadow_scene(tmp_path) as scene, scene.shadow():
+    async with scene.shadow():
         scene.ask("public")
         await trio.sleep(10)
         async with scene.active():
@@ -106,24 +115,23 @@ async def test_a_reply_that_is_seen_before_the_answer_waits_for_it(tmp_path: Pat
         assert all(compared.seconds < 0 for compared in scene.told(ReplyCompared))
 
 
-async def test_a_shadow_goes_on_after_its_process_died(tmp_path: Path) -> None:
+async def test_a_shadow_goes_on_after_its_process_died(scene: ShadowScene) -> None:
     """Replies that were sent meanwhile are compared by the next process, which reads their blocks."""
-    async with open_shadow_scene(tmp_path) as scene:
-        with trio.CancelScope() as life:
-            async with scene.shadow() as shadow:
-                scene.ask("public", "direct")
-                await scene.wait(lambda: states_of(shadow) == {State.ANSWERED: 2})
-                life.cancel()
-        async with scene.active():
-            await scene.wait(lambda: len(scene.replies()) == 2)
-            async with scene.shadow():
-                await scene.wait_finalized(2)
-                assert scene.likenesses() == [Likeness.EQUAL] * 2
+    with trio.CancelScope() as life:
+        async with scene.shadow() as shadow:
+            scene.ask("public", "direct")
+            await scene.wait(lambda: states_of(shadow) == {State.ANSWERED: 2})
+            life.cancel()
+    async with scene.active():
+        await scene.wait(lambda: len(scene.replies()) == 2)
+        async with scene.shadow():
+            await scene.wait_finalized(2)
+            assert scene.likenesses() == [Likeness.EQUAL] * 2
 
 
-async def test_a_reply_whose_block_is_gone_is_compared_where_it_is_included_again(tmp_path: Path) -> None:
+async def test_a_reply_whose_block_is_gone_is_compared_where_it_is_included_again(scene: ShadowScene) -> None:
     """The replies fell out of the chain, the active connector sends them again, and they end as final."""
-    async with open_shadow_scene(tmp_path) as scene, scene.active(), scene.shadow() as shadow:
+    async with scene.active(), scene.shadow() as shadow:
         scene.ask("public", "direct")
         await scene.wait(lambda: scene.likenesses() == [Likeness.EQUAL] * 2)
         chain = scene.dependencies.gateway
@@ -134,9 +142,9 @@ async def test_a_reply_whose_block_is_gone_is_compared_where_it_is_included_agai
         scene.check_sends_nothing(2)
 
 
-async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(tmp_path: Path) -> None:
+async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(scene: ShadowScene) -> None:
     """The replies that were sent meanwhile are compared afterwards."""
-    async with open_shadow_scene(tmp_path) as scene, scene.active(), scene.shadow():
+    async with scene.active(), scene.shadow():
         node = scene.dependencies.clusters["gateway"].nodes[0]
         scene.ask("public")
         await scene.wait_finalized(1)
@@ -151,9 +159,9 @@ async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(tmp_pa
         assert scene.likenesses() == [Likeness.EQUAL] * 2
 
 
-async def test_a_request_that_nobody_answers_is_told_after_its_deadline(tmp_path: Path) -> None:
+async def test_a_request_that_nobody_answers_is_told_after_its_deadline(scene: ShadowScene) -> None:
     """No active connector runs: the shadow has the answer, waits for its reply, and blocks nothing."""
-    async with open_shadow_scene(tmp_path) as scene, scene.shadow(decryption_expiry=60.0) as shadow:
+    async with scene.shadow(decryption_expiry=60.0) as shadow:
         scene.ask("public")
         [missing] = await scene.wait(lambda: scene.told(ReplyMissing), 200)
         assert 60 <= missing.seconds < 90
@@ -175,26 +183,23 @@ async def test_a_reply_to_what_was_rejected_here_is_told(tmp_path: Path) -> None
         await scene.wait(lambda: [one for one in scene.told(AlertRaised) if one.cause == "replies-unmatched"])
 
 
-async def test_what_an_active_connector_left_signed_is_not_broadcast(tmp_path: Path) -> None:
+async def test_what_an_active_connector_left_signed_is_not_broadcast(scene: ShadowScene) -> None:
     """A journal with a signed reply becomes a shadow's: the bytes stay where they are, and the other's reply is compared."""
-    async with open_shadow_scene(tmp_path) as scene:
-        node = scene.dependencies.clusters["gateway"].nodes[0]
-        node.limits.unsupported.add("eth_sendRawTransaction")
-        with trio.CancelScope() as life:
-            async with scene.shadow(
-                mode=Mode.ACTIVE, private_key=scene.settings("active", 0).wallet.private_key
-            ):
-                scene.ask("public")
-                await scene.wait(lambda: scene.told(ReplySigned))
-                life.cancel()
-        node.limits.unsupported.clear()
-        async with scene.shadow() as shadow:
-            await trio.sleep(30)
-            assert scene.replies() == []
-            assert states_of(shadow) == {State.ANSWERED: 1}
-            async with scene.active():
-                await scene.wait_finalized(1)
-        scene.check_sent_once(1)
+    node = scene.dependencies.clusters["gateway"].nodes[0]
+    node.limits.unsupported.add("eth_sendRawTransaction")
+    with trio.CancelScope() as life:
+        async with scene.shadow(mode=Mode.ACTIVE, private_key=scene.settings("active", 0).wallet.private_key):
+            scene.ask("public")
+            await scene.wait(lambda: scene.told(ReplySigned))
+            life.cancel()
+    node.limits.unsupported.clear()
+    async with scene.shadow() as shadow:
+        await trio.sleep(30)
+        assert scene.replies() == []
+        assert states_of(shadow) == {State.ANSWERED: 1}
+        async with scene.active():
+            await scene.wait_finalized(1)
+    scene.check_sent_once(1)
 
 
 async def test_a_shadow_that_sends_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,25 +35,23 @@ def attest_another_digest(scene: Scene, transaction: bytes) -> set[bytes]:
     return {one.handle for one in ciphertexts}
 
 
-async def test_honest_coprocessors_are_never_reported(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        ids = await scene.ask(*FORMS * 3)
-        async with scene.connected() as connector:
-            await scene.wait(lambda: scene.answered == set(ids))
-            await trio.sleep(10)
-            assert connector.statistics().ciphertexts.attestations_skipped == 0
+async def test_honest_coprocessors_are_never_reported(scene: Scene) -> None:
+    ids = await scene.ask(*FORMS * 3)
+    async with scene.connected() as connector:
+        await scene.wait(lambda: scene.answered == set(ids))
+        await trio.sleep(10)
+        assert connector.statistics().ciphertexts.attestations_skipped == 0
     assert scene.told(AttestationMismatch) == []
     assert sum(one.bucket.counts["HEAD", 200] for one in scene.dependencies.buckets) > 0
 
 
-async def test_an_attestation_of_another_digest_is_told_and_the_request_answered(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        transaction = scene.traffic.public()
-        handles = attest_another_digest(scene, transaction)
-        ids = [*await scene.on_chain([transaction]), *await scene.ask(*FORMS)]
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == set(ids))
-            await scene.wait(lambda: {event.handle for event in scene.told(AttestationMismatch)} == handles)
+async def test_an_attestation_of_another_digest_is_told_and_the_request_answered(scene: Scene) -> None:
+    transaction = scene.traffic.public()
+    handles = attest_another_digest(scene, transaction)
+    ids = [*await scene.on_chain([transaction]), *await scene.ask(*FORMS)]
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids))
+        await scene.wait(lambda: {event.handle for event in scene.told(AttestationMismatch)} == handles)
     assert all("the chain names" in event.reason for event in scene.told(AttestationMismatch))
     assert "attestation_mismatch" in scene.log.getvalue()
 
@@ -75,11 +73,10 @@ async def test_buckets_that_hang_at_attestations_delay_no_request(
             await scene.wait(lambda: scene.answered == set(ids), 10)
 
 
-async def test_switched_off_no_bucket_is_asked(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        ids = await scene.ask(*FORMS)
-        async with scene.connected(attestation=AttestationMode.OFF):
-            await scene.wait(lambda: scene.answered == set(ids))
-            await trio.sleep(10)
+async def test_switched_off_no_bucket_is_asked(scene: Scene) -> None:
+    ids = await scene.ask(*FORMS)
+    async with scene.connected(attestation=AttestationMode.OFF):
+        await scene.wait(lambda: scene.answered == set(ids))
+        await trio.sleep(10)
     methods = {method for one in scene.dependencies.buckets for method, _ in one.bucket.counts}
     assert methods == {"GET"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.drills.active import ActiveDrills
@@ -11,7 +10,7 @@ from kmsconn.journal import inspecting
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from tests.faults.scene import Scene, open_scene
+from tests.faults.scene import Scene
 from tests.faults.test_health_table import alert, core_always
 
 KEY_MANAGEMENT = {"kms_operation_from_block_number": 0, "key_management_polling": 1.0}
@@ -38,24 +37,23 @@ async def rejected(scene: Scene) -> int:
     return rid
 
 
-async def test_a_rejected_context_is_an_alert_over_a_restart_until_it_is_done(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        scene.dependencies.ethereum.finality.depth = 2
-        async with scene.connected(**KEY_MANAGEMENT) as connector:
-            await connector.wait_ready()
-            repair = refuse_contexts(scene)
-            begin_context(scene)
-            rid = await rejected(scene)
-            before = await scene.wait(lambda: alert(scene, "new_kms_context", "undone"), 10)
-        async with scene.connected(**KEY_MANAGEMENT) as connector:
-            again = await scene.wait(lambda: alert(scene, "new_kms_context", "undone"), 10)
-            assert again == before
-            assert again.critical
-            assert "no such parameters" in again.text
-            repair()
-            now = scene.ports().wall()
-            await connector.components.journal.run(inspecting.retry, rid, now, now + 600)
-            await scene.wait(lambda: alert(scene, "new_kms_context", "undone") is None, 60)
-        async with scene.connected(**KEY_MANAGEMENT) as connector:
-            await connector.wait_ready()
-            assert alert(scene, "new_kms_context", "undone") is None
+async def test_a_rejected_context_is_an_alert_over_a_restart_until_it_is_done(scene: Scene) -> None:
+    scene.dependencies.ethereum.finality.depth = 2
+    async with scene.connected(**KEY_MANAGEMENT) as connector:
+        await connector.wait_ready()
+        repair = refuse_contexts(scene)
+        begin_context(scene)
+        rid = await rejected(scene)
+        before = await scene.wait(lambda: alert(scene, "new_kms_context", "undone"), 10)
+    async with scene.connected(**KEY_MANAGEMENT) as connector:
+        again = await scene.wait(lambda: alert(scene, "new_kms_context", "undone"), 10)
+        assert again == before
+        assert again.critical
+        assert "no such parameters" in again.text
+        repair()
+        now = scene.ports().wall()
+        await connector.components.journal.run(inspecting.retry, rid, now, now + 600)
+        await scene.wait(lambda: alert(scene, "new_kms_context", "undone") is None, 60)
+    async with scene.connected(**KEY_MANAGEMENT) as connector:
+        await connector.wait_ready()
+        assert alert(scene, "new_kms_context", "undone") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 
 from kmsconn.transport.grpc.framing import Status
 from tests.faults import mutations, test_destroyed, test_questions, test_taken_ids
+from tests.faults.scene import open_scene
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
 
@@ -22,7 +24,11 @@ def of(test: Callable[..., Awaitable[None]], *given: Any) -> Scenario:
     """Return a test of another suite as a scenario."""
 
     async def play(folder: Path) -> None:
-        await test(*given, folder, None)
+        if "scene" in inspect.signature(test).parameters:
+            async with open_scene(folder) as scene:
+                await test(*given, scene)
+        else:
+            await test(*given, folder)
 
     return play
 

@@ -70,55 +70,52 @@ async def test_extra_data_of_an_unknown_version_is_rejected(tmp_path: Path) -> N
     assert closed(scene) == [(State.REJECTED, "extraData version 9 is not known")]
 
 
-async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        scene.traffic.granted = False
-        denied = scene.traffic.public()
-        [bad] = await scene.on_chain([denied])
-        scene.traffic.granted = True
-        good = await scene.ask(*GOOD)
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == set(good))
-            ciphertexts = scene.traffic._remembered[denied]
-            reasons = {event.reason for event in scene.told(RequestDeferred)}
-            assert any(one.handle.hex() in reason for one in ciphertexts for reason in reasons)
-            for one in ciphertexts:
-                scene.dependencies.host.evm.set_up(
-                    scene.dependencies.acl.address,
-                    partial(scene.dependencies.acl.allow_for_decryption, handle=one.handle),
-                )
-            await scene.wait(lambda: bad in scene.answered)
+async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(scene: Scene) -> None:
+    scene.traffic.granted = False
+    denied = scene.traffic.public()
+    [bad] = await scene.on_chain([denied])
+    scene.traffic.granted = True
+    good = await scene.ask(*GOOD)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(good))
+        ciphertexts = scene.traffic._remembered[denied]
+        reasons = {event.reason for event in scene.told(RequestDeferred)}
+        assert any(one.handle.hex() in reason for one in ciphertexts for reason in reasons)
+        for one in ciphertexts:
+            scene.dependencies.host.evm.set_up(
+                scene.dependencies.acl.address,
+                partial(scene.dependencies.acl.allow_for_decryption, handle=one.handle),
+            )
+        await scene.wait(lambda: bad in scene.answered)
     assert closed(scene) == []
 
 
-async def test_a_host_chain_that_is_not_configured_is_named(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        [identifier] = await scene.ask("public")
-        async with scene.connected(host_chains=()):
-            told = await scene.wait(lambda: [e for e in scene.told(AlertRaised) if "host_chains" in e.text])
-            assert scene.answered == set()
-        assert not told[0].critical  # one request takes no node down
-        assert str(HOST_ID) in told[0].text
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == {identifier})
+async def test_a_host_chain_that_is_not_configured_is_named(scene: Scene) -> None:
+    [identifier] = await scene.ask("public")
+    async with scene.connected(host_chains=()):
+        told = await scene.wait(lambda: [e for e in scene.told(AlertRaised) if "host_chains" in e.text])
+        assert scene.answered == set()
+    assert not told[0].critical  # one request takes no node down
+    assert str(HOST_ID) in told[0].text
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == {identifier})
 
 
 # What a bucket holds.
 
 
-async def test_a_ciphertext_with_another_digest_is_never_sent_on(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        transaction = scene.traffic.public()
-        [bad] = await scene.on_chain([transaction])
-        kept = spoil_objects(scene, transaction)
-        good = await scene.ask(*GOOD)
-        async with scene.connected():
-            await scene.wait(lambda: scene.answered == set(good))
-            await scene.wait(lambda: scene.told(RequestDeferred))
-            assert bad not in scene.answered
-            for objects, honest in kept:
-                objects.update(honest)
-            await scene.wait(lambda: bad in scene.answered)
+async def test_a_ciphertext_with_another_digest_is_never_sent_on(scene: Scene) -> None:
+    transaction = scene.traffic.public()
+    [bad] = await scene.on_chain([transaction])
+    kept = spoil_objects(scene, transaction)
+    good = await scene.ask(*GOOD)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(good))
+        await scene.wait(lambda: scene.told(RequestDeferred))
+        assert bad not in scene.answered
+        for objects, honest in kept:
+            objects.update(honest)
+        await scene.wait(lambda: bad in scene.answered)
     reasons = {event.reason for event in scene.told(RequestDeferred)}
     assert all("holds other bytes than the chain names" in reason for reason in reasons)
     assert all("bucket0" in reason and "bucket1" in reason for reason in reasons)
@@ -151,12 +148,11 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("form", ["public", "unified"])
-@pytest.mark.parametrize(("fault", "name"), ANSWERS, ids=[fault.name for fault, _ in ANSWERS])
+@pytest.mark.parametrize(("fault", "name"), ANSWERS, ids=[fault.label for fault, _ in ANSWERS])
 async def test_an_answer_that_no_honest_core_gives_is_named_and_asked_for_again(
-    fault: core_faults.CoreFault, name: str, form: str, tmp_path: Path
+    fault: core_faults.CoreFault, name: str, form: str, scene: Scene
 ) -> None:
-    async with open_scene(tmp_path) as scene:
-        text = await one_that_waits(scene, fault, form, core_method(form))
+    text = await one_that_waits(scene, fault, form, core_method(form))
     assert name in text
     assert "core" in text
 
@@ -185,18 +181,15 @@ def core_method(form: str) -> str:
 
 
 @pytest.mark.parametrize("code", [Status.UNAUTHENTICATED, Status.PERMISSION_DENIED, Status.UNIMPLEMENTED])
-async def test_what_only_the_operator_can_mend_is_named_and_waited_for(code: Status, tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        [identifier] = await scene.ask("unified")
-        chance = scene.core_does(
-            core_faults.FailingCore(code=code.name, message="ask the operator"), identifier, "UserDecrypt"
-        )
-        async with scene.connected():
-            told = await scene.wait(
-                lambda: [e for e in scene.told(AlertRaised) if "ask the operator" in e.text]
-            )
-            chance()
-            await scene.wait(lambda: scene.answered == {identifier})
+async def test_what_only_the_operator_can_mend_is_named_and_waited_for(code: Status, scene: Scene) -> None:
+    [identifier] = await scene.ask("unified")
+    chance = scene.core_does(
+        core_faults.FailingCore(code=code.name, message="ask the operator"), identifier, "UserDecrypt"
+    )
+    async with scene.connected():
+        told = await scene.wait(lambda: [e for e in scene.told(AlertRaised) if "ask the operator" in e.text])
+        chance()
+        await scene.wait(lambda: scene.answered == {identifier})
     assert told[0].dependency == "core[0]"
     assert code.name in told[0].text
     assert closed(scene) == []
@@ -213,12 +206,11 @@ async def test_what_only_the_operator_can_mend_is_named_and_waited_for(code: Sta
     ],
 )
 async def test_what_the_core_refuses_is_named_with_its_words_and_asked_again(
-    code: Status, tmp_path: Path
+    code: Status, scene: Scene
 ) -> None:
-    async with open_scene(tmp_path) as scene:
-        text = await one_that_waits(
-            scene, core_faults.FailingCore(code=code.name, message="never"), "public", "PublicDecrypt"
-        )
+    text = await one_that_waits(
+        scene, core_faults.FailingCore(code=code.name, message="never"), "public", "PublicDecrypt"
+    )
     assert f"core[0] PublicDecrypt: {code.name}: never" in text
 
 
@@ -235,9 +227,9 @@ def histogram(scene: Scene, kind: str) -> int:
     return int(float(line.split()[-1]))
 
 
-async def test_a_core_that_signed_with_another_key_for_a_while_ends_nobody(tmp_path: Path) -> None:
+async def test_a_core_that_signed_with_another_key_for_a_while_ends_nobody(scene: Scene) -> None:
     """It gives its old answers on when it has its key back, while others pass; only its restart helps, and the alert says so."""
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+    async with scene.connected() as connector:
         await connector.wait_ready()
         core = scene.dependencies.cores[0].core
         before = await scene.ask(*GOOD)
@@ -269,8 +261,8 @@ class CutShort(core_faults.CoreFault, frozen=True):
         return reply[: len(reply) // 2]
 
 
-async def test_a_proxy_that_cuts_six_in_ten_answers_short_ends_nobody(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene, scene.connected() as connector:
+async def test_a_proxy_that_cuts_six_in_ten_answers_short_ends_nobody(scene: Scene) -> None:
+    async with scene.connected() as connector:
         await connector.wait_ready()
         for method in ("GetPublicDecryptionResult", "GetUserDecryptionResult"):
             scene.dependencies.cores[0].strike(CutShort(share=0.6), method)
@@ -285,16 +277,15 @@ async def test_a_proxy_that_cuts_six_in_ten_answers_short_ends_nobody(tmp_path: 
 
 @pytest.mark.parametrize("how", ["refuse", "mute"])
 async def test_a_chain_that_cannot_be_reached_is_named_without_what_its_url_holds(
-    how: str, tmp_path: Path
+    how: str, scene: Scene
 ) -> None:
     """The scene itself looks for the secrets."""
-    async with open_scene(tmp_path) as scene:
-        line = scene.network.line("gateway", 80)
-        setattr(line, how, True)
-        async with scene.connected():
-            told = await scene.wait(lambda: [e for e in scene.told(AlertRaised) if e.dependency == "gateway"])
-            setattr(line, how, False)
-            line.cut()
-            [identifier] = await scene.ask("public")
-            await scene.wait(lambda: scene.answered == {identifier})
+    line = scene.network.line("gateway", 80)
+    setattr(line, how, True)
+    async with scene.connected():
+        told = await scene.wait(lambda: [e for e in scene.told(AlertRaised) if e.dependency == "gateway"])
+        setattr(line, how, False)
+        line.cut()
+        [identifier] = await scene.ask("public")
+        await scene.wait(lambda: scene.answered == {identifier})
     assert "ws://gateway" in told[0].text
