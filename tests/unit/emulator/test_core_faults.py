@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -55,6 +56,10 @@ async def result(spoilt: CoreFaults, operation: CoreOperation = PUBLIC) -> bytes
     return await spoilt.methods()[f"/{SERVICE}/{operation.result}"](bytes(name(request_id)))
 
 
+Call = Callable[[CoreFaults], Awaitable[bytes]]
+HOUR = 3600.0
+
+
 async def public_with(fault: CoreFault) -> PublicDecryptionResponse:
     spoilt = faults()
     spoilt.script(PUBLIC.result, fault)
@@ -91,49 +96,63 @@ async def test_any_status_can_be_scripted(code: Status) -> None:
     assert (caught.value.status, caught.value.message) == (code, "scripted")
 
 
-async def test_a_status_in_front_leaves_the_core_unaware() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, FailingCore(code="UNAVAILABLE"))
-    with pytest.raises(GrpcFailure):
-        await start(spoilt)
-    assert spoilt.core.job(PUBLIC, public_id(1)) is None
-
-
-async def test_a_status_behind_leaves_the_core_with_the_request() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, FailingCore(code="DEADLINE_EXCEEDED", after=True))
-    with pytest.raises(GrpcFailure):
-        await start(spoilt)
-    assert spoilt.core.job(PUBLIC, public_id(1)) is not None
-
-
-async def test_a_script_is_followed_call_by_call() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, FailingCore(code="UNKNOWN"), None, FailingCore(code="ABORTED"))
-    codes = []
-    for _ in range(4):
+async def outcomes(spoilt: CoreFaults, *calls: Call) -> list[str]:
+    """Return how calls end: by their status, or as the connection does."""
+    found = []
+    for call in calls:
         try:
-            await start(spoilt)
-            codes.append(Status.OK)
+            with trio.fail_after(HOUR):
+                await call(spoilt)
+            found.append("OK")
         except GrpcFailure as failure:
-            codes.append(failure.status)
-    assert codes == [Status.UNKNOWN, Status.OK, Status.ABORTED, Status.ALREADY_EXISTS]
+            found.append(failure.status.name)
+        except (CutConnection, GoAway, trio.TooSlowError) as ended:
+            found.append(type(ended).__name__)
+    return found
 
 
-async def test_scripts_are_per_method() -> None:
+STARTS = pytest.mark.parametrize(
+    ("faults_of_starts", "calls", "expected", "is_known"),
+    [
+        pytest.param([FailingCore(code="UNAVAILABLE")], [start], ["UNAVAILABLE"], False, id="a status in front"),
+        pytest.param(
+            [FailingCore(code="DEADLINE_EXCEEDED", after=True)], [start], ["DEADLINE_EXCEEDED"], True, id="a status behind"
+        ),
+        pytest.param(
+            [FailingCore(code="UNKNOWN"), None, FailingCore(code="ABORTED")],
+            [start] * 4,
+            ["UNKNOWN", "OK", "ABORTED", "ALREADY_EXISTS"],
+            True,
+            id="a script, call by call",
+        ),
+        pytest.param([HangingCore()], [start], ["TooSlowError"], False, id="a hang never ends"),
+        pytest.param([SpoiledCore(how="cut")], [start], ["CutConnection"], False, id="a cut before the work"),
+        pytest.param([SpoiledCore(how="cut after")], [start], ["CutConnection"], True, id="a cut after the work"),
+        pytest.param([SpoiledCore(how="go away")], [start], ["GoAway"], False, id="goaway is for the server"),
+        pytest.param(
+            [None, SpoiledCore(how="restart")], [start, start], ["OK", "CutConnection"], False, id="a restart forgets and cuts"
+        ),
+        pytest.param(
+            [SpoiledCore(how="never ready")], [start, *[result] * 3], ["OK", *["UNAVAILABLE"] * 3], True, id="never ready"
+        ),
+    ],
+)  # fmt: skip
+
+
+@STARTS
+async def test_starts_end_as_the_faults_say_and_the_core_knows_of_them_or_not(
+    faults_of_starts: list[CoreFault | None], calls: list[Call], expected: list[str], is_known: bool
+) -> None:
     spoilt = faults()
-    spoilt.script(USER.start, FailingCore(code="UNKNOWN"))
-    await start(spoilt, PUBLIC)
-    with pytest.raises(GrpcFailure):
-        await start(spoilt, USER)
+    spoilt.script(PUBLIC.start, *faults_of_starts)
+    assert await outcomes(spoilt, *calls) == expected
+    assert (spoilt.core.job(PUBLIC, public_id(1)) is not None) is is_known
 
 
-async def test_a_hang_never_ends() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, HangingCore())
-    with trio.move_on_after(1e6) as scope:
-        await start(spoilt)
-    assert scope.cancelled_caught
+async def test_a_lost_share_burns_the_id() -> None:
+    spoilt = faults(threshold_core())
+    spoilt.script(PUBLIC.start, SpoiledCore(how="share lost"))
+    assert await outcomes(spoilt, start, start, result) == ["NOT_FOUND", "ALREADY_EXISTS", "UNAVAILABLE"]
 
 
 async def test_slow_is_late() -> None:
@@ -144,57 +163,12 @@ async def test_slow_is_late() -> None:
     assert trio.current_time() - begun == 7
 
 
-async def test_never_ready_is_accepted_and_pending_for_ever() -> None:
+async def test_scripts_are_per_method() -> None:
     spoilt = faults()
-    spoilt.script(PUBLIC.start, SpoiledCore(how="never ready"))
-    await start(spoilt)
-    for _ in range(3):
-        with pytest.raises(GrpcFailure) as caught:
-            await result(spoilt)
-        assert caught.value.status is Status.UNAVAILABLE
-
-
-async def test_a_lost_share_burns_the_id() -> None:
-    spoilt = faults(threshold_core())
-    spoilt.script(PUBLIC.start, SpoiledCore(how="share lost"))
-    codes = []
-    for call in (start, start, result):
-        with pytest.raises(GrpcFailure) as caught:
-            await call(spoilt)
-        codes.append(caught.value.status)
-    assert codes == [Status.NOT_FOUND, Status.ALREADY_EXISTS, Status.UNAVAILABLE]
-
-
-async def test_a_cut_before_the_work_loses_the_request() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, SpoiledCore(how="cut"))
-    with pytest.raises(CutConnection):
-        await start(spoilt)
-    assert spoilt.core.job(PUBLIC, public_id(1)) is None
-
-
-async def test_a_cut_after_the_work_loses_the_reply_only() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, SpoiledCore(how="cut after"))
-    with pytest.raises(CutConnection):
-        await start(spoilt)
-    assert spoilt.core.job(PUBLIC, public_id(1)) is not None
-
-
-async def test_goaway_is_handed_to_the_server() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, SpoiledCore(how="go away"))
-    with pytest.raises(GoAway):
-        await start(spoilt)
-
-
-async def test_a_restart_under_a_call_forgets_and_cuts() -> None:
-    spoilt = faults()
-    await start(spoilt)
-    spoilt.script(PUBLIC.result, SpoiledCore(how="restart"))
-    with pytest.raises(CutConnection):
-        await result(spoilt)
-    assert spoilt.core.job(PUBLIC, public_id(1)) is None
+    spoilt.script(USER.start, FailingCore(code="UNKNOWN"))
+    await start(spoilt, PUBLIC)
+    with pytest.raises(GrpcFailure):
+        await start(spoilt, USER)
 
 
 async def test_an_answer_without_payload() -> None:
