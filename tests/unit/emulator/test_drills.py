@@ -16,7 +16,7 @@ from kmsconn.emulator.core_faults import STRANGER
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.drills.active import DRILLS, targets_of
 from kmsconn.emulator.drills.drill import Drill, Target
-from kmsconn.emulator.drills.other_drills import UNKNOWN_CHAIN_ID
+from kmsconn.emulator.drills.other_drills import UNKNOWN_CHAIN_ID, contracts_of
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure
 from kmsconn.emulator.http import HttpRequest, HttpResponse
@@ -25,13 +25,18 @@ from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.test_control import Handler, content_of
 from tools.drills_page import renewed
 
 MockClock = trio.testing.MockClock
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "drills.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+async def desk() -> Handler:
+    await trio.lowlevel.checkpoint()
+    return Handler()
 
 
 async def put_on(desk: Handler, path: str, **body: Any) -> None:
@@ -107,8 +112,7 @@ def target_for(desk: Handler, drill: type[Drill]) -> str:
 
 
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: f"{drill.target}-{drill.name}")
-async def test_every_drill_is_put_on_listed_and_ended(drill: type[Drill]) -> None:
-    desk = Handler()
+async def test_every_drill_is_put_on_listed_and_ended(desk: Handler, drill: type[Drill]) -> None:
     desk.control.drills.scene.monitoring = "127.0.0.1:1"
     desk.dependencies.gateway.mine_many(5)
     target = target_for(desk, drill)
@@ -134,23 +138,20 @@ def targets_for(drill: type[Drill]) -> list[str]:
 # --- the active drills ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_group_stands_for_all_its_members() -> None:
-    desk = Handler()
+async def test_a_group_stands_for_all_its_members(desk: Handler) -> None:
     await put_on(desk, "/buckets/status", code=403)
     assert await on(desk) == [("bucket0", "status"), ("bucket1", "status")]
     assert content_of(await desk.delete("/buckets/status")) == {"ended": 2}
 
 
-async def test_everything_can_be_ended_at_once() -> None:
-    desk = Handler()
+async def test_everything_can_be_ended_at_once(desk: Handler) -> None:
     await put_on(desk, "/gateway/stall")
     await put_on(desk, "/core0/signer")
     assert content_of(await desk.delete("/faults")) == {"ended": 2}
     assert not desk.dependencies.gateway.stalled
 
 
-async def test_what_was_put_on_twice_ends_in_the_state_before() -> None:
-    desk = Handler()
+async def test_what_was_put_on_twice_ends_in_the_state_before(desk: Handler) -> None:
     await put_on(desk, "/gateway/lag", blocks=3)
     await put_on(desk, "/gateway/lag", blocks=7)
     node = desk.dependencies.clusters["gateway"].nodes[0]
@@ -159,8 +160,7 @@ async def test_what_was_put_on_twice_ends_in_the_state_before() -> None:
     assert node.lag == 0
 
 
-async def test_the_listing_has_the_body_and_the_catalogue_every_drill() -> None:
-    desk = Handler()
+async def test_the_listing_has_the_body_and_the_catalogue_every_drill(desk: Handler) -> None:
     await put_on(desk, "/gateway/hang", method="eth_call", share=0.2)
     listing = content_of(await desk.get("/faults"))
     body = {"method": "eth_call", "share": 0.2, "times": None, "containing": "", "one": False}
@@ -169,8 +169,7 @@ async def test_the_listing_has_the_body_and_the_catalogue_every_drill() -> None:
 
 
 @pytest.mark.parametrize("path", ["/gateway/explode", "/nobody/hang", "/gateway/signer", "/a/b/c", "/"])
-async def test_an_unknown_path_is_a_404_with_those_that_there_are(path: str) -> None:
-    desk = Handler()
+async def test_an_unknown_path_is_a_404_with_those_that_there_are(desk: Handler, path: str) -> None:
     for answer in (await desk.post(path, {}), await desk.delete(path)):
         assert answer.status == 404
         assert isinstance(answer.body, bytes)
@@ -199,9 +198,8 @@ async def test_an_unknown_path_is_a_404_with_those_that_there_are(path: str) -> 
     ],
 )
 async def test_a_body_that_does_not_fit_is_a_400_that_names_field_and_remedy(
-    path: str, body: dict[str, Any], words: str
+    desk: Handler, path: str, body: dict[str, Any], words: str
 ) -> None:
-    desk = Handler()
     desk.dependencies.gateway.mine_many(5)
     answer = await desk.post(path, body)
     assert answer.status == 400
@@ -214,17 +212,44 @@ async def test_a_body_that_does_not_fit_is_a_400_that_names_field_and_remedy(
 # --- chains ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_method_hangs_and_others_do_not() -> None:
-    desk = Handler()
-    await put_on(desk, "/gateway/hang", method="eth_chainId")
-    assert await rpc(desk, "eth_chainId") is None
-    assert await rpc(desk, "eth_blockNumber") == "0x0"
-    await desk.delete("/gateway/hang")
-    assert await rpc(desk, "eth_chainId") == hex(54321)
+NO = {"code": -32000, "message": "no"}
+WRONG = {"code": -32602, "message": "invalid block tag: finalized"}
 
 
-async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not() -> None:
-    desk = Handler()
+@pytest.mark.parametrize(
+    ("path", "body", "call", "told"),
+    [
+        ("gateway/hang", {"method": "eth_chainId"}, ["eth_chainId"], [None, None]),
+        ("gateway/hang", {"method": "eth_chainId"}, ["eth_blockNumber"], ["0x0", "0x0"]),
+        ("gateway/error", {"containing": "ABCD", "message": "no"}, ["eth_getBalance", "0xabcd" + "00" * 18], [NO, NO]),
+        ("gateway/error", {"containing": "ABCD", "message": "no"}, ["eth_blockNumber"], ["0x0", "0x0"]),
+        ("gateway/answer", {"method": "eth_blockNumber", "value": "0x7f", "times": 1}, ["eth_blockNumber"], ["0x7f", "0x0"]),
+        ("gateway/balance", {"wei": 5}, ["eth_getBalance", "gateway"], ["0x5", "0x5"]),
+        ("gateway/misbehave", {"how": "wrong_chain_id", "times": 1}, ["eth_chainId"], ["0xd432", "0xd431"]),
+        ("gateway/misbehave", {"how": "wrong_chain_id"}, ["eth_chainId"], ["0xd432", "0xd432"]),
+        ("ethereum/finality", {"known": False}, ["eth_getBlockByNumber", "finalized", False], [WRONG, WRONG]),
+        ("decryption/no-code", {}, ["eth_getCode", "decryption", "latest"], ["0x", "0x"]),
+        ("gateway_config/no-code", {}, ["eth_getCode", "gateway_config", "latest"], ["0x", "0x"]),
+        ("protocol_config/no-code", {}, ["eth_getCode", "protocol_config", "latest"], ["0x", "0x"]),
+        ("kms_generation/no-code", {}, ["eth_getCode", "kms_generation", "latest"], ["0x", "0x"]),
+        ("acl/no-code", {}, ["eth_getCode", "acl", "latest"], ["0x", "0x"]),
+    ],
+)  # fmt: skip
+async def test_a_node_answers_otherwise_until_the_end(
+    path: str, body: dict[str, Any], call: list[Any], told: list[Any], desk: Handler
+) -> None:
+    """Twice while the drill is on; then as before. The target in a call is its address, that of a chain the connector's."""
+    target = path.partition("/")[0]
+    chain, where = contracts_of(desk.dependencies).get(target, (target, desk.dependencies.sender.address))
+    method, *params = [to_hex(where) if one == target else one for one in call]
+    before = await rpc(desk, method, *params, chain=chain)
+    await put_on(desk, f"/{path}", **body)
+    assert [await rpc(desk, method, *params, chain=chain) for _ in range(2)] == told
+    await desk.delete(f"/{path}")
+    assert await rpc(desk, method, *params, chain=chain) == before
+
+
+async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not(desk: Handler) -> None:
     await put_on(desk, "/gateway/hang", method="debug_traceTransaction", one=True)
     first, second = (to_hex(bytes([number]) * 32) for number in (1, 2))
     assert await rpc(desk, "debug_traceTransaction", first) is None
@@ -232,8 +257,7 @@ async def test_all_calls_about_one_reply_hang_and_those_about_others_do_not() ->
     assert await rpc(desk, "debug_traceTransaction", first) is None
 
 
-async def test_estimates_of_one_reply_are_told_apart_by_function_and_id() -> None:
-    desk = Handler()
+async def test_estimates_of_one_reply_are_told_apart_by_function_and_id(desk: Handler) -> None:
     await put_on(desk, "/gateway/hang", method="eth_estimateGas", one=True)
     answers = []
     for identifier, signature in ((1, "aa"), (2, "bb"), (1, "cc")):
@@ -242,36 +266,22 @@ async def test_estimates_of_one_reply_are_told_apart_by_function_and_id() -> Non
     assert answers == [True, False, True]
 
 
-async def test_only_calls_that_contain_a_text_are_struck() -> None:
-    desk = Handler()
-    await put_on(desk, "/gateway/error", containing="ABCD", message="no")
-    assert await rpc(desk, "eth_getBalance", "0x" + "ab" * 20) != {"code": -32000, "message": "no"}
-    assert await rpc(desk, "eth_getBalance", "0xabcd" + "00" * 18) == {"code": -32000, "message": "no"}
-
-
-async def test_a_share_of_the_calls_is_struck() -> None:
-    desk = Handler()
+async def test_a_share_of_the_calls_is_struck(desk: Handler) -> None:
     await put_on(desk, "/gateway/error", method="eth_chainId", share=0.2)
     struck = sum([isinstance(await rpc(desk, "eth_chainId"), dict) for _ in range(1_000)])
     assert 150 < struck < 250
 
 
-async def test_an_answer_is_given_as_often_as_asked() -> None:
-    desk = Handler()
-    await put_on(desk, "/gateway/answer", method="eth_blockNumber", value="0x7fffffffffffffff", times=1)
-    assert [await rpc(desk, "eth_blockNumber") for _ in range(2)] == ["0x7fffffffffffffff", "0x0"]
-
-
 @pytest.mark.parametrize(("fault", "place"), [("answer", "result"), ("error", "data")])
-async def test_an_answer_or_an_errors_data_may_be_nested_very_deep(fault: str, place: str) -> None:
-    desk = Handler()
+async def test_an_answer_or_an_errors_data_may_be_nested_very_deep(
+    desk: Handler, fault: str, place: str
+) -> None:
     await put_on(desk, f"/gateway/{fault}", method="eth_chainId", nested=5_000)
     body = await desk.dependencies.clusters["gateway"].nodes[0].answer(b'{"id": 1, "method": "eth_chainId"}')
     assert f'"{place}":{"[" * 5_000}'.encode() in body
 
 
-async def test_batches_beyond_the_limit_are_refused_whole() -> None:
-    desk = Handler()
+async def test_batches_beyond_the_limit_are_refused_whole(desk: Handler) -> None:
     await put_on(desk, "/gateway/batch-limit", calls=3)
     node = desk.dependencies.clusters["gateway"].nodes[0]
     assert [len(await batch_of(node, size)) for size in (3, 4)] == [3, 1]
@@ -286,8 +296,7 @@ async def batch_of(node: RpcNode, size: int) -> Any:
     )
 
 
-async def test_nodes_tell_other_fees() -> None:
-    desk = Handler()
+async def test_nodes_tell_other_fees(desk: Handler) -> None:
     await put_on(desk, "/gateway/fees", base_fee="0x100", priority_fee=16)
     assert await rpc(desk, "eth_gasPrice") == "0x110"
     assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x10"
@@ -299,8 +308,7 @@ async def test_nodes_tell_other_fees() -> None:
     assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x0"
 
 
-async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it() -> None:
-    desk = Handler()
+async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(desk: Handler) -> None:
     await put_on(desk, "/gateway/fees", base_fee=quantity(2**120), times=1, really=True)
     told = [await rpc(desk, "eth_getBlockByNumber", "latest", False) for _ in range(2)]
     assert [block["baseFeePerGas"] for block in told] == [quantity(2**120), quantity(100_000_000)]
@@ -309,8 +317,7 @@ async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it() -> None:
     assert desk.dependencies.gateway.base_fee == 100_000_000
 
 
-async def test_estimates_are_a_share_of_the_truth() -> None:
-    desk = Handler()
+async def test_estimates_are_a_share_of_the_truth(desk: Handler) -> None:
     call = {"to": "0x" + "11" * 20, "data": "0x"}
     honest = from_quantity(await rpc(desk, "eth_estimateGas", call))
     await put_on(desk, "/gateway/short-estimate", percent=30, times=1)
@@ -318,8 +325,7 @@ async def test_estimates_are_a_share_of_the_truth() -> None:
     assert from_quantity(await rpc(desk, "eth_estimateGas", call)) == honest
 
 
-async def test_a_chain_stops_finalizing() -> None:
-    desk = Handler()
+async def test_a_chain_stops_finalizing(desk: Handler) -> None:
     ethereum = desk.dependencies.ethereum
     ethereum.mine_many(100)
     await put_on(desk, "/ethereum/finality")
@@ -333,16 +339,7 @@ async def test_a_chain_stops_finalizing() -> None:
     )
 
 
-async def test_a_node_may_not_know_the_finalized_tag() -> None:
-    desk = Handler()
-    await put_on(desk, "/ethereum/finality", known=False)
-    refusal = await rpc(desk, "eth_getBlockByNumber", "finalized", False, chain="ethereum")
-    assert refusal == {"code": -32602, "message": "invalid block tag: finalized"}
-    assert (await rpc(desk, "eth_getBlockByNumber", "latest", False, chain="ethereum"))["number"] == "0x0"
-
-
-async def test_no_blocks_are_made_while_a_chain_stalls(nursery: trio.Nursery) -> None:
-    desk = Handler()
+async def test_no_blocks_are_made_while_a_chain_stalls(desk: Handler, nursery: trio.Nursery) -> None:
     await nursery.start(desk.dependencies.gateway.run)
     await put_on(desk, "/gateway/stall")
     await trio.sleep(10)
@@ -353,18 +350,7 @@ async def test_no_blocks_are_made_while_a_chain_stalls(nursery: trio.Nursery) ->
     nursery.cancel_scope.cancel()
 
 
-async def test_the_account_is_emptied_and_filled_again() -> None:
-    desk = Handler()
-    owner = to_hex(desk.dependencies.sender.address)
-    before = await rpc(desk, "eth_getBalance", owner)
-    await put_on(desk, "/gateway/balance", wei=5)
-    assert await rpc(desk, "eth_getBalance", owner) == "0x5"
-    await desk.delete("/gateway/balance")
-    assert await rpc(desk, "eth_getBalance", owner) == before
-
-
-async def test_another_pool_takes_the_transactions() -> None:
-    desk = Handler()
+async def test_another_pool_takes_the_transactions(desk: Handler) -> None:
     await put_on(desk, "/gateway/pool", kind="arbitrum at once")
     assert await rpc(desk, "eth_sendRawTransaction", to_hex(signed(desk)), seconds=0.1) is not None
     await desk.delete("/gateway/pool")
@@ -377,19 +363,6 @@ def signed(desk: Handler, nonce: int = 0, data: bytes = b"") -> bytes:
     return sign_transaction(Eip1559Transaction(chain.chain_id, nonce, 0, 10**10, 900_000, to, 0, data), key)[
         0
     ]
-
-
-async def test_a_fault_of_a_node_by_name_and_number_or_share() -> None:
-    desk = Handler()
-    faults = desk.dependencies.clusters["gateway"].nodes[0].faults
-    await put_on(desk, "/gateway/misbehave", how="wrong_chain_id", times=5)
-    assert await rpc(desk, "eth_chainId") == hex(54322)
-    await desk.delete("/gateway/misbehave")
-    assert await rpc(desk, "eth_chainId") == hex(54321)
-    await put_on(desk, "/gateway/misbehave", how="wrong_chain_id")
-    assert [await rpc(desk, "eth_chainId") for _ in range(2)] == [hex(54322)] * 2
-    await desk.delete("/gateway/misbehave")
-    assert not any(faults.probability.values())
 
 
 def requests(desk: Handler) -> dict[int, bytes]:
@@ -496,23 +469,39 @@ async def test_a_second_sender_copies_replies(nursery: trio.Nursery) -> None:
 NAMED = bytes(RequestId(request_id="01" * 32))
 
 
-async def test_a_core_fails_everything_its_health_check_too() -> None:
-    desk = Handler()
-    await put_on(desk, "/core0/fail", code="UNAVAILABLE")
-    assert [await core(desk, name) for name in ("Check", "PublicDecrypt")] == ["UNAVAILABLE"] * 2
-    await desk.delete("/core0/fail")
-    assert await core(desk, "Check") == b"\x08\x01"
+@pytest.mark.parametrize(
+    ("drill", "body", "method", "told"),
+    [
+        ("fail", {"code": "UNAVAILABLE"}, "Check", "UNAVAILABLE"),
+        ("fail", {"code": "UNAVAILABLE"}, "PublicDecrypt", "UNAVAILABLE"),
+        (
+            "fail",
+            {"method": "NewMpcContext", "code": "INVALID_ARGUMENT"},
+            "NewMpcContext",
+            "INVALID_ARGUMENT",
+        ),
+        (
+            "fail",
+            {"method": "NewMpcContext", "code": "INVALID_ARGUMENT"},
+            "GetPublicDecryptionResult",
+            "NOT_FOUND",
+        ),
+        ("health", {}, "Check", b"\x08\x02"),
+        ("health", {"known": False}, "Check", "UNIMPLEMENTED"),
+    ],
+)
+async def test_a_core_answers_otherwise_until_the_end(
+    drill: str, body: dict[str, Any], method: str, told: Any, desk: Handler
+) -> None:
+    named = NAMED if method.startswith("Get") else b""
+    before = await core(desk, method, named)
+    await put_on(desk, f"/core0/{drill}", **body)
+    assert await core(desk, method, named) == told
+    await desk.delete(f"/core0/{drill}")
+    assert await core(desk, method, named) == before
 
 
-async def test_a_core_fails_one_method() -> None:
-    desk = Handler()
-    await put_on(desk, "/core0/fail", method="NewMpcContext", code="INVALID_ARGUMENT")
-    assert await core(desk, "NewMpcContext") == "INVALID_ARGUMENT"
-    assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
-
-
-async def test_a_core_signs_with_another_key() -> None:
-    desk = Handler()
+async def test_a_core_signs_with_another_key(desk: Handler) -> None:
     emulated = desk.dependencies.cores[0].core
     own = emulated.node.key
     await put_on(desk, "/core0/signer")
@@ -521,8 +510,7 @@ async def test_a_core_signs_with_another_key() -> None:
     assert (emulated.node.key, emulated.management.results.node().key) == (own, own)
 
 
-async def test_ids_are_taken_and_no_result_comes_until_a_restart() -> None:
-    desk = Handler()
+async def test_ids_are_taken_and_no_result_comes_until_a_restart(desk: Handler) -> None:
     await put_on(desk, "/core0/taken")
     assert await core(desk, "PublicDecrypt") == "ALREADY_EXISTS"
     assert (await core(desk, "GetPublicDecryptionResult", NAMED), trio.current_time()) == (
@@ -535,24 +523,13 @@ async def test_ids_are_taken_and_no_result_comes_until_a_restart() -> None:
     assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
 
 
-async def test_results_stay_away() -> None:
-    desk = Handler()
+async def test_results_stay_away(desk: Handler) -> None:
     await put_on(desk, "/core0/stuck", method="GetEpochResult")
     assert (await core(desk, "GetEpochResult", NAMED), trio.current_time()) == ("UNAVAILABLE", 60.0)
     assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
 
 
-@pytest.mark.parametrize(("body", "said"), [({}, b"\x08\x02"), ({"known": False}, Status.UNIMPLEMENTED.name)])
-async def test_the_health_check_says_otherwise(body: dict[str, Any], said: Any) -> None:
-    desk = Handler()
-    await put_on(desk, "/core0/health", **body)
-    assert await core(desk, "Check") == said
-    await desk.delete("/core0/health")
-    assert await core(desk, "Check") == b"\x08\x01"
-
-
-async def test_calls_of_a_core_hang_or_are_late() -> None:
-    desk = Handler()
+async def test_calls_of_a_core_hang_or_are_late(desk: Handler) -> None:
     await put_on(desk, "/core0/slow", seconds=3)
     assert (await core(desk, "GetPublicDecryptionResult", NAMED), trio.current_time()) == ("NOT_FOUND", 3.0)
     await put_on(desk, "/core0/hang", method="GetPublicDecryptionResult")
@@ -621,8 +598,7 @@ async def test_a_bucket_is_late_or_silent() -> None:
     assert scope.cancelled_caught
 
 
-async def test_the_contract_names_another_address_for_a_bucket() -> None:
-    desk = Handler()
+async def test_the_contract_names_another_address_for_a_bucket(desk: Handler) -> None:
     await put_on(desk, "/bucket0/address", url="http://[64:ff9b::1]/ct")
     assert told_urls(desk) == ["http://[64:ff9b::1]/ct", desk.dependencies.bucket_url(1)]
     await desk.delete("/bucket0/address")
@@ -639,22 +615,7 @@ def told_urls(desk: Handler) -> list[str]:
 # --- contracts, rights, users ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "chain"),
-    [("decryption", "gateway"), ("gateway_config", "gateway"), ("protocol_config", "ethereum"),
-     ("kms_generation", "ethereum"), ("acl", "host")],
-)  # fmt: skip
-async def test_there_is_no_code_at_a_contracts_address(name: str, chain: str) -> None:
-    desk = Handler()
-    where = to_hex(getattr(desk.dependencies, name).address)
-    await put_on(desk, f"/{name}/no-code")
-    assert await rpc(desk, "eth_getCode", where, "latest", chain=chain) == "0x"
-    await desk.delete(f"/{name}/no-code")
-    assert await rpc(desk, "eth_getCode", where, "latest", chain=chain) == "0xfe"
-
-
-async def test_a_paused_contract_takes_no_requests() -> None:
-    desk = Handler()
+async def test_a_paused_contract_takes_no_requests(desk: Handler) -> None:
     await put_on(desk, "/decryption/pause")
     desk.traffic.public()
     desk.dependencies.gateway.mine()
@@ -665,8 +626,7 @@ async def test_a_paused_contract_takes_no_requests() -> None:
     assert len(requests(desk)) == 1
 
 
-async def test_the_acl_denies_everything() -> None:
-    desk = Handler()
+async def test_the_acl_denies_everything(desk: Handler) -> None:
     (one, *_) = desk.traffic.ciphertexts()
     desk.dependencies.host.evm.set_up(
         desk.dependencies.acl.address,
@@ -682,16 +642,14 @@ async def test_the_acl_denies_everything() -> None:
     assert [from_quantity(hex(int(word, 16))) for word in said] == [0, 1]
 
 
-async def test_the_wallet_says_no() -> None:
-    desk = Handler()
+async def test_the_wallet_says_no(desk: Handler) -> None:
     await put_on(desk, "/host/wallet", says="burn")
     assert desk.dependencies.host.evm.state.get((address_for("wallet"), "mood"), None) == "burn"
     await desk.delete("/host/wallet")
     assert desk.dependencies.host.evm.state.get((address_for("wallet"), "mood"), None) == "honest"
 
 
-async def test_contexts_and_epochs_are_announced_and_destroyed() -> None:
-    desk = Handler()
+async def test_contexts_and_epochs_are_announced_and_destroyed(desk: Handler) -> None:
     for fault in ("new-context", "destroy-epoch", "destroy-context"):
         await put_on(desk, f"/ethereum/{fault}")
     mined = desk.dependencies.ethereum.mine().mined
@@ -700,8 +658,7 @@ async def test_contexts_and_epochs_are_announced_and_destroyed() -> None:
     assert gateway.outcome.status == 1
 
 
-async def test_users_name_a_host_chain_that_nobody_configured() -> None:
-    desk = Handler()
+async def test_users_name_a_host_chain_that_nobody_configured(desk: Handler) -> None:
     await put_on(desk, "/users/unknown-host-chain", count=2)
     await put_on(desk, "/users/request", form="public")
     desk.dependencies.gateway.mine()
@@ -711,8 +668,7 @@ async def test_users_name_a_host_chain_that_nobody_configured() -> None:
     assert chains == [UNKNOWN_CHAIN_ID, UNKNOWN_CHAIN_ID, 12345]
 
 
-async def test_users_ask_under_a_context_of_others() -> None:
-    desk = Handler()
+async def test_users_ask_under_a_context_of_others(desk: Handler) -> None:
     config, current = desk.dependencies.gateway_config, desk.dependencies.gateway.evm.state
     before = current.get((config.address, "current"), None)
     await put_on(desk, "/users/other-context", count=3)
@@ -725,8 +681,7 @@ async def test_users_ask_under_a_context_of_others() -> None:
     assert key_for("tx sender 61").address in {node.tx_sender for node in committee.nodes}
 
 
-async def test_everything_that_listens_can_refuse() -> None:
-    desk = Handler()
+async def test_everything_that_listens_can_refuse(desk: Handler) -> None:
     for name in desk.dependencies.names:
         await put_on(desk, f"/{name}/refuse")
     assert not any(toggle_port.is_open for toggle_port in desk.dependencies.toggle_ports.values())
@@ -751,8 +706,7 @@ def orders() -> list[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize(
     ("path", "body"), [pytest.param(*one, id=f"{one[0]} {one[1]}"[:60]) for one in orders()]
 )
-async def test_every_order_of_the_page_is_taken(path: str, body: dict[str, Any]) -> None:
-    desk = Handler()
+async def test_every_order_of_the_page_is_taken(desk: Handler, path: str, body: dict[str, Any]) -> None:
     desk.control.drills.scene.monitoring = "127.0.0.1:1"
     desk.dependencies.gateway.mine_many(500)
     assert (await desk.post(path, body)).status == 204
