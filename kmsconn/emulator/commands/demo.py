@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Never
 import trio
 
 from kmsconn.emulator.commands.arguments import add_kinds, add_profile, at_least, positive, wants_keys
-from kmsconn.emulator.commands.results import in_milliseconds, keys_as_json
+from kmsconn.emulator.commands.emulate_result import in_milliseconds, keys_as_json
 from kmsconn.operate.commands.command import CliCommand, ExitStatus, until_interrupted
 from kmsconn.transport.ports import offload_to_threads
 

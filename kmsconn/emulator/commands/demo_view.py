@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kmsconn.emulator.commands.results import keys_as_text, milliseconds
+from kmsconn.emulator.commands.emulate_result import keys_as_text, milliseconds
 from kmsconn.emulator.demo import Demo, DemoResult, ProgressRow, ProgressStage, ProgressTable
 from kmsconn.emulator.ground_truth import ChainVerdict
 from kmsconn.emulator.traffic import GENERATIONS

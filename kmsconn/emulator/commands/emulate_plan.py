@@ -27,11 +27,7 @@ def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
     from kmsconn.emulator.core_requests import RELEASES
     from kmsconn.emulator.emulation import EmulationPlan
 
-    if faults := (
-        *_faults_of_forms(arguments),
-        *_faults_of_cores(arguments),
-        *_faults_of_upgrades(arguments),
-    ):
+    if faults := tuple(_faults(arguments)):
         raise ConfigError(faults)
     return EmulationPlan(
         config=arguments.write_config,
@@ -76,67 +72,37 @@ def _committee(arguments: argparse.Namespace) -> CommitteePlan:
     )
 
 
-def _faults_of_forms(arguments: argparse.Namespace) -> Iterator[Fault]:
-    """Yield a fault for each form that the generation does not have."""
+def _faults(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield what does not fit together: forms, real Cores and ciphertexts, and an upgrade with a migration."""
     from kmsconn.emulator.traffic import GENERATIONS
 
     there = GENERATIONS[arguments.profile].forms
     for form in arguments.forms:
         if form not in there:
             yield Fault("--forms", f"{arguments.profile} has no form {form!r}", f"it has {', '.join(there)}")
-
-
-def _faults_of_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
-    """Yield what is wrong with real Cores and real ciphertexts."""
     cores, signers, members = len(arguments.core), len(arguments.signer), arguments.members
-    if cores != signers:
-        yield Fault(
-            "--signer", f"is given {signers} times, --core {cores} times", "name both for each member"
-        )
-    if cores and members not in {None, cores}:
-        yield Fault("--core", f"is given {cores} times for {members} members", "name one Core for each")
-    if cores and (wrong := _size_fault(cores)):
-        yield Fault("--core", f"the number of Cores {wrong}")
-    if cores:
-        yield from _faults_of_emulated_cores(arguments)
-    if arguments.core_release and (cores or arguments.profile != PROFILES[0]):
-        yield Fault("--core-release", "is for emulated Cores of fhevm", "leave it out")
-    if arguments.profile != PROFILES[0] and arguments.posts:
-        yield Fault("--profile", f"{arguments.profile} takes nothing over HTTP", f"use {PROFILES[0]}")
-    if arguments.profile != PROFILES[0] and (cores or arguments.ciphertexts):
-        yield Fault(
-            "--profile", f"{arguments.profile} takes no real Cores or ciphertexts", f"use {PROFILES[0]}"
-        )
-    if cores and arguments.ciphertexts is None and arguments.rate:
-        yield Fault(
-            "--rate", "real Cores cannot decrypt emulated ciphertexts", "give --ciphertexts or --rate 0"
-        )
-
-
-def _faults_of_emulated_cores(arguments: argparse.Namespace) -> Iterator[Fault]:
-    """Yield each option that says how emulated Cores or ciphertexts are, and would have no effect beside real ones."""
-    if arguments.shards > 1:
-        yield Fault("--shards", "is for emulated Cores", "leave it out: each --core is one")
-    if arguments.computing:
-        yield Fault("--computing", "is for emulated Cores", "leave it out")
-    if arguments.size != SIZE:
-        yield Fault("--size", "is for emulated ciphertexts", "leave it out")
-
-
-def _faults_of_upgrades(arguments: argparse.Namespace) -> Iterator[Fault]:
-    """Yield what an upgrade with a migration lacks: a key lifecycle, and threshold Cores that are emulated."""
-    if not arguments.upgrade:
-        return
-    if arguments.kinds != KINDS[1]:
-        yield Fault("--upgrade", "no key lifecycle is led", f"give --kinds {KINDS[1]}")
-    if arguments.core:
-        yield Fault("--upgrade", "real Cores are led through no upgrade", "leave out --upgrade or --core")
-    elif (arguments.members or 1) < _THRESHOLD_MEMBERS:
-        yield Fault(
-            "--upgrade",
-            "a centralised Core cannot migrate a key",
-            f"give --members {_THRESHOLD_MEMBERS} or more",
-        )
+    size = _size_fault(cores) if cores else ""
+    profile, is_first = arguments.profile, arguments.profile == PROFILES[0]
+    use, unled = f"use {PROFILES[0]}", arguments.kinds != KINDS[1]
+    nothing_to_decrypt = cores and arguments.ciphertexts is None and arguments.rate
+    is_central = not arguments.core and (members or 1) < _THRESHOLD_MEMBERS
+    rows: tuple[tuple[object, str, str, str], ...] = (
+        (cores != signers, "--signer", f"is given {signers} times, --core {cores} times", "name both for each member"),
+        (cores and members not in {None, cores}, "--core", f"is given {cores} times for {members} members", "name one Core for each"),
+        (size, "--core", f"the number of Cores {size}", ""),
+        (cores and arguments.shards > 1, "--shards", "is for emulated Cores", "leave it out: each --core is one"),
+        (cores and arguments.computing, "--computing", "is for emulated Cores", "leave it out"),
+        (cores and arguments.size != SIZE, "--size", "is for emulated ciphertexts", "leave it out"),
+        (arguments.core_release and (cores or not is_first), "--core-release", "is for emulated Cores of fhevm", "leave it out"),
+        (arguments.posts and not is_first, "--profile", f"{profile} takes nothing over HTTP", use),
+        ((cores or arguments.ciphertexts) and not is_first, "--profile", f"{profile} takes no real Cores or ciphertexts", use),
+        (nothing_to_decrypt, "--rate", "real Cores cannot decrypt emulated ciphertexts", "give --ciphertexts or --rate 0"),
+        (arguments.upgrade and unled, "--upgrade", "no key lifecycle is led", f"give --kinds {KINDS[1]}"),
+        (arguments.upgrade and cores, "--upgrade", "real Cores are led through no upgrade", "leave out --upgrade or --core"),
+        (arguments.upgrade and is_central, "--upgrade", "a centralised Core cannot migrate a key",
+         f"give --members {_THRESHOLD_MEMBERS} or more"),
+    )  # fmt: skip
+    yield from (Fault(option, reason, remedy) for wrong, option, reason, remedy in rows if wrong)
 
 
 def _size_fault(cores: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.emulator.commands.results import in_milliseconds, keys_as_json, keys_as_text, milliseconds
+from kmsconn.emulator.commands.emulate_result import in_milliseconds, keys_as_json, keys_as_text, milliseconds
 from kmsconn.emulator.key_life import KeyResult, KeyVerdict
 
 
