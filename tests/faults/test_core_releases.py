@@ -19,7 +19,7 @@ from kmsconn.testing.faults import Ask, CoreUpgrade, Kill
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.grpc.framing import Status
-from tests.faults.ceremony import ENDS, LONG, open_ceremony
+from tests.faults.ceremony import ENDS, LONG, Ceremony
 from tests.faults.scene import Scene, open_scene
 
 pytestmark = pytest.mark.sampled
@@ -56,39 +56,35 @@ async def test_a_core_of_0_14_and_one_of_0_16_behind_one_connector(tmp_path: Pat
 
 
 @pytest.mark.parametrize("one", CoreRelease, ids=lambda one: one.text)
-async def test_signatures_of_other_schemes_are_no_obstacle(one: CoreRelease, tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        release(scene, one)
-        for method in ("GetPublicDecryptionResult", "GetUserDecryptionResult"):
-            scene.dependencies.cores[0].strike(core_faults.SpoiledCore(how="other schemes"), method)
-        for method in AT_ONCE:
-            scene.dependencies.cores[0].script(method, *[core_faults.FailingCore(code="UNAVAILABLE")] * 6)
-        async with scene.connected():
-            ids = await scene.ask(*FORMS)
-            await scene.wait(lambda: scene.answered == set(ids))
-        assert scene.dependencies.cores[0].counts["GetPublicDecryptionResult", "spoil other schemes"]
+async def test_signatures_of_other_schemes_are_no_obstacle(one: CoreRelease, scene: Scene) -> None:
+    release(scene, one)
+    for method in ("GetPublicDecryptionResult", "GetUserDecryptionResult"):
+        scene.dependencies.cores[0].strike(core_faults.SpoiledCore(how="other schemes"), method)
+    for method in AT_ONCE:
+        scene.dependencies.cores[0].script(method, *[core_faults.FailingCore(code="UNAVAILABLE")] * 6)
+    async with scene.connected():
+        ids = await scene.ask(*FORMS)
+        await scene.wait(lambda: scene.answered == set(ids))
+    assert scene.dependencies.cores[0].counts["GetPublicDecryptionResult", "spoil other schemes"]
 
 
-async def test_two_signatures_that_differ_are_an_alert_and_no_reply(tmp_path: Path) -> None:
-    async with open_scene(tmp_path) as scene:
-        core = scene.dependencies.cores[0]
-        core.strike(core_faults.SpoiledCore(how="two signatures"), "GetPublicDecryptionResult")
-        async with scene.connected():
-            ids = await scene.ask("public", "public", "public")
-            await scene.wait(
-                lambda: [
-                    one
-                    for one in scene.told(AlertRaised)
-                    if "differ" in one.text and one.severity == "critical"
-                ]
-            )
-            assert not scene.answered
-            core.heal()
-            await scene.wait(lambda: scene.answered == set(ids))
-        assert scene.told(RequestClosed) == [] or all(
-            one.state != "quarantined" for one in scene.told(RequestClosed)
+async def test_two_signatures_that_differ_are_an_alert_and_no_reply(scene: Scene) -> None:
+    core = scene.dependencies.cores[0]
+    core.strike(core_faults.SpoiledCore(how="two signatures"), "GetPublicDecryptionResult")
+    async with scene.connected():
+        ids = await scene.ask("public", "public", "public")
+        await scene.wait(
+            lambda: [
+                one for one in scene.told(AlertRaised) if "differ" in one.text and one.severity == "critical"
+            ]
         )
-        assert sorted(identifier for identifier, _ in replies_of(scene.dependencies)) == sorted(ids)
+        assert not scene.answered
+        core.heal()
+        await scene.wait(lambda: scene.answered == set(ids))
+    assert scene.told(RequestClosed) == [] or all(
+        one.state != "quarantined" for one in scene.told(RequestClosed)
+    )
+    assert sorted(identifier for identifier, _ in replies_of(scene.dependencies)) == sorted(ids)
 
 
 def test_upgrades_up_and_down_in_the_middle_of_traffic_and_kills() -> None:
@@ -110,50 +106,48 @@ OF_EACH = (CoreRelease.V0_14, CoreRelease.V0_15, CoreRelease.V0_16, CoreRelease.
 """The releases of a committee's Cores."""
 
 
-async def test_a_committee_of_three_releases_takes_its_keys_through_a_whole_life(tmp_path: Path) -> None:
+async def test_a_committee_of_three_releases_takes_its_keys_through_a_whole_life(ceremony: Ceremony) -> None:
     """All sign the same digests, whichever field holds the signature, and forget what was destroyed, whoever tells them its epochs."""
-    async with open_ceremony(tmp_path) as ceremony:
-        for core, one in zip(ceremony.cores, OF_EACH, strict=True):
-            become(core, one)
-        with trio.fail_after(LONG):
-            for step in list(ceremony.owner.steps.values())[:-1]:  # the Gateway need not hear of the end
-                await step()
-        after = [await ceremony.ask(form) for form in FORMS]
-        await ceremony.wait(
-            lambda: all(ceremony.has_answered(node, one) for node in ceremony.nodes for one in after)
-        )
-        await trio.sleep(ENDS)
-        for node, core in enumerate(ceremony.cores):
-            ceremony.check_replies(node)
-            assert core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
-            assert core.known.epochs == {LAST_EPOCH.to_bytes(32)}
+    for core, one in zip(ceremony.cores, OF_EACH, strict=True):
+        become(core, one)
+    with trio.fail_after(LONG):
+        for step in list(ceremony.owner.steps.values())[:-1]:  # the Gateway need not hear of the end
+            await step()
+    after = [await ceremony.ask(form) for form in FORMS]
+    await ceremony.wait(
+        lambda: all(ceremony.has_answered(node, one) for node in ceremony.nodes for one in after)
+    )
+    await trio.sleep(ENDS)
+    for node, core in enumerate(ceremony.cores):
+        ceremony.check_replies(node)
+        assert core.known.contexts == {NEXT_CONTEXT.to_bytes(32)}
+        assert core.known.epochs == {LAST_EPOCH.to_bytes(32)}
 
 
 async def test_an_epoch_that_is_destroyed_while_the_cores_make_it_is_gone_once_they_have_made_it(
-    tmp_path: Path,
+    ceremony: Ceremony,
 ) -> None:
     """From 0.15 on they refuse to destroy it until then. Nobody confirms it."""
-    async with open_ceremony(tmp_path) as ceremony:
-        for core, one in zip(ceremony.cores, OF_EACH, strict=True):
-            become(core, one)
-        steps = ceremony.owner.steps
-        for name in ("announcement", "key", "CRS"):
-            await steps[name]()
-        for core in ceremony.cores:
-            core.memory.generating = 600.0
-        config = ceremony.dependencies.protocol_config
-        following = announcement_of(ceremony.dependencies.committee)
-        ceremony.act(config, lambda frame: config.begin_context(frame, following))
-        await ceremony.wait(
-            lambda: all(core.memory.at_work("epoch", NEXT_EPOCH.to_bytes(32)) for core in ceremony.cores)
-        )
-        ceremony.act(config, lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
-        for node, core in enumerate(ceremony.cores):
-            await ceremony.wait(partial(ceremony.told, node, RequestClosed, Kind.KMS_EPOCH_DESTROYED))
-            [made] = ceremony.told(node, RequestClosed, Kind.NEW_KMS_EPOCH)
-            [ended] = ceremony.told(node, RequestClosed, Kind.KMS_EPOCH_DESTROYED)
-            assert (made.state, ended.state) == (State.REJECTED, State.DONE)
-            assert NEXT_EPOCH.to_bytes(32) not in core.known.epochs
-            assert ("confirmEpochActivation", NEXT_EPOCH) not in ceremony.keys(node).replied
-            refusals = ceremony.core_faults[node].counts["DestroyMpcEpoch", "FAILED_PRECONDITION"]
-            assert bool(refusals) == (OF_EACH[node] is not CoreRelease.V0_14)
+    for core, one in zip(ceremony.cores, OF_EACH, strict=True):
+        become(core, one)
+    steps = ceremony.owner.steps
+    for name in ("announcement", "key", "CRS"):
+        await steps[name]()
+    for core in ceremony.cores:
+        core.memory.generating = 600.0
+    config = ceremony.dependencies.protocol_config
+    following = announcement_of(ceremony.dependencies.committee)
+    ceremony.act(config, lambda frame: config.begin_context(frame, following))
+    await ceremony.wait(
+        lambda: all(core.memory.at_work("epoch", NEXT_EPOCH.to_bytes(32)) for core in ceremony.cores)
+    )
+    ceremony.act(config, lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
+    for node, core in enumerate(ceremony.cores):
+        await ceremony.wait(partial(ceremony.told, node, RequestClosed, Kind.KMS_EPOCH_DESTROYED))
+        [made] = ceremony.told(node, RequestClosed, Kind.NEW_KMS_EPOCH)
+        [ended] = ceremony.told(node, RequestClosed, Kind.KMS_EPOCH_DESTROYED)
+        assert (made.state, ended.state) == (State.REJECTED, State.DONE)
+        assert NEXT_EPOCH.to_bytes(32) not in core.known.epochs
+        assert ("confirmEpochActivation", NEXT_EPOCH) not in ceremony.keys(node).replied
+        refusals = ceremony.core_faults[node].counts["DestroyMpcEpoch", "FAILED_PRECONDITION"]
+        assert bool(refusals) == (OF_EACH[node] is not CoreRelease.V0_14)
