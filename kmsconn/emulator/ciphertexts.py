@@ -13,8 +13,8 @@ import attrs
 
 from kmsconn.ciphertexts.attestation import VERSION, Attestation, StoredFormat, signed_digest
 from kmsconn.emulator.plaintexts import little_endian
-from kmsconn.ethereum.handles import FHE_TYPE_NAMES, HANDLE_BYTES
 from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.ids import FHE_TYPE_NAMES, HANDLE_BYTES
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 

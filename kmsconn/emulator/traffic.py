@@ -31,7 +31,7 @@ from kmsconn.emulator.plaintexts import bits_of
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.emulator.users import Users
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.handles import PLAINTEXT_BITS
+from kmsconn.ethereum.ids import PLAINTEXT_BITS
 from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
 
 KEY_ID = int.from_bytes(DEFAULT_KEY)

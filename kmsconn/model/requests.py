@@ -163,19 +163,20 @@ class Request:
     digest: bytes
     place: EventPlace
     deadline: float
-
-    @property
-    def id(self) -> int:
-        """The on-chain id; not unique over reorganisations."""
-        return self.content.id
+    id: int = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(lambda self: self.content.id, takes_self=True)
+    )
+    """The on-chain id; not unique over reorganisations."""
+    kind: Kind = attrs.field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=attrs.Factory(lambda self: self.content.kind, takes_self=True),
+    )
+    """What is asked for."""
 
     @property
     def answered_until(self) -> float:
         """The chain time until which an answer is of use: the deadline, or the end of the request's own window."""
         until = self.content.valid_until
         return self.deadline if until is None else min(self.deadline, until)
-
-    @property
-    def kind(self) -> Kind:
-        """What is asked for."""
-        return self.content.kind

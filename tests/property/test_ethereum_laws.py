@@ -12,8 +12,8 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum import rlp
 from kmsconn.ethereum.abi_types import parse_type, tuple_type
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.handles import Handle
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.ethereum.ids import Handle
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
 from kmsconn.ethereum.transactions import (
     Eip1559Transaction,

@@ -14,7 +14,7 @@ from kmsconn.emulator.contracts.contract import AbiContract, Handler, recover_st
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.abi import Abi, Error
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.ethereum.handles import FHE_TYPE_NAMES, PLAINTEXT_BITS
+from kmsconn.ethereum.ids import FHE_TYPE_NAMES, PLAINTEXT_BITS
 from kmsconn.protocols.fhevm.abi import DECRYPTION, GATEWAY_CONFIG
 
 

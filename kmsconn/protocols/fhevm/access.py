@@ -25,7 +25,7 @@ from kmsconn.errors import (
 )
 from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.handles import Handle
+from kmsconn.ethereum.ids import Handle
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm import views
 from kmsconn.protocols.fhevm.abi import DECRYPTION

@@ -13,8 +13,8 @@ import msgspec
 
 from kmsconn.errors import KmsconnError, Rejected
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
-from kmsconn.ethereum.handles import HANDLE_BYTES, PLAINTEXT_BITS, chain_id_of, fhe_type_of
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.ids import HANDLE_BYTES, PLAINTEXT_BITS, chain_id_of, fhe_type_of
 from kmsconn.protocols.fhevm.http_operations import ATTESTATION_TYPE, HttpPublicDecryption, HttpUserDecryption
 from kmsconn.protocols.fhevm.operations import parse_extra_data
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry

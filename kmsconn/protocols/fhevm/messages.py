@@ -11,8 +11,7 @@ from functools import lru_cache
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.ethereum.handles import fhe_type_of
-from kmsconn.ethereum.ids import id_hex
+from kmsconn.ethereum.ids import fhe_type_of, id_hex
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.port import CoreCall
 from kmsconn.protocols.proto_writer import encode

@@ -14,8 +14,7 @@ from kmsconn.errors import Broken
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
-from kmsconn.ethereum.handles import PLAINTEXT_BITS
-from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, id_hex
+from kmsconn.ethereum.ids import PLAINTEXT_BITS, PUBLIC_DECRYPTION_TAG, id_hex
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import (

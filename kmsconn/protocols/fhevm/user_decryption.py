@@ -17,8 +17,7 @@ from kmsconn.errors import Broken, Rejected, WindowNotOpen, WindowOver, WrongSig
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
-from kmsconn.ethereum.handles import Handle
-from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, id_hex
+from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, Handle, id_hex
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext

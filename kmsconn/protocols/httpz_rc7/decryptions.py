@@ -14,7 +14,7 @@ from betterproto2 import Message
 
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.handles import HANDLE_BYTES, fhe_type_of
+from kmsconn.ethereum.ids import HANDLE_BYTES, fhe_type_of
 from kmsconn.model.requests import CiphertextReference, Content
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.answers import expect_whole

@@ -13,8 +13,7 @@ from typing import Any
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
-from kmsconn.ethereum.handles import fhe_type_of
-from kmsconn.ethereum.ids import id_hex
+from kmsconn.ethereum.ids import fhe_type_of, id_hex
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.port import CoreCall
 from kmsconn.protocols.proto_writer import encode

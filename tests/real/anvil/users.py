@@ -25,8 +25,8 @@ from kmsconn.emulator.plaintexts import bits_of
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.emulator.traffic import APP, KEY_ID
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.handles import PLAINTEXT_BITS
 from kmsconn.ethereum.hexes import from_quantity
+from kmsconn.ethereum.ids import PLAINTEXT_BITS
 from tests.real.anvil import contracts
 from tests.real.anvil.account import Account, Wish
 from tests.real.anvil.world import World

@@ -16,8 +16,8 @@ from kmsconn.emulator.ciphertexts import (
     make_handle,
     sign_attestation,
 )
-from kmsconn.ethereum.handles import Handle
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.ids import Handle
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 from tests import vectors

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.ethereum.handles import FHE_TYPE_NAMES, PLAINTEXT_BITS, Handle
+from kmsconn.ethereum.ids import FHE_TYPE_NAMES, PLAINTEXT_BITS, Handle
 from tests import vectors
 
 B6 = bytes.fromhex("5a88e7aa46f312ff70df6e84c85eb40cdfd42b18a9ff00000000000030390500")
