@@ -100,7 +100,10 @@ class Channel:
     async def _once(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header]) -> bytes:
         while True:
             link = await self._usable_link()
-            await _take_place(link.slots)
+            if link.slots.available_tokens > 0:
+                link.slots.acquire_nowait()  # the call that follows waits anyway
+            else:
+                await link.slots.acquire()
             try:
                 if link.usable:
                     return await link.unary(path, parts, metadata)
@@ -192,14 +195,6 @@ class Channel:
             await trio.aclose_forcefully(stream)
             raise
         return secured
-
-
-async def _take_place(places: trio.CapacityLimiter) -> None:
-    """Take a place: at once where one is free, since the call that follows waits anyway."""
-    try:
-        places.acquire_nowait()
-    except trio.WouldBlock:
-        await places.acquire()
 
 
 def _check_protocol(stream: trio.SSLStream[trio.abc.Stream]) -> None:

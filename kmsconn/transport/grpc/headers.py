@@ -74,11 +74,8 @@ class HeaderBlock:
     fields: tuple[Header, ...]
     status: int | None = None
     fault: str = ""
-
-    @property
-    def interim(self) -> bool:
-        """Whether the response itself is still to come (1xx)."""
-        return self.status is not None and self.status < _FIRST_FINAL
+    interim: bool = False
+    """Whether the response itself is still to come (1xx)."""
 
 
 class Reader:
@@ -131,4 +128,5 @@ def judged(fields: tuple[Header, ...]) -> HeaderBlock:
     for name, value in fields[len(pseudo) :]:
         if not _NAME.fullmatch(name) or name in _OF_A_CONNECTION or _BAD_VALUE.search(value):
             return HeaderBlock(fields, fault="a field that HTTP/2 does not allow")
-    return HeaderBlock(fields, status=int(fields[0][1]) if pseudo else None)
+    status = int(fields[0][1]) if pseudo else None
+    return HeaderBlock(fields, status, interim=status is not None and status < _FIRST_FINAL)

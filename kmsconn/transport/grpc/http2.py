@@ -55,7 +55,7 @@ class StreamFrames:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was not kept")
         if grant := self.credit.grant():
             self.outbox.say(frames.word_frame(frames.WINDOW_UPDATE, 0, grant))
-        data = frames.unpadded(flags, payload)
+        data = frames.unpadded(flags, payload) if flags & frames.PADDED else payload
         if stream is None:
             return
         if not stream.answered:
@@ -73,12 +73,13 @@ class StreamFrames:
     def take_headers(self, flags: int, number: int, payload: memoryview) -> None:
         """Take HEADERS: a response's headers or trailers, or the beginning of them."""
         self.streams.find(number)
-        data = frames.without_priority(flags, frames.unpadded(flags, payload))
+        if flags & (frames.PADDED | frames.WITH_PRIORITY):
+            payload = frames.without_priority(flags, frames.unpadded(flags, payload))
         ends = bool(flags & frames.END_STREAM)
         if flags & frames.END_HEADERS:
-            self._take_block(number, bytes(data), ends=ends)
+            self._take_block(number, bytes(payload), ends=ends)
         else:
-            self.unfinished = _Unfinished(number, ends, bytearray(data))
+            self.unfinished = _Unfinished(number, ends, bytearray(payload))
 
     def take_continuation(self, flags: int, number: int, payload: memoryview) -> None:
         """Take CONTINUATION: more of an unfinished header block."""
@@ -196,7 +197,7 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Whether a new stream may be opened, now or once another one has ended."""
-        return not (self.draining or self.broken)
+        return self.goodbye is None and not self.streams.exhausted and not self.broken
 
     @property
     def owes(self) -> bool:

@@ -78,11 +78,8 @@ class Streams:
         self._outbox = outbox
         self._open: dict[int, Stream] = {}
         self._next = 1
-
-    @property
-    def exhausted(self) -> bool:
+        self.exhausted = False
         """Whether there is no number left for another stream."""
-        return self._next > _LAST_STREAM
 
     # What the caller does.
 
@@ -90,6 +87,7 @@ class Streams:
         """Open a stream, queue its headers and message, and return its number."""
         number = self._next
         self._next += 2
+        self.exhausted = self._next > _LAST_STREAM
         message = Message.of(number, self.initial_window, parts)
         self._open[number] = Stream(message, Credit(STREAM_WINDOW))
         block = (NO_TABLE if number == 1 else b"") + encode(headers)

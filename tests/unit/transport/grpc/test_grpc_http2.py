@@ -780,7 +780,9 @@ def test_of_a_stream_that_goaway_refused_nothing_more_is_sent() -> None:
 
 def test_after_the_last_stream_number_the_connection_drains() -> None:
     connection = raw()
-    connection.streams._next = 2**31 - 1
+    connection.streams._next = 2**31 - 3
+    assert connection.usable
+    assert connection.streams.open(HEADERS, []) == 2**31 - 3
     assert connection.draining
     assert not connection.usable
 
