@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.behaviours import PEERS, shown_by, table
+from tests.real import test_grpc_connections, test_grpc_peers
+from tests.unit.transport.grpc import test_grpc_channel, test_grpc_framing, test_grpc_http2, test_grpc_link
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "features.md"
 STATES = {"yes", "corrected", "part", "not yet", "–"}
@@ -86,3 +90,73 @@ def test_every_test_of_the_rows_is_named_in_the_table() -> None:
     text = PAGE.read_text(encoding="utf-8")
     names = _TEST.findall((ROOT / "tests" / "httpz" / "test_rows.py").read_text(encoding="utf-8"))
     assert [name for name in names if name not in text] == []
+
+
+OUTCOMES = (ROOT / "docs" / "outcomes.md").read_text(encoding="utf-8")
+_CELL = re.compile(r"(?<!\\)\|")
+_FILE = re.compile(r"`([\w/]+\.py)`")
+HEADER = ["situation", "outcome", "where", "test"]
+
+
+def cells_of(line: str) -> list[str]:
+    """Return the cells of a line of a table."""
+    return [cell.strip() for cell in _CELL.split(line)[1:-1]]
+
+
+def rows() -> list[list[str]]:
+    """Return the rows of every table that says where and how it is shown."""
+    found, inside = [], False
+    for line in OUTCOMES.splitlines():
+        inside = (inside and line.startswith("|")) or (line.startswith("|") and cells_of(line) == HEADER)
+        if inside and cells_of(line) != HEADER and not line.startswith("|---"):
+            found.append(cells_of(line))
+    return found
+
+
+def test_there_is_a_table() -> None:
+    assert len(rows()) > 40
+
+
+def complete(row: list[str]) -> bool:
+    """Say whether a row has an outcome, and modules and tests that exist."""
+    _, outcome, where, test = row
+    modules, tests = _FILE.findall(where), _FILE.findall(test)
+    files = [*(ROOT / "kmsconn" / name for name in modules), *(ROOT / "tests" / name for name in tests)]
+    return bool(outcome and modules and tests) and all(file.is_file() for file in files)
+
+
+def test_every_row_names_modules_and_tests_that_exist() -> None:
+    assert [row for row in rows() if not complete(row)] == []
+
+
+DOC = Path(__file__).parents[2] / "docs" / "grpc.md"
+MODULES = (
+    test_grpc_peers,
+    test_grpc_connections,
+    test_grpc_channel,
+    test_grpc_link,
+    test_grpc_http2,
+    test_grpc_framing,
+)
+
+
+def test_the_table_of_behaviours_is_what_tests_show() -> None:
+    """Where it fails, put the table that it expects into the document."""
+    assert table(shown_by(MODULES)) in DOC.read_text(encoding="utf-8")
+
+
+def test_every_peer_shows_something() -> None:
+    assert {peer for shown in shown_by(MODULES) for peer in shown.peers} == set(PEERS)
+
+
+def test_what_real_peers_show_runs_with_each_of_them() -> None:
+    for module in MODULES[:2]:
+        for test in vars(module).values():
+            peers = {peer for shown in getattr(test, "shown", []) for peer in shown.peers}
+            runs = {
+                peer
+                for mark in getattr(test, "pytestmark", [])
+                if mark.args[0] == "library"
+                for peer in mark.args[1]
+            }
+            assert peers == runs

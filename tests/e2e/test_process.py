@@ -23,7 +23,6 @@ import trio
 from kmsconn.emulator.config_file import journal_beside
 
 pytestmark = pytest.mark.sampled
-
 PATIENCE = 60.0  # seconds for a whole test on a busy machine; an undisturbed run takes about seven
 RATE, SECONDS = 20, 3
 COUNT = RATE * SECONDS
@@ -217,3 +216,23 @@ async def test_the_configuration_file_is_found_valid(tmp_path: Path) -> None:
         ended = await trio.run_process(command("validate", "-c", str(running.config)), capture_stdout=True)
     assert ended.stdout.decode().splitlines()[-1] == f"the configuration {running.config} is valid"
     assert b"warning" not in ended.stdout
+
+
+POSTS = 10
+
+
+async def test_kills_keep_no_client_without_its_answer(tmp_path: Path) -> None:
+    """The Core computes for half a second, so that posts are in work whenever the connector dies."""
+    async with scene(tmp_path, "--posts", str(POSTS), "--computing", "0.5") as running:
+        async with running.connector() as connector:
+            await running.has_logged(
+                '"http_public_decryption"'
+            )  # a reply on chain may be there before the first post is
+            connector.kill()
+            await connector.wait()
+        async with running.connector():
+            verdict = await running.verdict()
+        assert_well(verdict)
+        posts = verdict["posts"]
+        assert (posts["posted"], posts["codes"]) == (POSTS * SECONDS, {"ok": POSTS * SECONDS})
+        assert posts["repeated"] > 0

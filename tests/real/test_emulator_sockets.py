@@ -10,13 +10,14 @@ from urllib.request import urlopen
 import grpc
 import pytest
 import trio
+import trio.testing
 
 from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.core import PUBLIC, SERVICE
 from kmsconn.emulator.core_faults import CoreFaults, FailingCore
 from kmsconn.emulator.grpc_server import serve_grpc
-from kmsconn.emulator.network import HOST, reserve_ports, serve_sockets
+from kmsconn.emulator.network import HOST, TogglePort, reserve_ports, serve_sockets
 from tests.unit.emulator.core_worlds import core, name, public_id, public_request
 
 
@@ -101,3 +102,47 @@ def test_a_reserved_port_is_given_to_nobody_else() -> None:
             other.bind((HOST, port))
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((HOST, port))
+
+
+PATIENCE = 20
+
+
+async def echo(stream: trio.abc.Stream) -> None:
+    async for chunk in stream:
+        await stream.send_all(chunk)
+
+
+async def said_back(stream: trio.abc.Stream) -> bytes:
+    await stream.send_all(b"hello")
+    return bytes(await stream.receive_some(5))
+
+
+async def test_who_is_connected_when_it_shuts_is_cut(nursery: trio.Nursery) -> None:
+    with trio.fail_after(PATIENCE):
+        toggle_port = TogglePort(echo)
+        stream = await trio.open_tcp_stream("127.0.0.1", await nursery.start(toggle_port.serve))
+        async with stream:
+            assert await said_back(stream) == b"hello"
+            toggle_port.shut()
+            assert await stream.receive_some(5) == b""
+
+
+async def test_who_comes_while_it_is_shut_is_refused(nursery: trio.Nursery) -> None:
+    with trio.fail_after(PATIENCE):
+        toggle_port = TogglePort(echo)
+        port = await nursery.start(toggle_port.serve)
+        toggle_port.shut()
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(OSError, match=str(port)):
+            await trio.open_tcp_stream("127.0.0.1", port)
+
+
+async def test_opened_again_it_serves_on_the_same_port(nursery: trio.Nursery) -> None:
+    with trio.fail_after(PATIENCE):
+        toggle_port = TogglePort(echo)
+        port = await nursery.start(toggle_port.serve)
+        for turn in (toggle_port.shut, toggle_port.shut, toggle_port.open, toggle_port.open):
+            turn()
+            await trio.testing.wait_all_tasks_blocked()
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            assert await said_back(stream) == b"hello"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
+import attrs
 import psycopg
 import pytest
 
-from bench.cluster import Cluster
+from bench.cluster import Cluster, open_standby
 from kmsconn.config.postgres_url import PARAMETERS, parse_postgres_url
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.values import PostgresAddress, Secret
+from kmsconn.errors import JournalUnreachable, StartRefused
+from kmsconn.journal.copying import copy_journal
+from kmsconn.journal.opening import driver_of
+from tests.unit.journal.samples import new_row, opened, row_of
 
 URLS = (
     "postgresql://db/k",
@@ -80,3 +86,126 @@ def test_a_cluster_goes_on_with_its_data_after_a_crash(own_server: Cluster, post
     own_server.stop(signal.SIGQUIT)
     own_server.start()
     assert own_server.run("SELECT count(*) FROM t", database) == "0"
+
+
+@pytest.fixture
+def theirs(postgresql: Cluster, database: str) -> PostgresAddress:
+    """A database with a table of another program."""
+    postgresql.run("CREATE TABLE public_decryption_requests (id bytea)", database)
+    return postgresql.address(database)
+
+
+def in_schema(address: PostgresAddress, path: str) -> PostgresAddress:
+    return attrs.evolve(address, parameters={"options": f"-csearch_path={path}"})
+
+
+def test_beside_the_tables_of_another_program_no_journal_is_made(theirs: PostgresAddress) -> None:
+    with pytest.raises(
+        StartRefused, match="has the tables of another program; name an empty database, or a schema"
+    ):
+        opened(theirs)
+
+
+def test_a_schema_of_its_own_is_made_beside_them(theirs: PostgresAddress, postgresql: Cluster) -> None:
+    db = opened(in_schema(theirs, "kmsconn"))
+    db.begin()
+    rid = new_row(db)
+    db.commit()
+    assert row_of(db, rid).rid == rid
+    db.close()
+    tables = "SELECT string_agg(tablename, ',') FROM pg_tables WHERE schemaname = 'public'"
+    assert postgresql.run(tables, theirs.database) == "public_decryption_requests"
+
+
+def test_the_database_of_the_three_services_keeps_a_journal(
+    theirs: PostgresAddress, postgresql: Cluster
+) -> None:
+    """As the alias database_url names it."""
+    url = f"{postgresql.url(theirs.database)}&options=-csearch_path%3Dkmsconn"
+    opened(parse_postgres_url(url)).close()
+    assert postgresql.run("SELECT count(*) FROM kmsconn.member", theirs.database) == "0"
+
+
+def test_two_journals_of_one_database_know_nothing_of_each_other(theirs: PostgresAddress) -> None:
+    one, other = opened(in_schema(theirs, "one")), opened(in_schema(theirs, "other"))
+    one.begin()
+    other.begin()
+    new_row(one)
+    one.commit()
+    assert other.execute("SELECT count(*) FROM request").fetchone() == (0,)
+    other.commit()
+    one.close()
+    other.close()
+
+
+def test_a_search_path_without_a_schema_is_refused(theirs: PostgresAddress) -> None:
+    with pytest.raises(StartRefused, match="no schema on the search path"):
+        opened(in_schema(theirs, "absent,missing"))
+
+
+def test_an_operator_makes_no_schema(
+    theirs: PostgresAddress, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    target = tmp_path_factory.mktemp("copy") / "copy.db"
+    with pytest.raises(StartRefused, match=r"there is no journal in .*, and no schema kmsconn"):
+        copy_journal(driver_of(in_schema(theirs, "kmsconn"), 1), driver_of(target, 1))
+
+
+@pytest.fixture
+def fresh(postgresql: Cluster, database: str) -> PostgresAddress:
+    return postgresql.address(database, tcp=True)
+
+
+@pytest.mark.parametrize("changes", [{"ports": (1,)}, {"hosts": ("nobody.invalid",)}])
+def test_a_server_that_is_away_may_come_back(changes: dict[str, Any], fresh: PostgresAddress) -> None:
+    with pytest.raises(JournalUnreachable, match="cannot be opened"):
+        opened(attrs.evolve(fresh, **changes))
+
+
+def test_a_server_without_a_place_for_a_connection_may_have_one_later(
+    fresh: PostgresAddress, postgresql: Cluster
+) -> None:
+    postgresql.run("CREATE ROLE crowded LOGIN PASSWORD 'crowded' CONNECTION LIMIT 0")
+    with pytest.raises(JournalUnreachable, match="too many connections"):
+        opened(attrs.evolve(fresh, user="crowded", password=Secret("crowded")))
+    postgresql.run("DROP ROLE crowded")
+
+
+READ_ONLY = "read-only transaction: name all servers in journal with .target_session_attrs=read-write"
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["no journal yet", "a journal"])
+def test_a_server_that_takes_no_writes_may_take_them_later(
+    is_there: bool, fresh: PostgresAddress, postgresql: Cluster
+) -> None:
+    if is_there:
+        opened(fresh).close()
+    postgresql.run(f"ALTER DATABASE {fresh.database} SET default_transaction_read_only = on")
+    with pytest.raises(JournalUnreachable, match=READ_ONLY):
+        opened(fresh)
+
+
+@pytest.mark.slow
+def test_a_standby_may_be_promoted(own_server: Cluster) -> None:
+    database = own_server.make_database()
+    opened(own_server.address(database)).close()
+    with open_standby(own_server) as standby:
+        with pytest.raises(JournalUnreachable, match=READ_ONLY):
+            opened(standby.address(database))
+        standby.run("SELECT pg_promote()")
+        opened(standby.address(database)).close()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"password": Secret("wrong")},
+        {"user": "nobody"},
+        {"database": "absent"},
+        {"parameters": {"sslmode": "require"}},
+    ],
+)
+def test_what_somebody_must_mend_is_refused(changes: dict[str, Any], fresh: PostgresAddress) -> None:
+    with pytest.raises(StartRefused) as caught:
+        opened(attrs.evolve(fresh, **changes))
+    assert not isinstance(caught.value, JournalUnreachable)

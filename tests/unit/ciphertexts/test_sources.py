@@ -8,8 +8,16 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.places import Substitute
-from kmsconn.ciphertexts.sources import BothForms, ByPlace
-from kmsconn.errors import Unreachable
+from kmsconn.ciphertexts.sources import (
+    AGAIN,
+    MOST,
+    BothForms,
+    BucketStanding,
+    ByPlace,
+    CandidateBucket,
+    first_success,
+)
+from kmsconn.errors import Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import CiphertextReference
 
@@ -125,3 +133,143 @@ async def test_a_repr_shows_no_address() -> None:
     [found] = await both_forms("https://user:secret@a").of(REFERENCE)
     source, _ = found.ways()
     assert "secret" not in repr(found) + repr(source) + source.shown
+
+
+BUCKETS = [CandidateBucket(f"https://{name}/ct", tuple) for name in "abc"]
+
+
+def order(standing: BucketStanding, now: float) -> str:
+    return "".join(bucket.address[len("https://")] for bucket in standing.in_turn(BUCKETS, now))
+
+
+def test_as_long_as_all_give_the_order_stays() -> None:
+    standing = BucketStanding()
+    standing.gave(BUCKETS[1].address)
+    assert standing.in_turn(BUCKETS, 0.0) is BUCKETS
+
+
+def test_what_gave_nothing_goes_behind_the_others_in_the_old_order() -> None:
+    standing = BucketStanding()
+    standing.gave_nothing(BUCKETS[1].address, 0.0)
+    assert order(standing, 1.0) == "acb"
+    standing.gave_nothing(BUCKETS[0].address, 0.0)
+    assert order(standing, 1.0) == "cab"
+    standing.gave_nothing(BUCKETS[2].address, 0.0)
+    assert order(standing, 1.0) == "abc"
+
+
+def test_it_has_its_turn_again_once_in_a_while() -> None:
+    standing = BucketStanding()
+    standing.gave_nothing(BUCKETS[0].address, 0.0)
+    assert order(standing, AGAIN - 0.1) == "bca"
+    assert order(standing, AGAIN) == "abc"
+    assert order(standing, AGAIN) == "bca"
+    assert order(standing, 2 * AGAIN) == "abc"
+
+
+def test_it_is_in_its_turn_for_all_once_it_gave_an_object_of_any_path() -> None:
+    standing = BucketStanding()
+    standing.gave_nothing("https://a/ct", 0.0)
+    standing.gave("https://a/other")
+    assert order(standing, 1.0) == "abc"
+
+
+def test_a_flood_of_addresses_takes_no_more_room() -> None:
+    standing = BucketStanding()
+    for number in range(MOST + 5):
+        standing.gave_nothing(f"https://bucket{number}", 0.0)
+    assert len(standing._again) == MOST
+
+
+def test_it_is_calm_until_a_bucket_gives_nothing_and_a_while_after_the_last_that_did() -> None:
+    """What was given in between proves nothing: where all are slow, each would be cut after a second."""
+    standing = BucketStanding()
+    assert standing.is_calm(0.0)
+    standing.gave_nothing(BUCKETS[0].address, 0.0)
+    standing.gave(BUCKETS[0].address)
+    assert not standing.is_calm(AGAIN - 0.1)
+    assert standing.is_calm(AGAIN)
+
+
+def way(result: Any, *, after: Any = 0.0, log: Any = None) -> Any:
+    async def run() -> Any:
+        try:
+            await trio.sleep(after)
+        except trio.Cancelled:
+            if log is not None:
+                log.append(f"{result} cancelled")
+            raise
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return run
+
+
+async def test_the_first_way_wins_when_it_is_quick() -> None:
+    assert await first_success([way("a", after=0.5), way("b")], 1.0) == "a"
+    assert trio.current_time() == 0.5
+
+
+async def test_a_failure_starts_the_next_at_once() -> None:
+    assert await first_success([way(Unreachable("down")), way("b", after=0.1)], 1.0) == "b"
+    assert trio.current_time() == 0.1
+
+
+async def test_a_slow_way_is_overtaken_and_cancelled() -> None:
+    log: list[Any] = []
+    assert await first_success([way("a", after=100, log=log), way("b", after=0.2)], 1.0) == "b"
+    assert trio.current_time() == 1.2
+    assert log == ["a cancelled"] * 2  # once alone, once beside
+
+
+@pytest.mark.parametrize(("calm", "seconds"), [(False, 3), (True, 4)])
+async def test_a_slow_way_may_still_win(calm: bool, seconds: float) -> None:
+    """Where it went alone it began anew."""
+    ways = [way("a", after=3), way(Unreachable("x"), after=1), way("c", after=60)]
+    assert await first_success(ways, 1.0, calm=calm) == "a"
+    assert trio.current_time() == seconds
+
+
+async def test_the_only_way_has_all_the_time() -> None:
+    assert await first_success([way("a", after=60)], 1.0) == "a"
+    assert trio.current_time() == 60
+
+
+async def test_all_reasons_are_told_when_every_way_fails() -> None:
+    with pytest.raises(Unreachable, match="one; two"):
+        await first_success([way(Unreachable("one")), way(Unreachable("two"), after=5)], 1.0)
+
+
+async def test_nowhere_to_ask_is_unreachable() -> None:
+    with pytest.raises(Unreachable, match="no bucket is left to ask"):
+        await first_success([], 1.0)
+
+
+async def test_a_terminal_error_is_not_hidden() -> None:
+    with pytest.raises(Rejected, match="never"):
+        await first_success([way(Rejected("never")), way("b")], 1.0)
+    with pytest.raises(ExceptionGroup) as caught:
+        await first_success([way(Rejected("never")), way("b")], 1.0, calm=False)
+    assert caught.group_contains(Rejected)
+
+
+@pytest.mark.parametrize("calm", [False, True])
+@pytest.mark.parametrize("at", [0.0, 0.5, 0.9, 1.5])
+async def test_cancellation_ends_every_way(at: Any, calm: bool) -> None:
+    log: list[Any] = []
+    with trio.move_on_after(at) as scope:
+        await first_success([way("a", after=9, log=log), way("b", after=9, log=log)], 1.0, calm=calm)
+    assert scope.cancelled_caught
+    assert len(log) == (2 + calm if at >= 1 else 1)
+
+
+@pytest.mark.parametrize("first", [way("a"), way("a", after=0.9)])
+async def test_a_quick_first_way_takes_no_task(first: Any) -> None:
+    tasks = trio.lowlevel.current_statistics().tasks_living
+
+    async def alone() -> Any:
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+        return await first()
+
+    assert await first_success([alone, way("b")], 1.0) == "a"

@@ -20,7 +20,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.mnemonics import TEST_PHRASE, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
 from tests.unit.config.sample_values import KEY, OTHER_KEY, toml_text
-from tests.unit.config.test_signing_key_file import FILE
+from tests.unit.config.test_wallets import FILE
 
 PROFILE = {"KMS_CONNECTOR_PROFILE": "httpz-rc7"}
 MANAGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kmsconn.config import storage
+from kmsconn.config.common_settings import SettingDifference, common_settings, differences
 from kmsconn.config.keyfiles import password_in
+from kmsconn.config.postgres_url import parse_postgres_url
+from kmsconn.config.settings import Retention
 from kmsconn.config.sources import load_config
-from kmsconn.config.values import ROLES, PostgresAddress, Role, Secret
+from kmsconn.config.values import ROLES, Mode, PostgresAddress, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.operate.control.server import control_path
 from tests.unit.config.sample_values import ADDRESS, faults_of, load, warnings_of, write_toml
@@ -161,3 +165,165 @@ def test_a_raw_key_of_it_is_no_risk_on_a_main_network(tmp_path: Path) -> None:
 
 def test_who_sends_needs_a_key(tmp_path: Path) -> None:
     assert list(faults_of(tmp_path, {**WORKER, "roles": ["send"]})) == ["private_key"]
+
+
+Words = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Words:
+    """Return the words of a complete configuration with changes."""
+    settings = load(tmp_path)
+    return lambda **changes: common_settings(settings.but(**changes))
+
+
+def test_they_are_written_as_an_operator_writes_them(words: Words) -> None:
+    assert words(core_endpoints=("http://a:1", "http://b:1"), audit_log=Path("/var/audit")) == {
+        "mode": "active",
+        "lease": "5s",
+        "kms_core_endpoints": "http://a:1, http://b:1",
+        "retention.contents": "168h",
+        "retention.rows": "2160h",
+        "audit_log": "a file",
+        "compressed_key_sets": "auto",
+        "preprocessing_ids": "none",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"lease": 10.0}, "lease"),
+        ({"mode": Mode.SHADOW}, "mode"),
+        ({"core_endpoints": ("http://a:1", "http://b:1")}, "kms_core_endpoints"),
+        ({"retention": Retention(3600.0, 7200.0)}, "retention.contents"),
+        ({"audit_log": Path("audit")}, "audit_log"),
+        ({"compressed_key_sets": True}, "compressed_key_sets"),
+        ({"preprocessing_ids": {4: 3}}, "preprocessing_ids"),
+    ],
+)
+def test_each_one_is_told_with_both_processes(words: Words, changes: dict[str, Any], option: str) -> None:
+    found = differences([("a (member 1)", words()), ("b (member 2)", words(**changes))])
+    (text,) = (one.text for one in found if one.option == option)
+    assert "a (member 1)" in text
+    assert "b (member 2)" in text
+
+
+def test_a_value_is_told_with_all_that_have_it() -> None:
+    told = differences([("a", {"lease": "5s"}), ("b", {"lease": "9s"}), ("c", {"lease": "5s"})])
+    assert told == [SettingDifference("lease", "5s at a, c; 9s at b")]
+
+
+def test_what_is_alike_or_not_said_is_no_difference(words: Words) -> None:
+    assert differences([("a", words()), ("b", words()), ("an older version", {})]) == []
+    assert differences([]) == []
+
+
+def cores(one: str, other: str) -> bool:
+    return bool(differences([("a", {"kms_core_endpoints": one}), ("b", {"kms_core_endpoints": other})]))
+
+
+def test_cores_differ_by_number_and_order() -> None:
+    assert cores("http://a:1", "http://a:1, http://b:1")
+    assert cores("http://a:1, http://b:1", "http://b:1, http://a:1")
+    assert cores("http://a:1, http://b:1", "http://b:1, http://c:1")
+
+
+def test_a_core_may_have_another_address_on_another_machine() -> None:
+    assert not cores("http://localhost:1", "http://core:1")
+    assert not cores("http://a:1, http://b:1", "http://a:1, http://localhost:1")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://db/k", PostgresAddress("k", ("db",))),
+        ("postgres://db:5433/k", PostgresAddress("k", ("db",), (5433,))),
+        ("postgresql:///k", PostgresAddress("k")),
+        ("postgresql://u@db/k", PostgresAddress("k", ("db",), user="u")),
+        ("postgresql://u:@db/k", PostgresAddress("k", ("db",), user="u")),
+        ("postgresql://u:p%40%2F:x@db/k", PostgresAddress("k", ("db",), (), "u", Secret("p@/:x"))),
+        ("postgresql://[::1]:5433/k", PostgresAddress("k", ("::1",), (5433,))),
+        ("postgresql://[fe80::1%25eth0]/k", PostgresAddress("k", ("fe80::1%eth0",))),
+        ("postgresql://a:5433,b:5433/k", PostgresAddress("k", ("a", "b"), (5433,))),
+        ("postgresql://a:5433,b/k", PostgresAddress("k", ("a", "b"), (5433, 5432))),
+        ("postgresql://%2Frun%2Fpg/k", PostgresAddress("k", ("/run/pg",))),
+        ("postgresql:///k?host=/run/pg&port=5433", PostgresAddress("k", ("/run/pg",), (5433,))),
+        ("postgresql:///?dbname=k&user=u&password=p", PostgresAddress("k", (), (), "u", Secret("p"))),
+        ("postgresql://db/k?sslmode=require", PostgresAddress("k", ("db",), parameters={"sslmode": "require"})),
+        ("postgresql://db/k?ssl-mode=require&statement-cache-capacity=5",
+         PostgresAddress("k", ("db",), parameters={"sslmode": "require"})),
+    ],
+)  # fmt: skip
+def test_a_url_is_taken_apart_as_libpq_does(url: str, expected: PostgresAddress) -> None:
+    assert parse_postgres_url(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://hunter2:hunter2@db", "names no database"),
+        ("postgresql://hunter2:hunter2@db/", "names no database"),
+        ("postgresql://hunter2:hun/ter2@db/k", "written as %40"),
+        ("postgresql://hunter2:hun@ter2@db/k", "written as %40"),
+        ("postgresql://hunter2:99/hunter2@db/k", "written as %40"),
+        ("postgresql://hunter2:hunter 2@db/k", "no URL of a PostgreSQL database"),
+        ("postgresql://hunter2:hunter2%zz@db/k", "two hex digits"),
+        ("postgresql://hunter2:hunter2%00@db/k", "zero byte"),
+        ("postgresql://hunter2@db:65536/k", "1 to 65535"),
+        ("postgresql://hunter2@db:x/k", "malformed"),
+        ("postgresql://hunter2@a:1,b:2/k?host=c", "1 hosts and 2 ports"),
+        ("postgresql://hunter2@db/k?sslmode=hunter2", "sslmode must be one of disable, allow"),
+        ("postgresql://hunter2@db/k?sslrootcrt=hunter2", "did you mean sslrootcert"),
+        ("postgresql://hunter2@db/k?hunter2=hunter2", "does not know"),
+        ("postgresql://hunter2@db/k?sslmode", "sslmode has no value"),
+    ],
+)
+def test_a_faulty_part_is_named_and_nothing_is_quoted(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_postgres_url(url)
+    assert "hunter" not in str(caught.value)
+
+
+def test_an_address_shows_servers_and_database_alone() -> None:
+    address = parse_postgres_url("postgresql://hunter2:hunter2@db:5433/k?sslcert=hunter2")
+    assert str(address) == "postgresql://db:5433/k"
+    assert "hunter2" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u@db/k", "postgresql://db/k"),
+        ("postgresql:///k", "postgresql:///k"),
+        ("postgresql://[::1]:5433/k", "postgresql://[::1]:5433/k"),
+        ("postgresql://a:5433,b:5433/k", "postgresql://a:5433,b:5433/k"),
+        ("postgresql:///k?host=/run/pg", "postgresql:///k?host=/run/pg"),
+    ],
+)
+def test_an_address_shows_as_a_url(url: str, shown: str) -> None:
+    assert str(parse_postgres_url(url)) == shown
+
+
+def test_the_keywords_are_those_of_libpq_with_the_password() -> None:
+    address = parse_postgres_url("postgresql://u:p@a:5433,b/k?sslmode=require")
+    assert address.keywords() == {
+        "host": "a,b",
+        "port": "5433,5432",
+        "dbname": "k",
+        "user": "u",
+        "password": "p",
+        "sslmode": "require",
+    }
+
+
+def test_what_is_left_to_libpq_has_no_keyword() -> None:
+    assert parse_postgres_url("postgresql:///k").keywords() == {"dbname": "k"}
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [("postgresql:///k?host=/run/pg", True), ("postgresql:///k", False), ("postgresql://db/k", False)],
+)
+def test_an_address_by_a_socket_is_local(url: str, local: bool) -> None:
+    assert parse_postgres_url(url).is_local is local

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kmsconn.config.findings import Findings, Given
+from kmsconn.config.keyfiles import LARGEST_SIGNING_KEY_FILE, read_signing_key
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import AwsKmsKey, Secret
 from kmsconn.config.wallets import account_index, find_wallet
@@ -319,3 +322,121 @@ def test_an_active_connector_needs_a_wallet_whatever_account_is_named(tmp_path: 
     """An address signs nothing."""
     found = faults_of(tmp_path, {**NO_WALLET, "tx_sender_address": OTHER_ADDRESS})
     assert found["private_key"].message == "no wallet is configured"
+
+
+def key_file(folder: Path, content: str, mode: int = 0o600, name: str = "key") -> str:
+    path = folder / name
+    path.write_text(content)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_a_key_file_takes_the_place_of_the_option(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"private_key": None, "private_key_file": key_file(tmp_path, f"0x{KEY}\n")})
+    assert settings.wallet.private_key == Secret(f"0x{KEY}")
+
+
+def test_a_systemd_credential_is_found_by_itself(tmp_path: Path) -> None:
+    key_file(tmp_path, KEY, name="private_key")
+    settings = load(tmp_path, {"private_key": None}, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert settings.wallet.private_key == Secret(KEY)
+
+
+def test_a_credentials_directory_without_a_key_is_not_a_fault(tmp_path: Path) -> None:
+    assert load(tmp_path, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)}).wallet.private_key == Secret(KEY)
+
+
+def test_no_wallet_is_a_fault_that_says_how_to_give_one(tmp_path: Path) -> None:
+    fault = faults_of(tmp_path, {"private_key": None})["private_key"]
+    assert "private_key_file" in fault.remedy
+
+
+def test_two_wallets_are_a_fault_that_names_both_addresses(tmp_path: Path) -> None:
+    fault = faults_of(tmp_path, {"private_key_file": key_file(tmp_path, OTHER_KEY)})["private_key"]
+    assert ADDRESS in fault.message
+    assert OTHER_ADDRESS in fault.message
+    assert KEY not in str(fault)
+
+
+def test_the_same_wallet_twice_is_one_wallet(tmp_path: Path) -> None:
+    assert load(tmp_path, {"private_key_file": key_file(tmp_path, "0x" + KEY)}).wallet.private_key == Secret(
+        KEY
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["", "hunter2", KEY[:-1], "0x" + KEY + "00", "é" * 64, "0" * 64, "f" * 64]
+)
+def test_a_key_file_that_holds_no_key_is_named_and_not_quoted(tmp_path: Path, content: str) -> None:
+    faults = faults_of(tmp_path, {"private_key": None, "private_key_file": key_file(tmp_path, content)})
+    assert list(faults) == ["private_key_file"]
+    assert not content or content not in str(faults)
+
+
+def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    faults = faults_of(tmp_path, {"private_key": None, "private_key_file": str(tmp_path / "absent")})
+    assert "cannot be read" in faults["private_key_file"].message
+
+
+def test_a_key_file_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
+    path = key_file(tmp_path, KEY, 0o640)
+    assert "0640" in warnings_of(tmp_path, {"private_key": None, "private_key_file": path})[path].message
+
+
+FILE_KEY = bytes(31) + b"\x01"
+FILE = (
+    bytes.fromhex(
+        "0300000000000000302e35000000000300000000000000302e310d00000000000000507269766174655369674b6579"
+        "000000002000000000000000"
+    )
+    + FILE_KEY
+)
+
+
+def test_the_file_of_the_specification_holds_key_1() -> None:
+    assert len(FILE) == 91
+    assert read_signing_key(FILE) == FILE_KEY
+
+
+def test_what_follows_the_key_is_passed_over() -> None:
+    assert read_signing_key(FILE + bytes(2 * LARGEST_SIGNING_KEY_FILE)) == FILE_KEY
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "told"),
+    [
+        (0, 4, "length of the version of the header"),
+        (10, ord("6"), "version of the header is not 0.5"),
+        (11, 1, "header's variant is 1, not 0"),
+        (15, 9, "length of the version of the versioning scheme"),
+        (25, ord("2"), "versioning scheme is not 0.1"),
+        (26, 14, "length of the name of the type"),
+        (34, ord("p"), "name of the type is not PrivateSigKey"),
+        (47, 1, "version of the type is 1, not 0"),
+        (51, 33, "length of the key is 33, not 32"),
+    ],
+)
+def test_a_wrong_part_is_named(at: int, value: int, told: str) -> None:
+    wrong = bytearray(FILE)
+    wrong[at] = value
+    with pytest.raises(ValueError, match=told):
+        read_signing_key(bytes(wrong))
+
+
+@pytest.mark.parametrize("size", range(len(FILE)))
+def test_a_file_that_ends_early_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="the file ends within"):
+        read_signing_key(FILE[:size])
+
+
+@given(st.binary(max_size=200))
+def test_anything_else_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"the file ends within|is not|is \d+, not"):
+        read_signing_key(data)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_an_error_shows_no_byte_of_the_key(key: bytes) -> None:
+    with pytest.raises(ValueError, match="the file ends within the key") as refused:
+        read_signing_key(FILE[:59] + key[:-1])
+    assert key[:31].hex() not in str(refused.value)

@@ -14,10 +14,12 @@ import trio
 
 from kmsconn.connector import unknown_events
 from kmsconn.connector.connector import open_connector
+from kmsconn.connector.event_hook import EventHook
 from kmsconn.connector.unknown_events import UNKNOWN_EVENT, UnknownEvents
+from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Event as LogEvent
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.model.events import AlertCleared, AlertRaised, Event
+from kmsconn.model.events import AlertCleared, AlertRaised, AnswerKept, Event, RequestClosed, StageFinished
 from kmsconn.protocols.fhevm.abi import (
     DECRYPTION,
     DECRYPTION_TOPICS,
@@ -177,3 +179,61 @@ def test_of_a_contract_with_many_events_the_newest_blocks_are_looked_at(
     contract = SimpleNamespace(components=SimpleNamespace(on_event=None), head=SimpleNamespace(number=head))
     watch = UnknownEvents(cast("WatchedContract", contract), DECRYPTION_TOPICS, 4, next_block)
     assert watch._next_range() == expected
+
+
+EVENT = AlertCleared("gateway", "logs")
+
+
+class BugError(Exception):
+    pass
+
+
+async def run_one_request(folder: Path, on_event: Any) -> None:
+    async with few_components(folder) as components:
+        components.traffic.forms["public"]()
+        async with open_connector(
+            components.settings(), ports=components.ports, on_event=on_event
+        ) as connector:
+            await connector.wait_drained()
+
+
+@pytest.mark.parametrize(
+    "error", [BugError("in the hook"), Unreachable("as if of ours"), OSError("log file gone")]
+)
+@pytest.mark.parametrize("at", [StageFinished, AnswerKept])
+async def test_an_exception_of_the_hook_ends_the_connector(tmp_path: Path, error: Exception, at: Any) -> None:
+    """Also one that a stage, or the worker boundary, would take for its own."""
+    seen = []
+
+    def on_event(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, at):
+            raise error
+
+    with trio.fail_after(600), pytest.raises(BaseExceptionGroup) as caught:
+        await run_one_request(tmp_path, on_event)
+    assert caught.value.subgroup(lambda leaf: leaf is error) is not None
+    assert not [event for event in seen if isinstance(event, RequestClosed)]
+    assert isinstance(seen[-1], at)  # nothing is told after the failure
+
+
+async def test_the_hook_does_not_fail_where_it_was_called() -> None:
+    """Who tells an event must not be disturbed half-way through a change of its own."""
+    hook = EventHook(_raise)
+    hook(EVENT)
+    with pytest.raises(BugError):
+        await hook.watch()
+
+
+async def test_a_hook_that_works_is_watched_for_ever() -> None:
+    seen: list[Event] = []
+    hook = EventHook(seen.append)
+    hook(EVENT)
+    with trio.move_on_after(5) as scope:
+        await hook.watch()
+    assert scope.cancelled_caught
+    assert seen == [EVENT]
+
+
+def _raise(_event: Event) -> None:
+    raise BugError

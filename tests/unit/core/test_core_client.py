@@ -15,6 +15,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from kmsconn.config.parties import CoreTls
+from kmsconn.core import statuses
 from kmsconn.core.client import (
     HEALTH_PATH,
     PATHS,
@@ -25,20 +26,25 @@ from kmsconn.core.client import (
     open_core,
     parse_endpoint,
 )
+from kmsconn.core.statuses import UNSPOKEN, result_error, start_error
 from kmsconn.emulator.grpc_server import GrpcFailure, Method, health_method, serve_grpc
 from kmsconn.errors import (
     AbortedByCore,
+    Broken,
     Forgotten,
+    Misconfigured,
     NotYet,
     Overloaded,
     Refused,
     Rejected,
+    RejectedByCore,
     RequestError,
     StartRefused,
+    Terminal,
     Unreachable,
 )
 from kmsconn.protocols.port import Chunks, CoreCall, Meaning
-from kmsconn.transport.grpc.framing import Status
+from kmsconn.transport.grpc.framing import MAX_TEXT, Status, StatusError, printable
 from kmsconn.transport.ports import Ports, offload_inline
 
 PROTOS = Path(__file__).parents[3] / "protos"
@@ -266,8 +272,6 @@ async def test_endpoints_have_names_for_troubles() -> None:
 
 NOT_OURS = {"Init", "InsecureKeyGen", "GetInsecureKeyGenResult", "InsecureCrsGen", "GetInsecureCrsGenResult"}
 """Calls of the first generation for operators and for insecure builds."""
-
-
 LATER = {"PublicDecryptSync", "UserDecryptSync"}
 """Calls of Cores after that of 0.14; they take and give the messages of the calls that they stand for (annex C)."""
 
@@ -403,3 +407,71 @@ async def test_an_endpoint_that_stops_in_the_middle_of_a_large_reply_takes_nothi
         with trio.fail_after(5):
             assert len(await core.result(call(RESULT, 1))) == size
         nursery.cancel_scope.cancel()
+
+
+WAIT = (Status.DEADLINE_EXCEEDED, Status.UNKNOWN, Status.CANCELLED)
+OPERATOR = (Status.UNAUTHENTICATED, Status.PERMISSION_DENIED, Status.UNIMPLEMENTED)
+REJECT = (Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION, Status.OUT_OF_RANGE, Status.DATA_LOSS)
+COMMON: dict[Status, type[RequestError]] = {
+    **dict.fromkeys(WAIT, Unreachable),
+    **dict.fromkeys(OPERATOR, Misconfigured),
+    **dict.fromkeys(REJECT, RejectedByCore),
+    Status.RESOURCE_EXHAUSTED: Overloaded,
+    Status.INTERNAL: Refused,
+}
+STARTED: dict[Status, type[RequestError]] = {
+    **COMMON,
+    Status.UNAVAILABLE: Unreachable,
+    Status.ABORTED: Overloaded,
+    Status.NOT_FOUND: NotYet,
+}
+ASKED: dict[Status, type[RequestError]] = {
+    **COMMON,
+    Status.UNAVAILABLE: NotYet,
+    Status.ABORTED: AbortedByCore,
+    Status.NOT_FOUND: Forgotten,
+    Status.ALREADY_EXISTS: Broken,
+}
+
+
+@pytest.mark.parametrize("table", [statuses.START, statuses.RESULT, UNSPOKEN])
+def test_the_table_knows_every_status(table: dict[Status, object]) -> None:
+    assert set(Status) == set(table)
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.ALREADY_EXISTS])
+def test_a_start_call_succeeds_also_when_it_is_repeated(status: Status) -> None:
+    assert start_error(StatusError(status), "core[0] KeyGen") is None
+
+
+@pytest.mark.parametrize(("status", "kind"), STARTED.items())
+def test_what_a_start_call_s_end_means(status: Status, kind: type[RequestError]) -> None:
+    assert kind is type(start_error(StatusError(status), "core[0] KeyGen"))
+
+
+@pytest.mark.parametrize(("status", "kind"), ASKED.items())
+def test_what_a_result_call_s_end_means(status: Status, kind: type[RequestError]) -> None:
+    assert kind is type(result_error(StatusError(status), "core[0] GetKeyGenResult"))
+
+
+def test_every_end_but_ok_is_covered_above() -> None:
+    assert set(Status) - {Status.OK} == set(ASKED)
+    assert set(Status) - {Status.OK, Status.ALREADY_EXISTS} == set(STARTED)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_status_that_the_core_did_not_speak_never_rejects_a_request(status: Status) -> None:
+    for meaning in (start_error, result_error):
+        error = meaning(StatusError(status, spoken=False), "core[0] x")
+        assert error is not None
+        assert not isinstance(error, (Terminal, NotYet, Broken))
+
+
+def test_the_error_names_place_status_and_text() -> None:
+    error = start_error(StatusError(Status.INTERNAL, "Failed on requestID 01"), "core[1] PublicDecrypt")
+    assert str(error) == "core[1] PublicDecrypt: INTERNAL: Failed on requestID 01"
+
+
+def test_foreign_text_is_cut_and_has_no_control_characters() -> None:
+    assert printable("a\nb\x1b") == "a?b?"
+    assert len(printable("x" * 5000)) == MAX_TEXT

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from kmsconn.errors import Undecodable
+from kmsconn.ethereum import rlp
 from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity, quantity, to_hex
+from kmsconn.ethereum.ids import FHE_TYPE_NAMES, PLAINTEXT_BITS, Handle
+from tests import vectors
 
 
 def test_bytes_are_written_in_lower_case_with_prefix() -> None:
@@ -64,3 +68,101 @@ def test_a_count_can_be_counted_on_from() -> None:
     for text in ("0x20000000000000", "0x7fffffffffffffff", "0x8000000000000000"):
         with pytest.raises(ValueError, match=f"no chain has reached the number {text}"):
             from_count(text)
+
+
+B6 = bytes.fromhex("5a88e7aa46f312ff70df6e84c85eb40cdfd42b18a9ff00000000000030390500")
+
+
+def test_b6_a_handle_taken_apart() -> None:
+    assert Handle(B6, 12345, 5, 0xFF, 0) == Handle.parse(B6)
+    assert Handle.parse(B6).type_name == "Uint64"
+
+
+@pytest.mark.parametrize("entry", vectors.load()["ciphertexts"], ids=lambda entry: entry["name"])
+def test_handles_of_the_vectors(entry: dict[str, object]) -> None:
+    handle = Handle.parse(vectors.hexadecimal(entry["handle"]))
+    expected = (entry["host_chain_id"], entry["fhe_type"], entry["index"], 0)
+    assert expected == (handle.chain_id, handle.fhe_type, handle.index, handle.version)
+
+
+def test_the_type_names_are_those_of_the_contracts() -> None:
+    assert vectors.abi_source()["enums"]["FheType"] == {
+        name: number for number, name in FHE_TYPE_NAMES.items()
+    }
+
+
+def test_only_eight_types_can_be_decrypted() -> None:
+    assert PLAINTEXT_BITS == {0: 2, 2: 8, 3: 16, 4: 32, 5: 64, 6: 128, 7: 160, 8: 256}
+
+
+@pytest.mark.parametrize("raw", [b"", B6[:31], B6 + b"\0", B6[:30] + b"\x54\0", B6[:30] + b"\xff\0"])
+def test_malformed_handles_are_value_errors(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"32 bytes|not known"):
+        Handle.parse(raw)
+
+
+def test_a_chain_id_fills_its_eight_bytes() -> None:
+    raw = bytes(22) + b"\xff" * 8 + b"\0\0"
+    assert Handle.parse(raw).chain_id == 2**64 - 1
+
+
+LOREM = b"Lorem ipsum dolor sit amet, consectetur adipisicing elit"
+
+
+@pytest.mark.parametrize(
+    ("item", "encoded"),
+    [
+        (b"", "80"),
+        (b"\0", "00"),
+        (b"\x7f", "7f"),
+        (b"\x80", "8180"),
+        (b"dog", "83646f67"),
+        (b"x" * 55, "b7" + "78" * 55),
+        (LOREM, "b838" + LOREM.hex()),
+        (b"x" * 1024, "b90400" + "78" * 1024),
+        ((), "c0"),
+        ((b"cat", b"dog"), "c88363617483646f67"),
+        (((), ((),), ((), ((),))), "c7c0c1c0c3c0c1c0"),
+        ((LOREM,), "f83a" + "b838" + LOREM.hex()),
+    ],
+)
+def test_known_encodings(item: rlp.Rlp, encoded: str) -> None:
+    """The examples of the Ethereum wiki and the edges of its length classes."""
+    assert rlp.encode(item).hex() == encoded
+    assert rlp.decode(bytes.fromhex(encoded)) == item
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        "",  # nothing
+        "8100",  # a small byte with a prefix
+        "83646f",  # too short
+        "83646f6767",  # left over
+        "b800",  # a long form for a short length
+        "b83700",  # likewise, 55
+        "b9003864",  # a length with a leading zero
+        "b9",  # length missing
+        "c883636174",  # list too short
+        "c783636174836466",  # item beyond its list
+        "c18363",  # likewise
+        "f800",
+        "ff" + "ff" * 8,
+        "c1" * 40 + "c0",
+    ],
+)
+def test_other_bytes_are_undecodable(encoded: str) -> None:
+    with pytest.raises(Undecodable):
+        rlp.decode(bytes.fromhex(encoded))
+
+
+@pytest.mark.parametrize(("number", "encoded"), [(0, ""), (1, "01"), (255, "ff"), (256, "0100")])
+def test_integers_have_no_leading_zeros(number: int, encoded: str) -> None:
+    assert rlp.encode_int(number).hex() == encoded
+    assert rlp.decode_int(bytes.fromhex(encoded)) == number
+
+
+@pytest.mark.parametrize("item", [b"\0", b"\0\1", ()])
+def test_what_is_no_integer_is_undecodable(item: rlp.Rlp) -> None:
+    with pytest.raises(Undecodable):
+        rlp.decode_int(item)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -23,7 +25,9 @@ from kmsconn.observe.monitor import Monitor
 from kmsconn.replies.manager import TxStatistics
 from kmsconn.requests.heartbeats import StalledTask
 from kmsconn.requests.snapshot import QueueStatistics
+from tests.queries import Reading, kept, named_by_text, readings
 from tests.unit.observe.snapshots import EACH, snapshot
+from tools.metrics_reference import known_families, reference
 
 
 def watched() -> Monitor:
@@ -253,3 +257,47 @@ def test_what_a_transaction_manager_does_not_know_yet_has_no_series() -> None:
     names = {name for name, _, _ in samples(monitor)}
     assert "kmsconn_replies_in_flight" in names
     assert not names & {"kmsconn_account_balance_eth", "kmsconn_replies_left", "kmsconn_next_nonce"}
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
+
+
+def test_the_page_is_fresh() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference()
+
+
+def test_every_series_that_is_scraped_is_documented() -> None:
+    monitor = Monitor()
+    for event in EACH:
+        monitor.on_event(event)
+    monitor.watch(snapshot)
+    scraped = set(re.findall(r"^(\w+)[{ ]", monitor.metrics().decode(), re.MULTILINE))
+    families = {one.name for one in known_families()}
+    assert {
+        name for name in scraped - families if re.sub("_(bucket|sum|count)$", "", name) not in families
+    } == set()
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("kmsconn_ready == 0 unless kmsconn_draining == 1", ["kmsconn_ready", "kmsconn_draining"]),
+        ('up{job="kmsconn"} == 0 or absent(up{job="kmsconn"})', ["up", "up"]),
+        ("histogram_quantile(0.5, sum by (le) (rate(a_bucket[$__rate_interval])))", ["a_bucket"]),
+        ('(a{x="sum"} > bool 60) * on (job, kind) (b > bool 0)', ["a", "b"]),
+        ("a offset 2h", ["a"]),
+        ("predict_linear(a[6h], 86400) < 0 and x:y:ratio1h > 1e3", ["a", "x:y:ratio1h"]),
+    ],
+)  # fmt: skip
+def test_the_metrics_of_an_expression_are_found(expression: str, names: list[str]) -> None:
+    assert [one.name for one in readings(expression)] == names
+
+
+def test_matchers_and_clauses_name_labels() -> None:
+    expression = 'sum by (job, kind) (a{state=~"x|y",kind!="z"})'
+    assert list(readings(expression)) == [Reading("a", frozenset({"state", "kind"}))]
+    assert kept(expression) == {"job", "kind"}
+
+
+def test_texts_name_labels() -> None:
+    assert named_by_text(["{{ $labels.chain }} and {{ $value }}", "{{kind}} 5m"]) == {"chain", "kind"}

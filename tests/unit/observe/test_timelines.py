@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import pytest
+
+from kmsconn.ethereum.addresses import Address
 from kmsconn.model import events
+from kmsconn.model.events import AlertCleared, Event, RequestsMoved
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
+from kmsconn.observe.event_taker import EventTaker, EventTakers
+from kmsconn.observe.recent import LATENCY_WINDOW, SPAN_SECONDS, SPANS, RecentActivity, Throughput
 from kmsconn.observe.timelines import DETAIL_CHARACTERS, REQUESTS_KEPT, STEPS_KEPT, Timelines
 
 PUBLIC = Kind.PUBLIC_DECRYPTION
@@ -122,3 +129,70 @@ def test_a_request_over_http_says_so_and_ends_done() -> None:
     [timeline] = played(told).newest(9)
     assert timeline.stage == "done"
     assert next(iter(timeline.steps)).detail == "over HTTP"
+
+
+CONTRACT = Address(bytes(19) + b"\x05")
+
+
+def test_quantiles_are_those_of_what_was_observed() -> None:
+    recent = RecentActivity(lambda: 0.0)
+    for number in range(100):
+        recent.on_event(events.StageFinished(1, PUBLIC, "check", float(number)))
+    [(name, latency)] = recent.latencies()
+    assert (name, latency.count, latency.p50, latency.p95, latency.p99) == ("check", 100, 50.0, 95.0, 99.0)
+
+
+def test_what_is_older_than_the_window_is_not_told() -> None:
+    clock = [0.0]
+    recent = RecentActivity(lambda: clock[0])
+    recent.on_event(events.StageFinished(1, PUBLIC, "check", 1.0))
+    clock[0] = LATENCY_WINDOW + 1
+    assert list(recent.latencies()) == []
+
+
+def test_a_reply_that_the_contract_had_already_is_no_latency_and_no_throughput() -> None:
+    recent = RecentActivity(lambda: 100.0)
+    recent.on_event(events.ReplyIncluded(1, PUBLIC, 60, 9.0, found=True))
+    assert list(recent.latencies()) == []
+    assert sum(recent.included.series(200.0)) == 0
+
+
+def test_throughput_is_counted_in_whole_spans() -> None:
+    throughput = Throughput()
+    for now in (100.0, 101.0, 100.0 + SPAN_SECONDS):
+        throughput.add(now)
+    series = throughput.series(100.0 + 2 * SPAN_SECONDS)
+    assert (len(series), series[-3:]) == (SPANS, [0, 2, 1])
+
+
+@pytest.mark.parametrize(("block", "head", "lag"), [(56, 55, 0), (50, 55, 6), (60, 55, 0)])
+def test_the_lag_is_the_blocks_that_are_not_read(block: int, head: int, lag: int) -> None:
+    recent = RecentActivity(lambda: 0.0)
+    recent.on_event(events.CursorMoved(10901, CONTRACT, block, head))
+    [position] = recent.positions.values()
+    assert position.lag == lag
+
+
+CLEARED, MOVED = AlertCleared("gateway", "logs"), RequestsMoved(1, 2, 3, 4)
+
+
+def recording(name: str, into: list[Any], *kinds: type[Event]) -> EventTaker:
+    return EventTaker({kind: lambda event: into.append((name, event)) for kind in kinds})
+
+
+def test_an_event_of_another_type_changes_nothing() -> None:
+    taken: list[Any] = []
+    taker = recording("one", taken, AlertCleared)
+    taker.on_event(MOVED)
+    taker.on_event(CLEARED)
+    assert taken == [("one", CLEARED)]
+
+
+def test_several_take_an_event_in_their_order() -> None:
+    taken: list[Any] = []
+    takers = EventTakers(
+        recording("first", taken, AlertCleared, RequestsMoved), recording("second", taken, AlertCleared)
+    )
+    takers.on_event(MOVED)
+    takers.on_event(CLEARED)
+    assert taken == [("first", MOVED), ("first", CLEARED), ("second", CLEARED)]

@@ -1,3 +1,5 @@
+"""Events, functions and errors of the contracts of httpz-rc7."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -6,17 +8,127 @@ import attrs
 import pytest
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.abi import Abi, Log
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference, Kind
-from kmsconn.protocols.httpz_rc7 import public_decryption
+from kmsconn.protocols.httpz_rc7 import abi, public_decryption
 from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER, RC4
-from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
+from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
 from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
 from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryption
+from kmsconn.protocols.port import Revert, Verdict
 from tests.vectors import httpz
+
+REVISIONS: dict[str, dict[str, Abi]] = {
+    "main": abi.CONTRACTS,
+    "rc4": abi.RC4,
+    "rc7": abi.RC7,
+    "rc9_getters": {"HTTPZ": abi.RC9},
+}
+INDICES = {
+    "topic0": ("events_by_topic", "topic0"),
+    "selectors": ("functions_by_selector", "selector"),
+    "error_selectors": ("errors_by_selector", "selector"),
+}
+
+
+def index(revision: str, name: str) -> dict[str, dict[str, Any]]:
+    source = httpz.abi_source()
+    found: dict[str, dict[str, Any]] = (source if revision == "main" else source["revisions"][revision])[name]
+    return found
+
+
+@pytest.mark.parametrize("name", INDICES)
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_selectors_and_topics_are_those_of_the_companion_file(revision: str, name: str) -> None:
+    attribute, key = INDICES[name]
+    for contract, entries in index(revision, name).items():
+        expected = {from_hex(entry[key]): entry["signature"] for entry in entries.values()}
+        found = getattr(REVISIONS[revision][contract], attribute)
+        assert {each: entry.signature for each, entry in found.items()} == expected
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_no_contract_is_left_out(revision: str) -> None:
+    source = httpz.abi_source()
+    names = [name for name, items in source.items() if isinstance(items, list)]
+    expected = names if revision == "main" else list(source["revisions"][revision]["contracts"])
+    assert sorted(REVISIONS[revision]) == sorted(expected)
+
+
+def test_indexed_arguments_are_those_of_the_companion_file() -> None:
+    for contract, entries in index("main", "topic0").items():
+        for name, entry in entries.items():
+            items = httpz.abi_source()[contract]
+            (item,) = [one for one in items if one["type"] == "event" and one["name"] == name]
+            named = [one["name"] for one in item["inputs"] if one["indexed"]]
+            assert named == entry["indexed"]
+            assert abi.CONTRACTS[contract].event(name).indexed == tuple(
+                one["indexed"] for one in item["inputs"]
+            )
+
+
+@pytest.mark.parametrize(
+    ("selector", "name"),
+    [
+        ("0x7c76f693", None),
+        ("0xe2517d3f", "AccessControlUnauthorizedAccount"),
+        ("0xaee86323", "NotKmsTxSender"),
+        ("0x2a7c6ef6", "NotKmsSigner"),
+        ("0xa1714c77", "KmsSignerAlreadyResponded"),
+        ("0xfce698f7", "ECDSAInvalidSignatureLength"),
+        ("0xd78bce0c", "ECDSAInvalidSignatureS"),
+        ("0xf645eedf", "ECDSAInvalidSignature"),
+    ],
+)
+def test_the_union_of_errors_has_those_of_every_revision(selector: str, name: str | None) -> None:
+    found = abi.ALL_ERRORS.get(from_hex(selector))
+    assert (found and found.name) == name
+
+
+@pytest.mark.parametrize(
+    ("contract", "name", "selector"),
+    [
+        (abi.DECRYPTION_MANAGER, "publicDecryptionResponse", "02fd1a64"),
+        (abi.DECRYPTION_MANAGER, "userDecryptionResponse", "b9bfe0a8"),
+        (abi.KEY_MANAGER, "preprocessKeygenResponse", "faac73b4"),
+        (abi.KEY_MANAGER, "preprocessKskgenResponse", "941c8df6"),
+        (abi.KEY_MANAGER, "keygenResponse", "6aafa976"),
+        (abi.KEY_MANAGER, "crsgenResponse", "40c24f15"),
+        (abi.KEY_MANAGER, "kskgenResponse", "9594a901"),
+        (abi.KEY_MANAGER, "activateKeyResponse", "3b41a6dd"),
+        (abi.KEY_MANAGER, "getCurrentKeyId", "d8909eab"),
+        (abi.KEY_MANAGER, "isCurrentKeyId", "9f8ec91c"),
+        (abi.HTTPZ, "coprocessors", "ecbd96ab"),
+        (abi.HTTPZ, "kmsNodes", "54d3f675"),
+        (abi.RC9, "getCoprocessor", "ef6997f9"),
+        (abi.RC9, "getKmsNode", "e3b2a874"),
+    ],
+)
+def test_selectors_of_the_specification(contract: Abi, name: str, selector: str) -> None:
+    assert contract.function(name).selector.hex() == selector
+
+
+@pytest.mark.parametrize("revision", httpz.REVISIONS)
+def test_every_recorded_log_decodes_and_encodes_to_the_same_bytes(revision: str) -> None:
+    contracts = abi.CONTRACTS if revision == "bytes32" else abi.RC7
+    events = {topic: event for one in contracts.values() for topic, event in one.events_by_topic.items()}
+    seen = set()
+    for log in httpz.logs(httpz.load()[revision]):
+        topics, data = tuple(from_hex(topic) for topic in log["topics"]), from_hex(log["data"])
+        event = events[topics[0]]
+        assert event.encode(*event.decode(topics, data)) == (topics, data)
+        seen.add(event.name)
+    assert seen >= {
+        "PublicDecryptionRequest",
+        "UserDecryptionResponse",
+        "KskgenRequest",
+        "Initialization",
+        "AddFheParams",
+    }
+
 
 PUBLIC = httpz.exchanges("public_decryption")
 USER = httpz.exchanges("user_decryption")
@@ -127,3 +239,68 @@ def test_both_revisions_of_one_request_are_different_content() -> None:
     assert isinstance(second, HttpzPublicDecryption)
     assert (first.id, first.references) == (second.id, second.references)
     assert first != second
+
+
+NAMED = ("DecryptionManager", "KeyManager")
+FUNCTIONS = {
+    function.selector: function.name
+    for contract in NAMED
+    for function in abi.CONTRACTS[contract].functions_by_selector.values()
+}
+ROWS = {row.reply.name: row for row in OPERATIONS}
+VERDICTS = {name: row.verdicts for name, row in ROWS.items()}
+PROFILE = HttpzRc7(httpz.settings())
+DONE = {name for table in VERDICTS.values() for name, verdict in table.items() if verdict is Verdict.DONE}
+
+
+def read(function: str, data: bytes | None) -> Revert:
+    return PROFILE.operations[ROWS[function].kind].revert(data)
+
+
+def cases() -> list[tuple[str, dict[str, Any]]]:
+    """Return the recorded reverts of replies that a node sends."""
+    return [
+        (revision, case)
+        for revision in httpz.REVISIONS
+        for case in httpz.load()[revision]["reverts"]["cases"]
+        if FUNCTIONS.get(from_hex(case["calldata"])[:4]) in VERDICTS
+    ]
+
+
+@pytest.mark.parametrize(("revision", "case"), cases(), ids=httpz.name_of)
+def test_recorded_reverts_have_name_and_verdict(revision: str, case: dict[str, Any]) -> None:
+    function = FUNCTIONS[from_hex(case["calldata"])[:4]]
+    found = read(function, from_hex(case["eth_call_error"].get("data", "0x")))
+    if case["error_signature"] is None:
+        assert found.verdict is Verdict.RETRY
+        return
+    name = case["error_signature"].split("(")[0]
+    assert found.name == name
+    assert found.verdict is (Verdict.DONE if name in DONE else Verdict.FINAL)
+
+
+@pytest.mark.parametrize(("revision", "case"), cases(), ids=httpz.name_of)
+def test_recorded_reverts_show_their_arguments(revision: str, case: dict[str, Any]) -> None:
+    function = FUNCTIONS[from_hex(case["calldata"])[:4]]
+    found = read(function, from_hex(case["eth_call_error"].get("data", "0x")))
+    expected = case.get("error_arguments") or []
+    assert len(found.arguments) == len(expected)
+    for text, argument in zip(found.arguments, expected, strict=True):
+        assert int(text, 0) == int(str(argument), 0)
+
+
+def test_every_reply_function_and_every_final_or_done_error_is_recorded() -> None:
+    seen = {FUNCTIONS[from_hex(case["calldata"])[:4]] for _, case in cases()}
+    assert seen == set(VERDICTS)
+    names = {case["error_signature"].split("(")[0] for _, case in cases() if case["error_signature"]}
+    assert names == {name for table in VERDICTS.values() for name in table}
+
+
+def test_every_name_in_the_table_is_an_error_of_the_contracts() -> None:
+    known = {error.name for error in abi.ALL_ERRORS.values()}
+    assert {name for table in VERDICTS.values() for name in table} <= known
+
+
+@pytest.mark.parametrize("data", [None, b"", b"\x01", bytes.fromhex("deadbeef")])
+def test_what_is_not_known_is_tried_again(data: bytes | None) -> None:
+    assert read("keygenResponse", data).verdict is Verdict.RETRY

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 from eth_abi.abi import decode as decode_abi
 
+from kmsconn.ethereum.addresses import parse_address
+from kmsconn.ethereum.eip712 import hash_struct
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.ethereum.signing import recover
+from kmsconn.protocols.httpz_rc7 import messages
 from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, Plaintext, PlaintextForm, encode
 from tests.vectors import httpz
 
@@ -135,3 +140,117 @@ def test_the_raw_form_is_one_value_untouched() -> None:
     assert encode(PlaintextForm.RAW, [(5, b"\x01\x02\x03")]) == b"\x01\x02\x03"
     with pytest.raises(ValueError, match="one value, not 2"):
         encode(PlaintextForm.RAW, [(5, b"\x01"), (5, b"\x02")])
+
+
+ANNEX = httpz.annex()
+DOMAIN = httpz.annex_domain()
+HANDLES = [from_hex(ANNEX["handle_example"])]
+THOUSAND = [(5, (1000).to_bytes(8, "little"))]
+
+
+def test_domain_separators() -> None:
+    assert DOMAIN.separator == from_hex(ANNEX["domain"]["separator"])
+    for name in ("DecryptionManager", "HTTPZ"):
+        assert httpz.domain(name).separator == from_hex(httpz.load()["domains"][name]["separator"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "type_hash"),
+    [
+        ("PUBLIC_TYPE", "bytes32", "0fadf98b8136b99fb0131ba0fcbca3082d7d632509fad62cf0d18ebdf9670cc1"),
+        ("PUBLIC_TYPE", "uint256", "8d43f0da8419a982954769cb6e074802155097b09bedf5f163b54a592d65c718"),
+        ("USER_TYPE", "bytes32", "f7e27dfd3fe3d63db90df13495def08652c6cc0a1297cc39ca04f7d6dd403d76"),
+        ("USER_TYPE", "uint256", "7f6bb5f3fdbc12583b01167038fdc9e1ec1a7c63781bf1a3ed19c1c9c8639c7b"),
+        ("LINKER_TYPE", "bytes32", "ca7d247ab7f4b16af3ddc17af4d4dcba8020a110255fbcb816ae1700c8bd7410"),
+        ("LINKER_TYPE", "uint256", "dd5173274d8a8cf0a5d6f6b1df148d45bd766b7b91e019196b1bbe9258f84fdd"),
+    ],
+)
+def test_type_hashes_of_both_revisions(name: str, kind: str, type_hash: str) -> None:
+    assert keccak256(getattr(messages, name).format(kind=kind).encode()).hex() == type_hash
+
+
+@pytest.mark.parametrize(
+    ("name", "type_hash"),
+    [
+        ("PublicKey", "a1108b8d8920c46956c8e8bf5b2e15ae46359c7eb5aa58ce1622f0638bd20b4a"),
+        ("ServerKey", "5f515e1f0d8f9142e3e286e874bba6576b29b114f06634d3ad6e9225cc4b50bc"),
+        ("SnsKey", "218bc774a79f8dfb89843477a29ad532c17f4504344943e554788b98db355149"),
+        ("CRS", "742baadad9a09c82a94b935a0b51a5ff650ff7b666130019a58a637e91109fd7"),
+    ],
+)
+def test_type_hashes_of_generated_objects(name: str, type_hash: str) -> None:
+    assert keccak256(messages.OBJECT_TYPES[name].encode()).hex() == type_hash
+
+
+@pytest.mark.parametrize(
+    ("form", "numeric", "key"),
+    [
+        (PlaintextForm.P1, False, "P1_bytes32"),
+        (PlaintextForm.P1, True, "P1_uint256"),
+        (PlaintextForm.P3, False, "P3_bytes32"),
+    ],
+)
+def test_public_digests_of_the_specification(form: PlaintextForm, numeric: bool, key: str) -> None:
+    digest = messages.public_digest(DOMAIN, HANDLES, encode(form, THOUSAND), numeric=numeric)
+    assert digest == from_hex(ANNEX["public_decrypt_digest"][key])
+
+
+def test_the_signature_of_annex_a4_recovers_its_key() -> None:
+    vector = ANNEX["public_decrypt_digest"]
+    digest = messages.public_digest(DOMAIN, HANDLES, encode(PlaintextForm.P1, THOUSAND), numeric=False)
+    signature = from_hex(vector["signature_by_private_key_1_over_P1_bytes32"])
+    assert recover(digest, signature) == parse_address("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf")
+
+
+def test_the_user_digest_of_the_specification() -> None:
+    vector = ANNEX["user_decrypt_response_digest"]
+    share = from_hex(vector["reencryptedShare"])
+    digest = messages.user_digest(DOMAIN, from_hex(vector["publicKey"]), HANDLES, share, numeric=False)
+    assert digest == from_hex(vector["digest"])
+
+
+def test_the_link_of_the_specification() -> None:
+    vector = ANNEX["user_decryption_linker_digest"]
+    user = parse_address(vector["userAddress"])
+    link = messages.link_digest(DOMAIN, from_hex(vector["publicKey"]), HANDLES, user, numeric=False)
+    assert link == from_hex(vector["digest"])
+
+
+@pytest.mark.parametrize(("revision", "entry"), httpz.exchanges("user_decryption"), ids=httpz.name_of)
+def test_recorded_links(revision: str, entry: dict[str, Any]) -> None:
+    decoded = entry["request"]["decoded"]
+    handles = [from_hex(one["ctHandle"]) for one in decoded["snsCtMaterials"]]
+    key, user = from_hex(decoded["publicKey"]), parse_address(decoded["userAddress"])
+    link = messages.link_digest(httpz.domain(), key, handles, user, numeric=revision == "uint256")
+    assert link == from_hex(entry["request"]["link"])
+
+
+@pytest.mark.parametrize("entry", httpz.load()["bytes32"]["key_management"], ids=httpz.name_of)
+def test_recorded_digests_of_keys_and_crs(entry: dict[str, Any]) -> None:
+    answer = entry["core_answer"]
+    results = answer.get("key_results") or {"CRS": answer.get("crs_results")}
+    for name, expected in answer.get("eip712_digests", {}).items():
+        key_handle = bytes.fromhex(results[name]["key_handle"])
+        digest = messages.object_digest(httpz.domain("HTTPZ"), name, key_handle)
+        assert digest == from_hex(expected)
+        signer = parse_address(httpz.node(1)["signer"])
+        assert recover(digest, from_hex(results[name]["external_signature"])) == signer
+
+
+def test_a_decompression_key_has_no_struct() -> None:
+    with pytest.raises(KeyError):
+        messages.object_digest(DOMAIN, "DecompressionKey", bytes(32))
+
+
+def test_a_short_handle_is_filled_up_on_the_left() -> None:
+    short, long = [b"\x05"], [b"\x05".rjust(32, b"\0")]
+    for numeric in (False, True):
+        found = [messages.public_digest(DOMAIN, handles, b"", numeric=numeric) for handles in (short, long)]
+        assert found[0] == found[1]
+
+
+def test_a_handle_stands_in_its_place() -> None:
+    text = "UserDecryptionLinker(bytes publicKey,bytes32[] handles,address userAddress)"
+    assert hash_struct(text, b"", [b"a" * 32, b"b" * 32], bytes(20)) != hash_struct(
+        text, b"", [b"b" * 32, b"a" * 32], bytes(20)
+    )

@@ -38,7 +38,7 @@ from kmsconn.requests.http_decryption import (
 )
 from kmsconn.transport.waiting import WakeUp
 from tests import vectors
-from tests.unit.protocols.test_fhevm_http_operations import PUBLIC, USER
+from tests.unit.protocols.test_fhevm_http_decryption import PUBLIC, USER
 from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, wall
 
 RESULT = {"decryptedResult": b"word", "signature": b"signed", "extraData": b""}

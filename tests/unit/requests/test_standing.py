@@ -11,14 +11,18 @@ import trio
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.model.requests import EventPlace, Request
+from kmsconn.journal.values import NO_SHARDS
+from kmsconn.model.requests import EventPlace, Kind, Request
 from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Contexts, Suspicions
 from kmsconn.requests.identity import NodeIdentity
+from kmsconn.requests.membership import LOOK_AGAIN, SoleMember
 from tests.unit.requests.answers import Answers, confirmed, later
+from tests.unit.requests.bench import Bench, wall
+from tests.unit.requests.test_pools import rows_of
 from tests.vectors import keys
 
 ETHEREUM = keys.SETTINGS.chains.ethereum.chain_id
@@ -178,3 +182,41 @@ async def test_a_generation_waits_for_its_context_like_a_decryption(name: str) -
     checker, _ = made(isValidKmsContext=False)
     with pytest.raises(NotYet, match="not valid on chain"):
         await checker.check(seen(name))
+
+
+async def test_a_component_runs_at_once_and_nothing_meanwhile(bench: Bench) -> None:
+    ran: list[str] = []
+
+    async def note(what: str) -> None:
+        ran.append(what)
+
+    await SoleMember(bench.journal).hold("reads", lambda: note("component"), lambda: note("meanwhile"))
+    assert ran == ["component"]
+
+
+async def test_nothing_begins_after_waiting_was_stopped(bench: Bench) -> None:
+    ran: list[str] = []
+
+    async def note() -> None:
+        ran.append("component")
+
+    member = SoleMember(bench.journal)
+    member.stop_waiting()
+    await member.hold("sends", note)
+    assert ran == []
+
+
+async def test_what_is_due_is_picked_without_what_is_busy(bench: Bench) -> None:
+    first, second = await rows_of(bench, 2)
+    member = SoleMember(bench.journal)
+    due = await member.pick([Kind.PUBLIC_DECRYPTION], wall(), 10, frozenset({first.rid}), without=NO_SHARDS)
+    assert [row.rid for row in due.rows] == [second.rid]
+
+
+async def test_it_is_always_valid_and_leaves_its_work_to_nobody(bench: Bench) -> None:
+    member = SoleMember(bench.journal)
+    await trio.sleep(10_000)
+    await member.give_rows_back()
+    assert member.is_valid()
+    assert not member.has_successor
+    assert member.look_again == LOOK_AGAIN

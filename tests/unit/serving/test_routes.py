@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import resource
 
 import pytest
 import trio
 import trio.testing
+from jsonschema import Draft202012Validator
 
-from kmsconn.model.http_answers import FailureCode, HttpFailure
+from kmsconn.model.events import Event
+from kmsconn.model.http_answers import MEANINGS, FailureCode, HttpFailure, HttpResult
+from kmsconn.model.requests import Content
+from kmsconn.observe.families import HTTP_ROUTES
 from kmsconn.protocols.fhevm.http_decryption import HttpLimits, read_public
-from kmsconn.serving.decryptions import IDLE_SECONDS, VERSION_PATHS
+from kmsconn.serving.decryptions import (
+    ALLOWED,
+    DECRYPTION_ROUTES,
+    IDLE_SECONDS,
+    SPARE_CONNECTIONS,
+    VERSION_PATHS,
+    connections_limit,
+)
 from tests.unit.serving.scene import (
     CHAIN,
     KEY,
     FakeDecryptions,
     Scene,
     handle,
+    key,
     public_body,
     serving,
     user_body,
 )
+from tools.gen_http_api import TARGET, document, text
 
 PUBLIC, USER = "/v1/public-decrypt", "/v1/user-decrypt"
 
@@ -196,3 +211,118 @@ async def test_an_upgrade_is_ignored(scene: Scene, upgrade: bytes) -> None:
         answer = bytes(await client.stream.receive_some(65536))
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.endswith(b'{"version":"v1"}')
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "expected"),
+    [(1024, 512), (1 << 20, 1000 + SPARE_CONNECTIONS), (resource.RLIM_INFINITY, 1000 + SPARE_CONNECTIONS)],
+)
+def test_half_of_the_descriptors_are_left_for_the_chain_and_the_core(
+    monkeypatch: pytest.MonkeyPatch, descriptors: int, expected: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    assert connections_limit(1000) == expected
+
+
+async def test_the_key_shows_in_no_event_and_no_log_line(
+    keyed: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    assert (await keyed.client().post(PUBLIC, public_body(), KEY)).status == 200
+    assert (await keyed.client().post(PUBLIC, public_body(), KEY + "?")).status == 401
+    shown = f"{keyed.events}{[record.getMessage() for record in caplog.records]}"
+    assert KEY not in shown
+    assert key().digest.hex() not in shown
+    assert keyed.answered == [
+        (PUBLIC, 200, "ok", "relayer"),
+        (PUBLIC, 401, "sender_authentication_failed", ""),
+    ]
+
+
+async def test_a_limit_of_a_key_is_told_as_such() -> None:
+    async with serving(FakeDecryptions(seconds=5), keys=(key(max_in_flight=1),)) as scene:
+        first = scene.client()
+        await first.send("POST", PUBLIC, public_body(), {"Authorization": f"bearer {KEY}"})
+        await trio.sleep(1)
+        answer = await scene.client().post(PUBLIC, public_body(), KEY)
+        assert (answer.status, answer.json["code"], answer.json["retryable"]) == (429, "rate_limited", True)
+        assert answer.headers["retry-after"] == "1"
+        assert (await first.read()).status == 200
+
+
+async def test_a_missing_key_is_asked_for(keyed: Scene) -> None:
+    answer = await keyed.client().ask("GET", "/version")
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.json["code"] == "sender_authentication_failed"
+
+
+async def test_no_other_event_loop_runs() -> None:
+    class Looking(FakeDecryptions):
+        async def decrypt(self, content: Content) -> HttpResult:
+            with pytest.raises(RuntimeError):
+                asyncio.get_running_loop()
+            return await super().decrypt(content)
+
+    async with serving(Looking()) as scene:
+        assert (await scene.client().post(PUBLIC, public_body())).status == 200
+
+
+async def test_statistics_are_of_this_moment() -> None:
+    events: list[Event] = []
+    async with serving(FakeDecryptions(seconds=5)) as scene:
+        client = scene.client()
+        await client.send("POST", PUBLIC, public_body())
+        await trio.sleep(1)
+        statistics = scene.service.statistics()
+        assert (statistics.waiting, statistics.connections, statistics.body_bytes) == (1, 1, 0)
+        await client.read()
+        assert scene.service.statistics().waiting == 0
+    assert events == []
+
+
+BODIES = {"/v1/public-decrypt": public_body(), "/v1/user-decrypt": user_body()}
+
+
+def validator(schema: object) -> Draft202012Validator:
+    """Return what judges a value by a schema of the document."""
+    assert isinstance(schema, dict)
+    return Draft202012Validator({**schema, "components": document()["components"]})
+
+
+def test_the_printed_document_is_fresh() -> None:
+    """``make gen`` prints it again."""
+    assert TARGET.read_text(encoding="utf-8") == text()
+
+
+def test_the_document_has_every_path_and_no_other() -> None:
+    assert document()["paths"].keys() == ALLOWED.keys()
+
+
+def test_metrics_have_the_paths_to_which_decryptions_are_posted() -> None:
+    assert tuple(route.path for route in DECRYPTION_ROUTES) == HTTP_ROUTES
+
+
+def test_every_code_is_described_under_its_status() -> None:
+    responses = document()["paths"]["/v1/user-decrypt"]["post"]["responses"]
+    assert all(
+        f"`{code}`" in responses[str(int(MEANINGS[code].status))]["description"] for code in FailureCode
+    )
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_bodies_and_answers_are_as_described(path: str) -> None:
+    described = document()["paths"][path]["post"]
+    validator(described["requestBody"]["content"]["application/json"]["schema"]).validate(
+        json.loads(BODIES[path])
+    )
+    [result] = (route.result for route in DECRYPTION_ROUTES if route.path == path)
+    async with serving(FakeDecryptions(result=result)) as scene:
+        answer = await scene.client().post(path, BODIES[path])
+    validator(described["responses"]["200"]["content"]["application/json"]["schema"]).validate(answer.json)
+
+
+async def test_failures_are_as_described() -> None:
+    described = document()["paths"]["/v1/public-decrypt"]["post"]["responses"]["403"]
+    async with serving(FakeDecryptions(fails=HttpFailure(FailureCode.ACL_DENIED, "no"))) as scene:
+        answer = await scene.client().post("/v1/public-decrypt", public_body())
+    validator(described["content"]["application/json"]["schema"]).validate(answer.json)

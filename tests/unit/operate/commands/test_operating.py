@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kmsconn.operate.commands import status
+from kmsconn.operate.commands import checking, status
 from kmsconn.operate.commands.command import duration_text
+from kmsconn.operate.commands.main import main
 from kmsconn.operate.commands.operators import COMMANDS
+from tests.unit.config.test_httpz_config import LEAST, write
 
 REQUEST = {"row": 7, "kind": "keygen", "id": "0x07"}
 STOPPED: dict[str, Any] = {
@@ -148,3 +153,126 @@ def test_a_log_is_listed_by_its_name() -> None:
     log = {"log": "0x12345678:3", "block": 9, "contract": "0xAb", "found_at": 0.0, "reason": "unknown form"}
     [line] = told("quarantine.list", {"logs": [log], "requests": []})
     assert line == "0x12345678:3     log of block 9, 0xAb  1970-01-01T00:00:00+00:00  unknown form"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of configurations."""
+    monkeypatch.setenv("KMS_CONNECTOR_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("KMS_CONNECTOR_PROFILE", "httpz-rc7")
+    return tmp_path
+
+
+def test_names_are_printed_in_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("two.toml", "one.toml", "three.md"):
+        (folder / name).touch()
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out == "one.toml\ntwo.toml\n"
+
+
+def test_paths_are_printed_in_full(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "one.toml").touch()
+    assert main(["list", "-f"]) == 0
+    assert capsys.readouterr().out == f"{folder / 'one.toml'}\n"
+
+
+def test_a_directory_that_is_not_there_is_a_warning_and_an_empty_list(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KMS_CONNECTOR_CONFIG_DIR", str(folder / "absent"))
+    assert main(["list", "--full-path"]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "warning: the directory" in said.err
+
+
+def test_validate_takes_a_name_of_the_directory_and_names_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(folder, LEAST)
+    assert main(["validate", "-c", path.stem]) == 0
+    said = capsys.readouterr().out
+    assert f"the configuration {path} is valid" in said
+    assert "profile      httpz-rc7" in said
+    assert "tx sender    0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266" in said
+    assert "junk" not in said
+
+
+def test_validate_judges_a_file_of_httpz_without_the_environment(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KMS_CONNECTOR_CHAIN_ID", "7")
+    path = write(folder, {name: value for name, value in LEAST.items() if name != "chain_id"})
+    assert main(["validate", "-c", str(path)]) == 2
+    assert "chain_id: is required in a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9200", "http://127.0.0.1:9200/healthz"])
+def test_a_path_is_asked_for_at_the_address_of_the_variable(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(url: str) -> tuple[int, bytes]:
+        asked.append(url)
+        return 200, b""
+
+    monkeypatch.setenv("KMS_CONNECTOR_MONITORING_ENDPOINT", address)
+    monkeypatch.setattr(checking, "ask", ask)
+    assert checking.health(argparse.Namespace(endpoint="/liveness")) == 0
+    assert asked == ["http://127.0.0.1:9200/liveness"]
+
+
+def executed(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> int:
+    """Run the command against an answer."""
+    monkeypatch.setattr(checking, "ask", lambda _: (status, body))
+    return checking.health(argparse.Namespace(endpoint="http://127.0.0.1:1/healthz"))
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("", "http://127.0.0.1:9100/healthz"),
+        ("0.0.0.0:9200", "http://127.0.0.1:9200/healthz"),
+        ("[::]:9200", "http://[::1]:9200/healthz"),
+        ("10.0.0.1:9200", "http://10.0.0.1:9200/healthz"),
+        ("http://127.0.0.1:9100/healthz", "http://127.0.0.1:9100/healthz"),
+    ],
+)
+def test_the_variable_is_read_as_an_address_and_as_a_url(written: str, url: str) -> None:
+    assert checking.health_url({"KMS_CONNECTOR_MONITORING_ENDPOINT": written}) == url
+
+
+def test_200_is_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert executed(monkeypatch, 200, b'{"healthy": true, "details": ""}') == 0
+    assert capsys.readouterr().out == "HTTP 200: well\n"
+
+
+def test_503_is_not_and_each_reason_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = json.dumps({"healthy": False, "details": "gateway: down; core[0]: is not serving"}).encode()
+    assert executed(monkeypatch, 503, body) == 1
+    assert capsys.readouterr().out == "HTTP 503: gateway: down\ncore[0]: is not serving\n"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"details": null}', b"\xff"])
+def test_an_answer_of_another_program_is_only_a_status(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    assert executed(monkeypatch, 404, body) == 1
+
+
+@pytest.mark.parametrize("url", ["9100", "https://127.0.0.1:1", "http://", "http://127.0.0.1:port/"])
+def test_what_is_no_url_is_wrong_usage(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert checking.health(argparse.Namespace(endpoint=url)) == 2
+    assert "name it as http://HOST:PORT/healthz" in capsys.readouterr().err
+
+
+def test_nobody_there_is_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(_: str) -> tuple[int, bytes]:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(checking, "ask", ask)
+    assert checking.health(argparse.Namespace(endpoint="http://127.0.0.1:1/")) == 1
+    assert "does not answer" in capsys.readouterr().err

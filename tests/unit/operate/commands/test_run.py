@@ -9,11 +9,15 @@ import signal
 from collections.abc import AsyncIterator
 
 import attrs
+import pytest
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.config.values import LogFormat
+from kmsconn.errors import ConfigError, Fault, StartRefused
 from kmsconn.observe.logs import make_logger
+from kmsconn.operate.commands.command import LONGEST_LINE, crash_report, only, until_interrupted
 from kmsconn.operate.commands.run import YOUNG_OBJECTS, announce_ready, calm_collector, heed_signals
 
 
@@ -72,3 +76,127 @@ def test_cycles_are_looked_for_less_often() -> None:
         assert gc.isenabled()
     finally:
         gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_cancels_the_work(number: signal.Signals) -> None:
+    steps = []
+
+    async def work() -> None:
+        steps.append("begun")
+        signal.raise_signal(number)
+        await trio.sleep_forever()
+        steps.append("never")
+
+    await until_interrupted(work)
+    assert steps == ["begun"]
+
+
+async def test_without_a_signal_the_work_comes_to_its_end() -> None:
+    steps = []
+
+    async def work() -> None:
+        await trio.sleep(1)
+        steps.append("ended")
+
+    await until_interrupted(work)
+    assert steps == ["ended"]
+
+
+async def test_an_error_of_the_work_comes_out() -> None:
+    async def work() -> None:
+        await trio.lowlevel.checkpoint()
+        raise ValueError("why")
+
+    with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="why")):
+        await until_interrupted(work)
+
+
+async def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    await until_interrupted(trio.lowlevel.checkpoint)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+async def raise_deep(depth: int) -> None:
+    if depth == 0:
+        raise ValueError("the leaf")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(raise_deep, depth - 1)
+
+
+def crash(depth: int) -> BaseException:
+    try:
+        trio.run(raise_deep, depth)
+    except BaseExceptionGroup as group:
+        return group
+    raise AssertionError
+
+
+def raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except type(error) as found:
+        return found
+
+
+def test_an_error_within_forty_groups_is_shown_with_its_place() -> None:
+    """Python's own report says "max_group_depth is 10"; the tree of a connector is deeper than that."""
+    report = crash_report(crash(40))
+    assert "ValueError: the leaf" in report
+    assert "in raise_deep" in report
+    assert 'raise ValueError("the leaf")' in report
+
+
+def test_every_error_is_shown() -> None:
+    leaves = [raised(ValueError(f"number {number}")) for number in range(20)]
+    report = crash_report(ExceptionGroup("a", [ExceptionGroup("b", leaves), raised(KeyError("other"))]))
+    assert "crashed: 21 errors" in report
+    assert all(f"number {number}" in report for number in range(20))
+    assert "KeyError: 'other'" in report
+
+
+def test_alike_errors_are_shown_once_with_their_number() -> None:
+    leaves = [raised(ValueError("again")) for _ in range(3)]
+    report = crash_report(ExceptionGroup("a", leaves))
+    assert report.count("ValueError: again") == 1
+    assert "error 1, 3 times" in report
+
+
+def test_a_cause_within_groups_is_shown_too() -> None:
+    try:
+        raise KeyError("outcome") from crash(40)
+    except KeyError as error:
+        report = crash_report(error)
+    assert "ValueError: the leaf" in report
+    assert "KeyError: 'outcome'" in report
+
+
+def test_no_key_of_a_url_is_shown() -> None:
+    url = "wss://user:hunter2@node.example:8443/v2/sesame?token=swordfish"
+    report = crash_report(ExceptionGroup("a", [raised(OSError(f"cannot reach {url}: refused"))]))
+    assert "cannot reach wss://node.example:8443: refused" in report
+    assert not any(secret in report for secret in ("hunter2", "sesame", "swordfish"))
+
+
+def test_a_line_is_cut() -> None:
+    report = crash_report(raised(ValueError("x" * 1_000_000)))
+    assert max(map(len, report.splitlines())) == LONGEST_LINE
+
+
+def test_a_group_of_refusals_is_a_refusal() -> None:
+    one, two = StartRefused("a"), StartRefused("b")
+    assert only(StartRefused, ExceptionGroup("", [one, ExceptionGroup("", [two])])) == (one, two)
+
+
+def test_a_group_of_configuration_errors_is_one() -> None:
+    error = ConfigError((Fault("k.toml", "is foreign"),))
+    assert only(ConfigError, ExceptionGroup("", [error])) == (error,)
+
+
+def test_a_group_with_anything_else_is_a_crash() -> None:
+    assert only(StartRefused, ExceptionGroup("", [StartRefused("a"), ValueError("b")])) == ()
+
+
+def test_a_group_without_a_refusal_is_a_crash() -> None:
+    assert only(StartRefused, ExceptionGroup("", [ValueError("b")])) == ()

@@ -1,0 +1,174 @@
+"""What processes over one journal tell of each other and of the journal."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+
+from kmsconn.connector.alerting import LOOKING, JournalWatch
+from kmsconn.connector.upkeep import keep_looking
+from kmsconn.journal import moves
+from kmsconn.journal.database import Database
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.members import Gathering, MemberRow
+from kmsconn.journal.postgres import MemberCount
+from kmsconn.model.alerts import Board
+from kmsconn.model.causes import CAUSES
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.requests.membership import DIFFER, MISSING, tell_different_settings, tell_missing_roles
+from kmsconn.transport.ports import offload_inline
+from tests.fake_postgres import FakeServer, Loss
+from tests.unit.journal.samples import ANSWER, BINDING, wall
+from tests.unit.journal.test_journal_groups import adds
+
+
+def gathering(*roles: str) -> Gathering:
+    """Return members with these roles, each several ones in a string."""
+    rows = [
+        MemberRow(number, f"{number}@m", frozenset(of.split()), 0.0, 0.5) for number, of in enumerate(roles)
+    ]
+    return Gathering(True, tuple(rows))
+
+
+GRACE = CAUSES[MISSING].after
+
+
+@attrs.define
+class Roles:
+    """A board whose clock is that of the last look."""
+
+    seen: list[Event] = attrs.field(factory=list)
+    now: float = 0.0
+    board: Board = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.board = Board(self.seen.append, lambda: self.now)
+
+    def note(self, found: Gathering, now: float) -> None:
+        self.now = now
+        tell_missing_roles(self.board, found)
+
+
+def watching() -> tuple[Roles, list[Event]]:
+    roles = Roles()
+    return roles, roles.seen
+
+
+@pytest.mark.parametrize("role", ["hear", "work", "send"])
+def test_a_role_that_nobody_has_for_long_is_told_with_its_name_and_a_remedy(role: str) -> None:
+    roles, seen = watching()
+    others = " ".join({"hear", "work", "send"} - {role})
+    for now in (0.0, GRACE, GRACE + 1):
+        roles.note(gathering(others), now)
+    [alert] = seen
+    assert isinstance(alert, AlertRaised)
+    assert (alert.dependency, alert.cause, alert.severity) == (f"role {role}", MISSING, Severity.CRITICAL)
+    assert f"has the role {role}" in alert.text
+    assert f"start a process with {role}" in alert.remedy
+
+
+def test_a_restart_is_not_told() -> None:
+    roles, seen = watching()
+    roles.note(gathering("hear send", "work"), 0.0)
+    roles.note(gathering("hear send"), 100.0)
+    roles.note(gathering("hear send"), 100.0 + GRACE - 1)
+    roles.note(gathering("hear send", "work"), 100.0 + GRACE)
+    roles.note(gathering("hear send"), 101.0 + GRACE)
+    assert seen == []
+
+
+def test_what_several_have_together_is_enough() -> None:
+    roles, seen = watching()
+    for now in (0.0, GRACE):
+        roles.note(gathering("hear", "work", "send"), now)
+    assert seen == []
+
+
+def test_the_alert_is_over_when_somebody_has_the_role() -> None:
+    roles, seen = watching()
+    for now in (0.0, GRACE):
+        roles.note(gathering("work"), now)
+    assert [alert.dependency for alert in seen if isinstance(alert, AlertRaised)] == [
+        "role hear",
+        "role send",
+    ]
+    roles.note(gathering("work", "send"), GRACE + 1)
+    assert seen[2:] == [AlertCleared("role send", MISSING)]
+
+
+def gathering_settings(*settings: dict[str, str]) -> Gathering:
+    """Return members with these settings, all of one name."""
+    return Gathering(
+        True,
+        tuple(MemberRow(number, "k@m", frozenset(), 0.0, 0.5, of) for number, of in enumerate(settings, 1)),
+    )
+
+
+def test_a_difference_is_told_once_with_both_processes_and_a_remedy() -> None:
+    seen: list[Event] = []
+    board = Board(seen.append, lambda: 0.0)
+    for _ in range(3):
+        tell_different_settings(board, gathering_settings({"lease": "5s"}, {"lease": "9s"}))
+    [alert] = seen
+    assert isinstance(alert, AlertRaised)
+    assert (alert.dependency, alert.cause, alert.severity) == ("lease", DIFFER, Severity.WARNING)
+    assert "5s at k@m (member 1); 9s at k@m (member 2)" in alert.text
+    assert "set lease alike" in alert.remedy
+
+
+def test_each_option_is_cleared_when_it_is_alike_again() -> None:
+    seen: list[Event] = []
+    board = Board(seen.append, lambda: 0.0)
+    tell_different_settings(
+        board, gathering_settings({"lease": "5s", "mode": "active"}, {"lease": "9s", "mode": "shadow"})
+    )
+    tell_different_settings(
+        board, gathering_settings({"lease": "5s", "mode": "active"}, {"lease": "5s", "mode": "shadow"})
+    )
+    assert [type(one) for one in seen] == [AlertRaised, AlertRaised, AlertCleared]
+    assert seen[-1] == AlertCleared("lease", DIFFER)
+
+
+def test_who_says_nothing_differs_from_nobody() -> None:
+    seen: list[Event] = []
+    tell_different_settings(Board(seen.append, lambda: 0.0), gathering_settings({"lease": "5s"}, {}))
+    assert seen == []
+
+
+COMMIT = 7
+"""Where the commit stands in a group of one move: begin, lock, tick, the count of commits, the move, the tick, the commit."""
+
+
+async def test_a_commit_whose_outcome_is_not_known_is_told_while_nothing_else_is_applied() -> None:
+    """As with a server whose log of commits has no room: it ends within one, and is away for minutes."""
+    server, told, beats = FakeServer(), list[Event](), list[float]()
+    db = Database(server.driver(), wall)
+    db.open(BINDING)
+    db.driver.member = MemberCount(server.join())  # type: ignore[attr-defined]
+    async with trio.open_nursery() as nursery:
+        journal = Journal(db, offload_inline)
+        nursery.start_soon(journal.commit_groups)
+        watch = JournalWatch(
+            journal, wall, Board(told.append, trio.current_time), lambda: beats.append(trio.current_time())
+        )
+        try:
+            rid = await journal.run(adds(1))
+            server.losses, server.refusals = [Loss(len(server.asked) + COMMIT, after=True)], 10**6
+            nursery.start_soon(journal.run, moves.answer, rid, ANSWER, 1000.0)
+            await trio.sleep(0.1)
+            nursery.start_soon(keep_looking, watch.look)
+            await trio.sleep(2 * LOOKING)
+            seen, server.refusals = told.copy(), 0
+            await trio.sleep(2 * LOOKING)
+        finally:
+            server.refusals = 0
+            nursery.cancel_scope.cancel()
+            journal.close()
+    (alert,) = seen
+    assert isinstance(alert, AlertRaised)
+    assert (alert.cause, alert.severity) == ("unwritable", Severity.CRITICAL)
+    assert "not known whether it was written" in alert.text
+    assert beats
+    assert beats[0] < 2 * LOOKING
+    assert isinstance(told[-1], AlertCleared)
