@@ -69,7 +69,9 @@ class AccountNonces:
 
     ``in_flight`` are those that signed replies hold; no nonce below ``high`` is free, since it was seen used. ``stranger_at`` is when
     another transaction of the account was seen last, which may have been any reply. ``missing`` are nonces that nobody holds below one
-    that somebody does, ``gaps`` the same of a fresh look, ``ripe`` those of them that a later look confirmed.
+    that somebody does, ``gaps`` the same of a fresh look, ``ripe`` those of them that a later look confirmed. ``whole_since``: since when
+    each look has had every transaction of the account that was seen, or been the newest one; inf while one has not. ``first_block``: that
+    of the first look; what was asked up to there, a process before this one may have answered.
     """
 
     in_flight: frozenset[int]
@@ -78,6 +80,8 @@ class AccountNonces:
     missing: Collection[int]
     gaps: Collection[int]
     ripe: Collection[int]
+    whole_since: float
+    first_block: int | None
 
 
 @attrs.define
@@ -88,12 +92,17 @@ class NonceTracker:
     high: int = 0
     stranger_at: float = -math.inf
     ripe: frozenset[int] = frozenset()
+    whole_since: float = math.inf
+    first_block: int | None = None
 
     def look(self, chain: ChainView, in_flight: Collection[int], window: int) -> None:
         """Compare a look at the chain with the nonces in flight."""
         if chain.nonce > top(0, in_flight, self.high):
             self.stranger_at = chain.at
         self.high = max(self.high, chain.nonce)
+        self.first_block = chain.number if self.first_block is None else self.first_block
+        is_whole = chain.fresh or chain.nonce == self.high
+        self.whole_since = min(self.whole_since, chain.at) if is_whole else math.inf
         found = gaps(chain.nonce, in_flight, self.high, window)
         self.debounce.keep(found)
         self.ripe = frozenset(gap for gap in found if self.debounce.confirms(gap, chain.at, chain.number))
@@ -103,5 +112,12 @@ class NonceTracker:
         missing = gaps(chain.nonce, in_flight, self.high, window)
         open_gaps = missing if chain.fresh else ()
         return AccountNonces(
-            in_flight, self.high, self.stranger_at, missing, open_gaps, self.ripe.intersection(open_gaps)
+            in_flight,
+            self.high,
+            self.stranger_at,
+            missing,
+            open_gaps,
+            self.ripe.intersection(open_gaps),
+            self.whole_since,
+            self.first_block,
         )

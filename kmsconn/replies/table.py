@@ -180,9 +180,15 @@ def _takes_it(view: View, track: Track) -> Found | None:
 
 
 def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
-    """Say whether earlier bytes of a reply may still be included although their nonce is used: a node may lag, or be on a fork."""
+    """Say whether earlier bytes of a reply may still be included although their nonce is used: a node may lag, or be on a fork.
+
+    A process before this one may have sent bytes that the journal has lost; a look that lacks transactions of the account hides them.
+    """
     nonce = track.earlier_nonce
-    if nonce is None or nonce >= view.chain.nonce:
+    if nonce is None:
+        is_older = track.row.event.log.block_number <= (view.nonces.first_block or 0)
+        return is_older and not (probe.trusted and probe.asked_at >= view.nonces.whole_since)
+    if nonce >= view.chain.nonce:
         return False
     believed = track.believes(Belief.ABSENT, view.policy.absence_seconds)
     return not (view.chain.fresh and probe.trusted and believed)

@@ -44,11 +44,26 @@ async def a_node_lags_behind_included_replies() -> bool:
             Fault(lag=world.chain.head.number - 1) if calls[0].method == "eth_getBlockByNumber" else HEALTHY
         )
         await trio.sleep(5)
-        world.request(6)
+        world.request(6, block=world.chain.head.number)
         world.wake.notify()
         await until(lambda: len(world.said(ReplySigned)) > 5)
     last: int = world.said(ReplySigned)[-1].nonce
     return last != 5
+
+
+async def a_journal_is_lost_and_a_node_lags() -> bool:
+    """A reply is included; a process that has lost the journal sees that once, then only nodes answer that are behind it."""
+    world = World(pool="geth")
+    world.request(1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+    world.journal.rows.clear()
+    world.request(1)
+    lag, whole = world.chain.head.number, world.node.batches
+    world.node.fault = lambda calls: Fault(lag=lag) if world.node.batches > whole else HEALTHY
+    async with running(world):
+        await trio.sleep(5)
+    return len(world.said(ReplySigned)) > 1
 
 
 async def two_replies_have_bytes_for_one_nonce() -> bool:
@@ -181,7 +196,7 @@ async def a_node_lags_below_a_reply_in_flight() -> bool:
             Fault(lag=world.chain.head.number - 1) if calls[0].method == "eth_getBlockByNumber" else HEALTHY
         )
         await trio.sleep(5)
-        world.request(7)
+        world.request(7, block=world.chain.head.number)
         world.wake.notify()
         await trio.sleep(5)
     return world.journal.rows[7].state is not State.SIGNED
@@ -324,6 +339,12 @@ def gaps_of_a_lagging_node_awaited(monkeypatch: Any) -> None:
     monkeypatch.setattr(NonceTracker, "snapshot", snapshot)
 
 
+def looks_of_before_known_nonces_believed(monkeypatch: Any) -> None:
+    """A reply is signed after a look that lacks transactions of the account, of which one may be that reply."""
+    honest = NonceTracker.snapshot
+    monkeypatch.setattr(NonceTracker, "snapshot", lambda *known: attrs.evolve(honest(*known), first_block=-1))
+
+
 def an_absence_outlives_its_bytes(monkeypatch: Any) -> None:
     """What was suspected of a nonce that was lost counts against the next one."""
     honest = view.Track.moved
@@ -362,6 +383,7 @@ TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [
     (finalized_unasked, a_block_goes_and_others_take_its_nonces),
     (old_block_finalizes, a_reply_moves_to_a_later_block),
     (gaps_of_a_lagging_node_awaited, a_node_lags_below_a_reply_in_flight),
+    (looks_of_before_known_nonces_believed, a_journal_is_lost_and_a_node_lags),
     (an_absence_outlives_its_bytes, a_nonce_was_lost_and_receipts_trail),
     (earlier_bytes_believed_gone, a_start_meets_state_that_trails),
     (estimates_of_before_a_stranger_believed, a_stranger_replies_during_an_estimate),
