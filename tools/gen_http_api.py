@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from kmsconn import __version__
 from kmsconn.model.http_answers import MEANINGS, FailureCode
-from kmsconn.protocols.fhevm.http_decryption import LATEST_TIME
-from kmsconn.protocols.fhevm.http_operations import ATTESTATION_TYPE
+from kmsconn.protocols.fhevm.http_decryption import ATTESTATION_TYPE, LATEST_TIME
 from kmsconn.serving.decryptions import API_VERSION, DECRYPTION_ROUTES, VERSION_PATHS, DecryptionRoute
 
 TARGET: Final = Path(__file__).parent.parent / "docs" / "reference" / "http-api.json"

@@ -22,8 +22,8 @@ from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Error, Event, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.profiles import HTTPZ_RC7, profile_named
+from kmsconn.protocols.deployments import name_revert, read_groups, show_value
 from kmsconn.protocols.port import Revert
-from kmsconn.protocols.published import name_revert, read_groups, show_value
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports

@@ -10,6 +10,7 @@ from kmsconn.config.networks import NETWORKS
 from kmsconn.config.structuring import HostChainTables
 from kmsconn.config.values import AwsKmsKey, CompressedKeySets, Secret, compressed_key_sets
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.profiles import FHEVM
 from kmsconn.transport.urls import show_origin
 
@@ -84,6 +85,10 @@ class Contract:
     address: places.ContractAddress
     domain_name: forms.Text
     domain_version: forms.Text = "1"
+
+    def domain(self, chain_id: int) -> Domain:
+        """Return the domain of the contract on a chain."""
+        return Domain(self.domain_name, self.domain_version, chain_id, self.address)
 
 
 def _contract(of: str, name: str, chain: str) -> Section:

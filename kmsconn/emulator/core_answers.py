@@ -25,7 +25,7 @@ from kmsconn.emulator.signcryption import Randomness, sign_sha256, signcrypt, ve
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm.public_decryption import public_digest
+from kmsconn.protocols.fhevm.decryptions import public_digest
 from kmsconn.protocols.fhevm.user_decryption import share_payload, user_digest
 from kmsconn.protocols.proto_writer import encode
 

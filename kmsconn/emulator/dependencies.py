@@ -30,7 +30,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
 
 _SELECTOR_BYTES, _WORD_BYTES = 4, 32

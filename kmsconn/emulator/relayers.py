@@ -20,8 +20,8 @@ from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Prepared
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.fhevm.http_operations import ATTESTATION_TYPE
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
+from kmsconn.protocols.fhevm.http_decryption import ATTESTATION_TYPE
 from kmsconn.serving.decryptions import PUBLIC, USER, VERSION_PATH
 from kmsconn.transport.http import HttpClient
 

@@ -11,9 +11,9 @@ from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity, quantity, to_hex
 from kmsconn.journal.values import Row
+from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import ExplainsSilence, Revert
 from kmsconn.protocols.profile import Profile
-from kmsconn.protocols.published import NO_DATA
 from kmsconn.replies.answers import (
     Finds,
     Receipt,

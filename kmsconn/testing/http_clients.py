@@ -14,8 +14,8 @@ import trio
 from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL
 from kmsconn.emulator.users import Prepared
 from kmsconn.model.http_answers import HttpFailure, HttpResult
-from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryption, HttpUserDecryption
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
+from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryption, HttpUserDecryption
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry
 from kmsconn.testing.killable import ConnectorProcess
 

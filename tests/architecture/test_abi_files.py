@@ -15,8 +15,9 @@ import pytest
 from kmsconn.chain.provider import interfaces
 from kmsconn.ethereum.abi import Abi
 from kmsconn.model.profiles import PROFILES
-from kmsconn.protocols.fhevm import abi
-from kmsconn.protocols.fhevm.views import DECRYPTION_BASE, PROTOCOL_CONFIG_BASE
+from kmsconn.protocols.fhevm import contracts
+from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
+from kmsconn.protocols.fhevm.key_views import CONFIG_BASE
 from tools import gen_contracts
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ PACKAGES = {"fhevm-0.14": "fhevm", "fhevm-0.15": "fhevm", "httpz-rc7": "httpz_rc
 WHAT_TO_UPDATE = """{path} is not the file that this version was written against (SHA-256 {found}).
 Look at what changed, and update, of the generation {generation}:
   operations     kmsconn/protocols/{package}: in the module of each operation its events, reply function and verdicts of errors
-  functions      kmsconn/protocols/{package}/views.py: calldata and results; contracts_abi/solidity, which the tests deploy
+  functions      kmsconn/protocols/{package}/contracts.py: calldata and results; contracts_abi/solidity, which the tests deploy
   emulator       kmsconn/emulator/contracts, which emits the events
   outcomes       docs/outcomes.md: what each new error means for a reply
   run-time copy  make gen
@@ -89,14 +90,14 @@ def test_no_two_revisions_give_one_selector_or_topic_two_meanings(generation: st
 
 
 PUBLISHED = {
-    "ACL": abi.ACL,
-    "Decryption": abi.DECRYPTION,
-    "GatewayConfig": abi.GATEWAY_CONFIG,
-    "ProtocolConfig": abi.PROTOCOL_CONFIG,
-    "LaterProtocolConfig": abi.PROTOCOL_CONFIG,
-    "KMSGeneration": abi.KMS_GENERATION,
-    "LaterKMSGeneration": abi.KMS_GENERATION,
-    "MigratingGeneration": abi.LATER_KMS_GENERATION,
+    "ACL": contracts.ACL,
+    "Decryption": contracts.DECRYPTION,
+    "GatewayConfig": contracts.GATEWAY_CONFIG,
+    "ProtocolConfig": contracts.PROTOCOL_CONFIG,
+    "LaterProtocolConfig": contracts.PROTOCOL_CONFIG,
+    "KMSGeneration": contracts.KMS_GENERATION,
+    "LaterKMSGeneration": contracts.KMS_GENERATION,
+    "MigratingGeneration": contracts.LATER_KMS_GENERATION,
 }
 NOT_OURS = {
     "ProtocolConfig": {"confirmEpochActivation", "confirmKmsContextCreation"},
@@ -141,11 +142,11 @@ def test_every_event_of_ours_is_published(name: str) -> None:
 @pytest.mark.parametrize("name", [*PUBLISHED, "Wallet"])
 def test_every_error_of_ours_is_published_but_for_two(name: str) -> None:
     for selector, error in built(name).errors_by_selector.items():
-        assert selector in abi.ALL_ERRORS or error.name in OWN_ERRORS, error.signature
+        assert selector in contracts.ALL_ERRORS or error.name in OWN_ERRORS, error.signature
 
 
 @pytest.mark.parametrize(
-    ("name", "base"), [("Decryption", DECRYPTION_BASE), ("ProtocolConfig", PROTOCOL_CONFIG_BASE)]
+    ("name", "base"), [("Decryption", DECRYPTION_BASE), ("ProtocolConfig", CONFIG_BASE)]
 )
 def test_the_sources_lay_their_storage_where_we_read_it(name: str, base: int) -> None:
     source = (gen_contracts.SOURCES / f"{name}.sol").read_text()

@@ -26,8 +26,8 @@ from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
 from kmsconn.observe import server as monitoring
 from kmsconn.operate.control import server
-from kmsconn.protocols.fhevm import contexts, decryptions, messages
-from kmsconn.protocols.fhevm.deployment import GatewayContexts
+from kmsconn.protocols.fhevm import contexts, decryptions, operations
+from kmsconn.protocols.fhevm.operations import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.replies import plan as nonces
@@ -463,7 +463,7 @@ def taken_ids_are_silence(monkeypatch: Any) -> None:
 
 def ids_without_leading_zeros(monkeypatch: Any) -> None:
     """An id goes to the Core as a number is written, not as 64 digits."""
-    monkeypatch.setattr(messages, "id_hex", lambda identifier: f"{identifier:x}")
+    monkeypatch.setattr(operations, "id_hex", lambda identifier: f"{identifier:x}")
 
 
 def probes_may_take_for_ever(monkeypatch: Any) -> None:

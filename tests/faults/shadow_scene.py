@@ -22,7 +22,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import Event, ReplyCompared, ReplyFinalized, ReplySent, ReplySigned, ignore
 from kmsconn.model.life import State
 from kmsconn.observe.monitor import Monitor
-from kmsconn.protocols.fhevm.public_decryption import RESPONSE as PUBLIC
+from kmsconn.protocols.fhevm.decryptions import RESPONSE as PUBLIC
 from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER
 from kmsconn.replies.shadow_comparing import Likeness
 from kmsconn.testing.killable import KillablePorts, Life

@@ -36,8 +36,8 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import perform
 from kmsconn.operate.control.server import COMMANDS, context_of
-from kmsconn.protocols.fhevm.http_operations import HTTP_PATIENCE
-from kmsconn.protocols.fhevm.public_decryption import public_digest
+from kmsconn.protocols.fhevm.decryptions import public_digest
+from kmsconn.protocols.fhevm.http_decryption import HTTP_PATIENCE
 from kmsconn.testing.endings import Steps, seeded_scheduler
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.invariants import kept_in

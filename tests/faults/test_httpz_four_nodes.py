@@ -22,7 +22,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7 import abi
+from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
@@ -68,7 +68,7 @@ class Committee:
 
     def events(self, name: str) -> list[tuple[Any, ...]]:
         """Return what a contract has announced under a name, oldest first."""
-        contract = abi.KEY_MANAGER if "gen" in name else abi.DECRYPTION_MANAGER
+        contract = contracts.KEY_MANAGER if "gen" in name else contracts.DECRYPTION_MANAGER
         event = contract.event(name)
         blocks = self.dependencies.gateway.history.blocks_with_logs(0, self.dependencies.gateway.head.number)
         logs = (log for block in blocks for mined in block.mined for log in mined.logs)
@@ -76,7 +76,7 @@ class Committee:
 
     def senders(self, function: str, identifier: int = 1) -> list[Address]:
         """Return whose answers to a request were taken, once each time."""
-        contract = abi.KEY_MANAGER if "gen" in function else abi.DECRYPTION_MANAGER
+        contract = contracts.KEY_MANAGER if "gen" in function else contracts.DECRYPTION_MANAGER
         start = contract.function(function).selector + identifier.to_bytes(32)
         head = self.dependencies.gateway.head.number
         blocks = [self.dependencies.gateway.block(number) for number in range(head + 1)]
@@ -211,7 +211,7 @@ async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_onc
             ("keygenRequest", "keygenResponse", (1,)),
             ("crsgenRequest", "crsgenResponse", (PARAMETERS,)),
         ):
-            calldata = abi.KEY_MANAGER.function(request).encode(*values)
+            calldata = contracts.KEY_MANAGER.function(request).encode(*values)
             committee.dependencies.gateway.actors.transact(key_for("owner").address, keys.address, calldata)
             assert sorted(await committee.wait_answers(answer, MEMBERS)) == ALL
         assert [one[:2] for one in committee.events("KeygenResponse")] == [(1, 1)]

@@ -18,7 +18,7 @@ from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.replies.view import FINDING_LIFETIME
 from kmsconn.testing.invariants import Invariants
 

@@ -29,7 +29,7 @@ from kmsconn.emulator.key_life import (
 )
 from kmsconn.ethereum.abi import Function
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.epochs import CONFIRM as CONFIRM_EPOCH
 from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE
 from kmsconn.testing.faults import (

@@ -17,7 +17,7 @@ from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import Scene, open_scene

@@ -21,9 +21,9 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7 import abi
-from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
-from kmsconn.protocols.httpz_rc7.user_decryption import NAMELESS_EVENT
+from kmsconn.protocols.httpz_rc7 import contracts
+from kmsconn.protocols.httpz_rc7.decryptions import NAMELESS_EVENT
+from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts
 from kmsconn.transport.grpc.framing import Status
 from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world
 
@@ -45,7 +45,7 @@ async def test_decryptions_of_every_revision_are_answered(tmp_path: Path, revisi
         world.ask_user(one)
         (public,) = await world.wait_replies("publicDecryptionResponse")
         (user,) = await world.wait_replies("userDecryptionResponse")
-        assert public[:2] == (1, encode(PlaintextForm.P3, [U64, (0, b"\x01")]))
+        assert public[:2] == (1, encode_plaintexts(PlaintextForm.P3, [U64, (0, b"\x01")]))
         assert user[0] == 1
 
 
@@ -54,7 +54,7 @@ async def test_the_form_that_the_core_signs_is_found(tmp_path: Path, form: Plain
     async with open_world(tmp_path, form=form) as world, world.connected():
         world.ask_public(world.reference(1000))
         (reply,) = await world.wait_replies("publicDecryptionResponse")
-        assert reply[:2] == (1, encode(form, [U64]))
+        assert reply[:2] == (1, encode_plaintexts(form, [U64]))
 
 
 async def test_a_form_that_nobody_configured_is_not_sent(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ async def test_a_centralised_core_is_not_asked_to_prepare(tmp_path: Path) -> Non
 
 
 async def test_activation_is_no_business_of_a_node(tmp_path: Path) -> None:
-    event = abi.KEY_MANAGER.event("ActivateKeyRequest")
+    event = contracts.KEY_MANAGER.event("ActivateKeyRequest")
     async with open_world(tmp_path) as world, world.connected():
         world.chain.actors.act(world.keys.address, lambda frame: frame.emit(event, 1))
         world.ask_public(world.reference(1000))

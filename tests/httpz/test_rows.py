@@ -48,10 +48,10 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7 import abi, messages, public_decryption, user_decryption, views
-from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
+from kmsconn.protocols.httpz_rc7 import contracts, decryptions, messages
+from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption
+from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
-from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
 from kmsconn.protocols.port import Verdict
 from kmsconn.transport.grpc.framing import Status
 from tests.httpz.world import COPROCESSOR, GATEWAY_ID, USER, USER_KEY, World, open_world
@@ -102,7 +102,7 @@ async def test_row_009_only_the_events_of_our_contracts_reach_the_core(
     monkeypatch.setattr(LogFilter, "parse", partial(noting_filters, asked, LogFilter.parse))
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
-        topics, data = public_decryption.EVENT.encode(1, ())
+        topics, data = decryptions.PUBLIC_EVENT.encode(1, ())
         world.chain.actors.act(stranger, lambda frame: frame.logs.append(Emitted(stranger, topics, data)))
         other = (b"\x55" * 32, *topics[1:])
         manager = world.manager.address
@@ -124,11 +124,11 @@ REPLIES = {row.kind: row.reply.name for row in OPERATIONS}
 DECRYPTION_TOPICS = {
     event.topic0
     for event in (
-        public_decryption.EVENT,
-        user_decryption.EVENT,
-        public_decryption.NUMERIC_EVENT,
-        user_decryption.NUMERIC_EVENT,
-        user_decryption.NAMELESS_EVENT,
+        decryptions.PUBLIC_EVENT,
+        decryptions.USER_EVENT,
+        decryptions.NUMERIC_PUBLIC_EVENT,
+        decryptions.NUMERIC_USER_EVENT,
+        decryptions.NAMELESS_EVENT,
     )
 }
 """Of each revision of the two requests; that these are the ABI's, row 11 and the vectors say."""
@@ -146,17 +146,17 @@ def key_topics() -> set[bytes]:
 async def test_row_010_both_adapters_work_over_a_fake_provider() -> None:
     node = ViewNode()
     sender = httpz.load()["keys"]["coprocessors"][0]
-    found = await ask(node, views.coprocessor(GATEWAY_ID, httpz.address("HTTPZ"), COPROCESSOR))
+    found = await ask(node, contracts.coprocessor(GATEWAY_ID, httpz.address("HTTPZ"), COPROCESSOR))
     assert found.bucket == sender["s3BucketUrl"]
-    key = views.is_current_key_id(GATEWAY_ID, httpz.address("KeyManager"), 3)
-    assert await ask(node, key) is True
+    key = contracts.current_key_id(GATEWAY_ID, httpz.address("KeyManager"))
+    assert await ask(node, key) == 3
 
 
 async def test_row_011_truncated_data_is_told_and_the_service_stays_up(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         manager = world.manager.address
-        topics, data = public_decryption.EVENT.encode(1, ())
+        topics, data = decryptions.PUBLIC_EVENT.encode(1, ())
         world.chain.actors.act(manager, lambda frame: frame.logs.append(Emitted(manager, topics, data[:-1])))
         world.ask_public(world.reference(1000))
         await world.wait_replies(PUBLIC)
@@ -347,7 +347,7 @@ async def test_row_033_the_configured_bucket_stands_in_where_the_contract_revert
     """(a) to the letter: every call of ``coprocessors`` reverts."""
 
     def reverting(frame: Frame) -> bytes:
-        if frame.data[:4] == abi.HTTPZ.function("coprocessors").selector:
+        if frame.data[:4] == contracts.HTTPZ.function("coprocessors").selector:
             raise Reverted
         return honest(frame)
 
@@ -461,7 +461,7 @@ async def test_row_046_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
 async def test_row_060_unknown_topics_of_the_right_address_are_ignored(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
-        response = abi.DECRYPTION_MANAGER.event("UserDecryptionResponse")
+        response = contracts.DECRYPTION_MANAGER.event("UserDecryptionResponse")
         world.chain.actors.act(world.manager.address, lambda frame: frame.emit(response, 9, (), ()))
         await trio.sleep(10)
         assert (world.core.calls, world.told(LogQuarantined), world.told(RequestClosed)) == ([], [], [])
@@ -508,7 +508,10 @@ async def test_row_063_the_line_of_an_event_has_kind_id_and_place(tmp_path: Path
         assert recorded["kind"] == "user_decryption"
         assert int(str(recorded["id"]), 0) == 1
         (log,) = [
-            log for one in world._mined() for log in one.logs if log.topics[0] == user_decryption.EVENT.topic0
+            log
+            for one in world._mined()
+            for log in one.logs
+            if log.topics[0] == decryptions.USER_EVENT.topic0
         ]
         assert recorded["block"] == log.block_number
         assert (recorded["transaction_hash"], recorded["log_index"]) == (
@@ -745,7 +748,7 @@ STRUCTS = {
 def test_row_106_members_and_their_order_are_those_of_the_specification() -> None:
     found = {
         " ".join(member["name"] for member in one["components"])
-        for name in abi.CONTRACTS
+        for name in contracts.CONTRACTS
         for item in httpz.abi_source()[name]
         for one in (*item.get("inputs", ()), *item.get("outputs", ()))
         if "components" in one
@@ -775,7 +778,7 @@ async def test_row_114_both_revisions_of_the_request_events_are_handled(
 
 
 def test_row_114_a_user_event_without_an_address_is_refused_with_a_clear_text() -> None:
-    topics, data = user_decryption.NAMELESS_EVENT.encode(1, (), b"key")
+    topics, data = decryptions.NAMELESS_EVENT.encode(1, (), b"key")
     log = attrs.evolve(
         httpz.log_of(httpz.exchange("bytes32", "user_decryption", "one_u64")), topics=topics, data=data
     )
@@ -785,8 +788,8 @@ def test_row_114_a_user_event_without_an_address_is_refused_with_a_clear_text() 
 
 def test_row_124_reverts_are_done_or_a_loud_error() -> None:
     profile = HttpzRc7(httpz.settings())
-    already = abi.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded").encode(1, USER)
-    stranger = abi.HTTPZ.error("NotKmsTxSender").encode(USER)
+    already = contracts.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded").encode(1, USER)
+    stranger = contracts.HTTPZ.error("NotKmsTxSender").encode(USER)
     assert profile.operations[Kind.PUBLIC_DECRYPTION].revert(already).verdict is Verdict.DONE
     assert profile.operations[Kind.PUBLIC_DECRYPTION].revert(stranger).verdict is Verdict.FINAL
 

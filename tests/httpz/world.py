@@ -35,7 +35,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import Event
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.observe.logs import log_events, make_logger
-from kmsconn.protocols.httpz_rc7 import abi
+from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.testing.killable import KillablePorts, Life
 from tests.vectors import httpz as vectors
 
@@ -218,20 +218,20 @@ class World:
 
     def replies(self, name: str) -> list[tuple[Any, ...]]:
         """Return the arguments of each successful call of a reply function, in the order of the chain."""
-        contract = abi.DECRYPTION_MANAGER if "Decryption" in name else abi.KEY_MANAGER
+        contract = contracts.DECRYPTION_MANAGER if "Decryption" in name else contracts.KEY_MANAGER
         function = contract.function(name)
         calls = [mined.transaction.data for mined in self._mined() if mined.outcome.status]
         return [function.decode(data) for data in calls if data[:4] == function.selector]
 
     def senders(self, name: str) -> list[Address]:
         """Return who sent the successful calls of a reply function of DecryptionManager."""
-        selector = abi.DECRYPTION_MANAGER.function(name).selector
+        selector = contracts.DECRYPTION_MANAGER.function(name).selector
         mined = [one for one in self._mined() if one.outcome.status]
         return [one.transaction.sender for one in mined if one.transaction.data[:4] == selector]
 
     def emitted(self, name: str) -> list[tuple[Any, ...]]:
         """Return the arguments of each event of DecryptionManager with this name."""
-        event = abi.DECRYPTION_MANAGER.event(name)
+        event = contracts.DECRYPTION_MANAGER.event(name)
         logs = [log for mined in self._mined() for log in mined.outcome.logs]
         return [event.decode(log.topics, log.data) for log in logs if log.topics[0] == event.topic0]
 

@@ -23,10 +23,10 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm import public_decryption, user_decryption
+from kmsconn.protocols.fhevm import decryptions, user_decryption
+from kmsconn.protocols.fhevm.decryptions import PublicDecryption, decrypted_result, public_digest
 from kmsconn.protocols.fhevm.operations import build_extra_data, normalise_extra_data, parse_extra_data
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
-from kmsconn.protocols.fhevm.public_decryption import PublicDecryption, decrypted_result, public_digest
 from kmsconn.protocols.fhevm.user_decryption import (
     HandleEntry,
     LegacyUserDecryption,
@@ -74,7 +74,7 @@ def log_of(content: Any) -> Any:
     """Return the log that the contract would emit for a content."""
     references = plain(content.references)
     if isinstance(content, PublicDecryption):
-        topics, data = public_decryption.EVENT.encode(content.id, references, content.extra_data)
+        topics, data = decryptions.EVENT.encode(content.id, references, content.extra_data)
     elif isinstance(content, LegacyUserDecryption):
         values = (content.user, content.public_key, content.extra_data)
         topics, data = user_decryption.LEGACY.encode(content.id, references, *values)
@@ -95,7 +95,7 @@ def later_log_of(content: Any) -> Any:
     """Return the log in which a later contract names the same request's handles only."""
     handles = tuple(reference.handle for reference in content.references)
     if isinstance(content, PublicDecryption):
-        topics, data = public_decryption.LATER_EVENT.encode(content.id, handles, content.extra_data)
+        topics, data = decryptions.LATER_EVENT.encode(content.id, handles, content.extra_data)
     elif isinstance(content, LegacyUserDecryption):
         values = (content.user, content.public_key, content.extra_data)
         topics, data = user_decryption.LATER_LEGACY.encode(content.id, handles, *values)
@@ -246,7 +246,7 @@ def test_an_honest_answer_becomes_a_reply_that_names_its_signer(content: Any, da
     assert answer is not None
     assert answer.signer == key.address
     expected = (content.id, result, reply.external_signature, echoed)
-    assert public_decryption.RESPONSE.decode(answer.calldata) == expected
+    assert decryptions.RESPONSE.decode(answer.calldata) == expected
 
 
 @given(CONTENTS, st.binary(max_size=200))

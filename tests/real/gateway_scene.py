@@ -20,8 +20,8 @@ from kmsconn.emulator.traffic import APP, KEY_ID
 from kmsconn.ethereum.hexes import from_quantity, to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.fhevm.public_decryption import public_digest
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
+from kmsconn.protocols.fhevm.decryptions import public_digest
 from kmsconn.protocols.fhevm.user_decryption import user_digest
 from tests.real.gateways import Gateway, domain, open_anvil_gateway, open_emulated_gateway
 

@@ -21,7 +21,7 @@ from kmsconn.emulator.dependencies import HOST_ID, key_for
 from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from tests.real.gateway_scene import HANDLES, UNKNOWN_CONTEXT, USER_KEY, Scene
 from tests.real.test_gateway_reverts import high_s
 

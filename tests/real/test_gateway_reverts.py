@@ -14,7 +14,7 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.abi import ALL_ERRORS, DECRYPTION
+from kmsconn.protocols.fhevm.contracts import ALL_ERRORS, DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
 from tests import vectors

@@ -12,8 +12,8 @@ from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm.abi import ACL as ACL_ABI
-from kmsconn.protocols.fhevm.abi import ERC1271
+from kmsconn.protocols.fhevm.contracts import ACL as ACL_ABI
+from kmsconn.protocols.fhevm.contracts import ERC1271
 
 EVERY_CONTRACT = Address(b"\xff" * 20)
 """The wildcard of a delegation."""

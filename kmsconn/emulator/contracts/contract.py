@@ -15,7 +15,7 @@ from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.signing import SIGNATURE_BYTES, recover
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.queries import mapping_slot
 
 SELECTOR_BYTES = 4

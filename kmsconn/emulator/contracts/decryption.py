@@ -23,7 +23,7 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
-from kmsconn.protocols.fhevm.abi import DECRYPTION, LATER_EVENTS
+from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
 from kmsconn.protocols.queries import base_slot, mapping_slot
 
 BASE = base_slot("fhevm_gateway.storage.Decryption")

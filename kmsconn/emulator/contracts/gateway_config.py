@@ -15,7 +15,7 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.abi import Abi, Error
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import FHE_TYPE_NAMES, PLAINTEXT_BITS
-from kmsconn.protocols.fhevm.abi import DECRYPTION, GATEWAY_CONFIG
+from kmsconn.protocols.fhevm.contracts import DECRYPTION, GATEWAY_CONFIG
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.ethereum.abi import Abi, Event
 from kmsconn.ethereum.eip712 import hash_struct
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 
 KeyDigests = tuple[tuple[int, bytes], ...]
 

@@ -27,7 +27,7 @@ from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import make_id
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.queries import base_slot, mapping_slot
 
 PREP_TAG, KEY_TAG, CRS_TAG = 0x03, 0x04, 0x05

@@ -31,7 +31,7 @@ from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import make_id
-from kmsconn.protocols.fhevm.abi import DECRYPTION, KMS_GENERATION, LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION, KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.queries import mapping_slot
 
 _FIRST_KEYGEN = Function.from_item({"name": "keygen", "inputs": ({"type": "uint8"},), "outputs": ()})

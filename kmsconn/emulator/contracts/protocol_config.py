@@ -33,7 +33,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.fhevm.abi import DECRYPTION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import DECRYPTION, PROTOCOL_CONFIG
 from kmsconn.protocols.queries import base_slot, mapping_slot
 
 BASE = base_slot("fhevm.storage.ProtocolConfig")

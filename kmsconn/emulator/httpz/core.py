@@ -47,11 +47,18 @@ from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER
-from kmsconn.protocols.httpz_rc7.messages import link_digest, object_digest, public_digest, user_digest
-from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, PlaintextForm, encode
+from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER
+from kmsconn.protocols.httpz_rc7.decryptions import NAMELESS_EVENT, share_payload
+from kmsconn.protocols.httpz_rc7.messages import (
+    SIZES,
+    PlaintextForm,
+    encode_plaintexts,
+    link_digest,
+    object_digest,
+    public_digest,
+    user_digest,
+)
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
-from kmsconn.protocols.httpz_rc7.user_decryption import NAMELESS_EVENT, share_payload
 from kmsconn.transport.grpc.framing import Status
 
 HTTPZ: Final = GenerationEvents(
@@ -105,7 +112,7 @@ class FirstNode:
     def _public(self, message: DecryptionRequest) -> DecryptionResponse:
         values = [(int(one.fhe_type), self._little_endian(one)) for one in message.ciphertexts]
         handles = [one.external_handle for one in message.ciphertexts]
-        result = encode(self.form, values)
+        result = encode_plaintexts(self.form, values)
         digest = public_digest(domain_of(message.domain), handles, result, numeric=self.numeric)
         plaintexts = [TypedPlaintext(bytes=raw, fhe_type=FheType(kind)) for kind, raw in values]
         payload = DecryptionResponsePayload(plaintexts=plaintexts, external_signature=self.key.sign(digest))

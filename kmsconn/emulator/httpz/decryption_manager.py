@@ -24,12 +24,13 @@ from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
+from kmsconn.ethereum.ids import HANDLE_BYTES
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.httpz_rc7 import abi, public_decryption, user_decryption, views
-from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER
-from kmsconn.protocols.httpz_rc7.messages import HANDLE_BYTES, public_digest, user_digest
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
+from kmsconn.protocols.httpz_rc7 import contracts, decryptions
+from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER
+from kmsconn.protocols.httpz_rc7.messages import public_digest, user_digest
 from kmsconn.protocols.queries import mapping_slot
 
 MAX_CONTRACTS = 10
@@ -93,7 +94,7 @@ class UserRequest:
 
 
 _PUBLIC_ANSWERED, _PUBLIC_DONE, _USER_ANSWERED, _USER_DONE = (
-    views.DECRYPTION_MANAGER_BASE + n for n in (2, 5, 7, 10)
+    contracts.DECRYPTION_MANAGER_BASE + n for n in (2, 5, 7, 10)
 )
 _REPLY_GAS = 150_000
 _ANY_DIGEST = b""
@@ -139,7 +140,7 @@ class ManagerReplies:
         replies = self._take(frame, reply, (signature,))
         needed = self._httpz.threshold(frame) + 1
         if len(replies) >= needed and set_once(frame, _PUBLIC_DONE, number):
-            event = abi.DECRYPTION_MANAGER.event("PublicDecryptionResponse")
+            event = contracts.DECRYPTION_MANAGER.event("PublicDecryptionResponse")
             frame.emit(event, number, result, tuple(one[0] for one in replies))
 
     def user_reply(self, frame: Frame, number: int, share: bytes, signature: bytes) -> None:
@@ -150,7 +151,7 @@ class ManagerReplies:
         replies = self._take(frame, _Reply(number, _USER_ANSWERED, digest, counted), (share, signature))
         needed = 2 * self._httpz.threshold(frame) + 1
         if len(replies) >= needed and set_once(frame, _USER_DONE, number):
-            event = abi.DECRYPTION_MANAGER.event("UserDecryptionResponse")
+            event = contracts.DECRYPTION_MANAGER.event("UserDecryptionResponse")
             frame.emit(event, number, tuple(one[0] for one in replies), tuple(one[1] for one in replies))
 
     def _take(self, frame: Frame, to: _Reply, reply: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], ...]:
@@ -160,14 +161,14 @@ class ManagerReplies:
         signer = recover_strictly(to.digest, reply[-1])
         self._httpz.check_signer(frame, signer)
         if not set_once(frame, mapping_slot(to.answered, to.number), signer):
-            revert(abi.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded"), to.number, signer)
+            revert(contracts.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded"), to.number, signer)
         where = ("replies", *to.counted, to.number)
         replies: tuple[tuple[bytes, ...], ...] = (*frame.read(*where, default=()), reply)
         frame.write(replies, *where)
         return replies
 
 
-_BASE = views.DECRYPTION_MANAGER_BASE
+_BASE = contracts.DECRYPTION_MANAGER_BASE
 _PUBLIC_COUNTER, _PUBLIC_HANDLES = _BASE + 1, _BASE + 4
 _USER_COUNTER, _USER_REQUEST = _BASE + 6, _BASE + 9
 _REQUEST_GAS = 200_000
@@ -208,7 +209,7 @@ class DecryptionManager(AbiContract):
         frame.store(mapping_slot(_PUBLIC_HANDLES, number), len(materials))
         frame.write(tuple(one.handle for one in materials), "public", number)
         frame.emit(
-            public_decryption.NUMERIC_EVENT if self.numeric else public_decryption.EVENT,
+            decryptions.NUMERIC_PUBLIC_EVENT if self.numeric else decryptions.PUBLIC_EVENT,
             number,
             self._as_abi(materials),
         )
@@ -220,7 +221,7 @@ class DecryptionManager(AbiContract):
         number = count(frame, _USER_COUNTER)
         frame.store(mapping_slot(_USER_REQUEST, number) + 1, len(materials))
         frame.write((tuple(one.handle for one in materials), key), "user", number)
-        event = user_decryption.NUMERIC_EVENT if self.numeric else user_decryption.EVENT
+        event = decryptions.NUMERIC_USER_EVENT if self.numeric else decryptions.USER_EVENT
         frame.emit(event, number, self._as_abi(materials), user, key)
 
     def _public_request(self, frame: Frame, handles: tuple[Any, ...]) -> None:
@@ -260,7 +261,7 @@ class DecryptionManager(AbiContract):
             raise Reverted
         for one in found[1:]:
             if one.key_id != found[0].key_id:
-                revert(abi.DECRYPTION_MANAGER.error("DifferentKeyIdsNotAllowed"), one.key_id)
+                revert(contracts.DECRYPTION_MANAGER.error("DifferentKeyIdsNotAllowed"), one.key_id)
         return found
 
     def _handles(self, handles: Iterable[Any]) -> list[bytes]:

@@ -18,11 +18,11 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7 import abi, views
+from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.profile import OPERATIONS
 from kmsconn.protocols.queries import mapping_slot
 
-_BASE = views.KEY_MANAGER_BASE
+_BASE = contracts.KEY_MANAGER_BASE
 _CURRENT_KEY = _BASE + 27
 _MADE_BETWEEN = _BASE + 19
 _GAS = 150_000
@@ -59,7 +59,7 @@ class KeyManager(AbiContract):
     def __init__(self, address: Address, httpz: HttpzContract) -> None:
         self._httpz = httpz
         replies = {_REPLIES[kind]: partial(self._take, kind) for kind in _OPERATIONS}
-        super().__init__(address, abi.KEY_MANAGER, replies | self._requests() | self._activation())
+        super().__init__(address, contracts.KEY_MANAGER, replies | self._requests() | self._activation())
 
     def _requests(self) -> dict[str, Handler]:
         named = (Kind.PREP_KEYGEN, Kind.PREP_KSKGEN, Kind.CRSGEN)
@@ -87,7 +87,7 @@ class KeyManager(AbiContract):
         frame.write(rest[-1], "parameters", kind, values[0])
         if kind is Kind.KSKGEN:
             frame.write(values[1:3], "between", values[0])
-        frame.emit(abi.KEY_MANAGER.event(f"{_title(kind)}Request"), *values)
+        frame.emit(contracts.KEY_MANAGER.event(f"{_title(kind)}Request"), *values)
 
     def name_parameters(self, frame: Frame, name: str, digest: bytes) -> None:
         """Let FHE parameters have a name."""
@@ -96,16 +96,16 @@ class KeyManager(AbiContract):
     def _set_parameters(self, event: str, frame: Frame, name: str, digest: bytes) -> None:
         known = frame.read("digest", name) is not None
         if known and event == "AddFheParams":
-            revert(abi.KEY_MANAGER.error("FheParamsAlreadyInitialized"), name)
+            revert(contracts.KEY_MANAGER.error("FheParamsAlreadyInitialized"), name)
         if not known and event != "AddFheParams":
-            revert(abi.KEY_MANAGER.error("FheParamsNotInitialized"))
+            revert(contracts.KEY_MANAGER.error("FheParamsNotInitialized"))
         self.name_parameters(frame, name, digest)
-        frame.emit(abi.KEY_MANAGER.event(event), name, digest)
+        frame.emit(contracts.KEY_MANAGER.event(event), name, digest)
 
     def _ask_named(self, kind: Kind, frame: Frame, name: str) -> None:
         digest = frame.read("digest", name)
         if digest is None:
-            revert(abi.KEY_MANAGER.error("FheParamsNotInitialized"))
+            revert(contracts.KEY_MANAGER.error("FheParamsNotInitialized"))
         self.ask(frame, kind, digest)
 
     def _ask_key(self, frame: Frame, prepared: int) -> None:
@@ -114,11 +114,11 @@ class KeyManager(AbiContract):
 
     def _ask_switching_key(self, frame: Frame, prepared: int, source: int, destination: int) -> None:
         if source == destination:
-            revert(abi.KEY_MANAGER.error("KskgenSameSrcAndDestKeyIds"), source)
+            revert(contracts.KEY_MANAGER.error("KskgenSameSrcAndDestKeyIds"), source)
         self._check_prepared(frame, Kind.PREP_KSKGEN, prepared)
         for key_id, name in ((source, "Source"), (destination, "Dest")):
             if not self.is_done(frame, Kind.KEYGEN, key_id):
-                revert(abi.KEY_MANAGER.error(f"Kskgen{name}KeyNotGenerated"), key_id)
+                revert(contracts.KEY_MANAGER.error(f"Kskgen{name}KeyNotGenerated"), key_id)
         digest = frame.read("parameters", Kind.KSKGEN, prepared)
         self.ask(frame, Kind.KSKGEN, prepared, source, destination, digest)
 
@@ -128,9 +128,9 @@ class KeyManager(AbiContract):
         requested = _OPERATIONS[making].requested
         assert requested is not None
         if frame.load(mapping_slot(_BASE + requested, prepared)):
-            revert(abi.KEY_MANAGER.error(f"{_title(making)}RequestAlreadySent"), prepared)
+            revert(contracts.KEY_MANAGER.error(f"{_title(making)}RequestAlreadySent"), prepared)
         if not self.is_done(frame, kind, prepared):
-            revert(abi.KEY_MANAGER.error(f"{_title(making)}PreprocessingRequired"), prepared)
+            revert(contracts.KEY_MANAGER.error(f"{_title(making)}PreprocessingRequired"), prepared)
 
     def is_done(self, frame: Frame, kind: Kind, produced: int) -> bool:
         """Return whether enough nodes have said that they made this."""
@@ -141,7 +141,7 @@ class KeyManager(AbiContract):
         self._httpz.check_sender(frame)
         operation = _OPERATIONS[kind]
         if not set_once(frame, mapping_slot(_BASE + operation.answered, produced), frame.sender):
-            revert(abi.KEY_MANAGER.error(f"{_title(kind)}KmsNodeAlreadyResponded"), produced)
+            revert(contracts.KEY_MANAGER.error(f"{_title(kind)}KmsNodeAlreadyResponded"), produced)
         counted = asked if operation.by_request else produced
         answers = count(frame, mapping_slot(_BASE + operation.counts, counted))
         if answers > self._httpz.threshold(frame) and not self.is_done(frame, kind, produced):
@@ -156,31 +156,31 @@ class KeyManager(AbiContract):
             source, destination = frame.read("between", asked, default=(0, 0))
             frame.store(mapping_slot(mapping_slot(_MADE_BETWEEN, source), destination), produced)
         told = () if kind in _PREPARES else (digest,)
-        frame.emit(abi.KEY_MANAGER.event(f"{_title(kind)}Response"), asked, produced, *told)
+        frame.emit(contracts.KEY_MANAGER.event(f"{_title(kind)}Response"), asked, produced, *told)
 
     def _ask_activation(self, frame: Frame, key_id: int) -> None:
         if frame.read("activation", key_id, default=False):
-            revert(abi.KEY_MANAGER.error("ActivateKeyRequestAlreadySent"), key_id)
+            revert(contracts.KEY_MANAGER.error("ActivateKeyRequestAlreadySent"), key_id)
         if not self.is_done(frame, Kind.KEYGEN, key_id):
-            revert(abi.KEY_MANAGER.error("ActivateKeyRequiresKeygen"), key_id)
+            revert(contracts.KEY_MANAGER.error("ActivateKeyRequiresKeygen"), key_id)
         current = frame.load(_CURRENT_KEY)
         if current and not frame.load(mapping_slot(mapping_slot(_MADE_BETWEEN, current), key_id)):
-            revert(abi.KEY_MANAGER.error("ActivateKeyRequiresKskgen"), current, key_id)
+            revert(contracts.KEY_MANAGER.error("ActivateKeyRequiresKskgen"), current, key_id)
         frame.write(True, "activation", key_id)
-        frame.emit(abi.KEY_MANAGER.event("ActivateKeyRequest"), key_id)
+        frame.emit(contracts.KEY_MANAGER.event("ActivateKeyRequest"), key_id)
 
     def _activate(self, frame: Frame, key_id: int) -> None:
         frame.meter.burn(_GAS)
         self._httpz.check_coprocessor(frame)
         ready: frozenset[Address] = frame.read("ready", key_id, default=frozenset())
         if frame.sender in ready:
-            revert(abi.KEY_MANAGER.error("ActivateKeyKmsNodeAlreadyResponded"), key_id)
+            revert(contracts.KEY_MANAGER.error("ActivateKeyKmsNodeAlreadyResponded"), key_id)
         ready |= {frame.sender}
         frame.write(ready, "ready", key_id)
         majority = len(self._httpz.coprocessors(frame)) // 2 + 1
         if len(ready) == majority:
             frame.store(_CURRENT_KEY, key_id)
-            frame.emit(abi.KEY_MANAGER.event("ActivateKeyResponse"), key_id)
+            frame.emit(contracts.KEY_MANAGER.event("ActivateKeyResponse"), key_id)
 
 
 def _title(kind: Kind) -> str:

@@ -16,7 +16,7 @@ from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.httpz_rc7 import abi
+from kmsconn.protocols.httpz_rc7 import contracts
 
 
 @attrs.frozen
@@ -41,18 +41,25 @@ _FIRST = ("coprocessors", "kmsNodes", "getAllCoprocessorTxSenderAddresses")
 _RENAMED = ("getCoprocessor", "getKmsNode", "getCoprocessorTxSenders")
 
 REVISIONS: Final = {
-    "main": Revision(abi.DECRYPTION_MANAGER, abi.HTTPZ, *_FIRST),
+    "main": Revision(contracts.DECRYPTION_MANAGER, contracts.HTTPZ, *_FIRST),
     "rc7": Revision(
-        abi.RC7["DecryptionManager"], abi.RC7["HTTPZ"], *_FIRST, numeric=True, long=True, roles=True
+        contracts.RC7["DecryptionManager"],
+        contracts.RC7["HTTPZ"],
+        *_FIRST,
+        numeric=True,
+        long=True,
+        roles=True,
     ),
-    "rc9": Revision(abi.DECRYPTION_MANAGER, abi.RC9, *_RENAMED),
+    "rc9": Revision(contracts.DECRYPTION_MANAGER, contracts.RC9, *_RENAMED),
 }
 """27 March (rc7), 7 April (main, the one that the connector of that era was built for) and 9 April (rc9)."""
 
 
 _NODE_ROLE = keccak256(b"KMS_TX_SENDER_ROLE")
 _COPROCESSOR_ROLE = keccak256(b"COPROCESSOR_TX_SENDER_ROLE")
-(_WITHOUT_ROLE,) = (one for one in abi.ALL_ERRORS.values() if one.name == "AccessControlUnauthorizedAccount")
+(_WITHOUT_ROLE,) = (
+    one for one in contracts.ALL_ERRORS.values() if one.name == "AccessControlUnauthorizedAccount"
+)
 
 
 class HttpzContract(AbiContract):
@@ -108,12 +115,12 @@ class HttpzContract(AbiContract):
     def check_signer(self, frame: Frame, signer: Address) -> None:
         """Refuse what no node signed; that it is the sender's own signature is not looked at. Raises Reverted."""
         if signer not in {node.signer for node in self.nodes(frame)}:
-            revert(abi.HTTPZ.error("NotKmsSigner"), signer)
+            revert(contracts.HTTPZ.error("NotKmsSigner"), signer)
 
     def _refuse(self, who: Address, error: str, role: bytes) -> NoReturn:
         if self.revision.roles:
             revert(_WITHOUT_ROLE, who, role)
-        revert(abi.HTTPZ.error(error), who)
+        revert(contracts.HTTPZ.error(error), who)
 
     def _coprocessor(self, frame: Frame, who: Address) -> tuple[Any, ...]:
         found = (one for one in self.coprocessors(frame) if one.tx_sender == who)

@@ -20,7 +20,7 @@ from kmsconn.emulator.httpz.signcryption import pack_key
 from kmsconn.emulator.users import Users
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
+from kmsconn.protocols.httpz_rc7.messages import SIZES
 
 APP = address_for("application")
 SECRET = secret_for("box of the user")

@@ -27,8 +27,8 @@ from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import Handle
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.protocols.fhevm import views
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm import contracts
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.queries import ViewCall
 
 
@@ -40,27 +40,27 @@ class AccessControl:
 
     def public(self, handle: Handle) -> ViewCall[None]:
         """Ask whether everybody may see a value."""
-        view = views.is_allowed_for_decryption(*self.of(handle), handle.raw)
+        view = contracts.is_allowed_for_decryption(*self.of(handle), handle.raw)
         return _required(view, f"handle {handle.raw.hex()} is not allowed for public decryption")
 
     def allowed(self, handle: Handle, account: Address) -> ViewCall[None]:
         """Ask whether an account may use a handle."""
-        view = views.is_allowed(*self.of(handle), handle.raw, account)
+        view = contracts.is_allowed(*self.of(handle), handle.raw, account)
         return _required(view, f"handle {handle.raw.hex()} is not allowed for {account.hex()}")
 
     def delegated(
         self, handle: Handle, delegator: Address, delegate: Address, contract: Address
     ) -> ViewCall[None]:
         """Ask whether a delegate may see the delegator's value through a contract."""
-        view = views.is_delegated(
+        view = contracts.is_delegated(
             *self.of(handle), delegator=delegator, delegate=delegate, contract=contract, handle=handle.raw
         )
         return _required(view, f"handle {handle.raw.hex()} is not delegated by {delegator.hex()}")
 
-    def allowed_for_one(self, handle: Handle, contracts: Sequence[Address]) -> list[ViewCall[None]]:
+    def allowed_for_one(self, handle: Handle, several: Sequence[Address]) -> list[ViewCall[None]]:
         """Ask whether at least one of the contracts may use a handle."""
-        found = _OneOf(len(contracts), f"handle {handle.raw.hex()} is allowed for no contract of the request")
-        return [found.ask(views.is_allowed(*self.of(handle), handle.raw, one)) for one in contracts]
+        found = _OneOf(len(several), f"handle {handle.raw.hex()} is allowed for no contract of the request")
+        return [found.ask(contracts.is_allowed(*self.of(handle), handle.raw, one)) for one in several]
 
     def of(self, handle: Handle) -> tuple[int, Address]:
         """Return the chain of a handle and its list."""
@@ -175,7 +175,7 @@ def wallet_agrees(view: ViewCall[bytes], age: float, *, domain_confirmed: bool) 
     def read(data: bytes) -> None:
         if not data:
             end("the signature is not the user's, and the user is no contract")
-        if len(data) < _MAGIC_WORD or data[:4] != views.MAGIC_VALUE:
+        if len(data) < _MAGIC_WORD or data[:4] != contracts.MAGIC_VALUE:
             refuse("the user's contract refuses the signature")
 
     def on_error(message: str, data: bytes | None) -> None:

@@ -33,7 +33,7 @@ from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, mak
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.key_management import (
     COMPLETING_GAS,
     NOTHING_RUNS,
@@ -43,8 +43,7 @@ from kmsconn.protocols.fhevm.key_management import (
     was_destroyed,
 )
 from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
-from kmsconn.protocols.fhevm.messages import request_id
-from kmsconn.protocols.fhevm.operations import FollowUp
+from kmsconn.protocols.fhevm.operations import FollowUp, request_id
 from kmsconn.protocols.port import (
     CoreCall,
     EndsOthers,

@@ -1,4 +1,4 @@
-"""Generation of a common reference string (E3).
+"""Generation of a common reference string (E3), and the aborts of a key's generation (E4) and of a string's (E5), to which nobody replies.
 
 Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2.
 """
@@ -6,33 +6,35 @@ Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.errors import Broken, Undecodable
+from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import CRS_TAG
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
-    PARAMETERS,
+    NOTHING_RUNS,
     Generation,
+    KmsGenerationOperation,
     expect_id,
+    expect_parameters,
 )
-from kmsconn.protocols.fhevm.messages import (
+from kmsconn.protocols.fhevm.operations import (
     SIGNING_SCHEMES,
+    UnderContext,
     domain_message,
     long_poll,
     optional_id,
     request_id,
 )
-from kmsconn.protocols.fhevm.operations import UnderContext
 from kmsconn.protocols.port import CoreCall, Numbering, RequestEvent, Verdict, id_in_data
 from kmsconn.protocols.proto_writer import encode
 
@@ -55,9 +57,7 @@ class Crsgen(UnderContext):
     @classmethod
     def read(cls, identifier: int, max_bits: int, params: int, extra_data: bytes) -> Crsgen:
         """Return what the event asks for. Raises Undecodable for parameters that have no name."""
-        if params not in PARAMETERS:
-            raise Undecodable(f"parameters of type {params} are not known")
-        return cls(identifier, max_bits, params, extra_data)
+        return cls(identifier, max_bits, expect_parameters(params), extra_data)
 
 
 class Crsgens(Generation[Crsgen]):
@@ -116,3 +116,57 @@ class Crsgens(Generation[Crsgen]):
 def crs_digest(domain: Domain, identifier: int, max_bits: int, digest: bytes, carried: bytes) -> bytes:
     """Return what a node signs for a common reference string; ``carried`` is the event's extraData (2.4)."""
     return signing_digest(domain, hash_struct(SIGNED_TYPE, identifier, max_bits, digest, carried))
+
+
+A = TypeVar("A", bound=Content)
+
+
+@attrs.frozen
+class AbortKeygen(Content):
+    """Stop a key generation, prepared or running; the id is that of the preparation."""
+
+    id: int
+
+    kind = Kind.ABORT_KEYGEN
+
+
+@attrs.frozen
+class AbortCrsgen(Content):
+    """Stop the generation of a common reference string."""
+
+    id: int
+
+    kind = Kind.ABORT_CRSGEN
+
+
+class Aborts(KmsGenerationOperation[A]):
+    """A row of aborts; ``method`` is that of the Core."""
+
+    pool = PoolName.ABORTS
+    signed = False
+    method: str
+
+    def start_calls(
+        self,
+        content: A,
+        ciphertexts: Sequence[Ciphertext],
+        found: Any,
+    ) -> tuple[CoreCall, ...]:
+        """Return the abort; that nothing runs is as good."""
+        return (CoreCall(self.method, encode(request_id(content.id)), content.id, NOTHING_RUNS),)
+
+
+class KeygenAborts(Aborts[AbortKeygen]):
+    """The row of aborted keys."""
+
+    kind = Kind.ABORT_KEYGEN
+    events = (RequestEvent(KMS_GENERATION.event("AbortKeygen"), AbortKeygen),)
+    method = "AbortKeyGen"
+
+
+class CrsgenAborts(Aborts[AbortCrsgen]):
+    """The row of aborted common reference strings."""
+
+    kind = Kind.ABORT_CRSGEN
+    events = (RequestEvent(KMS_GENERATION.event("AbortCrsgen"), AbortCrsgen),)
+    method = "AbortCrsGen"

@@ -20,9 +20,9 @@ from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm import views
-from kmsconn.protocols.fhevm.abi import PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.contexts import SELDOM, UNTIL_DONE
+from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.crsgen import crs_digest
 from kmsconn.protocols.fhevm.key_management import (
     COMPLETING_GAS,
@@ -44,8 +44,15 @@ from kmsconn.protocols.fhevm.keygen import (
     key_digest,
     unknown_key_type,
 )
-from kmsconn.protocols.fhevm.messages import SIGNING_SCHEMES, domain_message, long_poll, request_id
-from kmsconn.protocols.fhevm.operations import SIGNATURE, FollowUp, build_extra_data
+from kmsconn.protocols.fhevm.operations import (
+    SIGNATURE,
+    SIGNING_SCHEMES,
+    FollowUp,
+    build_extra_data,
+    domain_message,
+    long_poll,
+    request_id,
+)
 from kmsconn.protocols.port import (
     CoreCall,
     ExplainsSilence,
@@ -250,7 +257,7 @@ def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryP
         final(ask.config.is_context_destroyed(content.context_id)),
         ask.config.epoch_standing(content.id),
         *(
-            views.node_signer(*where, context_id, tx_sender)
+            contracts.node_signer(*where, context_id, tx_sender)
             for context_id in (content.previous_context_id, content.context_id)
         ),
     ]

@@ -1,23 +1,194 @@
-"""The bodies of decryption requests over HTTP: read strictly, and judged as far as the body alone tells. Pure.
+"""Decryption over HTTP: the operations of the chain's requests, of which no contract tells and to which none is replied; and their bodies.
 
-Source: fhevm-0.15.md, 5.2 and 5.4.
+Contents are those of the chain's forms under an id of their own, the EIP-712 hash of all that they say. Their event is synthetic: a log
+of no chain, under a topic of its own, that keeps the content in the journal as an event does. A body is read strictly, and judged as far as
+it alone tells.
+Source: fhevm-0.15.md, 5.2-5.5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import attrs
 import msgspec
 
-from kmsconn.errors import KmsconnError, Rejected
+from kmsconn.errors import KmsconnError, Rejected, Undecodable
+from kmsconn.ethereum.abi import Event, Function, Log
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
+from kmsconn.ethereum.eip712 import hash_struct, signing_digest_under
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import HANDLE_BYTES, PLAINTEXT_BITS, chain_id_of, fhe_type_of
-from kmsconn.protocols.fhevm.http_operations import ATTESTATION_TYPE, HttpPublicDecryption, HttpUserDecryption
-from kmsconn.protocols.fhevm.operations import parse_extra_data
-from kmsconn.protocols.fhevm.user_decryption import HandleEntry
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.requests import NO_BLOCK, Kind, PoolName
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.fhevm import contracts, decryptions, user_decryption
+from kmsconn.protocols.fhevm.decryptions import (
+    Decryption,
+    PublicDecryption,
+    PublicDecryptions,
+    references_of,
+)
+from kmsconn.protocols.fhevm.operations import Deployment, parse_extra_data
+from kmsconn.protocols.fhevm.user_decryption import HandleEntry, UnifiedUserDecryption, UserDecryptions
+from kmsconn.protocols.port import Numbering, Posted, RequestEvent, id_in_topic
+from kmsconn.protocols.queries import ContractQuery, StorageRead
+
+HTTP_LIFETIME: Final = 3600.0
+"""Seconds for which a request over HTTP is worked on, whether or not somebody still waits for it."""
+
+HTTP_PATIENCE: Final = 3.0
+"""Seconds since it was asked for until its last try for what may be a dependency's fault: a relayer gives up after five."""
+
+ATTESTATION_TYPE: Final = "eip712-unified-user-decrypt-v1"
+"""The one form of a user's permit that is known: the signature of the unified request (0.14 3.4)."""
+
+PUBLIC_TYPE = "PublicDecryptionRequest(bytes32[] ctHandles,bytes extraData)"
+USER_TYPE = (
+    "UserDecryptionRequest(string attestationType,UserDecryptionPayload payload,bytes signature)"
+    "HandleEntry(bytes32 handle,address contractAddress,address ownerAddress)"
+    "RequestValidity(uint64 startTimestamp,uint64 durationSeconds)"
+    "UserDecryptionPayload(HandleEntry[] handles,address userAddress,bytes publicKey,address[] allowedContracts,"
+    "RequestValidity requestValidity,bytes extraData)"
+)
+DOMAIN_SEPARATOR = hash_struct("EIP712Domain(string name,string version)", "kms-connector-decryption", "1")
+"""The domain of ids has two fields: an id names a content, whichever network it is for."""
+
+
+@attrs.frozen
+class HttpPublicDecryption(PublicDecryption):
+    """A request over HTTP to reveal values to everybody."""
+
+    kind = Kind.HTTP_PUBLIC_DECRYPTION
+
+    @classmethod
+    def of(cls, handles: Sequence[bytes], extra_data: bytes) -> HttpPublicDecryption:
+        """Return the content with its id (5.3)."""
+        return _with_id(cls.read(0, tuple(handles), extra_data))
+
+    def struct_hash(self) -> bytes:
+        """Return the hash of the body as a struct of EIP-712."""
+        return hash_struct(PUBLIC_TYPE, self.raw_handles, self.extra_data)
+
+
+@attrs.frozen
+class HttpUserDecryption(UnifiedUserDecryption):
+    """A request over HTTP to reveal values to one user, with all that is to be checked."""
+
+    kind = Kind.HTTP_USER_DECRYPTION
+
+    @classmethod
+    def of(cls, handles: Sequence[HandleEntry], **values: Any) -> HttpUserDecryption:
+        """Return the content with its id (5.3), which covers the user's signature."""
+        references = references_of(entry.handle for entry in handles)
+        return _with_id(cls(id=0, references=references, handles=tuple(handles), **values))
+
+    def struct_hash(self) -> bytes:
+        """Return the hash of the body as a struct of EIP-712."""
+        entries, (*signed, signature) = self.values()
+        return hash_struct(USER_TYPE, ATTESTATION_TYPE, (entries, *signed), signature)
+
+
+_USER_VALUES = "(bytes32,address,address)[],address,bytes,address[],(uint64,uint64),bytes,bytes"
+
+
+def _event(name: str, values: str, count: int) -> Event:
+    signature = f"{name}(uint256,{values})"
+    return Event(name, signature, keccak256(signature.encode()), (True, *(False,) * count))
+
+
+PUBLIC_EVENT = _event("HttpPublicDecryption", "bytes32[],bytes", 2)
+USER_EVENT = _event("HttpUserDecryption", _USER_VALUES, 7)
+"""The synthetic events: the id as a topic, and what stands in the body."""
+
+D = TypeVar("D", HttpPublicDecryption, HttpUserDecryption)
+
+
+def _with_id(content: D) -> D:
+    return attrs.evolve(
+        content, id=int.from_bytes(signing_digest_under(DOMAIN_SEPARATOR, content.struct_hash()))
+    )
+
+
+def _read_public(*values: Any) -> HttpPublicDecryption:
+    return _named(HttpPublicDecryption.read(*values))
+
+
+def _read_user(identifier: int, entries: Any, *payload: Any) -> HttpUserDecryption:
+    return _named(HttpUserDecryption.read_later(identifier, entries, payload))
+
+
+def _named(content: D) -> D:
+    if (found := _with_id(content)).id != content.id:
+        raise Undecodable(f"the content has the id {found.id:#x}, not {content.id:#x}")
+    return content
+
+
+class OverHttp(Posted):
+    """What a contract would add is left out: a counter, a context of the request's time, the answer on chain, the reply."""
+
+    deployment: Deployment
+    lifetime = HTTP_LIFETIME
+    patience = HTTP_PATIENCE
+    reply: Function | None = None
+
+    def numbering(self) -> Numbering | None:
+        """Return nothing: ids are hashes."""
+        return None
+
+    def replying_context(self, content: Decryption) -> int | Sequence[ContractQuery[int]]:
+        """Return the context of extraData; else ask for the Gateway's current one, for none was pinned."""
+        named, _ = content.context
+        if named is not None:
+            return named
+        return (contracts.current_context(self.deployment.gateway, self.deployment.gateway_config),)
+
+    def has_answered(
+        self, content: Decryption, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool] | None:
+        """Return nothing: no contract gets the answer."""
+        return None
+
+    def _log(self, event: Event, *values: Any) -> Log:
+        topics, data = event.encode(*values)
+        return Log(self.deployment.decryption.verifying_contract, topics, data, NO_BLOCK, b"", b"", 0)
+
+
+class HttpPublicDecryptions(OverHttp, PublicDecryptions):
+    """The row of public decryption over HTTP."""
+
+    kind = Kind.HTTP_PUBLIC_DECRYPTION
+    pool = PoolName.HTTP_PUBLIC_DECRYPTION
+    events = (RequestEvent(PUBLIC_EVENT, _read_public, id_in_topic(1)),)
+
+    def log_of(self, content: HttpPublicDecryption) -> Log:
+        """Return the synthetic log of a content."""
+        return self._log(PUBLIC_EVENT, content.id, tuple(content.raw_handles), content.extra_data)
+
+    def fields_of(self, answer: Answer) -> Mapping[str, bytes]:
+        """Return what the response says: what the reply on chain would carry (5.5)."""
+        _, result, signature, extra_data = decryptions.RESPONSE.decode(answer.calldata)
+        return {"decryptedResult": result, "signature": signature, "extraData": extra_data}
+
+
+class HttpUserDecryptions(OverHttp, UserDecryptions):
+    """The row of user decryption over HTTP."""
+
+    kind = Kind.HTTP_USER_DECRYPTION
+    pool = PoolName.HTTP_USER_DECRYPTION
+    events = (RequestEvent(USER_EVENT, _read_user, id_in_topic(1)),)
+
+    def log_of(self, content: HttpUserDecryption) -> Log:
+        """Return the synthetic log of a content."""
+        entries, payload = content.values()
+        return self._log(USER_EVENT, content.id, entries, *payload)
+
+    def fields_of(self, answer: Answer) -> Mapping[str, bytes]:
+        """Return what the response says: what the reply on chain would carry (5.5)."""
+        _, share, signature, extra_data = user_decryption.RESPONSE.decode(answer.calldata)
+        return {"userDecryptedShares": share, "signature": signature, "extraData": extra_data}
+
 
 MALFORMED: Final = "malformed"
 UNSUPPORTED_ATTESTATION_TYPE: Final = "unsupported_attestation_type"

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import attrs
 
-from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed
+from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
 from kmsconn.model.requests import Content, PoolName
 from kmsconn.protocols.answers import DEPENDENCY
-from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.key_views import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
 from kmsconn.protocols.port import Meaning, NeedsAgreement, Verdict
@@ -57,7 +57,7 @@ class EthereumOperation(FhevmOperation[C]):
 
     def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask ProtocolConfig for the signer of a tx sender in a context, pending ones too."""
-        return views.node_signer(self.ask.chain_id, self.ask.config.address, context_id, tx_sender)
+        return contracts.node_signer(self.ask.chain_id, self.ask.config.address, context_id, tx_sender)
 
 
 class KmsGenerationOperation(EthereumOperation[C]):
@@ -121,6 +121,13 @@ GENERATION_VERDICTS: Mapping[str, Verdict] = {
 """What KMSGeneration says to every reply that it does not take."""
 
 
+def expect_parameters(params: int) -> int:
+    """Return the number of FHE parameters. Raises Undecodable for one that has no name."""
+    if params not in PARAMETERS:
+        raise Undecodable(f"parameters of type {params} are not known")
+    return params
+
+
 # --- ids in answers of the Core
 
 
@@ -162,8 +169,8 @@ def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> QueryPla
     where = (ask.chain_id, ask.config.address)
     destroyed, valid, *epoch_valid = yield [
         final(ask.config.is_context_destroyed(context_id)),
-        views.is_valid_context(*where, context_id),
-        *([] if epoch_id is None else [views.is_valid_epoch(*where, context_id, epoch_id)]),
+        contracts.is_valid_context(*where, context_id),
+        *([] if epoch_id is None else [contracts.is_valid_epoch(*where, context_id, epoch_id)]),
     ]
     if destroyed:
         raise was_destroyed(context_id)

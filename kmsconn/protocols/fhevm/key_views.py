@@ -14,7 +14,7 @@ import attrs
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Function, Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, PROTOCOL_CONFIG
 from kmsconn.protocols.queries import LogsAt, StorageRead, ViewCall, base_slot, flag, mapping_slot
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")

@@ -16,29 +16,30 @@ import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.config.values import CompressedKeySets
-from kmsconn.errors import Broken, Undecodable
+from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PREP_KEYGEN_TAG
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
+from kmsconn.protocols.deployments import NO_DATA
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
     LONG_POLL,
-    PARAMETERS,
     Generation,
     expect_id,
+    expect_parameters,
 )
-from kmsconn.protocols.fhevm.messages import (
+from kmsconn.protocols.fhevm.operations import (
     SIGNING_SCHEMES,
+    UnderContext,
     domain_message,
     long_poll,
     optional_id,
     request_id,
 )
-from kmsconn.protocols.fhevm.operations import UnderContext
 from kmsconn.protocols.port import (
     Choosing,
     CoreCall,
@@ -50,7 +51,6 @@ from kmsconn.protocols.port import (
     id_in_data,
 )
 from kmsconn.protocols.proto_writer import encode
-from kmsconn.protocols.published import NO_DATA
 
 
 class KeySetForm(StrEnum):
@@ -121,6 +121,16 @@ class CeremonyRequest(UnderContext):
     form: KeySetForm | None = None
 
 
+def _read(*rest: Any) -> dict[str, Any]:
+    """Return what both events end with: extraData, from 0.3.0 on after the key that is migrated."""
+    *existing, extra_data = rest
+    return {
+        "extra_data": extra_data,
+        "existing_id": existing[0] if existing else 0,
+        "compresses": bool(existing),
+    }
+
+
 K = TypeVar("K", bound=CeremonyRequest)
 
 
@@ -152,20 +162,9 @@ class PrepKeygen(CeremonyRequest):
     kind = Kind.PREP_KEYGEN
 
     @classmethod
-    def read(cls, identifier: int, params: int, extra_data: bytes) -> PrepKeygen:
-        """Return what the event asks for. Raises Undecodable for parameters that have no name."""
-        return cls(identifier, expect_parameters(params), extra_data)
-
-    @classmethod
-    def read_later(cls, identifier: int, params: int, existing_id: int, extra_data: bytes) -> PrepKeygen:
-        """Return what the event of 0.3.0 asks for. Raises Undecodable for parameters that have no name."""
-        return cls(
-            identifier,
-            expect_parameters(params),
-            extra_data,
-            existing_id=existing_id,
-            compresses=True,
-        )
+    def read(cls, identifier: int, params: int, *rest: Any) -> PrepKeygen:
+        """Return what the event asks for, in either form. Raises Undecodable for parameters that have no name."""
+        return cls(identifier, expect_parameters(params), **_read(*rest))
 
 
 class PrepKeygens(KeyCeremony[PrepKeygen]):
@@ -174,7 +173,7 @@ class PrepKeygens(KeyCeremony[PrepKeygen]):
     kind = Kind.PREP_KEYGEN
     events = (
         RequestEvent(KMS_GENERATION.event("PrepKeygenRequest"), PrepKeygen.read, id_in_data),
-        RequestEvent(LATER_KMS_GENERATION.event("PrepKeygenRequest"), PrepKeygen.read_later, id_in_data),
+        RequestEvent(LATER_KMS_GENERATION.event("PrepKeygenRequest"), PrepKeygen.read, id_in_data),
     )
     stages: ClassVar[Mapping[str, float]] = LONG_POLL
     reply = PREP_RESPONSE
@@ -232,14 +231,9 @@ class Keygen(CeremonyRequest):
     kind = Kind.KEYGEN
 
     @classmethod
-    def read(cls, prep_id: int, identifier: int, extra_data: bytes) -> Keygen:
-        """Return what the event asks for."""
-        return cls(prep_id, identifier, extra_data)
-
-    @classmethod
-    def read_later(cls, prep_id: int, identifier: int, existing_id: int, extra_data: bytes) -> Keygen:
-        """Return what the event of 0.3.0 asks for."""
-        return cls(prep_id, identifier, extra_data, existing_id=existing_id, compresses=True)
+    def read(cls, prep_id: int, identifier: int, *rest: Any) -> Keygen:
+        """Return what the event asks for, in either form."""
+        return cls(prep_id, identifier, **_read(*rest))
 
 
 class Keygens(KeyCeremony[Keygen], ExplainsSilence):
@@ -248,7 +242,7 @@ class Keygens(KeyCeremony[Keygen], ExplainsSilence):
     kind = Kind.KEYGEN
     events = (
         RequestEvent(KMS_GENERATION.event("KeygenRequest"), Keygen.read),
-        RequestEvent(LATER_KMS_GENERATION.event("KeygenRequest"), Keygen.read_later),
+        RequestEvent(LATER_KMS_GENERATION.event("KeygenRequest"), Keygen.read),
     )
     stages: ClassVar[Mapping[str, float]] = {
         **LONG_POLL,
@@ -310,13 +304,6 @@ class Keygens(KeyCeremony[Keygen], ExplainsSilence):
             self.deployment.generation, content.prep_id, content.id, digests, content.extra_data
         )
         return Answer(KEY_RESPONSE.encode(content.id, digests, signature), signer_of(signed, signature))
-
-
-def expect_parameters(params: int) -> int:
-    """Return the number of FHE parameters. Raises Undecodable for one that has no name."""
-    if params not in PARAMETERS:
-        raise Undecodable(f"parameters of type {params} are not known")
-    return params
 
 
 def unknown_key_type(digests: Iterable[Digests], remedy: str) -> Revert | None:

@@ -1,23 +1,182 @@
-"""What all operations of fhevm have in common: their deployment, the errors of its contracts, the form of extraData.
+"""What all operations of fhevm have in common: where the contracts are, the Gateway's contexts, errors, extraData, requests to the Core.
 
-Source: fhevm-0.14.md, section 6 and annex A.
+GatewayConfig says the same of a context that it does not know and of one that was destroyed (3.9); numbers tell them apart. Never a whole
+request, and never asks a chain.
+Source: fhevm-0.14.md, 5.1-5.3, section 6 and annex A; fhevm-0.15.md, 4.2.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import attrs
 
+from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.config.settings import Settings
+from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Rejected
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, fhe_type_of, id_hex, tag_of
 from kmsconn.model.requests import Content, Order
-from kmsconn.protocols.fhevm.abi import ALL_ERRORS
-from kmsconn.protocols.fhevm.deployment import Deployment
-from kmsconn.protocols.port import Operation, Revert, Verdict
-from kmsconn.protocols.published import name_revert
-from kmsconn.protocols.queries import QueryPlan
+from kmsconn.model.steps import Ciphertext
+from kmsconn.protocols.deployments import name_revert
+from kmsconn.protocols.fhevm import contracts
+from kmsconn.protocols.fhevm.access import AccessControl
+from kmsconn.protocols.fhevm.contracts import ALL_ERRORS
+from kmsconn.protocols.fhevm.key_views import KeyViews
+from kmsconn.protocols.port import CoreCall, Operation, Revert, Verdict
+from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.queries import QueryPlan, ViewCall
+
+_RECENT = 8  # contexts; two or three are valid at a time, and the Gateway may skip numbers
+
+
+@attrs.frozen
+class GatewayContexts:
+    """The contexts of GatewayConfig on its chain."""
+
+    chain_id: int
+    config: Address
+
+    def is_member(self, tx_sender: Address, known: Collection[int]) -> QueryPlan[bool]:
+        """Ask whether a tx sender is a node of the current context, one just before it, or a ``known`` one, that is still valid."""
+        [current] = yield [contracts.current_context(self.chain_id, self.config)]
+        recent = {one for one in range(current - _RECENT + 1, current + 1) if _is_context(one)}
+        found = yield [self._is_node(one, tx_sender) for one in sorted(recent | {*known})]
+        return any(found)
+
+    def after_invalid(self, context_id: int) -> QueryPlan[Verdict]:
+        """Say what "invalid context" means for a reply: final for one that was issued, and so was destroyed since (annex A, bounded)."""
+        [current] = yield [contracts.current_context(self.chain_id, self.config)]
+        was_there = _is_context(context_id) and context_id <= current
+        return Verdict.FINAL if was_there else Verdict.RETRY
+
+    def _is_node(self, context_id: int, tx_sender: Address) -> ViewCall[bool]:
+        asked = contracts.node_signer(self.chain_id, self.config, context_id, tx_sender)
+
+        def gone(_message: str, data: bytes | None) -> bool | None:
+            return False if contracts.is_invalid_context(data) else None
+
+        return ViewCall(
+            asked.chain_id,
+            asked.to,
+            asked.data,
+            lambda data: asked.read(data) != ZERO_ADDRESS,
+            on_error=gone,
+        )
+
+
+def _is_context(identifier: int) -> bool:
+    return tag_of(identifier) == CONTEXT_TAG and counter_of(identifier) > 0
+
+
+@attrs.frozen
+class Deployment:
+    """Decryption on the Gateway, KMSGeneration and ProtocolConfig on Ethereum, each as the domain that names its place too.
+
+    ``acls``: host chain → access control list. ``compressed_key_sets``: whether fresh keys are.
+    ``preprocessing_ids``: those of keys that an epoch is told instead of what the contract says.
+    """
+
+    decryption: Domain
+    generation: Domain
+    config: Domain
+    gateway_config: Address
+    acls: Mapping[int, Address]
+    erc1271_gas: int
+    compressed_key_sets: CompressedKeySets
+    preprocessing_ids: Mapping[int, int]
+    keys: KeyViews = attrs.field(init=False)
+    """The questions to the two contracts on Ethereum."""
+
+    @keys.default
+    def _key_views(self) -> KeyViews:
+        return KeyViews.at(
+            self.config.chain_id, self.generation.verifying_contract, self.config.verifying_contract
+        )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Deployment:
+        """Return the deployment that the settings name."""
+        gateway, ethereum = settings.chains.gateway.chain_id, settings.chains.ethereum.chain_id
+        return cls(
+            decryption=settings.protocol.decryption_contract.domain(gateway),
+            generation=settings.protocol.kms_generation_contract.domain(ethereum),
+            config=settings.protocol.protocol_config_contract.domain(ethereum),
+            gateway_config=settings.protocol.gateway_config_contract.address,
+            acls={host.chain.chain_id: host.acl for host in settings.chains.host_chains},
+            erc1271_gas=settings.protocol.erc1271_gas_limit,
+            compressed_key_sets=settings.protocol.compressed_key_sets,
+            preprocessing_ids=settings.protocol.preprocessing_ids,
+        )
+
+    @property
+    def gateway(self) -> int:
+        """The chain id of the Gateway."""
+        return self.decryption.chain_id
+
+    @property
+    def ethereum(self) -> int:
+        """The chain id of Ethereum."""
+        return self.config.chain_id
+
+    @property
+    def access(self) -> AccessControl:
+        """The access control of the host chains, chosen by the chain id of a handle."""
+        return AccessControl(self.acls)
+
+    @property
+    def contexts(self) -> GatewayContexts:
+        """The contexts as the Gateway knows them."""
+        return GatewayContexts(self.gateway, self.gateway_config)
+
+
+SIGNING_SCHEMES = [kms.SigningSchemeType.ECDSA256K1]
+"""What every request asks for: the contracts take no other signature. Cores of 0.14 skip it (0.15: 4.2)."""
+
+
+def request_id(identifier: int) -> kms.RequestId:
+    """Return an id as the Core knows it."""
+    return kms.RequestId(id_hex(identifier))
+
+
+def optional_id(identifier: int | None) -> kms.RequestId | None:
+    """Return the id of a context or epoch, where the request names one."""
+    return None if identifier is None else request_id(identifier)
+
+
+@lru_cache
+def domain_message(domain: Domain) -> kms.Eip712DomainMsg:
+    """Return a domain with its chain id in 32 bytes, its address by EIP-55, and no salt (5.3)."""
+    return kms.Eip712DomainMsg(
+        name=domain.name,
+        version=domain.version,
+        chain_id=domain.chain_id.to_bytes(32),
+        verifying_contract=checksum(domain.verifying_contract),
+    )
+
+
+def typed_ciphertexts(ciphertexts: Sequence[Ciphertext]) -> list[kms.TypedCiphertext]:
+    """Return ciphertexts in their order, each with the FHE type that its handle names; their bytes are not copied."""
+    return [
+        kms.TypedCiphertext(
+            ciphertext=entry.body,
+            fhe_type=fhe_type_of(entry.handle),
+            external_handle=entry.handle,
+            ciphertext_format=kms.CiphertextFormat(entry.format),
+        )
+        for entry in ciphertexts
+    ]
+
+
+def long_poll(method: str, identifier: int, shard: int) -> CoreCall:
+    """Return the call that waits for a result; it goes where the start went (5.5)."""
+    return CoreCall(method, encode(request_id(identifier)), shard)
+
 
 SIGNATURE: Mapping[str, Verdict] = {
     "ECDSAInvalidSignature": Verdict.FINAL,

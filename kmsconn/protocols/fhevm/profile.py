@@ -12,14 +12,13 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.profiles import FHEVM
 from kmsconn.protocols.deployments import has_version, same_domain
-from kmsconn.protocols.fhevm import views
-from kmsconn.protocols.fhevm.abi import DECRYPTION_TOPICS, KMS_GENERATION_TOPICS, PROTOCOL_CONFIG_TOPICS
-from kmsconn.protocols.fhevm.aborts import CrsgenAborts, KeygenAborts
+from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.contexts import ContextEnds, NewContexts
-from kmsconn.protocols.fhevm.crsgen import Crsgens
-from kmsconn.protocols.fhevm.deployment import Deployment
+from kmsconn.protocols.fhevm.contracts import DECRYPTION_TOPICS, KMS_GENERATION_TOPICS, PROTOCOL_CONFIG_TOPICS
+from kmsconn.protocols.fhevm.crsgen import CrsgenAborts, Crsgens, KeygenAborts
+from kmsconn.protocols.fhevm.decryptions import PublicDecryptions
 from kmsconn.protocols.fhevm.epochs import EpochEnds, NewEpochs
-from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryptions, HttpUserDecryptions
+from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryptions, HttpUserDecryptions
 from kmsconn.protocols.fhevm.key_management import valid_pair
 from kmsconn.protocols.fhevm.key_material import (
     MATERIAL_METHOD,
@@ -29,7 +28,7 @@ from kmsconn.protocols.fhevm.key_material import (
 )
 from kmsconn.protocols.fhevm.key_views import KeyViews
 from kmsconn.protocols.fhevm.keygen import Keygens, PrepKeygens
-from kmsconn.protocols.fhevm.public_decryption import PublicDecryptions
+from kmsconn.protocols.fhevm.operations import Deployment
 from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
 from kmsconn.protocols.profile import (
     ConfiguredContract,
@@ -118,7 +117,7 @@ class Fhevm(Profile):
             _signing("Decryption", "decryption_contract", at.decryption, always=True),
             _contract("GatewayConfig", "gateway_config_contract.address", at.gateway, at.gateway_config),
             _signing("KMSGeneration", "kms_generation_contract", at.generation),
-            attrs.evolve(config, identity=views.is_protocol_config(version)),
+            attrs.evolve(config, identity=contracts.is_protocol_config(version)),
             *(
                 _contract("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
                 for place, (chain_id, acl) in enumerate(at.acls.items())
@@ -138,7 +137,7 @@ class Fhevm(Profile):
     def registrations(self, tx_sender: Address) -> tuple[PlannedQueries[Registration], ...]:
         """Ask GatewayConfig for decryptions, and ProtocolConfig for keys."""
         at = self.deployment
-        gateway = views.current_context(at.gateway, at.gateway_config)
+        gateway = contracts.current_context(at.gateway, at.gateway_config)
         return (
             (at.gateway, _registered("GatewayConfig", gateway, at.gateway_config, tx_sender)),
             (
@@ -155,15 +154,15 @@ class Fhevm(Profile):
 
     def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
-        return views.coprocessor_senders(self.deployment.gateway, self.deployment.gateway_config)
+        return contracts.coprocessor_senders(self.deployment.gateway, self.deployment.gateway_config)
 
     def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
         """Ask for one coprocessor."""
-        return views.coprocessor(self.deployment.gateway, self.deployment.gateway_config, tx_sender)
+        return contracts.coprocessor(self.deployment.gateway, self.deployment.gateway_config, tx_sender)
 
     def coprocessor_threshold(self) -> ContractQuery[int]:
         """Ask for the majority threshold."""
-        return views.coprocessor_threshold(self.deployment.gateway, self.deployment.gateway_config)
+        return contracts.coprocessor_threshold(self.deployment.gateway, self.deployment.gateway_config)
 
 
 def _contract(kind: str, option: str, chain_id: int, address: Address) -> ConfiguredContract:
@@ -179,12 +178,12 @@ def _registered(
     registry: str, current: ViewCall[int], contract: Address, tx_sender: Address
 ) -> QueryPlan[Registration]:
     [context_id] = yield [current]
-    [signer] = yield [views.node_signer(current.chain_id, contract, context_id, tx_sender)]
+    [signer] = yield [contracts.node_signer(current.chain_id, contract, context_id, tx_sender)]
     return Registration(registry, context_id, signer)
 
 
 def _material(keys: KeyViews) -> QueryPlan[MaterialInUse]:
-    current = views.current_context_and_epoch(keys.chain_id, keys.config.address)
+    current = contracts.current_context_and_epoch(keys.chain_id, keys.config.address)
     (context_id, epoch_id), key_id, crs_id = yield [
         current,
         keys.generation.active_key(),

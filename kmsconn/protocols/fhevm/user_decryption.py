@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -30,28 +30,27 @@ from kmsconn.protocols.answers import (
     signature_of,
     signer_of,
 )
-from kmsconn.protocols.fhevm import views
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import AccessControl, handles_of, read_call, wallet_agrees
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.decryptions import (
     LATER,
     REFERENCES,
     Decryption,
     DecryptionOperation,
-    bare_references,
     extra_data_of,
     key_id,
     references_of,
 )
-from kmsconn.protocols.fhevm.deployment import Deployment
-from kmsconn.protocols.fhevm.messages import (
+from kmsconn.protocols.fhevm.operations import (
     SIGNING_SCHEMES,
+    Deployment,
     domain_message,
+    normalise_extra_data,
     optional_id,
     request_id,
     typed_ciphertexts,
 )
-from kmsconn.protocols.fhevm.operations import normalise_extra_data
 from kmsconn.protocols.port import Facts, Numbering, RequestEvent, id_in_topic
 from kmsconn.protocols.queries import ViewCall
 
@@ -100,13 +99,8 @@ class LegacyUserDecryption(UserDecryption):
 
     @classmethod
     def read(cls, identifier: int, references: Any, *rest: Any) -> LegacyUserDecryption:
-        """Return what the event asks for."""
+        """Return what the event asks for, in either form."""
         return cls(identifier, references_of(references), *rest)
-
-    @classmethod
-    def read_later(cls, identifier: int, handles: tuple[bytes, ...], *rest: Any) -> LegacyUserDecryption:
-        """Return what the later form of the event asks for."""
-        return cls(identifier, bare_references(handles), *rest)
 
     def later_form(self) -> tuple[tuple[bytes, ...], bytes]:
         """Return topics and data of the later form of the event."""
@@ -119,11 +113,11 @@ class LegacyUserDecryption(UserDecryption):
         access = deployment.access
         call = read_call(deployment.decryption.verifying_contract, facts.to, facts.input)
         for handle in handles:
-            contracts = call.contracts_of(handle.raw)
+            listed = call.contracts_of(handle.raw)
             if call.delegator is None:
-                yield from (access.allowed(handle, account) for account in (self.user, *contracts))
+                yield from (access.allowed(handle, account) for account in (self.user, *listed))
             else:
-                for contract in contracts:
+                for contract in listed:
                     yield access.delegated(handle, call.delegator, self.user, contract)
 
 
@@ -159,7 +153,7 @@ class UnifiedUserDecryption(UserDecryption):
         return self.start + self.duration
 
     @classmethod
-    def read(cls, identifier: int, references: Any, handles: Any, payload: Any) -> UnifiedUserDecryption:
+    def read(cls, identifier: int, references: Any, handles: Any, payload: Any) -> Self:
         """Return what the event asks for."""
         user, public_key, allowed_contracts, (start, duration), extra_data, signature = payload
         return cls(
@@ -176,17 +170,25 @@ class UnifiedUserDecryption(UserDecryption):
         )
 
     @classmethod
-    def read_later(cls, identifier: int, entries: Any, payload: Any) -> UnifiedUserDecryption:
+    def read_later(cls, identifier: int, entries: Any, payload: Any) -> Self:
         """Return what the later form of the event asks for."""
-        content = cls.read(identifier, (), entries, payload)
-        return attrs.evolve(content, references=bare_references(handle for handle, _, _ in entries))
+        return cls.read(identifier, (handle for handle, _, _ in entries), entries, payload)
+
+    def values(self) -> tuple[Any, Any]:
+        """Return the values of the event: the handles' entries, and the payload that ends with the user's signature."""
+        entries = tuple((entry.handle, entry.contract, entry.owner) for entry in self.handles)
+        signed = (
+            self.user,
+            self.public_key,
+            self.allowed_contracts,
+            (self.start, self.duration),
+            self.extra_data,
+        )
+        return entries, (*signed, self.signature)
 
     def later_form(self) -> tuple[tuple[bytes, ...], bytes]:
         """Return topics and data of the later form of the event."""
-        entries = tuple((entry.handle, entry.contract, entry.owner) for entry in self.handles)
-        window = (self.start, self.duration)
-        signed = (self.user, self.public_key, self.allowed_contracts, window, self.extra_data)
-        return LATER_UNIFIED.encode(self.id, entries, (*signed, self.signature))
+        return LATER_UNIFIED.encode(self.id, *self.values())
 
     def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ViewCall[None]]:
         """Ask for the signature where it is not the user's own, its end, and the user's right to each handle (3.4).
@@ -198,7 +200,7 @@ class UnifiedUserDecryption(UserDecryption):
         access = deployment.access
         chain_id, acl = access.of(handles[0])
         yield from self._wallet(deployment, chain_id, facts)
-        yield _not_invalidated(self, views.signature_invalidated_before(chain_id, acl, self.user))
+        yield _not_invalidated(self, contracts.signature_invalidated_before(chain_id, acl, self.user))
         for handle, entry in zip(handles, self.handles, strict=True):
             yield self._owned(access, handle, entry)
         for handle in handles:
@@ -222,7 +224,7 @@ class UnifiedUserDecryption(UserDecryption):
         digest = unified_digest(deployment.decryption, chain_id, self)
         if recover(digest, self.signature) != self.user:
             gas = deployment.erc1271_gas
-            view = views.is_valid_signature(chain_id, self.user, digest, self.signature, gas=gas)
+            view = contracts.is_valid_signature(chain_id, self.user, digest, self.signature, gas=gas)
             yield wallet_agrees(view, facts.age, domain_confirmed=facts.domain_confirmed)
 
     def _owned(self, access: AccessControl, handle: Handle, entry: HandleEntry) -> ViewCall[None]:
@@ -239,7 +241,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
     events: tuple[RequestEvent, ...] = (
         RequestEvent(LEGACY, LegacyUserDecryption.read, id_in_topic(1)),
         RequestEvent(UNIFIED, UnifiedUserDecryption.read, id_in_topic(1)),
-        RequestEvent(LATER_LEGACY, LegacyUserDecryption.read_later, id_in_topic(1)),
+        RequestEvent(LATER_LEGACY, LegacyUserDecryption.read, id_in_topic(1)),
         RequestEvent(LATER_UNIFIED, UnifiedUserDecryption.read_later, id_in_topic(1)),
     )
     reply: Function | None = RESPONSE
@@ -248,7 +250,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
 
     def numbering(self) -> Numbering | None:
         """Return the counter of user requests, which both forms share (0.2)."""
-        return Numbering(self.kind, USER_DECRYPTION_TAG, views.newest_user_id(*self.contract))
+        return Numbering(self.kind, USER_DECRYPTION_TAG, contracts.newest_user_id(*self.contract))
 
     def checks(self, content: UserDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
         """Ask what the form of the request wants. Raises Rejected, NotYet, Misconfigured."""

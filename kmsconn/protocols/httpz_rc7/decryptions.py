@@ -1,29 +1,52 @@
-"""What decryptions for everybody and for users have in common. The contract has checked the users' rights, and tells no window.
+"""Decryptions for everybody and for users. The contract has checked the users' rights, and tells no window.
 
 The main revision has ``bytes32`` handles, rc7 ``uint256`` ones: the same 32 bytes on the wire, and another type where they are signed.
-Source: httpz-rc7.md, 1.2, 2.2 and 8.3.
+Source: httpz-rc7.md, 1.2, 2.1-2.4, 3.3, 3.4, 8.2 and 8.3; annex C; outcomes: row "answer".
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, NoReturn, TypeVar
 
+import attrs
 from betterproto2 import Message
 
-from kmsconn.errors import Rejected
-from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.ids import HANDLE_BYTES, fhe_type_of
-from kmsconn.model.requests import CiphertextReference, Content
-from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.answers import expect_whole
-from kmsconn.protocols.httpz_rc7.messages import long_poll
-from kmsconn.protocols.httpz_rc7.operations import MEANS, SENDER_VERDICTS, HttpzOperation
-from kmsconn.protocols.httpz_rc7.plaintexts import SIZES
-from kmsconn.protocols.port import CoreCall, Facts, Verdict
+from kmsconn._generated.httpz_rc7.kms import v1 as kms
+from kmsconn.errors import Broken, Rejected, Undecodable
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.ids import HANDLE_BYTES, fhe_type_of, id_hex
+from kmsconn.model.requests import CiphertextReference, Content, Kind, PoolName
+from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.protocols import bincode
+from kmsconn.protocols.answers import DEPENDENCY, expect_count, expect_whole, payload_of, read_message
+from kmsconn.protocols.httpz_rc7 import contracts, messages
+from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER, RC4, RC7
+from kmsconn.protocols.httpz_rc7.messages import (
+    SIZES,
+    domain_message,
+    link_digest,
+    long_poll,
+    public_digest,
+    request_id,
+    typed_ciphertexts,
+    user_digest,
+)
+from kmsconn.protocols.httpz_rc7.operations import (
+    MEANS,
+    NO_TAG,
+    SENDER_VERDICTS,
+    HttpzOperation,
+    Signed,
+    first_signed,
+)
+from kmsconn.protocols.port import CoreCall, Facts, Numbering, RequestEvent, Verdict, id_in_topic
 from kmsconn.protocols.proto_writer import encode
-from kmsconn.protocols.queries import ContractQuery
+from kmsconn.protocols.protobuf import fields
+from kmsconn.protocols.queries import ContractQuery, StorageRead
 
 
 class HttpzDecryption(Content):
@@ -105,3 +128,228 @@ def check_types(content: HttpzDecryption) -> None:
     for reference in content.references:
         if (fhe_type := fhe_type_of(reference.handle)) not in SIZES:
             raise Rejected(f"handle {reference.handle.hex()} has FHE type {fhe_type}, which is not known")
+
+
+PUBLIC_EVENT = DECRYPTION_MANAGER.event("PublicDecryptionRequest")
+NUMERIC_PUBLIC_EVENT = RC7["DecryptionManager"].event("PublicDecryptionRequest")
+PUBLIC_RESPONSE = DECRYPTION_MANAGER.function("publicDecryptionResponse")
+
+
+@attrs.frozen
+class HttpzPublicDecryption(HttpzDecryption):
+    """A request to reveal values to everybody.
+
+    ``numeric``: its contract knows handles as ``uint256``, which is how they are then signed.
+    """
+
+    id: int
+    references: tuple[CiphertextReference, ...]
+    numeric: bool
+
+    kind = Kind.PUBLIC_DECRYPTION
+
+    @classmethod
+    def read(cls, identifier: int, references: Any, *, numeric: bool) -> HttpzPublicDecryption:
+        """Return what the event asks for."""
+        return cls(identifier, references_of(references, numeric=numeric), numeric)
+
+
+class HttpzPublicDecryptions(HttpzDecryptionOperation[HttpzPublicDecryption]):
+    """The row of public decryption.
+
+    Replies of several nodes share a block, so an estimate does not tell who will be the one that completes a request. It reads the
+    signatures of all. What is not used is not paid.
+    """
+
+    kind = Kind.PUBLIC_DECRYPTION
+    pool = PoolName.PUBLIC_DECRYPTION
+    events = (
+        RequestEvent(PUBLIC_EVENT, partial(HttpzPublicDecryption.read, numeric=False), id_in_topic(1)),
+        RequestEvent(NUMERIC_PUBLIC_EVENT, partial(HttpzPublicDecryption.read, numeric=True), id_in_topic(1)),
+    )
+    reply = PUBLIC_RESPONSE
+    spare_gas = 250_000
+    start, result = "Decrypt", "GetDecryptResult"
+
+    def numbering(self) -> Numbering:
+        """Return the counter of public requests."""
+        return Numbering(self.kind, NO_TAG, contracts.newest_public_id(*self.contract))
+
+    def has_answered(
+        self, content: HttpzPublicDecryption, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool]:
+        """Ask whether this node's answer is in the contract."""
+        assert signer is not None, "decryptions are signed"
+        return contracts.has_answered_public(*self.contract, content.id, signer)
+
+    def request(
+        self, content: HttpzPublicDecryption, ciphertexts: Sequence[Ciphertext]
+    ) -> kms.DecryptionRequest:
+        """Return the message for the Core (8.2)."""
+        return kms.DecryptionRequest(
+            request_id=request_id(content.id),
+            ciphertexts=typed_ciphertexts(ciphertexts),
+            key_id=request_id(content.references[0].key_id),
+            domain=domain_message(self.deployment.manager),
+        )
+
+    def read_answer(
+        self, content: HttpzPublicDecryption, reply: bytes | None, expected: Address | None
+    ) -> Answer:
+        """Read the values in the form that ``expected`` has signed, and build the reply. Raises Broken."""
+        assert expected is not None, "decryptions are signed"
+        payload = payload_of(read_message(kms.DecryptionResponse, reply or b""))
+        expect_count(len(content.references), payload.plaintexts)
+        values = [(int(entry.fhe_type), entry.bytes) for entry in payload.plaintexts]
+        signature = payload.external_signature or b""
+        result, signer = first_signed(self._results(content, values), signature, expected)
+        return Answer(PUBLIC_RESPONSE.encode(content.id, result, signature), signer)
+
+    def _results(self, content: HttpzPublicDecryption, values: list[messages.Plaintext]) -> Iterator[Signed]:
+        for form in self.deployment.forms:
+            try:
+                result = messages.encode_plaintexts(form, values)
+            except ValueError:
+                continue
+            manager, handles = self.deployment.manager, content.handles
+            yield result, public_digest(manager, handles, result, numeric=content.numeric)
+
+
+USER_EVENT = DECRYPTION_MANAGER.event("UserDecryptionRequest")
+NUMERIC_USER_EVENT = RC7["DecryptionManager"].event("UserDecryptionRequest")
+NAMELESS_EVENT = RC4["DecryptionManager"].event("UserDecryptionRequest")
+"""A user request of March that names no user: heard, so that its coming is told, and never answered."""
+
+USER_RESPONSE = DECRYPTION_MANAGER.function("userDecryptionResponse")
+_SIGNATURE_IN_PAYLOAD = 6
+
+
+@attrs.frozen
+class HttpzUserDecryption(HttpzDecryption):
+    """A request to reveal values to one user. ``numeric``: its contract knows handles as ``uint256``, which is how they are signed."""
+
+    id: int
+    references: tuple[CiphertextReference, ...]
+    numeric: bool
+    user: Address
+    public_key: bytes
+
+    kind = Kind.USER_DECRYPTION
+
+    @classmethod
+    def read(
+        cls, identifier: int, references: Any, user: Address, public_key: bytes, *, numeric: bool
+    ) -> HttpzUserDecryption:
+        """Return what the event asks for."""
+        return cls(identifier, references_of(references, numeric=numeric), numeric, user, public_key)
+
+
+def _refuse_nameless(*_: object) -> NoReturn:
+    raise Undecodable(
+        "a user request of the interface rc4, which names no user address: it cannot be answered"
+    )
+
+
+class HttpzUserDecryptions(HttpzDecryptionOperation[HttpzUserDecryption]):
+    """The row of user decryption.
+
+    The reply that completes a request reads the shares of all out of storage into one event: some 75 gas for a byte of each node, where
+    the estimate has some 700 for a byte of its own share that it stores. So 150 percent of the estimate do for up to 13 nodes.
+    """
+
+    kind = Kind.USER_DECRYPTION
+    pool = PoolName.USER_DECRYPTION
+    events = (
+        RequestEvent(USER_EVENT, partial(HttpzUserDecryption.read, numeric=False), id_in_topic(1)),
+        RequestEvent(NUMERIC_USER_EVENT, partial(HttpzUserDecryption.read, numeric=True), id_in_topic(1)),
+        RequestEvent(NAMELESS_EVENT, _refuse_nameless, id_in_topic(1)),
+    )
+    reply = USER_RESPONSE
+    spare_gas = 250_000
+    spare_percent = 150
+    start, result = "Reencrypt", "GetReencryptResult"
+
+    def numbering(self) -> Numbering:
+        """Return the counter of user requests."""
+        return Numbering(self.kind, NO_TAG, contracts.newest_user_id(*self.contract))
+
+    def has_answered(
+        self, content: HttpzUserDecryption, signer: Address | None, tx_sender: Address
+    ) -> StorageRead[bool]:
+        """Ask whether this node's answer is in the contract."""
+        assert signer is not None, "decryptions are signed"
+        return contracts.has_answered_user(*self.contract, content.id, signer)
+
+    def request(
+        self, content: HttpzUserDecryption, ciphertexts: Sequence[Ciphertext]
+    ) -> kms.ReencryptionRequest:
+        """Return the message for the Core (8.2)."""
+        return kms.ReencryptionRequest(
+            request_id=request_id(content.id),
+            typed_ciphertexts=typed_ciphertexts(ciphertexts),
+            key_id=request_id(content.references[0].key_id),
+            client_address=checksum(content.user),
+            enc_key=content.public_key,
+            domain=domain_message(self.deployment.manager),
+        )
+
+    def read_answer(
+        self, content: HttpzUserDecryption, reply: bytes | None, expected: Address | None
+    ) -> Answer:
+        """Read the share in the form that ``expected`` has signed, and build the reply. Raises Broken."""
+        assert expected is not None, "decryptions are signed"
+        payload, signature = _payload_and_signature(reply or b"")
+        expect_count(len(content.references), payload.shares)
+        if [share.handle.rjust(HANDLE_BYTES, b"\0") for share in payload.shares] != content.handles:
+            raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} is for other handles")
+        images = (bincode.encode(payload), bincode.encode_shares(payload.shares))
+        signed = ((image, self._digest(content, image)) for image in images)
+        share, signer = first_signed(signed, signature, expected)
+        linked = payload.digest in links(self.deployment.manager, content)
+        mismatch = "" if linked else "the digest in the share is not that of the request"
+        return Answer(USER_RESPONSE.encode(content.id, share, signature), signer, mismatch)
+
+    def may_vary(self, parameter: str, one: Any, other: Any) -> bool:
+        """Say so of the signature, and of a share whose ciphertexts alone differ."""
+        if parameter == "reencryptedShare":
+            return bincode.same_but_ciphertexts(one, other, packed=False)
+        return super().may_vary(parameter, one, other)
+
+    def _digest(self, content: HttpzUserDecryption, share: bytes) -> bytes:
+        manager, key, handles = self.deployment.manager, content.public_key, content.handles
+        return user_digest(manager, key, handles, share, numeric=content.numeric)
+
+
+def links(domain: Domain, content: HttpzUserDecryption) -> tuple[bytes, bytes]:
+    """Return what an answer may be tied to its request with: Cores before 7 April hash handles as numbers (3.4)."""
+    first, second = (
+        link_digest(domain, content.public_key, content.handles, content.user, numeric=numeric)
+        for numeric in (False, True)
+    )
+    return first, second
+
+
+def share_payload(message: Any) -> bincode.SharePayload:
+    """Return a kms.v1.ReencryptionResponsePayload as the values that are signed."""
+    shares = tuple(
+        bincode.Share(int(entry.fhe_type), entry.signcrypted_ciphertext, entry.external_handle, None)
+        for entry in message.signcrypted_ciphertexts
+    )
+    return bincode.SharePayload(
+        message.verification_key, message.digest, shares, message.party_id, message.degree
+    )
+
+
+def _payload_and_signature(reply: bytes) -> tuple[bincode.SharePayload, bytes]:
+    """Read an answer; before 2 April the payload stood in field 2 and had the signature inside (8.2, profile A)."""
+    message = read_message(kms.ReencryptionResponse, reply)
+    if message.payload is not None or not message.external_signature:
+        return share_payload(payload_of(message)), message.external_signature
+    inner: bytes = message.external_signature
+    payload = read_message(kms.ReencryptionResponsePayload, inner)
+    found = [
+        bytes(value)
+        for number, _, value in fields(inner)
+        if number == _SIGNATURE_IN_PAYLOAD and not isinstance(value, int)
+    ]
+    return share_payload(payload), found[-1] if found else b""

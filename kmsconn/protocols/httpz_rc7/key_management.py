@@ -1,7 +1,9 @@
-"""What key management of the first generation has in common. KeyManager takes ids alone and verifies nothing.
+"""Key management of the first generation: keys, from preparation to key, switching keys, and common reference strings.
 
-What the Core did sign is looked at all the same: its handle is the digest of the object, so that a signature of somebody else shows.
-Source: httpz-rc7.md, 1.3, 2.1, 2.5, 3.3, 8.2 and 8.3; annex C; outcomes: row "answer".
+KeyManager takes ids alone and verifies nothing. What the Core did sign is looked at all the same: its handle is the digest of the object,
+so that a signature of somebody else shows. A switching key is what that Core makes with ``DecompressionOnly``; for it the domain stays
+out, since the Core has no struct to sign for such a key and would fail the finished job.
+Source: httpz-rc7.md, 1.3, 2.1, 2.2, 2.5, 3.3, 8.2 and 8.3; annex C; outcomes: row "answer".
 """
 
 from __future__ import annotations
@@ -10,20 +12,42 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import attrs
 from betterproto2 import Message
 
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.errors import Broken, Misconfigured, NotYet
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.model.requests import Content, PoolName
+from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
-from kmsconn.protocols.httpz_rc7 import views
-from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
-from kmsconn.protocols.httpz_rc7.messages import OBJECT_TYPES, long_poll, object_digest
-from kmsconn.protocols.httpz_rc7.operations import MEANS, NO_TAG, HttpzOperation
-from kmsconn.protocols.port import CoreCall, Facts, Meaning, Numbering, Reading
+from kmsconn.protocols.httpz_rc7 import contracts
+from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER
+from kmsconn.protocols.httpz_rc7.messages import (
+    OBJECT_TYPES,
+    domain_message,
+    long_poll,
+    object_digest,
+    request_id,
+)
+from kmsconn.protocols.httpz_rc7.operations import (
+    MEANS,
+    NO_TAG,
+    SENDER_VERDICTS,
+    HttpzDeployment,
+    HttpzOperation,
+)
+from kmsconn.protocols.port import (
+    CoreCall,
+    Facts,
+    Meaning,
+    Numbering,
+    Reading,
+    RequestEvent,
+    Verdict,
+    id_in_data,
+)
 from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.queries import StorageRead
 
@@ -40,11 +64,11 @@ _DEFAULT = 0
 _HANDLE_DIGITS = 64
 
 
+@attrs.frozen
 class KeyRequest(Content):
     """A request to the KeyManager. ``parameters`` is the digest of its FHE parameters."""
 
-    __slots__ = ()
-
+    id: int
     parameters: bytes
 
     @property
@@ -58,6 +82,10 @@ class KeyRequest(Content):
 
 
 K = TypeVar("K", bound=KeyRequest)
+
+
+def _verdicts(operation: str) -> Mapping[str, Verdict]:
+    return {f"{operation}KmsNodeAlreadyResponded": Verdict.DONE, **SENDER_VERDICTS}
 
 
 class KeyOperation(HttpzOperation[K]):
@@ -88,11 +116,11 @@ class KeyOperation(HttpzOperation[K]):
         """Return the counter of these requests."""
         if self.counter is None:
             return None
-        return Numbering(self.kind, NO_TAG, views.key_counter(*self.contract, self.counter))
+        return Numbering(self.kind, NO_TAG, contracts.key_counter(*self.contract, self.counter))
 
     def has_answered(self, content: K, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
         """Ask whether this node has told what it made."""
-        return views.has_told_key(*self.contract, self.answers, content.produced_id, tx_sender)
+        return contracts.has_told_key(*self.contract, self.answers, content.produced_id, tx_sender)
 
     @abstractmethod
     def request(self, content: K) -> Message:
@@ -141,10 +169,19 @@ class KeyOperation(HttpzOperation[K]):
 
 
 class Preparation(KeyOperation[K]):
-    """A row that prepares a key. There is no Core call where the Core does not know preparations; its answer says nothing."""
+    """A row that prepares a key, with ``keyset`` one of another kind. Its answer says nothing.
+
+    There is no Core call where the Core does not know preparations.
+    """
 
     signed = False
     start, result = "KeyGenPreproc", "GetKeyGenPreprocResult"
+    keyset: kms.KeySetConfig | None = None
+
+    def request(self, content: K) -> kms.KeyGenPreprocRequest:
+        """Return the message for the Core."""
+        identifier = request_id(content.produced_id)
+        return kms.KeyGenPreprocRequest(identifier, self.fhe_parameters(content), self.keyset)
 
     def start_calls(self, content: K, ciphertexts: Sequence[Ciphertext], found: Any) -> tuple[CoreCall, ...]:
         """Return the call that hands a request over; none where the Core does not know preparations."""
@@ -171,7 +208,7 @@ class PreparedKey(KeyOperation[K]):
         """Ask whether this node has told that the key is prepared: only then is it made."""
         if facts.tx_sender is None:
             return ()
-        told = views.has_told_key(*self.contract, self.prepared, content.id, facts.tx_sender)
+        told = contracts.has_told_key(*self.contract, self.prepared, content.id, facts.tx_sender)
         return (_prepared(told, content.id),)
 
 
@@ -196,3 +233,143 @@ def _digest(handle: str) -> bytes:
         return bytes.fromhex(handle)
     except ValueError as error:
         raise Broken(DEPENDENCY, "a key handle is not hexadecimal") from error
+
+
+@attrs.frozen
+class HttpzPrepKeygen(KeyRequest):
+    """A request to prepare a key."""
+
+    kind = Kind.PREP_KEYGEN
+
+
+class HttpzPrepKeygens(Preparation[HttpzPrepKeygen]):
+    """The row of preparations."""
+
+    kind = Kind.PREP_KEYGEN
+    events = (RequestEvent(KEY_MANAGER.event("PreprocessKeygenRequest"), HttpzPrepKeygen, id_in_data),)
+    reply = KEY_MANAGER.function("preprocessKeygenResponse")
+    verdicts = _verdicts("PreprocessKeygen")
+    counter, answers = 1, 4
+
+
+@attrs.frozen
+class HttpzKeygen(KeyRequest):
+    """A request to make the key that was prepared under ``id``."""
+
+    kind = Kind.KEYGEN
+
+
+class HttpzKeygens(PreparedKey[HttpzKeygen]):
+    """The row of keys."""
+
+    kind = Kind.KEYGEN
+    events = (RequestEvent(KEY_MANAGER.event("KeygenRequest"), HttpzKeygen, id_in_data),)
+    reply = KEY_MANAGER.function("keygenResponse")
+    verdicts = _verdicts("Keygen")
+    prepared, answers = HttpzPrepKeygens.answers, 6
+
+    def request(self, content: HttpzKeygen) -> kms.KeyGenRequest:
+        """Return the message for the Core."""
+        return kms.KeyGenRequest(
+            request_id=request_id(content.produced_id),
+            params=self.fhe_parameters(content),
+            preproc_id=request_id(content.id),
+            domain=domain_message(self.deployment.httpz),
+        )
+
+    def objects(self, content: HttpzKeygen, reply: bytes) -> Iterable[tuple[str, Any]]:
+        """Yield the keys of an answer. Raises Broken."""
+        message = read_message(kms.KeyGenResult, reply)
+        expect_request_id(message, content)
+        return sorted(message.key_results.items())
+
+
+@attrs.frozen
+class HttpzCrsgen(KeyRequest):
+    """A request to make a common reference string."""
+
+    kind = Kind.CRSGEN
+
+
+class HttpzCrsgens(KeyOperation[HttpzCrsgen]):
+    """The row of common reference strings."""
+
+    kind = Kind.CRSGEN
+    events = (RequestEvent(KEY_MANAGER.event("CrsgenRequest"), HttpzCrsgen, id_in_data),)
+    reply = KEY_MANAGER.function("crsgenResponse")
+    verdicts = _verdicts("Crsgen")
+    start, result = "CrsGen", "GetCrsGenResult"
+    counter, answers = 20, 22
+
+    def request(self, content: HttpzCrsgen) -> kms.CrsGenRequest:
+        """Return the message for the Core."""
+        return kms.CrsGenRequest(
+            request_id=request_id(content.produced_id),
+            params=self.fhe_parameters(content),
+            domain=domain_message(self.deployment.httpz),
+        )
+
+    def objects(self, content: HttpzCrsgen, reply: bytes) -> Iterable[tuple[str, Any]]:
+        """Yield the string of an answer. Raises Broken."""
+        message = read_message(kms.CrsGenResult, reply)
+        expect_request_id(message, content)
+        return [] if message.crs_results is None else [("CRS", message.crs_results)]
+
+
+@attrs.frozen
+class PrepKskgen(KeyRequest):
+    """A request to prepare a key that switches from one key to another."""
+
+    kind = Kind.PREP_KSKGEN
+
+
+class PrepKskgens(Preparation[PrepKskgen]):
+    """The row of preparations."""
+
+    kind = Kind.PREP_KSKGEN
+    events = (RequestEvent(KEY_MANAGER.event("PreprocessKskgenRequest"), PrepKskgen, id_in_data),)
+    reply = KEY_MANAGER.function("preprocessKskgenResponse")
+    verdicts = _verdicts("PreprocessKskgen")
+    counter, answers = 9, 12
+    keyset = DECOMPRESSION_ONLY
+
+
+@attrs.frozen
+class Kskgen(KeyRequest):
+    """A request to make the switching key that was prepared under ``id``, between two keys."""
+
+    id: int
+    source: int
+    destination: int
+    parameters: bytes
+
+    kind = Kind.KSKGEN
+
+
+class Kskgens(PreparedKey[Kskgen]):
+    """The row of switching keys, which nobody signs."""
+
+    kind = Kind.KSKGEN
+    events = (RequestEvent(KEY_MANAGER.event("KskgenRequest"), Kskgen, id_in_data),)
+    signed = False
+    reply = KEY_MANAGER.function("kskgenResponse")
+    verdicts = _verdicts("Kskgen")
+    prepared, answers = PrepKskgens.answers, 16
+
+    def request(self, content: Kskgen) -> kms.KeyGenRequest:
+        """Return the message for the Core."""
+        return kms.KeyGenRequest(
+            request_id=request_id(content.produced_id),
+            params=self.fhe_parameters(content),
+            preproc_id=request_id(content.id),
+            keyset_config=DECOMPRESSION_ONLY,
+            keyset_added_info=kms.KeySetAddedInfo(
+                from_keyset_id_decompression_only=request_id(content.source),
+                to_keyset_id_decompression_only=request_id(content.destination),
+            ),
+        )
+
+    def objects(self, content: Kskgen, reply: bytes) -> Iterable[tuple[str, Any]]:
+        """Read the answer, whose objects nobody signs. Raises Broken."""
+        expect_request_id(read_message(kms.KeyGenResult, reply), content)
+        return ()

@@ -1,24 +1,84 @@
-"""What all operations of the first generation have in common: one set of nodes, one Core of that era, the errors of its contracts.
+"""What all operations of the first generation have in common: where the contracts are, one set of nodes, one Core of that era, errors.
 
 Source: httpz-rc7.md, 2.1, 2.2 and 8.4; outcomes: deadlines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import attrs
+
+from kmsconn.config.settings import Settings
 from kmsconn.errors import Broken
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import Content
 from kmsconn.protocols.answers import DEPENDENCY, signer_of
-from kmsconn.protocols.httpz_rc7 import views
-from kmsconn.protocols.httpz_rc7.abi import ALL_ERRORS
-from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
+from kmsconn.protocols.deployments import name_revert
+from kmsconn.protocols.httpz_rc7 import contracts
+from kmsconn.protocols.httpz_rc7.contracts import ALL_ERRORS
+from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
 from kmsconn.protocols.port import Meaning, Operation, Reading, Revert, Verdict
-from kmsconn.protocols.published import name_revert
 from kmsconn.protocols.queries import ContractQuery
+
+AUTO = (PlaintextForm.P3, PlaintextForm.P1, PlaintextForm.P2, PlaintextForm.RAW)
+"""All forms of a public result, in the order in which they are tried."""
+
+
+@attrs.frozen
+class HttpzDeployment:
+    """DecryptionManager and HTTPZ, each as the domain that names its place too, and KeyManager, on one gateway.
+
+    ``forms`` of public results are tried in their order. ``parameters`` says which FHE parameters a digest means, none: always the
+    default. ``preprocessing``: the Core knows preparations. ``keys_at_finality``: key management counts in finalized blocks only.
+    """
+
+    manager: Domain
+    httpz: Domain
+    key_manager: Address
+    forms: Sequence[PlaintextForm] = AUTO
+    parameters: Mapping[bytes, int] = attrs.field(factory=dict)
+    preprocessing: bool = True
+    keys_at_finality: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> HttpzDeployment:
+        """Return the deployment that the settings name."""
+        gateway, options = settings.chains.gateway.chain_id, settings.protocol.httpz
+        auto = options.plaintext_encoding == "auto"
+        return cls(
+            manager=settings.protocol.decryption_contract.domain(gateway),
+            httpz=settings.protocol.gateway_config_contract.domain(gateway),
+            key_manager=settings.protocol.kms_generation_contract.address,
+            forms=AUTO if auto else (PlaintextForm(options.plaintext_encoding),),
+            parameters=options.fhe_parameters,
+            preprocessing=options.preprocessing,
+            keys_at_finality=options.key_management_at_finality,
+        )
+
+    @property
+    def gateway(self) -> int:
+        """The chain id of the gateway."""
+        return self.manager.chain_id
+
+    @property
+    def at_manager(self) -> tuple[int, Address]:
+        """Where the DecryptionManager is."""
+        return self.gateway, self.manager.verifying_contract
+
+    @property
+    def at_httpz(self) -> tuple[int, Address]:
+        """Where HTTPZ is."""
+        return self.gateway, self.httpz.verifying_contract
+
+    @property
+    def at_key_manager(self) -> tuple[int, Address]:
+        """Where the KeyManager is."""
+        return self.gateway, self.key_manager
+
 
 NO_TAG = 0
 THE_CONTEXT = 0
@@ -50,7 +110,7 @@ class HttpzOperation(Operation[C]):
 
     def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask HTTPZ for the signer of a tx sender."""
-        return views.node_signer(*self.deployment.at_httpz, tx_sender)
+        return contracts.node_signer(*self.deployment.at_httpz, tx_sender)
 
     def revert(self, data: bytes | None) -> Revert:
         """Name a revert and say what it means."""

@@ -11,12 +11,16 @@ from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.protocols.deployments import HasCode, answers, has_domain, same_domain
-from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.httpz_rc7.deployment import HttpzDeployment
-from kmsconn.protocols.httpz_rc7.keygen import HttpzCrsgens, HttpzKeygens, HttpzPrepKeygens
-from kmsconn.protocols.httpz_rc7.kskgen import Kskgens, PrepKskgens
-from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryptions
-from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryptions
+from kmsconn.protocols.httpz_rc7 import contracts
+from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryptions, HttpzUserDecryptions
+from kmsconn.protocols.httpz_rc7.key_management import (
+    HttpzCrsgens,
+    HttpzKeygens,
+    HttpzPrepKeygens,
+    Kskgens,
+    PrepKskgens,
+)
+from kmsconn.protocols.httpz_rc7.operations import HttpzDeployment
 from kmsconn.protocols.profile import (
     ConfiguredContract,
     Coprocessor,
@@ -61,7 +65,7 @@ class HttpzRc7(Profile):
             "key_manager_address",
         )
         key_id = answers(
-            abi.KEY_MANAGER.function("getCurrentKeyId"),
+            contracts.KEY_MANAGER.function("getCurrentKeyId"),
             "KeyManager",
             keys,
             where=at.at_key_manager,
@@ -97,15 +101,15 @@ class HttpzRc7(Profile):
 
     def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
-        return views.coprocessor_senders(*self.deployment.at_httpz)
+        return contracts.coprocessor_senders(*self.deployment.at_httpz)
 
     def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
         """Ask for one coprocessor."""
-        return views.coprocessor(*self.deployment.at_httpz, tx_sender)
+        return contracts.coprocessor(*self.deployment.at_httpz, tx_sender)
 
     def coprocessor_threshold(self) -> ContractQuery[int]:
         """Ask for the majority threshold."""
-        return views.coprocessor_threshold(*self.deployment.at_httpz)
+        return contracts.coprocessor_threshold(*self.deployment.at_httpz)
 
 
 def _nowhere() -> QueryPlan[bool]:
@@ -114,10 +118,10 @@ def _nowhere() -> QueryPlan[bool]:
 
 
 def _registered(at: HttpzDeployment, tx_sender: Address) -> QueryPlan[Registration]:
-    [signer] = yield [views.node_signer(*at.at_httpz, tx_sender)]
+    [signer] = yield [contracts.node_signer(*at.at_httpz, tx_sender)]
     return Registration("HTTPZ", None, signer)
 
 
 def _material(at: HttpzDeployment) -> QueryPlan[MaterialInUse]:
-    [key_id] = yield [views.current_key_id(*at.at_key_manager)]
+    [key_id] = yield [contracts.current_key_id(*at.at_key_manager)]
     return MaterialInUse(key_id=key_id)

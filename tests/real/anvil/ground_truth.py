@@ -11,8 +11,8 @@ from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.port import Call
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.protocols.fhevm.decryptions import RESPONSE as PUBLIC_RESPONSE
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.protocols.fhevm.public_decryption import RESPONSE as PUBLIC_RESPONSE
 from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER_RESPONSE
 from kmsconn.testing.ground_truth import GroundTruthReport
 

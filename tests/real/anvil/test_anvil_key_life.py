@@ -24,7 +24,7 @@ from kmsconn.emulator.traffic import naming
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, RequestRecorded, StageFinished
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
 from kmsconn.testing.killable import KillablePorts, Killed, Life
 from kmsconn.transport.dialling import dial_sockets
 from tests.real.anvil import contracts

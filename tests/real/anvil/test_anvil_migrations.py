@@ -12,7 +12,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
 from tests.real.anvil.placing import put_code, set_counters

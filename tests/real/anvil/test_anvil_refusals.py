@@ -12,7 +12,7 @@ from kmsconn.emulator.contracts.acl import Mood
 from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.model.events import Event, RequestClosed, RequestDeferred
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from tests.real.anvil import contracts
 from tests.real.anvil.ground_truth import wait_answered, wait_until
 from tests.real.anvil.users import Plan, Users

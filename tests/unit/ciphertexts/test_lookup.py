@@ -15,7 +15,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.protocols.httpz_rc7.abi import HTTPZ
+from kmsconn.protocols.httpz_rc7.contracts import HTTPZ
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from tests.vectors import httpz
 

@@ -15,7 +15,7 @@ from kmsconn.errors import NotYet, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.protocols.fhevm.abi import GATEWAY_CONFIG
+from kmsconn.protocols.fhevm.contracts import GATEWAY_CONFIG
 from kmsconn.protocols.fhevm.profile import Fhevm
 from tests.vectors import vector_settings
 

@@ -20,7 +20,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Event as LogEvent
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, AnswerKept, Event, RequestClosed, StageFinished
-from kmsconn.protocols.fhevm.abi import (
+from kmsconn.protocols.fhevm.contracts import (
     DECRYPTION,
     DECRYPTION_TOPICS,
     LATER_EVENTS,

@@ -19,12 +19,16 @@ from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import CiphertextReference, Kind
-from kmsconn.protocols.httpz_rc7 import abi, views
-from kmsconn.protocols.httpz_rc7.keygen import HttpzCrsgen, HttpzKeygen, HttpzPrepKeygen
-from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
+from kmsconn.protocols.httpz_rc7 import contracts
+from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption, HttpzUserDecryption
+from kmsconn.protocols.httpz_rc7.key_management import (
+    HttpzCrsgen,
+    HttpzKeygen,
+    HttpzPrepKeygen,
+    Kskgen,
+    PrepKskgen,
+)
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
-from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
-from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryption
 from kmsconn.protocols.queries import mapping_slot
 from tests.vectors import httpz as vectors
 
@@ -34,13 +38,13 @@ AFTER_THE_VALID_REPLIES = 324
 _TEST = from_hex("0xd61fa44c57b6e7526a46e1072d63332ab4eb38e050fe54dd51fe995f9055c354")
 _RELAYER = parse_address(vectors.load()["keys"]["user"]["address"])
 _COUNTERS = {
-    Kind.PUBLIC_DECRYPTION: views.DECRYPTION_MANAGER_BASE + 1,
-    Kind.USER_DECRYPTION: views.DECRYPTION_MANAGER_BASE + 6,
-    Kind.PREP_KEYGEN: views.KEY_MANAGER_BASE + 1,
-    Kind.PREP_KSKGEN: views.KEY_MANAGER_BASE + 9,
-    Kind.CRSGEN: views.KEY_MANAGER_BASE + 20,
+    Kind.PUBLIC_DECRYPTION: contracts.DECRYPTION_MANAGER_BASE + 1,
+    Kind.USER_DECRYPTION: contracts.DECRYPTION_MANAGER_BASE + 6,
+    Kind.PREP_KEYGEN: contracts.KEY_MANAGER_BASE + 1,
+    Kind.PREP_KSKGEN: contracts.KEY_MANAGER_BASE + 9,
+    Kind.CRSGEN: contracts.KEY_MANAGER_BASE + 20,
 }
-_KEYS_DONE = views.KEY_MANAGER_BASE + 8
+_KEYS_DONE = contracts.KEY_MANAGER_BASE + 8
 
 
 @attrs.frozen
@@ -107,20 +111,20 @@ def request_step(entry: dict[str, Any], name: str, revision: str) -> Step:
 
 def call_of(log: dict[str, Any], revision: str) -> bytes:
     """Return the call that makes a request which is recorded by its log alone."""
-    manager = abi.RC7["DecryptionManager"] if revision == "uint256" else abi.DECRYPTION_MANAGER
-    if log["topics"][0] == "0x" + abi.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
-        return abi.KEY_MANAGER.function("activateKeyRequest").encode(int(log["data"], 16))
+    manager = contracts.RC7["DecryptionManager"] if revision == "uint256" else contracts.DECRYPTION_MANAGER
+    if log["topics"][0] == "0x" + contracts.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
+        return contracts.KEY_MANAGER.function("activateKeyRequest").encode(int(log["data"], 16))
     match EVENTS.decode(vectors.read_log(log)):
         case HttpzPublicDecryption(references=materials, numeric=numeric):
             handles = [int.from_bytes(m.handle) if numeric else m.handle for m in materials]
             return manager.function("publicDecryptionRequest").encode(handles)
         case HttpzKeygen(id=prepared):
-            return abi.KEY_MANAGER.function("keygenRequest").encode(prepared)
+            return contracts.KEY_MANAGER.function("keygenRequest").encode(prepared)
         case Kskgen(id=prepared, source=source, destination=destination):
-            return abi.KEY_MANAGER.function("kskgenRequest").encode(prepared, source, destination)
+            return contracts.KEY_MANAGER.function("kskgenRequest").encode(prepared, source, destination)
         case HttpzPrepKeygen() | PrepKskgen() | HttpzCrsgen() as content:
             name = type(content).__name__.removeprefix("Httpz").replace("Prep", "Preprocess")
-            function = abi.KEY_MANAGER.function(f"{name[0].lower()}{name[1:]}Request")
+            function = contracts.KEY_MANAGER.function(f"{name[0].lower()}{name[1:]}Request")
             return function.encode("TEST" if content.parameters == _TEST else "DEFAULT")
         case other:
             raise AssertionError(other)
@@ -161,8 +165,8 @@ def _parameters(group: dict[str, Any]) -> Iterator[Step]:
     for which, event in (("add", "AddFheParams"), ("update", "UpdateFheParams")):
         log = group["fhe_params_logs"][which]
         read = vectors.read_log(log)
-        values = abi.KEY_MANAGER.event(event).decode(read.topics, read.data)
-        calldata = abi.KEY_MANAGER.function(event[0].lower() + event[1:]).encode(*values)
+        values = contracts.KEY_MANAGER.event(event).decode(read.topics, read.data)
+        calldata = contracts.KEY_MANAGER.function(event[0].lower() + event[1:]).encode(*values)
         yield Step(
             int(log["blockNumber"], 16), f"parameters/{which}", _RELAYER, read.address, calldata, (log,)
         )
@@ -230,7 +234,8 @@ def _accounts() -> frozenset[Address]:
     for _, entry in vectors.exchanges("user_decryption"):
         data = from_hex(entry["request"]["request_calldata"])
         functions = (
-            group.functions_by_selector for group in (abi.DECRYPTION_MANAGER, abi.RC7["DecryptionManager"])
+            group.functions_by_selector
+            for group in (contracts.DECRYPTION_MANAGER, contracts.RC7["DecryptionManager"])
         )
         (function,) = [known[data[:4]] for known in functions if data[:4] in known]
         pairs = function.decode(data)[0]
@@ -256,7 +261,7 @@ def replay(revision: str) -> Replay:
 
 def _skip_what_was_not_recorded(played: Replay, log: dict[str, Any]) -> None:
     """Bring the counters to where requests that are not in the file had brought them, and let the first key be made."""
-    if log["topics"][0] != "0x" + abi.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
+    if log["topics"][0] != "0x" + contracts.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
         content = EVENTS.decode(vectors.read_log(log))
         assert content is not None
         if content.kind in _COUNTERS:

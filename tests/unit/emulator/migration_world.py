@@ -31,7 +31,7 @@ from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, CRS_TAG, EPOCH_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION, PROTOCOL_CONFIG
 from tests import vectors
 from tests.unit.emulator.vector_world import rpc
 

@@ -19,7 +19,7 @@ from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.ids import CONTEXT_TAG, KEY_TAG, PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 
 CHAIN_ID = 54321
 NOW = 1_767_312_000

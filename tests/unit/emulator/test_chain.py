@@ -12,7 +12,7 @@ from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from tests.unit.emulator.small_world import (
     DECRYPTION_ADDRESS,
     NOW,

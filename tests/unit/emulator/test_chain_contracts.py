@@ -27,7 +27,14 @@ from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, KEY_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey, recover
-from kmsconn.protocols.fhevm.abi import ACL, ALL_ERRORS, DECRYPTION, ERC1271, GATEWAY_CONFIG, LATER_EVENTS
+from kmsconn.protocols.fhevm.contracts import (
+    ACL,
+    ALL_ERRORS,
+    DECRYPTION,
+    ERC1271,
+    GATEWAY_CONFIG,
+    LATER_EVENTS,
+)
 from tests.unit.emulator.small_world import (
     CONFIG_ADDRESS,
     DECRYPTION_ADDRESS,

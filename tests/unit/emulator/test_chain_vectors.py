@@ -6,7 +6,7 @@ import pytest
 
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.fhevm.abi import ALL_ERRORS
+from kmsconn.protocols.fhevm.contracts import ALL_ERRORS
 from tests import vectors
 from tests.unit.emulator.vector_world import END_OF_STAGE, replay, rpc
 

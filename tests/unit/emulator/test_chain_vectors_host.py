@@ -13,7 +13,7 @@ from kmsconn.emulator.contracts.protocol_config import BASE, ContextState, Epoch
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.fhevm.abi import ACL
+from kmsconn.protocols.fhevm.contracts import ACL
 from tests import vectors
 from tests.unit.emulator.vector_world import committee, rpc
 

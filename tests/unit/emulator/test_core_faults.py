@@ -25,7 +25,7 @@ from kmsconn.emulator.core_faults import (
 )
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm.public_decryption import decrypted_result, public_digest
+from kmsconn.protocols.fhevm.decryptions import decrypted_result, public_digest
 from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.core_worlds import (
     DOMAIN,

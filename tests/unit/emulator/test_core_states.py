@@ -26,7 +26,7 @@ from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailur
 from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import open_share, verification_key
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm.public_decryption import decrypted_result, public_digest
+from kmsconn.protocols.fhevm.decryptions import decrypted_result, public_digest
 from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.core_worlds import (
     CLIENT,

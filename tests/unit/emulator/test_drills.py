@@ -23,7 +23,7 @@ from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
-from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION
+from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
 from tests.unit.emulator.test_control import Handler, content_of
 from tools.drills_page import renewed

@@ -15,7 +15,7 @@ from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.key_ceremonies import KEY, LATE_BLOCKS, KeyCeremonies
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, PROTOCOL_CONFIG
 from tests import vectors
 from tests.unit.emulator.ceremony_world import (
     ETHEREUM,

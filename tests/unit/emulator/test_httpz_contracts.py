@@ -18,7 +18,7 @@ from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import CiphertextReference, Kind
-from kmsconn.protocols.httpz_rc7 import abi, views
+from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.messages import user_digest
 from kmsconn.protocols.queries import mapping_slot
 
@@ -46,20 +46,20 @@ class Scene:
         return mined.outcome
 
     def key_call(self, name: str, *values: Any, sender: Address = SENDERS[0]) -> ExecutionOutcome:
-        return self.send(self.keys.address, abi.KEY_MANAGER.function(name).encode(*values), sender)
+        return self.send(self.keys.address, contracts.KEY_MANAGER.function(name).encode(*values), sender)
 
     def ask(self, key: PrivateKey = USER, **changes: Any) -> ExecutionOutcome:
         request = attrs.evolve(
             UserRequest(((HANDLE, APP),), (0, 10), 2025, (APP,), USER.address, KEY), **changes
         )
         signature = key.sign(request.digest(self.manager.domain))
-        return self.send(self.manager.address, request.calldata(abi.DECRYPTION_MANAGER, signature))
+        return self.send(self.manager.address, request.calldata(contracts.DECRYPTION_MANAGER, signature))
 
     def answer(self, member: int, share: bytes) -> ExecutionOutcome:
         signature = SIGNERS[member].sign(
             user_digest(self.manager.domain, KEY, [HANDLE], share, numeric=False)
         )
-        call = abi.DECRYPTION_MANAGER.function("userDecryptionResponse").encode(1, share, signature)
+        call = contracts.DECRYPTION_MANAGER.function("userDecryptionResponse").encode(1, share, signature)
         return self.send(self.manager.address, call, SENDERS[member])
 
 
@@ -89,7 +89,7 @@ def error_of(outcome: ExecutionOutcome) -> str | None:
     """Name what a transaction was refused with; empty where it was refused without a word, None where it was not."""
     if outcome.status:
         return None
-    return abi.ALL_ERRORS[outcome.revert_data[:4]].name if outcome.revert_data else ""
+    return contracts.ALL_ERRORS[outcome.revert_data[:4]].name if outcome.revert_data else ""
 
 
 def test_a_user_is_heard() -> None:
@@ -119,13 +119,13 @@ def test_a_user_is_refused(error: str, changes: dict[str, Any]) -> None:
 
 def test_what_nobody_may_know_is_not_made_public() -> None:
     place = scene()
-    call = abi.DECRYPTION_MANAGER.function("publicDecryptionRequest")
+    call = contracts.DECRYPTION_MANAGER.function("publicDecryptionRequest")
     assert error_of(place.send(place.manager.address, call.encode([HANDLE]))) is None
     assert error_of(place.send(place.manager.address, call.encode([b"\x04" * 32]))) == ""
 
 
 def is_user_done(place: Scene) -> bool:
-    slot = mapping_slot(views.DECRYPTION_MANAGER_BASE + 10, 1)
+    slot = mapping_slot(contracts.DECRYPTION_MANAGER_BASE + 10, 1)
     return bool(place.chain.evm.state.get((place.manager.address, slot), 0))
 
 
@@ -205,7 +205,7 @@ def test_a_request_that_rests_on_nothing_may_be_made_all_the_same() -> None:
     place = scene()
     place.chain.actors.act(place.keys.address, lambda frame: place.keys.ask(frame, Kind.KEYGEN, 5, DIGEST))
     (mined,) = place.chain.mine().mined
-    assert abi.KEY_MANAGER.event("KeygenRequest").decode(mined.logs[0].topics, mined.logs[0].data) == (
+    assert contracts.KEY_MANAGER.event("KeygenRequest").decode(mined.logs[0].topics, mined.logs[0].data) == (
         5,
         DIGEST,
     )

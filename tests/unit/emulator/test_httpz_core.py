@@ -34,8 +34,7 @@ from kmsconn.emulator.httpz.signcryption import open_share, pack_key
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.httpz_rc7.messages import public_digest
-from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
+from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts, public_digest
 from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.h2_caller import Outcome, calling
 
@@ -127,7 +126,7 @@ async def test_a_public_answer_is_signed_over_its_form(form: PlaintextForm, nume
     assert answer.payload is not None
     assert answer.payload.external_signature is not None
     (plaintext,) = answer.payload.plaintexts
-    result = encode(form, [(5, plaintext.bytes)])
+    result = encode_plaintexts(form, [(5, plaintext.bytes)])
     digest = public_digest(domain_of(DOMAIN), [HANDLE], result, numeric=numeric)
     assert recover(digest, answer.payload.external_signature) == key_for("node signer").address
 

@@ -12,7 +12,7 @@ from kmsconn.emulator.contracts.generation_releases import (
     GenerationRelease,
 )
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.queries import mapping_slot
 from tests.unit.emulator.migration_world import (
     ABORT,

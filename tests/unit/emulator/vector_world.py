@@ -25,7 +25,7 @@ from kmsconn.emulator.rpc import RpcNode
 from kmsconn.emulator.rpc_answers import Begun
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from tests import vectors
 
 FIRST_TIMESTAMP = 1_767_312_000  # the vectors have one block per second from here

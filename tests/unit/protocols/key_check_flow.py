@@ -14,7 +14,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import EventPlace, Kind, PoolName, Request
 from kmsconn.model.steps import Gathered, Submitted
 from kmsconn.observe.families import event_type
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION
 from kmsconn.protocols.fhevm.operations import build_extra_data
 from kmsconn.protocols.port import Verdict
 from tests.unit.protocols.key_checks import EVENT, RESPONSE, SIGNED_TYPE

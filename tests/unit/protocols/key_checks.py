@@ -19,8 +19,13 @@ from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.answers import read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, Generation, expect_id
-from kmsconn.protocols.fhevm.messages import domain_message, long_poll, optional_id, request_id
-from kmsconn.protocols.fhevm.operations import UnderContext
+from kmsconn.protocols.fhevm.operations import (
+    UnderContext,
+    domain_message,
+    long_poll,
+    optional_id,
+    request_id,
+)
 from kmsconn.protocols.port import CoreCall, RequestEvent, Verdict, id_in_data
 from kmsconn.protocols.proto_writer import encode
 

@@ -18,8 +18,8 @@ from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
-from kmsconn.protocols.fhevm.aborts import AbortKeygen
+from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.crsgen import AbortKeygen
 from kmsconn.protocols.fhevm.epochs import EpochMaterial, KeyMaterial, NewEpoch
 from kmsconn.protocols.fhevm.keygen import Keygen, KeySetForm, PrepKeygen, config_of, form_of
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm

@@ -12,7 +12,7 @@ from kmsconn.errors import Aborted, WrongContract
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.protocols.deployments import has_version
-from kmsconn.protocols.fhevm.abi import (
+from kmsconn.protocols.fhevm.contracts import (
     ALL_ERRORS,
     GATEWAY_CONFIG,
     KMS_GENERATION,
@@ -20,13 +20,13 @@ from kmsconn.protocols.fhevm.abi import (
     LATER_KMS_GENERATION,
     PROTOCOL_CONFIG,
     PROTOCOL_CONFIG_TOPICS,
+    node_storage,
 )
 from kmsconn.protocols.fhevm.epochs import KeyMaterial, epoch_material, recorded_preparations
 from kmsconn.protocols.fhevm.key_management import generation_stands
 from kmsconn.protocols.fhevm.key_material import migrated_key_set
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE, Relation
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.protocols.fhevm.views import node_storage
 from kmsconn.protocols.profile import PublicObject
 from kmsconn.protocols.queries import mapping_slot
 from tests.unit.protocols.test_fhevm_key_plans import Contracts

@@ -9,8 +9,8 @@ import pytest
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.protocols.fhevm.abi import DECRYPTION
 from kmsconn.protocols.fhevm.access import DELEGATED, DIRECT, LegacyCall, read_call
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.operations import build_extra_data, normalise_extra_data, parse_extra_data
 from tests import vectors
 

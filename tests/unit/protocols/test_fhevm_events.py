@@ -12,10 +12,10 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import abi, public_decryption, user_decryption
-from kmsconn.protocols.fhevm.abi import DECRYPTION, LATER_EVENTS
+from kmsconn.protocols.fhevm import contracts, decryptions, user_decryption
+from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
+from kmsconn.protocols.fhevm.decryptions import PublicDecryption
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.protocols.fhevm.public_decryption import PublicDecryption
 from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption, UnifiedUserDecryption
 from tests import vectors
 from tools import gen_abi
@@ -36,7 +36,7 @@ def test_the_run_time_copy_is_fresh() -> None:
 def test_every_event_decodes_and_encodes_to_the_same_bytes(
     contract: str, signature: str, log: dict[str, Any]
 ) -> None:
-    event = abi.CONTRACTS[contract].event(signature)
+    event = contracts.CONTRACTS[contract].event(signature)
     topics, data = tuple(from_hex(topic) for topic in log["topics"]), from_hex(log["data"])
     assert event.encode(*event.decode(topics, data)) == (topics, data)
 
@@ -44,7 +44,7 @@ def test_every_event_decodes_and_encodes_to_the_same_bytes(
 def test_the_test_vectors_name_every_event() -> None:
     known = {
         (name, event.signature)
-        for name, one in abi.CONTRACTS.items()
+        for name, one in contracts.CONTRACTS.items()
         for event in one.events_by_topic.values()
     }
     assert known == {(contract, signature) for contract, signature, _ in event_vectors()}
@@ -61,38 +61,42 @@ def test_the_test_vectors_name_every_event() -> None:
 def test_selectors_are_those_of_the_compiler(index: str, attribute: str) -> None:
     expected = {from_hex(key): entry["signature"] for key, entry in vectors.abi_source()[index].items()}
     found: dict[bytes, str] = {}
-    for contract in abi.CONTRACTS.values():
+    for contract in contracts.CONTRACTS.values():
         found |= {key: entry.signature for key, entry in getattr(contract, attribute).items()}
     assert found == expected
 
 
 def test_the_union_of_errors_has_every_one() -> None:
     sources = (vectors.abi_source(), vectors.later_abi_source())
-    assert {from_hex(key) for one in sources for key in one["errors_by_selector"]} == set(abi.ALL_ERRORS)
+    assert {from_hex(key) for one in sources for key in one["errors_by_selector"]} == set(
+        contracts.ALL_ERRORS
+    )
 
 
 def test_the_next_contract_of_keys_has_the_topics_of_its_own() -> None:
     wanted = vectors.load_later()["topics_and_selectors"]["new_events"]
-    assert {from_hex(topic) for topic in wanted.values()} < set(abi.LATER_KMS_GENERATION.events_by_topic)
-    assert {from_hex(topic) for topic in wanted.values()}.isdisjoint(abi.KMS_GENERATION.events_by_topic)
+    assert {from_hex(topic) for topic in wanted.values()} < set(
+        contracts.LATER_KMS_GENERATION.events_by_topic
+    )
+    assert {from_hex(topic) for topic in wanted.values()}.isdisjoint(contracts.KMS_GENERATION.events_by_topic)
 
 
 def test_later_events_are_known_apart() -> None:
-    assert set(abi.LATER_EVENTS).isdisjoint(abi.DECRYPTION.events_by_topic)
+    assert set(contracts.LATER_EVENTS).isdisjoint(contracts.DECRYPTION.events_by_topic)
     expected = {from_hex(key) for key in vectors.abi_source()["later_events"]["events_by_topic0"]}
-    assert set(abi.LATER_EVENTS) == expected
+    assert set(contracts.LATER_EVENTS) == expected
 
 
 @pytest.mark.parametrize(
     ("contract", "name", "selector"),
     [
-        (abi.DECRYPTION, "publicDecryptionResponse", "6f8913bc"),
-        (abi.DECRYPTION, "userDecryptionResponse", "046f9eb3"),
-        (abi.KMS_GENERATION, "keygenResponse", "4610ffe8"),
-        (abi.PROTOCOL_CONFIG, "confirmEpochActivation", "4cb950e1"),
-        (abi.GATEWAY_CONFIG, "getKmsNodeForContext", "31ff41c8"),
-        (abi.ACL, "isAllowed", "82027b6d"),
-        (abi.ERC1271, "isValidSignature", "1626ba7e"),
+        (contracts.DECRYPTION, "publicDecryptionResponse", "6f8913bc"),
+        (contracts.DECRYPTION, "userDecryptionResponse", "046f9eb3"),
+        (contracts.KMS_GENERATION, "keygenResponse", "4610ffe8"),
+        (contracts.PROTOCOL_CONFIG, "confirmEpochActivation", "4cb950e1"),
+        (contracts.GATEWAY_CONFIG, "getKmsNodeForContext", "31ff41c8"),
+        (contracts.ACL, "isAllowed", "82027b6d"),
+        (contracts.ERC1271, "isValidSignature", "1626ba7e"),
     ],
 )
 def test_selectors_of_the_specification(contract: Any, name: str, selector: str) -> None:
@@ -167,7 +171,7 @@ def test_all_that_a_unified_request_carries(entry: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [public_decryption.EVENT, user_decryption.LEGACY, user_decryption.UNIFIED],
+    [decryptions.EVENT, user_decryption.LEGACY, user_decryption.UNIFIED],
     ids=lambda event: event.signature,
 )
 def test_abi_valid_logs_of_random_values_decode(event: Any) -> None:
@@ -205,7 +209,7 @@ def test_the_recorded_logs_of_the_later_forms_decode_with_bare_references(topic0
 
 
 def test_a_reference_of_the_first_form_is_never_bare() -> None:
-    content = EVENTS.decode(log_of(public_decryption.EVENT, 7, ((bytes(32), 0, bytes(32), ()),), b""))
+    content = EVENTS.decode(log_of(decryptions.EVENT, 7, ((bytes(32), 0, bytes(32), ()),), b""))
     assert content is not None
     assert not content.references[0].is_bare
 
@@ -268,13 +272,13 @@ def test_the_digest_sees_the_id() -> None:
 
 
 def test_the_same_event_elsewhere_is_the_same_content() -> None:
-    log = log_of(public_decryption.EVENT, 1 << 248, (), b"")
+    log = log_of(decryptions.EVENT, 1 << 248, (), b"")
     moved = attrs.evolve(log, block_number=log.block_number + 1, block_hash=b"\x09" * 32)
     assert EVENTS.decode(moved) == EVENTS.decode(log)
 
 
 def test_what_cannot_be_read_is_told_each_time() -> None:
-    log = attrs.evolve(log_of(public_decryption.EVENT, 1 << 248, (), b""), data=b"")
+    log = attrs.evolve(log_of(decryptions.EVENT, 1 << 248, (), b""), data=b"")
     for _ in range(2):
         with pytest.raises(Undecodable):
             EVENTS.decode(log)

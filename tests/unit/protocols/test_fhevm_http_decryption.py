@@ -17,22 +17,20 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.fhevm import http_decryption, http_operations, public_decryption, user_decryption
+from kmsconn.protocols.fhevm import decryptions, http_decryption, user_decryption
+from kmsconn.protocols.fhevm.decryptions import PublicDecryption
 from kmsconn.protocols.fhevm.http_decryption import (
+    ATTESTATION_TYPE,
+    HTTP_LIFETIME,
     LATEST_TIME,
     BodyRefused,
     HttpLimits,
+    HttpPublicDecryption,
+    HttpUserDecryption,
     read_public,
     read_user,
 )
-from kmsconn.protocols.fhevm.http_operations import (
-    ATTESTATION_TYPE,
-    HTTP_LIFETIME,
-    HttpPublicDecryption,
-    HttpUserDecryption,
-)
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.protocols.fhevm.public_decryption import PublicDecryption
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry
 from kmsconn.protocols.port import Posted, expiry_of
 from tests import vectors
@@ -147,7 +145,7 @@ def test_the_core_gets_the_same_message_as_for_a_request_from_the_chain() -> Non
 
 
 def test_an_answer_has_the_fields_of_the_response() -> None:
-    calldata = public_decryption.RESPONSE.encode(PUBLIC.id, b"result", b"signed", b"")
+    calldata = decryptions.RESPONSE.encode(PUBLIC.id, b"result", b"signed", b"")
     fields = operation_of(PUBLIC).fields_of(Answer(calldata, None))
     assert list(fields.items()) == [
         ("decryptedResult", b"result"),
@@ -200,20 +198,20 @@ def test_the_id_of_a_solana_body_is_that_of_the_vectors() -> None:
     payload: tuple[Any, ...] = (entries, key, b"", [], (1, 60), key, b"")
     struct = hash_struct(typed["encode_type"], "solana-srfc38-user-decrypt-v1", payload, b"\4" * 64)
     assert keccak256(typed["encode_type"].encode()) == from_hex(typed["type_hash"])
-    digest = signing_digest_under(http_operations.DOMAIN_SEPARATOR, struct)
+    digest = signing_digest_under(http_decryption.DOMAIN_SEPARATOR, struct)
     assert to_hex(digest) == VECTORS["solana"]["decryption_id"]
 
 
 def test_the_separator_and_the_type_hashes_of_the_vectors() -> None:
     types = VECTORS["types"]
-    assert to_hex(http_operations.DOMAIN_SEPARATOR) == VECTORS["domain_separator"]
+    assert to_hex(http_decryption.DOMAIN_SEPARATOR) == VECTORS["domain_separator"]
     assert types["PublicDecryptionRequest"] == {
-        "encode_type": http_operations.PUBLIC_TYPE,
-        "type_hash": to_hex(keccak256(http_operations.PUBLIC_TYPE.encode())),
+        "encode_type": http_decryption.PUBLIC_TYPE,
+        "type_hash": to_hex(keccak256(http_decryption.PUBLIC_TYPE.encode())),
     }
     assert types["UserDecryptionRequest"] == {
-        "encode_type": http_operations.USER_TYPE,
-        "type_hash": to_hex(keccak256(http_operations.USER_TYPE.encode())),
+        "encode_type": http_decryption.USER_TYPE,
+        "type_hash": to_hex(keccak256(http_decryption.USER_TYPE.encode())),
     }
 
 

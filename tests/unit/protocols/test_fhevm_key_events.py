@@ -20,8 +20,8 @@ from kmsconn.core.statuses import START
 from kmsconn.errors import Refused, Rejected, RejectedByCore, Undecodable
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.abi import KMS_GENERATION, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.contexts import NO_PREDECESSOR, ContextDestroyed, announce
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, EpochMaterial, KeyMaterial
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.port import CoreCall, Meaning, Operation

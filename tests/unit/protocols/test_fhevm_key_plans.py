@@ -14,7 +14,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import contexts, epochs, key_management, views
+from kmsconn.protocols.fhevm import contexts, contracts, epochs, key_management
 from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.queries import LogsAt, QueryPlan, StorageRead, ViewCall, mapping_slot
@@ -99,14 +99,14 @@ SENDER, SIGNER = Address(b"\x5e" * 20), Address(b"\x51" * 20)
 
 def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
     """Ask about the second epoch as a node of these contexts."""
-    content, contracts = keys.content("epoch_2_context_switch"), Contracts(slots)
+    content, asked = keys.content("epoch_2_context_switch"), Contracts(slots)
     for context in (content.previous_context_id, content.context_id):
         signer = SIGNER if context in of_contexts else ZERO_ADDRESS
         node = SENDER.rjust(32, b"\0") + signer.rjust(32, b"\0")
         strings = (128).to_bytes(32) + (160).to_bytes(32) + bytes(64)
-        question = views.node_signer(ASK.chain_id, ASK.config.address, context, SENDER)
-        contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
-    return contracts.run(epochs.epoch_stands(ASK, content, SENDER))
+        question = contracts.node_signer(ASK.chain_id, ASK.config.address, context, SENDER)
+        asked.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
+    return asked.run(epochs.epoch_stands(ASK, content, SENDER))
 
 
 @pytest.mark.parametrize("slots", [{}, {CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 1}])
@@ -136,17 +136,17 @@ def test_an_epoch_that_is_gone_or_whose_context_is_gone_is_rejected(slots: dict[
 
 
 def test_the_previous_context_is_found_by_its_anchor() -> None:
-    contracts = Contracts(logs=[keys.log("context_1_first")])
-    assert contracts.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
-    assert contracts.rounds == 3
+    asked = Contracts(logs=[keys.log("context_1_first")])
+    assert asked.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+    assert asked.rounds == 3
 
 
 def test_a_previous_context_that_was_destroyed_is_not_told_again() -> None:
     """Its shares are to leave the Core; a new context that was late would bring it back."""
     slots = {mapping_slot(CONFIG_BASE + 10, CONTEXT - 1): 1}
-    contracts = Contracts(slots, logs=[keys.log("context_1_first")])
+    asked = Contracts(slots, logs=[keys.log("context_1_first")])
     content = keys.content("context_2_new")
-    assert contracts.run(contexts.previous_context(ASK, content)) is None
+    assert asked.run(contexts.previous_context(ASK, content)) is None
     [told] = keys.PROFILE.operations[content.kind].start_calls(content, (), None)
     assert bytes(told.message) == bytes(keys.calls("context_2_new")[1].message)
 
@@ -155,8 +155,8 @@ def test_another_context_in_the_same_block_does_not_matter() -> None:
     """0.14 asks by event alone and then never gets on (P6)."""
     first = keys.log("context_1_first")
     other = attrs.evolve(first, topics=(first.topics[0], CONTEXT.to_bytes(32), first.topics[2]))
-    contracts = Contracts(logs=[other, first])
-    assert contracts.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+    asked = Contracts(logs=[other, first])
+    assert asked.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
 
 
 @pytest.mark.parametrize(
@@ -169,17 +169,17 @@ def test_another_context_in_the_same_block_does_not_matter() -> None:
 def test_what_is_not_the_hashed_announcement_is_waited_for(
     logs: Callable[[Log], list[Log]], said: str
 ) -> None:
-    contracts = Contracts(logs=logs(keys.log("context_1_first")))
+    asked = Contracts(logs=logs(keys.log("context_1_first")))
     with pytest.raises(NotYet, match=said):
-        contracts.run(contexts.previous_context(ASK, keys.content("context_2_new")))
+        asked.run(contexts.previous_context(ASK, keys.content("context_2_new")))
 
 
 def anchored(announcement: Log, hashed: bytes) -> Contracts:
     """Return contracts that have announced a context, and say that they hashed this."""
-    contracts = Contracts(logs=[announcement])
-    key = next(k for k in contracts.views if k[0] == ASK.config.anchor(7 << 248 | 1).data)
-    contracts.views[key] = announcement.block_number.to_bytes(32) + hashed
-    return contracts
+    asked = Contracts(logs=[announcement])
+    key = next(k for k in asked.views if k[0] == ASK.config.anchor(7 << 248 | 1).data)
+    asked.views[key] = announcement.block_number.to_bytes(32) + hashed
+    return asked
 
 
 def test_an_announcement_is_the_hashed_one_only_by_its_whole_hash() -> None:
@@ -203,20 +203,20 @@ def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for()
 
 @pytest.mark.parametrize("name", ["epoch_2_context_switch", "epoch_3_same_set"])
 def test_the_material_of_an_epoch_is_that_of_its_block_in_the_contracts_order(name: str) -> None:
-    contracts = Contracts()
-    assert contracts.run(epochs.epoch_material(ASK, keys.content(name))) == keys.material(name)
-    assert contracts.rounds == 2
+    asked = Contracts()
+    assert asked.run(epochs.epoch_material(ASK, keys.content(name))) == keys.material(name)
+    assert asked.rounds == 2
 
 
 def test_without_keys_and_crs_the_material_is_empty() -> None:
     """It is sent as such; the contract refuses the activation later."""
-    content, contracts = keys.content("epoch_2_context_switch"), Contracts()
+    content, asked = keys.content("epoch_2_context_switch"), Contracts()
     for question in (
         ASK.generation.completed_keys(content.material_block),
         ASK.generation.completed_crs(content.material_block),
     ):
-        contracts.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + bytes(32)
-    found = contracts.run(epochs.epoch_material(ASK, content))
+        asked.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + bytes(32)
+    found = asked.run(epochs.epoch_material(ASK, content))
     assert (found.keys, found.crs) == ((), ())
 
 
@@ -228,23 +228,23 @@ def test_the_epochs_of_a_context_are_found_by_their_numbers() -> None:
         mapping_slot(CONFIG_BASE + 16, 8 << 248 | n): 7 << 248 | (1 if n in {1, 3} else 2)
         for n in range(1, 5)
     }
-    contracts = Contracts({CONFIG_BASE + 12: 8 << 248 | 4, **epochs})
-    found = contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed")))
+    asked = Contracts({CONFIG_BASE + 12: 8 << 248 | 4, **epochs})
+    found = asked.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed")))
     assert found == (8 << 248 | 1, 8 << 248 | 3)
 
 
 @pytest.mark.parametrize("newest", [0, 8 << 248, 5])
 def test_without_epochs_nothing_is_asked_for(newest: int) -> None:
-    contracts = Contracts({CONFIG_BASE + 12: newest})
-    assert contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+    asked = Contracts({CONFIG_BASE + 12: newest})
+    assert asked.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
 
 
 def test_of_very_many_epochs_the_newest_that_one_call_takes_are_named() -> None:
-    contracts = Contracts({CONFIG_BASE + 12: 8 << 248 | 5000})
-    asked = contexts.epochs_of(ASK, keys.content("context_1_destroyed"))
-    next(asked)
-    assert len(asked.send([8 << 248 | 5000])) == 1024
-    assert contracts.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+    asked = Contracts({CONFIG_BASE + 12: 8 << 248 | 5000})
+    plan = contexts.epochs_of(ASK, keys.content("context_1_destroyed"))
+    next(plan)
+    assert len(plan.send([8 << 248 | 5000])) == 1024
+    assert asked.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
 
 
 # --- what a revert means that its name does not tell (annex A)

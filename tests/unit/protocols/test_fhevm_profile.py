@@ -11,7 +11,7 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import views
+from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Verdict
@@ -146,7 +146,7 @@ def test_coprocessors_are_read_with_their_bucket() -> None:
     (entry,) = [
         view
         for view in vectors.load()["views"]
-        if from_hex(view["call"]["data"]) == views.coprocessor(GATEWAY, sender, sender).data
+        if from_hex(view["call"]["data"]) == contracts.coprocessor(GATEWAY, sender, sender).data
     ][:1]
     found = PROFILE.coprocessor(sender).understand(from_hex(entry["result"]))
     assert (found.tx_sender, found.bucket) == (sender, "https://bucket-1.example.test/ct")

@@ -18,10 +18,10 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm import abi, public_decryption, user_decryption
+from kmsconn.protocols.fhevm import contracts, decryptions, user_decryption
+from kmsconn.protocols.fhevm.decryptions import decrypted_result, public_digest
 from kmsconn.protocols.fhevm.operations import FhevmOperation
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.protocols.fhevm.public_decryption import decrypted_result, public_digest
 from kmsconn.protocols.fhevm.user_decryption import user_digest
 from kmsconn.protocols.port import Revert, Verdict
 from tests import vectors
@@ -223,7 +223,7 @@ def test_an_answer_of_another_node_names_that_node() -> None:
 def test_the_answer_to_the_single_zero_byte_carries_no_extra_data() -> None:
     entry = vectors.request("public_one_v0")
     calldata = read(entry, from_hex(entry["answers"][0]["response_bytes"])).calldata
-    assert public_decryption.RESPONSE.decode(calldata)[3] == b""
+    assert decryptions.RESPONSE.decode(calldata)[3] == b""
 
 
 REVERTS = vectors.load()["reverts"]
@@ -277,10 +277,10 @@ def test_name_arguments_and_verdict(entry: dict[str, Any]) -> None:
 @pytest.mark.parametrize("entry", GENERATION, ids=lambda entry: entry["name"])
 def test_reverts_of_the_generation_replies_have_a_verdict_of_the_table(entry: dict[str, Any]) -> None:
     calldata = from_hex(entry["call"]["data"])
-    contracts = (abi.KMS_GENERATION, abi.PROTOCOL_CONFIG)
+    asking = (contracts.KMS_GENERATION, contracts.PROTOCOL_CONFIG)
     (function,) = [
         one.functions_by_selector[calldata[:4]]
-        for one in contracts
+        for one in asking
         if calldata[:4] in one.functions_by_selector
     ]
     found = revert_of(function.name, from_hex(entry["eth_call_error"]["data"]))
@@ -290,7 +290,7 @@ def test_reverts_of_the_generation_replies_have_a_verdict_of_the_table(entry: di
 
 @pytest.mark.parametrize("function", sorted(OPERATIONS))
 def test_every_name_in_the_table_is_an_error_of_the_contracts(function: str) -> None:
-    assert set(OPERATIONS[function].verdicts) <= {error.name for error in abi.ALL_ERRORS.values()}
+    assert set(OPERATIONS[function].verdicts) <= {error.name for error in contracts.ALL_ERRORS.values()}
 
 
 def test_every_kind_but_aborts_and_ends_has_its_reply_function() -> None:
@@ -304,7 +304,7 @@ def test_every_kind_but_aborts_and_ends_has_its_reply_function() -> None:
 
 @pytest.mark.parametrize("function", sorted(OPERATIONS))
 def test_every_error_without_arguments_is_named_with_a_verdict(function: str) -> None:
-    bare = [error for error in abi.ALL_ERRORS.values() if error.signature.endswith("()")]
+    bare = [error for error in contracts.ALL_ERRORS.values() if error.signature.endswith("()")]
     found = [revert_of(function, error.selector) for error in bare]
     assert [revert.name for revert in found] == [error.name for error in bare]
     expected = [OPERATIONS[function].verdicts.get(error.name, Verdict.RETRY) for error in bare]
@@ -325,7 +325,7 @@ def test_unknown_or_cut_data_is_retry_under_its_selector(data: str) -> None:
 
 
 def test_a_known_error_that_the_table_does_not_name_is_retry() -> None:
-    paused = abi.DECRYPTION.error("EnforcedPause").encode()
+    paused = contracts.DECRYPTION.error("EnforcedPause").encode()
     assert str(revert_of("publicDecryptionResponse", paused)) == "EnforcedPause()"
     assert revert_of("publicDecryptionResponse", paused).verdict is Verdict.RETRY
 
@@ -338,7 +338,7 @@ def test_the_built_in_errors_are_named() -> None:
 
 
 def test_a_revert_reads_well() -> None:
-    error = abi.DECRYPTION.error("KmsNodeAlreadySigned")
+    error = contracts.DECRYPTION.error("KmsNodeAlreadySigned")
     found = revert_of("publicDecryptionResponse", error.encode((1 << 248) + 1, vectors.account("signer1")[0]))
     assert str(found) == (
         "KmsNodeAlreadySigned(0x0100000000000000000000000000000000000000000000000000000000000001, "

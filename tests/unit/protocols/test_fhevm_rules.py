@@ -13,9 +13,9 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Content
 from kmsconn.protocols.fhevm.access import DELEGATED, DIRECT, WALLET_SIGNATURE_GRACE
+from kmsconn.protocols.fhevm.contracts import MAGIC_VALUE
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.fhevm.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
-from kmsconn.protocols.fhevm.views import MAGIC_VALUE
 from kmsconn.protocols.port import Facts
 from kmsconn.protocols.queries import ContractQuery, ViewCall
 from tests import vectors

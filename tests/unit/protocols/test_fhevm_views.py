@@ -12,8 +12,9 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import abi, views
-from kmsconn.protocols.fhevm.deployment import GatewayContexts
+from kmsconn.protocols.fhevm import contracts
+from kmsconn.protocols.fhevm.key_views import CONFIG_BASE
+from kmsconn.protocols.fhevm.operations import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Coprocessor
@@ -32,16 +33,14 @@ def name_of(entry: dict[str, Any]) -> str:
 
 
 TYPED: dict[str, Callable[..., ViewCall[Any]]] = {
-    "getCoprocessorSigners": views.coprocessor_signers,
-    "getCoprocessorTxSenders": views.coprocessor_senders,
-    "getCoprocessorMajorityThreshold": views.coprocessor_threshold,
-    "getCurrentKmsContextId": views.current_context,
-    "getCurrentKmsContextAndEpoch": views.current_context_and_epoch,
-    "getCoprocessor": views.coprocessor,
-    "getKmsNodeForContext": views.node_signer,
-    "isDecryptionDone": views.is_decryption_done,
-    "isValidKmsContext": views.is_valid_context,
-    "isValidEpochForContext": views.is_valid_epoch,
+    "getCoprocessorTxSenders": contracts.coprocessor_senders,
+    "getCoprocessorMajorityThreshold": contracts.coprocessor_threshold,
+    "getCurrentKmsContextId": contracts.current_context,
+    "getCurrentKmsContextAndEpoch": contracts.current_context_and_epoch,
+    "getCoprocessor": contracts.coprocessor,
+    "getKmsNodeForContext": contracts.node_signer,
+    "isValidKmsContext": contracts.is_valid_context,
+    "isValidEpochForContext": contracts.is_valid_epoch,
 }
 
 
@@ -64,7 +63,7 @@ def given(value: Any) -> Any:
 
 @pytest.mark.parametrize("entry", [entry for entry in VIEWS if "decoded" in entry], ids=name_of)
 def test_results_of_the_real_contracts(entry: dict[str, Any]) -> None:
-    function = abi.CONTRACTS[entry["contract"]].function(entry["function"])
+    function = contracts.CONTRACTS[entry["contract"]].function(entry["function"])
     values = function.decode_result(from_hex(entry["result"]))
     assert plain(values) == given(entry["decoded"])
     assert function.encode_result(*values) == from_hex(entry["result"])
@@ -76,7 +75,7 @@ def typed() -> list[Any]:
 
 @pytest.mark.parametrize("entry", typed(), ids=name_of)
 def test_typed_questions_have_their_calldata_and_their_answer(entry: dict[str, Any]) -> None:
-    function = abi.CONTRACTS[entry["contract"]].function(entry["function"])
+    function = contracts.CONTRACTS[entry["contract"]].function(entry["function"])
     calldata = from_hex(entry["call"]["data"])
     view = TYPED[function.name](CHAIN, CONTRACT, *function.decode(calldata))
     assert view.data == calldata
@@ -98,15 +97,15 @@ def test_slots_of_annex_e(entry: dict[str, Any]) -> None:
     what, value = entry["what"], from_hex(entry["value"])
     identifier = int(entry.get("id", "0x0"), 16)
     if what.startswith("base+6"):
-        slot: Any = views.newest_public_id(CHAIN, CONTRACT)
+        slot: Any = contracts.newest_public_id(CHAIN, CONTRACT)
     elif what.startswith("base+8"):
-        slot = views.newest_user_id(CHAIN, CONTRACT)
+        slot = contracts.newest_user_id(CHAIN, CONTRACT)
     elif what.startswith("base+9"):
-        slot = views.pinned_context(CHAIN, CONTRACT, identifier)
+        slot = contracts.pinned_context(CHAIN, CONTRACT, identifier)
     elif what.startswith("base+1["):
-        slot = views.has_answered(CHAIN, CONTRACT, identifier, Address(from_hex(entry["signer"])))
+        slot = contracts.has_answered(CHAIN, CONTRACT, identifier, Address(from_hex(entry["signer"])))
     else:
-        assert mapping_slot(views.DECRYPTION_BASE, identifier) == int(entry["slot"], 16)
+        assert mapping_slot(contracts.DECRYPTION_BASE, identifier) == int(entry["slot"], 16)
         return
     assert slot.slot == int(entry["slot"], 16)
     assert int(slot.read(value)) == int.from_bytes(value)
@@ -114,18 +113,9 @@ def test_slots_of_annex_e(entry: dict[str, Any]) -> None:
 
 def test_base_slots_of_the_namespaces() -> None:
     storage = vectors.load()["storage"]
-    assert base_slot(storage["namespace"]) == int(storage["base_slot"], 16) == views.DECRYPTION_BASE
+    assert base_slot(storage["namespace"]) == int(storage["base_slot"], 16) == contracts.DECRYPTION_BASE
     expected = "80f3585af86806c5774303b06c1ee640aa83b6ef3e45df49bb26c8524500c200"
-    assert f"{views.PROTOCOL_CONFIG_BASE:064x}" == expected
-
-
-def test_the_flag_of_a_destroyed_context() -> None:
-    reads = vectors.load()["ethereum"]["storage"]["reads"]
-    (entry,) = [read for read in reads if read["what"] == "base+10[ctx] destroyed"]
-    slot = views.is_context_destroyed(CHAIN, CONTRACT, int(entry["id"], 16))
-    assert slot.slot == int(entry["slot"], 16)
-    assert slot.read(from_hex(entry["value"]))
-    assert not slot.read(bytes(32))
+    assert f"{CONFIG_BASE:064x}" == expected
 
 
 @pytest.mark.parametrize(
@@ -133,45 +123,45 @@ def test_the_flag_of_a_destroyed_context() -> None:
 )
 def test_results_of_the_real_acl(entry: dict[str, str]) -> None:
     calldata = from_hex(entry["calldata"])
-    function = abi.ACL.functions_by_selector[calldata[:4]]
+    function = contracts.ACL.functions_by_selector[calldata[:4]]
     values = function.decode(calldata)
     view: ViewCall[Any]
     match function.name:
         case "isAllowedForDecryption":
-            view = views.is_allowed_for_decryption(CHAIN, CONTRACT, *values)
+            view = contracts.is_allowed_for_decryption(CHAIN, CONTRACT, *values)
         case "isAllowed":
-            view = views.is_allowed(CHAIN, CONTRACT, *values)
+            view = contracts.is_allowed(CHAIN, CONTRACT, *values)
         case "decryptionSignatureInvalidatedBefore":
-            view = views.signature_invalidated_before(CHAIN, CONTRACT, *values)
+            view = contracts.signature_invalidated_before(CHAIN, CONTRACT, *values)
         case _:
             names = ("delegator", "delegate", "contract", "handle")
-            view = views.is_delegated(CHAIN, CONTRACT, **dict(zip(names, values, strict=True)))
+            view = contracts.is_delegated(CHAIN, CONTRACT, **dict(zip(names, values, strict=True)))
     assert view.data == calldata
     assert int(view.read(from_hex(entry["result"]))) == int(entry["result"], 16)
 
 
 def test_a_wallet_is_asked_with_bounded_gas() -> None:
-    view = views.is_valid_signature(CHAIN, CONTRACT, bytes(32), b"\x01\x02", gas=100_000)
+    view = contracts.is_valid_signature(CHAIN, CONTRACT, bytes(32), b"\x01\x02", gas=100_000)
     method, (message, block) = view.call()
     assert (method, message["gas"], block) == ("eth_call", "0x186a0", "latest")
-    assert from_hex(message["data"])[:4] == views.MAGIC_VALUE == bytes.fromhex("1626ba7e")
+    assert from_hex(message["data"])[:4] == contracts.MAGIC_VALUE == bytes.fromhex("1626ba7e")
 
 
 def test_a_view_of_no_contract_is_undecodable() -> None:
     with pytest.raises(Undecodable):
-        views.is_allowed_for_decryption(CHAIN, CONTRACT, bytes(32)).read(b"")
+        contracts.is_allowed_for_decryption(CHAIN, CONTRACT, bytes(32)).read(b"")
 
 
 @pytest.mark.parametrize("entry", [entry for entry in VIEWS if "error" in entry], ids=name_of)
 def test_a_context_that_the_contract_does_not_know_is_waited_for(entry: dict[str, Any]) -> None:
-    view = views.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT)
+    view = contracts.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT)
     with pytest.raises(NotYet, match="unknown"):
         view.refused(entry["error"]["message"], from_hex(entry["error"]["data"]))
 
 
 @pytest.mark.parametrize("data", [None, b"", bytes(36)])
 def test_other_errors_about_a_node_are_no_answer(data: bytes | None) -> None:
-    assert views.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT).refused("busy", data) is None
+    assert contracts.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT).refused("busy", data) is None
 
 
 PROFILE = Fhevm(vector_settings())

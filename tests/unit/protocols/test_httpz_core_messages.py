@@ -11,9 +11,13 @@ from kmsconn.errors import Rejected
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.httpz_rc7.decryptions import HttpzDecryption, check_types
+from kmsconn.protocols.httpz_rc7.decryptions import (
+    HttpzDecryption,
+    HttpzPublicDecryption,
+    HttpzPublicDecryptions,
+    check_types,
+)
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
-from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption, HttpzPublicDecryptions
 from kmsconn.protocols.port import CoreCall
 from tests.vectors import httpz
 

@@ -13,19 +13,18 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference, Kind
-from kmsconn.protocols.httpz_rc7 import abi, public_decryption
-from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER, RC4
+from kmsconn.protocols.httpz_rc7 import contracts, decryptions
+from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER, RC4
+from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption, HttpzUserDecryption
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
-from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
-from kmsconn.protocols.httpz_rc7.user_decryption import HttpzUserDecryption
 from kmsconn.protocols.port import Revert, Verdict
 from tests.vectors import httpz
 
 REVISIONS: dict[str, dict[str, Abi]] = {
-    "main": abi.CONTRACTS,
-    "rc4": abi.RC4,
-    "rc7": abi.RC7,
-    "rc9_getters": {"HTTPZ": abi.RC9},
+    "main": contracts.CONTRACTS,
+    "rc4": contracts.RC4,
+    "rc7": contracts.RC7,
+    "rc9_getters": {"HTTPZ": contracts.RC9},
 }
 INDICES = {
     "topic0": ("events_by_topic", "topic0"),
@@ -65,7 +64,7 @@ def test_indexed_arguments_are_those_of_the_companion_file() -> None:
             (item,) = [one for one in items if one["type"] == "event" and one["name"] == name]
             named = [one["name"] for one in item["inputs"] if one["indexed"]]
             assert named == entry["indexed"]
-            assert abi.CONTRACTS[contract].event(name).indexed == tuple(
+            assert contracts.CONTRACTS[contract].event(name).indexed == tuple(
                 one["indexed"] for one in item["inputs"]
             )
 
@@ -84,27 +83,27 @@ def test_indexed_arguments_are_those_of_the_companion_file() -> None:
     ],
 )
 def test_the_union_of_errors_has_those_of_every_revision(selector: str, name: str | None) -> None:
-    found = abi.ALL_ERRORS.get(from_hex(selector))
+    found = contracts.ALL_ERRORS.get(from_hex(selector))
     assert (found and found.name) == name
 
 
 @pytest.mark.parametrize(
     ("contract", "name", "selector"),
     [
-        (abi.DECRYPTION_MANAGER, "publicDecryptionResponse", "02fd1a64"),
-        (abi.DECRYPTION_MANAGER, "userDecryptionResponse", "b9bfe0a8"),
-        (abi.KEY_MANAGER, "preprocessKeygenResponse", "faac73b4"),
-        (abi.KEY_MANAGER, "preprocessKskgenResponse", "941c8df6"),
-        (abi.KEY_MANAGER, "keygenResponse", "6aafa976"),
-        (abi.KEY_MANAGER, "crsgenResponse", "40c24f15"),
-        (abi.KEY_MANAGER, "kskgenResponse", "9594a901"),
-        (abi.KEY_MANAGER, "activateKeyResponse", "3b41a6dd"),
-        (abi.KEY_MANAGER, "getCurrentKeyId", "d8909eab"),
-        (abi.KEY_MANAGER, "isCurrentKeyId", "9f8ec91c"),
-        (abi.HTTPZ, "coprocessors", "ecbd96ab"),
-        (abi.HTTPZ, "kmsNodes", "54d3f675"),
-        (abi.RC9, "getCoprocessor", "ef6997f9"),
-        (abi.RC9, "getKmsNode", "e3b2a874"),
+        (contracts.DECRYPTION_MANAGER, "publicDecryptionResponse", "02fd1a64"),
+        (contracts.DECRYPTION_MANAGER, "userDecryptionResponse", "b9bfe0a8"),
+        (contracts.KEY_MANAGER, "preprocessKeygenResponse", "faac73b4"),
+        (contracts.KEY_MANAGER, "preprocessKskgenResponse", "941c8df6"),
+        (contracts.KEY_MANAGER, "keygenResponse", "6aafa976"),
+        (contracts.KEY_MANAGER, "crsgenResponse", "40c24f15"),
+        (contracts.KEY_MANAGER, "kskgenResponse", "9594a901"),
+        (contracts.KEY_MANAGER, "activateKeyResponse", "3b41a6dd"),
+        (contracts.KEY_MANAGER, "getCurrentKeyId", "d8909eab"),
+        (contracts.KEY_MANAGER, "isCurrentKeyId", "9f8ec91c"),
+        (contracts.HTTPZ, "coprocessors", "ecbd96ab"),
+        (contracts.HTTPZ, "kmsNodes", "54d3f675"),
+        (contracts.RC9, "getCoprocessor", "ef6997f9"),
+        (contracts.RC9, "getKmsNode", "e3b2a874"),
     ],
 )
 def test_selectors_of_the_specification(contract: Abi, name: str, selector: str) -> None:
@@ -113,8 +112,8 @@ def test_selectors_of_the_specification(contract: Abi, name: str, selector: str)
 
 @pytest.mark.parametrize("revision", httpz.REVISIONS)
 def test_every_recorded_log_decodes_and_encodes_to_the_same_bytes(revision: str) -> None:
-    contracts = abi.CONTRACTS if revision == "bytes32" else abi.RC7
-    events = {topic: event for one in contracts.values() for topic, event in one.events_by_topic.items()}
+    known = contracts.CONTRACTS if revision == "bytes32" else contracts.RC7
+    events = {topic: event for one in known.values() for topic, event in one.events_by_topic.items()}
     seen = set()
     for log in httpz.logs(httpz.load()[revision]):
         topics, data = tuple(from_hex(topic) for topic in log["topics"]), from_hex(log["data"])
@@ -187,7 +186,7 @@ def test_the_log_of_annex_a_decodes() -> None:
 
 
 def test_a_request_without_references_decodes() -> None:
-    topics, data = public_decryption.EVENT.encode(9, ())
+    topics, data = decryptions.PUBLIC_EVENT.encode(9, ())
     found = EVENTS.decode(attrs.evolve(annex_log(), topics=topics, data=data))
     assert found == HttpzPublicDecryption(9, (), numeric=False)
 
@@ -233,7 +232,7 @@ def test_the_digest_changes_with_any_byte_and_not_with_the_place() -> None:
 
 def test_both_revisions_of_one_request_are_different_content() -> None:
     log = annex_log()
-    numeric = attrs.evolve(log, topics=(public_decryption.NUMERIC_EVENT.topic0, *log.topics[1:]))
+    numeric = attrs.evolve(log, topics=(decryptions.NUMERIC_PUBLIC_EVENT.topic0, *log.topics[1:]))
     first, second = EVENTS.decode(log), EVENTS.decode(numeric)
     assert isinstance(first, HttpzPublicDecryption)
     assert isinstance(second, HttpzPublicDecryption)
@@ -245,7 +244,7 @@ NAMED = ("DecryptionManager", "KeyManager")
 FUNCTIONS = {
     function.selector: function.name
     for contract in NAMED
-    for function in abi.CONTRACTS[contract].functions_by_selector.values()
+    for function in contracts.CONTRACTS[contract].functions_by_selector.values()
 }
 ROWS = {row.reply.name: row for row in OPERATIONS}
 VERDICTS = {name: row.verdicts for name, row in ROWS.items()}
@@ -297,7 +296,7 @@ def test_every_reply_function_and_every_final_or_done_error_is_recorded() -> Non
 
 
 def test_every_name_in_the_table_is_an_error_of_the_contracts() -> None:
-    known = {error.name for error in abi.ALL_ERRORS.values()}
+    known = {error.name for error in contracts.ALL_ERRORS.values()}
     assert {name for table in VERDICTS.values() for name in table} <= known
 
 

@@ -12,9 +12,14 @@ from kmsconn.errors import Misconfigured
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.httpz_rc7.key_management import KeyRequest
-from kmsconn.protocols.httpz_rc7.keygen import HttpzCrsgen, HttpzKeygen, HttpzPrepKeygen
-from kmsconn.protocols.httpz_rc7.kskgen import Kskgen, PrepKskgen
+from kmsconn.protocols.httpz_rc7.key_management import (
+    HttpzCrsgen,
+    HttpzKeygen,
+    HttpzPrepKeygen,
+    KeyRequest,
+    Kskgen,
+    PrepKskgen,
+)
 from kmsconn.protocols.httpz_rc7.messages import domain_message
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
 from kmsconn.protocols.port import CoreCall, Meaning

@@ -10,10 +10,14 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER
-from kmsconn.protocols.httpz_rc7.key_management import KeyRequest
-from kmsconn.protocols.httpz_rc7.keygen import HttpzCrsgen, HttpzKeygen, HttpzPrepKeygen
-from kmsconn.protocols.httpz_rc7.kskgen import Kskgen
+from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER
+from kmsconn.protocols.httpz_rc7.key_management import (
+    HttpzCrsgen,
+    HttpzKeygen,
+    HttpzPrepKeygen,
+    KeyRequest,
+    Kskgen,
+)
 from kmsconn.protocols.httpz_rc7.messages import object_digest
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
 from tests.vectors import httpz

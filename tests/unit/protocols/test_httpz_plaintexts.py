@@ -11,7 +11,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.httpz_rc7 import messages
-from kmsconn.protocols.httpz_rc7.plaintexts import SIZES, Plaintext, PlaintextForm, encode
+from kmsconn.protocols.httpz_rc7.messages import SIZES, Plaintext, PlaintextForm, encode_plaintexts
 from tests.vectors import httpz
 
 ROWS = httpz.annex()["plaintext_encodings"]
@@ -46,12 +46,12 @@ def values(row: dict[str, Any]) -> list[Plaintext]:
 @pytest.mark.parametrize("form", ["P1", "P2", "P3"])
 @pytest.mark.parametrize("row", ROWS)
 def test_the_rows_of_the_specification(row: dict[str, Any], form: str) -> None:
-    assert encode(PlaintextForm(form.lower()), values(row)).hex() == row[form]
+    assert encode_plaintexts(PlaintextForm(form.lower()), values(row)).hex() == row[form]
 
 
 def test_the_batch_of_annex_a7() -> None:
     large = words("100") + bytes(254) + b"\x01\x01"
-    assert encode(PlaintextForm.P1, BATCH) == words(BATCH_HEAD) + large * 3
+    assert encode_plaintexts(PlaintextForm.P1, BATCH) == words(BATCH_HEAD) + large * 3
 
 
 def recorded() -> list[tuple[str, dict[str, Any]]]:
@@ -65,7 +65,7 @@ def test_recorded_results_of_every_form(revision: str, entry: dict[str, Any]) ->
         reply["plaintext_form"].lower()
     )
     plaintexts = [(one["fhe_type"], from_hex(one["bytes"])) for one in reply["core_answer"]["plaintexts"]]
-    assert encode(form, plaintexts) == from_hex(reply["decrypted_result"])
+    assert encode_plaintexts(form, plaintexts) == from_hex(reply["decrypted_result"])
 
 
 @pytest.mark.parametrize("entry", httpz.load()["p3_consumer"], ids=httpz.name_of)
@@ -76,7 +76,7 @@ def test_p3_between_an_id_and_signatures_is_one_argument_list(entry: dict[str, A
     assert whole == from_hex(entry["concatenation"])
     decoded = decode_abi(entry["types"], whole)
     plaintexts = [_plaintext(value) for value in decoded[1:-1]]
-    assert encode(PlaintextForm.P3, plaintexts) == from_hex(entry["P3"])
+    assert encode_plaintexts(PlaintextForm.P3, plaintexts) == from_hex(entry["P3"])
 
 
 def _plaintext(value: int | bytes) -> Plaintext:
@@ -90,7 +90,9 @@ def _plaintext(value: int | bytes) -> Plaintext:
 def test_sixteen_bytes_of_a_threshold_core_give_the_same_p1_and_p3(fhe_type: int) -> None:
     short = b"\x01" + bytes(SIZES[fhe_type] - 1)
     for form in (PlaintextForm.P1, PlaintextForm.P3):
-        assert encode(form, [(fhe_type, short.ljust(16, b"\0"))]) == encode(form, [(fhe_type, short)])
+        assert encode_plaintexts(form, [(fhe_type, short.ljust(16, b"\0"))]) == encode_plaintexts(
+            form, [(fhe_type, short)]
+        )
 
 
 @pytest.mark.parametrize(
@@ -107,39 +109,39 @@ def test_sixteen_bytes_of_a_threshold_core_give_the_same_p1_and_p3(fhe_type: int
 )
 def test_p1_narrows_to_the_type_and_p3_does_not(fhe_type: int, raw: str, p1: int, p3: int) -> None:
     plaintext = (fhe_type, bytes.fromhex(raw))
-    assert int.from_bytes(encode(PlaintextForm.P1, [plaintext])) == p1
-    assert int.from_bytes(encode(PlaintextForm.P3, [plaintext])[:32]) == p3
+    assert int.from_bytes(encode_plaintexts(PlaintextForm.P1, [plaintext])) == p1
+    assert int.from_bytes(encode_plaintexts(PlaintextForm.P3, [plaintext])[:32]) == p3
 
 
 @pytest.mark.parametrize("fhe_type", [0, 1, 2])
 def test_p1_has_no_value_without_its_first_byte(fhe_type: int) -> None:
     with pytest.raises(ValueError, match="no bytes"):
-        encode(PlaintextForm.P1, [(fhe_type, b"")])
+        encode_plaintexts(PlaintextForm.P1, [(fhe_type, b"")])
 
 
 @pytest.mark.parametrize("plaintext", [(8, bytes(33)), (9, bytes(63)), (10, bytes(129)), (11, b"")])
 def test_p3_signs_no_zeros_for_a_value_of_the_wrong_size(plaintext: Plaintext) -> None:
     with pytest.raises(ValueError, match="bytes, "):
-        encode(PlaintextForm.P3, [plaintext])
+        encode_plaintexts(PlaintextForm.P3, [plaintext])
 
 
 @pytest.mark.parametrize("form", PlaintextForm)
 def test_unknown_types_have_no_form(form: PlaintextForm) -> None:
     with pytest.raises(ValueError, match="FHE type 12"):
-        encode(form, [(12, b"\x01")])
+        encode_plaintexts(form, [(12, b"\x01")])
 
 
 def test_no_values() -> None:
-    assert encode(PlaintextForm.P1, []) == encode(PlaintextForm.P2, []) == b""
-    assert encode(PlaintextForm.P3, []) == words("40")
+    assert encode_plaintexts(PlaintextForm.P1, []) == encode_plaintexts(PlaintextForm.P2, []) == b""
+    assert encode_plaintexts(PlaintextForm.P3, []) == words("40")
     with pytest.raises(ValueError, match="one value, not 0"):
-        encode(PlaintextForm.RAW, [])
+        encode_plaintexts(PlaintextForm.RAW, [])
 
 
 def test_the_raw_form_is_one_value_untouched() -> None:
-    assert encode(PlaintextForm.RAW, [(5, b"\x01\x02\x03")]) == b"\x01\x02\x03"
+    assert encode_plaintexts(PlaintextForm.RAW, [(5, b"\x01\x02\x03")]) == b"\x01\x02\x03"
     with pytest.raises(ValueError, match="one value, not 2"):
-        encode(PlaintextForm.RAW, [(5, b"\x01"), (5, b"\x02")])
+        encode_plaintexts(PlaintextForm.RAW, [(5, b"\x01"), (5, b"\x02")])
 
 
 ANNEX = httpz.annex()
@@ -191,13 +193,15 @@ def test_type_hashes_of_generated_objects(name: str, type_hash: str) -> None:
     ],
 )
 def test_public_digests_of_the_specification(form: PlaintextForm, numeric: bool, key: str) -> None:
-    digest = messages.public_digest(DOMAIN, HANDLES, encode(form, THOUSAND), numeric=numeric)
+    digest = messages.public_digest(DOMAIN, HANDLES, encode_plaintexts(form, THOUSAND), numeric=numeric)
     assert digest == from_hex(ANNEX["public_decrypt_digest"][key])
 
 
 def test_the_signature_of_annex_a4_recovers_its_key() -> None:
     vector = ANNEX["public_decrypt_digest"]
-    digest = messages.public_digest(DOMAIN, HANDLES, encode(PlaintextForm.P1, THOUSAND), numeric=False)
+    digest = messages.public_digest(
+        DOMAIN, HANDLES, encode_plaintexts(PlaintextForm.P1, THOUSAND), numeric=False
+    )
     signature = from_hex(vector["signature_by_private_key_1_over_P1_bytes32"])
     assert recover(digest, signature) == parse_address("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf")
 

@@ -11,14 +11,13 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.abi import DECRYPTION
-from kmsconn.protocols.httpz_rc7 import views
-from kmsconn.protocols.httpz_rc7.abi import KEY_MANAGER
-from kmsconn.protocols.httpz_rc7.deployment import AUTO
-from kmsconn.protocols.httpz_rc7.operations import aborted
-from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
+from kmsconn.protocols.httpz_rc7 import contracts
+from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER
+from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption
+from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
+from kmsconn.protocols.httpz_rc7.operations import AUTO, aborted
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption
 from kmsconn.protocols.port import Facts, Meaning, Verdict
 from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.queries import ContractQuery, StorageRead, ViewCall
@@ -95,7 +94,9 @@ def test_five_counters_prove_completeness_each_for_its_kind() -> None:
     assert {one.tag for one in found} == {0}
     assert [place(one.newest)[1] for one in found] == [MANAGER] * 2 + [KEYS] * 3
     offsets = [
-        one.newest.slot - views.KEY_MANAGER_BASE for one in found[2:] if isinstance(one.newest, StorageRead)
+        one.newest.slot - contracts.KEY_MANAGER_BASE
+        for one in found[2:]
+        if isinstance(one.newest, StorageRead)
     ]
     assert offsets == [1, 9, 20]
 
@@ -151,7 +152,7 @@ def test_a_key_waits_until_this_node_has_told_that_it_is_prepared(name: str, ans
     content = PROFILE.decode(KEY_LOGS[name])
     assert content is not None
     (question,) = PROFILE.operations[content.kind].checks(content, FACTS)
-    told = views.has_told_key(GATEWAY, KEYS, answers, content.id, SENDER)
+    told = contracts.has_told_key(GATEWAY, KEYS, answers, content.id, SENDER)
     assert isinstance(question, StorageRead)
     assert (place(question), question.slot) == ((GATEWAY, KEYS), told.slot)
     question.understand(YES)
@@ -176,11 +177,11 @@ def slots(log: Log) -> int:
 
 def test_an_answer_is_told_by_signer_or_by_sender_and_product() -> None:
     identifiers = {log: PROFILE.id_of(log) or 0 for log in ALL_LOGS}
-    assert slots(PUBLIC) == views.has_answered_public(GATEWAY, MANAGER, identifiers[PUBLIC], SIGNER).slot
-    assert slots(USER) == views.has_answered_user(GATEWAY, MANAGER, identifiers[USER], SIGNER).slot
+    assert slots(PUBLIC) == contracts.has_answered_public(GATEWAY, MANAGER, identifiers[PUBLIC], SIGNER).slot
+    assert slots(USER) == contracts.has_answered_user(GATEWAY, MANAGER, identifiers[USER], SIGNER).slot
     places = {"preprocess_keygen": 4, "keygen": 6, "preprocess_kskgen": 12, "kskgen": 16, "crsgen": 22}
     for name, log in KEY_LOGS.items():
-        expected = views.has_told_key(GATEWAY, KEYS, places[name], identifiers[log], SENDER)
+        expected = contracts.has_told_key(GATEWAY, KEYS, places[name], identifiers[log], SENDER)
         assert slots(log) == expected.slot
     assert len({slots(log) for log in ALL_LOGS}) == len(ALL_LOGS)
 

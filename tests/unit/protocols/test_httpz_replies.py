@@ -23,18 +23,18 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
-from kmsconn.protocols.httpz_rc7 import public_decryption, user_decryption
-from kmsconn.protocols.httpz_rc7.deployment import AUTO, HttpzDeployment
-from kmsconn.protocols.httpz_rc7.messages import public_digest, user_digest
-from kmsconn.protocols.httpz_rc7.plaintexts import PlaintextForm, encode
-from kmsconn.protocols.httpz_rc7.profile import EVENTS
-from kmsconn.protocols.httpz_rc7.public_decryption import HttpzPublicDecryption, HttpzPublicDecryptions
-from kmsconn.protocols.httpz_rc7.user_decryption import (
+from kmsconn.protocols.httpz_rc7 import decryptions
+from kmsconn.protocols.httpz_rc7.decryptions import (
+    HttpzPublicDecryption,
+    HttpzPublicDecryptions,
     HttpzUserDecryption,
     HttpzUserDecryptions,
     links,
     share_payload,
 )
+from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts, public_digest, user_digest
+from kmsconn.protocols.httpz_rc7.operations import AUTO, HttpzDeployment
+from kmsconn.protocols.httpz_rc7.profile import EVENTS
 from tests.vectors import httpz
 
 
@@ -132,7 +132,7 @@ def test_the_link_of_an_answer_is_one_of_the_two(
 def public_answer(form: PlaintextForm = PlaintextForm.P3, key: PrivateKey = KEY, **changes: Any) -> bytes:
     """Return an answer to PUBLIC: a u64 of 1000, signed in a form."""
     values = [(5, (1000).to_bytes(8, "little"))]
-    digest = public_digest(httpz.annex_domain(), [HANDLE], encode(form, values), numeric=False)
+    digest = public_digest(httpz.annex_domain(), [HANDLE], encode_plaintexts(form, values), numeric=False)
     payload = DecryptionResponsePayload(
         plaintexts=[TypedPlaintext(bytes=raw, fhe_type=FheType(kind)) for kind, raw in values],
         external_signature=changes.pop("signature", key.sign(digest)),
@@ -190,7 +190,7 @@ def user_answer(payload: ReencryptionResponsePayload, handles: list[bytes] | Non
 def test_the_share_of_the_worked_example_has_its_92_bytes() -> None:
     found = ANNEX_READER.user(USERS, user_answer(user_payload()), SIGNER)
     assert found.signer == SIGNER
-    share = user_decryption.RESPONSE.decode(found.calldata)[1]
+    share = decryptions.USER_RESPONSE.decode(found.calldata)[1]
     assert share == from_hex("0x" + httpz.annex()["user_payload_bincode"]["hex"].removeprefix("0x"))
     assert len(share) == 92
 
@@ -300,8 +300,8 @@ def test_handles_as_numbers_are_other_digests() -> None:
 def test_the_expected_signer_decides_among_forms() -> None:
     """A form that recovers to somebody is not taken for that: only the node's own signature counts."""
     found = ANNEX_READER.public(PUBLIC, public_answer(PlaintextForm.P2), Address(SIGNER))
-    result = public_decryption.RESPONSE.decode(found.calldata)[1]
-    assert result == encode(PlaintextForm.P2, [(5, (1000).to_bytes(8, "little"))])
+    result = decryptions.PUBLIC_RESPONSE.decode(found.calldata)[1]
+    assert result == encode_plaintexts(PlaintextForm.P2, [(5, (1000).to_bytes(8, "little"))])
 
 
 def test_a_share_for_another_request_goes_out_with_a_mismatch() -> None:

@@ -27,8 +27,8 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE
+from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import Revert, Verdict
-from kmsconn.protocols.published import NO_DATA
 from kmsconn.replies.chain_view import NOT_FINAL
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.state import TxManager

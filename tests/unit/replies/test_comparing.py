@@ -7,7 +7,7 @@ import pytest
 
 from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm import keygen, public_decryption, user_decryption
+from kmsconn.protocols.fhevm import decryptions, keygen, user_decryption
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.replies.shadow_comparing import (
     Likeness,
@@ -28,7 +28,7 @@ SHARE = bincode.SharePayload(
 def public(
     result: bytes = b"\x05".rjust(32, b"\0"), signature: bytes = bytes(65), extra: bytes = b""
 ) -> bytes:
-    return public_decryption.RESPONSE.encode(7, result, signature, extra)
+    return decryptions.RESPONSE.encode(7, result, signature, extra)
 
 
 def user(payload: bincode.SharePayload, signature: bytes = bytes(65)) -> bytes:

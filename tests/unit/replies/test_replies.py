@@ -12,7 +12,7 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import public_decryption
+from kmsconn.protocols.fhevm import decryptions
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.replies.shadow_replies import BLOCKS_AT_ONCE, MOST_BLOCKS_BACK, ReplyReader, SentReply
 from tests import vectors
@@ -24,7 +24,7 @@ SENDER, OTHER = Address(b"\x51" * 20), Address(b"\x52" * 20)
 
 
 def calldata(identifier: int) -> bytes:
-    return public_decryption.RESPONSE.encode(identifier, bytes(32), bytes(65), b"")
+    return decryptions.RESPONSE.encode(identifier, bytes(32), bytes(65), b"")
 
 
 def transaction(

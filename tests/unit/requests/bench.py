@@ -26,7 +26,7 @@ from kmsconn.model.events import Event
 from kmsconn.model.progress import Holdup, Reason
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
-from kmsconn.protocols.fhevm.abi import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth

@@ -25,9 +25,9 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
 from kmsconn.model.steps import Checked, Seen
-from kmsconn.protocols.fhevm.http_operations import HTTP_LIFETIME, HttpPublicDecryption
-from kmsconn.protocols.fhevm.public_decryption import PublicDecryption
-from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
+from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
+from kmsconn.protocols.fhevm.decryptions import PublicDecryption
+from kmsconn.protocols.fhevm.http_decryption import HTTP_LIFETIME, HttpPublicDecryption
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.checker import DAY, HOUR, Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Contexts, Suspicions

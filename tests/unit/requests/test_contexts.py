@@ -10,13 +10,13 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
-from kmsconn.protocols.fhevm.views import PROTOCOL_CONFIG_BASE
+from kmsconn.protocols.fhevm.key_views import CONFIG_BASE
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.contexts import TIME_TO_LIVE, WITHOUT_BLOCKS, Contexts, Suspicions
 from tests.unit.requests.answers import PROFILE, Answers, confirmed, later
 
 CONTEXT, EPOCH = 7 << 248 | 1, 8 << 248 | 1
-DESTROYED = mapping_slot(PROTOCOL_CONFIG_BASE + 10, CONTEXT)
+DESTROYED = mapping_slot(CONFIG_BASE + 10, CONTEXT)
 
 
 @attrs.define
@@ -163,8 +163,8 @@ async def test_a_chain_that_does_not_answer_proves_nothing() -> None:
     await contexts.check(CONTEXT, EPOCH)
 
 
-NEWEST_EPOCH = PROTOCOL_CONFIG_BASE + 12
-STATE = mapping_slot(PROTOCOL_CONFIG_BASE + 15, EPOCH)
+NEWEST_EPOCH = CONFIG_BASE + 12
+STATE = mapping_slot(CONFIG_BASE + 15, EPOCH)
 
 
 async def test_an_epoch_that_was_issued_and_is_gone_was_destroyed() -> None:

@@ -19,13 +19,13 @@ from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind, PoolName
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm.http_operations import (
+from kmsconn.protocols.fhevm.decryptions import RESPONSE
+from kmsconn.protocols.fhevm.http_decryption import (
     HTTP_LIFETIME,
     HTTP_PATIENCE,
     HttpPublicDecryption,
     HttpUserDecryption,
 )
-from kmsconn.protocols.fhevm.public_decryption import RESPONSE
 from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.failures import UNEXPECTED

@@ -12,8 +12,8 @@ from kmsconn.errors import NotMember, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
-from kmsconn.protocols.fhevm.http_operations import HttpPublicDecryption
-from kmsconn.protocols.fhevm.views import DECRYPTION_BASE
+from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
+from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryption
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.identity import CURRENT_FOR, NodeIdentity
 from tests.unit.requests.answers import PROFILE, SETTINGS, Answers, request_of

@@ -13,9 +13,9 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.journal.values import Arrival, Queued, Row
 from kmsconn.model.requests import Content, Kind, Order
-from kmsconn.protocols.fhevm.abi import LATER_KMS_GENERATION
-from kmsconn.protocols.fhevm.aborts import AbortKeygen
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, NewContext
+from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
+from kmsconn.protocols.fhevm.crsgen import AbortKeygen
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, NewEpoch
 from kmsconn.protocols.fhevm.keygen import KeySetForm
 from kmsconn.protocols.fhevm.profile import Fhevm

@@ -26,7 +26,7 @@ from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded, RequestClosed, Severity
 from kmsconn.model.life import State
-from kmsconn.protocols.fhevm.abi import DECRYPTION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import DECRYPTION, PROTOCOL_CONFIG
 from tests.unit.requests.few_components import FewComponents
 
 VERIFIER_ABI = Abi.from_items(

@@ -16,7 +16,7 @@ from kmsconn.model.steps import Answer
 from kmsconn.operate.control.commands import WORD_CHARACTERS, CommandError, perform
 from kmsconn.operate.control.replaying import kept_checks
 from kmsconn.operate.control.server import COMMANDS
-from kmsconn.protocols.fhevm.public_decryption import RESPONSE
+from kmsconn.protocols.fhevm.decryptions import RESPONSE
 from tests.unit.operate.control.scene import Scene
 from tests.unit.requests.bench import PROFILE, wall
 

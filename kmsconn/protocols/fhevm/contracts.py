@@ -1,6 +1,6 @@
-"""Questions to the contracts, each with its typed answer. Never decides what an answer means for a request.
+"""The contracts of fhevm 0.14 and 0.15 as ABI objects, read once from the package's copy, and questions to them with typed answers.
 
-Source: fhevm-0.14.md, section 3 and annex E.
+Never decides what an answer means for a request. Source: fhevm-0.14.md, section 3 and annex E.
 """
 
 from __future__ import annotations
@@ -12,12 +12,72 @@ import attrs
 
 from kmsconn.config.networks import protocol_config_instead_of
 from kmsconn.errors import ContextInvalid, Undecodable, WrongContract
-from kmsconn.ethereum.abi import Abi, Function
+from kmsconn.ethereum.abi import Abi, Error, Event, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.protocols.fhevm.abi import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.profiles import FHEVM
+from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
 from kmsconn.protocols.profile import Coprocessor, Version
 from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot
+
+_groups = read_groups(FHEVM)
+_later = as_contracts(_groups["later"])
+CONTRACTS: dict[str, Abi] = as_contracts(_groups["contracts"])
+"""Every contract by its name."""
+
+DECRYPTION = CONTRACTS["Decryption"]
+GATEWAY_CONFIG = CONTRACTS["GatewayConfig"]
+KMS_GENERATION = CONTRACTS["KMSGeneration"]
+PROTOCOL_CONFIG = CONTRACTS["ProtocolConfig"]
+ACL = CONTRACTS["ACL"]
+ERC1271 = CONTRACTS["IERC1271"]
+
+LATER_KMS_GENERATION = _later["KMSGeneration"]
+"""KMSGeneration 0.3.0, whose requests name the key that they migrate (fhevm-0.15.md, 1.1)."""
+
+
+def _topics(*signatures: str) -> frozenset[bytes]:
+    return frozenset(keccak256(signature.encode()) for signature in signatures)
+
+
+_UPKEEP = _topics(
+    "Initialized(uint64)",
+    "Upgraded(address)",
+    "AdminChanged(address,address)",
+    "BeaconUpgraded(address)",
+    "EIP712DomainChanged()",
+    "OwnershipTransferStarted(address,address)",
+    "OwnershipTransferred(address,address)",
+    "Paused(address)",
+    "Unpaused(address)",
+)
+"""Topics of what OpenZeppelin's contracts say of themselves, which the published ABIs leave out."""
+
+_FOR_OTHERS = _topics(
+    "CoprocessorUpgradeProposed(uint256,string,(uint64,uint64,uint64)[],uint64)",
+    "PublicDecryptionThresholdUpdated(uint256,uint256)",
+    "UserDecryptionThresholdUpdated(uint256,uint256)",
+    "KmsGenThresholdUpdated(uint256,uint256)",
+    "MpcThresholdUpdated(uint256,uint256)",
+)
+"""Topics of what ProtocolConfig tells others than nodes, which the published ABI leaves out."""
+
+KMS_GENERATION_TOPICS = (
+    _UPKEEP | KMS_GENERATION.events_by_topic.keys() | LATER_KMS_GENERATION.events_by_topic.keys()
+)
+PROTOCOL_CONFIG_TOPICS = _UPKEEP | _FOR_OTHERS | PROTOCOL_CONFIG.events_by_topic.keys()
+"""Every topic that a release of the contract emits."""
+
+ALL_ERRORS: dict[bytes, Error] = union_of_errors([*CONTRACTS.values(), LATER_KMS_GENERATION])
+"""Errors of all contracts by selector: an error of a called contract comes through unchanged (annex A)."""
+
+LATER_EVENTS: dict[bytes, Event] = _later["Decryption"].events_by_topic
+"""Request events of the next generation by topic0: they name the handles only, and stand beside the others (annex C)."""
+
+DECRYPTION_TOPICS = _UPKEEP | DECRYPTION.events_by_topic.keys() | LATER_EVENTS.keys()
+"""Every topic that a release of Decryption emits."""
+
 
 T = TypeVar("T")
 MAGIC_VALUE = ERC1271.function("isValidSignature").selector
@@ -30,9 +90,7 @@ _VERIFIERS_CONFIG = Function.from_item(
 )
 
 DECRYPTION_BASE = base_slot("fhevm_gateway.storage.Decryption")
-PROTOCOL_CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
 _ANSWERED, _PUBLIC_COUNTER, _USER_COUNTER, _PINNED = 1, 6, 8, 9
-_DESTROYED = 10
 
 
 # Access control list of a host chain
@@ -81,13 +139,6 @@ def is_valid_epoch(chain_id: int, protocol_config: Address, context_id: int, epo
     """Ask whether an epoch is active in a context (3.5)."""
     function = _function(PROTOCOL_CONFIG, "isValidEpochForContext")
     return _view(chain_id, protocol_config, function, context_id, epoch_id)
-
-
-def is_context_destroyed(chain_id: int, protocol_config: Address, context_id: int) -> StorageRead[bool]:
-    """Ask whether a context was destroyed (annex E.2, +10)."""
-    return StorageRead(
-        chain_id, protocol_config, mapping_slot(PROTOCOL_CONFIG_BASE + _DESTROYED, context_id), flag
-    )
 
 
 def current_context_and_epoch(chain_id: int, protocol_config: Address) -> ViewCall[tuple[int, int]]:
@@ -140,11 +191,6 @@ def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[No
 
 
 # GatewayConfig
-
-
-def coprocessor_signers(chain_id: int, gateway_config: Address) -> ViewCall[tuple[Address, ...]]:
-    """Ask which keys attest ciphertexts (3.1)."""
-    return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorSigners"))
 
 
 def coprocessor_senders(chain_id: int, gateway_config: Address) -> ViewCall[tuple[Address, ...]]:
@@ -206,11 +252,6 @@ def is_invalid_context(data: bytes | None) -> bool:
 
 
 # Decryption
-
-
-def is_decryption_done(chain_id: int, decryption: Address, identifier: int) -> ViewCall[bool]:
-    """Ask whether a request has its consensus, or its threshold (annex E.1)."""
-    return _view(chain_id, decryption, _function(DECRYPTION, "isDecryptionDone"), identifier)
 
 
 def newest_public_id(chain_id: int, decryption: Address) -> StorageRead[int]:

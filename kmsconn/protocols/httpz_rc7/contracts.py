@@ -1,8 +1,9 @@
-"""Questions to DecryptionManager, HTTPZ and KeyManager, each with its typed answer. Never decides what an answer means for a request.
+"""DecryptionManager, HTTPZ and KeyManager: their ABIs with the revisions before and after, and questions to them with typed answers.
 
-Getters of HTTPZ were renamed on 9 April: where one is refused, or answers nothing, the other is asked instead. Structs grew and
-shrank too: the offset of the first text tells them apart.
-Source: httpz-rc7.md, 2.1, 4.2 and annex C.
+The main revision has ``bytes32`` handles; on the wire they are the same 32 bytes as the ``uint256`` handles of rc7. Getters of HTTPZ were
+renamed on 9 April: where one is refused, or answers nothing, the other is asked instead. Structs grew and shrank too: the offset of the
+first text tells them apart. Never decides what an answer means for a request.
+Source: httpz-rc7.md, sections 0, 2.1, 4.2 and annex C.
 """
 
 from __future__ import annotations
@@ -10,19 +11,43 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kmsconn.ethereum.abi import Function
+from kmsconn.ethereum.abi import Abi, Error, Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.protocols.httpz_rc7.abi import DECRYPTION_MANAGER, HTTPZ, KEY_MANAGER, RC4, RC7, RC9
+from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot
+
+_groups = {name: as_contracts(group) for name, group in read_groups(HTTPZ_RC7).items()}
+CONTRACTS: dict[str, Abi] = _groups["contracts"]
+"""Every contract of the main revision by its name."""
+
+DECRYPTION_MANAGER = CONTRACTS["DecryptionManager"]
+HTTPZ = CONTRACTS["HTTPZ"]
+KEY_MANAGER = CONTRACTS["KeyManager"]
+
+RC4: dict[str, Abi] = _groups["rc4"]
+"""The interfaces of 14 March: no user address in user requests, flat values from getters."""
+
+RC7: dict[str, Abi] = _groups["rc7"]
+"""The interfaces of 27 March: handles are numbers, coprocessors and nodes have a ``daUrl``."""
+
+RC9 = _groups["rc9_getters"]["HTTPZ"]
+"""The getters of HTTPZ from 9 April on; nothing else changed."""
+
+ALL_ERRORS: dict[bytes, Error] = union_of_errors(
+    contract for group in _groups.values() for contract in group.values()
+)
+"""Errors of all contracts and revisions by selector: an error of a called contract comes through unchanged."""
+
 
 T = TypeVar("T")
 
 DECRYPTION_MANAGER_BASE = base_slot("httpz_gateway.storage.DecryptionManager")
 KEY_MANAGER_BASE = base_slot("httpz_gateway.storage.KeyManager")
 
-_PUBLIC_COUNTER, _PUBLIC_ANSWERED, _PUBLIC_HANDLES = 1, 2, 4
-_USER_COUNTER, _USER_ANSWERED, _USER_REQUEST = 6, 7, 9
+_PUBLIC_COUNTER, _PUBLIC_ANSWERED = 1, 2
+_USER_COUNTER, _USER_ANSWERED = 6, 7
 
 _WORD = 32
 _TUPLE = (_WORD).to_bytes(_WORD)
@@ -43,18 +68,6 @@ def newest_user_id(chain_id: int, manager: Address) -> StorageRead[int]:
     return StorageRead(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_COUNTER, int.from_bytes)
 
 
-def public_handle_count(chain_id: int, manager: Address, identifier: int) -> StorageRead[int]:
-    """Ask how many handles a public request has; 0 for one that was never made (annex C, +4)."""
-    slot = mapping_slot(DECRYPTION_MANAGER_BASE + _PUBLIC_HANDLES, identifier)
-    return StorageRead(chain_id, manager, slot, int.from_bytes)
-
-
-def user_handle_count(chain_id: int, manager: Address, identifier: int) -> StorageRead[int]:
-    """Ask how many handles a user request has; 0 for one that was never made (annex C, +9)."""
-    slot = mapping_slot(DECRYPTION_MANAGER_BASE + _USER_REQUEST, identifier) + 1
-    return StorageRead(chain_id, manager, slot, int.from_bytes)
-
-
 def has_answered_public(
     chain_id: int, manager: Address, identifier: int, signer: Address
 ) -> StorageRead[bool]:
@@ -65,16 +78,6 @@ def has_answered_public(
 def has_answered_user(chain_id: int, manager: Address, identifier: int, signer: Address) -> StorageRead[bool]:
     """Ask whether a signer's answer to a user request is in the contract (annex C, +7)."""
     return _flag_of(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_ANSWERED, identifier, signer)
-
-
-def is_public_decryption_done(chain_id: int, manager: Address, identifier: int) -> ViewCall[bool]:
-    """Ask whether a public request has its consensus."""
-    return _view(chain_id, manager, DECRYPTION_MANAGER.function("isPublicDecryptionDone"), identifier)
-
-
-def is_user_decryption_done(chain_id: int, manager: Address, identifier: int) -> ViewCall[bool]:
-    """Ask whether a user request has its consensus."""
-    return _view(chain_id, manager, DECRYPTION_MANAGER.function("isUserDecryptionDone"), identifier)
 
 
 # HTTPZ
@@ -103,11 +106,6 @@ def node_signer(chain_id: int, httpz: Address, tx_sender: Address) -> ViewCall[A
     return _either(chain_id, httpz, (first, second), (tx_sender,), _node_signer)
 
 
-def kms_threshold(chain_id: int, httpz: Address) -> ViewCall[int]:
-    """Ask how many nodes may fail."""
-    return _view(chain_id, httpz, HTTPZ.function("getKmsThreshold"))
-
-
 # KeyManager
 
 
@@ -126,11 +124,6 @@ def has_told_key(
 def current_key_id(chain_id: int, key_manager: Address) -> ViewCall[int]:
     """Ask which key is in use; 0 before the first."""
     return _view(chain_id, key_manager, KEY_MANAGER.function("getCurrentKeyId"))
-
-
-def is_current_key_id(chain_id: int, key_manager: Address, key_id: int) -> ViewCall[bool]:
-    """Ask whether a key is the one in use."""
-    return _view(chain_id, key_manager, KEY_MANAGER.function("isCurrentKeyId"), key_id)
 
 
 def _coprocessor(data: bytes) -> Coprocessor:
