@@ -88,23 +88,11 @@ fuzz: $(STAMP) ## spoil what gRPC servers say for a while (SECONDS=n); a failure
 	KMSCONN_FUZZ=$(or $(SECONDS),300) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/property/test_http2_fuzz.py
 
 gen: $(STAMP) ## write what is generated: message classes, run-time ABIs, the options' reference and sample
-	$(BIN)/python tools/gen_protos.py
-	$(BIN)/python tools/gen_abi.py
-	$(BIN)/python -m tools.options_reference docs
-	$(BIN)/python tools/gen_transactions.py
-	$(BIN)/python -m tools.gen_sbom
-	$(BIN)/python -m tools.drills_page
-	$(BIN)/python -m tools.gen_monitoring
-	$(BIN)/python -m tools.gen_http_api
+	$(BIN)/python -m tools.generate
 
 fresh: $(STAMP) ## say whether what is generated is up to date
-	$(BIN)/python tools/gen_protos.py --check
-	$(BIN)/python tools/gen_abi.py --check
+	$(BIN)/python -m tools.generate --check
 	$(BIN)/python tools/gen_contracts.py --check
-	$(BIN)/python tools/gen_transactions.py --check
-	$(BIN)/python -m tools.gen_monitoring --check
-	$(BIN)/python -m tools.gen_sbom --check
-	$(BIN)/python -m tools.gen_http_api --check
 
 lock: $(STAMP) ## choose exact versions anew, with hashes (UPGRADE= keeps those that fit)
 	$(LOCK) $(UPGRADE) --output-file requirements/dev.txt pyproject.toml requirements/dev.in --all-extras

@@ -14,10 +14,9 @@ import attrs
 
 from kmsconn.emulator.drills.active import DRILLS
 from kmsconn.emulator.drills.drill import Drill, Target
+from tools.gen_monitoring import between
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "drills.md"
-BEGIN: Final = "<!-- made by tools/drills_page.py: begin -->"
-END: Final = "<!-- end -->"
 _LONGEST = 110  # characters of an order that a row shows
 
 
@@ -220,12 +219,6 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def renewed(page: str) -> str:
-    """Return the page with fresh tables between its marks. Raises ValueError if the page lacks a mark."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+def files() -> dict[Path, str]:
+    """Return the page with fresh tables between its marks."""
+    return {PAGE: between(PAGE.read_text(encoding="utf-8"), f"\n{tables()}\n")}

@@ -1,13 +1,12 @@
 """Copies the contract ABIs that the program reads at run time from ``contracts_abi`` into the package.
 
 Keeps what decoding and encoding need (types, names, indexed flags) and leaves out documentation, indices by
-selector and test vectors. ``make gen`` runs it; ``--check`` only says whether the copies are fresh.
+selector and test vectors.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,29 +49,7 @@ def _lines(groups: dict[str, dict[str, list[Any]]]) -> str:
     return "{\n" + ",\n".join(blocks) + "\n}\n"
 
 
-def stale() -> list[Path]:
-    """Return the run-time files that are not what their sources give."""
-    return [target for target, text in _wanted() if not target.exists() or target.read_text() != text]
-
-
-def _wanted() -> list[tuple[Path, str]]:
-    return [
-        (TARGET / path.name, render(json.loads(path.read_text()))) for path in sorted(SOURCE.glob("*.json"))
-    ]
-
-
-def main() -> int:
-    """Write the run-time files, or check them. Returns the exit status."""
-    if "--check" in sys.argv[1:]:
-        old = stale()
-        for path in old:
-            sys.stderr.write(f"{path.relative_to(ROOT)} is stale: make gen\n")
-        return 1 if old else 0
-    TARGET.mkdir(parents=True, exist_ok=True)
-    for path, text in _wanted():
-        path.write_text(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    """Return the text of every run-time file."""
+    sources = sorted(SOURCE.glob("*.json"))
+    return {TARGET / path.name: render(json.loads(path.read_text())) for path in sources}

@@ -5,16 +5,15 @@ The runbook's pages have a head that is generated and a body that people write; 
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
-from typing import Any
+from typing import Any, Final
 
 from kmsconn.model.causes import CAUSES
-from tools.metrics_reference import reference
+from kmsconn.observe import families, gauges
+from kmsconn.observe.families import FROM_THE_START, Family
 from tools.panels import DASHBOARDS, Dashboard, DashboardPanel
 from tools.rule_scenes import QUIET, SCENES, RuleScene
 from tools.rules import ALERT_RULES, RECORDING_RULES, AlertRule
@@ -269,27 +268,35 @@ def files() -> dict[Path, str]:
     }
 
 
-def stale(found: dict[Path, str]) -> Iterable[Path]:
-    """Return the files that are not what they should be."""
-    return [
-        path for path, text in found.items() if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+_HEAD: Final = """# Metrics
+
+This page lists the metrics of `/metrics` and of `Monitor.collector` for embedding programs. It is printed from the code by
+`make gen`; a test compares both. The names that begin with `kms_connector_` are
+those of the 0.14 services that still have a meaning. Series marked with 0 exist from the first scrape on; of histograms, and of counters
+by stage or state, those of decryptions do. The [alerts](../alerts.md) are made of these metrics.
+
+| name | type | labels | unit | from 0 | meaning |
+|---|---|---|---|---|---|
+"""
 
 
-def main() -> int:
-    """Write the files, or say which are stale."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the files are up to date")
-    checking, found = parser.parse_args().check, files()
-    old = stale(found)
-    if checking:
-        for path in old:
-            print(f"{path.relative_to(ROOT)} is stale: make gen", file=sys.stderr)
-        return bool(old)
-    for path in old:
-        path.write_text(found[path], encoding="utf-8")
-    return 0
+def known_families() -> tuple[Family, ...]:
+    """Return every family, by name."""
+    found = {
+        one.name: one
+        for module in (families, gauges)
+        for one in vars(module).values()
+        if isinstance(one, Family)
+    }
+    return tuple(found[name] for name in sorted(found))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _rows() -> Iterator[str]:
+    for one in known_families():
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        yield f"| `{one.name}` | {one.shape} | {labels} | {one.unit} | {'0' if one in FROM_THE_START else ''} | {one.doc} |\n"
+
+
+def reference() -> str:
+    """Return the whole page."""
+    return _HEAD + "".join(_rows())

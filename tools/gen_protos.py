@@ -1,7 +1,4 @@
-"""Writes the protobuf message classes of each generation into ``kmsconn/_generated``; never gRPC stubs.
-
-``make gen`` calls it; with ``--check`` it writes nothing and exits with 1 when the classes are stale.
-"""
+"""Writes the protobuf message classes of each generation into ``kmsconn/_generated``; never gRPC stubs."""
 
 from __future__ import annotations
 
@@ -38,39 +35,11 @@ def _run_protoc(protos: Path, target: Path) -> None:
         raise RuntimeError(f"protoc ended with {status}")
 
 
-def stale(generation: str, package: str) -> list[Path]:
-    """Return the files of a generated package that differ from what would be generated now."""
-    target = ROOT / "kmsconn" / "_generated" / package
-    wanted = {target / name: text for name, text in generate(generation).items()}
-    present = {path for path in target.rglob("*") if path.suffix in {".py", ".typed"}}
-    changed = {path for path, text in wanted.items() if not path.exists() or path.read_text() != text}
-    return sorted(changed | (present - set(wanted)))
-
-
-def write(generation: str, package: str) -> None:
-    """Generate one package anew and remove what no longer belongs to it."""
-    target = ROOT / "kmsconn" / "_generated" / package
-    texts = generate(generation)
-    for path in stale(generation, package):
-        name = path.relative_to(target)
-        if name not in texts:
-            path.unlink()
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(texts[name])
-
-
-def main(arguments: list[str]) -> int:
-    """Write all packages, or with ``--check`` name the stale files. Returns the exit status."""
-    if "--check" not in arguments:
-        for generation, package in GENERATIONS.items():
-            write(generation, package)
-        return 0
-    found = [path for generation, package in GENERATIONS.items() for path in stale(generation, package)]
-    for path in found:
-        print(f"stale: {path.relative_to(ROOT)}")
-    return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def files() -> dict[Path, str | None]:
+    """Return the text of every file of the generated packages; None of what no longer belongs to one."""
+    found: dict[Path, str | None] = {}
+    for generation, package in GENERATIONS.items():
+        target = ROOT / "kmsconn" / "_generated" / package
+        present = [path for path in target.rglob("*") if path.suffix in {".py", ".typed"}]
+        found |= dict.fromkeys(present) | {target / name: text for name, text in generate(generation).items()}
+    return found

@@ -1,4 +1,4 @@
-"""Writes the bill of materials of what `kmsconn run` installs (CycloneDX) and its licences; ``--check``: says if they are stale.
+"""Writes the bill of materials of what `kmsconn run` installs (CycloneDX) and its licences.
 
 Source of names, versions and hashes: requirements/run.txt, the lock file. Licences come from the metadata of the installed packages.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -116,21 +115,7 @@ def licences(packages: list[LockedPackage]) -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Write both files, or compare them."""
+def files() -> dict[Path, str]:
+    """Return both files with their texts."""
     packages = list(locked((ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")))
-    texts = {BILL: bill(packages), LICENCES: licences(packages)}
-    stale = [
-        path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
-    for path in stale:
-        if "--check" in arguments:
-            print(f"{path.relative_to(ROOT)} is stale: make gen", file=sys.stderr)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(texts[path], encoding="utf-8")
-    return 1 if stale and "--check" in arguments else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return {BILL: bill(packages), LICENCES: licences(packages)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import wrap
@@ -17,6 +16,7 @@ from kmsconn.config.presets import preset
 from kmsconn.config.values import Role
 from kmsconn.ethereum.addresses import Address, checksum
 
+DOCS = Path(__file__).parents[1] / "docs"
 _WIDTH = 100
 
 _INTRODUCTION = """\
@@ -163,11 +163,6 @@ def _sample_lines() -> Iterator[str]:
             yield f"{'' if option.default is REQUIRED else '#'}{option.name} = {toml_value(option)}\n"
 
 
-def write(docs: Path) -> None:
-    """Write both texts into a folder."""
-    (docs / "options.md").write_text(reference(), encoding="utf-8")
-    (docs / "kmsconn.sample.toml").write_text(sample(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+def files() -> dict[Path, str]:
+    """Return both texts with their places."""
+    return {DOCS / "options.md": reference(), DOCS / "kmsconn.sample.toml": sample()}

@@ -26,7 +26,6 @@ from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
 from tests.unit.emulator.test_control import Handler, content_of
-from tools.drills_page import renewed
 
 MockClock = trio.testing.MockClock
 ROOT = Path(__file__).parents[3]
@@ -690,10 +689,6 @@ async def test_everything_that_listens_can_refuse(desk: Handler) -> None:
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
-
-
-def test_the_page_is_made_from_the_table() -> None:
-    assert renewed(PAGE) == PAGE, "run make gen"
 
 
 def orders() -> list[tuple[str, dict[str, Any]]]:

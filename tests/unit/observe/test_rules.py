@@ -21,8 +21,7 @@ from kmsconn.requests.snapshot import HttpApiStatistics
 from tests.queries import kept, named_by_text, readings
 from tests.unit.observe.snapshots import EACH, snapshot
 from tools import promql
-from tools.gen_monitoring import HEADINGS, between, files, rule_tests, stale
-from tools.metrics_reference import known_families
+from tools.gen_monitoring import HEADINGS, between, known_families, rule_tests
 from tools.panels import DASHBOARDS
 from tools.rules import ALERT_RULES, RECORDING_RULES, RUNBOOK, AlertRule
 
@@ -138,10 +137,6 @@ def test_a_page_says_what_it_means_what_it_costs_how_to_probe_and_what_to_do(rul
     _, *parts = (ROOT / rule.runbook).read_text(encoding="utf-8").split("\n## ")
     assert tuple(part.partition("\n")[0] for part in parts) == HEADINGS
     assert [part for part in parts if len(part.split()) < 3 or "\n…\n" in part] == []
-
-
-def test_what_is_generated_is_fresh() -> None:
-    assert [path.name for path in stale(files())] == []
 
 
 @pytest.mark.parametrize("rule", ALERT_RULES, ids=lambda rule: rule.name)

@@ -18,7 +18,6 @@ from kmsconn.protocols.fhevm.decryptions import PublicDecryption
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption, UnifiedUserDecryption
 from tests import vectors
-from tools import gen_abi
 
 
 def event_vectors() -> list[tuple[str, str, dict[str, Any]]]:
@@ -26,10 +25,6 @@ def event_vectors() -> list[tuple[str, str, dict[str, Any]]]:
     return [
         (contract, signature, log) for contract, logs in groups.items() for signature, log in logs.items()
     ]
-
-
-def test_the_run_time_copy_is_fresh() -> None:
-    assert gen_abi.stale() == []
 
 
 @pytest.mark.parametrize(("contract", "signature", "log"), event_vectors())

@@ -35,7 +35,7 @@ from tests.unit.serving.scene import (
     serving,
     user_body,
 )
-from tools.gen_http_api import TARGET, document, text
+from tools.gen_http_api import document
 
 PUBLIC, USER = "/v1/public-decrypt", "/v1/user-decrypt"
 
@@ -287,11 +287,6 @@ def validator(schema: object) -> Draft202012Validator:
     """Return what judges a value by a schema of the document."""
     assert isinstance(schema, dict)
     return Draft202012Validator({**schema, "components": document()["components"]})
-
-
-def test_the_printed_document_is_fresh() -> None:
-    """``make gen`` prints it again."""
-    assert TARGET.read_text(encoding="utf-8") == text()
 
 
 def test_the_document_has_every_path_and_no_other() -> None:
