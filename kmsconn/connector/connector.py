@@ -42,7 +42,7 @@ from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.replies.manager import TxConfig, TxEndpoint, TxManager, run_txmanager
-from kmsconn.replies.shadow_manager import ShadowManager, run_shadow
+from kmsconn.replies.shadow import ShadowManager, run_shadow
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.components import ChainContext, Components

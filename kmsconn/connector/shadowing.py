@@ -19,8 +19,8 @@ from kmsconn.model.events import (
     ReplyMissing,
     ReplyUnmatched,
 )
-from kmsconn.replies.shadow_comparing import Likeness
-from kmsconn.replies.shadow_manager import ShadowedChain, ShadowManager
+from kmsconn.replies.shadow import ShadowedChain, ShadowManager
+from kmsconn.replies.shadow_replies import Likeness
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.rows import request_of
 

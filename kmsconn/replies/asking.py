@@ -1,7 +1,4 @@
-"""Asks many questions so that one that fails concerns itself alone: in batches, split down to single calls where a batch fails.
-
-Each batch begins with the head of the node that answers it. Decides nothing about replies.
-"""
+"""Asks nodes about replies and about the price of gas, so that a question that fails concerns its own reply alone."""
 
 from __future__ import annotations
 
@@ -12,10 +9,114 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.asking import MAX_BATCH
+from kmsconn.chain.asking import MAX_BATCH, run_query_plan
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
-from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout
-from kmsconn.replies.questions import HEAD, read_number
+from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_count, quantity, to_hex
+from kmsconn.journal.values import Row
+from kmsconn.model.life import State
+from kmsconn.protocols.deployments import NO_DATA
+from kmsconn.protocols.port import ExplainsSilence, Revert
+from kmsconn.protocols.profile import Profile
+from kmsconn.replies.alerts import tell_answer, tell_market
+from kmsconn.replies.answers import (
+    Finds,
+    Receipt,
+    Says,
+    Unclear,
+    read_call,
+    read_estimate,
+    read_receipt,
+    read_stands,
+    read_trace,
+)
+from kmsconn.replies.fees import Market
+from kmsconn.replies.state import TxState
+from kmsconn.replies.view import ChainView, Finding, Question, Track
+from kmsconn.transport.waiting import Backoff, WakeUp
+
+HEAD = Call("eth_blockNumber")
+
+
+def block_call(number: int) -> Call:
+    """Return the question for a block, without its transactions."""
+    return Call("eth_getBlockByNumber", (quantity(max(0, number)), False))
+
+
+def call_for(track: Track, question: Question, sender: Address) -> Call:
+    """Return the call that puts a question about a reply."""
+    row = track.row
+    match question:
+        case Question.ESTIMATE:
+            return Call("eth_estimateGas", (_message(row, sender),))
+        case Question.CALL:
+            return Call("eth_call", (_message(row, sender), "latest"))
+        case Question.CALL_AT_BLOCK:
+            return Call("eth_call", (_message(row, sender), quantity(_receipt_block(track))))
+        case Question.RECEIPT:
+            return Call("eth_getTransactionReceipt", (to_hex(row.reply.hash or b""),))
+        case Question.TRACE:
+            return Call("debug_traceTransaction", (to_hex(row.reply.hash or b""), {"tracer": "callTracer"}))
+        case Question.BLOCK:
+            return block_call(row.event.log.block_number)
+
+
+def _receipt_block(track: Track) -> int:
+    found = track.findings.get(Question.RECEIPT)
+    return found.value.block if found is not None and isinstance(found.value, Receipt) else 0
+
+
+def _message(row: Row, sender: Address) -> dict[str, str]:
+    return {"from": to_hex(sender), "to": to_hex(row.event.contract), "data": to_hex(calldata_of(row))}
+
+
+def calldata_of(row: Row) -> bytes:
+    """Return the calldata of a row's reply; a row that is sent always has an answer."""
+    assert row.answer is not None
+    return row.answer.calldata
+
+
+def read_finding(profile: Profile, track: Track, question: Question, result: Any) -> Finds:
+    """Return what a node's answer to a question says."""
+    kind = track.row.kind
+    match question:
+        case Question.ESTIMATE:
+            return _explained(profile, track.row, read_estimate(profile, kind, result))
+        case Question.CALL | Question.CALL_AT_BLOCK:
+            return _explained(profile, track.row, read_call(profile, kind, result))
+        case Question.RECEIPT:
+            return read_receipt(result)
+        case Question.TRACE:
+            return read_trace(profile, kind, result)
+        case Question.BLOCK:
+            return read_stands(track.row.event.log.block_hash, result)
+
+
+def _explained(profile: Profile, row: Row, said: Says) -> Says:
+    """Return what a contract says, with what its silence means for this very reply."""
+    operation = profile.operations[row.kind]
+    is_silent = isinstance(said, Revert) and said.name == NO_DATA
+    explained = (
+        is_silent and isinstance(operation, ExplainsSilence) and operation.explain_silence(calldata_of(row))
+    )
+    return explained or said
+
+
+def usable(result: Any) -> Any:
+    """Return a result that is no error. Raises Unreachable."""
+    if isinstance(result, KmsconnError):
+        raise Unreachable(f"the node answered {result}") from result
+    return result
+
+
+def read_number(result: Any) -> int:
+    """Return the number of ``eth_blockNumber``. Raises Unreachable."""
+    try:
+        return from_count(usable(result))
+    except (TypeError, ValueError) as error:
+        raise Unreachable("the node's answer to eth_blockNumber is not a number") from error
+
 
 QUESTION_TIMEOUT = (
     5.0  # seconds for one batch, or one call; shorter than a connection waits before it counts as dead
@@ -147,3 +248,101 @@ async def ask_one_node(rpc: PipelinedRpc, calls: Sequence[Call]) -> list[Any]:
     if results and not isinstance(results[0], RpcError):
         return results
     return [await _answer(rpc, call) for call in calls]
+
+
+SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
+EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain
+
+
+@attrs.frozen
+class Questioner:
+    """Asks for one transaction manager. ``tracer`` has a way of its own: a trace may take long. ``news`` is notified of each answer."""
+
+    state: TxState
+    market: Market
+    asker: Asker
+    tracer: Asker
+    news: WakeUp
+
+    def ask(self, wanted: Sequence[tuple[Track, Question]], nursery: trio.Nursery) -> None:
+        """Ask about replies; the answers are filed when they come."""
+        for track, question in wanted:
+            track.asked.add(question)
+        traces = [one for one in wanted if one[1] is Question.TRACE]
+        others = [one for one in wanted if one[1] is not Question.TRACE]
+        if others:
+            nursery.start_soon(self._ask_all, self.asker, others)
+        for trace in traces:  # each may take long
+            nursery.start_soon(self._ask_all, self.tracer, [trace])
+
+    async def _ask_all(self, asker: Asker, wanted: Sequence[tuple[Track, Question]]) -> None:
+        sender, began = self.state.manager.wallet.address, trio.current_time()
+        calls = [call_for(track, question, sender) for track, question in wanted]
+        alone = frozenset(place for place, (track, question) in enumerate(wanted) if question in track.alone)
+        async with trio.open_nursery() as nursery:
+
+            def take(place: int, result: Any, head: int | None) -> None:
+                track, question = wanted[place]
+                said = read_finding(self.state.manager.profile, track, question, result)
+                if isinstance(said, Revert) and said.plan is not None:
+                    nursery.start_soon(self._explain, track, question, said, head, began)
+                else:
+                    self._file(track, question, said, head, began)
+
+            await asker.ask(calls, take, alone=alone)
+
+    async def _explain(
+        self, track: Track, question: Question, said: Revert, head: int | None, began: float
+    ) -> None:
+        """Ask the contract's state what a revert means that its name alone does not tell."""
+        assert said.plan is not None
+        explained: Says = said
+        with trio.move_on_after(QUESTION_TIMEOUT) as scope:
+            try:
+                verdict = await run_query_plan(self.state.manager.endpoint.rpc, said.plan())
+                explained = attrs.evolve(said, verdict=verdict, plan=None)
+            except Retryable as error:
+                explained = Unclear(f"{said}; the query for its meaning failed: {error}")
+        if scope.cancelled_caught:
+            explained = Unclear(
+                f"{said}; the query for its meaning was not answered in {QUESTION_TIMEOUT:g} s"
+            )
+        self._file(track, question, explained, head, began)
+
+    def _file(self, track: Track, question: Question, said: Finds, head: int | None, began: float) -> None:
+        chain, now = self.state.chain, trio.current_time()
+        number = 0 if chain is None else chain.number
+        answered = number if head is None else head
+        again = now + self._until_again(track, question, said)
+        track.file(question, Finding(said, answered, answered >= number, began, now, again), chain)
+        tell_answer(self.state.alerts, track.row, question, said, now)
+        self.news.notify()
+
+    def _until_again(self, track: Track, question: Question, said: Finds) -> float:
+        """Return the seconds until a question may be put again."""
+        state = self.state
+        if isinstance(said, Unclear):
+            random = state.manager.ports.random()
+            return SILENCE_BACKOFF.seconds(track.silences[question], random)
+        if track.row.state is State.INCLUDED:
+            return max(1.0, state.manager.endpoint.block_time)
+        return max(EAGER, state.manager.endpoint.block_time / 4)
+
+    def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
+        """Ask what the gas price is when something may be signed, and until its history has begun."""
+        tracks = self.state.tracks
+        wanted = self.market.history.median is None or len(tracks.by_rid) > len(tracks.of(State.INCLUDED))
+        question = self.market.question(chain.base_fee, trio.current_time()) if wanted else None
+        if question is not None:
+            self.market.asked = True
+            nursery.start_soon(self._ask_price, question)
+
+    async def _ask_price(self, question: Any) -> None:
+        answers: list[Any] = []
+        await self.asker.ask([question], lambda _place, result, _head: answers.append(result))
+        now = trio.current_time()
+        self.market.take(question, answers[0], now)
+        if self.state.chain is not None:
+            self.market.judge(self.state.chain.base_fee, self.state.chain.number, now)
+            tell_market(self.state.alerts, self.market)
+        self.news.notify()

@@ -1,6 +1,6 @@
 """What a transaction may cost: the market's price, the operator's limits, replacements, and the transactions that carry them. Pure.
 
-The base fee comes with each look at the chain; ``questioning`` asks for the priority fee, or for the gas price. A price that jumps far
+The base fee comes with each look at the chain; ``asking`` asks for the priority fee, or for the gas price. A price that jumps far
 above the recent median waits for another look; one beyond a limit is not used at all, and the reason has the figures.
 Source: fhevm-0.14.md 8.3 steps 2 and 4; EIP-1559.
 """
@@ -21,7 +21,6 @@ from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
 from kmsconn.frozen import frozen
 from kmsconn.model.debounce import Suspicion
-from kmsconn.replies.chain_view import ChainView
 
 LEAST_PRIORITY = 1  # wei
 FEE_HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))
@@ -289,11 +288,11 @@ class Market:
     _suspected: bool = False
     """The last answer made a price that another one has to confirm."""
 
-    def question(self, chain: ChainView, now: float) -> Call | None:
+    def question(self, base_fee: int | None, now: float) -> Call | None:
         """Return the question that is due, None while the last answer is current or one is on its way."""
         if self.asked or now < self._due:
             return None
-        return GAS_PRICE if chain.base_fee is None else FEE_HISTORY
+        return GAS_PRICE if base_fee is None else FEE_HISTORY
 
     def take(self, question: Call, result: Any, now: float) -> None:
         """Take an answer; one that cannot be read leaves the last one in use."""
@@ -305,26 +304,22 @@ class Market:
         except (ValueError, TypeError, KmsconnError) as error:
             self.failure = f"{question.method}: {error}"
 
-    def judge(self, chain: ChainView, now: float) -> None:
-        """Find the price for a look at the chain."""
+    def judge(self, base_fee: int | None, head: int, now: float) -> None:
+        """Find the price for a look at the chain; ``base_fee`` None: it has no fee market."""
         self.price = None
         if self._suspected:
             return
         self.refusal, self.beyond = self.failure, False
         if self._answer is None or (now - self._at > USABLE and not self.failure):
             return
-        price = self._offered(chain, self._answer)
-        if not self.history.accepts(price, chain.number, now):
+        price: Price = GasPrice(self._answer) if base_fee is None else market_fees(base_fee, self._answer)
+        if not self.history.accepts(price, head, now):
             self._suspected, self._due = True, now + ASKED_AGAIN_AFTER
             self.refusal = self._jump(price)
             return
         self.refusal = self.limits.refusal(price)
         self.beyond = bool(self.refusal)
         self.price = None if self.beyond else price.at_most(self.limits.fee)
-
-    @staticmethod
-    def _offered(chain: ChainView, answer: int) -> Price:
-        return GasPrice(answer) if chain.base_fee is None else market_fees(chain.base_fee, answer)
 
     def _jump(self, price: Price) -> str:
         median = self.history.median

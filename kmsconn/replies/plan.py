@@ -17,11 +17,11 @@ import attrs
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
+from kmsconn.model.debounce import Debounce
 from kmsconn.replies import table
-from kmsconn.replies.chain_view import top
 from kmsconn.replies.fees import Price, TransactionRequest
 from kmsconn.replies.table import Action, Found, Phase
-from kmsconn.replies.view import Question, Track, View
+from kmsconn.replies.view import AccountNonces, ChainView, Question, Track, View
 
 
 @frozen
@@ -99,6 +99,59 @@ def _claimed(view: View, steps: Sequence[Step]) -> set[int]:
     undecided = (step.track for step in steps if step.action in {Action.ASK, Action.WAIT})
     claims = (track.earlier_nonce for track in undecided if table.phase_of(view, track.row) is Phase.UNSIGNED)
     return {nonce for nonce in claims if nonce is not None and nonce >= view.chain.nonce}
+
+
+def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:
+    """Return the lowest nonce above everything known."""
+    return max(chain_nonce, high, max(in_flight, default=-1) + 1)
+
+
+def gaps(chain_nonce: int, in_flight: Collection[int], high: int, window: int) -> tuple[int, ...]:
+    """Return the nonces below ``top`` that nobody holds, lowest first; only the next ``window`` nonces are looked at.
+
+    No more are in flight at once, and the rest waits behind these: so one wild answer about the nonce costs no endless list.
+    """
+    end = min(top(chain_nonce, in_flight, high), chain_nonce + window)
+    return tuple(nonce for nonce in range(chain_nonce, end) if nonce not in in_flight)
+
+
+@attrs.define
+class NonceTracker:
+    """Follows the account's nonces over the looks at the chain; ``AccountNonces`` says what each one means."""
+
+    debounce: Debounce
+    high: int = 0
+    stranger_at: float = -math.inf
+    ripe: frozenset[int] = frozenset()
+    whole_since: float = math.inf
+    first_block: int | None = None
+
+    def look(self, chain: ChainView, in_flight: Collection[int], window: int) -> None:
+        """Compare a look at the chain with the nonces in flight."""
+        if chain.nonce > top(0, in_flight, self.high):
+            self.stranger_at = chain.at
+        self.high = max(self.high, chain.nonce)
+        self.first_block = chain.number if self.first_block is None else self.first_block
+        is_whole = chain.fresh or chain.nonce == self.high
+        self.whole_since = min(self.whole_since, chain.at) if is_whole else math.inf
+        found = gaps(chain.nonce, in_flight, self.high, window)
+        self.debounce.keep(found)
+        self.ripe = frozenset(gap for gap in found if self.debounce.confirms(gap, chain.at, chain.number))
+
+    def snapshot(self, chain: ChainView, in_flight: frozenset[int], window: int) -> AccountNonces:
+        """Return the nonces on which the next decision rests."""
+        missing = gaps(chain.nonce, in_flight, self.high, window)
+        open_gaps = missing if chain.fresh else ()
+        return AccountNonces(
+            in_flight,
+            self.high,
+            self.stranger_at,
+            missing,
+            open_gaps,
+            self.ripe.intersection(open_gaps),
+            self.whole_since,
+            self.first_block,
+        )
 
 
 @attrs.frozen

@@ -1,23 +1,21 @@
-"""Reads from a chain's blocks the replies that an account sent: block after block, whole transactions. Never asks about a request.
-
-A transaction names its sender and has the whole calldata, in every generation; events of replies do not. A reply that failed is none.
-A block whose parent is not the one that was read before tells of a reorganisation: the reader goes back block by block to the fork.
-"""
+"""Reads from a chain's blocks the replies that an account sent, and compares each with the answer of this connector."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 import attrs
 
 from kmsconn.chain.port import Call, Rpc
-from kmsconn.errors import KmsconnError, Unreachable
-from kmsconn.ethereum.abi import SELECTOR_BYTES
+from kmsconn.errors import KmsconnError, Undecodable, Unreachable
+from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_count, from_hex, quantity, to_hex
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.port import Operation
 from kmsconn.protocols.profile import Profile
 
 HEAD = Call("eth_blockNumber")
@@ -182,3 +180,72 @@ def _text(block: Any, name: str) -> str:
     if not isinstance(found, str):
         raise Unreachable("the node returned a block that cannot be decoded")
     return found
+
+
+SHOWN_BYTES = 8
+"""Bytes of both replies that are shown from the first difference on."""
+SELECTOR, ENCODING = "selector", "encoding"
+"""What differs where it is no argument: the function, or the way in which equal arguments are written."""
+
+
+class Likeness(StrEnum):
+    """How two replies to one request stand to each other."""
+
+    EQUAL = "equal"  # all bytes
+    RECOMPUTED = "recomputed"  # the Core computed twice, and only what it may give otherwise differs
+    DIFFERENT = "different"
+
+
+@attrs.frozen
+class ReplyDifference:
+    """Where two replies differ first: the offset in the calldata, the argument, and some bytes of each from there on."""
+
+    at: int
+    field: str
+    ours: bytes
+    theirs: bytes
+
+
+@attrs.frozen
+class ReplyComparison:
+    """What comparing came to; ``difference`` is None for equal replies."""
+
+    likeness: Likeness
+    difference: ReplyDifference | None = None
+
+
+def compare(operation: Operation[Any], ours: bytes, theirs: bytes) -> ReplyComparison:
+    """Compare the calldata of this connector with that of another one."""
+    if ours == theirs:
+        return ReplyComparison(Likeness.EQUAL)
+    fields = differing_fields(operation, ours, theirs)
+    wrong = [field for field, may_vary in fields if not may_vary]
+    likeness = Likeness.DIFFERENT if wrong else Likeness.RECOMPUTED
+    at = first_difference(ours, theirs)
+    shown = slice(at, at + SHOWN_BYTES)
+    field = wrong[0] if wrong else fields[0][0]
+    return ReplyComparison(likeness, ReplyDifference(at, field, ours[shown], theirs[shown]))
+
+
+def first_difference(one: bytes, other: bytes) -> int:
+    """Return the first offset at which two texts differ; the length of the shorter one where it is the beginning of the other."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def differing_fields(operation: Operation[Any], ours: bytes, theirs: bytes) -> list[tuple[str, bool]]:
+    """Return the arguments that differ, each with whether a Core may give it otherwise; never nothing for other bytes."""
+    function = operation.reply
+    if function is None or ours[:SELECTOR_BYTES] != theirs[:SELECTOR_BYTES]:
+        return [(SELECTOR, False)]
+    try:
+        values = zip(function.parameters, function.decode(ours), _decoded(function, theirs), strict=True)
+        found = [(name, operation.may_vary(name, one, two)) for name, one, two in values if one != two]
+    except Undecodable:
+        found = []
+    return found or [(ENCODING, False)]
+
+
+def _decoded(function: Function, calldata: bytes) -> tuple[Any, ...]:
+    """Read what a contract reads, which takes more than one way of writing."""
+    return function.decode(calldata, exact=False)

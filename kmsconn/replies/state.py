@@ -21,9 +21,10 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.alerts import TxAlerts
-from kmsconn.replies.chain_view import ChainView, NonceTracker
-from kmsconn.replies.fees import FeeLimits, Price
-from kmsconn.replies.view import REPLACE_AFTER, Broadcasts, ReplyHistory, Track, TxPolicy, nonce_of
+from kmsconn.replies.answers import REPLACE_AFTER, Broadcasts
+from kmsconn.replies.fees import FeeLimits
+from kmsconn.replies.plan import NonceTracker
+from kmsconn.replies.view import ChainView, ReplyHistory, Track, TxPolicy, nonce_of
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp
@@ -46,14 +47,14 @@ class TxStatistics:
     ``reply_cost`` is what the last signed reply may cost at most; ``fee`` and ``priority`` are the present price of a unit of gas.
     """
 
-    balance: int | None
-    next_nonce: int | None
-    in_flight: int
-    waiting: int
-    included: int
-    fee: int | None
-    priority: int | None
-    reply_cost: int | None
+    balance: int | None = None
+    next_nonce: int | None = None
+    in_flight: int = 0
+    waiting: int = 0
+    included: int = 0
+    fee: int | None = None
+    priority: int | None = None
+    reply_cost: int | None = None
 
     @property
     def replies_left(self) -> int | None:
@@ -62,16 +63,10 @@ class TxStatistics:
 
 
 @attrs.define
-class Memory:
-    """The figures of ``TxManager.statistics``; written by the executor."""
+class Latest:
+    """The figures of the last round."""
 
-    balance: int | None = None
-    next_nonce: int | None = None
-    in_flight: int = 0
-    waiting: int = 0
-    included: int = 0
-    price: Price | None = None
-    reply_cost: int | None = None
+    statistics: TxStatistics = TxStatistics()
 
 
 @attrs.frozen
@@ -126,22 +121,11 @@ class TxManager:
     config: TxConfig = TxConfig()
     beat: Callable[[], None] = lambda: None
     closing: trio.Event = attrs.field(factory=trio.Event)
-    memory: Memory = attrs.field(factory=Memory)
+    latest: Latest = attrs.field(factory=Latest)
 
     def statistics(self) -> TxStatistics:
         """Return a snapshot; cheap, and at most a round old."""
-        seen = self.memory
-        price = seen.price
-        return TxStatistics(
-            balance=seen.balance,
-            next_nonce=seen.next_nonce,
-            in_flight=seen.in_flight,
-            waiting=seen.waiting,
-            included=seen.included,
-            fee=None if price is None else price.needed,
-            priority=None if price is None else price.priority,
-            reply_cost=seen.reply_cost,
-        )
+        return self.latest.statistics
 
 
 @attrs.define
@@ -262,6 +246,8 @@ class TxState:
     fillers: Broadcasts = attrs.field(factory=Broadcasts)
     chain: ChainView | None = None
     loaded: bool = False
+    reply_cost: int | None = None
+    """What the last signed reply may cost at most, in wei."""
     backlog: Backlog = attrs.field(factory=Backlog)
 
     @classmethod

@@ -24,6 +24,7 @@ from kmsconn.model.life import RowCause, State
 from kmsconn.replies.answers import (
     UNPAYABLE,
     Accepts,
+    Broadcast,
     Receipt,
     Says,
     Sent,
@@ -36,7 +37,7 @@ from kmsconn.replies.answers import (
     reason_of,
 )
 from kmsconn.replies.fees import gas_limit, highest_fee, replacement, repriced
-from kmsconn.replies.view import Belief, Broadcast, Finding, Question, Track, View, nonce_of
+from kmsconn.replies.view import Belief, Finding, Question, Track, View, nonce_of
 
 REFUSALS = 3  # of the same bytes, until their nonce is used up by an empty transfer
 REPRICED_AT_ONCE = 16  # nonces above the chain's: the others wait for these
@@ -112,15 +113,32 @@ class Found:
 FOUND = Found()
 
 
+When = Callable[[View, Any], Found | None]
+"""What a row asks of a reply, or of the gaps of the account: None where it does not match."""
+
+
 @attrs.frozen
 class TableRow:
     """A row: where ``when`` finds something, ``action`` is taken. Without it one of ``worlds`` is red."""
 
     phase: Phase
-    text: str
     action: Action
-    when: Callable[[View, Any], Found | None] = attrs.field(repr=False)
     worlds: tuple[str, ...]
+    when: When = attrs.field(repr=False)
+
+
+ROWS: list[TableRow] = []
+"""In the order of this module."""
+
+
+def _row(phase: Phase, action: Action, *worlds: str) -> Callable[[When], When]:
+    """Make a row of the function that says whether it matches; the document has what the function says of itself."""
+
+    def add(when: When) -> When:
+        ROWS.append(TableRow(phase, action, worlds, when))
+        return when
+
+    return add
 
 
 # --- unsigned
@@ -137,7 +155,9 @@ def _said(finding: Finding) -> Says:
     return finding.value
 
 
+@_row(Phase.UNSIGNED, Action.CONFIRM, "answered_by_another")
 def _has_it(view: View, track: Track) -> Found | None:
+    """The contract has it."""
     probe = _probe(view, track)
     if probe is None or not is_done(_said(probe)):
         return None
@@ -161,17 +181,23 @@ def _never_on_its_chain(view: View, track: Track) -> Says | None:
     return said if block is not None and block.trusted and block.value == Stands(True) else None
 
 
+@_row(Phase.UNSIGNED, Action.FINISH, "others_only")
 def _not_ours(view: View, track: Track) -> Found | None:
+    """The contract will never take it from this node, only from others: believed, of a settled request, by a node with its block."""
     said = _never_on_its_chain(view, track)
     return Found(reason_of(said)) if said is not None and is_not_ours(said) else None
 
 
+@_row(Phase.UNSIGNED, Action.REJECT, "id_given_away_for_good")
 def _never_ours(view: View, track: Track) -> Found | None:
+    """The contract will never take it: likewise."""
     said = _never_on_its_chain(view, track)
     return Found(reason_of(said)) if said is not None else None
 
 
+@_row(Phase.UNSIGNED, Action.SIGN, "plain_path")
 def _takes_it(view: View, track: Track) -> Found | None:
+    """The contract takes it, it can be paid, and the nonce of earlier bytes is open or their absence believed."""
     probe = _probe(view, track)
     if probe is None or not isinstance(probe.value, Accepts) or _may_be_included(view, track, probe):
         return None
@@ -210,7 +236,9 @@ def _unpayable(view: View, track: Track, estimate: int) -> Found | None:
     return None
 
 
+@_row(Phase.UNSIGNED, Action.DEFER, "one_is_refused")
 def _not_now(view: View, track: Track) -> Found | None:
+    """The contract takes it later, no node tells, its gas is above a block's, or it is too dear."""
     probe = _probe(view, track)
     if probe is None:
         return None
@@ -248,14 +276,18 @@ def _is_there(call: Finding | None) -> bool:
     return call is not None and call.trusted and is_done(_said(call))
 
 
+@_row(Phase.IN_FLIGHT, Action.CONFIRM, "branch_back_unsent")
 def _has_it_since(view: View, track: Track) -> Found | None:
+    """The epoch rose, and the contract has it at a head that is not above the look."""
     call = _call_since(view, track)
     if call is None or not _is_there(call) or call.head > view.chain.number:
         return None  # above the look, its own bytes may have come in: the next look tells
     return Found(block=call.head)
 
 
+@_row(Phase.IN_FLIGHT, Action.FILL, "poisoned_nonce")
 def _poisoned(view: View, track: Track) -> Found | None:
+    """Nodes refused its bytes three times, and its nonce is the chain's next."""
     broadcast, nonce = _still(view, track), nonce_of(track.row)
     often = broadcast is not None and broadcast.said is Sent.REFUSED and broadcast.times >= REFUSALS
     return Found(nonces=(nonce,)) if often and nonce == view.chain.nonce else None
@@ -306,7 +338,9 @@ def _is_stuck(view: View, track: Track, broadcast: Broadcast) -> bool:
     return near and broadcast.is_stuck(view.now, view.block_time, view.policy.replace_after)
 
 
+@_row(Phase.IN_FLIGHT, Action.REPRICE, "spike")
 def _needs_price(view: View, track: Track) -> Found | None:
+    """Its fee is refused, or no receipt for very long (fee market), or it is dearer than the market and no node holds it."""
     new = _new_price(view, track) if _may_go_out(view, track) else None
     return None if new is None else Found(gas=new.gas, transaction=new)
 
@@ -323,7 +357,9 @@ def _is_due(view: View, track: Track) -> bool:
     return broadcast.is_due(view.now, view.block_time)
 
 
+@_row(Phase.IN_FLIGHT, Action.BROADCAST, "lost_broadcast")
 def _goes_out(view: View, track: Track) -> Found | None:
+    """Its bytes are due: never sent here, not held, or held for too long; after the epoch rose, once it is probed."""
     return FOUND if _is_due(view, track) and _may_go_out(view, track) else None
 
 
@@ -335,14 +371,18 @@ def _receipt(track: Track) -> Receipt | None:
     return finding.value if finding is not None and isinstance(finding.value, Receipt) else None
 
 
+@_row(Phase.SPENT, Action.CONFIRM, "plain_path")
 def _succeeded(view: View, track: Track) -> Found | None:
+    """Its receipt has status 1."""
     receipt = _receipt(track)
     if receipt is None or not receipt.succeeded or receipt.block > view.chain.number:
         return None  # in a block above the look: by that the next one sees whether it goes
     return Found(block=receipt.block)
 
 
+@_row(Phase.SPENT, Action.RELEASE, "nonce_taken", "mined_in_vain")
 def _lost(view: View, track: Track) -> Found | None:
+    """Its receipt has status 0, and it is known why; or its absence is believed."""
     receipt = _receipt(track)
     if receipt is not None and not receipt.succeeded:
         why = _why(track)
@@ -382,7 +422,15 @@ def _status_0(row: Row, receipt: Receipt) -> str:
 # --- included
 
 
+@_row(
+    Phase.INCLUDED,
+    Action.TAKE_BACK,
+    "journal_lost_then_vanished",
+    "request_left_the_chain",
+    "contract_lost_it",
+)
 def _gone(view: View, track: Track) -> Found | None:
+    """Its request left the chain, no answer is kept, or it is believed that the contract would take it anew."""
     row = track.row
     if not row.on_chain:
         return Found("the request left the chain")
@@ -395,7 +443,9 @@ def _gone(view: View, track: Track) -> Found | None:
     return None
 
 
+@_row(Phase.INCLUDED, Action.FINALIZE, "plain_path", "destroyed_hides_answer")
 def _final(view: View, track: Track) -> Found | None:
+    """Its block is final and the contract has it; where the contract cannot tell, its receipt has status 1."""
     call, block = track.finding(Question.CALL, view.now), track.row.reply.included_block or 0
     if call is None or not call.trusted:
         return None
@@ -411,7 +461,9 @@ def _final(view: View, track: Track) -> Found | None:
 # --- any
 
 
+@_row(Phase.ANY, Action.ASK, "plain_path")
 def _asks(view: View, track: Track) -> Found | None:
+    """A question of the above is due."""
     """Return what to ask where no other row knows enough, of what is not being asked."""
     wanted = _QUESTIONS[phase_of(view, track.row)](view, track)
     due = tuple(question for question in wanted if question not in track.asked)
@@ -459,127 +511,27 @@ _QUESTIONS: dict[Phase, Callable[[View, Track], Sequence[Question]]] = {
 }
 
 
+@_row(Phase.ANY, Action.WAIT, "plain_path")
 def _otherwise(_view: View, _track: Track) -> Found | None:
+    """Otherwise."""
     return FOUND
 
 
+@_row(Phase.ACCOUNT, Action.FILL, "foreign_gap")
 def _gaps(view: View, unfilled: Sequence[int]) -> Found | None:
-    """Say which of the gaps that nothing new fills are filled; each burns a nonce, whose own bytes a branch may bring back."""
+    """A ripe gap below something in flight, claimed by no answered reply."""
     return Found(nonces=tuple(unfilled)) if unfilled and not view.chain.suspicious else None
 
 
 # --- the table
 
 
-def _row(
-    phase: Phase, text: str, action: Action, when: Callable[[View, Any], Found | None], *worlds: str
-) -> TableRow:
-    return TableRow(phase, text, action, when, worlds)
-
-
-ROWS: tuple[TableRow, ...] = (
-    _row(Phase.UNSIGNED, "the contract has it", Action.CONFIRM, _has_it, "answered_by_another"),
-    _row(
-        Phase.UNSIGNED,
-        "the contract will never take it from this node, only from others: believed, of a settled request, by a node with its block",
-        Action.FINISH,
-        _not_ours,
-        "others_only",
-    ),
-    _row(
-        Phase.UNSIGNED,
-        "the contract will never take it: likewise",
-        Action.REJECT,
-        _never_ours,
-        "id_given_away_for_good",
-    ),
-    _row(
-        Phase.UNSIGNED,
-        "the contract takes it, it can be paid, and the nonce of earlier bytes is open or their absence believed",
-        Action.SIGN,
-        _takes_it,
-        "plain_path",
-    ),
-    _row(
-        Phase.UNSIGNED,
-        "the contract takes it later, no node tells, its gas is above a block's, or it is too dear",
-        Action.DEFER,
-        _not_now,
-        "one_is_refused",
-    ),
-    _row(
-        Phase.IN_FLIGHT,
-        "the epoch rose, and the contract has it at a head that is not above the look",
-        Action.CONFIRM,
-        _has_it_since,
-        "branch_back_unsent",
-    ),
-    _row(
-        Phase.IN_FLIGHT,
-        "nodes refused its bytes three times, and its nonce is the chain's next",
-        Action.FILL,
-        _poisoned,
-        "poisoned_nonce",
-    ),
-    _row(
-        Phase.IN_FLIGHT,
-        "its fee is refused, or no receipt for very long (fee market), or it is dearer than the market and no node holds it",
-        Action.REPRICE,
-        _needs_price,
-        "spike",
-    ),
-    _row(
-        Phase.IN_FLIGHT,
-        "its bytes are due: never sent here, not held, or held for too long; after the epoch rose, once it is probed",
-        Action.BROADCAST,
-        _goes_out,
-        "lost_broadcast",
-    ),
-    _row(Phase.SPENT, "its receipt has status 1", Action.CONFIRM, _succeeded, "plain_path"),
-    _row(
-        Phase.SPENT,
-        "its receipt has status 0, and it is known why; or its absence is believed",
-        Action.RELEASE,
-        _lost,
-        "nonce_taken",
-        "mined_in_vain",
-    ),
-    _row(
-        Phase.INCLUDED,
-        "its request left the chain, no answer is kept, or it is believed that the contract would take it anew",
-        Action.TAKE_BACK,
-        _gone,
-        "journal_lost_then_vanished",
-        "request_left_the_chain",
-        "contract_lost_it",
-    ),
-    _row(
-        Phase.INCLUDED,
-        "its block is final and the contract has it; where the contract cannot tell, its receipt has status 1",
-        Action.FINALIZE,
-        _final,
-        "plain_path",
-        "destroyed_hides_answer",
-    ),
-    _row(Phase.ANY, "a question of the above is due", Action.ASK, _asks, "plain_path"),
-    _row(Phase.ANY, "otherwise", Action.WAIT, _otherwise, "plain_path"),
-    _row(
-        Phase.ACCOUNT,
-        "a ripe gap below something in flight, claimed by no answered reply",
-        Action.FILL,
-        _gaps,
-        "foreign_gap",
-    ),
-)
-
-
 def by_phase(rows: Sequence[TableRow]) -> dict[Phase, tuple[TableRow, ...]]:
     """Return the rows that count in each phase, in their order."""
-    of_replies: dict[Phase, tuple[Phase, ...]] = {
-        phase: (phase, Phase.ANY) for phase in Phase if phase is not Phase.ACCOUNT
+    every = {
+        phase: {phase, Phase.ANY} - ({Phase.ANY} if phase is Phase.ACCOUNT else set()) for phase in Phase
     }
-    phases = {**of_replies, Phase.ACCOUNT: (Phase.ACCOUNT,)}
-    return {phase: tuple(row for row in rows if row.phase in counts) for phase, counts in phases.items()}
+    return {phase: tuple(row for row in rows if row.phase in counts) for phase, counts in every.items()}
 
 
 TABLE = by_phase(ROWS)
@@ -608,9 +560,11 @@ def assess(view: View, track: Track) -> tuple[TableRow, Found]:
 def markdown() -> str:
     """Return the actions and the table for the documentation."""
     actions = "\n".join(f"- **{action}**: {MEANINGS[action]}." for action in Action)
-    rows = [
-        f"| {number} | {row.phase} | {row.text} | {row.action} | {', '.join(f'`{world}`' for world in row.worlds)} |"
-        for number, row in enumerate(ROWS, 1)
-    ]
+    rows = [f"| {number} | {_cells(row)} |" for number, row in enumerate(ROWS, 1)]
     table = "\n".join(["| # | phase | evidence | action | red without it |", "|--:|---|---|---|---|", *rows])
     return f"## Actions\n\n{actions}\n\n## The table\n\n{table}\n"
+
+
+def _cells(row: TableRow) -> str:
+    worlds = ", ".join(f"`{world}`" for world in row.worlds)
+    return " | ".join([row.phase, (row.when.__doc__ or "").removesuffix("."), row.action, worlds])

@@ -15,32 +15,24 @@ import trio
 
 from kmsconn.chain.fork import Checkpoint, Checkpoints, ForkDebounce, Search, thinned, up_to
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.errors import StageTimeout
+from kmsconn.chain.port import Call, JsonBlock, JsonBlockHash, RpcError, read
+from kmsconn.errors import StageTimeout, Unreachable
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity, to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_market
-from kmsconn.replies.asking import ask_one_node
-from kmsconn.replies.chain_view import NOT_FINAL, ChainView
+from kmsconn.replies.asking import ask_one_node, block_call, usable
 from kmsconn.replies.fees import Market
-from kmsconn.replies.moving import ReplyMoves
-from kmsconn.replies.questions import (
-    FINALIZED,
-    LATEST,
-    HeadAnswer,
-    balance_call,
-    block_call,
-    nonce_call,
-    read_block_hash,
-    read_block_number,
-    read_head,
-    read_wei,
-)
+from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxManager, TxState
 from kmsconn.replies.table import Found
-from kmsconn.replies.view import TxPolicy, View
+from kmsconn.replies.view import NOT_FINAL, ChainView, TxPolicy, View
 from kmsconn.transport.waiting import together
 
+LATEST = Call("eth_getBlockByNumber", ("latest", False))
+FINALIZED = Call("eth_getBlockByNumber", ("finalized", False))
 LOOK_TIMEOUT = 15.0  # seconds; longer than a connection waits, so that a dead one is noticed
 DETAILS_EVERY = 2.0  # seconds; balance, finality and checkpoint change slowly
 REPLIES_AT_ONCE = 256  # replies that are asked about and signed at once
@@ -51,6 +43,71 @@ INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
 NO_END = 2**62  # above every block
 MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
 REORGANISED = "the chain was reorganised below its block"
+
+
+@attrs.frozen
+class HeadAnswer:
+    """The latest block and the sender's nonce, both of one node, in this order: the nonce is not older than the block."""
+
+    number: int
+    timestamp: int
+    base_fee: int | None
+    nonce: int
+    gas_limit: int | None = None
+
+
+def nonce_call(sender: Address) -> Call:
+    """Return the question for the sender's nonce at the latest block."""
+    return Call("eth_getTransactionCount", (to_hex(sender), "latest"))
+
+
+def balance_call(sender: Address) -> Call:
+    """Return the question for the sender's balance."""
+    return Call("eth_getBalance", (to_hex(sender), "latest"))
+
+
+def read_head(block: Any, nonce: Any) -> HeadAnswer:
+    """Return the latest block and the nonce. Raises Unreachable."""
+    block, nonce = usable(block), usable(nonce)
+    try:
+        head = read(block, JsonBlock)
+        return HeadAnswer(
+            number=from_count(head.number),
+            timestamp=from_count(head.timestamp),
+            base_fee=None if head.base_fee_per_gas is None else from_quantity(head.base_fee_per_gas),
+            nonce=from_count(nonce),
+            gas_limit=None if head.gas_limit is None else from_quantity(head.gas_limit),
+        )
+    except (TypeError, ValueError) as error:
+        raise Unreachable("the node's latest block or nonce cannot be decoded") from error
+
+
+def read_block_number(block: Any) -> int | None:
+    """Return the number of a block, None where the node has none or gives no block."""
+    try:
+        return (
+            None
+            if block is None or isinstance(block, RpcError)
+            else from_count(read(block, JsonBlock).number)
+        )
+    except ValueError:
+        return None
+
+
+def read_block_hash(block: Any) -> bytes | None:
+    """Return the hash of a block, None where the node gives none."""
+    try:
+        return from_hex(read(block, JsonBlockHash).hash)
+    except ValueError:
+        return None
+
+
+def read_wei(result: Any) -> int | None:
+    """Return an amount, None where the node gives none."""
+    try:
+        return from_quantity(result)
+    except (TypeError, ValueError):
+        return None
 
 
 @attrs.define
@@ -190,7 +247,7 @@ class Tracking:
         chain = state.chain = await self.observer.look()
         state.nonces.look(chain, state.tracks.nonces, self.policy.window)
         state.backlog.woken = True
-        self.market.judge(chain, trio.current_time())
+        self.market.judge(chain.base_fee, chain.number, trio.current_time())
         tell_market(state.alerts, self.market)
         await self._load_included(chain)
         self._forget()

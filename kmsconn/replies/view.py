@@ -14,21 +14,66 @@ from kmsconn.journal.values import Row
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.replies.answers import THERE, UNHELD, Accepts, Finds, Sent, Unclear, is_hopeless
-from kmsconn.replies.chain_view import AccountNonces, ChainView
+from kmsconn.replies.answers import Accepts, Broadcast, Broadcasts, Finds, Unclear, is_hopeless
 from kmsconn.replies.fees import FeeLimits, Price
-from kmsconn.transport.waiting import Backoff
 
+NOT_FINAL = -1
 SILENCES = 3  # in a row, until no answer counts as one that says nothing
 FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before something is done
-AGAIN_AFTER = 5.0  # seconds without a receipt until the same bytes are broadcast again; doubled each time
-_DOUBLINGS = 4
-REPLACE_AFTER = 30.0  # seconds without a receipt until a higher fee is tried
-_BLOCKS_TO_WAIT = 3  # on a slow chain: so many blocks instead
-_SENT_TWICE = 2
-LONGEST_RETRY = 15.0
-REFUSED_BACKOFF = Backoff(0.25, LONGEST_RETRY, least=1.0)
-"""Until bytes go out again that a node refused."""
+
+
+@attrs.frozen
+class ChainView:
+    """One look at the chain: the latest block and the sender's account, all of one node.
+
+    ``fresh``: no node of this chain has shown a later block. ``reorg_blocks``: how many blocks the reorg window holds. ``final``: the
+    newest block that cannot go any more, ``NOT_FINAL`` before one is known. ``balance`` in wei, None where the node does not say.
+    ``forked_at``: when a look last found another block than before, or a lower head or nonce, as a node that lags shows it too; at first
+    the start, before which everything may have happened. ``suspicious``: this look itself is of another branch, which is not believed.
+    """
+
+    number: int
+    timestamp: int
+    base_fee: int | None
+    gas_limit: int | None
+    nonce: int
+    fresh: bool
+    reorg_blocks: int
+    final: int
+    balance: int | None
+    at: float
+    forked_at: float = -math.inf
+    suspicious: bool = False
+
+    @property
+    def settled(self) -> int:
+        """The newest block that is older than the reorg window."""
+        return self.number - self.reorg_blocks
+
+    def is_old(self, row: Row) -> bool:
+        """Say whether a row's request is older than the reorg window: only then is a final no believed."""
+        return row.event.log.block_number <= self.settled
+
+
+@attrs.frozen
+class AccountNonces:
+    """The account's nonces as a decision sees them.
+
+    ``in_flight`` are those that signed replies hold; no nonce below ``high`` is free, since it was seen used. ``stranger_at`` is when
+    another transaction of the account was seen last, which may have been any reply. ``missing`` are nonces that nobody holds below one
+    that somebody does, ``gaps`` the same of a fresh look, ``ripe`` those of them that a later look confirmed. ``whole_since``: since when
+    each look has had every transaction of the account that was seen, or been the newest one; inf while one has not. ``first_block``: that
+    of the first look; what was asked up to there, a process before this one may have answered.
+    """
+
+    in_flight: frozenset[int]
+    high: int
+    stranger_at: float
+    missing: Collection[int]
+    gaps: Collection[int]
+    ripe: Collection[int]
+    whole_since: float
+    first_block: int | None
 
 
 class Question(StrEnum):
@@ -182,97 +227,6 @@ class Track:
         """The nonce of earlier bytes."""
         earlier = self.earlier
         return None if earlier is None or earlier.reply.raw is None else earlier.reply.nonce
-
-
-# --- broadcasts
-
-
-@frozen
-class Broadcast:
-    """Bytes that were broadcast: their hash, since when, when last, how often, and what the node said last.
-
-    ``on_its_way``: no answer came yet to the last time. A sequencer answers when the block is made.
-    """
-
-    hash: bytes
-    since: float
-    at: float
-    times: int = 0
-    said: Sent | None = None
-    on_its_way: bool = False
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the node said that it holds something for the nonce."""
-        return self.said in THERE
-
-    def is_due(self, now: float, block_time: float) -> bool:
-        """Say whether the bytes are to be broadcast now: not taken, or no receipt for long."""
-        if self.on_its_way:
-            return False
-        if not self.is_held and self.said is not Sent.UNANSWERED:
-            return now - self.at >= self._pause()
-        doublings = 0 if self.said is Sent.USED else min(self.times - 1, _DOUBLINGS)
-        return now - self.at >= max(AGAIN_AFTER, _BLOCKS_TO_WAIT * block_time) * 2.0**doublings
-
-    def _pause(self) -> float:
-        """Return the seconds until bytes that no node holds go out again. What fails for all has its pace elsewhere."""
-        if self.said in {None, Sent.FAILED, Sent.FUNDS}:
-            return 0.0
-        if self.said is Sent.GAP:
-            return REFUSED_BACKOFF.first
-        return REFUSED_BACKOFF.seconds(self.times - 1)
-
-    def says_used(self, now: float, block_time: float) -> bool:
-        """Say whether the node's word that the nonce is used still counts: a reorganisation may have opened it since."""
-        return self.said is Sent.USED and not self.is_due(now, block_time)
-
-    def is_stuck(self, now: float, block_time: float, replace_after: float) -> bool:
-        """Say whether the bytes need another fee: the node refuses them for it, or they have no receipt for ``replace_after`` seconds."""
-        if self.on_its_way:
-            return False
-        if self.said in UNHELD:
-            return True
-        wait = max(replace_after, 2 * _BLOCKS_TO_WAIT * block_time)
-        waits = self.said in (THERE | {Sent.UNANSWERED}) - {Sent.USED}
-        return waits and self.times >= _SENT_TWICE and now - self.since >= wait
-
-
-@attrs.define
-class Broadcasts:
-    """The broadcasts of a chain by whatever holds their nonce. Times are Trio's; ``block_time`` in seconds."""
-
-    _broadcasts: dict[int, Broadcast] = attrs.field(factory=dict)
-
-    def begin(self, holder: int, transaction_hash: bytes, now: float) -> None:
-        """Note that bytes are on their way to a node."""
-        known = self.of(holder, transaction_hash) or Broadcast(transaction_hash, now, now)
-        self._broadcasts[holder] = Broadcast(
-            transaction_hash, known.since, now, known.times, known.said, on_its_way=True
-        )
-
-    def note(self, holder: int, transaction_hash: bytes, said: Sent, now: float) -> bool:
-        """Note what a node said; return whether it is the first time that a node holds something of these bytes."""
-        known = self.of(holder, transaction_hash) or Broadcast(transaction_hash, now, now)
-        self._broadcasts[holder] = Broadcast(transaction_hash, known.since, now, known.times + 1, said)
-        return said in THERE and not known.is_held
-
-    def of(self, holder: int, transaction_hash: bytes | None) -> Broadcast | None:
-        """Return the broadcast of these bytes; other bytes of the same holder do not count."""
-        broadcast = self._broadcasts.get(holder)
-        return broadcast if broadcast is not None and broadcast.hash == transaction_hash else None
-
-    def due(self, holder: int, transaction_hash: bytes | None, now: float, block_time: float) -> bool:
-        """Say whether bytes are to be broadcast now, as ``Broadcast.is_due``; what never was is due."""
-        broadcast = self.of(holder, transaction_hash)
-        return broadcast is None or broadcast.is_due(now, block_time)
-
-    def keep(self, holders: Collection[int]) -> None:
-        """Forget all others."""
-        self._broadcasts = {holder: one for holder, one in self._broadcasts.items() if holder in holders}
-
-
-# --- all of it
 
 
 @attrs.frozen

@@ -19,7 +19,7 @@ from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.protocols.profile import Profile
-from kmsconn.replies.view import REPLACE_AFTER
+from kmsconn.replies.answers import REPLACE_AFTER
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.core_health import CoreHealth

@@ -145,9 +145,7 @@ def test_every_error_of_ours_is_published_but_for_two(name: str) -> None:
         assert selector in contracts.ALL_ERRORS or error.name in OWN_ERRORS, error.signature
 
 
-@pytest.mark.parametrize(
-    ("name", "base"), [("Decryption", DECRYPTION_BASE), ("ProtocolConfig", CONFIG_BASE)]
-)
+@pytest.mark.parametrize(("name", "base"), [("Decryption", DECRYPTION_BASE), ("ProtocolConfig", CONFIG_BASE)])
 def test_the_sources_lay_their_storage_where_we_read_it(name: str, base: int) -> None:
     source = (gen_contracts.SOURCES / f"{name}.sol").read_text()
     assert f"layout at 0x{base:064x}" in source

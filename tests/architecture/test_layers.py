@@ -49,7 +49,6 @@ MODULES_WITHOUT_TRIO = frozenset(
     {
         "kmsconn.journal.audit.lines",
         "kmsconn.journal.audit.log_file",
-        "kmsconn.replies.shadow_comparing",
         "kmsconn.replies.shadow_replies",
         "kmsconn.chain.cursor",
         "kmsconn.chain.logs",

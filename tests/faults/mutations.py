@@ -30,10 +30,10 @@ from kmsconn.protocols.fhevm import contexts, decryptions, operations
 from kmsconn.protocols.fhevm.operations import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Meaning, Verdict
+from kmsconn.replies import asking, table
 from kmsconn.replies import plan as nonces
-from kmsconn.replies import questioning, table
 from kmsconn.replies.answers import Accepts
-from kmsconn.replies.questions import read_finding
+from kmsconn.replies.asking import read_finding
 from kmsconn.replies.view import Question, View
 from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
@@ -248,7 +248,7 @@ class _Other:
 def signed_whatever_the_estimate_says(monkeypatch: Any) -> None:
     """A nonce is burnt on a reply that the contract would not take."""
     monkeypatch.setattr(
-        questioning,
+        asking,
         "read_finding",
         lambda profile, track, question, result: (
             Accepts(500_000)

@@ -25,7 +25,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.replies.manager import run_txmanager
-from kmsconn.replies.shadow_comparing import Likeness
+from kmsconn.replies.shadow_replies import Likeness
 from kmsconn.replies.wallet import open_wallet
 from kmsconn.requests.components import ChainContext
 from tests.faults.shadow_scene import (

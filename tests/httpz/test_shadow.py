@@ -14,7 +14,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ignore
 from kmsconn.model.profiles import HTTPZ_RC7
-from kmsconn.replies.shadow_comparing import Likeness
+from kmsconn.replies.shadow_replies import Likeness
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.ports import Ports

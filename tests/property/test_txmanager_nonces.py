@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.replies.chain_view import gaps, top
-from kmsconn.replies.plan import plan
+from kmsconn.replies.plan import gaps, plan, top
 
 nonces = st.integers(0, 12)
 Sight = tuple[int, frozenset[int], int, frozenset[int], list[int | None]]

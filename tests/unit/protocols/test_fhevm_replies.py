@@ -279,9 +279,7 @@ def test_reverts_of_the_generation_replies_have_a_verdict_of_the_table(entry: di
     calldata = from_hex(entry["call"]["data"])
     asking = (contracts.KMS_GENERATION, contracts.PROTOCOL_CONFIG)
     (function,) = [
-        one.functions_by_selector[calldata[:4]]
-        for one in asking
-        if calldata[:4] in one.functions_by_selector
+        one.functions_by_selector[calldata[:4]] for one in asking if calldata[:4] in one.functions_by_selector
     ]
     found = revert_of(function.name, from_hex(entry["eth_call_error"]["data"]))
     assert found.name == entry["error"].split("(")[0]

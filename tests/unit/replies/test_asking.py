@@ -13,7 +13,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.replies.asking import QUESTION_TIMEOUT, Asker, ask_one_node
-from kmsconn.replies.questions import LATEST, HeadAnswer, nonce_call, read_head
+from kmsconn.replies.tracking import LATEST, HeadAnswer, nonce_call, read_head
 
 BLOCK = {"number": "0x10", "timestamp": "0x20", "baseFeePerGas": "0x7"}
 NONSENSE: list[Any] = [

@@ -9,7 +9,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm import decryptions, keygen, user_decryption
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.replies.shadow_comparing import (
+from kmsconn.replies.shadow_replies import (
     Likeness,
     ReplyComparison,
     ReplyDifference,

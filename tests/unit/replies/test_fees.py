@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +13,6 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction
 from kmsconn.model.events import Severity
 from kmsconn.replies.alerts import TxAlerts, tell_market
-from kmsconn.replies.chain_view import ChainView
 from kmsconn.replies.fees import (
     CURRENT,
     FEE_HISTORY,
@@ -169,49 +167,46 @@ def test_the_first_price_of_all_waits_for_another_look_and_a_lower_one_is_taken(
     assert history.median == 100
 
 
-CHAIN = ChainView(
-    number=10, timestamp=0, base_fee=100, gas_limit=None, nonce=0, fresh=True, reorg_blocks=1, final=0, balance=None, at=0.0
-)  # fmt: skip
+BASE_FEE, HEAD = 100, 10
 NO_LIMITS = FeeLimits(2**200, 2**200, 2**250)
 
 
-def market_with(answer: Any, at: float = 0.0, chain: ChainView = CHAIN) -> Market:
+def market_with(answer: Any, at: float = 0.0, base_fee: int | None = BASE_FEE) -> Market:
     """Return a market with one answer, its history begun."""
     market = Market(NO_LIMITS)
-    judged(market, answer, chain, at)
+    judged(market, answer, base_fee, at)
     return market
 
 
-def judged(market: Market, answer: Any, chain: ChainView = CHAIN, at: float = 0.0) -> None:
+def judged(market: Market, answer: Any, base_fee: int | None = BASE_FEE, at: float = 0.0) -> None:
     """Let two looks at the chain follow, each with the answer."""
-    for number in (chain.number - 1, chain.number):
-        market.take(GAS_PRICE if chain.base_fee is None else FEE_HISTORY, answer, at)
-        market.judge(attrs.evolve(chain, number=number), at)
+    for head in (HEAD - 1, HEAD):
+        market.take(GAS_PRICE if base_fee is None else FEE_HISTORY, answer, at)
+        market.judge(base_fee, head, at)
 
 
 def test_the_market_is_asked_once_for_a_while() -> None:
     market = market_with({"reward": [["0x3"]]})
     assert market.price == Fees(203, 3)
-    assert market.question(CHAIN, CURRENT - 0.1) is None
-    market.judge(attrs.evolve(CHAIN, base_fee=50), CURRENT - 0.1)
+    assert market.question(BASE_FEE, CURRENT - 0.1) is None
+    market.judge(50, HEAD, CURRENT - 0.1)
     assert market.price == Fees(103, 3)
-    assert market.question(CHAIN, CURRENT) is FEE_HISTORY
+    assert market.question(BASE_FEE, CURRENT) is FEE_HISTORY
 
 
 def test_a_chain_without_base_fee_is_asked_for_its_gas_price() -> None:
-    chain = attrs.evolve(CHAIN, base_fee=None)
-    assert Market(NO_LIMITS).question(chain, 0.0) is GAS_PRICE
-    assert market_with("0x9", chain=chain).price == GasPrice(9)
+    assert Market(NO_LIMITS).question(None, 0.0) is GAS_PRICE
+    assert market_with("0x9", base_fee=None).price == GasPrice(9)
 
 
 def test_a_base_fee_of_zero_is_a_base_fee() -> None:
-    assert market_with({"reward": [["0x3"]]}, chain=attrs.evolve(CHAIN, base_fee=0)).price == Fees(3, 3)
+    assert market_with({"reward": [["0x3"]]}, base_fee=0).price == Fees(3, 3)
 
 
 def test_the_last_answer_serves_when_the_market_does_not_answer() -> None:
     market = market_with({"reward": [["0x3"]]})
     market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
-    market.judge(attrs.evolve(CHAIN, base_fee=1), 2 * USABLE)
+    market.judge(1, HEAD, 2 * USABLE)
     assert market.price == Fees(5, 3)
 
 
@@ -219,7 +214,7 @@ async def test_the_alert_says_that_the_last_answer_serves_and_why() -> None:
     events: list[Any] = []
     market = market_with({"reward": [["0x3"]]})
     market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
-    market.judge(CHAIN, 2 * USABLE)
+    market.judge(BASE_FEE, HEAD, 2 * USABLE)
     tell_market(TxAlerts("gateway", events.append), market)
     [alert] = events
     assert alert.text == "the connector pays the last known price: eth_feeHistory: -32000: busy"
@@ -228,7 +223,7 @@ async def test_the_alert_says_that_the_last_answer_serves_and_why() -> None:
 
 def test_an_old_answer_serves_no_more_while_a_new_one_is_on_its_way() -> None:
     market = market_with({"reward": [["0x3"]]})
-    market.judge(CHAIN, USABLE + 1)
+    market.judge(BASE_FEE, HEAD, USABLE + 1)
     assert market.price is None
 
 
@@ -241,7 +236,7 @@ def test_a_market_that_never_answered_gives_no_price_and_says_why(answer: Any) -
 
 def test_a_wild_base_fee_is_refused_with_figures() -> None:
     market = Market(LIMITS)
-    judged(market, {"reward": [["0x3"]]}, attrs.evolve(CHAIN, base_fee=2**120))
+    judged(market, {"reward": [["0x3"]]}, 2**120)
     assert market.price is None
     assert market.beyond
     assert "max_fee_per_gas" in market.refusal

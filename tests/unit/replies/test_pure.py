@@ -7,16 +7,15 @@ import pytest
 from kmsconn.config.values import Secret
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
-from kmsconn.replies.answers import Sent
-from kmsconn.replies.chain_view import gaps
-from kmsconn.replies.plan import NoncePlan, plan
-from kmsconn.replies.view import (
+from kmsconn.replies.answers import (
     AGAIN_AFTER,
     LONGEST_RETRY,
     REFUSED_BACKOFF,
     REPLACE_AFTER,
     Broadcasts,
+    Sent,
 )
+from kmsconn.replies.plan import NoncePlan, gaps, plan
 from kmsconn.replies.wallet import Wallet
 from tests.unit.replies.world import KEY, SECRET
 

@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.journal.values import Due, RowReply
 from kmsconn.model.life import State
-from kmsconn.replies.moving import ReplyMoves
+from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import LOOK_AGAIN, Backlog, TxState
 from kmsconn.replies.table import Found
 from tests.unit.replies.world import World

@@ -17,13 +17,13 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
-from kmsconn.replies import plan, questioning, table, view
-from kmsconn.replies.chain_view import AccountNonces, NonceTracker
-from kmsconn.replies.moving import ReplyMoves
+from kmsconn.replies import asking, plan, table, view
+from kmsconn.replies.plan import NonceTracker
+from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found
 from kmsconn.replies.tracking import ChainObserver, Tracking
-from kmsconn.replies.view import Belief, Finding
+from kmsconn.replies.view import AccountNonces, Belief, Finding
 from tests.unit.replies.test_bad_day import running
 from tests.unit.replies.world import HEALTHY, KEY, Fault, World, until
 
@@ -299,7 +299,7 @@ def l2_two_replies_claim_one_kept_nonce(monkeypatch: Any) -> None:
 def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
     honest = Finding
     monkeypatch.setattr(
-        questioning, "Finding", lambda said, head, _trusted, *times: honest(said, head, True, *times)
+        asking, "Finding", lambda said, head, _trusted, *times: honest(said, head, True, *times)
     )
 
 

@@ -37,8 +37,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
-from kmsconn.replies.shadow_comparing import compare
-from kmsconn.replies.shadow_replies import ReplyReader, SentReply
+from kmsconn.replies.shadow_replies import ReplyReader, SentReply, compare
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp, together
 
