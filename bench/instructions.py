@@ -33,7 +33,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.observe.logs import log_events, make_logger
-from kmsconn.operate.commands.observers import Observers
+from kmsconn.operate.commands.run import Observers
 from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.transport.ports import Ports, offload_inline
 

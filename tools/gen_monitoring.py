@@ -280,6 +280,28 @@ by stage or state, those of decryptions do. The [alerts](../alerts.md) are made 
 """
 
 
+_UNITS: Final = {
+    "_timestamp_seconds": "Unix time",
+    "_seconds": "seconds",
+    "_bytes": "bytes",
+    "_blocks": "blocks",
+    "_block": "block number",
+    "_eth": "ETH",
+    "_ready": "0 or 1",
+    "_live": "0 or 1",
+    "_healthy": "0 or 1",
+    "_draining": "0 or 1",
+    "_nonce": "nonce",
+}
+"""Units by the ends of names, the longest first."""
+
+
+def unit_of(family: Family) -> str:
+    """Return what one of its numbers counts or measures, as its name says it."""
+    name = family.name.removesuffix("_total")
+    return next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "number")
+
+
 def known_families() -> tuple[Family, ...]:
     """Return every family, by name."""
     found = {
@@ -294,7 +316,7 @@ def known_families() -> tuple[Family, ...]:
 def _rows() -> Iterator[str]:
     for one in known_families():
         labels = ", ".join(f"`{label}`" for label in one.labels)
-        yield f"| `{one.name}` | {one.shape} | {labels} | {one.unit} | {'0' if one in FROM_THE_START else ''} | {one.doc} |\n"
+        yield f"| `{one.name}` | {one.shape} | {labels} | {unit_of(one)} | {'0' if one in FROM_THE_START else ''} | {one.doc} |\n"
 
 
 def reference() -> str:

@@ -15,22 +15,6 @@ _LATENCY: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 _LONG: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 86400.0)
 
 
-_UNITS: Final = {
-    "_timestamp_seconds": "Unix time",
-    "_seconds": "seconds",
-    "_bytes": "bytes",
-    "_blocks": "blocks",
-    "_block": "block number",
-    "_eth": "ETH",
-    "_ready": "0 or 1",
-    "_live": "0 or 1",
-    "_healthy": "0 or 1",
-    "_draining": "0 or 1",
-    "_nonce": "nonce",
-}
-"""Units by the ends of names, the longest first."""
-
-
 class Shape(StrEnum):
     """What a family of series is to Prometheus."""
 
@@ -48,12 +32,6 @@ class Family:
     labels: tuple[str, ...] = ()
     shape: Shape = Shape.COUNTER
     buckets: tuple[float, ...] = ()
-
-    @property
-    def unit(self) -> str:
-        """What one of its numbers counts or measures, as its name says it."""
-        name = self.name.removesuffix("_total")
-        return next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "number")
 
 
 # Names of the 0.14 services (fhevm-0.14.md, 10.4), where they still mean something here.

@@ -41,23 +41,25 @@ from kmsconn.errors import (
     StartRefused,
 )
 from kmsconn.ethereum.hexes import to_hex
+from kmsconn.extras import ExtraMissing, require_extra
 from kmsconn.journal import queries
 from kmsconn.model.alerts import Board
-from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, OnEvent, ignore
 from kmsconn.model.life import State
-from kmsconn.observe.logs import LibraryLogs, make_logger
+from kmsconn.observe.logs import LibraryLogs, log_events, make_logger
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, make_app, open_server
 from kmsconn.observe.status_site import StatusSite, make_status_site
 from kmsconn.operate.commands.command import CliCommand, ExitStatus, leaves
 from kmsconn.operate.commands.configuration import add_config_argument, config_file, summary
-from kmsconn.operate.commands.observers import Observers, make_observers, open_traces
 from kmsconn.operate.control.server import control_path
+from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff
 
 if TYPE_CHECKING:
     from kmsconn.connector.connector import Connector
+    from kmsconn.observe.tracing import Tracing
     from kmsconn.requests.components import Components
 
 T = TypeVar("T")
@@ -263,18 +265,12 @@ async def what_is_left(components: Components) -> Mapping[str, int]:
     with suppress(JournalFailed):
         states = (await components.journal.run(queries.counts, components.ports.wall())).states
         return {
-            name: sum(rows for (_, one), rows in states.items() if one is state)
-            for name, state in _LEFT.items()
+            state.value: sum(rows for (_, one), rows in states.items() if one is state) for state in _LEFT
         }
     return {}
 
 
-_LEFT: Final = {
-    "pending": State.PENDING,
-    "answered": State.ANSWERED,
-    "signed": State.SIGNED,
-    "included": State.INCLUDED,
-}
+_LEFT: Final = (State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED)
 
 
 @asynccontextmanager
@@ -332,6 +328,63 @@ async def heed_signals(signals: AsyncIterator[int], connector: Drainable, log: F
         log.warning("ending at once" if draining else "draining", signal=signal.Signals(number).name)
         (connector.hurry if draining else connector.drain)()
         draining = True
+
+
+# --- what hears its events
+
+
+@attrs.define
+class Observers:
+    """Hands each event to everybody who listens, the log last: its lines name the span that the event ended."""
+
+    monitor: Monitor = attrs.field(factory=Monitor)
+    tracing: Tracing | None = None
+    log: OnEvent = ignore
+
+    def on_event(self, event: Event) -> None:
+        """Take an event."""
+        self.monitor.on_event(event)
+        if self.tracing is not None:
+            self.tracing.on_event(event)
+        self.log(event)
+
+    def context(self, event: Event) -> Mapping[str, str]:
+        """Return what a log line says of an event's trace; nothing where traces are off."""
+        return {} if self.tracing is None else self.tracing.context(event)
+
+
+def make_observers(settings: Settings, log: FilteringBoundLogger) -> Observers:
+    """Return the observers of a connector; its traces begin with ``open_traces``."""
+    observers = Observers()
+    context = None if settings.monitoring.tracing is None else observers.context
+    observers.log = log_events(log, settings.monitoring.log_level, context)
+    return observers
+
+
+@asynccontextmanager
+async def open_traces(
+    settings: Settings, ports: Ports | None, observers: Observers, log: FilteringBoundLogger
+) -> AsyncIterator[None]:
+    """Export traces while the block lasts, where a collector is named; an installation without the extra says so and goes on."""
+    if settings.monitoring.tracing is None or not _can_trace(log):
+        yield
+        return
+    from kmsconn.observe.tracing import open_tracing
+
+    async with open_tracing(settings, ports or real_ports(), observers.on_event) as observers.tracing:
+        yield
+    if observers.tracing is not None and observers.tracing.lost:
+        log.warning("spans lost", spans=observers.tracing.lost)
+
+
+def _can_trace(log: FilteringBoundLogger) -> bool:
+    """The services of 0.14 have the variables set too: that a package is missing must not keep a connector from starting."""
+    try:
+        require_extra("otel", "the export of traces")
+    except ExtraMissing as error:
+        log.warning("traces are off", reason=str(error))
+        return False
+    return True
 
 
 COMMANDS: Final = {

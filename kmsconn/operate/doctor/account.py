@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.errors import Retryable
@@ -18,7 +16,6 @@ from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.operate.doctor.nodes import NewestBlock
 from kmsconn.operate.doctor.probing import Fact, Probe
 from kmsconn.protocols.profile import Profile, Registration
-from kmsconn.protocols.queries import PlannedQueries
 from kmsconn.replies.fees import in_ether, market_fees, read_history
 
 REPLY_GAS = 333_000
@@ -29,36 +26,28 @@ FEW_KEY_REPLIES = 10
 """Likewise for key management, of which there are some replies a year."""
 
 
-@attrs.frozen
-class RegistrationProbe:
-    """The probe of one registry of nodes: whether the tx sender is a node of its current context.
+def registration_probe(
+    profile: Profile,
+    place: int,
+    chain: CheckedChain,
+    tx_sender: Fact[Address],
+    *,
+    signer: Fact[Address],
+    right: Fact[bool],
+) -> Probe:
+    """Return the probe of one registry of nodes: whether the tx sender is a node of its current context.
 
-    ``place`` is that of the registry in the profile's list; ``signer`` learns who signs for the node.
+    ``place`` is that of the registry in the profile's list; ``signer`` learns who signs for the node; ``right``: its contract is there.
     """
+    checked = f"{chain.name}: registration of the tx sender"
 
-    profile: Profile
-    place: int
-    chain: CheckedChain
-    tx_sender: Fact[Address]
-    signer: Fact[Address]
-    right: Fact[bool]
-    """Whether the registry's contract is there."""
-
-    def probe(self) -> Probe:
-        """Return it as a probe."""
-        needs = (self.tx_sender, self.chain.usable, self.right)
-        return Probe(self._checked, self._look, needs, gives=(self.signer,))
-
-    @property
-    def _checked(self) -> str:
-        return f"{self.chain.name}: registration of the tx sender"
-
-    async def _look(self) -> Sequence[Diagnosis]:
-        planned: PlannedQueries[Registration] = self.profile.registrations(self.tx_sender.value)[self.place]
-        found = await run_query_plan(self.chain.rpc, planned[1])
+    async def look() -> Sequence[Diagnosis]:
+        found = await run_query_plan(chain.rpc, profile.registrations(tx_sender.value)[place][1])
         if found.signer != ZERO_ADDRESS:
-            self.signer.learn(found.signer)
-        return [judge_registration(self._checked, self.tx_sender.value, found)]
+            signer.learn(found.signer)
+        return [judge_registration(checked, tx_sender.value, found)]
+
+    return Probe(checked, look, (tx_sender, chain.usable, right), gives=(signer,))
 
 
 def judge_registration(checked: str, tx_sender: Address, found: Registration) -> Diagnosis:

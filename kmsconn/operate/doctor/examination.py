@@ -26,7 +26,6 @@ from kmsconn.model.events import ignore
 from kmsconn.model.profiles import HTTPZ_RC7
 from kmsconn.model.requests import Kind
 from kmsconn.operate.doctor import account, buckets, chains, contracts, cores, machine, rehearsal
-from kmsconn.operate.doctor.account import RegistrationProbe
 from kmsconn.operate.doctor.buckets import BucketAccess
 from kmsconn.operate.doctor.chains import CheckedChain, open_chains
 from kmsconn.operate.doctor.contracts import CheckedContract, contracts_of
@@ -34,7 +33,7 @@ from kmsconn.operate.doctor.cores import CheckedCore, SignerProbe
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok
 from kmsconn.operate.doctor.machine import Machine
 from kmsconn.operate.doctor.probing import Fact, Probe, run_probes
-from kmsconn.operate.doctor.recent import RecentProbe, RecentRequests
+from kmsconn.operate.doctor.recent import RecentRequests, recent_probe
 from kmsconn.operate.doctor.rehearsal import HandOver
 from kmsconn.protocols.profile import Coprocessor, MaterialInUse, Profile, Subscription
 from kmsconn.replies.wallet import Wallet, open_tx_sender
@@ -44,22 +43,16 @@ from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import Way
 
 
-@attrs.frozen
 class _Knowledge:
     """What probes learn for others."""
 
-    tx_sender: Fact[Address] = attrs.field(factory=lambda: Fact[Address]("the tx sender"))
-    signer: Fact[Address] = attrs.field(factory=lambda: Fact[Address]("the registered signer"))
-    material: Fact[MaterialInUse] = attrs.field(
-        factory=lambda: Fact[MaterialInUse]("the key material on chain")
-    )
-    recent: Fact[RecentRequests] = attrs.field(
-        factory=lambda: Fact[RecentRequests]("a recent decryption request")
-    )
-    coprocessors: Fact[tuple[Coprocessor, ...]] = attrs.field(
-        factory=lambda: Fact[tuple[Coprocessor, ...]]("the registry of coprocessors")
-    )
-    gas: Fact[int] = attrs.field(factory=lambda: Fact[int]("the gas of a reply"))
+    def __init__(self) -> None:
+        self.tx_sender = Fact[Address]("the tx sender")
+        self.signer = Fact[Address]("the registered signer")
+        self.material = Fact[MaterialInUse]("the key material on chain")
+        self.recent = Fact[RecentRequests]("a recent decryption request")
+        self.coprocessors = Fact[tuple[Coprocessor, ...]]("the registry of coprocessors")
+        self.gas = Fact[int]("the gas of a reply")
 
 
 @attrs.frozen
@@ -272,8 +265,8 @@ def _registration(
     subject: _Subject, place: int, chain: CheckedChain, signer: Fact[Address], registry: str
 ) -> Probe:
     right = subject.contract(registry).right
-    of_registry = RegistrationProbe(subject.profile, place, chain, subject.known.tx_sender, signer, right)
-    return of_registry.probe()
+    tx_sender = subject.known.tx_sender
+    return account.registration_probe(subject.profile, place, chain, tx_sender, signer=signer, right=right)
 
 
 def _core_probes(subject: _Subject) -> Sequence[Probe]:
@@ -324,16 +317,15 @@ def _on_chain_material_probe(subject: _Subject) -> Probe:
 def _ciphertext_probes(subject: _Subject) -> Sequence[Probe]:
     known, gateway, settings = subject.known, subject.gateway, subject.settings
     registry = subject.contract("HTTPZ" if settings.protocol.profile == HTTPZ_RC7 else "GatewayConfig").right
-    subscription = subject.subscription(Kind.PUBLIC_DECRYPTION)
     return [
-        RecentProbe(
+        recent_probe(
             subject.profile,
-            subscription,
+            subject.subscription(Kind.PUBLIC_DECRYPTION),
             gateway,
             settings.reading.get_logs_batch_size,
-            known.recent,
-            subject.contracts[0].right,
-        ).probe(),
+            recent=known.recent,
+            right=subject.contracts[0].right,
+        ),
         buckets.registry_probe(subject.profile, gateway, (registry,), known.coprocessors),
         buckets.buckets_probe(subject.access, known.coprocessors, known.recent),
     ]

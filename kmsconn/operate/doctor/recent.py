@@ -29,51 +29,47 @@ class RecentRequests:
     blocks: int
 
 
-@attrs.frozen
-class RecentProbe:
-    """The probe that looks for requests backwards from the newest block, ``width`` blocks at once."""
+def recent_probe(
+    profile: Profile,
+    subscription: Subscription,
+    chain: CheckedChain,
+    width: int,
+    *,
+    recent: Fact[RecentRequests],
+    right: Fact[bool],
+) -> Probe:
+    """Return the probe that looks for requests backwards from the newest block, ``width`` blocks at once.
 
-    profile: Profile
-    subscription: Subscription
-    chain: CheckedChain
-    width: int
-    recent: Fact[RecentRequests]
-    right: Fact[bool]
-    """Whether the contract is there."""
+    ``right``: their contract is there.
+    """
 
-    def probe(self) -> Probe:
-        """Return it as a probe."""
-        needs = (self.chain.usable, self.chain.head, self.right)
-        return Probe(CHECKED, self._look, needs, gives=(self.recent,), limit=30.0)
-
-    async def _look(self) -> Sequence[Diagnosis]:
-        found = await self._find()
+    async def look() -> Sequence[Diagnosis]:
+        found = await _find(profile, subscription, chain, width)
         if not found.contents:
-            self.recent.lack(f"there was no decryption request in the last {found.blocks} blocks")
-            return [skipped(CHECKED, self.recent.missing)]
-        self.recent.learn(found)
+            recent.lack(f"there was no decryption request in the last {found.blocks} blocks")
+            return [skipped(CHECKED, recent.missing)]
+        recent.learn(found)
         return [ok(CHECKED, f"{len(found.contents)} in the last {found.blocks} blocks")]
 
-    async def _find(self) -> RecentRequests:
-        contents: dict[int, Content] = {}
-        last, read, width = self.chain.head.value.number, 0, self.width
-        for _ in range(READS):
-            if last < 0 or len(contents) >= ENOUGH:
-                break
-            first = max(0, last - width + 1)
-            try:
-                logs = await self._logs(first, last)
-            except RpcError:
-                width = max(1, width // 2)
-                continue
-            for content in reversed(_read(self.profile, logs)):
-                contents.setdefault(content.id, content)
-            read, last = read + last - first + 1, first - 1
-        return RecentRequests(tuple(contents.values())[:ENOUGH], read)
+    return Probe(CHECKED, look, (chain.usable, chain.head, right), gives=(recent,), limit=30.0)
 
-    async def _logs(self, first: int, last: int) -> Sequence[Log]:
-        where = self.subscription
-        return await nodes.logs_between(self.chain.rpc, where.contract, where.topics, first, last)
+
+async def _find(profile: Profile, where: Subscription, chain: CheckedChain, width: int) -> RecentRequests:
+    contents: dict[int, Content] = {}
+    last, read = chain.head.value.number, 0
+    for _ in range(READS):
+        if last < 0 or len(contents) >= ENOUGH:
+            break
+        first = max(0, last - width + 1)
+        try:
+            logs = await nodes.logs_between(chain.rpc, where.contract, where.topics, first, last)
+        except RpcError:
+            width = max(1, width // 2)
+            continue
+        for content in reversed(_read(profile, logs)):
+            contents.setdefault(content.id, content)
+        read, last = read + last - first + 1, first - 1
+    return RecentRequests(tuple(contents.values())[:ENOUGH], read)
 
 
 def _read(profile: Profile, logs: Iterable[Log]) -> list[Content]:
