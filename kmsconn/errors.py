@@ -198,6 +198,10 @@ class JournalWentBack(StartAgain):
     """The database lacks commits that it had confirmed: a fail-over to a server that was behind, or a restored backup."""
 
 
+class OutcomeUnknown(StartAgain):
+    """The connection to the database of the journal ended within a commit: it was kept or not, and a new start finds which."""
+
+
 class Terminal(RequestError):
     """Trying again cannot help."""
 

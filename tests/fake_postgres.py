@@ -18,10 +18,10 @@ from psycopg import errors
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.journal import damage, postgres_opening, schema
-from kmsconn.journal.postgres import _COUNT, SUPPOSE, PostgresDriver
+from kmsconn.journal.postgres import _COUNT, PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION
 from kmsconn.journal.postgres_session import Reply, SessionLimits
-from kmsconn.journal.postgres_sql import BoundStatement, call_of
+from kmsconn.journal.postgres_statements import BoundStatement
 from kmsconn.journal.rows import shard
 
 ADDRESS = PostgresAddress("journal", ("/fake",))
@@ -43,7 +43,6 @@ _COUNTING = (
 _CHANGING = re.compile(r"\s*(INSERT|UPDATE|DELETE)\b")
 _INDICES = "SELECT name FROM sqlite_master WHERE type = 'index'"
 _BEGINS = "BEGIN"
-_BEGIN, _COMMIT = call_of(_BEGINS), call_of("COMMIT")
 
 
 def made_at(path: str = ":memory:") -> sqlite3.Connection:
@@ -177,18 +176,9 @@ class FakeSession:
         return not self.has_begun
 
     def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
-        """Run statements; after one that fails none is run. Several outside a transaction are one."""
+        """Run statements; after one that fails none is run."""
         self.server.rounds.append(len(calls))
-        if self.has_begun or len(calls) == 1 or calls[0].statement.startswith(_BEGINS):
-            return [self._run(call) for call in calls]
-        try:
-            _, *replies, _ = [self._run(call) for call in (_BEGIN, *calls, _COMMIT)]
-        except psycopg.Error:
-            if not self.is_lost:
-                self.server.database.rollback()
-                self.has_begun = self.is_aborted = False
-            raise
-        return replies
+        return [self._run(call) for call in calls]
 
     def post(self, call: BoundStatement) -> None:
         """Run a statement whose reply nobody waits for."""
@@ -247,15 +237,6 @@ def _of_sqlite(server: FakeServer, call: BoundStatement) -> Reply:
     return Reply(rows, max(cursor.rowcount, 0) if _CHANGING.match(statement) else 0)
 
 
-def _supposed(server: FakeServer, call: BoundStatement) -> Reply:
-    token, groups, tick, _ = call.values
-    found = "SELECT count(*) FROM member, meta WHERE token = ? AND groups = ? AND key = 'tick' AND value = ?"
-    if server.database.execute(found, (token, groups, tick)).fetchone() == (0,):
-        raise sqlite3.DatabaseError("division by zero")
-    server.database.execute("UPDATE member SET groups = groups + 1 WHERE token = ?", (token,))
-    return Reply([(1,)], 0)
-
-
 def _counted(server: FakeServer, call: BoundStatement) -> Reply:
     count = "UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, ''"
     return Reply(server.database.execute(count, (call.values[0],)).fetchall(), 1)  # type: ignore[index]
@@ -273,8 +254,6 @@ def _locked(server: FakeServer, _call: BoundStatement) -> Reply:
 
 _ANSWERS: dict[str, Callable[[FakeServer, BoundStatement], Reply]] = {
     postgres_opening.LOCK: _locked,
-    postgres_opening.LOCK_AT_ONCE: _locked,
-    SUPPOSE: _supposed,
     _COUNT: _counted,
     postgres_opening._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public")], 0),
     TABLE_COUNTS: lambda _server, _call: Reply([(9, 1)], 0),

@@ -47,7 +47,7 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
-from kmsconn.journal.journal import Execution
+from kmsconn.journal.groups import Execution
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.transport.ports import Ports, offload_inline

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
-from kmsconn.errors import JournalWentBack, StartRefused
+from kmsconn.errors import JournalWentBack, OutcomeUnknown, StartRefused
 from kmsconn.journal.binding import Binding, differences
 from kmsconn.journal.notes import Notes, StageTimes
 from kmsconn.journal.tally import Tally
@@ -46,7 +46,7 @@ class Driver(Protocol):
     """What differs between databases: opening, parameters, types, transactions and errors. Never knows what a request is.
 
     ``shards``: among how many parts due rows are shared by their ids. ``is_remote``: statements wait for a server, so that a whole group of
-    them is run in a thread (``journal.remote``). ``capture`` are the statements that let every transition go into the outbox of the audit
+    them is run in a thread (``journal.groups``). ``capture`` are the statements that let every transition go into the outbox of the audit
     log, ``stop_capturing`` those that end that. ``refusal`` says why the journal cannot be opened, and what to do: JournalUnreachable
     where that may pass by itself. ``tally`` are the numbers of rows that this transaction has changed and not written yet.
     """
@@ -103,15 +103,11 @@ class Driver(Protocol):
         ...
 
     def commit(self) -> None:
-        """Commit the transaction. Raises OutcomeUnknown when nobody can tell at present whether that was done."""
+        """Commit the transaction. Raises OutcomeUnknown when nobody can tell whether that was done."""
         ...
 
     def roll_back(self) -> None:
         """Undo the transaction, if there is one. Raises no error of the database: the next ``begin`` would tell."""
-        ...
-
-    def find_out(self) -> bool:
-        """Say whether a commit whose outcome was unknown was kept. Raises an error of the database while nobody can tell."""
         ...
 
     def misplaced(self) -> str:
@@ -129,10 +125,6 @@ class Driver(Protocol):
 
 class NotWritten(Exception):  # noqa: N818 - says what happened to a transaction
     """A transaction cannot be kept, though no statement of its end failed."""
-
-
-class OutcomeUnknown(Exception):  # noqa: N818 - says what happened to a transaction
-    """The connection to the database ended within a commit: it was kept or not, and ``Database.find_out`` will tell."""
 
 
 @contextmanager
@@ -199,13 +191,6 @@ class Database:
         if tick is not None:
             self._go_on_from(tick)
 
-    def suppose(self, begin: Callable[[int], bool]) -> bool:
-        """Begin a transaction by ``begin``, which takes the tick for the one that we know; False where it cannot, and nothing is begun."""
-        if self.driver.is_begun or not begin(self._kept_tick):
-            return False
-        self.tick = self._kept_tick
-        return True
-
     def _go_on_from(self, tick: int) -> None:
         if tick < self._kept_tick:
             self.roll_back()
@@ -247,18 +232,11 @@ class Database:
             self.roll_back()
 
     def commit(self) -> None:
-        """Make everything since ``begin`` durable, the tick included. Raises OutcomeUnknown: then ``find_out`` tells."""
+        """Make everything since ``begin`` durable, the tick included. Raises OutcomeUnknown when nobody can tell."""
         if self.tick != self._kept_tick:
             self.execute("UPDATE meta SET value = ? WHERE key = ?", (str(self.tick), _TICK))
         self.driver.commit()
         self._kept_tick = self.tick
-
-    def find_out(self) -> bool:
-        """Say whether the last commit, whose outcome was unknown, was kept."""
-        kept = self.driver.find_out()
-        if kept:
-            self._kept_tick = self.tick
-        return kept
 
     def keep(self) -> None:
         """Commit, unless the file is not where it was: what is written to a file without a name is gone with the process."""

@@ -33,7 +33,7 @@ _RETRY = (
     "raw = NULL, reply_hash = NULL, included_block = NULL, next_attempt = :now, recorded_at = :now, deadline = :deadline, "
     f"reason = :reason, cause = 0, history = {appended()} WHERE rid = :rid AND state IN ({_STATES}) AND on_chain = 1 AND length(log) > 0"
 )
-_HISTORY = "SELECT CAST(history AS BLOB) FROM request WHERE rid = ?"
+_HISTORY = "SELECT hex(history) FROM request WHERE rid = ?"  # bytes of a damaged one may be no text
 _STANDING = "SELECT state, on_chain, length(log), reason FROM request WHERE rid = ?"
 
 _REFUSED = {
@@ -127,7 +127,7 @@ def retry(db: Database, rid: int, now: float, deadline: float) -> None:
 def history(db: Database, rid: int) -> tuple[HistoryEntry, ...]:
     """Return what a row has been through, as far as it is kept; nothing where there is no such row."""
     found = db.execute(_HISTORY, (rid,)).fetchone()
-    return () if found is None else read_history(bytes(found[0]).decode(errors="replace"))
+    return () if found is None else read_history(bytes.fromhex(found[0]).decode(errors="replace"))
 
 
 def skip(db: Database, rid: int, reason: str) -> str:

@@ -1,183 +1,36 @@
-"""The journal in use: takes all operations that are queued, applies them, commits once, then wakes the callers.
+"""The journal in use: takes all operations that are queued, has them applied and committed once, then wakes the callers.
 
 Group commit: one fsync serves everybody who asked meanwhile. One operation that fails undoes only itself: a single statement does so
 in any case, and an operation that changes something with several of them stands in a savepoint (``Database.savepoint``). The serving
 task ends when its input is closed, never by cancellation; what is queued then is still committed.
-
-Where the work is done: a statement takes microseconds, and SQLite lets go of the interpreter's lock at each, so that in a thread every
-one of them would have to win it back from the loop. They run in the loop, a few operations between two checkpoints; what waits for the
-disk, the commit, is off the loop, and so is an operation that says it is long (``operations.off_loop``). Where a server keeps the journal,
-a whole group is applied in one thread (``journal.remote``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-import attrs
 import trio
 
-from kmsconn.errors import JournalFailed, KmsconnError
-from kmsconn.journal.database import Database, NotWritten, OutcomeUnknown
+from kmsconn.errors import JournalFailed
+from kmsconn.journal.database import Database
 from kmsconn.journal.failures import JournalFailures
-from kmsconn.journal.moves import note_submitted
-from kmsconn.journal.operations import is_off_loop, is_reading
+from kmsconn.journal.groups import Execution, apply_group
+from kmsconn.journal.operations import is_reading
 from kmsconn.journal.reading import MustWrite, Readers
-from kmsconn.journal.remote import RemoteDriver, apply_in_thread
 from kmsconn.transport.ports import Offload
+
+if TYPE_CHECKING:
+    from kmsconn.journal.postgres import PostgresDriver
 
 A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
 
 QUEUE = 1024  # more than all workers, readers and transaction managers have tasks: beyond it callers wait; a group stays some 50 ms long
-OPERATIONS_BETWEEN_CHECKPOINTS = 32  # operations between two checkpoints: about a millisecond
-FIND_OUT_AGAIN = (
-    0.5  # seconds between questions to a database that cannot be reached, for what became of a commit
-)
 DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
-
-# What an operation may raise, beside the database's no, without breaking the journal: our own errors, values that a column cannot hold.
-_FAULTS = (KmsconnError, ArithmeticError, LookupError, TypeError, ValueError)
-
-
-@attrs.define(eq=False)
-class Execution(Generic[T]):
-    """An operation with its arguments, and what came of it. Until its group is committed it has failed."""
-
-    operation: Callable[..., T]
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = attrs.field(factory=dict)
-    done: trio.Event = attrs.field(factory=trio.Event)
-    error: BaseException | None = attrs.field(
-        factory=lambda: JournalFailed("the journal ended before the operation was done")
-    )
-    is_long: bool = attrs.field(
-        init=False,
-        default=attrs.Factory(
-            lambda self: is_off_loop(self.operation, self.args, self.kwargs), takes_self=True
-        ),
-    )
-    fault: BaseException | None = None
-    """What the operation raised; becomes ``error`` once the group is committed."""
-    value: T | None = None
-    """What the operation returned."""
-
-    def apply(self, db: Database) -> None:
-        """Apply the operation. Raises NotWritten only when the whole transaction is lost."""
-        try:
-            self.value = self.operation(db, *self.args, **self.kwargs)
-        except (db.driver.error, *_FAULTS) as error:
-            if not db.driver.is_begun:  # else what comes next would be written by itself
-                raise NotWritten(f"the transaction is lost: {error}") from error
-            self.fault = _ours(db, error)
-
-    def blame(self, db: Database, error: Exception) -> None:
-        """Make an error of the database the operation's fault, unless it has one."""
-        if self.fault is None:
-            self.fault = _ours(db, error)
-
-    def result(self) -> T:
-        """Return the value, or raise what the operation raised."""
-        if self.error is not None:
-            raise self.error
-        return cast("T", self.value)
-
-
-async def apply_group(
-    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
-) -> str | None:
-    """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
-
-    Who only asked in a file has an answer all the same: a full disk can be read. Return why it failed, empty when it was written, None
-    when there was nothing to write: that says nothing about the disk.
-
-    Raises OutcomeUnknown when it was perhaps written: ``settle`` is to be called once that is known. StartAgain: see the errors.
-    """
-    apply = _apply_remotely if db.driver.is_remote else _apply_here
-    try:
-        changed = await apply(db, group, notes, offload)
-    except (db.driver.error, NotWritten) as error:
-        db.roll_back()
-        failure = settle(db, group, error)
-        if not db.driver.is_remote:
-            await _answer(db, [one for one in group if is_reading(one.operation)], offload)
-        return failure
-    settle(db, group)
-    return "" if changed else None
-
-
-async def _answer(db: Database, questions: Sequence[Execution[Any]], offload: Offload) -> None:
-    """Answer those who only ask in a group that could not be written; if that fails too, they have failed."""
-    with suppress(db.driver.error, NotWritten):
-        for question in questions:
-            question.fault = None
-        db.begin()
-        await _apply_all(db, questions, offload)
-        settle(db, questions)
-    db.roll_back()
-
-
-def settle(db: Database, group: Sequence[Execution[Any]], error: Exception | None = None) -> str:
-    """Say to a group what became of it: written, or all of it failed; return why, empty when it was written."""
-    for execution in group:
-        execution.error = execution.fault if error is None else _ours(db, error)
-    return "" if error is None else str(_ours(db, error))
-
-
-async def _found_out(db: Database, unknown: OutcomeUnknown, offload: Offload) -> OutcomeUnknown | None:
-    """Wait until the database says what became of a commit: None when it was kept. Nothing else is to be applied before."""
-    while True:
-        try:
-            kept = await offload("journal", db.find_out)
-        except db.driver.error:
-            await trio.sleep(FIND_OUT_AGAIN)
-        else:
-            return None if kept else unknown
-
-
-async def _apply_remotely(
-    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
-) -> bool:
-    return await offload("journal", partial(apply_in_thread, db, group, notes))
-
-
-async def _apply_here(
-    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
-) -> bool:
-    before = db.driver.changes
-    db.begin()
-    for rid, submitted in notes.items():
-        note_submitted(db, rid, submitted)
-    await _apply_all(db, group, offload)
-    changed = db.driver.changes != before
-    if changed:
-        await offload("journal", db.keep)
-    else:
-        db.commit()
-    return changed
-
-
-async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> None:
-    for number, execution in enumerate(group, 1):
-        if execution.is_long:
-            await offload("journal", partial(execution.apply, db))
-        else:
-            execution.apply(db)
-        if number % OPERATIONS_BETWEEN_CHECKPOINTS == 0:
-            await trio.lowlevel.checkpoint()
-
-
-def _ours(db: Database, error: Exception) -> BaseException:
-    if not isinstance(error, (db.driver.error, NotWritten, OutcomeUnknown)):
-        return error
-    failed = JournalFailed(f"the journal could not be written: {error}")
-    failed.__cause__ = error
-    return failed
 
 
 async def until_kept(step: Callable[[], Awaitable[T]]) -> T:
@@ -197,13 +50,13 @@ class Journal:
 
     Questions take their turn in the same queue as changes, so they see all that was asked before. ``tick`` is that of the last durable
     move, a move under way counts as later; ``failure`` says why the last group could not be written, and is empty when the last one
-    that changed anything was. With ``readers`` operations that only read wait for no group.
+    that changed anything was; ``is_closed``: nothing is taken any more. With ``readers`` operations that only read wait for no group.
     """
 
     def __init__(self, db: Database, offload: Offload, readers: Readers | None = None) -> None:
         self.tick = db.tick
         self.failures = JournalFailures()
-        self._is_closed = False
+        self.is_closed = False
         self._readers = readers
         self._db = db
         self._offload = offload
@@ -235,7 +88,7 @@ class Journal:
         Raises what the operation raises; JournalFailed when it could not be committed or the journal is closed.
         Cancellation: at any time; the operation may or may not be done then.
         """
-        if self._readers is not None and is_reading(operation) and not self._is_closed:
+        if self._readers is not None and is_reading(operation) and not self.is_closed:
             with suppress(MustWrite):
                 reading = self._readers.run(operation, args, kwargs)
                 return cast("T", await self.failures.noting("reads", reading))
@@ -273,9 +126,9 @@ class Journal:
 
         Return what says which of the server's processes serves this journal: what that one tells others need not be heard here.
         """
-        driver = cast("RemoteDriver", self._db.driver)
+        driver = cast("PostgresDriver", self._db.driver)
         driver.join(token)
-        return lambda: driver.queue.pid
+        return lambda: driver.batch.pid
 
     def note_tick(self, tick: int) -> None:
         """Note that another process has made moves durable up to this tick."""
@@ -295,7 +148,7 @@ class Journal:
 
     def close(self) -> None:
         """Take nothing more; what is queued has ``CLOSING`` seconds."""
-        self._is_closed = True
+        self.is_closed = True
         self._input.close()
         self._scope.deadline = trio.current_time() + CLOSING
 
@@ -309,20 +162,17 @@ class Journal:
                 async for first in self._output:
                     await self._serve([*first, *self._queued()])
             finally:
+                self.is_closed = True
                 for execution in self._queued():
                     execution.done.set()
 
     async def _serve(self, group: Sequence[Execution[Any]]) -> None:
         notes = self._db.notes.take_all_once_old(trio.current_time())
         try:
-            try:
-                failure = await apply_group(self._db, group, notes, self._offload)
-            except OutcomeUnknown as unknown:
-                self.failures.unwritten = str(unknown)
-                failure = settle(self._db, group, await _found_out(self._db, unknown, self._offload))
-            if failure is not None:
-                self.failures.unwritten = failure
-            if not failure:
+            failed = await apply_group(self._db, group, notes, self._offload)
+            if failed is not None:
+                self.failures.unwritten = failed
+            if not failed:
                 self.failures.note_alone(execution.error for execution in group)
             self.tick = self._db.tick
         finally:

@@ -20,12 +20,12 @@ from kmsconn.errors import LeaseLost
 from kmsconn.journal.database import Database
 from kmsconn.journal.operations import reads
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
-from kmsconn.journal.postgres_sql import call_of
-from kmsconn.journal.remote import RemoteDriver
+from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.rows import COLUMNS
 from kmsconn.journal.schema import shard_of
 
 if TYPE_CHECKING:
+    from kmsconn.journal.postgres import PostgresDriver
     from kmsconn.journal.postgres_session import Session
 
 _BEGIN: Final = call_of("BEGIN")
@@ -269,7 +269,12 @@ def give_rows_back(db: Database, token: int) -> int:
 def leave(db: Database, token: int) -> None:
     """Be a member no more: leases and rows are free with this commit, and what is committed after it is not guarded."""
     db.execute(_LEAVE, (token,))
-    cast("RemoteDriver", db.driver).leave()
+    cast("PostgresDriver", db.driver).leave()
+
+
+def depart(session: Session, token: int) -> None:
+    """Be a member no more, once a commit that is under way has ended. Repeating: no effect."""
+    session.exchange([call_of(_LEAVE, (token,))])
 
 
 def _listed(values: Collection[Any]) -> str:

@@ -3,9 +3,8 @@
 Each transaction begins with the writers' lock and reads the tick that the last one left, whoever committed it: so ticks are ordered as
 commits are, and every rule that holds for SQLite's single writer holds among processes too.
 
-A connection that ends while a commit is under way leaves its outcome unknown. The row of this process among the members has the number of
-its last commit: ``find_out`` looks, behind the same lock, so that nothing of the lost connection can still come. Nothing else is written
-before. Used by one thread at a time; never knows what a request is.
+A connection that ends while a commit is under way leaves its outcome unknown: then the process begins anew with what the journal has. Used
+by one thread at a time; never knows what a request is.
 """
 
 from __future__ import annotations
@@ -19,11 +18,10 @@ import psycopg
 from psycopg import errors
 
 from kmsconn.config.values import PostgresAddress
-from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, StartRefused
-from kmsconn.journal.database import OutcomeUnknown
-from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, LOCK_AT_ONCE, ROLLBACK, migrate
+from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, OutcomeUnknown, StartRefused
+from kmsconn.journal.postgres_batch import Batch
+from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, ROLLBACK, migrate
 from kmsconn.journal.postgres_pooler import refuse_transaction_mode
-from kmsconn.journal.postgres_queue import StatementQueue
 from kmsconn.journal.postgres_refusals import is_lasting, remedy_of
 from kmsconn.journal.postgres_schema import CAPTURE, STOP_CAPTURING
 from kmsconn.journal.postgres_session import (
@@ -34,7 +32,7 @@ from kmsconn.journal.postgres_session import (
     SessionLimits,
     keywords_of,
 )
-from kmsconn.journal.postgres_sql import BoundStatement, call_of
+from kmsconn.journal.postgres_statements import BoundStatement, call_of
 from kmsconn.journal.postgres_timeline import look_around
 from kmsconn.journal.tally import Tally
 
@@ -42,22 +40,12 @@ _BEGIN: Final = call_of(BEGIN)
 _COMMIT: Final = call_of(COMMIT)
 _ROLLBACK: Final = call_of(ROLLBACK)
 _LOCK: Final = call_of(LOCK)
-_LOCK_AT_ONCE: Final = call_of(LOCK_AT_ONCE)
 _TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
 _DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
-
-ALONE: Final = 4
-"""Transactions in a row that found the tick where this process had left it: then the next one will, too, unless others begin to write."""
 
 # A process that is alone tells nobody what it does (``postgres_schema``): who joins later looks by itself.
 _ALONE: Final = "set_config('kmsconn.alone', CASE WHEN EXISTS (SELECT FROM member WHERE token <> ?) THEN '' ELSE 'on' END, true)"
 _COUNT: Final = f"UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, {_ALONE}"  # noqa: S608 - of our own literals
-
-SUPPOSE: Final = (
-    "WITH counted AS (UPDATE member SET groups = groups + 1 WHERE token = ? AND groups = ? "  # noqa: S608 - of our own literals
-    f"AND EXISTS (SELECT FROM meta WHERE key = 'tick' AND value = ?) RETURNING {_ALONE}) SELECT 1 / count(*) FROM counted"
-)
-"""Fails, and with it the transaction, where the member's row or the tick is not as this process left it."""
 
 
 @attrs.define
@@ -71,16 +59,9 @@ class MemberCount:
         """Return the statement that counts one more, within its transaction."""
         return call_of(_COUNT, (self.token, self.token))
 
-    def supposing(self, tick: int) -> BoundStatement:
-        """Return the statement that counts one more, and fails where the number or the tick is another one."""
-        return call_of(SUPPOSE, (self.token, self.groups, str(tick), self.token))
-
-    def reading(self) -> BoundStatement:
-        """Return the statement that asks for the number."""
-        return call_of("SELECT groups FROM member WHERE token = ?", (self.token,))
-
-    def check(self, found: Sequence[tuple[Any, ...]], expected: int, where: str) -> None:
+    def check(self, found: Sequence[tuple[Any, ...]], where: str) -> None:
         """Compare the number in the database with ours. Raises LeaseLost where there is no row, JournalWentBack for another number."""
+        expected = self.groups + 1
         if not found:
             raise LeaseLost(
                 f"this process is no longer a member of the journal {where}: it was silent for too long, "
@@ -138,7 +119,7 @@ def refusal_of(where: str, error: Exception) -> StartRefused:
 class PostgresDriver:
     """A database on a server; see ``journal.database.Driver``.
 
-    ``member``: set once this process has joined the members, None before; ``queue``: the statements that were not sent yet.
+    ``member``: set once this process has joined the members, None before; ``batch``: the statements that were not sent yet.
     """
 
     error = psycopg.Error
@@ -159,23 +140,20 @@ class PostgresDriver:
         self.shards = shards
         self.tally = Tally()
         self.member: MemberCount | None = None
-        self.queue = StatementQueue(partial(connect, address, SessionLimits()))
-        self.execute = self.queue.execute
-        self._send: Callable[[BoundStatement], object] = self.queue.flush
+        self.batch = Batch(partial(connect, address, SessionLimits()))
+        self.execute = self.batch.execute
         self._connect_to_migrate = partial(connect_first or connect, address, MIGRATING)
         self._has_begun = False
-        self._known_tick = 0
-        self._alone = 0
 
     @property
     def is_begun(self) -> bool:
         """Whether there is a transaction: it ends with its connection."""
-        return self._has_begun and self.queue.is_connected
+        return self._has_begun and self.batch.is_connected
 
     @property
     def changes(self) -> int:
         """How many rows this process has changed."""
-        return self.queue.changes
+        return self.batch.changes
 
     def open(self, *, make: bool) -> tuple[str, ...]:
         """Check the server, and bring the tables up to date; return what an operator should know about it."""
@@ -184,12 +162,12 @@ class PostgresDriver:
             migrate(session, self.shards, self.where, make=make)
         finally:
             session.close()
-        self.queue.connect()
+        self.batch.connect()
         return ()
 
     def close(self) -> None:
         """End the connection; the server rolls back what was not committed. Repeating: does nothing."""
-        self.queue.close()
+        self.batch.close()
 
     def join(self, token: int) -> None:
         """Let each transaction from now on count in the row of this member, while none is under way."""
@@ -206,76 +184,39 @@ class PostgresDriver:
         """
         member = self.member
         counting = () if member is None else (member.counting(),)
-        self._has_begun = True
         try:
-            _, _, tick, *count = self.queue.begin(_BEGIN, _LOCK, _TICK, *counting)
+            _, _, tick, *count = self.batch.begin(_BEGIN, _LOCK, _TICK, *counting)
+            self._has_begun = True
             if member is not None:
-                member.check(count[0].rows, member.groups + 1, self.where)
+                member.check(count[0].rows, self.where)
         except BaseException:
             self.roll_back()
             raise
-        found = int(tick.rows[0][0]) if tick.rows else 0
-        self._alone = self._alone + 1 if found == self._known_tick else 0
-        return found
-
-    def suppose(self, tick: int) -> bool:
-        """Begin a transaction with whatever is sent first, and ask nothing: it fails unless the last commit left this tick.
-
-        It waits for no lock: who is alone has it at once, and otherwise ``begin`` is who waits, once. False, and nothing is begun, where
-        others write too, and where nobody could tell after a lost connection whether it was kept.
-        """
-        self._known_tick = tick
-        if self.member is None or self._alone < ALONE or not self.queue.is_connected:
-            return False
-        self.queue.forget()
-        self.queue.put(_BEGIN, _LOCK_AT_ONCE, self.member.supposing(tick))
-        self._has_begun = True
-        return True
+        return int(tick.rows[0][0]) if tick.rows else 0
 
     def commit(self) -> None:
         """Commit what was executed since ``begin``.
 
-        Raises OutcomeUnknown when the connection ends meanwhile: then ``find_out`` tells.
+        Raises OutcomeUnknown when the connection ends meanwhile: nobody can tell whether it was kept.
         """
-        if self.queue.is_aborted:  # the server would take the word, and roll back
+        if self.batch.is_aborted:  # the server would take the word, and roll back
             raise errors.InFailedSqlTransaction("a statement of the transaction failed")
         try:
-            # What is sent in one round trip is one transaction by itself.
-            self.queue.flush(*(() if self.queue.takes_back(_BEGIN) else (_COMMIT,)))
+            self.batch.flush(_COMMIT)
         except psycopg.Error as error:
-            if self.queue.is_connected:
+            if self.batch.is_connected:
                 raise
-            raise OutcomeUnknown(f"it is not known whether it was written: {error}") from error
+            raise OutcomeUnknown(
+                f"the connection to the journal {self.where} ended within a commit, and nobody can tell whether it was kept: {error}"
+            ) from error
         self._has_begun = False
         if self.member is not None:
             self.member.groups += 1
 
     def roll_back(self) -> None:
         """Undo everything since ``begin``, if there is anything. Raises nothing: a connection that cannot is given up."""
-        self.queue.forget()
-        self._has_begun, self._alone = False, 0
-        if not self.queue.is_idle:
-            try:
-                self._send(_ROLLBACK)
-            except psycopg.Error:
-                self.queue.close()
-
-    def find_out(self) -> bool:
-        """Say whether the commit whose outcome was not known was kept. Repeating: as often as it raises an error of the database.
-
-        Without a row among the members nobody can tell: then it counts as not written. Raises what ``begin`` raises.
-        """
-        member = self.member
-        if member is None:
-            return False
-        try:
-            *_, found = self.queue.begin(_BEGIN, _LOCK, _TICK, member.reading())
-        finally:
-            self.roll_back()
-        kept = bool(found.rows) and found.rows[0][0] == member.groups + 1
-        member.check(found.rows, member.groups + kept, self.where)
-        member.groups += kept
-        return kept
+        self._has_begun = False
+        self.batch.end(_ROLLBACK)
 
     def misplaced(self) -> str:
         """Say nothing: a server that is another one is found by what it lacks (``begin``)."""
@@ -296,14 +237,15 @@ class PostgresReadingDriver(PostgresDriver):
     Nobody waits for the end of one.
     """
 
-    def __init__(self, address: PostgresAddress, shards: int = 1, connect: Connect = connect) -> None:
-        super().__init__(address, shards, connect)
-        self._send = self.queue.post
-
     def begin(self) -> int | None:
         """Begin a transaction with the first statement."""
-        self.queue.forget()
-        self.queue.connect()
+        self.batch.forget()
+        self.batch.connect()
         self._has_begun = True
-        self.queue.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return None
+
+    def roll_back(self) -> None:
+        """End the transaction, if there is one."""
+        self._has_begun = False
+        self.batch.end(_ROLLBACK, wait=False)

@@ -13,6 +13,7 @@ from psycopg.errors import error_from_result
 FIRST_REPLY: Final = (
     15.0  # seconds for the first statements: a pooler lets them wait until a connection is free
 )
+_NO_ANSWER: Final = "no answer to the first statement: a pooler before the server may have no connection left (default_pool_size)"
 _DONE: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
 
@@ -35,13 +36,24 @@ def ask_plainly(connection: psycopg.Connection[Any], statements: str) -> str:
 
 
 def _result_by(connection: psycopg.Connection[Any], deadline: float) -> Any:
-    wire, poll = connection.pgconn, select.poll()
+    wire = connection.pgconn
     while (unsent := wire.flush()) or wire.is_busy():
-        poll.register(wire.socket, select.POLLIN | (select.POLLOUT if unsent else 0))
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            connection.close()
-            raise psycopg.OperationalError(
-                "no answer to the first statement: a pooler before the server may have no connection left (default_pool_size)"
-            )
+        wait_for(connection, select.POLLIN | (select.POLLOUT if unsent else 0), deadline, _NO_ANSWER)
         wire.consume_input()
     return wire.get_result()
+
+
+def wait_for(
+    connection: psycopg.Connection[Any],
+    events: int,
+    deadline: float,
+    otherwise: str = "the server was silent for too long",
+) -> int:
+    """Wait until a server says something, or takes something, and return which; a connection that is silent until then is given up."""
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, events)
+    ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    if not ready:
+        connection.close()
+        raise psycopg.OperationalError(otherwise)
+    return ready[0][1]

@@ -17,7 +17,7 @@ from kmsconn.journal.postgres_schema import (
     VERSION,
 )
 from kmsconn.journal.postgres_session import Session
-from kmsconn.journal.postgres_sql import call_of
+from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.schema import shard_indices
 
 BEGIN: Final = "BEGIN"
@@ -26,8 +26,6 @@ ROLLBACK: Final = "ROLLBACK"
 _LOCK_KEY: Final = "hashtextextended('kmsconn journal ' || current_schema(), 0)"
 LOCK: Final = f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"
 """The writers' lock: one journal has one, and two journals of a database, in schemas of their own, have two."""
-LOCK_AT_ONCE: Final = f"SELECT 1 / pg_try_advisory_xact_lock({_LOCK_KEY})::integer"
-"""Takes it without waiting; fails, and with it the transaction, where somebody has it."""
 
 _SURROUNDINGS: Final = "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), current_schema()"
 _SEARCH_PATH: Final = "SELECT current_setting('search_path')"

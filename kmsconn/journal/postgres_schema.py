@@ -188,6 +188,13 @@ _FUNCTIONS: Final = (
         RETURN NULL;
     END $$
     """,
+    # What SQLite has, so that operations say the same words to both.
+    """
+    CREATE FUNCTION json_each(list text) RETURNS TABLE (value bigint) LANGUAGE sql IMMUTABLE AS $$
+        SELECT one::bigint FROM json_array_elements_text(list::json) AS one
+    $$
+    """,
+    "CREATE FUNCTION hex(words text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT encode(convert_to(words, 'UTF8'), 'hex') $$",
     # An id is a number of 32 bytes; see ``rows.shard``.
     """
     CREATE FUNCTION shard(id bytea, count bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE STRICT AS $$

@@ -1,36 +1,41 @@
-"""One connection to PostgreSQL: several statements in one round trip, prepared once, and nothing that waits for ever.
+"""One connection to PostgreSQL: batches of statements in one round trip, prepared once, and nothing that waits for ever.
 
-Over libpq as psycopg wraps it (``psycopg.pq``), and not over psycopg's cursors: statements of a group go together in pipeline mode, for a
-tenth of the time. A password that a file has at present is read here and shown to nobody. Never knows what a statement means.
+psycopg's connection, and over ``psycopg.pq`` its pipeline mode: psycopg's own ``pipeline`` polls and sends at each statement, which takes
+four times as long. A password that a file has at present is read here and shown to nobody. Never knows what a statement means.
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import attrs
 import psycopg
 from psycopg import pq
+from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 from kmsconn.config.keyfiles import password_in
 from kmsconn.config.values import PostgresAddress
-from kmsconn.journal.postgres_asking import ask_plainly
-from kmsconn.journal.postgres_sql import BoundStatement, decoder_of
+from kmsconn.journal.postgres_asking import ask_plainly, wait_for
+from kmsconn.journal.postgres_statements import BoundStatement
 from kmsconn.journal.postgres_timeline import MET, connect_to_newest
 
 CONNECT_TIMEOUT: Final = 5  # seconds for each address of a server
 KEEPALIVE_IDLE: Final = 5  # seconds without traffic after which the network is probed
+KEEPALIVE_INTERVAL: Final = 2  # seconds between probes
+KEEPALIVE_COUNT: Final = 3  # probes without an answer after which a connection is dead
 
 
 @attrs.frozen
 class SessionLimits:
     """The seconds that things may take, shorter ones inside longer ones, so that nothing waits for ever.
 
-    ``lock``: a statement waits for a lock, the writers' among them; ``statement``: the server works on one; ``reply``: not a byte comes
-    from the server; ``stopped``: a process may do nothing within a transaction, before the server ends it, since others wait for it.
+    ``lock``: a statement waits for a lock, the writers' among them; ``statement``: the server works on one; ``reply``: a whole batch has
+    its replies, since a synchronous connection waits for ever on a peer that is silent; ``stopped``: a process may do nothing within a
+    transaction, before the server ends it, since others wait for it.
     """
 
     lock: int = 8
@@ -45,8 +50,8 @@ MIGRATING: Final = SessionLimits(lock=60, statement=3600, reply=3700)
 KEYWORDS: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_TIMEOUT,
     "keepalives_idle": KEEPALIVE_IDLE,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
+    "keepalives_interval": KEEPALIVE_INTERVAL,
+    "keepalives_count": KEEPALIVE_COUNT,
     "tcp_user_timeout": 15_000,
     "application_name": "kmsconn",
 }
@@ -89,6 +94,9 @@ _SETTINGS: Final = f"""
 SET client_encoding = 'UTF8';
 SET standard_conforming_strings = on;
 SET default_transaction_isolation = 'read committed';
+SET tcp_keepalives_idle = {KEEPALIVE_IDLE};
+SET tcp_keepalives_interval = {KEEPALIVE_INTERVAL};
+SET tcp_keepalives_count = {KEEPALIVE_COUNT};
 SET plan_cache_mode = force_generic_plan;
 SET enable_seqscan = off;
 SET jit = off;
@@ -104,8 +112,9 @@ def _settings(limits: SessionLimits) -> str:
     )
 
 
-_CHANGING: Final = frozenset({b"INSERT", b"UPDATE", b"DELETE"})
+_CHANGING: Final = (b"INSERT", b"UPDATE", b"DELETE")
 _DONE: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+_BINARY: Final = pq.Format.BINARY
 
 
 class Reply(NamedTuple):
@@ -135,13 +144,14 @@ class Session(Protocol):
 
     @property
     def pid(self) -> int:
-        """Which of the server's processes serves it."""
+        """Which of the server's processes serves it: who hears what it tells others knows it by that."""
         ...
 
     def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
-        """Run statements in one round trip; after one that fails none is run. Outside a transaction they are one.
+        """Run a batch of statements in one round trip; after one that fails none is run. Outside a transaction they are one.
 
-        Raises an error of psycopg: that of the statement that failed, or OperationalError when the connection is lost.
+        Raises an error of psycopg: that of the statement that failed, or OperationalError when the connection is lost, or silent for too
+        long.
         """
         ...
 
@@ -172,13 +182,14 @@ class PostgresSession:
         self._limits = limits
         self._connection, self._timeline = connect_to_newest({**KEYWORDS, **keywords})
         self._wire = self._connection.pgconn
-        self._prepared: dict[bytes, bytes] = {}
-        self._poll = select.poll()
-        self._owed: list[list[BoundStatement | None]] = []
+        self._reading = Transformer(self._connection)
+        self._prepared: set[bytes] = set()
+        self._owed: list[list[bytes]] = []
+        self._deadline = 0.0
         try:
             if check is not None:
                 check(self._connection)
-            self._pid = int(ask_plainly(self._connection, _settings(limits)))
+            self.pid = int(ask_plainly(self._connection, _settings(limits)))
             if is_fleeting:
                 ask_plainly(self._connection, "SET synchronous_commit = off")
             self._wire.enter_pipeline_mode()
@@ -201,132 +212,91 @@ class PostgresSession:
         """Whether no transaction is under way, as far as anybody heard."""
         return self._wire.transaction_status == pq.TransactionStatus.IDLE
 
-    @property
-    def pid(self) -> int:
-        """Which of the server's processes serves it: who hears what it tells others knows it by that."""
-        return self._pid
-
-    @property
-    def version(self) -> int:
-        """The server's version as a number: 150000 for 15."""
-        return self._wire.server_version
-
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
 
     def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
-        """Run statements in one round trip."""
+        """Run a batch of statements in one round trip."""
         try:
-            expected = self._send(calls)
-            while self._owed:
-                self._replies(self._owed.pop(0))
-            return self._replies(expected)
+            self._send(calls)
+            while len(self._owed) > 1:
+                self._replies()
+            replies, failed = self._replies()
         except psycopg.Error as error:
-            if self.is_lost:
-                raise self._lost(error) from error
-            raise
+            self._connection.close()
+            said = " ".join(str(error).removeprefix("consuming input failed: ").split())
+            raise psycopg.OperationalError(f"the connection is lost: {said}") from error
         except BaseException:  # between a question and its answer nothing else can be asked
             self._connection.close()
             raise
-
-    def post(self, call: BoundStatement) -> None:
-        """Send a statement whose reply nobody waits for."""
-        self._owed.append(self._send([call]))
-
-    def _send(self, calls: Sequence[BoundStatement]) -> list[BoundStatement | None]:
-        """Send everything; return for each result that will come the statement that it prepares, None where one is run."""
-        if MET.is_behind(self._timeline):
-            raise psycopg.OperationalError(f"its server {MET.say(self._timeline)}")
-        expected: list[BoundStatement | None] = []
-        names = self._prepared
-        fresh: dict[bytes, bytes] = {}
-        for call in calls:
-            name = names.get(call.text) or fresh.get(call.text)
-            if name is None:
-                name = fresh[call.text] = _name_of(len(names) + len(fresh))
-                self._wire.send_prepare(name, call.text)
-                expected.append(call)
-            self._wire.send_query_prepared(name, call.encoded, call.formats, result_format=1)
-            expected.append(None)
-        self._wire.pipeline_sync()
-        self._flush()
-        return expected
-
-    def _flush(self) -> None:
-        while self._wire.flush():
-            if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
-                self._wire.consume_input()
-
-    def _replies(self, expected: Sequence[BoundStatement | None]) -> list[Reply]:
-        replies: list[Reply] = []
-        failed: psycopg.Error | None = None
-        for prepares in expected:
-            result = self._result()
-            if result.status in _DONE:
-                if prepares is not None:
-                    self._prepared[prepares.text] = _name_of(len(self._prepared))
-                else:
-                    replies.append(_reply(result))
-            elif failed is None:
-                failed = _failure(result)
-            if self._wire.get_result() is not None and not self.is_lost:
-                raise psycopg.InternalError("a statement has two results")
-        end = (
-            self._result()
-        )  # with the end of a round trip is kept what stood outside a transaction, or nobody knows
-        if end.status != pq.ExecStatus.PIPELINE_SYNC:
-            self._connection.close()
-            failed = failed or _failure(end)
         if failed is not None:
             raise failed
         return replies
 
-    def _result(self) -> Any:
+    def post(self, call: BoundStatement) -> None:
+        """Send a statement whose reply nobody waits for."""
+        self._send([call])
+
+    def _send(self, calls: Sequence[BoundStatement]) -> None:
+        """Send everything, and note for each result that is owed then the name that it prepares; none where a statement is run."""
+        if MET.is_behind(self._timeline):
+            raise psycopg.OperationalError(f"its server {MET.say(self._timeline)}")
+        self._deadline = time.monotonic() + self._limits.reply
+        owed: list[bytes] = []
+        fresh: set[bytes] = set()
+        for _, _, (name, text, _), dumped, binary in calls:
+            if name not in self._prepared and name not in fresh:
+                fresh.add(name)
+                self._wire.send_prepare(name, text)
+                owed.append(name)
+            self._wire.send_query_prepared(name, dumped, binary, result_format=_BINARY)
+            owed.append(b"")
+        self._wire.pipeline_sync()
+        self._owed.append(owed)
+        while self._wire.flush():
+            if wait_for(self._connection, select.POLLIN | select.POLLOUT, self._deadline) & select.POLLIN:
+                self._wire.consume_input()
+
+    def _replies(self) -> tuple[list[Reply], psycopg.Error | None]:
+        """Return the replies of the oldest batch that are owed, and the error of the statement that failed."""
+        replies: list[Reply] = []
+        failed: psycopg.Error | None = None
+        for prepares in self._owed.pop(0):
+            result = self._result()
+            if result.status not in _DONE:
+                failed = failed or _failure(result)
+            elif prepares:
+                self._prepared.add(prepares)
+            else:
+                replies.append(self._reply(result))
+            self._wire.get_result()  # says that there is no other one
+        end = self._result()
+        if (
+            end.status != pq.ExecStatus.PIPELINE_SYNC
+        ):  # what stood outside a transaction is kept, or nobody knows
+            raise failed or _failure(end)
+        return replies, failed
+
+    def _reply(self, result: pq.abc.PGresult) -> Reply:
+        if not result.ntuples:
+            changes = (result.command_status or b"").startswith(_CHANGING)
+            return Reply([], (result.command_tuples or 0) if changes else 0)
+        self._reading.set_pgresult(result, format=_BINARY)
+        rows = self._reading.load_rows(0, result.ntuples, tuple)
+        return Reply(rows, len(rows) if (result.command_status or b"").startswith(_CHANGING) else 0)
+
+    def _result(self) -> pq.abc.PGresult:
         while self._wire.is_busy():
-            self._wait(select.POLLIN)
+            wait_for(self._connection, select.POLLIN, self._deadline)
             self._wire.consume_input()
         result = self._wire.get_result()
-        if result is None or self.is_lost:
+        if result is None or self._wire.status != pq.ConnStatus.OK:
             raise psycopg.OperationalError("" if result is None else result.get_error_message())
         return result
 
-    def _lost(self, error: psycopg.Error) -> psycopg.Error:
-        """Return what to say of a connection that ended."""
-        said = " ".join(str(error).removeprefix("consuming input failed: ").split())
-        self._connection.close()
-        return psycopg.OperationalError(f"the connection is lost: {said}")
 
-    def _wait(self, events: int) -> int:
-        """Wait until the server says something; a connection on which it says nothing is given up."""
-        self._poll.register(self._wire.socket, events)
-        ready = self._poll.poll(self._limits.reply * 1000)
-        if not ready:
-            self._connection.close()
-            raise psycopg.OperationalError(f"the server was silent for {self._limits.reply} s")
-        return ready[0][1]
-
-
-def _failure(result: Any) -> psycopg.Error:
+def _failure(result: pq.abc.PGresult) -> psycopg.Error:
     """Return a statement's error in the server's words, without the values that its details may show."""
     error = error_from_result(result)
     return type(error)(error.diag.message_primary or str(error))
-
-
-def _name_of(number: int) -> bytes:
-    """Return the name of a prepared statement: they are prepared in the order in which they are sent, until one fails."""
-    return b"s%d" % number
-
-
-def _reply(result: Any) -> Reply:
-    command = (result.command_status or b"").partition(b" ")[0]
-    changed = (result.command_tuples or 0) if command in _CHANGING else 0
-    return Reply(list(_rows(result)) if result.ntuples else [], changed)
-
-
-def _rows(result: Any) -> Iterator[tuple[Any, ...]]:
-    get = result.get_value
-    columns = [(column, decoder_of(result.ftype(column))) for column in range(result.nfields)]
-    for row in range(result.ntuples):
-        cells = ((decode, get(row, column)) for column, decode in columns)
-        yield tuple(None if cell is None else decode(cell) for decode, cell in cells)

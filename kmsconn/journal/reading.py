@@ -10,15 +10,17 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.database import Database
 from kmsconn.journal.postgres_refusals import is_crowded
-from kmsconn.journal.remote import RemoteDriver
 from kmsconn.transport.ports import Offload
+
+if TYPE_CHECKING:
+    from kmsconn.journal.postgres import PostgresDriver
 
 TRIES: Final = (
     2  # a connection that stood idle may be gone without anybody having heard; a second one then is fresh
@@ -104,4 +106,4 @@ class Readers:
 
 
 def _is_connected(db: Database) -> bool:
-    return cast("RemoteDriver", db.driver).queue.is_connected
+    return cast("PostgresDriver", db.driver).batch.is_connected

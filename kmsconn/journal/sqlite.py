@@ -114,10 +114,6 @@ class SqliteDriver:
             with suppress(sqlite3.Error):  # the next BEGIN would tell
                 self.execute("ROLLBACK")
 
-    def find_out(self) -> bool:
-        """Say no: a commit of a file fails or not, and says so."""
-        return False
-
     def misplaced(self) -> str:
         """Say which of the journal's files was removed or replaced since it was opened; empty when none was."""
         for file, identity in self._files.items():

@@ -17,7 +17,7 @@ import trio
 
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.errors import JournalFailed, StartAgain
+from kmsconn.errors import JournalFailed, JournalUnreachable, StartAgain
 from kmsconn.model.events import Event
 from kmsconn.testing.spoiling import WrappedStream
 from kmsconn.transport.ports import Dial, Ports
@@ -163,5 +163,5 @@ class ConnectorProcess:
 
 def _starts_anew(group: ExceptionGroup[Exception]) -> bool:
     """Say whether a connector ended since its journal did not hold any more, and for no other reason."""
-    _, others = group.split((StartAgain, JournalFailed))
+    _, others = group.split((StartAgain, JournalFailed, JournalUnreachable))
     return others is None and group.subgroup(StartAgain) is not None

@@ -25,15 +25,16 @@ OF_POSTGRES = frozenset(
     for name in (
         "postgres",
         "postgres_asking",
+        "postgres_batch",
         "postgres_place",
         "postgres_pooler",
-        "postgres_queue",
         "postgres_session",
         "postgres_side",
+        "postgres_statements",
         "postgres_timeline",
     )
 )
-"""The modules that import the packages of the extra postgres: `postgres_place` inside functions, the others are imported inside one."""
+"""The modules that import the packages of the extra postgres: two of them inside functions, the others are imported inside one."""
 
 OF_OTEL = frozenset({"kmsconn.observe.otlp"})
 """The module that imports the packages of the extra otel, inside a function."""

@@ -37,6 +37,7 @@ from kmsconn.errors import (
     JournalTooNew,
     JournalUnreachable,
     JournalWentBack,
+    OutcomeUnknown,
     StartAgain,
     StartRefused,
 )
@@ -220,7 +221,7 @@ def tell_start(
     board: Board, log: FilteringBoundLogger, why: BaseException, causes: Sequence[BaseException], starts: int
 ) -> None:
     """Tell that a connector is started anew, or that the journal is waited for; ``starts`` since it last ran for long."""
-    if any(isinstance(one, JournalUnreachable) for one in causes):
+    if any(isinstance(one, (JournalUnreachable, OutcomeUnknown)) for one in causes):
         if starts % TOLD_EACH == 1:
             log.warning("waiting for the journal", reason=str(why), starts=starts)
         board.set("unwritable", "journal", str(why))

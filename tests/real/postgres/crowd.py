@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import structlog
 import trio
 
 from kmsconn.config.settings import Settings
@@ -18,13 +19,26 @@ from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.model.alerts import Board
 from kmsconn.model.events import Event
+from kmsconn.operate.commands.run import until_drained
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.transport.ports import Ports, offload_to_threads
 
 SOON = 20.0
 """Seconds that anything may take on a busy machine."""
 LEASE = 2.0
+
+
+class _Signals:
+    """No signal ever comes."""
+
+    def __aiter__(self) -> _Signals:
+        return self
+
+    async def __anext__(self) -> int:
+        await trio.sleep_forever()
+        raise AssertionError
 
 
 @attrs.define(eq=False)
@@ -45,12 +59,27 @@ class Crowd:
     @asynccontextmanager
     async def connector(self, name: str, **changes: Any) -> AsyncIterator[Connector]:
         """Run a connector, and drain it as the block is left."""
-        self.told[name] = []
+        self.told.setdefault(name, [])
         ports = Ports(self.network, offload_to_threads, time.time, random.random)
         async with open_connector(
             self.settings(name, **changes), ports=ports, on_event=self.told[name].append
         ) as connector:
             yield connector
+
+    @asynccontextmanager
+    async def living(self, name: str) -> AsyncIterator[None]:
+        """Run a connector while the block lasts, begun anew as ``kmsconn run`` does."""
+        board = Board(self.told.setdefault(name, []).append, trio.current_time)
+
+        async def once() -> None:
+            async with self.connector(name):
+                board.set("unwritable", "journal", None)
+                await trio.sleep_forever()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_drained, once, _Signals(), board, structlog.get_logger())
+            yield
+            nursery.cancel_scope.cancel()
 
     def of(self, name: str, kind: type[Any]) -> list[Any]:
         """Return the events of one kind that a connector told."""

@@ -66,7 +66,7 @@ async def test_what_is_asked_while_the_disk_is_full_is_answered_once_there_is_ro
 ) -> None:
     """Without room for its log the server ends itself and starts anew, again and again; without room for tables it refuses a row."""
     database = own_server.make_database()
-    async with open_crowd(own_server.address(database)) as crowd, crowd.connector("one"):
+    async with open_crowd(own_server.address(database)) as crowd, crowd.living("one"):
         crowd.ask(*FORMS)
         await crowd.wait_answered(3)
         fill(small / "filling")

@@ -87,7 +87,7 @@ async def test_a_process_without_a_connection_for_its_claims_says_so(owner: Owne
 async def test_connections_that_are_ended_by_an_administrator_lose_nothing(owner: Owner) -> None:
     """Each by turn, then all at once."""
     asked = 0
-    async with open_crowd(owner.address) as crowd, crowd.connector("one"):
+    async with open_crowd(owner.address) as crowd, crowd.living("one"):
         for number in (1, 2, 3, 4, 5, 0, 0):
             crowd.ask(*FORMS * 2)
             asked += 6

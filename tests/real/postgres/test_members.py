@@ -18,7 +18,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.postgres import PostgresDriver, connect, connect_fleetingly
 from kmsconn.journal.postgres_schema import VERSION
 from kmsconn.journal.postgres_session import PostgresSession, Session, SessionLimits
-from kmsconn.journal.postgres_sql import call_of
+from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.rows import read_row
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import ANSWER, CHAIN, new_row, opened, signing
@@ -149,7 +149,7 @@ def test_who_is_dismissed_in_a_transaction_holds_nobody_up(path: PostgresAddress
         one, two = join(side, "one"), join(side, "two")
         driver_of(db).join(two)
         record(db, 1)
-        members.renew(side, two, driver_of(db).queue.pid)
+        members.renew(side, two, driver_of(db).batch.pid)
         db.begin()
         new_row(db, 2)
         db.execute("SELECT 1").fetchall()
@@ -164,7 +164,7 @@ def test_who_is_dismissed_in_a_transaction_holds_nobody_up(path: PostgresAddress
 def test_the_connection_of_a_lively_member_is_left_alone(path: PostgresAddress, db: Database) -> None:
     with session(path) as side:
         one, two = join(side, "one"), join(side, "two")
-        members.renew(side, two, driver_of(db).queue.pid)
+        members.renew(side, two, driver_of(db).batch.pid)
         assert members.dismiss(side, one, 5.0) == []
         record(db, 1)
 

@@ -17,7 +17,7 @@ from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.journal.postgres import connect
 from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.journal.postgres_side import listen
-from kmsconn.journal.postgres_sql import call_of
+from kmsconn.journal.postgres_statements import call_of
 from kmsconn.model.events import AlertRaised
 from kmsconn.transport.ports import offload_to_threads
 from tests.real.postgres.crowd import open_crowd

@@ -19,7 +19,7 @@ from kmsconn.journal import postgres_side, postgres_timeline
 from kmsconn.journal.postgres import connect
 from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
 from kmsconn.journal.postgres_side import listen
-from kmsconn.journal.postgres_sql import call_of
+from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.postgres_timeline import NewestTimelines, look_around
 from kmsconn.model.events import AlertRaised
 from kmsconn.transport.ports import offload_to_threads

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 import pytest
 import trio
@@ -10,7 +12,7 @@ from kmsconn.connector.alerting import LOOKING, JournalWatch
 from kmsconn.connector.upkeep import keep_looking
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database
-from kmsconn.journal.journal import Journal
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.members import Gathering, MemberRow
 from kmsconn.journal.postgres import MemberCount
 from kmsconn.model.alerts import Board
@@ -18,7 +20,7 @@ from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.requests.membership import DIFFER, MISSING, tell_different_settings, tell_missing_roles
 from kmsconn.transport.ports import offload_inline
-from tests.fake_postgres import FakeServer, Loss
+from tests.fake_postgres import FakeServer
 from tests.unit.journal.samples import ANSWER, BINDING, wall
 from tests.unit.journal.test_journal_groups import adds
 
@@ -136,12 +138,8 @@ def test_who_says_nothing_differs_from_nobody() -> None:
     assert seen == []
 
 
-COMMIT = 7
-"""Where the commit stands in a group of one move: begin, lock, tick, the count of commits, the move, the tick, the commit."""
-
-
-async def test_a_commit_whose_outcome_is_not_known_is_told_while_nothing_else_is_applied() -> None:
-    """As with a server whose log of commits has no room: it ends within one, and is away for minutes."""
+async def test_a_server_that_is_away_is_told_until_it_is_back() -> None:
+    """As one whose log of commits has no room: it ends, and is away for minutes."""
     server, told, beats = FakeServer(), list[Event](), list[float]()
     db = Database(server.driver(), wall)
     db.open(BINDING)
@@ -154,8 +152,9 @@ async def test_a_commit_whose_outcome_is_not_known_is_told_while_nothing_else_is
         )
         try:
             rid = await journal.run(adds(1))
-            server.losses, server.refusals = [Loss(len(server.asked) + COMMIT, after=True)], 10**6
-            nursery.start_soon(journal.run, moves.answer, rid, ANSWER, 1000.0)
+            server.refusals = 10**6
+            server.sessions[-1].lose()
+            nursery.start_soon(until_kept, partial(journal.run, moves.answer, rid, ANSWER, 1000.0))
             await trio.sleep(0.1)
             nursery.start_soon(keep_looking, watch.look)
             await trio.sleep(2 * LOOKING)
@@ -168,7 +167,7 @@ async def test_a_commit_whose_outcome_is_not_known_is_told_while_nothing_else_is
     (alert,) = seen
     assert isinstance(alert, AlertRaised)
     assert (alert.cause, alert.severity) == ("unwritable", Severity.CRITICAL)
-    assert "not known whether it was written" in alert.text
+    assert "connection refused" in alert.text
     assert beats
     assert beats[0] < 2 * LOOKING
     assert isinstance(told[-1], AlertCleared)

@@ -13,7 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
 from kmsconn.journal.database import Database
-from kmsconn.journal.journal import OPERATIONS_BETWEEN_CHECKPOINTS, QUEUE, Execution, Journal, apply_group
+from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
+from kmsconn.journal.journal import QUEUE, Journal
 from kmsconn.journal.notes import NOTE_DELAY
 from kmsconn.journal.operations import off_loop, reads
 from tests.unit.journal.samples import AutocommitDatabase, dump, new_row, opened, row_of

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from kmsconn.journal import queries
-from kmsconn.journal.journal import Execution
+from kmsconn.journal.groups import Execution
 from tests.unit.journal.samples import opened
 from tools.one_request import PACKAGE, Figures, Trace, commonest, measure, package_of, table
 

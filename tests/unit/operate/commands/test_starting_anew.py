@@ -14,6 +14,7 @@ from kmsconn.errors import (
     JournalUnreachable,
     JournalWentBack,
     LeaseLost,
+    OutcomeUnknown,
     StartRefused,
 )
 from kmsconn.model.alerts import Board
@@ -120,6 +121,14 @@ async def test_a_journal_that_does_not_answer_is_waited_for_at_the_first_start_t
         ("journal", "unwritable", Severity.CRITICAL)
     }
     assert "waiting for the journal" in lives.log.lines[0]
+
+
+async def test_a_commit_whose_outcome_is_unknown_begins_anew_and_says_so_of_the_journal() -> None:
+    lives = Lives(ExceptionGroup("", [OutcomeUnknown("nobody can tell"), JournalFailed("ended")]))
+    assert await lives.run() == "drained"
+    [alert] = lives.events
+    assert isinstance(alert, AlertRaised)
+    assert (alert.dependency, alert.cause, alert.text) == ("journal", "unwritable", "nobody can tell")
 
 
 async def test_a_signal_between_two_lives_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:

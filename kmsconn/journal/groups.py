@@ -1,0 +1,218 @@
+"""A group of operations: applied, committed once, and each of them told what came of it. Knows no queue.
+
+In a file a statement takes microseconds, and SQLite lets go of the interpreter's lock at each, so that in a thread every one of them would
+have to win it back from the loop. They run in the loop, a few operations between two checkpoints; what waits for the disk, the commit, is
+off the loop, and so is an operation that says it is long (``operations.off_loop``).
+
+Where a server keeps the journal, a whole group is applied in one thread, and mostly in two round trips: nothing stands in a savepoint of
+its own, what nobody looks at is sent with what comes next, and of an operation that is one guarded update (``operations.counted``) the
+count is looked at when all was committed. A statement that fails spoils the transaction; then everything is undone and done again, each
+operation in a savepoint and a round trip of its own, so that it fails alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import attrs
+import trio
+
+from kmsconn.errors import JournalFailed, KmsconnError
+from kmsconn.journal.database import Database, NotWritten
+from kmsconn.journal.moves import note_submitted
+from kmsconn.journal.operations import is_counted, is_off_loop, is_reading
+from kmsconn.transport.ports import Offload
+
+if TYPE_CHECKING:
+    from kmsconn.journal.postgres import PostgresDriver
+    from kmsconn.journal.postgres_batch import BatchResult
+
+T = TypeVar("T")
+
+OPERATIONS_BETWEEN_CHECKPOINTS = 32  # operations between two checkpoints: about a millisecond
+
+# What an operation may raise, beside the database's no, without breaking the journal: our own errors, values that a column cannot hold.
+_FAULTS = (KmsconnError, ArithmeticError, LookupError, TypeError, ValueError)
+
+
+@attrs.define(eq=False)
+class Execution(Generic[T]):
+    """An operation with its arguments, and what came of it. Until its group is committed it has failed."""
+
+    operation: Callable[..., T]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = attrs.field(factory=dict)
+    done: trio.Event = attrs.field(factory=trio.Event)
+    error: BaseException | None = attrs.field(
+        factory=lambda: JournalFailed("the journal ended before the operation was done")
+    )
+    is_long: bool = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: is_off_loop(self.operation, self.args, self.kwargs), takes_self=True
+        ),
+    )
+    fault: BaseException | None = None
+    """What the operation raised; becomes ``error`` once the group is committed."""
+    value: T | None = None
+    """What the operation returned."""
+
+    def apply(self, db: Database) -> None:
+        """Apply the operation. Raises NotWritten only when the whole transaction is lost."""
+        try:
+            self.value = self.operation(db, *self.args, **self.kwargs)
+        except (db.driver.error, *_FAULTS) as error:
+            if not db.driver.is_begun:  # else what comes next would be written by itself
+                raise NotWritten(f"the transaction is lost: {error}") from error
+            self.fault = _ours(db, error)
+
+    def result(self) -> T:
+        """Return the value, or raise what the operation raised."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.value)
+
+
+async def apply_group(
+    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
+) -> str | None:
+    """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
+
+    Who only asked in a file has an answer all the same: a full disk can be read. Return why it failed, empty when it was written, None
+    when there was nothing to write: that says nothing about the disk.
+
+    Raises StartAgain where the journal is not what this process knows of it: see the errors.
+    """
+    before = db.driver.changes
+    try:
+        if db.driver.is_remote:
+            await offload("journal", partial(_apply_in_thread, db, group, notes))
+        else:
+            await _apply_here(db, group, notes, offload)
+    except (db.driver.error, NotWritten) as error:
+        db.roll_back()
+        failed = _settle(db, group, error)
+        if not db.driver.is_remote:
+            await _answer(db, [one for one in group if is_reading(one.operation)], offload)
+        return failed
+    _settle(db, group)
+    return "" if db.driver.changes != before else None
+
+
+async def _answer(db: Database, questions: Sequence[Execution[Any]], offload: Offload) -> None:
+    """Answer those who only ask in a group that could not be written; if that fails too, they have failed."""
+    with suppress(db.driver.error, NotWritten):
+        for question in questions:
+            question.fault = None
+        db.begin()
+        await _apply_all(db, questions, offload)
+        _settle(db, questions)
+    db.roll_back()
+
+
+def _settle(db: Database, group: Sequence[Execution[Any]], error: Exception | None = None) -> str:
+    """Say to a group what became of it: written, or all of it failed; return why, empty when it was written."""
+    for execution in group:
+        execution.error = execution.fault if error is None else _ours(db, error)
+    return "" if error is None else str(_ours(db, error))
+
+
+def _ours(db: Database, error: Exception) -> BaseException:
+    if not isinstance(error, (db.driver.error, NotWritten)):
+        return error
+    failed = JournalFailed(f"the journal could not be written: {error}")
+    failed.__cause__ = error
+    return failed
+
+
+def _note(db: Database, notes: Mapping[int, bool]) -> None:
+    for rid, submitted in notes.items():
+        note_submitted(db, rid, submitted)
+
+
+async def _apply_here(
+    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
+) -> None:
+    before = db.driver.changes
+    db.begin()
+    _note(db, notes)
+    await _apply_all(db, group, offload)
+    if db.driver.changes != before:
+        await offload("journal", db.keep)
+    else:
+        db.commit()
+
+
+async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> None:
+    for number, execution in enumerate(group, 1):
+        if execution.is_long:
+            await offload("journal", partial(execution.apply, db))
+        else:
+            execution.apply(db)
+        if number % OPERATIONS_BETWEEN_CHECKPOINTS == 0:
+            await trio.lowlevel.checkpoint()
+
+
+def _apply_in_thread(db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool]) -> None:
+    """Apply and commit a group on a server. Raises an error of the database or NotWritten: all is undone then; StartAgain."""
+    noted, timed, damaged = db.notes.saved(), db.stage_times.saved(), frozenset(db.damaged)
+    if _together(db, group, notes):
+        return
+    db.roll_back()
+    db.notes.restore(noted)
+    db.stage_times.restore(timed)
+    for rid in db.damaged.keys() - damaged:  # what was set aside is undone, too
+        del db.damaged[rid]
+    db.begin()
+    _note(db, notes)
+    for execution in group:
+        execution.fault = None
+        _apply_alone(db, execution)
+    db.keep()
+
+
+def _together(db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool]) -> bool:
+    """Apply and commit without a savepoint; False when a statement failed, or something that may have changed something."""
+    batch = cast("PostgresDriver", db.driver).batch
+    db.begin()
+    db.is_whole = True
+    try:
+        _note(db, notes)
+        counts: list[tuple[Execution[Any], BatchResult]] = []
+        for execution in group:
+            batch.assumes, batch.last = is_counted(execution.operation), None
+            execution.apply(db)
+            if batch.is_faulty or (execution.fault is not None and batch.last is not None):
+                return False
+            if batch.assumes and batch.last is not None:
+                counts.append((execution, batch.last))
+        batch.assumes = False
+        db.keep()
+    except db.driver.error:
+        if db.driver.is_begun:
+            return False
+        raise
+    finally:
+        db.is_whole = False
+    for execution, result in counts:
+        execution.value = result.rowcount == 1
+    return True
+
+
+def _apply_alone(db: Database, execution: Execution[Any]) -> None:
+    batch = cast("PostgresDriver", db.driver).batch
+    batch.execute("SAVEPOINT operation")
+    execution.apply(db)
+    try:
+        batch.flush()
+    except db.driver.error as error:
+        if not db.driver.is_begun:
+            raise NotWritten(f"the transaction is lost: {error}") from error
+        execution.fault = execution.fault or _ours(db, error)
+    if batch.is_aborted:
+        batch.execute("ROLLBACK TO SAVEPOINT operation")
+    batch.execute("RELEASE SAVEPOINT operation")
+    batch.flush()
