@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, Self
+from typing import Self
 
 import attrs
 import trio
@@ -146,14 +146,6 @@ class Attempt:
     def keep(self) -> None:
         """Leave what was reserved to the lease."""
         self.held = 0
-
-
-class Gatherer(Protocol):
-    """Fetches ciphertexts."""
-
-    async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
-        """Return the ciphertext of a reference; its bytes are held under ``lease``. Raises Retryable. Repeating: reads only."""
-        ...
 
 
 class ObjectRefused(Unreachable):

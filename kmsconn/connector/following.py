@@ -71,10 +71,10 @@ async def forget_ended(runner: StageRunner, journal: Journal) -> Never:
     """Forget, for ever, the requests that another process has answered or ended. Cancellation: at any time."""
     while True:
         await trio.sleep(FORGET_INTERVAL)
-        if remembered := runner.tracker.remembered:
+        if remembered := runner.remembered:
             for row in await until_kept(partial(journal.run, queries.passed, remembered)):
                 if row.state in ENDED_UNANSWERED:
-                    runner.tracker.forget(row.rid)
+                    runner.forget(row.rid)
                 else:
                     runner.passed(row)
 
@@ -99,7 +99,7 @@ def wake_by(topics: Topics, components: Components) -> None:
 
 async def recovered(pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int) -> None:
     """Do not hold a Core that serves again to what was before: what waits for it is due at once."""
-    pipeline.tracker.progress.forgive(pipeline.runner.core_health.core.endpoints[index], CONNECTION)
+    pipeline.runner.progress.forgive(pipeline.runner.core_health.core.endpoints[index], CONNECTION)
     journal, shards = pipeline.journal, pipeline.runner.shards
     hurried = await until_kept(lambda: journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
     for pool in pools.values():

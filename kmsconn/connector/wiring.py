@@ -48,7 +48,7 @@ from kmsconn.requests.identity import NodeIdentity
 from kmsconn.requests.membership import Membership, SoleMember
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.row_outcomes import RowOutcomes
-from kmsconn.requests.stage_runner import RequestTracker, StageRunner
+from kmsconn.requests.stage_runner import StageRunner
 from kmsconn.requests.stages import Metadata, Stages
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import HttpClient, open_http
@@ -343,9 +343,10 @@ class _Builder:
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        base, checker, journal, tracker = self.base, self.checker, self.journal, RequestTracker()
+        base, checker, journal = self.base, self.checker, self.journal
         profile, ports, heads = base.profile, base.ports, checker.heads
-        outcomes = RowOutcomes(profile, journal, heads, tracker, ports.wall, ports.random, base.on_event)
+        runner = StageRunner(profile, self.health, base.shards, base.on_event, journal.note_stage)
+        outcomes = RowOutcomes(profile, journal, heads, runner, ports.wall, ports.random, base.on_event)
         budget = base.settings.ciphertexts.ciphertext_budget // base.shards
         return Pipeline(
             profile=profile,
@@ -356,8 +357,7 @@ class _Builder:
             destruction=Destruction(profile, journal, heads, checker.contexts, outcomes.end_destroyed),
             budgets=tuple(ByteBudget(budget) for _ in range(base.shards)),
             deadlines=base.settings.work.deadlines,
-            runner=StageRunner(profile, tracker, self.health, base.shards, base.on_event, journal.note_stage),
-            tracker=tracker,
+            runner=runner,
             outcomes=outcomes,
         )
 

@@ -9,7 +9,6 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Protocol
 from urllib.parse import urlsplit
 
 import attrs
@@ -39,38 +38,6 @@ class Started:
     existed: bool = False
     reply: bytes | None = attrs.field(default=None, repr=False)
     said: tuple[bytes, ...] = attrs.field(default=(), repr=False, eq=False)
-
-
-class Core(Protocol):
-    """One KMS node's Core, behind one or several endpoints (shards): start and result of an id go to the same one."""
-
-    async def start(self, call: CoreCall) -> Started:
-        """Hand over a request, to every endpoint where the call has no shard. OK and ALREADY_EXISTS are success (outcomes.md, submit).
-
-        Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
-        Cancellation: resets the stream; the Core may have it all the same. Repeating: the Core answers ALREADY_EXISTS.
-        """
-        ...
-
-    def waits(self, call: CoreCall) -> bool:
-        """Say whether ``decrypt`` may wait for a result; an endpoint that said that it does not is only handed the request."""
-        ...
-
-    async def decrypt(self, call: CoreCall) -> Started:
-        """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over (annex C).
-
-        Without a reply the Core has the request, and its result is to be asked for.
-        Raises as ``start``. Cancellation: as there. Repeating: the Core attaches to what it has, or does again what failed.
-        """
-        ...
-
-    async def result(self, call: CoreCall) -> bytes:
-        """Wait for a result and return its protobuf bytes (outcomes.md, answer).
-
-        Raises NotYet when the long poll ended without one, Forgotten when the Core does not know the id (submit again),
-        Unreachable, Overloaded, Misconfigured, Rejected, Refused, Aborted; Broken for a reply that is none.
-        """
-        ...
 
 
 SERVICE = "kms_service.v1.CoreServiceEndpoint"
@@ -112,7 +79,10 @@ PATHS: Mapping[str, str] = {
 
 
 class CoreClient:
-    """One Core behind one or several endpoints. ``endpoints`` names them for alerts: ``core[0]`` and so on."""
+    """One KMS node's Core behind one or several endpoints (shards): start and result of an id go to the same one.
+
+    ``endpoints`` names them for alerts: ``core[0]`` and so on.
+    """
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self._channels = tuple(channels)
@@ -121,7 +91,7 @@ class CoreClient:
         """Endpoints that said that they have no calls that wait, with the number of the connection on which they did."""
 
     async def start(self, call: CoreCall) -> Started:
-        """Hand over a request, to every endpoint where the call has no shard; OK and ALREADY_EXISTS are success.
+        """Hand over a request, to every endpoint where the call has no shard; OK and ALREADY_EXISTS are success (outcomes.md).
 
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
         Cancellation: resets the stream; the Core may have it all the same. Repeating: ALREADY_EXISTS.
@@ -155,7 +125,7 @@ class CoreClient:
         return self._lacking.get(index) != self._channels[index].connections
 
     async def decrypt(self, call: CoreCall) -> Started:
-        """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over.
+        """Hand over a request and wait for its result in one call where the endpoint offers that, else only hand it over (annex C).
 
         That it does not is remembered until it is connected to anew: another Core may stand there then. Without a reply the Core has the
         request, and its result is to be asked for.

@@ -8,12 +8,13 @@ A Core without the health service says UNIMPLEMENTED, which shows that it is the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Never, Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from typing import Never
 
 import attrs
 import trio
 
+from kmsconn.core.client import CoreClient
 from kmsconn.errors import Unreachable
 from kmsconn.model.events import AlertRaised
 from kmsconn.requests.snapshot import CoreStatistics
@@ -30,23 +31,6 @@ CONNECTION = frozenset({"calls-fail", "too-slow"})
 """Causes that say nothing more than the health of the Core does."""
 
 
-class CheckedEndpoint(Protocol):
-    """The client of the Core, as far as health checks need it."""
-
-    @property
-    def endpoints(self) -> Sequence[str]:
-        """The names of the endpoints."""
-        ...
-
-    async def health(self, index: int) -> str:
-        """Return nothing for an endpoint that serves, else what is wrong with it. Raises Unreachable without a connection."""
-        ...
-
-    def connections(self, index: int) -> int:
-        """Return how many connections to an endpoint there have been."""
-        ...
-
-
 async def _nothing(_index: int) -> None:
     pass
 
@@ -55,7 +39,7 @@ async def _nothing(_index: int) -> None:
 class CoreHealth:
     """The last answers of the endpoints. ``limit`` is how long one may take to answer, in seconds."""
 
-    core: CheckedEndpoint
+    core: CoreClient
     limit: float
     on_recovery: Callable[[int], Awaitable[None]] = _nothing
     """Is told which endpoint serves again, or is connected to anew: another Core may stand there."""

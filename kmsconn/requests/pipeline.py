@@ -35,7 +35,7 @@ from kmsconn.requests.contexts import Destruction
 from kmsconn.requests.failures import OTHER_CONTENT, expiry_cause
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.rows import operation_of, request_of
-from kmsconn.requests.stage_runner import RequestTracker, StageRunner
+from kmsconn.requests.stage_runner import StageRunner
 from kmsconn.requests.stages import Stages
 from kmsconn.transport.waiting import WakeUp
 
@@ -69,7 +69,6 @@ class Pipeline:
     budgets: Sequence[ByteBudget]  # one for each shard of the Core
     deadlines: Deadlines
     runner: StageRunner
-    tracker: RequestTracker
     outcomes: RowOutcomes
 
     async def run(self, row: Row) -> bool:
@@ -101,7 +100,7 @@ class Pipeline:
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.progress.submitted:
             if RowCause.TAKEN_ID in row.progress.cause:
-                self.tracker.started(row.rid, existed=True)
+                self.runner.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
         checked, at = await self._check(row, request), trio.current_time()
         with self.budgets[self.runner.shard(row)].lease() as lease:
@@ -114,7 +113,7 @@ class Pipeline:
             submitted = await self.runner.run(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
-        self.tracker.started(row.rid, existed=submitted.existed)
+        self.runner.started(row.rid, existed=submitted.existed)
         self.destruction.contexts.note_destroyed(submitted.over)
         if not submitted.uncertain:
             self.journal.note_submitted(row.rid, True)

@@ -29,7 +29,7 @@ from kmsconn.protocols.port import Posted
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.failures import SECOND_CHANCE, SOON, Circumstances, Ends, Waits, decide
 from kmsconn.requests.rows import request_of
-from kmsconn.requests.stage_runner import RequestTracker
+from kmsconn.requests.stage_runner import StageRunner
 
 OUT_OF_MEMORY = (
     "out of memory; it is tried again: lower `ciphertext_budget` and `core_reply_budget`, or give it more"
@@ -44,7 +44,7 @@ class RowOutcomes:
     profile: Profile
     journal: Journal
     heads: Mapping[int, HeadTracker]
-    tracker: RequestTracker
+    runner: StageRunner
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
@@ -85,9 +85,9 @@ class RowOutcomes:
         if wait.again:
             self.journal.note_submitted(row.rid, False)
         if RowCause.SECOND_CHANCE in wait.cause:
-            self.tracker.progress.free(row.rid)  # it is silent for longer than anybody would count it
+            self.runner.progress.free(row.rid)  # it is silent for longer than anybody would count it
         cause = wait.cause | row.progress.cause & RowCause.SECOND_CHANCE
-        if row.rid in self.tracker.taken:
+        if row.rid in self.runner.taken:
             cause |= RowCause.TAKEN_ID
         reason = f"{SECOND_CHANCE}{error}" if RowCause.SECOND_CHANCE in cause else str(error)
         stage = error.stage if isinstance(error, RequestError) else ""
@@ -150,7 +150,7 @@ class RowOutcomes:
         told: str = "",
     ) -> None:
         """End a row; ``slug`` and reason are told, or what is ``told`` instead, and the ``cause`` is kept. Repeating: it is told once."""
-        self.tracker.forget(row.rid)
+        self.runner.forget(row.rid)
         head = self.heads[row.event.chain_id].number if transition == "found_finalized" else None
         if await self.journal.run(moves.close, row.rid, transition, reason, cause=cause, block=head):
             self._tell(row, TRANSITIONS[transition][1], told or reason, slug)

@@ -43,43 +43,15 @@ MARK = "ALREADY_EXISTS, and no result yet: "
 
 
 @attrs.define
-class RequestTracker:
-    """The memory about open requests that stages and row outcomes share. A request that is over is forgotten by ``forget``.
+class StageRunner:
+    """Runs stages for all requests, and remembers of each that is open what alerts need to know. ``shards``: of the Core.
 
     *Taken ids.* A Core may say ``ALREADY_EXISTS`` to a start that this connector did not make, and then have no result. Seen on a real
     Core: a start that fails inside it leaves the id taken, and there is no result until that Core is restarted. A request of before,
     whose start this connector forgot, looks the same at first; so an alert waits for some minutes.
     """
 
-    progress: Progress = attrs.field(factory=Progress)
-    taken: set[int] = attrs.field(factory=set)
-    """The open requests whose ids the Core had already, each until it has a result, is started anew, or ends."""
-
-    def started(self, rid: int, *, existed: bool) -> None:
-        """Note the outcome of a start call; one that the Core took makes the id ours."""
-        if existed:
-            self.taken.add(rid)
-        elif rid in self.taken:
-            self.taken.discard(rid)
-            self.progress.free(rid)
-
-    @property
-    def remembered(self) -> set[int]:
-        """The requests of which something is remembered until they are over."""
-        return {*self.progress, *self.taken}
-
-    def forget(self, rid: int) -> None:
-        """Forget what was noted of a request that is answered or over."""
-        self.progress.free(rid)
-        self.taken.discard(rid)
-
-
-@attrs.define
-class StageRunner:
-    """Runs stages for all requests. ``shards``: of the Core."""
-
     profile: Profile
-    tracker: RequestTracker
     core_health: CoreHealth
     shards: int
     on_event: OnEvent
@@ -87,6 +59,9 @@ class StageRunner:
     """Takes the row, the stage and its seconds, whatever came of it."""
     running: dict[int, tuple[str, float]] = attrs.field(factory=dict)
     """The stage that each row is in at present, and since when, in Trio's time."""
+    progress: Progress = attrs.field(factory=Progress)
+    taken: set[int] = attrs.field(factory=set)
+    """The open requests whose ids the Core had already, each until it has a result, is started anew, or ends."""
 
     async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
@@ -109,21 +84,41 @@ class StageRunner:
             self.note(row.rid, stage, took)
         if stage not in NEEDED:
             self.core_health.note_call(self.shard(row), reached=True)
-        self.tracker.progress.went_on(row.rid, STEPS[stage])
+        self.progress.went_on(row.rid, STEPS[stage])
         self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
         return result
 
+    def started(self, rid: int, *, existed: bool) -> None:
+        """Note the outcome of a start call; one that the Core took makes the id ours."""
+        if existed:
+            self.taken.add(rid)
+        elif rid in self.taken:
+            self.taken.discard(rid)
+            self.progress.free(rid)
+
+    @property
+    def remembered(self) -> set[int]:
+        """The requests of which something is remembered until they are over."""
+        return {*self.progress, *self.taken}
+
+    def forget(self, rid: int) -> None:
+        """Forget what was noted of a request that is answered or over."""
+        self.progress.free(rid)
+        self.taken.discard(rid)
+
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
         """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more."""
-        expires, taken = operation_of(self.profile, row).expires, row.rid in self.tracker.taken
-        reason = reason_of(error, stage, self._needed(row, stage), expires=expires, taken=taken)
+        expires, taken = operation_of(self.profile, row).expires, row.rid in self.taken
+        reason = reason_of(
+            error, stage, NEEDED.get(stage) or f"core[{self.shard(row)}]", expires=expires, taken=taken
+        )
         if stage not in NEEDED and rule_of(error).blames is Blames.NEEDED:
             reached = not isinstance(error, (Unreachable, StageTimeout))
             self.core_health.note_call(self.shard(row), reached=reached)
         if reason is not None:
             self._hold(row, stage, reason)
         elif not isinstance(error, Down):  # which has an alert of its own
-            self.tracker.progress.went_on(row.rid, STEPS[stage])
+            self.progress.went_on(row.rid, STEPS[stage])
             self._note_outsider(row, error)
 
     def _note_outsider(self, row: Row, error: RequestError) -> None:
@@ -131,7 +126,7 @@ class StageRunner:
             lane = Lane(row.kind, error.context)
             reason = Reason(error.context, NOT_A_NODE, str(error), critical=True)
             keep = WINDOW + (error.again_in or 0.0)
-            self.tracker.progress.hold(lane, row.rid, reason, now=trio.current_time(), keep=keep)
+            self.progress.hold(lane, row.rid, reason, now=trio.current_time(), keep=keep)
 
     def _hold(self, row: Row, stage: str, reason: Reason) -> None:
         operation = operation_of(self.profile, row)
@@ -139,14 +134,12 @@ class StageRunner:
         # Whoever asks names the chain: strangers of one that is not configured do not show that nothing passes.
         by_request = reason.cause == NOT_CONFIGURED
         lane = Lane(row.kind, reason.dependency, several=sys.maxsize) if by_request else self.lane(row)
-        self.tracker.progress.hold(
-            lane, row.rid, reason, now=trio.current_time(), step=STEPS[stage], keep=keep
-        )
+        self.progress.hold(lane, row.rid, reason, now=trio.current_time(), step=STEPS[stage], keep=keep)
 
     def passed(self, row: Row) -> None:
         """Note that a row is answered, here or by another process: what comes after it on its way can pass, too."""
-        self.tracker.progress.passed(self.lane(row), row.rid)
-        self.tracker.forget(row.rid)
+        self.progress.passed(self.lane(row), row.rid)
+        self.forget(row.rid)
 
     def lane(self, row: Row) -> Lane:
         """Return what a row passes with: its kind, in its form of event, at its shard.
@@ -161,15 +154,11 @@ class StageRunner:
 
     def no_result(self, row: Row, reason: str, seconds: float) -> NotYet:
         """Return the error for a poll that ended without a result, after so many seconds."""
-        if row.rid in self.tracker.taken:
+        if row.rid in self.taken:
             reason = MARK + reason
         error = NotYet(reason) if seconds < LONG_POLL else LongPollEnded(reason)
         error.stage = "answer"
         return error
-
-    def _needed(self, row: Row, stage: str) -> str:
-        """Return whom a stage needs: of several shards of the Core the one that has the request."""
-        return NEEDED[stage] if stage in NEEDED else f"core[{self.shard(row)}]"
 
     def shard(self, row: Row) -> int:
         """Return which shard of the Core has a row."""

@@ -11,8 +11,8 @@ import trio
 
 from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.port import Rpc
-from kmsconn.ciphertexts.fetch import Gatherer, Lease
-from kmsconn.core.client import Core, Started
+from kmsconn.ciphertexts.fetch import Fetcher, Lease
+from kmsconn.core.client import CoreClient, Started
 from kmsconn.errors import Broken, Overloaded, Unreachable, let_go
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
@@ -64,8 +64,8 @@ class Stages:
     chains: Mapping[int, Rpc]
     checker: Checker
     identity: NodeIdentity
-    fetcher: Gatherer
-    core: Core
+    fetcher: Fetcher
+    core: CoreClient
     random: Callable[[], float]
     shadow: Callable[[CiphertextReference, Ciphertext], None] = lambda _, __: None
     """Takes each reference with what was gathered for it, to compare its attestations; returns at once."""

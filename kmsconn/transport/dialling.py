@@ -1,4 +1,4 @@
-"""Streams over sockets, with TLS where it is asked for. Never sets a deadline of its own unless wrapped in ``within``.
+"""Streams over sockets, with TLS where it is asked for. Never sets a deadline of its own.
 
 The TCP stream costs less than Trio's own: no second scheduling of what is done at once. Trio lets other tasks run after each send and each
 receive that need not wait. Here a send that the kernel takes at once returns at once, and a receive looks at the socket only once it is
@@ -199,17 +199,6 @@ async def _first_of(addresses: Sequence[str], port: int) -> trio.SocketStream:
     finally:
         for loser in streams:
             loser.socket.close()
-
-
-def within(dial: Dial, seconds: float) -> Dial:
-    """Return a Dial that gives up after ``seconds`` with TimeoutError (an OSError)."""
-
-    async def hurried(host: str, port: int, *, tls: bool = False) -> trio.abc.Stream:
-        with trio.move_on_after(seconds):
-            return await dial(host, port, tls=tls)
-        raise TimeoutError(f"no connection with {host}:{port} within {seconds:g} s")
-
-    return hurried
 
 
 dial_sockets: Dial = sockets()

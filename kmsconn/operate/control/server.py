@@ -127,7 +127,7 @@ def _at_work(components: Components, rid: int) -> RowAtWork | None:
 
 def _end(components: Components, row: Row, reason: str) -> None:
     """Forget a request that an operator has ended, and tell it."""
-    components.pipeline.tracker.forget(row.rid)
+    components.pipeline.runner.forget(row.rid)
     components.on_event(
         RequestClosed(row.rid, row.kind, State.REJECTED, reason, "skipped", told=row.over_http, id=row.id)
     )

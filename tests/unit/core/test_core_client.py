@@ -20,7 +20,6 @@ from kmsconn.core.client import (
     HEALTH_PATH,
     PATHS,
     SERVICE,
-    Core,
     CoreClient,
     Started,
     open_core,
@@ -94,13 +93,6 @@ async def core_with(cores: Cores, count: int = 1) -> AsyncIterator[CoreClient]:
 
 def call(method: str, shard: int = 0) -> CoreCall:
     return CoreCall(method, Chunks([b"mess", b"age"]), shard)
-
-
-async def test_the_client_is_what_the_port_asks_for() -> None:
-    async with core_with(Cores()) as client:
-        core: Core = client
-        await core.start(call(START))
-        assert await core.result(call(RESULT)) == b"answer of 1"
 
 
 @pytest.mark.parametrize("shard", [0, 1, 2, 3, 2**256 - 1, (1 << 248) + 7])

@@ -32,7 +32,7 @@ from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.row_outcomes import RowOutcomes
-from kmsconn.requests.stage_runner import RequestTracker, StageRunner
+from kmsconn.requests.stage_runner import StageRunner
 from kmsconn.transport.ports import offload_inline
 from kmsconn.transport.waiting import WakeUp
 from tests.vectors import keys, log_of, request, vector_settings
@@ -155,7 +155,7 @@ class Bench:
 
     def holdups(self) -> tuple[Holdup, ...]:
         """Return what holds up requests now."""
-        return self.pipeline.tracker.progress.holdups(trio.current_time())
+        return self.pipeline.runner.progress.holdups(trio.current_time())
 
     def reasons(self) -> list[Reason]:
         """Return why requests are held up now."""
@@ -193,9 +193,9 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
     ) as journal:
         stages, head, health = ScriptedStages(does), HeadTracker(), CoreHealth(_NOBODY, 1.0)
         head.note(100, CHAIN_TIME)
-        tracker = RequestTracker()
         heads = {SETTINGS.chains.gateway.chain_id: head, SETTINGS.chains.ethereum.chain_id: HeadTracker()}
-        outcomes = RowOutcomes(PROFILE, journal, heads, tracker, wall, lambda: 0.5, events.append)
+        runner = StageRunner(PROFILE, health, shards, events.append, journal.note_stage)
+        outcomes = RowOutcomes(PROFILE, journal, heads, runner, wall, lambda: 0.5, events.append)
         contexts = Contexts(PROFILE, _NOBODY, trio.current_time, Suspicions({}))
         pipeline = Pipeline(
             profile=PROFILE,
@@ -208,8 +208,7 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
             destruction=Destruction(PROFILE, journal, heads, contexts, outcomes.end_destroyed),
             budgets=[ByteBudget(1000) for _ in range(shards)],
             deadlines=Deadlines(),
-            runner=StageRunner(PROFILE, tracker, health, shards, events.append, journal.note_stage),
-            tracker=tracker,
+            runner=runner,
             outcomes=outcomes,
         )
         yield Bench(pipeline, stages, journal, head, events, health)

@@ -42,7 +42,7 @@ class Core:
 
 @asynccontextmanager
 async def watched(core: Core) -> AsyncIterator[CoreHealth]:
-    health = CoreHealth(core, limit=3.0)
+    health = CoreHealth(core, limit=3.0)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(health.run)
         await trio.sleep(0.5)
@@ -206,7 +206,7 @@ class SilentCore:
 
 
 async def test_a_core_that_takes_calls_and_says_nothing_is_named() -> None:
-    health = CoreHealth(SilentCore(), limit=7.0)
+    health = CoreHealth(SilentCore(), limit=7.0)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(health.run)
         await trio.sleep(6.9)

@@ -98,7 +98,7 @@ async def test_the_next_process_knows_a_taken_id_by_its_row(bench: Bench) -> Non
     bench.journal.note_submitted(row.rid, True)
     await bench.journal.run(moves.defer, row.rid, wall(), "whatever", cause=RowCause.TAKEN_ID)
     await bench.run(await bench.row(row.rid))
-    assert row.rid in bench.pipeline.tracker.taken
+    assert row.rid in bench.pipeline.runner.taken
 
 
 async def test_a_row_with_a_taken_id_can_have_its_second_chance_too(bench: Bench) -> None:
