@@ -241,23 +241,16 @@ def read_receipt(result: Any) -> Receipt | Unclear | None:
         return Unclear("the node's receipt cannot be decoded")
 
 
-@attrs.frozen
-class Stands:
-    """Whether the chain of the node that answered holds the very block in which the request was read."""
-
-    holds: bool
+Finds = Says | Receipt | bool | None
+"""What the answer to a question about a reply says; None: the node knows no such transaction; a truth: it holds the block or not."""
 
 
-Finds = Says | Receipt | Stands | None
-"""What the answer to a question about a reply says; None: the node knows no such transaction."""
-
-
-def read_stands(block_hash: bytes, result: Any) -> Stands | Unclear:
+def read_stands(block_hash: bytes, result: Any) -> bool | Unclear:
     """Return whether a block is the one with this hash, Unclear for an answer that says nothing."""
     if isinstance(result, (RpcError, Retryable)):
         return _unanswered(result)
     try:
-        return Stands(result is not None and from_hex(read(result, JsonBlockHash).hash) == block_hash)
+        return result is not None and from_hex(read(result, JsonBlockHash).hash) == block_hash
     except ValueError:
         return Unclear("the node's block has no readable hash")
 

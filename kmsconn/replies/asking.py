@@ -31,10 +31,9 @@ from kmsconn.replies.answers import (
     read_stands,
     read_trace,
 )
-from kmsconn.replies.fees import Market
 from kmsconn.replies.state import TxState
 from kmsconn.replies.view import ChainView, Finding, Question, Track
-from kmsconn.transport.waiting import Backoff, WakeUp
+from kmsconn.transport.waiting import Backoff
 
 HEAD = Call("eth_blockNumber")
 
@@ -256,13 +255,11 @@ EAGER = 0.25  # seconds until what a later look must confirm is asked again, on 
 
 @attrs.frozen
 class Questioner:
-    """Asks for one transaction manager. ``tracer`` has a way of its own: a trace may take long. ``news`` is notified of each answer."""
+    """Asks for one transaction manager. ``tracer`` has a way of its own: a trace may take long."""
 
     state: TxState
-    market: Market
     asker: Asker
     tracer: Asker
-    news: WakeUp
 
     def ask(self, wanted: Sequence[tuple[Track, Question]], nursery: trio.Nursery) -> None:
         """Ask about replies; the answers are filed when they come."""
@@ -316,7 +313,7 @@ class Questioner:
         again = now + self._until_again(track, question, said)
         track.file(question, Finding(said, answered, answered >= number, began, now, again), chain)
         tell_answer(self.state.alerts, track.row, question, said, now)
-        self.news.notify()
+        self.state.news.notify()
 
     def _until_again(self, track: Track, question: Question, said: Finds) -> float:
         """Return the seconds until a question may be put again."""
@@ -331,18 +328,20 @@ class Questioner:
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""
         tracks = self.state.tracks
-        wanted = self.market.history.median is None or len(tracks.by_rid) > len(tracks.of(State.INCLUDED))
-        question = self.market.question(chain.base_fee, trio.current_time()) if wanted else None
+        wanted = self.state.market.history.median is None or len(tracks.by_rid) > len(
+            tracks.of(State.INCLUDED)
+        )
+        question = self.state.market.question(chain.base_fee, trio.current_time()) if wanted else None
         if question is not None:
-            self.market.asked = True
+            self.state.market.asked = True
             nursery.start_soon(self._ask_price, question)
 
     async def _ask_price(self, question: Any) -> None:
         answers: list[Any] = []
         await self.asker.ask([question], lambda _place, result, _head: answers.append(result))
         now = trio.current_time()
-        self.market.take(question, answers[0], now)
+        self.state.market.take(question, answers[0], now)
         if self.state.chain is not None:
-            self.market.judge(self.state.chain.base_fee, self.state.chain.number, now)
-            tell_market(self.state.alerts, self.market)
-        self.news.notify()
+            self.state.market.judge(self.state.chain.base_fee, self.state.chain.number, now)
+            tell_market(self.state.alerts, self.state.market)
+        self.state.news.notify()

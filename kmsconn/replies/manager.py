@@ -13,45 +13,43 @@ from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_deferred
 from kmsconn.replies.asking import Asker, Questioner
-from kmsconn.replies.fees import Market
 from kmsconn.replies.plan import NOTHING, ActionPlan, Step, decide, top
 from kmsconn.replies.sending import ReplyMoves, Sender
-from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager, TxState, TxStatistics, policy_of
+from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager, TxState, TxStatistics
 from kmsconn.replies.table import Action
 from kmsconn.replies.tracking import ChainObserver, Tracking
-from kmsconn.transport.waiting import Backoff, Hold, WakeUp, together
+from kmsconn.transport.waiting import Backoff, Hold, together
 
+__all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
+
+IDLE = 1.0  # seconds without a wake-up until the next look
+EAGER = 0.25  # likewise, while something is in flight and no heads are heard
+SLOWEST = 12.0  # seconds between blocks of the slowest chain to keep up with
+ROUND_BACKOFF = Backoff(first=0.5, cap=2.0)  # once the chain is back every reply waits for it; few calls
+PACE = 0.05  # seconds between looks under load; what is answered in between needs no look to be asked about
+BREATH = 0.005  # seconds between rounds: answers of one moment are taken together
+CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
 
 
 @attrs.frozen
 class Executor:
-    """Carries out the plans of one transaction manager. ``news`` is notified when an answer came."""
+    """Carries out the plans of one transaction manager."""
 
     state: TxState
-    market: Market
     moves: ReplyMoves
     tracking: Tracking
     questioner: Questioner
     sender: Sender
-    news: WakeUp
 
     @classmethod
     def of(cls, state: TxState) -> Executor:
         """Return the executor of a transaction manager that begins."""
-        manager, news, moves = state.manager, WakeUp(), ReplyMoves(state)
-        endpoint, policy = manager.endpoint, policy_of(manager)
-        market, asker = Market(policy.limits), Asker(endpoint.rpc)
+        endpoint, moves = state.manager.endpoint, ReplyMoves(state)
+        asker = Asker(endpoint.rpc)
         tracer = asker if endpoint.traces is None else Asker(endpoint.traces)
-        return cls(
-            state,
-            market,
-            moves,
-            Tracking(state, ChainObserver(manager), market, policy, moves),
-            Questioner(state, market, asker, tracer, news),
-            Sender(state, moves, market, asker, news),
-            news,
-        )
+        tracking = Tracking(state, ChainObserver(state.manager), moves)
+        return cls(state, moves, tracking, Questioner(state, asker, tracer), Sender(state, moves, asker))
 
     async def round(self, nursery: trio.Nursery) -> None:
         """Decide and act until nothing more follows at once; questions and broadcasts go on in ``nursery``.
@@ -109,7 +107,7 @@ class Executor:
                 await self.moves.close(track, "finish", found.reason)
 
     def _remember(self) -> None:
-        state, chain, price = self.state, self.state.chain, self.market.price
+        state, chain, price = self.state, self.state.chain, self.state.market.price
         in_flight, waiting, included = state.tracks.counts()
         state.manager.latest.statistics = TxStatistics(
             balance=None if chain is None else chain.balance,
@@ -124,17 +122,6 @@ class Executor:
 
 
 _MOVES = (Action.DEFER, Action.TAKE_BACK, Action.RELEASE, Action.REJECT, Action.FINISH)
-
-
-__all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
-
-IDLE = 1.0  # seconds without a wake-up until the next look
-EAGER = 0.25  # likewise, while something is in flight and no heads are heard
-SLOWEST = 12.0  # seconds between blocks of the slowest chain to keep up with
-ROUND_BACKOFF = Backoff(first=0.5, cap=2.0)  # once the chain is back every reply waits for it; few calls
-PACE = 0.05  # seconds between looks under load; what is answered in between needs no look to be asked about
-BREATH = 0.005  # seconds between rounds: answers of one moment are taken together
-CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible
 
 
 async def run_txmanager(
@@ -190,7 +177,7 @@ class _Loop:
         while True:
             await self.state.manager.wake.wait()
             self.woken = True
-            self.executor.news.notify()
+            self.state.news.notify()
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Make rounds until one leaves nothing to do for a manager that is closing."""
@@ -238,12 +225,12 @@ class _Loop:
         """Wait for an answer, a wake-up, or the time of the next look."""
         state = self.state
         pace = min(state.manager.endpoint.block_time, SLOWEST)  # nothing happens between two blocks
-        unpriced = self.executor.market.price is None and state.backlog.waiting
+        unpriced = state.market.price is None and state.backlog.waiting
         eager = (unpriced or bool(state.tracks.of(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)
         with trio.move_on_at(self.looked_at + (PACE if self.owed else seconds)) as scope:
-            await self.executor.news.wait()
+            await self.state.news.wait()
         if scope.cancelled_caught:
             self.looked_at = float("-inf")
             self.heard = self.owed or self.woken

@@ -32,13 +32,13 @@ from kmsconn.replies.answers import (
     read_sent,
 )
 from kmsconn.replies.asking import Asker
-from kmsconn.replies.fees import Market, TransactionRequest, gas_limit, highest_cost
+from kmsconn.replies.fees import TransactionRequest, gas_limit, highest_cost
 from kmsconn.replies.plan import Signature
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found, out_of_gas
 from kmsconn.replies.view import Track, nonce_of
 from kmsconn.replies.wallet import Signed
-from kmsconn.transport.waiting import Backoff, WakeUp
+from kmsconn.transport.waiting import Backoff
 
 STAGE = "reply"
 REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
@@ -213,13 +213,11 @@ def transfer_estimate(sender: Address) -> Call:
 
 @attrs.frozen
 class Sender:
-    """Sends for one transaction manager. ``news`` is notified of each answer."""
+    """Sends for one transaction manager."""
 
     state: TxState
     moves: ReplyMoves
-    market: Market
     asker: Asker
-    news: WakeUp
 
     async def _signed(self, transactions: Sequence[Any]) -> list[Signed]:
         """Have transactions signed in their order, as many as the wallet can now; an alert says when it can sign none.
@@ -303,7 +301,7 @@ class Sender:
         said = read_sent(result, row.reply.hash)
         self._note_sent(row, said, now)
         tell_sent(self.state.alerts, row, said, result, now, funds=self.funds())
-        self.news.notify()
+        self.state.news.notify()
         if said not in {Sent.FAILED, Sent.FUNDS}:
             return False
         if first:
@@ -323,14 +321,14 @@ class Sender:
         """Use nonces up by empty transfers to ourselves."""
         state, now = self.state, trio.current_time()
         due = [gap for gap in gaps if state.fillers.due(gap, FILLER, now, state.manager.endpoint.block_time)]
-        price = self.market.price
+        price = self.state.market.price
         if not due or price is None:
             return
         sender = state.manager.wallet.address
         answers: list[Any] = []
         await self.asker.ask([transfer_estimate(sender)], lambda _p, result, _h: answers.append(result))
         gas = gas_limit(read_gas(answers[0]), state.manager.settings.transactions.gas_multiplier_percent)
-        within = self.market.limits.for_gas(price, gas)
+        within = self.state.market.limits.for_gas(price, gas)
         if within is None:
             return
         request = TransactionRequest(state.chain_id, sender, b"", gas)
@@ -342,7 +340,7 @@ class Sender:
     def _filled(self, gaps: Sequence[int], place: int, result: Any, *, first: bool) -> bool:
         del first
         self.state.fillers.note(gaps[place], FILLER, read_sent(result), trio.current_time())
-        self.news.notify()
+        self.state.news.notify()
         return False
 
     def funds(self) -> str:

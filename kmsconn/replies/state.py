@@ -22,7 +22,7 @@ from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.alerts import TxAlerts
 from kmsconn.replies.answers import REPLACE_AFTER, Broadcasts
-from kmsconn.replies.fees import FeeLimits
+from kmsconn.replies.fees import FeeLimits, Market
 from kmsconn.replies.plan import NonceTracker
 from kmsconn.replies.view import ChainView, ReplyHistory, Track, TxPolicy, nonce_of
 from kmsconn.replies.wallet import Wallet
@@ -237,10 +237,14 @@ class TxState:
     """The memory of a transaction manager at work."""
 
     manager: TxManager
+    policy: TxPolicy
+    market: Market
     alerts: TxAlerts
     nonces: NonceTracker
     sends: Hold
     signings: Hold
+    news: WakeUp = attrs.field(factory=WakeUp)
+    """Notified when an answer came."""
     tracks: Tracks = attrs.field(factory=Tracks)
     broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
     fillers: Broadcasts = attrs.field(factory=Broadcasts)
@@ -253,9 +257,11 @@ class TxState:
     @classmethod
     def of(cls, manager: TxManager) -> TxState:
         """Return the state of a transaction manager that begins."""
-        random = manager.ports.random
+        random, policy = manager.ports.random, policy_of(manager)
         return cls(
             manager=manager,
+            policy=policy,
+            market=Market(policy.limits),
             alerts=TxAlerts(manager.endpoint.name, manager.on_event),
             nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
             sends=Hold(SEND_BACKOFF, random),

@@ -28,7 +28,6 @@ from kmsconn.replies.answers import (
     Receipt,
     Says,
     Sent,
-    Stands,
     Unclear,
     alert_of,
     is_done,
@@ -151,7 +150,7 @@ def _probe(view: View, track: Track) -> Finding | None:
 
 
 def _said(finding: Finding) -> Says:
-    assert not isinstance(finding.value, Receipt | Stands | None)
+    assert not isinstance(finding.value, Receipt | bool | None)
     return finding.value
 
 
@@ -178,7 +177,7 @@ def _never_on_its_chain(view: View, track: Track) -> Says | None:
     if said is None or not track.believes(Belief.HOPELESS, view.policy.absence_seconds):
         return None
     block = track.finding(Question.BLOCK, view.now)
-    return said if block is not None and block.trusted and block.value == Stands(True) else None
+    return said if block is not None and block.trusted and block.value is True else None
 
 
 @_row(Phase.UNSIGNED, Action.FINISH, "others_only")

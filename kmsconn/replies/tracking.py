@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.fork import Checkpoint, Checkpoints, ForkDebounce, Search, thinned, up_to
+from kmsconn.chain.fork import Checkpoint, Checkpoints, Search, thinned, up_to
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, JsonBlock, JsonBlockHash, RpcError, read
 from kmsconn.errors import StageTimeout, Unreachable
@@ -21,14 +21,14 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity, to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_market
 from kmsconn.replies.asking import ask_one_node, block_call, usable
-from kmsconn.replies.fees import Market
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxManager, TxState
 from kmsconn.replies.table import Found
-from kmsconn.replies.view import NOT_FINAL, ChainView, TxPolicy, View
+from kmsconn.replies.view import NOT_FINAL, ChainView, View
 from kmsconn.transport.waiting import together
 
 LATEST = Call("eth_getBlockByNumber", ("latest", False))
@@ -128,7 +128,8 @@ class ChainObserver:
     _balance: int | None = None
     _kept: Checkpoints = ()
     """The heads of looks of one branch."""
-    _doubts: ForkDebounce = attrs.field(factory=ForkDebounce)
+    _doubted_at: float | None = None
+    """When a look first found another branch, unless a later one has found the one before."""
     _suspicious: bool = False
     _last: HeadAnswer | None = None
     _forked_at: float = attrs.field(factory=trio.current_time)
@@ -174,15 +175,17 @@ class ChainObserver:
         while (question := search.question) is not None:
             [block] = await ask_one_node(self.manager.endpoint.rpc, [block_call(question.number)])
             search = search.answered(read_block_hash(block))
-        window = self._heads.blocks_in(self.manager.settings.reading.reorg_window)
-        if self._doubts.confirms(search, trio.current_time(), window):
-            self.fork, self._suspicious = search.fork, False
+        now = trio.current_time()
+        self._doubted_at = now if self._doubted_at is None else self._doubted_at
+        is_near = search.depth <= self._heads.blocks_in(self.manager.settings.reading.reorg_window)
+        if search.proved and (is_near or now - self._doubted_at >= CONFIRMING):
+            self.fork, self._suspicious, self._doubted_at = search.fork, False, None
             self._kept = up_to(self._kept, search.fork)
 
     def _keep(self, head: HeadAnswer, hash_: bytes | None) -> None:
         if self._suspicious or hash_ is None or (self._kept and head.number <= self._kept[-1].number):
             return
-        self._doubts.clear()
+        self._doubted_at = None
         self._kept = (*self._kept, Checkpoint(head.number, hash_))
         if len(self._kept) > MOST_KEPT:
             self._kept = thinned(self._kept)
@@ -231,8 +234,6 @@ class Tracking:
 
     state: TxState
     observer: ChainObserver
-    market: Market
-    policy: TxPolicy
     moves: ReplyMoves
     _final: int = NOT_FINAL
     """The final block of the last time when the journal was asked for what stands up to it, and that time."""
@@ -245,10 +246,10 @@ class Tracking:
         state = self.state
         await state.load()
         chain = state.chain = await self.observer.look()
-        state.nonces.look(chain, state.tracks.nonces, self.policy.window)
+        state.nonces.look(chain, state.tracks.nonces, self.state.policy.window)
         state.backlog.woken = True
-        self.market.judge(chain.base_fee, chain.number, trio.current_time())
-        tell_market(state.alerts, self.market)
+        self.state.market.judge(chain.base_fee, chain.number, trio.current_time())
+        tell_market(state.alerts, self.state.market)
         await self._load_included(chain)
         self._forget()
         self._name_late()
@@ -331,9 +332,9 @@ class Tracking:
             chain=chain,
             tracks=state.tracks.by_rid,
             broadcasts=state.broadcasts,
-            nonces=state.nonces.snapshot(chain, state.tracks.nonces, self.policy.window),
-            policy=self.policy,
-            price=self.market.price,
+            nonces=state.nonces.snapshot(chain, state.tracks.nonces, self.state.policy.window),
+            policy=self.state.policy,
+            price=self.state.market.price,
             now=now,
             block_time=state.manager.endpoint.block_time,
             sends_held=state.sends.holds(now),
