@@ -441,17 +441,6 @@ class MemoryJournal:
 
         return await self._do(work)
 
-    async def included_from_nonce(self, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
-        def work() -> tuple[Row, ...]:
-            rows = (
-                row
-                for row in reversed(self._included())
-                if row.reply.nonce is not None and row.reply.nonce >= nonce
-            )
-            return tuple(rows)[:limit]
-
-        return await self._do(work)
-
     async def row(self, rid: int) -> Row | None:
         return await self._do(lambda: self.rows.get(rid))
 
