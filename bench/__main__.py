@@ -20,7 +20,7 @@ from bench.plots import draw
 from bench.rows import Row, collect
 from bench.series import columns_of
 from kmsconn.emulator.traffic import GENERATIONS
-from kmsconn.model.profiles import FHEVM
+from kmsconn.model.requests import FHEVM
 
 SIZES = (205, 64 * table.KIB, table.MIB)
 QUICK_RATES, QUICK_SECONDS = (50.0,), 5.0

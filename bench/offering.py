@@ -20,7 +20,7 @@ from bench.proc import Sample, look, look_at_machine
 from bench.processes import EmulatedDependencies, open_dependencies, tail
 from bench.series import stalled_alerts
 from bench.yardstick import machine_ms
-from kmsconn.model.profiles import FHEVM
+from kmsconn.model.requests import FHEVM
 
 WARM_UP = {"rate": 10, "seconds": 2, "reply_timeout": 60}
 IDLE = 3.0  # seconds in which nothing is offered

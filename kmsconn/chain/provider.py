@@ -21,7 +21,7 @@ from kmsconn.errors import CallReverted, Undecodable, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Error, Event, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
-from kmsconn.model.profiles import HTTPZ_RC7, profile_named
+from kmsconn.model.requests import HTTPZ_RC7, profile_named
 from kmsconn.protocols.deployments import name_revert, read_groups, show_value
 from kmsconn.protocols.port import Revert
 from kmsconn.transport.dialling import real_ports

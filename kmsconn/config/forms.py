@@ -26,7 +26,7 @@ from kmsconn.config.values import (
     compressed_key_sets,
 )
 from kmsconn.ethereum.ids import KEY_TAG, PREP_KEYGEN_TAG, tag_of
-from kmsconn.model.profiles import profile_named
+from kmsconn.model.requests import profile_named
 
 _LONGEST_QUOTE = 24
 _U64 = 2**64 - 1

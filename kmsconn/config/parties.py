@@ -11,7 +11,7 @@ from kmsconn.config.structuring import HostChainTables
 from kmsconn.config.values import AwsKmsKey, CompressedKeySets, Secret, compressed_key_sets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.model.profiles import FHEVM
+from kmsconn.model.requests import FHEVM
 from kmsconn.transport.urls import show_origin
 
 

@@ -28,7 +28,7 @@ from kmsconn.config.structuring import beside, structure
 from kmsconn.config.tracing import tracing_of
 from kmsconn.config.wallets import wallet_of
 from kmsconn.errors import ConfigError
-from kmsconn.model import profiles
+from kmsconn.model import requests
 from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
 
 
@@ -49,10 +49,10 @@ _SHARED: Final[Mapping[str, Maker]] = {
 }
 
 GENERATIONS: Final[Mapping[str, GenerationOptions]] = {
-    profiles.FHEVM: GenerationOptions(
+    requests.FHEVM: GenerationOptions(
         FHEVM, {**_SHARED, "chains": assembly.chains_of, "http_api": http_api_of}
     ),
-    profiles.HTTPZ_RC7: GenerationOptions(
+    requests.HTTPZ_RC7: GenerationOptions(
         HTTPZ_RC7,
         {
             **_SHARED,
@@ -161,9 +161,9 @@ def _proxies(environ: Mapping[str, str], findings: Findings) -> Proxies:
 def profile_of(given: Mapping[str, Given]) -> str:
     """Return the generation that the sources ask for; the default where they ask for none that is known."""
     try:
-        return profiles.profile_named(str(given["profile"].value)) if "profile" in given else profiles.FHEVM
+        return requests.profile_named(str(given["profile"].value)) if "profile" in given else requests.FHEVM
     except ValueError:
-        return profiles.FHEVM
+        return requests.FHEVM
 
 
 def _values(

@@ -21,7 +21,7 @@ from kmsconn.config.values import ROLES, AwsKmsKey, Mode, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.mnemonics import is_test_phrase, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7
 
 MAIN_NETWORKS: Final = frozenset({1, 261131})
 """Chains that a wallet sends to and where money is at stake: Ethereum and the mainnet's Gateway (fhevm-0.14.md, annex D)."""

@@ -30,9 +30,16 @@ from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.opening import open_journal
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import CiphertextMismatch, OnEvent, ignore
-from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
-from kmsconn.model.requests import DECRYPTION_KINDS, IN_ORDER, Kind, PoolName, Request
-from kmsconn.model.trace_ids import trace_of
+from kmsconn.model.requests import (
+    DECRYPTION_KINDS,
+    FHEVM,
+    HTTPZ_RC7,
+    IN_ORDER,
+    Kind,
+    PoolName,
+    Request,
+    trace_of,
+)
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.profile import Profile

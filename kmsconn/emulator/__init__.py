@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kmsconn.emulator.node_faults import NodeFault
     from kmsconn.emulator.traffic import GENERATIONS, EmulatedGeneration, Traffic
     from kmsconn.emulator.users import Users
-    from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
+    from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 
 __all__ = [
     "FHEVM",
@@ -64,7 +64,7 @@ _HOMES: Final = {
     "emulator.node_faults": "NodeFault",
     "emulator.traffic": "GENERATIONS EmulatedGeneration Traffic",
     "emulator.users": "Users",
-    "model.profiles": "FHEVM HTTPZ_RC7",
+    "model.requests": "FHEVM HTTPZ_RC7",
 }
 _HOME_OF: Final = {name: f"kmsconn.{home}" for home, names in _HOMES.items() for name in names.split()}
 

@@ -14,7 +14,7 @@ from kmsconn.config.parties import Chain, Contract
 from kmsconn.config.settings import Settings
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7
 
 MARK = "# Written by kmsconn emulate"
 _INTRODUCTION = f"""\

@@ -32,8 +32,7 @@ from kmsconn.model.events import (
     StageFinished,
 )
 from kmsconn.model.life import State
-from kmsconn.model.profiles import FHEVM, profile_named
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import FHEVM, Kind, profile_named
 from kmsconn.transport.ports import Offload, Ports
 
 

@@ -36,7 +36,7 @@ from kmsconn.emulator.traffic import GENERATIONS, Traffic
 from kmsconn.emulator.users import Prepared, Users
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.model.profiles import FHEVM, profile_named
+from kmsconn.model.requests import FHEVM, profile_named
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import open_http

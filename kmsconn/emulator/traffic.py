@@ -32,7 +32,7 @@ from kmsconn.emulator.signcryption import UserKey
 from kmsconn.emulator.users import Users
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PLAINTEXT_BITS
-from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
+from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 
 KEY_ID = int.from_bytes(DEFAULT_KEY)
 _EMULATED_FORMATS = (StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU)

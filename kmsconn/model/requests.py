@@ -1,10 +1,15 @@
-"""What a chain asks for: the typed content of request events, and a request as the journal knows it."""
+"""What a chain asks for: the typed content of request events, and a request as the journal knows it; its trace; names of generations.
+
+The id of a trace follows from the request alone, so every process of every node gives it the same one: the first half of
+``SHA-256("kmsconn:<Gateway chain id>:<kind>:<id, 64 hex digits>")``, the id of the request's own span the eight bytes after it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import ClassVar
+from hashlib import sha256
+from typing import ClassVar, Final
 
 import attrs
 
@@ -180,3 +185,48 @@ class Request:
         """The chain time until which an answer is of use: the deadline, or the end of the request's own window."""
         until = self.content.valid_until
         return self.deadline if until is None else min(self.deadline, until)
+
+
+FHEVM: Final = "fhevm"
+HTTPZ_RC7: Final = "httpz-rc7"
+PROFILES: Final = (FHEVM, HTTPZ_RC7)
+"""The generations, the default first."""
+
+PROFILE_ALIASES: Final = {"fhevm-0.14": FHEVM, "fhevm-0.15": FHEVM}
+"""Other names of a generation: one profile finds out at each contract and Core which release it faces."""
+
+
+def profile_named(text: str) -> str:
+    """Return the generation that a name or an alias means, in any case. Raises ValueError for another name."""
+    written = text.strip().lower()
+    name = PROFILE_ALIASES.get(written, written)
+    if name not in PROFILES:
+        raise ValueError(f"must be {' or '.join(PROFILES)}, not {text!r}")
+    return name
+
+
+TRACE_BYTES, SPAN_BYTES = 16, 8
+
+
+@attrs.frozen
+class TraceContext:
+    """A trace and the span of its request, as numbers of 128 and 64 bits."""
+
+    trace_id: int
+    span_id: int
+
+    @property
+    def trace_hex(self) -> str:
+        """The trace id as collectors show it."""
+        return f"{self.trace_id:032x}"
+
+    def traceparent(self, *, sampled: bool) -> str:
+        """Return the header of W3C Trace Context, version 00."""
+        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{sampled:02x}"
+
+
+def trace_of(gateway_chain_id: int, kind: Kind, identifier: int) -> TraceContext:
+    """Return the trace of the request with this id in the deployment of a Gateway."""
+    digest = sha256(f"kmsconn:{gateway_chain_id}:{kind.value}:{identifier:064x}".encode()).digest()
+    rest = digest[TRACE_BYTES:]
+    return TraceContext(int.from_bytes(digest[:TRACE_BYTES]), int.from_bytes(rest[:SPAN_BYTES]))

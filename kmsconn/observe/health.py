@@ -13,7 +13,7 @@ import attrs
 
 from kmsconn.model.causes import is_about_others
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.observe.event_taker import EventTaker
+from kmsconn.observe.tally import EventTaker
 
 if TYPE_CHECKING:
     from kmsconn.requests.snapshot import Statistics

@@ -10,7 +10,7 @@ import attrs
 
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model import events
-from kmsconn.observe.event_taker import EventTaker
+from kmsconn.observe.tally import EventTaker
 
 LATENCY_WINDOW: Final = 300.0
 """Seconds over which latencies are told."""

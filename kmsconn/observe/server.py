@@ -14,8 +14,7 @@ import msgspec
 import trio
 
 from kmsconn.errors import StartRefused
-from kmsconn.observe.metrics import CONTENT_TYPE
-from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.monitor import CONTENT_TYPE, Monitor
 from kmsconn.observe.status_site import PageAnswer, StatusSite
 from kmsconn.serving.clients import Bounds
 from kmsconn.serving.exchange import Port

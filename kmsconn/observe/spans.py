@@ -15,8 +15,7 @@ import attrs
 from kmsconn.config.settings import Settings, TracingSettings
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
-from kmsconn.model.trace_ids import TraceContext, trace_of
+from kmsconn.model.requests import Kind, TraceContext, trace_of
 from kmsconn.transport.urls import hide_urls
 
 MOST_REQUESTS: Final = 65_536  # that are remembered between two events: some 20 MiB; of an older one the next span begins where it ends

@@ -1,19 +1,51 @@
-"""What has happened so far, as numbers: counters, gauges and histograms fed by ``on_event``. Pure; asks the connector nothing."""
+"""What has happened so far, as numbers, fed by ``on_event``: counters, gauges, histograms; and who takes which events. Asks nobody."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import accumulate
 from typing import Any, Final
 
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model import events
+from kmsconn.model.events import Event
 from kmsconn.model.requests import DECRYPTION_KINDS
 from kmsconn.observe import families
-from kmsconn.observe.event_taker import EventTaker
 from kmsconn.observe.families import Family, Shape
+
+Takes = Mapping[type, Callable[[Any], None]]
+"""How an event is taken, by its type."""
+
+
+class EventTaker:
+    """Takes events of the types that ``takes`` names; others change nothing."""
+
+    def __init__(self, takes: Takes) -> None:
+        self.takes = takes
+
+    def on_event(self, event: Event) -> None:
+        """Take an event."""
+        take = self.takes.get(type(event))
+        if take is not None:
+            take(event)
+
+
+class EventTakers:
+    """Hands each event to several takers, in their order."""
+
+    def __init__(self, *takers: EventTaker) -> None:
+        self._by_type: dict[type, list[Callable[[Any], None]]] = {}
+        for taker in takers:
+            for kind, take in taker.takes.items():
+                self._by_type.setdefault(kind, []).append(take)
+
+    def on_event(self, event: Event) -> None:
+        """Hand an event over."""
+        for take in self._by_type.get(type(event), ()):
+            take(event)
+
 
 _REMEMBERED: Final = (
     100_000  # answers whose inclusion is awaited; beyond that the forwarding latency is left out

@@ -16,7 +16,7 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model import events
 from kmsconn.model.life import CLOSED
 from kmsconn.model.requests import Kind
-from kmsconn.observe.event_taker import EventTaker
+from kmsconn.observe.tally import EventTaker
 
 REQUESTS_KEPT: Final = 1024
 """Requests that are remembered; beyond it the one without news for the longest goes."""

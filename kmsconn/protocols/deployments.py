@@ -20,7 +20,7 @@ from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Error, Function
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
+from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.profile import Version
 from kmsconn.protocols.queries import ViewCall

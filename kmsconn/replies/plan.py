@@ -17,7 +17,7 @@ import attrs
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
-from kmsconn.model.debounce import Debounce
+from kmsconn.model.alerts import Debounce
 from kmsconn.replies import table
 from kmsconn.replies.fees import Price, TransactionRequest
 from kmsconn.replies.table import Action, Found, Phase

@@ -16,7 +16,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Due, Row
-from kmsconn.model.debounce import Debounce
+from kmsconn.model.alerts import Debounce
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile

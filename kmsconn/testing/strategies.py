@@ -26,7 +26,7 @@ from kmsconn.emulator.drills.drill import Drill
 from kmsconn.emulator.node_faults import LIMIT_EXCEEDED, NodeFault
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.traffic import GENERATIONS
-from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
+from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.testing import faults
 from kmsconn.testing.world import PlanStep, WorldReport, run_world
 

@@ -30,7 +30,7 @@ from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
-from kmsconn.model.profiles import FHEVM, profile_named
+from kmsconn.model.requests import FHEVM, profile_named
 from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.testing.http_clients import HttpClients

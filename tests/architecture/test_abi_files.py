@@ -14,7 +14,7 @@ import pytest
 
 from kmsconn.chain.provider import interfaces
 from kmsconn.ethereum.abi import Abi
-from kmsconn.model.profiles import PROFILES
+from kmsconn.model.requests import PROFILES
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
 from kmsconn.protocols.fhevm.key_views import CONFIG_BASE

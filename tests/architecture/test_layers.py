@@ -98,7 +98,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.observe.families",
         "kmsconn.observe.health",
         "kmsconn.observe.logs",
-        "kmsconn.observe.metrics",
+        "kmsconn.observe.monitor",
         "kmsconn.observe.recent",
         "kmsconn.observe.status",
         "kmsconn.observe.tally",

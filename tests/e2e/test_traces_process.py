@@ -15,8 +15,7 @@ import trio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from kmsconn.model.requests import Kind
-from kmsconn.model.trace_ids import trace_of
+from kmsconn.model.requests import Kind, trace_of
 from tests.e2e.test_process import COUNT, assert_well, scene
 from tests.unit.transport.scripted_http import Asked, Reply, serve_http_stream
 

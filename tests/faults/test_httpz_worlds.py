@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.testing.endings import watchdog
 from kmsconn.testing.faults import (
     Ask,

@@ -10,7 +10,7 @@ import pytest
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import TracingSettings
 from kmsconn.model import events
-from kmsconn.model.trace_ids import trace_of
+from kmsconn.model.requests import trace_of
 from kmsconn.observe.spans import Span, SpanMaker
 from kmsconn.testing.faults import Ask, Kill
 from kmsconn.testing.world import EPOCH_SECONDS, WorldReport, run_world

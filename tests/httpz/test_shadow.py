@@ -13,7 +13,7 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ignore
-from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.replies.shadow_replies import Likeness
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.world import EPOCH_SECONDS

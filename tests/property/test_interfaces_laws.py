@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kmsconn.chain.provider import Decoded, UnknownLog, interfaces
 from kmsconn.ethereum.abi import Event
 from kmsconn.ethereum.abi_types import parse_type
-from kmsconn.model.profiles import PROFILES
+from kmsconn.model.requests import PROFILES
 
 FUNCTIONS = [
     (generation, label, function)

@@ -10,7 +10,7 @@ from typing import Final
 from kmsconn.config.places import core_endpoints
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.model.profiles import PROFILE_ALIASES, PROFILES
+from kmsconn.model.requests import PROFILE_ALIASES, PROFILES
 
 _NODES_PER_FAULT: Final = 3
 KINDS: Final = ("decryptions", "all")

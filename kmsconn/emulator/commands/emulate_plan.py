@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kmsconn.emulator.commands.arguments import KINDS, committee_size, wants_keys
 from kmsconn.errors import ConfigError, Fault
-from kmsconn.model.profiles import PROFILES
+from kmsconn.model.requests import PROFILES
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan

@@ -34,7 +34,7 @@ from kmsconn.emulator.httpz.key_manager import KeyManager
 from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7
 
 KEY_ID = int.from_bytes(keccak256(b"kmsconn emulator key of httpz"))
 PARAMETERS = "TEST"

@@ -13,9 +13,9 @@ from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.port import Rpc
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
+from kmsconn.connector.alerting import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOCK, wrong_clock
 from kmsconn.errors import KmsconnError, StartRefused, Unreachable
-from kmsconn.model.clocks import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOCK, wrong_clock
-from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, skipped, warning
 from kmsconn.operate.doctor.nodes import NewestBlock

@@ -23,8 +23,7 @@ from kmsconn.core.client import CoreClient, open_core
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.events import ignore
-from kmsconn.model.profiles import HTTPZ_RC7
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import HTTPZ_RC7, Kind
 from kmsconn.operate.doctor import account, buckets, chains, contracts, cores, machine, rehearsal
 from kmsconn.operate.doctor.buckets import BucketAccess
 from kmsconn.operate.doctor.chains import CheckedChain, open_chains

@@ -16,7 +16,7 @@ from kmsconn.ethereum.abi import Abi, Error, Event, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.model.profiles import FHEVM
+from kmsconn.model.requests import FHEVM
 from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
 from kmsconn.protocols.profile import Coprocessor, Version
 from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot

@@ -10,7 +10,7 @@ import attrs
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.model.profiles import FHEVM
+from kmsconn.model.requests import FHEVM
 from kmsconn.protocols.deployments import has_version, same_domain
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.contexts import ContextEnds, NewContexts

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from kmsconn.ethereum.abi import Abi, Error, Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot

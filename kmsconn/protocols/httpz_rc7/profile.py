@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.profiles import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.protocols.deployments import HasCode, answers, has_domain, same_domain
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryptions, HttpzUserDecryptions

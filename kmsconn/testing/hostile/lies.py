@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
+from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.testing.hostile.aws import AWS
 from kmsconn.testing.hostile.frames import HTTP2, WEBSOCKET
 from kmsconn.testing.hostile.grpc import GRPC, PROTOBUF

@@ -7,7 +7,7 @@ import pytest
 from kmsconn.chain.provider import Decoded, UnknownLog, interfaces
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.model.profiles import PROFILES
+from kmsconn.model.requests import PROFILES
 
 FHEVM, HTTPZ = (interfaces(generation) for generation in PROFILES)
 SOMEBODY = bytes(range(20))

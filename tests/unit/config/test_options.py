@@ -19,7 +19,7 @@ from kmsconn.config.parties import Chains, WalletSettings
 from kmsconn.config.settings import GROUP_OF, GROUPS, Settings
 from kmsconn.config.sources import GENERATIONS, load_config, read_sources
 from kmsconn.ethereum.mnemonics import TEST_PHRASE
-from kmsconn.model import profiles
+from kmsconn.model import requests
 from tests.unit.config import test_httpz_config as httpz
 from tests.unit.config.sample_values import ACL, ADDRESS, COMPLETE, KEY, OTHER_KEY, write_toml
 from tests.unit.config.test_port_options import DIGEST, HERE, key_file
@@ -180,8 +180,8 @@ def test_durations_are_printed_in_their_largest_whole_unit(seconds: float, text:
 
 Values = dict[str, Any]
 _BASES: Final[dict[str, Values]] = {
-    profiles.FHEVM: COMPLETE,
-    profiles.HTTPZ_RC7: {**httpz.LEAST, "mnemonic": None, "private_key": KEY, "profile": profiles.HTTPZ_RC7},
+    requests.FHEVM: COMPLETE,
+    requests.HTTPZ_RC7: {**httpz.LEAST, "mnemonic": None, "private_key": KEY, "profile": requests.HTTPZ_RC7},
 }
 _PERMISSIONS: Final = {"allow_raw_key_on_mainnet", "http_without_keys"}
 """They turn a fault off, and are nothing afterwards."""
@@ -265,7 +265,7 @@ def load(folder: Path, values: Values) -> Settings:
     )
 
 
-@pytest.mark.parametrize("profile", profiles.PROFILES)
+@pytest.mark.parametrize("profile", requests.PROFILES)
 def test_every_option_is_found_in_the_settings(profile: str, tmp_path: Path) -> None:
     known, dead = GENERATIONS[profile].table.options.keys(), []
     changes = [

@@ -15,8 +15,7 @@ from kmsconn.emulator.ground_truth import ReplyOnChain, ground_truth_of
 from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import GENERATIONS, Traffic
-from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import FHEVM, HTTPZ_RC7, Kind
 from kmsconn.testing.ground_truth import requests_of
 
 BASE = 1_767_225_600.0

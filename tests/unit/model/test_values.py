@@ -7,9 +7,7 @@ from hashlib import sha256
 import pytest
 
 from kmsconn.model.http_answers import MEANINGS, FailureCode, HttpFailure, HttpResult
-from kmsconn.model.profiles import PROFILE_ALIASES, PROFILES, profile_named
-from kmsconn.model.requests import Kind
-from kmsconn.model.trace_ids import TraceContext, trace_of
+from kmsconn.model.requests import PROFILE_ALIASES, PROFILES, Kind, TraceContext, profile_named, trace_of
 
 TABLE = {
     "malformed": (400, False),

@@ -14,8 +14,7 @@ from kmsconn import __version__
 from kmsconn.config.settings import TracingSettings
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.model.requests import NO_BLOCK, Kind
-from kmsconn.model.trace_ids import trace_of
+from kmsconn.model.requests import NO_BLOCK, Kind, trace_of
 from kmsconn.observe import spans as module
 from kmsconn.observe.otlp import otlp_encoder
 from kmsconn.observe.spans import Span, SpanMaker

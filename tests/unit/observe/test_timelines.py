@@ -12,8 +12,8 @@ from kmsconn.model import events
 from kmsconn.model.events import AlertCleared, Event, RequestsMoved
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
-from kmsconn.observe.event_taker import EventTaker, EventTakers
 from kmsconn.observe.recent import LATENCY_WINDOW, SPAN_SECONDS, SPANS, RecentActivity, Throughput
+from kmsconn.observe.tally import EventTaker, EventTakers
 from kmsconn.observe.timelines import DETAIL_CHARACTERS, REQUESTS_KEPT, STEPS_KEPT, Timelines
 
 PUBLIC = Kind.PUBLIC_DECRYPTION

@@ -25,7 +25,7 @@ from kmsconn.emulator.relayers import PostVerdict
 from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.profiles import PROFILES
+from kmsconn.model.requests import PROFILES
 from kmsconn.operate.commands.main import main, make_parser
 
 T = TypeVar("T")

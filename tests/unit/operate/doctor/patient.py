@@ -18,7 +18,7 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.emulator.users import Users
 from kmsconn.journal.postgres_place import PostgresPlace
-from kmsconn.model.profiles import FHEVM
+from kmsconn.model.requests import FHEVM
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.examination import examine
 from kmsconn.operate.doctor.machine import JournalFiles, Machine

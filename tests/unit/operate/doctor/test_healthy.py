@@ -8,7 +8,7 @@ import pytest
 
 from kmsconn.config.values import Mode
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.model.profiles import FHEVM, HTTPZ_RC7
+from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.operate.doctor.diagnosis import CheckStatus
 from tests.unit.operate.doctor.patient import Patient, patient
 
