@@ -14,14 +14,8 @@ import trio
 
 from kmsconn.emulator.bucket_faults import BucketFault, RefusingBucket, SpoiledBodies
 from kmsconn.emulator.buckets import serve_bucket
-from kmsconn.emulator.core_faults import (
-    HEALTH,
-    CoreFault,
-    FailingCore,
-    HangingCore,
-    InterceptedCall,
-    SpoiledCore,
-)
+from kmsconn.emulator.core_faults import CoreFault, FailingCore, HangingCore, SpoiledCore
+from kmsconn.emulator.core_spoils import HEALTH, InterceptedCall
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.http import Handler, HangUp, HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork

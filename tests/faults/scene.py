@@ -16,7 +16,8 @@ from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import LogFormat
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.core_faults import CoreFault, InterceptedCall
+from kmsconn.emulator.core_faults import CoreFault
+from kmsconn.emulator.core_spoils import InterceptedCall
 from kmsconn.emulator.drills.drill import End
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from kmsconn.emulator.core import become
-from kmsconn.emulator.core_faults import STRANGER, CoreFault, FailingCore, HangingCore, SpoiledCore
+from kmsconn.emulator.core_faults import CoreFault, FailingCore, HangingCore, SpoiledCore
 from kmsconn.emulator.core_requests import CoreRelease
+from kmsconn.emulator.core_spoils import STRANGER
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.requests import stages
 from kmsconn.testing.faults import Ask, CoreRestart, CoreUpgrade, Kill, Reorg, Strike

@@ -20,6 +20,7 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import RefusingBucket
 from kmsconn.emulator.core_faults import CoreFault
+from kmsconn.emulator.core_spoils import STRANGER
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.node_faults import FalseResults, NodeFault
@@ -173,7 +174,7 @@ async def test_one_bad_answer_is_a_warning_and_ends_nothing(scene: Scene) -> Non
     async with scene.connected():
         found = await named(scene, "core[0]", "wrong-signer", critical=False)
         assert f"0x{bad:064x}" in found.text
-        assert core_faults.STRANGER.address.hex() in found.text.lower()
+        assert STRANGER.address.hex() in found.text.lower()
         await scene.wait_answered(await scene.ask(*FORMS))
         await trio.sleep(120)
         assert scene.told(RequestClosed) == []

@@ -12,6 +12,7 @@ import trio
 
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.buckets import ObjectForm
+from kmsconn.emulator.core_spoils import STRANGER, InterceptedCall
 from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
@@ -234,7 +235,7 @@ async def test_a_core_that_signed_with_another_key_for_a_while_ends_nobody(scene
         core = scene.dependencies.cores[0].core
         before = await scene.ask(*GOOD)
         await scene.wait_answered(before)
-        honest, core.node = core.node, attrs.evolve(core.node, key=core_faults.STRANGER)
+        honest, core.node = core.node, attrs.evolve(core.node, key=STRANGER)
         bad = await scene.ask("public", "public", *GOOD)
         await scene.wait(lambda: any(one.cause == "wrong-signer" for one in scene.monitor.health().alerts))
         core.node = honest
@@ -256,7 +257,7 @@ class CutShort(core_faults.CoreFault, frozen=True):
 
     name = "cut short"
 
-    async def act(self, call: core_faults.InterceptedCall) -> bytes:
+    async def act(self, call: InterceptedCall) -> bytes:
         reply = await call.proceed()
         return reply[: len(reply) // 2]
 

@@ -14,8 +14,6 @@ import trio.testing
 from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse, UserDecryptionResponse
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_faults import (
-    ANSWERS,
-    STRANGER,
     CoreFault,
     CoreFaults,
     FailingCore,
@@ -23,6 +21,7 @@ from kmsconn.emulator.core_faults import (
     SlowCore,
     SpoiledCore,
 )
+from kmsconn.emulator.core_spoils import ANSWERS, STRANGER
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
 from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.fhevm.decryptions import decrypted_result, public_digest

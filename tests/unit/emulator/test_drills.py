@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from kmsconn._generated.fhevm.kms.v1 import RequestId
-from kmsconn.emulator.core_faults import STRANGER
+from kmsconn.emulator.core_spoils import STRANGER
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.drills.active import DRILLS, targets_of
 from kmsconn.emulator.drills.drill import Drill, Target
