@@ -14,11 +14,11 @@ import attrs
 import msgspec
 
 from kmsconn.chain.jsonrpc import clean
-from kmsconn.chain.port import Call, JsonBlock, Rpc, RpcError, read
+from kmsconn.chain.port import Call, Count, JsonBlock, Rpc, RpcError, read
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
-from kmsconn.ethereum.hexes import from_count, from_hex, quantity, to_hex
+from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 
 LATEST, FINALIZED = "latest", "finalized"
 _HASH_BYTES = 32
@@ -64,10 +64,10 @@ class _JsonLog(msgspec.Struct, rename="camel"):
     address: str
     topics: list[str]
     data: str
-    block_number: str
+    block_number: Count
     block_hash: str
     transaction_hash: str
-    log_index: str
+    log_index: Count
     removed: bool = False
 
 
@@ -160,7 +160,7 @@ def read_block(block: Any) -> BlockHead:
         raise block
     try:
         head = read(block, JsonBlock)
-        return BlockHead(from_count(head.number), from_count(head.timestamp), _block_hash(head.hash))
+        return BlockHead(int(head.number, 16), int(head.timestamp, 16), _block_hash(head.hash))
     except ValueError as error:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
 
@@ -176,7 +176,7 @@ def read_pushed_head(push: bytes) -> tuple[int, int]:
     """Read number and timestamp of a block that was pushed, as JSON text. Raises Unreachable when it is no block."""
     try:
         head = _head_decoder.decode(push)
-        return from_count(head.number), from_count(head.timestamp)
+        return int(head.number, 16), int(head.timestamp, 16)
     except (msgspec.DecodeError, ValueError) as error:
         raise Unreachable(f"the pushed head is no block: {clean(str(error))}") from error
 
@@ -206,10 +206,10 @@ def decode_log(item: Any) -> Log | None:
         address=Address(_shared(raw.address, ADDRESS_BYTES, "address")),
         topics=tuple([_shared(topic, _HASH_BYTES, "topic") for topic in raw.topics]),
         data=from_hex(raw.data),
-        block_number=from_count(raw.block_number),
+        block_number=int(raw.block_number, 16),
         block_hash=_shared(raw.block_hash, _HASH_BYTES, "block hash"),
         transaction_hash=_fixed(raw.transaction_hash, _HASH_BYTES, "transaction hash"),
-        log_index=from_count(raw.log_index),
+        log_index=int(raw.log_index, 16),
     )
 
 

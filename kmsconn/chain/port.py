@@ -7,7 +7,7 @@ Of results the fields are named as EIP-1474 and geth name them. Quantities and b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -75,14 +75,20 @@ class PipelinedRpc(Rpc, Protocol):
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+Quantity = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{1,64}\Z")]
+"""What ``hexes.from_quantity`` takes; once it is known to be one, ``int`` reads it at once."""
+Count = Annotated[str, msgspec.Meta(pattern=r"^0x0{0,50}1?[0-9a-fA-F]{1,13}\Z")]
+"""What ``hexes.from_count`` takes: a quantity below 2^53."""
+
+
 class JsonBlock(msgspec.Struct, rename="camel"):
     """A block without its transactions (``eth_getBlockByNumber``, ``newHeads``). ``hash`` is None for a node that does not tell it."""
 
-    number: str
-    timestamp: str
+    number: Count
+    timestamp: Count
     hash: str | None = None
-    base_fee_per_gas: str | None = None
-    gas_limit: str | None = None
+    base_fee_per_gas: Quantity | None = None
+    gas_limit: Quantity | None = None
 
 
 class JsonBlockHash(msgspec.Struct):
@@ -95,9 +101,9 @@ class JsonReceipt(msgspec.Struct, rename="camel"):
     """A receipt (``eth_getTransactionReceipt``); without ``block_hash`` its transaction is not in a block."""
 
     block_hash: str | None
-    block_number: str
-    status: str
-    gas_used: str | None = None
+    block_number: Count
+    status: Quantity
+    gas_used: Quantity | None = None
 
 
 class JsonTransaction(msgspec.Struct):

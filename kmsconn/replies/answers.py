@@ -15,7 +15,7 @@ import attrs
 from kmsconn.chain.jsonrpc import is_overload
 from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, read
 from kmsconn.errors import KmsconnError, Retryable, StageTimeout, Unreachable
-from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity
+from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.frozen import frozen
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Revert, Verdict
@@ -233,9 +233,9 @@ def read_receipt(result: Any) -> Receipt | Unclear | None:
         if receipt.block_hash is None:
             return Unclear("the node's receipt names no block")
         return Receipt(
-            from_count(receipt.block_number),
-            from_quantity(receipt.status) == 1,
-            None if receipt.gas_used is None else from_quantity(receipt.gas_used),
+            int(receipt.block_number, 16),
+            int(receipt.status, 16) == 1,
+            None if receipt.gas_used is None else int(receipt.gas_used, 16),
         )
     except ValueError:
         return Unclear("the node's receipt cannot be decoded")

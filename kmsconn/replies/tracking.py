@@ -72,11 +72,11 @@ def read_head(block: Any, nonce: Any) -> HeadAnswer:
     try:
         head = read(block, JsonBlock)
         return HeadAnswer(
-            number=from_count(head.number),
-            timestamp=from_count(head.timestamp),
-            base_fee=None if head.base_fee_per_gas is None else from_quantity(head.base_fee_per_gas),
+            number=int(head.number, 16),
+            timestamp=int(head.timestamp, 16),
+            base_fee=None if head.base_fee_per_gas is None else int(head.base_fee_per_gas, 16),
             nonce=from_count(nonce),
-            gas_limit=None if head.gas_limit is None else from_quantity(head.gas_limit),
+            gas_limit=None if head.gas_limit is None else int(head.gas_limit, 16),
         )
     except (TypeError, ValueError) as error:
         raise Unreachable("the node's latest block or nonce cannot be decoded") from error
@@ -86,9 +86,7 @@ def read_block_number(block: Any) -> int | None:
     """Return the number of a block, None where the node has none or gives no block."""
     try:
         return (
-            None
-            if block is None or isinstance(block, RpcError)
-            else from_count(read(block, JsonBlock).number)
+            None if block is None or isinstance(block, RpcError) else int(read(block, JsonBlock).number, 16)
         )
     except ValueError:
         return None

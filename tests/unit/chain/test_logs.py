@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from kmsconn.chain.logs import decode_log, read_head, read_logs, read_pushed_head
-from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.port import Call, Count, Quantity, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_count, from_quantity
 
 CONTRACT = Address(b"\xc0" * 20)
 TOPIC, OTHER = b"\x01" * 32, b"\x02" * 32
@@ -198,7 +200,7 @@ def test_a_removed_log_is_none() -> None:
 def test_a_number_that_no_column_holds_makes_a_log_malformed(field: str) -> None:
     """One node's nonsense must not end the reader."""
     changed: dict[str, Any] = {field: hex(1 << 63)}
-    with pytest.raises(ValueError, match="no chain has reached"):
+    with pytest.raises(ValueError, match=field):
         decode_log(json_log(**changed))
 
 
@@ -219,3 +221,23 @@ def test_a_pushed_head_is_read_from_its_text() -> None:
 def test_a_pushed_head_that_is_none_is_unreachable(push: bytes) -> None:
     with pytest.raises(Unreachable):
         read_pushed_head(push)
+
+
+@pytest.mark.parametrize(("kind", "reader"), [(Count, from_count), (Quantity, from_quantity)])
+def test_a_number_that_an_answer_may_hold_is_one_that_the_reader_takes(
+    kind: Any, reader: Callable[[object], int]
+) -> None:
+    """Structs check it themselves, and ``int`` reads it."""
+    small, large = hex((1 << 53) - 1), hex(1 << 53)
+    texts = ["0x0", "0x00", "0x", "0X1", "1", "", "0x1\n", " 0x1", "0x1_0", "-0x1", "0x١", small, large]
+    texts += ["0x" + "0" * 50 + small[2:], "0x" + "0" * 51 + small[2:], "0x" + "f" * 64, "0x" + "f" * 65]
+    for text in texts:
+        try:
+            expected: int | None = reader(text)
+        except ValueError:
+            expected = None
+        try:
+            found: int | None = int(msgspec.convert(text, kind), 16)
+        except ValueError:
+            found = None
+        assert found == expected, text
