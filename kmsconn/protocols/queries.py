@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.abi import Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
@@ -80,6 +80,14 @@ class ViewCall(Generic[T]):
     def refused(self, message: str, data: bytes | None) -> T | None:
         """Read a revert where it is an answer."""
         return None if self.on_error is None else self.on_error(message, data)
+
+
+def view(
+    chain_id: int, to: Address, function: Function, *values: Any, block: int | None = None, place: int = 0
+) -> ViewCall[Any]:
+    """Ask a view function, now or as of a block, for the value at a place of its results."""
+    calldata = function.encode(*values)
+    return ViewCall(chain_id, to, calldata, lambda data: function.decode_result(data)[place], block=block)
 
 
 @frozen

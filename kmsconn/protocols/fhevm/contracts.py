@@ -5,7 +5,6 @@ Never decides what an answer means for a request. Source: fhevm-0.14.md, section
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import attrs
@@ -19,7 +18,7 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import FHEVM
 from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
 from kmsconn.protocols.profile import Coprocessor, Version
-from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot
+from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot, view
 
 _groups = read_groups(FHEVM)
 _later = as_contracts(_groups["later"])
@@ -98,12 +97,12 @@ _ANSWERED, _PUBLIC_COUNTER, _USER_COUNTER, _PINNED = 1, 6, 8, 9
 
 def is_allowed_for_decryption(chain_id: int, acl: Address, handle: bytes) -> ViewCall[bool]:
     """Ask whether everybody may see the value of a handle (3.2)."""
-    return _view(chain_id, acl, _function(ACL, "isAllowedForDecryption"), handle)
+    return view(chain_id, acl, _function(ACL, "isAllowedForDecryption"), handle)
 
 
 def is_allowed(chain_id: int, acl: Address, handle: bytes, account: Address) -> ViewCall[bool]:
     """Ask whether an account may use a handle (3.3)."""
-    return _view(chain_id, acl, _function(ACL, "isAllowed"), handle, account)
+    return view(chain_id, acl, _function(ACL, "isAllowed"), handle, account)
 
 
 def is_delegated(
@@ -111,12 +110,12 @@ def is_delegated(
 ) -> ViewCall[bool]:
     """Ask whether a delegate may see the value of the delegator's handle through a contract (3.3)."""
     function = _function(ACL, "isHandleDelegatedForUserDecryption")
-    return _view(chain_id, acl, function, delegator, delegate, contract, handle)
+    return view(chain_id, acl, function, delegator, delegate, contract, handle)
 
 
 def signature_invalidated_before(chain_id: int, acl: Address, user: Address) -> ViewCall[int]:
     """Ask before which start, in Unix seconds, signatures of a user no longer count (3.4)."""
-    return _view(chain_id, acl, _function(ACL, "decryptionSignatureInvalidatedBefore"), user)
+    return view(chain_id, acl, _function(ACL, "decryptionSignatureInvalidatedBefore"), user)
 
 
 def is_valid_signature(
@@ -132,13 +131,13 @@ def is_valid_signature(
 
 def is_valid_context(chain_id: int, protocol_config: Address, context_id: int) -> ViewCall[bool]:
     """Ask whether a context is active (3.5)."""
-    return _view(chain_id, protocol_config, _function(PROTOCOL_CONFIG, "isValidKmsContext"), context_id)
+    return view(chain_id, protocol_config, _function(PROTOCOL_CONFIG, "isValidKmsContext"), context_id)
 
 
 def is_valid_epoch(chain_id: int, protocol_config: Address, context_id: int, epoch_id: int) -> ViewCall[bool]:
     """Ask whether an epoch is active in a context (3.5)."""
     function = _function(PROTOCOL_CONFIG, "isValidEpochForContext")
-    return _view(chain_id, protocol_config, function, context_id, epoch_id)
+    return view(chain_id, protocol_config, function, context_id, epoch_id)
 
 
 def current_context_and_epoch(chain_id: int, protocol_config: Address) -> ViewCall[tuple[int, int]]:
@@ -195,12 +194,12 @@ def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[No
 
 def coprocessor_senders(chain_id: int, gateway_config: Address) -> ViewCall[tuple[Address, ...]]:
     """Ask which accounts commit ciphertexts (3.1)."""
-    return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorTxSenders"))
+    return view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorTxSenders"))
 
 
 def coprocessor_threshold(chain_id: int, gateway_config: Address) -> ViewCall[int]:
     """Ask how many coprocessors are a majority (3.1)."""
-    return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorMajorityThreshold"))
+    return view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCoprocessorMajorityThreshold"))
 
 
 def coprocessor(chain_id: int, gateway_config: Address, tx_sender: Address) -> ViewCall[Coprocessor]:
@@ -214,7 +213,7 @@ def coprocessor(chain_id: int, gateway_config: Address, tx_sender: Address) -> V
 
 def current_context(chain_id: int, gateway_config: Address) -> ViewCall[int]:
     """Ask which context is current on the Gateway (3.9)."""
-    return _view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCurrentKmsContextId"))
+    return view(chain_id, gateway_config, _function(GATEWAY_CONFIG, "getCurrentKmsContextId"))
 
 
 def node_signer(chain_id: int, contract: Address, context_id: int, tx_sender: Address) -> ViewCall[Address]:
@@ -283,14 +282,6 @@ def _function(abi: Abi, name: str) -> Function:
 
 
 _functions: dict[tuple[int, str], Function] = {}
-
-
-def _view(chain_id: int, to: Address, function: Function, *values: Any) -> ViewCall[Any]:
-    return ViewCall(chain_id, to, function.encode(*values), _first(function))
-
-
-def _first(function: Function) -> Callable[[bytes], Any]:
-    return lambda data: function.decode_result(data)[0]
 
 
 def _pair(values: tuple[Any, ...]) -> tuple[int, int]:

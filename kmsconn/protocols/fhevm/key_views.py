@@ -15,7 +15,7 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, PROTOCOL_CONFIG
-from kmsconn.protocols.queries import LogsAt, StorageRead, ViewCall, base_slot, flag, mapping_slot
+from kmsconn.protocols.queries import LogsAt, StorageRead, ViewCall, base_slot, flag, mapping_slot, view
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
 CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
@@ -84,45 +84,35 @@ class GenerationViews:
 
     def active_key(self) -> ViewCall[int]:
         """Ask which key is in use; 0 before the first."""
-        return self._now(_ACTIVE_KEY)
+        return self._view(_ACTIVE_KEY)
 
     def active_crs(self) -> ViewCall[int]:
         """Ask which common reference string is in use; 0 before the first."""
-        return self._now(_ACTIVE_CRS)
+        return self._view(_ACTIVE_CRS)
 
     def completed_keys(self, block: int | None = None) -> ViewCall[tuple[int, ...]]:
         """Ask which keys there were at a block, or are now, in the order in which an activation lists them (3.7)."""
-        return self._at(block, _KEYS)
+        return self._view(_KEYS, block=block)
 
     def completed_crs(self, block: int | None = None) -> ViewCall[tuple[int, ...]]:
         """Ask which common reference strings there were at a block, or are now, in the order of an activation (3.7)."""
-        return self._at(block, _ALL_CRS)
+        return self._view(_ALL_CRS, block=block)
 
     def key(self, key_id: int, block: int | None = None) -> ViewCall[tuple[Any, ...]]:
         """Ask for a key's preparation, id, parameters and digests, as of a block or of now (3.7)."""
-        return self._at(block, _KEY, key_id)
+        return self._view(_KEY, key_id, block=block)
 
     def crs_digest(self, crs_id: int, block: int) -> ViewCall[bytes]:
         """Ask for the digest of a common reference string (3.7)."""
-        return self._at(block, _CRS, crs_id, value=1)
+        return self._view(_CRS, crs_id, block=block, place=1)
 
     def _slot(self, slot: int, read: Any) -> StorageRead[Any]:
         return StorageRead(self.chain_id, self.address, slot, read)
 
-    def _now(self, function: Function) -> ViewCall[int]:
-        return ViewCall(
-            self.chain_id, self.address, function.encode(), lambda data: function.decode_result(data)[0]
-        )
-
-    def _at(self, block: int | None, function: Function, *values: int, value: int = 0) -> ViewCall[Any]:
-        calldata = function.encode(*values)
-        return ViewCall(
-            self.chain_id,
-            self.address,
-            calldata,
-            lambda data: function.decode_result(data)[value],
-            block=block,
-        )
+    def _view(
+        self, function: Function, *values: int, block: int | None = None, place: int = 0
+    ) -> ViewCall[Any]:
+        return view(self.chain_id, self.address, function, *values, block=block, place=place)
 
 
 @attrs.frozen
@@ -134,9 +124,7 @@ class ConfigViews:
 
     def current_context(self) -> ViewCall[int]:
         """Ask which context is current (3.1)."""
-        return ViewCall(
-            self.chain_id, self.address, _CURRENT.encode(), lambda data: _CURRENT.decode_result(data)[0]
-        )
+        return view(self.chain_id, self.address, _CURRENT)
 
     def anchor(self, context_id: int) -> ViewCall[tuple[int, bytes]]:
         """Ask in which block a context was announced, and for the hash of what was said then (3.6)."""

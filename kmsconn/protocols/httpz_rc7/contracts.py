@@ -16,7 +16,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
 from kmsconn.protocols.profile import Coprocessor
-from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot
+from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot, view
 
 _groups = {name: as_contracts(group) for name, group in read_groups(HTTPZ_RC7).items()}
 CONTRACTS: dict[str, Abi] = _groups["contracts"]
@@ -97,7 +97,7 @@ def coprocessor_senders(chain_id: int, httpz: Address) -> ViewCall[tuple[Address
 
 def coprocessor_threshold(chain_id: int, httpz: Address) -> ViewCall[int]:
     """Ask how many coprocessors are a majority."""
-    return _view(chain_id, httpz, HTTPZ.function("getCoprocessorMajorityThreshold"))
+    return view(chain_id, httpz, HTTPZ.function("getCoprocessorMajorityThreshold"))
 
 
 def node_signer(chain_id: int, httpz: Address, tx_sender: Address) -> ViewCall[Address]:
@@ -123,7 +123,7 @@ def has_told_key(
 
 def current_key_id(chain_id: int, key_manager: Address) -> ViewCall[int]:
     """Ask which key is in use; 0 before the first."""
-    return _view(chain_id, key_manager, KEY_MANAGER.function("getCurrentKeyId"))
+    return view(chain_id, key_manager, KEY_MANAGER.function("getCurrentKeyId"))
 
 
 def _coprocessor(data: bytes) -> Coprocessor:
@@ -139,10 +139,6 @@ def _coprocessor(data: bytes) -> Coprocessor:
 def _node_signer(data: bytes) -> Address:
     revision = RC7["HTTPZ"] if data[_FIRST_TEXT] == _TEXT_AFTER_FOUR else HTTPZ
     return Address(revision.function("kmsNodes").decode_result(data)[0][1])
-
-
-def _view(chain_id: int, to: Address, function: Function, *values: Any) -> ViewCall[Any]:
-    return ViewCall(chain_id, to, function.encode(*values), lambda data: function.decode_result(data)[0])
 
 
 def _either(
