@@ -1,8 +1,6 @@
 """A life of keys, as the owner of the two contracts on Ethereum leads it, and the ground truth about one node's part in it.
 
-Its steps are the ceremonies of ``key_ceremonies``, or those of an owner whose contracts are upgraded to 0.15 in mid-ceremony, and who
-migrates the key: it is asked for on KMSGeneration 0.2.0 and made on 0.3.0; its migration is aborted, begun anew, and done. A migration
-needs threshold Cores. Source: fhevm-0.15.md, 1.3 to 1.9. The truth is read from Ethereum alone and never asks the connector.
+Its steps are the ceremonies of ``key_ceremonies``. The truth is read from Ethereum alone and never asks the connector.
 """
 
 from __future__ import annotations
@@ -16,11 +14,10 @@ import trio
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.contracts.generation_releases import MIGRATING_0_3, GenerationRelease
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KEY, PREP, KeyCeremonies
+from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies, MigratingCeremonies
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
@@ -96,79 +93,6 @@ def _is_aborted(dependencies: FhevmDependencies, identifier: int) -> bool:
     return bool(over) and not digest
 
 
-ABORTED_PREP, ABORTED_REQUEST = PREP + 1, KEY + 1
-"""The ids of the migration that is aborted."""
-MIGRATION_PREP, MIGRATION_REQUEST = PREP + 2, KEY + 2
-"""The ids of the migration that is done; the second one is no key."""
-
-
-@attrs.frozen
-class KeyMigrations:
-    """The same owner as in ``ceremonies``, with an upgrade and a migration in the place of the aborts."""
-
-    ceremonies: KeyCeremonies
-    release: GenerationRelease = MIGRATING_0_3
-    """What KMSGeneration is upgraded to."""
-
-    @property
-    def by_name(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """The ceremonies by name, in their order."""
-        owner = self.ceremonies
-        return {
-            "announcement": owner.announce_first,
-            "key across an upgrade": self.make_key,
-            "CRS": owner.make_crs,
-            "abort of a migration": self.abort_migration,
-            "migration": self.migrate,
-            "context": owner.change_context,
-            "epoch": owner.change_epoch,
-            "abort of a CRS": owner.abort_crs,
-            "end of an epoch": owner.end_epoch,
-            "end of a context": owner.end_context,
-            "end on the Gateway": owner.end_on_gateway,
-        }
-
-    async def make_key(self) -> None:
-        """Have a key prepared, upgrade the contracts before anybody has replied, and have it made."""
-        contracts, generation = self.ceremonies.contracts, self.ceremonies.dependencies.kms_generation
-        contracts.act_on_generation(lambda frame: generation.request_keygen(frame, self.ceremonies.params))
-        await self.ceremonies.dependencies.ethereum.wait_change()
-        self.upgrade()
-        await contracts.until(lambda: contracts.is_made(KEY))
-
-    def upgrade(self) -> None:
-        """Upgrade KMSGeneration in the next block, and ProtocolConfig with the key types that come with it."""
-        contracts, dependencies = self.ceremonies.contracts, self.ceremonies.dependencies
-        generation, config = dependencies.kms_generation, dependencies.protocol_config
-        contracts.act_on_generation(lambda frame: generation.upgrade(frame, self.release))
-        contracts.act_on_config(lambda frame: config.redeploy(frame, self.release.key_types))
-
-    async def abort_migration(self) -> None:
-        """Begin a migration, and abort it while every Core of the committee is at work on it."""
-        contracts, cores = self.ceremonies.contracts, self.ceremonies.cores
-        generation = self.ceremonies.dependencies.kms_generation
-        self._ask_migration()
-        await contracts.until(lambda: contracts.is_made(ABORTED_PREP))
-        with cores.slow():
-            await self.ceremonies.until_at_work("key", ABORTED_REQUEST)
-        contracts.act_on_generation(lambda frame: generation.abort_keygen(frame, ABORTED_PREP))
-        await contracts.until(
-            lambda: contracts.is_over(ABORTED_REQUEST) and not cores.any_at_work("key", ABORTED_REQUEST)
-        )
-
-    async def migrate(self) -> None:
-        """Begin the migration anew, under new ids, and have it done."""
-        self._ask_migration()
-        contracts = self.ceremonies.contracts
-        await contracts.until(lambda: contracts.is_made(MIGRATION_REQUEST))
-
-    def _ask_migration(self) -> None:
-        generation, params = self.ceremonies.dependencies.kms_generation, self.ceremonies.params
-        self.ceremonies.contracts.act_on_generation(
-            lambda frame: generation.request_keygen(frame, params, KEY)
-        )
-
-
 PACE, FINALITY, GENERATING = 0.5, 2, 1.0
 """Of a life beside a load: seconds between the blocks of Ethereum, blocks until one is final, seconds of a Core for what it makes."""
 QUICK: dict[str, Any] = {"kms_operation_from_block_number": 0, "key_management_polling": PACE}
@@ -194,6 +118,7 @@ class KeyResult:
 class KeyLife:
     """All ceremonies of an owner one after the other, and how far they are."""
 
+    dependencies: FhevmDependencies
     ceremonies: KeyCeremonies
     migrates: bool = False
     """Whether the contracts are upgraded under way, and the key migrated: for threshold Cores."""
@@ -220,13 +145,16 @@ class KeyLife:
         for core in (*dependencies.cores, *dependencies.others):
             core.core.memory.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
-        owner = KeyCeremonies(dependencies, dependencies.members, traffic, ground_truths, params)
-        return cls(owner, migrates)
+        owner = KeyCeremonies.of(dependencies, dependencies.members, traffic, ground_truths, params)
+        return cls(dependencies, owner, migrates)
 
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """The steps by name, in their order."""
-        return KeyMigrations(self.ceremonies).by_name if self.migrates else self.ceremonies.by_name
+        owner = self.ceremonies
+        if self.migrates:
+            owner = MigratingCeremonies(owner.contracts, owner.cores, owner.params)
+        return owner.by_name
 
     async def play(self) -> None:
         """Take all steps. Cancellation: at any time; ``done`` says how far it came."""
@@ -243,6 +171,5 @@ class KeyLife:
 
     def result(self, member: int = 0) -> KeyResult:
         """Return what came of it so far, of one node of the committee."""
-        dependencies = self.ceremonies.dependencies
-        verdict = read_keys(dependencies, sender_of(member).address)
+        verdict = read_keys(self.dependencies, sender_of(member).address)
         return KeyResult(verdict, tuple(self.done), len(self.steps))

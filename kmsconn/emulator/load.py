@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice, repeat
-from typing import Never, Protocol
+from typing import Never
 
 import attrs
 import trio
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.ground_truth import Trace
+from kmsconn.emulator.ground_truth import CommitteeGroundTruth, GroundTruth, Trace
 from kmsconn.emulator.users import Prepared, Users
 
 LAST_REPLY_TIMEOUT = 30.0
@@ -24,16 +24,8 @@ KEPT = 10.0
 _TIDYING = 1.0
 
 
-class Followed(Protocol):
-    """What tells whether requests are answered: by one node, or by all of a committee."""
-
-    async def watch(self, *, task_status: trio.TaskStatus[None] = ...) -> None:
-        """Read each new block when it comes, until cancelled."""
-        ...
-
-    def trace_of(self, transaction_hash: bytes) -> Trace | None:
-        """Return the request that a transaction made, once it is included."""
-        ...
+Followed = GroundTruth | CommitteeGroundTruth
+"""What tells whether requests are answered: by one node, or by all of a committee."""
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ A method that must wait (a send that is answered with the block) returns a ``Lat
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -39,11 +39,27 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
 
+T = TypeVar("T")
 Params = Sequence[Any]
 Later = Callable[[], Awaitable[Any]]
 Method = Callable[[NodeStanding, Params], Any]
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {
+    "eth_chainId": lambda node, _: quantity(
+        node.chain.chain_id + node.faults.happens(NodeFault.WRONG_CHAIN_ID)
+    ),
+    "net_version": lambda node, _: str(node.chain.chain_id),
+    "web3_clientVersion": lambda _node, _: CLIENT_VERSION,
+    "eth_syncing": lambda _node, _: False,
+    "eth_blockNumber": lambda node, _: quantity(node.view().head.number),
+    "eth_gasPrice": lambda node, _: quantity(
+        node.legacy_price if node.chain.base_fee is None else node.chain.base_fee + node.tip
+    ),
+    "eth_maxPriorityFeePerGas": lambda node, _: quantity(node.tip),
+    "eth_getCode": lambda node, params: (
+        _CODE if _address(_parameter(params, 0)) in node.chain.evm.contracts else "0x"
+    ),
+}
 
 CALL_GAS = 50_000_000
 CLIENT_VERSION = "kmsconn-emulator/1"
@@ -67,25 +83,23 @@ def _parameter(params: Params, index: int) -> Any:
     return params[index]
 
 
-def _bytes(content: Any) -> bytes:
+def _read(read: Callable[[Any], T], content: Any) -> T:
     try:
-        return from_hex(content)
+        return read(content)
     except (TypeError, ValueError) as error:
         raise NodeError(INVALID_PARAMS, f"invalid argument: {error}") from error
+
+
+def _bytes(content: Any) -> bytes:
+    return _read(from_hex, content)
 
 
 def _number(content: Any) -> int:
-    try:
-        return content if isinstance(content, int) else from_quantity(content)
-    except (TypeError, ValueError) as error:
-        raise NodeError(INVALID_PARAMS, f"invalid argument: {error}") from error
+    return content if isinstance(content, int) else _read(from_quantity, content)
 
 
 def _address(content: Any) -> Address:
-    try:
-        return address(_bytes(content))
-    except ValueError as error:
-        raise NodeError(INVALID_PARAMS, f"invalid argument: {error}") from error
+    return _read(address, _bytes(content))
 
 
 def _tag(params: Params, index: int) -> Any:
@@ -115,36 +129,6 @@ def _block(node: NodeStanding, tag: Any) -> Block:
     if found.number < max(node.limits.pruned_before, node.chain.history.pruned_before):
         raise NodeError(SERVER_ERROR, "missing trie node: state is not available")
     return found
-
-
-@method("eth_chainId")
-def _chain_id(node: NodeStanding, params: Params) -> str:
-    del params
-    return quantity(node.chain.chain_id + node.faults.happens(NodeFault.WRONG_CHAIN_ID))
-
-
-@method("net_version")
-def _net_version(node: NodeStanding, params: Params) -> str:
-    del params
-    return str(node.chain.chain_id)
-
-
-@method("web3_clientVersion")
-def _client_version(node: NodeStanding, params: Params) -> str:
-    del node, params
-    return CLIENT_VERSION
-
-
-@method("eth_syncing")
-def _syncing(node: NodeStanding, params: Params) -> bool:
-    del node, params
-    return False
-
-
-@method("eth_blockNumber")
-def _block_number(node: NodeStanding, params: Params) -> str:
-    del params
-    return quantity(node.view().head.number)
 
 
 @method("eth_getBlockByNumber")
@@ -184,11 +168,6 @@ def _balance(node: NodeStanding, params: Params) -> str:
     return quantity(node.chain.evm.account(owner, node.view().state(_block(node, _tag(params, 1)))).balance)
 
 
-@method("eth_getCode")
-def _code(node: NodeStanding, params: Params) -> str:
-    return _CODE if _address(_parameter(params, 0)) in node.chain.evm.contracts else "0x"
-
-
 @method("eth_getStorageAt")
 def _storage_at(node: NodeStanding, params: Params) -> str:
     key = _address(_parameter(params, 0)), _number(_parameter(params, 1))
@@ -219,19 +198,6 @@ def _run(node: NodeStanding, call: Any, tag: Any) -> tuple[bytes, int]:
         raise reverted(refusal.data) from refusal
     except OutOfGas as shortage:
         raise NodeError(SERVER_ERROR, f"out of gas: gas required exceeds allowance ({gas})") from shortage
-
-
-@method("eth_gasPrice")
-def _gas_price(node: NodeStanding, params: Params) -> str:
-    del params
-    base_fee = node.chain.base_fee
-    return quantity(node.legacy_price if base_fee is None else base_fee + node.tip)
-
-
-@method("eth_maxPriorityFeePerGas")
-def _max_priority_fee(node: NodeStanding, params: Params) -> str:
-    del params
-    return quantity(node.tip)
 
 
 @method("eth_feeHistory")
@@ -329,7 +295,7 @@ def _transaction_by_hash(node: NodeStanding, params: Params) -> Any:
 
 @method("eth_getTransactionReceipt")
 def _receipt(node: NodeStanding, params: Params) -> Any:
-    mined = _seen(node, params)
+    mined = node.view().find(_bytes(_parameter(params, 0)))
     if mined is None:
         return _forged_receipt(node, _bytes(_parameter(params, 0)))
     if node.faults.happens(NodeFault.NO_RECEIPT):
@@ -358,13 +324,9 @@ def _forged_receipt(node: NodeStanding, transaction_hash: bytes) -> Any:
     }
 
 
-def _seen(node: NodeStanding, params: Params) -> Mined | None:
-    return node.view().find(_bytes(_parameter(params, 0)))
-
-
 @method("debug_traceTransaction")
 def _trace(node: NodeStanding, params: Params) -> Any:
-    mined = _seen(node, params)
+    mined = node.view().find(_bytes(_parameter(params, 0)))
     if mined is None:
         raise refused("transaction not found")
     return trace_json(mined)

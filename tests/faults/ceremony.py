@@ -60,7 +60,9 @@ class Ceremony:
         self.events = [[] for _ in self.nodes]
         self.lives = [Life() for _ in self.nodes]
         self.traffic = Traffic(self.dependencies, Random(0))
-        self.owner = KeyLife(KeyCeremonies(self.dependencies, self.incoming, self.traffic))
+        self.owner = KeyLife(
+            self.dependencies, KeyCeremonies.of(self.dependencies, self.incoming, self.traffic)
+        )
 
     @property
     def nodes(self) -> range:

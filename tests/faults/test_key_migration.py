@@ -10,8 +10,7 @@ import pytest
 import trio
 
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.key_ceremonies import KEY, PREP
-from kmsconn.emulator.key_life import ABORTED_REQUEST, MIGRATION_PREP, MIGRATION_REQUEST
+from kmsconn.emulator.key_ceremonies import ABORTED_REQUEST, KEY, MIGRATION_PREP, MIGRATION_REQUEST, PREP
 from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

@@ -20,12 +20,14 @@ from kmsconn.emulator.core_keys import COMPRESSED_OBJECT, PUBLIC_PREFIX
 from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.execution import BlockContext, Frame, Meter
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.key_ceremonies import KEY, LAST_EPOCH, NEXT_CONTEXT
-from kmsconn.emulator.key_life import (
+from kmsconn.emulator.key_ceremonies import (
     ABORTED_PREP,
     ABORTED_REQUEST,
+    KEY,
+    LAST_EPOCH,
     MIGRATION_PREP,
     MIGRATION_REQUEST,
+    NEXT_CONTEXT,
 )
 from kmsconn.ethereum.abi import Function
 from kmsconn.model.events import AlertCleared, AlertRaised

@@ -18,8 +18,17 @@ from kmsconn.emulator.core import become
 from kmsconn.emulator.core_keys import COMPRESSED_OBJECT, object_digest
 from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.fhevm_dependencies import CONTEXT
-from kmsconn.emulator.key_ceremonies import CRS, KEY, LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, PREP
-from kmsconn.emulator.key_life import ABORTED_PREP, MIGRATION_PREP, MIGRATION_REQUEST
+from kmsconn.emulator.key_ceremonies import (
+    ABORTED_PREP,
+    CRS,
+    KEY,
+    LAST_EPOCH,
+    MIGRATION_PREP,
+    MIGRATION_REQUEST,
+    NEXT_CONTEXT,
+    NEXT_EPOCH,
+    PREP,
+)
 from kmsconn.emulator.traffic import naming
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AnswerKept, Event, ReplySent, ReplySigned, RequestRecorded, StageFinished
@@ -30,8 +39,7 @@ from kmsconn.transport.dialling import dial_sockets
 from tests.real.anvil import contracts
 from tests.real.anvil.ground_truth import wait_answered
 from tests.real.anvil.key_ground_truth import read_key_replies
-from tests.real.anvil.migrating_owner import MigratingOwner
-from tests.real.anvil.owner import Owner
+from tests.real.anvil.owner import lead
 from tests.real.anvil.users import Users
 from tests.real.anvil.world import World, committee, open_world, sender_key
 
@@ -78,7 +86,7 @@ async def test_a_whole_life_of_keys_is_included_once_and_decryptions_follow(
     nodes: int, anvil: Path, tmp_path: Path
 ) -> None:
     async with open_world(anvil, tmp_path, nodes=nodes) as world, connected(world, tmp_path):
-        await Owner(world, generating=1.0).lead()  # time for each node to begin before three have ended
+        await lead(world, 1.0)  # time for each node to begin before three have ended
         users = Users(world, extra_data=naming(NEXT_CONTEXT, LAST_EPOCH)[1:])
         asked = await users.ask("public", "direct", "unified")
         for node in range(nodes):
@@ -121,7 +129,7 @@ async def test_a_node_that_is_killed_at_each_step_gives_each_reply_once(anvil: P
     async with open_world(anvil, tmp_path) as world, trio.open_nursery() as nursery:
         mortal = Mortal(world, tmp_path / "journal.db")
         nursery.start_soon(mortal.run)
-        await Owner(world, generating=0.3).lead()
+        await lead(world, 0.3)
         assert await read_key_replies(world, sender_key().address) == ALL
         assert len(mortal.deaths) == len(KINDS) * len(FATAL)
         nursery.cancel_scope.cancel()
@@ -160,7 +168,7 @@ async def test_a_key_is_migrated_across_an_upgrade_by_four_nodes_of_which_one_is
         mortal = Mortal(world, tmp_path / "0.db")
         nursery.start_soon(mortal.run)
         async with connected(world, tmp_path, range(1, 4)):
-            await MigratingOwner(world, generating=1.0).lead()
+            await lead(world, 1.0, migrates=True)
             await check_migrated(world)
             for node in range(4):
                 assert await read_key_replies(world, sender_key(node).address) == MIGRATED

@@ -131,7 +131,7 @@ async def test_a_life_of_keys_is_led_beside_the_requests(tmp_path: Path) -> None
     result = demo.result()
     assert result.well
     assert result.keys is not None
-    assert result.keys.done == tuple(KeyCeremonies(FhevmDependencies.make(wall)).by_name)
+    assert result.keys.done == tuple(KeyCeremonies.of(FhevmDependencies.make(wall)).by_name)
     assert (len(result.keys.verdict.replied), len(result.keys.verdict.aborted)) == (7, 2)
     assert (result.verdict.p99 or 0) <= 2 * demo.dependencies.gateway.block_time
     rows = [row for row in demo.progress.rows.values() if not row.is_decryption]

@@ -148,25 +148,25 @@ def test_what_the_anchor_keeps_is_the_hash_of_the_announcement() -> None:
     assert info_hash != bytes(32)
 
 
-def new_owner() -> KeyCeremonies:
+def owned() -> tuple[FhevmDependencies, KeyCeremonies]:
     dependencies = FhevmDependencies.make(trio.current_time, block_time=1.0, members=4)
-    return KeyCeremonies(dependencies, dependencies.members)
+    return dependencies, KeyCeremonies.of(dependencies, dependencies.members)
 
 
 async def test_a_core_that_never_begins_is_waited_for_some_blocks() -> None:
-    owner = new_owner()
+    dependencies, owner = owned()
     async with trio.open_nursery() as nursery:
-        await nursery.start(owner.dependencies.run)
+        await nursery.start(dependencies.run)
         began = trio.current_time()
         await owner.until_at_work("key", KEY)
         waited = trio.current_time() - began
         nursery.cancel_scope.cancel()
-    assert waited == pytest.approx(LATE_BLOCKS * owner.dependencies.ethereum.block_time)
+    assert waited == pytest.approx(LATE_BLOCKS * dependencies.ethereum.block_time)
 
 
 async def test_nobody_waits_once_every_core_is_at_work() -> None:
-    owner = new_owner()
-    for core in (*owner.dependencies.cores, *owner.dependencies.others):
+    dependencies, owner = owned()
+    for core in (*dependencies.cores, *dependencies.others):
         core.core.memory.generating = 1e6
         core.core.memory.begin("key", KEY.to_bytes(32), bytes)
     with trio.fail_after(1):
