@@ -94,6 +94,10 @@ class OwnedContracts(ABC):
         while await self.read(slot) != value:
             await self.wait_change()
 
+    async def until_made(self, identifier: int) -> None:
+        """Wait until a preparation, key or CRS has consensus."""
+        await self.until_told(self.views.generation.has_consensus(identifier))
+
 
 @attrs.define(eq=False)
 class EmulatedContracts(OwnedContracts):
@@ -245,22 +249,6 @@ class KeyCeremonies:
     params: int = DEFAULT_PARAMS
     """The FHE parameters of what is made."""
 
-    @classmethod
-    def of(
-        cls,
-        dependencies: FhevmDependencies,
-        incoming: tuple[int, ...] = (0,),
-        traffic: Traffic | None = None,
-        ground_truths: tuple[GroundTruth, ...] = (),
-        params: int = DEFAULT_PARAMS,
-    ) -> KeyCeremonies:
-        """Return the owner of emulated contracts."""
-        own = [shard.core for shard in dependencies.cores]
-        nodes = (own, *([faults.core] for faults in dependencies.others))
-        contracts = EmulatedContracts(dependencies, incoming, traffic, ground_truths)
-        cores = KeyCores(nodes, incoming, lambda: LATE_BLOCKS * dependencies.ethereum.block_time)
-        return cls(contracts, cores, params)
-
     @property
     def by_name(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """The ceremonies by name, in their order; with real Cores those whose end the contracts show."""
@@ -290,12 +278,12 @@ class KeyCeremonies:
     async def make_key(self) -> None:
         """Have a key prepared and made."""
         await self.contracts.do("keygen", self.params)
-        await self.until_made(KEY)
+        await self.contracts.until_made(KEY)
 
     async def make_crs(self) -> None:
         """Have a CRS made."""
         await self.contracts.do("crsgenRequest", _CRS_BITS, self.params)
-        await self.until_made(CRS)
+        await self.contracts.until_made(CRS)
 
     async def change_context(self) -> None:
         """Go over to the next context and its first epoch; the Gateway follows once it is active."""
@@ -314,7 +302,7 @@ class KeyCeremonies:
     async def abort_key(self, *existing: int) -> None:
         """Begin another key, or the migration of one, and abort it while every Core of the committee is at work on it."""
         await self.contracts.do("keygen", self.params, *existing)
-        await self.until_made(ABORTED_PREP)
+        await self.contracts.until_made(ABORTED_PREP)
         with self.cores.slow():
             await self.until_at_work("key", ABORTED_REQUEST)
         await self.contracts.do("abortKeygen", ABORTED_PREP)
@@ -327,10 +315,6 @@ class KeyCeremonies:
             await self.until_at_work("crs", ABORTED_CRS)
         await self.contracts.do("abortCrsgen", ABORTED_CRS)
         await self._until_aborted("crs", ABORTED_CRS)
-
-    async def until_made(self, identifier: int) -> None:
-        """Wait until a preparation, key or CRS has consensus."""
-        await self.contracts.until_told(self.contracts.views.generation.has_consensus(identifier))
 
     async def until_at_work(self, kind: str, identifier: int) -> None:
         """Wait until every Core of the committee works on something, for a while: a node that came too late for it never will."""
@@ -387,7 +371,7 @@ class MigratingCeremonies(KeyCeremonies):
         """Have a key prepared, upgrade the contracts before anybody has replied, and have it made."""
         await self.contracts.do("keygen", self.params)
         await self.contracts.upgrade()
-        await self.until_made(KEY)
+        await self.contracts.until_made(KEY)
 
     async def abort_migration(self) -> None:
         """Begin a migration, and abort it while every Core of the committee is at work on it."""
@@ -396,4 +380,18 @@ class MigratingCeremonies(KeyCeremonies):
     async def migrate(self) -> None:
         """Begin the migration anew, under new ids, and have it done."""
         await self.contracts.do("keygen", self.params, KEY)
-        await self.until_made(MIGRATION_REQUEST)
+        await self.contracts.until_made(MIGRATION_REQUEST)
+
+
+def owner_of(
+    dependencies: FhevmDependencies,
+    incoming: tuple[int, ...] = (0,),
+    traffic: Traffic | None = None,
+    ground_truths: tuple[GroundTruth, ...] = (),
+    params: int = DEFAULT_PARAMS,
+) -> KeyCeremonies:
+    """Return the owner of emulated contracts; see `EmulatedContracts`."""
+    own = [shard.core for shard in dependencies.cores]
+    nodes = (own, *([faults.core] for faults in dependencies.others))
+    cores = KeyCores(nodes, incoming, lambda: LATE_BLOCKS * dependencies.ethereum.block_time)
+    return KeyCeremonies(EmulatedContracts(dependencies, incoming, traffic, ground_truths), cores, params)

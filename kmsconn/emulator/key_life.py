@@ -17,7 +17,7 @@ from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies, MigratingCeremonies
+from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies, MigratingCeremonies, owner_of
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
@@ -145,7 +145,7 @@ class KeyLife:
         for core in (*dependencies.cores, *dependencies.others):
             core.core.memory.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
-        owner = KeyCeremonies.of(dependencies, dependencies.members, traffic, ground_truths, params)
+        owner = owner_of(dependencies, dependencies.members, traffic, ground_truths, params)
         return cls(dependencies, owner, migrates)
 
     @property

@@ -19,7 +19,7 @@ from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, KeyCeremonies
+from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, owner_of
 from kmsconn.emulator.key_life import Asked, KeyLife, KeyVerdict, read_keys
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
@@ -60,9 +60,7 @@ class Ceremony:
         self.events = [[] for _ in self.nodes]
         self.lives = [Life() for _ in self.nodes]
         self.traffic = Traffic(self.dependencies, Random(0))
-        self.owner = KeyLife(
-            self.dependencies, KeyCeremonies.of(self.dependencies, self.incoming, self.traffic)
-        )
+        self.owner = KeyLife(self.dependencies, owner_of(self.dependencies, self.incoming, self.traffic))
 
     @property
     def nodes(self) -> range:

@@ -15,7 +15,7 @@ from kmsconn.emulator.demo import Demo, DemoPlan, DemoResult, ProgressStage, Tot
 from kmsconn.emulator.emulation import log_calls
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.ground_truth import ChainVerdict
-from kmsconn.emulator.key_ceremonies import KeyCeremonies
+from kmsconn.emulator.key_ceremonies import owner_of
 from kmsconn.emulator.load import AFTERMATH
 from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.transport.ports import offload_inline
@@ -131,7 +131,7 @@ async def test_a_life_of_keys_is_led_beside_the_requests(tmp_path: Path) -> None
     result = demo.result()
     assert result.well
     assert result.keys is not None
-    assert result.keys.done == tuple(KeyCeremonies.of(FhevmDependencies.make(wall)).by_name)
+    assert result.keys.done == tuple(owner_of(FhevmDependencies.make(wall)).by_name)
     assert (len(result.keys.verdict.replied), len(result.keys.verdict.aborted)) == (7, 2)
     assert (result.verdict.p99 or 0) <= 2 * demo.dependencies.gateway.block_time
     rows = [row for row in demo.progress.rows.values() if not row.is_decryption]

@@ -12,7 +12,7 @@ from kmsconn.emulator.contracts import protocol_config as ceremonies
 from kmsconn.emulator.contracts.generation_rules import BASE
 from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.key_ceremonies import KEY, LATE_BLOCKS, KeyCeremonies
+from kmsconn.emulator.key_ceremonies import KEY, LATE_BLOCKS, KeyCeremonies, owner_of
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, PROTOCOL_CONFIG
@@ -150,7 +150,7 @@ def test_what_the_anchor_keeps_is_the_hash_of_the_announcement() -> None:
 
 def owned() -> tuple[FhevmDependencies, KeyCeremonies]:
     dependencies = FhevmDependencies.make(trio.current_time, block_time=1.0, members=4)
-    return dependencies, KeyCeremonies.of(dependencies, dependencies.members)
+    return dependencies, owner_of(dependencies, dependencies.members)
 
 
 async def test_a_core_that_never_begins_is_waited_for_some_blocks() -> None:
