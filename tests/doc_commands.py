@@ -76,7 +76,7 @@ PARSED: Final = {
     "kmsconn demo": "shows a refusal without the extra, which tests/e2e/test_installations.py brings about",
     "kmsconn audit export audit.jsonl --since 2026-01-01 --until 2026-02-01 --kind user_decryption "
     "--csv": "tests/unit/operate/commands/test_cli_journal.py",
-    "kmsconn audit verify audit.jsonl.000001 audit.jsonl": "tests/e2e/test_audit_process.py",
+    "kmsconn audit verify audit.jsonl.000001 audit.jsonl": "tests/e2e/test_operating_process.py",
     "kmsconn config import -o kmsconn.toml gw-listener.toml kms-worker.toml "
     "tx-sender.toml": "tests/unit/operate/commands/test_cli_config.py",
     "kmsconn doctor --network testnet --json": "needs nodes of a real network",

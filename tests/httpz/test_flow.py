@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import attrs
 import pytest
 import trio
 
 from kmsconn.config.parties import Httpz as HttpzSettings
+from kmsconn.config.values import Mode
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.grpc_server import GrpcFailure
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import (
     AlertRaised,
     AnswerMismatch,
+    Event,
     LogQuarantined,
+    ReplyCompared,
+    ReplySent,
     RequestClosed,
     RequestDeferred,
     StageFailed,
+    ignore,
 )
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import HTTPZ_RC7, Kind
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.decryptions import NAMELESS_EVENT
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts
+from kmsconn.replies.shadow_replies import Likeness
+from kmsconn.testing.killable import KillablePorts, Life
+from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.grpc.framing import Status
+from kmsconn.transport.ports import Ports
 from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world
 
 PARAMETERS = b"\x9f" * 32
@@ -271,3 +285,45 @@ async def test_the_alert_about_another_signer_names_the_option_of_this_generatio
         )
     assert "check kms_core_endpoint" in told.text + told.remedy
     assert "kms_core_endpoints" not in told.text + told.remedy
+
+
+ASKED = 4
+
+
+def wall() -> float:
+    return EPOCH_SECONDS + trio.current_time()
+
+
+def ports(network: MemoryNetwork) -> Ports:
+    return KillablePorts(Life(), network, wall, Random(0)).ports()
+
+
+async def test_a_shadow_of_the_first_generation_starts_nothing_and_finds_every_reply_equal(
+    tmp_path: Path,
+) -> None:
+    """Public and user requests, each handed to the Core once, by the connector that sends."""
+    users = GENERATIONS[HTTPZ_RC7].settle(wall, Random(0), block_time=1.0, computing=0.1)
+    dependencies, network, events = users.dependencies, MemoryNetwork(), list[Event]()
+    dependencies.settle_in_memory(network)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(dependencies.run)
+        changes: dict[str, Any] = {"reorg_window": 4.0, "decryption_from_block_number": 0}
+        active = dependencies.settings(tmp_path / "active.db", **changes)
+        shadow = dependencies.settings(tmp_path / "shadow.db", **changes).but(
+            mode=Mode.SHADOW, private_key=None, tx_sender_address=dependencies.sender.address
+        )
+        async with (
+            open_connector(active, ports=ports(network), on_event=ignore),
+            open_connector(shadow, ports=ports(network), on_event=events.append),
+        ):
+            for form in ("public", "user") * (ASKED // 2):
+                users.forms[form]()
+            with trio.fail_after(120):
+                while len(compared := [one for one in events if isinstance(one, ReplyCompared)]) < ASKED:
+                    await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    counts = dependencies.cores[0].counts
+    assert [one.likeness for one in compared] == [Likeness.EQUAL] * ASKED
+    assert not [one for one in events if isinstance(one, ReplySent)]
+    assert sum(n for (method, _), n in counts.items() if method in {"Decrypt", "Reencrypt"}) == ASKED
