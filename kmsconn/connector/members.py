@@ -11,8 +11,8 @@ from typing import Final
 import attrs
 import trio
 
-from kmsconn.config.common_settings import common_settings
 from kmsconn.config.settings import Settings
+from kmsconn.config.storage import common_settings
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.connector.alerting import JOURNAL
 from kmsconn.connector.following import Topics

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from kmsconn.config.common_settings import differences
+from kmsconn.config.storage import differences
 from kmsconn.config.values import Role
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal

@@ -16,8 +16,8 @@ import attrs
 import msgspec
 import trio
 
-from kmsconn.config.common_settings import common_settings
 from kmsconn.config.settings import Settings
+from kmsconn.config.storage import common_settings
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address

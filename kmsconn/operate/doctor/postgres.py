@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from kmsconn.config.common_settings import differences
 from kmsconn.config.places import is_loopback
+from kmsconn.config.storage import differences
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.config.working import Pools
 from kmsconn.journal.pooler_modes import BREAKS, REMEDY, PoolerMode

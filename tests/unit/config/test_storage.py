@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from kmsconn.config import storage
-from kmsconn.config.common_settings import SettingDifference, common_settings, differences
 from kmsconn.config.keyfiles import password_in
 from kmsconn.config.postgres_url import parse_postgres_url
 from kmsconn.config.settings import Retention
 from kmsconn.config.sources import load_config
+from kmsconn.config.storage import SettingDifference, common_settings, differences
 from kmsconn.config.values import ROLES, Mode, PostgresAddress, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.operate.control.server import control_path
