@@ -4,6 +4,8 @@ One task makes links: it tries the URLs in turn (websockets first, each kind in 
 link until it ends, and goes on. When every URL failed in turn it pauses for a while. Over HTTP the link is renewed now and then: the
 chain id is compared again, and the websocket tried first. What a call does follows from the state of the link alone: it goes out, waits
 for a link, waits a moment, or fails at once.
+
+Over HTTP each exchange is a POST of its own, which is never repeated.
 """
 
 from __future__ import annotations
@@ -16,19 +18,86 @@ from typing import Any, Never, Protocol
 import attrs
 import trio
 
-from kmsconn.chain.jsonrpc import call_result
-from kmsconn.chain.port import Call, RpcError
-from kmsconn.chain.posting import HttpLink
+from kmsconn.chain.jsonrpc import Complaint, RpcAnswer, call_result, decode, encode
+from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call, RpcError
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.parties import Chain
-from kmsconn.errors import Retryable, StartRefused, Unreachable
+from kmsconn.errors import KmsconnError, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent
-from kmsconn.transport.http import HttpClient
+from kmsconn.transport.http import HttpClient, status_error
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import way_of
 from kmsconn.transport.urls import parse, show_origin
 from kmsconn.transport.waiting import Backoff
+
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+
+
+class HttpLink:
+    """One URL, from the first question to the first failure."""
+
+    def __init__(self, http: HttpClient, url: str) -> None:
+        self.ended = trio.Event()
+        self.reason = ""
+        self._http, self._url, self.origin = http, url, show_origin(url)
+        self._next_id = 1
+
+    async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
+        """Ask in one request. Any failure ends the link, and so does an answer that does not come.
+
+        Raises Unreachable, Overloaded. Cancellation: at any time. Repeating: the caller's question.
+        """
+        ids = range(self._next_id, self._next_id + len(calls))
+        self._next_id = ids.stop
+        try:
+            with trio.move_on_after(RPC_CALL_TIMEOUT):
+                return self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
+        except Unreachable as error:
+            self.drop(str(error))
+            raise
+        self.drop(f"{self.origin}: no answer to {calls[0].method} in {RPC_CALL_TIMEOUT:g} s")
+        raise Unreachable(self.reason)
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        """Ask each in a request of its own. Cancellation: at any time. Repeating: the caller's question."""
+
+        async def ask(index: int, call: Call) -> None:
+            try:
+                take(index, *await self.exchange([call], batch=False))
+            except KmsconnError as error:
+                take(index, error)
+
+        async with trio.open_nursery() as nursery:
+            for index, call in enumerate(calls):
+                nursery.start_soon(ask, index, call)
+                await trio.lowlevel.checkpoint()  # Trio starts tasks of one moment in any order
+
+    async def _post(self, body: bytes) -> bytes:
+        response = await self._http.post(self._url, body, {"content-type": "application/json"})
+        refusal = status_error(response.status, self.origin)
+        if refusal is not None and not (response.status == _SERVER_ERROR and response.body.startswith(b"{")):
+            raise refusal  # some nodes send their JSON-RPC errors with a 500
+        if response.status >= _CLIENT_ERROR and not response.body.lstrip().startswith((b"{", b"[")):
+            raise Unreachable(f"{self.origin}: HTTP {response.status}")
+        return response.body
+
+    def _outcomes(self, body: bytes, ids: range) -> list[Any]:
+        messages = decode(body)
+        outcomes = {
+            message.id: message.outcome for message in reversed(messages) if isinstance(message, RpcAnswer)
+        }
+        complaint = next((message.error for message in messages if isinstance(message, Complaint)), None)
+        if complaint is None and not all(number in outcomes for number in ids):
+            raise Unreachable(f"{self.origin}: the answer lacks results for some calls")
+        return [outcomes.get(number, complaint) for number in ids]
+
+    def drop(self, reason: str) -> None:
+        """Give the link up; requests on their way are not disturbed."""
+        if not self.ended.is_set():
+            self.reason = reason
+            self.ended.set()
+
 
 MOMENT = 1.0  # seconds for a connection to a chain whose every URL has just failed, while a call waits for it
 

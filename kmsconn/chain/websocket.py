@@ -3,23 +3,123 @@
 The reader never waits for anybody, so that pings are answered however slow the others are. The writer is a task of its own, so that
 cancelling a call cannot leave half a frame on the wire; it sends what was asked in one moment in one piece. The pulse finds out that
 a peer is gone though nobody asks it anything.
+
+Answers find their questions by id, pushes their subscription.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import trio
 
-from kmsconn.chain.exchanges import Exchanges
-from kmsconn.chain.jsonrpc import call_result, clean, decode, encode
-from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call
+from kmsconn.chain.jsonrpc import (
+    Complaint,
+    Message,
+    Notification,
+    RpcAnswer,
+    call_result,
+    clean,
+    decode,
+    encode,
+)
+from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call, RpcError
 from kmsconn.chain.websocket_wire import NoWebsocket, WebSocketWire
 from kmsconn.errors import Unreachable
 from kmsconn.transport.ports import Dial
 from kmsconn.transport.urls import parse
+
+
+class RpcExchange:
+    """Questions that went out together, as one batch or each for itself, and their answers as they come."""
+
+    def __init__(self, ids: range, method: str, *, batch: bool) -> None:
+        self.ids, self.method, self.batch = ids, method, batch
+        self.since = trio.current_time()
+        self.outcomes: dict[int, Any] = {}
+        self.failure: str | None = None
+        self.done = trio.Event()
+
+    def take(self, number: int, outcome: Any) -> None:
+        """Take the outcome of a question; the first one counts."""
+        self.outcomes.setdefault(number, outcome)
+        if len(self.outcomes) == len(self.ids):
+            self.done.set()
+
+    def fail(self, reason: str) -> None:
+        """Expect no more outcomes."""
+        self.failure = reason
+        self.done.set()
+
+    def so_far(self) -> Iterator[tuple[int, Any]]:
+        """Yield the outcomes with their places; those that will never come are Unreachable."""
+        for index, number in enumerate(self.ids):
+            if number in self.outcomes:
+                yield index, self.outcomes[number]
+            elif self.failure is not None:
+                yield index, Unreachable(self.failure)
+
+    def results(self) -> list[Any]:
+        """Return all outcomes. Raises Unreachable when some never came."""
+        if self.failure is not None:
+            raise Unreachable(self.failure)
+        return [self.outcomes[number] for number in self.ids]
+
+
+class Exchanges:
+    """The exchanges of one connection by question, and what takes the pushes of each subscription."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, RpcExchange] = {}
+        """The oldest first."""
+        self.subscriptions: dict[str, Callable[[bytes], None]] = {}
+        self._next_id = 1
+
+    def begin(self, calls: Sequence[Call], *, batch: bool) -> RpcExchange:
+        """Return an exchange with ids of its own for these calls."""
+        ids = range(self._next_id, self._next_id + len(calls))
+        self._next_id = ids.stop
+        exchange = RpcExchange(ids, calls[0].method, batch=batch)
+        self.waiting.update(dict.fromkeys(ids, exchange))
+        return exchange
+
+    def end(self, exchange: RpcExchange) -> None:
+        """Drop what still comes for an exchange."""
+        for number in exchange.ids:
+            self.waiting.pop(number, None)
+
+    def fail(self, reason: str) -> None:
+        """Expect no more answers and no more pushes."""
+        for exchange in list(self.waiting.values()):
+            exchange.fail(reason)
+        self.subscriptions.clear()
+
+    def dispatch(self, messages: Sequence[Message]) -> None:
+        """Hand on what came in one piece.
+
+        An error that comes alone for a batch is geth's refusal of the whole, under the id of its first call.
+        """
+        for message in messages:
+            match message:
+                case RpcAnswer(number, outcome):
+                    if (exchange := self.waiting.get(number)) is not None:
+                        exchange.take(number, outcome)
+                        if exchange.batch and len(messages) == 1 and isinstance(outcome, RpcError):
+                            _refuse(dict.fromkeys(exchange.ids, exchange), outcome)
+                case Notification(subscription, result):
+                    if (notify := self.subscriptions.get(subscription)) is not None:
+                        notify(result)
+                case Complaint(error):
+                    _refuse(dict(self.waiting), error)
+
+
+def _refuse(waiting: dict[int, RpcExchange], error: RpcError) -> None:
+    """Give an error to all questions that have no outcome."""
+    for number, exchange in waiting.items():
+        exchange.take(number, error)
+
 
 MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
 RECEIVE_BYTES = 64 * 1024

@@ -25,9 +25,8 @@ from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.model.events import ChainReorganised, CursorMoved, RequestsMoved
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.components import ChainContext, Components
-from kmsconn.requests.decoding import DecodeCache
 from kmsconn.requests.fork_detector import ForkDetector
-from kmsconn.requests.recorder import Recorder
+from kmsconn.requests.recorder import DecodeCache, Recorder
 
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
 BEFORE_ALL = -1  # a tick: every row has moved since

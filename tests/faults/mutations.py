@@ -39,14 +39,13 @@ from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reade
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import BlockComparison, Completeness
 from kmsconn.requests.contexts import Contexts, Destruction
-from kmsconn.requests.decoding import DecodeCache, DecodedLogs
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
 from kmsconn.requests.fork_detector import ChainCheck, ForkDetector
 from kmsconn.requests.known_ids import KnownIds
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.range_reader import WatchedContract
 from kmsconn.requests.reading_start import first_looks
-from kmsconn.requests.recorder import Recorder
+from kmsconn.requests.recorder import DecodeCache, DecodedLogs, Recorder
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.shared import Shared
 from kmsconn.requests.stages import Stages

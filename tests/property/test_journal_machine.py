@@ -278,7 +278,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(rid=rids, now=walls)
     def release(self, rid: int, now: float) -> None:
         moved = moves.move(self.db, "release", rid, next_attempt=now, reason="")
-        assert moved == self.model.move("release", rid, next_attempt=now, nonce=None)
+        assert moved == self.model.move("release", rid, next_attempt=now)
 
     @rule(rid=rids, transition=st.sampled_from(["confirm", "found_included", "finalize"]), block=blocks)
     def confirm(self, rid: int, transition: str, block: int) -> None:
@@ -288,7 +288,8 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(rid=rids, transition=st.sampled_from(["resend", "restart", "rejudge"]), now=walls)
     def unland(self, rid: int, transition: str, now: float) -> None:
         moved = moves.move(self.db, transition, rid, next_attempt=now, reason="")
-        assert moved == self.model.move(transition, rid, next_attempt=now, included_block=None, nonce=None)
+        kept = {} if transition == "resend" else {"nonce": None}
+        assert moved == self.model.move(transition, rid, next_attempt=now, included_block=None, **kept)
 
     @rule(rid=rids, transition=st.sampled_from(["reopen", *sorted(moves.CLOSINGS)]))
     def end(self, rid: int, transition: str) -> None:

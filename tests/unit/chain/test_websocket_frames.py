@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from wsproto.frame_protocol import FrameDecoder
 
-from kmsconn.chain.websocket_frames import FrameCutter, text_frame
+from kmsconn.chain.websocket_wire import FrameCutter, text_frame
 
 HELLO = b"\x81\x05Hello"  # RFC 6455, 5.7
 PIECES = b"\x01\x03Hel", b"\x80\x02lo"

@@ -11,9 +11,9 @@ import pytest
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import BackfillProgressed
-from kmsconn.requests import decoding
-from kmsconn.requests.decoding import DecodeCache
+from kmsconn.requests import recorder
 from kmsconn.requests.reader import BACKFILL_REPORT_INTERVAL, BackfillProgress
+from kmsconn.requests.recorder import DecodeCache
 from tests.unit.requests.bench import PROFILE
 from tests.vectors import log_of, request
 
@@ -61,7 +61,7 @@ def test_a_log_that_cannot_be_decoded_comes_with_the_reason_and_the_others_are_d
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "REMEMBERED_LOGS", 2)
+    monkeypatch.setattr(recorder, "REMEMBERED_LOGS", 2)
     profile = Counting()
     cache = DecodeCache(profile)  # type: ignore[arg-type]
     cache.decode(attrs.evolve(LOG, log_index=index) for index in range(3))
