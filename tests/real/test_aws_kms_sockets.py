@@ -137,18 +137,6 @@ async def test_a_signature_over_something_else_is_seen_and_not_used() -> None:
         async with open_aws_kms(AwsKmsKey(made["KeyMetadata"]["KeyId"], None, url), ignore) as signer:
             with pytest.raises(Misconfigured, match="another key"):
                 await signer.sign(DIGESTS[:1])
-
-
-@pytest.mark.parametrize(
-    ("spec", "usage", "told"),
-    [("RSA_2048", "SIGN_VERIFY", "RSA_2048"), ("ECC_NIST_P256", "SIGN_VERIFY", "ECC_NIST_P256")],
-)
-async def test_a_key_of_moto_that_is_of_another_kind_ends_the_start(spec: str, usage: str, told: str) -> None:
-    async with moto() as url, open_aws("kms", region=None, endpoint=url, connections=4) as service:
-        made = await service.ask("create_key", KeySpec=spec, KeyUsage=usage)
-        with pytest.raises(StartRefused, match=told):
-            async with open_aws_kms(AwsKmsKey(made["KeyMetadata"]["KeyId"], None, url), ignore):
-                pass
         with pytest.raises(StartRefused, match="NotFoundException"):
             async with open_aws_kms(AwsKmsKey("alias/absent", None, url), ignore):
                 pass

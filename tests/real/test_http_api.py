@@ -6,7 +6,6 @@ import os
 import resource
 import ssl
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -85,28 +84,14 @@ async def test_a_client_posts_again_and_again_on_one_connection() -> None:
 @pytest.mark.parametrize(
     ("pieces", "status"),
     [
-        ((b"nonsense\r\n\r\n",), b"400"),
-        ((b"\x16\x03\x01\x00\xa5\x01\r\n\r\n",), b"400"),
         ((HEAD, *[b"X-Filler: " + b"x" * 1000 + b"\r\n"] * 100), b"431"),
-        ((HEAD + b"Content-Length: 5\r\n\r\n{}}}}",), b"400"),
         ((HEAD + b"Content-Length: 2000000\r\n\r\n", *[b" " * 65536] * 40), b"400"),
         (
             (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"10000\r\n" + b" " * 65536 + b"\r\n"] * 40),
             b"400",
         ),
-        ((HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",), b"400"),
-        ((HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",), b"400"),
     ],
-    ids=[
-        "nonsense",
-        "TLS",
-        "endless head",
-        "no JSON",
-        "oversized",
-        "endless body",
-        "two lengths",
-        "no chunk",
-    ],
+    ids=["endless head", "oversized", "endless body"],
 )
 async def test_who_sends_what_is_no_request_is_told_so(pieces: tuple[bytes, ...], status: bytes) -> None:
     """With a body that still comes too: the answer is not lost in a reset."""
@@ -115,37 +100,27 @@ async def test_who_sends_what_is_no_request_is_told_so(pieces: tuple[bytes, ...]
     assert data.split(b" ", 2)[1] == status
 
 
-FRAMES = {
-    "RESET": "00000d010400000001828684418a088264020a0b0c0d000004030000000100000008",
-    "PING": "0000080600000000000000000000000000",
-    "SETTINGS": "000000040000000000",
-}
-
-
-@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
-async def test_who_floods_with_frames_of_http_2_is_refused_at_once(frame: str) -> None:
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex(FRAMES["SETTINGS"])
+async def test_who_floods_with_frames_of_http_2_is_refused_at_once() -> None:
+    settings_frame, ping = (
+        bytes.fromhex("000000040000000000"),
+        bytes.fromhex("0000080600000000000000000000000000"),
+    )
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings_frame
     async with listening(keys=(key(),)) as (service, port):
         started = trio.current_time()
-        data = await talk(port, preface, *[bytes.fromhex(frame) * 1000] * 1000)
+        data = await talk(port, preface, *[ping * 1000] * 1000)
         assert data.startswith(b"HTTP/1.1 505 ")
         assert trio.current_time() - started < 5
         while service.statistics().connections:
             await trio.sleep(0.1)
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"Content-Length: 44\r\nTransfer-Encoding: chunked\r\n",
-        b"Transfer-Encoding: chunked\r\nContent-Length: 44\r\n",
-    ],
-)
-async def test_a_request_behind_one_of_two_lengths_is_never_answered(head: bytes) -> None:
+async def test_a_request_behind_one_of_two_lengths_is_never_answered() -> None:
     """One reader would see its end after the first chunk, another one 44 bytes later (RFC 9112, 11.2)."""
+    both = b"Content-Length: 44\r\nTransfer-Encoding: chunked\r\n"
     smuggled = b"0\r\n\r\nGET /version HTTP/1.1\r\nHost: kms\r\n\r\n"
     async with listening() as (_, port):
-        data = await talk(port, HEAD + head + b"\r\n" + smuggled)
+        data = await talk(port, HEAD + both + b"\r\n" + smuggled)
     assert data.startswith(b"HTTP/1.1 400 ")
     assert data.count(b"HTTP/1.1") == 1
 
@@ -160,33 +135,11 @@ async def test_who_wants_one_answer_gets_it_whatever_it_sends_behind() -> None:
             assert data.endswith(b'{"version":"v1"}')
 
 
-async def test_who_holds_its_body_back_is_not_told_to_send_what_is_refused() -> None:
-    async with listening(keys=(key(),)) as (_, port):
-        for head, status in ((HEAD, b"401"), (HEAD.replace(b"decrypt", b"other"), b"404")):
-            data = await talk(port, head + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
-            assert data.startswith(b"HTTP/1.1 " + status)
-            assert b"connection: close" in data.lower()
-
-
 async def test_who_has_no_key_is_told_so_whatever_the_size_of_the_body() -> None:
     async with listening(keys=(key(),)) as (_, port), client(port) as http:
         for size in (0, 1000, 900_000):
             answer = await http.post(PATH, content=b" " * size)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-
-
-async def test_slow_clients_are_closed_and_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_api, "IDLE_SECONDS", 2.0)
-    async with listening() as (_, port), client(port) as http, trio.open_nursery() as nursery:
-        for _ in range(50):
-            nursery.start_soon(talk, port, HEAD, b"X", b"-", b"Y")
-        started = trio.current_time()
-        assert (await http.get("/version")).status_code == 200
-        assert trio.current_time() - started < 10  # a slow client has thirty seconds
-        silent = trio.current_time()
-        assert await talk(port) == b""
-        assert 2 <= trio.current_time() - silent < 10
-        nursery.cancel_scope.cancel()
 
 
 async def test_who_connects_by_the_thousand_holds_a_bounded_number_and_keeps_nobody_out() -> None:
@@ -208,22 +161,6 @@ async def test_who_connects_by_the_thousand_holds_a_bounded_number_and_keeps_nob
             nursery.cancel_scope.cancel()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-async def test_beyond_the_places_clients_are_told_to_come_back() -> None:
-    found: Counter[int] = Counter()
-
-    async def post(port: int) -> None:
-        async with client(port) as http:
-            found[(await http.post(PATH, content=public_body())).status_code] += 1
-
-    async with (
-        listening(FakeDecryptions(seconds=2), max_in_flight_decryptions=20) as (_, port),
-        trio.open_nursery() as nursery,
-    ):
-        for _ in range(60):
-            nursery.start_soon(post, port)
-    assert found == {200: 20, 503: 40}
 
 
 async def test_a_client_that_reads_nothing_holds_no_answer_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
