@@ -17,7 +17,7 @@ import psycopg
 from psycopg import errors
 
 from kmsconn.config.values import PostgresAddress
-from kmsconn.journal import damage, postgres_opening, schema
+from kmsconn.journal import damage, postgres_schema, schema
 from kmsconn.journal.postgres import _COUNT, PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION
 from kmsconn.journal.postgres_session import Reply, SessionLimits
@@ -253,14 +253,14 @@ def _locked(server: FakeServer, _call: BoundStatement) -> Reply:
 
 
 _ANSWERS: dict[str, Callable[[FakeServer, BoundStatement], Reply]] = {
-    postgres_opening.LOCK: _locked,
+    postgres_schema.LOCK: _locked,
     _COUNT: _counted,
-    postgres_opening._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public")], 0),
+    postgres_schema._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public")], 0),
     TABLE_COUNTS: lambda _server, _call: Reply([(9, 1)], 0),
-    postgres_opening._KNOWN_INDICES: lambda server, _call: Reply(
+    postgres_schema._KNOWN_INDICES: lambda server, _call: Reply(
         server.database.execute(_INDICES).fetchall(), 0
     ),
-    postgres_opening._MEMBERS: lambda _server, _call: Reply([(1,)], 0),
+    postgres_schema._MEMBERS: lambda _server, _call: Reply([(1,)], 0),
 }
 
 

@@ -1,7 +1,7 @@
 """The journal from its options, the faults and warnings that only show between them, and what all processes over one must have alike.
 
 Each process writes these in words beside its name in the journal, so nothing secret stands in them. The chains, the contracts and the tx
-sender are not among them: a process with others is refused (``journal.binding``). Reads a file with a password.
+sender are not among them: a process with others is refused (``journal.database``). Reads a file with a password.
 """
 
 from __future__ import annotations

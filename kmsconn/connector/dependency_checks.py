@@ -17,8 +17,7 @@ from kmsconn.chain.asking import ask_all
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.journal.binding import Binding
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.journal import until_kept
 from kmsconn.model.alerts import Board
 from kmsconn.protocols.profile import ConfiguredContract, Spoken, Version

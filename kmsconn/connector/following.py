@@ -14,8 +14,8 @@ import attrs
 import trio
 
 from kmsconn.journal import moves, queries
+from kmsconn.journal.inspecting import paused_kinds
 from kmsconn.journal.journal import Journal, until_kept
-from kmsconn.journal.pausing import paused_kinds
 from kmsconn.model.life import State
 from kmsconn.model.requests import DECRYPTION_KINDS, PoolName
 from kmsconn.requests.components import Components

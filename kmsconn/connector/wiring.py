@@ -25,7 +25,7 @@ from kmsconn.core.client import CoreClient, open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import outbox
-from kmsconn.journal.binding import Binding
+from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.opening import open_journal
 from kmsconn.model.alerts import Board

@@ -6,6 +6,11 @@ A ``Database`` is used by one thread at a time: the journal sees to that. What d
 - Values are named (``:rid``) or counted (``?``). Numbers of a list are JSON text, read with ``SELECT value FROM json_each(:list)``.
 - ``INDEXED BY name`` names the index that a query must use; a driver whose database has no such clause leaves it out.
 - ``shard(id, count)`` is a function that the driver provides.
+
+An operation is a function over an open database, declared once. ``await journal.run(operation, ...)`` has it applied: whole or not at all,
+in the order of the calls, several in one commit. When the call returns, what the operation did is durable. An operation that changes
+several rows, or one row with several statements, stands in ``Database.savepoint``. One that moves a request returns whether it moved: False
+means that the row was no longer in a state that allows it, and that nothing was changed.
 """
 
 from __future__ import annotations
@@ -13,12 +18,121 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
+import attrs
+
+from kmsconn.config.settings import Settings
 from kmsconn.errors import JournalWentBack, OutcomeUnknown, StartRefused
-from kmsconn.journal.binding import Binding, differences
-from kmsconn.journal.notes import Notes, StageTimes
-from kmsconn.journal.tally import Tally
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.journal.notes import Notes, StageTimes, Tally
+
+AnyOperation = TypeVar("AnyOperation", bound=Callable[..., Any])
+
+_OFF_LOOP = "is_off_loop"
+_COUNTED = "is_counted"
+_READS = "is_reading"
+
+
+def _always(*_args: Any, **_kwargs: Any) -> bool:
+    return True
+
+
+def off_loop(when: Callable[..., bool] = _always) -> Callable[[AnyOperation], AnyOperation]:
+    """Mark an operation that may take milliseconds, which the loop does not have: it is applied in a thread.
+
+    ``when`` says so of the operation's arguments, without the database.
+    """
+
+    def mark(operation: AnyOperation) -> AnyOperation:
+        setattr(operation, _OFF_LOOP, when)
+        return operation
+
+    return mark
+
+
+def is_off_loop(operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Say whether an operation with these arguments is applied in a thread."""
+    when: Callable[..., bool] | None = getattr(operation, _OFF_LOOP, None)
+    return when is not None and when(*args, **kwargs)
+
+
+def counted(operation: AnyOperation) -> AnyOperation:
+    """Mark an operation that is one statement, and returns whether that changed a row: it can be sent together with others."""
+    setattr(operation, _COUNTED, True)
+    return operation
+
+
+def is_counted(operation: Callable[..., Any]) -> bool:
+    """Say whether an operation is one statement and the count of its rows."""
+    return getattr(operation, _COUNTED, False)
+
+
+def reads(operation: AnyOperation) -> AnyOperation:
+    """Mark an operation that changes nothing, whatever its arguments are: it needs no turn where reading has connections of its own."""
+    setattr(operation, _READS, True)
+    return operation
+
+
+def is_reading(operation: Callable[..., Any]) -> bool:
+    """Say whether an operation changes nothing."""
+    return getattr(operation, _READS, False)
+
+
+@attrs.frozen
+class Binding:
+    """What a journal belongs to for ever: rows of one network or sender mean nothing to another.
+
+    What only a chain can confirm, a wrong address among it, is written once that chain has answered as what it is.
+    """
+
+    profile: str
+    gateway_chain_id: int
+    ethereum_chain_id: int
+    decryption_contract: Address
+    sender: Address
+
+    @classmethod
+    def of(cls, settings: Settings, tx_sender: Address) -> Binding:
+        """Return to whom a journal with these settings belongs."""
+        return cls(
+            settings.protocol.profile,
+            settings.chains.gateway.chain_id,
+            settings.chains.ethereum.chain_id,
+            settings.protocol.decryption_contract.address,
+            tx_sender,
+        )
+
+    def own(self) -> dict[str, str]:
+        """Return what no chain needs to confirm."""
+        return {"profile": self.profile, "tx sender": checksum(self.sender)}
+
+    def confirmed_by(self, chain_id: int) -> dict[str, str]:
+        """Return what is right once this chain has answered, and its contracts are those that are meant."""
+        gateway, ethereum = "gateway chain id", "ethereum chain id"
+        chains = {gateway: self.gateway_chain_id, ethereum: self.ethereum_chain_id}
+        told = {name: str(own) for name, own in chains.items() if own == chain_id}
+        return (
+            {**told, "decryption contract": checksum(self.decryption_contract)} if gateway in told else told
+        )
+
+    def as_text(self) -> dict[str, str]:
+        """Return the fields under the names that the journal stores and that messages use."""
+        gateway, ethereum = (
+            self.confirmed_by(self.gateway_chain_id),
+            self.confirmed_by(self.ethereum_chain_id),
+        )
+        return {**self.own(), **gateway, **ethereum}
+
+
+def differences(stored: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str, ...]:
+    """Say for each field in which a stored binding is another one what stands there and what was configured; one not stored fits all."""
+    return tuple(
+        f"{name} {stored[name]} there, {value} configured"
+        for name, value in ours.items()
+        if stored.get(name, value) != value
+    )
+
 
 _TICK = "tick"
 

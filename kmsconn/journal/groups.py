@@ -21,9 +21,8 @@ import attrs
 import trio
 
 from kmsconn.errors import JournalFailed, KmsconnError
-from kmsconn.journal.database import Database, NotWritten
+from kmsconn.journal.database import Database, NotWritten, is_counted, is_off_loop, is_reading
 from kmsconn.journal.moves import note_submitted
-from kmsconn.journal.operations import is_counted, is_off_loop, is_reading
 from kmsconn.transport.ports import Offload
 
 if TYPE_CHECKING:

@@ -1,19 +1,23 @@
-"""What an operator asks about requests, and how one begins again. A look walks over ``SLICE`` rows at most."""
+"""What an operator asks about requests, how one begins again, and which kinds are paused. A look walks over ``SLICE`` rows at most.
+
+A paused kind is recorded as ever and not dispatched, over every restart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
 
+import attrs
+
 from kmsconn.errors import KmsconnError
 from kmsconn.journal.damage import read_rows
-from kmsconn.journal.database import Database
-from kmsconn.journal.history import HistoryEntry, appended, line_of, read_history
+from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.moves import LONGEST_WAIT, move
-from kmsconn.journal.operations import off_loop, reads
-from kmsconn.journal.rows import pack_id
-from kmsconn.journal.values import Found, Row, Wanted
+from kmsconn.journal.rows import HistoryEntry, appended, line_of, pack_id, read_history
+from kmsconn.journal.values import FoundRows, Row, Wanted
 from kmsconn.model.life import TRANSITIONS, RowCause, State
+from kmsconn.model.requests import Kind
 
 SLICE = 2000
 RETRIED = TRANSITIONS["restart"][0] - {State.INCLUDED}
@@ -68,7 +72,7 @@ class RetryError(KmsconnError):
 
 @reads
 @off_loop()
-def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> Found:
+def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> FoundRows:
     """Return the newest rows that are wanted below a row number (None: of all); a look may find none and yet not be at the end."""
     start = db.execute(_NEWEST).fetchone()[0] + 1 if before is None else before
     first = max(1, start - SLICE)
@@ -81,7 +85,7 @@ def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> Found:
     statement = _WANTED.format(kinds=_one_of("kind", wanted.kinds), states=_one_of("state", wanted.states))
     rids = [rid for (rid,) in db.execute(statement, values)]
     further = rids[-1] if len(rids) == limit else first
-    return Found(read_rows(db, rids), further if further > 1 else None)
+    return FoundRows(read_rows(db, rids), further if further > 1 else None)
 
 
 def _one_of(column: str, values: Collection[StrEnum]) -> str:
@@ -142,3 +146,34 @@ def skip(db: Database, rid: int, reason: str) -> str:
     if not move(db, "skip", rid, reason=kept, cause=RowCause.SKIPPED):
         raise SkipError(_SKIP_REFUSED.get(found[0], f"its state is {found[0]!r}"))
     return kept
+
+
+_PAUSE = "INSERT INTO paused (kind, since, reason) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_RESUME = "DELETE FROM paused WHERE kind = ?"
+_PAUSED = "SELECT kind, since, reason FROM paused ORDER BY kind"
+_KINDS = frozenset(Kind)
+
+
+@attrs.frozen
+class PausedKind:
+    """A kind that is paused, since when (wall time), and what the operator said."""
+
+    kind: Kind
+    since: float
+    reason: str = ""
+
+
+def pause(db: Database, paused: PausedKind) -> bool:
+    """Pause a kind; False where it is paused already: then that stays as it was."""
+    return db.execute(_PAUSE, (paused.kind.value, paused.since, paused.reason)).rowcount == 1
+
+
+def resume(db: Database, kind: Kind) -> bool:
+    """End a pause; False where there is none."""
+    return db.execute(_RESUME, (kind.value,)).rowcount == 1
+
+
+@reads
+def paused_kinds(db: Database) -> tuple[PausedKind, ...]:
+    """Return the kinds that are paused."""
+    return tuple(PausedKind(Kind(kind), *rest) for kind, *rest in db.execute(_PAUSED) if kind in _KINDS)

@@ -17,8 +17,7 @@ import attrs
 import msgspec
 
 from kmsconn.errors import LeaseLost
-from kmsconn.journal.database import Database
-from kmsconn.journal.operations import reads
+from kmsconn.journal.database import Database, reads
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
 from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.rows import COLUMNS

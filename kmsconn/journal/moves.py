@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from kmsconn.errors import NonceTaken
-from kmsconn.journal.database import Database
-from kmsconn.journal.history import appended, line_of
-from kmsconn.journal.operations import counted
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.database import Database, counted, reads
+from kmsconn.journal.rows import appended, line_of, pack_id
 from kmsconn.journal.schema import shard_of
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
@@ -265,3 +265,25 @@ def hurry(db: Database, kinds: Collection[Kind], shard: int, shards: int) -> boo
 def note_submitted(db: Database, rid: int, submitted: bool) -> None:
     """Write down that the Core has a request, or has forgotten it."""
     db.execute("UPDATE request SET submitted = ? WHERE rid = ?", (submitted, rid))
+
+
+_KEEP = "UPDATE request SET choice = ? WHERE rid = ? AND choice = ''"
+_KEPT = "SELECT choice FROM request WHERE rid = ?"
+_OF_REQUEST = (
+    "SELECT choice FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id = ? "
+    "AND kind = ? AND on_chain = 1 ORDER BY rid DESC LIMIT 1"
+)
+
+
+def keep_choice(db: Database, rid: int, choice: str) -> str:
+    """Keep the choice for a row, and return the one that holds: the first one that was kept. Repeating: changes nothing."""
+    db.execute(_KEEP, (choice, rid))
+    found = db.execute(_KEPT, (rid,)).fetchone()
+    return choice if found is None else str(found[0])
+
+
+@reads
+def choice_of(db: Database, chain_id: int, contract: Address, kind: Kind, identifier: int) -> str:
+    """Return the choice that is kept for a request on chain; empty where there is none."""
+    found = db.execute(_OF_REQUEST, (chain_id, contract, pack_id(identifier), kind.value)).fetchone()
+    return "" if found is None else str(found[0])

@@ -11,9 +11,8 @@ import trio
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.extras import require_extra
-from kmsconn.journal.binding import Binding
 from kmsconn.journal.damage import find_odd_rows
-from kmsconn.journal.database import Database, Driver, opening
+from kmsconn.journal.database import Binding, Database, Driver, opening
 from kmsconn.journal.journal import CLOSING, Journal
 from kmsconn.journal.reading import Readers
 from kmsconn.journal.sqlite import SqliteDriver, Synchronous

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from kmsconn.journal.database import Database
-from kmsconn.journal.operations import reads
+from kmsconn.journal.database import Database, reads
 
 _HEAD: Final = "audit head"
 

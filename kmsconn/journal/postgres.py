@@ -19,11 +19,11 @@ from psycopg import errors
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, OutcomeUnknown, StartRefused
+from kmsconn.journal.notes import Tally
 from kmsconn.journal.postgres_batch import Batch
-from kmsconn.journal.postgres_opening import BEGIN, COMMIT, LOCK, ROLLBACK, migrate
-from kmsconn.journal.postgres_pooler import refuse_transaction_mode
 from kmsconn.journal.postgres_refusals import is_lasting, remedy_of
-from kmsconn.journal.postgres_schema import CAPTURE, STOP_CAPTURING
+from kmsconn.journal.postgres_schema import BEGIN, CAPTURE, COMMIT, LOCK, ROLLBACK, STOP_CAPTURING, migrate
+from kmsconn.journal.postgres_servers import look_around, refuse_transaction_mode
 from kmsconn.journal.postgres_session import (
     KEYWORDS,
     MIGRATING,
@@ -33,8 +33,6 @@ from kmsconn.journal.postgres_session import (
     keywords_of,
 )
 from kmsconn.journal.postgres_statements import BoundStatement, call_of
-from kmsconn.journal.postgres_timeline import look_around
-from kmsconn.journal.tally import Tally
 
 _BEGIN: Final = call_of(BEGIN)
 _COMMIT: Final = call_of(COMMIT)

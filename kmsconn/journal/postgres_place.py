@@ -12,7 +12,7 @@ import attrs
 from kmsconn.config.values import PostgresAddress
 from kmsconn.extras import require_extra
 from kmsconn.journal.members import label_of, read_settings
-from kmsconn.journal.pooler_modes import PoolerMode
+from kmsconn.journal.postgres_refusals import PoolerMode
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
     require_extra("postgres", "a journal in PostgreSQL")
     import psycopg
 
-    from kmsconn.journal.postgres_pooler import mode_of
+    from kmsconn.journal.postgres_servers import mode_of
     from kmsconn.journal.postgres_session import keywords_of
 
     try:

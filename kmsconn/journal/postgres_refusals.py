@@ -1,11 +1,13 @@
-"""What a server, or libpq, says to a connection that it does not make: whether that may pass by itself, and what to do. Pure.
+"""What a server, or libpq, says to a connection that it does not make, and how a pooler hands connections out: what to do about it. Pure.
 
-Such words have no code of PostgreSQL's. A server has them in its own language (``lc_messages``); libpq's are English here.
+Such words have no code of PostgreSQL's. A server has them in its own language (``lc_messages``); libpq's are English here. Needs no
+package of PostgreSQL: doctor says these words in an installation without them, too.
 """
 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Final
 
 _CROWDED: Final = "too many connections|remaining connection slots|too many clients"
@@ -88,3 +90,19 @@ def _found(words: str) -> tuple[bool, str]:
         if re.search(pattern, words):
             return lasts, remedy
     return False, ""
+
+
+BREAKS: Final = (
+    "a pooler in transaction mode, which breaks prepared statements, LISTEN and what is set for a session"
+)
+REMEDY: Final = (
+    "connect to the server itself, or set pool_mode = session for this database and user in the pooler"
+)
+
+
+class PoolerMode(StrEnum):
+    """How a pooler hands out the server's connections; by the transaction includes by the statement."""
+
+    NONE = "no pooler"
+    SESSION = "session"
+    TRANSACTION = "transaction"

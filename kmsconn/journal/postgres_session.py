@@ -19,9 +19,8 @@ from psycopg.errors import error_from_result
 
 from kmsconn.config.keyfiles import password_in
 from kmsconn.config.values import PostgresAddress
-from kmsconn.journal.postgres_asking import ask_plainly, wait_for
+from kmsconn.journal.postgres_servers import MET, ask_plainly, connect_to_newest, wait_for
 from kmsconn.journal.postgres_statements import BoundStatement
-from kmsconn.journal.postgres_timeline import MET, connect_to_newest
 
 CONNECT_TIMEOUT: Final = 5  # seconds for each address of a server
 KEEPALIVE_IDLE: Final = 5  # seconds without traffic after which the network is probed

@@ -14,8 +14,8 @@ import trio
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.postgres import connect
+from kmsconn.journal.postgres_servers import MET, ServerTimeline, connect_to_newest, look_around
 from kmsconn.journal.postgres_session import KEYWORDS, LASTING, Session, SessionLimits, keywords_of
-from kmsconn.journal.postgres_timeline import MET, ServerTimeline, connect_to_newest, look_around
 from kmsconn.transport.ports import Offload
 
 T = TypeVar("T")

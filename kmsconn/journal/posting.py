@@ -1,19 +1,73 @@
-"""Takes a request that comes over HTTP: one operation inserts it, finds it in work or ended, or lets it begin again. Never asks a chain.
+"""Makes the rows of new requests, and takes those that come over HTTP. Never asks a chain.
 
-A content is one row for ever: its id is the hash of all that it says. So whoever posts it, and however often, is told of the same work.
+What comes over HTTP is one row for ever: its id is the hash of all that it says. So whoever posts it, and however often, is told of the
+same work: one operation inserts it, finds it in work or ended, or lets it begin again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
 import attrs
 
 from kmsconn.errors import KmsconnError
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import Address
+from kmsconn.frozen import frozen
 from kmsconn.journal.damage import read_one
 from kmsconn.journal.database import Database
-from kmsconn.journal.moves import move
-from kmsconn.journal.new_requests import NewRequest, insert
-from kmsconn.journal.rows import pack_id, pack_log
+from kmsconn.journal.moves import LONGEST_WAIT, move
+from kmsconn.journal.rows import RESIDUES, pack_id, pack_log, place_of
 from kmsconn.journal.values import Row
+from kmsconn.model.requests import Kind
+
+if TYPE_CHECKING:
+    from sqlite3 import Cursor
+
+_NEW = (
+    "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
+    "next_attempt, max_wait, deadline, recorded_at, log, residue) "
+    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_RETURNING = f"{_NEW} RETURNING rid"
+
+
+@frozen
+class NewRequest:
+    """A request with its identity, its content as a log, and until when (chain time) its answer is of use. ``now`` is the wall time."""
+
+    chain_id: int
+    contract: Address
+    id: int
+    kind: Kind
+    digest: bytes
+    log: Log
+    deadline: float
+    now: float
+
+
+def insert(db: Database, new: NewRequest) -> int:
+    """Insert a request as pending and on chain, due at once, and return its row."""
+    return insert_all(db, [new])[0]
+
+
+def insert_all(db: Database, requests: Iterable[NewRequest]) -> list[int]:
+    """Insert requests as pending and on chain, due at once, and return their rows in the same order."""
+    values = (_values(db, new) for new in requests)
+    if db.driver.is_remote:
+        return [rid for ((rid,),) in db.fetch_each(_RETURNING, values)]
+    return [
+        cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values
+    ]  # for a third of the time less
+
+
+def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:
+    db.tick += 1
+    identity = (new.chain_id, new.contract, pack_id(new.id), new.digest, new.kind.value, db.tick)
+    times = (new.now, LONGEST_WAIT, new.deadline, new.now)
+    return (*identity, *place_of(new.log), *times, pack_log(new.log), new.id % RESIDUES)
+
 
 _KNOWN = "SELECT rid FROM request WHERE chain_id = ? AND contract = ? AND id = ? AND digest = ?"
 _PENDING = "SELECT coalesce(sum(rows), 0) FROM tally WHERE kind = ? AND state = 'pending'"

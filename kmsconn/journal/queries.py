@@ -17,8 +17,7 @@ from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Checkpoints, Doubts
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.damage import read_one, read_rows
-from kmsconn.journal.database import Database, ahead
-from kmsconn.journal.operations import off_loop, reads
+from kmsconn.journal.database import Database, ahead, off_loop, reads
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.schema import shard_of
 from kmsconn.journal.values import (

@@ -22,12 +22,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from kmsconn.ethereum.abi import Log
-from kmsconn.journal.database import Database
-from kmsconn.journal.history import appended, line_of
+from kmsconn.journal.database import Database, off_loop
 from kmsconn.journal.moves import move
-from kmsconn.journal.new_requests import NewRequest, insert_all
-from kmsconn.journal.operations import off_loop
-from kmsconn.journal.rows import pack_id, pack_log, place_of
+from kmsconn.journal.posting import NewRequest, insert_all
+from kmsconn.journal.rows import appended, line_of, pack_id, pack_log, place_of
 from kmsconn.journal.values import Arrival, Read, Recorded
 from kmsconn.model.life import CLOSED, State
 

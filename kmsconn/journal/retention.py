@@ -16,8 +16,7 @@ import msgspec
 
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.database import Database
-from kmsconn.journal.operations import off_loop, reads
+from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.rows import pack_id
 from kmsconn.journal.values import JournalPlace, Position, Retained, RetentionStep
 from kmsconn.model.requests import Kind

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from kmsconn.chain.fork import Doubts
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.database import Database
-from kmsconn.journal.history import appended, line_of
+from kmsconn.journal.database import Database, off_loop
 from kmsconn.journal.moves import move
-from kmsconn.journal.operations import off_loop
 from kmsconn.journal.retention import lower_low_water
+from kmsconn.journal.rows import appended, line_of
 from kmsconn.journal.values import Reread, Rewound
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause
 

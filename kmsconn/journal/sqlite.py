@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from kmsconn.errors import StartRefused
+from kmsconn.journal.notes import Tally
 from kmsconn.journal.rows import shard
 from kmsconn.journal.schema import (
     APPLICATION_ID,
@@ -27,7 +28,6 @@ from kmsconn.journal.schema import (
     VERSION,
     shard_indices,
 )
-from kmsconn.journal.tally import Tally
 
 Synchronous = Literal["FULL", "OFF"]
 

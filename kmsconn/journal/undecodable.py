@@ -12,8 +12,7 @@ import attrs
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.database import Database
-from kmsconn.journal.operations import off_loop, reads
+from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.recording import record
 from kmsconn.journal.rows import pack_id, unpack_log
 from kmsconn.journal.values import Arrival, Read, Recorded

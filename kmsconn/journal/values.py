@@ -171,7 +171,7 @@ class Wanted:
 
 
 @attrs.frozen
-class Found:
+class FoundRows:
     """Rows that are wanted, the newest first, and below which row number the look goes on; None: there are no more."""
 
     rows: tuple[Row, ...]

@@ -17,8 +17,8 @@ import trio
 from kmsconn.errors import JournalFailed, let_go
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
+from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.journal import DISK_PAUSE, Journal, until_kept
-from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.values import Row, Shards
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.protocols.profile import Profile

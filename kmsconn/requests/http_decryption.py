@@ -20,7 +20,7 @@ from kmsconn.errors import JournalFailed, Undecodable
 from kmsconn.journal import posting, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.new_requests import NewRequest
+from kmsconn.journal.posting import NewRequest
 from kmsconn.journal.values import Row
 from kmsconn.model.events import Event, OnEvent, RequestClosed, RequestRecorded
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult

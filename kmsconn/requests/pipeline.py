@@ -23,7 +23,7 @@ from kmsconn.errors import (
     Undecodable,
     let_go,
 )
-from kmsconn.journal import choices, queries
+from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
 from kmsconn.model.life import RowCause
@@ -182,10 +182,10 @@ async def settle_choice(profile: Profile, journal: Journal, row: Row, gathered: 
 async def _choose(journal: Journal, operation: Choosing[Any], request: Request) -> str:
     earlier, before = operation.continues(request.content), ""
     if earlier is not None:
-        before = await journal.run(choices.of_request, request.chain_id, request.contract, *earlier)
+        before = await journal.run(moves.choice_of, request.chain_id, request.contract, *earlier)
         if not before:  # a guess, which an operator can correct by the option
             return operation.choose(request.content, "")
-    return await journal.run(choices.keep, request.rid, operation.choose(request.content, before))
+    return await journal.run(moves.keep_choice, request.rid, operation.choose(request.content, before))
 
 
 async def answer_again(pipeline: Pipeline, row: Row) -> Answered:

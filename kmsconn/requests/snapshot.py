@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from kmsconn.journal.pausing import PausedKind
+from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.values import Counts
 from kmsconn.replies.manager import TxStatistics
 from kmsconn.requests.heartbeats import StalledTask

@@ -24,14 +24,12 @@ OF_POSTGRES = frozenset(
     f"kmsconn.journal.{name}"
     for name in (
         "postgres",
-        "postgres_asking",
         "postgres_batch",
         "postgres_place",
-        "postgres_pooler",
         "postgres_session",
         "postgres_side",
         "postgres_statements",
-        "postgres_timeline",
+        "postgres_servers",
     )
 )
 """The modules that import the packages of the extra postgres: two of them inside functions, the others are imported inside one."""

@@ -18,7 +18,7 @@ from kmsconn.emulator.config_file import write_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.journal.binding import Binding
+from kmsconn.journal.database import Binding
 from kmsconn.journal.recording import record
 from kmsconn.model.life import State
 from tests.e2e.test_cli_process import PATIENCE, config, exit_of, running, until

@@ -14,9 +14,9 @@ import attrs
 
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import inspecting
-from kmsconn.journal.history import HistoryEntry
+from kmsconn.journal.inspecting import PausedKind, paused_kinds
 from kmsconn.journal.members import gathering
-from kmsconn.journal.pausing import PausedKind, paused_kinds
+from kmsconn.journal.rows import HistoryEntry
 from kmsconn.journal.values import Row
 from kmsconn.model.life import CLOSED, RowCause, State
 from kmsconn.observe.monitor import Monitor

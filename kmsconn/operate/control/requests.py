@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from kmsconn.errors import Undecodable
-from kmsconn.journal import inspecting, pausing
-from kmsconn.journal.inspecting import RETRIED, RetryError, SkipError
-from kmsconn.journal.pausing import PausedKind
+from kmsconn.journal import inspecting
+from kmsconn.journal.inspecting import RETRIED, PausedKind, RetryError, SkipError
 from kmsconn.journal.values import Row, Wanted
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import (
@@ -134,14 +133,14 @@ def _wanted(arguments: Arguments) -> Wanted:
 async def pause_kind(context: Context, arguments: Arguments) -> Any:
     """Pause a kind, over restarts: ``kind``, and perhaps a ``reason``. What a worker has already goes on."""
     paused = PausedKind(_kind_of(context, arguments), context.wall(), arguments["reason"])
-    changed = await context.journal.run(pausing.pause, paused)
+    changed = await context.journal.run(inspecting.pause, paused)
     return await _paused(context, paused.kind, changed=changed)
 
 
 async def resume_kind(context: Context, arguments: Arguments) -> Any:
     """End the pause of a ``kind``."""
     kind = _kind_of(context, arguments)
-    changed = await context.journal.run(pausing.resume, kind)
+    changed = await context.journal.run(inspecting.resume, kind)
     return await _paused(context, kind, changed=changed)
 
 
@@ -157,7 +156,7 @@ def _kind_of(context: Context, arguments: Arguments) -> Kind:
 
 async def _paused(context: Context, kind: Kind, *, changed: bool) -> Any:
     """Let the running connector do as the journal says, and return what is paused now."""
-    paused = await context.journal.run(pausing.paused_kinds)
+    paused = await context.journal.run(inspecting.paused_kinds)
     if context.running is not None:
         of_pool = context.running.pool_of(kind).paused
         of_pool.pop(kind, None)

@@ -16,8 +16,8 @@ from kmsconn.config.storage import differences
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
+from kmsconn.journal.inspecting import PausedKind, paused_kinds
 from kmsconn.journal.members import Gathering, gathering
-from kmsconn.journal.pausing import PausedKind, paused_kinds
 from kmsconn.journal.values import Counts, Row
 from kmsconn.model.events import AlertRaised
 from kmsconn.model.requests import Content

@@ -21,7 +21,7 @@ from kmsconn.config.storage import common_settings
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.binding import Binding, differences
+from kmsconn.journal.database import Binding, differences
 from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
 from kmsconn.journal.sqlite import lock_path
 from kmsconn.model.events import Severity

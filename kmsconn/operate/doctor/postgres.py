@@ -9,9 +9,8 @@ from kmsconn.config.places import is_loopback
 from kmsconn.config.storage import differences
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.config.working import Pools
-from kmsconn.journal.pooler_modes import BREAKS, REMEDY, PoolerMode
 from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
-from kmsconn.journal.postgres_refusals import remedy_of
+from kmsconn.journal.postgres_refusals import BREAKS, REMEDY, PoolerMode, remedy_of
 from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 

@@ -14,8 +14,8 @@ from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.config.working import Pools
 from kmsconn.connector.connector import Connector
 from kmsconn.errors import JournalWentBack, LeaseLost
-from kmsconn.journal import pausing
-from kmsconn.journal.pausing import PausedKind
+from kmsconn.journal import inspecting
+from kmsconn.journal.inspecting import PausedKind
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, AnswerKept, ReplySent, RequestRecorded
 from kmsconn.model.requests import Kind
@@ -187,9 +187,9 @@ async def test_who_was_dismissed_ends_with_its_lease(path: PostgresAddress) -> N
 async def test_a_pause_of_one_process_holds_for_all(path: PostgresAddress) -> None:
     async with open_crowd(path) as crowd, crowd.connector("one") as one, crowd.connector("two") as two:
         pause = PausedKind(Kind.PUBLIC_DECRYPTION, 0.0, "a test")
-        await one.components.journal.run(pausing.pause, pause)
+        await one.components.journal.run(inspecting.pause, pause)
         await crowd.wait(lambda: paused(two) and paused(one))
-        await two.components.journal.run(pausing.resume, Kind.PUBLIC_DECRYPTION)
+        await two.components.journal.run(inspecting.resume, Kind.PUBLIC_DECRYPTION)
         await crowd.wait(lambda: not paused(two) and not paused(one))
 
 

@@ -31,7 +31,7 @@ from kmsconn.journal import (
     damage,
     inspecting,
     moves,
-    postgres_opening,
+    postgres_schema,
     queries,
     recording,
     retention,
@@ -140,8 +140,8 @@ def test_tables_that_exclude_older_programs_have_no_members_of_before(
     open_at(address)
     postgresql.run("INSERT INTO member (name) VALUES ('older')", database)
     newer = Migration(("ALTER TABLE request ADD COLUMN newer bigint NOT NULL DEFAULT 7",), compatible_from)
-    monkeypatch.setattr(postgres_opening, "MIGRATIONS", (*MIGRATIONS, newer))
-    monkeypatch.setattr(postgres_opening, "VERSION", VERSION + 1)
+    monkeypatch.setattr(postgres_schema, "MIGRATIONS", (*MIGRATIONS, newer))
+    monkeypatch.setattr(postgres_schema, "VERSION", VERSION + 1)
     open_at(address)
     open_at(address)
     assert postgresql.run("SELECT count(*) FROM member", database) == str(left)

@@ -97,7 +97,7 @@ def test_a_pooler_in_session_mode_is_no_matter(poolers: Any) -> None:
 
 
 def test_a_pool_without_a_free_connection_is_told(poolers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kmsconn.journal.postgres_asking.FIRST_REPLY", 0.3)
+    monkeypatch.setattr("kmsconn.journal.postgres_servers.FIRST_REPLY", 0.3)
     with pytest.raises(JournalUnreachable, match="a pooler before the server may have no connection left"):
         opened(poolers("session", size=1))
 

@@ -15,12 +15,12 @@ import trio
 from bench.cluster import OWNER, UNSYNCED, Cluster, open_cluster, open_standby
 from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost
-from kmsconn.journal import postgres_side, postgres_timeline
+from kmsconn.journal import postgres_servers, postgres_side
 from kmsconn.journal.postgres import connect
+from kmsconn.journal.postgres_servers import NewestTimelines, look_around
 from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
 from kmsconn.journal.postgres_side import listen
 from kmsconn.journal.postgres_statements import call_of
-from kmsconn.journal.postgres_timeline import NewestTimelines, look_around
 from kmsconn.model.events import AlertRaised
 from kmsconn.transport.ports import offload_to_threads
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
@@ -71,7 +71,7 @@ def met(monkeypatch: pytest.MonkeyPatch) -> NewestTimelines:
     made = NewestTimelines()
     for module in ("postgres_timeline", "postgres_session", "postgres_side"):
         monkeypatch.setattr(f"kmsconn.journal.{module}.MET", made)
-    for function in (postgres_timeline.connect_to_newest, look_around):
+    for function in (postgres_servers.connect_to_newest, look_around):
         monkeypatch.setattr(function, "__defaults__", (made,))
     return made
 

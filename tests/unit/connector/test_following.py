@@ -9,8 +9,8 @@ import trio
 from kmsconn.connector.following import FORGET_INTERVAL, follow_pauses, forget_ended
 from kmsconn.connector.shadowing import MEMORY, ShadowFindings
 from kmsconn.errors import Unreachable
-from kmsconn.journal import moves, pausing
-from kmsconn.journal.pausing import PausedKind
+from kmsconn.journal import inspecting, moves
+from kmsconn.journal.inspecting import PausedKind
 from kmsconn.model.events import ReplyCompared, ReplyMissing, ReplyUnmatched
 from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE
@@ -46,9 +46,9 @@ async def test_a_pause_that_came_into_the_journal_holds_and_ends(tmp_path: Path)
         components = connector.components
         pool = components.pool_for(Kind.PUBLIC_DECRYPTION)
         nursery.start_soon(follow_pauses, components)
-        await components.journal.run(pausing.pause, PausedKind(Kind.PUBLIC_DECRYPTION, 0.0))
+        await components.journal.run(inspecting.pause, PausedKind(Kind.PUBLIC_DECRYPTION, 0.0))
         await scene.wait(lambda: pool.paused)
-        await components.journal.run(pausing.resume, Kind.PUBLIC_DECRYPTION)
+        await components.journal.run(inspecting.resume, Kind.PUBLIC_DECRYPTION)
         await scene.wait(lambda: not pool.paused)
         nursery.cancel_scope.cancel()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.journal import choices
+from kmsconn.journal import moves
 from kmsconn.journal.database import Database
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import CHAIN, CONTRACT, KIND, arrival, move, new_row, row_of, take
@@ -10,30 +10,33 @@ from tests.unit.journal.samples import CHAIN, CONTRACT, KIND, arrival, move, new
 
 def test_a_new_request_has_no_choice(db: Database) -> None:
     assert row_of(db, new_row(db)).progress.choice == ""
-    assert choices.of_request(db, CHAIN, CONTRACT, KIND, 1) == ""
+    assert moves.choice_of(db, CHAIN, CONTRACT, KIND, 1) == ""
 
 
 def test_the_first_choice_holds(db: Database) -> None:
     rid = new_row(db)
-    assert [choices.keep(db, rid, one) for one in ("compressed", "plain")] == ["compressed", "compressed"]
+    assert [moves.keep_choice(db, rid, one) for one in ("compressed", "plain")] == [
+        "compressed",
+        "compressed",
+    ]
     assert row_of(db, rid).progress.choice == "compressed"
 
 
 def test_a_choice_outlives_moves_of_its_row(db: Database) -> None:
     rid = new_row(db)
-    choices.keep(db, rid, "plain")
+    moves.keep_choice(db, rid, "plain")
     assert move(db, "answer", rid)
-    assert choices.of_request(db, CHAIN, CONTRACT, KIND, 1) == "plain"
+    assert moves.choice_of(db, CHAIN, CONTRACT, KIND, 1) == "plain"
 
 
 def test_a_choice_is_found_by_the_request_that_is_on_chain(db: Database) -> None:
     """Other content took the id after a reorganisation, and nothing was chosen for it yet."""
-    choices.keep(db, new_row(db), "plain")
+    moves.keep_choice(db, new_row(db), "plain")
     take(db, arrival(1, 11, "B"))
-    assert choices.of_request(db, CHAIN, CONTRACT, KIND, 1) == ""
+    assert moves.choice_of(db, CHAIN, CONTRACT, KIND, 1) == ""
 
 
 def test_a_choice_of_another_kind_is_not_taken(db: Database) -> None:
-    choices.keep(db, new_row(db), "plain")
-    assert choices.of_request(db, CHAIN, CONTRACT, Kind.KEYGEN, 1) == ""
-    assert choices.of_request(db, CHAIN, CONTRACT, KIND, 2) == ""
+    moves.keep_choice(db, new_row(db), "plain")
+    assert moves.choice_of(db, CHAIN, CONTRACT, Kind.KEYGEN, 1) == ""
+    assert moves.choice_of(db, CHAIN, CONTRACT, KIND, 2) == ""

@@ -11,12 +11,12 @@ import pytest
 
 from kmsconn.chain.fork import Checkpoint, Extension
 from kmsconn.errors import StartRefused
-from kmsconn.journal import moves, outbox, pausing, queries, retention
+from kmsconn.journal import inspecting, moves, outbox, queries, retention
 from kmsconn.journal.copying import BATCH, CopyFailed, batches, copy_journal
 from kmsconn.journal.database import Database
+from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.opening import driver_of
 from kmsconn.journal.outbox import Head
-from kmsconn.journal.pausing import PausedKind
 from kmsconn.journal.rewinding import note_reread
 from kmsconn.journal.schema import TABLES
 from kmsconn.journal.values import JournalPlace, Reread
@@ -62,7 +62,7 @@ def full(source: Place) -> Iterator[Database]:
     assert not row_of(db, gone).on_chain
     retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(7, 12))
     note_reread(db, CHAIN, CONTRACT, Reread(5, 6, 9))
-    pausing.pause(db, PausedKind(Kind.USER_DECRYPTION, 11.0, "a test"))
+    inspecting.pause(db, PausedKind(Kind.USER_DECRYPTION, 11.0, "a test"))
     outbox.capture(db)
     walk(db, new_row(db, 60, 90), WAYS[State.FINALIZED])
     outbox.written(db, Head(2, "ab" * 32))
@@ -212,20 +212,20 @@ def test_a_target_that_is_not_empty_is_refused_and_stays_as_it_is(
     there = opened(target)
     there.begin()
     if table == "paused":
-        pausing.pause(there, PausedKind(Kind.CRSGEN, 1.0, ""))
+        inspecting.pause(there, PausedKind(Kind.CRSGEN, 1.0, ""))
     else:
         new_row(there)
         if table == "cursor":
             there.execute("DELETE FROM request")
     there.commit()
-    before = dump(there), queries.cursors(there), pausing.paused_kinds(there)
+    before = dump(there), queries.cursors(there), inspecting.paused_kinds(there)
     there.close()
     with pytest.raises(
         StartRefused, match=rf"is not empty: it has rows of the table {table}; name a journal"
     ):
         copy(source, target)
     there = opened(target)
-    assert (dump(there), queries.cursors(there), pausing.paused_kinds(there)) == before
+    assert (dump(there), queries.cursors(there), inspecting.paused_kinds(there)) == before
     there.close()
 
 

@@ -17,8 +17,7 @@ import pytest
 
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.binding import Binding
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.schema import VERSION
 from kmsconn.journal.sqlite import SqliteDriver, free_bytes
 from tests.unit.journal.samples import BINDING, dump, new_row, opened, raw_connection, row_of, wall

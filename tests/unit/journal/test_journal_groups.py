@@ -12,11 +12,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
 from kmsconn.journal.journal import QUEUE, Journal
 from kmsconn.journal.notes import NOTE_DELAY
-from kmsconn.journal.operations import off_loop, reads
 from tests.unit.journal.samples import AutocommitDatabase, dump, new_row, opened, row_of
 
 T = TypeVar("T")

@@ -6,15 +6,15 @@ import pytest
 
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database
-from kmsconn.journal.history import (
+from kmsconn.journal.inspecting import history, retry
+from kmsconn.journal.rewinding import rewind
+from kmsconn.journal.rows import (
     DETAIL_CHARACTERS,
     HISTORY_CHARACTERS,
     HistoryEntry,
     line_of,
     read_history,
 )
-from kmsconn.journal.inspecting import history, retry
-from kmsconn.journal.rewinding import rewind
 from kmsconn.model.life import State
 from tests.unit.journal.samples import CHAIN, CONTRACT, WAYS, arrival, new_row, take, walk
 

@@ -10,7 +10,7 @@ import pytest
 from kmsconn.journal import inspecting, moves, queries, retention
 from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import RETRIED, SLICE, RetryError
-from kmsconn.journal.values import Found, Position, RetentionStep, RowProgress, RowTimes, Wanted
+from kmsconn.journal.values import FoundRows, Position, RetentionStep, RowProgress, RowTimes, Wanted
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, new_row, row_of, take, walk, wall
@@ -31,7 +31,7 @@ def test_the_newest_come_first_and_the_look_goes_on_below(db: Database) -> None:
 
 
 def test_an_empty_journal_has_none(db: Database) -> None:
-    assert inspecting.find(db, ALL, None, 9) == Found((), None)
+    assert inspecting.find(db, ALL, None, 9) == FoundRows((), None)
 
 
 @pytest.mark.parametrize(

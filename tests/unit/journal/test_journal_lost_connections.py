@@ -20,11 +20,10 @@ from kmsconn.errors import (
     StartAgain,
 )
 from kmsconn.journal import inspecting, moves, opening, queries
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Database, counted
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.operations import counted
 from kmsconn.journal.postgres import MemberCount
-from kmsconn.journal.postgres_opening import LOCK
+from kmsconn.journal.postgres_schema import LOCK
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer, Loss

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kmsconn.journal import inspecting, moves, queries, recording, retention, rewinding
-from kmsconn.journal.operations import is_off_loop
+from kmsconn.journal.database import is_off_loop
 from kmsconn.journal.values import Position, RetentionStep, Wanted
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, KIND, arrival, read_of, signing
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from kmsconn.journal.database import Database
-from kmsconn.journal.inspecting import SkipError, skip
-from kmsconn.journal.pausing import PausedKind, pause, paused_kinds, resume
+from kmsconn.journal.inspecting import PausedKind, SkipError, pause, paused_kinds, resume, skip
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import WAYS, arrival, new_row, opened, row_of, take, walk

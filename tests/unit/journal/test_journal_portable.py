@@ -8,13 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from kmsconn.journal import (
-    choices,
     damage,
     inspecting,
     moves,
-    new_requests,
     outbox,
-    pausing,
     posting,
     queries,
     recording,
@@ -24,7 +21,7 @@ from kmsconn.journal import (
 )
 
 MODULES = (
-    choices, damage, inspecting, moves, new_requests, outbox, pausing, posting, queries, recording, retention, rewinding, undecodable,
+    damage, inspecting, moves, outbox, posting, queries, recording, retention, rewinding, undecodable,
 )  # fmt: skip
 ONLY_SQLITE = [
     r"\bOR (IGNORE|REPLACE|ABORT)\b", r"\bPRAGMA\b", r"\bGLOB\b", r"\biif\(", r"\bifnull\(", r"\binstr\(", r"\bzeroblob\(", r"\bx'",

@@ -7,7 +7,7 @@ from collections import deque
 import attrs
 import pytest
 
-from kmsconn.journal.postgres_pooler import HELD, serves_by_transaction
+from kmsconn.journal.postgres_servers import HELD, serves_by_transaction
 
 
 @attrs.define

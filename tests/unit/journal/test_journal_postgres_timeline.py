@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.journal.postgres_timeline import NewestTimelines, ServerTimeline, servers_of, without_server
+from kmsconn.journal.postgres_servers import NewestTimelines, ServerTimeline, servers_of, without_server
 
 
 @pytest.fixture

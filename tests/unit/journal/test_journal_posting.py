@@ -10,8 +10,7 @@ import pytest
 from kmsconn.ethereum.abi import Log
 from kmsconn.journal import inspecting, moves, posting, queries, recording, retention, rewinding
 from kmsconn.journal.database import Database
-from kmsconn.journal.new_requests import NewRequest
-from kmsconn.journal.posting import Taken, TooManyPosts
+from kmsconn.journal.posting import NewRequest, Taken, TooManyPosts
 from kmsconn.journal.values import Position, RetentionStep
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind

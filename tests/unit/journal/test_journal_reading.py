@@ -12,10 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
-from kmsconn.journal.database import Database
-from kmsconn.journal.failures import TOLD
-from kmsconn.journal.journal import Journal
-from kmsconn.journal.operations import is_reading
+from kmsconn.journal.database import Database, is_reading
+from kmsconn.journal.journal import TOLD, Journal
 from kmsconn.journal.postgres import PostgresReadingDriver
 from kmsconn.journal.reading import CROWDED, TRIES, Readers
 from kmsconn.model.life import State

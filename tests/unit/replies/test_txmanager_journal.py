@@ -11,7 +11,7 @@ import trio
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries, recording
-from kmsconn.journal.binding import Binding
+from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.values import Arrival, Read

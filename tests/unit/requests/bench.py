@@ -17,7 +17,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.journal import queries, recording
-from kmsconn.journal.binding import Binding
+from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.values import Arrival, Read, Row

@@ -13,7 +13,7 @@ import trio
 
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
-from kmsconn.journal.pausing import PausedKind
+from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State

@@ -8,10 +8,10 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.journal import moves, pausing, posting
-from kmsconn.journal.history import HistoryEntry
-from kmsconn.journal.new_requests import NewRequest
-from kmsconn.journal.pausing import PausedKind
+from kmsconn.journal import inspecting, moves, posting
+from kmsconn.journal.inspecting import PausedKind
+from kmsconn.journal.posting import NewRequest
+from kmsconn.journal.rows import HistoryEntry
 from kmsconn.journal.values import Row, Signing
 from kmsconn.model.life import TRANSITIONS, RowCause
 from kmsconn.model.requests import Kind
@@ -82,7 +82,7 @@ async def test_a_quarantined_request_names_the_commands_for_it(scene: Scene) -> 
 
 
 async def test_a_request_of_a_paused_kind_says_so(scene: Scene) -> None:
-    await scene.bench.journal.run(pausing.pause, PausedKind(Kind.PUBLIC_DECRYPTION, 1.0))
+    await scene.bench.journal.run(inspecting.pause, PausedKind(Kind.PUBLIC_DECRYPTION, 1.0))
     assert "kmsconn resume public_decryption" in (await explain(scene, "pending"))["next"]
 
 

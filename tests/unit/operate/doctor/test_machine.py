@@ -14,8 +14,7 @@ import pytest
 
 from kmsconn.config.working import HttpApi
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.binding import Binding
-from kmsconn.journal.database import Database
+from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.sqlite import SqliteDriver, lock_path
 from kmsconn.operate.doctor import machine
 from kmsconn.operate.doctor.diagnosis import CheckStatus

@@ -1,23 +1,82 @@
-"""Which of several servers has the journal of today: refuses one that was left behind by a fail-over.
+"""Which of several servers has the journal of today, and what stands before it: refuses one that a fail-over left behind, and some poolers.
 
 As a standby is promoted it begins a *timeline* with a higher number than its primary's. A primary that comes back after that, and takes
 writes, has the journal as it was before: processes on either side would answer the same requests. So a process that has met a timeline
 connects to no server of a lower one, and gives connections up that it has there. Only servers that are copies of each other are compared:
-they have one system identifier. A server that does not tell, as managed ones may, is taken as it comes.
+they have one system identifier. A server that does not tell, as managed ones may, is taken as it comes. Two standbys that were promoted
+both may have timelines of one number: that is not noticed.
 
-Two standbys that were promoted both may have timelines of one number: that is not noticed.
+A pooler makes up the number of the server's process that it tells as a connection begins, so a number that is not that of the process
+which answers shows one. In session mode one process serves a connection as long as it lasts, and nobody else. In transaction mode a process
+serves whoever has a transaction: it is found once another connection is served by the same one, or this one by another. That mode breaks
+prepared statements, LISTEN and what is set for a session, and would set it for others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import closing
+import select
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import psycopg
+from psycopg import pq
+from psycopg.errors import error_from_result
 
-from kmsconn.journal.postgres_asking import ask_plainly
+from kmsconn.errors import StartRefused
+from kmsconn.journal.postgres_refusals import BREAKS, REMEDY, PoolerMode
+
+FIRST_REPLY: Final = (
+    15.0  # seconds for the first statements: a pooler lets them wait until a connection is free
+)
+_NO_ANSWER: Final = "no answer to the first statement: a pooler before the server may have no connection left (default_pool_size)"
+_DONE: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+
+
+def ask_plainly(connection: psycopg.Connection[Any], statements: str) -> str:
+    """Run statements on a connection outside pipeline mode, and return the first value of the last one as text; nothing where it has none.
+
+    Raises OperationalError where no answer comes in time: unlike a server, a pooler lets the first statement wait.
+    """
+    wire, deadline = connection.pgconn, time.monotonic() + FIRST_REPLY
+    wire.send_query(statements.encode())
+    found, failed = "", None
+    while (result := _result_by(connection, deadline)) is not None:
+        if result.status not in _DONE:
+            failed = failed or error_from_result(result)
+        elif result.ntuples:
+            found = (result.get_value(0, 0) or b"").decode()
+    if failed is not None:
+        raise failed
+    return found
+
+
+def _result_by(connection: psycopg.Connection[Any], deadline: float) -> Any:
+    wire = connection.pgconn
+    while (unsent := wire.flush()) or wire.is_busy():
+        wait_for(connection, select.POLLIN | (select.POLLOUT if unsent else 0), deadline, _NO_ANSWER)
+        wire.consume_input()
+    return wire.get_result()
+
+
+def wait_for(
+    connection: psycopg.Connection[Any],
+    events: int,
+    deadline: float,
+    otherwise: str = "the server was silent for too long",
+) -> int:
+    """Wait until a server says something, or takes something, and return which; a connection that is silent until then is given up."""
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, events)
+    ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    if not ready:
+        connection.close()
+        raise psycopg.OperationalError(otherwise)
+    return ready[0][1]
+
 
 # The write-ahead log names the new timeline at once, ``pg_control_checkpoint`` only after the next checkpoint. Any role may ask.
 _ASK: Final = (
@@ -147,3 +206,52 @@ def _timeline_of(connection: psycopg.Connection[Any]) -> ServerTimeline:
         return ServerTimeline()
     system, _, number = told.partition(" ")
     return ServerTimeline(system, int(number, 16)) if number else ServerTimeline()
+
+
+HELD: Final = 3  # connections that are begun to see who serves them: a busy pooler may hide it from one
+_STATEMENT_MODE: Final = "statement pooling mode"
+"""In what pgbouncer says to BEGIN where it hands connections out by the statement."""
+
+
+def mode_of(
+    connection: psycopg.Connection[Any], connect: Callable[[], psycopg.Connection[Any]]
+) -> PoolerMode:
+    """Look how a connection is served, with some further ones where there is a pooler. Raises OperationalError where one has no more."""
+    if _served(connection) == connection.pgconn.backend_pid:
+        return PoolerMode.NONE
+    with ExitStack() as held:
+
+        def hold() -> int:
+            other = held.enter_context(closing(connect()))
+            ask_plainly(other, "BEGIN")
+            return _served(other)
+
+        try:
+            shares = serves_by_transaction(partial(_served, connection), hold)
+        except psycopg.Error as error:
+            if _STATEMENT_MODE not in str(error):
+                raise
+            shares = True
+    return PoolerMode.TRANSACTION if shares else PoolerMode.SESSION
+
+
+def serves_by_transaction(ask: Callable[[], int], hold: Callable[[], int]) -> bool:
+    """Say whether connections share the processes of a server.
+
+    ``ask`` returns which process serves a connection at present, ``hold`` begins a transaction on a further one and returns which serves
+    that.
+    """
+    served = ask()
+    return any(hold() == served or ask() != served for _ in range(HELD))
+
+
+def refuse_transaction_mode(
+    where: str, connect: Callable[[], psycopg.Connection[Any]], connection: psycopg.Connection[Any]
+) -> None:
+    """Raise StartRefused where a pooler in transaction mode stands before a journal's server."""
+    if mode_of(connection, connect) is PoolerMode.TRANSACTION:
+        raise StartRefused(f"before the server of the journal {where} stands {BREAKS}: {REMEDY}")
+
+
+def _served(connection: psycopg.Connection[Any]) -> int:
+    return int(ask_plainly(connection, "SELECT pg_backend_pid()"))
