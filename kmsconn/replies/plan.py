@@ -92,13 +92,18 @@ def _step(view: View, track: Track) -> Step:
 
 
 def _claimed(view: View, steps: Sequence[Step]) -> set[int]:
-    """Return the open nonces of earlier bytes that go out again if the contract takes them, which is not known yet.
+    """Return the open nonces of earlier bytes that go out again if the contract takes them, which is not known yet, or is asked next.
 
     With another transaction there the reply would be signed under a second nonce, and once its branch came back it would be sent twice.
     """
-    undecided = (step.track for step in steps if step.action in {Action.ASK, Action.WAIT})
-    claims = (track.earlier_nonce for track in undecided if table.phase_of(view, track.row) is Phase.UNSIGNED)
+    claims = (step.track.earlier_nonce for step in steps if _is_undecided(view, step))
     return {nonce for nonce in claims if nonce is not None and nonce >= view.chain.nonce}
+
+
+def _is_undecided(view: View, step: Step) -> bool:
+    if step.action is Action.TAKE_BACK:
+        return True
+    return step.action in {Action.ASK, Action.WAIT} and table.phase_of(view, step.row) is Phase.UNSIGNED
 
 
 def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:

@@ -446,7 +446,7 @@ def _gone(view: View, track: Track) -> Found | None:
 def _final(view: View, track: Track) -> Found | None:
     """Its block is final and the contract has it; where the contract cannot tell, its receipt has status 1."""
     call, block = track.finding(Question.CALL, view.now), track.row.reply.included_block or 0
-    if call is None or not call.trusted:
+    if call is None or not call.trusted or call.asked_at < view.epoch or view.chain.suspicious:
         return None
     if not is_done(_said(call)):
         receipt = track.finding(Question.RECEIPT, view.now)

@@ -20,7 +20,7 @@ from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.life import State
+from kmsconn.model.life import RowCause, State
 from kmsconn.replies.manager import run_txmanager
 from tests.sampling import examples
 from tests.unit.replies.world import CONTRACT, HEALTHY, Fault, World, digest_of
@@ -29,6 +29,7 @@ FAULTY = 30.0  # seconds of trouble
 HEALED = 600.0  # seconds in which everything must come right
 BLOCK_TIME = 0.25
 DEEPEST = 10  # blocks that a reorganisation takes: fewer than the reorg window has
+BEYOND_FINALITY, OFTEN = 40, 0.3  # likewise in one story of ten, and how often there
 
 Trouble = Literal[
     "lost",
@@ -90,6 +91,7 @@ class Life:
         self.doubled: list[str] = []
         self.late: list[str] = []
         self.next_rid = 0
+        self.is_deep = story.seed % 10 == 0
         self.variants: dict[int, int] = {}
         self.branch: Branch | None = None
 
@@ -199,11 +201,23 @@ class Life:
                 dropped.append(transaction)
             return gone
 
-        self.branch = self.world.chain.reorg(self.draw.randint(1, DEEPEST), drop=drop)
+        depth = self.draw.randint(1, DEEPEST)
+        if self.is_deep and self.world.chain.head.number > BEYOND_FINALITY and self.draw.random() < OFTEN:
+            depth = BEYOND_FINALITY
+        self.branch = self.world.chain.reorg(depth, drop=drop)
+        self.rewind(self.branch.root)
         if self.has("reassign", 0.5):
             for identifier in self.missing():
                 self.next_rid += 1
                 self.arrive(1000 + self.next_rid, identifier, self.variants[identifier] + 1)
+
+    def rewind(self, fork: int) -> None:
+        """Reopen what is final above a fork, as the readers of the chain do."""
+        for rid, row in list(self.world.journal.rows.items()):
+            if row.state is State.FINALIZED and (row.reply.included_block or 0) > fork:
+                self.world.journal.change(
+                    rid, state=State.INCLUDED, included_block=fork, cause=RowCause.BLOCK_UNKNOWN
+                )
 
     def missing(self) -> list[int]:
         state = self.world.chain.evm.state
@@ -217,6 +231,7 @@ class Life:
             return
         try:
             self.branch = self.world.chain.restore(self.branch)
+            self.rewind(self.branch.root)
         except ValueError:
             self.branch = None
 
@@ -312,7 +327,28 @@ def test_nothing_is_lost_and_nothing_doubled_while_the_chain_keeps_its_blocks(st
     assert life.world.journal.conflicts == 0
 
 
+FINAL_BY_AN_OLD_ANSWER = Story(
+    seed=1439156670,
+    pool="geth",
+    requests=28,
+    troubles=frozenset({"unordered", "drop", "reorg", "lost", "lag", "slow journal", "hang"}),
+    notifies=False,
+)
+"""A reply became final by a probe that was asked before its block went, in a fork below what was final."""
+
+TAKEN_BACK_AND_CLAIMED = Story(
+    seed=332119340,
+    pool="geth",
+    requests=19,
+    troubles=frozenset({"drop", "reorg", "foreign", "unordered", "lost", "trail", "kill", "restore"}),
+    notifies=False,
+)
+"""A reply was taken back while others were signed, and one of them got its nonce."""
+
+
 @LIVES
+@hypothesis.example(FINAL_BY_AN_OLD_ANSWER)
+@hypothesis.example(TAKEN_BACK_AND_CLAIMED)
 @hypothesis.given(stories)
 def test_nothing_is_lost_and_nothing_doubled_when_the_chain_reorganises(story: Story) -> None:
     """A block that comes back after another reply was signed may make one of them vain: that alone is not ruled out here."""
