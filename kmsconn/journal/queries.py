@@ -85,10 +85,6 @@ _INCLUDED = (
     f"{_RIDS} INDEXED BY request_included WHERE {_OF_INCLUDED} AND included_block >= ? AND included_block <= ? "
     "ORDER BY included_block LIMIT ?"
 )
-_INCLUDED_FROM = (
-    f"{_RIDS} INDEXED BY request_included WHERE {_OF_INCLUDED} AND included_block IS NOT NULL AND nonce >= ? "
-    "ORDER BY included_block DESC LIMIT ?"
-)
 _CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
 _DOUBTS = "SELECT forked_since, low_since FROM cursor WHERE chain_id = ? AND contract = ?"
 _CURSORS = "SELECT chain_id, contract, block FROM cursor ORDER BY chain_id, contract"
@@ -293,13 +289,6 @@ def included(
 ) -> tuple[Row, ...]:
     """Return INCLUDED rows whose inclusion (or verify) block is from ``from_block`` to ``up_to_block``, the lowest first."""
     return _rows(db, db.execute(_INCLUDED, (chain_id, from_block, up_to_block, limit)))
-
-
-@reads
-@off_loop()
-def included_from_nonce(db: Database, chain_id: int, nonce: int, limit: int) -> tuple[Row, ...]:
-    """Return INCLUDED rows whose bytes have this nonce or a higher one, the newest block first; walks over all INCLUDED rows."""
-    return _rows(db, db.execute(_INCLUDED_FROM, (chain_id, nonce, limit)))
 
 
 @reads

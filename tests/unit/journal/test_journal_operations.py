@@ -30,7 +30,6 @@ def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any
         (queries.included, arguments(CHAIN, 30, queries.LONG_LIST + 1, from_block=1), True),
         (queries.answered_after, arguments(CHAIN, (0, 0), queries.LONG_LIST), False),
         (queries.answered_after, arguments(CHAIN, (0, 0), queries.LONG_LIST + 1), True),
-        (queries.included_from_nonce, arguments(CHAIN, 0, 1), True),
         (queries.places, arguments(CHAIN, CONTRACT, KIND, (1, 9), limit=1), True),
         (rewinding.rewind, arguments(CHAIN, CONTRACT, 1, 2), True),
         (retention.step, arguments(RetentionStep(None, None, {}), Position()), True),

@@ -67,7 +67,6 @@ def test_each_index_is_named_beside_a_query_that_is_there() -> None:
         ),
         (queries._SIGNED, (1,)),
         (queries._INCLUDED, (1, 1, 1, 1)),
-        (queries._INCLUDED_FROM, (1, 1, 1)),
         (queries._OLDEST, ("",)),
         (queries._WAITING, ("", 0, 1)),
         (queries._SIBLING, (1,)),
