@@ -25,19 +25,11 @@ BATCH: Final = 500
 SILENCE: Final = 60
 """Seconds without a sign of life after which a member of a PostgreSQL journal counts as gone here: many times a usual lease."""
 
-LEFT_TABLES: Final = frozenset({"member", "presence", "lease"})
-LEFT_COLUMNS: Final = frozenset({("request", "owner")})
-"""What stays behind: it is of processes that are gone."""
-
 _KEPT_EMPTY: Final = frozenset({"tally", "meta"})
 """Tables that a journal without requests may have rows in; those of the source replace them."""
 _OWN: Final = {"meta": f"key <> '{SCHEMA_KEY}'"}
 """Which rows are copied of a table, where not all are: the version of the tables is each database's own."""
 
-_COLUMNS: Final = (
-    "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid "
-    "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped"
-)
 _MEMBERS: Final = (
     "SELECT name FROM member JOIN presence USING (token) "
     "WHERE renewed_at > clock_timestamp() - make_interval(secs => ?::float8) ORDER BY token"
@@ -113,22 +105,12 @@ def batches(driver: Driver, table: Table) -> Iterator[list[tuple[Any, ...]]]:
 
 
 def _check_known(source: Driver) -> None:
-    """Raise StartRefused where a newer version has added what a copy would leave out. Of a file no newer one is opened."""
-    if not source.is_remote:
-        return
-    ((written,),) = source.execute("SELECT value FROM meta WHERE key = ?", (SCHEMA_KEY,)).fetchall()
-    known = {(table.name, column) for table in TABLES for column in table.columns} | LEFT_COLUMNS
-    tables = {table for table, _ in known}
-    there = [tuple(one) for one in source.execute(_COLUMNS).fetchall()]
-    unknown = {
-        f"column {table}.{column}" if table in tables else f"table {table}"
-        for table, column in there
-        if table not in LEFT_TABLES and (table, column) not in known
-    }
-    if int(written.split()[0]) > VERSION and unknown:
+    """Raise StartRefused where a newer version may have added what a copy would leave out. Of a file no newer one is opened."""
+    found = source.execute("SELECT value FROM meta WHERE key = ?", (SCHEMA_KEY,)).fetchone()
+    if found is not None and int(found[0].split()[0]) > VERSION:
         raise StartRefused(
-            f"the journal {source.where} has what a newer version has added, and a copy by this one would lack it: "
-            f"{', '.join(sorted(unknown))}; copy it with the newest version that has worked on it"
+            f"the journal {source.where} has the tables of a newer version, and a copy by this one may lack what that has added; "
+            "copy it with the newest version that has worked on it"
         )
 
 
@@ -163,15 +145,14 @@ def _count_nothing(target: Driver, how: str) -> None:
 def _last_number(driver: Driver, table: Table) -> int:
     """Return the last number that the key of a table was given; deleted rows count."""
     remote = f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {table.name}_{table.order}_seq"  # noqa: S608 - our own names
-    local = f"SELECT seq FROM sqlite_sequence WHERE name = '{table.name}'"  # noqa: S608
-    found = driver.execute(remote if driver.is_remote else local).fetchone()
-    return int(found[0]) if found is not None else 0
+    local = f"SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = '{table.name}'"  # noqa: S608
+    return int(driver.execute(remote if driver.is_remote else local).fetchone()[0])
 
 
 def _number_from(driver: Driver, table: Table, last: int) -> None:
     """Let numbers go on from the last one."""
     if driver.is_remote:
         driver.execute(f"SELECT setval('{table.name}_{table.order}_seq', ?, ?)", (max(last, 1), last > 0))
-    else:
-        driver.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
-        driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, last))
+        return
+    driver.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
+    driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, last))

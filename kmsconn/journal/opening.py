@@ -13,8 +13,7 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.extras import require_extra
 from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Binding, Database, Driver, opening
-from kmsconn.journal.journal import CLOSING, Journal
-from kmsconn.journal.reading import Readers
+from kmsconn.journal.journal import CLOSING, Journal, Readers
 from kmsconn.journal.sqlite import SqliteDriver, Synchronous
 from kmsconn.transport.ports import Offload
 

@@ -75,7 +75,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.rewinding",
         "kmsconn.journal.schema",
         "kmsconn.journal.sqlite",
-        "kmsconn.journal.undecodable",
         "kmsconn.journal.values",
         "kmsconn.transport.grpc.frames",
         "kmsconn.transport.grpc.framing",

@@ -15,8 +15,8 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable, OutcomeUnknown
 from kmsconn.journal import opening
 from kmsconn.journal.database import Database
+from kmsconn.journal.journal import Readers
 from kmsconn.journal.postgres import PostgresDriver, PostgresReadingDriver
-from kmsconn.journal.reading import Readers
 from kmsconn.testing.faults import Ask, Kill, Reorg
 from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.ports import Offload

@@ -13,8 +13,8 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal import undecodable
-from kmsconn.journal.undecodable import PREFIX_BYTES, ReplayError, UndecodableLog
+from kmsconn.journal import inspecting
+from kmsconn.journal.inspecting import PREFIX_BYTES, ReplayError, UndecodableLog
 from kmsconn.journal.values import Arrival, Recorded, Wanted
 from kmsconn.model.events import RequestRecorded
 from kmsconn.model.life import State
@@ -41,7 +41,7 @@ _QUARANTINED = Wanted(states=frozenset({State.QUARANTINED}))
 async def list_quarantine(context: Context, arguments: Arguments) -> Any:
     """List logs that could not be decoded and quarantined requests, the newest first; ``limit`` of each."""
     limit = arguments["limit"]
-    logs = await context.journal.run(undecodable.undecodable_logs, limit)
+    logs = await context.journal.run(inspecting.undecodable_logs, limit)
     rows, _ = await newest(context, _QUARANTINED, limit)
     return {"logs": [log_as_json(one) for one in logs], "requests": [as_json(row) for row in rows]}
 
@@ -72,7 +72,7 @@ async def drop_quarantined(context: Context, arguments: Arguments) -> Any:
     name = arguments["name"]
     if _names_a_log(name):
         log = await _one_log(context, name)
-        await context.journal.run(undecodable.drop_log, log)
+        await context.journal.run(inspecting.drop_log, log)
         return {"dropped": [{"log": log.name}], "refused": []}
     if not (reason := arguments["reason"]):
         raise CommandError("a reason is needed: it is kept with the request")
@@ -142,8 +142,8 @@ async def _replay(context: Context, one: UndecodableLog) -> Any:
             whole=not any(reference.is_bare for reference in content.references),
         )
         now, chain_time = context.wall(), context.chain_time(one.chain_id)
-        read = undecodable.read_of(one, arrival, now, chain_time, context.expiry())
-        recorded = await context.journal.run(undecodable.replay_log, one, read)
+        read = inspecting.read_of(one, arrival, now, chain_time, context.expiry())
+        recorded = await context.journal.run(inspecting.replay_log, one, read)
     except (CommandError, ReplayError) as error:
         return {"retried": [], "refused": [{"log": one.name, "why": str(error)}]}
     _tell(context, one, recorded)
@@ -171,7 +171,7 @@ async def _named_logs(context: Context, name: object) -> tuple[UndecodableLog, .
     found = _LOG_NAME.fullmatch(str(name))
     if found is None or len(found[1]) % 2:
         raise CommandError(f"{name!r:.80} is no log: `kmsconn quarantine list` shows their names")
-    logs = await context.journal.run(undecodable.named_logs, bytes.fromhex(found[1]), int(found[2]))
+    logs = await context.journal.run(inspecting.named_logs, bytes.fromhex(found[1]), int(found[2]))
     if not logs:
         raise CommandError(
             f"the journal has no undecodable log {name!s:.80}; `kmsconn quarantine list` shows them"

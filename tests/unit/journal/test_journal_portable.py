@@ -17,11 +17,10 @@ from kmsconn.journal import (
     recording,
     retention,
     rewinding,
-    undecodable,
 )
 
 MODULES = (
-    damage, inspecting, moves, outbox, posting, queries, recording, retention, rewinding, undecodable,
+    damage, inspecting, moves, outbox, posting, queries, recording, retention, rewinding,
 )  # fmt: skip
 ONLY_SQLITE = [
     r"\bOR (IGNORE|REPLACE|ABORT)\b", r"\bPRAGMA\b", r"\bGLOB\b", r"\biif\(", r"\bifnull\(", r"\binstr\(", r"\bzeroblob\(", r"\bx'",

@@ -13,9 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database, is_reading
-from kmsconn.journal.journal import TOLD, Journal
+from kmsconn.journal.journal import CROWDED, TOLD, TRIES, Journal, Readers
 from kmsconn.journal.postgres import PostgresReadingDriver
-from kmsconn.journal.reading import CROWDED, TRIES, Readers
 from kmsconn.model.life import State
 from kmsconn.transport.ports import Offload, offload_inline
 from tests.fake_postgres import ADDRESS, FakeServer, Loss
