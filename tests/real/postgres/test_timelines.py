@@ -69,7 +69,7 @@ def fork(postgresql_programs: Path) -> Iterator[Fork]:
 def met(monkeypatch: pytest.MonkeyPatch) -> NewestTimelines:
     """What the process has met: nothing, as at its start."""
     made = NewestTimelines()
-    for module in ("postgres_timeline", "postgres_session", "postgres_side"):
+    for module in ("postgres_servers", "postgres_session", "postgres_side"):
         monkeypatch.setattr(f"kmsconn.journal.{module}.MET", made)
     for function in (postgres_servers.connect_to_newest, look_around):
         monkeypatch.setattr(function, "__defaults__", (made,))
