@@ -98,7 +98,7 @@ SHOWN: Final = (
     _shown("ethereum/error", Named(_ETHEREUM, "rounds"), critical("ethereum 0x…", "logs"), after=120),
     _shown("host/error", critical("checks", "calls-fail"), after=90, waits=True),
     _shown("gateway/error", Named(_GATEWAY, "receipt-unanswered"),
-           body={"method": "eth_getTransactionReceipt", "message": "indexing is in progress"}),
+           body={"method": "eth_getTransactionReceipt", "message": "indexing is in progress"}, after=3),
     _shown("gateway/answer", *_LOOKS, waits=True),
     _shown("gateway/answer", critical(_GATEWAY, "gas-estimate-unanswered"),
            body={"method": "eth_estimateGas", "value": "0x1" + 64 * "0"}, after=90, waits=True),

@@ -115,7 +115,7 @@ class ReplyMoves:
     async def release(self, track: Track, found: Found) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
         row, history = track.row, track.history
-        history.reusable, history.lost = row, history.signed_once
+        history.reusable, history.lost = row, history.signed_once and not track.lacks_receipt
         limit = out_of_gas(track)
         if limit is not None:
             history.least_gas = limit * 3 // 2

@@ -389,6 +389,8 @@ def _lost(view: View, track: Track) -> Found | None:
     absent = track.believes(Belief.ABSENT, view.policy.absence_seconds)
     if receipt is not None or not absent or nonce_of(track.row) >= view.chain.nonce:
         return None
+    if track.lacks_receipt:
+        return Found("its nonce is used, and no node tells by what")
     return Found("another transaction took the nonce", again=True)
 
 

@@ -166,6 +166,12 @@ class Track:
         """Say whether the last look said so."""
         return belief in self._suspicions
 
+    @property
+    def lacks_receipt(self) -> bool:
+        """Whether no node told whether there is a receipt when it was asked last."""
+        finding = self.findings.get(Question.RECEIPT)
+        return finding is not None and finding.says_nothing
+
     def file(self, question: Question, finding: Finding, chain: ChainView | None) -> None:
         """Note an answer, and what it makes suspicious."""
         self.asked.discard(question)
@@ -175,9 +181,9 @@ class Track:
         self.silences[question] = self.silences[question] + 1 if finding.says_nothing else 0
         (self.alone.add if silent else self.alone.discard)(question)
         if chain is not None and finding.trusted:
-            self._suspect(question, finding, chain, silent=silent)
+            self._suspect(question, finding, chain)
 
-    def _suspect(self, question: Question, finding: Finding, chain: ChainView, *, silent: bool) -> None:
+    def _suspect(self, question: Question, finding: Finding, chain: ChainView) -> None:
         """Note that the chain may not have this reply, or may never take it, or that it has it or takes it after all."""
         value, nonce = finding.value, self.earlier_nonce
         lost_nonce = nonce is not None and nonce < chain.nonce
@@ -188,8 +194,7 @@ class Track:
             if lost_nonce and chain.fresh and accepts:
                 self._note(Belief.ABSENT, finding, says=True)
         elif question is Question.RECEIPT and self.row.state is State.SIGNED:
-            silent = silent and self.silences[question] < SILENCES
-            if lost_nonce and (value is None or (finding.says_nothing and not silent)):
+            if lost_nonce and (value is None or self.silences[question] >= SILENCES):
                 self._note(Belief.ABSENT, finding, says=True)
         elif question is Question.CALL and self.row.state is State.INCLUDED:
             self._note(Belief.GONE, finding, says=accepts)
