@@ -282,6 +282,8 @@ class Market:
     asked: bool = False
     failure: str = ""
     """Why the last question found no answer; empty when it found one."""
+    reply_cost: int | None = None
+    """What the last signed reply may cost at most, in wei."""
     _answer: int | None = None
     _at: float = float("-inf")
     _due: float = float("-inf")

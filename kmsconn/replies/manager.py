@@ -117,7 +117,7 @@ class Executor:
             included=included,
             fee=None if price is None else price.needed,
             priority=None if price is None else price.priority,
-            reply_cost=state.reply_cost,
+            reply_cost=state.market.reply_cost,
         )
 
 
@@ -206,7 +206,7 @@ class _Loop:
         await self.executor.round(nursery)
 
     async def _failed(self, error: Exception) -> None:
-        self.state.loaded = False  # something may have moved that was not noted here
+        self.state.backlog.loaded = False  # something may have moved that was not noted here
         self.looked_at = float("-inf")
         if not (
             isinstance(error, JournalFailed) and self.state.manager.journal.failure

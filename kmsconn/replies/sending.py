@@ -65,7 +65,7 @@ class ReplyMoves:
             elif track.row.state is State.ANSWERED:
                 self.state.tracks.drop(track)
             else:
-                self.state.loaded = False
+                self.state.backlog.loaded = False
         for outcome in outcomes:
             if isinstance(outcome, NonceTaken):
                 raise outcome
@@ -186,7 +186,7 @@ class ReplyMoves:
     def _left(self, track: Track, moved: bool) -> bool:
         """Take a row off what is in flight; one that somebody else moved makes the journal be read again."""
         self.state.tracks.drop(track)
-        self.state.loaded = self.state.loaded and moved
+        self.state.backlog.loaded = self.state.backlog.loaded and moved
         return moved
 
     def _delay(self, times: int) -> float:
@@ -250,7 +250,7 @@ class Sender:
         if not signed:
             return False
         if new:
-            self.state.reply_cost = highest_cost(new[-1])
+            self.state.market.reply_cost = highest_cost(new[-1])
         self.state.backlog.unsure = True
         await self.moves.sign(signed)
         return True

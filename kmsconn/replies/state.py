@@ -6,6 +6,7 @@ All memory here is a cache: the journal and the chain rebuild it, so a transacti
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import attrs
 import trio
@@ -209,6 +210,8 @@ class Backlog:
     """The chain was looked at, or somebody notified, since the journal was asked."""
     unsure: bool = True
     """The tracks may lack answers that were in the journal before."""
+    loaded: bool = False
+    """The tracks have what was signed."""
     _tick: int = -1
     _asked: float = float("-inf")
     _wall: float = float("-inf")
@@ -237,7 +240,6 @@ class TxState:
     """The memory of a transaction manager at work."""
 
     manager: TxManager
-    policy: TxPolicy
     market: Market
     alerts: TxAlerts
     nonces: NonceTracker
@@ -249,24 +251,25 @@ class TxState:
     broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
     fillers: Broadcasts = attrs.field(factory=Broadcasts)
     chain: ChainView | None = None
-    loaded: bool = False
-    reply_cost: int | None = None
-    """What the last signed reply may cost at most, in wei."""
     backlog: Backlog = attrs.field(factory=Backlog)
 
     @classmethod
     def of(cls, manager: TxManager) -> TxState:
         """Return the state of a transaction manager that begins."""
-        random, policy = manager.ports.random, policy_of(manager)
+        random = manager.ports.random
         return cls(
             manager=manager,
-            policy=policy,
-            market=Market(policy.limits),
+            market=Market(policy_of(manager).limits),
             alerts=TxAlerts(manager.endpoint.name, manager.on_event),
             nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
             sends=Hold(SEND_BACKOFF, random),
             signings=Hold(SIGNING_BACKOFF, random),
         )
+
+    @cached_property
+    def policy(self) -> TxPolicy:
+        """The rules by which it decides."""
+        return policy_of(self.manager)
 
     @property
     def chain_id(self) -> int:
@@ -280,7 +283,7 @@ class TxState:
 
     async def load(self) -> None:
         """Read what is in flight from the journal, once; every other change of it is made here."""
-        if self.loaded:
+        if self.backlog.loaded:
             return
         rows = {row.rid: row for row in await self.manager.journal.run(queries.signed, self.chain_id)}
         for track in self.tracks.of(State.SIGNED):
@@ -288,7 +291,7 @@ class TxState:
                 self.tracks.drop(track)
         for row in rows.values():
             self.tracks.note(row)
-        self.loaded = self.backlog.unsure = True
+        self.backlog.loaded = self.backlog.unsure = True
 
 
 def policy_of(manager: TxManager) -> TxPolicy:
