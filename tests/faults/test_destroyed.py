@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from kmsconn.connector.connector import Connector
 from kmsconn.emulator.core import become
 from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.core_requests import CoreRelease
@@ -116,8 +117,7 @@ async def test_a_kept_answer_under_what_was_destroyed_is_not_sent(what: str, sce
     assert not scene.answered
 
 
-@pytest.mark.usefixtures("connector")
-async def test_what_is_answered_under_another_context_is_sent(scene: Scene) -> None:
+async def test_what_is_answered_under_another_context_is_sent(scene: Scene, connector: Connector) -> None:
     scene.dependencies.ethereum.finality.depth = 2
     [node] = scene.dependencies.clusters["gateway"].nodes
     node.faults.strike(RefusedCalls("eth_estimateGas", message="header not found"))

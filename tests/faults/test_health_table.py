@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from kmsconn.config.parties import Chain
-from kmsconn.connector.connector import open_connector
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.bucket_faults import RefusingBucket
 from kmsconn.emulator.core_faults import CoreFault
@@ -65,10 +65,9 @@ async def named(
 
 
 def note(scene: Scene, found: AlertRaised, seconds: float) -> None:
-    """Write a row of the table where that is asked for."""
-    if path := os.environ.get("HEALTH_TABLE"):
-        row = {
-            "situation": os.environ["PYTEST_CURRENT_TEST"].split("::")[1].removesuffix(" (call)"),
+    """Note what health says of a situation, and after how long."""
+    write(
+        {
             "seconds": round(seconds, 1),
             "alert": f"{found.dependency} · {found.cause} · {found.severity}",
             "text": found.text,
@@ -80,17 +79,26 @@ def note(scene: Scene, found: AlertRaised, seconds: float) -> None:
                 if (one := scene.http(f"/{name}"))
             },
         }
+    )
+
+
+def write(row: dict[str, Any]) -> None:
+    """Write a row of the table where that is asked for."""
+    if path := os.environ.get("HEALTH_TABLE"):
+        situation = os.environ["PYTEST_CURRENT_TEST"].split("::")[1].removesuffix(" (call)")
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({"situation": situation, **row}) + "\n")
 
 
 async def is_over(scene: Scene, ids: list[int], *more: str) -> None:
     """After the repair everything is answered, nothing was closed, and no alert is left."""
+    began = trio.current_time()
     ids = [*ids, *await scene.ask(*more)] if more else ids
     await scene.wait(lambda: scene.answered >= set(ids), 900)
     assert scene.told(RequestClosed) == []
     await scene.wait(lambda: not scene.monitor.health().alerts, 120)
     assert scene.http("/healthz").status == 200
+    write({"silent after": round(trio.current_time() - began, 1)})
 
 
 def core_always(scene: Scene, fault: CoreFault, methods: tuple[str, ...]) -> Callable[[], None]:
@@ -154,8 +162,9 @@ CORE = [
 
 
 @pytest.mark.parametrize(("fault", "methods", "cause"), CORE)
-@pytest.mark.usefixtures("connector")
-async def test_core(fault: CoreFault, methods: tuple[str, ...], cause: str, scene: Scene) -> None:
+async def test_core(
+    fault: CoreFault, methods: tuple[str, ...], cause: str, scene: Scene, connector: Connector
+) -> None:
     await scene.wait_answered(await scene.ask(*FORMS))
     repair = core_always(scene, fault, methods)
     ids = await scene.ask(*FORMS * 4)
@@ -181,8 +190,7 @@ async def test_one_bad_answer_is_a_warning_and_ends_nothing(scene: Scene) -> Non
         assert alert(scene, "core[0]", "wrong-signer") is not None
 
 
-@pytest.mark.usefixtures("connector")
-async def test_buckets_that_answer_403(scene: Scene) -> None:
+async def test_buckets_that_answer_403(scene: Scene, connector: Connector) -> None:
     for bucket in scene.dependencies.buckets:
         bucket.strike(RefusingBucket(code=403))
     ids = await scene.ask(*FORMS * 4)
@@ -195,8 +203,7 @@ async def test_buckets_that_answer_403(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("how", ["refuse", "mute", "UNAVAILABLE"])
-@pytest.mark.usefixtures("connector")
-async def test_core_gone_while_nothing_is_asked(how: str, scene: Scene) -> None:
+async def test_core_gone_while_nothing_is_asked(how: str, scene: Scene, connector: Connector) -> None:
     repair = core_gone(scene, how)
     await named(scene, "core[0]", "unreachable", seconds=60)
     assert not scene.monitor.health().kms_core_connected
@@ -282,8 +289,7 @@ def of_an_unknown_chain(identifier: int) -> Callable[[Frame], None]:
     return lambda frame: frame.emit(event, identifier, ((handle, 1, bytes(32), ()),), b"")
 
 
-@pytest.mark.usefixtures("connector")
-async def test_one_request_of_a_chain_that_is_not_configured(scene: Scene) -> None:
+async def test_one_request_of_a_chain_that_is_not_configured(scene: Scene, connector: Connector) -> None:
     """It waits, is named, and takes nobody down."""
     gateway = scene.dependencies.gateway
     gateway.actors.act(scene.dependencies.decryption.address, of_an_unknown_chain(7))
@@ -295,8 +301,9 @@ async def test_one_request_of_a_chain_that_is_not_configured(scene: Scene) -> No
         assert scene.http("/healthz").status == 200
 
 
-@pytest.mark.usefixtures("connector")
-async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(scene: Scene) -> None:
+async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(
+    scene: Scene, connector: Connector
+) -> None:
     """Anybody may name a chain: a quiet node stays healthy."""
     for identifier in range(7, 17):
         scene.dependencies.gateway.actors.act(
@@ -405,8 +412,7 @@ async def test_a_chain_that_is_gone_for_long_is_one_alert_and_no_reason_to_resta
         assert alert(scene, "gateway", "unreachable") is None
 
 
-@pytest.mark.usefixtures("connector")
-async def test_a_node_that_shows_receipts_of_what_it_swallows(scene: Scene) -> None:
+async def test_a_node_that_shows_receipts_of_what_it_swallows(scene: Scene, connector: Connector) -> None:
     """Each reply is included and gone again, while requests are answered as ever."""
     await scene.wait_answered(await scene.ask(*FORMS))
     faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
@@ -420,8 +426,7 @@ async def test_a_node_that_shows_receipts_of_what_it_swallows(scene: Scene) -> N
     await is_over(scene, ids, *FORMS)
 
 
-@pytest.mark.usefixtures("connector")
-async def test_a_node_without_an_index_of_transactions(scene: Scene) -> None:
+async def test_a_node_without_an_index_of_transactions(scene: Scene, connector: Connector) -> None:
     """Of what needs none everything passes meanwhile."""
     faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
     for one in faults:
@@ -435,8 +440,7 @@ async def test_a_node_without_an_index_of_transactions(scene: Scene) -> None:
     await is_over(scene, ids, *FORMS)
 
 
-@pytest.mark.usefixtures("connector")
-async def test_an_honest_network_is_healthy_for_minutes(scene: Scene) -> None:
+async def test_an_honest_network_is_healthy_for_minutes(scene: Scene, connector: Connector) -> None:
     """With a Core that takes 100 s, finality that takes minutes, and strangers of a chain that is not configured."""
     scene.dependencies.gateway.finality.depth = 240
     for identifier in range(7, 17):

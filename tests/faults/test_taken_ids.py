@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from kmsconn.connector.connector import Connector
 from kmsconn.emulator.core_faults import SpoiledCore
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.requests.failures import RESULT_LATE_AFTER, TAKEN
@@ -19,8 +20,9 @@ def raised(scene: Scene) -> list[AlertRaised]:
     return [one for one in scene.told(AlertRaised) if one.cause == TAKEN]
 
 
-@pytest.mark.usefixtures("connector")
-async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(scene: Scene) -> None:
+async def test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done(
+    scene: Scene, connector: Connector
+) -> None:
     """Several requests are one alert with their number; the restart of the Core answers all of them."""
     core = scene.dependencies.cores[0]
     core.script("PublicDecrypt", SpoiledCore(how="share lost"), SpoiledCore(how="share lost"))
@@ -50,8 +52,7 @@ async def test_a_connector_that_begins_anew_knows_it_too(scene: Scene) -> None:
         await scene.wait(lambda: raised(scene), SOON)
 
 
-@pytest.mark.usefixtures("connector")
-async def test_a_core_that_is_slow_with_what_it_was_given_is_none(scene: Scene) -> None:
+async def test_a_core_that_is_slow_with_what_it_was_given_is_none(scene: Scene, connector: Connector) -> None:
     scene.dependencies.cores[0].core.computing = 3 * RESULT_LATE_AFTER
     await scene.ask("public")
     await scene.wait(lambda: scene.answered, 4 * RESULT_LATE_AFTER)
