@@ -70,18 +70,19 @@ async def test_what_is_asked_while_the_disk_is_full_is_answered_once_there_is_ro
         crowd.ask(*FORMS)
         await crowd.wait_answered(3)
         fill(small / "filling")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_asking, crowd)
-            with suppress(subprocess.CalledProcessError):
-                own_server.run("SELECT pg_switch_wal()")  # what is left of the file in use is large
-            await wait_unwritable(crowd, AlertRaised)
-            nursery.cancel_scope.cancel()
-        (small / "filling").unlink()
-        if own_server.process is not None and own_server.process.poll() is not None:
-            own_server.launch()  # as whoever supervises a server that could not even recover without room
-            await trio.to_thread.run_sync(own_server.wait_started)
-        await crowd.wait(lambda: crowd.truth.open == (), LONG)
-        await wait_unwritable(crowd, AlertCleared)
+        async with trio.open_nursery() as supervising:
+            supervising.start_soon(_supervise, own_server)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_asking, crowd)
+                with suppress(subprocess.CalledProcessError):
+                    own_server.run("SELECT pg_switch_wal()")  # what is left of the file in use is large
+                await wait_unwritable(crowd, AlertRaised)
+                await crowd.wait(lambda: crowd.truth.open)
+                nursery.cancel_scope.cancel()
+            (small / "filling").unlink()
+            await crowd.wait(lambda: crowd.truth.open == (), LONG)
+            await wait_unwritable(crowd, AlertCleared)
+            supervising.cancel_scope.cancel()
         alerts = [one for one in crowd.of("one", AlertRaised) if one.cause == "unwritable"]
         assert {one.severity for one in alerts} == {Severity.CRITICAL}
 
@@ -90,3 +91,11 @@ async def _asking(crowd: Crowd) -> None:
     while True:
         crowd.ask(*FORMS)
         await trio.sleep(0.25)
+
+
+async def _supervise(server: Cluster) -> None:
+    """Start a server again whenever it has ended: without room it cannot even recover."""
+    while True:
+        if server.process is not None and server.process.poll() is not None:
+            server.launch()
+        await trio.sleep(0.1)
