@@ -155,11 +155,6 @@ class Batch:
             self.changes += reply.changed
         return replies[len(waiting) :]
 
-    def _forget(self) -> None:
-        """Leave what waits unsent."""
-        self._waiting = []
-        self._has_begun = self.is_faulty = self.assumes = False
-
     def forget(self) -> None:
         """Leave what waits unsent."""
         self._waiting = []
