@@ -40,7 +40,7 @@ WORST: dict[str, Sequence[PlanStep]] = {
     "killed at its work": [
         act
         for n in (2, 3, 4, 5)
-        for act in (KillAtWork(3.0 * n, n, "before"), KillAtWork(3.0 * n + 1, n, "after"))
+        for act in (KillAtWork(2.0 * n, n, "before"), KillAtWork(2.0 * n + 1, n, "after"))
     ],
     "drained": [Drain(3.5), Drain(26.0)],
     "a core that forgets": [CoreRestart(at) for at in (2.5, 4.5, 13.0, 26.0, 30.0)],
@@ -58,7 +58,7 @@ WORST: dict[str, Sequence[PlanStep]] = {
     "requests gone": [Reorg(9.0, 8, "vanished"), Ask(10.0, "any", 3)],
     "nodes that lie": [
         Strike(0.5, "gateway", Misbehaviour(fault, times=3, node=node))
-        for node, fault in enumerate(("lost_reply", "duplicate_logs", "hang_up", "slow"))
+        for node, fault in enumerate(("duplicate_logs", "lost_reply", "hang_up", "slow"))
     ]
     + [Strike(0.5, "gateway", ShortEstimate(times=3))],
     "a node behind": [Strike(1.0, "gateway", LaggingNodes(4, node=0), 40.0)],
@@ -77,12 +77,12 @@ MUST_HAPPEN = {
     "killed at its work": "killed while something is pending",
     "a core that forgets": "core: GetDecryptResult NOT_FOUND",
     "a core that fails": "core: Reencrypt UNAVAILABLE",
-    "replies of the core lost": "core: Decrypt cut after",
+    "replies of the core lost": "core: Decrypt spoil cut after",
     "blocks replaced": "a reorganisation took an included reply",
     "requests in another order": "a request moved",
     "requests gone": "a request left the chain",
     "nodes that lie": "gateway node: lost_reply",
-    "wrong bytes": "bucket: wrong bytes",
+    "wrong bytes": "bucket: spoil wrong bytes",
     "buckets that forbid": "bucket: status 403",
     "foreign nonces and logs": "a log was quarantined",
 }
