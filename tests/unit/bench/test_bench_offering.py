@@ -108,6 +108,7 @@ def test_all_sides_are_sampled_and_what_is_gone_has_used_nothing(tmp_path: Path)
     made.look()
     there, gone = made.samples["connector"]
     assert there.resident > 0
-    assert there.each.keys() == made.samples["emulator"][0].each.keys() == {os.getpid()}
+    assert os.getpid() in there.each  # beside servers that other tests have started
+    assert there.each.keys() == made.samples["emulator"][0].each.keys()
     assert (gone.resident, gone.cpu, gone.each) == (0, 0.0, {})
     assert all(len(made.samples[side]) == 2 for side in ("emulator", "machine"))
