@@ -130,17 +130,6 @@ async def test_sigterm_drains_and_ends_with_0(tmp_path: Path) -> None:
             assert await process.wait() == 0
 
 
-async def test_a_second_signal_does_not_wait_for_the_grace(tmp_path: Path) -> None:
-    with trio.fail_after(PATIENCE):
-        async with running(config(tmp_path, drain_grace="1h")) as (process, lines):
-            await until(lines, "started")
-            process.send_signal(signal.SIGINT)
-            await until(lines, "draining")
-            process.send_signal(signal.SIGINT)
-            await until(lines, "ended")
-            assert await process.wait() == 0
-
-
 async def test_a_journal_in_use_is_refused_with_3(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
         path = config(tmp_path)

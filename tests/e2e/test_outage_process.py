@@ -27,6 +27,7 @@ from tests.unit.journal.samples import WAYS, arrival, opened, read_of, walk
 from tests.vectors import log_of, request
 
 GRACE = 1.0
+BETWEEN_SIGNALS = 0.01  # seconds
 SLACK = 10.0
 """Seconds that the rest of an end may take on a busy machine."""
 
@@ -86,6 +87,23 @@ async def test_sigterm_during_an_outage_ends_within_the_grace_and_says_what_is_l
         "signed": 1,
         "included": 1,
     }
+
+
+async def test_a_second_signal_ends_it_before_the_grace_and_later_ones_change_nothing(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        path = config(tmp_path, drain_grace="1h")
+        keep_requests(path, State.ANSWERED)
+        async with running(path) as (process, lines):
+            await until(lines, "wallet")
+            process.send_signal(signal.SIGINT)
+            await until(lines, "draining")
+            process.send_signal(signal.SIGINT)
+            await until(lines, "ending at once")
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                await trio.sleep(BETWEEN_SIGNALS)
+            assert (await until(lines, "ended"))["answered"] == 1
+    assert process.returncode == 0
 
 
 @asynccontextmanager

@@ -69,6 +69,7 @@ BETWEEN_STARTS: Final = Backoff(first=0.2, cap=5.0)
 STARTED_WELL: Final = 60.0  # seconds after which a connector that begins anew counts as the first one
 PATIENCE: Final = 60.0  # seconds for which a start that is refused is tried again
 SHOWN: Final = 300.0  # seconds for which it is told that the connector was started anew
+ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 TOLD_EACH: Final = 12  # starts for which a journal is waited that are told once: about a minute
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 LARGE_BLOCK: Final = 4 * 1024 * 1024
@@ -135,12 +136,15 @@ def return_large_blocks() -> None:
 async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | None = None) -> None:
     """Run a connector under its signals and its monitoring port until it is drained; anew where its journal makes that necessary.
 
+    For the whole process: a signal that comes when the connector heeds none any more is ignored.
     Raises StartRefused, in groups. Cancellation: as ``open_connector``.
     """
     observers = make_observers(settings, log)
     site = make_status_site(observers.monitor, settings.monitoring, __version__)
     app = make_app(observers.monitor, Identity(settings.monitoring.service_name, __version__), status=site)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    for number in ENDING:  # the receiver gives what nobody has taken to the handlers that it found
+        signal.signal(number, signal.SIG_IGN)
+    with trio.open_signal_receiver(*ENDING) as signals:
         async with open_server(app, settings.monitoring.monitoring_endpoint) as url:
             log.info("started", version=__version__, profile=settings.protocol.profile, monitoring=url)
             if site is not None:
