@@ -20,7 +20,7 @@ from operator import attrgetter
 
 import attrs
 
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 
 DENSE = 64  # blocks below the newest one that are all kept
 _PER_DOUBLING = 16

@@ -13,7 +13,7 @@ from collections import deque
 import attrs
 import trio
 
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 
 LONGEST_NODE_LAG = 60.0  # seconds; longer than the worst lag of a node that is worth using
 DEFAULT_BLOCK_TIME = (

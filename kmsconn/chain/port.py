@@ -1,4 +1,4 @@
-"""How the rest of the connector talks to a chain, implemented by ``rpc.endpoint``, and the results that it reads, as msgspec structs.
+"""How the rest of the connector talks to a chain, implemented by ``chain.endpoint``, and the results that it reads, as msgspec structs.
 
 Of results the fields are named as EIP-1474 and geth name them. Quantities and bytes stay texts: readers turn them into numbers with
 ``ethereum.hexes``. Other fields are ignored.

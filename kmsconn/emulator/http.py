@@ -137,7 +137,7 @@ async def _answer(wire: _HttpWire, handler: Handler, request: HttpRequest) -> bo
 class _HttpWire:
     """h11 on a stream: one task reads, the other takes requests and answers.
 
-    While all that comes and goes is plain (``plain_http1``), h11 has not heard of it; from the first that is not, it has the connection.
+    While all that comes and goes is plain (``_plain``), h11 has not heard of it; from the first that is not, it has the connection.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:

@@ -117,9 +117,8 @@ def read_number(result: Any) -> int:
         raise Unreachable("the node's answer to eth_blockNumber is not a number") from error
 
 
-QUESTION_TIMEOUT = (
-    5.0  # seconds for one batch, or one call; shorter than a connection waits before it counts as dead
-)
+QUESTION_TIMEOUT = 5.0
+"""Seconds for one batch, or one call; shorter than a connection waits before it counts as dead."""
 GROWS_AFTER = 8  # full batches in a row that a node answered, until the next ones are larger
 _SPLIT = 4
 

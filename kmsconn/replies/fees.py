@@ -20,7 +20,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
 from kmsconn.frozen import frozen
-from kmsconn.model.alerts import Suspicion
+from kmsconn.model.debounce import Suspicion
 
 LEAST_PRIORITY = 1  # wei
 FEE_HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))

@@ -17,7 +17,7 @@ import attrs
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import Debounce
+from kmsconn.model.debounce import Debounce
 from kmsconn.replies import table
 from kmsconn.replies.fees import Price, TransactionRequest
 from kmsconn.replies.table import Action, Found, Phase
@@ -96,8 +96,8 @@ def _claimed(view: View, steps: Sequence[Step]) -> set[int]:
 
     With another transaction there the reply would be signed under a second nonce, and once its branch came back it would be sent twice.
     """
-    claims = (step.track.earlier_nonce for step in steps if _is_undecided(view, step))
-    return {nonce for nonce in claims if nonce is not None and nonce >= view.chain.nonce}
+    claims = (_open_nonce(view, step) for step in steps if _is_undecided(view, step))
+    return {nonce for nonce in claims if nonce is not None}
 
 
 def _is_undecided(view: View, step: Step) -> bool:
@@ -178,7 +178,7 @@ def _plan_nonces(view: View, claimed: Collection[int], ready: list[Step]) -> Non
     blocking = [gap for gap in view.nonces.gaps if gap < max(in_flight, default=-1)]
     unsure = bool(claimed) or view.chain.suspicious or not set(blocking) <= set(view.nonces.ripe)
     if view.price is None or unsure:
-        ready[:] = [step for step in ready if _has_open_nonce(view, step)]
+        ready[:] = [step for step in ready if _open_nonce(view, step) is not None]
     if not ready and not view.nonces.ripe:
         return NoncePlan((), ())
     del ready[view.room :]
@@ -187,9 +187,10 @@ def _plan_nonces(view: View, claimed: Collection[int], ready: list[Step]) -> Non
     return plan(view.chain.nonce, in_flight, view.nonces.high, ripe, reusable)
 
 
-def _has_open_nonce(view: View, step: Step) -> bool:
+def _open_nonce(view: View, step: Step) -> int | None:
+    """Return the nonce of a reply's earlier bytes while the chain has not used it."""
     nonce = step.track.earlier_nonce
-    return nonce is not None and nonce >= view.chain.nonce
+    return nonce if nonce is not None and nonce >= view.chain.nonce else None
 
 
 def _drop_second_claims(view: View, ready: list[Step], in_flight: Collection[int]) -> None:
@@ -197,12 +198,11 @@ def _drop_second_claims(view: View, ready: list[Step], in_flight: Collection[int
     claimed = set(in_flight)
     kept = []
     for step in ready:
-        nonce = step.track.earlier_nonce
-        if nonce is not None and nonce >= view.chain.nonce:
-            if nonce in claimed:
-                continue
+        nonce = _open_nonce(view, step)
+        if nonce is None or nonce not in claimed:
+            kept.append(step)
+        if nonce is not None:
             claimed.add(nonce)
-        kept.append(step)
     ready[:] = kept
 
 

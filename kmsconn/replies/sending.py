@@ -26,11 +26,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import funds_of, tell_sent
-from kmsconn.replies.answers import (
-    Sent,
-    read_gas,
-    read_sent,
-)
+from kmsconn.replies.answers import Sent, read_gas, read_sent
 from kmsconn.replies.asking import Asker
 from kmsconn.replies.fees import TransactionRequest, gas_limit, highest_cost
 from kmsconn.replies.plan import Signature

@@ -17,7 +17,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Due, Row
-from kmsconn.model.alerts import Debounce
+from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
@@ -32,13 +32,11 @@ from kmsconn.transport.waiting import Backoff, Hold, WakeUp
 
 SEND_BACKOFF = Backoff(first=0.25, cap=15.0)
 SIGNING_BACKOFF = Backoff(first=0.5, cap=15.0)
-GAP_SECONDS = (
-    3.0  # until a nonce gap is believed without a later head; filling a gap that was none does no harm
-)
+GAP_SECONDS = 3.0
+"""Until a nonce gap is believed without a later head; filling a gap that was none does no harm."""
 LOOK_AGAIN = 30.0  # seconds after which the journal is asked for answers without a sign of new ones
-WINDOW = (
-    512  # replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs
-)
+WINDOW = 512
+"""Replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs."""
 
 
 @attrs.frozen

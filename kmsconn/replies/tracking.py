@@ -21,7 +21,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity, to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_market
 from kmsconn.replies.asking import ask_one_node, block_call, usable

@@ -11,7 +11,7 @@ import attrs
 
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import Suspicion
+from kmsconn.model.debounce import Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.replies.answers import Accepts, Broadcast, Broadcasts, Finds, Unclear, is_hopeless

@@ -20,7 +20,7 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import CONFIRMING, Debounce
+from kmsconn.model.debounce import CONFIRMING, Debounce
 from kmsconn.model.requests import Request
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.rows import order_of

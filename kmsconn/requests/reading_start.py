@@ -25,7 +25,7 @@ from kmsconn.ethereum.hexes import quantity
 from kmsconn.journal import queries, rewinding
 from kmsconn.journal.journal import until_kept
 from kmsconn.journal.values import Reread
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.requests.fork_detector import ForkDetector
 from kmsconn.requests.range_reader import RangeReader, WatchedContract
 

@@ -29,9 +29,8 @@ from kmsconn.requests.rows import operation_of
 
 T = TypeVar("T")
 
-LONG_POLL = (
-    5.0  # a "not ready" that took less than this was no long poll: asking again at once would only be noise
-)
+LONG_POLL = 5.0
+"""Seconds; a "not ready" that took less was no long poll: asking again at once would only be noise."""
 NEEDED = {"check": "checks", "gather": "buckets"}
 """Which dependencies a stage needs; the others need the Core."""
 STEPS = {"check": 0, "gather": 1, "submit": 2, "answer": 3}

@@ -22,7 +22,7 @@ from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Un
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.values import JournalPlace
-from kmsconn.model.alerts import Suspicion
+from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
 from kmsconn.observe import server as monitoring
 from kmsconn.operate.control import server

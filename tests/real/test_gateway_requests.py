@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kmsconn.emulator.ciphertexts import make_handle
-from kmsconn.emulator.contracts import request_calls as user_rules
+from kmsconn.emulator.contracts import request_calls
 from kmsconn.emulator.contracts.request_calls import (
     DIRECT_CALL,
     UNIFIED_CALL,
@@ -49,8 +49,8 @@ def direct(
     """Return a legacy request of the user, rightly signed unless ``spoil`` changes the signature."""
     begin = scene.start if start is None else start
     values = (USER_KEY.enc_key, contracts, begin, days, extra_data)
-    domain = user_rules.request_domain(scene.gateway.decryption, HOST_ID)
-    signature = USER.sign(signing_digest(domain, hash_struct(user_rules.DIRECT_TYPE, *values)))
+    domain = request_calls.request_domain(scene.gateway.decryption, HOST_ID)
+    signature = USER.sign(signing_digest(domain, hash_struct(request_calls.DIRECT_TYPE, *values)))
     asked = tuple((each, APP) for each in HANDLES) if pairs is None else pairs
     return DECRYPTION.function(DIRECT_CALL).encode(
         asked,

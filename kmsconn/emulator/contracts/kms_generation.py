@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from kmsconn.emulator.contracts import generation_rules as at
-from kmsconn.emulator.contracts import protocol_config as protocol_slots
+from kmsconn.emulator.contracts import protocol_config
 from kmsconn.emulator.contracts.contract import AbiContract, Handler, count, domain_teller, is_set, set_once
 from kmsconn.emulator.contracts.generation_releases import (
     MIGRATING_0_3,
@@ -138,7 +138,7 @@ class KmsGeneration(AbiContract):
     def _name_current(self, frame: Frame, *requests: int) -> bytes:
         """Keep with the requests the context and epoch that are current now."""
         there = frame.at(self._config.address)
-        active = (protocol_slots.ACTIVE_CONTEXT, protocol_slots.ACTIVE_EPOCH)
+        active = (protocol_config.ACTIVE_CONTEXT, protocol_config.ACTIVE_EPOCH)
         extra_data = named_pair(*(there.load(slot) for slot in active))
         for request in requests:
             frame.write(extra_data, "extra_data", request)

@@ -1,4 +1,4 @@
-"""What decryptions for everybody and for users have in common, from the event to the reply on the Gateway.
+"""Decryptions for everybody (G1), and what those for users have in common with them, from the event to the reply on the Gateway.
 
 From 0.15 on the contract tells of each request twice, in one transaction: as before, and in a later form that names the handles only
 (annex C). Both are one request: what tells requests apart is what both forms say.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.chain.fork import LAGGING, Checkpoint, Doubts, ForkDebounce, Search
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 
 WINDOW = 20
 

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from kmsconn.chain.heads import DEFAULT_BLOCK_TIME, FASTEST, LONGEST_NODE_LAG, HeadTracker
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 
 
 async def test_nothing_is_known_before_the_first_note() -> None:

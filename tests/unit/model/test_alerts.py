@@ -5,8 +5,9 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from kmsconn.model.alerts import UPDATE, Board, Debounce
+from kmsconn.model.alerts import UPDATE, Board
 from kmsconn.model.causes import CAUSES
+from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 
 

@@ -13,7 +13,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Retryable
 from kmsconn.ethereum.hexes import from_hex, to_hex
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.requests import EventPlace, Request
 from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.profile import Fhevm

@@ -21,7 +21,7 @@ from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.values import Arrival, Read, Row
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import Event
 from kmsconn.model.progress import Holdup, Reason
 from kmsconn.model.requests import Kind

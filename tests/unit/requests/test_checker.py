@@ -22,7 +22,7 @@ from kmsconn.errors import (
     WrongSignature,
 )
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.alerts import CONFIRMING
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
 from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE

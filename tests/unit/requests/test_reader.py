@@ -22,8 +22,9 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal import queries, recording
-from kmsconn.model.alerts import CONFIRMING, Board
+from kmsconn.model.alerts import Board
 from kmsconn.model.causes import CAUSES
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
