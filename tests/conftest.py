@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what has its turn on another day, unless it was asked for by name, and what needs a peer that is not there."""
     for item in items:
+        _refuse_what_would_not_run(item)
         if (
             iscoroutinefunction(getattr(item, "obj", None))
             and item.path.relative_to(TESTS).parts[0] not in IN_REAL_TIME
@@ -107,6 +108,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _COLLECTED[:] = items
     peer_cases.note(items)
     peer_cases.leave_out(items, peers.left_out())
+
+
+def _refuse_what_would_not_run(item: pytest.Item) -> None:
+    """pytest-trio runs an asynchronous fixture only for a test that has it among its arguments."""
+    info = item._fixtureinfo  # type: ignore[attr-defined]
+    for name in {name for mark in item.iter_markers("usefixtures") for name in mark.args} - {*info.argnames}:
+        for definition in info.name2fixturedefs.get(name, ())[-1:]:
+            if iscoroutinefunction(definition.func) or isasyncgenfunction(definition.func):
+                raise pytest.UsageError(
+                    f"{item.nodeid} uses {name} by a mark: make it an argument, else it does not run"
+                )
 
 
 @pytest.hookimpl(optionalhook=True)

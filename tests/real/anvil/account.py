@@ -33,6 +33,8 @@ class Account:
 
     rpc: Endpoint
     key: PrivateKey
+    in_turn: bool = False
+    """Send each when the one before is in a block: an anvil that mines at once can forget what comes while it mines."""
 
     async def enrich(self) -> None:
         """Give it ether out of nothing."""
@@ -50,7 +52,8 @@ class Account:
 
     async def do(self, *wishes: Wish) -> list[dict[str, Any]]:
         """Send and wait until all are in blocks; every one must have succeeded. Return the receipts."""
-        receipts = [await receipt(self.rpc, hash_) for hash_ in await self.send(wishes)]
+        parts: list[Sequence[Wish]] = [[wish] for wish in wishes] if self.in_turn else [wishes]
+        receipts = [await receipt(self.rpc, hash_) for part in parts for hash_ in await self.send(part)]
         assert [each["status"] for each in receipts] == ["0x1"] * len(wishes)
         return receipts
 

@@ -156,7 +156,7 @@ async def open_place(
 ) -> AsyncIterator[Place]:
     """Run a chain without contracts, whose owner can pay."""
     async with open_anvil(binary, chain_id, folder, block_time=block_time) as node, open_rpc(node) as rpc:
-        owner = Account(rpc, key_for(OWNER))
+        owner = Account(rpc, key_for(OWNER), in_turn=block_time is None)
         await owner.enrich()
         yield Place(node, rpc, owner)
 
