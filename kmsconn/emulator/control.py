@@ -34,7 +34,7 @@ from kmsconn.emulator.drills.active import ActiveDrills, UnknownDrillError, rout
 from kmsconn.emulator.drills.drill import DrillError
 from kmsconn.emulator.ground_truth import CommitteeGroundTruth, GroundTruth, Trace
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Ledger, Load, put_on
+from kmsconn.emulator.load import LAST_REPLY_TIMEOUT, Load, put_on
 from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost
 from kmsconn.emulator.users import Users
 
@@ -130,10 +130,9 @@ class Control:
         except msgspec.DecodeError as error:
             return _refused(400, f"{error}; see docs/drills.md for the body of a load")
         self.traffic.size = wanted.size or self.traffic.size
-        ledger = Ledger()
         load = Load(wanted.rate, wanted.seconds, wanted.forms, wanted.prepared)
-        await put_on(load, self.traffic, self.committee, ledger, reply_timeout=wanted.reply_timeout)
-        traces = [self.ground_truth.trace_of(sent) for sent in ledger.forms]
+        queued = await put_on(load, self.traffic, self.committee, reply_timeout=wanted.reply_timeout)
+        traces = [self.ground_truth.trace_of(sent) for sent in queued]
         return _json({"offered": load.count, **self._rows(trace for trace in traces if trace is not None)})
 
     async def _posts(self, body: bytes) -> HttpResponse:

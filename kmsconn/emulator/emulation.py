@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import trio
 
+from kmsconn.config.settings import Settings
 from kmsconn.config.working import HttpApi
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.ciphertext_file import StoredCiphertext
@@ -155,7 +156,7 @@ class EmulationPlan:
     shards: int = 1
     releases: tuple[CoreRelease, ...] = ()
     """The releases of the shards of a Core in turn, the first one that of the other members; none: of fhevm 0.14."""
-    computing: float = 0.0
+    computing: float | Callable[[], float] = 0.0
     control: int | None = None
     history: float | None = None
     profile: str = FHEVM
@@ -264,12 +265,15 @@ class Emulation:
             await self.put_load_on()
             nursery.cancel_scope.cancel()
 
-    def _write_config(self, member: int, monitoring: str, posting: str) -> None:
+    def settings(self, member: int = 0, **changes: Any) -> Settings:
+        """Return the settings of one member's connector."""
         config = member_config(self.plan.config, member, self.plan.committee.members)
         quick = {} if self.keys is None else QUICK
-        settings = self.dependencies.settings(
-            journal_beside(config), member, monitoring_endpoint=monitoring, **quick
-        )
+        return self.dependencies.settings(journal_beside(config), member, **quick, **changes)
+
+    def _write_config(self, member: int, monitoring: str, posting: str) -> None:
+        config = member_config(self.plan.config, member, self.plan.committee.members)
+        settings = self.settings(member, monitoring_endpoint=monitoring)
         if self.relayers is not None:
             served = frozenset(host.chain.chain_id for host in settings.chains.host_chains)
             settings = settings.but(http_api=HttpApi(posting, served))

@@ -48,59 +48,53 @@ class Load:
         return round(self.rate * self.seconds)
 
 
-@attrs.frozen
-class Ledger:
-    """The requests of a load: the transactions and forms by which they were queued."""
-
-    forms: dict[bytes, str] = attrs.field(factory=dict)
-
-    def note(self, transaction_hash: bytes, form: str) -> None:
-        """Note that a request was queued."""
-        self.forms[transaction_hash] = form
-
-
 async def run_load(
     load: Load,
     traffic: Users[EmulatedDependencies],
     ground_truth: Followed,
     *,
-    ledger: Ledger | None = None,
     reply_timeout: float = LAST_REPLY_TIMEOUT,
-) -> None:
-    """Queue the requests, wait until all are answered or reply_timeout is over, and a little more for doubles.
+) -> dict[bytes, str]:
+    """Queue the requests, wait until all are answered or reply_timeout is over, and a little more for doubles; return as ``put_on``.
 
     Cancellation: at any time; ``ground_truth`` then tells how far it came.
     """
     async with trio.open_nursery() as nursery:
         await nursery.start(ground_truth.watch)
         nursery.start_soon(tidy, traffic, ground_truth)
-        await put_on(load, traffic, ground_truth, ledger or Ledger(), reply_timeout=reply_timeout)
+        queued = await put_on(load, traffic, ground_truth, reply_timeout=reply_timeout)
         await trio.sleep(AFTERMATH)
         nursery.cancel_scope.cancel()
+    return queued
 
 
 async def put_on(
     load: Load,
     traffic: Users[EmulatedDependencies],
     ground_truth: Followed,
-    ledger: Ledger,
     *,
     reply_timeout: float = LAST_REPLY_TIMEOUT,
-) -> None:
-    """Queue the requests of a load, under a ground truth that watches, and wait until all are answered or reply_timeout is over."""
-    await _queue_all(load, traffic, ledger)
+) -> dict[bytes, str]:
+    """Queue the requests of a load, under a ground truth that watches, and wait until all are answered or reply_timeout is over.
+
+    Returns the forms of the requests by their transactions.
+    """
+    queued = await _queue_all(load, traffic)
     with trio.move_on_after(reply_timeout):
-        await _wait_answered(traffic, ground_truth, ledger)
+        await _wait_answered(traffic, ground_truth, list(queued))
+    return queued
 
 
-async def _queue_all(load: Load, traffic: Users[EmulatedDependencies], ledger: Ledger) -> None:
+async def _queue_all(load: Load, traffic: Users[EmulatedDependencies]) -> dict[bytes, str]:
+    queued: dict[bytes, str] = {}
     coming = (traffic.prepare(form) for form in islice(_forms(load, traffic), load.count))
     requests = iter(await _all(coming)) if load.prepared else coming
     start = trio.current_time()
     for number in range(load.count):
         await trio.sleep_until(start + number / load.rate)
         request = next(requests)
-        ledger.note(traffic.send(request), request.form)
+        queued[traffic.send(request)] = request.form
+    return queued
 
 
 def _forms(load: Load, traffic: Users[EmulatedDependencies]) -> Iterator[str]:
@@ -121,10 +115,9 @@ async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
 
 
 async def _wait_answered(
-    traffic: Users[EmulatedDependencies], ground_truth: Followed, ledger: Ledger
+    traffic: Users[EmulatedDependencies], ground_truth: Followed, waiting: list[bytes]
 ) -> None:
     """Wait until every request is on the chain and answered. One that the contract refused is never there."""
-    waiting = list(ledger.forms)
     while waiting := [sent for sent in waiting if not _is_over(ground_truth.trace_of(sent))]:
         await traffic.dependencies.gateway.wait_change()
 

@@ -121,7 +121,7 @@ async def test_a_core_of_ones_own_is_led_and_its_plaintexts_are_right(tmp_path: 
         decrypting = await two_shells(tmp_path, decrypt.replace("--rate 1", "--rate 5"), again)
     assert "keys: 5 of 5 steps (announcement, key, CRS, context, epoch)" in leading
     assert re.search(r"^plaintexts: [1-9]\d* public replies compared, 0 wrong$", decrypting, re.MULTILINE)
-    assert "answered  15\nopen      0\n" in decrypting
+    assert "15 answered, 0 open, 0 doubled" in decrypting
     assert decrypting.endswith("every request was answered once\nstatus 0\n")
 
 

@@ -1,32 +1,41 @@
 """``kmsconn demo``: a connector among emulated dependencies in one process, for the eye. Opens no port and leaves nothing behind.
 
-The work is in ``kmsconn.emulator.demo``, the looks are in ``demo_view``; here are arguments, a clock and the terminal.
+A terminal shows the connector as ``kmsconn top`` does; elsewhere each request that ends is a line.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Never
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from kmsconn import __version__
+from kmsconn.connector.connector import serve
 from kmsconn.emulator.commands.arguments import add_kinds, add_profile, at_least, positive, wants_keys
-from kmsconn.emulator.commands.emulate_result import in_milliseconds, keys_as_json
-from kmsconn.operate.commands.command import CliCommand, ExitStatus, until_interrupted
-from kmsconn.transport.ports import offload_to_threads
+from kmsconn.emulator.commands.emulate_result import milliseconds, tell_end
+from kmsconn.model.events import Event, OnEvent, ReplyIncluded, RequestClosed
+from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.status import status_of
+from kmsconn.operate.commands.command import CliCommand, until_interrupted
+from kmsconn.operate.commands.top import watch
+from kmsconn.transport.ports import Offload, Ports, offload_to_threads
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kmsconn.emulator.demo import Demo, DemoResult
+    from kmsconn.emulator.emulation import Emulation, EmulationPlan
 
 _REQUESTS, _BESIDE_KEYS = 40, 300
-_FRAMES = 8  # a second: smooth enough for the eye, and cheap beside what is shown
+COMPUTING: Final = (0.02, 0.12)
+"""Seconds that the emulated Core takes for an answer, drawn between these."""
+_FRAME: Final = 0.25  # seconds between two looks: as long as a block of the Gateway
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,86 +53,112 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the demonstration to its end, or until a signal."""
     from rich.console import Console
 
-    from kmsconn.emulator.demo import Demo, DemoPlan
+    from kmsconn.emulator.emulation import Emulation
 
-    keys = wants_keys(arguments)
+    with tempfile.TemporaryDirectory(prefix="kmsconn-demo-") as folder:
+        emulation = Emulation.of(plan_of(arguments, Path(folder) / "kmsconn.toml"), time.time)
+        monitor, console = Monitor(), None if arguments.json else Console()
+        began = time.monotonic()
+        trio.run(until_interrupted, partial(_run, emulation, monitor, console))
+        if console is not None and console.is_terminal:
+            from kmsconn.operate.commands.top_view import whole
+
+            console.print(whole(seen(monitor)))
+        return tell_end(emulation, time.monotonic() - began, as_json=arguments.json)
+
+
+def plan_of(arguments: argparse.Namespace, config: Path) -> EmulationPlan:
+    """Return what is shown; no file is written at ``config``. Raises ConfigError for a life of keys that a generation has not."""
+    from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan
+    from kmsconn.emulator.load import Load
+
+    keys, random = wants_keys(arguments), Random(arguments.seed)
     requests = arguments.requests or (_BESIDE_KEYS if keys else _REQUESTS)
-    plan = DemoPlan(requests, arguments.rate, arguments.seed, arguments.profile, keys=keys)
-    demo = Demo.of(plan, time.time)
-    console = None if arguments.json else Console()
-    trio.run(until_interrupted, partial(_run, demo, console))
-    result = demo.result()
-    if console is None:
-        print(json.dumps(as_json(result)))
-    else:
-        _print_summary(result, console)
-    return ExitStatus.WELL if result.well else ExitStatus.CRASHED
+    return EmulationPlan(
+        config,
+        Load(arguments.rate, requests / arguments.rate),
+        seed=arguments.seed,
+        computing=lambda: random.uniform(*COMPUTING),
+        profile=arguments.profile,
+        committee=CommitteePlan(keys=keys),
+    )
 
 
-async def _run(demo: Demo, console: Console | None) -> None:
-    from kmsconn.emulator.demo import run_demo
+async def _run(emulation: Emulation, monitor: Monitor, console: Console | None) -> None:
+    is_live = console is not None and console.is_terminal
+    tell = print if console is not None and not is_live else None
+    async with trio.open_nursery() as nursery:
+        if console is not None and is_live:
+            nursery.start_soon(watch, partial(_look, monitor), console, _FRAME)
+        on_event = monitor.on_event if tell is None else told_in_lines(monitor.on_event, tell)
+        await run_demo(emulation, monitor, on_event, offload=offload_to_threads, wall=time.time)
+        nursery.cancel_scope.cancel()
 
-    with tempfile.TemporaryDirectory(prefix="kmsconn-demo-") as directory:
+
+async def _look(monitor: Monitor) -> Mapping[str, Any]:
+    await trio.lowlevel.checkpoint()
+    return seen(monitor)
+
+
+def seen(monitor: Monitor) -> Mapping[str, Any]:
+    """Return what there is to be seen now."""
+    return {"service": "demo", "version": __version__, **status_of(monitor)}
+
+
+async def run_demo(
+    emulation: Emulation,
+    monitor: Monitor,
+    on_event: OnEvent,
+    *,
+    offload: Offload,
+    wall: Callable[[], float],
+) -> None:
+    """Start the connector, make the requests, and wait until they have been included or that takes too long; drain the connector.
+
+    Raises what ends a connector, and faults of the emulator itself, as a group. Cancellation: at any time.
+    """
+    from kmsconn.emulator.network import MemoryNetwork
+
+    network = MemoryNetwork()
+    emulation.dependencies.settle_in_memory(network)
+    ports = Ports(network, offload, wall, Random(emulation.plan.seed).random)
+    start = partial(serve, emulation.settings(), ports=ports, on_event=on_event)
+    async with trio.open_nursery() as dependencies:
+        await dependencies.start(network.run)
+        await dependencies.start(emulation.dependencies.run)
         async with trio.open_nursery() as nursery:
-            if console is not None:
-                nursery.start_soon(show_live if console.is_terminal else show_lines, demo, console)
-            await run_demo(demo, Path(directory) / "journal.db", offload=offload_to_threads, wall=time.time)
-            nursery.cancel_scope.cancel()
+            connector = await nursery.start(start)
+            monitor.watch(connector.statistics)
+            await emulation.put_load_on()
+            connector.drain()
+        dependencies.cancel_scope.cancel()
+    if network.crashes:
+        raise ExceptionGroup("the emulator itself failed", network.crashes)
 
 
-async def show_live(demo: Demo, console: Console) -> Never:
-    """Draw the table again and again until cancelled; the last frame stays."""
-    from rich.live import Live
+def told_in_lines(on_event: OnEvent, tell: Callable[[str], object]) -> OnEvent:
+    """Return what takes events likewise, and tells a line of each request that ended."""
+    began = time.monotonic()
 
-    from kmsconn.emulator.commands.demo_view import frame
+    def take(event: Event) -> None:
+        on_event(event)
+        if isinstance(event, ReplyIncluded | RequestClosed):
+            tell(line(event, time.monotonic() - began))
 
-    began = trio.current_time()
-    with Live(frame(demo, 0, console.height), console=console, auto_refresh=False) as live:
-        try:
-            while True:
-                await trio.sleep(1 / _FRAMES)
-                live.update(frame(demo, trio.current_time() - began, console.height), refresh=True)
-        finally:
-            live.update(frame(demo, trio.current_time() - began, console.height), refresh=True)
+    return take
 
 
-async def show_lines(demo: Demo, console: Console) -> Never:
-    """Print a line for each request that ended, until cancelled."""
-    from kmsconn.emulator.commands.demo_view import line
-    from kmsconn.emulator.demo import ProgressStage
+def line(event: ReplyIncluded | RequestClosed, seconds: float) -> str:
+    """Return a request that ended as one line of plain text."""
+    from kmsconn.operate.commands.top_view import short_id
 
-    began, told = trio.current_time(), set[int]()
-    while True:
-        await trio.sleep(1 / _FRAMES)
-        for row in demo.progress.rows.values():
-            if row.rid not in told and (row.closed or row.stage is ProgressStage.INCLUDED):
-                told.add(row.rid)
-                console.print(line(demo.progress, row, trio.current_time() - began), highlight=False)
-
-
-def _print_summary(result: DemoResult, console: Console) -> None:
-    from kmsconn.emulator.commands.demo_view import summary
-
-    style = "green" if result.well else "red"
-    for text in ("", *summary(result)):
-        console.print(f" {text}", style=style, highlight=False, markup=False)
-
-
-def as_json(result: DemoResult) -> dict[str, Any]:
-    """Return the result for machines; latencies from the event's block to the reply's."""
-    totals, verdict = result.totals, result.verdict
-    keys = {} if result.keys is None else {"keys": keys_as_json(result.keys)}
-    return {
-        "requests": result.requests,
-        "answered": totals.answered,
-        "included": totals.included,
-        "failed": result.failed,
-        "doubled": verdict.doubled,
-        "strays": verdict.strays,
-        "p50_ms": in_milliseconds(verdict.p50),
-        "p99_ms": in_milliseconds(verdict.p99),
-        **keys,
-    }
+    identifier = None if event.id is None else f"0x{event.id:064x}"
+    request = short_id({"id": identifier, "row": event.rid})
+    head = f"{seconds:6.1f} s  {request:12} {event.kind:24}"
+    if isinstance(event, RequestClosed):
+        reason = "" if event.reason == event.state else f": {event.reason}"
+        return f"{head} {event.state}{reason}"
+    return f"{head} included {milliseconds(event.seconds):>9}"
 
 
 COMMANDS: Final = {

@@ -6,7 +6,6 @@ The work is in ``kmsconn.emulator.emulation``; here are arguments, signals and t
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from functools import partial
@@ -26,8 +25,8 @@ from kmsconn.emulator.commands.arguments import (
     positive,
 )
 from kmsconn.emulator.commands.emulate_plan import SIZE, plan_of
-from kmsconn.emulator.commands.emulate_result import progress, report, summary
-from kmsconn.operate.commands.command import CliCommand, ExitStatus, until_interrupted
+from kmsconn.emulator.commands.emulate_result import progress, tell_end
+from kmsconn.operate.commands.command import CliCommand, until_interrupted
 
 if TYPE_CHECKING:
     from kmsconn.emulator.emulation import Emulation
@@ -177,17 +176,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
     emulation = Emulation.of(plan_of(arguments))
     if arguments.log:
-        from kmsconn.emulator.emulation import log_calls
-
         log_calls(emulation.dependencies, emulation.ground_truth, partial(print, file=sys.stderr, flush=True))
     began = time.monotonic()
     trio.run(until_interrupted, partial(_run, emulation))
-    seconds, result = time.monotonic() - began, emulation.result()
-    told = [json.dumps(summary(result, seconds))] if arguments.json else report(result, seconds)
-    print("\n".join(told))
-    for crash in emulation.dependencies.crashes:
-        print(f"kmsconn: the emulator itself failed: {crash!r}", file=sys.stderr)
-    return ExitStatus.WELL if result.well else ExitStatus.CRASHED
+    return tell_end(emulation, time.monotonic() - began, as_json=arguments.json)
 
 
 async def _run(emulation: Emulation) -> None:

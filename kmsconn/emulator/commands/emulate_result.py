@@ -1,14 +1,18 @@
-"""What came of emulated requests and keys, in words and for machines: what the commands that emulate say alike. Prints nothing."""
+"""What came of emulated requests and keys, in words and for machines: what the commands that emulate say alike."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from kmsconn.operate.commands.command import ExitStatus
+
 if TYPE_CHECKING:
-    from kmsconn.emulator.emulation import EmulationResult
+    from kmsconn.emulator.emulation import Emulation, EmulationResult
     from kmsconn.emulator.ground_truth import ChainVerdict
     from kmsconn.emulator.key_life import KeyResult
     from kmsconn.emulator.relayers import PostVerdict
@@ -59,57 +63,42 @@ def progress(verdict: ChainVerdict, seconds: float) -> str:
     return f"{seconds:5.0f} s  {counts}{doubled}  p50 {milliseconds(verdict.p50)}"
 
 
-def report(result: EmulationResult, seconds: float) -> list[str]:
-    """Return the result as text."""
-    lines = _report_of_one if len(result.verdict.nodes) == 1 else _report_of_committee
-    return list(lines(result, seconds))
+def tell_end(emulation: Emulation, seconds: float, *, as_json: bool) -> ExitStatus:
+    """Print what came of an emulation, and return the status with which its command ends."""
+    result = emulation.result()
+    print(json.dumps(summary(result, seconds)) if as_json else "\n".join(report(result, seconds)))
+    for crash in emulation.dependencies.crashes:
+        print(f"kmsconn: the emulator itself failed: {crash!r}", file=sys.stderr)
+    return ExitStatus.WELL if result.well else ExitStatus.CRASHED
 
 
-def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
-    """Return the result for machines: of the one node, or of the committee with a list of its ``nodes``."""
-    verdict = result.verdict
-    if len(verdict.nodes) == 1:
-        counted = {"emitted": verdict.emitted, "consensus": verdict.consensus, **_node(verdict.nodes[0])}
-        counted |= {"seconds": round(seconds, 3), **_keys(result.keys[0] if result.keys else None)}
-        return counted | _plaintexts(result) | _posts(result)
-    return {
-        "emitted": verdict.emitted,
-        "consensus": verdict.consensus,
-        "doubled": sum(node.doubled for node in verdict.nodes),
-        "strays": sum(node.strays for node in verdict.nodes),
-        "seconds": round(seconds, 3),
-        "nodes": [
-            _node(node) | _keys(result.keys[member] if result.keys else None)
-            for member, node in enumerate(verdict.nodes)
-        ],
-        **_plaintexts(result),
-        **_posts(result),
-    }
-
-
-def _report_of_one(result: EmulationResult, seconds: float) -> Iterator[str]:
-    verdict = result.verdict.nodes[0]
-    yield f"emitted   {verdict.emitted} in {seconds:.1f} s"
-    yield f"answered  {verdict.answered}"
-    yield f"open      {verdict.open}"
-    yield f"doubled   {verdict.doubled}"
-    if verdict.strays:
-        yield f"strays    {verdict.strays} replies to unknown ids"
-    yield f"latency   {_latency(verdict)}"
-    yield from _report_of_the_rest(result)
-    yield _WELL if verdict.well else _BADLY
-
-
-def _report_of_committee(result: EmulationResult, seconds: float) -> Iterator[str]:
-    verdict = result.verdict
+def report(result: EmulationResult, seconds: float) -> Iterator[str]:
+    """Yield the result as lines of text."""
+    verdict, alone = result.verdict, len(result.verdict.nodes) == 1
     yield f"emitted    {verdict.emitted} in {seconds:.1f} s"
-    yield f"consensus  {verdict.consensus}"
+    if not alone:
+        yield f"consensus  {verdict.consensus}"
     for number, node in enumerate(verdict.nodes, 1):
         counts = f"{node.answered} answered, {node.open} open, {node.doubled} doubled"
         strays = f", {node.strays} replies to unknown ids" if node.strays else ""
         yield f"node {number:<4}  {counts}{strays}; {_latency(node)}"
     yield from _report_of_the_rest(result)
-    yield _CONSENSUS if verdict.well else _NO_CONSENSUS
+    well, badly = (_WELL, _BADLY) if alone else (_CONSENSUS, _NO_CONSENSUS)
+    yield well if verdict.well else badly
+
+
+def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
+    """Return the result for machines: of the one node, or of the committee with a list of its ``nodes``."""
+    verdict = result.verdict
+    rows = [_node(node) for node in verdict.nodes]
+    for row, keys in zip(rows, result.keys, strict=False):
+        row["keys"] = keys_as_json(keys)
+    told = {"emitted": verdict.emitted, "consensus": verdict.consensus, "seconds": round(seconds, 3)}
+    told |= _plaintexts(result) | _posts(result)
+    if len(rows) == 1:
+        return told | rows[0]
+    counts = {name: sum(row[name] for row in rows) for name in ("doubled", "strays")}
+    return told | counts | {"nodes": rows}
 
 
 def _report_of_the_rest(result: EmulationResult) -> Iterator[str]:
@@ -156,7 +145,3 @@ def _node(verdict: ChainVerdict) -> dict[str, Any]:
 
 def _plaintexts(result: EmulationResult) -> dict[str, Any]:
     return {} if result.plaintexts is None else {"plaintexts": attrs.asdict(result.plaintexts)}
-
-
-def _keys(keys: KeyResult | None) -> dict[str, Any]:
-    return {} if keys is None else {"keys": keys_as_json(keys)}

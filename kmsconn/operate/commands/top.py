@@ -68,7 +68,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.once or not console.is_terminal:
         trio.run(_print_once, arguments, console)
     else:
-        trio.run(until_interrupted, partial(_watch, arguments, console))
+        trio.run(until_interrupted, partial(_watch_running, arguments, console))
     return ExitStatus.WELL
 
 
@@ -79,21 +79,26 @@ async def _print_once(arguments: argparse.Namespace, console: Console) -> None:
         console.print(whole(await fetch()))
 
 
-async def _watch(arguments: argparse.Namespace, console: Console) -> None:
+async def _watch_running(arguments: argparse.Namespace, console: Console) -> None:
+    async with _open_source(arguments) as fetch:
+        await watch(fetch, console, INTERVAL)
+
+
+async def watch(fetch: Fetch, console: Console, interval: float) -> Never:
+    """Fill the terminal with the status and draw it anew each ``interval`` seconds, until cancelled. Raises NotShown at the start."""
     from rich.live import Live
 
     from kmsconn.operate.commands.top_view import TopFrame
 
-    async with _open_source(arguments) as fetch:
-        frame = TopFrame(await fetch())
-        with Live(frame, console=console, screen=True, auto_refresh=False) as live:
-            live.refresh()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_redraw_when_resized, live.refresh)
-                while True:
-                    await trio.sleep(INTERVAL)
-                    await _look(fetch, frame)
-                    live.refresh()
+    frame = TopFrame(await fetch())
+    with Live(frame, console=console, screen=True, auto_refresh=False) as live:
+        live.refresh()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_redraw_when_resized, live.refresh)
+            while True:
+                await trio.sleep(interval)
+                await _look(fetch, frame)
+                live.refresh()
 
 
 async def _look(fetch: Fetch, frame: Any) -> None:

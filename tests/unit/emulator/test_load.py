@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from random import Random
 
 import trio
@@ -12,7 +11,7 @@ import trio.testing
 from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.ground_truth import ReplyOnChain, ground_truth_of
-from kmsconn.emulator.load import AFTERMATH, KEPT, Ledger, Load, put_on, run_load, tidy
+from kmsconn.emulator.load import AFTERMATH, KEPT, Load, put_on, run_load, tidy
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import GENERATIONS, Traffic
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7, Kind
@@ -30,14 +29,16 @@ class Place:
         self.dependencies.settle_in_memory(MemoryNetwork())
         self.ground_truth = ground_truth_of(self.dependencies)
 
-    async def run(self, load: Load, *, ledger: Ledger | None = None, reply_timeout: float = 5.0) -> float:
-        """Put a load on, and return how long it took."""
+    async def run(self, load: Load, *, reply_timeout: float = 5.0) -> list[str]:
+        """Put a load on, note how long it took, and return the forms of its requests."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.dependencies.run)
-            await run_load(load, self.traffic, self.ground_truth, ledger=ledger, reply_timeout=reply_timeout)
+            queued = await run_load(load, self.traffic, self.ground_truth, reply_timeout=reply_timeout)
             nursery.cancel_scope.cancel()
-        return trio.current_time() - began
+        self.seconds = trio.current_time() - began
+        self.queued = set(queued)
+        return list(queued.values())
 
     def answer(self, transaction_hash: bytes) -> None:
         """Let the ground_truth have seen an answer."""
@@ -69,8 +70,8 @@ async def test_requests_come_at_their_rate() -> None:
 
 async def test_patience_ends_and_leaves_requests_open() -> None:
     place = Place()
-    seconds = await place.run(Load(rate=4, seconds=1), reply_timeout=7.0)
-    assert (place.ground_truth.verdict().open, seconds) == (4, 0.75 + 7.0 + AFTERMATH)
+    await place.run(Load(rate=4, seconds=1), reply_timeout=7.0)
+    assert (place.ground_truth.verdict().open, place.seconds) == (4, 0.75 + 7.0 + AFTERMATH)
 
 
 async def test_a_load_can_be_cancelled() -> None:
@@ -81,9 +82,8 @@ async def test_a_load_can_be_cancelled() -> None:
 
 
 async def test_the_forms_of_a_load_are_the_named_ones_in_turn() -> None:
-    place, ledger = Place(), Ledger()
-    await place.run(Load(rate=20, seconds=1, forms=("public", "wallet")), ledger=ledger)
-    assert list(ledger.forms.values()) == ["public", "wallet"] * 10
+    forms = await Place().run(Load(rate=20, seconds=1, forms=("public", "wallet")))
+    assert forms == ["public", "wallet"] * 10
 
 
 async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind() -> None:
@@ -98,41 +98,34 @@ async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind() -> None:
 
 
 async def test_without_names_every_form_is_used() -> None:
-    place, ledger = Place(), Ledger()
-    await place.run(Load(rate=60, seconds=1), ledger=ledger)
-    assert set(ledger.forms.values()) == set(place.traffic.forms)
+    place = Place()
+    assert set(await place.run(Load(rate=60, seconds=1))) == set(place.traffic.forms)
 
 
 async def test_a_prepared_load_is_the_same_load() -> None:
-    ledgers = [Ledger(), Ledger()]
-    for prepared, ledger in zip((False, True), ledgers, strict=True):
-        await Place(3).run(Load(rate=20, seconds=1, prepared=prepared), ledger=ledger, reply_timeout=1)
-    assert list(ledgers[0].forms.values()) == list(ledgers[1].forms.values())
+    loads = [Load(rate=20, seconds=1, prepared=prepared) for prepared in (False, True)]
+    first, second = [await Place(3).run(load, reply_timeout=1) for load in loads]
+    assert first == second
 
 
 async def test_everything_of_a_prepared_load_is_there_before_its_first_request() -> None:
-    place, ledger = Place(), Ledger()
+    place = Place()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(
-            partial(put_on, Load(1, 9, prepared=True), place.traffic, place.ground_truth, ledger)
-        )
+        nursery.start_soon(put_on, Load(1, 9, prepared=True), place.traffic, place.ground_truth)
         await trio.testing.wait_all_tasks_blocked()
         assert len(place.dependencies.plaintexts) >= 9
-        assert len(ledger.forms) == 1
+        assert len(place.traffic.remembered) == 1
         nursery.cancel_scope.cancel()
 
 
-async def test_the_ledger_knows_each_requests_transaction() -> None:
-    place, ledger = Place(), Ledger()
-    await place.run(Load(rate=10, seconds=1), ledger=ledger)
-    assert {trace.transaction_hash for trace in place.ground_truth.traces.values()} == set(ledger.forms)
+async def test_a_load_returns_each_requests_transaction() -> None:
+    place = Place()
+    await place.run(Load(rate=10, seconds=1))
+    assert {trace.transaction_hash for trace in place.ground_truth.traces.values()} == place.queued
 
 
 async def test_the_same_seed_makes_the_same_load() -> None:
-    ledgers = [Ledger(), Ledger(), Ledger()]
-    for seed, ledger in zip((3, 3, 4), ledgers, strict=True):
-        await Place(seed).run(Load(rate=20, seconds=1), ledger=ledger, reply_timeout=1)
-    forms = [list(ledger.forms.values()) for ledger in ledgers]
+    forms = [await Place(seed).run(Load(rate=20, seconds=1), reply_timeout=1) for seed in (3, 3, 4)]
     assert forms[0] == forms[1] != forms[2]
 
 

@@ -208,7 +208,7 @@ def test_posts_are_told_and_decide_over_the_status_too() -> None:
     posts = PostVerdict(4, {"ok": 3, "acl_denied": 1}, 0.1, 0.5, 2)
     found = attrs.evolve(result(WELL), posts=posts)
     assert not found.well
-    assert command.report(found, 1.0)[-2] == (
+    assert list(command.report(found, 1.0))[-2] == (
         "posted over HTTP: 4, 3 answered, 1 acl_denied, 2 repetitions; p50 100 ms, p99 500 ms"
     )
     assert command.summary(found, 1.0)["posts"] == {
@@ -300,19 +300,16 @@ def test_without_an_answer_there_are_no_latencies() -> None:
 
 
 def test_the_text_says_what_came_of_it() -> None:
-    assert command.report(result(WELL), 12.34) == [
-        "emitted   4 in 12.3 s",
-        "answered  4",
-        "open      0",
-        "doubled   0",
-        "latency   p50 250 ms, p99 500 ms from the event's block to the reply's",
+    assert list(command.report(result(WELL), 12.34)) == [
+        "emitted    4 in 12.3 s",
+        "node 1     4 answered, 0 open, 0 doubled; p50 250 ms, p99 500 ms from the event's block to the reply's",
         "every request was answered once",
     ]
 
 
 def test_the_text_of_a_bad_end_says_so() -> None:
-    text = command.report(result(attrs.evolve(WELL, strays=2)), 1.0)
-    assert "strays    2 replies to unknown ids" in text
+    text = list(command.report(result(attrs.evolve(WELL, strays=2)), 1.0))
+    assert "2 replies to unknown ids" in text[1]
     assert text[-1] == "NOT every request was answered once"
 
 
@@ -325,7 +322,7 @@ MISSING = attrs.evolve(WELL, answered=0, p50=None, p99=None)
 
 
 def test_a_committee_is_told_node_by_node() -> None:
-    text = command.report(result(WELL, WELL, WELL, MISSING), 12.34)
+    text = list(command.report(result(WELL, WELL, WELL, MISSING), 12.34))
     assert text[:3] == [
         "emitted    4 in 12.3 s",
         "consensus  4",
