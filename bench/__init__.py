@@ -1,1 +1,1 @@
-"""Measurements: dependencies and connector in processes of their own, figures as a table, one JSON file and plots. Judges nothing."""
+"""Measurements: dependencies and connector in processes of their own, figures as a table, one JSON file. Judges nothing."""

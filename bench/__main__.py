@@ -16,7 +16,6 @@ from bench import table
 from bench.connector import OURS, STRAIGHT, Recipe, add_connector, connector_name, recipe_of
 from bench.machine import ROOT, commit_of, write_report
 from bench.offering import Climb, Plan, Usage, climb
-from bench.plots import draw
 from bench.rows import Row, collect
 from bench.series import columns_of
 from kmsconn.emulator.traffic import GENERATIONS
@@ -160,7 +159,6 @@ def main() -> None:
     arguments = parse()
     found = trio.run(measure, arguments)
     write_report(arguments.out, arguments, PARAMETERS, report(arguments, found))
-    print(*draw(arguments.out), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m bench.soak``: a steady load for a long time while dependencies fail and come back; a verdict, a JSON file and plots.
+"""``python -m bench.soak``: a steady load for a long time while dependencies fail and come back; a verdict and a JSON file.
 
 Each second memory, descriptors and CPU of both sides and the number of open requests are noted. At fixed shares of the time, over real
 sockets: the Core restarts and forgets everything; the node is gone and comes back with the same chain; one bucket is gone, then all;
@@ -21,7 +21,6 @@ from bench.connector import add_connector, connector_name, recipe_of
 from bench.figures import ANSWERED, VISIBLE, outcome
 from bench.machine import write_report
 from bench.offering import Pair, Plan, open_pair
-from bench.plots import draw
 from bench.proc import Sample
 from bench.processes import kept
 from bench.series import columns_of, stalled_alerts
@@ -254,13 +253,12 @@ def _range(values: Sequence[int]) -> str:
 
 
 def main() -> None:
-    """Run, write, plot and judge."""
+    """Run, write and judge."""
     arguments = parser().parse_args()
     with kept("kmsconn-soak-", arguments.keep) as folder:
         found = trio.run(soak, arguments, folder)
     write_report(arguments.out, arguments, PARAMETERS, {"connector": connector_name(arguments), **found})
     print("\n".join(summary(found)))
-    print(*draw(arguments.out), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,50 +1,9 @@
-"""Windows and open requests over time follow from the requests alone."""
+"""Samples over the time of a run, and a machine that stood still."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from bench.proc import Sample
-from bench.series import Window, as_columns, columns_of, cores, open_over, stalled_alerts, thinned, windows
-
-MOMENT = st.floats(0, 1000)
-REQUESTS = st.lists(
-    st.tuples(MOMENT, st.none() | st.floats(0, 100)).map(
-        lambda pair: (pair[0], None if pair[1] is None else pair[0] + pair[1])
-    )
-)
-
-
-def test_a_window_has_the_requests_that_became_visible_in_it() -> None:
-    requests = [(0.5, 0.75), (9.9, 10.9), (10.0, 10.5)]
-    assert windows(requests, 10.0) == [Window(5.0, 250.0, 1000.0), Window(15.0, 500.0, 500.0)]
-
-
-def test_requests_that_are_open_have_no_latency() -> None:
-    assert windows([(1.0, None)], 10.0) == []
-
-
-def test_open_requests_are_those_visible_and_not_answered() -> None:
-    requests = [(1.0, 3.0), (2.0, None), (4.0, 5.0)]
-    assert open_over(requests, [0.0, 1.5, 2.5, 3.5, 4.5, 9.0]) == [0, 1, 2, 1, 2, 1]
-
-
-@given(REQUESTS, MOMENT)
-def test_open_requests_are_counted_as_one_by_one(
-    requests: list[tuple[float, float | None]], moment: float
-) -> None:
-    one_by_one = sum(
-        visible <= moment and (answered is None or answered > moment) for visible, answered in requests
-    )
-    assert open_over(requests, [moment]) == [one_by_one]
-
-
-@given(REQUESTS, st.floats(0.1, 100))
-def test_every_answered_request_is_in_a_window(
-    requests: list[tuple[float, float | None]], width: float
-) -> None:
-    assert bool(windows(requests, width)) == any(answered is not None for _, answered in requests)
+from bench.series import as_columns, columns_of, stalled_alerts, thinned
 
 
 def samples(*moments: float) -> list[Sample]:
@@ -59,10 +18,6 @@ def test_columns_hold_all_of_a_side() -> None:
     assert as_columns(samples(1, 2)) == {
         "at": [1, 2], "resident": [100, 100], "descriptors": [5, 5], "cpu": [0.1, 0.2],
     }  # fmt: skip
-
-
-def test_cores_are_cpu_seconds_of_a_second() -> None:
-    assert cores([0.0, 1.0, 2.0, 6.0, 6.5], [10.0, 10.5, 12.0, 16.0, 99.0], 2.0) == [(1.0, 1.0), (4.0, 1.0)]
 
 
 def test_the_machine_has_no_columns() -> None:
