@@ -92,7 +92,6 @@ class EmulatedCore:
     computing: float | Callable[[], float] = 0.0
     """Seconds from start to answer, or what draws them."""
     known: CoreIds = attrs.field(factory=CoreIds)
-    signing_key_loaded: bool = True
     serving: bool = True
     """What the health check says."""
     sealing: Callable[[Job, int], Randomness] | None = None
@@ -144,8 +143,6 @@ class EmulatedCore:
         self.on_start(job.request_id)
         self._check_names(job, failed)
         self._check_id(operation, job, failed)
-        if not self.signing_key_loaded:
-            raise failed(Status.FAILED_PRECONDITION, job.request_id)
         self._remember(operation, job, seconds, share_lost=share_lost)
         return b""
 

@@ -95,7 +95,8 @@ class EmulatedEvm:
 
     def set_balance(self, address: Address, wei: int) -> None:
         """Give an account this balance, outside all blocks."""
-        self.state.set_always((address, "balance"), wei)
+        with self.state.outside_blocks():
+            self.state.set((address, "balance"), wei)
 
     def deploy(self, contract: EmulatedContract) -> None:
         """Put a contract at its address, in the past too."""
@@ -104,7 +105,8 @@ class EmulatedEvm:
     def set_up(self, address: Address, action: Callable[[Frame], object]) -> None:
         """Change a contract's storage outside all blocks, as if it had always been so; logs are dropped."""
         context = BlockContext(self.chain_id, self.history.head.number, self.history.head.timestamp)
-        action(Frame(_Always(self.state), context, address, ZERO_ADDRESS, b"", Meter(ACTOR_GAS)))
+        with self.state.outside_blocks():
+            action(Frame(self.state, context, address, ZERO_ADDRESS, b"", Meter(ACTOR_GAS)))
 
     def execute_all(
         self, transactions: list[Transaction], context: BlockContext, base_fee: int | None
@@ -150,14 +152,6 @@ class EmulatedEvm:
             self.state.set((transaction.sender, "balance"), balance - fee)
 
 
-class _Always:
-    """Writes that belong to no block."""
-
-    def __init__(self, state: ChainState) -> None:
-        self.get = state.get
-        self.set = state.set_always
-
-
 @attrs.frozen
 class NodeView:
     """A chain as one node sees it: its head, and the branch that it still follows, if any."""
@@ -173,15 +167,6 @@ class NodeView:
         if self.branch is not None and number > self.branch.root:
             return self.branch.blocks[number - self.branch.root - 1]
         return self.evm.history.block(number)
-
-    def by_hash(self, wanted: bytes) -> Block | None:
-        """Return the block with this hash, looking backward from the head."""
-        number = self.head.number
-        while (block := self.block(number)) is not None:
-            if block.hash == wanted:
-                return block
-            number -= 1
-        return None
 
     def find(self, transaction_hash: bytes) -> Mined | None:
         """Return a mined transaction that this node has seen."""

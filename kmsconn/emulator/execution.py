@@ -8,7 +8,8 @@ limits and balances. Knows neither blocks nor pools.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Protocol
 
 import attrs
@@ -31,18 +32,6 @@ MISSING: Final = _Missing()
 NO_CHANGES: Final[Changes] = {}
 
 
-class Storage(Protocol):
-    """What an execution reads and writes. Values are immutable."""
-
-    def get(self, key: Key, default: Any = None) -> Any:
-        """Return the value of ``key``, or ``default`` when it was never written."""
-        ...
-
-    def set(self, key: Key, value: Any) -> None:
-        """Write ``value``."""
-        ...
-
-
 class ChainState:
     """The state at the head, with the writes since the last sealed block."""
 
@@ -59,9 +48,12 @@ class ChainState:
         self._written.append((key, self._values.get(key, MISSING)))
         self._values[key] = value
 
-    def set_always(self, key: Key, value: Any) -> None:
-        """Write ``value`` outside all blocks: no reorganisation takes it back, and the past shows it as well."""
-        self._values[key] = value
+    @contextmanager
+    def outside_blocks(self) -> Iterator[None]:
+        """Let the writes made meanwhile belong to no block: no reorganisation takes them back, and the past shows them as well."""
+        mark = self.checkpoint()
+        yield
+        del self._written[mark:]
 
     def checkpoint(self) -> int:
         """Return a mark for ``rollback``."""
@@ -119,6 +111,10 @@ class Overlay:
     def set(self, key: Key, value: Any) -> None:
         """Write ``value`` into this overlay only."""
         self._written[key] = value
+
+
+Storage = ChainState | Overlay
+"""What an execution reads and writes. Values are immutable."""
 
 
 def difference(undone: Iterable[Changes], done: Iterable[Changes] = ()) -> dict[Key, Any]:

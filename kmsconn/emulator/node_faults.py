@@ -35,7 +35,6 @@ PARSE_ERROR: Final = -32700
 LIMIT_EXCEEDED: Final = -32005
 PRUNED_HISTORY: Final = 4444
 EXECUTION_REVERTED: Final = 3
-SYNC_TIMEOUT: Final = 4
 
 _SELECTOR_BYTES = 4
 
@@ -261,8 +260,6 @@ class NodeFault(StrEnum):
     """A sent transaction is confirmed with its hash and forgotten."""
     FORGED = "forged"
     """A sent transaction is confirmed with its hash and forgotten; a receipt says that it is in the next block, and its nonce counts."""
-    SYNC_TIMEOUT = "sync_timeout"
-    """``eth_sendRawTransactionSync`` takes the transaction and says error 4 at once."""
     BARE_RECEIPT = "bare_receipt"
     """A receipt without block hash and number."""
     NO_RECEIPT = "no_receipt"

@@ -1,4 +1,4 @@
-"""Bounded byte pipes in virtual time: latency, rate, loss, cut. Never who is connected to whom."""
+"""Bounded byte pipes in virtual time: latency, loss, cut. Never who is connected to whom."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import attrs
 import trio
 
 PIPE_BYTES = 65_536  # what a sender may have on the way before it waits: about a socket buffer
-_SLICES_PER_SECOND = 10  # a slow line delivers in pieces of a tenth of a second
 
 
 @attrs.define
@@ -19,20 +18,8 @@ class Direction:
 
     latency: float = 0.0
     """Seconds from sending to arrival."""
-    bytes_per_second: float | None = None
-    """None: any number at once."""
     lost: bool = False
     """Bytes are taken and never arrive: a silently dead path."""
-
-    def piece(self, limit: int) -> int:
-        """Return how many bytes travel together."""
-        if self.bytes_per_second is None:
-            return limit
-        return max(1, min(limit, int(self.bytes_per_second / _SLICES_PER_SECOND)))
-
-    def seconds(self, size: int) -> float:
-        """Return how long ``size`` bytes occupy the line."""
-        return 0.0 if self.bytes_per_second is None else size / self.bytes_per_second
 
 
 class Pipe:
@@ -43,7 +30,6 @@ class Pipe:
         self.capacity = capacity
         self._pieces: deque[tuple[float, bytes]] = deque()
         self._held = 0
-        self._line_free = -math.inf
         self._ended = False
         self._broken = False
         self._wake_up = trio.Event()
@@ -86,9 +72,7 @@ class Pipe:
             raise trio.BrokenResourceError("the connection was cut, or its other end is closed")
 
     def _append(self, data: bytes) -> None:
-        start = max(trio.current_time(), self._line_free)
-        self._line_free = start + self.direction.seconds(len(data))
-        self._pieces.append((self._line_free + self.direction.latency, data))
+        self._pieces.append((trio.current_time() + self.direction.latency, data))
         self._held += len(data)
         self._ring()
 
@@ -140,9 +124,8 @@ class SendEnd(trio.abc.SendStream):
             view = memoryview(data)
             while view:
                 self._check_open()
-                size = self._pipe.direction.piece(self._pipe.capacity)
-                await self._pipe.put(bytes(view[:size]))
-                view = view[size:]
+                await self._pipe.put(bytes(view[: self._pipe.capacity]))
+                view = view[self._pipe.capacity :]
             self._check_open()
 
     async def wait_send_all_might_not_block(self) -> None:

@@ -9,7 +9,7 @@ size and the bytes of a block.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import attrs
 import trio
@@ -96,36 +96,6 @@ class Account:
 Accounts = Callable[[Address], Account]
 
 
-class TransactionPool(Protocol):
-    """Transactions on their way into a block. ``public``: a node tells of those that wait."""
-
-    public: bool
-
-    def record(self, transaction: Transaction, account: Account, base_fee: int) -> None:
-        """Take a signed transaction or refuse it, at once. Raises NodeError with the node's words."""
-        ...
-
-    def enter(self, transaction: Transaction, account: Account, base_fee: int) -> Submission:
-        """Take a signed transaction as ``eth_sendRawTransaction`` does. Raises NodeError for what is refused at once."""
-        ...
-
-    def take(self, accounts: Accounts, base_fee: int, gas_limit: int) -> list[Transaction]:
-        """Take out what the next block holds, in order."""
-        ...
-
-    def give_back(self, transactions: Iterable[Transaction]) -> None:
-        """Take transactions that a block could not hold; what this pool does not keep is lost."""
-        ...
-
-    def find(self, transaction_hash: bytes) -> Transaction | None:
-        """Return a waiting transaction."""
-        ...
-
-    def pending_nonce(self, sender: Address, nonce: int) -> int:
-        """Return the next nonce of ``sender`` after what waits without a gap; ``nonce`` is the head's."""
-        ...
-
-
 def check_funds(transaction: Transaction, account: Account) -> None:
     """Refuse a sender who could not pay the gas limit at its highest price. Raises NodeError."""
     value = 0 if transaction.envelope is None else transaction.envelope.value
@@ -154,9 +124,9 @@ class GethPool:
     """A mempool: keeps later nonces, takes replacements that pay a tenth more, waits for the base fee to fall."""
 
     public = True
+    """Whether a node tells of those that wait."""
 
-    def __init__(self, minimum_tip: int = 0) -> None:
-        self.minimum_tip = minimum_tip
+    def __init__(self) -> None:
         self._waiting: dict[Address, dict[int, Transaction]] = {}
         self._hashes: dict[bytes, Transaction] = {}
 
@@ -166,10 +136,6 @@ class GethPool:
         if transaction.hash in self._hashes:
             raise refused("already known")
         check_not_low(transaction, account.nonce)
-        if transaction.tip < self.minimum_tip:
-            raise refused(
-                f"transaction underpriced: tip needed {self.minimum_tip}, tip permitted {transaction.tip}"
-            )
         check_funds(transaction, account)
         self._check_replacement(transaction)
         self._put(transaction)
@@ -364,6 +330,9 @@ def _below_base_fee(transaction: Transaction, base_fee: int) -> NodeError:
     return refused(
         f"max fee per gas less than block base fee: address {who}, maxFeePerGas: {transaction.max_fee}, baseFee: {base_fee}"
     )
+
+
+TransactionPool = GethPool | ArbitrumPool
 
 
 def pool_of(kind: PoolKind) -> TransactionPool:

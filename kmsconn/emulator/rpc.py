@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import msgspec
@@ -223,16 +223,10 @@ class RpcNode(AnsweringNode):
 
 
 class Cluster:
-    """Several nodes behind one URL: each connection, or each HTTP request, meets one of them by chance.
+    """Several nodes behind one URL: each HTTP request, and each websocket, meets one of them by chance."""
 
-    A websocket keeps its node in both cases.
-    """
-
-    def __init__(
-        self, nodes: list[RpcNode], *, seed: int = 0, per: Literal["connection", "request"] = "request"
-    ) -> None:
+    def __init__(self, nodes: list[RpcNode], *, seed: int = 0) -> None:
         self.nodes = nodes
-        self.per = per
         self._random = Random(seed)
 
     def pick(self) -> RpcNode:
@@ -241,9 +235,7 @@ class Cluster:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, as a node does."""
-        node = self.pick()
-        handler = node.http if self.per == "connection" else self._http
-        await serve_http(stream, handler, websocket=node.websocket)
+        await serve_http(stream, self._http, websocket=self.pick().websocket)
 
     async def _http(self, request: HttpRequest) -> HttpResponse:
         return await self.pick().http(request)

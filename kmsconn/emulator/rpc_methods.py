@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import attrs
-import trio
 
 from kmsconn.emulator.blocks import Block, Mined
 from kmsconn.emulator.chain import NodeStanding
@@ -20,7 +19,6 @@ from kmsconn.emulator.node_faults import (
     LIMIT_EXCEEDED,
     PRUNED_HISTORY,
     SERVER_ERROR,
-    SYNC_TIMEOUT,
     NodeError,
     NodeFault,
     refused,
@@ -48,14 +46,12 @@ METHODS: dict[str, Method] = {
     "eth_chainId": lambda node, _: quantity(
         node.chain.chain_id + node.faults.happens(NodeFault.WRONG_CHAIN_ID)
     ),
-    "net_version": lambda node, _: str(node.chain.chain_id),
     "web3_clientVersion": lambda _node, _: CLIENT_VERSION,
     "eth_syncing": lambda _node, _: False,
     "eth_blockNumber": lambda node, _: quantity(node.view().head.number),
     "eth_gasPrice": lambda node, _: quantity(
         node.legacy_price if node.chain.base_fee is None else node.chain.base_fee + node.tip
     ),
-    "eth_maxPriorityFeePerGas": lambda node, _: quantity(node.tip),
     "eth_getCode": lambda node, params: (
         _CODE if _address(_parameter(params, 0)) in node.chain.evm.contracts else "0x"
     ),
@@ -107,14 +103,8 @@ def _tag(params: Params, index: int) -> Any:
 
 
 def _find_block(node: NodeStanding, tag: Any) -> Block | None:
-    """Return the block that a tag, a number or an EIP-1898 object names, None when this node has none."""
+    """Return the block that a tag or a number names, None when this node has none."""
     view = node.view()
-    if isinstance(tag, dict):
-        return (
-            view.by_hash(_bytes(tag["blockHash"]))
-            if "blockHash" in tag
-            else view.block(_number(tag.get("blockNumber")))
-        )
     if tag in {"latest", "pending"}:
         return view.head
     if tag in {"safe", "finalized"}:
@@ -133,20 +123,11 @@ def _block(node: NodeStanding, tag: Any) -> Block:
 
 @method("eth_getBlockByNumber")
 def _block_by_number(node: NodeStanding, params: Params) -> Any:
-    return _block_or_null(node, _find_block(node, _parameter(params, 0)), params)
-
-
-@method("eth_getBlockByHash")
-def _block_by_hash(node: NodeStanding, params: Params) -> Any:
-    return _block_or_null(node, node.view().by_hash(_bytes(_parameter(params, 0))), params)
-
-
-def _block_or_null(node: NodeStanding, block: Block | None, params: Params) -> Any:
+    block = _find_block(node, _parameter(params, 0))
     full = len(params) > 1 and bool(params[1])
     if block is None:
         return None
-    chain = node.chain
-    return block_json(block, chain_id=chain.chain_id, gas_limit=chain.intake.gas_limit, full=full)
+    return block_json(block, chain_id=node.chain.chain_id, gas_limit=node.chain.intake.gas_limit, full=full)
 
 
 @method("eth_getTransactionCount")
@@ -225,30 +206,6 @@ def _fee_history(node: NodeStanding, params: Params) -> Any:
 def _send(node: NodeStanding, params: Params) -> str | Later:
     accepted = _accept(node, params)
     return to_hex(accepted.hash) if accepted.at_once else accepted.wait
-
-
-@method("eth_sendRawTransactionSync")
-def _send_sync(node: NodeStanding, params: Params) -> Later:
-    accepted = _accept(node, params)
-    seconds = _number(params[1]) / 1_000 if len(params) > 1 and params[1] is not None else node.sync_seconds
-    if node.faults.happens(NodeFault.SYNC_TIMEOUT):
-        seconds = 0
-
-    async def receipt() -> Any:
-        await accepted.wait()
-        with trio.move_on_after(seconds):
-            return await _wait_receipt(node, accepted.hash)
-        text = "the transaction was added to the mempool but was not processed within the timeout"
-        raise NodeError(SYNC_TIMEOUT, text, to_hex(accepted.hash))
-
-    return receipt
-
-
-async def _wait_receipt(node: NodeStanding, transaction_hash: bytes) -> Any:
-    await trio.lowlevel.checkpoint()
-    while (mined := node.chain.history.find(transaction_hash)) is None:
-        await node.chain.wait_change()
-    return receipt_json(mined)
 
 
 @attrs.frozen
@@ -354,11 +311,6 @@ def _mined(node: NodeStanding, start: int, end: int) -> Iterable[Mined]:
 
 
 def _range(node: NodeStanding, content: Any) -> tuple[int, int]:
-    if content.get("blockHash") is not None:
-        block = node.view().by_hash(_bytes(content["blockHash"]))
-        if block is None:
-            raise NodeError(SERVER_ERROR, "unknown block")
-        return block.number, block.number
     start, end = (_bound(node, content.get(name) or "latest") for name in ("fromBlock", "toBlock"))
     _check_range(node, start, end)
     return start, end
@@ -376,8 +328,6 @@ def _check_range(node: NodeStanding, start: int, end: int) -> None:
         raise NodeError(SERVER_ERROR, "invalid block range params")
     if start < max(node.limits.pruned_before, node.chain.history.pruned_before):
         raise NodeError(PRUNED_HISTORY, "pruned history unavailable")
-    if node.limits.strict_range and end > node.view().head.number:
-        raise NodeError(INVALID_PARAMS, "block range extends beyond current head block")
     if node.limits.log_range is not None and end - start + 1 > node.limits.log_range:
         raise NodeError(LIMIT_EXCEEDED, f"query exceeds max block range {node.limits.log_range}")
 

@@ -1,4 +1,7 @@
-"""Which requests the Gateway takes (fhevm-0.14.md, 1.6): the emulator and anvil refuse the same ones with the same errors."""
+"""Which requests the Gateway takes (fhevm-0.14.md, 1.6): of handles and extraData the emulator and anvil refuse the same.
+
+What users sign, for whom and for how long, only the real contract looks at; the emulator's users ask as it wants.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,6 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from tests.real.gateway_scene import HANDLES, UNKNOWN_CONTEXT, USER_KEY, Scene
-from tests.real.test_gateway_reverts import high_s
 
 USER, DELEGATE = key_for("user"), key_for("delegate")
 OWNER = key_for("owner").address
@@ -90,34 +92,6 @@ CASES: dict[str, Callable[[Scene], bytes]] = {
     "UnsupportedExtraDataVersion": lambda _: public_request(HANDLES, b"\x03"),
     "InvalidExtraDataLength": lambda _: public_request(HANDLES, b"\x02" + bytes(31)),
     "InvalidNullContextId": lambda _: public_request(HANDLES, b"\x01" + bytes(32)),
-    "EmptyCtHandleContractPairs": lambda scene: direct(scene, pairs=()),
-    "EmptyContractAddresses": lambda scene: direct(scene, contracts=()),
-    "ContractAddressesMaxLengthExceeded": lambda scene: direct(scene, contracts=CROWD),
-    "ContractNotInContractAddresses": lambda scene: direct(scene, contracts=CROWD[:2]),
-    "CtHandleChainIdDiffersFromContractChainId": lambda scene: direct(
-        scene, pairs=((handle(chain_id=HOST_ID + 1), APP),)
-    ),
-    "InvalidNullDurationDays": lambda scene: direct(scene, days=0),
-    "MaxDurationDaysExceeded": lambda scene: direct(scene, days=YEAR + 1),
-    "StartTimestampInFuture": lambda scene: direct(scene, start=scene.start + DAY),
-    "UserDecryptionRequestExpired": lambda scene: direct(scene, start=scene.start - 31 * DAY),
-    "UserAddressInContractAddresses": lambda scene: direct(scene, contracts=(APP, USER.address)),
-    "InvalidUserSignature": lambda scene: direct(scene, user=OWNER),
-    "ECDSAInvalidSignatureLength": lambda scene: direct(scene, spoil=lambda signature: signature[:64]),
-    "ECDSAInvalidSignatureS": lambda scene: direct(scene, spoil=high_s),
-    "ECDSAInvalidSignature": lambda scene: direct(
-        scene, spoil=lambda signature: signature[:64] + bytes([signature[64] - 27])
-    ),
-    "DelegatorAddressInContractAddresses": lambda scene: delegated(scene, APP),
-    "EmptyHandles": lambda scene: unified(scene, entries=()),
-    "InvalidNullDurationSeconds": lambda scene: unified(scene, seconds=0),
-    "MaxDurationSecondsExceeded": lambda scene: unified(scene, seconds=YEAR * DAY + 1),
-    "UserDecryptionRequestExpiredSeconds": lambda scene: unified(scene, start=scene.start - 2 * DAY),
-    "StartTimestampInFuture, unified": lambda scene: unified(scene, start=scene.start + DAY),
-    "ContractAddressesMaxLengthExceeded, unified": lambda scene: unified(scene, contracts=CROWD),
-    "CtHandleChainIdDiffersFromContractChainId, unified": lambda scene: unified(
-        scene, entries=[(handle(chain_id=each), APP, OWNER) for each in (HOST_ID, HOST_ID + 1)]
-    ),
 }
 
 

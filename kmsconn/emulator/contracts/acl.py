@@ -74,11 +74,6 @@ class Acl(AbiContract):
         """Let ``delegate`` decrypt for ``delegator`` what ``contract`` may, until ``expiry`` (Unix seconds, 0 revokes)."""
         frame.write(expiry, "delegation", delegator, delegate, contract)
 
-    def invalidate_before(self, frame: Frame, account: Address, timestamp: int) -> None:
-        """Declare an account's signatures from before ``timestamp`` invalid."""
-        frame.write(timestamp, "invalid", account)
-        frame.emit(ACL_ABI.event("DecryptionSignaturesInvalidated"), account, timestamp)
-
     def _is_allowed(self, frame: Frame, handle: bytes, account: Address) -> bool:
         return not self.denies and bool(frame.read("allowed", handle, account, default=False))
 

@@ -1,7 +1,7 @@
 """``DecryptionContract`` on the Gateway: takes requests, which it announces by G1 to G3, and takes and counts replies, with the real rules.
 
 Storage is laid out as in the real contract where somebody may look (fhevm-0.14.md, 6.2 and E.1); the checks are in the order of annex A.
-Knows no node and no block.
+Who asks, for how long and with which signature is not looked at. Knows no node and no block.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kmsconn.emulator.contracts.gateway_config import (
     check_handles,
     read_materials,
 )
-from kmsconn.emulator.contracts.request_calls import DIRECT_CALL, UNIFIED_CALL, LegacyRequest, check_unified
+from kmsconn.emulator.contracts.request_calls import DIRECT_CALL, UNIFIED_CALL, Pairs
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
@@ -95,28 +95,20 @@ class DecryptionRequests:
 
     def direct_request(self, frame: Frame, *arguments: Any) -> None:
         """Take a user's request in its first form. Raises Reverted."""
-        pairs, validity, (chain_id, contracts), user, public_key, signature, extra_data = arguments
-        legacy = LegacyRequest(
-            pairs, validity, chain_id, contracts, user, None, public_key, signature, extra_data
-        )
-        self._legacy_request(frame, legacy)
+        pairs, _, _, user, public_key, _, extra_data = arguments
+        self._legacy_request(frame, pairs, user, public_key, extra_data)
 
     def delegated_request(self, frame: Frame, *arguments: Any) -> None:
         """Take a delegate's request. Raises Reverted."""
-        pairs, validity, accounts, (chain_id, contracts), public_key, signature, extra_data = arguments
-        delegator, delegate = accounts
-        legacy = LegacyRequest(
-            pairs, validity, chain_id, contracts, delegate, delegator, public_key, signature, extra_data
-        )
-        self._legacy_request(frame, legacy)
+        pairs, _, (_, delegate), _, public_key, _, extra_data = arguments
+        self._legacy_request(frame, pairs, delegate, public_key, extra_data)
 
-    def _legacy_request(self, frame: Frame, request: LegacyRequest) -> None:
+    def _legacy_request(self, frame: Frame, pairs: Pairs, *rest: Any) -> None:
+        """Take a request; ``rest`` is the user, the public key and the extraData. Raises Reverted."""
         self._check_open(frame)
-        frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(request.pairs))
-        request.check(frame)
-        handles = tuple(handle for handle, _ in request.pairs)
-        decryption_id, materials = self._record_user(frame, handles, request.public_key, request.extra_data)
-        rest = (request.user, request.public_key, request.extra_data)
+        frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(pairs))
+        handles = tuple(handle for handle, _ in pairs)
+        decryption_id, materials = self._record_user(frame, handles, *rest[1:])
         _emit_forms(frame, (_G2, decryption_id, materials, *rest), (_G2_LATER, decryption_id, handles, *rest))
 
     def unified_request(self, frame: Frame, *arguments: Any) -> None:
@@ -124,7 +116,6 @@ class DecryptionRequests:
         entries, user, public_key, contracts, validity, signature, extra_data = arguments
         self._check_open(frame)
         frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(entries))
-        check_unified(frame, entries, contracts, validity)
         handles = tuple(entry[0] for entry in entries)
         decryption_id, materials = self._record_user(frame, handles, public_key, extra_data)
         payload = (user, public_key, contracts, validity, extra_data, signature)

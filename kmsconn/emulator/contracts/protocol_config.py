@@ -308,10 +308,6 @@ class ProtocolConfig(AbiContract):
         if state is EpochState.ACTIVE:
             frame.store(ACTIVE_EPOCH, max(epoch_id, frame.load(ACTIVE_EPOCH)))
 
-    def set_anchor(self, frame: Frame, context_id: int, block_number: int, info_hash: bytes) -> None:
-        """Say in which block a context was announced, and the hash of its announcement."""
-        frame.write((block_number, info_hash), "anchor", context_id)
-
     def destroy_context(self, frame: Frame, context_id: int) -> None:
         """Destroy a context; emits ``KmsContextDestroyed``. Its nodes stay readable."""
         frame.store(mapping_slot(CONTEXT_STATE, context_id), ContextState.NONE)
@@ -323,13 +319,8 @@ class ProtocolConfig(AbiContract):
         frame.store(mapping_slot(EPOCH_STATE, epoch_id), EpochState.NONE)
         frame.emit(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), epoch_id)
 
-    def begin_context(self, frame: Frame, announcement: Announcement) -> int:
-        """Announce a context that its nodes must confirm; emits E6 and returns its id. Raises Reverted while another ceremony is open."""
-        return begin_context(frame, announcement)
-
-    def begin_epoch(self, frame: Frame) -> int:
-        """Ask for a new epoch of the active context; emits E7 and returns its id. Raises Reverted likewise."""
-        return begin_epoch(frame)
+    begin_context = staticmethod(begin_context)
+    begin_epoch = staticmethod(begin_epoch)
 
     def active_committee(self, frame: Frame, context_id: int) -> Committee:
         """Return an active context's nodes. Raises Reverted."""

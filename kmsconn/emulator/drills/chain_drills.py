@@ -88,11 +88,6 @@ def _tell_price(told: Any, base: int | None, tip: int | None) -> Any:
     return told if base is None else quantity(base + (tip or 0))
 
 
-def _tell_tip(told: Any, base: int | None, tip: int | None) -> Any:
-    del base
-    return told if tip is None else quantity(tip)
-
-
 def _tell_block(told: Any, base: int | None, tip: int | None) -> Any:
     del tip
     return told if told is None or base is None else {**told, "baseFeePerGas": quantity(base)}
@@ -108,10 +103,8 @@ def _tell_history(told: Any, base: int | None, tip: int | None) -> Any:
 
 _FEES: dict[str, Callable[[Any, int | None, int | None], Any]] = {
     "eth_gasPrice": _tell_price,
-    "eth_maxPriorityFeePerGas": _tell_tip,
     "eth_feeHistory": _tell_history,
     "eth_getBlockByNumber": _tell_block,
-    "eth_getBlockByHash": _tell_block,
 }
 
 

@@ -1,6 +1,7 @@
 """DecryptionManager: takes requests and replies, and counts these, by the real rules. Knows no node and no block.
 
-Storage that somebody may look at is laid out as in the real contract. Source: httpz-rc7.md, 1.2, 2.2, 3.4 and annex C.
+Storage that somebody may look at is laid out as in the real contract; what users sign is not looked at.
+Source: httpz-rc7.md, 1.2, 2.2, 3.4 and annex C.
 """
 
 from __future__ import annotations
@@ -21,77 +22,14 @@ from kmsconn.emulator.contracts.contract import (
 )
 from kmsconn.emulator.execution import Frame, Reverted, revert
 from kmsconn.emulator.httpz.registry import HttpzContract
-from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
+from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import HANDLE_BYTES
-from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import contracts, decryptions
-from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER
 from kmsconn.protocols.httpz_rc7.messages import public_digest, user_digest
 from kmsconn.protocols.queries import mapping_slot
-
-MAX_CONTRACTS = 10
-MAX_DAYS = 365
-DIRECT_TYPE = (
-    "UserDecryptRequestVerification(bytes publicKey,address[] contractAddresses,uint256 contractsChainId,"
-    "uint256 startTimestamp,uint256 durationDays)"
-)
-DELEGATED_TYPE = (
-    "DelegatedUserDecryptRequestVerification(bytes publicKey,address[] contractAddresses,address delegatedAccount,"
-    "uint256 contractsChainId,uint256 startTimestamp,uint256 durationDays)"
-)
-
-
-@attrs.frozen
-class UserRequest:
-    """What a user asks for and signs; with a ``delegate``, it is for that one."""
-
-    pairs: tuple[tuple[bytes, Address], ...]
-    """Handle and contract of each ciphertext."""
-    validity: tuple[int, int]
-    """Unix time of its beginning, and days."""
-    chain_id: int
-    contracts: tuple[Address, ...]
-    user: Address
-    public_key: bytes
-    delegate: Address | None = None
-
-    def digest(self, domain: Domain) -> bytes:
-        """Return what the user signs, the owner of the values, for a delegate too."""
-        rest = (self.chain_id, *self.validity)
-        if self.delegate is None:
-            return signing_digest(domain, hash_struct(DIRECT_TYPE, self.public_key, self.contracts, *rest))
-        struct = hash_struct(DELEGATED_TYPE, self.public_key, self.contracts, self.delegate, *rest)
-        return signing_digest(domain, struct)
-
-    def check(self, domain: Domain, signature: bytes) -> None:
-        """Refuse what the contract refuses: lists, window, signature. Raises Reverted."""
-        if len(self.contracts) > MAX_CONTRACTS:
-            error = DECRYPTION_MANAGER.error("ContractAddressesMaxLengthExceeded")
-            revert(error, MAX_CONTRACTS, len(self.contracts))
-        if self.validity[1] > MAX_DAYS:
-            revert(DECRYPTION_MANAGER.error("MaxDurationDaysExceeded"), MAX_DAYS, self.validity[1])
-        for _, contract in self.pairs:
-            if contract not in self.contracts:
-                error = DECRYPTION_MANAGER.error("ContractNotInContractAddresses")
-                revert(error, contract, self.contracts)
-        if recover(self.digest(domain), signature) != self.user:
-            revert(DECRYPTION_MANAGER.error("InvalidUserSignature"), signature)
-
-    def calldata(self, manager: Abi, signature: bytes, *, numeric: bool = False) -> bytes:
-        """Return the call that asks for it by an interface; ``numeric``: by one whose handles are numbers."""
-        pairs = [(int.from_bytes(handle) if numeric else handle, owner) for handle, owner in self.pairs]
-        rest = (self.chain_id, self.contracts)
-        if self.delegate is None:
-            function, who = manager.function("userDecryptionRequest"), (*rest, self.user)
-            return function.encode(pairs, self.validity, *who, self.public_key, signature)
-        function = manager.function("delegatedUserDecryptionRequest")
-        accounts = (self.user, self.delegate)
-        return function.encode(pairs, self.validity, accounts, *rest, self.public_key, signature)
-
 
 _PUBLIC_ANSWERED, _PUBLIC_DONE, _USER_ANSWERED, _USER_DONE = (
     contracts.DECRYPTION_MANAGER_BASE + n for n in (2, 5, 7, 10)
@@ -232,22 +170,19 @@ class DecryptionManager(AbiContract):
         self.ask_public(frame, self._materials(frame, ours))
 
     def _user_request(self, frame: Frame, *arguments: Any) -> None:
-        pairs, validity, chain_id, contracts, user, key, signature = arguments
-        self._ask(frame, UserRequest(self._pairs(pairs), validity, chain_id, contracts, user, key), signature)
+        pairs, _, _, _, user, key, _ = arguments
+        self._ask(frame, self._pairs(pairs), user, key)
 
     def _delegated_request(self, frame: Frame, *arguments: Any) -> None:
-        pairs, validity, (user, delegate), chain_id, contracts, key, signature = arguments
-        asked = UserRequest(self._pairs(pairs), validity, chain_id, contracts, user, key, delegate)
-        self._ask(frame, asked, signature)
+        pairs, _, (user, _), _, _, key, _ = arguments
+        self._ask(frame, self._pairs(pairs), user, key)
 
-    def _ask(self, frame: Frame, asked: UserRequest, signature: bytes) -> None:
+    def _ask(self, frame: Frame, pairs: tuple[tuple[bytes, Address], ...], user: Address, key: bytes) -> None:
         frame.meter.burn(_REQUEST_GAS)
-        asked.check(self.domain, signature)
-        for handle, contract in asked.pairs:
-            for account in (asked.user, contract):
+        for handle, contract in pairs:
+            for account in (user, contract):
                 self._check_allowed(frame, handle, account)
-        materials = self._materials(frame, [handle for handle, _ in asked.pairs])
-        self.ask_user(frame, materials, asked.user, asked.public_key)
+        self.ask_user(frame, self._materials(frame, [handle for handle, _ in pairs]), user, key)
 
     def _check_allowed(self, frame: Frame, handle: bytes, account: Address | None) -> None:
         """Refuse what the ACLManager refuses, whose errors no connector sees. Raises Reverted."""

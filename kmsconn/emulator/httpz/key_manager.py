@@ -1,7 +1,8 @@
 """KeyManager: numbers key requests and takes the answers by the real rules, ids alone and no signature. Makes no key.
 
 Answers are counted by request (preparations, CRS) or by what was produced (keys, switching keys), and that an answer is a sender's first
-is told by what was produced. Storage that somebody may look at is laid out as in the real contract.
+is told by what was produced. Which requests are made when, and which key coprocessors activate, is not looked at. Storage that somebody
+may look at is laid out as in the real contract.
 Source: httpz-rc7.md, 1.3, 2.2 and annex C.
 """
 
@@ -24,28 +25,26 @@ from kmsconn.protocols.queries import mapping_slot
 
 _BASE = contracts.KEY_MANAGER_BASE
 _CURRENT_KEY = _BASE + 27
-_MADE_BETWEEN = _BASE + 19
 _GAS = 150_000
 _NO_DIGEST = bytes(32)
 
 
 @attrs.frozen
 class _Operation:
-    """The storage of one kind: counter or list of requests, counts, what is done, who answered; by what answers are counted."""
+    """The storage of one kind: counter, counts, what is done, who answered; by what answers are counted."""
 
     counts: int
     done: int
     answered: int
     counter: int | None = None
-    requested: int | None = None
     by_request: bool = False
 
 
 _OPERATIONS: Mapping[Kind, _Operation] = {
     Kind.PREP_KEYGEN: _Operation(2, 3, 4, counter=1, by_request=True),
-    Kind.KEYGEN: _Operation(7, 8, 6, requested=5),
+    Kind.KEYGEN: _Operation(7, 8, 6),
     Kind.PREP_KSKGEN: _Operation(10, 11, 12, counter=9, by_request=True),
-    Kind.KSKGEN: _Operation(17, 18, 16, requested=13),
+    Kind.KSKGEN: _Operation(17, 18, 16),
     Kind.CRSGEN: _Operation(21, 23, 22, counter=20, by_request=True),
 }
 _REPLIES = {row.kind: row.reply.name for row in OPERATIONS}
@@ -59,78 +58,36 @@ class KeyManager(AbiContract):
     def __init__(self, address: Address, httpz: HttpzContract) -> None:
         self._httpz = httpz
         replies = {_REPLIES[kind]: partial(self._take, kind) for kind in _OPERATIONS}
-        super().__init__(address, contracts.KEY_MANAGER, replies | self._requests() | self._activation())
+        super().__init__(address, contracts.KEY_MANAGER, replies | self._requests())
 
     def _requests(self) -> dict[str, Handler]:
         named = (Kind.PREP_KEYGEN, Kind.PREP_KSKGEN, Kind.CRSGEN)
         return {f"{_NAMES[kind]}Request": partial(self._ask_named, kind) for kind in named} | {
             "keygenRequest": self._ask_key,
             "kskgenRequest": self._ask_switching_key,
-            "addFheParams": partial(self._set_parameters, "AddFheParams"),
-            "updateFheParams": partial(self._set_parameters, "UpdateFheParams"),
-        }
-
-    def _activation(self) -> dict[str, Handler]:
-        return {
-            "activateKeyRequest": self._ask_activation,
-            "activateKeyResponse": self._activate,
             "getCurrentKeyId": lambda frame: (frame.load(_CURRENT_KEY),),
-            "isCurrentKeyId": lambda frame, key_id: (frame.load(_CURRENT_KEY) == key_id,),
         }
 
     def ask(self, frame: Frame, kind: Kind, *rest: Any) -> None:
         """Emit a request, whatever it rests on; ``rest`` is its event's, without the number where it is given one."""
         operation = _OPERATIONS[kind]
         values = rest if operation.counter is None else (count(frame, _BASE + operation.counter), *rest)
-        if operation.requested is not None:
-            frame.store(mapping_slot(_BASE + operation.requested, values[0]), 1)
         frame.write(rest[-1], "parameters", kind, values[0])
-        if kind is Kind.KSKGEN:
-            frame.write(values[1:3], "between", values[0])
         frame.emit(contracts.KEY_MANAGER.event(f"{_title(kind)}Request"), *values)
 
     def name_parameters(self, frame: Frame, name: str, digest: bytes) -> None:
         """Let FHE parameters have a name."""
         frame.write(digest, "digest", name)
 
-    def _set_parameters(self, event: str, frame: Frame, name: str, digest: bytes) -> None:
-        known = frame.read("digest", name) is not None
-        if known and event == "AddFheParams":
-            revert(contracts.KEY_MANAGER.error("FheParamsAlreadyInitialized"), name)
-        if not known and event != "AddFheParams":
-            revert(contracts.KEY_MANAGER.error("FheParamsNotInitialized"))
-        self.name_parameters(frame, name, digest)
-        frame.emit(contracts.KEY_MANAGER.event(event), name, digest)
-
     def _ask_named(self, kind: Kind, frame: Frame, name: str) -> None:
-        digest = frame.read("digest", name)
-        if digest is None:
-            revert(contracts.KEY_MANAGER.error("FheParamsNotInitialized"))
-        self.ask(frame, kind, digest)
+        self.ask(frame, kind, frame.read("digest", name))
 
     def _ask_key(self, frame: Frame, prepared: int) -> None:
-        self._check_prepared(frame, Kind.PREP_KEYGEN, prepared)
         self.ask(frame, Kind.KEYGEN, prepared, frame.read("parameters", Kind.KEYGEN, prepared))
 
     def _ask_switching_key(self, frame: Frame, prepared: int, source: int, destination: int) -> None:
-        if source == destination:
-            revert(contracts.KEY_MANAGER.error("KskgenSameSrcAndDestKeyIds"), source)
-        self._check_prepared(frame, Kind.PREP_KSKGEN, prepared)
-        for key_id, name in ((source, "Source"), (destination, "Dest")):
-            if not self.is_done(frame, Kind.KEYGEN, key_id):
-                revert(contracts.KEY_MANAGER.error(f"Kskgen{name}KeyNotGenerated"), key_id)
         digest = frame.read("parameters", Kind.KSKGEN, prepared)
         self.ask(frame, Kind.KSKGEN, prepared, source, destination, digest)
-
-    def _check_prepared(self, frame: Frame, kind: Kind, prepared: int) -> None:
-        """Refuse a second request for what was prepared, and one for what was not. Raises Reverted."""
-        making = _PREPARES[kind]
-        requested = _OPERATIONS[making].requested
-        assert requested is not None
-        if frame.load(mapping_slot(_BASE + requested, prepared)):
-            revert(contracts.KEY_MANAGER.error(f"{_title(making)}RequestAlreadySent"), prepared)
-        if not self.is_done(frame, kind, prepared):
-            revert(contracts.KEY_MANAGER.error(f"{_title(making)}PreprocessingRequired"), prepared)
 
     def is_done(self, frame: Frame, kind: Kind, produced: int) -> bool:
         """Return whether enough nodes have said that they made this."""
@@ -152,35 +109,8 @@ class KeyManager(AbiContract):
         digest = frame.read("parameters", kind, asked, default=_NO_DIGEST)
         if kind in _PREPARES:
             frame.write(digest, "parameters", _PREPARES[kind], produced)
-        if kind is Kind.KSKGEN:
-            source, destination = frame.read("between", asked, default=(0, 0))
-            frame.store(mapping_slot(mapping_slot(_MADE_BETWEEN, source), destination), produced)
         told = () if kind in _PREPARES else (digest,)
         frame.emit(contracts.KEY_MANAGER.event(f"{_title(kind)}Response"), asked, produced, *told)
-
-    def _ask_activation(self, frame: Frame, key_id: int) -> None:
-        if frame.read("activation", key_id, default=False):
-            revert(contracts.KEY_MANAGER.error("ActivateKeyRequestAlreadySent"), key_id)
-        if not self.is_done(frame, Kind.KEYGEN, key_id):
-            revert(contracts.KEY_MANAGER.error("ActivateKeyRequiresKeygen"), key_id)
-        current = frame.load(_CURRENT_KEY)
-        if current and not frame.load(mapping_slot(mapping_slot(_MADE_BETWEEN, current), key_id)):
-            revert(contracts.KEY_MANAGER.error("ActivateKeyRequiresKskgen"), current, key_id)
-        frame.write(True, "activation", key_id)
-        frame.emit(contracts.KEY_MANAGER.event("ActivateKeyRequest"), key_id)
-
-    def _activate(self, frame: Frame, key_id: int) -> None:
-        frame.meter.burn(_GAS)
-        self._httpz.check_coprocessor(frame)
-        ready: frozenset[Address] = frame.read("ready", key_id, default=frozenset())
-        if frame.sender in ready:
-            revert(contracts.KEY_MANAGER.error("ActivateKeyKmsNodeAlreadyResponded"), key_id)
-        ready |= {frame.sender}
-        frame.write(ready, "ready", key_id)
-        majority = len(self._httpz.coprocessors(frame)) // 2 + 1
-        if len(ready) == majority:
-            frame.store(_CURRENT_KEY, key_id)
-            frame.emit(contracts.KEY_MANAGER.event("ActivateKeyResponse"), key_id)
 
 
 def _title(kind: Kind) -> str:

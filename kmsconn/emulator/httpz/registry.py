@@ -56,7 +56,6 @@ REVISIONS: Final = {
 
 
 _NODE_ROLE = keccak256(b"KMS_TX_SENDER_ROLE")
-_COPROCESSOR_ROLE = keccak256(b"COPROCESSOR_TX_SENDER_ROLE")
 (_WITHOUT_ROLE,) = (
     one for one in contracts.ALL_ERRORS.values() if one.name == "AccessControlUnauthorizedAccount"
 )
@@ -106,11 +105,6 @@ class HttpzContract(AbiContract):
         """Refuse all but nodes. Raises Reverted."""
         if frame.sender not in {node.tx_sender for node in self.nodes(frame)}:
             self._refuse(frame.sender, "NotKmsTxSender", _NODE_ROLE)
-
-    def check_coprocessor(self, frame: Frame) -> None:
-        """Refuse all but coprocessors. Raises Reverted."""
-        if frame.sender not in {one.tx_sender for one in self.coprocessors(frame)}:
-            self._refuse(frame.sender, "NotCoprocessorTxSender", _COPROCESSOR_ROLE)
 
     def check_signer(self, frame: Frame, signer: Address) -> None:
         """Refuse what no node signed; that it is the sender's own signature is not looked at. Raises Reverted."""

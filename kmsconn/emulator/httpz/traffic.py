@@ -14,7 +14,6 @@ from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext
 from kmsconn.emulator.dependencies import HOST_ID, address_for, key_for, secret_for
 from kmsconn.emulator.httpz import signcryption as box
-from kmsconn.emulator.httpz.decryption_manager import UserRequest
 from kmsconn.emulator.httpz.dependencies import KEY_ID, HttpzDependencies
 from kmsconn.emulator.httpz.signcryption import pack_key
 from kmsconn.emulator.users import Users
@@ -26,6 +25,7 @@ APP = address_for("application")
 SECRET = secret_for("box of the user")
 """With what the user opens shares."""
 _DAYS = 10
+_UNSIGNED = bytes(65)  # the emulated contract looks at no signature of users
 _NARROW = {0: 1, 1: 4}  # the types that are narrower than a byte
 
 
@@ -67,21 +67,17 @@ class FirstTraffic(Users[HttpzDependencies]):
         return self._user(key_for("delegate").address)
 
     def _user(self, delegate: Address | None) -> bytes:
-        user, revision = key_for("user"), self.dependencies.httpz.revision
+        user, revision = key_for("user").address, self.dependencies.httpz.revision
         handles = [one.handle for one in self.ciphertexts()]
-        for account in (user.address, APP):
+        for account in (user, APP):
             self._allow(handles, account)
-        asked = UserRequest(
-            pairs=tuple((handle, APP) for handle in handles),
-            validity=(self.dependencies.gateway.head.timestamp, _DAYS),
-            chain_id=HOST_ID,
-            contracts=(APP,),
-            user=user.address,
-            public_key=pack_key(box.public_key(SECRET)),
-            delegate=delegate,
-        )
-        signature = user.sign(asked.digest(self.dependencies.decryption.domain))
-        return asked.calldata(revision.manager, signature, numeric=revision.numeric)
+        pairs = [(int.from_bytes(handle) if revision.numeric else handle, APP) for handle in handles]
+        asked = pairs, (self.dependencies.gateway.head.timestamp, _DAYS)
+        where, rest = (HOST_ID, (APP,)), (pack_key(box.public_key(SECRET)), _UNSIGNED)
+        if delegate is None:
+            return revision.manager.function("userDecryptionRequest").encode(*asked, *where, user, *rest)
+        function = revision.manager.function("delegatedUserDecryptionRequest")
+        return function.encode(*asked, (user, delegate), *where, *rest)
 
     def _allow(self, handles: list[bytes], account: Address | None) -> None:
         manager = self.dependencies.decryption

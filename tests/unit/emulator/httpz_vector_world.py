@@ -18,6 +18,7 @@ from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption, HttpzUserDecryption
@@ -29,7 +30,6 @@ from kmsconn.protocols.httpz_rc7.key_management import (
     PrepKskgen,
 )
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
-from kmsconn.protocols.queries import mapping_slot
 from tests.vectors import httpz as vectors
 
 CHAIN_ID = 54321
@@ -44,7 +44,6 @@ _COUNTERS = {
     Kind.PREP_KSKGEN: contracts.KEY_MANAGER_BASE + 9,
     Kind.CRSGEN: contracts.KEY_MANAGER_BASE + 20,
 }
-_KEYS_DONE = contracts.KEY_MANAGER_BASE + 8
 
 
 @attrs.frozen
@@ -112,8 +111,6 @@ def request_step(entry: dict[str, Any], name: str, revision: str) -> Step:
 def call_of(log: dict[str, Any], revision: str) -> bytes:
     """Return the call that makes a request which is recorded by its log alone."""
     manager = contracts.RC7["DecryptionManager"] if revision == "uint256" else contracts.DECRYPTION_MANAGER
-    if log["topics"][0] == "0x" + contracts.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
-        return contracts.KEY_MANAGER.function("activateKeyRequest").encode(int(log["data"], 16))
     match EVENTS.decode(vectors.read_log(log)):
         case HttpzPublicDecryption(references=materials, numeric=numeric):
             handles = [int.from_bytes(m.handle) if numeric else m.handle for m in materials]
@@ -131,13 +128,12 @@ def call_of(log: dict[str, Any], revision: str) -> bytes:
 
 
 def steps(revision: str) -> list[Step]:
-    """Return everything that happened, in the order of the blocks."""
+    """Return what happened, in the order of the blocks, without what the owner and coprocessors did."""
     group = vectors.load()[revision]
     found: list[Step] = []
     exchanges = [(f"threshold_1/{name}", entry) for name, entry in group["threshold_1"].items()]
     for kind in ("public_decryption", "user_decryption", "key_management", "profile_A_user_decryption"):
         exchanges += [(f"{kind}/{entry['name']}", entry) for entry in group.get(kind, [])]
-    exchanges += [(f"activation/{n}", e) for n, e in enumerate(group["key_activation_by_coprocessors"])]
     for name, entry in exchanges:
         found += [request_step(entry["request"], name, revision), *replies_after(entry, name)]
     for name in ("public", "user"):
@@ -146,7 +142,7 @@ def steps(revision: str) -> list[Step]:
         answering = valid | {"tx_sender": vectors.node(1)["tx_sender"]}
         to = parse_address(used["log"]["address"])
         found.append(reply_step(answering, f"reverts/{name}/valid", 0, to))
-    return sorted([*found, *_surprises(group, revision), *_parameters(group)], key=lambda step: step.block)
+    return sorted([*found, *_surprises(group, revision)], key=lambda step: step.block)
 
 
 def _surprises(group: dict[str, Any], revision: str) -> Iterator[Step]:
@@ -161,17 +157,6 @@ def _surprises(group: dict[str, Any], revision: str) -> Iterator[Step]:
         block = step.block
 
 
-def _parameters(group: dict[str, Any]) -> Iterator[Step]:
-    for which, event in (("add", "AddFheParams"), ("update", "UpdateFheParams")):
-        log = group["fhe_params_logs"][which]
-        read = vectors.read_log(log)
-        values = contracts.KEY_MANAGER.event(event).decode(read.topics, read.data)
-        calldata = contracts.KEY_MANAGER.function(event[0].lower() + event[1:]).encode(*values)
-        yield Step(
-            int(log["blockNumber"], 16), f"parameters/{which}", _RELAYER, read.address, calldata, (log,)
-        )
-
-
 def fresh(interface: str) -> Replay:
     """Return the gateway before the first request, four nodes of which one may fail, three coprocessors."""
     chain = EmulatedChain(CHAIN_ID, lambda: 1_743_500_000.0)
@@ -181,7 +166,8 @@ def fresh(interface: str) -> Replay:
     for contract in (httpz, manager, keys):
         chain.evm.deploy(contract)
     chain.evm.set_up(httpz.address, partial(_register, httpz, vectors.load()["keys"]))
-    chain.evm.set_up(keys.address, lambda frame: keys.name_parameters(frame, "TEST", _TEST))
+    for name, digest in (("TEST", _TEST), ("DEFAULT", keccak256(b"DEFAULT"))):
+        chain.evm.set_up(keys.address, partial(keys.name_parameters, name=name, digest=digest))
     for material in _materials():
         chain.evm.set_up(manager.address, partial(_commit, manager, material))
     return Replay(chain, RpcNode(chain), httpz, manager, keys)
@@ -260,13 +246,11 @@ def replay(revision: str) -> Replay:
 
 
 def _skip_what_was_not_recorded(played: Replay, log: dict[str, Any]) -> None:
-    """Bring the counters to where requests that are not in the file had brought them, and let the first key be made."""
-    if log["topics"][0] != "0x" + contracts.KEY_MANAGER.event("ActivateKeyRequest").topic0.hex():
-        content = EVENTS.decode(vectors.read_log(log))
-        assert content is not None
-        if content.kind in _COUNTERS:
-            _store(played, parse_address(log["address"]), _COUNTERS[content.kind], content.id - 1)
-    _store(played, played.keys.address, mapping_slot(_KEYS_DONE, 1), 1)
+    """Bring the counters to where requests that are not in the file had brought them."""
+    content = EVENTS.decode(vectors.read_log(log))
+    assert content is not None
+    if content.kind in _COUNTERS:
+        _store(played, parse_address(log["address"]), _COUNTERS[content.kind], content.id - 1)
 
 
 def _store(played: Replay, address: Address, slot: int, value: int) -> None:

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from tests.unit.emulator.small_world import (
     DECRYPTION_ADDRESS,
     NOW,
     SENDER,
-    World,
     handle,
-    own_order,
-    public_id,
     signed,
     world,
 )
-
-REQUEST = DECRYPTION.event("PublicDecryptionRequest")
-
-
-def requested(made: World) -> list[tuple[int, bytes]]:
-    """Return id and handle of every canonical request."""
-    view = made.chain.view()
-    logs = [log for mined in view.mined(0, view.head.number) for log in mined.logs]
-    values = [REQUEST.decode(log.topics, log.data) for log in logs if log.topics[0] == REQUEST.topic0]
-    return [(decryption_id, materials[0][0]) for decryption_id, materials, _ in values]
-
-
-def test_blocks_count_up_and_know_their_parents() -> None:
-    chain = world().chain
-    genesis, first = chain.head, chain.mine()
-    assert (first.number, first.parent) == (1, genesis.hash)
 
 
 def test_a_block_time_never_goes_backward() -> None:
@@ -81,14 +57,6 @@ def test_a_short_gas_limit_ends_out_of_gas_and_costs_the_whole_limit() -> None:
     assert made.chain.view().state().get((DECRYPTION_ADDRESS, "signatures")) is None
 
 
-def test_logs_of_a_block_are_numbered_through() -> None:
-    made = world()
-    made.ask(0)
-    made.ask(1)
-    block = made.chain.mine()
-    assert [(m.index, log.log_index) for m in block.mined for log in m.logs] == [(0, 0), (1, 1)]
-
-
 def test_what_is_set_up_was_always_so() -> None:
     made = world()
     made.chain.mine_many(3)
@@ -124,59 +92,6 @@ def test_a_reorganisation_keeps_the_height_and_changes_the_hashes() -> None:
     assert branch.blocks[-1] == old
 
 
-def test_transactions_are_included_again_elsewhere() -> None:
-    made = world()
-    asked = made.ask()
-    made.chain.mine()
-    made.chain.mine_many(2)
-    made.chain.reorg(3)
-    assert made.mined(asked).block_number == 3
-    assert requested(made) == [(public_id(1), handle(0))]
-
-
-def test_a_dropped_transaction_is_gone_for_ever() -> None:
-    made = world()
-    asked = made.ask()
-    made.chain.mine()
-    made.chain.reorg(1, drop=lambda transaction: transaction.hash == asked)
-    made.chain.mine_many(2)
-    assert made.chain.history.find(asked) is None
-    assert requested(made) == []
-
-
-def test_another_order_gives_the_ids_to_other_content() -> None:
-    made = world()
-    first, second = made.ask(0), made.ask(1)
-    made.chain.mine()
-    made.chain.reorg(1, arrange=own_order(second, first))
-    assert requested(made) == [(public_id(1), handle(1)), (public_id(2), handle(0))]
-
-
-def test_the_state_follows_the_reorganisation() -> None:
-    made = world()
-    made.ask()
-    made.chain.mine()
-    reply = made.chain.intake.submit(signed(0, made.reply(1)))
-    made.chain.mine()
-    made.chain.reorg(1, drop=lambda transaction: transaction.hash == reply)
-    assert made.chain.evm.account(SENDER.address).nonce == 0
-    made.chain.intake.submit(signed(0, made.reply(1)))
-    made.chain.mine()
-    assert made.mined(reply).outcome.status == 1
-
-
-def test_a_branch_comes_back_with_its_hashes() -> None:
-    """A → B → A."""
-    made = world()
-    first, second = made.ask(0), made.ask(1)
-    made.chain.mine_many(3)
-    old_head, old_logs = made.chain.head, requested(made)
-    branch = made.chain.reorg(3, arrange=own_order(second, first))
-    made.chain.restore(branch)
-    assert made.chain.head == old_head
-    assert requested(made) == old_logs
-
-
 def test_what_only_the_replaced_blocks_held_waits_again() -> None:
     made = world()
     made.chain.mine()
@@ -210,14 +125,6 @@ def test_a_branch_whose_root_is_gone_cannot_come_back() -> None:
         chain.restore(branch)
 
 
-def test_signed_transactions_keep_their_nonce_order() -> None:
-    made = world()
-    first, second = (made.chain.intake.submit(signed(nonce)) for nonce in (0, 1))
-    made.chain.mine()
-    made.chain.reorg(1, arrange=own_order(second, first))
-    assert [m.transaction.hash for m in made.chain.head.mined] == [first, second]
-
-
 @pytest.mark.parametrize(("pool", "kept"), [("arbitrum", 0), ("geth", 1)])
 def test_transactions_behind_a_dropped_nonce_are_lost_or_kept(pool: PoolKind, kept: int) -> None:
     made = world(pool=pool)
@@ -234,14 +141,6 @@ def test_a_depth_out_of_range_is_refused(depth: int) -> None:
     chain.mine_many(5)
     with pytest.raises(ValueError, match="cannot take"):
         chain.reorg(depth)
-
-
-def test_a_lagging_view_knows_neither_later_blocks_nor_their_transactions() -> None:
-    made = world()
-    asked = made.ask()
-    made.chain.mine_many(2)
-    view = made.chain.view(lag=2)
-    assert (view.head.number, view.block(1), view.find(asked)) == (0, None, None)
 
 
 def test_a_lagging_state_is_that_of_its_head() -> None:
@@ -287,63 +186,12 @@ def test_a_call_leaves_no_trace() -> None:
         made.chain.view().call(DECRYPTION_ADDRESS, made.reply(1), sender=SENDER.address, gas=10**7)
 
 
-def test_a_block_is_found_by_its_hash_as_far_as_the_view_goes() -> None:
-    chain = world().chain
-    blocks = [chain.mine() for _ in range(3)]
-    assert chain.view().by_hash(blocks[2].hash) == blocks[2]
-    assert chain.view(lag=1).by_hash(blocks[2].hash) is None
-
-
-async def test_a_running_chain_makes_four_blocks_a_second() -> None:
-    made = world()
-    with trio.move_on_after(10.1):
-        await made.chain.run()
-    assert made.chain.head.number == 40
-
-
 async def test_a_stalled_chain_makes_none() -> None:
     made = world()
     made.chain.stalled = True
     with trio.move_on_after(60):
         await made.chain.run()
     assert made.chain.head.number == 0
-
-
-@pytest.mark.slow
-async def test_a_day_of_empty_blocks_is_cheap() -> None:
-    """A chain with slow blocks may pass days."""
-    made = world(block_time=12)
-    with trio.move_on_after(86_401):
-        await made.chain.run()
-    assert made.chain.head.number == 7_200
-
-
-async def test_a_waiter_wakes_at_each_change(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    await made.chain.wait_change()
-    assert (trio.current_time(), made.chain.head.number) == (0.25, 1)
-    nursery.cancel_scope.cancel()
-
-
-def test_an_action_sees_the_block_it_runs_in() -> None:
-    made = world()
-    seen: list[int] = []
-    made.chain.actors.act(Address(b"\x01" * 20), lambda frame: seen.append(frame.block.number))
-    made.chain.mine_many(2)
-    assert seen == [1]
-
-
-def test_transactions_may_be_spread_over_the_new_blocks() -> None:
-    made = world()
-    hashes = [made.ask(i) for i in range(3)]
-    made.chain.mine_many(3)
-
-    def one_each(transactions: Sequence[Transaction], blocks: int) -> Sequence[Sequence[Transaction]]:
-        return [[transaction] for transaction in transactions]
-
-    made.chain.reorg(3, arrange=one_each)
-    assert [made.mined(wanted).block_number for wanted in hashes] == [1, 2, 3]
 
 
 async def test_the_gateway_makes_forty_blocks_in_ten_seconds(nursery: trio.Nursery) -> None:

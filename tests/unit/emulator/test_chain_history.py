@@ -7,9 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.node_faults import PRUNED_HISTORY
 
 from .small_world import DECRYPTION_ADDRESS, SENDER, World, handle, world
 
@@ -29,17 +27,6 @@ def aged(history: int | None, blocks: int = 6) -> tuple[World, list[bytes]]:
 async def asked(made: World, method: str, *params: Any) -> Any:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     return msgspec.json.decode(await made.node.answer(msgspec.json.encode(body)))
-
-
-async def logs(made: World, start: int) -> Any:
-    return await asked(
-        made, "eth_getLogs", {"address": f"0x{DECRYPTION_ADDRESS.hex()}", "fromBlock": hex(start)}
-    )
-
-
-def test_without_a_history_everything_is_kept() -> None:
-    made, sent = aged(None)
-    assert all(made.chain.history.find(each) for each in sent)
 
 
 def test_transactions_of_old_blocks_are_forgotten() -> None:
@@ -71,18 +58,6 @@ def test_what_is_true_now_stays_true() -> None:
     assert all(view.get(key) == kept.get(key) for key in whole.chain.evm.state._values)
 
 
-async def test_logs_within_the_history_are_all_there() -> None:
-    made, _ = aged(3)
-    found = await logs(made, made.chain.history.pruned_before)
-    assert len(found["result"]) == 4
-
-
-async def test_logs_that_are_gone_are_refused_not_left_out() -> None:
-    made, _ = aged(3)
-    refused = await logs(made, made.chain.history.pruned_before - 1)
-    assert refused["error"]["code"] == PRUNED_HISTORY
-
-
 async def test_the_state_of_a_block_that_is_gone_is_refused() -> None:
     made, _ = aged(3)
     told = await asked(made, "eth_getBalance", f"0x{SENDER.address.hex()}", "0x1")
@@ -94,15 +69,6 @@ def test_a_reorganisation_goes_no_deeper_than_the_history() -> None:
     made.chain.reorg(3)
     with pytest.raises(ValueError, match="cannot take"):
         made.chain.reorg(made.chain.head.number)
-
-
-def test_after_a_reorganisation_it_goes_on() -> None:
-    made, _ = aged(3)
-    made.chain.reorg(2)
-    sent = made.ask()
-    made.chain.mine()
-    assert made.chain.history.find(sent) is not None
-    assert made.chain.history.pruned_before == made.chain.head.number - 3
 
 
 def test_a_history_that_is_set_late_prunes_at_the_next_block() -> None:
@@ -129,10 +95,3 @@ def test_what_was_read_is_not_lost_for_the_ground_truth() -> None:
         made.chain.mine()
         ground_truth.read()
     assert ground_truth.verdict().emitted == 6
-
-
-def test_empty_blocks_are_no_trouble() -> None:
-    chain = EmulatedChain(1, lambda: 0.0)
-    chain.history.kept = 2
-    chain.mine_many(10)
-    assert chain.history.pruned_before == 8

@@ -67,41 +67,11 @@ def places(pushed: list[Any]) -> list[tuple[str, bool]]:
     return [(log["blockNumber"], log["removed"]) for log in pushed]
 
 
-async def test_calls_go_over_the_socket() -> None:
-    async with connected(world()) as client:
-        assert await client.ask("eth_blockNumber") == "0x0"
-
-
 async def test_answers_come_in_the_order_of_their_questions() -> None:
     async with connected(world()) as client:
         for number in range(20):
             await client.send("eth_blockNumber", number=number)
         assert [(await client.receive())["id"] for _ in range(20)] == list(range(20))
-
-
-async def test_sends_in_flight_are_taken_in_order() -> None:
-    made = world(pool="arbitrum at once")
-    async with connected(made) as client:
-        for nonce in range(20):
-            await client.send("eth_sendRawTransaction", to_hex(signed(nonce)), number=nonce)
-        assert all(["result" in await client.receive() for _ in range(20)])
-
-
-async def test_a_synchronous_send_holds_up_nothing_else() -> None:
-    made = world()
-    async with connected(made) as client:
-        await client.send("eth_sendRawTransactionSync", to_hex(signed(0)), number=7)
-        assert await client.ask("eth_blockNumber") == "0x0"
-        made.chain.mine()
-        assert (await client.receive())["result"]["blockNumber"] == "0x1"
-
-
-async def test_new_heads_are_pushed() -> None:
-    made = world()
-    async with connected(made) as client:
-        await client.ask("eth_subscribe", "newHeads")
-        made.chain.mine_many(3)
-        assert [head["number"] for head in await client.pushes()] == ["0x1", "0x2", "0x3"]
 
 
 async def test_a_head_is_pushed_when_its_block_is_made(nursery: trio.Nursery) -> None:
@@ -142,18 +112,6 @@ async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones() -> None:
         await client.pushes()
         made.chain.reorg(2, arrange=own_order(second, first))
         assert places(await client.pushes()) == [("0x1", True)] * 2 + [("0x2", False)] * 2
-
-
-async def test_a_branch_that_comes_back_is_pushed_again() -> None:
-    made = world()
-    async with connected(made) as client:
-        await client.ask("eth_subscribe", "logs", {})
-        made.ask()
-        made.chain.mine_many(2)
-        branch = made.chain.reorg(2)
-        await client.pushes()
-        made.chain.restore(branch)
-        assert places(await client.pushes()) == [("0x2", True), ("0x1", False)]
 
 
 async def test_a_lagging_node_pushes_late() -> None:
@@ -252,11 +210,3 @@ async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole() -> None:
         made.chain.mine_many(500)
         await trio.sleep(60)
         assert len(await client.pushes(5)) == 500
-
-
-async def test_batches_go_over_the_socket() -> None:
-    async with connected(world()) as client:
-        await client.socket.send_message(
-            json.dumps([{"id": 1, "method": "eth_chainId"}, {"id": 2, "method": "eth_blockNumber"}])
-        )
-        assert [one["id"] for one in await client.receive()] == [1, 2]

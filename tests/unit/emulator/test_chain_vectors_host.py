@@ -67,7 +67,7 @@ def test_the_acl_denies_as_recorded(entry: dict[str, Any]) -> None:
         moment, user = int(entry["result"], 16), vectors.account("user")[0]
         acl = node.chain.evm.contracts[ACL_ADDRESS]
         assert isinstance(acl, Acl)
-        node.chain.evm.set_up(ACL_ADDRESS, lambda f: acl.invalidate_before(f, user, moment))
+        node.chain.evm.set_up(ACL_ADDRESS, lambda f: f.write(moment, "invalid", user))
     assert entry["result"] == rpc(node, "eth_call", entry["call"], "latest")["result"]
 
 
@@ -85,7 +85,7 @@ def config_at(stage: str) -> RpcNode:
             anchor = next(v for v in HOST["views"] if v["call"]["data"] == f"0xc999a8b4{context:064x}")[
                 "result"
             ]
-            config.set_anchor(frame, context, int(anchor[2:66], 16), from_hex("0x" + anchor[66:]))
+            frame.write((int(anchor[2:66], 16), from_hex("0x" + anchor[66:])), "anchor", context)
         if stage[0] >= "2":
             pending = stage[0] == "2"
             config.set_context(

@@ -10,7 +10,7 @@ import pytest
 
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
-from kmsconn.emulator.config_file import MARK, config_text, journal_beside, write_config
+from kmsconn.emulator.config_file import journal_beside, write_config
 from kmsconn.emulator.key_life import QUICK
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import GENERATIONS
@@ -43,12 +43,6 @@ def test_what_follows_a_life_of_keys_is_written_too(config: Path) -> None:
     assert load_config(config, environ={}) == settings
 
 
-@pytest.mark.parametrize("profile", GENERATIONS)
-def test_the_written_file_gives_no_warning(config: Path, profile: str) -> None:
-    write_config(config, settings_for(config, profile=profile))
-    assert load_config(config, environ={}).warnings == ()
-
-
 def test_every_shard_is_an_endpoint(config: Path) -> None:
     write_config(config, settings_for(config, shards=3))
     assert len(load_config(config, environ={}).core.core_endpoints) == 3
@@ -73,17 +67,6 @@ def test_odd_names_survive(tmp_path: Path, name: str) -> None:
 def test_only_the_owner_may_read_it(config: Path) -> None:
     write_config(config, settings_for(config))
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
-
-
-def test_an_open_draft_of_ours_is_closed_to_others(config: Path) -> None:
-    config.touch(mode=0o644)
-    write_config(config, settings_for(config))
-    assert stat.S_IMODE(config.stat().st_mode) == 0o600
-
-
-def test_nothing_else_is_left_in_the_folder(config: Path) -> None:
-    write_config(config, settings_for(config))
-    assert list(config.parent.iterdir()) == [config]
 
 
 def test_an_earlier_file_of_ours_is_replaced(config: Path) -> None:
@@ -126,7 +109,3 @@ def test_a_place_that_does_not_exist_is_a_fault_of_the_configuration(tmp_path: P
 
 def test_the_journal_has_a_name_that_no_other_connectors_has(config: Path) -> None:
     assert journal_beside(config).name == "kmsconn.emulated.db"
-
-
-def test_the_text_begins_with_our_mark(config: Path) -> None:
-    assert config_text(settings_for(config)).startswith(MARK)

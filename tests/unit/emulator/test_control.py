@@ -152,7 +152,3 @@ async def test_a_core_can_be_restarted() -> None:
 )
 async def test_what_is_not_there_is_said(path: str) -> None:
     assert (await Handler().post(path)).status == 404
-
-
-async def test_only_get_reads() -> None:
-    assert (await Handler().get("/load")).status == 404

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -11,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse, UserDecryptionResponse
-from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
+from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse
+from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_faults import (
     CoreFault,
     CoreFaults,
@@ -21,7 +19,7 @@ from kmsconn.emulator.core_faults import (
     SlowCore,
     SpoiledCore,
 )
-from kmsconn.emulator.core_spoils import ANSWERS, STRANGER
+from kmsconn.emulator.core_spoils import ANSWERS
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
 from kmsconn.ethereum.signing import recover
 from kmsconn.protocols.fhevm.decryptions import decrypted_result, public_digest
@@ -66,33 +64,10 @@ async def public_with(fault: CoreFault) -> PublicDecryptionResponse:
     return PublicDecryptionResponse.parse(await result(spoilt))
 
 
-async def user_with(fault: CoreFault) -> UserDecryptionResponse:
-    spoilt = faults()
-    spoilt.script(USER.result, fault)
-    await start(spoilt, USER)
-    return UserDecryptionResponse.parse(await result(spoilt, USER))
-
-
 def signer_of(answer: PublicDecryptionResponse) -> bytes | None:
     assert answer.payload is not None
     values = decrypted_result([(each.fhe_type, each.bytes) for each in answer.payload.plaintexts])
     return recover(public_digest(DOMAIN, [ONE.handle, TWO.handle], values, b""), answer.external_signature)
-
-
-async def test_without_faults_it_is_the_honest_core() -> None:
-    spoilt, honest = faults(), core()
-    await start(spoilt)
-    await honest.start(PUBLIC, bytes(public_request()))
-    assert await result(spoilt) == await honest.result(PUBLIC, bytes(name(public_id(1))))
-
-
-@pytest.mark.parametrize("code", [code for code in Status if code is not Status.OK])
-async def test_any_status_can_be_scripted(code: Status) -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, FailingCore(code=code.name, message="scripted"))
-    with pytest.raises(GrpcFailure) as caught:
-        await start(spoilt)
-    assert (caught.value.status, caught.value.message) == (code, "scripted")
 
 
 async def outcomes(spoilt: CoreFaults, *calls: Call) -> list[str]:
@@ -162,62 +137,6 @@ async def test_slow_is_late() -> None:
     assert trio.current_time() - begun == 7
 
 
-async def test_scripts_are_per_method() -> None:
-    spoilt = faults()
-    spoilt.script(USER.start, FailingCore(code="UNKNOWN"))
-    await start(spoilt, PUBLIC)
-    with pytest.raises(GrpcFailure):
-        await start(spoilt, USER)
-
-
-async def test_an_answer_without_payload() -> None:
-    assert (await public_with(SpoiledCore(how="no payload"))).payload is None
-    assert (await user_with(SpoiledCore(how="no payload"))).payload is None
-
-
-async def test_a_signature_that_is_a_byte_short() -> None:
-    assert len((await public_with(SpoiledCore(how="short signature"))).external_signature) == 64
-    assert len((await user_with(SpoiledCore(how="short signature"))).external_signature) == 64
-
-
-async def test_a_strangers_signature_recovers_to_the_stranger() -> None:
-    assert signer_of(await public_with(SpoiledCore(how="stranger's signature"))) == STRANGER.address
-
-
-async def test_other_values_are_signed_in_due_form() -> None:
-    answer = await public_with(SpoiledCore(how="other values"))
-    assert signer_of(answer) == core().node.key.address
-    assert answer.payload is not None
-    values = [int.from_bytes(each.bytes, "little") for each in answer.payload.plaintexts]
-    assert values == [ONE.value ^ 1, TWO.value ^ 1]
-
-
-async def test_two_answers_of_one_core_may_differ() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.result, None, SpoiledCore(how="other values"))
-    await start(spoilt)
-    assert await result(spoilt) != await result(spoilt)
-
-
-async def test_an_answer_to_another_request_names_it() -> None:
-    answer = await public_with(SpoiledCore(how="other request"))
-    assert answer.payload is not None
-    assert answer.payload.request_id != name(public_id(1))
-
-
-async def test_a_users_answer_to_another_request_has_other_handles() -> None:
-    answer = await user_with(SpoiledCore(how="other request"))
-    assert answer.payload is not None
-    handles = [each.external_handle for each in answer.payload.signcrypted_ciphertexts]
-    assert set(handles).isdisjoint({ONE.handle, TWO.handle})
-
-
-async def test_an_answer_may_lack_a_value() -> None:
-    answer = await public_with(SpoiledCore(how="one value less"))
-    assert answer.payload is not None
-    assert len(answer.payload.plaintexts) == 1
-
-
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.start)
 @pytest.mark.parametrize("fault", [SpoiledCore(how=how) for how in ANSWERS], ids=lambda fault: fault.how)
 async def test_no_answer_fault_gives_the_honest_answer(operation: CoreOperation, fault: CoreFault) -> None:
@@ -244,27 +163,6 @@ async def test_what_happened_is_counted() -> None:
             (PUBLIC.result, "OK"): 1,
         }
     )
-
-
-async def test_chance_strikes_about_as_often_as_it_says() -> None:
-    spoilt = CoreFaults(core(), random=random.Random(1))
-    spoilt.strike(FailingCore(code="UNAVAILABLE", share=0.25), PUBLIC.start)
-    for _ in range(400):
-        with contextlib.suppress(GrpcFailure):
-            await start(spoilt)
-    assert 70 <= spoilt.counts[PUBLIC.start, "fail UNAVAILABLE"] <= 130
-
-
-async def test_chance_is_repeatable() -> None:
-    outcomes = []
-    for _ in range(2):
-        spoilt = CoreFaults(core(), random=random.Random(7))
-        spoilt.strike(FailingCore(code="UNKNOWN", share=0.5))
-        for _ in range(20):
-            with contextlib.suppress(GrpcFailure):
-                await start(spoilt)
-        outcomes.append(spoilt.counts)
-    assert outcomes[0] == outcomes[1]
 
 
 async def test_faults_are_served_over_http2() -> None:

@@ -121,13 +121,6 @@ async def test_a_migration_keeps_the_old_public_key_and_makes_a_new_compressed_s
     assert new["PublicKey"] == old["PublicKey"]
 
 
-async def test_the_public_storage_holds_what_the_digests_say() -> None:
-    core = threshold_core()
-    await make_whole_key(core)
-    for part in (await result(core, OLD_KEY)).key_digests:
-        assert object_digest(store(core).objects[f"{part.key_type}/{OLD_KEY.hex()}"]) == part.digest
-
-
 async def test_a_migration_is_copied_to_the_old_key_with_its_preprocessing() -> None:
     core = threshold_core()
     await make_whole_key(core)
@@ -256,12 +249,6 @@ async def test_a_core_that_does_not_compare_takes_either_preprocessing() -> None
     repaired = await migrated()
     store(repaired).compares = False
     await call(repaired, "NewMpcEpoch", reshare(OLD_PREP))
-
-
-async def test_a_key_without_a_recorded_preprocessing_is_taken() -> None:
-    core = threshold_core()
-    store(core).compares = True
-    await call(core, "NewMpcEpoch", reshare(NEW_PREP))
 
 
 async def test_a_reshared_migrated_key_has_its_public_key_and_its_compressed_set() -> None:

@@ -15,15 +15,6 @@ from kmsconn.emulator.plaintexts import (
 )
 
 
-def test_a_uint64_is_eight_bytes_least_significant_first() -> None:
-    assert little_endian(123_456_789, 5) == bytes.fromhex("15cd5b0700000000")
-
-
-@pytest.mark.parametrize("kind", sorted(PLAINTEXT_BYTES))
-def test_every_type_has_its_width(kind: int) -> None:
-    assert len(little_endian(1, kind)) == PLAINTEXT_BYTES[kind]
-
-
 @pytest.mark.parametrize(("value", "kind"), [(4, 0), (16, 1), (256, 2), (1 << 160, 7), (-1, 5)])
 def test_a_value_beyond_its_type_is_refused(value: int, kind: int) -> None:
     with pytest.raises(ValueError, match="does not fit"):
@@ -33,10 +24,6 @@ def test_a_value_beyond_its_type_is_refused(value: int, kind: int) -> None:
 def test_a_type_that_no_core_decrypts_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be decrypted"):
         little_endian(1, 34)
-
-
-def test_words_are_big_endian() -> None:
-    assert abi_word(0x075BCD15, 5) == bytes(28) + bytes.fromhex("075bcd15")
 
 
 @pytest.mark.parametrize("kind", sorted(set(PLAINTEXT_BYTES) - ABI_TYPES))
@@ -53,13 +40,6 @@ def test_the_share_of_the_specification() -> None:
         (block << 123).to_bytes(16, "little") for block in (0, 2, 0, 3)
     ]
     assert len(share) == 72
-
-
-@pytest.mark.parametrize(
-    ("kind", "elements"), [(0, 1), (1, 1), (2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 20), (8, 32)]
-)
-def test_a_share_has_the_elements_of_its_type(kind: int, elements: int) -> None:
-    assert int.from_bytes(constant_share(1, kind)[:8], "little") == elements
 
 
 @pytest.mark.parametrize("kind", sorted(ABI_TYPES))

@@ -96,18 +96,6 @@ async def test_a_scheme_without_key_is_invalid(
     await core(V0_14).start(operation, asked(operation, ECDSA, scheme))
 
 
-@both
-@pytest.mark.parametrize("release", CoreRelease)
-async def test_calls_that_wait_are_there_from_0_15_on(operation: CoreOperation, release: CoreRelease) -> None:
-    emulated = core(release)
-    if release is V0_14:
-        with pytest.raises(GrpcFailure) as caught:
-            await emulated.start_and_wait(operation, asked(operation))
-        assert caught.value.status is Status.UNIMPLEMENTED
-    else:
-        assert await emulated.start_and_wait(operation, asked(operation))
-
-
 # Keys.
 
 

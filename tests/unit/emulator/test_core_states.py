@@ -7,35 +7,19 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
 from kmsconn._generated.fhevm.kms.v1 import (
-    PublicDecryptionResponse,
-    RequestId,
     TypedCiphertext,
-    UserDecryptionResponse,
 )
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
-from kmsconn.emulator.core_answers import link_digest
 from kmsconn.emulator.core_jobs import CoreJobs
-from kmsconn.emulator.core_requests import CoreRelease, read_user
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
-from kmsconn.emulator.plaintexts import value_of_share
-from kmsconn.emulator.signcryption import open_share, verification_key
-from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm.decryptions import decrypted_result, public_digest
 from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.core_worlds import (
-    CLIENT,
-    DOMAIN,
-    ONE,
-    PLAINTEXTS,
-    SIGNER,
-    TWO,
-    USER_KEY,
     core,
     name,
     poll,
@@ -70,72 +54,6 @@ both = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.st
 
 
 @both
-async def test_a_started_request_is_answered(operation: CoreOperation) -> None:
-    emulated = core()
-    assert await emulated.start(operation, request_of(operation)) == b""
-    assert await poll(emulated, operation, id_of(operation))
-
-
-async def test_a_public_answer_is_signed_by_the_node_for_these_handles() -> None:
-    emulated = core()
-    await emulated.start(PUBLIC, bytes(public_request(extra_data=b"\1" + bytes(32))))
-    answer = PublicDecryptionResponse.parse(await poll(emulated, PUBLIC, public_id(1)))
-    assert answer.payload is not None
-    result = decrypted_result([(each.fhe_type, each.bytes) for each in answer.payload.plaintexts])
-    digest = public_digest(DOMAIN, [ONE.handle, TWO.handle], result, b"\1" + bytes(32))
-    assert recover(digest, answer.external_signature) == SIGNER.address
-    assert answer.payload.request_id == name(public_id(1))
-    assert answer.extra_data == b"\1" + bytes(32)
-
-
-@pytest.mark.parametrize("make", [core, threshold_core])
-async def test_a_users_answer_opens_with_the_users_key(make: Any) -> None:
-    emulated: EmulatedCore = make()
-    await emulated.start(USER, bytes(user_request()))
-    payload = UserDecryptionResponse.parse(await poll(emulated, USER, user_id(1))).payload
-    assert payload is not None
-    values = []
-    for share in payload.signcrypted_ciphertexts:
-        opened = open_share(
-            USER_KEY.secret_key,
-            share.signcrypted_ciphertext,
-            client=CLIENT,
-            vk=verification_key(SIGNER.public_key),
-        )
-        assert opened.link == payload.digest
-        values.append(
-            value_of_share(opened.plaintext) if payload.degree else int.from_bytes(opened.plaintext, "little")
-        )
-    assert values == [ONE.value, TWO.value]
-
-
-async def test_a_users_answer_is_linked_to_its_request() -> None:
-    emulated = core()
-    await emulated.start(USER, bytes(user_request()))
-    payload = UserDecryptionResponse.parse(await poll(emulated, USER, user_id(1))).payload
-    job = read_user(bytes(user_request()), PLAINTEXTS)
-    assert payload is not None
-    assert job.user is not None
-    assert payload.digest == link_digest(job, job.user)
-
-
-async def test_a_threshold_node_says_its_number_and_degree() -> None:
-    emulated = threshold_core()
-    await emulated.start(USER, bytes(user_request()))
-    payload = UserDecryptionResponse.parse(await poll(emulated, USER, user_id(1))).payload
-    assert payload is not None
-    assert (payload.party_id, payload.degree) == (2, 1)
-
-
-@both
-async def test_an_answer_may_be_read_any_number_of_times(operation: CoreOperation) -> None:
-    emulated = core()
-    await emulated.start(operation, request_of(operation))
-    first = await poll(emulated, operation, id_of(operation))
-    assert await poll(emulated, operation, id_of(operation)) == first
-
-
-@both
 async def test_an_unknown_id_is_not_found_at_once(operation: CoreOperation) -> None:
     start = trio.current_time()
     assert await status_of(poll(core(), operation, id_of(operation))) is Status.NOT_FOUND
@@ -143,34 +61,9 @@ async def test_an_unknown_id_is_not_found_at_once(operation: CoreOperation) -> N
 
 
 @both
-async def test_a_malformed_id_is_an_invalid_argument(operation: CoreOperation) -> None:
-    call = core().result(operation, bytes(RequestId(request_id="xy")))
-    assert await status_of(call) is Status.INVALID_ARGUMENT
-
-
-@both
 async def test_bytes_that_are_no_message_are_internal(operation: CoreOperation) -> None:
     assert await status_of(core().start(operation, b"\xff")) is Status.INTERNAL
     assert await status_of(core().result(operation, b"\xff")) is Status.INTERNAL
-
-
-@both
-async def test_a_poll_waits_for_the_computation(operation: CoreOperation) -> None:
-    emulated = core(computing=42.7)
-    await emulated.start(operation, request_of(operation))
-    start = trio.current_time()
-    await poll(emulated, operation, id_of(operation))
-    assert trio.current_time() - start == pytest.approx(42.7)
-
-
-async def test_computing_times_may_be_drawn() -> None:
-    times = iter([5.0, 1.0])
-    emulated = core(computing=lambda: next(times))
-    for number in (1, 2):
-        await emulated.start(PUBLIC, bytes(public_request(number)))
-    start = trio.current_time()
-    await poll(emulated, PUBLIC, public_id(2))
-    assert trio.current_time() - start == pytest.approx(1)
 
 
 @both
@@ -195,14 +88,6 @@ async def test_the_two_kinds_have_tables_of_their_own() -> None:
     emulated = core()
     await emulated.start(PUBLIC, bytes(public_request()))
     await emulated.start(USER, bytes(user_request(request_id=name(public_id(1)))))
-
-
-@both
-async def test_a_faulty_request_is_an_invalid_argument(operation: CoreOperation) -> None:
-    assert (
-        await status_of(core().start(operation, request_of(operation, domain=None)))
-        is Status.INVALID_ARGUMENT
-    )
 
 
 @both
@@ -243,22 +128,6 @@ async def test_only_a_missing_share_of_a_public_decryption_shows_in_the_text() -
     assert user.message.endswith("with metric user_decrypt_request")
 
 
-async def test_a_restart_frees_a_burnt_id() -> None:
-    emulated = threshold_core()
-    emulated.known.keys.clear()
-    await status_of(emulated.start(PUBLIC, bytes(public_request())))
-    emulated.restart()
-    emulated.known.keys.add(bytes.fromhex("04" + "00" * 30 + "01"))
-    await emulated.start(PUBLIC, bytes(public_request()))
-    await poll(emulated, PUBLIC, public_id(1))
-
-
-@both
-async def test_without_its_signing_key_it_is_a_failed_precondition(operation: CoreOperation) -> None:
-    emulated = core(signing_key_loaded=False)
-    assert await status_of(emulated.start(operation, request_of(operation))) is Status.FAILED_PRECONDITION
-
-
 @both
 async def test_a_full_table_aborts(operation: CoreOperation) -> None:
     emulated = core(computing=10, memory=CoreJobs(capacity=2, kept=1))
@@ -288,11 +157,6 @@ async def test_the_rate_limit_comes_before_everything_and_names_no_id() -> None:
     assert failure.message == f"Failed on requestID 01{'00' * 31} with metric public_decrypt_request"
 
 
-async def test_status_texts_have_the_one_shape() -> None:
-    failure = await failure_of(poll(core(), USER, user_id(5)))
-    assert failure.message == f"Failed on requestID {user_id(5).hex()} with metric user_decrypt_result"
-
-
 async def test_an_unknown_ciphertext_fails_when_the_answer_is_asked_for() -> None:
     emulated = EmulatedCore(core().node, {})
     await emulated.start(PUBLIC, bytes(public_request()))
@@ -309,14 +173,6 @@ async def test_a_type_without_a_word_fails_publicly_and_not_for_users() -> None:
     await emulated.start(USER, bytes(user))
     assert await status_of(poll(emulated, PUBLIC, public_id(1))) is Status.INTERNAL
     await poll(emulated, USER, user_id(1))
-
-
-async def test_a_long_handle_fails_when_the_answer_is_signed() -> None:
-    emulated = core()
-    message = public_request()
-    message.ciphertexts[0].external_handle = bytes(33)
-    await emulated.start(PUBLIC, bytes(message))
-    assert await status_of(poll(emulated, PUBLIC, public_id(1))) is Status.INTERNAL
 
 
 @both
@@ -342,44 +198,6 @@ async def test_a_restart_cuts_the_calls_that_wait() -> None:
         emulated.restart()
 
 
-async def test_shares_are_sealed_anew_after_a_restart() -> None:
-    emulated = core()
-    replies = []
-    for _ in range(2):
-        await emulated.start(USER, bytes(user_request()))
-        replies.append(await poll(emulated, USER, user_id(1)))
-        emulated.restart()
-    assert replies[0] != replies[1]
-
-
-async def test_public_answers_are_the_same_after_a_restart() -> None:
-    emulated = core()
-    replies = []
-    for _ in range(2):
-        await emulated.start(PUBLIC, bytes(public_request()))
-        replies.append(await poll(emulated, PUBLIC, public_id(1)))
-        emulated.restart()
-    assert replies[0] == replies[1]
-
-
-async def test_two_nodes_seal_differently() -> None:
-    nodes = [threshold_core(), threshold_core()]
-    nodes[1].node = attrs.evolve(nodes[1].node, party_id=3)
-    replies = []
-    for emulated in nodes:
-        await emulated.start(USER, bytes(user_request()))
-        replies.append(await poll(emulated, USER, user_id(1)))
-    assert replies[0] != replies[1]
-
-
-async def test_health_is_a_knob() -> None:
-    emulated = core()
-    check = emulated.methods()[HEALTH_CHECK]
-    assert await check(b"") == b"\x08\x01"
-    emulated.serving = False
-    assert await check(b"") == b"\x08\x02"
-
-
 def test_the_calls_are_those_of_the_service() -> None:
     source = Path(__file__).parents[3] / "protos" / "fhevm" / "kms-service.v1.proto"
     calls = set(re.findall(r"rpc (\w+)", source.read_text()))
@@ -388,21 +206,6 @@ def test_the_calls_are_those_of_the_service() -> None:
 
 
 # Later Cores, whose calls start and wait in one (annex C).
-
-
-@both
-async def test_a_core_of_0_14_has_no_calls_that_wait(operation: CoreOperation) -> None:
-    emulated = core()
-    assert await status_of(emulated.start_and_wait(operation, request_of(operation))) is Status.UNIMPLEMENTED
-    assert emulated.job(operation, id_of(operation)) is None
-
-
-@both
-async def test_a_call_that_waits_gives_the_answer(operation: CoreOperation) -> None:
-    emulated = core(release=CoreRelease.V0_15, computing=7)
-    reply = await emulated.start_and_wait(operation, request_of(operation))
-    assert trio.current_time() == pytest.approx(7)
-    assert reply == await poll(emulated, operation, id_of(operation))
 
 
 @both

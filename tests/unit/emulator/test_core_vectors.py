@@ -8,9 +8,9 @@ import pytest
 
 from kmsconn._generated.fhevm.kms.v1 import UserDecryptionResponse
 from kmsconn.emulator.core import PUBLIC, USER, EmulatedCore
-from kmsconn.emulator.core_answers import SigningNode, public_answer
-from kmsconn.emulator.core_requests import Job, read_public
-from kmsconn.emulator.plaintexts import public_payload, value_of_share
+from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_requests import Job
+from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.emulator.signcryption import Randomness, open_share
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
@@ -53,16 +53,6 @@ async def test_a_response_is_made_again_byte_for_byte(entry: dict[str, Any], ans
     assert await core.start(operation, from_hex(entry["core"]["request_bytes"])) == b""
     reply = await core.result(operation, from_hex(entry["core"]["poll_bytes"]))
     assert reply.hex() == answer["response_bytes"][2:]
-
-
-@pytest.mark.parametrize(
-    ("entry", "answer"), [pair for pair in ANSWERS if pair[0]["kind"] == "public"], ids=lambda each: ""
-)
-def test_the_bincode_of_a_public_payload(entry: dict[str, Any], answer: dict[str, Any]) -> None:
-    job = read_public(from_hex(entry["core"]["request_bytes"]), PLAINTEXTS)
-    payload = public_answer(node_of(answer), job).payload
-    assert payload is not None
-    assert public_payload(payload).hex() == answer["payload_bincode"][2:]
 
 
 @pytest.mark.parametrize(

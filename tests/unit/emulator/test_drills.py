@@ -298,13 +298,12 @@ async def batch_of(node: RpcNode, size: int) -> Any:
 async def test_nodes_tell_other_fees(desk: Handler) -> None:
     await put_on(desk, "/gateway/fees", base_fee="0x100", priority_fee=16)
     assert await rpc(desk, "eth_gasPrice") == "0x110"
-    assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x10"
     assert (await rpc(desk, "eth_getBlockByNumber", "latest", False))["baseFeePerGas"] == "0x100"
     history = await rpc(desk, "eth_feeHistory", "0x1", "latest", [50])
     assert (history["baseFeePerGas"], history["reward"]) == (["0x100", "0x100"], [["0x10"]])
     assert desk.dependencies.gateway.base_fee == 100_000_000
     await desk.delete("/gateway/fees")
-    assert await rpc(desk, "eth_maxPriorityFeePerGas") == "0x0"
+    assert await rpc(desk, "eth_gasPrice") == hex(100_000_000)
 
 
 async def test_one_wild_fee_is_told_once_and_the_chain_may_ask_for_it(desk: Handler) -> None:

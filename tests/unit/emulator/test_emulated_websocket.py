@@ -93,13 +93,6 @@ async def test_a_client_that_closes_is_answered_and_ends_the_messages() -> None:
             await socket.send_message("late")
 
 
-async def test_a_client_that_goes_ends_the_messages() -> None:
-    async with opened() as (client, socket):
-        await client.stream.aclose()
-        with pytest.raises(WebSocketClosed):
-            await socket.get_message()
-
-
 @pytest.mark.parametrize("sizes", [[LARGEST + 1], [LARGEST, 1]])
 async def test_a_message_that_is_too_large_ends_the_connection(sizes: list[int]) -> None:
     async with opened() as (client, socket):
@@ -110,12 +103,6 @@ async def test_a_message_that_is_too_large_ends_the_connection(sizes: list[int])
         (farewell,) = await client.receive()
         assert isinstance(farewell, CloseConnection)
         assert farewell.code == 1009
-
-
-async def test_a_message_of_the_largest_size_is_taken() -> None:
-    async with opened() as (client, socket):
-        await client.send(BytesMessage(bytes(LARGEST)))
-        assert await socket.get_message() == bytes(LARGEST)
 
 
 async def test_what_is_no_frame_ends_the_connection() -> None:
@@ -165,10 +152,3 @@ async def test_a_client_that_wants_no_websocket_is_refused() -> None:
     await pair.client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n")
     assert await accept_websocket(pair.server, LARGEST) is None
     assert b" 400 " in await pair.client.receive_some()
-
-
-async def test_a_client_that_goes_in_its_handshake_gets_no_websocket() -> None:
-    pair = PipeConnection.between(Direction(), Direction())
-    await pair.client.send_all(b"GET / HTTP/1.1\r\n")
-    await pair.client.aclose()
-    assert await accept_websocket(pair.server, LARGEST) is None

@@ -79,23 +79,6 @@ async def test_a_failure_is_trailers_only_with_a_percent_encoded_message() -> No
     assert outcome.message == "no key 50%25 %C3%BC%0A"
 
 
-async def test_a_failure_without_text_has_no_message() -> None:
-    async def bare(request: bytes) -> bytes:
-        await trio.lowlevel.checkpoint()
-        raise GrpcFailure(Status.ABORTED)
-
-    async with calling({ECHO: bare}) as caller:
-        assert "grpc-message" not in (await caller.call(ECHO)).headers
-
-
-async def test_calls_run_side_by_side() -> None:
-    async with calling(METHODS) as caller:
-        late = await caller.begin(SLOW)
-        await caller.send(late, framed(b"late"))
-        assert (await caller.call(ECHO, b"early")).reply == b"early"
-        assert (await caller.wait(late)).reply == b"late"
-
-
 async def test_a_small_window_of_the_client_is_kept_to() -> None:
     """The reply waits for every grant."""
     async with calling(METHODS, window=1000, hold=True) as caller:
@@ -162,28 +145,6 @@ async def test_a_reset_that_comes_with_the_question_leaves_the_connection_usable
         assert (await caller.call(ECHO, b"y")).reply == b"y"
 
 
-async def test_a_reset_leaves_other_calls_alone() -> None:
-    async with calling(METHODS) as caller:
-        kept = await caller.begin(SLOW)
-        await caller.send(kept, framed(b"kept"))
-        dropped = await caller.begin(HANG)
-        await caller.send(dropped, framed(b""))
-        await trio.testing.wait_all_tasks_blocked()
-        await caller.reset(dropped)
-        assert (await caller.wait(kept)).reply == b"kept"
-
-
-async def test_a_reset_in_the_middle_of_a_reply_leaves_the_connection_usable() -> None:
-    async with calling(METHODS, window=100, hold=True) as caller:
-        stream_id = await caller.begin(ECHO)
-        await caller.send(stream_id, framed(bytes(1000)))
-        await trio.testing.wait_all_tasks_blocked()
-        await caller.reset(stream_id)
-        caller.h2.increment_flow_control_window(100)
-        caller.hold = False
-        assert (await caller.call(ECHO, b"x")).reply == b"x"
-
-
 async def test_the_deadline_of_a_call_ends_it() -> None:
     async with calling(METHODS) as caller:
         start = trio.current_time()
@@ -200,15 +161,6 @@ async def test_the_deadline_of_a_call_ends_it() -> None:
 )
 def test_a_timeout_header_is_read_in_its_unit(text: str, seconds: float) -> None:
     assert seconds_of(text) == pytest.approx(seconds)
-
-
-async def test_a_client_that_leaves_cancels_its_calls() -> None:
-    with trio.fail_after(5):
-        async with calling(METHODS) as caller:
-            stream_id = await caller.begin(HANG)
-            await caller.send(stream_id, framed(b""))
-            await trio.testing.wait_all_tasks_blocked()
-            await caller.stream.aclose()
 
 
 async def test_a_cut_ends_every_call_of_the_connection() -> None:
@@ -232,22 +184,6 @@ async def test_goaway_lets_earlier_calls_end_and_names_the_refused_one() -> None
     assert caller.goaway == earlier
 
 
-async def test_goaway_without_other_calls_ends_the_connection() -> None:
-    async with calling(METHODS) as caller:
-        await caller.call(GOAWAY)
-        await caller.closed.wait()
-    assert caller.goaway == 0
-
-
-async def test_a_shut_valve_stalls_large_requests() -> None:
-    valve = Valve()
-    valve.shut()
-    async with calling(METHODS, valve=valve) as caller:
-        with trio.move_on_after(100) as scope:
-            await caller.call(ECHO, bytes(3_000_000))
-    assert scope.cancelled_caught
-
-
 async def test_a_released_valve_lets_the_stalled_request_through() -> None:
     valve = Valve()
     valve.shut()
@@ -259,22 +195,6 @@ async def test_a_released_valve_lets_the_stalled_request_through() -> None:
 
         nursery.start_soon(release)
         assert (await caller.call(ECHO, bytes(3_000_000))).reply == bytes(3_000_000)
-
-
-async def test_bytes_that_are_no_http2_end_the_connection() -> None:
-    async with calling(METHODS) as caller:
-        await caller.stream.send_all(b"GET / HTTP/1.1\r\nhost: core\r\n\r\n" * 3)
-        await caller.closed.wait()
-
-
-async def test_health_of_the_whole_server() -> None:
-    method = health_method({"a": lambda: True, "b": lambda: False})
-    assert await method(b"") == b"\x08\x02"
-
-
-async def test_health_of_an_unknown_service_is_not_found() -> None:
-    async with calling({HEALTH_CHECK: health_method({"core": lambda: True})}) as caller:
-        assert (await caller.call(HEALTH_CHECK, b"\x0a\x05other")).status == Status.NOT_FOUND.value
 
 
 @pytest.mark.parametrize("request_bytes", [b"\x0a", b"\x0a\x09core", b"\x0a\x01\xff"])

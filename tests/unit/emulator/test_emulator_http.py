@@ -101,21 +101,6 @@ async def test_a_request_reaches_the_handler_whole() -> None:
     assert (status, headers["x-seen"], body) == (200, "yes", b"POST /a?b=c hello")
 
 
-def test_a_path_has_no_query() -> None:
-    assert HttpRequest("GET", "/a/b?c=d").path == "/a/b"
-
-
-def test_headers_are_found_in_any_case() -> None:
-    assert HttpRequest("GET", "/", (("x-amz", "1"),)).header("X-Amz") == "1"
-
-
-async def test_a_connection_serves_many_requests() -> None:
-    async with served(mirror) as stream:
-        asker = Asker(stream)
-        bodies = [(await asker.ask("GET", f"/{number}"))[2] for number in range(3)]
-    assert bodies == [b"GET /0 ", b"GET /1 ", b"GET /2 "]
-
-
 async def test_plain_requests_and_others_share_a_connection() -> None:
     async with served(mirror) as stream:
         asker = Asker(stream, plain=True)
@@ -148,28 +133,11 @@ async def test_a_plain_request_in_pieces_is_answered() -> None:
     assert received.index(b"GET /1 ") < received.index(b"GET /2 ")
 
 
-async def test_pipelined_requests_are_answered_in_order() -> None:
-    async with served(mirror) as stream:
-        await stream.send_all(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n")
-        received = b""
-        while b"GET /2" not in received:
-            received += bytes(await stream.receive_some())
-    assert received.index(b"GET /1") < received.index(b"GET /2")
-
-
 async def test_connection_close_is_honoured() -> None:
     async with served(mirror) as stream:
         await stream.send_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         received = b"".join([bytes(piece) async for piece in stream])
     assert received.endswith(b"GET / ")
-
-
-async def test_head_gets_the_length_and_no_body() -> None:
-    async with served(mirror) as stream:
-        asker = Asker(stream)
-        _, headers, body = await asker.ask("HEAD", "/object")
-        assert (headers["content-length"], body) == (str(len("HEAD /object ")), b"")
-        assert (await asker.ask("GET", "/next"))[0] == 200
 
 
 async def test_a_body_over_the_cap_is_413_and_the_end() -> None:
@@ -182,11 +150,6 @@ async def test_a_body_over_the_cap_is_413_and_the_end() -> None:
         status, _, _ = await asker.answer()
         assert status == 413
         assert await stream.receive_some() == b""
-
-
-async def test_a_body_at_the_cap_is_taken() -> None:
-    async with served(mirror, max_body=10) as stream:
-        assert (await Asker(stream).ask("POST", "/", b"0123456789"))[0] == 200
 
 
 async def test_expect_continue_is_answered() -> None:
@@ -306,22 +269,6 @@ async def test_a_client_may_pipeline_only_so_far_however_many_are_answered(one: 
     assert sent < FEW * SIZE + 4 * 65_536  # what is on the way, what lies unread, and a piece more of each
 
 
-async def test_a_cut_connection_cancels_its_handler() -> None:
-    pair = PipeConnection.between(Direction(), Direction())
-    with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_http, pair.server, hang)
-            await pair.client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-            await trio.testing.wait_all_tasks_blocked()
-            pair.cut()
-
-
-async def test_a_client_that_comes_and_goes_is_no_error() -> None:
-    pair = PipeConnection.between(Direction(), Direction())
-    await pair.client.aclose()
-    await serve_http(pair.server, mirror)
-
-
 async def upper(connection: WebSocket) -> None:
     while True:
         await connection.send_message((await connection.get_message()).upper())
@@ -337,18 +284,6 @@ async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
         await client.aclose()
 
 
-async def test_the_websocket_handler_sees_the_path() -> None:
-    async def path(connection: WebSocket) -> None:
-        await connection.send_message(str(connection.path))
-
-    async with served(mirror, websocket=path) as stream, trio.open_nursery() as nursery:
-        client = await wrap_client_stream(
-            nursery, cast("trio.SocketStream", stream), "dependency", "/ws/token"
-        )
-        assert await client.get_message() == "/ws/token"
-        await client.aclose()
-
-
 async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
     async def leave(_: WebSocket) -> None:
         await trio.lowlevel.checkpoint()
@@ -357,22 +292,6 @@ async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
         client = await wrap_client_stream(nursery, cast("trio.SocketStream", stream), "dependency", "/")
         with pytest.raises(ConnectionClosed):
             await client.get_message()
-
-
-async def test_plain_requests_are_served_beside_websockets() -> None:
-    async with served(mirror, websocket=upper) as stream:
-        asker = Asker(stream)
-        assert (await asker.ask("POST", "/", b"one"))[0] == 200
-        assert (await asker.ask("POST", "/", b"two"))[2] == b"POST / two"
-
-
-async def test_a_broken_handshake_ends() -> None:
-    pair = PipeConnection.between(Direction(), Direction())
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=upper))
-            await pair.client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n")
-            assert b" 400 " in await pair.client.receive_some()
 
 
 async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server() -> None:

@@ -26,26 +26,6 @@ async def network(nursery: trio.Nursery) -> MemoryNetwork:
     return made
 
 
-async def test_a_dialled_handler_serves(network: MemoryNetwork) -> None:
-    network.serve("core", 50051, echo)
-    async with await network("core", 50051) as stream:
-        await stream.send_all(b"hello")
-        assert await stream.receive_some() == b"hello"
-
-
-async def test_connections_are_served_side_by_side(network: MemoryNetwork) -> None:
-    network.serve("core", 1, echo)
-    async with await network("core", 1) as first, await network("core", 1) as second:
-        await second.send_all(b"2")
-        await first.send_all(b"1")
-        assert (await first.receive_some(), await second.receive_some()) == (b"1", b"2")
-
-
-async def test_nobody_at_a_place_is_a_refused_connection(network: MemoryNetwork) -> None:
-    with pytest.raises(ConnectionRefusedError):
-        await network("nowhere", 1)
-
-
 async def test_a_refusing_line_refuses_until_told_otherwise(network: MemoryNetwork) -> None:
     network.serve("core", 1, echo)
     network.line("core", 1).refuse = True
@@ -95,16 +75,6 @@ async def test_a_cut_ends_all_connections_of_a_place_and_only_those(network: Mem
     assert await other.receive_some() == b"x"
 
 
-async def test_after_a_cut_one_can_dial_again(network: MemoryNetwork) -> None:
-    network.serve("core", 1, echo)
-    await network("core", 1)
-    await trio.testing.wait_all_tasks_blocked()
-    network.line("core", 1).cut()
-    stream = await network("core", 1)
-    await stream.send_all(b"x")
-    assert await stream.receive_some() == b"x"
-
-
 async def test_a_cut_is_no_crash(network: MemoryNetwork) -> None:
     network.serve("core", 1, echo)
     await network("core", 1)
@@ -124,15 +94,6 @@ async def test_a_crashed_handler_ends_its_connection_and_is_kept(network: Memory
     assert isinstance(group.exceptions[0], ZeroDivisionError)
 
 
-async def test_a_crash_leaves_the_network_alive(network: MemoryNetwork) -> None:
-    network.serve("core", 1, crash)
-    network.serve("core", 2, echo)
-    await network("core", 1)
-    stream = await network("core", 2)
-    await stream.send_all(b"x")
-    assert await stream.receive_some() == b"x"
-
-
 async def test_a_finished_connection_is_no_longer_open(network: MemoryNetwork) -> None:
     network.serve("core", 1, echo)
     stream = await network("core", 1)
@@ -141,14 +102,6 @@ async def test_a_finished_connection_is_no_longer_open(network: MemoryNetwork) -
     await stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
     assert network.line("core", 1).open == []
-
-
-async def test_diallings_are_counted(network: MemoryNetwork) -> None:
-    network.line("core", 1).refuse = True
-    for _ in range(3):
-        with pytest.raises(ConnectionRefusedError):
-            await network("core", 1)
-    assert network.line("core", 1).dialled == 3
 
 
 async def test_cancelling_the_network_closes_its_connections() -> None:

@@ -9,6 +9,7 @@ import trio
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.contracts import protocol_config as ceremonies
+from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.generation_rules import BASE
 from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
@@ -77,7 +78,7 @@ def test_the_base_slot_of_kms_generation_is_the_documented_one() -> None:
     assert BASE == 0x26FDAF8A2CB20D20B55E36218986905E534EE7A970DD2FA827946E4B7496DB00
 
 
-def refusal(played: Ceremony, action: Any) -> bytes:
+def refusal(played: Ceremony, contract: AbiContract, action: Any) -> bytes:
     """Return what a knob's refusal says."""
     refused: list[bytes] = []
 
@@ -87,8 +88,7 @@ def refusal(played: Ceremony, action: Any) -> bytes:
         except Reverted as error:
             refused.append(error.data)
 
-    address = (played.config if action.__self__ is played.config else played.generation).address
-    played.chain.evm.set_up(address, attempt)
+    played.chain.evm.set_up(contract.address, attempt)
     return refused[0][:4]
 
 
@@ -104,14 +104,14 @@ def with_first_context() -> Ceremony:
 def test_only_one_key_is_made_at_a_time() -> None:
     played = with_first_context()
     played.chain.evm.set_up(played.generation.address, played.generation.request_keygen)
-    error = refusal(played, played.generation.request_keygen)
+    error = refusal(played, played.generation, played.generation.request_keygen)
     assert error == KMS_GENERATION.error("KeygenOngoing").selector
 
 
 def test_only_one_crs_is_made_at_a_time() -> None:
     played = with_first_context()
     played.chain.evm.set_up(played.generation.address, played.generation.request_crsgen)
-    error = refusal(played, played.generation.request_crsgen)
+    error = refusal(played, played.generation, played.generation.request_crsgen)
     assert error == KMS_GENERATION.error("CrsgenOngoing").selector
 
 
@@ -119,7 +119,7 @@ def test_only_one_ceremony_of_contexts_is_open_at_a_time() -> None:
     played = with_first_context()
     played.chain.mine()
     played.chain.evm.set_up(played.config.address, played.config.begin_epoch)
-    error = refusal(played, played.config.begin_epoch)
+    error = refusal(played, played.config, played.config.begin_epoch)
     assert error == PROTOCOL_CONFIG.error("KmsLifecycleOperationInFlight").selector
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kmsconn.ethereum.hexes import to_hex
+from kmsconn.protocols.httpz_rc7 import contracts
 from tests.unit.emulator.httpz_vector_world import (
     AFTER_THE_VALID_REPLIES,
     Step,
@@ -18,7 +19,14 @@ from tests.unit.emulator.vector_world import rpc
 from tests.vectors import httpz as vectors
 
 STEPS = [(revision, step) for revision in vectors.REVISIONS for step in steps(revision)]
-REVERTS = [(r, case) for r in vectors.REVISIONS for case in vectors.load()[r]["reverts"]["cases"]]
+ACTIVATES = to_hex(contracts.KEY_MANAGER.function("activateKeyResponse").selector)
+"""What coprocessors do; it is not emulated."""
+REVERTS = [
+    (r, case)
+    for r in vectors.REVISIONS
+    for case in vectors.load()[r]["reverts"]["cases"]
+    if not case["calldata"].startswith(ACTIVATES)
+]
 INTERFACES = {"2c7c8d0e4": "rc7", "803765a9a": "main", "473b0063a": "rc9"}
 GETTERS = [
     (commit, view)
@@ -30,7 +38,7 @@ LATER = [
     (revision, view)
     for revision, commit in (("uint256", "2c7c8d0e4"), ("bytes32", "803765a9a"))
     for view in vectors.load()["views"][commit]
-    if "before" not in view["name"]
+    if "before" not in view["name"] and "CurrentKeyId" not in view["name"]
 ]
 
 
@@ -81,4 +89,4 @@ def as_recorded(node: Any, view: dict[str, Any]) -> bool:
 def test_everything_recorded_is_played() -> None:
     counted = {revision: len(replay(revision).mined) for revision in vectors.REVISIONS}
     assert counted == {revision: len(steps(revision)) for revision in vectors.REVISIONS}
-    assert (len(STEPS), len(REVERTS)) == (178, 85)
+    assert (len(STEPS), len(REVERTS)) == (158, 81)

@@ -30,7 +30,7 @@ from kmsconn.core.client import SERVICE
 from kmsconn.emulator.dependencies import address_for, key_for, secret_for
 from kmsconn.emulator.httpz import signcryption as box
 from kmsconn.emulator.httpz.core import STARTS, FirstCore, domain_of
-from kmsconn.emulator.httpz.signcryption import open_share, pack_key
+from kmsconn.emulator.httpz.signcryption import pack_key
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import recover
@@ -131,34 +131,12 @@ async def test_a_public_answer_is_signed_over_its_form(form: PlaintextForm, nume
     assert recover(digest, answer.payload.external_signature) == key_for("node signer").address
 
 
-async def test_a_share_opens_with_the_users_key() -> None:
-    async with calling(core().methods()) as caller:
-        await Client(caller).start("Reencrypt")
-        answer = ReencryptionResponse.parse((await Client(caller).result("Reencrypt")).reply)
-    assert answer.payload is not None
-    (share,) = answer.payload.signcrypted_ciphertexts
-    vk = answer.payload.verification_key
-    opened = open_share(SECRET, share.signcrypted_ciphertext, client=USER, vk=vk)
-    assert (int.from_bytes(opened.plaintext, "little"), opened.link) == (1000, answer.payload.digest)
-
-
 async def test_a_known_id_is_aborted_with_the_text_of_the_real_one() -> None:
     async with calling(core().methods()) as caller:
         await Client(caller).start("Decrypt")
         again = await Client(caller).start("Decrypt")
     assert again.status == Status.ABORTED.value
     assert "into meta store: The element with ID" in again.message
-
-
-async def test_numbers_of_the_two_kinds_do_not_meet() -> None:
-    async with calling(core().methods()) as caller:
-        await Client(caller).start("Decrypt")
-        assert (await Client(caller).start("Reencrypt")).status == 0
-
-
-async def test_an_unknown_id_is_not_found() -> None:
-    async with calling(core().methods()) as caller:
-        assert (await Client(caller).result("Decrypt")).status == Status.NOT_FOUND.value
 
 
 async def test_a_long_job_is_unavailable_after_a_minute() -> None:

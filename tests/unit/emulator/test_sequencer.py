@@ -10,7 +10,6 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.emulator.node_faults import NodeFault
 from kmsconn.emulator.pool import HELD_AT_MOST
 from kmsconn.ethereum.hexes import to_hex
 from tests.unit.emulator.small_world import SENDER, STRANGER, World, signed, world
@@ -85,14 +84,6 @@ async def test_no_node_tells_of_what_the_sequencer_has(nursery: trio.Nursery) ->
     nursery.cancel_scope.cancel()
 
 
-async def test_a_run_of_sends_is_answered_with_one_block(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    said = await hand_in(made, [signed(nonce) for nonce in range(5)])
-    assert [(one.at, one.words) for one in said] == [(0.25, "")] * 5
-    nursery.cancel_scope.cancel()
-
-
 async def test_a_batch_of_sends_takes_a_block_for_each(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
@@ -102,54 +93,12 @@ async def test_a_batch_of_sends_takes_a_block_for_each(nursery: trio.Nursery) ->
     nursery.cancel_scope.cancel()
 
 
-async def test_what_stands_behind_a_send_in_a_batch_waits_for_it(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    batch = [
-        {"id": 1, "method": "eth_blockNumber"},
-        sending(signed(0), 2),
-        {"id": 3, "method": "eth_blockNumber"},
-    ]
-    answers = await ask(made, batch)
-    assert (answers[0]["result"], answers[2]["result"]) == ("0x0", "0x1")
-    nursery.cancel_scope.cancel()
-
-
-async def test_other_calls_of_a_socket_are_answered_meanwhile() -> None:
-    made = world()
-    async with connected(made) as client:
-        for nonce in (0, 1):
-            await client.send("eth_sendRawTransaction", to_hex(signed(nonce)), number=nonce + 10)
-        assert await client.ask("eth_blockNumber") == "0x0"
-        made.chain.mine()
-        assert {(await client.receive())["id"] for _ in range(2)} == {10, 11}
-
-
-async def test_a_nonce_that_is_too_high_is_refused_after_a_second(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    (said,) = await hand_in(made, [signed(1)])
-    assert (said.at, said.words) == (1.0, "nonce too high")
-    assert said.content["error"]["message"].endswith("tx: 1 state: 0")
-    nursery.cancel_scope.cancel()
-
-
 async def test_held_ones_follow_in_the_block_of_the_missing_nonce(nursery: trio.Nursery) -> None:
     made = world()
     nursery.start_soon(made.chain.run)
     said = await hand_in(made, [signed(2), signed(1), signed(0)], delays=[0.0, 0.0, 0.6])
     assert [(one.at, one.words) for one in said] == [(0.75, "")] * 3
     assert [mined.transaction.nonce for mined in made.chain.head.mined] == [0, 1, 2]
-    nursery.cancel_scope.cancel()
-
-
-async def test_a_held_one_is_gone_after_its_second(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    said = await hand_in(made, [signed(1), signed(0)], delays=[0.0, 1.1])
-    assert [(one.at, one.words) for one in said] == [(1.0, "nonce too high"), (1.25, "")]
-    await trio.sleep(1)
-    assert made.chain.evm.account(SENDER.address).nonce == 1
     nursery.cancel_scope.cancel()
 
 
@@ -231,15 +180,6 @@ async def test_a_caller_who_hangs_up_takes_the_transaction_with_it() -> None:
         await client.socket.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert made.chain.mine().mined == ()
-
-
-async def test_a_lost_reply_leaves_it_on_its_way() -> None:
-    made = world()
-    made.node.faults.script(NodeFault.LOST_REPLY)
-    async with connected(made) as client:
-        await client.send("eth_sendRawTransaction", to_hex(signed(0)))
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(made.chain.mine().mined) == 1
 
 
 async def test_the_pool_that_answers_at_once_takes_the_next_nonce_or_none() -> None:
