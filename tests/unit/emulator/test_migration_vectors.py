@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
+import trio
 
 from kmsconn.emulator.contracts import generation_rules as at
 from kmsconn.emulator.contracts.generation_releases import (
@@ -44,12 +47,22 @@ DONE = LATER_KMS_GENERATION.function("isRequestDone")
 URLS = tuple(node.storage_url for node in COMMITTEE.nodes)
 
 
-def play(release: GenerationRelease = TAGGED_0_2) -> Play:
-    return Play(EmulatedBackend.make(release))
+MakePlay = Callable[[GenerationRelease], Awaitable[Play]]
 
 
-async def with_whole_key() -> Play:
-    played = play()
+@pytest.fixture
+def play() -> MakePlay:
+    """Deploys a release; ``test_anvil_migrations`` does so on a real node, for many of these tests."""
+
+    async def make(release: GenerationRelease) -> Play:
+        await trio.lowlevel.checkpoint()
+        return Play(EmulatedBackend.make(release))
+
+    return make
+
+
+async def with_whole_key(play: MakePlay) -> Play:
+    played = await play(TAGGED_0_2)
     await played.whole_key()
     return played
 
@@ -59,8 +72,8 @@ async def view(played: Play, name: str, *values: int) -> tuple[object, ...]:
     return function.decode_result(await played.at.ask(function.encode(*values)))
 
 
-async def test_a_fresh_key_is_asked_for_and_made_as_in_the_vectors() -> None:
-    played = play(MIGRATING_0_3)
+async def test_a_fresh_key_is_asked_for_and_made_as_in_the_vectors(play: MakePlay) -> None:
+    played = await play(MIGRATING_0_3)
     assert await played.at.do(calldata("keygen fresh (owner)")) == [emitted("PrepKeygenRequest fresh")]
     asked = await played.prepare(1, calldata("prepKeygenResponse fresh"))
     assert asked == [emitted("KeygenRequest fresh")]
@@ -68,8 +81,8 @@ async def test_a_fresh_key_is_asked_for_and_made_as_in_the_vectors() -> None:
     assert made == [emitted("ActivateKey fresh")]
 
 
-async def test_a_migration_is_asked_for_and_made_as_in_the_vectors() -> None:
-    played = await with_whole_key()
+async def test_a_migration_is_asked_for_and_made_as_in_the_vectors(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     assert await played.at.do(calldata("keygen migration (owner)")) == [
         emitted("PrepKeygenRequest migration")
     ]
@@ -87,24 +100,24 @@ async def test_the_replies_of_the_vectors_are_the_ones_that_we_sign() -> None:
         assert key_reply(number, COMPRESSED, 0) == calldata(f"keygenResponse {case}")
 
 
-async def test_a_migration_changes_neither_the_active_key_nor_the_list_of_keys() -> None:
-    played = await with_whole_key()
+async def test_a_migration_changes_neither_the_active_key_nor_the_list_of_keys(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.migrate()
     assert await view(played, "getActiveKeyId") == (key_id(1),)
     assert await view(played, "getCompletedKeyIds") == ((key_id(1),),)
     assert await view(played, "getKeyCounter") == (key_id(2),)
 
 
-async def test_the_storage_of_a_migrated_key_is_that_of_the_nodes_of_its_migration() -> None:
-    played = await with_whole_key()
+async def test_the_storage_of_a_migrated_key_is_that_of_the_nodes_of_its_migration(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     assert await view(played, "getKeyMaterials", key_id(1)) == (URLS, WHOLE)
     await played.migrate()
     assert await view(played, "getKeyMaterials", key_id(1)) == (URLS[::-1], (*WHOLE, COMPRESSED[1]))
     assert await view(played, "getKeyParamsType", key_id(1)) == (0,)
 
 
-async def test_a_request_id_never_becomes_a_key_and_its_end_is_told_by_other_views() -> None:
-    played = await with_whole_key()
+async def test_a_request_id_never_becomes_a_key_and_its_end_is_told_by_other_views(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.at.do(KEYGEN.encode(0, key_id(1)))
     for end in (False, True):
         for name in ("getKeyInfo", "getKeyMaterials", "getKeyParamsType"):
@@ -117,8 +130,8 @@ async def test_a_request_id_never_becomes_a_key_and_its_end_is_told_by_other_vie
     assert await view(played, "getConsensusTxSenders", key_id(2)) == (tuple(SENDERS),)
 
 
-async def test_the_two_mappings_of_a_migration_stand_in_their_slots() -> None:
-    played = await with_whole_key()
+async def test_the_two_mappings_of_a_migration_stand_in_their_slots(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.at.do(KEYGEN.encode(0, key_id(1)))
     for entry in ("existingKeyIdByRequestId", "requestIdByExistingKeyId"):
         slot, value = slots_of(entry)
@@ -128,12 +141,14 @@ async def test_the_two_mappings_of_a_migration_stand_in_their_slots() -> None:
 @pytest.mark.parametrize(
     ("release", "name"), [(TAGGED_0_2, "0.2.0"), (LATER_0_2, "0.2.0"), (MIGRATING_0_3, "0.3.0")]
 )
-async def test_the_version_is_that_of_the_vectors(release: GenerationRelease, name: str) -> None:
-    assert await play(release).at.ask(calldata("getVersion")) == viewed(f"getVersion of {name}")
+async def test_the_version_is_that_of_the_vectors(
+    play: MakePlay, release: GenerationRelease, name: str
+) -> None:
+    assert await (await play(release)).at.ask(calldata("getVersion")) == viewed(f"getVersion of {name}")
 
 
-async def test_a_compressed_key_is_migrated_no_more() -> None:
-    played = play(MIGRATING_0_3)
+async def test_a_compressed_key_is_migrated_no_more(play: MakePlay) -> None:
+    played = await play(MIGRATING_0_3)
     await played.at.do(KEYGEN.encode(0, 0))
     await played.prepare(1)
     await played.make(1, COMPRESSED)
@@ -141,21 +156,21 @@ async def test_a_compressed_key_is_migrated_no_more() -> None:
     assert await played.at.refused(calldata("keygen migration (owner)")) == expected
 
 
-async def test_a_migrated_key_is_migrated_no_more() -> None:
-    played = await with_whole_key()
+async def test_a_migrated_key_is_migrated_no_more(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.migrate()
     expected = refusal("CompressedKeyMaterialsAlreadyAdded(uint256)")
     assert await played.at.refused(calldata("keygen migration (owner)")) == expected
 
 
-async def test_a_migration_keeps_the_parameters() -> None:
-    played = await with_whole_key()
+async def test_a_migration_keeps_the_parameters(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     expected = refusal("InvalidMigrationParamsType(uint256,uint8,uint8)")
     assert await played.at.refused(KEYGEN.encode(1, key_id(1))) == expected
 
 
-async def test_only_the_active_key_is_migrated() -> None:
-    played = await with_whole_key()
+async def test_only_the_active_key_is_migrated(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.at.do(KEYGEN.encode(0, 0))
     await played.prepare(2)
     await played.make(2, COMPRESSED)
@@ -163,14 +178,14 @@ async def test_only_the_active_key_is_migrated() -> None:
     assert await played.at.refused(calldata("keygen migration (owner)")) == expected
 
 
-async def test_what_is_no_key_is_not_migrated() -> None:
-    played = await with_whole_key()
+async def test_what_is_no_key_is_not_migrated(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.migrate()
     assert await played.at.refused(KEYGEN.encode(0, key_id(2))) == refusal("KeyNotGenerated(uint256)")
 
 
-async def test_one_key_or_migration_is_open_at_a_time() -> None:
-    played = await with_whole_key()
+async def test_one_key_or_migration_is_open_at_a_time(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.at.do(KEYGEN.encode(0, key_id(1)))
     expected = LATER_KMS_GENERATION.error("KeygenOngoing").encode(key_id(2))
     assert await played.at.refused(KEYGEN.encode(0, key_id(1))) == expected
@@ -182,10 +197,11 @@ async def test_one_key_or_migration_is_open_at_a_time() -> None:
     ids=["none", "empty", "two"],
 )
 async def test_a_migration_needs_exactly_one_compressed_key_set(
+    play: MakePlay,
     digests: tuple[tuple[int, bytes], ...],
 ) -> None:
     """Before anything else about the sender: a stranger hears the same."""
-    played = await with_whole_key()
+    played = await with_whole_key(play)
     await played.at.do(KEYGEN.encode(0, key_id(1)))
     await played.prepare(2)
     for node in (0, None):
@@ -193,8 +209,8 @@ async def test_a_migration_needs_exactly_one_compressed_key_set(
         assert await played.at.refused(key_reply(2, digests, 0), node) == expected
 
 
-async def test_an_aborted_migration_is_repeated_under_new_ids() -> None:
-    played = await with_whole_key()
+async def test_an_aborted_migration_is_repeated_under_new_ids(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.at.do(KEYGEN.encode(0, key_id(1)))
     assert await played.at.do(ABORT.encode(prep_id(2))) == [emitted("AbortKeygen migration")]
     assert await played.at.refused(KEY_INFO.encode(key_id(2))) == refusal("KeyNotGenerated(uint256)")
@@ -204,8 +220,8 @@ async def test_an_aborted_migration_is_repeated_under_new_ids() -> None:
     assert info == viewed("getKeyInfo of the migrated key")
 
 
-async def test_replies_to_an_aborted_migration_are_taken_without_effect() -> None:
-    played = await with_whole_key()
+async def test_replies_to_an_aborted_migration_are_taken_without_effect(play: MakePlay) -> None:
+    played = await with_whole_key(play)
     await played.at.do(KEYGEN.encode(0, key_id(1)))
     await played.at.do(ABORT.encode(prep_id(2)))
     assert await played.prepare(2) == []
@@ -214,8 +230,8 @@ async def test_replies_to_an_aborted_migration_are_taken_without_effect() -> Non
     assert await view(played, "isRequestDone", key_id(2)) == (True,)
 
 
-async def test_an_upgrade_in_mid_ceremony_changes_the_events_from_its_block_on() -> None:
-    played = play()
+async def test_an_upgrade_in_mid_ceremony_changes_the_events_from_its_block_on(play: MakePlay) -> None:
+    played = await play(TAGGED_0_2)
     [(topics, _)] = await played.at.do(FIRST_KEYGEN.encode(0))
     assert topics == ["0x" + KMS_GENERATION.event("PrepKeygenRequest").topic0.hex()]
     await played.at.do(prep_reply(1, 0), 0)
@@ -234,9 +250,9 @@ async def test_the_block_before_an_upgrade_has_the_old_release() -> None:
     assert await backend.ask(calldata("getVersion")) == viewed("getVersion of 0.3.0")
 
 
-async def test_the_tagged_contract_knows_no_compressed_key_set_and_says_nothing_of_it() -> None:
+async def test_the_tagged_contract_knows_no_compressed_key_set_and_says_nothing_of_it(play: MakePlay) -> None:
     """The list is read lazily: an unknown id or a stranger hears its own error first."""
-    played = play()
+    played = await play(TAGGED_0_2)
     await played.at.do(FIRST_KEYGEN.encode(0))
     reply = key_reply(1, COMPRESSED, 0)
     pending = KMS_GENERATION.error("KeyManagementRequestPending").selector
@@ -249,8 +265,8 @@ async def test_the_tagged_contract_knows_no_compressed_key_set_and_says_nothing_
     ).selector
 
 
-async def test_the_later_contract_of_the_same_version_knows_compressed_key_sets() -> None:
-    played = play(LATER_0_2)
+async def test_the_later_contract_of_the_same_version_knows_compressed_key_sets(play: MakePlay) -> None:
+    played = await play(LATER_0_2)
     await played.at.do(FIRST_KEYGEN.encode(0))
     await played.prepare(1)
     [(topics, _)] = await played.make(1, COMPRESSED)
@@ -276,8 +292,10 @@ async def test_a_config_of_the_tag_activates_no_epoch_of_compressed_keys_before_
     [(TAGGED_0_2, KEYGEN.encode(0, 0)), (MIGRATING_0_3, FIRST_KEYGEN.encode(0))],
     ids=["0.2.0", "0.3.0"],
 )
-async def test_a_key_is_begun_by_the_function_of_the_release(release: GenerationRelease, data: bytes) -> None:
-    assert await play(release).at.refused(data) == b""
+async def test_a_key_is_begun_by_the_function_of_the_release(
+    play: MakePlay, release: GenerationRelease, data: bytes
+) -> None:
+    assert await (await play(release)).at.refused(data) == b""
 
 
 def test_the_slots_of_the_vectors_are_those_of_the_mappings_behind_the_base() -> None:
