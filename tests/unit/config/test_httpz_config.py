@@ -278,11 +278,6 @@ def test_a_name_of_the_other_generation_is_unknown_and_nobody_is_sent_to_another
     assert (fault.message, "profile" in fault.remedy) == ("is unknown", False)
 
 
-def test_an_unknown_key_is_a_fault_with_a_suggestion(tmp_path: Path) -> None:
-    found = faults(lambda: load({**LEAST, "kms_core_endpoit": "x"}, tmp_path))
-    assert found["kms_core_endpoit"].remedy == "did you mean kms_core_endpoint?"
-
-
 def test_a_key_that_fell_into_a_table_is_a_fault(tmp_path: Path) -> None:
     """The scoping trap of TOML, which the README sample of that generation stepped into."""
     path = write(tmp_path, LEAST)
@@ -300,11 +295,6 @@ def test_all_faults_come_at_once_each_with_its_place(tmp_path: Path) -> None:
         lambda: load({**LEAST, **wrong, "mnemonic": "x"}, tmp_path, {"KMS_CONNECTOR_ACCOUNT_INDEX": "y"})
     )
     assert found.keys() == {*wrong, "mnemonic", "KMS_CONNECTOR_ACCOUNT_INDEX"}
-
-
-def test_tolerance_for_other_digests_is_off_by_default(tmp_path: Path) -> None:
-    assert not start().protocol.httpz.tolerant_digests
-    assert load({**LEAST, "tolerant_digests": True}, tmp_path).protocol.httpz.tolerant_digests
 
 
 @pytest.mark.parametrize(("values", "warned"), [({}, False), ({"tolerant_digests": True}, True)])
@@ -338,22 +328,8 @@ def test_the_form_of_plaintexts_can_be_chosen(value: str) -> None:
 # --- 6.1: values of the environment
 
 
-@pytest.mark.parametrize("value", ["true", "1", "yes", "on", "TRUE"])
-def test_truth_values_of_the_environment(value: str) -> None:
-    assert start({"KMS_CONNECTOR_ALLOW_HTTP_BUCKETS": value}).ciphertexts.allow_http_buckets
-
-
-def test_a_number_that_is_none_names_the_variable() -> None:
-    assert list(faults(lambda: start({"KMS_CONNECTOR_CHAIN_ID": "many"}))) == ["KMS_CONNECTOR_CHAIN_ID"]
-
-
 def test_variables_match_in_any_case_of_letters() -> None:
     assert start({"kms_connector_Chain_Id": "7"}).chains.gateway.chain_id == 7
-
-
-def test_numbers_and_truth_values_may_be_quoted_in_a_file(tmp_path: Path) -> None:
-    settings = load({**LEAST, "chain_id": "7", "allow_http_buckets": "true"}, tmp_path)
-    assert (settings.chains.gateway.chain_id, settings.ciphertexts.allow_http_buckets) == (7, True)
 
 
 def test_the_directory_of_configurations_is_no_option() -> None:
@@ -415,17 +391,6 @@ def test_the_sample_of_the_specification_is_valid(tmp_path: Path) -> None:
 
 
 # --- 6.3: rules
-
-
-def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
-    path = tmp_path / "absent.toml"
-    assert "cannot be read" in faults(lambda: load_config(path, environ=PROFILE))[str(path)].message
-
-
-def test_a_file_that_is_no_toml_is_a_fault(tmp_path: Path) -> None:
-    path = tmp_path / "wrong.toml"
-    path.write_text("gwl2_url = ")
-    assert "is not TOML" in faults(lambda: load_config(path, environ=PROFILE))[str(path)].message
 
 
 def test_a_wrong_mnemonic_is_told_with_its_reason(tmp_path: Path) -> None:
@@ -529,9 +494,3 @@ def test_a_wrong_private_key_is_told_by_its_kind(key: str, told: str) -> None:
     [fault] = faults(lambda: start({"KMS_CONNECTOR_PRIVATE_KEY": key})).values()
     assert told in fault.message
     assert key not in str(fault)
-
-
-def test_no_secret_shows_in_the_settings(tmp_path: Path) -> None:
-    shown = repr(load({**LEAST, "private_key": OTHER_KEY}, tmp_path))
-    assert OTHER_KEY not in shown
-    assert "junk" not in shown

@@ -351,19 +351,6 @@ def test_no_wallet_is_a_fault_that_says_how_to_give_one(tmp_path: Path) -> None:
     assert "private_key_file" in fault.remedy
 
 
-def test_two_wallets_are_a_fault_that_names_both_addresses(tmp_path: Path) -> None:
-    fault = faults_of(tmp_path, {"private_key_file": key_file(tmp_path, OTHER_KEY)})["private_key"]
-    assert ADDRESS in fault.message
-    assert OTHER_ADDRESS in fault.message
-    assert KEY not in str(fault)
-
-
-def test_the_same_wallet_twice_is_one_wallet(tmp_path: Path) -> None:
-    assert load(tmp_path, {"private_key_file": key_file(tmp_path, "0x" + KEY)}).wallet.private_key == Secret(
-        KEY
-    )
-
-
 @pytest.mark.parametrize(
     "content", ["", "hunter2", KEY[:-1], "0x" + KEY + "00", "é" * 64, "0" * 64, "f" * 64]
 )
@@ -371,11 +358,6 @@ def test_a_key_file_that_holds_no_key_is_named_and_not_quoted(tmp_path: Path, co
     faults = faults_of(tmp_path, {"private_key": None, "private_key_file": key_file(tmp_path, content)})
     assert list(faults) == ["private_key_file"]
     assert not content or content not in str(faults)
-
-
-def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, {"private_key": None, "private_key_file": str(tmp_path / "absent")})
-    assert "cannot be read" in faults["private_key_file"].message
 
 
 def test_a_key_file_that_others_may_read_is_warned_about(tmp_path: Path) -> None:

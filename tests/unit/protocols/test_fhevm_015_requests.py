@@ -13,33 +13,26 @@ from kmsconn._generated.fhevm.kms.v1 import (
     KeyGenPreprocRequest,
     KeyGenRequest,
     KeyGenResult,
-    KeyGenSecretKeyConfig,
-    NewMpcEpochRequest,
 )
 from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Broken, Undecodable
 from kmsconn.ethereum.hexes import from_hex, to_hex
-from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
-from kmsconn.protocols.fhevm.crsgen import SIGNED_TYPE, AbortKeygen
+from kmsconn.protocols.fhevm.crsgen import AbortKeygen
 from kmsconn.protocols.fhevm.epochs import CONFIRM, EpochMaterial, KeyMaterial, NewEpoch
 from kmsconn.protocols.fhevm.keygen import (
     KEY_RESPONSE,
-    KEY_TYPE,
-    PREP_TYPE,
     Keygen,
     KeySetForm,
     PrepKeygen,
-    config_of,
     form_of,
     key_digest,
     prep_digest,
 )
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
 from kmsconn.protocols.port import Choosing, CoreCall, ExplainsSilence, Revert, Verdict
-from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.protobuf import decode
 from tests.vectors import keys
 from tests.vectors import later_keys as later
@@ -73,12 +66,15 @@ def test_an_abort_is_the_same_in_both_contracts() -> None:
     assert EVENTS.decode(later.log("AbortKeygen migration")) == AbortKeygen(prep)
 
 
-@pytest.mark.parametrize("name", ["KmsContextDestroyed", "KmsEpochDestroyed"])
-def test_an_end_of_the_vectors_is_read(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("KmsContextDestroyed", Kind.KMS_CONTEXT_DESTROYED), ("KmsEpochDestroyed", Kind.KMS_EPOCH_DESTROYED)],
+)
+def test_an_end_of_the_vectors_is_read(name: str, kind: Kind) -> None:
     log = later.log(name)
     content = EVENTS.decode(log)
     assert content is not None
-    assert content.id == int.from_bytes(log.topics[1])
+    assert (content.kind, content.id) == (kind, int.from_bytes(log.topics[1]))
 
 
 def test_a_request_of_0_2_0_is_of_a_fresh_key() -> None:
@@ -93,13 +89,6 @@ def test_parameters_that_have_no_name_are_undecodable() -> None:
     spoilt = data[:63] + b"\x02" + data[64:]
     with pytest.raises(Undecodable):
         EVENTS.decode(attrs.evolve(later.log("PrepKeygenRequest fresh"), topics=topics, data=spoilt))
-
-
-EXISTING = later.ids("migration")[2]
-FORMS = {
-    "fresh": (0, "config fresh (KeySetConfig alone)"),
-    "migration": (EXISTING, "config migration (KeySetConfig alone)"),
-}
 
 
 def started(event: str) -> CoreCall:
@@ -132,25 +121,6 @@ def test_a_request_is_that_of_the_vectors(case: str, event: str, name: str, kind
 def test_a_key_goes_where_its_preparation_went(case: str) -> None:
     prep, *_ = later.ids(case)
     assert started(f"PrepKeygenRequest {case}").shard == started(f"KeygenRequest {case}").shard == prep
-
-
-@both
-def test_the_configuration_is_present_and_its_default_values_are_not_written(case: str) -> None:
-    existing, name = FORMS[case]
-    assert bytes(encode(config_of(existing, KeySetForm.COMPRESSED))) == later.message(name)
-
-
-def test_an_epoch_is_told_all_three_digests_of_a_migrated_key() -> None:
-    name = "previous epoch with a migrated key"
-    expected = decode(NewMpcEpochRequest, later.message(name))
-    prep, key, _ = later.ids("fresh")
-    digests = ((0, b"\xcc" * 32), (1, b"\xaa" * 32), (3, b"\xbb" * 32))
-    context, epoch = (int(later.load()["ids"][one], 16) for one in ("context", "epoch"))
-    content = NewEpoch(context, epoch + 1, context, epoch, 9)
-    material = EpochMaterial((KeyMaterial(prep, key, 0, digests),), ())
-    [call] = later.profile().operations[content.kind].start_calls(content, (), material)
-    assert expected.extra_data == from_hex("0x02") + context.to_bytes(32) + (epoch + 1).to_bytes(32)
-    assert plain(NewMpcEpochRequest, bytes(call.message)) == plain(NewMpcEpochRequest, later.message(name))
 
 
 @pytest.mark.parametrize("digest", [3, 1], ids=["compressed", "plain"])
@@ -224,20 +194,6 @@ def test_a_key_continues_its_preparation() -> None:
         assert operation.continues(content) == expected
 
 
-def test_a_migration_names_its_key_and_has_its_compressed_key_set_copied() -> None:
-    content: Any = later.profile().decode(later.log("KeygenRequest migration"))
-    [call] = later.profile().operations[Kind.KEYGEN].start_calls(content, (), None)
-    message = decode(KeyGenRequest, bytes(call.message))
-    info, config = message.keyset_added_info, message.keyset_config
-    assert info is not None
-    assert info.existing_keyset_id is not None
-    assert (info.existing_keyset_id.request_id, info.use_existing_key_tag) == (f"{KEY:064x}", True)
-    assert info.copy_compressed_key_to_original
-    assert config is not None
-    assert config.standard_keyset_config is not None
-    assert config.standard_keyset_config.secret_key_config is KeyGenSecretKeyConfig.UseExisting
-
-
 SIGNED = later.load()["eip712"]
 DOMAIN = later.profile().deployment.generation
 
@@ -275,15 +231,6 @@ def test_what_is_signed_has_the_digest_of_the_vectors(entry: dict[str, Any]) -> 
         digests = tuple((one["keyType"], from_hex(one["digest"])) for one in message["keyDigests"])
         found = key_digest(DOMAIN, prep, int(message["keyId"], 16), digests, carried)
     assert to_hex(found) == entry["digest"]
-
-
-def test_the_domain_is_that_of_the_vectors() -> None:
-    assert to_hex(DOMAIN.separator) == SIGNED["domain_separator"]
-
-
-def test_the_types_hash_to_those_of_the_vectors() -> None:
-    found = {one: to_hex(keccak256(one.encode())) for one in (PREP_TYPE, KEY_TYPE, SIGNED_TYPE)}
-    assert found == {one: SIGNED["type_hashes"][one] for one in found}
 
 
 @pytest.mark.parametrize(

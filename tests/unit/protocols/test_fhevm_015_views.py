@@ -8,12 +8,12 @@ import attrs
 import pytest
 
 from kmsconn.chain.provider import interfaces
-from kmsconn.errors import Aborted, WrongContract
+from kmsconn.errors import WrongContract
+from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.protocols.deployments import has_version
 from kmsconn.protocols.fhevm.contracts import (
-    ALL_ERRORS,
     GATEWAY_CONFIG,
     KMS_GENERATION,
     KMS_GENERATION_TOPICS,
@@ -23,7 +23,6 @@ from kmsconn.protocols.fhevm.contracts import (
     node_storage,
 )
 from kmsconn.protocols.fhevm.epochs import KeyMaterial, epoch_material, recorded_preparations
-from kmsconn.protocols.fhevm.key_management import generation_stands
 from kmsconn.protocols.fhevm.key_material import migrated_key_set
 from kmsconn.protocols.fhevm.key_views import GENERATION_BASE, Relation
 from kmsconn.protocols.fhevm.profile import EVENTS
@@ -38,39 +37,28 @@ REPLACED = {one["signature"]: one["topic0"] for one in NAMES["replaced"] if one[
 REQUESTS = ("PrepKeygenRequest", "KeygenRequest")
 
 
-@pytest.mark.parametrize(("signature", "topic"), NAMES["new_events"].items())
-def test_a_topic_of_0_3_0_is_that_of_the_vectors(signature: str, topic: str) -> None:
-    [event] = [one for one in LATER_KMS_GENERATION.events_by_topic.values() if one.signature == signature]
+TOPICS = [
+    (abi, *entry)
+    for abi, group in (
+        (LATER_KMS_GENERATION, NAMES["new_events"]),
+        (KMS_GENERATION, REPLACED),
+        (PROTOCOL_CONFIG, NAMES["destroy_events"]),
+    )
+    for entry in group.items()
+]
+
+
+@pytest.mark.parametrize(("abi", "signature", "topic"), TOPICS)
+def test_a_topic_is_that_of_the_vectors(abi: Abi, signature: str, topic: str) -> None:
+    [event] = [one for one in abi.events_by_topic.values() if one.signature == signature]
     assert to_hex(event.topic0) == topic
-
-
-@pytest.mark.parametrize(("signature", "topic"), REPLACED.items())
-def test_a_topic_that_0_3_0_replaces_is_that_of_0_2_0(signature: str, topic: str) -> None:
-    [event] = [one for one in KMS_GENERATION.events_by_topic.values() if one.signature == signature]
-    assert to_hex(event.topic0) == topic
-    assert event.topic0 not in LATER_KMS_GENERATION.events_by_topic
-
-
-@pytest.mark.parametrize(("signature", "topic"), NAMES["destroy_events"].items())
-def test_the_topic_of_an_end_is_that_of_the_vectors(signature: str, topic: str) -> None:
-    [event] = [one for one in PROTOCOL_CONFIG.events_by_topic.values() if one.signature == signature]
-    assert to_hex(event.topic0) == topic
+    assert signature not in REPLACED or event.topic0 not in LATER_KMS_GENERATION.events_by_topic
 
 
 @pytest.mark.parametrize(("signature", "selector"), NAMES["functions"].items())
 def test_a_selector_is_that_of_the_vectors(signature: str, selector: str) -> None:
     functions = LATER_KMS_GENERATION.functions_by_selector.values()
     assert [to_hex(one.selector) for one in functions if one.signature == signature] == [selector]
-
-
-@pytest.mark.parametrize(("signature", "selector"), NAMES["errors"].items())
-def test_an_error_of_0_3_0_is_known(signature: str, selector: str) -> None:
-    assert ALL_ERRORS[bytes.fromhex(selector[2:])].signature == signature
-
-
-def test_the_function_that_0_3_0_replaces_has_another_selector() -> None:
-    [replaced] = [one["selector"] for one in NAMES["replaced"] if one["kind"] == "function"]
-    assert bytes.fromhex(replaced[2:]) not in LATER_KMS_GENERATION.functions_by_selector
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -133,33 +121,6 @@ def test_both_versions_are_the_contract_that_is_meant(version: str) -> None:
         other.understand(from_hex(RESULTS[f"getVersion of {version}"]))
 
 
-def test_a_migrated_key_is_read_with_its_three_digests() -> None:
-    [found] = LATER_KMS_GENERATION.function("getKeyInfo").decode_result(
-        from_hex(RESULTS["getKeyInfo of the migrated key"])
-    )
-    assert KeyMaterial(*found) == MIGRATED
-
-
-@pytest.mark.parametrize("name", ["getVersion", "keygen fresh (owner)", "keygen migration (owner)"])
-def test_a_call_of_others_is_that_of_the_vectors(name: str) -> None:
-    values: dict[str, tuple[int, ...]] = {
-        "keygen fresh (owner)": (0, 0),
-        "keygen migration (owner)": (0, KEY),
-    }
-    function = LATER_KMS_GENERATION.function(name.partition(" ")[0])
-    assert to_hex(function.encode(*values.get(name, ()))) == later.load()["calldata"][name]
-
-
-def test_the_base_slot_is_that_of_the_vectors() -> None:
-    assert f"0x{GENERATION_BASE:064x}" == STORAGE["base_slot"]
-
-
-@pytest.mark.parametrize("name", ["existingKeyIdByRequestId", "requestIdByExistingKeyId"])
-def test_the_slots_of_migrations_are_those_of_the_vectors(name: str) -> None:
-    entry = STORAGE[name]
-    assert f"0x{slot(entry['offset'], int(entry['example_key'], 16)):064x}" == entry["slot"]
-
-
 def test_the_request_that_migrates_a_key_is_asked_for_at_its_slot() -> None:
     entry = STORAGE["requestIdByExistingKeyId"]
     question = ASK.generation.related(Relation.MIGRATION, int(entry["example_key"], 16))
@@ -168,16 +129,6 @@ def test_the_request_that_migrates_a_key_is_asked_for_at_its_slot() -> None:
 
 
 # --- request ids that never become keys (1.3)
-
-
-def test_a_request_id_stands_until_it_is_over() -> None:
-    assert Contracts(asked_for(over=False, agreed=False)).run(generation_stands(ASK, REQUEST)) is True
-    assert Contracts(asked_for(over=True, agreed=True)).run(generation_stands(ASK, REQUEST)) is False
-
-
-def test_a_request_id_that_is_over_without_consensus_was_aborted() -> None:
-    with pytest.raises(Aborted):
-        Contracts(asked_for(over=True, agreed=False)).run(generation_stands(ASK, REQUEST))
 
 
 # --- the preparation that an epoch is told of a key (1.9)

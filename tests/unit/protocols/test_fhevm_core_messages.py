@@ -7,13 +7,13 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionRequest, UserDecryptionRequest
+from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionRequest
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.fhevm.access import DELEGATED, DIRECT, LegacyCall, read_call
+from kmsconn.protocols.fhevm.access import DELEGATED, DIRECT, read_call
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.operations import build_extra_data, normalise_extra_data, parse_extra_data
 from kmsconn.protocols.fhevm.profile import Fhevm
@@ -60,13 +60,6 @@ def test_polls_byte_for_byte(entry: dict[str, Any]) -> None:
         from_hex(entry["core"]["poll_bytes"]),
     )
     assert call.shard == start(content).shard
-
-
-@ids
-def test_another_serialiser_reads_the_same(entry: dict[str, Any]) -> None:
-    kind = PublicDecryptionRequest if entry["kind"] == "public" else UserDecryptionRequest
-    raw = bytes(start(content_of(entry)).message)
-    assert bytes(kind.parse(raw)) == raw
 
 
 def test_large_bodies_are_spliced_and_not_copied() -> None:
@@ -227,19 +220,10 @@ def test_pairs_and_delegator_of_the_vectors(entry: dict[str, Any]) -> None:
     assert call.delegator == (None if delegator is None else parse_address(delegator))
 
 
-def test_the_selectors_of_the_specification() -> None:
-    assert (DELEGATED.selector.hex(), DIRECT.selector.hex()) == ("9fad5a2f", "f1b57adb")
-
-
 def test_a_handle_for_two_contracts_keeps_both_each_once() -> None:
     call = read_call(CONTRACT, CONTRACT, direct((H1, A), (H2, B), (H1, B), (H1, A)))
     assert call.contracts_of(H1) == (A, B)
     assert call.contracts_of(H2) == (B,)
-
-
-def test_the_delegator_is_read_and_the_delegate_is_not() -> None:
-    calldata = DELEGATED.encode(((H1, A),), (0, 1), (A, B), (1, ()), b"", b"", b"")
-    assert read_call(CONTRACT, CONTRACT, calldata) == LegacyCall({H1: (A,)}, A)
 
 
 def test_a_handle_that_is_not_listed_is_rejected() -> None:

@@ -13,7 +13,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import contracts, decryptions, user_decryption
-from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
+from kmsconn.protocols.fhevm.contracts import LATER_EVENTS
 from kmsconn.protocols.fhevm.decryptions import PublicDecryption
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption, UnifiedUserDecryption
@@ -68,34 +68,10 @@ def test_the_union_of_errors_has_every_one() -> None:
     )
 
 
-def test_the_next_contract_of_keys_has_the_topics_of_its_own() -> None:
-    wanted = vectors.load_later()["topics_and_selectors"]["new_events"]
-    assert {from_hex(topic) for topic in wanted.values()} < set(
-        contracts.LATER_KMS_GENERATION.events_by_topic
-    )
-    assert {from_hex(topic) for topic in wanted.values()}.isdisjoint(contracts.KMS_GENERATION.events_by_topic)
-
-
 def test_later_events_are_known_apart() -> None:
     assert set(contracts.LATER_EVENTS).isdisjoint(contracts.DECRYPTION.events_by_topic)
     expected = {from_hex(key) for key in vectors.abi_source()["later_events"]["events_by_topic0"]}
     assert set(contracts.LATER_EVENTS) == expected
-
-
-@pytest.mark.parametrize(
-    ("contract", "name", "selector"),
-    [
-        (contracts.DECRYPTION, "publicDecryptionResponse", "6f8913bc"),
-        (contracts.DECRYPTION, "userDecryptionResponse", "046f9eb3"),
-        (contracts.KMS_GENERATION, "keygenResponse", "4610ffe8"),
-        (contracts.PROTOCOL_CONFIG, "confirmEpochActivation", "4cb950e1"),
-        (contracts.GATEWAY_CONFIG, "getKmsNodeForContext", "31ff41c8"),
-        (contracts.ACL, "isAllowed", "82027b6d"),
-        (contracts.ERC1271, "isValidSignature", "1626ba7e"),
-    ],
-)
-def test_selectors_of_the_specification(contract: Any, name: str, selector: str) -> None:
-    assert contract.function(name).selector.hex() == selector
 
 
 REQUESTS = vectors.requests()
@@ -232,11 +208,6 @@ def test_other_events_are_undecodable(topics: tuple[bytes, ...]) -> None:
         EVENTS.decode(log)
 
 
-def test_responses_are_no_requests() -> None:
-    response = DECRYPTION.event("PublicDecryptionResponse")
-    assert response.topic0 not in EVENTS.kinds
-
-
 @pytest.mark.parametrize("name", ["public_one_v0", "user_legacy_direct_v0", "user_unified_own_v0"])
 def test_every_truncation_and_extension_is_undecodable(name: str) -> None:
     log = vectors.log_of(vectors.request(name))
@@ -264,12 +235,6 @@ def test_the_digest_sees_the_id() -> None:
     log = vectors.log_of(REQUESTS[0])
     other = attrs.evolve(log, topics=(log.topics[0], bytes(32)))
     assert EVENTS.digest(log) != EVENTS.digest(other)
-
-
-def test_the_same_event_elsewhere_is_the_same_content() -> None:
-    log = log_of(decryptions.EVENT, 1 << 248, (), b"")
-    moved = attrs.evolve(log, block_number=log.block_number + 1, block_hash=b"\x09" * 32)
-    assert EVENTS.decode(moved) == EVENTS.decode(log)
 
 
 def test_what_cannot_be_read_is_told_each_time() -> None:

@@ -9,8 +9,6 @@ import attrs
 import pytest
 
 from kmsconn._generated.fhevm.kms.v1 import (
-    DestroyMpcContextRequest,
-    DestroyMpcEpochRequest,
     NewMpcContextRequest,
     NewMpcEpochRequest,
     SchemeDigest,
@@ -21,7 +19,7 @@ from kmsconn.errors import Refused, Rejected, RejectedByCore, Undecodable
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contexts import NO_PREDECESSOR, ContextDestroyed, announce
-from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import KMS_GENERATION
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, EpochMaterial, KeyMaterial
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.port import CoreCall, Meaning, Operation
@@ -60,49 +58,9 @@ def test_every_recorded_event_becomes_a_content_of_its_kind(entry: dict[str, Any
     assert found.id == entry["decoded"].get(IDS[entry["event"]], found.id)
 
 
-@pytest.mark.parametrize("name", ["prep_keygen_default", "keygen_default", "crsgen_test_2048"])
-def test_a_generation_carries_its_extra_data(name: str) -> None:
-    assert keys.content(name).extra_data == from_hex(keys.event(name)["decoded"]["extraData"])
-
-
-def test_a_crs_knows_its_size_and_its_parameters() -> None:
-    content = keys.content("crsgen_test_2048")
-    assert (content.max_bits, content.params) == (2048, 1)
-
-
-def test_a_key_knows_its_preparation() -> None:
-    content, decoded = keys.content("keygen_default"), keys.event("keygen_default")["decoded"]
-    assert (content.prep_id, content.id) == (decoded["prepKeygenId"], decoded["keyId"])
-
-
-def test_a_context_has_its_nodes_and_the_threshold_of_the_protocol() -> None:
-    content, decoded = keys.content("context_2_new"), keys.event("context_2_new")["decoded"]
-    assert [node.mpc_identity for node in content.nodes] == [node[5] for node in decoded["kmsNodeParams"]]
-    assert content.threshold == decoded["thresholds"][3]
-    assert content.previous_id == decoded["previousContextId"]
-
-
-def test_an_epoch_names_both_contexts_and_the_block_of_its_reference() -> None:
-    content, decoded = keys.content("epoch_2_context_switch"), keys.event("epoch_2_context_switch")["decoded"]
-    assert (content.context_id, content.previous_context_id, content.previous_epoch_id) == (
-        decoded["kmsContextId"],
-        decoded["previousContextId"],
-        decoded["previousEpochId"],
-    )
-    assert content.material_block == decoded["materialBlockNumber"]
-
-
 def test_a_context_without_predecessor_asks_for_nothing() -> None:
     assert EVENTS.decode(keys.log("context_1_first")) is None
     assert int.from_bytes(keys.log("context_1_first").topics[2]) == NO_PREDECESSOR
-
-
-def test_the_end_of_an_epoch_is_read_too() -> None:
-    topics, data = PROTOCOL_CONFIG.event("KmsEpochDestroyed").encode(8 << 248 | 2)
-    log = attrs.evolve(keys.log("context_1_destroyed"), topics=topics, data=data)
-    found = EVENTS.decode(log)
-    assert found is not None
-    assert (found.kind, found.id) == (Kind.KMS_EPOCH_DESTROYED, 8 << 248 | 2)
 
 
 @pytest.mark.parametrize(
@@ -240,23 +198,6 @@ def test_nothing_to_abort_is_as_good() -> None:
 def test_an_epoch_may_be_there_or_have_to_wait_for_a_destruction() -> None:
     [call] = keys.calls("epoch_3_same_set")
     assert call.means == {"INVALID_ARGUMENT": Meaning.UNCERTAIN, "FAILED_PRECONDITION": Meaning.WAIT}
-
-
-def test_the_end_of_a_context_names_its_epochs() -> None:
-    call = end_of_context(EPOCH, EPOCH + 1)
-    message = decode(DestroyMpcContextRequest, bytes(call.message))
-    assert message.context_id is not None
-    assert message.context_id.request_id == f"{CONTEXT:064x}"
-    assert [one.request_id for one in message.epoch_ids] == [f"{EPOCH:064x}", f"{EPOCH + 1:064x}"]
-    assert (call.method, call.shard) == ("DestroyMpcContext", None)
-
-
-def test_the_end_of_an_epoch_names_it() -> None:
-    call = end_of_epoch()
-    message = decode(DestroyMpcEpochRequest, bytes(call.message))
-    assert message.epoch_id is not None
-    assert message.epoch_id.request_id == f"{EPOCH:064x}"
-    assert (call.method, call.shard) == ("DestroyMpcEpoch", None)
 
 
 @pytest.mark.parametrize("make", [end_of_epoch, end_of_context])

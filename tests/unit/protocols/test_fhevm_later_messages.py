@@ -236,6 +236,7 @@ def test_the_end_of_a_context_begins_with_the_bytes_of_the_vectors() -> None:
     content = ContextDestroyed(CONTEXT)
     [call] = PROFILE.operations[content.kind].start_calls(content, (), (EPOCH,))
     [bare] = PROFILE.operations[content.kind].start_calls(content, (), ())
+    assert (call.method, call.shard) == ("DestroyMpcContext", None)
     assert bytes(bare.message) == later.wire("destroy context")
     assert bytes(call.message) == later.wire("destroy context") + b"\x12\x42" + bytes(
         kms.RequestId(f"{EPOCH:064x}")
@@ -245,6 +246,7 @@ def test_the_end_of_a_context_begins_with_the_bytes_of_the_vectors() -> None:
 def test_the_end_of_an_epoch_is_that_of_the_vectors() -> None:
     content = EpochDestroyed(EPOCH)
     [call] = PROFILE.operations[content.kind].start_calls(content, (), None)
+    assert (call.method, call.shard) == ("DestroyMpcEpoch", None)
     assert bytes(call.message) == later.wire("destroy epoch")
 
 
@@ -303,13 +305,3 @@ def base58(data: bytes) -> str:
         number, digit = divmod(number, 58)
         digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"[digit] + digits
     return "1" * (len(data) - len(data.lstrip(b"\0"))) + digits
-
-
-@pytest.mark.parametrize(
-    "entry", vectors.load_later()["scheme_sets"], ids=lambda entry: str(entry["schemes"])
-)
-def test_the_canonical_bytes_of_a_set_of_schemes(entry: dict[str, Any]) -> None:
-    """No connector needs them: they are under signatures of other schemes. Kept beside the other vectors, so that all are read."""
-    schemes = sorted(set(entry["schemes"]))
-    words = b"".join(number.to_bytes(4, "little") for number in (len(schemes), *schemes))
-    assert words == from_hex(entry["canonical"])

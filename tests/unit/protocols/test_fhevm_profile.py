@@ -11,7 +11,6 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Verdict
@@ -113,43 +112,10 @@ def test_gateway_questions_go_to_their_contracts() -> None:
         assert place(config) == (GATEWAY, SETTINGS.protocol.gateway_config_contract.address)
 
 
-def test_has_answered_asks_for_the_slot_of_annex_e() -> None:
-    signer, _ = vectors.account("signer1")
-    question = PROFILE.operations[Kind.PUBLIC_DECRYPTION].has_answered(
-        content_of("public_one_v0"), signer, signer
-    )
-    (entry,) = [
-        read
-        for read in vectors.load()["storage"]["reads"]
-        if read["what"].startswith("base+1[")
-        and read["id"].startswith("0x01")
-        and read["value"][-1] == "1"
-        and read["signer"] == vectors.load()["environment"]["keys"]["signer1"]["address"]
-    ]
-    assert question is not None
-    assert question.call()[1][1] == entry["slot"]
-    assert question.understand(from_hex(entry["value"])) is True
-
-
 def test_reverts_are_those_of_the_kind_s_reply() -> None:
     data = from_hex(vectors.load()["reverts"][0]["eth_call_error"]["data"])
     for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
         assert PROFILE.operations[kind].revert(data).verdict is Verdict.DONE
-
-
-def test_it_has_the_name_of_the_settings() -> None:
-    assert PROFILE.name == SETTINGS.protocol.profile
-
-
-def test_coprocessors_are_read_with_their_bucket() -> None:
-    sender, _ = vectors.account("cop_tx1")
-    (entry,) = [
-        view
-        for view in vectors.load()["views"]
-        if from_hex(view["call"]["data"]) == contracts.coprocessor(GATEWAY, sender, sender).data
-    ][:1]
-    found = PROFILE.coprocessor(sender).understand(from_hex(entry["result"]))
-    assert (found.tx_sender, found.bucket) == (sender, "https://bucket-1.example.test/ct")
 
 
 UNANSWERED = {Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED, Kind.KMS_EPOCH_DESTROYED}

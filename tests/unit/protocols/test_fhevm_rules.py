@@ -7,12 +7,11 @@ import attrs
 import pytest
 
 from kmsconn.errors import Denied, Misconfigured, NotYet, Rejected
-from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Content
-from kmsconn.protocols.fhevm.access import DELEGATED, DIRECT, WALLET_SIGNATURE_GRACE
+from kmsconn.protocols.fhevm.access import DELEGATED, WALLET_SIGNATURE_GRACE
 from kmsconn.protocols.fhevm.contracts import MAGIC_VALUE
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.fhevm.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
@@ -138,19 +137,6 @@ def test_a_chain_id_is_an_unsigned_number_of_64_bits(chain_id: int) -> None:
     there = attrs.evolve(host, chain=attrs.evolve(host.chain, chain_id=chain_id))
     [question] = ask(content, profile=Fhevm(SETTINGS.but(host_chains=(there,))))
     assert (question.chain_id, question.to) == (chain_id, host.acl)
-
-
-def test_a_legacy_handle_of_two_contracts_asks_for_every_pair() -> None:
-    """The 0.14 connector lets the last one win; here every pair must pass."""
-    entry = vectors.request("user_legacy_direct_v0")
-    content = content_of(entry)
-    first, second = (reference.handle for reference in content.references)
-    pairs = ((first, b"\x0a" * 20), (first, b"\x0b" * 20), (second, b"\x0a" * 20))
-    calldata = DIRECT.encode(pairs, (0, 1), (1, ()), b"\x01" * 20, b"", b"", b"")
-    facts = attrs.evolve(vectors.facts_of(entry), input=calldata)
-    user = content.user
-    expected = [user, b"\x0a" * 20, b"\x0b" * 20, user, b"\x0a" * 20]
-    assert [question.data[-20:] for question in ask(content, facts)] == expected
 
 
 def test_a_delegated_handle_of_two_contracts_asks_for_every_pair() -> None:
@@ -367,8 +353,3 @@ def test_a_contract_that_burns_all_gas_says_no(message: str, data: bytes | None)
         wallet().refused(message, data)
     with pytest.raises(Rejected, match="more than 250000 gas"):
         wallet(age=601).refused(message, data)
-
-
-def test_a_user_contract_can_be_anywhere() -> None:
-    user = Address(b"\x99" * 20)
-    assert ask(unified(user=user))[0].to == user

@@ -12,7 +12,6 @@ from eth_abi.abi import encode as eth_encode
 from kmsconn._generated.httpz_rc7.kms.v1 import (
     CrsGenRequest,
     DecryptionRequest,
-    FheType,
     KeyGenPreprocRequest,
     KeyGenRequest,
     ReencryptionRequest,
@@ -27,7 +26,6 @@ from kmsconn.protocols.httpz_rc7.decryptions import (
     HttpzDecryption,
     HttpzPublicDecryption,
     HttpzPublicDecryptions,
-    check_types,
 )
 from kmsconn.protocols.httpz_rc7.key_management import (
     HttpzCrsgen,
@@ -117,30 +115,6 @@ def test_annex_a2_byte_for_byte() -> None:
     expected = bytes.fromhex(httpz.annex()["decryption_request_protobuf"].removeprefix("0x"))
     assert bytes(call.message) == expected
     assert len(expected) == 282
-
-
-def test_the_domain_has_its_hundred_bytes() -> None:
-    parsed = DecryptionRequest.parse(bytes(start_of(content_of(REQUESTS[0][1])).message))
-    assert parsed.domain is not None
-    assert (len(parsed.domain.chain_id), parsed.domain.salt) == (32, None)
-    assert parsed.domain.verifying_contract == httpz.load()["addresses"]["DecryptionManager"]
-
-
-@pytest.mark.parametrize("fhe_type", range(12))
-def test_the_type_of_a_ciphertext_is_byte_30_of_its_handle(fhe_type: int) -> None:
-    handle = HANDLE[:30] + bytes([fhe_type, 0])
-    content = HttpzPublicDecryption(1, (CiphertextReference(handle, 7, bytes(32), ()),), numeric=False)
-    check_types(content)
-    message = start_of(content, [Ciphertext(handle, b"x", 3)]).message
-    assert DecryptionRequest.parse(bytes(message)).ciphertexts[0].fhe_type == FheType(fhe_type)
-
-
-@pytest.mark.parametrize("fhe_type", [12, 83, 255])
-def test_a_type_of_another_era_is_rejected_by_name(fhe_type: int) -> None:
-    handle = HANDLE[:30] + bytes([fhe_type, 0])
-    content = HttpzPublicDecryption(1, (CiphertextReference(handle, 7, bytes(32), ()),), numeric=False)
-    with pytest.raises(Rejected, match=f"FHE type {fhe_type}"):
-        check_types(content)
 
 
 def test_a_request_without_references_is_rejected() -> None:

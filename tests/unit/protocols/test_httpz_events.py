@@ -14,7 +14,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols.httpz_rc7 import contracts, decryptions
-from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER, RC4
+from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption, HttpzUserDecryption
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
 from kmsconn.protocols.port import Revert, Verdict
@@ -85,29 +85,6 @@ def test_indexed_arguments_are_those_of_the_companion_file() -> None:
 def test_the_union_of_errors_has_those_of_every_revision(selector: str, name: str | None) -> None:
     found = contracts.ALL_ERRORS.get(from_hex(selector))
     assert (found and found.name) == name
-
-
-@pytest.mark.parametrize(
-    ("contract", "name", "selector"),
-    [
-        (contracts.DECRYPTION_MANAGER, "publicDecryptionResponse", "02fd1a64"),
-        (contracts.DECRYPTION_MANAGER, "userDecryptionResponse", "b9bfe0a8"),
-        (contracts.KEY_MANAGER, "preprocessKeygenResponse", "faac73b4"),
-        (contracts.KEY_MANAGER, "preprocessKskgenResponse", "941c8df6"),
-        (contracts.KEY_MANAGER, "keygenResponse", "6aafa976"),
-        (contracts.KEY_MANAGER, "crsgenResponse", "40c24f15"),
-        (contracts.KEY_MANAGER, "kskgenResponse", "9594a901"),
-        (contracts.KEY_MANAGER, "activateKeyResponse", "3b41a6dd"),
-        (contracts.KEY_MANAGER, "getCurrentKeyId", "d8909eab"),
-        (contracts.KEY_MANAGER, "isCurrentKeyId", "9f8ec91c"),
-        (contracts.HTTPZ, "coprocessors", "ecbd96ab"),
-        (contracts.HTTPZ, "kmsNodes", "54d3f675"),
-        (contracts.RC9, "getCoprocessor", "ef6997f9"),
-        (contracts.RC9, "getKmsNode", "e3b2a874"),
-    ],
-)
-def test_selectors_of_the_specification(contract: Abi, name: str, selector: str) -> None:
-    assert contract.function(name).selector.hex() == selector
 
 
 @pytest.mark.parametrize("revision", httpz.REVISIONS)
@@ -191,12 +168,6 @@ def test_a_request_without_references_decodes() -> None:
     assert found == HttpzPublicDecryption(9, (), numeric=False)
 
 
-def test_a_user_request_that_names_no_user_is_told_apart() -> None:
-    topics, data = RC4["DecryptionManager"].event("UserDecryptionRequest").encode(1, (), b"key")
-    with pytest.raises(Undecodable, match="names no user address"):
-        EVENTS.decode(attrs.evolve(annex_log(), topics=topics, data=data))
-
-
 @pytest.mark.parametrize("cut", [1, 32, 300])
 def test_truncated_data_is_undecodable(cut: int) -> None:
     log = annex_log()
@@ -209,17 +180,6 @@ def test_other_events_are_no_requests() -> None:
     for strange in (topics, (), (bytes(32),)):
         with pytest.raises(Undecodable, match="no request event"):
             EVENTS.decode(attrs.evolve(annex_log(), topics=strange, data=data))
-
-
-def test_five_topics_are_listened_to() -> None:
-    decryptions, _ = HttpzRc7(httpz.settings()).subscriptions()
-    assert sorted(topic.hex()[:8] for topic in decryptions.topics) == [
-        "06007bfb",
-        "17c63219",
-        "1c3dcad6",
-        "39220321",
-        "3cfc2aee",
-    ]
 
 
 def test_the_digest_changes_with_any_byte_and_not_with_the_place() -> None:
@@ -267,25 +227,16 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("revision", "case"), cases(), ids=httpz.name_of)
-def test_recorded_reverts_have_name_and_verdict(revision: str, case: dict[str, Any]) -> None:
+def test_recorded_reverts_have_name_arguments_and_verdict(revision: str, case: dict[str, Any]) -> None:
     function = FUNCTIONS[from_hex(case["calldata"])[:4]]
     found = read(function, from_hex(case["eth_call_error"].get("data", "0x")))
+    expected = case.get("error_arguments") or []
+    assert [int(text, 0) for text in found.arguments] == [int(str(argument), 0) for argument in expected]
     if case["error_signature"] is None:
         assert found.verdict is Verdict.RETRY
         return
     name = case["error_signature"].split("(")[0]
-    assert found.name == name
-    assert found.verdict is (Verdict.DONE if name in DONE else Verdict.FINAL)
-
-
-@pytest.mark.parametrize(("revision", "case"), cases(), ids=httpz.name_of)
-def test_recorded_reverts_show_their_arguments(revision: str, case: dict[str, Any]) -> None:
-    function = FUNCTIONS[from_hex(case["calldata"])[:4]]
-    found = read(function, from_hex(case["eth_call_error"].get("data", "0x")))
-    expected = case.get("error_arguments") or []
-    assert len(found.arguments) == len(expected)
-    for text, argument in zip(found.arguments, expected, strict=True):
-        assert int(text, 0) == int(str(argument), 0)
+    assert (found.name, found.verdict) == (name, Verdict.DONE if name in DONE else Verdict.FINAL)
 
 
 def test_every_reply_function_and_every_final_or_done_error_is_recorded() -> None:

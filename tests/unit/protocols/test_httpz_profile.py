@@ -197,47 +197,6 @@ def test_httpz_is_asked_for_nodes_and_coprocessors() -> None:
         assert place(question) == (GATEWAY, HTTPZ)
 
 
-@pytest.mark.parametrize(
-    ("group", "method"), [("public_decryption", "Decrypt"), ("user_decryption", "Reencrypt")]
-)
-def test_a_decryption_goes_its_way(group: str, method: str) -> None:
-    for _, entry in httpz.exchanges(group):
-        content = PROFILE.decode(httpz.log_of(entry))
-        assert content is not None
-        given = [httpz.ciphertext(one.handle) for one in content.references]
-        (call,) = PROFILE.operations[content.kind].start_calls(content, given, None)
-        assert (call.method, bytes(call.message)) == (
-            method,
-            from_hex(entry["request"]["core_start"]["protobuf"]),
-        )
-        result = PROFILE.operations[content.kind].result_call(content)
-        assert result is not None
-        assert (result.method, result.shard) == (entry["reply"]["core_answer"]["rpc"], call.shard)
-        answer = PROFILE.operations[content.kind].read_answer(
-            content, from_hex(entry["reply"]["core_answer"]["protobuf"]), SIGNER
-        )
-        assert answer is not None
-        assert (answer.calldata, answer.signer) == (from_hex(entry["reply"]["calldata"]), SIGNER)
-
-
-@pytest.mark.parametrize("name", KEY_LOGS)
-def test_a_key_request_goes_its_way(name: str) -> None:
-    entry = httpz.exchange("bytes32", "key_management", name)
-    content = PROFILE.decode(KEY_LOGS[name])
-    assert content is not None
-    (call,) = PROFILE.operations[content.kind].start_calls(content, (), None)
-    assert call.method == entry["request"]["core_start"]["rpc"]
-    result = PROFILE.operations[content.kind].result_call(content)
-    assert result is not None
-    assert result.method == entry["core_answer"]["rpc"]
-    expected = SIGNER if PROFILE.operations[content.kind].signed else None
-    answer = PROFILE.operations[content.kind].read_answer(
-        content, from_hex(entry["core_answer"]["protobuf"]), expected
-    )
-    assert answer is not None
-    assert (answer.calldata, answer.signer) == (from_hex(entry["reply"]["calldata"]), expected)
-
-
 def test_a_centralised_core_is_not_asked_to_prepare() -> None:
     profile: Profile = HttpzRc7(httpz.settings(httpz=Httpz(preprocessing=False)))
     for name, log in KEY_LOGS.items():

@@ -222,16 +222,6 @@ def test_negative_numbers_take_ten_bytes() -> None:
     assert bytes(encode(Example(a=-1))) == b"\x08" + b"\xff" * 9 + b"\x01"
 
 
-def test_the_ciphertexts_of_a_request_are_not_copied() -> None:
-    bodies = [bytes([number]) * SPLICED for number in (1, 2)]
-    request = kms.PublicDecryptionRequest(ciphertexts=[kms.TypedCiphertext(body) for body in bodies])
-    chunks = encode(request)
-    assert [part for part in chunks.parts if len(part) >= SPLICED] == bodies
-    assert all(any(part is body for part in chunks.parts) for body in bodies)
-    assert bytes(chunks) == bytes(request)
-    assert chunks.size == len(bytes(chunks))
-
-
 def test_a_kind_of_field_that_is_not_written_is_named() -> None:
     with pytest.raises(TypeError, match="of a kind that is not written"):
         encode(KeyGenResult())
