@@ -26,13 +26,14 @@ import attrs
 import trio
 import trio.testing
 
+from kmsconn.config.settings import MonitoringSettings
 from kmsconn.config.values import LogFormat
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event, ReplyIncluded
-from kmsconn.observe.logs import log_events, make_logger
+from kmsconn.observe.logs import make_logger
 from kmsconn.operate.commands.run import Observers
 from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.transport.ports import Ports, offload_inline
@@ -160,8 +161,8 @@ class Included:
 
     def __init__(self) -> None:
         self._count, self._more = 0, trio.Event()
-        self._observers = Observers()
-        self._observers.log = log_events(make_logger(StringIO(), "info", LogFormat.JSON), "info")
+        settings = MonitoringSettings()
+        self._observers = Observers(settings, make_logger(StringIO(), settings.log_level, LogFormat.JSON))
 
     def on_event(self, event: Event) -> None:
         """Take an event."""

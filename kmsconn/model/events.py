@@ -86,6 +86,11 @@ class CursorMoved:
     block: int
     head: int
 
+    @property
+    def lag(self) -> int:
+        """Blocks between what is durable and the head."""
+        return max(0, self.head + 1 - self.block)
+
 
 @attrs.frozen
 class BackfillProgressed:

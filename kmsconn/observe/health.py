@@ -13,7 +13,7 @@ import attrs
 
 from kmsconn.model.causes import is_about_others
 from kmsconn.model.events import AlertCleared, AlertRaised
-from kmsconn.observe.tally import EventTaker
+from kmsconn.observe.tally import Takes
 
 if TYPE_CHECKING:
     from kmsconn.requests.snapshot import Statistics
@@ -37,11 +37,11 @@ class HealthReport:
     alerts: tuple[AlertRaised, ...]
 
 
-class Health(EventTaker):
+class Health:
     """Remembers the present alerts."""
 
     def __init__(self) -> None:
-        super().__init__({AlertRaised: self._raise, AlertCleared: self._clear})
+        self.takes: Takes = {AlertRaised: self._raise, AlertCleared: self._clear}
         self._alerts: dict[tuple[str, str], AlertRaised] = {}
         self._ready = False
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, MutableMapping
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping, MutableMapping
+from operator import attrgetter
 from typing import Any, Final, TextIO
 
 import attrs
@@ -19,6 +19,7 @@ from kmsconn.config.values import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.model import events
 from kmsconn.model.life import State
+from kmsconn.observe.tally import EventTakers, Takes
 from kmsconn.transport.urls import hide_urls as hide_urls_in
 
 LEVELS: Final[dict[type, int]] = {
@@ -102,7 +103,7 @@ _JSON: Final = (structlog.processors.format_exc_info, _render_json)
 def hide_urls(_: Any, __: str, event: EventDict) -> EventDict:
     """Cut user info and query from every URL in the texts of a line."""
     for key, value in event.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and "://" in value:
             event[key] = hide_urls_in(value)
     return event
 
@@ -111,26 +112,32 @@ Context = Callable[[events.Event], Mapping[str, str]]
 """Says what a line about an event has beside its fields."""
 
 
-def log_events(
+def line_takes(
     logger: structlog.typing.FilteringBoundLogger, level: str, context: Context | None = None
-) -> events.OnEvent:
-    """Return the hook that logs every event of at least ``level``, by its name, with its fields and its ``context``."""
+) -> Takes:
+    """Return what logs each event of at least ``level``, by its name, with its fields and its ``context``."""
     least = logging.getLevelNamesMapping()[level.upper()]
     log = logger.bind().log  # a logger that was never bound binds itself anew for each line
 
-    def on_event(event: events.Event) -> None:
-        importance = level_of(event)
-        if importance >= least:
-            more = {} if context is None else context(event)
-            log(importance, event_name(type(event).__name__), **fields_of(event), **more)
+    def line_of(kind: type) -> Callable[[Any], None]:
+        name, usual, weigh = event_name(kind.__name__), LEVELS[kind], _WEIGHING.get(kind)
 
-    return on_event
+        def write(event: Any) -> None:
+            importance = usual if weigh is None else weigh(event)
+            if importance >= least:
+                more = {} if context is None else context(event)
+                log(importance, name, **fields_of(event), **more)
+
+        return write
+
+    return {kind: line_of(kind) for kind, usual in LEVELS.items() if usual >= least or kind in _WEIGHING}
 
 
-def level_of(event: events.Event) -> int:
-    """Return how important one event is: a critical alert more, the end of what ended as it should less than others of its type."""
-    weigh = _WEIGHING.get(type(event))
-    return LEVELS[type(event)] if weigh is None else weigh(event)
+def log_events(
+    logger: structlog.typing.FilteringBoundLogger, level: str, context: Context | None = None
+) -> events.OnEvent:
+    """Return the hook that does so."""
+    return EventTakers(line_takes(logger, level, context)).on_event
 
 
 def _alert_level(event: events.AlertRaised) -> int:
@@ -155,10 +162,9 @@ _WEIGHING: Final[dict[type, Callable[[Any], int]]] = {
     events.RequestClosed: _closed_level,
     events.ReplyCompared: _compared_level,
 }
-"""The types whose level depends on the event."""
+"""The types whose level depends on the event: a critical alert is more, the end of what ended as it should less than others of its type."""
 
 
-@lru_cache
 def event_name(kind: str) -> str:
     """Return ``request_recorded`` for ``RequestRecorded``."""
     return _CAPITAL.sub("_", kind).lower()
@@ -169,21 +175,27 @@ def fields_of(event: Any) -> dict[str, Any]:
     kind = type(event)
     placeless = kind is events.RequestRecorded and event.over_http
     fields = {}
-    for name in _WITHOUT_PLACE if placeless else _FIELDS[kind]:
-        value = getattr(event, name)
+    names, values = _WITHOUT_PLACE if placeless else _FIELDS[kind]
+    for name, value in zip(names, values(event), strict=True):
         if value is not None:
             write = _WRITING.get(type(value))
             fields[name] = value if write is None else write(value)
     return fields
 
 
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in attrs.fields(kind))
+_Fields = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
+"""Names of fields, and what returns their values."""
 
 
-_FIELDS: Final = {kind: _names(kind) for kind in LEVELS}
-_PLACE: Final = frozenset({"chain_id", "block", "transaction_hash", "log_index"})
-_WITHOUT_PLACE: Final = tuple(name for name in _FIELDS[events.RequestRecorded] if name not in _PLACE)
+def _fields(kind: type, without: Collection[str] = ()) -> _Fields:
+    names = [field.name for field in attrs.fields(kind) if field.name not in without]
+    return tuple(names), attrgetter(*names)
+
+
+_FIELDS: Final = {kind: _fields(kind) for kind in LEVELS}
+_WITHOUT_PLACE: Final = _fields(
+    events.RequestRecorded, without=("chain_id", "block", "transaction_hash", "log_index")
+)
 
 
 def _bytes(value: bytes) -> str:

@@ -7,15 +7,16 @@ own registry.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.values import Counts
-from kmsconn.model.events import Event
+from kmsconn.model.events import CursorMoved, OnEvent
 from kmsconn.model.life import CLOSED as CLOSED_STATES
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -23,6 +24,9 @@ from kmsconn.observe import gauges
 from kmsconn.observe.families import (
     CIPHERTEXT_ERRORS,
     CIPHERTEXTS,
+    CURSOR,
+    HEAD,
+    LAG,
     UNSUFFIXED,
     WITHOUT_REPLY,
     Family,
@@ -31,8 +35,7 @@ from kmsconn.observe.families import (
     response_table,
 )
 from kmsconn.observe.health import Health, HealthReport
-from kmsconn.observe.recent import RecentActivity
-from kmsconn.observe.tally import EventTakers, EventTally, Histogram, Labels, Value
+from kmsconn.observe.tally import EventTakers, EventTally, Histogram, Labels
 from kmsconn.observe.timelines import Timelines
 
 if TYPE_CHECKING:  # only its fields are read: monitoring can be imported without the whole connector
@@ -65,7 +68,11 @@ class ConnectorCollector(Collector):
         if statistics is not None:
             figures |= _figures(statistics) | _of_health(self._health, statistics)
         shown = {family: _series(figure) for family, figure in figures.items()}
-        series: dict[Family, Mapping[Labels, Value]] = {**self._tally.families, **shown}
+        series: dict[Family, Mapping[Labels, Any]] = {
+            **self._tally.families,
+            **_of_reading(self._tally.read.values()),
+            **shown,
+        }
         yield from (_metric(family, values) for family, values in series.items() if values)
 
 
@@ -76,6 +83,16 @@ def _series(figure: Figure) -> dict[Labels, float]:
         of if isinstance(of, tuple) else (of,): float(value)
         for of, value in values.items()
         if value is not None
+    }
+
+
+def _of_reading(read: Iterable[CursorMoved]) -> dict[Family, dict[Labels, float]]:
+    """Return how far the contracts are read."""
+    by_contract = {(str(one.chain_id), checksum(one.contract)): one for one in read}
+    return {
+        CURSOR: {labels: one.block for labels, one in by_contract.items()},
+        HEAD: {labels: one.head for labels, one in by_contract.items()},
+        LAG: {labels: one.lag for labels, one in by_contract.items()},
     }
 
 
@@ -186,7 +203,7 @@ def _unprocessed(kind: Kind, busy: int, number: Callable[..., float]) -> dict[La
     }
 
 
-def _metric(family: Family, series: Mapping[Labels, Value]) -> Metric:
+def _metric(family: Family, series: Mapping[Labels, Any]) -> Metric:
     name = family.name.removesuffix("_total") if family.shape is Shape.COUNTER else family.name
     metric = Metric(name, family.doc, str(family.shape))
     for values, value in sorted(series.items(), key=lambda one: one[0]):
@@ -206,29 +223,21 @@ def _add_histogram(metric: Metric, labels: dict[str, str], histogram: Histogram)
     metric.add_sample(f"{metric.name}_count", labels, count)
 
 
-if TYPE_CHECKING:
-    from kmsconn.requests.snapshot import Statistics
-
-
 class Monitor:
     """Feeds on ``on_event``; answers with health and metrics, before, while and after the connector runs.
 
-    ``recent`` and ``timelines`` are what the status page shows of the last minutes.
+    ``timelines`` and ``tally`` are what the status page shows of the last minutes; ``takes`` say what is to be done with an event.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self.wall = wall
-        self._tally = EventTally()
+        self.tally = EventTally()
         self._health = Health()
-        self.recent = RecentActivity(wall)
         self.timelines = Timelines(wall)
-        self._takers = EventTakers(self._tally, self._health, self.recent, self.timelines)
+        self.takes = self.tally.takes, self._health.takes, self.timelines.takes
+        self.on_event: OnEvent = EventTakers(*self.takes).on_event
         self._statistics: Callable[[], Statistics | None] = lambda: None
-        self.collector = ConnectorCollector(self._tally, self._health, self.statistics)
-
-    def on_event(self, event: Event) -> None:
-        """Take an event."""
-        self._takers.on_event(event)
+        self.collector = ConnectorCollector(self.tally, self._health, self.statistics)
 
     def watch(self, statistics: Callable[[], Statistics]) -> None:
         """Look at a connector from now on."""

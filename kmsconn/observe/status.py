@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from kmsconn.ethereum.addresses import checksum
+from kmsconn.model.events import CursorMoved
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.observe.timelines import Timeline, id_text
@@ -17,7 +19,6 @@ from kmsconn.observe.timelines import Timeline, id_text
 if TYPE_CHECKING:
     from kmsconn.journal.values import Counts
     from kmsconn.observe.monitor import Monitor
-    from kmsconn.observe.recent import ReadPosition
     from kmsconn.replies.manager import TxStatistics
     from kmsconn.requests.snapshot import Statistics
 
@@ -38,10 +39,10 @@ def status_of(monitor: Monitor, newest: int = NEWEST_SHOWN) -> dict[str, Any]:
         "at": monitor.wall(),
         "state": _state(health.ready, health.draining, health.healthy),
         "alerts": [attrs.asdict(alert) for alert in health.alerts],
-        "latency": {name: attrs.asdict(latency) for name, latency in monitor.recent.latencies()},
+        "latency": {name: attrs.asdict(latency) for name, latency in monitor.timelines.latencies()},
         "throughput": {
-            "recorded": monitor.recent.recorded.series(monitor.wall()),
-            "included": monitor.recent.included.series(monitor.wall()),
+            "recorded": monitor.timelines.recorded.series(monitor.wall()),
+            "included": monitor.timelines.included.series(monitor.wall()),
         },
         "newest": [_brief(one) for one in monitor.timelines.newest(newest)],
         "oldest": [_brief(one) for one in monitor.timelines.oldest_unreplied(OLDEST_SHOWN)],
@@ -74,7 +75,6 @@ def _state(ready: bool, draining: bool, healthy: bool) -> str:
 def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
     parts = parts_of(statistics)
     names = {one.chain_id: name for name, one in statistics.chains.items() if one.head is not None}
-    positions = monitor.recent.positions.values()
     return {
         "flow": _flow(statistics),
         "requests": _requests(statistics.queue.counts),
@@ -83,7 +83,7 @@ def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
             for name, one in parts["workers"].items()
         ],
         "chains": [{"name": name, **one} for name, one in parts["chains"].items()],
-        "contracts": [_contract(one, names) for one in positions],
+        "contracts": [_contract(one, names) for one in monitor.tally.read.values()],
         "cores": [{"name": name, **one} for name, one in parts["cores"].items()],
         "buckets": [{"name": name, **one} for name, one in parts["buckets"].items()],
         "transactions": [
@@ -165,25 +165,25 @@ def _requests(counts: Counts | None) -> list[dict[str, Any]]:
     ]
 
 
-def _contract(one: ReadPosition, names: Mapping[int | None, str]) -> dict[str, Any]:
+def _contract(one: CursorMoved, names: Mapping[int | None, str]) -> dict[str, Any]:
     return {
         "chain": names.get(one.chain_id, str(one.chain_id)),
-        "contract": one.contract,
-        "next_block": one.next_block,
+        "contract": checksum(one.contract),
+        "next_block": one.block,
         "lag": one.lag,
     }
 
 
 def _brief(one: Timeline) -> dict[str, Any]:
-    last = one.steps[-1]
+    stage = one.stage
     return {
         "row": one.rid,
         "id": id_text(one),
         "kind": one.kind.value,
-        "stage": one.stage,
+        "stage": stage,
         "begun": one.begun,
         "changed": one.changed,
-        "detail": last.detail if one.stage == "deferred" else "",
+        "detail": one.steps[-1].detail if stage == "deferred" else "",
     }
 
 

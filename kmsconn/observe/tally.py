@@ -8,42 +8,29 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, Final
 
-from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.addresses import Address
 from kmsconn.model import events
 from kmsconn.model.events import Event
 from kmsconn.model.requests import DECRYPTION_KINDS
 from kmsconn.observe import families
 from kmsconn.observe.families import Family, Shape
 
-Takes = Mapping[type, Callable[[Any], None]]
-"""How an event is taken, by its type."""
-
-
-class EventTaker:
-    """Takes events of the types that ``takes`` names; others change nothing."""
-
-    def __init__(self, takes: Takes) -> None:
-        self.takes = takes
-
-    def on_event(self, event: Event) -> None:
-        """Take an event."""
-        take = self.takes.get(type(event))
-        if take is not None:
-            take(event)
+Takes = Mapping[type, Callable[[Any], object]]
+"""How an event is taken, by its type; events of other types change nothing."""
 
 
 class EventTakers:
-    """Hands each event to several takers, in their order."""
+    """Hands each event to all that take its type, in their order: one lookup for an event."""
 
-    def __init__(self, *takers: EventTaker) -> None:
-        self._by_type: dict[type, list[Callable[[Any], None]]] = {}
-        for taker in takers:
-            for kind, take in taker.takes.items():
-                self._by_type.setdefault(kind, []).append(take)
+    def __init__(self, *several: Takes) -> None:
+        self.by_type: dict[type, list[Callable[[Any], object]]] = {}
+        for takes in several:
+            for kind, take in takes.items():
+                self.by_type.setdefault(kind, []).append(take)
 
     def on_event(self, event: Event) -> None:
         """Hand an event over."""
-        for take in self._by_type.get(type(event), ()):
+        for take in self.by_type.get(type(event), ()):
             take(event)
 
 
@@ -54,6 +41,8 @@ _REMEMBERED: Final = (
 
 _REFUSALS: Final = frozenset({"rejected-by-core", "refused", "aborted-by-core", "broken"})
 
+STAGE_DONE: Final = {"check": families.PICKED, "submit": families.SUBMITTED, "answer": families.POLLED}
+STAGE_DEFERRED: Final = {"submit": families.SUBMIT_ERRORS, "answer": families.POLL_ERRORS}
 GATEWAY: Final = "gateway"
 DIFFERENT: Final = "different"
 """The likeness of replies that are told as a difference."""
@@ -80,45 +69,48 @@ class Histogram:
 
 
 Labels = tuple[str, ...]
-Value = float | Histogram
 
 
-def _zero(family: Family) -> Value:
-    return Histogram(family.buckets) if family.shape is Shape.HISTOGRAM else 0
+class Series(dict[Labels, Any]):
+    """The numbers or histograms of a family by their labels; each begins at zero."""
+
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        self._zero = partial(Histogram, family.buckets) if family.shape is Shape.HISTOGRAM else int
+
+    def __missing__(self, labels: Labels) -> Any:
+        made = self[labels] = self._zero()
+        return made
 
 
-class EventTally(EventTaker):
+class _Families(dict[Family, Series]):
+    def __missing__(self, family: Family) -> Series:
+        made = self[family] = Series(family)
+        return made
+
+
+class EventTally:
     """Takes every event and keeps the numbers. Memory is bounded by kinds, stages, chains and dependencies, not by requests."""
 
     def __init__(self) -> None:
-        super().__init__({kind: partial(count, self) for kind, count in COUNTING.items()})
-        self.families: dict[Family, dict[Labels, Value]] = {
-            family: {labels: _zero(family) for labels in series}
-            for family, series in families.FROM_THE_START.items()
-        }
+        self.takes: Takes = {kind: partial(count, self) for kind, count in COUNTING.items()}
+        self.families = _Families()
+        for family, several in families.FROM_THE_START.items():
+            for labels in several:
+                self.families[family][labels]
+        self.read: dict[tuple[int, Address], events.CursorMoved] = {}
+        """How far each contract is read, by chain and address."""
         self.answered: dict[int, float] = {}
         self.refused: set[int] = set()
         """Open decryptions that the Core has refused or answered wrongly: an alert counts them, no objective of latency does."""
 
     def add(self, family: Family, *labels: str, amount: float = 1) -> None:
         """Count up."""
-        series: dict[Labels, Any] = self.families.setdefault(family, {})
-        series[labels] = series.get(labels, 0) + amount
-
-    def set(self, family: Family, *labels: str, value: float) -> None:
-        """Put a gauge."""
-        self.families.setdefault(family, {})[labels] = value
+        self.families[family][labels] += amount
 
     def observe(self, family: Family, *labels: str, value: float) -> None:
         """Take an observation into a histogram."""
-        series: dict[Labels, Any] = self.families.setdefault(family, {})
-        if labels not in series:
-            series[labels] = Histogram(family.buckets)
-        series[labels].observe(value)
-
-
-def _recorded(tally: EventTally, event: events.RequestRecorded) -> None:
-    tally.add(families.RECEIVED, families.event_type(event.kind))
+        self.families[family][labels].observe(value)
 
 
 def _moved(tally: EventTally, event: events.RequestsMoved) -> None:
@@ -129,27 +121,19 @@ def _moved(tally: EventTally, event: events.RequestsMoved) -> None:
 
 def _reorganised(tally: EventTally, event: events.ChainReorganised) -> None:
     tally.add(families.REORGANISATIONS, str(event.chain_id))
-    tally.set(families.REORGANISATION_DEPTH, str(event.chain_id), value=event.depth)
-
-
-def _log_quarantined(tally: EventTally, event: events.LogQuarantined) -> None:
-    tally.add(families.LOGS_QUARANTINED, str(event.chain_id))
+    tally.families[families.REORGANISATION_DEPTH][str(event.chain_id),] = event.depth
 
 
 def _cursor(tally: EventTally, event: events.CursorMoved) -> None:
-    labels = (str(event.chain_id), checksum(event.contract))
-    tally.set(families.CURSOR, *labels, value=event.block)
-    tally.set(families.HEAD, *labels, value=event.head)
-    tally.set(families.LAG, *labels, value=max(0, event.head + 1 - event.block))
+    tally.read[event.chain_id, event.contract] = event
 
 
 def _stage(tally: EventTally, event: events.StageFinished) -> None:
-    tally.observe(families.STAGE_SECONDS, event.kind, event.stage, value=event.seconds)
-    family = {"check": families.PICKED, "submit": families.SUBMITTED, "answer": families.POLLED}.get(
-        event.stage
-    )
+    kind, stage = event.kind, event.stage
+    tally.families[families.STAGE_SECONDS][kind, stage].observe(event.seconds)
+    family = STAGE_DONE.get(stage)
     if family is not None:
-        tally.add(family, families.event_type(event.kind))
+        tally.families[family][families.event_type(kind),] += 1
 
 
 def _stage_failed(tally: EventTally, event: events.StageFailed) -> None:
@@ -162,7 +146,7 @@ def _stage_failed(tally: EventTally, event: events.StageFailed) -> None:
 
 def _deferred(tally: EventTally, event: events.RequestDeferred) -> None:
     tally.add(families.DEFERRED, event.kind, event.stage)
-    family = {"submit": families.SUBMIT_ERRORS, "answer": families.POLL_ERRORS}.get(event.stage)
+    family = STAGE_DEFERRED.get(event.stage)
     if family is not None:
         tally.add(family, families.event_type(event.kind))
 
@@ -214,31 +198,11 @@ def _included(tally: EventTally, event: events.ReplyIncluded) -> None:
         tally.observe(families.FORWARDING_LATENCY, families.response_type(event.kind), value=seconds)
 
 
-def _finalized(tally: EventTally, event: events.ReplyFinalized) -> None:
-    tally.add(families.FINALIZED, event.kind)
-
-
-def _returned(tally: EventTally, event: events.ReplyReturned) -> None:
-    _count_reply(tally, event, families.SEND_ERRORS, families.OTHER_RETURNED)
-
-
 def _compared(tally: EventTally, event: events.ReplyCompared) -> None:
     tally.add(families.SHADOW_COMPARED, event.kind, event.likeness)
     tally.observe(families.SHADOW_GAINED, event.kind, value=event.seconds)
     if event.likeness == DIFFERENT:
         tally.add(families.SHADOW_DIFFERENCES, event.kind, event.field or "")
-
-
-def _unmatched(tally: EventTally, event: events.ReplyUnmatched) -> None:
-    tally.add(families.SHADOW_UNMATCHED, event.kind)
-
-
-def _missing(tally: EventTally, event: events.ReplyMissing) -> None:
-    tally.add(families.SHADOW_MISSING, event.kind)
-
-
-def _mismatched(tally: EventTally, _event: events.AttestationMismatch) -> None:
-    tally.add(families.CHECK_ERRORS, families.CONSENSUS)
 
 
 def _http_answered(tally: EventTally, event: events.HttpAnswered) -> None:
@@ -254,35 +218,40 @@ def _alert(tally: EventTally, event: events.AlertRaised) -> None:
         tally.add(families.LISTENING_ERRORS, contract)
 
 
-def _nothing(tally: EventTally, event: events.Event) -> None:
-    """Count nothing: another event of the same request is counted."""
-
-
 COUNTING: Final[dict[type, Callable[[EventTally, Any], None]]] = {
-    events.RequestRecorded: _recorded,
+    events.RequestRecorded: lambda tally, event: tally.add(
+        families.RECEIVED, families.event_type(event.kind)
+    ),
     events.RequestsMoved: _moved,
     events.ChainReorganised: _reorganised,
-    events.LogQuarantined: _log_quarantined,
+    events.LogQuarantined: lambda tally, event: tally.add(families.LOGS_QUARANTINED, str(event.chain_id)),
     events.CursorMoved: _cursor,
-    events.BackfillProgressed: _nothing,
     events.StageFinished: _stage,
     events.StageFailed: _stage_failed,
     events.RequestDeferred: _deferred,
     events.RequestClosed: _closed,
     events.AnswerKept: _answer,
-    events.AnswerMismatch: _nothing,
-    events.ReplySigned: _nothing,
     events.ReplySent: _sent,
     events.ReplyIncluded: _included,
-    events.ReplyFinalized: _finalized,
-    events.ReplyReturned: _returned,
+    events.ReplyFinalized: lambda tally, event: tally.add(families.FINALIZED, event.kind),
+    events.ReplyReturned: lambda tally, event: _count_reply(
+        tally, event, families.SEND_ERRORS, families.OTHER_RETURNED
+    ),
     events.ReplyCompared: _compared,
-    events.ReplyUnmatched: _unmatched,
-    events.ReplyMissing: _missing,
-    events.CiphertextMismatch: _nothing,
-    events.AttestationMismatch: _mismatched,
+    events.ReplyUnmatched: lambda tally, event: tally.add(families.SHADOW_UNMATCHED, event.kind),
+    events.ReplyMissing: lambda tally, event: tally.add(families.SHADOW_MISSING, event.kind),
+    events.AttestationMismatch: lambda tally, _: tally.add(families.CHECK_ERRORS, families.CONSENSUS),
     events.HttpAnswered: _http_answered,
     events.AlertRaised: _alert,
-    events.AlertCleared: _nothing,
 }
-"""How each event is counted; a test says that none is missing."""
+"""How each event is counted."""
+UNCOUNTED: Final = frozenset(
+    {
+        events.BackfillProgressed,
+        events.AnswerMismatch,
+        events.ReplySigned,
+        events.CiphertextMismatch,
+        events.AlertCleared,
+    }
+)
+"""Another event of the same request or dependency is counted; a test says that none is missing."""

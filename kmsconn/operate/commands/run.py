@@ -30,7 +30,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from kmsconn import __version__
-from kmsconn.config.settings import Settings
+from kmsconn.config.settings import MonitoringSettings, Settings
 from kmsconn.config.sources import load_config
 from kmsconn.errors import (
     JournalFailed,
@@ -45,12 +45,13 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.extras import ExtraMissing, require_extra
 from kmsconn.journal import queries
 from kmsconn.model.alerts import Board
-from kmsconn.model.events import AlertCleared, AlertRaised, Event, OnEvent, ignore
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, OnEvent
 from kmsconn.model.life import State
-from kmsconn.observe.logs import LibraryLogs, log_events, make_logger
+from kmsconn.observe.logs import LEVELS, LibraryLogs, line_takes, make_logger
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, make_app, open_server
 from kmsconn.observe.status_site import StatusSite, make_status_site
+from kmsconn.observe.tally import EventTakers
 from kmsconn.operate.commands.command import CliCommand, ExitStatus, leaves
 from kmsconn.operate.commands.configuration import add_config_argument, config_file, summary
 from kmsconn.operate.control.server import control_path
@@ -139,7 +140,7 @@ async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | N
     For the whole process: a signal that comes when the connector heeds none any more is ignored.
     Raises StartRefused, in groups. Cancellation: as ``open_connector``.
     """
-    observers = make_observers(settings, log)
+    observers = Observers(settings.monitoring, log)
     site = make_status_site(observers.monitor, settings.monitoring, __version__)
     app = make_app(observers.monitor, Identity(settings.monitoring.service_name, __version__), status=site)
     for number in ENDING:  # the receiver gives what nobody has taken to the handlers that it found
@@ -338,32 +339,27 @@ async def heed_signals(signals: AsyncIterator[int], connector: Drainable, log: F
 # --- what hears its events
 
 
-@attrs.define
 class Observers:
     """Hands each event to everybody who listens, the log last: its lines name the span that the event ended."""
 
-    monitor: Monitor = attrs.field(factory=Monitor)
-    tracing: Tracing | None = None
-    log: OnEvent = ignore
+    def __init__(self, settings: MonitoringSettings, log: FilteringBoundLogger) -> None:
+        self.monitor = Monitor()
+        self.tracing: Tracing | None = None
+        """Begins with ``open_traces``."""
+        is_traced = settings.tracing is not None
+        self.on_event: OnEvent = EventTakers(
+            *self.monitor.takes,
+            dict.fromkeys(LEVELS, self._trace) if is_traced else {},
+            line_takes(log, settings.log_level, self._context if is_traced else None),
+        ).on_event
 
-    def on_event(self, event: Event) -> None:
-        """Take an event."""
-        self.monitor.on_event(event)
+    def _trace(self, event: Event) -> None:
         if self.tracing is not None:
             self.tracing.on_event(event)
-        self.log(event)
 
-    def context(self, event: Event) -> Mapping[str, str]:
+    def _context(self, event: Event) -> Mapping[str, str]:
         """Return what a log line says of an event's trace; nothing where traces are off."""
         return {} if self.tracing is None else self.tracing.context(event)
-
-
-def make_observers(settings: Settings, log: FilteringBoundLogger) -> Observers:
-    """Return the observers of a connector; its traces begin with ``open_traces``."""
-    observers = Observers()
-    context = None if settings.monitoring.tracing is None else observers.context
-    observers.log = log_events(log, settings.monitoring.log_level, context)
-    return observers
 
 
 @asynccontextmanager

@@ -50,6 +50,14 @@ def value(monitor: Monitor, name: str, **labels: str) -> float:
 
 
 @pytest.mark.parametrize(
+    ("name", "blocks"), [("kmsconn_cursor_block", 50), ("kmsconn_head_block", 55), ("kmsconn_lag_blocks", 6)]
+)
+def test_how_far_a_contract_is_read_has_its_chain_and_address(name: str, blocks: float) -> None:
+    contract = "0x0000000000000000000000000000000000000005"
+    assert value(watched(), name, chain="10901", contract=contract) == blocks
+
+
+@pytest.mark.parametrize(
     "name",
     [
         family.name

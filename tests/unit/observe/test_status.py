@@ -15,6 +15,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.observe.health import Health, HealthReport
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.status import parts_of, status_of
+from kmsconn.observe.tally import EventTakers
 from kmsconn.requests.snapshot import ChainStatistics, CoreStatistics, HttpApiStatistics
 from tests.unit.observe.snapshots import CONTRACT, SNAPSHOT, snapshot
 
@@ -120,8 +121,9 @@ def warning(dependency: str, text: str, cause: str = "unreachable") -> AlertRais
 
 def report(*seen: Event, ready: bool = True, draining: bool = False) -> HealthReport:
     health = Health()
+    take = EventTakers(health.takes).on_event
     for event in seen:
-        health.on_event(event)
+        take(event)
     return health.report(ready=ready, draining=draining)
 
 

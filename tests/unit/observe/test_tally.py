@@ -17,16 +17,20 @@ from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.observe import families
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, Page, answer, make_app
-from kmsconn.observe.tally import COUNTING, EventTally, Histogram
+from kmsconn.observe.tally import COUNTING, UNCOUNTED, EventTakers, EventTally, Histogram
 from kmsconn.requests.heartbeats import StalledTask
 from kmsconn.serving.wire import ServedAnswer, ServedRequest
-from tests.unit.observe.snapshots import CONTRACT, EACH, PUBLIC, snapshot
+from tests.unit.observe.snapshots import EACH, PUBLIC, snapshot
 
 
 def tallied(*seen: events.Event) -> EventTally:
-    tally = EventTally()
+    return told_to(EventTally(), *seen)
+
+
+def told_to(tally: EventTally, *seen: events.Event) -> EventTally:
+    take = EventTakers(tally.takes).on_event
     for event in seen:
-        tally.on_event(event)
+        take(event)
     return tally
 
 
@@ -36,7 +40,7 @@ def counted(tally: EventTally, family: families.Family) -> dict[tuple[str, ...],
 
 
 def test_every_event_is_counted_or_left_out_on_purpose() -> None:
-    assert COUNTING.keys() == set(get_args(events.Event))
+    assert {*COUNTING, *UNCOUNTED} == set(get_args(events.Event))
 
 
 def test_the_sample_events_are_one_of_each() -> None:
@@ -49,9 +53,6 @@ def test_the_sample_events_are_one_of_each() -> None:
         (families.RECEIVED, ("public_decryption_request",), 1),
         (families.REORGANISED, ("10901", "back"), 2),
         (families.LOGS_QUARANTINED, ("10901",), 1),
-        (families.CURSOR, ("10901", "0x0000000000000000000000000000000000000005"), 50),
-        (families.HEAD, ("10901", "0x0000000000000000000000000000000000000005"), 55),
-        (families.LAG, ("10901", "0x0000000000000000000000000000000000000005"), 6),
         (families.PICKED, ("public_decryption_request",), 1),
         (families.DEFERRED, ("public_decryption", "submit"), 1),
         (families.SUBMIT_ERRORS, ("public_decryption_request",), 1),
@@ -88,11 +89,6 @@ def test_an_event_is_observed_once(family: families.Family, labels: tuple[str, .
     assert dict(histogram.cumulative)["+Inf"] == 1
 
 
-def test_a_cursor_at_the_head_has_no_lag() -> None:
-    tally = tallied(events.CursorMoved(1, CONTRACT, 56, 55))
-    assert list(tally.families[families.LAG].values()) == [0]
-
-
 def observed(tally: EventTally, family: families.Family) -> int:
     """Return how many observations there are in a histogram, whatever their labels."""
     found = [one for one in tally.families[family].values() if isinstance(one, Histogram)]
@@ -108,8 +104,8 @@ def test_a_reply_found_in_the_contract_has_no_latency_of_ours() -> None:
 def test_a_request_that_ended_is_forgotten() -> None:
     """Else memory would grow with every request."""
     kept = tallied(events.AnswerKept(1, PUBLIC, 0.4), events.AnswerKept(2, PUBLIC, 0.4))
-    kept.on_event(events.ReplyIncluded(1, PUBLIC, 60, 1.4))
-    kept.on_event(events.RequestClosed(2, PUBLIC, State.REJECTED, ""))
+    told_to(kept, events.ReplyIncluded(1, PUBLIC, 60, 1.4))
+    told_to(kept, events.RequestClosed(2, PUBLIC, State.REJECTED, ""))
     assert kept.answered == {}
 
 

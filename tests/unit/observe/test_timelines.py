@@ -12,9 +12,17 @@ from kmsconn.model import events
 from kmsconn.model.events import AlertCleared, Event, RequestsMoved
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
-from kmsconn.observe.recent import LATENCY_WINDOW, SPAN_SECONDS, SPANS, RecentActivity, Throughput
-from kmsconn.observe.tally import EventTaker, EventTakers
-from kmsconn.observe.timelines import DETAIL_CHARACTERS, REQUESTS_KEPT, STEPS_KEPT, Timelines
+from kmsconn.observe.tally import EventTakers, EventTally, Takes
+from kmsconn.observe.timelines import (
+    DETAIL_CHARACTERS,
+    LATENCY_WINDOW,
+    REQUESTS_KEPT,
+    SPAN_SECONDS,
+    SPANS,
+    STEPS_KEPT,
+    Throughput,
+    Timelines,
+)
 
 PUBLIC = Kind.PUBLIC_DECRYPTION
 
@@ -45,9 +53,13 @@ WAY = (
 
 def played(told: Iterable[events.Event]) -> Timelines:
     clock = iter(range(1_000_000))
-    timelines = Timelines(lambda: float(next(clock)))
+    return told_to(Timelines(lambda: float(next(clock))), *told)
+
+
+def told_to(timelines: Timelines, *told: events.Event) -> Timelines:
+    take = EventTakers(timelines.takes).on_event
     for event in told:
-        timelines.on_event(event)
+        take(event)
     return timelines
 
 
@@ -89,6 +101,19 @@ def test_a_long_way_loses_its_middle_and_keeps_its_start() -> None:
     [timeline] = played([recorded(1), *(deferred(f"reason {number}") for number in range(200))]).newest(9)
     assert len(timeline.steps) == STEPS_KEPT
     assert (timeline.steps[0].name, timeline.steps[-1].detail) == ("recorded", "check: reason 199")
+
+
+def test_how_often_a_wait_came_is_counted_however_long_the_way_is() -> None:
+    told: list[Event] = [
+        recorded(1),
+        *[deferred()] * 5 * STEPS_KEPT,
+        deferred("other"),
+        *[deferred()] * 3 * STEPS_KEPT,
+    ]
+    [timeline] = played(told).newest(9)
+    assert [step.times for step in timeline.steps] == [1, 5 * STEPS_KEPT, 1, 3 * STEPS_KEPT]
+    assert timeline.steps[-1].at == timeline.changed
+    assert len(timeline.told) <= 2 * STEPS_KEPT
 
 
 def test_a_long_reason_is_cut() -> None:
@@ -135,26 +160,35 @@ CONTRACT = Address(bytes(19) + b"\x05")
 
 
 def test_quantiles_are_those_of_what_was_observed() -> None:
-    recent = RecentActivity(lambda: 0.0)
-    for number in range(100):
-        recent.on_event(events.StageFinished(1, PUBLIC, "check", float(number)))
-    [(name, latency)] = recent.latencies()
+    told = [events.StageFinished(number, PUBLIC, "check", float(number)) for number in range(100)]
+    [(name, latency)] = told_to(Timelines(lambda: 0.0), *told).latencies()
     assert (name, latency.count, latency.p50, latency.p95, latency.p99) == ("check", 100, 50.0, 95.0, 99.0)
+
+
+def test_the_latencies_of_a_way_are_told_in_its_order() -> None:
+    found = dict(told_to(Timelines(lambda: 0.0), *WAY).latencies())
+    assert {name: latency.p50 for name, latency in found.items()} == {
+        "check": 0.03, "gather": 0.04, "submit": 0.05, "answer": 0.6,
+        "recorded to answered": 0.8, "recorded to included": 1.4,
+    }  # fmt: skip
 
 
 def test_what_is_older_than_the_window_is_not_told() -> None:
     clock = [0.0]
-    recent = RecentActivity(lambda: clock[0])
-    recent.on_event(events.StageFinished(1, PUBLIC, "check", 1.0))
+    timelines = told_to(Timelines(lambda: clock[0]), events.StageFinished(1, PUBLIC, "check", 1.0))
     clock[0] = LATENCY_WINDOW + 1
-    assert list(recent.latencies()) == []
+    assert list(timelines.latencies()) == []
 
 
 def test_a_reply_that_the_contract_had_already_is_no_latency_and_no_throughput() -> None:
-    recent = RecentActivity(lambda: 100.0)
-    recent.on_event(events.ReplyIncluded(1, PUBLIC, 60, 9.0, found=True))
-    assert list(recent.latencies()) == []
-    assert sum(recent.included.series(200.0)) == 0
+    timelines = told_to(Timelines(lambda: 100.0), events.ReplyIncluded(1, PUBLIC, 60, 9.0, found=True))
+    assert list(timelines.latencies()) == []
+    assert sum(timelines.included.series(200.0)) == 0
+
+
+def test_what_is_recorded_and_included_is_throughput() -> None:
+    timelines = told_to(Timelines(lambda: 100.0), *WAY)
+    assert (sum(timelines.recorded.series(200.0)), sum(timelines.included.series(200.0))) == (1, 1)
 
 
 def test_throughput_is_counted_in_whole_spans() -> None:
@@ -167,32 +201,25 @@ def test_throughput_is_counted_in_whole_spans() -> None:
 
 @pytest.mark.parametrize(("block", "head", "lag"), [(56, 55, 0), (50, 55, 6), (60, 55, 0)])
 def test_the_lag_is_the_blocks_that_are_not_read(block: int, head: int, lag: int) -> None:
-    recent = RecentActivity(lambda: 0.0)
-    recent.on_event(events.CursorMoved(10901, CONTRACT, block, head))
-    [position] = recent.positions.values()
+    tally = EventTally()
+    EventTakers(tally.takes).on_event(events.CursorMoved(10901, CONTRACT, block, head))
+    [position] = tally.read.values()
     assert position.lag == lag
 
 
 CLEARED, MOVED = AlertCleared("gateway", "logs"), RequestsMoved(1, 2, 3, 4)
 
 
-def recording(name: str, into: list[Any], *kinds: type[Event]) -> EventTaker:
-    return EventTaker({kind: lambda event: into.append((name, event)) for kind in kinds})
+def recording(name: str, into: list[Any], *kinds: type[Event]) -> Takes:
+    return {kind: lambda event: into.append((name, event)) for kind in kinds}
 
 
-def test_an_event_of_another_type_changes_nothing() -> None:
-    taken: list[Any] = []
-    taker = recording("one", taken, AlertCleared)
-    taker.on_event(MOVED)
-    taker.on_event(CLEARED)
-    assert taken == [("one", CLEARED)]
-
-
-def test_several_take_an_event_in_their_order() -> None:
+def test_several_take_an_event_in_their_order_and_others_change_nothing() -> None:
     taken: list[Any] = []
     takers = EventTakers(
         recording("first", taken, AlertCleared, RequestsMoved), recording("second", taken, AlertCleared)
     )
     takers.on_event(MOVED)
     takers.on_event(CLEARED)
+    takers.on_event(recorded(1))
     assert taken == [("first", MOVED), ("first", CLEARED), ("second", CLEARED)]

@@ -31,6 +31,7 @@ from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.observe.health import Health
 from kmsconn.observe.logs import make_logger
+from kmsconn.observe.tally import EventTakers
 from kmsconn.operate.commands import run
 from kmsconn.operate.commands.command import LONGEST_LINE, crash_report, only, until_interrupted
 from kmsconn.operate.commands.run import (
@@ -269,7 +270,7 @@ class Lives:
 
     def hear(self, event: Event) -> None:
         self.events.append(event)
-        self.health.on_event(event)
+        EventTakers(self.health.takes).on_event(event)
 
 
 async def test_a_connector_that_lost_its_lease_begins_anew() -> None:
