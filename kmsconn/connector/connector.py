@@ -117,7 +117,7 @@ class Connector:
             },
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
-            http=None if self.http is None else self.http.statistics(),
+            http=None if self.http is None else self.http.service.statistics(),
             journal=JournalStatistics(self.watch.free, components.membership.statistics()),
         )
 

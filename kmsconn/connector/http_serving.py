@@ -10,7 +10,6 @@ import trio
 
 from kmsconn.errors import StartRefused
 from kmsconn.requests.components import Components
-from kmsconn.requests.snapshot import HttpApiStatistics
 from kmsconn.serving.decryptions import HttpApiService
 from kmsconn.transport.certificates import TlsFault
 
@@ -21,10 +20,6 @@ class HttpServing:
 
     service: HttpApiService
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
-
-    def statistics(self) -> HttpApiStatistics:
-        """Return a snapshot."""
-        return self.service.statistics()
 
 
 @asynccontextmanager

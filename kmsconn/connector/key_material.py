@@ -15,7 +15,6 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import run_query_plan
-from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.core.client import CoreClient
 from kmsconn.errors import RequestError, Undecodable, Unreachable
 from kmsconn.ethereum.ids import id_name
@@ -148,11 +147,10 @@ def migrated_key_sets(components: Components) -> MigratedKeySets | None:
     planned = profile.migrated_key_set(sender)
     if planned is None:
         return None
-    chain, options = components.chains[planned[0]], components.settings.ciphertexts
+    chain = components.chains[planned[0]]
 
     async def find() -> PublicObject | None:
         asked = profile.migrated_key_set(sender)
         return None if asked is None else await run_query_plan(chain, asked[1])
 
-    policy = BucketPolicy(options.allow_http_buckets, options.allow_private_buckets)
-    return MigratedKeySets(find, components.buckets, policy.check, components.board)
+    return MigratedKeySets(find, components.buckets, components.policy.check, components.board)

@@ -193,7 +193,10 @@ class Leases:
                 self._wanted.pop(name).set()
 
     async def hold(
-        self, name: str, run: Callable[[], Awaitable[object]], meanwhile: Callable[[], Awaitable[object]]
+        self,
+        name: str,
+        run: Callable[[], Awaitable[object]],
+        meanwhile: Callable[[], Awaitable[object]] = trio.sleep_forever,
     ) -> None:
         """Run a component once its lease is ours, and give the lease back as it ends; see ``Membership``."""
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
@@ -39,12 +39,10 @@ LOOK_AGAIN: Final = (
 )
 
 
-@attrs.frozen
-class Member:
-    """A member of a journal; implements ``app.membership.Membership``. Made by ``open_member``."""
+@attrs.define(eq=False, kw_only=True)
+class Member(Leases):
+    """A member of a journal; implements ``requests.membership.Membership``. Made by ``open_member``."""
 
-    journal: Journal
-    leases: Leases
     claiming: SideSession
     shards: int
     look_again: float = LOOK_AGAIN
@@ -52,28 +50,14 @@ class Member:
     @property
     def has_successor(self) -> bool:
         """Whether another member, who has not been silent for long, sends replies."""
-        leases = self.leases
         return any(
-            one.token != leases.token and Role.SEND in one.roles and one.silent < leases.clock.lease
-            for one in leases.gathering.members
+            one.token != self.token and Role.SEND in one.roles and one.silent < self.clock.lease
+            for one in self.gathering.members
         )
 
     def is_valid(self) -> bool:
         """Say whether no other process can have taken over from this one by now. Asks nobody."""
-        return self.leases.clock.is_valid(trio.current_time())
-
-    async def hold(
-        self,
-        name: str,
-        run: Callable[[], Awaitable[object]],
-        meanwhile: Callable[[], Awaitable[object]] = trio.sleep_forever,
-    ) -> None:
-        """Run a component once its lease is ours, and give the lease back as it ends; see ``Membership``."""
-        await self.leases.hold(name, run, meanwhile)
-
-    def stop_waiting(self) -> None:
-        """Take no further lease; what is held stays. Repeating: no effect."""
-        self.leases.stop_waiting()
+        return self.clock.is_valid(trio.current_time())
 
     async def pick(
         self, kinds: Collection[Kind], now: float, limit: int, busy: frozenset[int], *, without: Shards
@@ -82,7 +66,7 @@ class Member:
         claiming = self.claiming.ask(
             partial(
                 members.claim,
-                token=self.leases.token,
+                token=self.token,
                 shards=self.shards,
                 kinds=kinds,
                 of_shards=[shard for shard in range(self.shards) if shard not in without.chosen],
@@ -107,12 +91,12 @@ class Member:
     async def give_rows_back(self) -> None:
         """Let other processes pick what this one has picked, and look which others there are. Repeating: no effect."""
         with trio.move_on_after(GIVING, shield=True), suppress(JournalFailed):
-            await self.journal.run(members.give_rows_back, self.leases.token)
-            await self.leases.look()
+            await self.journal.run(members.give_rows_back, self.token)
+            await self.look()
 
     def statistics(self) -> tuple[MemberStatistics, ...]:
         """Return the processes over the journal, as this one saw them last."""
-        seen = self.leases.gathering
+        seen = self.gathering
         return tuple(
             MemberStatistics(
                 one.name,
@@ -121,7 +105,7 @@ class Member:
                 one.since,
                 one.silent,
                 tuple(lease.name for lease in seen.leases if lease.token == one.token),
-                one.token == self.leases.token,
+                one.token == self.token,
             )
             for one in seen.members
         )
@@ -137,9 +121,9 @@ class Member:
         """Be a member no more, with the last commit of this process; beside the journal where that has ended, so that nobody waits."""
         with trio.move_on_after(GIVING, shield=True), suppress(JournalFailed):
             if self.journal.is_closed:
-                await self.leases.side.ask(partial(members.depart, token=self.leases.token))
+                await self.side.ask(partial(members.depart, token=self.token))
             else:
-                await self.journal.run(members.leave, self.leases.token)
+                await self.journal.run(members.leave, self.token)
 
 
 def _turn(row: Row) -> tuple[float, int, int]:
@@ -167,12 +151,22 @@ async def open_member(
         ours = journal.join(token)
         board = Board(on_event, trio.current_time)
         watchers = partial(tell_missing_roles, board), partial(tell_different_settings, board)
-        leases = Leases(journal, side, token, clock, board, Dismissals(board), watchers, ours)
-        member = Member(journal, leases, claiming, len(settings.core.core_endpoints))
-        topics.on("lease", leases.wake_up.notify)
+        member = Member(
+            journal=journal,
+            side=side,
+            token=token,
+            clock=clock,
+            board=board,
+            dismissals=Dismissals(board),
+            watchers=watchers,
+            ours=ours,
+            claiming=claiming,
+            shards=len(settings.core.core_endpoints),
+        )
+        topics.on("lease", member.wake_up.notify)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(leases.run)
+                nursery.start_soon(member.run)
                 nursery.start_soon(
                     listen,
                     address,

@@ -26,7 +26,6 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import NeedsAgreement
 from kmsconn.protocols.profile import Profile
-from kmsconn.requests.components import Components
 from kmsconn.requests.rows import request_of
 
 NOT_AGREED = "not-agreed"
@@ -45,18 +44,6 @@ class OpenAgreements:
     tx_sender: Address
     wall: Callable[[], float]
     board: Board
-
-    @classmethod
-    def of(cls, components: Components) -> OpenAgreements:
-        """Make the watch of a connector."""
-        return cls(
-            components.profile,
-            components.journal,
-            components.chains,
-            components.tx_sender,
-            components.ports.wall,
-            components.board,
-        )
 
     async def look(self) -> float:
         """Look once; of what a chain does not answer nothing changes."""

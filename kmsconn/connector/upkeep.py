@@ -55,9 +55,11 @@ async def run_upkeep(components: Components) -> None:
 def _looks(components: Components) -> Iterator[tuple[Look, float]]:
     """Yield each look with the seconds until it is first due. What waits for a chain or the Core delays no other one."""
     profile, journal, board = components.profile, components.journal, components.board
-    yield partial(name_overdue, profile, journal, components.ports.wall, board), 0.0
+    wall, chains, sender = components.ports.wall, components.chains, components.tx_sender
+    yield partial(name_overdue, profile, journal, wall, board), 0.0
     yield partial(name_undone, journal, board), 0.0
-    yield open_agreements.OpenAgreements.of(components).look, open_agreements.INTERVAL
+    agreements = open_agreements.OpenAgreements(profile, journal, chains, sender, wall, board)
+    yield agreements.look, open_agreements.INTERVAL
     for made in (key_material.core_material(components), key_material.migrated_key_sets(components)):
         if made is not None:
             yield made.look, key_material.FIRST_LOOK

@@ -19,7 +19,7 @@ from kmsconn.config.values import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.model import events
 from kmsconn.model.life import State
-from kmsconn.observe.tally import EventTakers, Takes
+from kmsconn.observe.tally import Takes
 from kmsconn.transport.urls import hide_urls as hide_urls_in
 
 LEVELS: Final[dict[type, int]] = {
@@ -131,13 +131,6 @@ def line_takes(
         return write
 
     return {kind: line_of(kind) for kind, usual in LEVELS.items() if usual >= least or kind in _WEIGHING}
-
-
-def log_events(
-    logger: structlog.typing.FilteringBoundLogger, level: str, context: Context | None = None
-) -> events.OnEvent:
-    """Return the hook that does so."""
-    return EventTakers(line_takes(logger, level, context)).on_event
 
 
 def _alert_level(event: events.AlertRaised) -> int:

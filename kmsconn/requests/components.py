@@ -1,34 +1,48 @@
-"""The parts of a connector: the connections to its dependencies, the chains that it reads, and every component. Data only."""
+"""The parts of one connector: what was opened for it, and every component, made once, each from those that it needs.
+
+Opens nothing and starts nothing: ``connector.wiring`` opens, ``connector.connector`` starts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import attrs
+import trio
 
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.ciphertexts.fetch import BucketCounts
-from kmsconn.ciphertexts.quorum import Comparer
-from kmsconn.ciphertexts.registry import Directory
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
+from kmsconn.ciphertexts.places import BucketPolicy, Substitute
+from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
+from kmsconn.ciphertexts.registry import Directory, Lookup, Registry
+from kmsconn.ciphertexts.sdk import Sdk
+from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.config.settings import Settings
+from kmsconn.config.values import AttestationMode
 from kmsconn.core.client import CoreClient
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.journal import Journal
 from kmsconn.model.alerts import Board
-from kmsconn.model.events import OnEvent
-from kmsconn.model.requests import Kind, PoolName
+from kmsconn.model.events import CiphertextMismatch, OnEvent
+from kmsconn.model.requests import DECRYPTION_KINDS, IN_ORDER, Kind, PoolName, Request, trace_of
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import REPLACE_AFTER
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.checker import Checker, DecryptionExpiry
+from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.heartbeats import Heartbeats
-from kmsconn.requests.http_decryption import HttpDecryptions
+from kmsconn.requests.http_decryption import HttpDecryptions, HttpWaiters
+from kmsconn.requests.identity import NodeIdentity
 from kmsconn.requests.membership import Membership
 from kmsconn.requests.pipeline import Pipeline
+from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.snapshot import CiphertextStatistics
+from kmsconn.requests.stage_runner import StageRunner
+from kmsconn.requests.stages import Metadata, Stages
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import WakeUp
@@ -54,14 +68,9 @@ class ChainContext:
     wake_up: WakeUp = attrs.field(factory=WakeUp)
 
 
-def sender_address(sender: Wallet | Address) -> Address:
-    """Return the account that sends the replies of the node."""
-    return sender.address if isinstance(sender, Wallet) else sender
-
-
-@attrs.frozen
+@attrs.frozen(slots=False, kw_only=True)
 class Resources:
-    """What the parts of one connector are built from. ``endpoints`` are all chains, each once, and ``chains`` the ways to them by id."""
+    """The values that everything is built from."""
 
     settings: Settings
     ports: Ports
@@ -69,54 +78,282 @@ class Resources:
     sender: Wallet | Address
     """What sends the replies; of a shadow, which sends none, the address alone."""
     on_event: OnEvent
-    journal: Journal
-    membership: Membership
-    """The place of this process among those over the journal."""
-    endpoints: Sequence[Endpoint]
-    chains: Mapping[int, Endpoint]
-    core: CoreClient
-    buckets: HttpClient
+    waiters: HttpWaiters
 
     @property
     def tx_sender(self) -> Address:
         """The account that sends the replies of the node."""
-        return sender_address(self.sender)
+        return self.sender.address if isinstance(self.sender, Wallet) else self.sender
+
+    @property
+    def policy(self) -> BucketPolicy:
+        """Which addresses a bucket may have."""
+        return BucketPolicy(
+            self.settings.ciphertexts.allow_http_buckets, self.settings.ciphertexts.allow_private_buckets
+        )
+
+    @property
+    def shards(self) -> int:
+        """How many shards the Core has."""
+        return len(self.settings.core.core_endpoints)
+
+    @cached_property
+    def board(self) -> Board:
+        """The alerts of the connector."""
+        return Board(self.on_event, trio.current_time)
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        """What makes progress."""
+        return Heartbeats(trio.current_time)
 
 
-@attrs.frozen
-class Components(Resources):
-    """Everything one connector is made of."""
+@attrs.frozen(slots=False, kw_only=True)
+class OpenedResources(Resources):
+    """What has to be closed: the journal and the ways to the dependencies."""
 
-    directory: Directory
-    comparer: Comparer | None
-    """What compares attestations beside the requests, where that is wanted."""
-    fetches: BucketCounts
-    core_health: CoreHealth
-    heartbeats: Heartbeats
-    chain_contexts: Mapping[int, ChainContext]
-    pools: Mapping[PoolName, WorkerPool]
-    pipeline: Pipeline
-    checker: Checker
-    expiry: DecryptionExpiry
-    http: HttpDecryptions
-    """The second source of requests, whether or not anything is served over HTTP."""
-    board: Board
+    journal: Journal
+    membership: Membership
+    """The place of this process among those over the journal."""
+    to_gateway: Endpoint
+    to_ethereum: Endpoint
+    traces: Mapping[int, Endpoint]
+    """Ways of their own to the chains of replies, since a trace may take long."""
+    to_hosts: Mapping[int, Endpoint]
+    core: CoreClient
+    buckets: HttpClient
+    attestations: HttpClient
+    sdk: Sdk | None
+    """For generations whose buckets may want credentials."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """All chains, each once."""
+        several = (self.to_gateway, self.to_ethereum, *self.to_hosts.values())
+        return tuple({id(one): one for one in several}.values())
+
+    @cached_property
+    def chains(self) -> Mapping[int, Endpoint]:
+        """All chains by id; where Ethereum is a host chain too, the way of that one."""
+        return {
+            self.to_gateway.chain_id: self.to_gateway,
+            self.to_ethereum.chain_id: self.to_ethereum,
+            **self.to_hosts,
+        }
+
+    @cached_property
+    def chain_contexts(self) -> Mapping[int, ChainContext]:
+        """The context of each chain that is listened to; the Gateway comes last, for generations where it is Ethereum too."""
+        reading, transactions = self.settings.reading, self.settings.transactions
+        known = (
+            ChainContext(
+                "ethereum",
+                self.to_ethereum,
+                reading.key_management_polling,
+                reading.kms_operation_from_block_number,
+                transactions.ethereum_tx_required_confirmations,
+                transactions.ethereum_tx_get_receipt_timeout,
+                self.traces[self.to_ethereum.chain_id],
+            ),
+            ChainContext(
+                "gateway",
+                self.to_gateway,
+                reading.decryption_polling,
+                reading.decryption_from_block_number,
+                transactions.gateway_tx_required_confirmations,
+                traces=self.traces[self.to_gateway.chain_id],
+            ),
+        )
+        listened = {subscription.chain_id for subscription in self.profile.subscriptions()}
+        return {one.endpoint.chain_id: one for one in known if one.endpoint.chain_id in listened}
 
     @property
     def gateway(self) -> ChainContext:
         """The Gateway, where decryptions are asked for and answered."""
         return self.chain_contexts[self.settings.chains.gateway.chain_id]
 
+
+@attrs.frozen(slots=False, kw_only=True)
+class CiphertextComponents(OpenedResources):
+    """The components that fetch ciphertexts."""
+
+    @cached_property
+    def directory(self) -> Directory:
+        """Reads the whole registry, or, in a generation without attestations, only what requests name."""
+        kind = Registry if self.profile.has_attestations else Lookup
+        refresh = self.settings.ciphertexts.registry_refresh
+        return kind(self.profile, self.to_gateway, refresh, self.on_event)
+
+    @cached_property
+    def quorum(self) -> AttestationQuorum | None:
+        """Asks coprocessors what they attest."""
+        if not isinstance(self.directory, Registry):
+            return None
+        timeout = self.settings.ciphertexts.attestation_head_timeout
+        return AttestationQuorum(self.attestations, self.directory, self.policy, timeout)
+
+    @cached_property
+    def comparer(self) -> Comparer | None:
+        """What compares attestations beside the requests, where that is wanted."""
+        compares = self.settings.ciphertexts.attestation is AttestationMode.SHADOW
+        return Comparer(self.quorum, self.on_event) if compares and self.quorum is not None else None
+
+    def _sources(self) -> Sources:
+        """Know where a generation keeps its objects: under two names each, or at the places of the first one."""
+        if self.sdk is None:
+            return BothForms(self.buckets, self.directory)
+        s3 = self.settings.protocol.httpz.s3
+        instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
+        return ByPlace(self.buckets, self.directory, self.sdk, instead)
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """Fetches ciphertexts."""
+        settings, on_event = self.settings, self.on_event
+        return Fetcher(
+            self._sources(),
+            self.policy,
+            self.ports.offload,
+            settings.ciphertexts.max_ciphertext_size,
+            lambda handle, reason: on_event(CiphertextMismatch(handle, reason)),
+            settings.protocol.httpz.tolerant_digests,
+            quorum=self.quorum,
+            enforced=settings.ciphertexts.attestation is AttestationMode.ENFORCE,
+        )
+
+    @cached_property
+    def budgets(self) -> tuple[ByteBudget, ...]:
+        """The bytes of ciphertexts that each shard may hold."""
+        budget = self.settings.ciphertexts.ciphertext_budget // self.shards
+        return tuple(ByteBudget(budget) for _ in range(self.shards))
+
+    def ciphertext_statistics(self) -> CiphertextStatistics:
+        """Return a snapshot."""
+        fetches = self.fetcher.counts
+        return CiphertextStatistics(
+            bytes_held=sum(budget.used for budget in self.budgets),
+            fetched=fetches.fetched,
+            bucket_attempts=dict(fetches.attempts),
+            bucket_failures=dict(fetches.failures),
+            attestations_skipped=0 if self.comparer is None else self.comparer.skipped,
+        )
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Components(CiphertextComponents):
+    """Everything one connector is made of."""
+
+    @cached_property
+    def checker(self) -> Checker:
+        """Checks whether requests may be answered."""
+        heads = {chain_id: one.head for chain_id, one in self.chain_contexts.items()}
+        settings, profile, suspicions = self.settings, self.profile, Suspicions(heads)
+        return Checker(
+            profile=profile,
+            chains=self.chains,
+            heads=heads,
+            identity=NodeIdentity(profile, self.chains, self.tx_sender),
+            contexts=Contexts(profile, self.to_ethereum, trio.current_time, suspicions),
+            suspicions=suspicions,
+            # as far as is known before the network was asked
+            expiry=DecryptionExpiry(
+                settings.work.decryption_expiry, None if profile.later_network else False
+            ),
+            reorg_window=settings.reading.reorg_window,
+            shadow=settings.is_shadow,
+        )
+
+    @property
+    def expiry(self) -> DecryptionExpiry:
+        """When decryptions expire."""
+        return self.checker.expiry
+
+    def _stages(self) -> Stages:
+        stages = Stages(
+            self.profile,
+            self.chains,
+            self.checker,
+            self.checker.identity,
+            self.fetcher,
+            self.core,
+            self.ports.random,
+            reading_only=self.settings.is_shadow,
+            context=_trace_context(self.settings),
+        )
+        return stages if self.comparer is None else attrs.evolve(stages, shadow=self.comparer.hand)
+
+    @cached_property
+    def core_health(self) -> CoreHealth:
+        """The watch over the Core."""
+        return CoreHealth(self.core, self.settings.core.healthcheck_timeout)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """Leads a request through its stages."""
+        profile, journal, ports, checker = self.profile, self.journal, self.ports, self.checker
+        heads = checker.heads
+        runner = StageRunner(profile, self.core_health, self.shards, self.on_event, journal.note_stage)
+        outcomes = RowOutcomes(profile, journal, heads, runner, ports.wall, ports.random, self.on_event)
+        return Pipeline(
+            profile=profile,
+            stages=self._stages(),
+            journal=journal,
+            heads=heads,
+            txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in self.chain_contexts.items()},
+            destruction=Destruction(profile, journal, heads, checker.contexts, outcomes.end_destroyed),
+            budgets=self.budgets,
+            deadlines=self.settings.work.deadlines,
+            runner=runner,
+            outcomes=outcomes,
+        )
+
+    @cached_property
+    def pools(self) -> Mapping[PoolName, WorkerPool]:
+        """A pool for each that the generation's table names."""
+        operations = self.profile.operations.values()
+        names = dict.fromkeys(operation.pool for operation in operations)
+        return {
+            name: self._pool(name, tuple(one.kind for one in operations if one.pool is name))
+            for name in names
+        }
+
+    def _pool(self, name: PoolName, kinds: tuple[Kind, ...]) -> WorkerPool:
+        """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""
+        shards = 1 if name in IN_ORDER else self.shards
+        size = max(getattr(self.settings.work.pools, name.value), shards)
+        pool = WorkerPool(name, kinds, size, WakeUp(), shards)
+        if DECRYPTION_KINDS.issuperset(kinds):  # key management fetches nothing
+            pool.gone = lambda: self.core_health.gone
+        return pool
+
     def pool_for(self, kind: Kind) -> WorkerPool:
         """Return the pool that works on a kind of request."""
         return self.pools[self.profile.operations[kind].pool]
 
-    def ciphertext_statistics(self) -> CiphertextStatistics:
-        """Return a snapshot."""
-        return CiphertextStatistics(
-            bytes_held=sum(budget.used for budget in self.pipeline.budgets),
-            fetched=self.fetches.fetched,
-            bucket_attempts=dict(self.fetches.attempts),
-            bucket_failures=dict(self.fetches.failures),
-            attestations_skipped=0 if self.comparer is None else self.comparer.skipped,
+    @cached_property
+    def http(self) -> HttpDecryptions:
+        """The second source of requests, whether or not anything is served over HTTP."""
+        pools = self.pools
+        return HttpDecryptions(
+            profile=self.profile,
+            journal=self.journal,
+            head=self.checker.heads[self.settings.chains.gateway.chain_id],
+            wall=self.ports.wall,
+            expiry=self.expiry,
+            dispatch=lambda name: pools[name].wake_up.notify(),
+            on_event=self.on_event,
+            waiters=self.waiters,
         )
+
+
+def _trace_context(settings: Settings) -> Callable[[Request], Metadata] | None:
+    """Tell the Core the trace of a request where traces are on, as W3C Trace Context does."""
+    tracing, deployment = settings.monitoring.tracing, settings.chains.gateway.chain_id
+    if tracing is None:
+        return None
+
+    def context(request: Request) -> Metadata:
+        trace = trace_of(deployment, request.kind, request.id)
+        return ((b"traceparent", trace.traceparent(sampled=tracing.samples(trace.trace_id)).encode()),)
+
+    return context

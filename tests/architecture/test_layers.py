@@ -90,7 +90,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.observe.health",
         "kmsconn.observe.logs",
         "kmsconn.observe.monitor",
-        "kmsconn.observe.recent",
         "kmsconn.observe.status",
         "kmsconn.observe.tally",
         "kmsconn.observe.timelines",

@@ -24,9 +24,10 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertRaised, Event
-from kmsconn.observe.logs import log_events, make_logger
+from kmsconn.observe.logs import line_takes, make_logger
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, answer
+from kmsconn.observe.tally import EventTakers
 from kmsconn.serving.wire import ServedAnswer
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.killable import KillablePorts, Life
@@ -70,7 +71,7 @@ class Scene:
     def open(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
         """Return a connector that drains when the block is left; nothing of what it says holds a secret."""
         settings = self.settings(**changes)
-        write = log_events(make_logger(self.log, "debug", LogFormat.JSON), "debug")
+        write = EventTakers(line_takes(make_logger(self.log, "debug", LogFormat.JSON), "debug")).on_event
         assert settings.wallet.private_key is not None
         secrets = (*SECRETS, settings.wallet.private_key.reveal().removeprefix("0x"))
 

@@ -13,13 +13,14 @@ from kmsconn.config.values import LogFormat
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
-from kmsconn.observe.logs import LEVELS, LibraryLogs, LineWriter, event_name, log_events, make_logger
+from kmsconn.observe.logs import LEVELS, LibraryLogs, LineWriter, event_name, line_takes, make_logger
+from kmsconn.observe.tally import EventTakers
 from tests.unit.observe.snapshots import CONTRACT, EACH, PUBLIC
 
 
 def lines(*seen: events.Event, level: str = "debug") -> list[dict[str, Any]]:
     stream = io.StringIO()
-    on_event = log_events(make_logger(stream, level, LogFormat.JSON), level)
+    on_event = EventTakers(line_takes(make_logger(stream, level, LogFormat.JSON), level)).on_event
     for event in seen:
         on_event(event)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -124,7 +125,7 @@ def test_user_info_and_query_of_a_url_in_a_reason_are_cut(reason: str, shown: st
 
 def test_a_console_line_is_for_people() -> None:
     stream = io.StringIO()
-    log_events(make_logger(stream, "info", LogFormat.CONSOLE), "info")(
+    EventTakers(line_takes(make_logger(stream, "info", LogFormat.CONSOLE), "info")).on_event(
         events.AlertCleared("gateway", "unreachable")
     )
     assert "alert_cleared" in stream.getvalue()
