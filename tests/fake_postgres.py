@@ -11,18 +11,18 @@ import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import attrs
 import psycopg
 from psycopg import errors
 
 from kmsconn.config.values import PostgresAddress
-from kmsconn.journal import damage, postgres_schema, schema
+from kmsconn.journal import postgres_schema, schema
 from kmsconn.journal.postgres import _COUNT, PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION
 from kmsconn.journal.postgres_session import Reply, SessionLimits
 from kmsconn.journal.postgres_statements import BoundStatement
-from kmsconn.journal.rows import shard
 
 ADDRESS = PostgresAddress("journal", ("/fake",))
 
@@ -48,11 +48,10 @@ _BEGINS = "BEGIN"
 def made_at(path: str = ":memory:") -> sqlite3.Connection:
     """Make the tables of a journal and its members in SQLite."""
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    database.create_function("shard", 2, shard, deterministic=True)
     for migration in schema.MIGRATIONS:
         for statement in migration:
             database.execute(statement)
-    for statement in (*_MEMBERS, *_COUNTING, *schema.shard_indices(1).values()):
+    for statement in (*_MEMBERS, *_COUNTING, schema.shard_index(1)[1]):
         database.execute(statement)
     database.execute("INSERT INTO meta VALUES (?, ?)", (SCHEMA_KEY, f"{VERSION} {VERSION}"))
     return database
@@ -119,12 +118,10 @@ class FakeServer:
     sessions: list[FakeSession] = attrs.field(factory=list)
     database: sqlite3.Connection = attrs.field(factory=made_at)
     hazards: Hazards | None = None
-    corrupt: set[int] = attrs.field(factory=set)
-    """Rows on pages that cannot be read."""
     is_locked: bool = False
     """Whether somebody has the writers' lock, and keeps it."""
 
-    def connect(self, address: PostgresAddress, limits: SessionLimits) -> FakeSession:
+    def connect(self, address: PostgresAddress, limits: SessionLimits) -> Any:
         """Make a connection. Raises OperationalError while connections are refused."""
         assert (address, limits.lock > 0) == (ADDRESS, True)
         if self.refusals:
@@ -214,9 +211,6 @@ class FakeSession:
         word = call.statement.split()[0]
         if self.is_aborted and word not in {"ROLLBACK", "COMMIT"}:
             raise errors.InFailedSqlTransaction("current transaction is aborted")
-        if call.statement == damage._ROW and call.values[0] in self.server.corrupt:  # type: ignore[index]
-            self.is_aborted = True
-            raise errors.DataCorrupted("invalid page in block 7")
         try:
             found = _ANSWERS.get(call.statement, _of_sqlite)(self.server, call)
         except sqlite3.Error as error:

@@ -183,8 +183,8 @@ class CoreTls:
 class CoreSettings:
     """How the Core is reached, and the bytes of its answers in memory at once.
 
-    core_endpoints: The gRPC endpoints of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request selects
-      the endpoint.
+    core_endpoints: The gRPC endpoints of this node's Core, `http://host:port`: one, a comma list, or a list of at most 42. The id of
+      a request selects the endpoint.
     core_reply_budget: Limit on the bytes of large Core replies (over 1 MiB) received at the same time; further ones wait.
     healthcheck_timeout: Time limit for a health probe of a Core; a later answer raises an alert.
     """

@@ -65,9 +65,15 @@ websocket_urls = partial(_urls, ("ws", "wss"))
 """Read URLs of a chain: one, a comma list, or a list."""
 
 
+MOST_CORES: Final = 42
+"""Shards of a Core: the journal keeps of each id a remainder that tells the shard of any number up to this one."""
+
+
 def core_endpoints(value: object) -> tuple[str, ...]:
     """Read the endpoints of the Core: ``http://host:port``, one, a comma list, or a list."""
     found = _urls(("http", "https"), value)
+    if len(found) > MOST_CORES:
+        raise ValueError(f"must be at most {MOST_CORES} endpoints, not {len(found)}")
     for url in found:
         parts = urlsplit(url)
         if parts.port is None or parts.path.strip("/") or parts.query or parts.username is not None:

@@ -72,10 +72,10 @@ class Member(Leases):
                 of_shards=[shard for shard in range(self.shards) if shard not in without.chosen],
                 now=now,
                 limit=limit,
-                busy=[*busy, *self.journal.damaged],
+                busy=busy,
             )
         )
-        claimed = await self.journal.failures.noting("claims", claiming)
+        claimed = await self.journal.failures.noting(claiming)
         return Due(tuple(await self._read(claimed))[:limit], claimed.next_due)
 
     async def _read(self, claimed: Claimed) -> list[Row]:

@@ -1,15 +1,14 @@
 """Rows that cannot be read: each is set aside by itself, and the rest of the journal goes on. Never ends an operation.
 
-What cannot be read is a value that does not decode (a flipped bit, a cut blob, an edit by hand), or a page that SQLite calls
-malformed. The former becomes ``quarantined``, off chain and under a digest of its own, so that the proof of completeness finds its
-id missing and reads the event again from the chain; what stood for its event is kept in place of the answer. What stands on a bad page
-cannot be written either, so such a row is only left out, as long as the process lives; SQLite gives up the transaction that met the
-page, and the next one goes on.
+What cannot be read is a value that does not decode (a flipped bit, a cut blob, an edit by hand). Such a row becomes ``quarantined``, off
+chain and under a digest of its own, so that the proof of completeness finds its id missing and reads the event again from the chain; what
+stood for its event is kept in place of the answer. A page of the file that the database itself calls malformed is for an operator, who
+moves the journal away: nothing is lost with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from kmsconn.journal.database import Database
@@ -44,36 +43,9 @@ UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's erro
 def read_rows(db: Database, rids: Iterable[int]) -> tuple[Row, ...]:
     """Return the rows that can be read, in this order; the others are set aside. A server is asked for all of them at once."""
     wanted = list(rids)
-    if db.driver.is_remote and len(wanted) > 1:
-        return tuple(_read_together(db, wanted))
-    return tuple(row for rid in wanted if (row := read_one(db, rid)) is not None)
-
-
-def _read_together(db: Database, rids: Sequence[int]) -> Iterator[Row]:
-    try:
-        with db.savepoint():
-            found = db.fetch_each(_ROW, ((rid,) for rid in rids))
-    except db.driver.error as error:
-        if not db.driver.is_damage(error):
-            raise
-        yield from _read_apart(db, rids)
-        return
-    for rid, stored in zip(rids, found, strict=True):
-        if stored and (row := _readable(db, rid, stored[0])) is not None:
-            yield row
-
-
-def _read_apart(db: Database, rids: Iterable[int]) -> Iterator[Row]:
-    """Yield rows one by one: a page that cannot be read costs its own rows."""
-    for rid in rids:
-        try:
-            with db.savepoint():
-                stored = db.execute(_ROW, (rid,)).fetchone()
-        except db.driver.error as error:
-            _note_damaged_page(db, rid, error)
-            continue
-        if stored is not None and (row := _readable(db, rid, stored)) is not None:
-            yield row
+    found = zip(wanted, db.fetch_each(_ROW, ((rid,) for rid in wanted)), strict=True)
+    rows = (_readable(db, rid, stored[0]) for rid, stored in found if stored)
+    return tuple(row for row in rows if row is not None)
 
 
 def _readable(db: Database, rid: int, stored: tuple[Any, ...]) -> Row | None:
@@ -85,27 +57,13 @@ def _readable(db: Database, rid: int, stored: tuple[Any, ...]) -> Row | None:
     return None
 
 
-def _note_damaged_page(db: Database, rid: int, error: Exception) -> None:
-    """Leave out a row on a page that cannot be read. Raises the error where that is not what it says."""
-    if not db.driver.is_damage(error):
-        raise error
-    db.damaged.setdefault(rid, f"the file has a damaged page: {error}")
-
-
 def read_one(db: Database, rid: int) -> Row | None:
-    """Return one row; None when there is none, or when it cannot be read and was set aside. Raises the database's errors of the disk."""
-    try:
-        stored = db.execute(_ROW, (rid,)).fetchone()
-    except db.driver.error as error:
-        _note_damaged_page(db, rid, error)
-        return None
-    return None if stored is None else _readable(db, rid, stored)
+    """Return one row; None when there is none, or when it cannot be read and was set aside."""
+    return next(iter(read_rows(db, [rid])), None)
 
 
 def set_aside(db: Database, rid: int, why: str) -> None:
     """Quarantine a row in whatever state it is, and remember it. Repeating: no effect."""
-    if rid in db.damaged:
-        return
     db.damaged[rid] = why
     with db.savepoint():
         _lower_the_mark(db, rid)

@@ -5,7 +5,6 @@ A ``Database`` is used by one thread at a time: the journal sees to that. What d
 
 - Values are named (``:rid``) or counted (``?``). Numbers of a list are JSON text, read with ``SELECT value FROM json_each(:list)``.
 - ``INDEXED BY name`` names the index that a query must use; a driver whose database has no such clause leaves it out.
-- ``shard(id, count)`` is a function that the driver provides.
 
 An operation is a function over an open database, declared once. ``await journal.run(operation, ...)`` has it applied: whole or not at all,
 in the order of the calls, several in one commit. When the call returns, what the operation did is durable. An operation that changes
@@ -15,17 +14,23 @@ means that the row was no longer in a state that allows it, and that nothing was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
 from kmsconn.config.settings import Settings
 from kmsconn.errors import JournalWentBack, OutcomeUnknown, StartRefused
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.journal.notes import Notes, StageTimes, Tally
+
+if TYPE_CHECKING:
+    from sqlite3 import Cursor
+
+    from kmsconn.journal.postgres import PostgresDriver
+    from kmsconn.journal.postgres_batch import BatchResult
+    from kmsconn.journal.sqlite import SqliteDriver
 
 AnyOperation = TypeVar("AnyOperation", bound=Callable[..., Any])
 
@@ -137,104 +142,18 @@ def differences(stored: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str
 _TICK = "tick"
 
 
-class QueryResult(Protocol):
-    """What a statement returned, or how many rows it changed; a cursor of PEP 249."""
+Driver: TypeAlias = "SqliteDriver | PostgresDriver"
+"""What differs between databases: opening, parameters, types, transactions and errors. Never knows what a request is.
 
-    @property
-    def rowcount(self) -> int:
-        """How many rows an INSERT, UPDATE or DELETE changed."""
-        ...
+``shards``: among how many parts due rows are shared by their ids. ``is_remote``: statements wait for a server, so that a whole group of
+them is run in a thread (``journal.groups``). ``capture`` are the statements that let every transition go into the outbox of the audit
+log, ``stop_capturing`` those that end that. ``refusal`` says why the journal cannot be opened, and what to do: JournalUnreachable where
+that may pass by itself. ``error`` is the class of all errors of the database, ``conflict`` of those where a unique index refuses a row.
+``tally`` are the numbers of rows that this transaction has changed and not written yet; ``changes`` how many rows were changed so far.
+"""
 
-    def fetchone(self) -> Any:
-        """Return the next row as a tuple; None when there is none."""
-        ...
-
-    def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
-        ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-class Driver(Protocol):
-    """What differs between databases: opening, parameters, types, transactions and errors. Never knows what a request is.
-
-    ``shards``: among how many parts due rows are shared by their ids. ``is_remote``: statements wait for a server, so that a whole group of
-    them is run in a thread (``journal.groups``). ``capture`` are the statements that let every transition go into the outbox of the audit
-    log, ``stop_capturing`` those that end that. ``refusal`` says why the journal cannot be opened, and what to do: JournalUnreachable
-    where that may pass by itself. ``tally`` are the numbers of rows that this transaction has changed and not written yet.
-    """
-
-    is_remote: ClassVar[bool]
-    capture: ClassVar[Sequence[str]]
-    stop_capturing: ClassVar[Sequence[str]]
-    shards: int
-    refusal: Callable[[Exception], StartRefused]
-    tally: Tally
-
-    @property
-    def error(self) -> type[Exception]:
-        """The class of all errors of the database."""
-        ...
-
-    @property
-    def conflict(self) -> type[Exception]:
-        """The class of those where a unique index refuses a row."""
-        ...
-
-    @property
-    def where(self) -> str:
-        """Where the journal is kept, for messages."""
-        ...
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether there is a transaction: after some errors a database rolls the whole of it back by itself."""
-        ...
-
-    @property
-    def changes(self) -> int:
-        """How many rows this connection has changed; grows with everything that is written."""
-        ...
-
-    def open(self, *, make: bool) -> tuple[str, ...]:
-        """Lock the journal for this process and bring its tables up to date; return what an operator should know about it.
-
-        ``make``: create a missing journal; without it a missing journal raises StartRefused.
-        """
-        ...
-
-    def close(self) -> None:
-        """Roll back what was not committed and give the lock back. Repeating: does nothing."""
-        ...
-
-    def execute(self, statement: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> QueryResult:
-        """Run one statement."""
-        ...
-
-    def begin(self) -> int | None:
-        """Begin a transaction; return the tick that the last one left, where other processes write too."""
-        ...
-
-    def commit(self) -> None:
-        """Commit the transaction. Raises OutcomeUnknown when nobody can tell whether that was done."""
-        ...
-
-    def roll_back(self) -> None:
-        """Undo the transaction, if there is one. Raises no error of the database: the next ``begin`` would tell."""
-        ...
-
-    def misplaced(self) -> str:
-        """Say what of the journal was removed or replaced since it was opened; empty when nothing was."""
-        ...
-
-    def is_damage(self, error: Exception) -> bool:
-        """Say whether an error of the database means that what is stored is damaged."""
-        ...
-
-    def give_back(self, pages: int, spare: float) -> int:
-        """Give up to so many free pages back, where more than the share ``spare`` is free; return how many were."""
-        ...
+QueryResult: TypeAlias = "Cursor | BatchResult"
+"""What a statement returned, or how many rows it changed; a cursor of PEP 249."""
 
 
 class NotWritten(Exception):  # noqa: N818 - says what happened to a transaction
@@ -250,23 +169,93 @@ def opening(driver: Driver) -> Generator[None]:
         raise driver.refusal(error) from error
 
 
+NOTE_DELAY = 1.0  # seconds that a note waits for the end of its row's turn, which mostly makes it worthless
+
+
+@attrs.frozen
+class Notes:
+    """The latest note on each row, with the time when it was made; the oldest first."""
+
+    _made: dict[int, tuple[float, bool]] = attrs.field(factory=dict)
+
+    def put(self, rid: int, submitted: bool, now: float) -> None:
+        """Note that the Core has the request of a row, or has forgotten it. It replaces an earlier note."""
+        self._made.pop(rid, None)
+        self._made[rid] = now, submitted
+
+    def take(self, rid: int) -> bool | None:
+        """Remove and return the note on a row, if there is one."""
+        _made_at, submitted = self._made.pop(rid, (0.0, None))
+        return submitted
+
+    def take_all_once_old(self, now: float) -> Mapping[int, bool]:
+        """Remove and return all notes, once the oldest of them is ``NOTE_DELAY`` old."""
+        oldest, _ = next(iter(self._made.values()), (math.inf, False))
+        if now < oldest + NOTE_DELAY:
+            return {}
+        notes = {rid: submitted for rid, (_made_at, submitted) in self._made.items()}
+        self._made.clear()
+        return notes
+
+
+_KEY = 3  # columns: kind, state, on_chain
+Key = tuple[Any, ...]
+Numbers = tuple[int, int, int]
+
+_ADD = (
+    "INSERT INTO tally (kind, state, on_chain, rows, deferred, deleted) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "rows = rows + excluded.rows, deferred = deferred + excluded.deferred, deleted = deleted + excluded.deleted"
+)
+
+
+@attrs.define
+class Tally:
+    """Rows that came and went, those of them that were deferred, and those that were deleted, by kind, state and whether on chain.
+
+    Triggers that wrote ``tally`` at each move took a fifth of the time for a request. PostgreSQL, where several processes write, has such
+    triggers still, and nothing is counted here.
+    """
+
+    _changed: dict[Key, Numbers] = attrs.field(factory=dict)
+
+    def count(self, *row: Any) -> None:
+        """Note that rows came, or went: their key, and what is to be added to its numbers. A function of SQL."""
+        key, (rows, deferred, deleted) = row[:_KEY], row[_KEY:]
+        before = self._changed.get(key, (0, 0, 0))
+        self._changed[key] = (before[0] + rows, before[1] + deferred, before[2] + deleted)
+
+    def write(self, execute: Callable[..., Any]) -> None:
+        """Write what has changed. Repeating: nothing is left to write."""
+        changed, self._changed = self._changed, {}
+        for key, numbers in changed.items():
+            execute(_ADD, (*key, *numbers))
+
+    def saved(self) -> Mapping[Key, Numbers]:
+        """Return what was counted so far, for ``restore``."""
+        return self._changed.copy()
+
+    def restore(self, saved: Mapping[Key, Numbers]) -> None:
+        """Count as when it was saved: what came after it is undone."""
+        self._changed = dict(saved)
+
+
 class Database:
     """One open journal. ``wall`` is the time at which rows end.
 
     ``is_whole``: the transaction is undone as a whole where anything in it fails, so that it needs no savepoints.
-    ``damaged`` are rows that cannot be read, with the reasons; ``notes`` say of which rows the Core has the request,
-    ``stage_times`` how long their stages took.
+    ``damaged`` are rows that could not be read, with the reasons; ``notes`` say of which rows the Core has the request, ``stage_times``
+    how many seconds each stage of the present pass of a row took: both until the row's next move writes them.
     """
 
     def __init__(self, driver: Driver, wall: Callable[[], float]) -> None:
         self.driver = driver
-        self.execute = driver.execute
+        self.execute: Callable[..., QueryResult] = driver.execute
         self.wall = wall
         self.shards = driver.shards
         self.tick = 0
         self.damaged: dict[int, str] = {}
         self.notes = Notes()
-        self.stage_times = StageTimes()
+        self.stage_times: dict[int, dict[str, float]] = {}
         self.warnings: tuple[str, ...] = ()
         self.is_whole = False
         self._kept_tick = 0
@@ -317,9 +306,7 @@ class Database:
         self, statement: str, each: Iterable[Mapping[str, Any] | Sequence[Any]]
     ) -> list[list[Any]]:
         """Run a statement for each of some values, and return the rows of each; a server is asked for all of them at once."""
-        if self.driver.is_remote:
-            return [result.fetchall() for result in [self.execute(statement, values) for values in each]]
-        return [self.execute(statement, values).fetchall() for values in each]
+        return [result.fetchall() for result in [self.execute(statement, values) for values in each]]
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
@@ -382,13 +369,3 @@ class Database:
                 f"the journal {self.driver.where} belongs to another connector ({'; '.join(others)}); name another journal path"
             )
         return stored
-
-
-def ahead(
-    db: Database, statement: str, values: Mapping[str, Any] | Sequence[Any]
-) -> Callable[[], QueryResult]:
-    """Return what gives the result of a statement that may be wanted; a server is asked for it with what is asked next."""
-    if not db.driver.is_remote:
-        return partial(db.execute, statement, values)
-    result = db.execute(statement, values)
-    return lambda: result

@@ -156,15 +156,13 @@ async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Off
 
 
 def _apply_in_thread(db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool]) -> None:
-    """Apply and commit a group on a server. Raises an error of the database or NotWritten: all is undone then; StartAgain."""
-    noted, timed, damaged = db.notes.saved(), db.stage_times.saved(), frozenset(db.damaged)
+    """Apply and commit a group on a server. Raises an error of the database or NotWritten: all is undone then; StartAgain.
+
+    Where it is done again, the notes in memory that the first time took are gone: they only spare work.
+    """
     if _together(db, group, notes):
         return
     db.roll_back()
-    db.notes.restore(noted)
-    db.stage_times.restore(timed)
-    for rid in db.damaged.keys() - damaged:  # what was set aside is undone, too
-        del db.damaged[rid]
     db.begin()
     _note(db, notes)
     for execution in group:

@@ -23,7 +23,7 @@ import trio
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.database import Database, is_reading
 from kmsconn.journal.groups import Execution, apply_group
-from kmsconn.journal.postgres_refusals import is_crowded
+from kmsconn.journal.moves import heal
 from kmsconn.transport.ports import Offload
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class JournalFailures:
     unwritten: str = ""
     _alone: str = ""
     _alone_at: float = -math.inf
-    _unanswered: dict[str, str] = attrs.field(factory=dict)
+    _unclaimed: str = ""
 
     @property
     def text(self) -> str:
         """Say why the journal cannot be used; empty when it can."""
         alone = self._alone if trio.current_time() - self._alone_at < TOLD else ""
-        return self.unwritten or alone or next(iter(self._unanswered.values()), "")
+        return self.unwritten or alone or self._unclaimed
 
     def note_alone(self, errors: Iterable[BaseException | None]) -> None:
         """Note what operations of a group failed with that was written otherwise."""
@@ -60,19 +60,15 @@ class JournalFailures:
             if isinstance(error, JournalFailed):
                 self._alone, self._alone_at = str(error), trio.current_time()
 
-    async def noting(self, use: str, asking: Awaitable[T]) -> T:
-        """Wait for the answer to a question; that it failed is told until one for the same use is answered. Raises JournalFailed."""
-        failed = ""
+    async def noting(self, claiming: Awaitable[T]) -> T:
+        """Wait for what is claimed beside the journal; that it failed is told until it is answered. Raises JournalFailed."""
         try:
-            return await asking
+            answer = await claiming
         except JournalFailed as error:
-            failed = str(error)
+            self._unclaimed = str(error)
             raise
-        finally:
-            if failed:
-                self._unanswered[use] = failed
-            else:
-                self._unanswered.pop(use, None)
+        self._unclaimed = ""
+        return answer
 
 
 A = TypeVar("A")
@@ -80,6 +76,7 @@ P = ParamSpec("P")
 
 QUEUE = 1024  # more than all workers, readers and transaction managers have tasks: beyond it callers wait; a group stays some 50 ms long
 DISK_PAUSE = 1.0  # seconds until the journal is asked again after it could not be used
+CLOCK_STEP = 1.0  # seconds by which a clock is set back, and not only slow
 CLOSING = 10.0  # seconds for what is queued when the input closes: many times the slowest commit, short of any supervisor's patience
 
 
@@ -112,6 +109,7 @@ class Journal:
         self._offload = offload
         self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
+        self._ahead = -math.inf
 
     @property
     def failure(self) -> str:
@@ -140,8 +138,7 @@ class Journal:
         """
         if self._readers is not None and is_reading(operation) and not self.is_closed:
             with suppress(MustWrite):
-                reading = self._readers.run(operation, args, kwargs)
-                return cast("T", await self.failures.noting("reads", reading))
+                return cast("T", await self._readers.run(operation, args, kwargs))
         execution = Execution(operation, args, kwargs)
         try:  # there is nearly always room, and a step less; below is a checkpoint in any case
             self._input.send_nowait((execution,))
@@ -194,7 +191,7 @@ class Journal:
 
     def note_stage(self, rid: int, stage: str, seconds: float) -> None:
         """Remember how long a stage of a row took; becomes durable with the row's next move or deferral."""
-        self._db.stage_times.put(rid, stage, seconds)
+        self._db.stage_times.setdefault(rid, {})[stage] = seconds
 
     def close(self) -> None:
         """Take nothing more; what is queued has ``CLOSING`` seconds."""
@@ -216,7 +213,13 @@ class Journal:
                 for execution in self._queued():
                     execution.done.set()
 
-    async def _serve(self, group: Sequence[Execution[Any]]) -> None:
+    async def _serve(self, asked: Sequence[Execution[Any]]) -> None:
+        group, ahead = asked, self._db.wall() - trio.current_time()
+        if (
+            ahead < self._ahead - CLOCK_STEP
+        ):  # then rows of before, and those of this group, would wait for longer than they may
+            group = [Execution(heal), *asked, Execution(heal)]
+        self._ahead = ahead
         notes = self._db.notes.take_all_once_old(trio.current_time())
         try:
             failed = await apply_group(self._db, group, notes, self._offload)
@@ -239,49 +242,41 @@ class Journal:
         return queued
 
 
-TRIES: Final = (
-    2  # a connection that stood idle may be gone without anybody having heard; a second one then is fresh
-)
-CROWDED: Final = 1.0  # seconds for which a server that has no place for a connection is not asked for one
+REFUSED: Final = 1.0  # seconds for which a server that refused a connection is not asked for one
 
 
 class MustWrite(Exception):  # noqa: N818 - says what becomes of a question
-    """The operation met a row that is to be set aside: it takes its turn among the changes."""
-
-
-class _Crowded(MustWrite):
-    """The server has no place for a further connection: the question takes its turn on the one that writes."""
+    """A connection that only reads cannot answer: the question takes its turn among the changes."""
 
 
 class Readers:
     """Connections that only read, at most ``limit``, each made when it is first needed.
 
-    Where the server has no place for one more, questions take their turn among the changes while none of those that are there is free.
-    ``damaged`` are the rows that the writer has set aside: they are left out here too.
+    What they cannot answer is for the connection that writes: where one is lost or refused, or a row is to be set aside. While the server
+    refuses further ones, those that are there are used.
     """
 
-    def __init__(
-        self, make: Callable[[], Database], damaged: Mapping[int, str], offload: Offload, limit: int
-    ) -> None:
-        self._make, self._damaged, self._offload = make, damaged, offload
+    def __init__(self, make: Callable[[], Database], offload: Offload, limit: int) -> None:
+        self._make, self._offload = make, offload
         self._limit = trio.CapacityLimiter(limit)
         self._idle: list[Database] = []
-        self._crowded_until = -math.inf
+        self._refused_until = -math.inf
 
     async def run(self, operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply an operation in a thread and return its value.
 
-        Raises what the operation raises; JournalFailed when the database cannot be asked; MustWrite. Cancellation: before it begins.
+        Raises what the operation raises; JournalFailed where the server refuses it; MustWrite. Cancellation: before it begins.
         """
         async with self._limit:
             db = self._idle.pop() if self._idle else self._make()
             try:
-                if trio.current_time() < self._crowded_until and not _is_connected(db):
+                if trio.current_time() < self._refused_until and not _is_connected(db):
                     raise MustWrite
-                return await self._offload("journal reads", partial(self._apply, db, operation, args, kwargs))
-            except _Crowded:
-                self._crowded_until = trio.current_time() + CROWDED
-                raise
+                try:
+                    return await self._offload("journal reads", partial(_answer, db, operation, args, kwargs))
+                finally:
+                    if not _is_connected(db):
+                        self._refused_until = trio.current_time() + REFUSED
             finally:
                 self._idle.insert(len(self._idle) if _is_connected(db) else 0, db)
 
@@ -290,36 +285,23 @@ class Readers:
         while self._idle:
             self._idle.pop().close()
 
-    def _apply(
-        self, db: Database, operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        for _ in range(TRIES - 1):
-            with suppress(db.driver.error):
-                return self._apply_once(db, operation, args, kwargs)
-        try:
-            return self._apply_once(db, operation, args, kwargs)
-        except db.driver.error as error:
-            if is_crowded(str(error)):
-                raise _Crowded from error
-            raise JournalFailed(f"the journal could not be read: {error}") from error
 
-    def _apply_once(
-        self, db: Database, operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        known = dict(self._damaged)
-        db.damaged = known.copy()
-        try:
-            db.begin()
-            value = operation(db, *args, **kwargs)
-        except db.driver.error as error:  # nothing is set aside over a connection that only reads
-            if db.damaged != known:
-                raise MustWrite from error
-            raise
-        finally:
-            db.roll_back()
-        if db.damaged != known:
-            raise MustWrite
-        return value
+def _answer(
+    db: Database, operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    db.damaged = {}
+    try:
+        db.begin()
+        value = operation(db, *args, **kwargs)
+    except db.driver.error as error:
+        if db.damaged or not _is_connected(db):
+            raise MustWrite from error
+        raise JournalFailed(f"the journal could not be read: {error}") from error
+    finally:
+        db.roll_back()
+    if db.damaged:  # nothing is set aside over a connection that only reads
+        raise MustWrite
+    return value
 
 
 def _is_connected(db: Database) -> bool:

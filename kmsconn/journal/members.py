@@ -21,7 +21,6 @@ from kmsconn.journal.database import Database, reads
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
 from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.rows import COLUMNS
-from kmsconn.journal.schema import shard_of
 
 if TYPE_CHECKING:
     from kmsconn.journal.postgres import PostgresDriver
@@ -63,27 +62,23 @@ _LINES: Final = (
     'line AS (SELECT kind COLLATE "C" AS kind, shard::bigint AS shard FROM json_array_elements_text(:kinds::json) AS kind, '
     "json_array_elements_text(:shards::json) AS shard)"
 )
-_OF_LINE: Final = "kind = line.kind AND {shard} = line.shard AND state = 'pending' AND on_chain = 1"
+_OF_LINE: Final = (
+    "kind = line.kind AND residue % {shards} = line.shard AND state = 'pending' AND on_chain = 1"
+)
 _BUSY: Final = "rid NOT IN (SELECT value::bigint FROM json_array_elements_text(:busy::json) AS value)"
 _FREE: Final = "(owner IS NULL OR owner = :me OR NOT EXISTS (SELECT FROM member WHERE token = request.owner))"
 _CLAIM: Final = (
     "WITH me AS MATERIALIZED (SELECT token FROM member WHERE token = :me FOR KEY SHARE), "  # noqa: S608 - of our own literals
     f"{_LINES}, due AS MATERIALIZED (SELECT found.* FROM me CROSS JOIN line CROSS JOIN LATERAL ("
     "SELECT rid AS best, next_attempt AS at, block AS in_block, log_index AS place FROM request "
-    f"WHERE {_OF_LINE} AND {{when}} AND {_BUSY} AND {_FREE} ORDER BY {{order}} LIMIT :limit FOR UPDATE OF request SKIP LOCKED) AS found) "
+    f"WHERE {_OF_LINE} AND next_attempt <= :now AND {_BUSY} AND {_FREE} "
+    "ORDER BY next_attempt, block, log_index LIMIT :limit FOR UPDATE OF request SKIP LOCKED) AS found) "
     "UPDATE request SET owner = :me FROM (SELECT best FROM due ORDER BY at, in_block, place LIMIT :limit) AS chosen "
     f"WHERE rid = best RETURNING {COLUMNS}"
 )
-_IN_TIME: Final = ("next_attempt <= :now", "next_attempt, block, log_index")
-_STRANDED: Final = (
-    "next_attempt - max_wait > :now",
-    "next_attempt - max_wait, next_attempt, block, log_index",
-)
 _NEXT: Final = (
-    f"WITH {_LINES} SELECT (SELECT min(found.at) FROM line CROSS JOIN LATERAL (SELECT next_attempt AS at FROM request "  # noqa: S608
-    f"WHERE {_OF_LINE} AND next_attempt > :now AND next_attempt - max_wait <= :now ORDER BY next_attempt LIMIT 1) AS found), "
-    f"EXISTS (SELECT FROM line CROSS JOIN LATERAL (SELECT FROM request WHERE {_OF_LINE} AND next_attempt - max_wait > :now "
-    "ORDER BY next_attempt - max_wait LIMIT 1) AS late)"
+    f"WITH {_LINES} SELECT min(found.at) FROM line CROSS JOIN LATERAL (SELECT next_attempt AS at FROM request "  # noqa: S608
+    f"WHERE {_OF_LINE} AND next_attempt > :now ORDER BY next_attempt LIMIT 1) AS found"
 )
 _GIVE_ROWS: Final = (
     "UPDATE request SET owner = NULL WHERE owner = ? AND state = 'pending' AND on_chain = 1 RETURNING kind"
@@ -230,27 +225,20 @@ def claim(
 ) -> Claimed:
     """Claim up to ``limit`` due rows that no other member has, the longest due ones; ``busy`` ones are left out.
 
-    Rows that another process is just claiming are passed over: nothing found means "again soon". Those that wait longer than they may are
-    claimed after them, when there are any: the clock was set back. The session is one of ``postgres.connect_fleetingly``: what a crash of
-    the server undoes of a claim is claimed again. Repeating: rows of ours are due again.
+    Rows that another process is just claiming are passed over: nothing found means "again soon". The session is one of
+    ``postgres.connect_fleetingly``: what a crash of the server undoes of a claim is claimed again. Repeating: rows of ours are due again.
     """
     lines = {"kinds": _listed(kinds), "shards": _listed(of_shards), "now": now}
     values = {**lines, "me": token, "limit": limit, "busy": _listed(busy)}
-    due, stranded, following = statements(shards)
-    in_time, later = session.exchange([call_of(due, values), call_of(following, lines)])
-    if len(in_time.rows) >= limit:
-        return Claimed(in_time.rows, now)
-    ((next_due, has_stranded),) = later.rows
-    late = session.exchange([call_of(stranded, values)])[0].rows if has_stranded else []
-    return Claimed([*in_time.rows, *late], next_due)
+    due, following = statements(shards)
+    found, later = session.exchange([call_of(due, values), call_of(following, lines)])
+    return Claimed(found.rows, now if len(found.rows) >= limit else later.rows[0][0])
 
 
 @cache
-def statements(shards: int) -> tuple[str, str, str]:
-    """Return the statements that claim what is due, what is stranded, and that tell when the next row is due, and if any is stranded."""
-    of = shard_of(shards)
-    due, stranded = (_CLAIM.format(shard=of, when=when, order=order) for when, order in (_IN_TIME, _STRANDED))
-    return due, stranded, _NEXT.format(shard=of)
+def statements(shards: int) -> tuple[str, str]:
+    """Return the statements that claim what is due, and that tell when the next row is due."""
+    return _CLAIM.format(shards=shards), _NEXT.format(shards=shards)
 
 
 def give_back(db: Database, token: int, name: str) -> bool:

@@ -11,7 +11,6 @@ from kmsconn.errors import NonceTaken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, counted, reads
 from kmsconn.journal.rows import appended, line_of, pack_id
-from kmsconn.journal.schema import shard_of
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
@@ -61,8 +60,13 @@ _ALSO = {
 }
 
 _HURRY = (
-    "UPDATE request SET next_attempt = :now WHERE kind = :kind AND {shard} = :shard AND state = 'pending' AND on_chain = 1 "  # noqa: S608 - of our own literals
+    "UPDATE request SET next_attempt = :now WHERE kind = :kind AND residue % {shards} = :shard AND state = 'pending' AND on_chain = 1 "  # noqa: S608 - of our own literals
     f"AND next_attempt > :now AND (cause & {RowCause.REFUSED_BY_CORE.value}) <> 0"
+)
+
+_HEAL = (
+    "UPDATE request INDEXED BY request_oldest SET next_attempt = :now "
+    "WHERE closed_at IS NULL AND next_attempt - max_wait > :now AND state IN ({states})"
 )
 
 CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_finalized", "finish", "abort"})
@@ -111,7 +115,7 @@ def move(
 ) -> bool:
     """Apply a transition of ``model.life`` and say whether the row was in a state that allows it."""
     now = db.wall()
-    line = line_of(now, transition, reason or _detail(values), db.stage_times.take(rid))
+    line = line_of(now, transition, reason or _detail(values), db.stage_times.pop(rid, {}))
     always = {
         "rid": rid,
         "tick": db.tick + 1,
@@ -250,14 +254,19 @@ def defer(
         "max_wait": max_wait,
         "submitted": db.notes.take(rid),
         "again": again,
-        "line": line_of(db.wall(), f"defer {stage}".strip(), reason, db.stage_times.take(rid)),
+        "line": line_of(db.wall(), f"defer {stage}".strip(), reason, db.stage_times.pop(rid, {})),
     }
     return db.execute(_DEFER, values).rowcount == 1
 
 
+def heal(db: Database) -> None:
+    """Let be due what would wait for longer than it may: the clock was set back. Walks over all open rows. Repeating: no effect."""
+    db.execute(_HEAL.format(states=_states(WAITING)), {"now": db.wall()})
+
+
 def hurry(db: Database, kinds: Collection[Kind], shard: int, shards: int) -> bool:
     """Let what one of so many Cores has refused be due now: it is another one, or another process. Repeating: no effect."""
-    statement, now = _HURRY.format(shard=shard_of(shards)), db.wall()
+    statement, now = _HURRY.format(shards=shards), db.wall()
     of_kinds = ({"kind": kind.value, "shard": shard, "now": now} for kind in kinds)
     return sum(db.execute(statement, values).rowcount for values in of_kinds) > 0
 

@@ -14,6 +14,7 @@ from kmsconn.extras import require_extra
 from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Binding, Database, Driver, opening
 from kmsconn.journal.journal import CLOSING, Journal, Readers
+from kmsconn.journal.moves import heal
 from kmsconn.journal.sqlite import SqliteDriver, Synchronous
 from kmsconn.transport.ports import Offload
 
@@ -77,7 +78,7 @@ def _readers(where: Path | PostgresAddress, db: Database, offload: Offload, limi
     from kmsconn.journal.postgres import PostgresReadingDriver
 
     make = partial(PostgresReadingDriver, where, db.shards)
-    return Readers(lambda: Database(make(), db.wall), db.damaged, offload, limit)
+    return Readers(lambda: Database(make(), db.wall), offload, limit)
 
 
 def _open(db: Database, binding: Binding | None) -> None:
@@ -85,6 +86,8 @@ def _open(db: Database, binding: Binding | None) -> None:
     with opening(db.driver):
         db.begin()
         find_odd_rows(db)
+        if binding is not None:
+            heal(db)
         db.commit()
 
 

@@ -19,7 +19,7 @@ from psycopg import errors
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, OutcomeUnknown, StartRefused
-from kmsconn.journal.notes import Tally
+from kmsconn.journal.database import Tally
 from kmsconn.journal.postgres_batch import Batch
 from kmsconn.journal.postgres_refusals import is_lasting, remedy_of
 from kmsconn.journal.postgres_schema import BEGIN, CAPTURE, COMMIT, LOCK, ROLLBACK, STOP_CAPTURING, migrate
@@ -27,7 +27,6 @@ from kmsconn.journal.postgres_servers import look_around, refuse_transaction_mod
 from kmsconn.journal.postgres_session import (
     KEYWORDS,
     MIGRATING,
-    PostgresSession,
     Session,
     SessionLimits,
     keywords_of,
@@ -39,7 +38,6 @@ _COMMIT: Final = call_of(COMMIT)
 _ROLLBACK: Final = call_of(ROLLBACK)
 _LOCK: Final = call_of(LOCK)
 _TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
-_DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
 
 # A process that is alone tells nobody what it does (``postgres_schema``): who joins later looks by itself.
 _ALONE: Final = "set_config('kmsconn.alone', CASE WHEN EXISTS (SELECT FROM member WHERE token <> ?) THEN '' ELSE 'on' END, true)"
@@ -76,7 +74,7 @@ Connect = Callable[[PostgresAddress, SessionLimits], Session]
 
 def connect(address: PostgresAddress, limits: SessionLimits) -> Session:
     """Make a connection. Raises OperationalError."""
-    return PostgresSession(keywords_of(address), limits)
+    return Session(keywords_of(address), limits)
 
 
 def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
@@ -89,12 +87,12 @@ def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
     further: Callable[[], psycopg.Connection[Any]] = partial(
         psycopg.connect, autocommit=True, **{**KEYWORDS, **keywords}
     )
-    return PostgresSession(keywords, limits, partial(refuse_transaction_mode, str(address), further))
+    return Session(keywords, limits, partial(refuse_transaction_mode, str(address), further))
 
 
 def connect_fleetingly(address: PostgresAddress, limits: SessionLimits) -> Session:
     """Make a connection for what a crash of the server may undo: a commit there waits for no disk. Raises OperationalError."""
-    return PostgresSession(keywords_of(address), limits, is_fleeting=True)
+    return Session(keywords_of(address), limits, is_fleeting=True)
 
 
 def may_pass(error: Exception) -> bool:
@@ -219,10 +217,6 @@ class PostgresDriver:
     def misplaced(self) -> str:
         """Say nothing: a server that is another one is found by what it lacks (``begin``)."""
         return ""
-
-    def is_damage(self, error: Exception) -> bool:
-        """Say whether the server found a page or an index damaged."""
-        return isinstance(error, _DAMAGE)
 
     def give_back(self, pages: int, spare: float) -> int:  # noqa: ARG002 - the port's signature
         """Do nothing: the server gives pages back by itself."""

@@ -10,7 +10,6 @@ import re
 from enum import StrEnum
 from typing import Final
 
-_CROWDED: Final = "too many connections|remaining connection slots|too many clients"
 _REMEDIES: Final = (
     (
         "password authentication failed|no password supplied",
@@ -48,7 +47,7 @@ _REMEDIES: Final = (
         "make the user and the database: CREATE ROLE … LOGIN, CREATE DATABASE … OWNER …, or correct journal",
     ),
     (
-        _CROWDED,
+        "too many connections|remaining connection slots|too many clients",
         False,
         "raise CONNECTION LIMIT of the user and the database, or max_connections; or set a smaller database_pool_size",
     ),
@@ -73,11 +72,6 @@ _REMEDIES: Final = (
 def is_lasting(words: str) -> bool:
     """Say whether somebody must mend it: it does not pass by itself."""
     return _found(words)[0]
-
-
-def is_crowded(words: str) -> bool:
-    """Say whether there is no place for a further connection."""
-    return re.search(_CROWDED, words) is not None
 
 
 def remedy_of(words: str) -> str:

@@ -17,7 +17,7 @@ import attrs
 
 from kmsconn.errors import JournalTooNew, StartRefused
 from kmsconn.journal.postgres_statements import call_of
-from kmsconn.journal.schema import INDICES, TABLES, Table, shard_indices
+from kmsconn.journal.schema import INDICES, TABLES, Table, shard_index
 
 if TYPE_CHECKING:
     from kmsconn.journal.postgres_session import Session
@@ -201,18 +201,6 @@ _FUNCTIONS: Final = (
     $$
     """,
     "CREATE FUNCTION hex(words text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT encode(convert_to(words, 'UTF8'), 'hex') $$",
-    # An id is a number of 32 bytes; see ``rows.shard``.
-    """
-    CREATE FUNCTION shard(id bytea, count bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE STRICT AS $$
-    DECLARE
-        rest bigint := 0;
-    BEGIN
-        FOR place IN 0..length(id) - 1 LOOP
-            rest := (rest * 256 + get_byte(id, place)) % count;
-        END LOOP;
-        RETURN rest;
-    END $$
-    """,
 )
 
 _TRIGGERS: Final = (
@@ -274,10 +262,7 @@ _SURROUNDINGS: Final = "SELECT current_setting('server_version_num')::bigint, cu
 _SEARCH_PATH: Final = "SELECT current_setting('search_path')"
 _VERSION: Final = "SELECT value FROM meta WHERE key = ?"
 _NOTE: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-_KNOWN_INDICES: Final = (
-    "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE ANY (ARRAY['request\\_due\\_%', "
-    "'request\\_stranded\\_%'])"
-)
+_KNOWN_INDICES: Final = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE 'request\\_due\\_%'"
 _MEMBERS: Final = "SELECT count(*) FROM member"
 
 _DISMISS_ALL: Final = ("LOCK TABLE member IN SHARE ROW EXCLUSIVE MODE", "DELETE FROM member")
@@ -310,13 +295,13 @@ def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
 
 
 def _index_shards(session: Session, shards: int) -> None:
-    """Make the indices of due rows for our number of shards; drop those of another number, unless a member may use them still."""
-    wanted = shard_indices(shards)
+    """Make the index of due rows for our number of shards; drop those of another number, unless a member may use them still."""
+    wanted, making = shard_index(shards)
     known = {name for (name,) in _do(session, _KNOWN_INDICES)}
-    for name in wanted.keys() - known:
-        _do(session, wanted[name])
+    if wanted not in known:
+        _do(session, making)
     ((members,),) = _do(session, _MEMBERS)
-    for name in () if members else known - wanted.keys():
+    for name in () if members else known - {wanted}:
         _do(session, f"DROP INDEX {name}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import attrs
 import psycopg
@@ -123,48 +123,8 @@ class Reply(NamedTuple):
     changed: int
 
 
-class Session(Protocol):
-    """A connection that was made; the fakes of the tests are sessions too."""
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the connection is gone: nothing can be told of what it was doing."""
-        ...
-
-    @property
-    def is_aborted(self) -> bool:
-        """Whether a statement of the transaction failed, so that it takes nothing but an end or a return to a savepoint."""
-        ...
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no transaction is under way, as far as anybody heard."""
-        ...
-
-    @property
-    def pid(self) -> int:
-        """Which of the server's processes serves it: who hears what it tells others knows it by that."""
-        ...
-
-    def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
-        """Run a batch of statements in one round trip; after one that fails none is run. Outside a transaction they are one.
-
-        Raises an error of psycopg: that of the statement that failed, or OperationalError when the connection is lost, or silent for too
-        long.
-        """
-        ...
-
-    def post(self, call: BoundStatement) -> None:
-        """Send a statement whose reply nobody waits for. Raises OperationalError when the connection is lost."""
-        ...
-
-    def close(self) -> None:
-        """End the connection. Repeating: does nothing."""
-        ...
-
-
-class PostgresSession:
-    """A connection to a server; ``keywords`` are libpq's, the password among them.
+class Session:
+    """A connection to a server; ``keywords`` are libpq's, the password among them. ``pid``: which of the server's processes serves it.
 
     ``check`` looks at the connection before anything is set for it, and may raise. ``is_fleeting``: a crash of the server may undo what
     is committed here.
@@ -198,12 +158,12 @@ class PostgresSession:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the connection is gone, or its server was left behind by a fail-over."""
+        """Whether the connection is gone, or its server was left behind by a fail-over: nothing can be told of what it was doing."""
         return self._wire.status != pq.ConnStatus.OK or MET.is_behind(self._timeline)
 
     @property
     def is_aborted(self) -> bool:
-        """Whether a statement of the transaction failed."""
+        """Whether a statement of the transaction failed, so that it takes nothing but an end or a return to a savepoint."""
         return self._wire.transaction_status == pq.TransactionStatus.INERROR
 
     @property
@@ -212,11 +172,15 @@ class PostgresSession:
         return self._wire.transaction_status == pq.TransactionStatus.IDLE
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection. Repeating: does nothing."""
         self._connection.close()
 
     def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
-        """Run a batch of statements in one round trip."""
+        """Run a batch of statements in one round trip; after one that fails none is run. Outside a transaction they are one.
+
+        Raises an error of psycopg: that of the statement that failed, or OperationalError when the connection is lost, or silent for too
+        long.
+        """
         try:
             self._send(calls)
             while len(self._owed) > 1:
@@ -234,7 +198,7 @@ class PostgresSession:
         return replies
 
     def post(self, call: BoundStatement) -> None:
-        """Send a statement whose reply nobody waits for."""
+        """Send a statement whose reply nobody waits for. Raises OperationalError when the connection is lost."""
         self._send([call])
 
     def _send(self, calls: Sequence[BoundStatement]) -> None:

@@ -1,8 +1,4 @@
-"""The queries of the journal. Reads only; never changes a row.
-
-A row is due when its ``next_attempt`` has come, and also when it lies further away than the row's own ``max_wait``: it was set by a clock
-that has been set back since.
-"""
+"""The queries of the journal. Reads only; never changes a row."""
 
 from __future__ import annotations
 
@@ -17,9 +13,8 @@ from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Checkpoints, Doubts
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.damage import read_one, read_rows
-from kmsconn.journal.database import Database, ahead, off_loop, reads
+from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.rows import pack_id, unpack_log
-from kmsconn.journal.schema import shard_of
 from kmsconn.journal.values import (
     NO_SHARDS,
     Counts,
@@ -42,37 +37,25 @@ _HEADS = "SELECT next_attempt, block, log_index, rid FROM request"
 # The indices are named, so that no guess of the planner ever makes a query walk over closed rows. Each look takes only as many entries
 # of its index as it asks for, beside the rows that are worked on already: however many rows wait, and whatever the clock does.
 _SEEN = (
-    "kind = :kind AND {shard} = :shard AND state = 'pending' AND on_chain = 1 "
+    "kind = :kind AND residue % {shards} = :shard AND state = 'pending' AND on_chain = 1 "
     "AND rid NOT IN (SELECT value FROM json_each(:busy))"
 )
 _DUE = (
     f"{_HEADS} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_attempt <= :now "
     "ORDER BY next_attempt, block, log_index LIMIT :limit"
 )
-_STRANDED = (
-    f"{_HEADS} INDEXED BY request_stranded_{{shards}} WHERE {_SEEN} AND next_attempt - max_wait > :now "
-    "ORDER BY next_attempt - max_wait, next_attempt, block, log_index LIMIT :limit"
-)
-_LATER = "next_attempt > :now AND next_attempt - max_wait <= :now"
-_NEXT_SEEN = f"{_NEXT} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND {_LATER}"
+_NEXT_SEEN = f"{_NEXT} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_attempt > :now"
 _IN_ORDER = (
-    "SELECT block, log_index, rid, next_attempt <= :now OR next_attempt - max_wait > :now "
-    "FROM request INDEXED BY request_due_{shards} "
-    "WHERE kind = :kind AND state = 'pending' AND on_chain = 1 AND rid NOT IN (SELECT value FROM json_each(:damaged)) "
-    "ORDER BY block, log_index LIMIT :limit"
+    "SELECT block, log_index, rid, next_attempt <= :now FROM request INDEXED BY request_due_{shards} "
+    "WHERE kind = :kind AND state = 'pending' AND on_chain = 1 ORDER BY block, log_index LIMIT :limit"
 )
 
 _ANSWERED = "chain_id = :chain_id AND state = 'answered' AND on_chain = 1"
-_WHOLE = f"{_ANSWERED} AND rid NOT IN (SELECT value FROM json_each(:damaged))"  # noqa: S608 - of our own literals
 _UNSENT = (
-    f"{_HEADS} INDEXED BY request_to_sign WHERE {_WHOLE} AND next_attempt <= :now "
+    f"{_HEADS} INDEXED BY request_to_sign WHERE {_ANSWERED} AND next_attempt <= :now "
     "ORDER BY next_attempt, block, log_index LIMIT :limit"
 )
-_UNSENT_STRANDED = (
-    f"{_HEADS} INDEXED BY request_to_sign_stranded WHERE {_WHOLE} AND next_attempt - max_wait > :now "
-    "ORDER BY next_attempt - max_wait, next_attempt, block, log_index LIMIT :limit"
-)
-_NEXT_UNSENT = f"{_NEXT} INDEXED BY request_to_sign WHERE {_WHOLE} AND {_LATER}"
+_NEXT_UNSENT = f"{_NEXT} INDEXED BY request_to_sign WHERE {_ANSWERED} AND next_attempt > :now"
 
 _BEHIND = (
     f"{_RIDS} INDEXED BY request_to_sign WHERE {_ANSWERED} AND (block, log_index) > (:block, :log_index) "
@@ -205,14 +188,10 @@ def due(
     """Return up to ``limit`` PENDING rows of ``kinds`` that are on chain, due and not ``busy``, by (next_attempt, block, log index).
 
     Rows of the shards ``without`` are left out, also of when the next one is due.
-    A ``next_attempt`` further away than the longest back-off (60 s, or the second chance of an hour for rows so deferred) is due, after the
-    others: the clock was set back.
     """
-    asked = {"now": now, "limit": limit + 1, "busy": _listed([*busy, *db.damaged])}
+    asked = {"now": now, "limit": limit + 1, "busy": _listed(busy)}
     lines = _lines(db, kinds, without, asked)
     heads = sorted(_heads(db, _DUE, lines))
-    if len(heads) <= limit:
-        heads += sorted(_heads(db, _STRANDED, lines))
     if len(heads) > limit:  # one further row tells that others are due
         return Due(_of(db, heads[:limit]), min(now, heads[limit][0]))
     later = (db.execute(_for_shards(_NEXT_SEEN, db.shards), line).fetchone()[0] for line in lines)
@@ -234,7 +213,7 @@ def _heads(db: Database, statement: str, lines: Iterable[Values]) -> Iterator[He
 
 @cache
 def _for_shards(statement: str, shards: int) -> str:
-    return statement.format(shard=shard_of(shards), shards=shards)
+    return statement.format(shards=shards)
 
 
 def _of(db: Database, heads: Iterable[Head]) -> tuple[Row, ...]:
@@ -243,9 +222,9 @@ def _of(db: Database, heads: Iterable[Head]) -> tuple[Row, ...]:
 
 @reads
 def in_order(db: Database, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
-    """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not; due as in ``due``."""
+    """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not."""
     statement = _for_shards(_IN_ORDER, db.shards)
-    values = {"now": now, "limit": limit, "damaged": _listed(db.damaged)}
+    values = {"now": now, "limit": limit}
     found = sorted(
         place for kind in kinds for place in db.execute(statement, {**values, "kind": kind.value})
     )[:limit]
@@ -255,16 +234,14 @@ def in_order(db: Database, kinds: Collection[Kind], now: float, limit: int) -> t
 
 @reads
 def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
-    """Return what may be signed: what is in time, longest due first, then what is stranded; the rows by their places."""
-    values = {"chain_id": chain_id, "now": now, "limit": limit + 1, "damaged": _listed(db.damaged)}
-    stranded, following = ahead(db, _UNSENT_STRANDED, values), ahead(db, _NEXT_UNSENT, values)
+    """Return what may be signed, longest due first; the rows by their places."""
+    values = {"chain_id": chain_id, "now": now, "limit": limit + 1}
+    following = db.execute(_NEXT_UNSENT, values)
     heads = list(db.execute(_UNSENT, values))
-    if len(heads) <= limit:
-        heads += stranded()
     rows = _of(db, sorted(heads[:limit], key=itemgetter(1, 2)))
     if len(heads) > limit:  # one further row tells that others are due
         return Due(rows, min(now, heads[limit][0]))
-    return Due(rows, following().fetchone()[0])
+    return Due(rows, following.fetchone()[0])
 
 
 @reads
@@ -412,7 +389,7 @@ def _oldest(db: Database, kind: Kind) -> float | None:
 
 
 def _rows(db: Database, rids: Iterable[tuple[int]]) -> tuple[Row, ...]:
-    return read_rows(db, [rid for (rid,) in rids if rid not in db.damaged])
+    return read_rows(db, [rid for (rid,) in rids])
 
 
 def _listed(numbers: Collection[int]) -> str:

@@ -6,6 +6,7 @@ is down for hours costs one line. The text is bounded: where it is full, its old
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from kmsconn.config.places import MOST_CORES
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, address
 from kmsconn.journal.values import Row, RowEvent, RowProgress, RowReply, RowTimes
@@ -49,13 +51,8 @@ def _unpack_id(packed: bytes) -> int:
     return int.from_bytes(packed)
 
 
-RESIDUES = 720_720
-"""Of an id the journal keeps the remainder by this number: it tells the shard of each count that divides it, of all up to 16."""
-
-
-def shard(packed_id: bytes, count: int) -> int:
-    """Return which of so many parts has an id, as stored. A function of SQL too."""
-    return int.from_bytes(packed_id) % count
+RESIDUES = math.lcm(*range(1, MOST_CORES + 1))
+"""Of an id the journal keeps the remainder by this number: it tells the shard of each count that divides it."""
 
 
 def pack_log(log: Log) -> bytes:

@@ -6,12 +6,9 @@ literals and not as values of ``model.life``; a test compares the two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import attrs
-
-from kmsconn.journal.rows import RESIDUES
 
 APPLICATION_ID = 0x6B6D736A  # "kmsj": tells a journal from any other SQLite file, one of before the first release among them
 
@@ -173,8 +170,6 @@ TABLES: Final = (
 )
 """All tables that both databases have, in the order of a copy: triggers count requests as they come, so that the counts come after."""
 
-_UNSENT: Final = "state = 'answered' AND on_chain = 1"
-
 # Both databases look at an index where an UPDATE sets one of its columns, those of its condition among them. Every move sets ``state``, so
 # only the indices of what is handed out and signed name it; that a row is open or closed stands in ``closed_at``, which a move between two
 # open states leaves alone. Beside each stands the query that needs it, and how often that runs.
@@ -193,13 +188,8 @@ INDICES: Final = (
     "CREATE INDEX request_closed ON request (cleared, closed_at, rid) WHERE closed_at IS NOT NULL",
     # queries._SUSPECT: each quarter of the reorg window; retention: every ten minutes
     "CREATE INDEX request_off ON request (chain_id, contract, block) WHERE on_chain = 0",
-    # queries._UNSENT, queries._BEHIND: at each look of a transaction manager; the second one for rows that wait longer than they may,
-    # since the clock was set back
-    f"CREATE INDEX request_to_sign ON request (chain_id, next_attempt, block, log_index, max_wait) WHERE {_UNSENT}",
-    f"""
-    CREATE INDEX request_to_sign_stranded ON request (chain_id, (next_attempt - max_wait), next_attempt, block, log_index)
-    WHERE {_UNSENT}
-    """,
+    # queries._UNSENT, queries._BEHIND: at each look of a transaction manager
+    "CREATE INDEX request_to_sign ON request (chain_id, next_attempt, block, log_index) WHERE state = 'answered' AND on_chain = 1",
     # queries._ENDINGS: each minute; there are few of these rows among millions of decryptions
     """
     CREATE INDEX request_key_management ON request (kind, block, log_index)
@@ -259,22 +249,10 @@ CAPTURE: Final = tuple(
 STOP_CAPTURING: Final = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _AUDIT_TRIGGERS)
 
 
-def shard_of(shards: int) -> str:
-    """Return the SQL that tells which of so many shards has a row: a remainder of its residue, else of its id by a function."""
-    return f"shard(id, {shards})" if RESIDUES % shards else f"residue % {shards}"
+def shard_index(shards: int) -> tuple[str, str]:
+    """Return the name of the index of what is handed out, and what makes it, when the journal is opened for so many shards.
 
-
-def shard_indices(shards: int) -> Mapping[str, str]:
-    """Return the indices of what is handed out, by their names: each shard's rows stand together, so that a full one costs nothing.
-
-    They are made when the journal is opened for so many shards. The second one finds rows that wait longer than they may.
+    Each shard's rows stand together, so that a full one costs nothing.
     """
-    pending = "WHERE state = 'pending' AND on_chain = 1"
-    shard = shard_of(shards)
-    due, stranded = f"request_due_{shards}", f"request_stranded_{shards}"
-    return {
-        due: f"CREATE INDEX {due} ON request (kind, ({shard}), next_attempt, block, log_index, max_wait) {pending}",
-        stranded: (
-            f"CREATE INDEX {stranded} ON request (kind, ({shard}), (next_attempt - max_wait), next_attempt, block, log_index) {pending}"
-        ),
-    }
+    name, row = f"request_due_{shards}", f"(kind, (residue % {shards}), next_attempt, block, log_index)"
+    return name, f"CREATE INDEX {name} ON request {row} WHERE state = 'pending' AND on_chain = 1"

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from kmsconn.errors import StartRefused
-from kmsconn.journal.notes import Tally
-from kmsconn.journal.rows import shard
+from kmsconn.journal.database import Tally
 from kmsconn.journal.schema import (
     APPLICATION_ID,
     CAPTURE,
@@ -26,7 +25,7 @@ from kmsconn.journal.schema import (
     MIGRATIONS,
     STOP_CAPTURING,
     VERSION,
-    shard_indices,
+    shard_index,
 )
 
 Synchronous = Literal["FULL", "OFF"]
@@ -121,11 +120,6 @@ class SqliteDriver:
                 return f"{file} was {'removed' if now is None else 'replaced'} while in use; no request is recorded until it is back"
         return ""
 
-    def is_damage(self, error: Exception) -> bool:
-        """Say whether SQLite found the file malformed, and not only busy or full."""
-        code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-        return code & 0xFF == sqlite3.SQLITE_CORRUPT
-
     def give_back(self, pages: int, spare: float) -> int:
         """Shorten the file by some pages where much of it is free; one that an earlier version made stays as it is."""
         free, all_pages = (
@@ -140,7 +134,6 @@ class SqliteDriver:
         # Another thread may serve each call; the journal lets only one run at a time. Nobody else writes, so nobody is waited for.
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._resources.callback(connection.close)
-        connection.create_function("shard", 2, shard, deterministic=True)
         connection.create_function("count_rows", 6, self.tally.count)
         self._connection = connection
         self.execute = connection.execute
@@ -164,13 +157,11 @@ def _migrate(execute: Execute, version: int) -> None:
 
 
 def _index_shards(execute: Execute, shards: int) -> None:
-    """Make the indices of due rows for our number of shards; drop those of another number or an older layout."""
-    wanted = shard_indices(shards)
-    known = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND (name GLOB ? OR name GLOB ?)"
-    there = dict(execute(known, ("request_due_*", "request_stranded_*")).fetchall())
-    drop = [f"DROP INDEX {name}" for name in {name for name, _ in there.items() - wanted.items()}]
-    make = [wanted[name] for name in {name for name, _ in wanted.items() - there.items()}]
-    _do_together(execute, [*drop, *make])
+    """Make the index of due rows for our number of shards; drop that of another number or an older layout."""
+    known = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND name GLOB 'request_due_*'"
+    there, wanted = {*execute(known)}, {shard_index(shards)}
+    drop = [f"DROP INDEX {name}" for name, _ in there - wanted]
+    _do_together(execute, [*drop, *(making for _, making in wanted - there)])
 
 
 def _do_together(execute: Execute, statements: Sequence[str]) -> None:

@@ -62,7 +62,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.rows",
         "kmsconn.journal.inspecting",
         "kmsconn.journal.moves",
-        "kmsconn.journal.notes",
         "kmsconn.journal.outbox",
         "kmsconn.journal.postgres",
         "kmsconn.journal.postgres_servers",

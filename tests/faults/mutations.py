@@ -20,7 +20,7 @@ from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.core import statuses
 from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
-from kmsconn.journal import queries, recording, rewinding, schema
+from kmsconn.journal import moves, recording, rewinding, schema
 from kmsconn.journal.values import JournalPlace
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
@@ -294,10 +294,7 @@ def deadline_by_the_wall(monkeypatch: Any) -> None:
 
 def stranded_by_the_clock(monkeypatch: Any) -> None:
     """A row whose next try lies hours away waits for hours."""
-    for name in ("_STRANDED", "_UNSENT_STRANDED"):
-        monkeypatch.setattr(
-            queries, name, getattr(queries, name).replace("next_attempt - max_wait > :now", "FALSE")
-        )
+    monkeypatch.setattr(moves, "_HEAL", moves._HEAL.replace("next_attempt - max_wait > :now", "FALSE"))
 
 
 def already_exists_is_a_failure(monkeypatch: Any) -> None:

@@ -66,7 +66,7 @@ class Servers:
         make: Callable[[], PostgresReadingDriver] = partial(
             PostgresReadingDriver, ADDRESS, db.shards, self.at(where).connect
         )
-        return Readers(lambda: Database(make(), db.wall), db.damaged, offload, limit)
+        return Readers(lambda: Database(make(), db.wall), offload, limit)
 
 
 def over_servers(monkeypatch: pytest.MonkeyPatch, hazards: Hazards) -> Servers:

@@ -21,7 +21,17 @@ from kmsconn.journal.values import Arrival, Due, Read, Recorded, Rewound, Row, S
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
 from tests.sampling import examples
-from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, bytes32, opened, read_of, signing
+from tests.unit.journal.samples import (
+    ANSWER,
+    CHAIN,
+    CONTRACT,
+    arrival,
+    bytes32,
+    opened,
+    read_of,
+    signing,
+    wall,
+)
 
 KINDS = list(Kind)
 ids = st.integers(1, 4)
@@ -52,7 +62,7 @@ class Shadow:
     submitted: bool = False
 
     def is_due(self, now: float) -> bool:
-        return self.on_chain and (self.next_attempt <= now or self.next_attempt - self.max_wait > now)
+        return self.on_chain and self.next_attempt <= now
 
 
 def place(seen: Arrival) -> tuple[int, bytes, int]:
@@ -319,6 +329,15 @@ class JournalMachine(RuleBasedStateMachine):
         if rid in self.model.rows:
             self.model.rows[rid].submitted = submitted
 
+    @rule(now=walls)
+    def heal(self, now: float) -> None:
+        self.db.wall = lambda: now
+        moves.heal(self.db)
+        self.db.wall = wall
+        for row in self.model.rows.values():
+            if row.state in WAITING and row.next_attempt - row.max_wait > now:
+                row.next_attempt = now
+
     # --- questions
 
     @rule(
@@ -337,15 +356,8 @@ class JournalMachine(RuleBasedStateMachine):
             for rid, row in self.of(State.PENDING)
             if row.kind is kind and rid not in busy and row.id % 3 not in without
         ]
-        in_time = [
-            rid
-            for rid, row in sorted(open_, key=lambda each: (each[1].next_attempt, each[1].place[::2]))
-            if row.next_attempt <= now
-        ]
-        stranded = {rid for rid, row in open_ if row.is_due(now)} - set(in_time)
-        # of the stranded any come first: in the model those that were given
-        given = [row.rid for row in found.rows if row.rid in stranded]
-        order = [*in_time, *given, *sorted(stranded - set(given))]
+        by_time = sorted(open_, key=lambda each: (each[1].next_attempt, each[1].place[::2]))
+        order = [rid for rid, row in by_time if row.is_due(now)]
         self.agree_on_due(
             found, order, now, limit, {row.next_attempt for _, row in open_ if not row.is_due(now)}
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 import attrs
@@ -72,20 +71,6 @@ def reached(address: PostgresAddress) -> str:
         row = connection.execute("SELECT current_database()").fetchone()
     assert row is not None
     return str(row[0])
-
-
-def test_without_its_password_the_loopback_lets_nobody_in(postgresql: Cluster, database: str) -> None:
-    address = parse_postgres_url(f"postgresql://kmsconn:wrong@127.0.0.1:{postgresql.port}/{database}")
-    with pytest.raises(psycopg.OperationalError, match="password"):
-        reached(address)
-
-
-def test_a_cluster_goes_on_with_its_data_after_a_crash(own_server: Cluster, postgresql: Cluster) -> None:
-    database = own_server.make_database()
-    own_server.run("CREATE TABLE t (n integer)", database)
-    own_server.stop(signal.SIGQUIT)
-    own_server.start()
-    assert own_server.run("SELECT count(*) FROM t", database) == "0"
 
 
 @pytest.fixture

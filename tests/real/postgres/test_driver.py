@@ -42,7 +42,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
 from kmsconn.journal.postgres import PostgresDriver
 from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION, Migration
-from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
+from kmsconn.journal.postgres_session import Session, SessionLimits
 from kmsconn.journal.postgres_statements import call_of
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_to_threads
@@ -67,15 +67,15 @@ def test_the_indices_of_another_number_of_shards_go_once_nobody_may_use_them(
     postgresql: Cluster, database: str
 ) -> None:
     address = postgresql.address(database)
-    names = "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE indexname ~ 'due|stranded_'"
+    names = "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE indexname ~ '_due_'"
     opened(address, shards=1).close()
     postgresql.run("INSERT INTO member DEFAULT VALUES", database)
     opened(address, shards=2).close()
-    both = "request_due_1 request_due_2 request_stranded_1 request_stranded_2"
+    both = "request_due_1 request_due_2"
     assert postgresql.run(names, database) == both
     postgresql.run("DELETE FROM member", database)
     opened(address, shards=2).close()
-    assert postgresql.run(names, database) == "request_due_2 request_stranded_2"
+    assert postgresql.run(names, database) == "request_due_2"
 
 
 def set_version(server: Cluster, database: str, value: str) -> None:
@@ -88,24 +88,6 @@ def open_at(address: PostgresAddress) -> None:
 
 
 # --- what is refused and what is made
-
-
-def test_a_database_of_something_else_is_refused_untouched(postgresql: Cluster, database: str) -> None:
-    postgresql.run("CREATE TABLE theirs (x integer)", database)
-    with pytest.raises(StartRefused, match="tables of another program"):
-        open_at(postgresql.address(database))
-    assert postgresql.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == "1"
-
-
-def test_two_journals_stand_in_two_schemas_of_a_database(postgresql: Cluster, database: str) -> None:
-    postgresql.run("CREATE SCHEMA other", database)
-    ours = postgresql.address(database)
-    theirs = attrs.evolve(ours, parameters={"options": "-csearch_path=other"})
-    with closing(opened(ours)) as first, closing(opened(theirs)) as second:
-        first.begin()
-        new_row(first)
-        second.begin()  # each has a writers' lock of its own
-        assert second.execute("SELECT count(*) FROM request").fetchall() == [(0,)]
 
 
 def test_an_older_program_runs_on_tables_that_are_compatible(postgresql: Cluster, database: str) -> None:
@@ -175,22 +157,10 @@ def test_a_refusal_names_the_server_and_no_password(postgresql: Cluster, databas
     assert "hunter-2" not in "".join(traceback.format_exception(refusal.value))
 
 
-def test_a_server_that_is_not_there_is_named(tmp_path: Any) -> None:
-    with pytest.raises(StartRefused, match=r"x\?host=.* cannot be opened"):
-        open_at(PostgresAddress("x", (str(tmp_path),)))
-
-
 def test_a_user_without_rights_is_refused_in_the_server_s_words(postgresql: Cluster, database: str) -> None:
     postgresql.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE ROLE guest LOGIN", database)
     with pytest.raises(StartRefused, match="permission denied for schema public"):
         open_at(attrs.evolve(postgresql.address(database), user="guest"))
-
-
-def test_a_standby_is_refused(postgresql: Cluster, database: str) -> None:
-    """As one that only reads: there nothing can be kept."""
-    options = {"options": "-cdefault_transaction_read_only=on"}
-    with pytest.raises(StartRefused, match="read-only"):
-        open_at(attrs.evolve(postgresql.address(database), parameters=options))
 
 
 # --- writers
@@ -239,8 +209,8 @@ def test_a_process_that_stops_within_a_transaction_is_ended_for_the_others(path:
         assert not one.driver.is_begun
 
 
-def session_of(address: PostgresAddress, limits: SessionLimits) -> PostgresSession:
-    return PostgresSession(address.keywords(), limits)
+def session_of(address: PostgresAddress, limits: SessionLimits) -> Session:
+    return Session(address.keywords(), limits)
 
 
 def test_a_lock_that_is_not_given_back_fails_a_group_in_time(path: PostgresAddress) -> None:
@@ -361,13 +331,13 @@ def test_a_query_uses_the_index_that_it_names(filled: psycopg.Connection, statem
         )
     )
     filled.execute("DEALLOCATE looked")
-    used = r"request_(due|stranded)_\d+" if statement in EITHER else ALSO.get(index, index)
+    used = r"request_due_\d+" if statement in EITHER else ALSO.get(index, index)
     assert re.search(rf" {used} ", plan), plan
     assert "Seq Scan on request" not in plan, plan
 
 
-ALSO = {"request_included": "request_(included|final)", "request_to_sign": "request_to_sign(_stranded)?"}
-"""Here what is final has an index of its own, and few rows wait for their signature."""
+ALSO = {"request_included": "request_(included|final)"}
+"""Here what is final has an index of its own."""
 EITHER = {queries._for_shards(one, 1) for one in (queries._NEXT_SEEN, queries._IN_ORDER)}
 """Statements for which all indices of pending rows are as good, those of another number of shards too, which other tests leave behind.
 

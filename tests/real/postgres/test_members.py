@@ -17,7 +17,7 @@ from kmsconn.journal import members, moves
 from kmsconn.journal.database import Database
 from kmsconn.journal.postgres import PostgresDriver, connect, connect_fleetingly
 from kmsconn.journal.postgres_schema import VERSION
-from kmsconn.journal.postgres_session import PostgresSession, Session, SessionLimits
+from kmsconn.journal.postgres_session import Session, SessionLimits
 from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.rows import read_row
 from kmsconn.model.requests import Kind
@@ -279,14 +279,6 @@ def test_the_time_of_the_next_row_is_told(path: PostgresAddress, db: Database) -
         assert (rids(claimed), claimed.next_due) == ([], now + 7.0)
 
 
-def test_rows_that_wait_longer_than_they_may_are_claimed(path: PostgresAddress, db: Database) -> None:
-    """The clock was set back."""
-    record(db, 1)
-    with session(path) as side:
-        one = join(side)
-        assert len(rids(claim(side, one, now=-1e6))) == 1
-
-
 def test_a_claim_waits_for_no_disk(path: PostgresAddress) -> None:
     """What a crash of the server undoes of it is claimed again."""
     made = connect_fleetingly(path, SessionLimits())
@@ -368,7 +360,7 @@ def test_a_claim_walks_over_no_closed_row(path: PostgresAddress, db: Database) -
 def explained(path: PostgresAddress) -> list[tuple[str]]:
     due, *_ = members.statements(1)
     values = {"kinds": f'["{KIND}"]', "shards": "[0]", "now": 1.0, "me": 1, "limit": 5, "busy": "[]"}
-    made = PostgresSession(path.keywords(), SessionLimits())
+    made = Session(path.keywords(), SessionLimits())
     try:
         (reply,) = made.exchange([call_of(f"EXPLAIN {due}", values)])
         return reply.rows

@@ -18,7 +18,7 @@ from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost
 from kmsconn.journal import postgres_servers, postgres_side
 from kmsconn.journal.postgres import connect
 from kmsconn.journal.postgres_servers import NewestTimelines, look_around
-from kmsconn.journal.postgres_session import PostgresSession, SessionLimits
+from kmsconn.journal.postgres_session import Session, SessionLimits
 from kmsconn.journal.postgres_side import listen
 from kmsconn.journal.postgres_statements import call_of
 from kmsconn.model.events import AlertRaised
@@ -122,7 +122,7 @@ def test_what_other_servers_say_stands_beside_the_refusal(fork: Fork, met: Newes
 def test_a_connection_to_the_old_server_is_given_up_once_a_newer_timeline_is_met(
     fork: Fork, met: NewestTimelines
 ) -> None:
-    session = PostgresSession(fork.both.keywords(), SessionLimits())
+    session = Session(fork.both.keywords(), SessionLimits())
     assert (port_of(session), session.is_lost) == (fork.old.port, False)
     reached(address_of(fork.new))
     assert session.is_lost

@@ -162,6 +162,13 @@ def test_a_core_endpoint_is_host_and_port_only(value: str) -> None:
         places.core_endpoints(value)
 
 
+def test_there_are_as_many_core_endpoints_as_the_journal_tells_apart() -> None:
+    urls = [f"http://core:{port}" for port in range(1, places.MOST_CORES + 2)]
+    assert places.core_endpoints(urls[1:]) == tuple(urls[1:])
+    with pytest.raises(ValueError, match="at most 42 endpoints, not 43"):
+        places.core_endpoints(urls)
+
+
 def test_core_endpoints_lose_a_trailing_slash() -> None:
     assert places.core_endpoints("http://a:1/,https://b:2") == ("http://a:1", "https://b:2")
 

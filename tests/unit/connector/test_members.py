@@ -143,7 +143,7 @@ async def test_a_server_that_is_away_is_told_until_it_is_back() -> None:
     server, told, beats = FakeServer(), list[Event](), list[float]()
     db = Database(server.driver(), wall)
     db.open(BINDING)
-    db.driver.member = MemberCount(server.join())  # type: ignore[attr-defined]
+    db.driver.member = MemberCount(server.join())  # type: ignore[union-attr]
     async with trio.open_nursery() as nursery:
         journal = Journal(db, offload_inline)
         nursery.start_soon(journal.commit_groups)

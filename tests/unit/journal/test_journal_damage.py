@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
-
 import pytest
 
 from kmsconn.journal import queries
@@ -19,7 +16,6 @@ from tests.unit.journal.samples import (
     WAYS,
     arrival,
     new_row,
-    opened,
     row_of,
     take,
     walk,
@@ -95,33 +91,3 @@ def test_the_event_of_a_damaged_row_is_taken_as_a_new_request_when_it_is_read_ag
     assert places == (), "the proof of completeness must find it missing"
     ((again, _),) = take(db, arrival(1, 10)).new
     assert row_of(db, again).state is State.PENDING
-
-
-@pytest.mark.sqlite
-def test_a_page_that_cannot_be_read_costs_its_rows_alone(path: Path) -> None:
-    """The end of a long event stands on an overflow page, which was overwritten with zeros."""
-    db = opened(path)
-    db.execute("PRAGMA wal_autocheckpoint = 0")
-    bad, good = new_row(db, 1, 10, content="x" * 9000), new_row(db, 2, 11)
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.close()
-    damage_page(path)
-    db = opened(path)
-    db.begin()
-    assert [row.rid for row in queries.due(db, [KIND], NOW, 5).rows] == [good]
-    assert "has a damaged page" in db.damaged[bad]
-    with pytest.raises(sqlite3.DatabaseError):  # SQLite gives up a transaction in which it met such a page
-        db.commit()
-    db.begin()
-    assert [row.rid for row in queries.due(db, [KIND], NOW, 5).rows] == [good]
-    assert walk(db, good, WAYS[State.FINALIZED])
-    db.commit()
-    db.close()
-
-
-def damage_page(path: Path) -> None:
-    """Overwrite the first page that holds nothing but the event's long text."""
-    data = bytearray(path.read_bytes())
-    page = next(at for at in range(0, len(data), 4096) if data[at + 8 : at + 4096] == b"x" * 4088)
-    data[page : page + 4096] = bytes(4096)
-    path.write_bytes(data)

@@ -12,10 +12,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
-from kmsconn.journal.database import Database, off_loop, reads
+from kmsconn.journal.database import NOTE_DELAY, Database, off_loop, reads
 from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
 from kmsconn.journal.journal import QUEUE, Journal
-from kmsconn.journal.notes import NOTE_DELAY
 from tests.unit.journal.samples import AutocommitDatabase, dump, new_row, opened, row_of
 
 T = TypeVar("T")
@@ -321,26 +320,6 @@ async def test_a_note_is_written_with_the_first_group_after_a_second(db: Databas
         assert await journal.run(lambda db: row_of(db, rid).progress.submitted)
 
 
-async def test_notes_are_written_with_the_oldest_of_them(db: Database) -> None:
-    async with writing(db, Gate()) as journal:
-        for number in (1, 2):
-            journal.note_submitted(await journal.run(adds(number)), True)
-            await trio.sleep(NOTE_DELAY / 2)
-        assert await journal.run(lambda db: [row_of(db, rid).progress.submitted for rid in (1, 2)]) == [
-            True,
-            True,
-        ]
-
-
-async def test_the_last_of_several_notes_counts(db: Database) -> None:
-    async with writing(db, Gate()) as journal:
-        rid = await journal.run(adds(1))
-        journal.note_submitted(rid, True)
-        journal.note_submitted(rid, False)
-        await trio.sleep(NOTE_DELAY)
-        assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
-
-
 async def test_a_note_made_again_does_not_hold_back_the_others(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         rids = [await journal.run(adds(number)) for number in (1, 2)]
@@ -362,13 +341,6 @@ async def test_a_note_that_was_taken_is_not_written(db: Database) -> None:
         assert (db.notes.take(rid), db.notes.take(rid)) == (True, None)
         await trio.sleep(NOTE_DELAY)
         assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
-
-
-async def test_a_note_on_a_row_that_is_not_there_is_lost(db: Database) -> None:
-    async with writing(db, Gate()) as journal:
-        journal.note_submitted(99, True)
-        await trio.sleep(NOTE_DELAY)
-        assert await journal.run(rows) == 0
 
 
 async def test_a_closed_journal_says_so(db: Database) -> None:

@@ -51,8 +51,7 @@ def test_a_deferral_after_a_transition_is_a_line_of_its_own(db: Database) -> Non
 
 def test_the_stages_of_a_pass_stand_with_what_ended_it(db: Database) -> None:
     rid = new_row(db)
-    db.stage_times.put(rid, "check", 0.01234)
-    db.stage_times.put(rid, "gather", 1.5)
+    db.stage_times[rid] = {"check": 0.01234, "gather": 1.5}
     moves.defer(db, rid, 5000.0, "Core down", stage="submit")
     moves.move(db, "reject", rid, reason="denied")
     first, second = history(db, rid)

@@ -8,11 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
-import attrs
 import pytest
 import trio
 
-from kmsconn.errors import JournalFailed, NonceTaken, StartRefused
+from kmsconn.errors import NonceTaken
 from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.opening import open_journal
@@ -25,7 +24,6 @@ from tests.unit.journal.samples import (
     CHAIN,
     CONTRACT,
     KIND,
-    SIGNER,
     arrival,
     opened,
     read_of,
@@ -43,10 +41,6 @@ def wall() -> float:
 def journal_at(path: Path) -> AbstractAsyncContextManager[Journal]:
     """Open a journal without threads and without fsync."""
     return open_journal(path, BINDING, offload_inline, wall, synchronous="OFF")
-
-
-def open_to_others(path: Path) -> None:
-    path.chmod(0o644)
 
 
 async def record_one(journal: Journal, id_: int = 1, block: int = 10) -> int:
@@ -80,15 +74,6 @@ async def test_a_whole_life(path: Path) -> None:
         assert (row.state, row.progress.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
         assert (await journal.run(queries.counts, 1002.0)).states == {(KIND, State.FINALIZED): 1}
         assert await journal.run(queries.cursor, CHAIN, CONTRACT) == 11
-
-
-@pytest.mark.parametrize("transition", ["expire", "reject", "quarantine", "found_finalized"])
-async def test_closing(path: Path, transition: str) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        assert await journal.run(moves.close, rid, transition, "because")
-        assert not await journal.run(moves.close, rid, transition, "again")
-        assert (await row_of(journal, rid)).progress.reason == "because"
 
 
 @pytest.mark.parametrize("transition", ["answer", "sign", "restart", "nonsense"])
@@ -134,28 +119,6 @@ async def test_deferral_and_releasing(path: Path) -> None:
         assert (await journal.run(queries.answered, CHAIN, 1000.0, 5)).next_due == 1030.0
 
 
-@pytest.mark.parametrize("submitted", [True, False])
-async def test_a_deferred_row_comes_back_with_what_was_noted(path: Path, submitted: bool) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        for noted in (not submitted, submitted):
-            journal.note_submitted(rid, noted)
-            await journal.run(moves.defer, rid, 0.0, "soon")
-        assert [
-            row.progress.submitted
-            for row in (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).rows
-        ] == [submitted]
-
-
-async def test_deferral_without_a_note_leaves_what_is_known(path: Path) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        journal.note_submitted(rid, True)
-        for _ in range(2):
-            await journal.run(moves.defer, rid, 0.0, "soon")
-        assert (await row_of(journal, rid)).progress.submitted
-
-
 async def test_an_answered_row_needs_its_note_no_more(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
@@ -199,15 +162,6 @@ async def test_several_are_included_and_are_finalized_each_for_itself(path: Path
         assert (await row_of(journal, first)).reply.included_block == 33
 
 
-async def test_nothing_is_done_at_once(path: Path) -> None:
-    async with journal_at(path) as journal:
-        assert [
-            await journal.run_each(moves.sign, []),
-            await journal.run_each(moves.confirm, []),
-            await journal.run_each(moves.finalize, []),
-        ] == [[], [], []]
-
-
 async def test_several_are_one_commit(path: Path) -> None:
     commits: list[object] = []
 
@@ -221,14 +175,8 @@ async def test_several_are_one_commit(path: Path) -> None:
         await journal.run_each(moves.sign, [signing(rid, rid) for rid in rids])
         await journal.run_each(moves.confirm, [(rid, 30) for rid in rids])
         await journal.run_each(moves.finalize, [(rid, 30) for rid in rids])
+        assert await journal.run_each(moves.sign, []) == []
         assert len(commits) - before == 3
-
-
-async def test_siblings(path: Path) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        await journal.run(recording.record, read_of(arrival(1, 10, "B"), asked=journal.tick))
-        assert await journal.run(queries.has_sibling, rid)
 
 
 async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> None:
@@ -250,39 +198,6 @@ async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
     async with journal_at(path) as journal:
         assert (await row_of(journal, rid), journal.tick) == (kept, tick)
         assert await journal.run_each(moves.sign, [signing(rid, 0)]) == [True]
-
-
-@pytest.mark.sqlite
-async def test_two_at_once_are_refused(path: Path) -> None:
-    async with journal_at(path):
-        with pytest.raises(StartRefused, match=r"\.lock"):
-            async with journal_at(path):
-                pass
-
-
-async def test_another_connector_is_refused(path: Path) -> None:
-    async with journal_at(path):
-        pass
-    other = attrs.evolve(BINDING, sender=SIGNER)
-    with pytest.raises(StartRefused, match="tx sender"):
-        async with open_journal(path, other, offload_inline, wall, synchronous="OFF"):
-            pass
-
-
-@pytest.mark.sqlite
-async def test_too_open_a_file_is_told(path: Path) -> None:
-    async with journal_at(path) as journal:
-        assert journal.warnings == ()
-    open_to_others(path)
-    async with journal_at(path) as journal:
-        assert [warning for warning in journal.warnings if "0644" in warning]
-
-
-async def test_a_closed_journal_says_so(path: Path) -> None:
-    async with journal_at(path) as journal:
-        pass
-    with pytest.raises(JournalFailed, match="closed"):
-        await journal.run(queries.row, 1)
 
 
 async def test_an_error_of_the_body_comes_out_and_the_lock_is_given_back(path: Path) -> None:

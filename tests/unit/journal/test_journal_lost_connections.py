@@ -46,7 +46,7 @@ def connected(server: FakeServer) -> Database:
     """Open a database on a server as a member."""
     db = Database(server.driver(), wall)
     db.open(BINDING)
-    db.driver.member = MemberCount(server.join())  # type: ignore[attr-defined]
+    db.driver.member = MemberCount(server.join())  # type: ignore[union-attr]
     return db
 
 
@@ -227,15 +227,13 @@ async def test_a_statement_that_fails_has_its_group_done_again_and_fails_alone(s
         rids = [await journal.run(adds(number)) for number in (1, 2, 3)]
         for rid in rids:
             await journal.run(moves.answer, rid, ANSWER, 1000.0)
-        journal.note_stage(rids[2], "answer", 1.5)
         done = await journal.run_each(
             moves.sign, [signing(rids[0], 7), signing(rids[1], 7), signing(rids[2], 8)]
         )
         assert [isinstance(one, NonceTaken) or one for one in done] == [True, True, True]
         assert isinstance(done[1], NonceTaken)
         assert [row.rid for row in await journal.run(queries.signed, CHAIN)] == [rids[0], rids[2]]
-        entry = (await journal.run(inspecting.history, rids[2]))[-1]
-        assert (entry.step, dict(entry.stages)) == ("sign", {"answer": 1.5})
+        assert [entry.step for entry in await journal.run(inspecting.history, rids[2])] == ["answer", "sign"]
 
 
 async def test_a_group_of_moves_is_two_round_trips(server: FakeServer) -> None:
@@ -295,7 +293,7 @@ async def test_an_operation_without_a_savepoint_that_fails_halfway_leaves_nothin
 
 
 async def test_what_may_be_signed_is_looked_up_in_two_round_trips(server: FakeServer) -> None:
-    """What is due, what is stranded and when the next one is due; then the rows."""
+    """What is due, and when the next one is due; then the rows."""
     async with journal_on(server) as journal:
         for number in (1, 2, 3):
             rid = await journal.run(adds(number))
@@ -305,5 +303,5 @@ async def test_what_may_be_signed_is_looked_up_in_two_round_trips(server: FakeSe
         db.begin()
         server.rounds.clear()
         assert len(queries.answered(db, CHAIN, 1000.0, 9).rows) == 3
-        assert server.rounds == [3, 4]
+        assert server.rounds == [2, 3]
         db.close()

@@ -96,21 +96,12 @@ def statements_of(db: Database, *arrivals: Arrival) -> list[str]:
     return statements
 
 
-def test_the_same_read_with_a_doubled_log_is_one_request(db: Database) -> None:
-    assert len(take(db, arrival(1, 10), arrival(1, 10)).new) == 1
-
-
 def test_known_content_elsewhere_is_moved_and_not_run_again(db: Database) -> None:
     rid = walk(db, new_row(db, 1, 10), ["answer"])
     elsewhere = arrival(1, 12, fork="'", index=4)
     assert take(db, elsewhere) == Recorded(moved=1)
     row = row_of(db, rid)
     assert (row.event.log, row.state, row.answer) == (elsewhere.log, State.ANSWERED, ANSWER)
-
-
-def test_a_block_of_the_same_number_and_another_hash_is_another_place(db: Database) -> None:
-    new_row(db, 1, 10)
-    assert take(db, arrival(1, 10, fork="'")).moved == 1
 
 
 @pytest.mark.parametrize("state", State)
@@ -144,22 +135,11 @@ def test_one_id_under_two_contracts_is_two_requests(db: Database) -> None:
     assert (len(other.new), other.gone) == (1, 0)
 
 
-def test_a_row_that_moved_after_the_read_was_asked_is_not_judged(db: Database) -> None:
-    asked = db.tick
-    new_row(db, 1, 10)
-    assert record(db, read_of(asked=asked)) == Recorded()
-
-
 def test_a_row_answered_after_the_read_was_asked_is_not_judged(db: Database) -> None:
     rid = new_row(db, 1, 10)
     asked = db.tick
     moves.answer(db, rid, ANSWER, 1000.0)
     assert record(db, read_of(asked=asked)) == Recorded()
-
-
-def test_a_row_that_moved_before_the_read_was_asked_is_judged(db: Database) -> None:
-    new_row(db, 1, 10)
-    assert record(db, read_of(asked=db.tick)).gone == 1
 
 
 def test_a_deferred_row_is_judged(db: Database) -> None:
@@ -185,12 +165,6 @@ def test_a_closed_row_comes_back_unreported(db: Database, state: State) -> None:
     assert (row_of(db, rid).on_chain, row_of(db, rid).state) == (True, state)
 
 
-def test_a_row_may_come_back_elsewhere(db: Database) -> None:
-    rid = new_row(db, 1, 10)
-    take(db)
-    assert take(db, arrival(1, 12)) == Recorded(moved=1, back=((rid, arrival(1, 12)),))
-
-
 def test_coming_back_gives_no_new_deadline(db: Database) -> None:
     rid = new_row(db, 1, 10)
     before = row_of(db, rid).progress.deadline
@@ -212,54 +186,12 @@ def test_the_old_content_is_off_chain_even_where_the_read_does_not_reach(db: Dat
     assert on_chain(db) == {b"A": False, b"B": True}
 
 
-def test_the_old_content_is_off_chain_even_if_it_moved_after_the_read_was_asked(db: Database) -> None:
-    """An answer that came meanwhile says nothing about the chain."""
-    rid = new_row(db, 1, 10, content="A")
-    asked = db.tick
-    moves.answer(db, rid, ANSWER, 1000.0)
-    record(db, read_of(arrival(1, 10, "B", fork="'"), asked=asked))
-    assert on_chain(db) == {b"A": False, b"B": True}
-
-
 def test_a_b_a(db: Database) -> None:
     """The first content comes back after another one had its id."""
     first = new_row(db, 1, 10, content="A")
     take(db, arrival(1, 10, "B", fork="'"))
     assert take(db, arrival(1, 10, "A")) == Recorded(gone=1, back=((first, arrival(1, 10, "A")),))
     assert on_chain(db) == {b"A": True, b"B": False}
-
-
-def test_a_b_a_b_reports_no_request_twice_as_new(db: Database) -> None:
-    reads = [arrival(1, 10, content) for content in "ABABAB"]
-    assert [len(take(db, seen).new) for seen in reads] == [1, 1, 0, 0, 0, 0]
-
-
-def test_of_two_contents_of_one_id_in_one_read_the_later_place_counts(db: Database) -> None:
-    read = read_of(arrival(1, 12, "B"), arrival(1, 10, "A"), asked=0)
-    record(db, read)
-    assert on_chain(db) == {b"B": True}
-    assert record(db, read) == Recorded()
-
-
-def test_same_content_under_another_id_is_another_request(db: Database) -> None:
-    new_row(db, 1, 10)
-    assert len(take(db, arrival(1, 10), arrival(2, 10, index=1)).new) == 1
-
-
-def test_requests_of_two_kinds_are_told_apart(db: Database) -> None:
-    recorded = take(db, arrival(1, 10), arrival(2, 10, kind=Kind.USER_DECRYPTION))
-    assert [told.kind for _, told in recorded.new] == [Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION]
-
-
-def test_the_cursor_is_none_before_the_first_read(db: Database) -> None:
-    assert queries.cursor(db, CHAIN, CONTRACT) is None
-
-
-@pytest.mark.parametrize(("reads", "expected"), [([5], 5), ([5, 9], 9), ([9, 5], 9), ([9, 9], 9)])
-def test_the_cursor_only_grows(db: Database, reads: list[int], expected: int) -> None:
-    for cursor in reads:
-        take(db, cursor=cursor)
-    assert queries.cursor(db, CHAIN, CONTRACT) == expected
 
 
 def test_each_contract_has_its_cursor(db: Database) -> None:
@@ -296,16 +228,6 @@ def test_undecodable_logs_are_kept_within_bounds_each_and_together(db: Database,
 def test_undecodable_logs_of_one_block_and_of_two_forks_are_told_apart(db: Database) -> None:
     logs = [arrival(1, 10, index=1).log, arrival(1, 10, index=2).log, arrival(1, 10, index=1, fork="'").log]
     assert take(db, undecodable=[(log, "no") for log in logs]).quarantined == 3
-
-
-def test_every_flag_that_turns_marks_its_row(db: Database) -> None:
-    """So that a read asked before does not turn it once more."""
-    rid = new_row(db, 1, 10)
-    take(db)
-    asked = db.tick
-    take(db, arrival(1, 10))
-    assert record(db, read_of(asked=asked)) == Recorded()
-    assert row_of(db, rid).on_chain
 
 
 def test_a_log_without_topics_or_data_is_kept_as_it_is(db: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.journal import queries, recording, rewinding, schema
 from kmsconn.journal.database import Database
-from kmsconn.journal.schema import INDICES, VERSION, shard_indices
+from kmsconn.journal.schema import INDICES, VERSION, shard_index
 from kmsconn.model.life import CLOSED, State
 from tests.unit.journal.samples import (
     CONTRACT,
@@ -33,8 +33,8 @@ def test_the_log_is_written_ahead(db: Database) -> None:
 def test_a_closed_row_stands_in_no_index_of_work(db: Database, state: str) -> None:
     """Only identity, place, its block and its end hold it, so that years of closed rows cost nobody anything."""
     walk(db, new_row(db), WAYS[next(closed for closed in CLOSED if closed == state)])
-    statements = [*INDICES, *shard_indices(1).values()]
-    for index in ("due_1", "stranded_1", "to_sign", "to_sign_stranded", "nonce", "oldest", "off"):
+    statements = [*INDICES, shard_index(1)[1]]
+    for index in ("due_1", "to_sign", "nonce", "oldest", "off"):
         where = next(one for one in statements if f"INDEX request_{index} ON" in one).split("WHERE")[1]
         assert db.execute(f"SELECT count(*) FROM request WHERE {where}").fetchone() == (0,)  # noqa: S608
 
@@ -59,12 +59,8 @@ def test_each_index_is_named_beside_a_query_that_is_there() -> None:
     ("statement", "values"),
     [
         (queries._for_shards(queries._DUE, 1), LOOK),
-        (queries._for_shards(queries._STRANDED, 1), LOOK),
         (queries._for_shards(queries._NEXT_SEEN, 1), LOOK),
-        *(
-            (one, {"chain_id": 1, "now": 0, "limit": 1, "damaged": "[]"})
-            for one in (queries._UNSENT, queries._UNSENT_STRANDED, queries._NEXT_UNSENT)
-        ),
+        *((one, {"chain_id": 1, "now": 0, "limit": 1}) for one in (queries._UNSENT, queries._NEXT_UNSENT)),
         (queries._SIGNED, (1,)),
         (queries._INCLUDED, (1, 1, 1, 1)),
         (queries._OLDEST, ("",)),
@@ -76,7 +72,7 @@ def test_each_index_is_named_beside_a_query_that_is_there() -> None:
     ],
 )
 def test_no_query_walks_over_the_table(db: Database, statement: str, values: object) -> None:
-    plan = db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()  # type: ignore[arg-type]
+    plan = db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
     walks = [
         step
         for *_, step in plan
