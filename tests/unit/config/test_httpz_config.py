@@ -19,7 +19,7 @@ from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.mnemonics import TEST_PHRASE, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey
-from tests.unit.config.sample_values import KEY, OTHER_KEY, toml_text
+from tests.unit.config.sample_values import KEY, toml_text
 from tests.unit.config.test_wallets import FILE
 
 PROFILE = {"KMS_CONNECTOR_PROFILE": "httpz-rc7"}
