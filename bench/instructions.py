@@ -30,7 +30,6 @@ from kmsconn.config.settings import MonitoringSettings
 from kmsconn.config.values import LogFormat
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.observe.logs import make_logger
@@ -124,13 +123,9 @@ async def measure(count: InstructionCount, blocks: int, each: int, folder: Path)
     """Let a connector answer ``blocks`` times ``each`` public requests, after as many to warm up, and count."""
     wall: Callable[[], float] = lambda: EPOCH_SECONDS + trio.current_time()  # noqa: E731
     dependencies = FhevmDependencies.make(wall, block_time=BLOCK_SECONDS, seed=0)
-    network = MemoryNetwork()
-    dependencies.settle_in_memory(network)
     traffic, included = Traffic(dependencies), Included()
-    ports = Ports(network, offload_inline, wall, lambda: 0.5)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
+    async with dependencies.run_in_memory() as network, trio.open_nursery() as nursery:
+        ports = Ports(network, offload_inline, wall, lambda: 0.5)
         settings = dependencies.settings(folder / "journal.db")
         await nursery.start(connector, settings, ports, included.on_event)
         for number in range(1, blocks + 2):

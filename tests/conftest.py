@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator
 from inspect import isasyncgenfunction, iscoroutinefunction
@@ -56,8 +55,8 @@ def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
             request.node.originalname[:30], numbered=True
         )
         return
-    with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
-        yield Path(folder)
+    with memory_backed() as folder:
+        yield folder
 
 
 def in_virtual_time(*args: Any, clock: trio.abc.Clock | None = None, **options: Any) -> Any:

@@ -27,8 +27,8 @@ import math
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import _lru_cache_wrapper, cache
 from itertools import takewhile
 from pathlib import Path
@@ -45,7 +45,6 @@ from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.journal.groups import Execution
 from kmsconn.model.events import Event, ReplyIncluded
@@ -224,7 +223,8 @@ def in_task(frame: FrameType) -> Iterator[FrameType]:
 async def watch(folder: Path) -> Figures:
     """Let a connector answer two requests, the second one under the hook."""
     trace = Trace(package_of)
-    async with open_surroundings() as (dependencies, network):
+    dependencies = FhevmDependencies.make(wall, block_time=1.0, computing=0.1, seed=0)
+    async with dependencies.run_in_memory() as network:
         users = Traffic(dependencies, FirstChoice(0))
         ports = Ports(network, offload_inline, wall, FirstChoice(0).random)
         replies = Replies()
@@ -234,21 +234,6 @@ async def watch(folder: Path) -> Figures:
             with trace.watching():
                 await replies.after(users.forms["public"])
     return trace.figures()
-
-
-@asynccontextmanager
-async def open_surroundings() -> AsyncIterator[tuple[FhevmDependencies, MemoryNetwork]]:
-    """Run the emulated dependencies while the block lasts."""
-    dependencies, network = (
-        FhevmDependencies.make(wall, block_time=1.0, computing=0.1, seed=0),
-        MemoryNetwork(),
-    )
-    dependencies.settle_in_memory(network)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
-        yield dependencies, network
-        nursery.cancel_scope.cancel()
 
 
 def settings(dependencies: FhevmDependencies, folder: Path) -> Settings:

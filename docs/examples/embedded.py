@@ -72,15 +72,10 @@ async def embed(config: kmsconn.Config, network: MemoryNetwork, traffic: Traffic
 async def main() -> None:
     """Build the world around the connector; a program with real dependencies would only call ``kmsconn.load_config``."""
     dependencies = FhevmDependencies.make(wall)
-    network = MemoryNetwork()
-    dependencies.settle_in_memory(network)
     with tempfile.TemporaryDirectory() as folder:
-        config = dependencies.settings(Path(folder) / "journal.db")
-        async with trio.open_nursery() as world:
-            await world.start(network.run)
-            await world.start(dependencies.run)
+        async with dependencies.run_in_memory() as network:
+            config = dependencies.settings(Path(folder) / "journal.db")
             statistics = await embed(config, network, Traffic(dependencies))
-            world.cancel_scope.cancel()
     print(statistics)
 
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 import trio
 
 import kmsconn
-from kmsconn.emulator import FhevmDependencies, MemoryNetwork, Traffic
+from kmsconn.emulator import FhevmDependencies, Traffic
 from kmsconn.model.events import AnswerKept, ReplyIncluded
 from kmsconn.observe.health import HealthReport
 from kmsconn.observe.monitor import Monitor
@@ -123,16 +123,12 @@ async def inline(use: str, work: Callable[[], T]) -> T:
 
 async def main() -> None:
     """Build the world around the supervisor; with real dependencies ``kmsconn.load_config`` is enough."""
-    dependencies, network = FhevmDependencies.make(wall), MemoryNetwork()
-    dependencies.settle_in_memory(network)
-    ports = kmsconn.Ports(dial=network, offload=inline, wall=wall, random=random.random)
+    dependencies = FhevmDependencies.make(wall)
     with tempfile.TemporaryDirectory() as folder:
-        config = dependencies.settings(Path(folder) / "journal.db")
-        async with trio.open_nursery() as world:
-            await world.start(network.run)
-            await world.start(dependencies.run)
+        async with dependencies.run_in_memory() as network:
+            ports = kmsconn.Ports(dial=network, offload=inline, wall=wall, random=random.random)
+            config = dependencies.settings(Path(folder) / "journal.db")
             await supervise(config, ports, Traffic(dependencies))
-            world.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Which chains and contracts there are, and how requests look there, the module of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Never
@@ -215,18 +216,36 @@ class EmulatedDependencies(ABC):
         """Let every dependency be dialled on a memory network, each under its own name."""
         for name in self.names:
             network.serve(name, 80, self.handler(name))
-        self._settle({name: (name, 80) for name in self.names})
+        self.places = {name: (name, 80) for name in self.names}
+        self.settled()
+
+    @asynccontextmanager
+    async def run_in_memory(
+        self, settle: Callable[[MemoryNetwork], None] | None = None
+    ) -> AsyncIterator[MemoryNetwork]:
+        """Run on a memory network of their own while the block lasts; ``settle`` stands for ``settle_in_memory``.
+
+        Raises faults of the emulator itself at the end, as a group.
+        """
+        network = MemoryNetwork()
+        (settle or self.settle_in_memory)(network)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(network.run)
+            await nursery.start(self.run)
+            yield network
+            nursery.cancel_scope.cancel()
+        if network.crashes:
+            raise ExceptionGroup("the emulator itself failed", network.crashes)
 
     async def serve_on_sockets(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> Never:
         """Serve every dependency on a free loopback port, and run the chains, until cancelled."""
         async with trio.open_nursery() as nursery:
-            places: dict[str, Place] = {}
             for name in self.names:
                 self.toggle_ports[name] = TogglePort(self.handler(name), self.crashes)
-                places[name] = ("127.0.0.1", await nursery.start(self.toggle_ports[name].serve))
-            self._settle(places)
+                self.places[name] = ("127.0.0.1", await nursery.start(self.toggle_ports[name].serve))
+            self.settled()
             await nursery.start(self.run)
             task_status.started()
         raise AssertionError("servers end by cancellation only")
@@ -268,7 +287,3 @@ class EmulatedDependencies(ABC):
     def told_url(self, index: int) -> str:
         """Return what the contract says where a coprocessor's bucket is."""
         return self.told_urls.get(index) or self.bucket_url(index)
-
-    def _settle(self, places: dict[str, Place]) -> None:
-        self.places = places
-        self.settled()

@@ -6,7 +6,6 @@ be answered, nothing twice, and nothing left behind. Hand ``run_scenario`` every
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -110,7 +109,7 @@ async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: 
             bursts=tuple(spoiler.bursts),
             struck=first.steps.fired is not None or spoiler.struck,
             seconds=trio.current_time(),
-            complaints=(*complaints, *map(repr, there.network.crashes)),
+            complaints=tuple(complaints),
         )
 
 
@@ -119,15 +118,11 @@ async def _open_surroundings(scenario: Scenario, spoiler: Spoiler) -> AsyncItera
     dependencies = FhevmDependencies.make(
         lambda: EPOCH_SECONDS + trio.current_time(), block_time=1.0, computing=0.1, seed=scenario.seed
     )
-    network = MemoryNetwork()
-    spoiler.settle(dependencies, network)
-    with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
-        traffic = Traffic(dependencies, Random(scenario.seed))
-        settings = _settings(dependencies, Path(folder) / "journal.db", scenario)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(network.run)
-            await nursery.start(dependencies.run)
-            nursery.start_soon(_ask, traffic, scenario)
+    settle = partial(spoiler.settle, dependencies)
+    with memory_backed() as folder:
+        async with dependencies.run_in_memory(settle) as network, trio.open_nursery() as nursery:
+            nursery.start_soon(_ask, Traffic(dependencies, Random(scenario.seed)), scenario)
+            settings = _settings(dependencies, folder / "journal.db", scenario)
             yield _Surroundings(dependencies, network, Random(scenario.seed), settings)
             nursery.cancel_scope.cancel()
 

@@ -7,9 +7,9 @@ what is true on chain and which invariants were broken. The same seed and plan g
 from __future__ import annotations
 
 import tempfile
-import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -268,14 +268,10 @@ async def play_world(
         block_time=block_time, pool=pool, nodes=nodes, shards=shards, computing=computing, seed=seed,
     )  # fmt: skip
     dependencies = traffic.dependencies
-    network = MemoryNetwork()
-    dependencies.settle_in_memory(network)
-    with tempfile.TemporaryDirectory(dir=memory_backed()) as folder:
-        scene = DrillScene(dependencies, traffic)
-        world = World(dependencies, network, scene, Random(seed), Path(folder) / "journal.db", changes)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(network.run)
-            await nursery.start(dependencies.run)
+    with memory_backed() as folder:
+        async with dependencies.run_in_memory() as network, trio.open_nursery() as nursery:
+            scene = DrillScene(dependencies, traffic)
+            world = World(dependencies, network, scene, Random(seed), folder / "journal.db", changes)
             nursery.start_soon(world.live)
             nursery.start_soon(world.clients.run)
             await _play_all(world, plan)
@@ -291,7 +287,7 @@ def _report(world: World, seconds: float) -> WorldReport:
     return WorldReport(
         ground_truth=read_ground_truth(world.dependencies, invariants.replies.excuse),
         broken=(*invariants.violations, *world.clients.violations, *world.owed(), *invariants.strangers()),
-        crashes=(*world.process.crashes, *map(_as_text, world.network.crashes)),
+        crashes=tuple(world.process.crashes),
         seconds=seconds,
         steps=world.record.steps,
         faults=world.faults(),
@@ -301,10 +297,6 @@ def _report(world: World, seconds: float) -> WorldReport:
         log=tuple(world.record.log),
         keys=world.keys(),
     )
-
-
-def _as_text(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
 
 
 async def _play_all(world: World, plan: Sequence[PlanStep]) -> None:
@@ -337,6 +329,9 @@ def over_http(settings: Settings) -> Settings:
     return settings.but(gateway=changed(chains.gateway), ethereum=changed(chains.ethereum), host_chains=hosts)
 
 
-def memory_backed() -> str | None:
-    """Return a folder that no disk is behind, or None where the machine has none."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own is made in it
+@contextmanager
+def memory_backed() -> Iterator[Path]:
+    """Give a folder while the block lasts, with no disk behind it where the machine has such a place."""
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own is made in it
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        yield Path(folder)

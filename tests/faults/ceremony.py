@@ -198,15 +198,10 @@ async def open_ceremony(
         shards=shards,
     )
     dependencies.ethereum.finality.depth = 2
-    network = MemoryNetwork()
-    dependencies.settle_in_memory(network)
-    ceremony = Ceremony(dependencies, network, folder, tuple(range(newcomers, members + newcomers)))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
+    async with dependencies.run_in_memory() as network, trio.open_nursery() as nursery:
+        ceremony = Ceremony(dependencies, network, folder, tuple(range(newcomers, members + newcomers)))
         for node in ceremony.nodes:
             nursery.start_soon(ceremony.run, node)
         yield ceremony
         nursery.cancel_scope.cancel()
-    assert not network.crashes
     assert ceremony.failed() == []

@@ -163,11 +163,5 @@ async def open_scene(folder: Path, *, block_time: float = 1.0, shards: int = 1) 
     dependencies = FhevmDependencies.make(
         lambda: BEGIN + trio.current_time(), block_time=block_time, computing=0.1, shards=shards
     )
-    network = MemoryNetwork()
-    dependencies.settle_in_memory(network)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
+    async with dependencies.run_in_memory() as network:
         yield Scene(dependencies, network, Traffic(dependencies, Random(0)), folder)
-        nursery.cancel_scope.cancel()
-    assert not network.crashes

@@ -92,14 +92,8 @@ async def open_committee(folder: Path) -> AsyncIterator[Committee]:
     dependencies = FhevmDependencies.make(
         lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, members=MEMBERS
     )
-    network = MemoryNetwork()
-    dependencies.settle_in_memory(network)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
+    async with dependencies.run_in_memory() as network:
         yield Committee(dependencies, network, Traffic(dependencies, Random(0)), folder)
-        nursery.cancel_scope.cancel()
-    assert not network.crashes
 
 
 @pytest.fixture

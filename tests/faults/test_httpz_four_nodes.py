@@ -102,14 +102,8 @@ async def open_committee(folder: Path) -> AsyncIterator[Committee]:
         lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, members=MEMBERS
     )
     dependencies.gateway.finality.depth = 4
-    network = MemoryNetwork()
-    dependencies.settle_in_memory(network)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
+    async with dependencies.run_in_memory() as network:
         yield Committee(dependencies, network, FirstTraffic(dependencies, Random(0)), folder)
-        nursery.cancel_scope.cancel()
-    assert not network.crashes
 
 
 ALL = sorted(sender_of(member).address for member in range(MEMBERS))

@@ -303,11 +303,8 @@ async def test_a_shadow_of_the_first_generation_starts_nothing_and_finds_every_r
 ) -> None:
     """Public and user requests, each handed to the Core once, by the connector that sends."""
     users = GENERATIONS[HTTPZ_RC7].settle(wall, Random(0), block_time=1.0, computing=0.1)
-    dependencies, network, events = users.dependencies, MemoryNetwork(), list[Event]()
-    dependencies.settle_in_memory(network)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
+    dependencies, events = users.dependencies, list[Event]()
+    async with dependencies.run_in_memory() as network:
         changes: dict[str, Any] = {"reorg_window": 4.0, "decryption_from_block_number": 0}
         active = dependencies.settings(tmp_path / "active.db", **changes)
         shadow = dependencies.settings(tmp_path / "shadow.db", **changes).but(
@@ -322,7 +319,6 @@ async def test_a_shadow_of_the_first_generation_starts_nothing_and_finds_every_r
             with trio.fail_after(120):
                 while len(compared := [one for one in events if isinstance(one, ReplyCompared)]) < ASKED:
                     await trio.sleep(1)
-        nursery.cancel_scope.cancel()
     counts = dependencies.cores[0].counts
     assert [one.likeness for one in compared] == [Likeness.EQUAL] * ASKED
     assert not [one for one in events if isinstance(one, ReplySent)]

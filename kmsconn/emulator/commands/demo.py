@@ -117,23 +117,12 @@ async def run_demo(
 
     Raises what ends a connector, and faults of the emulator itself, as a group. Cancellation: at any time.
     """
-    from kmsconn.emulator.network import MemoryNetwork
-
-    network = MemoryNetwork()
-    emulation.dependencies.settle_in_memory(network)
-    ports = Ports(network, offload, wall, Random(emulation.plan.seed).random)
-    start = partial(serve, emulation.settings(), ports=ports, on_event=on_event)
-    async with trio.open_nursery() as dependencies:
-        await dependencies.start(network.run)
-        await dependencies.start(emulation.dependencies.run)
-        async with trio.open_nursery() as nursery:
-            connector = await nursery.start(start)
-            monitor.watch(connector.statistics)
-            await emulation.put_load_on()
-            connector.drain()
-        dependencies.cancel_scope.cancel()
-    if network.crashes:
-        raise ExceptionGroup("the emulator itself failed", network.crashes)
+    async with emulation.dependencies.run_in_memory() as network, trio.open_nursery() as nursery:
+        ports = Ports(network, offload, wall, Random(emulation.plan.seed).random)
+        connector = await nursery.start(partial(serve, emulation.settings(), ports=ports, on_event=on_event))
+        monitor.watch(connector.statistics)
+        await emulation.put_load_on()
+        connector.drain()
 
 
 def told_in_lines(on_event: OnEvent, tell: Callable[[str], object]) -> OnEvent:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import math
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -164,30 +163,24 @@ async def _play(hostility: Hostility, setting: Setting, seed: int) -> HostileOut
     traffic = GENERATIONS[setting.profile].settle(
         lambda: EPOCH_SECONDS + trio.current_time(), Random(seed), block_time=1.0, computing=0.1, seed=seed
     )
-    dependencies, network = traffic.dependencies, MemoryNetwork()
+    dependencies = traffic.dependencies
     hostility.on = setting.birth
     if setting.hard:
         dependencies.gateway.base_fee = None
     life = _life(traffic) if setting.keys else None
-    hostility.settle(dependencies, network)
-    with (
-        tempfile.TemporaryDirectory(dir=memory_backed()) as folder,
-        _aws(hostility, setting, dependencies.sender),
-    ):
-        settings = _settings(dependencies, Path(folder) / "journal.db", setting)
-        world = _World(dependencies, network, hostility, setting, settings, life)
-        trio.lowlevel.add_instrument(longest)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(network.run)
-            await nursery.start(dependencies.run)
+    settle = partial(hostility.settle, dependencies)
+    with memory_backed() as folder, _aws(hostility, setting, dependencies.sender):
+        async with dependencies.run_in_memory(settle) as network, trio.open_nursery() as nursery:
+            settings = _settings(dependencies, folder / "journal.db", setting)
+            world = _World(dependencies, network, hostility, setting, settings, life)
+            trio.lowlevel.add_instrument(longest)
             nursery.start_soon(world.live)
             before = await _script(world, traffic, nursery)
             nursery.cancel_scope.cancel()
         trio.lowlevel.remove_instrument(longest)
     ground_truth = read_ground_truth(dependencies)
-    crash = world.crash or "".join(map(repr, network.crashes))
     return HostileOutcome(
-        hostility.subject, hostility.lie, hostility.struck, hostility.asked, crash, world.said,
+        hostility.subject, hostility.lie, hostility.struck, hostility.asked, world.crash, world.said,
         tuple(event for _, event in world.told), ground_truth, world.closed, frozenset(ground_truth.requested) - before,
         world.keys, CpuUse(time.process_time() - began, longest.seconds),
     )  # fmt: skip

@@ -111,12 +111,7 @@ class Crowd:
 async def open_crowd(address: PostgresAddress, **options: Any) -> AsyncIterator[Crowd]:
     """Run the dependencies while the block lasts; nothing may be answered twice."""
     dependencies = FhevmDependencies.make(time.time, **{"block_time": 0.25, **options})
-    network = MemoryNetwork()
-    dependencies.settle_in_memory(network)
-    crowd = Crowd(dependencies, network, Traffic(dependencies, random.Random(0)), address)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
+    async with dependencies.run_in_memory() as network:
+        crowd = Crowd(dependencies, network, Traffic(dependencies, random.Random(0)), address)
         yield crowd
-        nursery.cancel_scope.cancel()
     assert crowd.truth.doubled == ()

@@ -42,11 +42,7 @@ async def few_components(
     folder: Path, *, block_time: float = 1.0, **options: Any
 ) -> AsyncIterator[FewComponents]:
     """Run the dependencies while the block lasts; each block of the gateway costs some milliseconds of CPU."""
-    dependencies, network = FhevmDependencies.make(wall, block_time=block_time, **options), MemoryNetwork()
-    dependencies.settle_in_memory(network)
-    ports = Ports(network, offload_inline, wall, lambda: 0.5)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(dependencies.run)
+    dependencies = FhevmDependencies.make(wall, block_time=block_time, **options)
+    async with dependencies.run_in_memory() as network:
+        ports = Ports(network, offload_inline, wall, lambda: 0.5)
         yield FewComponents(dependencies, network, Traffic(dependencies), ports, folder / "journal.db")
-        nursery.cancel_scope.cancel()

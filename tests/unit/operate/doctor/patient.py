@@ -110,13 +110,8 @@ async def patient(
     users = GENERATIONS[profile].settle(
         lambda: EPOCH_SECONDS + trio.current_time(), Random(0), block_time=1.0, **options
     )
-    network = MemoryNetwork()
-    users.dependencies.settle_in_memory(network)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        await nursery.start(users.dependencies.run)
+    async with users.dependencies.run_in_memory() as network:
         for form in requests:
             users.forms[form]()
         await trio.sleep(30)
         yield Patient(users, network)
-        nursery.cancel_scope.cancel()
