@@ -25,7 +25,7 @@ from kmsconn.emulator.drills.drill import (
     changing,
     together,
 )
-from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure, Method, Valve
+from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure, Method
 from kmsconn.transport.grpc.framing import Status
 
 
@@ -49,8 +49,6 @@ class FaultyCore(Faulty[CoreFault], Generic[C]):
     """The faults of one Core; ``counts``: (method, ``OK`` or status name or label) → times."""
 
     core: C
-    valve: Valve = attrs.field(factory=Valve, repr=False)
-    """Shut it and requests stall in flow control; give it to `serve_grpc`."""
     on_call: Callable[[str, bytes], None] = lambda _method, _request: None
     """Is told method and request of each call, whatever comes of it."""
 

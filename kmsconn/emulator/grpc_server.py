@@ -14,15 +14,14 @@ from urllib.parse import quote
 import attrs
 import trio
 
-from kmsconn.emulator.http2 import DataReceived, Event, Http2, SettingsCame, StreamClosed, WindowGrew
+from kmsconn.emulator.http2 import Http2
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import fields
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.framing import Status
-from kmsconn.transport.grpc.streams import HeadersCame, StreamEnded, StreamReset
+from kmsconn.transport.grpc.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 
 MAX_MESSAGE = 104_857_600  # kms-core-grpc.md, section 1
-WINDOW = 1024 * 1024  # for a stream and for the connection, as tonic's server grants
 MAX_CALLS = 1000
 PREFIX_BYTES = 5
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -64,7 +63,7 @@ class GoAway(Exception):  # noqa: N818 - an order, not an error
 
 
 class Valve:
-    """Holds back the flow-control window of what clients send: they stall once it is used up."""
+    """Holds back the flow-control window of the calls that begin while it is shut: they stall once that is used up."""
 
     def __init__(self) -> None:
         self._open = trio.Event()
@@ -101,7 +100,7 @@ async def serve_grpc(
 
     A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled.
     """
-    http2 = Http2(max_calls, WINDOW)
+    http2 = Http2(max_calls)
     connection = _ServerConnection(stream, methods, max_message, http2, valve or Valve())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.output.write)
@@ -209,34 +208,35 @@ class _ServerConnection:
         """Take events until the client leaves or breaks the protocol; calls run in ``nursery``."""
         while data := await self._stream.receive_some():
             try:
-                events = self._http2.receive_data(bytes(data))
+                events = self._http2.receive(bytes(data))
             except frames.Http2Error:
                 await self.output.flush()
                 return
             for event in events:
                 self._take(event, nursery)
+            self._window.set()  # it may have grown
+            self._window = trio.Event()
             self.output.notify()
 
     def _take(self, event: Event, nursery: trio.Nursery) -> None:
         match event:
             case HeadersCame():
                 self._begin(event.stream, dict(event.fields))
-            case DataReceived():
-                self._receive(event.stream, event.data)
-                self._acknowledge(event.stream, nursery)
+                if not self._valve.is_open:
+                    self._http2.streams.hold(event.stream)
+                    nursery.start_soon(self._resume_later, event.stream)
+            case DataCame():
+                self._receive(event.stream, bytes(event.data))
             case StreamEnded() if event.stream in self._calls:
                 nursery.start_soon(self._run, self._calls[event.stream], nursery.cancel_scope)
             case StreamReset() if event.stream in self._calls:
                 self._calls.pop(event.stream).scope.cancel()
-            case WindowGrew() | SettingsCame():
-                self._window.set()
-                self._window = trio.Event()
             case _:
                 pass
 
     def _begin(self, stream_id: int, headers: dict[bytes, bytes]) -> None:
         if self._going:
-            self._http2.reset_stream(stream_id, frames.ErrorCode.REFUSED_STREAM)
+            self._http2.streams.reset(stream_id, frames.ErrorCode.REFUSED_STREAM)
             return
         deadline = trio.current_time() + seconds_of(headers.get(b"grpc-timeout", b"").decode())
         self._calls[stream_id] = _ServedCall(
@@ -251,19 +251,12 @@ class _ServerConnection:
         call.received.append(data)
         if call.size > self._max_message + PREFIX_BYTES:
             self._fail(call, Status.RESOURCE_EXHAUSTED, "the message is larger than the limit")
-            with suppress(StreamClosed):  # the client had said all it had to say
-                self._http2.reset_stream(stream_id, frames.ErrorCode.NO_ERROR)
+            self._http2.streams.reset(stream_id, frames.ErrorCode.NO_ERROR)
             del self._calls[stream_id]
 
-    def _acknowledge(self, stream_id: int, nursery: trio.Nursery) -> None:
-        if self._valve.is_open:
-            self._http2.acknowledge(stream_id)
-        else:
-            nursery.start_soon(self._acknowledge_later, stream_id)
-
-    async def _acknowledge_later(self, stream_id: int) -> None:
+    async def _resume_later(self, stream_id: int) -> None:
         await self._valve.wait_open()
-        self._http2.acknowledge(stream_id)
+        self._http2.streams.resume(stream_id)
         self.output.notify()
 
     async def _run(self, call: _ServedCall, connection: trio.CancelScope) -> None:

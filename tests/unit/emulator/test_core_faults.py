@@ -168,7 +168,7 @@ async def test_what_happened_is_counted() -> None:
 async def test_faults_are_served_over_http2() -> None:
     spoilt = faults()
     spoilt.script(PUBLIC.start, FailingCore(code="RESOURCE_EXHAUSTED", message="busy"), None)
-    async with calling(spoilt.methods(), valve=spoilt.valve) as caller:
+    async with calling(spoilt.methods()) as caller:
         path = f"/{SERVICE}/{PUBLIC.start}"
         refused = await caller.call(path, bytes(public_request()))
         taken = await caller.call(path, bytes(public_request()))
