@@ -86,19 +86,3 @@ def constant_share(value: int, fhe_type: int) -> bytes:
     blocks += [0] * (-len(blocks) % _BLOCKS_PER_ELEMENT)
     coefficients = [(block << _SHIFT).to_bytes(_COEFFICIENT_BYTES, "little") for block in blocks]
     return u64(len(blocks) // _BLOCKS_PER_ELEMENT) + b"".join(coefficients)
-
-
-def value_of_share(share: bytes) -> int:
-    """Read such a share back, rounding each block as a client does. Raises ValueError when the length is wrong."""
-    count, body = int.from_bytes(share[:8], "little"), share[8:]
-    if len(body) != count * _BLOCKS_PER_ELEMENT * _COEFFICIENT_BYTES:
-        raise ValueError("the share is not a list of ring elements")
-    coefficients = [
-        int.from_bytes(body[at : at + _COEFFICIENT_BYTES], "little")
-        for at in range(0, len(body), _COEFFICIENT_BYTES)
-    ]
-    return sum(_block(number) << (_BLOCK_BITS * index) for index, number in enumerate(coefficients))
-
-
-def _block(coefficient: int) -> int:
-    return ((coefficient + (1 << (_SHIFT - 1))) >> _SHIFT) & 3

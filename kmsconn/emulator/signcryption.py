@@ -1,4 +1,4 @@
-"""Sealing a decrypted value for one user, signed by one node, and opening it again. Never decides who may have it.
+"""Sealing a decrypted value for one user, signed by one node. Never decides who may have it.
 
 ML-KEM-512 (FIPS 203), AES-256-GCM, SHAKE-256, ECDSA over SHA-256. Source: kms-core-grpc.md, sections 6.3, 7 and 11.
 """
@@ -10,26 +10,20 @@ import secrets
 from functools import lru_cache
 
 import attrs
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kyber_py.ml_kem.default_parameters import DEFAULT_PARAMETERS
 from kyber_py.ml_kem.ml_kem import ML_KEM
 
 from kmsconn.emulator.plaintexts import sized, u32
-from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
-from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.signing import PrivateKey, recover
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.signing import PrivateKey
 
 ENCAPSULATION_KEY_BYTES = 800
 NONCE_BYTES = 12
-KEM_BYTES = 768
 _SEPARATOR = b"SIGNCRYP"
 _USER_DECRYPTION = b"USER_DEC"
 _HASH_BYTES = 32
-_SIGNATURE_BYTES = 64
-_VERIFICATION_KEY_BYTES = 41
 _ENCAPSULATIONS = 256  # remembered, of 800 bytes
-_TAIL_BYTES = _SIGNATURE_BYTES + _HASH_BYTES
 
 _CONTAINER = b"".join(
     (
@@ -41,10 +35,6 @@ _CONTAINER = b"".join(
         u32(0),  # ML-KEM-512
     )
 )
-
-
-class NotOpened(Exception):  # noqa: N818 - what did not happen
-    """A share that does not open: another key, another user, another signer, or changed bytes."""
 
 
 @attrs.frozen
@@ -75,15 +65,6 @@ class Randomness:
         return cls(stream[:32], stream[32:])
 
 
-@attrs.frozen
-class Opened:
-    """What a share held."""
-
-    plaintext: bytes
-    fhe_type: int
-    link: bytes
-
-
 def pack_key(encapsulation_key: bytes) -> bytes:
     """Put an ML-KEM-512 encapsulation key into the container of requests: 869 bytes."""
     return _CONTAINER + sized(encapsulation_key)
@@ -104,13 +85,7 @@ def verification_key(public_key: bytes) -> bytes:
 
 def sign_sha256(key: PrivateKey, data: bytes) -> bytes:
     """Sign the SHA-256 of ``data``: r ‖ s, 64 bytes, low s."""
-    return key.sign(hashlib.sha256(data).digest())[:_SIGNATURE_BYTES]
-
-
-def is_signed_by(vk: bytes, data: bytes, signature: bytes) -> bool:
-    """Say whether the node with this verification key signed ``data`` so."""
-    digest = hashlib.sha256(data).digest()
-    return _address_of(vk) in {recover(digest, signature + bytes([parity])) for parity in (0, 1)}
+    return key.sign(hashlib.sha256(data).digest())[:64]
 
 
 def signcrypt(
@@ -133,47 +108,11 @@ def signcrypt(
     return randomness.nonce + sized(encapsulated) + sized(sealed)
 
 
-def open_share(secret_key: bytes, share: bytes, *, client: Address, vk: bytes) -> Opened:
-    """Open a sealed share with the user's secret key and check that the node with ``vk`` signed it for this client.
-
-    Raises NotOpened. The link is for the caller to compare.
-    """
-    inner = _unseal(secret_key, share)
-    message, signature = inner[:-_TAIL_BYTES], inner[-_TAIL_BYTES:-_HASH_BYTES]
-    public = secret_key[KEM_BYTES : KEM_BYTES + ENCAPSULATION_KEY_BYTES]
-    if len(vk) != _VERIFICATION_KEY_BYTES or inner[-_HASH_BYTES:] != _hash(vk):
-        raise NotOpened("it was sealed by another node")
-    if not is_signed_by(vk, _signed_text(message, client, public), signature):
-        raise NotOpened("its signature is not the node's, or was made for another client")
-    return read_message(message)
-
-
-def read_message(message: bytes) -> Opened:
-    """Take a signed text apart: plaintext, type and link. Raises NotOpened."""
-    size = int.from_bytes(message[:8], "little")
-    plaintext, rest = message[8 : 8 + size], message[8 + size :]
-    fhe_type, link = int.from_bytes(rest[:4], "little"), rest[12:]
-    if message != sized(plaintext) + u32(fhe_type) + sized(link):
-        raise NotOpened("its content is malformed")
-    return Opened(plaintext, fhe_type, link)
-
-
 @lru_cache(maxsize=_ENCAPSULATIONS)
 def _encapsulate(public: bytes, message: bytes) -> tuple[bytes, bytes]:
     """Return the shared secret and its encapsulation. This costs milliseconds, which whoever repeats the message pays once."""
     shared, encapsulated = _kem(message).encaps(public)
     return bytes(shared), bytes(encapsulated)
-
-
-def _unseal(secret_key: bytes, share: bytes) -> bytes:
-    nonce, rest = share[:NONCE_BYTES], share[NONCE_BYTES:]
-    encapsulated, sealed = rest[8 : 8 + KEM_BYTES], rest[16 + KEM_BYTES :]
-    if rest != sized(encapsulated) + sized(sealed):
-        raise NotOpened("its lengths are wrong")
-    try:
-        return AESGCM(_kem(b"").decaps(secret_key, encapsulated)).decrypt(nonce, sealed, None)
-    except InvalidTag:
-        raise NotOpened("it was sealed for another key, or changed") from None
 
 
 def _signed_text(message: bytes, client: Address, public: bytes) -> bytes:
@@ -182,13 +121,6 @@ def _signed_text(message: bytes, client: Address, public: bytes) -> bytes:
 
 def _hash(data: bytes) -> bytes:
     return hashlib.shake_256(_SEPARATOR + data).digest(_HASH_BYTES)
-
-
-def _address_of(vk: bytes) -> Address:
-    from btclib_secp256k1 import keys
-
-    point = keys.reserialize(vk[8:], compressed=False)
-    return Address(keccak256(point[1:])[-ADDRESS_BYTES:])
 
 
 def _kem(message: bytes) -> ML_KEM:

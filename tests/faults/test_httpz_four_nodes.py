@@ -16,16 +16,15 @@ from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.core_faults import FailingCore, HangingCore
 from kmsconn.emulator.dependencies import key_for, sender_of
 from kmsconn.emulator.httpz.dependencies import PARAMETERS, HttpzDependencies
-from kmsconn.emulator.httpz.signcryption import open_share
 from kmsconn.emulator.httpz.traffic import SECRET, FirstTraffic
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.plaintexts import value_of_share
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS
+from tests.opening import open_httpz_share, value_of_share
 
 pytestmark = pytest.mark.sampled
 
@@ -145,7 +144,7 @@ def values_in(image: bytes) -> list[int]:
     user = key_for("user").address
     return [
         value_of_share(
-            open_share(SECRET, one.signcrypted, client=user, vk=payload.verification_key).plaintext
+            open_httpz_share(SECRET, one.signcrypted, client=user, vk=payload.verification_key).plaintext
         )
         for one in payload.shares
     ]

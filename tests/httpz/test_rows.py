@@ -27,7 +27,6 @@ from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.execution import Emitted, Frame, Reverted
 from kmsconn.emulator.grpc_server import GrpcFailure
-from kmsconn.emulator.httpz.signcryption import open_share
 from kmsconn.emulator.rpc_json import LogFilter
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
@@ -55,6 +54,7 @@ from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
 from kmsconn.protocols.port import Verdict
 from kmsconn.transport.grpc.framing import Status
 from tests.httpz.world import COPROCESSOR, GATEWAY_ID, USER, USER_KEY, World, open_world
+from tests.opening import open_httpz_share
 from tests.vectors import httpz
 
 PARAMETERS = b"\x9f" * 32
@@ -840,7 +840,7 @@ async def test_row_145_a_user_finds_the_plaintext_in_the_share(tmp_path: Path) -
         payload = bincode.decode(image, packed=False)
         (share,) = payload.shares
         secret = from_hex(httpz.load()["keys"]["user_x25519"]["private_key"])
-        opened = open_share(secret, share.signcrypted, client=USER, vk=payload.verification_key)
+        opened = open_httpz_share(secret, share.signcrypted, client=USER, vk=payload.verification_key)
         assert (share.handle, int.from_bytes(opened.plaintext, "little")) == (reference.handle, 1000)
         assert opened.link == payload.digest
 

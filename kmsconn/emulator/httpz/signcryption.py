@@ -1,4 +1,4 @@
-"""Sealing a decrypted value for one user as Cores of the first generation did, and opening it again. Never decides who may have it.
+"""Sealing a decrypted value for one user as Cores of the first generation did. Never decides who may have it.
 
 A box of the NaCl library (XSalsa20 and Poly1305 for the holder of an X25519 key; the MAC stands before the sealed bytes) around a signed
 text; hashes are SHA3-256, without separators. Sources: kms-core-grpc.md, 12.6; Bernstein, "Cryptography in NaCl" and "Extending the
@@ -12,16 +12,11 @@ import secrets
 import struct
 
 import attrs
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from kmsconn.emulator.plaintexts import sized, u32
 from kmsconn.emulator.signcryption import (
-    NotOpened,
-    Opened,
-    is_signed_by,
-    read_message,
     sign_sha256,
     verification_key,
 )
@@ -30,7 +25,6 @@ from kmsconn.ethereum.signing import PrivateKey
 
 KEY_BYTES = 32
 NONCE_BYTES = 24
-MAC_BYTES = 16
 _PREFIX = 16  # bytes of the nonce that make the key; the other 8 are the nonce of the stream
 _BLOCK = 64
 _MASK = 0xFFFFFFFF
@@ -58,17 +52,6 @@ def seal(message: bytes, nonce: bytes, *, recipient: bytes, secret: bytes) -> by
     pad = _stream(_shared(recipient, secret), nonce, KEY_BYTES + len(message))
     sealed = _xor(message, pad[KEY_BYTES:])
     return Poly1305.generate_tag(pad[:KEY_BYTES], sealed) + sealed
-
-
-def open_box(box: bytes, nonce: bytes, *, sender: bytes, secret: bytes) -> bytes:
-    """Open what ``seal`` made. Raises ValueError for a box that is not for this key, from another sender, or changed."""
-    mac, sealed = box[:MAC_BYTES], box[MAC_BYTES:]
-    pad = _stream(_shared(sender, secret), nonce, KEY_BYTES + len(sealed))
-    try:
-        Poly1305.verify_tag(pad[:KEY_BYTES], sealed, mac)
-    except InvalidSignature:
-        raise ValueError("the box does not open with this key") from None
-    return _xor(sealed, pad[KEY_BYTES:])
 
 
 def _shared(public: bytes, secret: bytes) -> bytes:
@@ -122,9 +105,6 @@ def _xor(data: bytes, pad: bytes) -> bytes:
 
 
 ENC_KEY_BYTES = 40
-_HASH_BYTES = 32
-_SIGNATURE_BYTES = 64
-_TAIL_BYTES = _SIGNATURE_BYTES + 2 * _HASH_BYTES
 
 
 @attrs.frozen
@@ -171,32 +151,6 @@ def signcrypt(
     inner = message + signature + _hash(verification_key(key.public_key)) + _hash(pack_key(ours))
     box = seal(inner, randomness.nonce, recipient=recipient, secret=randomness.secret)
     return sized(box) + sized(randomness.nonce) + sized(ours)
-
-
-def open_share(secret_key: bytes, share: bytes, *, client: Address, vk: bytes) -> Opened:
-    """Open a sealed share with the user's secret key and check that the node with ``vk`` signed it for this client.
-
-    Raises NotOpened. The link is for the caller to compare.
-    """
-    inner, ours = _unseal(secret_key, share)
-    message, signature = inner[:-_TAIL_BYTES], inner[-_TAIL_BYTES : -2 * _HASH_BYTES]
-    if inner[-2 * _HASH_BYTES :] != _hash(vk) + _hash(pack_key(ours)):
-        raise NotOpened("it was sealed by another node")
-    if not is_signed_by(vk, _signed_text(message, client, pack_key(public_key(secret_key))), signature):
-        raise NotOpened("its signature is not the node's, or was made for another client")
-    return read_message(message)
-
-
-def _unseal(secret_key: bytes, share: bytes) -> tuple[bytes, bytes]:
-    """Return the signed text in a share, and the public key that it was sealed with."""
-    end = 8 + int.from_bytes(share[:8], "little")
-    box, nonce, ours = share[8:end], share[end + 8 : end + 8 + NONCE_BYTES], share[-KEY_BYTES:]
-    if share != sized(box) + sized(nonce) + sized(ours):
-        raise NotOpened("its lengths are wrong")
-    try:
-        return open_box(box, nonce, sender=ours, secret=secret_key), ours
-    except ValueError:
-        raise NotOpened("it was sealed for another key, or changed") from None
 
 
 def _signed_text(message: bytes, client: Address, enc_key: bytes) -> bytes:

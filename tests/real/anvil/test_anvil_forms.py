@@ -10,10 +10,11 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.plaintexts import abi_word, little_endian
-from kmsconn.emulator.signcryption import open_share, verification_key
+from kmsconn.emulator.signcryption import verification_key
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.testing.ground_truth import GroundTruthReport
+from tests.opening import open_share
 from tests.real.anvil.ground_truth import replies_of, wait_answered
 from tests.real.anvil.slots import ask_slot
 from tests.real.anvil.users import FORMS, Asked, Users

@@ -11,8 +11,8 @@ from kmsconn.emulator.plaintexts import (
     bits_of,
     constant_share,
     little_endian,
-    value_of_share,
 )
+from tests.opening import value_of_share
 
 
 @pytest.mark.parametrize(("value", "kind"), [(4, 0), (16, 1), (256, 2), (1 << 160, 7), (-1, 5)])
@@ -46,15 +46,3 @@ def test_the_share_of_the_specification() -> None:
 def test_a_share_reads_back(kind: int) -> None:
     value = 1 if kind == 0 else (1 << bits_of(kind)) - 5
     assert value_of_share(constant_share(value, kind)) == value
-
-
-@pytest.mark.parametrize("noise", [(1 << 122) - 1, -(1 << 122)])
-def test_noise_below_half_a_block_is_rounded_away(noise: int) -> None:
-    share = constant_share(200, 2)
-    second = (int.from_bytes(share[24:40], "little") + noise).to_bytes(16, "little")
-    assert value_of_share(share[:24] + second + share[40:]) == 200
-
-
-def test_a_share_of_the_wrong_length_is_none() -> None:
-    with pytest.raises(ValueError, match="ring elements"):
-        value_of_share(constant_share(1, 2)[:-1])

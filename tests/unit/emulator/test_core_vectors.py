@@ -10,13 +10,13 @@ from kmsconn._generated.fhevm.kms.v1 import UserDecryptionResponse
 from kmsconn.emulator.core import PUBLIC, USER, EmulatedCore
 from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_requests import Job
-from kmsconn.emulator.plaintexts import value_of_share
-from kmsconn.emulator.signcryption import Randomness, open_share
+from kmsconn.emulator.signcryption import Randomness
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 from tests import vectors
+from tests.opening import open_share, value_of_share
 
 ANSWERS = vectors.answers()
 NAMES = [f"{entry['name']}-node{answer['node']}" for entry, answer in ANSWERS]

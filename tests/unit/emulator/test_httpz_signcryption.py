@@ -1,49 +1,25 @@
-"""Sealing and opening shares of the first generation (kms-core-grpc.md, 12.6)."""
+"""Sealing shares of the first generation (kms-core-grpc.md, 12.6)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kmsconn.emulator.httpz.signcryption import (
-    HttpzRandomness,
-    open_box,
-    open_share,
-    public_key,
     seal,
-    signcrypt,
     unpack_key,
 )
-from kmsconn.emulator.plaintexts import value_of_share
-from kmsconn.emulator.signcryption import NotOpened, verification_key
-from kmsconn.ethereum.addresses import Address, parse_address
+from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
+from tests.opening import open_httpz_share, value_of_share
 from tests.vectors import httpz
 
-SIGNER = PrivateKey(from_hex(httpz.node(1)["signer_private_key"]))
-VK = verification_key(SIGNER.public_key)
-LINK = b"\xdd" * 32
 USER = parse_address(httpz.load()["keys"]["user"]["address"])
 SECRET_KEY = from_hex(httpz.load()["keys"]["user_x25519"]["private_key"])
 ENC_KEY = from_hex(httpz.load()["keys"]["user_x25519"]["enc_key"])
 OPENED = [entry for _, entry in httpz.exchanges("client_library") if "ok" in entry["output"]]
-
-
-def sealed(plaintext: bytes = b"\xe8\x03\0\0\0\0\0\0", seed: bytes = b"") -> bytes:
-    return signcrypt(
-        plaintext,
-        5,
-        link=LINK,
-        client=USER,
-        enc_key=ENC_KEY,
-        key=SIGNER,
-        randomness=HttpzRandomness.from_seed(seed),
-    )
 
 
 @pytest.mark.parametrize("entry", OPENED, ids=httpz.name_of)
@@ -52,7 +28,7 @@ def test_what_the_client_library_opened_opens_here_to_the_same_values(entry: dic
     for response in entry["input"]["responses"]:
         payload = bincode.decode(bytes.fromhex(response["payload"]), packed=False)
         found = [
-            open_share(SECRET_KEY, share.signcrypted, client=USER, vk=payload.verification_key)
+            open_httpz_share(SECRET_KEY, share.signcrypted, client=USER, vk=payload.verification_key)
             for share in payload.shares
         ]
         assert {one.link for one in found} == {payload.digest}
@@ -62,36 +38,6 @@ def test_what_the_client_library_opened_opens_here_to_the_same_values(entry: dic
 
 def little_endian(plaintext: bytes) -> int:
     return int.from_bytes(plaintext, "little")
-
-
-def test_another_user_cannot_open() -> None:
-    with pytest.raises(NotOpened, match="another key"):
-        open_share(bytes([8] * 32), sealed(), client=USER, vk=VK)
-
-
-def test_it_does_not_open_for_another_client_address() -> None:
-    with pytest.raises(NotOpened, match="another client"):
-        open_share(SECRET_KEY, sealed(), client=Address(bytes(20)), vk=VK)
-
-
-def test_it_does_not_open_as_another_nodes() -> None:
-    stranger = verification_key(PrivateKey(bytes(31) + b"\x02").public_key)
-    with pytest.raises(NotOpened, match="another node"):
-        open_share(SECRET_KEY, sealed(), client=USER, vk=stranger)
-
-
-@pytest.mark.parametrize("place", [0, 8, 30, -80, -60, -1])
-def test_a_changed_byte_does_not_open(place: int) -> None:
-    share = bytearray(sealed())
-    share[place] ^= 1
-    with pytest.raises(NotOpened):
-        open_share(SECRET_KEY, bytes(share), client=USER, vk=VK)
-
-
-@pytest.mark.parametrize("share", [b"", bytes(8), sealed()[:-1], sealed() + b"\0"])
-def test_a_share_of_another_length_does_not_open(share: bytes) -> None:
-    with pytest.raises(NotOpened, match="lengths"):
-        open_share(SECRET_KEY, share, client=USER, vk=VK)
 
 
 @pytest.mark.parametrize("enc_key", [b"", ENC_KEY[8:], ENC_KEY[:-1], ENC_KEY + b"\0", b"\x21" + ENC_KEY[1:]])
@@ -104,7 +50,6 @@ ALICE = bytes.fromhex(
     "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
 )  # her public key; BOB is a secret one
 BOB = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
-CAROL = bytes([7] * 32)
 NONCE = bytes.fromhex("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37")
 MESSAGE = bytes.fromhex(
     "be075fc53c81f2d5cf141316ebeb0c7b5228c52a4c62cbd44b66849b64244ffce5ecbaaf33bd751a1ac728d45e6c61296c"
@@ -121,10 +66,3 @@ BOX = bytes.fromhex(
 def test_the_example_of_nacl_is_sealed_to_its_bytes() -> None:
     """A box is the same in both directions."""
     assert seal(MESSAGE, NONCE, recipient=ALICE, secret=BOB) == BOX
-
-
-@given(st.binary(max_size=200))
-def test_what_was_sealed_opens(message: bytes) -> None:
-    box = seal(message, NONCE, recipient=public_key(CAROL), secret=BOB)
-    assert len(box) == len(message) + 16
-    assert open_box(box, NONCE, sender=public_key(BOB), secret=CAROL) == message
