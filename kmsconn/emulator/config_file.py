@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kmsconn.config.parties import Chain, Contract
 from kmsconn.config.settings import Settings
 from kmsconn.errors import ConfigError, Fault
-from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.requests import HTTPZ_RC7
 
 MARK = "# Written by kmsconn emulate"
@@ -72,73 +72,67 @@ def _replace(path: Path, text: str) -> None:
 
 def config_text(settings: Settings) -> str:
     """Return the settings as TOML, by the names of its generation: where the dependencies are, and what differs for them."""
-    lines = _httpz_lines if settings.protocol.profile == HTTPZ_RC7 else _lines
-    return _INTRODUCTION + "\n".join((*lines(settings), *_common(settings))) + "\n"
+    own = _httpz_options if settings.protocol.profile == HTTPZ_RC7 else _options
+    options = own(settings) | _common(settings)
+    return _INTRODUCTION + "".join(f"{name} = {_value(value)}\n" for name, value in options.items())
 
 
-def _lines(settings: Settings) -> Iterator[str]:
-    yield from _chain("gateway", settings.chains.gateway)
-    yield from _chain("ethereum", settings.chains.ethereum)
-    hosts = (_host(host.chain, host.acl) for host in settings.chains.host_chains)
-    yield f"host_chains = [{', '.join(hosts)}]"
+def _value(value: Any) -> str:
+    """Write a value: texts, numbers, booleans and lists of them are the same in JSON and TOML; tables are written in one line."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{name} = {_value(one)}' for name, one in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    chains, protocol, reading = settings.chains, settings.protocol, settings.reading
+    found: dict[str, Any] = {}
+    for name in ("gateway", "ethereum"):
+        chain: Chain = getattr(chains, name)
+        found |= {f"{name}_url": list(chain.urls), f"{name}_chain_id": chain.chain_id}
+    found["host_chains"] = [
+        {"url": list(host.chain.urls), "chain_id": host.chain.chain_id, "acl_address": checksum(host.acl)}
+        for host in chains.host_chains
+    ]
     for name in ("decryption", "gateway_config", "protocol_config", "kms_generation"):
-        yield from _contract(f"{name}_contract", getattr(settings.protocol, f"{name}_contract"))
-    yield f"kms_core_endpoints = {_strings(settings.core.core_endpoints)}"
-    if settings.reading.kms_operation_from_block_number is not None:
-        yield f"kms_operation_from_block_number = {settings.reading.kms_operation_from_block_number}"
-        yield f'key_management_polling = "{round(settings.reading.key_management_polling * 1000)}ms"'
+        contract: Contract = getattr(protocol, f"{name}_contract")
+        found[f"{name}_contract.address"] = checksum(contract.address)
+        found[f"{name}_contract.domain_name"] = contract.domain_name
+        found[f"{name}_contract.domain_version"] = contract.domain_version
+    found["kms_core_endpoints"] = list(settings.core.core_endpoints)
+    if reading.kms_operation_from_block_number is not None:
+        found["kms_operation_from_block_number"] = reading.kms_operation_from_block_number
+        found["key_management_polling"] = f"{round(reading.key_management_polling * 1000)}ms"
+    return found
 
 
-def _httpz_lines(settings: Settings) -> Iterator[str]:
-    """Yield what the first generation has names of its own for."""
-    yield f"profile = {_string(settings.protocol.profile)}"
-    yield f"gwl2_url = {_strings(settings.chains.gateway.urls)}"
-    yield f"chain_id = {settings.chains.gateway.chain_id}"
-    yield f"decryption_manager_address = {_string(checksum(settings.protocol.decryption_contract.address))}"
-    yield f"httpz_address = {_string(checksum(settings.protocol.gateway_config_contract.address))}"
-    yield f"key_manager_address = {_string(checksum(settings.protocol.kms_generation_contract.address))}"
-    yield f"kms_core_endpoint = {_strings(settings.core.core_endpoints)}"
-    if (s3 := settings.protocol.httpz.s3) is not None:
-        yield f"s3_config.region = {_string(s3.region)}"
-        yield f"s3_config.bucket = {_string(s3.bucket)}"
-        yield f"s3_config.endpoint = {_string(s3.endpoint or '')}"
+def _httpz_options(settings: Settings) -> dict[str, Any]:
+    """Return what the first generation has names of its own for."""
+    protocol, s3 = settings.protocol, settings.protocol.httpz.s3
+    found = {
+        "profile": protocol.profile,
+        "gwl2_url": list(settings.chains.gateway.urls),
+        "chain_id": settings.chains.gateway.chain_id,
+        "decryption_manager_address": checksum(protocol.decryption_contract.address),
+        "httpz_address": checksum(protocol.gateway_config_contract.address),
+        "key_manager_address": checksum(protocol.kms_generation_contract.address),
+        "kms_core_endpoint": list(settings.core.core_endpoints),
+    }
+    if s3 is not None:
+        found |= {f"s3_config.{name}": getattr(s3, name) or "" for name in ("region", "bucket", "endpoint")}
+    return found
 
 
-def _common(settings: Settings) -> Iterator[str]:
-    if settings.wallet.private_key is not None:
-        yield f"private_key = {_string(settings.wallet.private_key.reveal())}"
-    yield f"journal = {_string(f'sqlite:///{settings.storage.journal}')}"
-    yield f"monitoring_endpoint = {_string(settings.monitoring.monitoring_endpoint)}"
-    yield f"decryption_from_block_number = {settings.reading.decryption_from_block_number or 0}"
-    if settings.http_api is not None:
-        yield f"http_endpoint = {_string(settings.http_api.endpoint)}"
-    yield f"allow_http_buckets = {_flag(settings.ciphertexts.allow_http_buckets)}"
-    yield f"allow_private_buckets = {_flag(settings.ciphertexts.allow_private_buckets)}"
-
-
-def _chain(name: str, chain: Chain) -> Iterator[str]:
-    yield f"{name}_url = {_strings(chain.urls)}"
-    yield f"{name}_chain_id = {chain.chain_id}"
-
-
-def _host(chain: Chain, acl: Address) -> str:
-    return f"{{ url = {_strings(chain.urls)}, chain_id = {chain.chain_id}, acl_address = {_string(checksum(acl))} }}"
-
-
-def _contract(name: str, contract: Contract) -> Iterator[str]:
-    yield f"{name}.address = {_string(checksum(contract.address))}"
-    yield f"{name}.domain_name = {_string(contract.domain_name)}"
-    yield f"{name}.domain_version = {_string(contract.domain_version)}"
-
-
-def _strings(texts: tuple[str, ...]) -> str:
-    return f"[{', '.join(_string(text) for text in texts)}]"
-
-
-def _string(text: str) -> str:
-    """Write a basic string; what JSON escapes, TOML escapes the same way."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _flag(value: bool) -> str:
-    return str(value).lower()
+def _common(settings: Settings) -> dict[str, Any]:
+    key, http_api = settings.wallet.private_key, settings.http_api
+    return {
+        **({} if key is None else {"private_key": key.reveal()}),
+        "journal": f"sqlite:///{settings.storage.journal}",
+        "monitoring_endpoint": settings.monitoring.monitoring_endpoint,
+        "decryption_from_block_number": settings.reading.decryption_from_block_number or 0,
+        **({} if http_api is None else {"http_endpoint": http_api.endpoint}),
+        "allow_http_buckets": settings.ciphertexts.allow_http_buckets,
+        "allow_private_buckets": settings.ciphertexts.allow_private_buckets,
+    }

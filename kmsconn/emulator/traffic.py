@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 
@@ -158,44 +158,26 @@ class Traffic(Users[FhevmDependencies]):
         return self.random.choice(self.extra_data)
 
 
-class Settle(Protocol):
-    """Makes users and their dependencies; ``size`` in bytes for each ciphertext, the options of ``FhevmDependencies.make`` for the rest."""
-
-    def __call__(
-        self, clock: Callable[[], float], random: Random, *, size: int = ..., **options: Any
-    ) -> Users[EmulatedDependencies]:
-        """Make them."""
-        ...
-
-
 @attrs.frozen
 class EmulatedGeneration:
-    """One generation: its dependencies in a few words, the forms of its requests, and what makes them all."""
+    """One generation: the forms of its requests, its dependencies and its users."""
 
-    words: str
     forms: tuple[str, ...]
-    settle: Settle
+    dependencies: Any
+    users: Callable[..., Users[EmulatedDependencies]]
 
-
-def _fhevm(
-    clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
-) -> Users[EmulatedDependencies]:
-    return Traffic(FhevmDependencies.make(clock, **options), random, size=size)
-
-
-def _httpz_rc7(
-    clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
-) -> Users[EmulatedDependencies]:
-    return FirstTraffic(HttpzDependencies.make(clock, **options), random, size=size)
+    def settle(
+        self, clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
+    ) -> Users[EmulatedDependencies]:
+        """Make users and their dependencies: ``size`` in bytes for each ciphertext, options of ``FhevmDependencies.make`` for the rest."""
+        return self.users(self.dependencies.make(clock, **options), random, size=size)
 
 
 GENERATIONS: Final[Mapping[str, EmulatedGeneration]] = {
     FHEVM: EmulatedGeneration(
-        "three chains, a KMS Core and two buckets",
         ("public", "direct", "delegated", "unified", "unified_delegated", "wallet"),
-        _fhevm,
+        FhevmDependencies,
+        Traffic,
     ),
-    HTTPZ_RC7: EmulatedGeneration(
-        "one gateway, a KMS Core and two buckets", ("public", "user", "delegated"), _httpz_rc7
-    ),
+    HTTPZ_RC7: EmulatedGeneration(("public", "user", "delegated"), HttpzDependencies, FirstTraffic),
 }
