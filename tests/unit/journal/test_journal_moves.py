@@ -100,6 +100,29 @@ def test_a_transition_ends_the_deferral(db: Database, transition: str, state: St
     assert db.execute("SELECT max_wait FROM request").fetchone() == (moves.LONGEST_WAIT,)
 
 
+@pytest.mark.parametrize("state", State)
+def test_only_waiting_rows_are_deferred(db: Database, state: State) -> None:
+    rid = in_state(db, state)
+    assert moves.defer(db, rid, 5000.0, "later") == (state in WAITING)
+    assert row_of(db, rid).state == state
+
+
+def test_deferrals_in_a_row_are_counted(db: Database) -> None:
+    rid = new_row(db)
+    for reason in ("first", "second"):
+        moves.defer(db, rid, 5000.0, reason)
+    row = row_of(db, rid)
+    assert (row.progress.deferred, row.progress.next_attempt, row.progress.reason) == (2, 5000.0, "second")
+
+
+def test_deferral_is_no_move(db: Database) -> None:
+    """A read that was asked before still judges the row."""
+    rid = new_row(db)
+    tick = db.tick
+    moves.defer(db, rid, 5000.0, "later")
+    assert db.tick == tick
+
+
 def test_only_what_a_core_has_refused_is_hurried_and_only_that_shard(db: Database) -> None:
     rids = [new_row(db, id_=number) for number in (2, 3, 4)]
     for rid, cause in zip(
@@ -123,6 +146,11 @@ def test_a_second_answer_replaces_nothing(db: Database) -> None:
     rid = in_state(db, State.ANSWERED)
     assert not moves.answer(db, rid, Answer(b"another", SIGNER), 2000.0)
     assert row_of(db, rid).answer == ANSWER
+
+
+@pytest.mark.parametrize("state", [state for state in State if "answer" in WAYS[state]])
+def test_an_answer_is_kept_ever_after(db: Database, state: State) -> None:
+    assert row_of(db, in_state(db, state)).answer == ANSWER
 
 
 def test_a_late_duplicate_does_not_open_a_finished_request(db: Database) -> None:
@@ -154,6 +182,19 @@ def test_a_nonce_is_given_to_one_signed_row_only(db: Database, state: State) -> 
     assert isinstance(taken, NonceTaken)
     assert str(first) in str(taken)
     assert dump(db) == before
+
+
+@pytest.mark.parametrize("way", ["release", "confirm", "reject"])
+def test_a_nonce_may_be_given_again_once_its_row_is_signed_no_more(db: Database, way: str) -> None:
+    first, second = in_state(db, State.SIGNED, id_=1), in_state(db, State.ANSWERED, id_=2)
+    move(db, way, first)
+    assert moves.sign(db, signing(second, first, b"bytes", b"hash")) is True
+
+
+def test_nobody_signs_for_a_request_that_left_the_chain(db: Database) -> None:
+    rid = in_state(db, State.ANSWERED)
+    take(db)
+    assert moves.sign(db, signing(rid, 7, b"bytes", b"hash")) is False
 
 
 def test_what_is_signed_is_signed_again_wherever_its_request_is(db: Database) -> None:
@@ -200,3 +241,11 @@ def test_without_an_answer_there_is_nothing_to_send_again(db: Database) -> None:
     rid = walk(db, new_row(db), ["found_included"])
     assert not move(db, "resend", rid)
     assert move(db, "restart", rid)
+
+
+@pytest.mark.parametrize("submitted", [True, False])
+def test_what_the_core_knows_is_written_down(db: Database, submitted: bool) -> None:
+    rid = new_row(db)
+    moves.note_submitted(db, rid, not submitted)
+    moves.note_submitted(db, rid, submitted)
+    assert row_of(db, rid).progress.submitted is submitted

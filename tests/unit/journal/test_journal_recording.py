@@ -230,6 +230,16 @@ def test_undecodable_logs_of_one_block_and_of_two_forks_are_told_apart(db: Datab
     assert take(db, undecodable=[(log, "no") for log in logs]).quarantined == 3
 
 
+def test_every_flag_that_turns_marks_its_row(db: Database) -> None:
+    """So that a read asked before does not turn it once more."""
+    rid = new_row(db, 1, 10)
+    take(db)
+    asked = db.tick
+    take(db, arrival(1, 10))
+    assert record(db, read_of(asked=asked)) == Recorded()
+    assert row_of(db, rid).on_chain
+
+
 def test_a_log_without_topics_or_data_is_kept_as_it_is(db: Database) -> None:
     seen = arrival(1, 10)
     bare = attrs.evolve(seen, log=attrs.evolve(seen.log, topics=(), data=b""))
