@@ -1,1 +1,1 @@
-"""One chain: its endpoint and JSON-RPC, its logs, the cursor, heads and forks."""
+"""One chain: its endpoint and JSON-RPC, its logs, heads and forks."""

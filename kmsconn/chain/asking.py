@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from kmsconn.chain.logs import decode_logs
-from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.chain.port import Call, Rpc, RpcError, SendingRpc
 from kmsconn.errors import Undecodable, Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.queries import ContractQuery, Instead, LogsAt, QueryPlan
+from kmsconn.transport.waiting import together
 
 T = TypeVar("T")
 MAX_BATCH = 100  # questions in one JSON-RPC batch; public endpoints refuse much larger ones
@@ -28,6 +30,31 @@ async def ask(rpc: Rpc, question: ContractQuery[T]) -> T:
 async def ask_all(rpc: Rpc, questions: Sequence[ContractQuery[T]]) -> list[T]:
     """Ask several questions of one node and return their answers in order. Raises as ``ask``."""
     results = await rpc.batch([Call(*question.call()) for question in questions]) if questions else []
+    return await _answers(rpc, questions, results)
+
+
+async def ask_beside(
+    steps: Sequence[Callable[[], Awaitable[Any]]],
+    batches: Sequence[tuple[SendingRpc, Sequence[ContractQuery[None]]]],
+) -> None:
+    """Put batches to several chains and take some steps, all at once; needs no task for a batch that can be sent at once.
+
+    Raises the first failure of a step, or else of a batch in their order; each as ``ask``. Cancellation: of all. Repeating: reads only.
+    """
+    sent = [(*one, one[0].send([Call(*question.call()) for question in one[1]])) for one in batches]
+    try:
+        late = [partial(ask_all, rpc, questions) for rpc, questions, pending in sent if pending is None]
+        await together([*steps, *late])
+        for rpc, questions, pending in sent:
+            if pending is not None:
+                await _answers(rpc, questions, await pending.results())
+    finally:
+        for *_, pending in sent:
+            if pending is not None:
+                pending.drop()
+
+
+async def _answers(rpc: Rpc, questions: Sequence[ContractQuery[T]], results: Sequence[Any]) -> list[T]:
     return [await _answer(rpc, question, result) for question, result in zip(questions, results, strict=True)]
 
 

@@ -18,7 +18,7 @@ import trio
 from kmsconn.chain.jsonrpc import batch_results, call_result, each_result
 from kmsconn.chain.keeper import LinkKeeper, RpcLink
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.chain.websocket import WebSocketLink
+from kmsconn.chain.websocket import RpcExchange, WebSocketLink
 from kmsconn.config.parties import Chain
 from kmsconn.errors import Down, Retryable, Unreachable
 from kmsconn.model.alerts import Board
@@ -74,6 +74,15 @@ class Endpoint:
             await trio.lowlevel.checkpoint()
             return []
         return batch_results(await self._ask(calls, batch=True))
+
+    def send(self, calls: Sequence[Call]) -> SentBatch | None:
+        """Send a batch over a websocket that takes it now; None where there is none. What it is asked for is as ``batch``.
+
+        Whoever sent it drops it in the end. Repeating: the caller's question.
+        """
+        link = self.keeper.usable
+        exchange = link.send(calls) if isinstance(link, WebSocketLink) else None
+        return None if exchange is None else SentBatch(exchange, self.name)
 
     async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
         """Ask each for itself, all on their way at once over one connection in this order.
@@ -182,6 +191,26 @@ class Endpoint:
             if self.keeper.has_websocket:
                 self.keeper.wanted.set()
             await self.keeper.changed.wait()
+
+
+@attrs.frozen(eq=False)
+class SentBatch:
+    """A batch on its way over a websocket; errors name the chain."""
+
+    exchange: RpcExchange
+    name: str
+
+    async def results(self) -> list[Any]:
+        """Return and raise as ``Endpoint.batch``."""
+        try:
+            return batch_results(await self.exchange.results())
+        except Retryable as error:
+            error.of(self.name)
+            raise
+
+    def drop(self) -> None:
+        """Drop what still comes."""
+        self.exchange.drop()
 
 
 @asynccontextmanager

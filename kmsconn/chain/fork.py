@@ -142,6 +142,7 @@ class ForkDebounce:
     """Believes a fork within the reorg window at once, a deeper one and a head that is too low only when a later look says so too."""
 
     doubts: Doubts = NO_DOUBTS
+    """None once the chain stands, or the reader goes back."""
 
     def confirms(self, search: Search, now: float, window: int) -> bool:
         """Say whether to go back to the fork that a search found at ``now`` (wall time); ``window`` is the reorg window in blocks."""
@@ -152,10 +153,6 @@ class ForkDebounce:
         since = _first(self.doubts.low_since, now)
         self.doubts = attrs.evolve(self.doubts, low_since=since)
         return now - since >= LAGGING
-
-    def clear(self) -> None:
-        """Forget what earlier looks said: the chain stands, or the reader goes back."""
-        self.doubts = NO_DOUBTS
 
 
 def _first(since: float | None, now: float) -> float:

@@ -6,9 +6,10 @@ when it looks for the logs. A node below the end of the range, or one that says 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import msgspec
@@ -17,11 +18,9 @@ from kmsconn.chain.jsonrpc import clean
 from kmsconn.chain.port import Call, Count, JsonBlock, Rpc, RpcError, read
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
-from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
-from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.ethereum.addresses import Address
 
 LATEST, FINALIZED = "latest", "finalized"
-_HASH_BYTES = 32
 _NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
 
 
@@ -60,13 +59,17 @@ class BlockHead:
 _head_decoder = msgspec.json.Decoder(JsonBlock)
 
 
+_Hash = Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{64}\Z")]
+_is_hash = re.compile(r"0[xX][0-9a-fA-F]{64}").fullmatch
+
+
 class _JsonLog(msgspec.Struct, rename="camel"):
-    address: str
-    topics: list[str]
-    data: str
+    address: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{40}\Z")]
+    topics: list[_Hash]
+    data: Annotated[str, msgspec.Meta(pattern=r"^0[xX]([0-9a-fA-F]{2})*\Z")]
     block_number: Count
-    block_hash: str
-    transaction_hash: str
+    block_hash: _Hash
+    transaction_hash: _Hash
     log_index: Count
     removed: bool = False
 
@@ -92,12 +95,12 @@ async def read_logs(
     Cancellation: at any time. Repeating: harmless.
     """
     criteria = {
-        "address": to_hex(contract),
-        "topics": [[to_hex(topic) for topic in topics]],
-        "fromBlock": quantity(from_block),
-        "toBlock": head if to_block is None else quantity(to_block),
+        "address": f"0x{contract.hex()}",
+        "topics": [[f"0x{topic.hex()}" for topic in topics]],
+        "fromBlock": hex(from_block),
+        "toBlock": head if to_block is None else hex(to_block),
     }
-    kept_block = [] if kept is None else [Call("eth_getBlockByNumber", (quantity(kept), False))]
+    kept_block = [] if kept is None else [Call("eth_getBlockByNumber", (hex(kept), False))]
     block, *between, found = await rpc.batch(
         [Call("eth_getBlockByNumber", (head, False)), *kept_block, Call("eth_getLogs", (criteria,))]
     )
@@ -110,14 +113,13 @@ async def read_logs(
     logs, malformed = decode_logs(found)
     whole = len(logs) + len(malformed) == len(found)
     highest = last + _NEWER if to_block is None else to_block
-    foreign = tuple(
-        f"a log of {to_hex(log.address)} in block {log.block_number}"
-        for log in logs
-        if not (_is_wanted(log, contract, topics) and from_block <= log.block_number <= highest)
-    )
-    wanted = (
-        log for log in logs if _is_wanted(log, contract, topics) and from_block <= log.block_number <= last
-    )
+    wanted, foreign = [], []
+    for log in logs:
+        asked_for = log.address == contract and log.topics[:1] and log.topics[0] in topics
+        if not asked_for or not from_block <= log.block_number <= highest:
+            foreign.append(f"a log of 0x{log.address.hex()} in block {log.block_number}")
+        elif log.block_number <= last:
+            wanted.append(log)
     # a node that still shows logs of blocks that it left may leave out those of the blocks that it has now
     trusted = whole and from_block <= last <= number and not malformed and not foreign
     return LogsRead(
@@ -135,12 +137,12 @@ async def read_logs(
 
 async def read_hash(rpc: Rpc, number: int) -> bytes | None:
     """Ask for the hash of a block; None where the node has no such block, or does not tell. Raises as ``read_logs``."""
-    return _hash_of(await rpc.call("eth_getBlockByNumber", quantity(number), False))
+    return _hash_of(await rpc.call("eth_getBlockByNumber", hex(number), False))
 
 
 async def read_hashes(rpc: Rpc, numbers: Sequence[int]) -> list[bytes | None]:
     """Ask one node for the hashes of blocks, in one batch. Returns and raises as ``read_hash``."""
-    found = await rpc.batch([Call("eth_getBlockByNumber", (quantity(number), False)) for number in numbers])
+    found = await rpc.batch([Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers])
     return [_hash_of(block) for block in found]
 
 
@@ -160,16 +162,10 @@ def read_block(block: Any) -> BlockHead:
         raise block
     try:
         head = read(block, JsonBlock)
-        return BlockHead(int(head.number, 16), int(head.timestamp, 16), _block_hash(head.hash))
+        hash_ = _bytes(head.hash) if head.hash is not None and _is_hash(head.hash) else None
+        return BlockHead(int(head.number, 16), int(head.timestamp, 16), hash_)
     except ValueError as error:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
-
-
-def _block_hash(text: str | None) -> bytes | None:
-    try:
-        return None if text is None else _shared(text, _HASH_BYTES, "block hash")
-    except ValueError:
-        return None
 
 
 def read_pushed_head(push: bytes) -> tuple[int, int]:
@@ -203,29 +199,20 @@ def decode_log(item: Any) -> Log | None:
     if raw.removed:
         return None
     return Log(
-        address=Address(_shared(raw.address, ADDRESS_BYTES, "address")),
-        topics=tuple([_shared(topic, _HASH_BYTES, "topic") for topic in raw.topics]),
-        data=from_hex(raw.data),
+        address=Address(_bytes(raw.address)),
+        topics=tuple([_bytes(topic) for topic in raw.topics]),
+        data=bytes.fromhex(raw.data[2:]),
         block_number=int(raw.block_number, 16),
-        block_hash=_shared(raw.block_hash, _HASH_BYTES, "block hash"),
-        transaction_hash=_fixed(raw.transaction_hash, _HASH_BYTES, "transaction hash"),
+        block_hash=_bytes(raw.block_hash),
+        transaction_hash=bytes.fromhex(raw.transaction_hash[2:]),
         log_index=int(raw.log_index, 16),
     )
 
 
-def _fixed(text: str, size: int, what: str) -> bytes:
-    data = from_hex(text)
-    if len(data) != size:
-        raise ValueError(f"a {what} of {len(data)} bytes")
-    return data
-
-
-_shared = lru_cache(1024)(_fixed)
-"""For what many logs have in common: their contract, their event, their block."""
-
-
-def _is_wanted(log: Log, contract: Address, topics: Sequence[bytes]) -> bool:
-    return log.address == contract and bool(log.topics) and log.topics[0] in topics
+@lru_cache(1024)
+def _bytes(text: str) -> bytes:
+    """Return the bytes of what many logs have in common, once for all: their contract, their event, their block."""
+    return bytes.fromhex(text[2:])
 
 
 def _in_order(logs: Iterable[Log]) -> tuple[Log, ...]:

@@ -60,6 +60,26 @@ class Rpc(Protocol):
         ...
 
 
+class Sent(Protocol):
+    """A batch that is on its way."""
+
+    async def results(self) -> list[Any]:
+        """Return and raise what ``Rpc.batch`` would have. Cancellation: at any time; ``drop`` it then, too."""
+        ...
+
+    def drop(self) -> None:
+        """Drop what still comes. Repeating: no effect."""
+        ...
+
+
+class SendingRpc(Rpc, Protocol):
+    """A chain to which a batch may be sent now, and its answers be waited for later."""
+
+    def send(self, calls: Sequence[Call]) -> Sent | None:
+        """Send a batch at once, which must be dropped in the end; None where that takes waiting: then ask by ``batch``."""
+        ...
+
+
 class PipelinedRpc(Rpc, Protocol):
     """A chain that also takes calls without waiting for the answers to those before."""
 

@@ -35,8 +35,9 @@ from kmsconn.transport.urls import parse
 class RpcExchange:
     """Questions that went out together, as one batch or each for itself, and their answers as they come."""
 
-    def __init__(self, ids: range, method: str, *, batch: bool) -> None:
-        self.ids, self.method, self.batch = ids, method, batch
+    def __init__(self, waiting: dict[int, RpcExchange], ids: range, method: str, *, batch: bool) -> None:
+        self._waiting, self.ids, self.method, self.batch = waiting, ids, method, batch
+        waiting.update(dict.fromkeys(ids, self))
         self.since = trio.current_time()
         self.outcomes: dict[int, Any] = {}
         self.failure: str | None = None
@@ -53,6 +54,18 @@ class RpcExchange:
         self.failure = reason
         self.done.set()
 
+    async def results(self) -> list[Any]:
+        """Return all outcomes once they are there. Raises Unreachable when some will never come."""
+        await self.done.wait()
+        if self.failure is not None:
+            raise Unreachable(self.failure)
+        return [self.outcomes[number] for number in self.ids]
+
+    def drop(self) -> None:
+        """Drop what still comes."""
+        for number in self.ids:
+            self._waiting.pop(number, None)
+
     def so_far(self) -> Iterator[tuple[int, Any]]:
         """Yield the outcomes with their places; those that will never come are Unreachable."""
         for index, number in enumerate(self.ids):
@@ -60,12 +73,6 @@ class RpcExchange:
                 yield index, self.outcomes[number]
             elif self.failure is not None:
                 yield index, Unreachable(self.failure)
-
-    def results(self) -> list[Any]:
-        """Return all outcomes. Raises Unreachable when some never came."""
-        if self.failure is not None:
-            raise Unreachable(self.failure)
-        return [self.outcomes[number] for number in self.ids]
 
 
 class Exchanges:
@@ -81,14 +88,7 @@ class Exchanges:
         """Return an exchange with ids of its own for these calls."""
         ids = range(self._next_id, self._next_id + len(calls))
         self._next_id = ids.stop
-        exchange = RpcExchange(ids, calls[0].method, batch=batch)
-        self.waiting.update(dict.fromkeys(ids, exchange))
-        return exchange
-
-    def end(self, exchange: RpcExchange) -> None:
-        """Drop what still comes for an exchange."""
-        for number in exchange.ids:
-            self.waiting.pop(number, None)
+        return RpcExchange(self.waiting, ids, calls[0].method, batch=batch)
 
     def fail(self, reason: str) -> None:
         """Expect no more answers and no more pushes."""
@@ -158,10 +158,19 @@ class WebSocketLink:
         exchange = self._exchanges.begin(calls, batch=batch)
         try:
             await self._send([encode(exchange.ids.start, calls, batch=batch)])
-            await exchange.done.wait()
+            return await exchange.results()
         finally:
-            self._exchanges.end(exchange)
-        return exchange.results()
+            exchange.drop()
+
+    def send(self, calls: Sequence[Call]) -> RpcExchange | None:
+        """Send a batch at once and return the exchange, which must be dropped in the end; None where the wire takes none now."""
+        exchange = self._exchanges.begin(calls, batch=True)
+        try:
+            self._outbox.send_nowait(self._wire.text(encode(exchange.ids.start, calls, batch=True)))
+        except (trio.WouldBlock, ConnectionError, trio.BrokenResourceError, trio.ClosedResourceError):
+            exchange.drop()
+            return None
+        return exchange
 
     async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
         """Ask each in a frame of its own, all in one piece; ``take`` gets the outcome of each with its place.
@@ -177,7 +186,7 @@ class WebSocketLink:
         except Unreachable as error:
             exchange.fail(str(error))
         finally:
-            self._exchanges.end(exchange)
+            exchange.drop()
             for index, outcome in exchange.so_far():
                 take(index, outcome)
 

@@ -96,8 +96,9 @@ class CoreClient:
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
         Cancellation: resets the stream; the Core may have it all the same. Repeating: ALREADY_EXISTS.
         """
-        indices = range(len(self._channels)) if call.shard is None else [self._index(call)]
-        said = await together([partial(self._start, index, call) for index in indices])
+        if call.shard is not None:
+            return await self._start(self.index_of(call), call)
+        said = await together([partial(self._start, index, call) for index in range(len(self._channels))])
         uncertain = next((one.uncertain for one in said if one.uncertain), "")
         told = tuple(reply for one in said for reply in one.said)
         return Started(uncertain, any(one.existed for one in said), said=told)
@@ -121,7 +122,7 @@ class CoreClient:
 
     def waits(self, call: CoreCall) -> bool:
         """Say whether ``decrypt`` may wait for a result: not where the endpoint has said that it does not."""
-        index = self._index(call)
+        index = self.index_of(call)
         return self._lacking.get(index) != self._channels[index].connections
 
     async def decrypt(self, call: CoreCall) -> Started:
@@ -132,7 +133,7 @@ class CoreClient:
 
         Raises as ``start``. Cancellation: as there. Repeating: the Core attaches to what it has, or does again what failed.
         """
-        index = self._index(call)
+        index = self.index_of(call)
         channel = self._channels[index]
         if self.waits(call):
             try:
@@ -153,7 +154,7 @@ class CoreClient:
         Overloaded, Misconfigured, Rejected, Refused, Aborted; Broken for a reply that is none.
         Cancellation: resets the stream. Repeating: a result may be read any number of times.
         """
-        index = self._index(call)
+        index = self.index_of(call)
         try:
             return await self._channels[index].unary(PATHS[call.method], call.message.parts, call.metadata)
         except StatusError as error:
@@ -200,11 +201,7 @@ class CoreClient:
         return self._channels[index].connections
 
     def index_of(self, call: CoreCall) -> int:
-        """Return which endpoint a call goes to."""
-        return self._index(call)
-
-    def _index(self, call: CoreCall) -> int:
-        """Return the endpoint of a call: start and result of an id meet the same one (5.5)."""
+        """Return which endpoint a call goes to: start and result of an id meet the same one (5.5)."""
         return (call.shard or 0) % len(self._channels)
 
 

@@ -68,7 +68,7 @@ class ViewCall(Generic[T]):
 
     def call(self) -> tuple[str, tuple[Any, ...]]:
         """Return the JSON-RPC method and its parameters."""
-        message = {"to": to_hex(self.to), "data": to_hex(self.data)}
+        message = {"to": f"0x{self.to.hex()}", "data": f"0x{self.data.hex()}"}
         if self.gas is not None:
             message["gas"] = quantity(self.gas)
         return "eth_call", (message, "latest" if self.block is None else quantity(self.block))
@@ -102,7 +102,7 @@ class StorageRead(Generic[T]):
 
     def call(self) -> tuple[str, tuple[Any, ...]]:
         """Return the JSON-RPC method and its parameters."""
-        return "eth_getStorageAt", (to_hex(self.to), f"0x{self.slot:064x}", self.block)
+        return "eth_getStorageAt", (f"0x{self.to.hex()}", f"0x{self.slot:064x}", self.block)
 
     def understand(self, result: bytes) -> T:
         """Read the 32-byte word. Raises Undecodable for what is none: nothing that cannot be taken back may follow from it."""

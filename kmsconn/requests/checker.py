@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any
 
 import attrs
 import trio
 
-from kmsconn.chain.asking import MAX_BATCH, ask_all, run_query_plan
+from kmsconn.chain.asking import MAX_BATCH, ask_beside, run_query_plan
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import JsonTransaction, Rpc, RpcError, read
+from kmsconn.chain.port import JsonTransaction, RpcError, SendingRpc, read
 from kmsconn.errors import (
     AlreadyDone,
     Destroyed,
@@ -85,7 +84,7 @@ class Checker:
     """
 
     profile: Profile
-    chains: Mapping[int, Rpc]
+    chains: Mapping[int, SendingRpc]
     heads: Mapping[int, HeadTracker]
     identity: NodeIdentity
     contexts: Contexts
@@ -108,19 +107,19 @@ class Checker:
         """
         request = seen.request
         context_id, epoch_id = request.content.context
-        self._recall(request, context_id, epoch_id)
+        knows_context = self._recall(request, context_id, epoch_id)
         facts = self._facts(request)
         steps: list[Step] = [partial(self._still_open, request)]
-        if not self.contexts.knows(context_id, epoch_id):
+        if not knows_context:
             steps.append(partial(self.contexts.check, context_id, epoch_id))
         if request.content.needs_transaction:
             with self.suspicions.of(request.rid, request.chain_id):
                 questions = await self._questions_behind_transaction(request, facts, steps)
-                await together(self._asking(questions))
+                await ask_beside([], self._batches(questions))
         else:
             questions = self._questions(request, facts)
             with self.suspicions.of(request.rid, request.chain_id):
-                await together([*steps, *self._asking(questions)])
+                await ask_beside(steps, self._batches(questions))
         return Checked(request, context_id, epoch_id)
 
     async def recheck(self, request: Request) -> None:
@@ -129,26 +128,24 @@ class Checker:
         Nothing else matters once the Core has it. Costs a question a minute for all requests of the same context, and two seconds at
         most. Repeating: reads only.
         """
-        pair = request.content.context
-        self.contexts.refuse_destroyed(pair)
-        if self.contexts.knows(*pair):
+        try:
+            if not self.contexts.recall(*request.content.context):
+                with trio.move_on_after(RECHECKING):
+                    await self.contexts.check(*request.content.context)
+        except DestroyedOnce:
+            raise
+        except Retryable:
             return
-        with trio.move_on_after(RECHECKING):
-            try:
-                await self.contexts.check(*pair)
-            except DestroyedOnce:
-                raise
-            except Retryable:
-                return
 
-    def _recall(self, request: Request, context_id: int | None, epoch_id: int | None) -> None:
+    def _recall(self, request: Request, context_id: int | None, epoch_id: int | None) -> bool:
         """Raise what is known to stand in the way of all requests of a context, before anything is asked for this one.
 
-        A request that others may finish without this node is asked about all the same.
+        A request that others may finish without this node is asked about all the same. Returns what ``Contexts.recall`` does.
         """
-        self.contexts.recall(context_id, epoch_id)
-        if self._standing(request) is None:
+        knows_context = self.contexts.recall(context_id, epoch_id)
+        if self.identity.remembers_noes and self._standing(request) is None:
             self.identity.recall(request)
+        return knows_context
 
     def _facts(self, request: Request) -> Facts:
         timestamp = self.heads[request.chain_id].timestamp
@@ -260,22 +257,22 @@ class Checker:
             raise NotYet("the transaction of the request is not known to the node yet")
         return found
 
-    def _asking(self, questions: Sequence[ContractQuery[None]]) -> list[Step]:
-        def chain_of(question: ContractQuery[None]) -> int:
-            return question.chain_id
-
-        steps: list[Step] = []
-        for chain_id, group in groupby(sorted(questions, key=chain_of), key=chain_of):
-            rpc = self.chains.get(chain_id)
-            if rpc is None:
-                raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)").of(
-                    f"host chain {chain_id}", "not-configured"
-                )
-            batch = list(group)
-            steps += [
-                partial(ask_all, rpc, batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)
-            ]
-        return steps
+    def _batches(
+        self, questions: Sequence[ContractQuery[None]]
+    ) -> list[tuple[SendingRpc, Sequence[ContractQuery[None]]]]:
+        """Return the questions by their chains, so many at once as a node takes."""
+        by_chain: dict[int, list[ContractQuery[None]]] = {}
+        for question in questions:
+            by_chain.setdefault(question.chain_id, []).append(question)
+        for chain_id in by_chain.keys() - self.chains.keys():
+            raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)").of(
+                f"host chain {chain_id}", "not-configured"
+            )
+        return [
+            (self.chains[chain_id], several[at : at + MAX_BATCH])
+            for chain_id, several in by_chain.items()
+            for at in range(0, len(several), MAX_BATCH)
+        ]
 
 
 async def _failure_of(steps: Sequence[Step]) -> KmsconnError | None:

@@ -20,7 +20,6 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import ask_all
-from kmsconn.chain.cursor import Gap, Span, merged
 from kmsconn.chain.fork import Checkpoints
 from kmsconn.chain.logs import read_hashes
 from kmsconn.chain.port import RpcError
@@ -28,6 +27,7 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
 from kmsconn.journal import queries
 from kmsconn.model.requests import Kind
+from kmsconn.requests.cursor import Gap, Span, merged
 from kmsconn.requests.known_ids import KnownIds
 from kmsconn.requests.range_reader import RangeReader
 from kmsconn.requests.reader import SUSPECT_SECONDS

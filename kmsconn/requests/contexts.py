@@ -94,16 +94,17 @@ class Contexts:
     _destroyed: set[int] = attrs.field(factory=set)
     """So many only as the contract has destroyed."""
 
-    def knows(self, context_id: int | None, epoch_id: int | None) -> bool:
-        """Say whether the pair is believed to be valid without asking."""
-        found = self._valid.get((context_id, epoch_id))
-        return found is not None and self.now() - found < TIME_TO_LIVE
+    def recall(self, context_id: int | None, epoch_id: int | None) -> bool:
+        """Say whether the pair is believed to be valid without asking.
 
-    def recall(self, context_id: int | None, epoch_id: int | None) -> None:
-        """Raise Destroyed, or the last NotYet while it is too early to ask again (``Shared``); asks nothing."""
+        Raises Destroyed, or the last NotYet while it is too early to ask again (``Shared``).
+        """
         self.refuse_destroyed({context_id, epoch_id})
-        if not self.knows(context_id, epoch_id):
-            self._invalid.recall((context_id, epoch_id))
+        found = self._valid.get((context_id, epoch_id))
+        if found is not None and self.now() - found < TIME_TO_LIVE:
+            return True
+        self._invalid.recall((context_id, epoch_id))
+        return False
 
     def note_destroyed(self, identifiers: Collection[int]) -> None:
         """Remember contexts and epochs that are over for good."""
@@ -121,8 +122,7 @@ class Contexts:
         Repeating: reads only.
         """
         pair = (context_id, epoch_id)
-        self.recall(*pair)
-        if not self.knows(*pair):
+        if not self.recall(*pair):
             await self._invalid.ask(pair, lambda: self._ask(pair))
 
     async def _ask(self, pair: Pair) -> None:

@@ -35,6 +35,9 @@ class ChainCheck:
     fork: Search | None = None
 
 
+STANDS = ChainCheck()
+
+
 @attrs.define
 class ForkDetector:
     """The kept block hashes of one contract's reads. ``saved`` are the doubts that the journal has."""
@@ -67,17 +70,17 @@ class ForkDetector:
         """The block whose hash each read asks for."""
         return self.kept[-1] if self.kept else None
 
-    async def look(self, found: LogsRead, asked: Checkpoint | None, window: int) -> ChainCheck:
-        """Judge a read that asked for the hash of ``asked``; ``window`` is the reorg window in blocks.
+    async def look(self, found: LogsRead, asked: Checkpoint | None, window: Callable[[], int]) -> ChainCheck:
+        """Judge a read that asked for the hash of ``asked``; ``window`` tells the reorg window in blocks.
 
         Raises Retryable or RpcError when a question of the search finds no answer. Repeating: reads only.
         """
         if asked is None or found.kept == asked.hash:
-            self._suspicion.clear()
-            return ChainCheck()
+            self._suspicion.doubts = NO_DOUBTS
+            return STANDS
         search = await self._search(found.head_number)
-        if self._suspicion.confirms(search, self.wall(), window):
-            self._suspicion.clear()
+        if self._suspicion.confirms(search, self.wall(), window()):
+            self._suspicion.doubts = NO_DOUBTS
             return ChainCheck("the chain was reorganised", search)
         return ChainCheck(_suspicion(found, asked, search))
 

@@ -56,6 +56,11 @@ class NodeIdentity:
     _current: dict[int, tuple[float, int]] = attrs.field(factory=dict)
     """When the context that is current for requests over HTTP was asked for, and which it is, by chain."""
 
+    @property
+    def remembers_noes(self) -> bool:
+        """Whether ``recall`` may have something to raise."""
+        return bool(self._outside.said)
+
     def recall(self, request: Request) -> None:
         """Raise what was said of the request's context while it is too early to ask again (``Shared``); asks nothing."""
         if not self.profile.operations[request.kind].signed:

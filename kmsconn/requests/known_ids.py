@@ -12,7 +12,6 @@ from operator import attrgetter
 
 import attrs
 
-from kmsconn.chain.cursor import Gap, Span, gaps
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import queries, retention
 from kmsconn.journal.journal import until_kept
@@ -20,6 +19,7 @@ from kmsconn.journal.values import JournalPlace
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Numbering
 from kmsconn.protocols.profile import Subscription
+from kmsconn.requests.cursor import Gap, Span, gaps
 from kmsconn.requests.range_reader import RangeReader
 
 CHUNK = 2000  # ids in one question to the journal, which others use meanwhile

@@ -83,9 +83,11 @@ class Pipeline:
                 cause = expiry_cause(request) if row.over_http else RowCause.NONE
                 await self.outcomes.close(row, "expire", reason, "deadline", cause)
                 return False
-            await self.destruction.apply(request)
+            order = request.content.order
+            if order.ends:
+                await self.destruction.apply(request)
             answered = await self._line(row, request)
-            self.destruction.contexts.refuse_destroyed(request.content.order.under)
+            self.destruction.contexts.refuse_destroyed(order.under)
             return await self._keep(row, answered)
         except (RequestError, Undecodable) as error:
             let_go(error)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import attrs
 import trio
 
-from kmsconn.chain.cursor import Cursor, Range, rewound, shrunk, took
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.fork import Search
 from kmsconn.chain.heads import HeadTracker
@@ -25,6 +24,7 @@ from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.model.events import ChainReorganised, CursorMoved, RequestsMoved
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.components import ChainContext, Components
+from kmsconn.requests.cursor import Cursor, Range, rewound, shrunk, took
 from kmsconn.requests.fork_detector import ForkDetector
 from kmsconn.requests.recorder import DecodeCache, Recorder
 
@@ -155,11 +155,12 @@ class RangeReader:
             kept=None if kept is None else kept.number,
         )
         contract.head.note(found.head_number, found.head_timestamp)
-        self.reason = _what_is_wrong(found)
+        if not found.trusted:
+            self.reason = _what_is_wrong(found)
         if found.failure is not None and is_range_limit(found.failure):
             self.cursor = shrunk(self.cursor)
-        look = await self.fork_detector.look(found, kept, contract.window)
-        if look.fork is None:
+        look = await self.fork_detector.look(found, kept, lambda: contract.window)
+        if look.fork is None and self.fork_detector.doubts != self.fork_detector.saved:
             await self._keep_doubts()
         if rewinds != self.rewinds:
             self.reason = "the chain was reorganised meanwhile"
@@ -176,11 +177,10 @@ class RangeReader:
 
     async def _keep_doubts(self) -> None:
         """Let a process that begins before the second look know of the first one."""
-        detector, of = self.fork_detector, self.contract.subscription
-        if (doubts := detector.doubts) != detector.saved:
-            journal = self.contract.journal
-            await until_kept(lambda: journal.run(rewinding.note_doubts, of.chain_id, of.contract, doubts))
-            detector.saved = doubts
+        detector, of, journal = self.fork_detector, self.contract.subscription, self.contract.journal
+        doubts = detector.doubts
+        await until_kept(lambda: journal.run(rewinding.note_doubts, of.chain_id, of.contract, doubts))
+        detector.saved = doubts
 
     async def _rewind(self, search: Search, found: LogsRead) -> None:
         """Go back to a fork: what stands above it is read again, and judged by that."""

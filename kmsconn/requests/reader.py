@@ -12,7 +12,6 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from kmsconn.chain.cursor import Range, plan
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import read_pushed_head
 from kmsconn.errors import Unreachable
@@ -22,6 +21,7 @@ from kmsconn.journal.journal import until_kept
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import BackfillProgressed
 from kmsconn.requests.components import ChainContext
+from kmsconn.requests.cursor import Range, plan
 from kmsconn.requests.range_reader import RangeReader, WatchedContract
 from kmsconn.requests.reading_start import read_once_more, start_cursor
 from kmsconn.transport.waiting import WakeUp

@@ -14,7 +14,6 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.chain.cursor import Cursor
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.fork import Checkpoint
 from kmsconn.chain.heads import HeadTracker
@@ -26,6 +25,7 @@ from kmsconn.journal import queries, rewinding
 from kmsconn.journal.journal import until_kept
 from kmsconn.journal.values import Reread
 from kmsconn.model.debounce import CONFIRMING
+from kmsconn.requests.cursor import Cursor
 from kmsconn.requests.fork_detector import ForkDetector
 from kmsconn.requests.range_reader import RangeReader, WatchedContract
 

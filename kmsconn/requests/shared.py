@@ -49,12 +49,13 @@ class Shared(Generic[K]):
 
     noes: tuple[type[Retryable], ...]
     backoff: Backoff
-    _said: dict[K, _No] = attrs.field(factory=dict)
+    said: dict[K, _No] = attrs.field(factory=dict)
+    """The last "no" to each question."""
     _asking: dict[K, _Asking] = attrs.field(factory=dict)
 
     def recall(self, key: K) -> None:
         """Raise the last "no" while it is too early to ask again, with the seconds until then in ``again_in``."""
-        no = self._said.get(key)
+        no = self.said.get(key)
         if no is not None and (left := no.until - trio.current_time()) > 0:
             raise _copy(no.error, left)
 
@@ -83,19 +84,19 @@ class Shared(Generic[K]):
             raise
         else:
             asking.answered = True
-            self._said.pop(key, None)
+            self.said.pop(key, None)
         finally:
             del self._asking[key]
             asking.over.set()
 
     def _remember(self, key: K, error: Retryable) -> None:
-        before = self._said.pop(key, None)
+        before = self.said.pop(key, None)
         times = 0 if before is None else before.times + 1
         wait = self.backoff.seconds(times)
         error.again_in = wait
-        if len(self._said) >= _REMEMBERED:
-            del self._said[next(iter(self._said))]  # the one that was asked about longest ago
-        self._said[key] = _No(_copy(error, wait), times, trio.current_time() + wait)
+        if len(self.said) >= _REMEMBERED:
+            del self.said[next(iter(self.said))]  # the one that was asked about longest ago
+        self.said[key] = _No(_copy(error, wait), times, trio.current_time() + wait)
 
 
 def _copy(error: E, again_in: float | None) -> E:

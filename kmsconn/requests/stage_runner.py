@@ -65,7 +65,7 @@ class StageRunner:
     async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
         started = trio.current_time()
-        seconds = max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
+        seconds = max(seconds, self.profile.operations[row.kind].stages.get(stage, 0.0))
         self.running[row.rid] = stage, started
         try:
             with trio.CancelScope(deadline=started + seconds) as scope:

@@ -19,7 +19,15 @@ import trio
 from kmsconn.errors import Misconfigured, Overloaded, Unreachable
 from kmsconn.frozen import frozen
 from kmsconn.transport.dialling import LeanStream
-from kmsconn.transport.http11 import HttpError, HttpExchange, HttpHead, NoAnswer, RequestHead, make_request
+from kmsconn.transport.http11 import (
+    HttpAnswer,
+    HttpError,
+    HttpExchange,
+    HttpHead,
+    NoAnswer,
+    RequestHead,
+    make_request,
+)
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxies import Proxy
 from kmsconn.transport.proxying import Way, way_of
@@ -80,14 +88,14 @@ class Download(trio.abc.AsyncResource):
         self,
         request: _Request,
         connection: _HttpConnection,
-        exchange: HttpExchange,
+        answer: HttpAnswer,
         head: HttpHead,
         piece: bytes,
     ) -> None:
         self.status, self.headers = head.status, head.headers
         self.announced = _announced(self.headers)
         """How many bytes the body will have, if the server said so."""
-        self._request, self._connection, self._exchange, self._piece = request, connection, exchange, piece
+        self._request, self._connection, self._answer, self._piece = request, connection, answer, piece
         self._max, self._taken = MAX_BODY, 0
         self.leave: Callable[[_HttpConnection | None], None] = lambda _kept: None
         """Gives the place back that the answer holds, with the connection if another request may have it."""
@@ -107,8 +115,8 @@ class Download(trio.abc.AsyncResource):
     async def __anext__(self) -> bytes:
         chunk, self._piece = self._piece, b""
         try:
-            while not chunk and not self._exchange.done:
-                chunk = await self._connection.feed(self._exchange)
+            while not chunk and not self._answer.done:
+                chunk = await self._connection.feed(self._answer)
         except FOREIGN_ERRORS as error:
             raise _unreachable(self._request.shown, error) from error
         if not chunk:
@@ -127,7 +135,7 @@ class Download(trio.abc.AsyncResource):
 
     async def aclose(self) -> None:
         """Give the connection back if it can carry another request; else close it, without waiting for the peer."""
-        kept = self._connection if self._exchange.reusable and self._connection.sound else None
+        kept = self._connection if self._answer.reusable and self._connection.sound else None
         try:
             if kept is None:
                 await self._connection.aclose()
@@ -196,7 +204,7 @@ class HttpClient:
         request = self._request(method, url, headers)
         for _ in range(REDIRECTS + 1):
             async with await self._begin(request, begun) as answer:
-                onward = self._onward(request, answer)
+                onward = self._onward(request, answer) if answer.status in _REDIRECT_STATUS else None
                 if onward is None:
                     if max_bytes is not None:
                         answer.cap(max_bytes)
@@ -262,7 +270,7 @@ class HttpClient:
 
     def _onward(self, request: _Request, answer: Download) -> _Request | None:
         """Return the request that a redirect asks for; None where the answer is none, or leads elsewhere and nobody judges that."""
-        if answer.status not in _REDIRECT_STATUS or (target := _redirect(request, answer)) is None:
+        if (target := _redirect(request, answer)) is None:
             return None
         if parse(target).origin == request.origin:
             return self._request(request.method, target, request.headers)
@@ -385,24 +393,24 @@ class _HttpConnection:
             except (trio.BrokenResourceError, OSError):
                 self.sound = False  # there may be an answer all the same
             piece: bytes = b""
-            while exchange.head is None:
-                piece = await self.feed(exchange)
-            return Download(request, self, exchange, exchange.head, piece)
+            while (answer := exchange.answer) is None or answer.head is None:
+                piece = await self.feed(answer or exchange)
+            return Download(request, self, answer, answer.head, piece)
         except BaseException:
             await self.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
             raise
 
-    async def feed(self, exchange: HttpExchange) -> bytes:
-        """Let the exchange have what comes next, and return the body's bytes in it."""
+    async def feed(self, taker: HttpExchange | HttpAnswer) -> bytes:
+        """Let an exchange, or an answer that has begun, have what comes next, and return the body's bytes in it."""
         try:
             data = await self._stream.receive_some(RECEIVE)
         except (trio.BrokenResourceError, OSError) as error:
-            if not exchange.begun:
+            if isinstance(taker, HttpExchange):
                 raise NoAnswer(str(error)) from error
             raise
         if not data:
-            exchange.receive_end()
-        return exchange.receive(bytes(data))
+            taker.receive_end()
+        return taker.receive(bytes(data))
 
     @property
     def disturbed(self) -> bool:

@@ -4,8 +4,8 @@
 small chunks and on the bytes around chunks, and the refusal of a length beside chunks. Bytes are handed on in small steps while
 lines may come, so that no single step can hold up the loop. How the bytes were split on their way changes nothing that is read.
 
-Answers of the plainest form, with the head in one piece and a body of a known length, are read without ``h11``: servers of objects give
-nearly all answers so. Tests compare the two: what is read so reads ``h11`` to the same result, in eight times the time.
+Answers of the plainest form, with the head in one piece, in ASCII, and a body of a known length, are read without ``h11``: servers of
+objects give nearly all answers so. Tests compare the two: what is read so reads ``h11`` to the same result, in eight times the time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_PLAIN_HEAD = 4096
 _LENGTH = re.compile(r"[0-9]{1,20}")
 _WITHOUT_BODY = frozenset({204, 304})
 _NAME = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
-_TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
+_TEXT = rb"[\t\x20-\x7e]*"
 _HEAD = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9]{2})(?: " + _TEXT + rb")?\r\n((?:" + _NAME + rb":" + _TEXT + rb"\r\n){0,64})\r\n"
 )
@@ -42,47 +42,28 @@ class HttpHead:
     headers: Mapping[str, str]
 
 
-def header_text(value: bytes) -> str:
-    """Return the text of a header: UTF-8, or bytes without a meaning (RFC 9110, 5.5)."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
 class PlainAnswer:
     """An answer of whose body ``left`` bytes are to come."""
 
     def __init__(self, head: HttpHead, left: int) -> None:
         self.head = head
+        self.done = self.alone = self.reusable = not left
+        """Whether it is whole; nothing came after it; nobody has ended the connection."""
         self._length = self._left = left
-        self._has_more = self._has_ended = False
-
-    @property
-    def done(self) -> bool:
-        """Whether the answer is whole."""
-        return not self._left
-
-    @property
-    def alone(self) -> bool:
-        """Whether the answer is whole and nothing came after it."""
-        return not self._left and not self._has_more
-
-    @property
-    def reusable(self) -> bool:
-        """Whether the connection may carry another request now."""
-        return self.alone and not self._has_ended
 
     def receive(self, data: bytes) -> bytes:
         """Take what came behind the head, and return the bytes of the body in it."""
         body = data[: self._left]
-        self._has_more = self._has_more or len(data) > self._left
-        self._left -= len(body)
+        if self._left:
+            self._left -= len(body)
+            self.done = self.alone = self.reusable = not self._left
+        if len(body) < len(data):
+            self.alone = self.reusable = False
         return body
 
     def receive_end(self) -> None:
         """Take the end of the connection. Raises HttpError when it came too early."""
-        self._has_ended = True
+        self.reusable = False
         if self._left:
             come = f"received {self._length - self._left} bytes, expected {self._length}"
             raise HttpError(f"the connection ended within the body of the answer ({come})")
@@ -106,12 +87,12 @@ def read_plain_answer(method: str, data: bytes) -> tuple[PlainAnswer, bytes] | N
 def _headers(lines: bytes) -> dict[str, str] | None:
     """Return the headers in such lines; None where they say something about the connection, or how long the body is but once."""
     headers: dict[str, str] = {}
-    for line in lines.split(b"\r\n")[:-1]:
-        raw_name, _, value = line.partition(b":")
-        name = raw_name.decode().lower()
+    for line in lines.decode().split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        name = name.lower()
         if name in _OF_LENGTH and (name in headers or name != "content-length"):
             return None
-        headers[name] = header_text(value.strip(b" \t"))
+        headers[name] = value.strip(" \t")
     return headers if headers.get("connection", _KEEP_ALIVE).lower() == _KEEP_ALIVE else None
 
 
@@ -119,7 +100,7 @@ _KEEP_ALIVE = "keep-alive"
 _OF_LENGTH = frozenset({"content-length", "transfer-encoding"})
 
 
-__all__ = ["HttpError", "HttpExchange", "HttpHead", "NoAnswer", "RequestHead", "make_request"]
+__all__ = ["HttpAnswer", "HttpError", "HttpExchange", "HttpHead", "NoAnswer", "RequestHead", "make_request"]
 
 MAX_HEAD = 32 * 1024
 """Bytes of one head, up to a ``HEAD_STEP`` more. Servers send below 8 KiB."""
@@ -183,48 +164,23 @@ class HttpExchange:
         self.request = asked.data + body
         """What to send. Holds secrets."""
         self._asked, self._body = asked, body
-        self._answer: PlainAnswer | _AnyAnswer | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether a byte of an answer has come."""
-        return self._answer is not None
-
-    @property
-    def head(self) -> HttpHead | None:
-        """The head of the answer, once it has come."""
-        return None if self._answer is None else self._answer.head
-
-    @property
-    def done(self) -> bool:
-        """Whether the answer is whole."""
-        return self._answer is not None and self._answer.done
-
-    @property
-    def alone(self) -> bool:
-        """Whether the answer is whole and nothing came after it."""
-        return self._answer is not None and self._answer.alone
-
-    @property
-    def reusable(self) -> bool:
-        """Whether the connection may carry another request now: the answer is whole, nothing came after it, nobody closes."""
-        return self._answer is not None and self._answer.reusable
+        self.answer: HttpAnswer | None = None
+        """The answer, once a byte of it has come; the rest may be given to it."""
 
     def receive(self, data: bytes) -> bytes:
         """Take what came, and return the bytes of the body in it. Raises HttpError."""
         if not data:
             return b""
-        if self._answer is not None:
-            return self._answer.receive(data)
-        plain = read_plain_answer(self._asked.method, data)
-        self._answer, data = plain or (_AnyAnswer(self._asked, self._body), data)
-        return self._answer.receive(data)
+        if self.answer is None:
+            plain = read_plain_answer(self._asked.method, data)
+            self.answer, data = plain or (_AnyAnswer(self._asked, self._body), data)
+        return self.answer.receive(data)
 
     def receive_end(self) -> None:
         """Take the end of the connection. Raises HttpError when it came too early."""
-        if self._answer is None:
+        if self.answer is None:
             raise NoAnswer("the connection ended without an answer")
-        self._answer.receive_end()
+        self.answer.receive_end()
 
 
 class _AnyAnswer:
@@ -331,3 +287,15 @@ def _head_of(response: h11.Response) -> HttpHead:
     return HttpHead(
         response.status_code, {name.decode(): header_text(value) for name, value in response.headers}
     )
+
+
+def header_text(value: bytes) -> str:
+    """Return the text of a header: UTF-8, or bytes without a meaning (RFC 9110, 5.5)."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+HttpAnswer = PlainAnswer | _AnyAnswer
+"""What has come of an answer: its head, once that is whole, and whether it is ``done``, ``alone`` and the connection ``reusable``."""

@@ -11,7 +11,7 @@ import math
 import attrs
 import trio
 
-from kmsconn.transport.http11 import HttpError, HttpExchange, make_request
+from kmsconn.transport.http11 import HttpError, HttpExchange, HttpHead, make_request
 from kmsconn.transport.ports import Dial, Ports
 from kmsconn.transport.proxies import Proxy
 from kmsconn.transport.urls import Url
@@ -75,23 +75,25 @@ async def _tunnel(stream: trio.abc.Stream, proxy: Proxy, authority: str) -> None
     try:
         headers = {"Host": authority, **proxy.headers}
         exchange = HttpExchange(make_request("CONNECT", authority, headers.items()))
-        status = await _status_of(stream, exchange)
+        answer = await _answer(stream, exchange)
     except (HttpError, ValueError, trio.BrokenResourceError) as error:
         raise ProxyRefused(f"the proxy {proxy.shown} opened no tunnel to {authority}: {error}") from error
-    if status not in _OK:
-        raise ProxyRefused(f"the proxy {proxy.shown} opened no tunnel to {authority}: HTTP {status}")
-    if not exchange.alone:
+    head, alone = answer
+    if head.status not in _OK:
+        raise ProxyRefused(f"the proxy {proxy.shown} opened no tunnel to {authority}: HTTP {head.status}")
+    if not alone:
         raise ProxyRefused(f"the proxy {proxy.shown} sent data into the tunnel to {authority}")
 
 
-async def _status_of(stream: trio.abc.Stream, exchange: HttpExchange) -> int:
+async def _answer(stream: trio.abc.Stream, exchange: HttpExchange) -> tuple[HttpHead, bool]:
+    """Return the head of the answer, and whether nothing came after it."""
     await stream.send_all(exchange.request)
-    while exchange.head is None:
+    while exchange.answer is None or exchange.answer.head is None:
         data = await stream.receive_some(_PIECE)
         if not data:
             exchange.receive_end()
         exchange.receive(bytes(data))
-    return exchange.head.status
+    return exchange.answer.head, exchange.answer.alone
 
 
 def way_of(ports: Ports) -> Way:

@@ -42,8 +42,12 @@ class Url:
     host: str
     port: int
     path: str
-    query: str = attrs.field(default="", repr=False)
-    user_info: str = attrs.field(default="", repr=False)
+    query: str = attrs.field(repr=False)
+    user_info: str = attrs.field(repr=False)
+    authority: str = attrs.field(eq=False, repr=False)
+    """Host and port as a ``Host`` header has them: the scheme's own port is left out (RFC 9110, 7.2)."""
+    origin: str = attrs.field(eq=False, repr=False)
+    """Scheme, host and port: enough to say which dependency, and nothing secret, as paths of RPC providers are."""
 
     @property
     def tls(self) -> bool:
@@ -59,17 +63,6 @@ class Url:
     def request_target(self) -> str:
         """The target as a request may have it: what must not stand there is percent-encoded. May hold a key too."""
         return quote(self.target, safe=_STAYS_IN_TARGET)
-
-    @property
-    def authority(self) -> str:
-        """Host and port as a ``Host`` header has them: the scheme's own port is left out (RFC 9110, 7.2)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port: enough to say which dependency, and nothing secret, as paths of RPC providers are."""
-        return f"{self.scheme}://{self.authority}"
 
     @property
     def authorization(self) -> str | None:
@@ -89,7 +82,8 @@ def parse(url: str) -> Url:
     if before is None:
         return server
     path, _, query = url[before.end() :].partition("#")[0].partition("?")
-    return Url(server.scheme, server.host, server.port, path or "/", query, server.user_info)
+    user_info, authority, origin = server.user_info, server.authority, server.origin
+    return Url(server.scheme, server.host, server.port, path or "/", query, user_info, authority, origin)
 
 
 @lru_cache(REMEMBERED_URLS)
@@ -103,7 +97,10 @@ def _server(url: str) -> Url:
         raise ValueError("the URL names no host, or none that is a plain name or address")
     user_info = parts.netloc.rpartition("@")[0]
     port = DEFAULT_PORTS[scheme] if port is None else port
-    return Url(scheme, host, port, parts.path or "/", parts.query, user_info)
+    authority = f"[{host}]" if ":" in host else host
+    authority += "" if port == DEFAULT_PORTS[scheme] else f":{port}"
+    origin = f"{scheme}://{authority}"
+    return Url(scheme, host, port, parts.path or "/", parts.query, user_info, authority, origin)
 
 
 def _split(url: str) -> tuple[SplitResult, str, int | None]:

@@ -50,7 +50,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.audit.lines",
         "kmsconn.journal.audit.log_file",
         "kmsconn.replies.shadow_replies",
-        "kmsconn.chain.cursor",
+        "kmsconn.requests.cursor",
         "kmsconn.chain.logs",
         "kmsconn.chain.port",
         "kmsconn.chain.websocket_wire",

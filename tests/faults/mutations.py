@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.cursor import Cursor, plan
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import read_logs
 from kmsconn.ciphertexts.fetch import Fetcher
@@ -39,6 +38,7 @@ from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reade
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import BlockComparison, Completeness
 from kmsconn.requests.contexts import Contexts, Destruction
+from kmsconn.requests.cursor import Cursor, plan
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
 from kmsconn.requests.fork_detector import ChainCheck, ForkDetector
 from kmsconn.requests.known_ids import KnownIds

@@ -6,10 +6,10 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmsconn.chain.cursor import Cursor, Range, gaps, plan, rewound, shrunk, took
 from kmsconn.chain.fork import DENSE, Checkpoint, Checkpoints, Search, spacing, thinned
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG as TAG
 from kmsconn.ethereum.ids import make_id
+from kmsconn.requests.cursor import Cursor, Range, gaps, plan, rewound, shrunk, took
 
 SIZES = st.integers(1, 60)
 

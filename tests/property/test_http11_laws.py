@@ -42,7 +42,8 @@ def outcome(pieces: list[bytes], method: str, *, ends: bool) -> Outcome:
             reader.receive_end()
     except HttpError:
         return "refused"
-    return reader.head, body, reader.done, reader.reusable
+    answer = reader.answer
+    return (None, body, False, False) if answer is None else (answer.head, body, answer.done, answer.reusable)
 
 
 @given(ALMOST | st.binary(max_size=80), CUTS, METHODS, st.booleans())

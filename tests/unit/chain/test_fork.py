@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.chain.fork import LAGGING, Checkpoint, Doubts, ForkDebounce, Search
+from kmsconn.chain.fork import LAGGING, NO_DOUBTS, Checkpoint, Doubts, ForkDebounce, Search
 from kmsconn.model.debounce import CONFIRMING
 
 WINDOW = 20
@@ -90,5 +90,5 @@ def test_what_was_said_before_counts_unless_the_clock_was_set_back() -> None:
 def test_a_look_that_finds_the_chain_as_it_was_has_a_fork_begin_anew() -> None:
     deep, debounce = searched(200, 50), ForkDebounce()
     debounce.confirms(deep, 0.0, WINDOW)
-    debounce.clear()
+    debounce.doubts = NO_DOUBTS
     assert not debounce.confirms(deep, CONFIRMING, WINDOW)

@@ -49,6 +49,9 @@ class Answers:
         self.asked.append(method)
         return self.transactions.get(params[0])
 
+    def send(self, calls: Sequence[Call]) -> None:
+        return None
+
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         await trio.sleep(self.delay)
         self.batches.append(len(calls))

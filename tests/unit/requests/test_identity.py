@@ -263,11 +263,8 @@ class Generation:
 class Valid:
     """Contexts, of which every one is valid."""
 
-    def knows(self, context_id: Any, epoch_id: Any) -> Any:
-        return True
-
     def recall(self, context_id: Any, epoch_id: Any) -> Any:
-        return None
+        return True
 
 
 GENERATION: Any = Generation()

@@ -14,7 +14,6 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.cursor import MAX_SIZE
 from kmsconn.chain.fork import LAGGING
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import JournalFailed, Unreachable
@@ -41,6 +40,7 @@ from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.requests.components import ChainContext
+from kmsconn.requests.cursor import MAX_SIZE
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.range_reader import WatchedContract

@@ -3,7 +3,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from kmsconn.chain.cursor import (
+from kmsconn.requests.cursor import (
     CALM_AFTER_FAILURE,
     MANY_LOGS,
     MAX_SIZE,

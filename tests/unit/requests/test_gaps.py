@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.chain.cursor import Gap, Span, gaps, merged
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG as TAG
 from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, make_id
+from kmsconn.requests.cursor import Gap, Span, gaps, merged
 
 
 def ids(*counters: int) -> list[int]:
