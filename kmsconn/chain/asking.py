@@ -43,7 +43,9 @@ async def ask_beside(
     """
     sent = [(*one, one[0].send([Call(*question.call()) for question in one[1]])) for one in batches]
     try:
-        late = [partial(ask_all, rpc, questions) for rpc, questions, pending in sent if pending is None]
+        late: list[Callable[[], Awaitable[Any]]] = [
+            partial(ask_all, rpc, questions) for rpc, questions, pending in sent if pending is None
+        ]
         await together([*steps, *late])
         for rpc, questions, pending in sent:
             if pending is not None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Self
 
 import attrs
 import trio
 
-from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, ciphertext_format
+from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, ciphertext_format
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.ciphertexts.sources import (
@@ -23,15 +23,17 @@ from kmsconn.ciphertexts.sources import (
     BucketStanding,
     CandidateBucket,
     CiphertextSource,
+    Race,
     Sources,
-    first_success,
 )
-from kmsconn.errors import NotYet, Overloaded, Unreachable
+from kmsconn.errors import NotYet, Overloaded, Retryable, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
+from kmsconn.transport.http import Asked
 from kmsconn.transport.ports import Offload
 from kmsconn.transport.urls import show_origin
+from kmsconn.transport.waiting import together
 
 HEDGE = 1.0  # seconds without a result after which the next bucket is asked too
 SILENCE = 10.0  # seconds without a byte after which a bucket counts as hung
@@ -188,29 +190,70 @@ class Fetcher:
     standing: BucketStanding = attrs.field(factory=BucketStanding)
 
     async def fetch(self, reference: CiphertextReference, lease: Lease) -> Ciphertext:
-        """Return the ciphertext whose Keccak-256 the chain names; its bytes are held under ``lease``.
+        """Fetch one as ``fetch_all`` does."""
+        return (await self.fetch_all([reference], lease))[0]
+
+    async def fetch_all(self, references: Sequence[CiphertextReference], lease: Lease) -> list[Ciphertext]:
+        """Return the ciphertexts whose Keccak-256 the chain names; their bytes are held under ``lease``.
+
+        Each first bucket is asked, then what they send is read, all in one task. Another bucket is asked after a failure, or when
+        ``HEDGE`` seconds have passed; so are all at once where one of them cannot be asked without waiting.
 
         Raises NotYet when no bucket of its coprocessors is known, Unreachable when every candidate failed, each with its reason, or no
         quorum attests what must be attested, Misconfigured when the operator's policy forbids every one of them.
         Repeating: reads only.
         """
+        steps = [partial(self._search, one, lease) for one in references]
+        at_once = self.sources.at_hand and not any(map(self._asks_quorum, references))
+        searches = [await step() for step in steps] if at_once else await together(steps)
+        try:
+            if self.standing.is_calm(trio.current_time()) and await self._ask_ahead(searches):
+                with trio.move_on_after(HEDGE) as first:
+                    for one in searches:
+                        await one.race.alone()
+                for one in searches:  # all were asked, whichever held the others up
+                    one.race.begun |= first.cancelled_caught
+            await together([one.race.run for one in searches if not one.race.won])
+        finally:
+            for asked in [asked for one in searches for asked in one.ahead]:
+                await asked.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
+        self.counts.fetched += len(searches)
+        return [one.found for one in searches]
+
+    def _asks_quorum(self, reference: CiphertextReference) -> bool:
+        return self.quorum is not None and (self.enforced or reference.is_bare)
+
+    async def _search(self, reference: CiphertextReference, lease: Lease) -> _Search:
         attested = None
-        if self.quorum is not None and (self.enforced or reference.is_bare):
+        if self.quorum is not None and self._asks_quorum(reference):
             reference, attested = await self.quorum.attested(reference)
-        buckets = await self.sources.of(reference)
+        buckets = self.standing.in_turn(await self.sources.of(reference), trio.current_time())
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
-        now = trio.current_time()
-        in_turn = self.standing.in_turn(buckets, now)
-        ways = [partial(self._from_bucket, bucket, reference, lease) for bucket in in_turn]
-        found = await first_success(ways, HEDGE, calm=self.standing.is_calm(now))
-        self.counts.fetched += 1
-        if attested is None:
-            return found
-        return attrs.evolve(found, format=attested.format.as_core, key_id=attested.key_id)
+        ahead: list[Asked] = []
+        ways = [partial(self._from_bucket, bucket, reference, lease, ahead) for bucket in buckets]
+        return _Search(buckets[0], Race(ways, HEDGE), ahead, attested)
+
+    async def _ask_ahead(self, searches: Sequence[_Search]) -> bool:
+        """Ask each first bucket where there are several to read from; say whether no search needs a task of its own now."""
+        if len(searches) == 1:
+            return len(searches[0].race.ways) > 1
+        for one in searches:
+            source = next(iter(one.bucket.ways()))
+            if len(one.race.ways) == 1 or source.ahead is None:
+                return False
+            try:
+                self.policy.check(source.address)
+                asked = await source.ahead()
+            except Retryable:
+                return False
+            if asked is None:
+                return False
+            one.ahead.append(asked)
+        return True
 
     async def _from_bucket(
-        self, bucket: CandidateBucket, reference: CiphertextReference, lease: Lease
+        self, bucket: CandidateBucket, reference: CiphertextReference, lease: Lease, ahead: list[Asked]
     ) -> Ciphertext:
         # What was said, not the errors: they would hold this frame, and it them with what they had read.
         said: list[str] = []
@@ -221,7 +264,7 @@ class Fetcher:
                 name = self.counts.tried(source.address)
                 lost += 1
                 try:
-                    found = await self._object(source, reference, lease)
+                    found = await self._object(_asked_ahead(source, ahead), reference, lease)
                 except (Unreachable, Overloaded) as error:
                     said.append(str(error))
                     self.counts.failures[name] += 1
@@ -276,6 +319,31 @@ class Fetcher:
             return keccak256(body)
         work: Callable[[], bytes] = partial(keccak256, body)
         return await self.offload("keccak", work)
+
+
+@attrs.define(eq=False)
+class _Search:
+    """The search for one ciphertext: its first bucket, the ways to it, what was asked ahead, and what a quorum attests."""
+
+    bucket: CandidateBucket
+    race: Race[Ciphertext]
+    ahead: list[Asked]
+    attested: Attestation | None
+
+    @property
+    def found(self) -> Ciphertext:
+        """What was found, with format and key as they are attested."""
+        (found,) = self.race.won[:1]
+        if self.attested is None:
+            return found
+        return attrs.evolve(found, format=self.attested.format.as_core, key_id=self.attested.key_id)
+
+
+def _asked_ahead(source: CiphertextSource, ahead: list[Asked]) -> CiphertextSource:
+    """Return the way to what was asked for already, where that is this one."""
+    if not ahead or ahead[-1].url != source.address:
+        return source
+    return attrs.evolve(source, open=partial(source.open, asked=ahead.pop()))
 
 
 async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> bytes:

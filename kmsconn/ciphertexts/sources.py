@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, Generic, Protocol, TypeVar
+from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 import attrs
 import trio
@@ -20,7 +20,7 @@ from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.frozen import frozen
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.transport.http import HttpClient
+from kmsconn.transport.http import Asked, HttpClient
 from kmsconn.transport.urls import show, show_origin
 
 
@@ -61,6 +61,8 @@ class CiphertextSource:
 
     address: str = attrs.field(repr=False)
     open: Open = attrs.field(repr=False)
+    ahead: Callable[[], Awaitable[Asked | None]] | None = attrs.field(default=None, repr=False)
+    """Asks before anybody waits for it, where that can be done; ``open`` takes it then as ``asked``."""
     manner: str = ""
     attested_by: str = attrs.field(default="", repr=False)
     """The bucket whose attestation comes with the object; empty for an object that carries none that counts."""
@@ -73,7 +75,9 @@ class CiphertextSource:
 
 def anonymous(http: HttpClient, url: str, attested_by: str = "") -> CiphertextSource:
     """Return the way of everybody: a GET without credentials."""
-    return CiphertextSource(url, partial(http.stream_get, url), attested_by=attested_by)
+    return CiphertextSource(
+        url, partial(http.stream_get, url), partial(http.ask_ahead, url), attested_by=attested_by
+    )
 
 
 @attrs.frozen(eq=False)
@@ -86,6 +90,9 @@ class CandidateBucket:
 
 class Sources(Protocol):
     """Knows where a ciphertext may be had."""
+
+    at_hand: ClassVar[bool]
+    """Whether ``of`` asks nobody."""
 
     async def of(self, reference: CiphertextReference) -> Sequence[CandidateBucket]:
         """Return the buckets that may have a ciphertext, in the order of asking.
@@ -102,6 +109,8 @@ class Sources(Protocol):
 @attrs.define
 class BothForms:
     """Two objects in each bucket, by handle and by digest; the form that a bucket answered last is asked first (fhevm-0.14.md, 4.3)."""
+
+    at_hand: ClassVar[bool] = True
 
     http: HttpClient
     directory: Directory
@@ -137,6 +146,8 @@ class ByPlace:
     A signature is shown to S3's own hosts and to the operator's own endpoint only: the other addresses come from a chain.
     """
 
+    at_hand: ClassVar[bool] = False
+
     http: HttpClient
     directory: Directory
     sdk: Sdk
@@ -162,7 +173,7 @@ class ByPlace:
         url = place.object_url(key)
         ways = [anonymous(self.http, url)]
         if place.is_s3 or self._is_own(place):
-            ways.append(CiphertextSource(url, partial(self.sdk.get, place, key), " with credentials"))
+            ways.append(CiphertextSource(url, partial(self.sdk.get, place, key), manner=" with credentials"))
         return ways
 
     def _is_own(self, place: ObjectPlace) -> bool:
@@ -178,51 +189,59 @@ MOST: Final = 1_000
 """Buckets that are remembered; a registry names up to as many."""
 
 
-async def first_success(
-    ways: Sequence[Callable[[], Awaitable[T]]], hedge_delay: float, *, calm: bool = True
-) -> T:
-    """Return the first success; the next way starts when the one before failed or after ``hedge_delay`` seconds without a result.
-
-    Where it is ``calm`` the first way goes alone, without a task; if it takes longer than that, it begins anew beside the next one.
-    Raises Unreachable with the reason of each when every way failed; Misconfigured when only the operator can open any of them.
-    Cancellation: cancels what runs. What the losers had begun is cancelled, so a way must be safe to repeat and to leave undone.
-    """
-    race = _Race[T](hedge_delay)
-    if len(ways) == 1:
-        await race.ask(ways[0])
-    elif ways and calm:
-        with trio.move_on_after(hedge_delay) as alone:
-            await race.ask(ways[0])
-        if not race.won:
-            await race.run(ways[1:], ways[:1] if alone.cancelled_caught else ())
-    else:
-        await race.run(ways)
-    return race.result()
-
-
 @attrs.define
-class _Race(Generic[T]):
-    """What came of the ways so far."""
+class Race(Generic[T]):
+    """The ways to one thing: the next one is gone when the one before failed, or after ``hedge_delay`` seconds without a result.
 
+    What the losers had begun is cancelled, so a way must be safe to repeat and to leave undone.
+    """
+
+    ways: Sequence[Callable[[], Awaitable[T]]]
     hedge_delay: float
     won: list[T] = attrs.field(factory=list)
-    said: dict[str, bool] = attrs.field(factory=dict)
+    """What the first success gave."""
+    _said: dict[str, bool] = attrs.field(factory=dict)
     """Each reason, and whether only the operator can mend it; an error would hold its frames, and they what they had read."""
+    begun: bool = False
+    """Whether the first way has had its time: the next one is gone at once, and the first anew beside it unless it failed."""
+    _failed: bool = False
 
-    async def ask(self, way: Callable[[], Awaitable[T]]) -> None:
+    async def alone(self) -> None:
+        """Go the first way, without a task. Cancellation: ``run`` goes on from there."""
+        self.begun = True
+        await self._go(self.ways[0])
+        self._failed = not self.won
+
+    async def run(self) -> None:
+        """Go the ways that are left until one leads there.
+
+        Raises Unreachable with the reason of each when every way failed; Misconfigured when only the operator can open any of them.
+        Cancellation: cancels what runs.
+        """
+        ways, beside = self.ways[self.begun :], self.ways[: self.begun and not self._failed]
+        if len(ways) + len(beside) == 1:
+            await self._go([*ways, *beside][0])
+        elif ways or beside:
+            await self._race(ways, beside)
+        if not self.won:
+            text = "; ".join(self._said) or "no bucket is left to ask"
+            closed = self._said and all(self._said.values())
+            raise Misconfigured(text) if closed else Unreachable(text)
+
+    async def _go(self, way: Callable[[], Awaitable[T]]) -> None:
         """Go one way, and note what came of it."""
         try:
             self.won.append(await way())
         except Retryable as error:
-            self.said[str(error)] = isinstance(error, Misconfigured)
+            self._said[str(error)] = isinstance(error, Misconfigured)
 
-    async def run(
-        self, ways: Sequence[Callable[[], Awaitable[T]]], beside: Sequence[Callable[[], Awaitable[T]]] = ()
+    async def _race(
+        self, ways: Sequence[Callable[[], Awaitable[T]]], beside: Sequence[Callable[[], Awaitable[T]]]
     ) -> None:
         """Go ways one after the other, not waiting for ever for any, and others ``beside`` them from the beginning."""
 
         async def go(way: Callable[[], Awaitable[T]], over: trio.Event) -> None:
-            await self.ask(way)
+            await self._go(way)
             if self.won and len(nursery.child_tasks) > 1:
                 nursery.cancel_scope.cancel()
             over.set()
@@ -237,14 +256,6 @@ class _Race(Generic[T]):
                     await over.wait()
                 if self.won:
                     break
-
-    def result(self) -> T:
-        """Return what won, or raise why nothing did."""
-        if self.won:
-            return self.won[0]
-        text = "; ".join(self.said) or "no bucket is left to ask"
-        closed = self.said and all(self.said.values())
-        raise Misconfigured(text) if closed else Unreachable(text)
 
 
 @attrs.define

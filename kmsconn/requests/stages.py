@@ -23,7 +23,7 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.failures import SOON
 from kmsconn.requests.identity import NodeIdentity
-from kmsconn.transport.waiting import Backoff, together
+from kmsconn.transport.waiting import Backoff
 
 # Bytes of a message whose result is waited for at once: larger ones are released before the wait.
 LARGE_MESSAGE = 1024 * 1024
@@ -88,9 +88,7 @@ class Stages:
         Raises Unreachable when no bucket gave the right bytes, or nobody attests them where that is needed. Repeating: reads only.
         """
         references = checked.request.content.references
-        ciphertexts = await together(
-            [partial(self.fetcher.fetch, reference, lease) for reference in references]
-        )
+        ciphertexts = await self.fetcher.fetch_all(references, lease)
         # now: before, buckets that are down would be reported at every attempt
         for pair in zip(references, ciphertexts, strict=True):
             self.shadow(*pair)

@@ -189,28 +189,29 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         begun: Callable[[], None] = lambda: None,
         method: str = "GET",
+        asked: Asked | None = None,
     ) -> AsyncIterator[Download]:
         """Ask for a URL and give the answer, whatever its status, with its body to be iterated over; with ``method`` HEAD it has none.
 
         Up to ``REDIRECTS`` redirects are followed: within the origin always, to another one where the client's judge allows it, without
         ``headers`` and without a user name or password; where there is no judge it is given as it is. Holds one of the origin's
         connections until it is left; a body not read to its end costs that connection. ``begun`` is called each time it is this request's
-        turn.
+        turn. ``asked``: what was sent ahead for it.
 
         Raises Unreachable when there is no answer, when its body is announced to be larger than ``max_bytes``, and when a redirect leads
         where nobody may be asked. Cancellation: closes the connection. Repeating: harmless, and done once when a kept connection turns
         out to be dead.
         """
-        request = self._request(method, url, headers)
+        request = self._request(method, url, headers) if asked is None else asked.request
         for _ in range(REDIRECTS + 1):
-            async with await self._begin(request, begun) as answer:
+            async with await self._begin(request, begun, asked) as answer:
                 onward = self._onward(request, answer) if answer.status in _REDIRECT_STATUS else None
                 if onward is None:
                     if max_bytes is not None:
                         answer.cap(max_bytes)
                     yield answer
                     return
-            request = onward
+            request, asked = onward, None
         raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
 
     def _request(
@@ -227,25 +228,57 @@ class HttpClient:
             shown = show_origin(url) if method == "POST" else show(url)
             raise Unreachable(f"{shown}: {error}") from None
 
-    async def _begin(self, request: _Request, begun: Callable[[], None] = lambda: None) -> Download:
+    async def ask_ahead(self, url: str) -> Asked | None:
+        """Send a GET over a kept connection, where nothing must be waited for; None where a place or a connection must.
+
+        ``stream_get`` takes it. Whoever has it closes it in any case. Raises Unreachable for a URL that cannot be asked.
+        Cancellation: closes the connection. Repeating: harmless.
+        """
+        request = self._request("GET", url, None)
+        if request.origin not in self._idle or not (place := self._place(request.origin)).value:
+            return None
+        place.acquire_nowait()
+        leave = partial(self._leave, request.origin, place)
+        try:
+            if (connection := await self._kept(request.origin)) is not None:
+                return Asked(request, leave, connection, await connection.send(request))
+        except BaseException:
+            leave(None)
+            raise
+        leave(None)
+        return None
+
+    def _place(self, origin: str) -> trio.Semaphore:
+        place = self._places.get(origin)
+        if place is None:
+            place = self._places[origin] = trio.Semaphore(self._limit)
+        return place
+
+    async def _begin(
+        self, request: _Request, begun: Callable[[], None] = lambda: None, asked: Asked | None = None
+    ) -> Download:
         """Ask once it is this request's turn; its answer holds one of the origin's places until it is closed.
 
         A kept connection that was dead is replaced by a new one, where asking twice does no harm.
         """
-        place = self._places.get(request.origin)
-        if place is None:
-            place = self._places[request.origin] = trio.Semaphore(self._limit)
-        if place.value:
-            place.acquire_nowait()  # the request that follows waits anyway
+        answer = kept = exchange = None
+        if asked is not None:
+            leave, (kept, exchange) = asked.leave, asked.take()
         else:
-            await place.acquire()
-        answer, leave = None, partial(self._leave, request.origin, place)
+            place = self._place(request.origin)
+            if place.value:
+                place.acquire_nowait()  # the request that follows waits anyway
+            else:
+                await place.acquire()
+            leave = partial(self._leave, request.origin, place)
         try:
             begun()
-            await self._drop_idle()
-            if (kept := await self._kept(request.origin)) is not None:
+            if kept is None:
+                await self._drop_idle()
+                kept = await self._kept(request.origin)
+            if kept is not None:
                 try:
-                    answer = await kept.ask(request)
+                    answer = await kept.ask(request, exchange)
                 except NoAnswer:
                     if request.method not in _HARMLESS_TWICE:
                         raise
@@ -384,14 +417,22 @@ class _HttpConnection:
         self.sound = True
         self.used = trio.current_time()
 
-    async def ask(self, request: _Request) -> Download:
-        """Send a request and return its answer, which must be closed. Closes the connection where there is none."""
+    async def send(self, request: _Request) -> HttpExchange:
+        """Send a request. Cancellation: closes the connection."""
         exchange = HttpExchange(request.head, request.body)
         try:
-            try:
-                await self._stream.send_all(exchange.request)
-            except (trio.BrokenResourceError, OSError):
-                self.sound = False  # there may be an answer all the same
+            await self._stream.send_all(exchange.request)
+        except (trio.BrokenResourceError, OSError):
+            self.sound = False  # there may be an answer all the same
+        except BaseException:
+            await self.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
+            raise
+        return exchange
+
+    async def ask(self, request: _Request, exchange: HttpExchange | None = None) -> Download:
+        """Send a request, unless it was, and return its answer, which must be closed. Closes the connection where there is none."""
+        try:
+            exchange = exchange or await self.send(request)
             piece: bytes = b""
             while (answer := exchange.answer) is None or answer.head is None:
                 piece = await self.feed(answer or exchange)
@@ -421,6 +462,34 @@ class _HttpConnection:
         """Close without waiting for the peer."""
         with trio.move_on_after(1, shield=True):
             await trio.aclose_forcefully(self._stream)
+
+
+@attrs.define(eq=False)
+class Asked:
+    """A request that was sent ahead: it holds its place and its connection until it is taken, or closed."""
+
+    request: _Request
+    leave: Callable[[_HttpConnection | None], None]
+    _connection: _HttpConnection | None
+    _exchange: HttpExchange
+
+    @property
+    def url(self) -> str:
+        """What it asks for."""
+        return self.request.text
+
+    def take(self) -> tuple[_HttpConnection, HttpExchange]:
+        """Return what the answer comes over; whoever takes it closes that, and gives the place back."""
+        connection, self._connection = self._connection, None
+        assert connection is not None, "it is taken once"
+        return connection, self._exchange
+
+    async def aclose(self) -> None:
+        """Close the connection of what nobody took."""
+        if self._connection is not None:
+            connection, _ = self.take()
+            self.leave(None)
+            await connection.aclose()
 
 
 def _socket_of(stream: trio.abc.Stream) -> LeanStream | None:

@@ -445,3 +445,63 @@ def test_buckets_without_end_share_a_count() -> None:
     assert len(counts.attempts) == MOST + 1
     assert counts.attempts[OTHERS] == 1000 - MOST
     assert counts.tried("https://bucket3.example/other") == "https://bucket3.example"
+
+
+THREE = [make_ciphertext(name, 7, 2, chain_id=5) for name in ("one", "two", "three")]
+
+
+async def fetch_three(there: Buckets) -> list[bytes]:
+    """Fetch three ciphertexts of one request, and return their bytes."""
+    with there.budget.lease() as lease:
+        found = await there.fetcher.fetch_all([reference(one, SENDERS) for one in THREE], lease)
+        assert there.budget.used == sum(len(one.body) for one in found)
+    assert there.budget.used == 0
+    return [one.body for one in found]
+
+
+@pytest.fixture
+async def warm(there: Buckets) -> Buckets:
+    """Buckets with three ciphertexts, and a connection kept for each."""
+    for one in THREE:
+        there.publish(one)
+    assert await fetch_three(there) == [one.body for one in THREE]
+    return there
+
+
+async def test_over_kept_connections_all_are_asked_at_once_without_a_task(warm: Buckets) -> None:
+    warm.buckets[0].bucket.latency = HEDGE / 2
+    begun, before = trio.current_time(), warm.asked[0]
+    task, nurseries = trio.lowlevel.current_task(), []
+
+    async def look() -> None:
+        await trio.sleep(HEDGE / 4)
+        nurseries.append(len(task.child_nurseries))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        open_now = len(task.child_nurseries)
+        bodies = await fetch_three(warm)
+    assert (bodies, trio.current_time()) == ([one.body for one in THREE], begun + HEDGE / 2)
+    assert (warm.asked[:2], nurseries) == ([before + 3, 0], [open_now])
+
+
+async def test_a_first_bucket_that_is_slow_holds_none_longer_than_the_next_one_takes(warm: Buckets) -> None:
+    warm.buckets[0].bucket.latency = 20.0
+    begun = trio.current_time()
+    assert await fetch_three(warm) == [one.body for one in THREE]
+    assert trio.current_time() == pytest.approx(begun + HEDGE)
+
+
+async def test_one_that_fails_beside_others_is_had_from_the_next_bucket(warm: Buckets) -> None:
+    warm.buckets[0].script(bucket_faults.SpoiledBodies(how="wrong bytes"))
+    begun = trio.current_time()
+    assert await fetch_three(warm) == [one.body for one in THREE]
+    assert trio.current_time() < begun + HEDGE
+
+
+async def test_what_was_asked_ahead_is_left_at_every_step_without_a_trace(warm: Buckets) -> None:
+    async def look() -> None:
+        assert warm.budget.used == 0
+        assert await fetch_three(warm) == [one.body for one in THREE]
+
+    assert await cancel_everywhere(lambda: fetch_three(warm), look) > 5

@@ -277,6 +277,9 @@ class Http:
         self.answers = answers
         self.asked: list[str] = []
 
+    async def ask_ahead(self, _url: str) -> None:
+        await trio.lowlevel.checkpoint()
+
     @asynccontextmanager
     async def stream_get(self, url: str, *, max_bytes: int, begun: Any = lambda: None) -> Any:
         await trio.lowlevel.checkpoint()

@@ -15,7 +15,7 @@ from kmsconn.ciphertexts.sources import (
     BucketStanding,
     ByPlace,
     CandidateBucket,
-    first_success,
+    Race,
 )
 from kmsconn.errors import Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -204,6 +204,17 @@ def way(result: Any, *, after: Any = 0.0, log: Any = None) -> Any:
         return result
 
     return run
+
+
+async def first_success(ways: Any, hedge_delay: float, *, calm: bool = True) -> Any:
+    """Go the first way alone where that is ``calm``, as a fetcher does."""
+    race = Race[Any](ways, hedge_delay)
+    if calm and len(ways) > 1:
+        with trio.move_on_after(hedge_delay):
+            await race.alone()
+    if not race.won:
+        await race.run()
+    return race.won[0]
 
 
 async def test_the_first_way_wins_when_it_is_quick() -> None:
