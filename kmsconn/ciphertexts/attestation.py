@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import lru_cache
+from typing import Annotated, Literal
 
 import msgspec
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.addresses import Address, address
-from kmsconn.ethereum.hexes import from_hex, from_quantity
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
 from kmsconn.frozen import frozen
@@ -38,14 +38,9 @@ class StoredFormat(IntEnum):
     COMPRESSED_ON_GPU = 21
 
     @property
-    def compressed(self) -> bool:
-        """Whether the Core must decompress it."""
-        return self in _COMPRESSED
-
-    @property
     def as_core(self) -> int:
-        """The number of kms.v1.CiphertextFormat (4.4)."""
-        return BIG_COMPRESSED if self.compressed else BIG_EXPANDED
+        """The number of kms.v1.CiphertextFormat (4.4): whether it must decompress it."""
+        return BIG_COMPRESSED if self in _COMPRESSED else BIG_EXPANDED
 
 
 _COMPRESSED = frozenset({StoredFormat.COMPRESSED_ON_CPU, StoredFormat.COMPRESSED_ON_GPU})
@@ -55,14 +50,17 @@ BIG_COMPRESSED = 2
 BIG_EXPANDED = 3
 
 
+_Digest = Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{64}\Z")]
+
+
 class _Header(msgspec.Struct):
-    version: int
-    key_id: str
-    ciphertext_digest: str
-    sns_ciphertext_digest: str
+    version: Literal[1]
+    key_id: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{1,64}\Z")]
+    ciphertext_digest: _Digest
+    sns_ciphertext_digest: _Digest
     format: str
-    signer: str
-    signature: str
+    signer: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{40}\Z")]
+    signature: Annotated[str, msgspec.Meta(pattern=r"^(0x)?([0-9a-fA-F]{2})*\Z")]
 
 
 @frozen
@@ -86,14 +84,14 @@ class Attestation:
 def parse_attestation(text: str) -> Attestation:
     """Read the JSON of the metadata header. Raises Undecodable: every key is needed, unknown keys are ignored."""
     try:
-        header = _known_version(msgspec.json.decode(text, type=_Header))
+        header = msgspec.json.decode(text, type=_Header)
         return Attestation(
-            key_id=_quantity(header.key_id),
-            ciphertext_digest=_fixed(header.ciphertext_digest),
-            sns_ciphertext_digest=_fixed(header.sns_ciphertext_digest),
+            key_id=int(header.key_id, 16),
+            ciphertext_digest=bytes.fromhex(header.ciphertext_digest[2:]),
+            sns_ciphertext_digest=bytes.fromhex(header.sns_ciphertext_digest[2:]),
             format=_FORMATS[header.format],
-            signer=address(_hex(header.signer)),
-            signature=_hex(header.signature, prefix_needed=False),
+            signer=Address(bytes.fromhex(header.signer[2:])),
+            signature=bytes.fromhex(header.signature.removeprefix("0x")),
         )
     except (msgspec.DecodeError, ValueError, KeyError, RecursionError) as error:
         raise Undecodable(f"attestation header: {error}") from error
@@ -152,29 +150,3 @@ def ciphertext_format(headers: Mapping[str, str]) -> int:
     except Undecodable:
         stored = _FORMATS.get(headers.get(FORMAT_HEADER, ""))
         return BIG_EXPANDED if stored is None else stored.as_core
-
-
-def _known_version(header: _Header) -> _Header:
-    if header.version != VERSION:
-        raise ValueError(f"version {header.version} is not known")
-    return header
-
-
-def _hex(text: str, *, prefix_needed: bool = True) -> bytes:
-    if prefix_needed or text.startswith("0x"):
-        return from_hex(text)
-    return from_hex(f"0x{text}")
-
-
-def _fixed(text: str) -> bytes:
-    value = _hex(text)
-    if len(value) != _WORD:
-        raise ValueError(f"a digest has {_WORD} bytes, not {len(value)}")
-    return value
-
-
-def _quantity(text: str) -> int:
-    value = from_quantity(text)
-    if value >> 256:
-        raise ValueError("key_id has more than 256 bits")
-    return value

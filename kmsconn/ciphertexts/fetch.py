@@ -343,7 +343,7 @@ def _asked_ahead(source: CiphertextSource, ahead: list[Asked]) -> CiphertextSour
     """Return the way to what was asked for already, where that is this one."""
     if not ahead or ahead[-1].url != source.address:
         return source
-    return attrs.evolve(source, open=partial(source.open, asked=ahead.pop()))
+    return attrs.evolve(source, open=ahead.pop().open)
 
 
 async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> bytes:

@@ -62,7 +62,7 @@ class CiphertextSource:
     address: str = attrs.field(repr=False)
     open: Open = attrs.field(repr=False)
     ahead: Callable[[], Awaitable[Asked | None]] | None = attrs.field(default=None, repr=False)
-    """Asks before anybody waits for it, where that can be done; ``open`` takes it then as ``asked``."""
+    """Asks before anybody waits for it, where that can be done; what was asked is read by its own ``open``."""
     manner: str = ""
     attested_by: str = attrs.field(default="", repr=False)
     """The bucket whose attestation comes with the object; empty for an object that carries none that counts."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from urllib.parse import urljoin
 
@@ -241,7 +241,7 @@ class HttpClient:
         leave = partial(self._leave, request.origin, place)
         try:
             if (connection := await self._kept(request.origin)) is not None:
-                return Asked(request, leave, connection, await connection.send(request))
+                return Asked(self, request, leave, connection, await connection.send(request))
         except BaseException:
             leave(None)
             raise
@@ -468,6 +468,7 @@ class _HttpConnection:
 class Asked:
     """A request that was sent ahead: it holds its place and its connection until it is taken, or closed."""
 
+    _client: HttpClient
     request: _Request
     leave: Callable[[_HttpConnection | None], None]
     _connection: _HttpConnection | None
@@ -477,6 +478,10 @@ class Asked:
     def url(self) -> str:
         """What it asks for."""
         return self.request.text
+
+    def open(self, *, max_bytes: int, begun: Callable[[], None]) -> AbstractAsyncContextManager[Download]:
+        """Give the answer as ``stream_get`` does; once."""
+        return self._client.stream_get(self.url, max_bytes=max_bytes, begun=begun, asked=self)
 
     def take(self) -> tuple[_HttpConnection, HttpExchange]:
         """Return what the answer comes over; whoever takes it closes that, and gives the place back."""

@@ -92,6 +92,18 @@ class Deployment:
     preprocessing_ids: Mapping[int, int]
     keys: KeyViews = attrs.field(init=False)
     """The questions to the two contracts on Ethereum."""
+    gateway: int = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.decryption.chain_id, takes_self=True)
+    )
+    """The chain id of the Gateway."""
+    ethereum: int = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.config.chain_id, takes_self=True)
+    )
+    """The chain id of Ethereum."""
+    access: AccessControl = attrs.field(
+        init=False, default=attrs.Factory(lambda self: AccessControl(self.acls), takes_self=True)
+    )
+    """The access control of the host chains, chosen by the chain id of a handle."""
 
     @keys.default
     def _key_views(self) -> KeyViews:
@@ -113,21 +125,6 @@ class Deployment:
             compressed_key_sets=settings.protocol.compressed_key_sets,
             preprocessing_ids=settings.protocol.preprocessing_ids,
         )
-
-    @property
-    def gateway(self) -> int:
-        """The chain id of the Gateway."""
-        return self.decryption.chain_id
-
-    @property
-    def ethereum(self) -> int:
-        """The chain id of Ethereum."""
-        return self.config.chain_id
-
-    @property
-    def access(self) -> AccessControl:
-        """The access control of the host chains, chosen by the chain id of a handle."""
-        return AccessControl(self.acls)
 
     @property
     def contexts(self) -> GatewayContexts:
