@@ -94,7 +94,7 @@ class Endpoint:
             await trio.lowlevel.checkpoint()
             return
         try:
-            link = await self._linked()
+            link = self.keeper.usable or await self._linked()
         except Unreachable as error:
             for index in range(len(calls)):
                 take(index, error)

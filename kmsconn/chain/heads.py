@@ -66,7 +66,10 @@ class HeadTracker:
     def _settle(self, timestamp: int, now: float) -> None:
         claimed, since = self._claim or (timestamp, now)
         if now - since >= CONFIRMING:
-            self.settled_timestamp = _settled(self.settled_timestamp, min(claimed, timestamp))
+            before, agreed = self.settled_timestamp, min(claimed, timestamp)
+            # the later time; but one that no lag explains is wild, and must not stay
+            wild = before is not None and before - agreed > LONGEST_NODE_LAG
+            self.settled_timestamp = agreed if before is None or wild else max(before, agreed)
         if self._claim is None or now - since >= CONFIRMING:
             self._claim = (timestamp, now)
 
@@ -109,8 +112,3 @@ class HeadTracker:
         oldest = self._samples[0][0] if self._samples else self.number
         before = (number for number, timestamp in reversed(self._samples) if timestamp <= since)
         return self.number - next(before, oldest)
-
-
-def _settled(before: int | None, agreed: int) -> int:
-    """Return the later time; but one that no lag explains is wild, and must not stay."""
-    return agreed if before is None or before - agreed > LONGEST_NODE_LAG else max(before, agreed)

@@ -7,7 +7,7 @@ Of results the fields are named as EIP-1474 and geth name them. Quantities and b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -92,9 +92,6 @@ class PipelinedRpc(Rpc, Protocol):
         ...
 
 
-S = TypeVar("S", bound=msgspec.Struct)
-
-
 Quantity = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{1,64}\Z")]
 """What ``hexes.from_quantity`` takes; once it is known to be one, ``int`` reads it at once."""
 Count = Annotated[str, msgspec.Meta(pattern=r"^0x0{0,50}1?[0-9a-fA-F]{1,13}\Z")]
@@ -146,6 +143,5 @@ class JsonFeeHistory(msgspec.Struct):
     reward: list[list[str]] | None
 
 
-def read(result: Any, kind: type[S]) -> S:
-    """Return a result as its struct. Raises ValueError that names the field that is missing or of another type."""
-    return msgspec.convert(result, kind)  # its ValidationError is a ValueError
+read = msgspec.convert
+"""Return a result as its struct. Raises ValueError that names the field that is missing or of another type."""

@@ -145,10 +145,6 @@ class Attempt:
         lease.held += amount
         self.held += amount
 
-    def keep(self) -> None:
-        """Leave what was reserved to the lease."""
-        self.held = 0
-
 
 class ObjectRefused(Unreachable):
     """A bucket answers, and does not give this object; it may well give others."""
@@ -204,7 +200,9 @@ class Fetcher:
         Repeating: reads only.
         """
         steps = [partial(self._search, one, lease) for one in references]
-        at_once = self.sources.at_hand and not any(map(self._asks_quorum, references))
+        at_once = self.sources.at_hand and (
+            self.quorum is None or not any(map(self._is_attested, references))
+        )
         searches = [await step() for step in steps] if at_once else await together(steps)
         try:
             if self.standing.is_calm(trio.current_time()) and await self._ask_ahead(searches):
@@ -220,12 +218,12 @@ class Fetcher:
         self.counts.fetched += len(searches)
         return [one.found for one in searches]
 
-    def _asks_quorum(self, reference: CiphertextReference) -> bool:
-        return self.quorum is not None and (self.enforced or reference.is_bare)
+    def _is_attested(self, reference: CiphertextReference) -> bool:
+        return self.enforced or reference.is_bare
 
     async def _search(self, reference: CiphertextReference, lease: Lease) -> _Search:
         attested = None
-        if self.quorum is not None and self._asks_quorum(reference):
+        if self.quorum is not None and self._is_attested(reference):
             reference, attested = await self.quorum.attested(reference)
         buckets = self.standing.in_turn(await self.sources.of(reference), trio.current_time())
         if not buckets:
@@ -264,7 +262,8 @@ class Fetcher:
                 name = self.counts.tried(source.address)
                 lost += 1
                 try:
-                    found = await self._object(_asked_ahead(source, ahead), reference, lease)
+                    way = _asked_ahead(source, ahead) if ahead else source
+                    found = await self._object(way, reference, lease)
                 except (Unreachable, Overloaded) as error:
                     said.append(str(error))
                     self.counts.failures[name] += 1
@@ -293,18 +292,22 @@ class Fetcher:
                 raise Unreachable(
                     f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
                 )
-            self._judge(source, reference, await self._digest(body))
-            attempt.keep()
+            if len(body) <= HASH_INLINE:
+                digest = keccak256(body)
+            else:
+                work: Callable[[], bytes] = partial(keccak256, body)
+                digest = await self.offload("keccak", work)
+            if digest != reference.digest:
+                self._refuse(source, reference, digest)
+            attempt.held = 0  # the lease has it
         stored, attestation = (
             ciphertext_format(response.headers),
             response.headers.get(ATTESTATION_HEADER, ""),
         )
         return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
 
-    def _judge(self, source: CiphertextSource, reference: CiphertextReference, digest: bytes) -> None:
+    def _refuse(self, source: CiphertextSource, reference: CiphertextReference, digest: bytes) -> None:
         """Raise Unreachable for bytes with another digest, unless they are tolerated; tell in any case."""
-        if digest == reference.digest:
-            return
         reason = (
             f"{source.shown} holds other bytes than the chain names: "
             f"their digest is {digest.hex()}, not {reference.digest.hex()}"
@@ -313,12 +316,6 @@ class Fetcher:
             self.mismatch(reference.handle, reason)
             raise Unreachable(reason)
         self.mismatch(reference.handle, f"{reason}; used nevertheless, because of tolerant_digests")
-
-    async def _digest(self, body: bytes) -> bytes:
-        if len(body) <= HASH_INLINE:
-            return keccak256(body)
-        work: Callable[[], bytes] = partial(keccak256, body)
-        return await self.offload("keccak", work)
 
 
 @attrs.define(eq=False)
@@ -341,7 +338,7 @@ class _Search:
 
 def _asked_ahead(source: CiphertextSource, ahead: list[Asked]) -> CiphertextSource:
     """Return the way to what was asked for already, where that is this one."""
-    if not ahead or ahead[-1].url != source.address:
+    if ahead[-1].url != source.address:
         return source
     return attrs.evolve(source, open=ahead.pop().open)
 

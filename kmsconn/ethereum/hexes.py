@@ -25,11 +25,8 @@ def from_hex(text: object) -> bytes:
     return data
 
 
-def quantity(number: int) -> str:
-    """Write a non-negative integer as ``0x`` and its digits, without leading zeros. Raises ValueError."""
-    if number < 0:
-        raise ValueError("a quantity is not negative")
-    return hex(number)
+quantity = hex
+"""Write an integer that is not negative as ``0x`` and its digits, without leading zeros."""
 
 
 def from_quantity(text: object) -> int:

@@ -70,11 +70,11 @@ class Suspicions:
             raise
         except (Rejected, Aborted, Over) as error:
             if self.confirms(subject, chain_id, type(error).__name__):
-                self.clear(subject)
+                self._debounce.clear(subject)
                 raise
             raise NotYet(f"{error}; asked again at a later head") from error
         else:
-            self.clear(subject)
+            self._debounce.clear(subject)
 
     def _head(self, chain_id: int) -> int:
         tracker = self.heads.get(chain_id)

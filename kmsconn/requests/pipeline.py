@@ -78,7 +78,8 @@ class Pipeline:
         """
         try:
             request = request_of(self.profile, row)
-            if self._is_over(request):
+            now = self.heads[request.chain_id].settled_timestamp
+            if now is not None and now > request.answered_until:  # in chain time that is sure
                 reason = f"expired; last reason for waiting: {row.progress.reason or 'its turn'}"
                 cause = expiry_cause(request) if row.over_http else RowCause.NONE
                 await self.outcomes.close(row, "expire", reason, "deadline", cause)
@@ -94,11 +95,6 @@ class Pipeline:
             await self.outcomes.failed(row, error)
         return False
 
-    def _is_over(self, request: Request) -> bool:
-        """Say whether it is too late for an answer: in chain time that is sure, since it was recorded or by the request's own window."""
-        now = self.heads[request.chain_id].settled_timestamp
-        return now is not None and now > request.answered_until
-
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.progress.submitted:
             if RowCause.TAKEN_ID in row.progress.cause:
@@ -111,12 +107,15 @@ class Pipeline:
             )
             if trio.current_time() - at > CHECK_HOLDS:
                 await self._check(row, request)
-            gathered = await settle_choice(self.profile, self.journal, row, gathered)
+            operation = self.profile.operations[request.kind]
+            if isinstance(operation, Choosing):
+                gathered = await settle_choice(operation, self.journal, row, gathered)
             submitted = await self.runner.run(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
         self.runner.started(row.rid, existed=submitted.existed)
-        self.destruction.contexts.note_destroyed(submitted.over)
+        if submitted.over:
+            self.destruction.contexts.note_destroyed(submitted.over)
         if not submitted.uncertain:
             self.journal.note_submitted(row.rid, True)
         return await self._answer(row, submitted)
@@ -167,15 +166,12 @@ class Pipeline:
         return kept
 
 
-async def settle_choice(profile: Profile, journal: Journal, row: Row, gathered: Gathered) -> Gathered:
+async def settle_choice(operation: Choosing[Any], journal: Journal, row: Row, gathered: Gathered) -> Gathered:
     """Return a request that is about to be started with what was chosen for it when it was first started, or is now.
 
     Raises JournalFailed. Cancellation: at any time; a choice that was kept holds. Repeating: the first choice holds.
     """
     request = gathered.request
-    operation = profile.operations[request.kind]
-    if not isinstance(operation, Choosing):
-        return gathered
     kept = row.progress.choice or await _choose(journal, operation, request)
     chosen = attrs.evolve(request, content=operation.chosen(request.content, kept))
     return attrs.evolve(gathered, request=chosen)

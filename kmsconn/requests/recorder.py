@@ -122,7 +122,9 @@ class Recorder:
     def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:
         chain, on_event = self.subscription.chain_id, self.components.on_event
         for rid, arrival in recorded.new:
-            on_event(_recorded(chain, rid, arrival))
+            log = arrival.log
+            at = (log.block_number, log.transaction_hash, log.log_index)
+            on_event(RequestRecorded(rid, arrival.kind, arrival.id, chain, *at))
         if recorded.moved or recorded.gone or recorded.back:
             on_event(RequestsMoved(chain, recorded.moved, recorded.gone, len(recorded.back)))
         if recorded.quarantined:
@@ -133,10 +135,3 @@ class Recorder:
         """Notify the dispatchers of what is new or on chain again."""
         for kind in {arrival.kind for _, arrival in (*recorded.new, *recorded.back)}:
             self.components.pool_for(kind).wake_up.notify()
-
-
-def _recorded(chain: int, rid: int, arrival: Arrival) -> RequestRecorded:
-    log = arrival.log
-    return RequestRecorded(
-        rid, arrival.kind, arrival.id, chain, log.block_number, log.transaction_hash, log.log_index
-    )

@@ -65,7 +65,7 @@ class StageRunner:
     async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
         started = trio.current_time()
-        seconds = max(seconds, self.profile.operations[row.kind].stages.get(stage, 0.0))
+        seconds = max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
         self.running[row.rid] = stage, started
         try:
             with trio.CancelScope(deadline=started + seconds) as scope:
@@ -138,7 +138,7 @@ class StageRunner:
     def passed(self, row: Row) -> None:
         """Note that a row is answered, here or by another process: what comes after it on its way can pass, too."""
         self.progress.passed(self.lane(row), row.rid)
-        self.forget(row.rid)
+        self.taken.discard(row.rid)
 
     def lane(self, row: Row) -> Lane:
         """Return what a row passes with: its kind, in its form of event, at its shard.

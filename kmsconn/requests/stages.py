@@ -88,7 +88,7 @@ class Stages:
         Raises Unreachable when no bucket gave the right bytes, or nobody attests them where that is needed. Repeating: reads only.
         """
         references = checked.request.content.references
-        ciphertexts = await self.fetcher.fetch_all(references, lease)
+        ciphertexts = await self.fetcher.fetch_all(references, lease) if references else []
         # now: before, buckets that are down would be reported at every attempt
         for pair in zip(references, ciphertexts, strict=True):
             self.shadow(*pair)
@@ -115,12 +115,18 @@ class Stages:
         operation = self.profile.operations[request.kind]
         if self.reading_only and not operation.harmless_twice:
             return Submitted(request)
-        calls = [
-            self._traced(request, call)
-            for call in operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
-        ]
-        if calls and self._may_wait(calls[0]):
-            started = await self._decrypt(calls[0])
+        calls = operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
+        if self.context is not None:
+            metadata = self.context(request)
+            calls = tuple(attrs.evolve(call, metadata=metadata) for call in calls)
+        first = next(iter(calls), None)
+        if (
+            first is not None
+            and first.at_once
+            and first.message.size <= LARGE_MESSAGE
+            and self.core.waits(first)
+        ):
+            started = await self._decrypt(first)
             return Submitted(request, existed=started.existed, reply=started.reply)
         uncertain, existed = "", False
         said: list[bytes] = []
@@ -135,17 +141,11 @@ class Stages:
             over = operation.over(request.content, gathered.found, said)
         return Submitted(request, uncertain, existed, over=over)
 
-    def _may_wait(self, call: CoreCall) -> bool:
-        return bool(call.at_once) and call.message.size <= LARGE_MESSAGE and self.core.waits(call)
-
     async def _start(self, operation: Operation[Any], call: CoreCall) -> Started:
         """Start something; what is repeated seldom is not repeated within a pass: the Core may crash over it each time."""
         if operation.longest_wait > SOON.cap:
             return await self.core.start(call)
         return await retrying(partial(self.core.start, call), self.random)
-
-    def _traced(self, request: Request, call: CoreCall) -> CoreCall:
-        return call if self.context is None else attrs.evolve(call, metadata=self.context(request))
 
     async def _decrypt(self, call: CoreCall) -> Started:
         """Wait for a result at once, but not to the stage's end: the Core has it then, and is asked for the result without the payload."""
@@ -167,7 +167,9 @@ class Stages:
         call = operation.result_call(request.content)
         reply = submitted.reply
         if call is not None and reply is None:
-            reply = await retrying(partial(self.core.result, self._traced(request, call)), self.random)
+            if self.context is not None:
+                call = attrs.evolve(call, metadata=self.context(request))
+            reply = await retrying(partial(self.core.result, call), self.random)
         if expected is None and operation.signed:
             return Answered(request, None)  # not ours to reply to: what it says is for others
         answer = operation.read_answer(request.content, reply, expected)

@@ -49,10 +49,8 @@ class Url:
     origin: str = attrs.field(eq=False, repr=False)
     """Scheme, host and port: enough to say which dependency, and nothing secret, as paths of RPC providers are."""
 
-    @property
-    def tls(self) -> bool:
-        """Whether the scheme asks for TLS."""
-        return self.scheme in TLS_SCHEMES
+    tls: bool = attrs.field(eq=False, repr=False)
+    """Whether the scheme asks for TLS."""
 
     @property
     def target(self) -> str:
@@ -82,8 +80,8 @@ def parse(url: str) -> Url:
     if before is None:
         return server
     path, _, query = url[before.end() :].partition("#")[0].partition("?")
-    user_info, authority, origin = server.user_info, server.authority, server.origin
-    return Url(server.scheme, server.host, server.port, path or "/", query, user_info, authority, origin)
+    rest = (server.user_info, server.authority, server.origin, server.tls)
+    return Url(server.scheme, server.host, server.port, path or "/", query, *rest)
 
 
 @lru_cache(REMEMBERED_URLS)
@@ -100,7 +98,8 @@ def _server(url: str) -> Url:
     authority = f"[{host}]" if ":" in host else host
     authority += "" if port == DEFAULT_PORTS[scheme] else f":{port}"
     origin = f"{scheme}://{authority}"
-    return Url(scheme, host, port, parts.path or "/", parts.query, user_info, authority, origin)
+    tls = scheme in TLS_SCHEMES
+    return Url(scheme, host, port, parts.path or "/", parts.query, user_info, authority, origin, tls)
 
 
 def _split(url: str) -> tuple[SplitResult, str, int | None]:

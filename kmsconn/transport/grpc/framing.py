@@ -186,7 +186,9 @@ class GrpcReply:
         if self.finished:
             return
         self.finished = True
-        self._error = self._status_error() or self._incomplete()
+        self._error = self._status_error()
+        if self._error is None and (self._missing or len(self._prefix) < PREFIX.size):
+            self._error = Broken("core", "status OK without a whole message")
 
     def take_reset(self, code: int) -> None:
         """Take the server's RST_STREAM with its HTTP/2 error code."""
@@ -211,11 +213,6 @@ class GrpcReply:
         if status is Status.OK:
             return None
         return StatusError(status, percent_decoded(self._fields.get(b"grpc-message", b"")))
-
-    def _incomplete(self) -> Broken | None:
-        if self._missing or len(self._prefix) < PREFIX.size:
-            return Broken("core", "status OK without a whole message")
-        return None
 
     def message(self) -> bytes:
         """Dispatch the message. Raises StatusError, Broken or whatever ``fail`` was given."""

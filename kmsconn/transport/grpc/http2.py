@@ -20,7 +20,7 @@ import attrs
 
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import Credit, ErrorCode, Http2Error, PeerSettings, protocol_error
-from kmsconn.transport.grpc.headers import MAX_BLOCK, HeaderBlock, Reader
+from kmsconn.transport.grpc.headers import MAX_BLOCK, Reader
 from kmsconn.transport.grpc.outbox import Outbox
 from kmsconn.transport.grpc.streams import STREAM_WINDOW, DataCame, Event, HeadersCame, Streams
 
@@ -99,7 +99,9 @@ class StreamFrames:
         block, stream = self.reader.read(data), self.streams.find(number)
         if stream is None:
             return
-        if block.fault or not _in_place(block, answered=stream.answered, ends=ends):
+        # headers come first, and trailers last (RFC 9113, 8.1)
+        trailers = block.status is None
+        if block.fault or stream.answered != trailers or ends < trailers or (block.interim and ends):
             self.streams.fail(number, ErrorCode.PROTOCOL_ERROR)
         elif not block.interim:
             stream.answered = True
@@ -129,13 +131,6 @@ class StreamFrames:
             self.streams.fail(number, ErrorCode.PROTOCOL_ERROR)
         elif not stream.message.window.widen(amount):
             self.streams.fail(number, ErrorCode.FLOW_CONTROL_ERROR)
-
-
-def _in_place(block: HeaderBlock, *, answered: bool, ends: bool) -> bool:
-    """Say whether headers come first, and trailers last (RFC 9113, 8.1)."""
-    if block.status is None:
-        return answered and ends
-    return not answered and not (block.interim and ends)
 
 
 MAX_FRAME = 64 * 1024

@@ -162,7 +162,9 @@ def test_without_an_attestation_the_format_header_counts(
     headers = {FORMAT_HEADER: stored.name.lower()}
     if attestation is not None:
         headers[ATTESTATION_HEADER] = attestation
-    assert ciphertext_format(headers) == (BIG_COMPRESSED if stored.name.startswith("COMPRESSED") else BIG_EXPANDED)
+    assert ciphertext_format(headers) == (
+        BIG_COMPRESSED if stored.name.startswith("COMPRESSED") else BIG_EXPANDED
+    )
 
 
 @pytest.mark.parametrize("headers", [{}, {FORMAT_HEADER: ""}, {FORMAT_HEADER: "COMPRESSED_ON_CPU"}])

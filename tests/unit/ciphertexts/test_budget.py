@@ -66,7 +66,7 @@ async def test_one_body_after_the_other_goes_beyond_the_total() -> None:
             most.append(budget.used)
             await trio.sleep(1)
             if kept:
-                attempt.keep()
+                attempt.held = 0
 
     with budget.lease() as lease:
         async with trio.open_nursery() as nursery:

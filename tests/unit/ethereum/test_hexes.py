@@ -31,11 +31,6 @@ def test_zero_is_one_digit() -> None:
     assert quantity(0) == "0x0"
 
 
-def test_a_quantity_is_not_negative() -> None:
-    with pytest.raises(ValueError, match="not negative"):
-        quantity(-1)
-
-
 def test_leading_zeros_of_a_quantity_are_taken() -> None:
     assert from_quantity("0x00ff") == 255
 
