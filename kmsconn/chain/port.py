@@ -60,7 +60,7 @@ class Rpc(Protocol):
         ...
 
 
-class Sent(Protocol):
+class PendingBatch(Protocol):
     """A batch that is on its way."""
 
     async def results(self) -> list[Any]:
@@ -75,7 +75,7 @@ class Sent(Protocol):
 class SendingRpc(Rpc, Protocol):
     """A chain to which a batch may be sent now, and its answers be waited for later."""
 
-    def send(self, calls: Sequence[Call]) -> Sent | None:
+    def send(self, calls: Sequence[Call]) -> PendingBatch | None:
         """Send a batch at once, which must be dropped in the end; None where that takes waiting: then ask by ``batch``."""
         ...
 
