@@ -7,15 +7,12 @@ from itertools import pairwise
 import h2.config
 import h2.connection
 import pytest
-from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kmsconn.errors import Broken, KmsconnError
-from kmsconn.transport.grpc.frames import Http2Error
 from kmsconn.transport.grpc.framing import GrpcReply, percent_decoded, request_headers, timeout_text
 from kmsconn.transport.grpc.http2 import Connection
-from kmsconn.transport.grpc.streams import DataCame, Event
 
 HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
 OK = [(b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-status", b"0")]
@@ -97,74 +94,6 @@ def opened() -> tuple[Connection, h2.connection.H2Connection]:
     return client, server
 
 
-def received(client: Connection, pieces: list[bytes]) -> tuple[list[Event], bool]:
-    """Return the events up to the end or the fault, and whether there was one."""
-    events: list[Event] = []
-    for piece in pieces:
-        try:
-            events += client.receive(piece)
-        except Http2Error:
-            client.data_to_send()
-            return events, True
-        client.data_to_send()
-    return events, False
-
-
-frames = st.one_of(
-    st.builds(lambda data: DataFrame(1, data).serialize(), st.binary(max_size=50)),
-    st.builds(
-        lambda data, last: PingFrame(0, data, flags=["ACK"] if last else []).serialize(),
-        st.just(b"12345678"),
-        st.booleans(),
-    ),
-    st.builds(
-        lambda stream, code: RstStreamFrame(stream, error_code=code).serialize(),
-        st.sampled_from([1, 3, 5]),
-        st.integers(0, 20),
-    ),
-    st.builds(
-        lambda last: GoAwayFrame(0, last_stream_id=last).serialize(), st.sampled_from([0, 1, 3, 2**31 - 1])
-    ),
-    st.builds(
-        lambda stream, size: WindowUpdateFrame(stream, window_increment=size).serialize(),
-        st.sampled_from([0, 1, 3]),
-        st.integers(1, 2**31 - 1),
-    ),
-    st.builds(
-        lambda size, kind, flags, stream, body: (
-            (size or len(body)).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
-        ),
-        st.one_of(st.none(), st.integers(0, 70_000)),
-        st.integers(0, 12),
-        st.integers(0, 255),
-        st.sampled_from([0, 1, 2, 3, 5, 2**31 + 1]),
-        st.binary(max_size=40),
-    ),
-    st.binary(max_size=30),
-)
-
-
-@given(st.lists(frames, max_size=8))
-def test_no_bytes_crash_the_connection(chunks: list[bytes]) -> None:
-    client, _ = opened()
-    received(client, chunks)
-    for stream in (1, 3):
-        client.streams.close(stream)
-    client.ping()
-    client.data_to_send()
-
-
-@given(st.lists(frames, max_size=6), cuts)
-def test_where_the_bytes_are_split_changes_nothing(chunks: list[bytes], cuts: list[int]) -> None:
-    """Events of the same bytes as a fault are lost with it, so what came is a prefix when there is one."""
-    data = b"".join(chunks)
-    split, fault = received(opened()[0], pieces_of(data, cuts))
-    whole, same_fault = received(opened()[0], [data] if data else [])
-    assert fault == same_fault
-    assert split[: len(whole)] == whole
-    assert fault or split == whole
-
-
 @given(
     st.lists(st.integers(0, 40_000), min_size=1, max_size=6), st.lists(st.integers(1, 40_000), max_size=30)
 )
@@ -193,10 +122,3 @@ def test_windows_are_kept_and_nothing_is_lost_or_reordered(sizes: list[int], gra
     client.receive(server.data_to_send())
     exchange()
     assert got == messages
-
-
-def test_data_of_a_stream_comes_through_unchanged() -> None:
-    client, server = opened()
-    server.send_headers(1, [(":status", "200")])
-    server.send_data(1, b"reply")
-    assert DataCame(1, b"reply") in client.receive(server.data_to_send())

@@ -18,7 +18,7 @@ from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import Http2Error
 from kmsconn.transport.grpc.framing import request_headers
 from kmsconn.transport.grpc.headers import Header, Reader, encode
-from kmsconn.transport.grpc.http2 import MAX_FRAME, Connection
+from kmsconn.transport.grpc.http2 import Connection
 from kmsconn.transport.grpc.streams import Event
 from tests.property.h2_oracle import Oracle
 from tests.sampling import examples
@@ -175,26 +175,6 @@ def test_what_h2_takes_means_the_same_to_us(data: bytes, cuts: list[int]) -> Non
     events, fault = taken(ours(), GREETING + data, cuts)
     if not (oracle.refused or oracle.waits):
         assert (events, fault) == (expected, False)
-
-
-@settings(max_examples=examples(200), deadline=None)
-@given(
-    st.lists(acts, max_size=8),
-    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),
-    cuts,
-)
-def test_changed_bytes_are_taken_or_refused(
-    script: list[PlanStep], changes: list[tuple[int, int]], cuts: list[int]
-) -> None:
-    data = bytearray(play(script, None))
-    for place, value in changes:
-        data[place % len(data)] = value
-    connection = ours()
-    taken(connection, bytes(data), cuts)
-    assert len(connection._cutter._rest) <= MAX_FRAME + 9
-    for stream in STREAMS:
-        connection.streams.close(stream)
-    connection.data_to_send()
 
 
 # Header blocks.

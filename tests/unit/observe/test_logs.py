@@ -167,11 +167,6 @@ def test_the_traceback_of_a_library_is_one_text() -> None:
     assert "ValueError: odd" in json.loads(stream.getvalue())["exception"]
 
 
-def test_a_line_about_a_stage_has_the_id_of_the_request_on_its_chain() -> None:
-    (line,) = lines(events.StageFinished(1, PUBLIC, "check", 0.03, id=(1 << 248) | 7))
-    assert line["id"] == "0x1" + "0" * 61 + "7"
-
-
 def test_a_request_over_http_has_no_place_on_a_chain() -> None:
     (line,) = lines(events.RequestRecorded(1, Kind.HTTP_PUBLIC_DECRYPTION, 7, 10901, NO_BLOCK, b"", 0))
     assert line.keys() == {"event", "level", "timestamp", "rid", "kind", "id"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -125,11 +124,6 @@ def test_each_operation_has_begun_succeeded_failed_by_reason_and_lasted() -> Non
     assert value(monitor, "kmsconn_stage_seconds_sum", **of) == pytest.approx(0.8)
 
 
-def test_our_counters_end_in_total() -> None:
-    assert "# TYPE kmsconn_deferred_total counter" in watched().metrics().decode()
-    assert value(watched(), "kmsconn_deferred_total", kind="public_decryption", stage="submit") == 1
-
-
 @pytest.mark.parametrize(
     ("name", "labels", "expected"),
     [
@@ -213,12 +207,6 @@ def test_a_part_that_stands_still_is_not_live() -> None:
     assert value(monitor, "kmsconn_live") == 0
 
 
-def test_a_critical_alert_is_not_healthy() -> None:
-    monitor = watched()
-    monitor.on_event(AlertRaised("journal", "unwritable", "full", Severity.CRITICAL))
-    assert (value(monitor, "kmsconn_healthy"), value(monitor, "kmsconn_ready")) == (0, 1)
-
-
 @pytest.mark.parametrize(
     "family",
     [one for one in FROM_THE_START if one.shape is Shape.HISTOGRAM and one is not HTTP_SECONDS],
@@ -265,9 +253,6 @@ def test_what_a_transaction_manager_does_not_know_yet_has_no_series() -> None:
     names = {name for name, _, _ in samples(monitor)}
     assert "kmsconn_replies_in_flight" in names
     assert not names & {"kmsconn_account_balance_eth", "kmsconn_replies_left", "kmsconn_next_nonce"}
-
-
-PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
 def test_every_series_that_is_scraped_is_documented() -> None:

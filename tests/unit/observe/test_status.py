@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import attrs
-import msgspec
 import pytest
 
 from kmsconn.journal.values import Counts
@@ -92,12 +91,6 @@ def test_clients_over_http_are_shown_where_any_are_served() -> None:
     monitor.watch(lambda: snapshot(http=HttpApiStatistics(waiting=3, places=1000, connections=7)))
     shown = status_of(monitor)["http"]
     assert (shown["waiting"], shown["places"], shown["connections"]) == (3, 1000, 7)
-
-
-def test_it_is_json() -> None:
-    monitor = Monitor()
-    monitor.watch(snapshot)
-    assert msgspec.json.decode(msgspec.json.encode(status_of(monitor)))["flow"]["waiting"] == 3
 
 
 def test_the_page_shows_what_the_command_shows_with_the_balance_in_ether() -> None:

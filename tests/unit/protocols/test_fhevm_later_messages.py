@@ -13,7 +13,6 @@ from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.answers import signature_of
@@ -280,28 +279,3 @@ def test_the_link_of_a_user_s_answer_is_that_of_the_vectors() -> None:
         domain["name"], domain["version"], domain["chainId"], Address(from_hex(domain["verifyingContract"]))
     )
     assert signing_digest(where, struct) == from_hex(evm["link"])
-
-
-@pytest.mark.parametrize("name", ["solana", "solana_with_padded_evm_address"])
-def test_the_links_of_a_solana_host_chain_are_those_of_the_vectors(name: str) -> None:
-    """Not built (docs/solana.md): what ties shares to such a request, by the same hashes of another type."""
-    links = vectors.load_later()["user_links"]
-    one, linker, domain = links[name], links["solana"]["encode_type"], links["domain"]
-    key = bytes(number % 256 for number in range(800))
-    handles = [from_hex(handle) for handle in one["handles"]]
-    user = from_hex(one["user_key"])
-    where = Domain(
-        domain["name"], domain["version"], domain["chainId"], Address(from_hex(domain["verifyingContract"]))
-    )
-    assert keccak256(linker.encode()) == from_hex(links["solana"]["type_hash"])
-    assert signing_digest(where, hash_struct(linker, key, handles, user)) == from_hex(one["link"])
-    assert base58(user) == one["client_address"]
-
-
-def base58(data: bytes) -> str:
-    """Write bytes as Solana writes keys."""
-    digits, number = "", int.from_bytes(data)
-    while number:
-        number, digit = divmod(number, 58)
-        digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"[digit] + digits
-    return "1" * (len(data) - len(data.lstrip(b"\0"))) + digits

@@ -121,12 +121,6 @@ async def test_a_good_request_passes_with_its_context_and_epoch(name: str) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_repeated_check_gives_the_same(name: str) -> None:
-    place = made(name)
-    assert await place.check(name) == await place.check(name)
-
-
-@pytest.mark.parametrize("name", NAMES)
 async def test_a_check_cancelled_anywhere_can_be_repeated(name: str) -> None:
     place = made(name)
     expected = await place.check(name)

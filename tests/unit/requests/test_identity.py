@@ -38,16 +38,9 @@ def pin(chain: Answers, context: int) -> None:
     chain.slots[mapping_slot(DECRYPTION_BASE + 9, request_of(SILENT).id)] = context
 
 
-async def test_a_named_context_needs_one_question() -> None:
-    identity, chain = made()
-    assert await identity.signer_for(request_of(NAMED)) == SIGNER
-    assert chain.asked == ["getKmsNodeForContext"]
-
-
 async def test_the_signer_of_a_context_is_asked_for_once() -> None:
     identity, chain = made()
-    for _ in range(3):
-        await identity.signer_for(request_of(NAMED))
+    assert [await identity.signer_for(request_of(NAMED)) for _ in range(3)] == [SIGNER] * 3
     assert chain.asked == ["getKmsNodeForContext"]
 
 

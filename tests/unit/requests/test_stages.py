@@ -191,12 +191,6 @@ async def test_every_call_of_a_request_has_the_context_of_its_trace() -> None:
     assert core.polled[0].metadata == ((b"traceparent", b"%d" % request("keygen_default").id),)
 
 
-async def test_without_traces_a_call_has_no_metadata() -> None:
-    core = Core()
-    await stages(core).submit(await gathered("context_2_new", core))
-    assert {call.metadata for call in core.started} == {()}
-
-
 async def test_what_needs_nothing_more_is_gathered_at_once() -> None:
     found = await gathered("keygen_default", Core())
     assert (found.ciphertexts, found.found) == ((), None)

@@ -210,22 +210,23 @@ def test_a_line_is_cut() -> None:
     assert max(map(len, report.splitlines())) == LONGEST_LINE
 
 
-def test_a_group_of_refusals_is_a_refusal() -> None:
-    one, two = StartRefused("a"), StartRefused("b")
-    assert only(StartRefused, ExceptionGroup("", [one, ExceptionGroup("", [two])])) == (one, two)
+ONE, TWO = StartRefused("a"), StartRefused("b")
+FOREIGN = ConfigError((Fault("k.toml", "is foreign"),))
 
 
-def test_a_group_of_configuration_errors_is_one() -> None:
-    error = ConfigError((Fault("k.toml", "is foreign"),))
-    assert only(ConfigError, ExceptionGroup("", [error])) == (error,)
-
-
-def test_a_group_with_anything_else_is_a_crash() -> None:
-    assert only(StartRefused, ExceptionGroup("", [StartRefused("a"), ValueError("b")])) == ()
-
-
-def test_a_group_without_a_refusal_is_a_crash() -> None:
-    assert only(StartRefused, ExceptionGroup("", [ValueError("b")])) == ()
+@pytest.mark.parametrize(
+    ("kind", "raised", "found"),
+    [
+        (StartRefused, ExceptionGroup("", [ONE, ExceptionGroup("", [TWO])]), (ONE, TWO)),
+        (ConfigError, ExceptionGroup("", [FOREIGN]), (FOREIGN,)),
+        (StartRefused, ExceptionGroup("", [ONE, ValueError("a crash")]), ()),
+        (StartRefused, ExceptionGroup("", [ValueError("a crash")]), ()),
+    ],
+)
+def test_a_group_of_refusals_alone_is_a_refusal(
+    kind: type[Exception], raised: ExceptionGroup[Exception], found: tuple[Exception, ...]
+) -> None:
+    assert only(kind, raised) == found
 
 
 class Log:

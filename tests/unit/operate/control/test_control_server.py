@@ -15,7 +15,6 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.errors import JournalFailed
 from kmsconn.model.events import Event, ReplyIncluded, RequestClosed
-from kmsconn.operate.control import server
 from kmsconn.operate.control.client import ask
 from kmsconn.operate.control.commands import Command, CommandError, perform
 from kmsconn.operate.control.requests import COMMANDS
@@ -151,10 +150,6 @@ async def test_a_server_that_says_nothing_of_sense_is_an_error(answer: bytes) ->
     stream.put_eof()
     with pytest.raises(CommandError, match="without an answer"):
         await ask(trio.StapledStream(trio.testing.MemorySendStream(), stream), "requests.list", {})
-
-
-def test_the_bounds_are_those_that_are_documented() -> None:
-    assert (server.CONNECTIONS, REQUEST_BYTES, READING, WORKING, WRITING) == (16, 65536, 5.0, 60.0, 10.0)
 
 
 COUNT = 3
