@@ -97,7 +97,8 @@ async def until(lines: AsyncIterator[dict[str, Any]], event: str) -> dict[str, A
     raise AssertionError(f"the log ended before {event}")
 
 
-async def exit_of(*arguments: str) -> tuple[int, str]:
+async def kmsconn(*arguments: str) -> tuple[int, str, str]:
+    """Run a command; return its status and what it printed."""
     result = await trio.run_process(
         [sys.executable, "-m", "kmsconn.operate.commands.main", *arguments],
         capture_stdout=True,
@@ -105,7 +106,26 @@ async def exit_of(*arguments: str) -> tuple[int, str]:
         check=False,
         env=environment(),
     )
-    return result.returncode, result.stderr.decode()
+    return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+
+async def as_json(*arguments: str) -> Any:
+    """Run a command that ends well; return what it printed."""
+    status, out, err = await kmsconn(*arguments, "--json")
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+@asynccontextmanager
+async def listening(
+    path: Path, control: Path
+) -> AsyncIterator[tuple[trio.Process, AsyncIterator[dict[str, Any]]]]:
+    """Run ``kmsconn run`` and wait until it listens at its control socket."""
+    async with running(path) as (process, lines):
+        await until(lines, "wallet")
+        while not control.exists():  # noqa: ASYNC240, ASYNC110 - another process makes it
+            await trio.sleep(0.01)
+        yield process, lines
 
 
 async def test_without_dependencies_it_is_alive_not_healthy_and_names_them(tmp_path: Path) -> None:
@@ -136,14 +156,14 @@ async def test_a_journal_in_use_is_refused_with_3(tmp_path: Path) -> None:
         async with running(path) as (_, lines):
             await until(lines, "started")
             await until(lines, "alert_raised")
-            status, said = await exit_of("run", "-c", str(path))
+            status, _, said = await kmsconn("run", "-c", str(path))
     assert status == 3
     assert "in use" in said
 
 
 async def test_faults_end_it_with_2_and_show_no_secret(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
-        status, said = await exit_of("run", "-c", str(config(tmp_path, private_key=KEY[:-2])))
+        status, _, said = await kmsconn("run", "-c", str(config(tmp_path, private_key=KEY[:-2])))
     assert status == 2
     assert "private_key" in said
     assert KEY[:8] not in said
@@ -220,7 +240,7 @@ async def test_a_network_fills_in_what_is_published_and_the_file_wins(tmp_path: 
 
 
 async def test_an_unknown_network_is_wrong_usage(tmp_path: Path) -> None:
-    status, said = await exit_of("validate", "-c", str(config(tmp_path)), "--network", "moonnet")
+    status, _, said = await kmsconn("validate", "-c", str(config(tmp_path)), "--network", "moonnet")
     assert status == 2
     assert "testnet" in said
 

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
-from tests.e2e.test_cli_process import PATIENCE, config, environment, running, until
+from tests.e2e.test_cli_process import PATIENCE, as_json, config, kmsconn, listening, until
 from tests.e2e.test_process import COUNT, assert_well, command, scene
 from tests.e2e.test_requests_process import folder, put
 from tests.unit.config.sample_values import KEY
 
 pytestmark = pytest.mark.sampled
 __all__ = ["folder"]
-
-
-async def kmsconn(*arguments: str) -> tuple[int, str, str]:
-    result = await trio.run_process(
-        [sys.executable, "-m", "kmsconn.operate.commands.main", *arguments],
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        env=environment(),
-    )
-    return result.returncode, result.stdout.decode(), result.stderr.decode()
-
-
-async def as_json(*arguments: str) -> Any:
-    _, out, err = await kmsconn(*arguments, "--json")
-    assert err == ""
-    return json.loads(out)
 
 
 def put_log(journal: Path) -> None:
@@ -54,10 +35,7 @@ async def test_the_commands_work_beside_a_running_connector_and_after_its_end(fo
     path, journal = config(folder), folder / "journal.db"
     told = []
     with trio.fail_after(2 * PATIENCE):
-        async with running(path) as (process, lines):
-            await until(lines, "wallet")
-            while not (folder / "journal.db.sock").exists():
-                await trio.sleep(0.01)
+        async with listening(path, folder / "journal.db.sock") as (process, lines):
             status, out, err = await kmsconn("status", "-c", str(path))
             assert (status, "up for" in out, "not ready" in out, err) == (0, True, True, "")
             told.append(out)

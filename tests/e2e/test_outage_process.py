@@ -21,7 +21,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.journal.database import Binding
 from kmsconn.journal.recording import record
 from kmsconn.model.life import State
-from tests.e2e.test_cli_process import PATIENCE, config, exit_of, running, until
+from tests.e2e.test_cli_process import PATIENCE, config, kmsconn, running, until
 from tests.unit.config.sample_values import KEY
 from tests.unit.journal.samples import WAYS, arrival, opened, read_of, walk
 from tests.vectors import log_of, request
@@ -134,6 +134,6 @@ async def test_a_wrong_contract_ends_the_start_with_3_and_names_option_and_addre
             settings = near.settings(tmp_path / "j.db", monitoring_endpoint="127.0.0.1:0")
             contract = attrs.evolve(getattr(settings.protocol, option), address=address)
             write_config(path, settings.but(**{option: contract}))
-            status, said = await exit_of("run", "-c", str(path))
+            status, _, said = await kmsconn("run", "-c", str(path))
     assert status == 3
     assert f"{option}.address: there is no {kind} at {checksum(address)}" in said

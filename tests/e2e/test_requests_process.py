@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sqlite3
@@ -12,14 +11,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
-from tests.e2e.test_cli_process import PATIENCE, config, environment, running, until
+from tests.e2e.test_cli_process import PATIENCE, as_json, config, kmsconn, listening, running, until
 
 pytestmark = pytest.mark.sampled
 
@@ -34,21 +33,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-async def requests(*arguments: str) -> tuple[int, str, str]:
-    result = await trio.run_process(
-        [sys.executable, "-m", "kmsconn.operate.commands.main", "requests", *arguments],
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        env=environment(),
-    )
-    return result.returncode, result.stdout.decode(), result.stderr.decode()
-
-
-async def as_json(*arguments: str) -> Any:
-    status, out, err = await requests(*arguments, "--json")
-    assert status == 0, err
-    return json.loads(out)
+requests = partial(kmsconn, "requests")
 
 
 def put(journal: Path, number: int, state: str) -> None:
@@ -68,12 +53,9 @@ async def test_it_asks_the_running_connector_over_a_socket_of_its_owner_alone(fo
     path = config(folder)
     control = folder / "journal.db.sock"
     with trio.fail_after(PATIENCE):
-        async with running(path) as (process, lines):
-            await until(lines, "wallet")
-            while not control.exists():
-                await trio.sleep(0.01)
+        async with listening(path, control) as (process, lines):
             assert stat.S_IMODE(control.stat().st_mode) == 0o600
-            assert await as_json("list", "-c", str(path)) == {"requests": [], "before": None}
+            assert await as_json("requests", "list", "-c", str(path)) == {"requests": [], "before": None}
             status, out, _ = await requests("list", "--socket", str(control))
             assert (status, out) == (0, "no request matches\n")
             status, _, err = await requests("show", "77", "-c", str(path))
@@ -94,10 +76,7 @@ async def test_another_user_may_not_ask(folder: Path) -> None:
         f"import os, socket; os.setuid({NOBODY_ID}); socket.socket(socket.AF_UNIX).connect({str(control)!r})"
     )
     with trio.fail_after(PATIENCE):
-        async with running(path) as (_, lines):
-            await until(lines, "wallet")
-            while not control.exists():
-                await trio.sleep(0.01)
+        async with listening(path, control):
             result = await trio.to_thread.run_sync(
                 lambda: subprocess.run(  # noqa: S603 - this Python; it may lie where nobody else can start it
                     [sys.executable, "-I", "-c", connect], capture_output=True, check=False
@@ -111,10 +90,7 @@ async def test_many_who_connect_and_say_nothing_hold_nobody_up_for_long(folder: 
     path = config(folder)
     control = folder / "journal.db.sock"
     with trio.fail_after(PATIENCE):
-        async with running(path) as (process, lines):
-            await until(lines, "wallet")
-            while not control.exists():
-                await trio.sleep(0.01)
+        async with listening(path, control) as (process, _):
             silent = [socket.socket(socket.AF_UNIX) for _ in range(200)]
             for one in silent:
                 one.setblocking(False)
@@ -141,7 +117,9 @@ async def test_it_opens_the_journal_of_a_stopped_connector_and_lets_requests_beg
             await until(lines, "ended")
         for number, state in enumerate(("rejected", "quarantined", "expired", "finalized"), start=1):
             put(journal, number, state)
-        listed = await as_json("list", "-c", str(path), "--state", "failed", "--cause", "internal")
+        listed = await as_json(
+            "requests", "list", "-c", str(path), "--state", "failed", "--cause", "internal"
+        )
         assert [one["state"] for one in listed["requests"]] == ["expired", "quarantined", "rejected"]
         status, out, _ = await requests("list", "-c", str(path))
         assert (status, len(out.splitlines()), "finalized" in out) == (0, 4, True)
@@ -149,9 +127,11 @@ async def test_it_opens_the_journal_of_a_stopped_connector_and_lets_requests_beg
             "retry", "-c", str(path), f"0x{make_id(PUBLIC_DECRYPTION_TAG, 4):x}"
         )
         assert (status, "its reply is final already" in out, err) == (3, True, "")
-        done = await as_json("retry", "-c", str(path), "--state", "rejected", "--kind", "public_decryption")
+        done = await as_json(
+            "requests", "retry", "-c", str(path), "--state", "rejected", "--kind", "public_decryption"
+        )
         assert [one["row"] for one in done["retried"]] == [1]
-        [shown] = (await as_json("show", "1", "-c", str(path)))["requests"]
+        [shown] = (await as_json("requests", "show", "1", "-c", str(path)))["requests"]
         assert (shown["state"], shown["reason"]) == (
             "pending", "retried by an operator; it had ended as rejected: the Core said INTERNAL"
         )  # fmt: skip
@@ -177,10 +157,7 @@ async def test_a_journal_in_use_by_somebody_without_a_socket_is_refused(folder: 
     """As an embedded connector is; or one with another control_socket."""
     path = config(folder, control_socket=f"{folder}/elsewhere.sock")
     with trio.fail_after(PATIENCE):
-        async with running(path) as (_, lines):
-            await until(lines, "wallet")
-            while not (folder / "elsewhere.sock").exists():
-                await trio.sleep(0.01)
+        async with listening(path, folder / "elsewhere.sock"):
             (folder / "elsewhere.sock").unlink()
             status, _, err = await requests("list", "-c", str(path))
             assert status == 3
@@ -203,11 +180,8 @@ async def test_a_path_that_is_too_long_for_a_socket_is_none_too_long_for_us(fold
     deep.mkdir(parents=True)
     path = config(folder, control_socket=f"{deep}/control.sock")
     with trio.fail_after(PATIENCE):
-        async with running(path) as (_, lines):
-            await until(lines, "wallet")
-            while not (deep / "control.sock").exists():
-                await trio.sleep(0.01)
-            assert await as_json("list", "-c", str(path)) == {"requests": [], "before": None}
+        async with listening(path, deep / "control.sock"):
+            assert await as_json("requests", "list", "-c", str(path)) == {"requests": [], "before": None}
 
 
 async def test_a_socket_left_by_a_killed_process_is_replaced(folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.e2e.test_cli_process import PATIENCE, config, environment, exit_of, running, until
+from tests.e2e.test_cli_process import PATIENCE, config, environment, kmsconn, running, until
 
 pytestmark = pytest.mark.sampled
 
@@ -48,14 +48,14 @@ async def test_the_status_comes_over_the_control_socket_and_from_the_status_page
         async with running(path) as (_, lines):
             url = (await until(lines, "status page"))["url"]
             await until(lines, "alert_raised")
-            status, said = await exit_of("top", "--once", "--url", url.removesuffix("/status"))
+            status, _, said = await kmsconn("top", "--once", "--url", url.removesuffix("/status"))
             assert status == 0, said
-            status, said = await exit_of("top", "--once", "-c", str(path))
+            status, _, said = await kmsconn("top", "--once", "-c", str(path))
             assert (status, said) == (0, "")
 
 
 async def test_without_a_connector_it_says_so(tmp_path: Path) -> None:
-    status, said = await exit_of("top", "--once", "-c", str(config(tmp_path)))
+    status, _, said = await kmsconn("top", "--once", "-c", str(config(tmp_path)))
     assert status == 3
     assert "no connector listens at" in said
 

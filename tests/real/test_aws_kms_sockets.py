@@ -32,7 +32,7 @@ from kmsconn.ethereum.signing import PrivateKey, recover, recoverable
 from kmsconn.model.events import AlertCleared, AlertRaised, ignore
 from kmsconn.replies.aws_kms import open_aws_kms, read_public_key
 from kmsconn.transport.aws import open_aws
-from tests.e2e.test_cli_process import config, exit_of
+from tests.e2e.test_cli_process import config, kmsconn
 from tests.real.anvil.ground_truth import wait_answered, wait_until
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
 from tests.real.anvil.users import FORMS, Users
@@ -260,7 +260,7 @@ async def test_run_with_a_key_that_may_not_be_used_ends_with_3(tmp_path: Path) -
             private_key=None,
             **{"aws_kms_config.key_id": "alias/x", "aws_kms_config.endpoint": url},
         )
-        status, said = await exit_of("run", "-c", str(path))
+        status, _, said = await kmsconn("run", "-c", str(path))
     assert status == 3
     assert "AWS KMS initialization failed: AWS kms: AccessDeniedException" in said
     assert "hunter2" not in said
