@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kmsconn import __version__
-from kmsconn.model.http_answers import MEANINGS, FailureCode
+from kmsconn.model.http_answers import FailureCode
 from kmsconn.protocols.fhevm.http_decryption import ATTESTATION_TYPE, LATEST_TIME
 from kmsconn.serving.decryptions import API_VERSION, DECRYPTION_ROUTES, VERSION_PATHS, DecryptionRoute
 
@@ -113,7 +113,7 @@ def _failures(codes: frozenset[FailureCode]) -> Document:
     by_status: dict[int, list[FailureCode]] = {}
     for code in FailureCode:
         if code in codes:
-            by_status.setdefault(MEANINGS[code].status, []).append(code)
+            by_status.setdefault(code.status, []).append(code)
     return {
         str(int(status)): {
             "description": "; ".join(f"`{code}`: {_CODES[code]}" for code in several),

@@ -3,32 +3,41 @@
 Alerts about key management are read from the journal, so that a restart forgets none of it, and end no request. *Overdue:* requests for
 keys, contexts and epochs never expire, they wait until the chain says that they are over, for days if need be; one that has waited for an
 hour is named. *Undone:* a request that was rejected or quarantined is undone until a later one of its kind is done, or until an operator
-retries it; one whose context or epoch was destroyed meanwhile is meant to end.
+retries it; one whose context or epoch was destroyed meanwhile is meant to end. *Not agreed:* of what this node has replied to for long
+(a key, a CRS, an epoch) the nodes have not agreed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import Never
 
+import attrs
 import trio
 
-from kmsconn.connector import key_material, open_agreements
+from kmsconn.chain.asking import run_query_plan
+from kmsconn.chain.port import Rpc
+from kmsconn.connector import key_material
 from kmsconn.connector.unknown_events import unknown_events
+from kmsconn.errors import RequestError, Retryable, Undecodable
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal, until_kept
-from kmsconn.journal.values import RowEnding, Waiting
+from kmsconn.journal.values import Row, RowEnding, Waiting
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind
+from kmsconn.protocols.port import NeedsAgreement
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.components import Components
 from kmsconn.requests.range_reader import watched_contracts
 from kmsconn.requests.retaining import Retaining
+from kmsconn.requests.rows import request_of
 
 Look = Callable[[], Awaitable[float]]
 """Looks once, tells the board of alerts what it saw, and returns the seconds until the next look. Reads only."""
@@ -58,8 +67,8 @@ def _looks(components: Components) -> Iterator[tuple[Look, float]]:
     wall, chains, sender = components.ports.wall, components.chains, components.tx_sender
     yield partial(name_overdue, profile, journal, wall, board), 0.0
     yield partial(name_undone, journal, board), 0.0
-    agreements = open_agreements.OpenAgreements(profile, journal, chains, sender, wall, board)
-    yield agreements.look, open_agreements.INTERVAL
+    agreements = OpenAgreements(profile, journal, chains, sender, wall, board)
+    yield agreements.look, AGREEMENT_INTERVAL
     for made in (key_material.core_material(components), key_material.migrated_key_sets(components)):
         if made is not None:
             yield made.look, key_material.FIRST_LOOK
@@ -67,7 +76,7 @@ def _looks(components: Components) -> Iterator[tuple[Look, float]]:
         yield events.look, 0.0
 
 
-LONG = 3600.0  # seconds
+LONG = 3600.0  # seconds for which a request has waited, or for which a reply was final
 OVERDUE_INTERVAL = 60.0  # seconds between looks
 OVERDUE = "overdue"
 NAMED = 16  # overdue requests; more are not named one by one
@@ -113,3 +122,64 @@ def undone(endings: Sequence[RowEnding]) -> list[RowEnding]:
     """Return what failed since the last request that was done, the newest first."""
     later = takewhile(lambda one: one.state in _FAILED, endings)
     return [one for one in later if RowCause.DESTROYED not in one.cause]
+
+
+NOT_AGREED = "not-agreed"
+AGREEMENT_INTERVAL = 600.0  # seconds between looks
+NEWEST_REPLIES = 4  # requests of a kind that are looked at: a contract makes one at a time
+
+
+@attrs.define
+class OpenAgreements:
+    """The watch over replies that the contract has and no agreement has come of.
+
+    A contract takes the reply of each node and counts those that are equal. Where nodes say different things it waits for ever and tells
+    nobody, and every node's own reply is final: of an epoch, for example, where the nodes name different preprocessing ids of a migrated
+    key.
+    """
+
+    profile: Profile
+    journal: Journal
+    chains: Mapping[int, Rpc]
+    tx_sender: Address
+    wall: Callable[[], float]
+    board: Board
+
+    async def look(self) -> float:
+        """Look once; of what a chain does not answer nothing changes."""
+        rows = [row for kind in self._agreed() for row in await self._long_final(kind)]
+        text = f"this node's reply is final for more than {LONG / 3600:g} h, and the nodes have not agreed"
+        found = []
+        for row in rows:
+            is_open = await self._is_open(row)
+            if is_open or (is_open is None and (_name_of(row), NOT_AGREED) in self.board):
+                found.append(AlertRaised(_name_of(row), NOT_AGREED, text))
+        self.board.show(NOT_AGREED, found)
+        return AGREEMENT_INTERVAL
+
+    def _agreed(self) -> list[Kind]:
+        return [kind for kind, one in self.profile.operations.items() if isinstance(one, NeedsAgreement)]
+
+    async def _long_final(self, kind: Kind) -> list[Row]:
+        endings = await until_kept(lambda: self.journal.run(queries.endings, (kind,), NEWEST_REPLIES))
+        final = [one.rid for one in endings[kind] if one.state is State.FINALIZED]
+        rows = [await until_kept(partial(self.journal.run, queries.row, rid)) for rid in final]
+        before = self.wall() - LONG
+        return [row for row in rows if row is not None and (row.times.closed or math.inf) < before]
+
+    async def _is_open(self, row: Row) -> bool | None:
+        """Say whether the contract still waits for the nodes; None where nobody can say."""
+        try:
+            request = request_of(self.profile, row)
+            planned = self.profile.operations[row.kind].standing(request.content, self.tx_sender)
+            if planned is None:
+                return False
+            return await run_query_plan(self.chains[planned[0]], planned[1])
+        except (Retryable, Undecodable):
+            return None
+        except RequestError:  # aborted or destroyed: it is over
+            return False
+
+
+def _name_of(row: Row) -> str:
+    return f"{row.kind} {id_name(row.id)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, Self
 
 import attrs
 
@@ -19,51 +19,37 @@ from kmsconn.model.requests import Content
 
 
 class FailureCode(StrEnum):
-    """What a client reads of why it gets no answer."""
+    """What a client reads of why it gets no answer: with its HTTP status, and whether the request may be repeated (5.6).
 
-    MALFORMED = "malformed"
-    UNSUPPORTED_ATTESTATION_TYPE = "unsupported_attestation_type"
-    SENDER_AUTHENTICATION_FAILED = "sender_authentication_failed"
-    ACL_DENIED = "acl_denied"
-    USER_SIGNATURE_REJECTED = "user_signature_rejected"
-    CIPHERTEXT_NOT_FOUND = "ciphertext_not_found"
-    KMS_CONTEXT_DESTROYED = "kms_context_destroyed"
-    KMS_CONTEXT_INVALID = "kms_context_invalid"
-    UNPROCESSABLE = "unprocessable"
-    RATE_LIMITED = "rate_limited"
-    COPRO_CONSENSUS_FAILED = "copro_consensus_failed"
-    UPSTREAM_TRANSIENT = "upstream_transient"
-    OVERLOADED = "overloaded"
-    TIMEOUT = "timeout"
-    UNKNOWN = "unknown"
+    A failure may say otherwise of the latter. The status of an unsupported attestation type is inferred, not seen.
+    """
 
-
-@attrs.frozen
-class CodeMeaning:
-    """The HTTP status of a code, and whether a client may repeat its request unless the failure says otherwise."""
+    MALFORMED = "malformed", HTTPStatus.BAD_REQUEST, False
+    UNSUPPORTED_ATTESTATION_TYPE = "unsupported_attestation_type", HTTPStatus.BAD_REQUEST, False
+    SENDER_AUTHENTICATION_FAILED = "sender_authentication_failed", HTTPStatus.UNAUTHORIZED, False
+    ACL_DENIED = "acl_denied", HTTPStatus.FORBIDDEN, True
+    USER_SIGNATURE_REJECTED = "user_signature_rejected", HTTPStatus.FORBIDDEN, True
+    CIPHERTEXT_NOT_FOUND = "ciphertext_not_found", HTTPStatus.NOT_FOUND, True
+    KMS_CONTEXT_DESTROYED = "kms_context_destroyed", HTTPStatus.GONE, False
+    KMS_CONTEXT_INVALID = "kms_context_invalid", HTTPStatus.PRECONDITION_FAILED, True
+    UNPROCESSABLE = "unprocessable", HTTPStatus.UNPROCESSABLE_ENTITY, False
+    RATE_LIMITED = "rate_limited", HTTPStatus.TOO_MANY_REQUESTS, True
+    COPRO_CONSENSUS_FAILED = "copro_consensus_failed", HTTPStatus.BAD_GATEWAY, True
+    UPSTREAM_TRANSIENT = "upstream_transient", HTTPStatus.BAD_GATEWAY, True
+    OVERLOADED = "overloaded", HTTPStatus.SERVICE_UNAVAILABLE, True
+    TIMEOUT = "timeout", HTTPStatus.GATEWAY_TIMEOUT, True
+    UNKNOWN = "unknown", HTTPStatus.INTERNAL_SERVER_ERROR, True
 
     status: HTTPStatus
     retryable: bool
 
-
-MEANINGS: Mapping[FailureCode, CodeMeaning] = {
-    FailureCode.MALFORMED: CodeMeaning(HTTPStatus.BAD_REQUEST, retryable=False),
-    FailureCode.UNSUPPORTED_ATTESTATION_TYPE: CodeMeaning(HTTPStatus.BAD_REQUEST, retryable=False),
-    FailureCode.SENDER_AUTHENTICATION_FAILED: CodeMeaning(HTTPStatus.UNAUTHORIZED, retryable=False),
-    FailureCode.ACL_DENIED: CodeMeaning(HTTPStatus.FORBIDDEN, retryable=True),
-    FailureCode.USER_SIGNATURE_REJECTED: CodeMeaning(HTTPStatus.FORBIDDEN, retryable=True),
-    FailureCode.CIPHERTEXT_NOT_FOUND: CodeMeaning(HTTPStatus.NOT_FOUND, retryable=True),
-    FailureCode.KMS_CONTEXT_DESTROYED: CodeMeaning(HTTPStatus.GONE, retryable=False),
-    FailureCode.KMS_CONTEXT_INVALID: CodeMeaning(HTTPStatus.PRECONDITION_FAILED, retryable=True),
-    FailureCode.UNPROCESSABLE: CodeMeaning(HTTPStatus.UNPROCESSABLE_ENTITY, retryable=False),
-    FailureCode.RATE_LIMITED: CodeMeaning(HTTPStatus.TOO_MANY_REQUESTS, retryable=True),
-    FailureCode.COPRO_CONSENSUS_FAILED: CodeMeaning(HTTPStatus.BAD_GATEWAY, retryable=True),
-    FailureCode.UPSTREAM_TRANSIENT: CodeMeaning(HTTPStatus.BAD_GATEWAY, retryable=True),
-    FailureCode.OVERLOADED: CodeMeaning(HTTPStatus.SERVICE_UNAVAILABLE, retryable=True),
-    FailureCode.TIMEOUT: CodeMeaning(HTTPStatus.GATEWAY_TIMEOUT, retryable=True),
-    FailureCode.UNKNOWN: CodeMeaning(HTTPStatus.INTERNAL_SERVER_ERROR, retryable=True),
-}
-"""Each code's status and default flag (5.6). The status of an unsupported attestation type is inferred, not seen."""
+    def __new__(
+        cls, slug: str, status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR, retryable: bool = True
+    ) -> Self:
+        """Make a code, or find one by its slug."""
+        made = str.__new__(cls, slug)
+        made._value_, made.status, made.retryable = slug, status, retryable
+        return made
 
 
 class HttpFailure(KmsconnError):  # noqa: N818 - what a client gets, not a fault of the program
@@ -82,12 +68,12 @@ class HttpFailure(KmsconnError):  # noqa: N818 - what a client gets, not a fault
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.decryption_id = code, message, decryption_id
-        self.retryable = MEANINGS[code].retryable if retryable is None else retryable
+        self.retryable = code.retryable if retryable is None else retryable
 
     @property
     def status(self) -> HTTPStatus:
         """The HTTP status of its code."""
-        return MEANINGS[self.code].status
+        return self.code.status
 
     def document(self) -> dict[str, str | bool]:
         """Return the body of the error response, to be written as JSON (5.6)."""

@@ -12,8 +12,7 @@ import trio
 
 from kmsconn.chain.port import RpcError
 from kmsconn.connector.event_hook import MEMORY, ForeignReplies
-from kmsconn.connector.open_agreements import INTERVAL, LONG, OpenAgreements
-from kmsconn.connector.upkeep import keep_looking
+from kmsconn.connector.upkeep import AGREEMENT_INTERVAL, LONG, OpenAgreements, keep_looking
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import moves
@@ -166,37 +165,37 @@ async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
             wall,
             Board(told.append, trio.current_time),
         )
-        nursery.start_soon(keep_looking, agreements.look, INTERVAL)
+        nursery.start_soon(keep_looking, agreements.look, AGREEMENT_INTERVAL)
         yield Watch(bench, slots, chain, told)
         nursery.cancel_scope.cancel()
 
 
 async def test_a_reply_without_agreement_is_named_after_an_hour_and_once(watch: Watch) -> None:
     await watch.reply()
-    await trio.sleep(LONG - INTERVAL)
+    await trio.sleep(LONG - AGREEMENT_INTERVAL)
     assert watch.told == []
-    await trio.sleep(6 * INTERVAL)
+    await trio.sleep(6 * AGREEMENT_INTERVAL)
     assert watch.raised == [(f"keygen {id_name(KEY)}", "not-agreed")]
 
 
 async def test_the_agreement_clears_it(watch: Watch) -> None:
     await watch.reply()
-    await trio.sleep(LONG + 2 * INTERVAL)
+    await trio.sleep(LONG + 2 * AGREEMENT_INTERVAL)
     watch.slots |= {OVER: 1, CONSENSUS: 1}
-    await trio.sleep(2 * INTERVAL)
+    await trio.sleep(2 * AGREEMENT_INTERVAL)
     assert [type(one) for one in watch.told] == [AlertRaised, AlertCleared]
 
 
 async def test_what_was_aborted_is_over(watch: Watch) -> None:
     watch.slots |= {OVER: 1}
     await watch.reply()
-    await trio.sleep(LONG + 3 * INTERVAL)
+    await trio.sleep(LONG + 3 * AGREEMENT_INTERVAL)
     assert watch.told == []
 
 
 async def test_a_context_is_no_agreement_that_could_be_open(watch: Watch) -> None:
     await watch.reply("context_2_new")
-    await trio.sleep(LONG + 3 * INTERVAL)
+    await trio.sleep(LONG + 3 * AGREEMENT_INTERVAL)
     assert watch.told == []
 
 
@@ -204,12 +203,12 @@ async def test_a_chain_that_does_not_answer_changes_nothing(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await watch.reply()
-    await trio.sleep(LONG + 2 * INTERVAL)
+    await trio.sleep(LONG + 2 * AGREEMENT_INTERVAL)
 
     async def silent(_: Answers, calls: Any) -> list[RpcError]:
         await trio.lowlevel.checkpoint()
         return [RpcError(-32000, "header not found") for _ in calls]
 
     monkeypatch.setattr(Answers, "batch", silent)
-    await trio.sleep(3 * INTERVAL)
+    await trio.sleep(3 * AGREEMENT_INTERVAL)
     assert [type(one) for one in watch.told] == [AlertRaised]

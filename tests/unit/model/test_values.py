@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from kmsconn.model.http_answers import MEANINGS, FailureCode, HttpFailure, HttpResult
+from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.requests import PROFILE_ALIASES, PROFILES, Kind, TraceContext, profile_named, trace_of
 
 TABLE = {
@@ -29,13 +29,13 @@ TABLE = {
 
 
 def test_each_code_has_the_status_and_the_flag_of_the_specification() -> None:
-    assert {code.value: (int(one.status), one.retryable) for code, one in MEANINGS.items()} == TABLE
+    assert {code.value: (int(code.status), code.retryable) for code in FailureCode} == TABLE
 
 
 @pytest.mark.parametrize("code", FailureCode)
 def test_a_failure_has_the_flag_of_its_code(code: FailureCode) -> None:
     failure = HttpFailure(code, "why")
-    assert (failure.status, failure.retryable) == (MEANINGS[code].status, MEANINGS[code].retryable)
+    assert (failure.status, failure.retryable) == (code.status, code.retryable)
 
 
 def test_a_failure_without_an_id_has_three_fields() -> None:
