@@ -46,3 +46,7 @@ __all__ = [
     "seeded_scheduler",
     "watchdog",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

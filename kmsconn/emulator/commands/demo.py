@@ -12,25 +12,24 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import trio
+from rich.console import Console
 
 from kmsconn import __version__
 from kmsconn.connector.connector import serve
 from kmsconn.emulator.commands.arguments import add_kinds, add_profile, at_least, positive, wants_keys
 from kmsconn.emulator.commands.emulate_result import milliseconds, tell_end
+from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan
+from kmsconn.emulator.load import Load
 from kmsconn.model.events import Event, OnEvent, ReplyIncluded, RequestClosed
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.status import status_of
 from kmsconn.operate.commands.command import CliCommand, until_interrupted
 from kmsconn.operate.commands.top import watch
+from kmsconn.operate.commands.top_view import short_id, whole
 from kmsconn.transport.ports import Offload, Ports, offload_to_threads
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kmsconn.emulator.emulation import Emulation, EmulationPlan
 
 _REQUESTS, _BESIDE_KEYS = 40, 300
 COMPUTING: Final = (0.02, 0.12)
@@ -51,27 +50,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the demonstration to its end, or until a signal."""
-    from rich.console import Console
-
-    from kmsconn.emulator.emulation import Emulation
-
     with tempfile.TemporaryDirectory(prefix="kmsconn-demo-") as folder:
         emulation = Emulation.of(plan_of(arguments, Path(folder) / "kmsconn.toml"), time.time)
         monitor, console = Monitor(), None if arguments.json else Console()
         began = time.monotonic()
         trio.run(until_interrupted, partial(_run, emulation, monitor, console))
         if console is not None and console.is_terminal:
-            from kmsconn.operate.commands.top_view import whole
-
             console.print(whole(seen(monitor)))
         return tell_end(emulation, time.monotonic() - began, as_json=arguments.json)
 
 
 def plan_of(arguments: argparse.Namespace, config: Path) -> EmulationPlan:
     """Return what is shown; no file is written at ``config``. Raises ConfigError for a life of keys that a generation has not."""
-    from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan
-    from kmsconn.emulator.load import Load
-
     keys, random = wants_keys(arguments), Random(arguments.seed)
     requests = arguments.requests or (_BESIDE_KEYS if keys else _REQUESTS)
     return EmulationPlan(
@@ -139,8 +129,6 @@ def told_in_lines(on_event: OnEvent, tell: Callable[[str], object]) -> OnEvent:
 
 def line(event: ReplyIncluded | RequestClosed, seconds: float) -> str:
     """Return a request that ended as one line of plain text."""
-    from kmsconn.operate.commands.top_view import short_id
-
     identifier = None if event.id is None else f"0x{event.id:064x}"
     request = short_id({"id": identifier, "row": event.rid})
     head = f"{seconds:6.1f} s  {request:12} {event.kind:24}"

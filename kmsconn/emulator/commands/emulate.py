@@ -10,7 +10,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Never
+from typing import Final, Never
 
 import trio
 
@@ -26,11 +26,9 @@ from kmsconn.emulator.commands.arguments import (
 )
 from kmsconn.emulator.commands.emulate_plan import SIZE, plan_of
 from kmsconn.emulator.commands.emulate_result import progress, tell_end
+from kmsconn.emulator.emulation import Emulation, log_calls
+from kmsconn.emulator.key_life import KeyLife
 from kmsconn.operate.commands.command import CliCommand, until_interrupted
-
-if TYPE_CHECKING:
-    from kmsconn.emulator.emulation import Emulation
-    from kmsconn.emulator.key_life import KeyLife
 
 SMALLEST: Final = 32
 CORE_RELEASES: Final = ("0.14", "0.15", "0.16")
@@ -172,8 +170,6 @@ def _configure_real_parts(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Emulate until the load is over or a signal comes. Raises ConfigError when the file cannot be written."""
-    from kmsconn.emulator.emulation import Emulation, log_calls
-
     emulation = Emulation.of(plan_of(arguments))
     if arguments.log:
         log_calls(emulation.dependencies, emulation.ground_truth, partial(print, file=sys.stderr, flush=True))

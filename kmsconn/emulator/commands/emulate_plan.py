@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from kmsconn.emulator.ciphertext_file import read_ciphertexts
 from kmsconn.emulator.commands.arguments import KINDS, committee_size, wants_keys
+from kmsconn.emulator.core_requests import RELEASES
+from kmsconn.emulator.dependencies import RealCore
+from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan
+from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, TEST_PARAMS
+from kmsconn.emulator.load import Load
+from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.model.requests import PROFILES
-
-if TYPE_CHECKING:
-    from kmsconn.emulator.emulation import CommitteePlan, EmulationPlan
-    from kmsconn.emulator.load import Load
 
 _RATE = 10.0
 SIZE = 1024
@@ -23,10 +25,6 @@ _THRESHOLD_MEMBERS = 4
 
 def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
     """Return the plan. Raises ConfigError with what does not fit together, or cannot be read."""
-    from kmsconn.emulator.ciphertext_file import read_ciphertexts
-    from kmsconn.emulator.core_requests import RELEASES
-    from kmsconn.emulator.emulation import EmulationPlan
-
     if faults := tuple(_faults(arguments)):
         raise ConfigError(faults)
     return EmulationPlan(
@@ -47,8 +45,6 @@ def plan_of(arguments: argparse.Namespace) -> EmulationPlan:
 
 def _load(arguments: argparse.Namespace) -> Load | None:
     """Return the load; real Cores have nothing to decrypt where no ciphertexts are given."""
-    from kmsconn.emulator.load import Load
-
     usual = 0.0 if arguments.core and arguments.ciphertexts is None else _RATE
     rate = usual if arguments.rate is None else arguments.rate
     forms, posts = tuple(arguments.forms), arguments.posts
@@ -56,10 +52,6 @@ def _load(arguments: argparse.Namespace) -> Load | None:
 
 
 def _committee(arguments: argparse.Namespace) -> CommitteePlan:
-    from kmsconn.emulator.dependencies import RealCore
-    from kmsconn.emulator.emulation import CommitteePlan
-    from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, TEST_PARAMS
-
     if arguments.kinds is None:
         arguments.kinds = KINDS[1] if arguments.core else KINDS[0]
     real_cores = tuple(map(RealCore, arguments.core, arguments.signer))
@@ -74,8 +66,6 @@ def _committee(arguments: argparse.Namespace) -> CommitteePlan:
 
 def _faults(arguments: argparse.Namespace) -> Iterator[Fault]:
     """Yield what does not fit together: forms, real Cores and ciphertexts, and an upgrade with a migration."""
-    from kmsconn.emulator.traffic import GENERATIONS
-
     there = GENERATIONS[arguments.profile].forms
     for form in arguments.forms:
         if form not in there:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from kmsconn.emulator.emulation import Emulation, EmulationResult
+from kmsconn.emulator.ground_truth import ChainVerdict
+from kmsconn.emulator.key_life import KeyResult
+from kmsconn.emulator.relayers import PostVerdict
 from kmsconn.operate.commands.command import ExitStatus
-
-if TYPE_CHECKING:
-    from kmsconn.emulator.emulation import Emulation, EmulationResult
-    from kmsconn.emulator.ground_truth import ChainVerdict
-    from kmsconn.emulator.key_life import KeyResult
-    from kmsconn.emulator.relayers import PostVerdict
 
 
 def milliseconds(seconds: float | None) -> str:
