@@ -7,7 +7,7 @@ This machine's clock is judged by the newest block of all chains.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -161,16 +161,19 @@ class JournalWatch:
         with trio.move_on_after(LOOKING), suppress(JournalFailed):
             misplaced = await self.journal.run(Database.misplaced)
             self.counts = await self.journal.run(queries.counts, self.wall())
-        self.board.set("permissions", "journal file", "; ".join(self.journal.warnings))
-        failure = "" if misplaced else self.journal.failure
-        self.board.set("misplaced", JOURNAL, misplaced, remedy=_PUT_BACK)
-        self.board.set("unwritable", JOURNAL, failure)
-        self._tell_damage(self.journal.damaged)
+        self.board.show(JOURNAL, self._alerts(misplaced))
         self.beat()
         return JOURNAL_WATCH_INTERVAL
 
-    def _tell_damage(self, damaged: Mapping[int, str]) -> None:
-        """Name the rows that cannot be read. The alert stays: what was in them is known to nobody here any more."""
-        named = "; ".join(f"row {rid}: {why}" for rid, why in islice(damaged.items(), NAMED))
-        text = f"rows of the journal are damaged and were set aside: {named}" if damaged else ""
-        self.board.set("damaged-rows", "journal rows", text, remedy=_CHECK_DISK, count=len(damaged))
+    def _alerts(self, misplaced: str) -> Iterator[AlertRaised]:
+        """Return what is wrong with the journal. Damaged rows stay named: what was in them is known to nobody here any more."""
+        if warnings := self.journal.warnings:
+            yield AlertRaised("journal file", "permissions", "; ".join(warnings))
+        if misplaced:
+            yield AlertRaised(JOURNAL, "misplaced", misplaced, remedy=_PUT_BACK)
+        elif failure := self.journal.failure:
+            yield AlertRaised(JOURNAL, "unwritable", failure)
+        if damaged := self.journal.damaged:
+            named = "; ".join(f"row {rid}: {why}" for rid, why in islice(damaged.items(), NAMED))
+            text = f"rows of the journal are damaged and were set aside: {named}"
+            yield AlertRaised("journal rows", "damaged-rows", text, remedy=_CHECK_DISK, count=len(damaged))
