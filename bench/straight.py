@@ -68,7 +68,7 @@ class Straight:
         """Take one request from its event to its reply."""
         ciphertexts = [await self.fetch(reference) for reference in content.references]
         operation = self.profile.operations[content.kind]
-        [start] = operation.start_calls(content, ciphertexts, None)
+        [start] = operation.start_calls(content, ciphertexts)
         await self.core.start(start)
         poll = operation.result_call(content)
         assert poll is not None, "a decryption has a result"

@@ -48,16 +48,15 @@ class Ciphertext:
 
 @attrs.frozen
 class Gathered:
-    """All ciphertexts are here, each with the right digest; one per reference, in event order.
+    """``found``, for the profile alone, is here: the ciphertexts, one per reference in event order, each with the right digest.
 
-    ``found`` is what the profile's query plan came to, for the profile alone.
+    Of a request without references it is what the profile's query plan came to.
     """
 
     request: Request
     context_id: int | None
     epoch_id: int | None
-    ciphertexts: tuple[Ciphertext, ...]
-    found: Any = None
+    found: Any
 
 
 @attrs.frozen

@@ -9,13 +9,15 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
+from betterproto2 import Message
 
 from kmsconn.ethereum.abi import Event, Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.frozen import frozen
 from kmsconn.model.requests import Content, Kind, PoolName
-from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.proto_writer import Chunks, encode
 from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
 
 _WORD_BYTES = 32
@@ -48,17 +50,6 @@ class Facts:
     input: bytes = b""
     tx_sender: Address | None = None
     domain_confirmed: bool = True
-
-
-class Chunks:
-    """A protobuf message cut into pieces, so that large ciphertexts are never copied into one buffer."""
-
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        self.parts = tuple(parts)
-        self.size = sum(len(part) for part in self.parts)
-
-    def __bytes__(self) -> bytes:
-        return b"".join(self.parts)
 
 
 class Meaning(StrEnum):
@@ -170,6 +161,8 @@ class Operation(ABC, Generic[C]):
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
     ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
     ``verdicts``: what the reverts of a reply mean, by the names of their errors; what is not there means RETRY.
+    ``start``, ``result`` and ``at_once`` are methods of the Core, ``means`` what statuses of the first one mean (see ``CoreCall``); without
+    ``result`` handing over is all. ``everywhere``: every endpoint is told of it.
     """
 
     kind: Kind
@@ -186,6 +179,11 @@ class Operation(ABC, Generic[C]):
     spare_gas: int = 0
     spare_percent: int = 0
     verdicts: ClassVar[Mapping[str, Verdict]] = MappingProxyType({})
+    start: str
+    result: str = ""
+    at_once: str = ""
+    means: Mapping[str, Reading] = MappingProxyType({})
+    everywhere: bool = False
 
     @property
     @abstractmethod
@@ -217,7 +215,7 @@ class Operation(ABC, Generic[C]):
         return None
 
     def plan(self, content: C) -> PlannedQueries[Any] | None:
-        """Return what else must be gathered from which chain, in rounds; ``start_calls`` gets what comes of it."""
+        """Return what else must be gathered from which chain, in rounds; ``request`` gets what comes of it."""
         return None
 
     def checks(self, content: C, facts: Facts) -> tuple[ContractQuery[None], ...]:
@@ -247,15 +245,31 @@ class Operation(ABC, Generic[C]):
     # --- the Core and the reply
 
     @abstractmethod
-    def start_calls(self, content: C, ciphertexts: Sequence[Ciphertext], found: Any) -> tuple[CoreCall, ...]:
-        """Build the calls that hand a request over, in their order (spec 5.4); ``found`` is what its plan came to.
+    def identified(self, identifier: int) -> Message:
+        """Return an id as the Core knows it."""
 
-        Raises Rejected when the content cannot be put into one.
+    def shard(self, content: C) -> int:
+        """Return the id that chooses the endpoint of a request, and of what asks for its result (5.5)."""
+        return content.id
+
+    @abstractmethod
+    def request(self, content: C, gathered: Any) -> Message:
+        """Return the message that hands a request over; ``gathered``: its ciphertexts, or what its plan came to.
+
+        Raises Rejected when the content cannot be put into one, ValueError when the ciphertexts are not those of its references.
         """
 
+    def start_calls(self, content: C, gathered: Any) -> tuple[CoreCall, ...]:
+        """Build the calls that hand a request over, in their order (spec 5.4). Raises as ``request``."""
+        shard = None if self.everywhere else self.shard(content)
+        message = encode(self.request(content, gathered))
+        return (CoreCall(self.start, message, shard, self.means, self.at_once),)
+
     def result_call(self, content: C) -> CoreCall | None:
-        """Build the long poll for the same request; None where handing over is all."""
-        return None
+        """Build the long poll for the same request, which goes where that went; None where handing over is all."""
+        if not self.result:
+            return None
+        return CoreCall(self.result, encode(self.identified(content.id)), self.shard(content))
 
     def read_answer(self, content: C, reply: bytes | None, expected: Address | None) -> Answer | None:
         """Read a Core's answer strictly, recover its signer and build the reply's calldata (2.2, 2.3, 2.4).
@@ -318,10 +332,10 @@ class EndsOthers(ABC, Generic[C]):
     """An operation that ends more than the event names: contexts and epochs of which nothing is asked any more."""
 
     @abstractmethod
-    def over(self, content: C, found: Any, replies: Sequence[bytes]) -> frozenset[int]:
+    def over(self, content: C, gathered: Any, replies: Sequence[bytes]) -> frozenset[int]:
         """Return the contexts and epochs that are over besides those of ``Order.ends``, once the Core has taken the calls.
 
-        ``replies`` are what its endpoints answered to them; ``found`` as in ``start_calls``.
+        ``replies`` are what its endpoints answered to them; ``gathered`` as in ``request``.
         """
 
 

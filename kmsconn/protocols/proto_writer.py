@@ -15,7 +15,17 @@ from typing import Any
 
 import betterproto2
 
-from kmsconn.protocols.port import Chunks
+
+class Chunks:
+    """A protobuf message cut into pieces, so that large ciphertexts are never copied into one buffer."""
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self.parts = tuple(parts)
+        self.size = sum(len(part) for part in self.parts)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.parts)
+
 
 _VARINT, _LENGTH_DELIMITED = 0, 2
 _CONTINUES = 0x80

@@ -92,8 +92,8 @@ class Stages:
         # now: before, buckets that are down would be reported at every attempt
         for pair in zip(references, ciphertexts, strict=True):
             self.shadow(*pair)
-        found = await self._inquire(checked)
-        return Gathered(checked.request, checked.context_id, checked.epoch_id, tuple(ciphertexts), found)
+        found = ciphertexts if references else await self._inquire(checked)
+        return Gathered(checked.request, checked.context_id, checked.epoch_id, found)
 
     async def _inquire(self, checked: Checked) -> Any:
         request = checked.request
@@ -115,7 +115,7 @@ class Stages:
         operation = self.profile.operations[request.kind]
         if self.reading_only and not operation.harmless_twice:
             return Submitted(request)
-        calls = operation.start_calls(request.content, gathered.ciphertexts, gathered.found)
+        calls = operation.start_calls(request.content, gathered.found)
         if self.context is not None:
             metadata = self.context(request)
             calls = tuple(attrs.evolve(call, metadata=metadata) for call in calls)

@@ -660,7 +660,7 @@ def test_row_091_the_type_of_a_handle_is_its_byte_30(fhe_type: int) -> None:
     (call,) = (
         HttpzRc7(httpz.settings())
         .operations[content.kind]
-        .start_calls(content, [attrs.evolve(ciphertext, handle=handle)], None)
+        .start_calls(content, [attrs.evolve(ciphertext, handle=handle)])
     )
     assert DecryptionRequest.parse(bytes(call.message)).ciphertexts[0].fhe_type == fhe_type
 

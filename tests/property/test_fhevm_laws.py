@@ -182,7 +182,7 @@ def test_start_requests_are_canonical_protobuf(
     ]
     named = build_extra_data(context_id, epoch_id if context_id else None)
     content = attrs.evolve(content, extra_data=named, references=under_one_key(content.references))
-    call = PROFILE.operations[content.kind].start_calls(content, ciphertexts, None)[0]
+    call = PROFILE.operations[content.kind].start_calls(content, ciphertexts)[0]
     public = isinstance(content, PublicDecryption)
     message: Any = (PublicDecryptionRequest if public else UserDecryptionRequest).parse(bytes(call.message))
     assert bytes(message) == bytes(call.message)

@@ -80,4 +80,4 @@ def calls(name: str) -> tuple[Any, ...]:
         found = previous()
     elif name.startswith("epoch"):
         found = material(name)
-    return PROFILE.operations[asked.kind].start_calls(asked, (), found)
+    return PROFILE.operations[asked.kind].start_calls(asked, found)

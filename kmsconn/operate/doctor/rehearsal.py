@@ -49,7 +49,7 @@ class HandOver:
         try:
             await self._check(content)
             gathered = await self._gather(content)
-            calls = self.profile.operations[content.kind].start_calls(content, gathered, None)
+            calls = self.profile.operations[content.kind].start_calls(content, gathered)
         except RequestError as error:
             return str(error)
         for call in calls:

@@ -32,7 +32,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, make_id, tag_of
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Content, Kind, Order
-from kmsconn.model.steps import Answer, Ciphertext
+from kmsconn.model.steps import Answer
 from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.key_management import (
     COMPLETING_GAS,
@@ -53,7 +53,6 @@ from kmsconn.protocols.port import (
     Verdict,
     id_in_topic,
 )
-from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.protobuf import decode
 from kmsconn.protocols.queries import PlannedQueries, QueryPlan, StorageRead
 
@@ -140,6 +139,7 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
     events = (RequestEvent(EVENT, NewContext.read_successor, id_in_topic(1)),)
     signed = False
     spare_gas = COMPLETING_GAS
+    start = "NewMpcContext"
     reply = CONFIRM
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsContextCreationAlreadyConfirmed": Verdict.DONE,
@@ -165,15 +165,23 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
         """Ask whether this node's confirmation is in the contract."""
         return self.ask.config.has_confirmed_context(content.id, tx_sender)
 
-    def start_calls(
-        self,
-        content: NewContext,
-        ciphertexts: Sequence[Ciphertext],
-        found: NewContext | None,
-    ) -> tuple[CoreCall, ...]:
+    def request(self, content: NewContext, gathered: Any) -> kms.NewMpcContextRequest:
+        """Return the announcement of a context. Raises Rejected for a threshold that is no int32."""
+        if not -_INT32 <= content.threshold < _INT32:
+            raise Rejected(f"an MPC threshold of {content.threshold} cannot be encoded for the Core")
+        told = kms.MpcContext(
+            mpc_nodes=[_node(node) for node in content.nodes],
+            context_id=request_id(content.id),
+            software_version=content.software_version,
+            threshold=content.threshold,
+            pcr_values=[kms.PcrValues(*values) for values in content.pcr_values],
+        )
+        return kms.NewMpcContextRequest(told)
+
+    def start_calls(self, content: NewContext, gathered: NewContext | None) -> tuple[CoreCall, ...]:
         """Return the announcements; the previous context, if it lives, is told before the new one. Raises Rejected."""
-        known = (content,) if found is None else (found, content)
-        return tuple(announce(context) for context in known)
+        told = super().start_calls(content, None)
+        return told if gathered is None else super().start_calls(gathered, None) + told
 
     def read_answer(self, content: NewContext, reply: bytes | None, expected: Address | None) -> Answer:
         """Return the confirmation."""
@@ -204,6 +212,7 @@ class ContextEnds(ProtocolConfigOperation[ContextDestroyed], EndsOthers[ContextD
     """The row of contexts that are over."""
 
     kind = Kind.KMS_CONTEXT_DESTROYED
+    start, means = "DestroyMpcContext", UNTIL_DONE
     events = (RequestEvent(PROTOCOL_CONFIG.event("KmsContextDestroyed"), ContextDestroyed),)
     signed = False
     longest_wait = SELDOM
@@ -212,21 +221,15 @@ class ContextEnds(ProtocolConfigOperation[ContextDestroyed], EndsOthers[ContextD
         """Ask for the epochs of the context."""
         return self.ask.chain_id, epochs_of(self.ask, content)
 
-    def start_calls(
-        self,
-        content: ContextDestroyed,
-        ciphertexts: Sequence[Ciphertext],
-        found: Sequence[int],
-    ) -> tuple[CoreCall, ...]:
-        """Return the end of a context and of its epochs, which a Core of 0.14 must be told of; that the Core has none is as good."""
-        message = kms.DestroyMpcContextRequest(request_id(content.id), [request_id(one) for one in found])
-        return (CoreCall("DestroyMpcContext", encode(message), None, UNTIL_DONE),)
+    def request(self, content: ContextDestroyed, gathered: Sequence[int]) -> kms.DestroyMpcContextRequest:
+        """Return the end of a context and of its epochs, which a Core of 0.14 must be told of."""
+        return kms.DestroyMpcContextRequest(request_id(content.id), [request_id(one) for one in gathered])
 
     def over(
-        self, content: ContextDestroyed, found: Sequence[int], replies: Sequence[bytes]
+        self, content: ContextDestroyed, gathered: Sequence[int], replies: Sequence[bytes]
     ) -> frozenset[int]:
         """Return the epochs of the context: those of the chain, and those that Cores since 0.15 tell."""
-        return frozenset(found).union(*map(_epochs_told, replies))
+        return frozenset(gathered).union(*map(_epochs_told, replies))
 
 
 def _epochs_told(reply: bytes) -> frozenset[int]:
@@ -236,20 +239,6 @@ def _epochs_told(reply: bytes) -> frozenset[int]:
         return frozenset(id_of(one) for one in told)
     except (Undecodable, Broken):
         return frozenset()
-
-
-def announce(context: NewContext) -> CoreCall:
-    """Return the announcement of a context. Raises Rejected for a threshold that is no int32."""
-    if not -_INT32 <= context.threshold < _INT32:
-        raise Rejected(f"an MPC threshold of {context.threshold} cannot be encoded for the Core")
-    told = kms.MpcContext(
-        mpc_nodes=[_node(node) for node in context.nodes],
-        context_id=request_id(context.id),
-        software_version=context.software_version,
-        threshold=context.threshold,
-        pcr_values=[kms.PcrValues(*values) for values in context.pcr_values],
-    )
-    return CoreCall("NewMpcContext", encode(kms.NewMpcContextRequest(told)), None)
 
 
 def _node(node: ContextNode) -> kms.MpcNode:

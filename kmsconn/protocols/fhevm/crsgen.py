@@ -5,7 +5,7 @@ Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import attrs
@@ -16,8 +16,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import CRS_TAG
 from kmsconn.model.requests import Content, Kind, PoolName
-from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.core_messages import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
@@ -28,15 +28,11 @@ from kmsconn.protocols.fhevm.key_management import (
     expect_parameters,
 )
 from kmsconn.protocols.fhevm.operations import (
-    SIGNING_SCHEMES,
     UnderContext,
-    domain_message,
-    long_poll,
-    optional_id,
     request_id,
+    under_context,
 )
-from kmsconn.protocols.port import CoreCall, Numbering, RequestEvent, Verdict, id_in_data
-from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.port import Numbering, RequestEvent, Verdict, id_in_data
 
 RESPONSE = KMS_GENERATION.function("crsgenResponse")
 SIGNED_TYPE = "CrsgenVerification(uint256 crsId,uint256 maxBitLength,bytes crsDigest,bytes extraData)"
@@ -65,6 +61,7 @@ class Crsgens(Generation[Crsgen]):
 
     kind = Kind.CRSGEN
     events = (RequestEvent(KMS_GENERATION.event("CrsgenRequest"), Crsgen.read, id_in_data),)
+    start, result = "CrsGen", "GetCrsGenResult"
     reply = RESPONSE
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsAlreadySignedForCrsgen": Verdict.DONE,
@@ -76,29 +73,14 @@ class Crsgens(Generation[Crsgen]):
         """Return the counter of common reference strings."""
         return Numbering(self.kind, CRS_TAG, self.ask.generation.newest_crs_id())
 
-    def start_calls(
-        self,
-        content: Crsgen,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
+    def request(self, content: Crsgen, gathered: Any) -> kms.CrsGenRequest:
         """Return the start of the generation."""
-        context_id, epoch_id = content.context
-        message = kms.CrsGenRequest(
-            request_id=request_id(content.id),
+        return kms.CrsGenRequest(
+            **under_context(content, self.deployment.generation),
             params=kms.FheParameter(content.params),
             max_num_bits=content.max_bits & _LOW_32_BITS,
-            domain=domain_message(self.deployment.generation),
-            context_id=optional_id(context_id),
-            epoch_id=optional_id(epoch_id),
             extra_data=content.extra_data,
-            signing_schemes=SIGNING_SCHEMES,
         )
-        return (CoreCall("CrsGen", encode(message), content.id),)
-
-    def result_call(self, content: Crsgen) -> CoreCall:
-        """Return the long poll."""
-        return long_poll("GetCrsGenResult", content.id, content.id)
 
     def read_answer(self, content: Crsgen, reply: bytes | None, expected: Address | None) -> Answer:
         """Read the digest and the signature; its size must be the requested one, which the contract hashes. Raises Broken."""
@@ -140,20 +122,15 @@ class AbortCrsgen(Content):
 
 
 class Aborts(KmsGenerationOperation[A]):
-    """A row of aborts; ``method`` is that of the Core."""
+    """A row of aborts. That nothing runs is as good."""
 
     pool = PoolName.ABORTS
     signed = False
-    method: str
+    means = NOTHING_RUNS
 
-    def start_calls(
-        self,
-        content: A,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
-        """Return the abort; that nothing runs is as good."""
-        return (CoreCall(self.method, encode(request_id(content.id)), content.id, NOTHING_RUNS),)
+    def request(self, content: A, gathered: Any) -> kms.RequestId:
+        """Return the id of what is aborted."""
+        return request_id(content.id)
 
 
 class KeygenAborts(Aborts[AbortKeygen]):
@@ -161,7 +138,7 @@ class KeygenAborts(Aborts[AbortKeygen]):
 
     kind = Kind.ABORT_KEYGEN
     events = (RequestEvent(KMS_GENERATION.event("AbortKeygen"), AbortKeygen),)
-    method = "AbortKeyGen"
+    start = "AbortKeyGen"
 
 
 class CrsgenAborts(Aborts[AbortCrsgen]):
@@ -169,4 +146,4 @@ class CrsgenAborts(Aborts[AbortCrsgen]):
 
     kind = Kind.ABORT_CRSGEN
     events = (RequestEvent(KMS_GENERATION.event("AbortCrsgen"), AbortCrsgen),)
-    method = "AbortCrsGen"
+    start = "AbortCrsGen"

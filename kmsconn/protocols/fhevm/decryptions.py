@@ -12,44 +12,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
 import attrs
-from betterproto2 import Message
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.errors import Broken, Rejected
 from kmsconn.ethereum.abi import Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
-from kmsconn.ethereum.ids import PLAINTEXT_BITS, PUBLIC_DECRYPTION_TAG, id_hex
+from kmsconn.ethereum.ids import PLAINTEXT_BITS, PUBLIC_DECRYPTION_TAG
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import (
+from kmsconn.protocols.core_messages import (
     DEPENDENCY,
     expect_count,
-    expect_whole,
+    expect_named,
     payload_of,
     read_message,
     signature_of,
     signer_of,
+    typed_ciphertexts,
 )
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import handles_of
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
 from kmsconn.protocols.fhevm.operations import (
     SIGNATURE,
-    SIGNING_SCHEMES,
     FhevmOperation,
     FollowUp,
     UnderContext,
-    domain_message,
-    long_poll,
     normalise_extra_data,
-    optional_id,
     request_id,
-    typed_ciphertexts,
+    under_context,
 )
-from kmsconn.protocols.port import CoreCall, Facts, Numbering, RequestEvent, Verdict, id_in_topic
-from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.port import Facts, Numbering, RequestEvent, Verdict, id_in_topic
 from kmsconn.protocols.queries import ContractQuery, StorageRead, ViewCall
 
 REFERENCES = "(bytes32,uint256,bytes32,address[])[]"
@@ -78,14 +73,8 @@ D = TypeVar("D", bound=Decryption)
 
 
 class DecryptionOperation(FhevmOperation[D]):
-    """A request of the Decryption contract; the subclass has its event, its checks, its message and its answer.
+    """A request of the Decryption contract; the subclass has its event, its checks, its message and its answer."""
 
-    ``start``, ``result`` and ``at_once`` are the methods of the Core.
-    """
-
-    start: str
-    result: str
-    at_once: str
     expires = True
     harmless_twice = True  # ALREADY_EXISTS counts as accepted, and everybody gets the one result
     verdicts: ClassVar[Mapping[str, Verdict]] = {
@@ -134,29 +123,6 @@ class DecryptionOperation(FhevmOperation[D]):
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return contracts.has_answered(*self.contract, content.id, signer)
-
-    @abstractmethod
-    def request(self, content: D, ciphertexts: Sequence[Ciphertext]) -> Message:
-        """Return the message that hands a request over. Raises Rejected for ciphertexts under different keys."""
-
-    def start_calls(
-        self,
-        content: D,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
-        """Return the call that hands a request over, ``ciphertexts`` in the order of its references.
-
-        Raises Rejected for a request without references, or under different keys; ValueError
-        when the ciphertexts are not those of the references.
-        """
-        expect_whole(content.references, ciphertexts)
-        message = encode(self.request(content, ciphertexts))
-        return (CoreCall(self.start, message, content.id, at_once=self.at_once),)
-
-    def result_call(self, content: D) -> CoreCall:
-        """Return the long poll for a request's result; it goes where the request went (5.5)."""
-        return long_poll(self.result, content.id, content.id)
 
     def follow_up(self, error: str) -> FollowUp | None:
         """Ask whether a context that the Gateway does not take was destroyed."""
@@ -244,19 +210,14 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         return tuple(self.deployment.access.public(handle) for handle in handles_of(content.references))
 
     def request(
-        self, content: PublicDecryption, ciphertexts: Sequence[Ciphertext]
+        self, content: PublicDecryption, gathered: Sequence[Ciphertext]
     ) -> kms.PublicDecryptionRequest:
-        """Return the message for the Core (5.2). Raises Rejected."""
-        context_id, epoch_id = content.context
+        """Return the message for the Core (5.2). Raises Rejected also for ciphertexts under different keys."""
         return kms.PublicDecryptionRequest(
-            request_id=request_id(content.id),
-            ciphertexts=typed_ciphertexts(ciphertexts),
-            key_id=request_id(key_id(content, ciphertexts)),
-            domain=domain_message(self.deployment.decryption),
+            **under_context(content, self.deployment.decryption),
+            ciphertexts=typed_ciphertexts(kms, content.references, gathered),
+            key_id=request_id(key_id(content, gathered)),
             extra_data=normalise_extra_data(content.extra_data),
-            context_id=optional_id(context_id),
-            epoch_id=optional_id(epoch_id),
-            signing_schemes=SIGNING_SCHEMES,
         )
 
     def read_answer(
@@ -268,8 +229,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         """Read the values, recover who signed them and build the reply (2.2, 2.4). Raises Broken."""
         message = read_message(kms.PublicDecryptionResponse, reply or b"")
         payload = payload_of(message)
-        if payload.request_id is None or payload.request_id.request_id != id_hex(content.id):
-            raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} names another request")
+        expect_named(payload, content.id)
         expect_count(len(content.references), payload.plaintexts)
         result = decrypted_result([(entry.fhe_type, entry.bytes) for entry in payload.plaintexts])
         extra_data = extra_data_of(content, message)

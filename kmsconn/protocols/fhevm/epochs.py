@@ -18,8 +18,8 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.requests import Content, Kind, Order
-from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.contexts import SELDOM, UNTIL_DONE
 from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
@@ -49,8 +49,6 @@ from kmsconn.protocols.fhevm.operations import (
     SIGNING_SCHEMES,
     FollowUp,
     build_extra_data,
-    domain_message,
-    long_poll,
     request_id,
 )
 from kmsconn.protocols.port import (
@@ -64,7 +62,6 @@ from kmsconn.protocols.port import (
     Verdict,
     id_in_topic,
 )
-from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.queries import PlannedQueries, QueryPlan, StorageRead
 
 CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
@@ -123,6 +120,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreeme
     stages: ClassVar[Mapping[str, float]] = {"submit": 300.0}
     longest_wait = LOST_SOON
     spare_gas = COMPLETING_GAS
+    start, result, means = "NewMpcEpoch", "GetEpochResult", _START
     reply = CONFIRM
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "EpochActivationAlreadyConfirmed": Verdict.DONE,
@@ -162,32 +160,27 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreeme
         """Ask whether this node's activation is in the contract."""
         return None if signer is None else self.ask.config.has_confirmed_epoch(content.id, signer)
 
-    def start_calls(
-        self,
-        content: NewEpoch,
-        ciphertexts: Sequence[Ciphertext],
-        found: EpochMaterial,
-    ) -> tuple[CoreCall, ...]:
-        """Return the start of an epoch. INVALID_ARGUMENT may say that it is there already: its result tells (L8)."""
+    def request(self, content: NewEpoch, gathered: EpochMaterial) -> kms.NewMpcEpochRequest:
+        """Return the start of an epoch."""
         previous = kms.PreviousEpochInfo(
             context_id=request_id(content.previous_context_id),
             epoch_id=request_id(content.previous_epoch_id),
-            keys_info=[_key(key) for key in found.keys],
-            crs_info=[kms.CrsInfo(request_id(crs_id), digest) for crs_id, digest in found.crs],
+            keys_info=[_key(key) for key in gathered.keys],
+            crs_info=[kms.CrsInfo(request_id(crs_id), digest) for crs_id, digest in gathered.crs],
         )
-        message = kms.NewMpcEpochRequest(
+        return kms.NewMpcEpochRequest(
             context_id=request_id(content.context_id),
             epoch_id=request_id(content.id),
             previous_epoch=previous,
-            domain=domain_message(self.deployment.config),
+            domain=domain_message(kms, self.deployment.config),
             extra_data=build_extra_data(content.context_id, content.id),
             signing_schemes=SIGNING_SCHEMES,
         )
-        return (CoreCall("NewMpcEpoch", encode(message), None, _START, hint=_hint(found)),)
 
-    def result_call(self, content: NewEpoch) -> CoreCall:
-        """Return the long poll."""
-        return long_poll("GetEpochResult", content.id, content.id)
+    def start_calls(self, content: NewEpoch, gathered: EpochMaterial) -> tuple[CoreCall, ...]:
+        """Return the start of an epoch. INVALID_ARGUMENT may say that it is there already: its result tells (L8)."""
+        [call] = super().start_calls(content, gathered)
+        return (attrs.evolve(call, hint=_hint(gathered)),)
 
     def read_answer(self, content: NewEpoch, reply: bytes | None, expected: Address | None) -> Answer:
         """Read the reshared keys. The contract hashes the arrays in their order, which is that of the answer (2.5).
@@ -232,19 +225,14 @@ class EpochEnds(ProtocolConfigOperation[EpochDestroyed]):
     """The row of epochs that are over."""
 
     kind = Kind.KMS_EPOCH_DESTROYED
+    start, means = "DestroyMpcEpoch", UNTIL_DONE
     events = (RequestEvent(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), EpochDestroyed),)
     signed = False
     longest_wait = SELDOM
 
-    def start_calls(
-        self,
-        content: EpochDestroyed,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
-        """Return the end of an epoch; that the Core has none is as good."""
-        message = kms.DestroyMpcEpochRequest(request_id(content.id))
-        return (CoreCall("DestroyMpcEpoch", encode(message), None, UNTIL_DONE),)
+    def request(self, content: EpochDestroyed, gathered: Any) -> kms.DestroyMpcEpochRequest:
+        """Return the end of an epoch."""
+        return kms.DestroyMpcEpochRequest(request_id(content.id))
 
 
 def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryPlan[bool]:

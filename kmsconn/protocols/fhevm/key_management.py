@@ -14,7 +14,7 @@ from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed, Undecodab
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
 from kmsconn.model.requests import Content, PoolName
-from kmsconn.protocols.answers import DEPENDENCY
+from kmsconn.protocols.core_messages import DEPENDENCY
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.key_views import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
@@ -76,6 +76,7 @@ class ProtocolConfigOperation(EthereumOperation[C]):
     """
 
     pool = PoolName.PROTOCOL_CONFIG
+    everywhere = True
 
     @property
     def contract(self) -> tuple[int, Address]:

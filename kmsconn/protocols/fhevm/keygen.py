@@ -8,7 +8,7 @@ Source: fhevm-0.14.md, 1.5, 2.4, 5.4; annexes A and E.2; fhevm-0.15.md, 1.1-1.7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
@@ -21,8 +21,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PREP_KEYGEN_TAG
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY, read_message, signature_of, signer_of
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.core_messages import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
@@ -33,16 +33,12 @@ from kmsconn.protocols.fhevm.key_management import (
     expect_parameters,
 )
 from kmsconn.protocols.fhevm.operations import (
-    SIGNING_SCHEMES,
     UnderContext,
-    domain_message,
-    long_poll,
-    optional_id,
     request_id,
+    under_context,
 )
 from kmsconn.protocols.port import (
     Choosing,
-    CoreCall,
     ExplainsSilence,
     Numbering,
     RequestEvent,
@@ -50,7 +46,6 @@ from kmsconn.protocols.port import (
     Verdict,
     id_in_data,
 )
-from kmsconn.protocols.proto_writer import encode
 
 
 class KeySetForm(StrEnum):
@@ -176,6 +171,7 @@ class PrepKeygens(KeyCeremony[PrepKeygen]):
         RequestEvent(LATER_KMS_GENERATION.event("PrepKeygenRequest"), PrepKeygen.read, id_in_data),
     )
     stages: ClassVar[Mapping[str, float]] = LONG_POLL
+    start, result = "KeyGenPreproc", "GetKeyGenPreprocResult"
     reply = PREP_RESPONSE
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsAlreadySignedForPrepKeygen": Verdict.DONE,
@@ -187,29 +183,14 @@ class PrepKeygens(KeyCeremony[PrepKeygen]):
         """Return the counter of preparations; a key has an event only if its preparation succeeds (annex E.2)."""
         return Numbering(self.kind, PREP_KEYGEN_TAG, self.ask.generation.newest_prep_id())
 
-    def start_calls(
-        self,
-        content: PrepKeygen,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
+    def request(self, content: PrepKeygen, gathered: Any) -> kms.KeyGenPreprocRequest:
         """Return the start of a preparation."""
-        context_id, epoch_id = content.context
-        message = kms.KeyGenPreprocRequest(
-            request_id=request_id(content.id),
+        return kms.KeyGenPreprocRequest(
+            **under_context(content, self.deployment.generation),
             params=kms.FheParameter(content.params),
             keyset_config=self.config(content),
-            domain=domain_message(self.deployment.generation),
-            context_id=optional_id(context_id),
-            epoch_id=optional_id(epoch_id),
             extra_data=content.extra_data,
-            signing_schemes=SIGNING_SCHEMES,
         )
-        return (CoreCall("KeyGenPreproc", encode(message), content.id),)
-
-    def result_call(self, content: PrepKeygen) -> CoreCall:
-        """Return the long poll."""
-        return long_poll("GetKeyGenPreprocResult", content.id, content.id)
 
     def read_answer(self, content: PrepKeygen, reply: bytes | None, expected: Address | None) -> Answer:
         """Read the signature over the preparation. Raises Broken."""
@@ -248,6 +229,7 @@ class Keygens(KeyCeremony[Keygen], ExplainsSilence):
         **LONG_POLL,
         "submit": 120.0,
     }  # its start waits for a preparation that is still under way
+    start, result = "KeyGen", "GetKeyGenResult"
     reply = KEY_RESPONSE
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsAlreadySignedForKeygen": Verdict.DONE,
@@ -267,30 +249,19 @@ class Keygens(KeyCeremony[Keygen], ExplainsSilence):
         """Return the preparation of the key."""
         return Kind.PREP_KEYGEN, content.prep_id
 
-    def start_calls(
-        self,
-        content: Keygen,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
-        """Return the start of a key generation; it meets the endpoint that has its preparation."""
-        context_id, epoch_id = content.context
-        message = kms.KeyGenRequest(
-            request_id=request_id(content.id),
+    def shard(self, content: Keygen) -> int:
+        """Return the preparation, which one endpoint has."""
+        return content.prep_id
+
+    def request(self, content: Keygen, gathered: Any) -> kms.KeyGenRequest:
+        """Return the start of a key generation."""
+        return kms.KeyGenRequest(
+            **under_context(content, self.deployment.generation),
             preproc_id=request_id(content.prep_id),
-            domain=domain_message(self.deployment.generation),
             keyset_config=self.config(content),
             keyset_added_info=added_info_of(content.existing_id),
-            context_id=optional_id(context_id),
-            epoch_id=optional_id(epoch_id),
             extra_data=content.extra_data,
-            signing_schemes=SIGNING_SCHEMES,
         )
-        return (CoreCall("KeyGen", encode(message), content.prep_id),)
-
-    def result_call(self, content: Keygen) -> CoreCall:
-        """Return the long poll; it goes where the start went (5.5)."""
-        return long_poll("GetKeyGenResult", content.id, content.prep_id)
 
     def read_answer(self, content: Keygen, reply: bytes | None, expected: Address | None) -> Answer:
         """Read the digests of the key and the signature over them. Raises Broken."""

@@ -8,28 +8,27 @@ Source: fhevm-0.14.md, 5.1-5.3, section 6 and annex A; fhevm-0.15.md, 4.2.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import attrs
+from betterproto2 import Message
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Rejected
-from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, fhe_type_of, id_hex, tag_of
+from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, id_hex, tag_of
 from kmsconn.model.requests import Content, Order
-from kmsconn.model.steps import Ciphertext
+from kmsconn.protocols.core_messages import domain_message
 from kmsconn.protocols.deployments import name_revert
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import AccessControl
 from kmsconn.protocols.fhevm.contracts import ALL_ERRORS
 from kmsconn.protocols.fhevm.key_views import KeyViews
-from kmsconn.protocols.port import CoreCall, Operation, Revert, Verdict
-from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.port import Operation, Revert, Verdict
 from kmsconn.protocols.queries import QueryPlan, ViewCall
 
 _RECENT = 8  # contexts; two or three are valid at a time, and the Gateway may skip numbers
@@ -146,33 +145,16 @@ def optional_id(identifier: int | None) -> kms.RequestId | None:
     return None if identifier is None else request_id(identifier)
 
 
-@lru_cache
-def domain_message(domain: Domain) -> kms.Eip712DomainMsg:
-    """Return a domain with its chain id in 32 bytes, its address by EIP-55, and no salt (5.3)."""
-    return kms.Eip712DomainMsg(
-        name=domain.name,
-        version=domain.version,
-        chain_id=domain.chain_id.to_bytes(32),
-        verifying_contract=checksum(domain.verifying_contract),
-    )
-
-
-def typed_ciphertexts(ciphertexts: Sequence[Ciphertext]) -> list[kms.TypedCiphertext]:
-    """Return ciphertexts in their order, each with the FHE type that its handle names; their bytes are not copied."""
-    return [
-        kms.TypedCiphertext(
-            ciphertext=entry.body,
-            fhe_type=fhe_type_of(entry.handle),
-            external_handle=entry.handle,
-            ciphertext_format=kms.CiphertextFormat(entry.format),
-        )
-        for entry in ciphertexts
-    ]
-
-
-def long_poll(method: str, identifier: int, shard: int) -> CoreCall:
-    """Return the call that waits for a result; it goes where the start went (5.5)."""
-    return CoreCall(method, encode(request_id(identifier)), shard)
+def under_context(content: UnderContext, domain: Domain) -> dict[str, Any]:
+    """Return what every request under a context says (5.2-5.4)."""
+    context_id, epoch_id = content.context
+    return {
+        "request_id": request_id(content.id),
+        "domain": domain_message(kms, domain),
+        "context_id": optional_id(context_id),
+        "epoch_id": optional_id(epoch_id),
+        "signing_schemes": SIGNING_SCHEMES,
+    }
 
 
 SIGNATURE: Mapping[str, Verdict] = {
@@ -212,6 +194,10 @@ class FhevmOperation(Operation[C]):
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
+
+    def identified(self, identifier: int) -> Message:
+        """Return an id as the Core knows it."""
+        return request_id(identifier)
 
     def revert(self, data: bytes | None) -> Revert:
         """Name a revert, with the question that tells what it means where its name alone does not (annex A)."""

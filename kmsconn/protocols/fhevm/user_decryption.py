@@ -22,13 +22,14 @@ from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
-from kmsconn.protocols.answers import (
+from kmsconn.protocols.core_messages import (
     DEPENDENCY,
     expect_count,
     payload_of,
     read_message,
     signature_of,
     signer_of,
+    typed_ciphertexts,
 )
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import AccessControl, handles_of, read_call, wallet_agrees
@@ -43,13 +44,10 @@ from kmsconn.protocols.fhevm.decryptions import (
     references_of,
 )
 from kmsconn.protocols.fhevm.operations import (
-    SIGNING_SCHEMES,
     Deployment,
-    domain_message,
     normalise_extra_data,
-    optional_id,
     request_id,
-    typed_ciphertexts,
+    under_context,
 )
 from kmsconn.protocols.port import Facts, Numbering, RequestEvent, id_in_topic
 from kmsconn.protocols.queries import ViewCall
@@ -256,22 +254,15 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         """Ask what the form of the request wants. Raises Rejected, NotYet, Misconfigured."""
         return tuple(content.questions(self.deployment, facts))
 
-    def request(
-        self, content: UserDecryption, ciphertexts: Sequence[Ciphertext]
-    ) -> kms.UserDecryptionRequest:
-        """Return the message for the Core (5.3). Raises Rejected."""
-        context_id, epoch_id = content.context
+    def request(self, content: UserDecryption, gathered: Sequence[Ciphertext]) -> kms.UserDecryptionRequest:
+        """Return the message for the Core (5.3). Raises Rejected also for ciphertexts under different keys."""
         return kms.UserDecryptionRequest(
-            request_id=request_id(content.id),
-            typed_ciphertexts=typed_ciphertexts(ciphertexts),
-            key_id=request_id(key_id(content, ciphertexts)),
+            **under_context(content, self.deployment.decryption),
+            typed_ciphertexts=typed_ciphertexts(kms, content.references, gathered),
+            key_id=request_id(key_id(content, gathered)),
             client_address=checksum(content.user),
             enc_key=content.public_key,
-            domain=domain_message(self.deployment.decryption),
             extra_data=normalise_extra_data(content.extra_data),
-            context_id=optional_id(context_id),
-            epoch_id=optional_id(epoch_id),
-            signing_schemes=SIGNING_SCHEMES,
         )
 
     def read_answer(

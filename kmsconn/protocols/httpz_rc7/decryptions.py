@@ -6,13 +6,11 @@ Source: httpz-rc7.md, 1.2, 2.1-2.4, 3.3, 3.4, 8.2 and 8.3; annex C; outcomes: ro
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import attrs
-from betterproto2 import Message
 
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.errors import Broken, Rejected, Undecodable
@@ -22,29 +20,31 @@ from kmsconn.ethereum.ids import HANDLE_BYTES, fhe_type_of, id_hex
 from kmsconn.model.requests import CiphertextReference, Content, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
-from kmsconn.protocols.answers import DEPENDENCY, expect_count, expect_whole, payload_of, read_message
+from kmsconn.protocols.core_messages import (
+    DEPENDENCY,
+    domain_message,
+    expect_count,
+    payload_of,
+    read_message,
+    typed_ciphertexts,
+)
 from kmsconn.protocols.httpz_rc7 import contracts, messages
 from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER, RC4, RC7
 from kmsconn.protocols.httpz_rc7.messages import (
     SIZES,
-    domain_message,
     link_digest,
-    long_poll,
     public_digest,
     request_id,
-    typed_ciphertexts,
     user_digest,
 )
 from kmsconn.protocols.httpz_rc7.operations import (
-    MEANS,
     NO_TAG,
     SENDER_VERDICTS,
     HttpzOperation,
     Signed,
     first_signed,
 )
-from kmsconn.protocols.port import CoreCall, Facts, Numbering, RequestEvent, Verdict, id_in_topic
-from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.port import Facts, Numbering, RequestEvent, Verdict, id_in_topic
 from kmsconn.protocols.protobuf import fields
 from kmsconn.protocols.queries import ContractQuery, StorageRead
 
@@ -64,13 +64,8 @@ D = TypeVar("D", bound=HttpzDecryption)
 
 
 class HttpzDecryptionOperation(HttpzOperation[D]):
-    """A request of the DecryptionManager; the subclass has its event, its message and its answer.
+    """A request of the DecryptionManager; the subclass has its event, its message and its answer."""
 
-    ``start`` and ``result`` are the methods of the Core.
-    """
-
-    start: str
-    result: str
     expires = True
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsSignerAlreadyResponded": Verdict.DONE,
@@ -92,27 +87,6 @@ class HttpzDecryptionOperation(HttpzOperation[D]):
             raise Rejected("the request names no ciphertext")
         check_types(content)
         return ()
-
-    @abstractmethod
-    def request(self, content: D, ciphertexts: Sequence[Ciphertext]) -> Message:
-        """Return the message that hands a request over."""
-
-    def start_calls(
-        self,
-        content: D,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
-        """Return the call that hands a request over, ``ciphertexts`` in the order of its references.
-
-        Raises Rejected for a request without references; ValueError when the ciphertexts are not those of the references.
-        """
-        expect_whole(content.references, ciphertexts)
-        return (CoreCall(self.start, encode(self.request(content, ciphertexts)), content.id, MEANS),)
-
-    def result_call(self, content: D) -> CoreCall:
-        """Return the long poll for a request's result."""
-        return long_poll(self.result, content.id)
 
 
 def references_of(values: tuple[Any, ...], *, numeric: bool) -> tuple[CiphertextReference, ...]:
@@ -183,14 +157,14 @@ class HttpzPublicDecryptions(HttpzDecryptionOperation[HttpzPublicDecryption]):
         return contracts.has_answered_public(*self.contract, content.id, signer)
 
     def request(
-        self, content: HttpzPublicDecryption, ciphertexts: Sequence[Ciphertext]
+        self, content: HttpzPublicDecryption, gathered: Sequence[Ciphertext]
     ) -> kms.DecryptionRequest:
         """Return the message for the Core (8.2)."""
         return kms.DecryptionRequest(
             request_id=request_id(content.id),
-            ciphertexts=typed_ciphertexts(ciphertexts),
+            ciphertexts=typed_ciphertexts(kms, content.references, gathered),
             key_id=request_id(content.references[0].key_id),
-            domain=domain_message(self.deployment.manager),
+            domain=domain_message(kms, self.deployment.manager),
         )
 
     def read_answer(
@@ -281,16 +255,16 @@ class HttpzUserDecryptions(HttpzDecryptionOperation[HttpzUserDecryption]):
         return contracts.has_answered_user(*self.contract, content.id, signer)
 
     def request(
-        self, content: HttpzUserDecryption, ciphertexts: Sequence[Ciphertext]
+        self, content: HttpzUserDecryption, gathered: Sequence[Ciphertext]
     ) -> kms.ReencryptionRequest:
         """Return the message for the Core (8.2)."""
         return kms.ReencryptionRequest(
             request_id=request_id(content.id),
-            typed_ciphertexts=typed_ciphertexts(ciphertexts),
+            typed_ciphertexts=typed_ciphertexts(kms, content.references, gathered),
             key_id=request_id(content.references[0].key_id),
             client_address=checksum(content.user),
             enc_key=content.public_key,
-            domain=domain_message(self.deployment.manager),
+            domain=domain_message(kms, self.deployment.manager),
         )
 
     def read_answer(

@@ -8,26 +8,22 @@ Source: httpz-rc7.md, 1.3, 2.1, 2.2, 2.5, 3.3, 8.2 and 8.3; annex C; outcomes: r
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
-from betterproto2 import Message
 
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.errors import Broken, Misconfigured, NotYet
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import Content, Kind, PoolName
-from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import DEPENDENCY, read_message, signer_of
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, expect_named, read_message, signer_of
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER
 from kmsconn.protocols.httpz_rc7.messages import (
     OBJECT_TYPES,
-    domain_message,
-    long_poll,
     object_digest,
     request_id,
 )
@@ -48,7 +44,6 @@ from kmsconn.protocols.port import (
     Verdict,
     id_in_data,
 )
-from kmsconn.protocols.proto_writer import encode
 from kmsconn.protocols.queries import StorageRead
 
 COMPLETING_GAS = 500_000
@@ -66,19 +61,15 @@ _HANDLE_DIGITS = 64
 
 @attrs.frozen
 class KeyRequest(Content):
-    """A request to the KeyManager. ``parameters`` is the digest of its FHE parameters."""
+    """A request to the KeyManager. ``parameters`` is the digest of its FHE parameters.
+
+    A reply gives what was made the id of its request. Nothing of that era says how to choose it. All nodes must choose the same, the Core
+    must know it, and later contracts do so too; operations of a kind keep their own stores, in the contract and in the Core, so that
+    equal numbers do not clash (2.5).
+    """
 
     id: int
     parameters: bytes
-
-    @property
-    def produced_id(self) -> int:
-        """The id that a reply gives to what was made: the one of its request.
-
-        Nothing of that era says how to choose it. All nodes must choose the same, the Core must know it, and later contracts do so too;
-        operations of a kind keep their own stores, in the contract and in the Core, so that equal numbers do not clash (2.5).
-        """
-        return self.id
 
 
 K = TypeVar("K", bound=KeyRequest)
@@ -91,15 +82,12 @@ def _verdicts(operation: str) -> Mapping[str, Verdict]:
 class KeyOperation(HttpzOperation[K]):
     """A request of the KeyManager; the subclass has its event and its message.
 
-    ``start`` and ``result`` are the methods of the Core, ``means`` what statuses of the first one mean. ``counter`` and ``answers`` are
-    storage slots of the contract: the newest request, None where it is named by its preparation, and who has told of which id.
+    ``counter`` and ``answers`` are storage slots of the contract: the newest request, None where it is named by its preparation, and who
+    has told of which id.
     """
 
     pool = PoolName.KEY_GENERATION
     spare_gas = COMPLETING_GAS
-    start: str
-    result: str
-    means: Mapping[str, Reading] = MEANS
     counter: int | None = None
     answers: int
 
@@ -120,31 +108,14 @@ class KeyOperation(HttpzOperation[K]):
 
     def has_answered(self, content: K, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
         """Ask whether this node has told what it made."""
-        return contracts.has_told_key(*self.contract, self.answers, content.produced_id, tx_sender)
-
-    @abstractmethod
-    def request(self, content: K) -> Message:
-        """Return the message that hands a request over. Raises Misconfigured for parameters that nobody has named."""
-
-    def start_calls(
-        self,
-        content: K,
-        ciphertexts: Sequence[Ciphertext],
-        found: Any,
-    ) -> tuple[CoreCall, ...]:
-        """Return the call that hands a request over."""
-        return (CoreCall(self.start, encode(self.request(content)), content.produced_id, self.means),)
-
-    def result_call(self, content: K) -> CoreCall | None:
-        """Return the long poll for a request's result."""
-        return long_poll(self.result, content.produced_id)
+        return contracts.has_told_key(*self.contract, self.answers, content.id, tx_sender)
 
     def read_answer(self, content: K, reply: bytes | None, expected: Address | None) -> Answer:
         """Read an answer and tell what was made; the signer is ``expected``, or whoever else has signed an object. Raises Broken."""
         signed = self._signatures(self.objects(content, reply or b""))
         signers = {signer_of(digest, signature) for digest, signature in signed}
         strangers = signers - {expected} if self.signed else set()
-        calldata = self.reply.encode(content.id, content.produced_id)
+        calldata = self.reply.encode(content.id, content.id)
         return Answer(calldata, min(strangers) if strangers else expected)
 
     def objects(self, content: K, reply: bytes) -> Iterable[tuple[str, Any]]:
@@ -178,14 +149,14 @@ class Preparation(KeyOperation[K]):
     start, result = "KeyGenPreproc", "GetKeyGenPreprocResult"
     keyset: kms.KeySetConfig | None = None
 
-    def request(self, content: K) -> kms.KeyGenPreprocRequest:
+    def request(self, content: K, gathered: Any) -> kms.KeyGenPreprocRequest:
         """Return the message for the Core."""
-        identifier = request_id(content.produced_id)
+        identifier = request_id(content.id)
         return kms.KeyGenPreprocRequest(identifier, self.fhe_parameters(content), self.keyset)
 
-    def start_calls(self, content: K, ciphertexts: Sequence[Ciphertext], found: Any) -> tuple[CoreCall, ...]:
+    def start_calls(self, content: K, gathered: Any) -> tuple[CoreCall, ...]:
         """Return the call that hands a request over; none where the Core does not know preparations."""
-        return super().start_calls(content, ciphertexts, found) if self.deployment.preprocessing else ()
+        return super().start_calls(content, gathered) if self.deployment.preprocessing else ()
 
     def result_call(self, content: K) -> CoreCall | None:
         """Return the long poll for a request's result; None where the Core does not know preparations."""
@@ -210,12 +181,6 @@ class PreparedKey(KeyOperation[K]):
             return ()
         told = contracts.has_told_key(*self.contract, self.prepared, content.id, facts.tx_sender)
         return (_prepared(told, content.id),)
-
-
-def expect_request_id(message: Any, content: KeyRequest) -> None:
-    """See that an answer names its request. Raises Broken."""
-    if message.request_id is None or message.request_id.request_id != id_hex(content.produced_id):
-        raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} names another request")
 
 
 def _prepared(told: StorageRead[bool], identifier: int) -> StorageRead[None]:
@@ -268,19 +233,19 @@ class HttpzKeygens(PreparedKey[HttpzKeygen]):
     verdicts = _verdicts("Keygen")
     prepared, answers = HttpzPrepKeygens.answers, 6
 
-    def request(self, content: HttpzKeygen) -> kms.KeyGenRequest:
+    def request(self, content: HttpzKeygen, gathered: Any) -> kms.KeyGenRequest:
         """Return the message for the Core."""
         return kms.KeyGenRequest(
-            request_id=request_id(content.produced_id),
+            request_id=request_id(content.id),
             params=self.fhe_parameters(content),
             preproc_id=request_id(content.id),
-            domain=domain_message(self.deployment.httpz),
+            domain=domain_message(kms, self.deployment.httpz),
         )
 
     def objects(self, content: HttpzKeygen, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Yield the keys of an answer. Raises Broken."""
         message = read_message(kms.KeyGenResult, reply)
-        expect_request_id(message, content)
+        expect_named(message, content.id)
         return sorted(message.key_results.items())
 
 
@@ -301,18 +266,18 @@ class HttpzCrsgens(KeyOperation[HttpzCrsgen]):
     start, result = "CrsGen", "GetCrsGenResult"
     counter, answers = 20, 22
 
-    def request(self, content: HttpzCrsgen) -> kms.CrsGenRequest:
+    def request(self, content: HttpzCrsgen, gathered: Any) -> kms.CrsGenRequest:
         """Return the message for the Core."""
         return kms.CrsGenRequest(
-            request_id=request_id(content.produced_id),
+            request_id=request_id(content.id),
             params=self.fhe_parameters(content),
-            domain=domain_message(self.deployment.httpz),
+            domain=domain_message(kms, self.deployment.httpz),
         )
 
     def objects(self, content: HttpzCrsgen, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Yield the string of an answer. Raises Broken."""
         message = read_message(kms.CrsGenResult, reply)
-        expect_request_id(message, content)
+        expect_named(message, content.id)
         return [] if message.crs_results is None else [("CRS", message.crs_results)]
 
 
@@ -356,10 +321,10 @@ class Kskgens(PreparedKey[Kskgen]):
     verdicts = _verdicts("Kskgen")
     prepared, answers = PrepKskgens.answers, 16
 
-    def request(self, content: Kskgen) -> kms.KeyGenRequest:
+    def request(self, content: Kskgen, gathered: Any) -> kms.KeyGenRequest:
         """Return the message for the Core."""
         return kms.KeyGenRequest(
-            request_id=request_id(content.produced_id),
+            request_id=request_id(content.id),
             params=self.fhe_parameters(content),
             preproc_id=request_id(content.id),
             keyset_config=DECOMPRESSION_ONLY,
@@ -371,5 +336,5 @@ class Kskgens(PreparedKey[Kskgen]):
 
     def objects(self, content: Kskgen, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Read the answer, whose objects nobody signs. Raises Broken."""
-        expect_request_id(read_message(kms.KeyGenResult, reply), content)
+        expect_named(read_message(kms.KeyGenResult, reply), content.id)
         return ()

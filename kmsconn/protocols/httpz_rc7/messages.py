@@ -10,51 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.ethereum.abi_types import WORD, AbiType, TupleType, parse_type
-from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
-from kmsconn.ethereum.ids import HANDLE_BYTES, fhe_type_of, id_hex
-from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.port import CoreCall
-from kmsconn.protocols.proto_writer import encode
+from kmsconn.ethereum.ids import HANDLE_BYTES, id_hex
 
 
 def request_id(identifier: int) -> kms.RequestId:
     """Return an id as the Core knows it."""
     return kms.RequestId(id_hex(identifier))
-
-
-@lru_cache
-def domain_message(domain: Domain) -> kms.Eip712DomainMsg:
-    """Return a domain with its chain id in 32 bytes, its address by EIP-55, and no salt (3.2)."""
-    return kms.Eip712DomainMsg(
-        name=domain.name,
-        version=domain.version,
-        chain_id=domain.chain_id.to_bytes(32),
-        verifying_contract=checksum(domain.verifying_contract),
-    )
-
-
-def typed_ciphertexts(ciphertexts: Sequence[Ciphertext]) -> list[kms.TypedCiphertext]:
-    """Return ciphertexts in their order, each with the FHE type that its handle names; their bytes are not copied."""
-    return [
-        kms.TypedCiphertext(
-            ciphertext=entry.body,
-            fhe_type=kms.FheType(fhe_type_of(entry.handle)),
-            external_handle=entry.handle,
-            ciphertext_format=kms.CiphertextFormat(entry.format),
-        )
-        for entry in ciphertexts
-    ]
-
-
-def long_poll(method: str, identifier: int) -> CoreCall:
-    """Return the call that waits for a result."""
-    return CoreCall(method, encode(request_id(identifier)), identifier)
 
 
 PUBLIC_TYPE = "PublicDecryptVerification({kind}[] ctHandles,bytes decryptedResult)"

@@ -10,17 +10,18 @@ from typing import TypeVar
 
 import attrs
 
+from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.config.settings import Settings
 from kmsconn.errors import Broken
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import Content
-from kmsconn.protocols.answers import DEPENDENCY, signer_of
+from kmsconn.protocols.core_messages import DEPENDENCY, signer_of
 from kmsconn.protocols.deployments import name_revert
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.contracts import ALL_ERRORS
-from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
+from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, request_id
 from kmsconn.protocols.port import Meaning, Operation, Reading, Revert, Verdict
 from kmsconn.protocols.queries import ContractQuery
 
@@ -96,27 +97,6 @@ Signed = tuple[bytes, bytes]
 """Bytes that may be the result, and the digest that a node signs for them."""
 
 
-class HttpzOperation(Operation[C]):
-    """A row of this generation. ``reply``: the function that takes a reply."""
-
-    reply: Function
-
-    def __init__(self, deployment: HttpzDeployment) -> None:
-        self.deployment = deployment
-
-    def replying_context(self, content: C) -> int:
-        """Return the one set of nodes."""
-        return THE_CONTEXT
-
-    def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
-        """Ask HTTPZ for the signer of a tx sender."""
-        return contracts.node_signer(*self.deployment.at_httpz, tx_sender)
-
-    def revert(self, data: bytes | None) -> Revert:
-        """Name a revert and say what it means."""
-        return name_revert(ALL_ERRORS, self.verdicts, data)
-
-
 def aborted(text: str) -> Meaning | None:
     """Say what ABORTED means on a start call: that Core has it for known ids, a full table and bad requests alike (8.4).
 
@@ -132,6 +112,32 @@ def aborted(text: str) -> Meaning | None:
 
 MEANS: Mapping[str, Reading] = {"ABORTED": aborted}
 """What statuses of start calls mean in that era, where they mean something else than later."""
+
+
+class HttpzOperation(Operation[C]):
+    """A row of this generation. ``reply``: the function that takes a reply."""
+
+    reply: Function
+    means = MEANS
+
+    def __init__(self, deployment: HttpzDeployment) -> None:
+        self.deployment = deployment
+
+    def identified(self, identifier: int) -> kms.RequestId:
+        """Return an id as the Core knows it."""
+        return request_id(identifier)
+
+    def replying_context(self, content: C) -> int:
+        """Return the one set of nodes."""
+        return THE_CONTEXT
+
+    def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
+        """Ask HTTPZ for the signer of a tx sender."""
+        return contracts.node_signer(*self.deployment.at_httpz, tx_sender)
+
+    def revert(self, data: bytes | None) -> Revert:
+        """Name a revert and say what it means."""
+        return name_revert(ALL_ERRORS, self.verdicts, data)
 
 
 def first_signed(candidates: Iterable[Signed], signature: bytes, expected: Address) -> tuple[bytes, Address]:

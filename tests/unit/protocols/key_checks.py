@@ -6,7 +6,7 @@ takes its event, its function and its errors from ``abi``, and its message has a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -16,18 +16,11 @@ from kmsconn.ethereum.abi import Event, Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer, Ciphertext
-from kmsconn.protocols.answers import read_message, signature_of, signer_of
+from kmsconn.model.steps import Answer
+from kmsconn.protocols.core_messages import read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, Generation, expect_id
-from kmsconn.protocols.fhevm.operations import (
-    UnderContext,
-    domain_message,
-    long_poll,
-    optional_id,
-    request_id,
-)
-from kmsconn.protocols.port import CoreCall, RequestEvent, Verdict, id_in_data
-from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.fhevm.operations import UnderContext, request_id, under_context
+from kmsconn.protocols.port import RequestEvent, Verdict, id_in_data
 
 _INPUTS = [{"type": "uint256"}, {"type": "uint256"}, {"type": "bytes"}]
 EVENT = Event.from_item({"name": "KeyCheckRequest", "inputs": [{**one, "indexed": False} for one in _INPUTS]})
@@ -53,29 +46,17 @@ class KeyChecks(Generation[KeyCheck]):
 
     kind = KeyCheck.kind
     events = (RequestEvent(EVENT, KeyCheck, id_in_data),)
+    start, result = "CheckKey", "GetKeyCheckResult"
     reply = RESPONSE
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsAlreadySignedForKeygen": Verdict.DONE,
         **GENERATION_VERDICTS,
     }
 
-    def start_calls(
-        self, content: KeyCheck, ciphertexts: Sequence[Ciphertext], found: Any
-    ) -> tuple[CoreCall, ...]:
+    def request(self, content: KeyCheck, gathered: Any) -> kms.KeyGenRequest:
         """Return the start of a check."""
-        context_id, epoch_id = content.context
-        message = kms.KeyGenRequest(
-            request_id=request_id(content.id),
-            preproc_id=request_id(content.key_id),
-            domain=domain_message(self.deployment.generation),
-            context_id=optional_id(context_id),
-            epoch_id=optional_id(epoch_id),
-        )
-        return (CoreCall("CheckKey", encode(message), content.id),)
-
-    def result_call(self, content: KeyCheck) -> CoreCall:
-        """Return the long poll."""
-        return long_poll("GetKeyCheckResult", content.id, content.id)
+        common = under_context(content, self.deployment.generation)
+        return kms.KeyGenRequest(**common, preproc_id=request_id(content.key_id))
 
     def read_answer(self, content: KeyCheck, reply: bytes | None, expected: Address | None) -> Answer:
         """Read the signature over the check. Raises Broken."""

@@ -95,7 +95,7 @@ def started(event: str) -> CoreCall:
     """Return the call that starts what a log of the vectors asks for, in the form that its contract stands for."""
     profile = later.profile()
     content: Any = profile.decode(later.log(event))
-    [call] = profile.operations[content.kind].start_calls(content, (), None)
+    [call] = profile.operations[content.kind].start_calls(content, None)
     return call
 
 
@@ -129,7 +129,7 @@ def test_an_uncertain_epoch_hints_at_the_preprocessing_ids_that_it_named(digest:
     prep, key, _ = later.ids("fresh")
     material = EpochMaterial((KeyMaterial(prep, key, 0, ((digest, b"\xbb" * 32),)),), ())
     content = NewEpoch(7 << 248 | 1, 8 << 248 | 2, 7 << 248 | 1, 8 << 248 | 1, 9)
-    [call] = later.profile().operations[content.kind].start_calls(content, (), material)
+    [call] = later.profile().operations[content.kind].start_calls(content, material)
     assert f"0x{prep:064x} for key 0x{key:064x}" in call.hint
     assert "preprocessing_ids" in call.hint
 
@@ -161,7 +161,7 @@ def test_the_form_of_a_new_ceremony(
 def key_set_of(content: Any, before: str, option: CompressedKeySets) -> CompressedKeyConfig:
     """Return what the Core is asked for where a key's preparation was made as ``before``."""
     operation: Any = Fhevm(keys.SETTINGS.but(compressed_key_sets=option)).operations[content.kind]
-    [call] = operation.start_calls(operation.chosen(content, operation.choose(content, before)), (), None)
+    [call] = operation.start_calls(operation.chosen(content, operation.choose(content, before)), None)
     config = decode(KeyGenRequest, bytes(call.message)).keyset_config
     assert config is not None
     assert config.standard_keyset_config is not None

@@ -30,7 +30,7 @@ def content_of(entry: dict[str, Any]) -> Any:
 
 def start(content: Any, ciphertexts: list[Ciphertext] | None = None) -> CoreCall:
     given = ciphertexts or [vectors.ciphertext(reference.handle) for reference in content.references]
-    return PROFILE.operations[content.kind].start_calls(content, given, None)[0]
+    return PROFILE.operations[content.kind].start_calls(content, given)[0]
 
 
 @ids
@@ -86,7 +86,7 @@ def test_no_bytes_of_a_ciphertext_are_left_out_like_any_default() -> None:
 def test_a_request_without_references_is_rejected() -> None:
     content = attrs.evolve(content_of(vectors.request("public_one_v0")), references=())
     with pytest.raises(Rejected, match="no ciphertext"):
-        PROFILE.operations[content.kind].start_calls(content, [], None)[0]
+        PROFILE.operations[content.kind].start_calls(content, [])[0]
 
 
 def test_other_ciphertexts_than_the_references_are_refused() -> None:
@@ -94,7 +94,7 @@ def test_other_ciphertexts_than_the_references_are_refused() -> None:
     wrong = [vectors.ciphertext(reference.handle) for reference in reversed(content.references)]
     for given in (wrong, wrong[:2]):
         with pytest.raises(ValueError, match="not those of the request"):
-            PROFILE.operations[content.kind].start_calls(content, given, None)[0]
+            PROFILE.operations[content.kind].start_calls(content, given)[0]
 
 
 def test_the_domain_is_the_configured_one() -> None:
@@ -103,7 +103,7 @@ def test_the_domain_is_the_configured_one() -> None:
     profile = Fhevm(settings.but(decryption_contract=contract))
     content = content_of(vectors.request("public_one_v0"))
     call = profile.operations[content.kind].start_calls(
-        content, [vectors.ciphertext(content.references[0].handle)], None
+        content, [vectors.ciphertext(content.references[0].handle)]
     )[0]
     domain = PublicDecryptionRequest.parse(bytes(call.message)).domain
     assert domain is not None

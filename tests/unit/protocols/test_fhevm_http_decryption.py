@@ -137,7 +137,7 @@ def test_the_core_gets_the_same_message_as_for_a_request_from_the_chain() -> Non
     from_chain = PublicDecryption(PUBLIC.id, PUBLIC.references, PUBLIC.extra_data)
     ciphertexts = [Ciphertext(one, b"body", 3) for one in HANDLES]
     ours, theirs = (
-        PROFILE.operations[one.kind].start_calls(one, ciphertexts, None) for one in (PUBLIC, from_chain)
+        PROFILE.operations[one.kind].start_calls(one, ciphertexts) for one in (PUBLIC, from_chain)
     )
     assert [(one.method, bytes(one.message), one.shard) for one in ours] == [
         (one.method, bytes(one.message), one.shard) for one in theirs

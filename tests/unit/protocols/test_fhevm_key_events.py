@@ -18,7 +18,7 @@ from kmsconn.core.statuses import START
 from kmsconn.errors import Refused, Rejected, RejectedByCore, Undecodable
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm.contexts import NO_PREDECESSOR, ContextDestroyed, announce
+from kmsconn.protocols.fhevm.contexts import NO_PREDECESSOR, ContextDestroyed
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, EpochMaterial, KeyMaterial
 from kmsconn.protocols.fhevm.profile import EVENTS
@@ -122,13 +122,13 @@ def operation(name: str) -> Operation[Any]:
 
 def end_of_context(*epoch_ids: int) -> CoreCall:
     content = ContextDestroyed(CONTEXT)
-    [call] = keys.PROFILE.operations[content.kind].start_calls(content, (), epoch_ids)
+    [call] = keys.PROFILE.operations[content.kind].start_calls(content, epoch_ids)
     return call
 
 
 def end_of_epoch() -> CoreCall:
     content = EpochDestroyed(EPOCH)
-    [call] = keys.PROFILE.operations[content.kind].start_calls(content, (), None)
+    [call] = keys.PROFILE.operations[content.kind].start_calls(content, None)
     return call
 
 
@@ -212,7 +212,9 @@ def test_an_end_is_done_when_the_core_has_nothing_of_it_and_refused_only_as_unre
 @pytest.mark.parametrize("threshold", [1 << 31, -(1 << 31) - 1, 1 << 255])
 def test_a_threshold_that_is_no_int32_is_rejected(threshold: int) -> None:
     with pytest.raises(Rejected):
-        announce(attrs.evolve(keys.content("context_2_new"), threshold=threshold))
+        operation("context_2_new").start_calls(
+            attrs.evolve(keys.content("context_2_new"), threshold=threshold), None
+        )
 
 
 @pytest.mark.parametrize(("bits", "sent"), [(0, 0), (2048, 2048), ((1 << 32) + 5, 5)])
@@ -220,14 +222,14 @@ def test_the_size_of_a_crs_is_always_there_and_its_low_32_bits(bits: int, sent: 
     from kmsconn._generated.fhevm.kms.v1 import CrsGenRequest
 
     content: Any = attrs.evolve(keys.content("crsgen_test_2048"), max_bits=bits)
-    [call] = keys.PROFILE.operations[content.kind].start_calls(content, (), None)
+    [call] = keys.PROFILE.operations[content.kind].start_calls(content, None)
     assert decode(CrsGenRequest, bytes(call.message)).max_num_bits == sent
 
 
 def test_an_epoch_reshares_a_compressed_key_set_under_the_name_of_its_type() -> None:
     key = KeyMaterial(1, 2, 0, ((1, b"\x11" * 32), (3, b"\x33" * 32)))
     content: Any = keys.content("epoch_2_context_switch")
-    [call] = operation("epoch_2_context_switch").start_calls(content, (), EpochMaterial((key,), ()))
+    [call] = operation("epoch_2_context_switch").start_calls(content, EpochMaterial((key,), ()))
     previous = decode(NewMpcEpochRequest, bytes(call.message)).previous_epoch
     assert previous is not None
     [told] = previous.keys_info

@@ -147,7 +147,7 @@ def test_a_previous_context_that_was_destroyed_is_not_told_again() -> None:
     asked = Contracts(slots, logs=[keys.log("context_1_first")])
     content = keys.content("context_2_new")
     assert asked.run(contexts.previous_context(ASK, content)) is None
-    [told] = keys.PROFILE.operations[content.kind].start_calls(content, (), None)
+    [told] = keys.PROFILE.operations[content.kind].start_calls(content, None)
     assert bytes(told.message) == bytes(keys.calls("context_2_new")[1].message)
 
 

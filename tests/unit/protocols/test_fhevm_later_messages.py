@@ -15,8 +15,8 @@ from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.answers import signature_of
-from kmsconn.protocols.fhevm.contexts import ContextDestroyed, ContextNode, NewContext, announce
+from kmsconn.protocols.core_messages import signature_of
+from kmsconn.protocols.fhevm.contexts import ContextDestroyed, ContextNode, NewContext
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, EpochMaterial, KeyMaterial, NewEpoch, NewEpochs
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.proto_writer import encode
@@ -223,7 +223,8 @@ def test_a_node_of_a_context_is_that_of_the_vectors() -> None:
         ca_cert=b"",
         storage_prefix=expected.public_storage_prefix or "",
     )
-    call = announce(NewContext(CONTEXT, CONTEXT, (node,), 0, "", ()))
+    content = NewContext(CONTEXT, CONTEXT, (node,), 0, "", ())
+    [call] = PROFILE.operations[content.kind].start_calls(content, None)
     told = decode(kms.NewMpcContextRequest, bytes(call.message)).new_context
     assert told is not None
     empty, expected.ca_cert = expected.ca_cert, None
@@ -233,8 +234,8 @@ def test_a_node_of_a_context_is_that_of_the_vectors() -> None:
 def test_the_end_of_a_context_begins_with_the_bytes_of_the_vectors() -> None:
     """Behind them stand the epochs that a Core of 0.14 must be told of, and a later one skips."""
     content = ContextDestroyed(CONTEXT)
-    [call] = PROFILE.operations[content.kind].start_calls(content, (), (EPOCH,))
-    [bare] = PROFILE.operations[content.kind].start_calls(content, (), ())
+    [call] = PROFILE.operations[content.kind].start_calls(content, (EPOCH,))
+    [bare] = PROFILE.operations[content.kind].start_calls(content, ())
     assert (call.method, call.shard) == ("DestroyMpcContext", None)
     assert bytes(bare.message) == later.wire("destroy context")
     assert bytes(call.message) == later.wire("destroy context") + b"\x12\x42" + bytes(
@@ -244,7 +245,7 @@ def test_the_end_of_a_context_begins_with_the_bytes_of_the_vectors() -> None:
 
 def test_the_end_of_an_epoch_is_that_of_the_vectors() -> None:
     content = EpochDestroyed(EPOCH)
-    [call] = PROFILE.operations[content.kind].start_calls(content, (), None)
+    [call] = PROFILE.operations[content.kind].start_calls(content, None)
     assert (call.method, call.shard) == ("DestroyMpcEpoch", None)
     assert bytes(call.message) == later.wire("destroy epoch")
 
@@ -261,7 +262,7 @@ def test_a_new_epoch_with_a_migrated_key_is_that_of_the_vectors() -> None:
     contract = Address(from_hex(expected.domain.verifying_contract))
     domain = Domain("ProtocolConfig", "1", int.from_bytes(expected.domain.chain_id), contract)
     deployment = attrs.evolve(PROFILE.deployment, config=domain)
-    [call] = NewEpochs(deployment).start_calls(content, (), found)
+    [call] = NewEpochs(deployment).start_calls(content, found)
     assert bytes(call.message) == later.wire("previous epoch with a migrated key")
 
 

@@ -9,6 +9,7 @@ import attrs
 import pytest
 from eth_abi.abi import encode as eth_encode
 
+from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn._generated.httpz_rc7.kms.v1 import (
     CrsGenRequest,
     DecryptionRequest,
@@ -22,6 +23,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.model.steps import Ciphertext
+from kmsconn.protocols.core_messages import domain_message
 from kmsconn.protocols.httpz_rc7.decryptions import (
     HttpzDecryption,
     HttpzPublicDecryption,
@@ -35,7 +37,6 @@ from kmsconn.protocols.httpz_rc7.key_management import (
     Kskgen,
     PrepKskgen,
 )
-from kmsconn.protocols.httpz_rc7.messages import domain_message
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
 from kmsconn.protocols.port import CoreCall, Meaning
 from kmsconn.protocols.proto_writer import encode
@@ -72,14 +73,14 @@ def start_of(
     """Return the call that starts a request, with the ciphertexts that it names unless others are given."""
     if ciphertexts is None and isinstance(content, HttpzDecryption):
         ciphertexts = [httpz.ciphertext(reference.handle) for reference in content.references]
-    [call] = profile.operations[content.kind].start_calls(content, ciphertexts or (), None)
+    [call] = profile.operations[content.kind].start_calls(content, ciphertexts or ())
     return call
 
 
 def expected_bytes(entry: dict[str, Any]) -> bytes:
     """Return the recorded request; for a switching key without its domain, which the text forbids there (8.3)."""
     recorded = from_hex(entry["request"]["core_start"]["protobuf"])
-    domain = bytes(encode(CrsGenRequest(domain=domain_message(httpz.domain("HTTPZ")))))
+    domain = bytes(encode(CrsGenRequest(domain=domain_message(kms, httpz.domain("HTTPZ")))))
     if entry["name"] != "kskgen":
         return recorded
     assert domain in recorded
@@ -111,7 +112,7 @@ def test_annex_a2_byte_for_byte() -> None:
     content = HttpzPublicDecryption(1, (CiphertextReference(HANDLE, 7, bytes(32), ()),), numeric=False)
     [call] = HttpzPublicDecryptions(
         attrs.evolve(PROFILE.deployment, manager=httpz.annex_domain())
-    ).start_calls(content, [Ciphertext(HANDLE, b"\xca\xfe", 3)], None)
+    ).start_calls(content, [Ciphertext(HANDLE, b"\xca\xfe", 3)])
     expected = bytes.fromhex(httpz.annex()["decryption_request_protobuf"].removeprefix("0x"))
     assert bytes(call.message) == expected
     assert len(expected) == 282

@@ -63,7 +63,7 @@ def test_all_nodes_of_a_threshold_set_send_the_same(name: str, kind: type) -> No
     assert isinstance(content, KeyRequest)
     reply = KEY_MANAGER.function("keygenResponse" if kind is HttpzKeygen else "preprocessKeygenResponse")
     assert {one["calldata"] for one in entry["replies"]} == {
-        "0x" + reply.encode(content.id, content.produced_id).hex()
+        "0x" + reply.encode(content.id, content.id).hex()
     }
 
 

@@ -203,7 +203,7 @@ def test_a_centralised_core_is_not_asked_to_prepare() -> None:
         content = profile.decode(log)
         assert content is not None
         skipped = name.startswith("preprocess")
-        assert (profile.operations[content.kind].start_calls(content, (), None) == ()) == skipped
+        assert (profile.operations[content.kind].start_calls(content, None) == ()) == skipped
         assert (profile.operations[content.kind].result_call(content) is None) == skipped
     prepared = profile.decode(KEY_LOGS["preprocess_keygen"])
     assert prepared is not None

@@ -75,7 +75,7 @@ class ScriptedStages:
     async def gather(self, checked: Checked, lease: Lease) -> Gathered:
         await lease.attempt().reserve(self.bytes)
         await self._play("gather")
-        return Gathered(checked.request, None, None, ())
+        return Gathered(checked.request, None, None, None)
 
     async def submit(self, gathered: Gathered) -> Submitted:
         self.started.append(gathered.request.content)

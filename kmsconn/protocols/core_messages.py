@@ -1,12 +1,18 @@
-"""What every generation sees to at the Core: a request is whole, an answer is read strictly, or Broken. Never knows a message's fields."""
+"""What every generation sees to at the Core: a request is whole, an answer is read strictly, or Broken.
+
+What the messages of both generations have alike is made here, in the classes of one: ``kms`` is its generated module.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from kmsconn.errors import Broken, Rejected, Undecodable
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.ids import fhe_type_of, id_hex
 from kmsconn.ethereum.signing import SIGNATURE_BYTES, is_canonical, recover
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
@@ -75,8 +81,27 @@ def signer_of(digest: bytes, signature: bytes) -> Address:
     return signer
 
 
-def expect_whole(references: Sequence[CiphertextReference], ciphertexts: Sequence[Ciphertext]) -> None:
-    """See that there is one ciphertext for each reference, in their order.
+@lru_cache
+def domain_message(kms: Any, domain: Domain) -> Any:
+    """Return a domain with its chain id in 32 bytes, its address by EIP-55, and no salt (5.3)."""
+    return kms.Eip712DomainMsg(
+        name=domain.name,
+        version=domain.version,
+        chain_id=domain.chain_id.to_bytes(32),
+        verifying_contract=checksum(domain.verifying_contract),
+    )
+
+
+def expect_named(message: Any, identifier: int) -> None:
+    """See that an answer names its request. Raises Broken."""
+    if message.request_id is None or message.request_id.request_id != id_hex(identifier):
+        raise Broken(DEPENDENCY, f"the answer to {id_hex(identifier)} names another request")
+
+
+def typed_ciphertexts(
+    kms: Any, references: Sequence[CiphertextReference], ciphertexts: Sequence[Ciphertext]
+) -> list[Any]:
+    """Return the ciphertexts of references, each with the FHE type that its handle names; their bytes are not copied.
 
     Raises Rejected for a request without references; ValueError when the ciphertexts are not those of the references.
     """
@@ -84,3 +109,12 @@ def expect_whole(references: Sequence[CiphertextReference], ciphertexts: Sequenc
         raise Rejected("the request names no ciphertext")
     if [entry.handle for entry in ciphertexts] != [reference.handle for reference in references]:
         raise ValueError("the ciphertexts are not those of the request")
+    return [
+        kms.TypedCiphertext(
+            ciphertext=entry.body,
+            fhe_type=fhe_type_of(entry.handle),
+            external_handle=entry.handle,
+            ciphertext_format=kms.CiphertextFormat(entry.format),
+        )
+        for entry in ciphertexts
+    ]
