@@ -42,7 +42,8 @@ from kmsconn.errors import (
     Terminal,
     Unreachable,
 )
-from kmsconn.protocols.port import Chunks, CoreCall, Meaning
+from kmsconn.protocols.port import CoreCall, Meaning
+from kmsconn.protocols.proto_writer import Chunks
 from kmsconn.transport.grpc.framing import MAX_TEXT, Status, StatusError, printable
 from kmsconn.transport.ports import Ports, offload_inline
 

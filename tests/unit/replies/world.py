@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 import trio
+from betterproto2 import Message
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
@@ -32,7 +33,7 @@ from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.port import CoreCall, ExplainsSilence, Operation, Revert, Verdict
+from kmsconn.protocols.port import ExplainsSilence, Operation, Revert, Verdict
 from kmsconn.protocols.queries import QueryPlan, StorageRead
 from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager
 from kmsconn.replies.wallet import Wallet
@@ -107,7 +108,10 @@ class Replied(Operation[Any], ExplainsSilence):
         self.kind, self.pool = kind, PoolName.PUBLIC_DECRYPTION
         self.spare_gas, self.spare_percent = spare_gas, spare_percent
 
-    def start_calls(self, content: Any, ciphertexts: Any, found: Any) -> tuple[CoreCall, ...]:
+    def identified(self, identifier: int) -> Message:
+        raise NotImplementedError
+
+    def request(self, content: Any, gathered: Any) -> Message:
         raise NotImplementedError
 
     def explain_silence(self, calldata: bytes) -> Revert | None:
