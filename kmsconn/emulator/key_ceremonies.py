@@ -24,7 +24,7 @@ from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CRS_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
-from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
+from kmsconn.protocols.fhevm.views import KeyViews, Standing
 from kmsconn.protocols.queries import StorageRead
 
 T = TypeVar("T")

@@ -22,8 +22,8 @@ from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm.key_management import EthereumOperation
-from kmsconn.protocols.fhevm.key_views import GENERATION_BASE
 from kmsconn.protocols.fhevm.profile import EVENTS, OPERATIONS
+from kmsconn.protocols.fhevm.views import GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
 
 Asked = tuple[str, int]

@@ -145,7 +145,48 @@ class RequestEvent:
         return self.make(*self.event.decode(topics, data))
 
 
-class Operation(ABC, Generic[C]):
+class HandedOver(ABC, Generic[C]):
+    """How requests of a kind are handed to the Core.
+
+    ``start``, ``result`` and ``at_once`` are its methods, ``means`` what statuses of the first one mean (see ``CoreCall``); without
+    ``result`` handing over is all. ``everywhere``: every endpoint is told of it.
+    """
+
+    start: str
+    result: str = ""
+    at_once: str = ""
+    means: Mapping[str, Reading] = MappingProxyType({})
+    everywhere: bool = False
+
+    @abstractmethod
+    def identified(self, identifier: int) -> Message:
+        """Return an id as the Core knows it."""
+
+    def shard(self, content: C) -> int:
+        """Return the id that chooses the endpoint of a request, and of what asks for its result (5.5)."""
+        return content.id
+
+    @abstractmethod
+    def request(self, content: C, gathered: Any) -> Message:
+        """Return the message that hands a request over; ``gathered``: its ciphertexts, or what its plan came to.
+
+        Raises Rejected when the content cannot be put into one, ValueError when the ciphertexts are not those of its references.
+        """
+
+    def start_calls(self, content: C, gathered: Any) -> tuple[CoreCall, ...]:
+        """Build the calls that hand a request over, in their order (spec 5.4). Raises as ``request``."""
+        shard = None if self.everywhere else self.shard(content)
+        message = encode(self.request(content, gathered))
+        return (CoreCall(self.start, message, shard, self.means, self.at_once),)
+
+    def result_call(self, content: C) -> CoreCall | None:
+        """Build the long poll for the same request, which goes where that went; None where handing over is all."""
+        if not self.result:
+            return None
+        return CoreCall(self.result, encode(self.identified(content.id)), self.shard(content))
+
+
+class Operation(HandedOver[C]):
     """One kind of request: all that a generation knows of it, as a row of values and as pure functions of a content.
 
     A subclass is the row; a profile makes one over the contracts of its settings.
@@ -161,8 +202,6 @@ class Operation(ABC, Generic[C]):
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
     ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
     ``verdicts``: what the reverts of a reply mean, by the names of their errors; what is not there means RETRY.
-    ``start``, ``result`` and ``at_once`` are methods of the Core, ``means`` what statuses of the first one mean (see ``CoreCall``); without
-    ``result`` handing over is all. ``everywhere``: every endpoint is told of it.
     """
 
     kind: Kind
@@ -179,11 +218,6 @@ class Operation(ABC, Generic[C]):
     spare_gas: int = 0
     spare_percent: int = 0
     verdicts: ClassVar[Mapping[str, Verdict]] = MappingProxyType({})
-    start: str
-    result: str = ""
-    at_once: str = ""
-    means: Mapping[str, Reading] = MappingProxyType({})
-    everywhere: bool = False
 
     @property
     @abstractmethod
@@ -242,34 +276,7 @@ class Operation(ABC, Generic[C]):
         """Return the question whether this node's answer is in the contract (annex E); None where there is none to give."""
         return None
 
-    # --- the Core and the reply
-
-    @abstractmethod
-    def identified(self, identifier: int) -> Message:
-        """Return an id as the Core knows it."""
-
-    def shard(self, content: C) -> int:
-        """Return the id that chooses the endpoint of a request, and of what asks for its result (5.5)."""
-        return content.id
-
-    @abstractmethod
-    def request(self, content: C, gathered: Any) -> Message:
-        """Return the message that hands a request over; ``gathered``: its ciphertexts, or what its plan came to.
-
-        Raises Rejected when the content cannot be put into one, ValueError when the ciphertexts are not those of its references.
-        """
-
-    def start_calls(self, content: C, gathered: Any) -> tuple[CoreCall, ...]:
-        """Build the calls that hand a request over, in their order (spec 5.4). Raises as ``request``."""
-        shard = None if self.everywhere else self.shard(content)
-        message = encode(self.request(content, gathered))
-        return (CoreCall(self.start, message, shard, self.means, self.at_once),)
-
-    def result_call(self, content: C) -> CoreCall | None:
-        """Build the long poll for the same request, which goes where that went; None where handing over is all."""
-        if not self.result:
-            return None
-        return CoreCall(self.result, encode(self.identified(content.id)), self.shard(content))
+    # --- the reply
 
     def read_answer(self, content: C, reply: bytes | None, expected: Address | None) -> Answer | None:
         """Read a Core's answer strictly, recover its signer and build the reply's calldata (2.2, 2.3, 2.4).

@@ -26,8 +26,8 @@ from kmsconn.model.steps import Gathered
 from kmsconn.observe import server as monitoring
 from kmsconn.operate.control import server
 from kmsconn.protocols.fhevm import contexts, decryptions, operations
-from kmsconn.protocols.fhevm.operations import GatewayContexts
 from kmsconn.protocols.fhevm.profile import Fhevm
+from kmsconn.protocols.fhevm.views import GatewayViews
 from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.replies import asking, table
 from kmsconn.replies import plan as nonces
@@ -414,11 +414,11 @@ def checked_once(monkeypatch: Any) -> None:
 def invalid_context_is_waited_for(monkeypatch: Any) -> None:
     """What the Gateway says of a destroyed context is taken for a node that lags."""
 
-    def lagging(_contexts: GatewayContexts, _context_id: int) -> Any:
+    def lagging(_contexts: GatewayViews, _context_id: int) -> Any:
         yield from ()
         return Verdict.RETRY
 
-    monkeypatch.setattr(GatewayContexts, "after_invalid", lagging)
+    monkeypatch.setattr(GatewayViews, "after_invalid", lagging)
 
 
 def strictly_in_order(monkeypatch: Any) -> None:

@@ -17,6 +17,7 @@ from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import contracts
+from kmsconn.protocols.fhevm.access import wallet_agrees
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
@@ -186,9 +187,8 @@ async def test_a_wallet_is_understood_in_every_mood(scene: Scene, mood: Mood) ->
     """The words of the error decide between a refusal and a node in trouble (fhevm-0.14.md, 3.4)."""
     await scene.gateway.set_mood(mood)
     digest = bytes(32)
-    view = contracts.is_valid_signature(
-        GATEWAY_ID, scene.gateway.wallet, digest, key_for("wallet owner").sign(digest), gas=WALLET_GAS
-    )
+    signature, rest = key_for("wallet owner").sign(digest), {"age": 0.0, "domain_confirmed": True}
+    view = wallet_agrees(GATEWAY_ID, scene.gateway.wallet, digest, signature, gas=WALLET_GAS, **rest)
     method, parameters = view.call()
     said = await outcome(scene, method, *parameters)
     match mood:

@@ -23,13 +23,16 @@ from kmsconn.errors import (
     Undecodable,
     WrongSignature,
 )
-from kmsconn.ethereum.abi import SELECTOR_BYTES
+from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import Handle
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.protocols.fhevm import contracts
-from kmsconn.protocols.fhevm.contracts import DECRYPTION
-from kmsconn.protocols.queries import ViewCall
+from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION, ERC1271
+from kmsconn.protocols.queries import ViewCall, view
+
+_PUBLIC, _USE = ACL.function("isAllowedForDecryption"), ACL.function("isAllowed")
+_DELEGATED = ACL.function("isHandleDelegatedForUserDecryption")
+_INVALIDATED = ACL.function("decryptionSignatureInvalidatedBefore")
 
 
 @attrs.frozen
@@ -39,28 +42,39 @@ class AccessControl:
     acls: Mapping[int, Address]
 
     def public(self, handle: Handle) -> ViewCall[None]:
-        """Ask whether everybody may see a value."""
-        view = contracts.is_allowed_for_decryption(*self.of(handle), handle.raw)
-        return _required(view, f"handle {handle.raw.hex()} is not allowed for public decryption")
+        """Ask whether everybody may see a value (3.2)."""
+        return _required(self._ask(handle, _PUBLIC), f"{_name(handle)} is not allowed for public decryption")
 
     def allowed(self, handle: Handle, account: Address) -> ViewCall[None]:
-        """Ask whether an account may use a handle."""
-        view = contracts.is_allowed(*self.of(handle), handle.raw, account)
-        return _required(view, f"handle {handle.raw.hex()} is not allowed for {account.hex()}")
+        """Ask whether an account may use a handle (3.3)."""
+        return _required(
+            self._ask(handle, _USE, account), f"{_name(handle)} is not allowed for {account.hex()}"
+        )
 
     def delegated(
         self, handle: Handle, delegator: Address, delegate: Address, contract: Address
     ) -> ViewCall[None]:
-        """Ask whether a delegate may see the delegator's value through a contract."""
-        view = contracts.is_delegated(
-            *self.of(handle), delegator=delegator, delegate=delegate, contract=contract, handle=handle.raw
-        )
-        return _required(view, f"handle {handle.raw.hex()} is not delegated by {delegator.hex()}")
+        """Ask whether a delegate may see the delegator's value through a contract (3.3)."""
+        asked = view(*self.of(handle), _DELEGATED, delegator, delegate, contract, handle.raw)
+        return _required(asked, f"{_name(handle)} is not delegated by {delegator.hex()}")
 
     def allowed_for_one(self, handle: Handle, several: Sequence[Address]) -> list[ViewCall[None]]:
         """Ask whether at least one of the contracts may use a handle."""
-        found = _OneOf(len(several), f"handle {handle.raw.hex()} is allowed for no contract of the request")
-        return [found.ask(contracts.is_allowed(*self.of(handle), handle.raw, one)) for one in several]
+        found = _OneOf(len(several), f"{_name(handle)} is allowed for no contract of the request")
+        return [found.ask(self._ask(handle, _USE, one)) for one in several]
+
+    def not_invalidated(self, handle: Handle, user: Address, start: int) -> ViewCall[None]:
+        """Ask whether signatures of a user that begin to count at ``start``, in Unix seconds, still do (3.4)."""
+        asked = view(*self.of(handle), _INVALIDATED, user)
+
+        def read(data: bytes) -> None:
+            if start < asked.read(data):
+                raise WrongSignature("the user has invalidated signatures of that time")
+
+        return ViewCall(asked.chain_id, asked.to, asked.data, read)
+
+    def _ask(self, handle: Handle, function: Function, *accounts: Address) -> ViewCall[bool]:
+        return view(*self.of(handle), function, handle.raw, *accounts)
 
     def of(self, handle: Handle) -> tuple[int, Address]:
         """Return the chain of a handle and its list."""
@@ -70,6 +84,10 @@ class AccessControl:
                 f"host chain {handle.chain_id}", "not-configured"
             )
         return handle.chain_id, acl
+
+
+def _name(handle: Handle) -> str:
+    return f"handle {handle.raw.hex()}"
 
 
 def handles_of(references: Sequence[CiphertextReference]) -> list[Handle]:
@@ -110,6 +128,9 @@ def _required(view: ViewCall[bool], message: str) -> ViewCall[None]:
 
     return ViewCall(view.chain_id, view.to, view.data, read)
 
+
+MAGIC_VALUE = ERC1271.function("isValidSignature").selector
+"""What a wallet answers for a signature that it takes (ERC-1271)."""
 
 DELEGATED = DECRYPTION.function("delegatedUserDecryptionRequest")
 DIRECT = DECRYPTION.function(
@@ -160,10 +181,20 @@ WALLET_SIGNATURE_GRACE = 600.0  # seconds that a contract wallet may say no to i
 _MAGIC_WORD = 32
 
 
-def wallet_agrees(view: ViewCall[bytes], age: float, *, domain_confirmed: bool) -> ViewCall[None]:
-    """Return the question with its answer judged: SignatureNotTaken at first, WrongSignature once a request has that ``age``.
+def wallet_agrees(
+    chain_id: int,
+    wallet: Address,
+    digest: bytes,
+    signature: bytes,
+    *,
+    gas: int,
+    age: float,
+    domain_confirmed: bool,
+) -> ViewCall[None]:
+    """Ask a contract wallet whether it takes a signature (3.4, ERC-1271).
 
-    Under a domain that its contract has not confirmed no signature is wrong: the request waits.
+    Raises SignatureNotTaken at first, WrongSignature once a request has that ``age``. Under a domain that its contract has not confirmed
+    no signature is wrong: the request waits.
     """
     end = partial(_end, domain_confirmed)
 
@@ -175,18 +206,17 @@ def wallet_agrees(view: ViewCall[bytes], age: float, *, domain_confirmed: bool) 
     def read(data: bytes) -> None:
         if not data:
             end("the signature is not the user's, and the user is no contract")
-        if len(data) < _MAGIC_WORD or data[:4] != contracts.MAGIC_VALUE:
+        if len(data) < _MAGIC_WORD or data[:4] != MAGIC_VALUE:
             refuse("the user's contract refuses the signature")
 
     def on_error(message: str, data: bytes | None) -> None:
         if data is not None and "revert" in message:
             refuse("the user's contract reverts on the signature")
         if _OUT_OF_GAS.search(message):
-            refuse(
-                f"the user's contract needs more than {view.gas} gas for the signature (erc1271_gas_limit)"
-            )
+            refuse(f"the user's contract needs more than {gas} gas for the signature (erc1271_gas_limit)")
 
-    return ViewCall(view.chain_id, view.to, view.data, read, gas=view.gas, on_error=on_error)
+    calldata = ERC1271.function("isValidSignature").encode(digest, signature)
+    return ViewCall(chain_id, wallet, calldata, read, gas=gas, on_error=on_error)
 
 
 def _end(domain_confirmed: bool, what: str) -> NoReturn:

@@ -42,8 +42,8 @@ from kmsconn.protocols.fhevm.key_management import (
     id_of,
     was_destroyed,
 )
-from kmsconn.protocols.fhevm.key_views import KeyViews, Standing
 from kmsconn.protocols.fhevm.operations import FollowUp, request_id
+from kmsconn.protocols.fhevm.views import KeyViews, Standing
 from kmsconn.protocols.port import (
     CoreCall,
     EndsOthers,

@@ -110,12 +110,11 @@ class DecryptionOperation(FhevmOperation[D]):
         if named is not None:
             return named
         pinned = contracts.pinned_context(*self.contract, content.id)
-        return pinned, contracts.current_context(self.deployment.gateway, self.deployment.gateway_config)
+        return pinned, self.deployment.gateway_config.current_context()
 
     def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask GatewayConfig for the signer of a tx sender in a context."""
-        where = (self.deployment.gateway, self.deployment.gateway_config)
-        return contracts.node_signer(*where, context_id, tx_sender)
+        return self.deployment.gateway_config.node_signer(context_id, tx_sender)
 
     def has_answered(
         self, content: D, signer: Address | None, tx_sender: Address
@@ -126,7 +125,7 @@ class DecryptionOperation(FhevmOperation[D]):
 
     def follow_up(self, error: str) -> FollowUp | None:
         """Ask whether a context that the Gateway does not take was destroyed."""
-        return self.deployment.contexts.after_invalid if error == "InvalidKmsContext" else None
+        return self.deployment.gateway_config.after_invalid if error == "InvalidKmsContext" else None
 
 
 def references_of(values: Iterable[Any]) -> tuple[CiphertextReference, ...]:

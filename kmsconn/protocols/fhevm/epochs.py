@@ -20,7 +20,6 @@ from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.contexts import SELDOM, UNTIL_DONE
 from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.crsgen import crs_digest
@@ -35,7 +34,6 @@ from kmsconn.protocols.fhevm.key_management import (
     is_issued,
     was_destroyed,
 )
-from kmsconn.protocols.fhevm.key_views import KeyViews, Relation, Standing
 from kmsconn.protocols.fhevm.keygen import (
     COMPRESSED_KEY_SET,
     KEY_TYPES,
@@ -51,6 +49,7 @@ from kmsconn.protocols.fhevm.operations import (
     build_extra_data,
     request_id,
 )
+from kmsconn.protocols.fhevm.views import KeyViews, Relation, Standing
 from kmsconn.protocols.port import (
     CoreCall,
     ExplainsSilence,
@@ -240,12 +239,11 @@ def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryP
 
     It needs the nodes of both contexts. The Core of any other node refuses it for ever, and would hold up what comes behind.
     """
-    where = (ask.chain_id, ask.config.address)
     destroyed, standing, *signers = yield [
         final(ask.config.is_context_destroyed(content.context_id)),
         ask.config.epoch_standing(content.id),
         *(
-            contracts.node_signer(*where, context_id, tx_sender)
+            ask.config.node_signer(context_id, tx_sender)
             for context_id in (content.previous_context_id, content.context_id)
         ),
     ]

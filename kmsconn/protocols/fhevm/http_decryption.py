@@ -23,7 +23,7 @@ from kmsconn.ethereum.ids import HANDLE_BYTES, PLAINTEXT_BITS, chain_id_of, fhe_
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import NO_BLOCK, Kind, PoolName
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm import contracts, decryptions, user_decryption
+from kmsconn.protocols.fhevm import decryptions, user_decryption
 from kmsconn.protocols.fhevm.decryptions import (
     Decryption,
     PublicDecryption,
@@ -142,7 +142,7 @@ class OverHttp(Posted):
         named, _ = content.context
         if named is not None:
             return named
-        return (contracts.current_context(self.deployment.gateway, self.deployment.gateway_config),)
+        return (self.deployment.gateway_config.current_context(),)
 
     def has_answered(
         self, content: Decryption, signer: Address | None, tx_sender: Address

@@ -15,9 +15,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
 from kmsconn.model.requests import Content, PoolName
 from kmsconn.protocols.core_messages import DEPENDENCY
-from kmsconn.protocols.fhevm import contracts
-from kmsconn.protocols.fhevm.key_views import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
+from kmsconn.protocols.fhevm.views import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.port import Meaning, NeedsAgreement, Verdict
 from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan, StorageRead
 
@@ -57,7 +56,7 @@ class EthereumOperation(FhevmOperation[C]):
 
     def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask ProtocolConfig for the signer of a tx sender in a context, pending ones too."""
-        return contracts.node_signer(self.ask.chain_id, self.ask.config.address, context_id, tx_sender)
+        return self.ask.config.node_signer(context_id, tx_sender)
 
 
 class KmsGenerationOperation(EthereumOperation[C]):
@@ -167,11 +166,10 @@ def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> QueryPla
     the finalized block ends a request for good. A destroyed epoch looks like one that is not issued yet, but for its number, which the
     counter has passed.
     """
-    where = (ask.chain_id, ask.config.address)
     destroyed, valid, *epoch_valid = yield [
         final(ask.config.is_context_destroyed(context_id)),
-        contracts.is_valid_context(*where, context_id),
-        *([] if epoch_id is None else [contracts.is_valid_epoch(*where, context_id, epoch_id)]),
+        ask.config.is_valid_context(context_id),
+        *([] if epoch_id is None else [ask.config.is_valid_epoch(context_id, epoch_id)]),
     ]
     if destroyed:
         raise was_destroyed(context_id)

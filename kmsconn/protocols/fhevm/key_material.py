@@ -18,10 +18,9 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.contexts import EVENT, NewContext
-from kmsconn.protocols.fhevm.key_views import KeyViews, Relation
 from kmsconn.protocols.fhevm.keygen import COMPRESSED_KEY_SET, KEY_TYPES
+from kmsconn.protocols.fhevm.views import KeyViews, Relation
 from kmsconn.protocols.profile import KeysAndCrs, PublicObject
 from kmsconn.protocols.protobuf import decode
 from kmsconn.protocols.queries import QueryPlan
@@ -89,7 +88,7 @@ def made_material(ask: KeyViews, tx_sender: Address) -> QueryPlan[KeysAndCrs]:
     """Find all keys and CRS of a node's committee; none where it is in no context that is current."""
     [context_id] = yield [ask.config.current_context()]
     storage, keys, crs = yield [
-        contracts.node_storage(ask.chain_id, ask.config.address, context_id, tx_sender),
+        ask.config.node_storage(context_id, tx_sender),
         ask.generation.completed_keys(),
         ask.generation.completed_crs(),
     ]
@@ -105,8 +104,8 @@ def migrated_key_set(ask: KeyViews, tx_sender: Address) -> QueryPlan[PublicObjec
     context_id, key_id = yield [ask.config.current_context(), ask.generation.active_key()]
     request, where, signer = yield [
         ask.generation.related(Relation.MIGRATION, key_id),
-        contracts.node_storage(ask.chain_id, ask.config.address, context_id, tx_sender),
-        contracts.node_signer(ask.chain_id, ask.config.address, context_id, tx_sender),
+        ask.config.node_storage(context_id, tx_sender),
+        ask.config.node_signer(context_id, tx_sender),
     ]
     if not request or not where:
         return None

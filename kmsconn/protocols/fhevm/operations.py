@@ -1,14 +1,13 @@
-"""What all operations of fhevm have in common: where the contracts are, the Gateway's contexts, errors, extraData, requests to the Core.
+"""What all operations of fhevm have in common: where the contracts are, errors, extraData, requests to the Core.
 
-GatewayConfig says the same of a context that it does not know and of one that was destroyed (3.9); numbers tell them apart. Never a whole
-request, and never asks a chain.
+Never a whole request, and never asks a chain.
 Source: fhevm-0.14.md, 5.1-5.3, section 6 and annex A; fhevm-0.15.md, 4.2.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -18,59 +17,17 @@ from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Rejected
-from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
-from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, id_hex, tag_of
+from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import Content, Order
 from kmsconn.protocols.core_messages import domain_message
 from kmsconn.protocols.deployments import name_revert
-from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import AccessControl
 from kmsconn.protocols.fhevm.contracts import ALL_ERRORS
-from kmsconn.protocols.fhevm.key_views import KeyViews
+from kmsconn.protocols.fhevm.views import GatewayViews, KeyViews
 from kmsconn.protocols.port import Operation, Revert, Verdict
-from kmsconn.protocols.queries import QueryPlan, ViewCall
-
-_RECENT = 8  # contexts; two or three are valid at a time, and the Gateway may skip numbers
-
-
-@attrs.frozen
-class GatewayContexts:
-    """The contexts of GatewayConfig on its chain."""
-
-    chain_id: int
-    config: Address
-
-    def is_member(self, tx_sender: Address, known: Collection[int]) -> QueryPlan[bool]:
-        """Ask whether a tx sender is a node of the current context, one just before it, or a ``known`` one, that is still valid."""
-        [current] = yield [contracts.current_context(self.chain_id, self.config)]
-        recent = {one for one in range(current - _RECENT + 1, current + 1) if _is_context(one)}
-        found = yield [self._is_node(one, tx_sender) for one in sorted(recent | {*known})]
-        return any(found)
-
-    def after_invalid(self, context_id: int) -> QueryPlan[Verdict]:
-        """Say what "invalid context" means for a reply: final for one that was issued, and so was destroyed since (annex A, bounded)."""
-        [current] = yield [contracts.current_context(self.chain_id, self.config)]
-        was_there = _is_context(context_id) and context_id <= current
-        return Verdict.FINAL if was_there else Verdict.RETRY
-
-    def _is_node(self, context_id: int, tx_sender: Address) -> ViewCall[bool]:
-        asked = contracts.node_signer(self.chain_id, self.config, context_id, tx_sender)
-
-        def gone(_message: str, data: bytes | None) -> bool | None:
-            return False if contracts.is_invalid_context(data) else None
-
-        return ViewCall(
-            asked.chain_id,
-            asked.to,
-            asked.data,
-            lambda data: asked.read(data) != ZERO_ADDRESS,
-            on_error=gone,
-        )
-
-
-def _is_context(identifier: int) -> bool:
-    return tag_of(identifier) == CONTEXT_TAG and counter_of(identifier) > 0
+from kmsconn.protocols.queries import QueryPlan
 
 
 @attrs.frozen
@@ -84,7 +41,7 @@ class Deployment:
     decryption: Domain
     generation: Domain
     config: Domain
-    gateway_config: Address
+    gateway_config: GatewayViews
     acls: Mapping[int, Address]
     erc1271_gas: int
     compressed_key_sets: CompressedKeySets
@@ -118,17 +75,13 @@ class Deployment:
             decryption=settings.protocol.decryption_contract.domain(gateway),
             generation=settings.protocol.kms_generation_contract.domain(ethereum),
             config=settings.protocol.protocol_config_contract.domain(ethereum),
-            gateway_config=settings.protocol.gateway_config_contract.address,
+            gateway_config=GatewayViews(gateway, settings.protocol.gateway_config_contract.address),
             acls={host.chain.chain_id: host.acl for host in settings.chains.host_chains},
             erc1271_gas=settings.protocol.erc1271_gas_limit,
             compressed_key_sets=settings.protocol.compressed_key_sets,
             preprocessing_ids=settings.protocol.preprocessing_ids,
         )
 
-    @property
-    def contexts(self) -> GatewayContexts:
-        """The contexts as the Gateway knows them."""
-        return GatewayContexts(self.gateway, self.gateway_config)
 
 
 SIGNING_SCHEMES = [kms.SigningSchemeType.ECDSA256K1]

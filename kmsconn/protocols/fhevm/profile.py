@@ -26,10 +26,10 @@ from kmsconn.protocols.fhevm.key_material import (
     migrated_key_set,
     read_material,
 )
-from kmsconn.protocols.fhevm.key_views import KeyViews
 from kmsconn.protocols.fhevm.keygen import Keygens, PrepKeygens
 from kmsconn.protocols.fhevm.operations import Deployment
 from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
+from kmsconn.protocols.fhevm.views import ConfigViews, GatewayViews, KeyViews
 from kmsconn.protocols.profile import (
     ConfiguredContract,
     Coprocessor,
@@ -42,7 +42,7 @@ from kmsconn.protocols.profile import (
     Registration,
     Spoken,
 )
-from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan, ViewCall
+from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
 
 OPERATIONS = (
     PublicDecryptions,
@@ -115,7 +115,9 @@ class Fhevm(Profile):
         version = has_version(config.kind, config.option, config.chain_id, config.address)
         return (
             _signing("Decryption", "decryption_contract", at.decryption, always=True),
-            _contract("GatewayConfig", "gateway_config_contract.address", at.gateway, at.gateway_config),
+            _contract(
+                "GatewayConfig", "gateway_config_contract.address", at.gateway, at.gateway_config.address
+            ),
             _signing("KMSGeneration", "kms_generation_contract", at.generation),
             attrs.evolve(config, identity=contracts.is_protocol_config(version)),
             *(
@@ -132,20 +134,14 @@ class Fhevm(Profile):
 
     def memberships(self, tx_sender: Address, known: Collection[int]) -> PlannedQueries[bool]:
         """Ask the Gateway about its current context, a few before it, and the known ones."""
-        return self.deployment.gateway, self.deployment.contexts.is_member(tx_sender, known)
+        return self.deployment.gateway, self.deployment.gateway_config.is_member(tx_sender, known)
 
     def registrations(self, tx_sender: Address) -> tuple[PlannedQueries[Registration], ...]:
         """Ask GatewayConfig for decryptions, and ProtocolConfig for keys."""
         at = self.deployment
-        gateway = contracts.current_context(at.gateway, at.gateway_config)
         return (
-            (at.gateway, _registered("GatewayConfig", gateway, at.gateway_config, tx_sender)),
-            (
-                at.ethereum,
-                _registered(
-                    "ProtocolConfig", at.keys.config.current_context(), at.keys.config.address, tx_sender
-                ),
-            ),
+            (at.gateway, _registered("GatewayConfig", at.gateway_config, tx_sender)),
+            (at.ethereum, _registered("ProtocolConfig", at.keys.config, tx_sender)),
         )
 
     def material(self) -> PlannedQueries[MaterialInUse]:
@@ -154,15 +150,15 @@ class Fhevm(Profile):
 
     def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
-        return contracts.coprocessor_senders(self.deployment.gateway, self.deployment.gateway_config)
+        return self.deployment.gateway_config.coprocessor_senders()
 
     def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
         """Ask for one coprocessor."""
-        return contracts.coprocessor(self.deployment.gateway, self.deployment.gateway_config, tx_sender)
+        return self.deployment.gateway_config.coprocessor(tx_sender)
 
     def coprocessor_threshold(self) -> ContractQuery[int]:
         """Ask for the majority threshold."""
-        return contracts.coprocessor_threshold(self.deployment.gateway, self.deployment.gateway_config)
+        return self.deployment.gateway_config.coprocessor_threshold()
 
 
 def _contract(kind: str, option: str, chain_id: int, address: Address) -> ConfiguredContract:
@@ -175,15 +171,15 @@ def _signing(kind: str, option: str, domain: Domain, *, always: bool = False) ->
 
 
 def _registered(
-    registry: str, current: ViewCall[int], contract: Address, tx_sender: Address
+    registry: str, nodes: GatewayViews | ConfigViews, tx_sender: Address
 ) -> QueryPlan[Registration]:
-    [context_id] = yield [current]
-    [signer] = yield [contracts.node_signer(current.chain_id, contract, context_id, tx_sender)]
+    [context_id] = yield [nodes.current_context()]
+    [signer] = yield [nodes.node_signer(context_id, tx_sender)]
     return Registration(registry, context_id, signer)
 
 
 def _material(keys: KeyViews) -> QueryPlan[MaterialInUse]:
-    current = contracts.current_context_and_epoch(keys.chain_id, keys.config.address)
+    current = keys.config.current_context_and_epoch()
     (context_id, epoch_id), key_id, crs_id = yield [
         current,
         keys.generation.active_key(),

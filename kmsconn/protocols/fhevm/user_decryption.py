@@ -13,7 +13,7 @@ from typing import Any, Self
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.errors import Broken, Rejected, WindowNotOpen, WindowOver, WrongSignature
+from kmsconn.errors import Broken, Rejected, WindowNotOpen, WindowOver
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
@@ -196,9 +196,8 @@ class UnifiedUserDecryption(UserDecryption):
         handles = handles_of(self.references)
         self._check(handles, facts.chain_time)
         access = deployment.access
-        chain_id, acl = access.of(handles[0])
-        yield from self._wallet(deployment, chain_id, facts)
-        yield _not_invalidated(self, contracts.signature_invalidated_before(chain_id, acl, self.user))
+        yield from self._wallet(deployment, handles[0].chain_id, facts)
+        yield access.not_invalidated(handles[0], self.user, self.start)
         for handle, entry in zip(handles, self.handles, strict=True):
             yield self._owned(access, handle, entry)
         for handle in handles:
@@ -221,9 +220,15 @@ class UnifiedUserDecryption(UserDecryption):
         """Ask the user's contract about the signature, where the user's own key did not make it."""
         digest = unified_digest(deployment.decryption, chain_id, self)
         if recover(digest, self.signature) != self.user:
-            gas = deployment.erc1271_gas
-            view = contracts.is_valid_signature(chain_id, self.user, digest, self.signature, gas=gas)
-            yield wallet_agrees(view, facts.age, domain_confirmed=facts.domain_confirmed)
+            yield wallet_agrees(
+                chain_id,
+                self.user,
+                digest,
+                self.signature,
+                gas=deployment.erc1271_gas,
+                age=facts.age,
+                domain_confirmed=facts.domain_confirmed,
+            )
 
     def _owned(self, access: AccessControl, handle: Handle, entry: HandleEntry) -> ViewCall[None]:
         if entry.owner == self.user:
@@ -329,11 +334,3 @@ def share_payload(message: Any) -> bincode.SharePayload:
 @lru_cache
 def _on_host(gateway: Domain, chain_id: int) -> Domain:
     return attrs.evolve(gateway, chain_id=chain_id)
-
-
-def _not_invalidated(content: UnifiedUserDecryption, view: ViewCall[int]) -> ViewCall[None]:
-    def read(data: bytes) -> None:
-        if content.start < view.read(data):
-            raise WrongSignature("the user has invalidated signatures of that time")
-
-    return ViewCall(view.chain_id, view.to, view.data, read)

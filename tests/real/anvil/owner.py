@@ -15,7 +15,7 @@ from kmsconn.emulator.key_ceremonies import (
     OwnedContracts,
     announcement_of,
 )
-from kmsconn.protocols.fhevm.key_views import KeyViews
+from kmsconn.protocols.fhevm.views import KeyViews
 from kmsconn.protocols.queries import StorageRead
 from tests.real.anvil import contracts
 from tests.real.anvil.ground_truth import PATIENCE

@@ -20,12 +20,11 @@ from kmsconn.protocols.fhevm.contracts import (
     LATER_KMS_GENERATION,
     PROTOCOL_CONFIG,
     PROTOCOL_CONFIG_TOPICS,
-    node_storage,
 )
 from kmsconn.protocols.fhevm.epochs import KeyMaterial, epoch_material, recorded_preparations
 from kmsconn.protocols.fhevm.key_material import migrated_key_set
-from kmsconn.protocols.fhevm.key_views import GENERATION_BASE, Relation
 from kmsconn.protocols.fhevm.profile import EVENTS
+from kmsconn.protocols.fhevm.views import GENERATION_BASE, Relation
 from kmsconn.protocols.profile import PublicObject
 from kmsconn.protocols.queries import mapping_slot
 from tests.unit.protocols.test_fhevm_key_plans import Contracts
@@ -173,7 +172,7 @@ def published(
     for question, answer in (
         (ASK.config.current_context(), context.to_bytes(32) + bytes(32)),
         (ASK.generation.active_key(), KEY.to_bytes(32)),
-        (node_storage(ASK.chain_id, ASK.config.address, context, sender), node),
+        (ASK.config.node_storage(context, sender), node),
         (ASK.generation.key(KEY), from_hex(RESULTS["getKeyInfo of the migrated key"])),
     ):
         contracts.views[question.data, question.call()[1][1]] = answer

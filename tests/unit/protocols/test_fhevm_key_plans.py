@@ -14,8 +14,8 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import contexts, contracts, epochs, key_management
-from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE, KeyViews
+from kmsconn.protocols.fhevm import contexts, epochs, key_management
+from kmsconn.protocols.fhevm.views import CONFIG_BASE, GENERATION_BASE, KeyViews
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.queries import LogsAt, QueryPlan, StorageRead, ViewCall, mapping_slot
 from tests.vectors import keys
@@ -104,7 +104,7 @@ def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
         signer = SIGNER if context in of_contexts else ZERO_ADDRESS
         node = SENDER.rjust(32, b"\0") + signer.rjust(32, b"\0")
         strings = (128).to_bytes(32) + (160).to_bytes(32) + bytes(64)
-        question = contracts.node_signer(ASK.chain_id, ASK.config.address, context, SENDER)
+        question = ASK.config.node_signer(context, SENDER)
         asked.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
     return asked.run(epochs.epoch_stands(ASK, content, SENDER))
 

@@ -12,7 +12,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Content
 from kmsconn.protocols.fhevm.access import DELEGATED, WALLET_SIGNATURE_GRACE
-from kmsconn.protocols.fhevm.contracts import MAGIC_VALUE
+from kmsconn.protocols.fhevm.access import MAGIC_VALUE
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.fhevm.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
 from kmsconn.protocols.port import Facts

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from kmsconn.errors import NotYet, Undecodable
+from kmsconn.errors import Denied, NotYet, Undecodable, WrongSignature
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, HANDLE_BYTES, Handle, make_id
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import contracts
-from kmsconn.protocols.fhevm.key_views import CONFIG_BASE
-from kmsconn.protocols.fhevm.operations import GatewayContexts
+from kmsconn.protocols.fhevm.access import MAGIC_VALUE, AccessControl, wallet_agrees
 from kmsconn.protocols.fhevm.profile import Fhevm
+from kmsconn.protocols.fhevm.views import CONFIG_BASE, ConfigViews, GatewayViews
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.protocols.queries import ViewCall, base_slot, mapping_slot
@@ -24,6 +25,7 @@ from tests.vectors import load, vector_settings
 
 CHAIN = 54321
 CONTRACT = Address(b"\x22" * 20)
+GATEWAY, CONFIG = GatewayViews(CHAIN, CONTRACT), ConfigViews(CHAIN, CONTRACT)
 READS = vectors.load()["storage"]["reads"]
 VIEWS = vectors.load()["views"] + vectors.load()["ethereum"]["views"]
 
@@ -33,14 +35,14 @@ def name_of(entry: dict[str, Any]) -> str:
 
 
 TYPED: dict[str, Callable[..., ViewCall[Any]]] = {
-    "getCoprocessorTxSenders": contracts.coprocessor_senders,
-    "getCoprocessorMajorityThreshold": contracts.coprocessor_threshold,
-    "getCurrentKmsContextId": contracts.current_context,
-    "getCurrentKmsContextAndEpoch": contracts.current_context_and_epoch,
-    "getCoprocessor": contracts.coprocessor,
-    "getKmsNodeForContext": contracts.node_signer,
-    "isValidKmsContext": contracts.is_valid_context,
-    "isValidEpochForContext": contracts.is_valid_epoch,
+    "getCoprocessorTxSenders": GATEWAY.coprocessor_senders,
+    "getCoprocessorMajorityThreshold": GATEWAY.coprocessor_threshold,
+    "getCurrentKmsContextId": GATEWAY.current_context,
+    "getCurrentKmsContextAndEpoch": CONFIG.current_context_and_epoch,
+    "getCoprocessor": GATEWAY.coprocessor,
+    "getKmsNodeForContext": GATEWAY.node_signer,
+    "isValidKmsContext": CONFIG.is_valid_context,
+    "isValidEpochForContext": CONFIG.is_valid_epoch,
 }
 
 
@@ -77,7 +79,7 @@ def typed() -> list[Any]:
 def test_typed_questions_have_their_calldata_and_their_answer(entry: dict[str, Any]) -> None:
     function = contracts.CONTRACTS[entry["contract"]].function(entry["function"])
     calldata = from_hex(entry["call"]["data"])
-    view = TYPED[function.name](CHAIN, CONTRACT, *function.decode(calldata))
+    view = TYPED[function.name](*function.decode(calldata))
     assert view.data == calldata
     found, expected = view.read(from_hex(entry["result"])), given(entry["decoded"])
     if isinstance(found, Coprocessor):
@@ -125,47 +127,51 @@ def test_results_of_the_real_acl(entry: dict[str, str]) -> None:
     calldata = from_hex(entry["calldata"])
     function = contracts.ACL.functions_by_selector[calldata[:4]]
     values = function.decode(calldata)
-    view: ViewCall[Any]
+    raw = next((one for one in values if len(one) == HANDLE_BYTES), bytes(HANDLE_BYTES))
+    lists, handle = AccessControl({1: CONTRACT}), Handle(raw, 1, 0, 0, 0)
     match function.name:
         case "isAllowedForDecryption":
-            view = contracts.is_allowed_for_decryption(CHAIN, CONTRACT, *values)
+            view = lists.public(handle)
         case "isAllowed":
-            view = contracts.is_allowed(CHAIN, CONTRACT, *values)
+            view = lists.allowed(handle, values[1])
         case "decryptionSignatureInvalidatedBefore":
-            view = contracts.signature_invalidated_before(CHAIN, CONTRACT, *values)
+            before = int(entry["result"], 16)
+            lists.not_invalidated(handle, *values, before).read(from_hex(entry["result"]))
+            view = lists.not_invalidated(handle, *values, before - 1)
         case _:
-            names = ("delegator", "delegate", "contract", "handle")
-            view = contracts.is_delegated(CHAIN, CONTRACT, **dict(zip(names, values, strict=True)))
+            view = lists.delegated(handle, *values[:3])
     assert view.data == calldata
-    assert int(view.read(from_hex(entry["result"]))) == int(entry["result"], 16)
+    refused = function.name.endswith("Before") or not int(entry["result"], 16)
+    with pytest.raises((Denied, WrongSignature)) if refused else nullcontext():
+        view.read(from_hex(entry["result"]))
 
 
 def test_a_wallet_is_asked_with_bounded_gas() -> None:
-    view = contracts.is_valid_signature(CHAIN, CONTRACT, bytes(32), b"\x01\x02", gas=100_000)
+    rest: Any = {"age": 0.0, "domain_confirmed": True}
+    view = wallet_agrees(CHAIN, CONTRACT, bytes(32), b"\x01\x02", gas=100_000, **rest)
     method, (message, block) = view.call()
     assert (method, message["gas"], block) == ("eth_call", "0x186a0", "latest")
-    assert from_hex(message["data"])[:4] == contracts.MAGIC_VALUE == bytes.fromhex("1626ba7e")
+    assert from_hex(message["data"])[:4] == MAGIC_VALUE == bytes.fromhex("1626ba7e")
 
 
 def test_a_view_of_no_contract_is_undecodable() -> None:
     with pytest.raises(Undecodable):
-        contracts.is_allowed_for_decryption(CHAIN, CONTRACT, bytes(32)).read(b"")
+        GATEWAY.coprocessor_threshold().read(b"")
 
 
 @pytest.mark.parametrize("entry", [entry for entry in VIEWS if "error" in entry], ids=name_of)
 def test_a_context_that_the_contract_does_not_know_is_waited_for(entry: dict[str, Any]) -> None:
-    view = contracts.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT)
+    view = GATEWAY.node_signer(7 << 248, CONTRACT)
     with pytest.raises(NotYet, match="unknown"):
         view.refused(entry["error"]["message"], from_hex(entry["error"]["data"]))
 
 
 @pytest.mark.parametrize("data", [None, b"", bytes(36)])
 def test_other_errors_about_a_node_are_no_answer(data: bytes | None) -> None:
-    assert contracts.node_signer(CHAIN, CONTRACT, 7 << 248, CONTRACT).refused("busy", data) is None
+    assert GATEWAY.node_signer(7 << 248, CONTRACT).refused("busy", data) is None
 
 
 PROFILE = Fhevm(vector_settings())
-CONFIG = GatewayContexts(1, Address(b"\x01" * 20))
 CURRENT = make_id(CONTEXT_TAG, 2)
 
 
@@ -190,7 +196,7 @@ def verdict(plan: Any, current: int = CURRENT) -> Verdict:
     ],
 )
 def test_an_invalid_context_that_was_issued_was_destroyed(context: int, expected: Verdict) -> None:
-    assert verdict(CONFIG.after_invalid(context)) is expected
+    assert verdict(GATEWAY.after_invalid(context)) is expected
 
 
 def recorded(kind: str) -> bytes:

@@ -14,7 +14,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.journal.values import NO_SHARDS
 from kmsconn.model.requests import EventPlace, Kind, Request
 from kmsconn.model.steps import Seen
-from kmsconn.protocols.fhevm.key_views import CONFIG_BASE, GENERATION_BASE
+from kmsconn.protocols.fhevm.views import CONFIG_BASE, GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Contexts, Suspicions
