@@ -136,8 +136,8 @@ def test_results_of_the_real_acl(entry: dict[str, str]) -> None:
             view = lists.allowed(handle, values[1])
         case "decryptionSignatureInvalidatedBefore":
             before = int(entry["result"], 16)
-            lists.not_invalidated(handle, *values, before).read(from_hex(entry["result"]))
-            view = lists.not_invalidated(handle, *values, before - 1)
+            lists.not_invalidated(handle, values[0], before).read(from_hex(entry["result"]))
+            view = lists.not_invalidated(handle, values[0], before - 1)
         case _:
             view = lists.delegated(handle, *values[:3])
     assert view.data == calldata
