@@ -187,7 +187,8 @@ async def test_a_wallet_is_understood_in_every_mood(scene: Scene, mood: Mood) ->
     """The words of the error decide between a refusal and a node in trouble (fhevm-0.14.md, 3.4)."""
     await scene.gateway.set_mood(mood)
     digest = bytes(32)
-    signature, rest = key_for("wallet owner").sign(digest), {"age": 0.0, "domain_confirmed": True}
+    signature = key_for("wallet owner").sign(digest)
+    rest: Any = {"age": 0.0, "domain_confirmed": True}
     view = wallet_agrees(GATEWAY_ID, scene.gateway.wallet, digest, signature, gas=WALLET_GAS, **rest)
     method, parameters = view.call()
     said = await outcome(scene, method, *parameters)

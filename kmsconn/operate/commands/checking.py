@@ -24,7 +24,7 @@ from kmsconn.operate.commands.command import CliCommand, ExitStatus
 from kmsconn.operate.commands.configuration import add_config_argument, config_file
 from kmsconn.operate.doctor.diagnosis import Diagnosis, as_json, as_text, has_fault, warning
 from kmsconn.operate.doctor.examination import examine
-from kmsconn.operate.doctor.machine import real_machine
+from kmsconn.operate.doctor.machine import reachable, real_machine
 from kmsconn.transport.dialling import real_ports
 
 _VARIABLE: Final = "KMS_CONNECTOR_MONITORING_ENDPOINT"
@@ -94,12 +94,7 @@ def health_url(environ: Mapping[str, str]) -> str:
     if "://" in written:
         return written
     host, _, port = written.rpartition(":")
-    return f"http://{_reachable(host)}:{port}/healthz"
-
-
-def _reachable(host: str) -> str:
-    """Return where a listener on all addresses can be asked."""
-    return {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - an address that is read, not bound
+    return f"http://{reachable(host)}:{port}/healthz"
 
 
 def ask(url: str) -> tuple[int, bytes]:

@@ -102,11 +102,6 @@ async def _ask(arguments: argparse.Namespace, command: str, values: Mapping[str,
         return await ask_stopped(settings, real_ports(), command, values)
 
 
-def refusals(refused: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Yield why requests, or logs, are unchanged."""
-    yield from (f"{called(one)}: is unchanged: {one['why']}" for one in refused)
-
-
 def called(one: Mapping[str, Any]) -> str:
     """Return what a request, or a log, is called."""
     return f"row {one['row']}, {one['kind']} {one['id']}" if "row" in one else f"log {one['log']}"
@@ -143,10 +138,16 @@ def _value(name: str, value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _retried(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"{called(one)}: is retried" for one in answer["retried"])
-    yield from refusals(answer["refused"])
-    if not answer["retried"] and not answer["refused"]:
+_DONE: Final = {"retried": "is retried", "dropped": "is dropped", "skipped": "is skipped"}
+_KNOWN: Final = "its request was known already; the log is dropped"
+
+
+def _done(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was done to requests or logs, and why others are unchanged."""
+    for key, words in _DONE.items():
+        yield from (f"{called(one)}: {_KNOWN if one.get('known') else words}" for one in answer.get(key, ()))
+    yield from (f"{called(one)}: is unchanged: {one['why']}" for one in answer["refused"])
+    if not any(answer.values()):
         yield "no request matches"
 
 
@@ -161,18 +162,6 @@ def _quarantined(answer: Mapping[str, Any]) -> Iterator[str]:
 
 def _quarantined_one(answer: Mapping[str, Any]) -> Iterator[str]:
     yield from _request({"requests": [*answer["logs"], *answer["requests"]]})
-
-
-def _retried_one(answer: Mapping[str, Any]) -> Iterator[str]:
-    for one in answer["retried"]:
-        known = one.get("known", False)
-        yield f"{called(one)}: {'its request was known already; the log is dropped' if known else 'is retried'}"
-    yield from refusals(answer["refused"])
-
-
-def _dropped(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"{called(one)}: is dropped" for one in answer["dropped"])
-    yield from refusals(answer["refused"])
 
 
 def _explained(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -200,26 +189,13 @@ def _step(step: Mapping[str, Any]) -> Iterator[str]:
 def _paused(answer: Mapping[str, Any]) -> Iterator[str]:
     """Yield whether it was paused, and all that is paused now."""
     yield f"{answer['kind']}: {'is paused' if answer['changed'] else 'was paused already'}; requests are recorded and wait"
-    yield from _pauses(answer)
-
-
-def _pauses(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the kinds that are paused now."""
-    for one in answer["paused"]:
-        said = f": {one['reason']}" if one["reason"] else ""
-        yield f"  paused: {one['kind']} since {time_text(one['since'])}{said}"
+    yield from status.pauses(answer, "  paused: ")
 
 
 def _resumed(answer: Mapping[str, Any]) -> Iterator[str]:
     """Yield whether it was resumed, and what is still paused."""
     yield f"{answer['kind']}: {'is resumed' if answer['changed'] else 'was not paused'}"
-    yield from _pauses(answer)
-
-
-def _skipped(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield whether the request has ended."""
-    yield from (f"{called(one)}: is skipped" for one in answer["skipped"])
-    yield from refusals(answer["refused"])
+    yield from status.pauses(answer, "  paused: ")
 
 
 def _replayed(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -241,7 +217,7 @@ COMMANDS: Final[Mapping[str, Operator]] = {
         ("kmsconn explain -c kmsconn.toml ID", "kmsconn explain -c kmsconn.toml ID --json"),
     ),
     "requests": Operator(
-        {"requests.list": _requests, "requests.show": _request, "requests.retry": _retried},
+        {"requests.list": _requests, "requests.show": _request, "requests.retry": _done},
         (
             "kmsconn requests list -c kmsconn.toml --state failed",
             "kmsconn requests show -c kmsconn.toml ID",
@@ -252,8 +228,8 @@ COMMANDS: Final[Mapping[str, Operator]] = {
         {
             "quarantine.list": _quarantined,
             "quarantine.show": _quarantined_one,
-            "quarantine.retry": _retried_one,
-            "quarantine.drop": _dropped,
+            "quarantine.retry": _done,
+            "quarantine.drop": _done,
         },
         (
             "kmsconn quarantine list -c kmsconn.toml",
@@ -270,9 +246,7 @@ COMMANDS: Final[Mapping[str, Operator]] = {
         ),
     ),
     "resume": Operator({"resume": _resumed}, ("kmsconn resume -c kmsconn.toml user_decryption",)),
-    "skip": Operator(
-        {"skip": _skipped}, ('kmsconn skip -c kmsconn.toml ID --reason "its ciphertext is lost"',)
-    ),
+    "skip": Operator({"skip": _done}, ('kmsconn skip -c kmsconn.toml ID --reason "its ciphertext is lost"',)),
     "replay": Operator(
         {"replay": _replayed},
         (

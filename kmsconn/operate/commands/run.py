@@ -23,7 +23,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 import trio
@@ -75,22 +75,6 @@ TOLD_EACH: Final = 12  # starts for which a journal is waited that are told once
 YOUNG_OBJECTS: Final = 20_000  # made and not freed, before a look; Python's own number is 2,000
 LARGE_BLOCK: Final = 4 * 1024 * 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-
-
-class Drainable(Protocol):
-    """What signals do to a connector."""
-
-    def drain(self) -> None:
-        """Begin to end well."""
-        ...
-
-    def hurry(self) -> None:
-        """End at once."""
-        ...
-
-    async def wait_ready(self) -> None:
-        """Return once every dependency has answered."""
-        ...
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -321,13 +305,13 @@ def log_settings(settings: Settings, log: FilteringBoundLogger) -> None:
         log.info("setting", name=name, value=value.strip())
 
 
-async def announce_ready(connector: Drainable, log: FilteringBoundLogger) -> None:
+async def announce_ready(connector: Connector, log: FilteringBoundLogger) -> None:
     """Log once that every dependency has answered."""
     await connector.wait_ready()
     log.info("ready")
 
 
-async def heed_signals(signals: AsyncIterator[int], connector: Drainable, log: FilteringBoundLogger) -> None:
+async def heed_signals(signals: AsyncIterator[int], connector: Connector, log: FilteringBoundLogger) -> None:
     """Drain at the first signal, hurry at every later one. Ends only by cancellation."""
     draining = False
     async for number in signals:

@@ -74,9 +74,14 @@ def _requests(answer: Mapping[str, Any]) -> Iterator[str]:
     ):
         if answer[key]:
             yield _row(label, str(answer[key]))
+    yield from pauses(answer, f"{'PAUSED':<{_LABEL}} ")
+
+
+def pauses(answer: Mapping[str, Any], label: str) -> Iterator[str]:
+    """Yield the kinds that are paused now."""
     for one in answer["paused"]:
         said = f": {one['reason']}" if one["reason"] else ""
-        yield _row("PAUSED", f"{one['kind']} since {time_text(one['since'])}{said}")
+        yield f"{label}{one['kind']} since {time_text(one['since'])}{said}"
 
 
 def _process(answer: Mapping[str, Any]) -> Iterator[str]:

@@ -10,12 +10,10 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
-from kmsconn.chain.port import Rpc
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.connector.alerting import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOCK, wrong_clock
 from kmsconn.errors import KmsconnError, StartRefused, Unreachable
-from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, skipped, warning
 from kmsconn.operate.doctor.nodes import NewestBlock
@@ -132,17 +130,15 @@ async def _open(stack: AsyncExitStack, chain: Chain, name: str, ports: Ports) ->
 
 
 def _named_chains(settings: Settings) -> Sequence[tuple[str, Chain, str, str, bool]]:
-    if settings.protocol.profile == HTTPZ_RC7:
-        return [("gateway", settings.chains.gateway, "gwl2_url", "chain_id", False)]
+    gateway, ethereum = settings.chains.gateway, settings.chains.ethereum
     hosts = [
         (f"host chain {one.chain.chain_id}", one.chain, f"host_chains[{place}].url", f"host_chains[{place}].chain_id", True)
         for place, one in enumerate(settings.chains.host_chains)
     ]  # fmt: skip
-    return [
-        ("gateway", settings.chains.gateway, "gateway_url", "gateway_chain_id", False),
-        ("ethereum", settings.chains.ethereum, "ethereum_url", "ethereum_chain_id", True),
-        *hosts,
-    ]
+    of_keys = (
+        [("ethereum", ethereum, "ethereum_url", "ethereum_chain_id", True)] if ethereum != gateway else []
+    )
+    return [("gateway", gateway, "gateway_url", "gateway_chain_id", False), *of_keys, *hosts]
 
 
 # --- its URLs
@@ -228,19 +224,14 @@ def limits_probe(
     """Return the probe of what each node gives: the calls of a batch, the blocks of a read, the logs of the first block."""
 
     async def of_node(node: NodeAtUrl) -> Sequence[Diagnosis]:
-        checked = f"{chain.name} {node.shown}"
-        lines = [nodes.judge_batch(checked, *await nodes.measure_batch(node.endpoint))]
+        checked, rpc = f"{chain.name} {node.shown}", node.endpoint
+        lines = [await nodes.check_batch(checked, rpc)]
         if subscription is not None:
-            lines += await of_logs(checked, node.endpoint, subscription)
-        return lines
-
-    async def of_logs(checked: str, rpc: Rpc, contract: Subscription) -> Sequence[Diagnosis]:
-        where, head = (contract.contract, contract.topics), chain.head.value.number
-        found = await nodes.measure_log_range(rpc, *where, head, batch_size)
-        lines = [nodes.judge_log_range(checked, found)]
-        if from_block is not None and found.given:
-            refusal = await nodes.refusal_of_logs_at(rpc, *where, min(from_block, head))
-            lines.append(nodes.judge_history(checked, from_block, from_option, refusal))
+            where, head = (subscription.contract, subscription.topics), chain.head.value.number
+            lines.append(await nodes.check_log_range(checked, rpc, *where, head=head, wanted=batch_size))
+            if from_block is not None and lines[-1].status is not CheckStatus.FAULT:
+                first = min(from_block, head)
+                lines.append(await nodes.check_history(checked, rpc, *where, first, option=from_option))
         return lines
 
     async def look() -> Sequence[Diagnosis]:
@@ -274,26 +265,18 @@ async def find_scheme(url: str, ports: Ports) -> str:
 
 def _rewritten(url: str, scheme: str) -> str:
     parsed = parse(url)
-    if parsed.tls and scheme not in TLS_SCHEMES:
-        return f"{scheme}://{_host(parsed.host)}:{parsed.port}"
-    return f"{scheme}://{_host(parsed.host)}:{parsed.port}{parsed.target}"
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    secret = parsed.tls and scheme not in TLS_SCHEMES
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    return f"{scheme}://{host}:{parsed.port}{'' if secret else parsed.target}"
 
 
 async def _answers(url: str, ports: Ports) -> bool:
     """Say whether a node answers, whatever its chain."""
     async with open_http(ports) as http, open_endpoint(Chain(-1, (url,)), "address", ports, http) as one:
-        return await _says_chain(one)
-
-
-async def _says_chain(endpoint: Endpoint) -> bool:
-    try:
-        await endpoint.probe()
-    except StartRefused:  # it has told its chain id, which is another than −1
-        return True
-    except KmsconnError:
-        return False
+        try:
+            await one.probe()
+        except StartRefused:  # it has told its chain id, which is another than −1
+            return True
+        except KmsconnError:
+            return False
     return True

@@ -213,7 +213,7 @@ def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Prob
         if port == "0":
             return [ok(checked, "any free port")]
         with trio.move_on_after(MONITORING_LIMIT):
-            there = await who_listens(_reachable(host), int(port), ports)
+            there = await who_listens(reachable(host), int(port), ports)
             return [judge_listener(checked, there.name), *judge_alerts(there.alerts)]
         return [judge_listener(checked, "a program that does not answer HTTP")]
 
@@ -244,19 +244,19 @@ def judge_certificate(end: float, now: float) -> Diagnosis:
     return (fault if end <= now else warning)(CERTIFICATE, said, remedy)
 
 
-def _reachable(host: str) -> str:
-    bare = host.strip("[]")
-    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - is compared, not bound
+def reachable(host: str) -> str:
+    """Return where a listener can be asked that may listen on all addresses."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - is compared, not bound
 
 
 async def who_listens(host: str, port: int, ports: Ports) -> Listener:
     """Say who listens at an address, and of a kmsconn which alerts it has."""
     try:
-        stream = await ports.dial(host, port)
+        stream = await ports.dial(host.strip("[]"), port)
     except OSError:
         return Listener(None)
     await stream.aclose()
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = f"http://{host}:{port}"
     try:
         async with open_http(ports) as http:
             name = _who(await _read(http, f"{url}/version"))

@@ -1,4 +1,4 @@
-"""What a node of a chain says of itself and of its limits, each question put alone, and how its limits are judged."""
+"""What a node of a chain says of itself and of its limits, each question put alone, and what its limits are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 
 LARGEST_BATCH = 100
 """Calls in a batch that ``rpc.asking`` makes at most."""
-_BATCHES = (LARGEST_BATCH, 50, 20, 10, 3)
+_BATCHES = (LARGEST_BATCH, 50, 20, 10, 3)  # the reader puts three calls in a batch: head, kept block and logs
 _VERSION_LENGTH = 64
 
 
@@ -94,19 +94,11 @@ async def logs_between(
     return list(found)
 
 
-@attrs.frozen
-class LogRange:
-    """How many blocks of logs a node gave at once, 0 for none, of how many that were wanted; ``refusal`` is of the widest read."""
-
-    given: int
-    wanted: int
-    refusal: str = ""
-
-
-async def measure_log_range(
-    rpc: Rpc, contract: Address, topics: Sequence[bytes], head: int, wanted: int
-) -> LogRange:
+async def check_log_range(
+    node: str, rpc: Rpc, contract: Address, topics: Sequence[bytes], *, head: int, wanted: int
+) -> Diagnosis:
     """Ask for the newest blocks of logs, and where they are too many search the most that the node gives. Raises Unreachable."""
+    checked = f"{node}: blocks of eth_getLogs"
     asked, refusal = min(wanted, head + 1), ""
     given, refused = 0, asked + 1
     width = asked
@@ -118,68 +110,41 @@ async def measure_log_range(
         else:
             given = width
         width = (given + refused) // 2
-    return LogRange(given, asked, refusal)
+    if not given:
+        return fault(checked, f"none: {refusal}", "name a node that serves eth_getLogs")
+    if given < asked:
+        found = f"{given} are given, {asked} (get_logs_batch_size) are not: {refusal}"
+        return warning(checked, found, f"set get_logs_batch_size to {given}, or raise the node's limit")
+    return ok(checked, f"{given} at once")
 
 
-async def measure_batch(rpc: Rpc) -> tuple[int, str]:
-    """Ask in ever smaller batches until the node answers one; return its size, 1 for none, and why the largest was refused."""
-    refusal = ""
+async def check_batch(node: str, rpc: Rpc) -> Diagnosis:
+    """Ask in ever smaller batches until the node answers one."""
+    checked, refusal = f"{node}: calls in a batch", ""
     for size in _BATCHES:
         try:
             found = await rpc.batch([Call("eth_chainId")] * size)
         except KmsconnError as error:
             refusal = refusal or str(error)
             continue
-        if not any(isinstance(one, RpcError) for one in found):
-            return size, refusal
-        refusal = refusal or next(str(one) for one in found if isinstance(one, RpcError))
-    return 1, refusal
+        refused = [str(one) for one in found if isinstance(one, RpcError)]
+        if not refused:
+            remedy = f"raise the node's limit to {LARGEST_BATCH} calls a batch"
+            return (
+                warning(checked, f"{size} at most: {refusal}", remedy) if refusal else ok(checked, f"{size}")
+            )
+        refusal = refusal or refused[0]
+    return fault(checked, f"none is answered: {refusal}", "name a node that takes JSON-RPC batches")
 
 
-async def refusal_of_logs_at(rpc: Rpc, contract: Address, topics: Sequence[bytes], block: int) -> str:
-    """Say why a node does not give the logs of a block; empty where it does. Raises Unreachable."""
+async def check_history(
+    node: str, rpc: Rpc, contract: Address, topics: Sequence[bytes], block: int, *, option: str
+) -> Diagnosis:
+    """Ask for the logs of the block from which the connector is to begin. Raises Unreachable."""
+    checked = f"{node}: logs of block {block}"
     try:
         await logs_between(rpc, contract, topics, block, block)
     except RpcError as error:
-        return str(error)
-    return ""
-
-
-SMALLEST_BATCH = 3
-"""Calls that the reader puts in a batch: head, kept block and logs."""
-
-
-def judge_batch(node: str, size: int, refusal: str) -> Diagnosis:
-    """Judge the largest batch that a node answers."""
-    checked = f"{node}: calls in a batch"
-    if size >= LARGEST_BATCH:
-        return ok(checked, f"{size}")
-    if size < SMALLEST_BATCH:
-        return fault(checked, f"none is answered: {refusal}", "name a node that takes JSON-RPC batches")
-    return warning(
-        checked, f"{size} at most: {refusal}", f"raise the node's limit to {LARGEST_BATCH} calls a batch"
-    )
-
-
-def judge_log_range(node: str, found: LogRange) -> Diagnosis:
-    """Judge how many blocks of logs a node gives at once."""
-    checked = f"{node}: blocks of eth_getLogs"
-    if not found.given:
-        return fault(checked, f"none: {found.refusal}", "name a node that serves eth_getLogs")
-    if found.given < found.wanted:
-        remedy = f"set get_logs_batch_size to {found.given}, or raise the node's limit"
-        return warning(
-            checked,
-            f"{found.given} are given, {found.wanted} (get_logs_batch_size) are not: {found.refusal}",
-            remedy,
-        )
-    return ok(checked, f"{found.given} at once")
-
-
-def judge_history(node: str, block: int, option: str, refusal: str) -> Diagnosis:
-    """Judge whether a node has the logs from which the connector is to begin."""
-    checked = f"{node}: logs of block {block}"
-    if not refusal:
-        return ok(checked, "are there")
-    remedy = f"name a node with the history from there on (archive), or a later {option}"
-    return fault(checked, f"the connector is to begin there, and the node has none: {refusal}", remedy)
+        remedy = f"name a node with the history from there on (archive), or a later {option}"
+        return fault(checked, f"the connector is to begin there, and the node has none: {error}", remedy)
+    return ok(checked, "are there")

@@ -71,7 +71,8 @@ async def received(*numbers: int) -> AsyncIterator[int]:
 
 
 async def after(*numbers: int) -> tuple[list[str], list[str]]:
-    connector, stream = FakeConnector(), io.StringIO()
+    connector: Any = FakeConnector()
+    stream = io.StringIO()
     await heed_signals(received(*numbers), connector, make_logger(stream, "info", LogFormat.JSON))
     return connector.done, [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
 
@@ -85,7 +86,8 @@ async def test_a_second_signal_of_either_kind_hurries() -> None:
 
 
 async def test_ready_is_logged_once_it_is() -> None:
-    connector, stream = FakeConnector(), io.StringIO()
+    connector: Any = FakeConnector()
+    stream = io.StringIO()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(announce_ready, connector, make_logger(stream, "info", LogFormat.JSON))
         await wait_all_tasks_blocked()
