@@ -12,7 +12,7 @@ import attrs
 
 from kmsconn.config.description import Form, Section, fields_of
 from kmsconn.config.findings import Findings
-from kmsconn.config.keyfiles import read_token
+from kmsconn.config.keyfiles import read_secret, token
 from kmsconn.config.options import OptionTable
 from kmsconn.config.parties import Chain, Chains, CoreTls, HostChain
 from kmsconn.config.places import is_loopback
@@ -100,7 +100,8 @@ def status_page_token_of(written: Written) -> Secret | None:
     values = written.values
     if values["status_page_token_file"] is not None:
         place = written.place("status_page_token_file")
-        return read_token(place, values["status_page_token_file"], written.findings)
+        path, remedy = values["status_page_token_file"], "write one with: openssl rand -hex 32"
+        return read_secret(place, path, written.findings, token, remedy)
     host = str(values["monitoring_endpoint"]).rpartition(":")[0]
     if values["status_page"] is StatusPage.ON and not is_loopback(host):
         written.findings.fault(

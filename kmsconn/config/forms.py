@@ -126,13 +126,19 @@ def at_least(minimum: int, value: object) -> int:
     return number
 
 
-def chain_ids(value: object) -> tuple[int, ...]:
-    """Read chain ids: a list of numbers, a comma list, or a JSON array in the environment."""
+def _listed(value: object) -> list[Any]:
+    """Return a list as TOML has it, or a comma list or a JSON array in the environment; empty for what is none."""
     if isinstance(value, str):
-        value = [one.strip() for one in value.strip().removeprefix("[").removesuffix("]").split(",")]
-    if not isinstance(value, list) or not value:
+        listed = value.strip().removeprefix("[").removesuffix("]").split(",")
+        return [one.strip().strip("\"'") for one in listed]
+    return value if isinstance(value, list) else []
+
+
+def chain_ids(value: object) -> tuple[int, ...]:
+    """Read chain ids."""
+    if not (listed := _listed(value)):
         raise ValueError("must be a list of chain ids that is not empty")
-    return tuple(dict.fromkeys(at_least(1, one) for one in value))
+    return tuple(dict.fromkeys(at_least(1, one) for one in listed))
 
 
 def sha256_digest(value: object) -> bytes:
@@ -228,16 +234,13 @@ def _tagged(tag: int, value: object) -> int:
 
 
 def roles(value: object) -> frozenset[Role]:
-    """Read what a process does: a list of ``hear``, ``work`` and ``send``, a comma list, or a JSON array in the environment."""
-    if isinstance(value, str):
-        listed = value.strip().removeprefix("[").removesuffix("]").split(",")
-        value = [one.strip().strip("\"'") for one in listed]
-    known = [str(role) for role in Role]
-    if not isinstance(value, list) or not value:
+    """Read what a process does: some of ``hear``, ``work`` and ``send``."""
+    known, listed = [str(role) for role in Role], _listed(value)
+    if not listed:
         raise ValueError(f"must be a list of {', '.join(known)} that is not empty")
-    if wrong := [one for one in value if one not in known]:
+    if wrong := [one for one in listed if one not in known]:
         raise ValueError(f"must be a list of {', '.join(known)}, and has {quoted(wrong[0])}")
-    return frozenset(Role(one) for one in value)
+    return frozenset(Role(one) for one in listed)
 
 
 _SHORTEST_LEASE = 1.0

@@ -16,7 +16,7 @@ import attrs
 from kmsconn.config.assembly import Written
 from kmsconn.config.findings import Findings
 from kmsconn.config.forms import duration_text
-from kmsconn.config.keyfiles import read_password, warn_if_open
+from kmsconn.config.keyfiles import password, read_secret, warn_if_open
 from kmsconn.config.postgres_url import is_postgres_url, parse_postgres_url
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import ROLES, PostgresAddress
@@ -45,7 +45,7 @@ def with_password(address: PostgresAddress, place: str, path: Path, findings: Fi
     """Return an address with a file for its password, which ``place`` names; notes what is wrong with the file at present."""
     if address.password is not None:
         findings.fault(place, "names a second password: the URL of the journal has one too", "keep one")
-    read_password(place, path, findings)
+    read_secret(place, path, findings, password)
     return attrs.evolve(address, password_file=path)
 
 

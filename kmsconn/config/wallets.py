@@ -15,7 +15,7 @@ import attrs
 
 from kmsconn.config.assembly import Written
 from kmsconn.config.findings import Findings
-from kmsconn.config.keyfiles import read_hex_key, read_signing_key_file
+from kmsconn.config.keyfiles import hex_key, read_secret, signing_key
 from kmsconn.config.parties import WalletSettings
 from kmsconn.config.values import ROLES, AwsKmsKey, Mode, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
@@ -112,10 +112,10 @@ def _sources(
     found = {**values, _CREDENTIALS: credential if credential and credential.is_file() else None}
     readers: dict[str, Callable[[str, Any, Findings], FoundWallet | None]] = {
         "aws_kms_config.key_id": partial(_aws_wallet, values),
-        "signing_key_path": partial(_from_file, read_signing_key_file),
+        "signing_key_path": partial(_from_file, signing_key),
         "private_key": _hex_wallet,
-        "private_key_file": partial(_from_file, read_hex_key),
-        _CREDENTIALS: partial(_from_file, read_hex_key),
+        "private_key_file": partial(_from_file, hex_key),
+        _CREDENTIALS: partial(_from_file, hex_key),
         "mnemonic": partial(_from_mnemonic, values),
     }
     for name, read in readers.items():
@@ -137,9 +137,9 @@ def _aws_wallet(values: Mapping[str, Any], place: str, key_id: str, _: Findings)
 
 
 def _from_file(
-    read: Callable[[str, Path, Findings], Secret | None], place: str, path: Path, findings: Findings
+    decode: Callable[[bytes], str], place: str, path: Path, findings: Findings
 ) -> FoundWallet | None:
-    key = read(place, path, findings)
+    key = read_secret(place, path, findings, decode)
     return None if key is None else _hex_wallet(place, key, findings)
 
 

@@ -17,7 +17,8 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
-from kmsconn.config.keyfiles import password_in
+from kmsconn.config.keyfiles import password as of_file
+from kmsconn.config.keyfiles import secret_in
 from kmsconn.config.values import PostgresAddress
 from kmsconn.journal.postgres_servers import MET, ask_plainly, connect_to_newest, wait_for
 from kmsconn.journal.postgres_statements import BoundStatement
@@ -66,7 +67,7 @@ def keywords_of(address: PostgresAddress) -> dict[str, Any]:
     if address.password_file is None:
         return address.keywords()
     try:
-        password = password_in(address.password_file)
+        password = secret_in(address.password_file, of_file)
     except ValueError as error:
         raise psycopg.OperationalError(f"no password for the server: {error}") from error
     return {**address.keywords(), "password": password.reveal()}

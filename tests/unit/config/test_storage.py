@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kmsconn.config import storage
-from kmsconn.config.keyfiles import password_in
+from kmsconn.config.keyfiles import password, secret_in
 from kmsconn.config.postgres_url import parse_postgres_url
 from kmsconn.config.settings import Retention
 from kmsconn.config.sources import load_config
@@ -36,7 +36,7 @@ def test_the_password_of_a_file_is_read_when_it_is_needed_without_the_end_of_its
     assert settings.storage.journal == PostgresAddress("kmsconn", ("db",), (), "kmsconn", password_file=file)
     assert settings.warnings == ()
     file.write_text("hunter3\r\n")
-    assert password_in(file) == Secret("hunter3")
+    assert secret_in(file, password) == Secret("hunter3")
     assert "hunter2" not in repr(settings)
 
 

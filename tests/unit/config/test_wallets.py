@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmsconn.config.findings import Findings, Given
-from kmsconn.config.keyfiles import LARGEST_SIGNING_KEY_FILE, read_signing_key
+from kmsconn.config.keyfiles import read_signing_key
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import AwsKmsKey, Secret
 from kmsconn.config.wallets import account_index, find_wallet
@@ -381,27 +381,25 @@ def test_the_file_of_the_specification_holds_key_1() -> None:
 
 
 def test_what_follows_the_key_is_passed_over() -> None:
-    assert read_signing_key(FILE + bytes(2 * LARGEST_SIGNING_KEY_FILE)) == FILE_KEY
+    assert read_signing_key(FILE + bytes(2000)) == FILE_KEY
 
 
 @pytest.mark.parametrize(
     ("at", "value", "told"),
     [
-        (0, 4, "length of the version of the header"),
-        (10, ord("6"), "version of the header is not 0.5"),
-        (11, 1, "header's variant is 1, not 0"),
-        (15, 9, "length of the version of the versioning scheme"),
-        (25, ord("2"), "versioning scheme is not 0.1"),
-        (26, 14, "length of the name of the type"),
-        (34, ord("p"), "name of the type is not PrivateSigKey"),
-        (47, 1, "version of the type is 1, not 0"),
-        (51, 33, "length of the key is 33, not 32"),
+        (0, 4, "version of the header"),
+        (10, ord("6"), "version of the header"),
+        (11, 1, "header's variant"),
+        (25, ord("2"), "versioning scheme"),
+        (34, ord("p"), "name of the type"),
+        (47, 1, "version of the type"),
+        (51, 33, "length of the key"),
     ],
 )
 def test_a_wrong_part_is_named(at: int, value: int, told: str) -> None:
     wrong = bytearray(FILE)
     wrong[at] = value
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=f"{told} is another one"):
         read_signing_key(bytes(wrong))
 
 
@@ -413,7 +411,7 @@ def test_a_file_that_ends_early_is_refused(size: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_anything_else_is_a_value_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"the file ends within|is not|is \d+, not"):
+    with pytest.raises(ValueError, match=r"the file ends within|is another one"):
         read_signing_key(data)
 
 
