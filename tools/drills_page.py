@@ -85,7 +85,7 @@ _FAILS = critical(_BUCKETS, "calls-fail")
 
 SHOWN: Final = (
     _shown("gateway/refuse", critical("gateway", "unreachable"), Named(_GATEWAY, "rounds"), waits=True),
-    _shown("ethereum/refuse", critical("ethereum", "unreachable"), Named(_ETHEREUM, "rounds"), waits=True),
+    _shown("ethereum/refuse", critical("ethereum", "unreachable"), Named(_ETHEREUM, "rounds"), lead=70, after=100, waits=True),
     _shown("host/refuse", critical("host chain 12345", "unreachable"), waits=True),
     _shown("core0/refuse", critical(_CORE, "unreachable"), waits=True),
     _shown("bucket0/refuse"),

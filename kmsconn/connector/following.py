@@ -97,9 +97,15 @@ def wake_by(topics: Topics, components: Components) -> None:
     topics.on("closed", components.http.waiters.closed)
 
 
-async def recovered(pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int) -> None:
-    """Do not hold a Core that serves again to what was before: what waits for it is due at once."""
-    pipeline.runner.progress.forgive(pipeline.runner.core_health.core.endpoints[index], CONNECTION)
+async def recovered(
+    pipeline: Pipeline, pools: Mapping[PoolName, WorkerPool], index: int, *, served: bool
+) -> None:
+    """Let what waits for a Core be due at once, and do not hold one that serves again to what was before.
+
+    One that is only connected to anew may break every connection, and what is held against it is to be told.
+    """
+    if not served:
+        pipeline.runner.progress.forgive(pipeline.runner.core_health.core.endpoints[index], CONNECTION)
     journal, shards = pipeline.journal, pipeline.runner.shards
     hurried = await until_kept(lambda: journal.run(moves.hurry, [*DECRYPTION_KINDS], index, shards))
     for pool in pools.values():

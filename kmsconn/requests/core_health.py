@@ -31,7 +31,7 @@ CONNECTION = frozenset({"calls-fail", "too-slow"})
 """Causes that say nothing more than the health of the Core does."""
 
 
-async def _nothing(_index: int) -> None:
+async def _nothing(_index: int, *, served: bool) -> None:
     pass
 
 
@@ -41,8 +41,8 @@ class CoreHealth:
 
     core: CoreClient
     limit: float
-    on_recovery: Callable[[int], Awaitable[None]] = _nothing
-    """Is told which endpoint serves again, or is connected to anew: another Core may stand there."""
+    on_recovery: Callable[..., Awaitable[None]] = _nothing
+    """Is told which endpoint serves again, or is connected to anew: another Core may stand there. ``served``: it has not said otherwise."""
     _wrong: dict[int, tuple[float, str]] = attrs.field(factory=dict)
     """Since when an endpoint does not serve, and what was said last."""
     _unreached: set[int] = attrs.field(factory=set)
@@ -114,9 +114,9 @@ class CoreHealth:
 
     async def _watch(self, index: int) -> Never:
         while True:
-            wrong = await self._ask(index)
+            wrong, served = await self._ask(index), index not in self._wrong
             if self._note(index, wrong, trio.current_time()):
-                await self.on_recovery(index)
+                await self.on_recovery(index, served=served)
             with trio.move_on_after(AGAIN if wrong else HEALTH_CHECK_INTERVAL):
                 await self._asked_for.wait()
             await trio.sleep(SOONEST)

@@ -135,9 +135,9 @@ async def test_recovery_is_told_once_and_so_is_another_connection() -> None:
     """A Core may be restarted between two health checks."""
     core, told = Core(), []
 
-    async def note(index: int) -> None:
+    async def note(index: int, *, served: bool) -> None:
         await trio.lowlevel.checkpoint()
-        told.append(index)
+        told.append((index, served))
 
     async with watched(core) as health:
         health.on_recovery = note
@@ -145,10 +145,10 @@ async def test_recovery_is_told_once_and_so_is_another_connection() -> None:
         await trio.sleep(HEALTH_CHECK_INTERVAL + 1)
         core.down.clear()
         await trio.sleep(2 * HEALTH_CHECK_INTERVAL)
-        assert told == [1]
+        assert told == [(1, False)]
         core.connected = 2
         await trio.sleep(2 * HEALTH_CHECK_INTERVAL)
-        assert sorted(told) == [0, 1, 1]
+        assert sorted(told) == [(0, True), (1, False), (1, True)]
 
 
 def test_a_part_stands_still_after_the_limit_and_not_before() -> None:
