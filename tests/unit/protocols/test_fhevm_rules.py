@@ -11,8 +11,7 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Content
-from kmsconn.protocols.fhevm.access import DELEGATED, WALLET_SIGNATURE_GRACE
-from kmsconn.protocols.fhevm.access import MAGIC_VALUE
+from kmsconn.protocols.fhevm.access import DELEGATED, MAGIC_VALUE, WALLET_SIGNATURE_GRACE
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.fhevm.user_decryption import REQUEST_TYPE, UnifiedUserDecryption, unified_digest
 from kmsconn.protocols.port import Facts
