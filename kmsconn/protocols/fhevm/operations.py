@@ -83,7 +83,6 @@ class Deployment:
         )
 
 
-
 SIGNING_SCHEMES = [kms.SigningSchemeType.ECDSA256K1]
 """What every request asks for: the contracts take no other signature. Cores of 0.14 skip it (0.15: 4.2)."""
 
