@@ -49,11 +49,13 @@ class LogsRead:
 
 @attrs.frozen
 class BlockHead:
-    """A block as far as it matters here; ``hash`` is None for a node that does not tell it."""
+    """A block as far as it matters here; ``hash`` is None for a node that does not tell it, ``base_fee`` where there is no fee market."""
 
     number: int
     timestamp: int
     hash: bytes | None
+    base_fee: int | None = None
+    gas_limit: int | None = None
 
 
 _head_decoder = msgspec.json.Decoder(JsonBlock)
@@ -150,20 +152,19 @@ def _hash_of(block: Any) -> bytes | None:
     return None if block is None else read_block(block).hash
 
 
-def read_head(block: Any) -> tuple[int, int]:
-    """Read number and timestamp of a block. Raises the RpcError that it may be, Unreachable when it is no block."""
-    head = read_block(block)
-    return head.number, head.timestamp
-
-
 def read_block(block: Any) -> BlockHead:
     """Read a block. Raises the RpcError that it may be, Unreachable when it is no block."""
     if isinstance(block, RpcError):
         raise block
     try:
         head = read(block, JsonBlock)
-        hash_ = _bytes(head.hash) if head.hash is not None and _is_hash(head.hash) else None
-        return BlockHead(int(head.number, 16), int(head.timestamp, 16), hash_)
+        return BlockHead(
+            int(head.number, 16),
+            int(head.timestamp, 16),
+            _bytes(head.hash) if head.hash is not None and _is_hash(head.hash) else None,
+            None if head.base_fee_per_gas is None else int(head.base_fee_per_gas, 16),
+            None if head.gas_limit is None else int(head.gas_limit, 16),
+        )
     except ValueError as error:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
 

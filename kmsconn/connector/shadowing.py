@@ -19,8 +19,9 @@ from kmsconn.model.events import (
     ReplyMissing,
     ReplyUnmatched,
 )
-from kmsconn.replies.shadow import ShadowedChain, ShadowManager
+from kmsconn.replies.shadow import ShadowManager
 from kmsconn.replies.shadow_replies import Likeness
+from kmsconn.replies.state import TxEndpoint
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.rows import request_of
 
@@ -33,15 +34,8 @@ DIFFER, UNMATCHED, MISSING = "replies-differ", "replies-unmatched", "replies-mis
 def shadow_of(components: Components, chain_context: ChainContext) -> ShadowManager:
     """Return the shadow of the transaction manager of one chain."""
     chain_id, profile = chain_context.endpoint.chain_id, components.profile
-    chain = ShadowedChain(
-        rpc=chain_context.endpoint,
-        head=chain_context.head,
-        name=chain_context.name,
-        confirmations=chain_context.confirmations,
-        rests=all(one.finalized for one in profile.subscriptions() if one.chain_id == chain_id),
-    )
     return ShadowManager(
-        chain=chain,
+        endpoint=TxEndpoint(chain_context.endpoint, chain_context.head, chain_context.name),
         journal=components.journal,
         profile=profile,
         tx_sender=components.tx_sender,
@@ -49,7 +43,9 @@ def shadow_of(components: Components, chain_context: ChainContext) -> ShadowMana
         wake=chain_context.wake_up,
         ports=components.ports,
         on_event=components.on_event,
-        beat=components.heartbeats.part(f"shadow {chain.name}", chain.name),
+        confirmations=chain_context.confirmations,
+        rests=all(one.finalized for one in profile.subscriptions() if one.chain_id == chain_id),
+        beat=components.heartbeats.part(f"shadow {chain_context.name}", chain_context.name),
     )
 
 

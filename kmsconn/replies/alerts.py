@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import attrs
 import trio
@@ -131,15 +131,17 @@ def tell_deferred(alerts: TxAlerts, row: Row, found: Found, now: float) -> None:
         alerts.hold(row, found.alert, found.reason, now, critical=found.critical, after=after)
 
 
-def tell_sent(alerts: TxAlerts, row: Row, said: Sent, result: object, now: float, *, funds: str) -> None:
-    """Say that bytes were not taken, or that they are again."""
+def tell_sent(
+    alerts: TxAlerts, row: Row, said: Sent, result: object, now: float, *, funds: Callable[[], str]
+) -> None:
+    """Say that bytes were not taken, or that they are again; ``funds`` says what the account has."""
     if said in THERE:
         alerts.clear("funds")
         alerts.free(row.rid, {"broadcast"})
     elif said is Sent.FUNDS:
         transaction = transaction_of(row)
         need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
-        alerts.raise_("funds", f"{funds}{need} ({result})", critical=True, remedy=SEND_FUNDS)
+        alerts.raise_("funds", f"{funds()}{need} ({result})", critical=True, remedy=SEND_FUNDS)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
         why = (

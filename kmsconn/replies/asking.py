@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import attrs
@@ -102,134 +101,76 @@ def _explained(profile: Profile, row: Row, said: Says) -> Says:
     return explained or said
 
 
-def usable(result: Any) -> Any:
-    """Return a result that is no error. Raises Unreachable."""
-    if isinstance(result, KmsconnError):
-        raise Unreachable(f"the node answered {result}") from result
-    return result
-
-
-def read_number(result: Any) -> int:
-    """Return the number of ``eth_blockNumber``. Raises Unreachable."""
+def read_number(result: Any, method: str = HEAD.method) -> int:
+    """Return the number that a node answered. Raises Unreachable."""
     try:
-        return from_count(usable(result))
+        return from_count(result)
     except (TypeError, ValueError) as error:
-        raise Unreachable("the node's answer to eth_blockNumber is not a number") from error
+        said = result if isinstance(result, KmsconnError) else "no number"
+        raise Unreachable(f"the node's answer to {method} is {said}") from error
 
 
 QUESTION_TIMEOUT = 5.0
-"""Seconds for one batch, or one call; shorter than a connection waits before it counts as dead."""
-GROWS_AFTER = 8  # full batches in a row that a node answered, until the next ones are larger
-_SPLIT = 4
+"""Seconds for one batch, or for its calls one by one; shorter than a connection waits before it counts as dead."""
 
 Take = Callable[[int, Any, int | None], None]
 """Takes the outcome of a question by its place: a result or a KmsconnError, and the head of the node; None: no node answered."""
 
 
-@attrs.define
-class BatchSize:
-    """How many calls a node takes in one batch, learnt from its answers."""
+async def ask_many(
+    rpc: PipelinedRpc, calls: Sequence[Call], take: Take, *, alone: frozenset[int] = frozenset()
+) -> None:
+    """Ask about many replies at once; ``take`` gets each answer as it comes. The places in ``alone`` go into no batch with others.
 
-    most: int = MAX_BATCH
-    _in_a_row: int = 0
-
-    def worked(self, calls: int) -> None:
-        """Note an answered batch."""
-        self._in_a_row += calls >= self.most
-        if self._in_a_row >= GROWS_AFTER and self.most < MAX_BATCH:
-            self.most, self._in_a_row = min(MAX_BATCH, 2 * self.most), 0
-
-    def failed(self, calls: int) -> None:
-        """Note a batch that a node refused as a whole."""
-        self._in_a_row = 0
-        self.most = max(1, min(self.most, calls // _SPLIT))
+    Cancellation: at any time. Repeating: reads only.
+    """
+    together = [place for place in range(len(calls)) if place not in alone]
+    batches = [together[at : at + MAX_BATCH] for at in range(0, len(together), MAX_BATCH)]
+    async with trio.open_nursery() as nursery:
+        for places in [*batches, *([place] for place in alone)]:
+            nursery.start_soon(_ask_batch, rpc, calls, places, take)
 
 
-@attrs.frozen
-class Asker:
-    """A chain that is asked about many replies at once."""
-
-    rpc: PipelinedRpc
-    size: BatchSize = attrs.field(factory=BatchSize)
-
-    async def ask(self, calls: Sequence[Call], take: Take, *, alone: frozenset[int] = frozenset()) -> None:
-        """Ask all; ``take`` gets each answer as it comes. The places in ``alone`` go into no batch with others.
-
-        Cancellation: at any time. Repeating: reads only.
-        """
-        places = [place for place in range(len(calls)) if place not in alone]
-        async with trio.open_nursery() as nursery:
-            for piece in [*pieces(places, self.size.most), *([place] for place in alone)]:
-                nursery.start_soon(self._piece, calls, piece, take)
-
-    async def _piece(self, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
-        error = await self._batch(calls, places, take)
-        if error is None:
-            self.size.worked(len(places))
-        elif isinstance(error, Overloaded):  # more calls would make it worse
-            _give(places, error, take)
-        elif len(places) > 1:
-            await self._split(calls, places, take, silent=isinstance(error, StageTimeout))
-        elif isinstance(error, StageTimeout):
-            _give(places, error, take)
+async def _ask_batch(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
+    """Ask in one batch behind the node's head, or one by one where that has no answer."""
+    asked = [HEAD, *(calls[place] for place in places)]
+    error: Retryable = StageTimeout(asked[-1].method, QUESTION_TIMEOUT)
+    with trio.move_on_after(QUESTION_TIMEOUT):
+        try:
+            head, *results = await rpc.batch(asked)
+            number = read_number(head)
+        except Retryable as failed:
+            error = failed
         else:
-            await self._bare(calls[places[0]], partial(take, places[0]))
+            for place, result in zip(places, results, strict=True):
+                take(place, result, number)
+            return
+    spoilt = isinstance(error, StageTimeout) and len(places) == 1
+    if spoilt or isinstance(error, Overloaded):  # more calls would make it worse
+        for place in places:
+            take(place, error, None)
+    else:
+        await _ask_each(rpc, calls, places, take)
 
-    async def _batch(self, calls: Sequence[Call], places: Sequence[int], take: Take) -> Retryable | None:
-        """Ask in one batch behind the node's head; return why there was no answer."""
-        asked = [HEAD, *(calls[place] for place in places)]
-        with trio.move_on_after(QUESTION_TIMEOUT) as scope:
-            try:
-                head, *results = await self.rpc.batch(asked)
-                number = read_number(head)
-            except Retryable as error:
-                return error
-        if scope.cancelled_caught:
-            return StageTimeout(asked[-1].method, QUESTION_TIMEOUT)
-        for place, result in zip(places, results, strict=True):
-            take(place, result, number)
-        return None
 
-    async def _split(self, calls: Sequence[Call], places: Sequence[int], take: Take, *, silent: bool) -> None:
-        """Ask again in smaller batches; one by one when nothing came, since each further step would cost its time again."""
-        if not silent:
-            self.size.failed(len(places))
-        smaller = 1 if silent else max(1, len(places) // _SPLIT)
-        async with trio.open_nursery() as nursery:
-            for piece in pieces(places, smaller):
-                nursery.start_soon(self._piece, calls, piece, take)
-
-    async def _bare(self, call: Call, take: Callable[[Any, int | None], None]) -> None:
-        """Ask a single question of a node that takes no batches."""
-        with trio.move_on_after(QUESTION_TIMEOUT) as scope:
-            try:
-                number = read_number(await self.rpc.call(HEAD.method))
-                result = await _answer(self.rpc, call)
-            except (Retryable, RpcError) as error:
-                take(error, None)
-                return
-        if scope.cancelled_caught:
-            take(StageTimeout(call.method, QUESTION_TIMEOUT), None)
+async def _ask_each(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
+    """Ask each for itself, all on their way at once: the node may take no batches, or one question may spoil them."""
+    unanswered = dict.fromkeys(places)
+    error: KmsconnError = StageTimeout(calls[places[0]].method, QUESTION_TIMEOUT)
+    with trio.move_on_after(QUESTION_TIMEOUT):
+        try:
+            number = read_number(await rpc.call(HEAD.method))
+        except (Retryable, RpcError) as failed:
+            error = failed
         else:
-            take(result, number)
 
+            def note(at: int, result: Any) -> None:
+                unanswered.pop(places[at], None)
+                take(places[at], result, None if isinstance(result, Retryable) else number)
 
-def pieces(places: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Return places in runs of at most ``size``."""
-    return [places[at : at + size] for at in range(0, len(places), size)]
-
-
-def _give(places: Sequence[int], error: KmsconnError, take: Take) -> None:
-    for place in places:
+            await rpc.each([calls[place] for place in places], note)
+    for place in unanswered:
         take(place, error, None)
-
-
-async def _answer(rpc: PipelinedRpc, call: Call) -> Any:
-    """Return what came of a call; what the node says against it is an answer."""
-    try:
-        return await rpc.call(call.method, *call.params)
-    except RpcError as error:
-        return error
 
 
 async def ask_one_node(rpc: PipelinedRpc, calls: Sequence[Call]) -> list[Any]:
@@ -245,7 +186,13 @@ async def ask_one_node(rpc: PipelinedRpc, calls: Sequence[Call]) -> list[Any]:
         results = []
     if results and not isinstance(results[0], RpcError):
         return results
-    return [await _answer(rpc, call) for call in calls]
+    results = []
+    for call in calls:
+        try:
+            results.append(await rpc.call(call.method, *call.params))
+        except RpcError as error:
+            results.append(error)
+    return results
 
 
 SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
@@ -257,8 +204,8 @@ class Questioner:
     """Asks for one transaction manager. ``tracer`` has a way of its own: a trace may take long."""
 
     state: TxState
-    asker: Asker
-    tracer: Asker
+    rpc: PipelinedRpc
+    tracer: PipelinedRpc
 
     def ask(self, wanted: Sequence[tuple[Track, Question]], nursery: trio.Nursery) -> None:
         """Ask about replies; the answers are filed when they come."""
@@ -267,11 +214,11 @@ class Questioner:
         traces = [one for one in wanted if one[1] is Question.TRACE]
         others = [one for one in wanted if one[1] is not Question.TRACE]
         if others:
-            nursery.start_soon(self._ask_all, self.asker, others)
+            nursery.start_soon(self._ask_all, self.rpc, others)
         for trace in traces:  # each may take long
             nursery.start_soon(self._ask_all, self.tracer, [trace])
 
-    async def _ask_all(self, asker: Asker, wanted: Sequence[tuple[Track, Question]]) -> None:
+    async def _ask_all(self, rpc: PipelinedRpc, wanted: Sequence[tuple[Track, Question]]) -> None:
         sender, began = self.state.manager.wallet.address, trio.current_time()
         calls = [call_for(track, question, sender) for track, question in wanted]
         alone = frozenset(place for place, (track, question) in enumerate(wanted) if question in track.alone)
@@ -285,7 +232,7 @@ class Questioner:
                 else:
                     self._file(track, question, said, head, began)
 
-            await asker.ask(calls, take, alone=alone)
+            await ask_many(rpc, calls, take, alone=alone)
 
     async def _explain(
         self, track: Track, question: Question, said: Revert, head: int | None, began: float
@@ -295,7 +242,7 @@ class Questioner:
         explained: Says = said
         with trio.move_on_after(QUESTION_TIMEOUT) as scope:
             try:
-                verdict = await run_query_plan(self.state.manager.endpoint.rpc, said.plan())
+                verdict = await run_query_plan(self.rpc, said.plan())
                 explained = attrs.evolve(said, verdict=verdict, plan=None)
             except Retryable as error:
                 explained = Unclear(f"{said}; the query for its meaning failed: {error}")
@@ -321,8 +268,8 @@ class Questioner:
             random = state.manager.ports.random()
             return SILENCE_BACKOFF.seconds(track.silences[question], random)
         if track.row.state is State.INCLUDED:
-            return max(1.0, state.manager.endpoint.block_time)
-        return max(EAGER, state.manager.endpoint.block_time / 4)
+            return max(1.0, state.manager.endpoint.head.block_time)
+        return max(EAGER, state.manager.endpoint.head.block_time / 4)
 
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""
@@ -337,7 +284,7 @@ class Questioner:
 
     async def _ask_price(self, question: Any) -> None:
         answers: list[Any] = []
-        await self.asker.ask([question], lambda _place, result, _head: answers.append(result))
+        await ask_many(self.rpc, [question], lambda _place, result, _head: answers.append(result))
         now = trio.current_time()
         self.state.market.take(question, answers[0], now)
         if self.state.chain is not None:

@@ -75,22 +75,13 @@ class GasPrice:
 Price = Fees | GasPrice
 
 
-@attrs.frozen
-class TransactionRequest:
-    """A transaction without nonce and fee: whom it calls with what, and its gas limit."""
-
-    chain_id: int
-    to: Address
-    data: bytes
-    gas: int
-
-    def at(self, nonce: int, price: Price) -> Transaction:
-        """Return the transaction with this nonce at this price."""
-        if isinstance(price, GasPrice):
-            return LegacyTransaction(self.chain_id, nonce, price.price, self.gas, self.to, 0, self.data)
-        return Eip1559Transaction(
-            self.chain_id, nonce, price.priority, price.max_fee, self.gas, self.to, 0, self.data
-        )
+def new_transaction(
+    chain_id: int, to: Address, data: bytes, gas: int, *, nonce: int, price: Price
+) -> Transaction:
+    """Return the transaction that calls ``to`` with ``data``, with this nonce at this price."""
+    if isinstance(price, GasPrice):
+        return LegacyTransaction(chain_id, nonce, price.price, gas, to, 0, data)
+    return Eip1559Transaction(chain_id, nonce, price.priority, price.max_fee, gas, to, 0, data)
 
 
 def gas_limit(estimate: int, multiplier_percent: int) -> int:

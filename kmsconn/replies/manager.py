@@ -12,8 +12,8 @@ from kmsconn.errors import JournalFailed, NonceTaken, Retryable
 from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_deferred
-from kmsconn.replies.asking import Asker, Questioner
-from kmsconn.replies.plan import NOTHING, ActionPlan, Step, decide, top
+from kmsconn.replies.asking import Questioner
+from kmsconn.replies.plan import ActionPlan, Step, decide, top
 from kmsconn.replies.sending import ReplyMoves, Sender
 from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager, TxState, TxStatistics
 from kmsconn.replies.table import Action
@@ -32,95 +32,6 @@ CURRENT = 0.1  # seconds for which a look at the chain is good enough for what a
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
 
 
-@attrs.frozen
-class Executor:
-    """Carries out the plans of one transaction manager."""
-
-    state: TxState
-    moves: ReplyMoves
-    tracking: Tracking
-    questioner: Questioner
-    sender: Sender
-
-    @classmethod
-    def of(cls, state: TxState) -> Executor:
-        """Return the executor of a transaction manager that begins."""
-        endpoint, moves = state.manager.endpoint, ReplyMoves(state)
-        asker = Asker(endpoint.rpc)
-        tracer = asker if endpoint.traces is None else Asker(endpoint.traces)
-        tracking = Tracking(state, ChainObserver(state.manager), moves)
-        return cls(state, moves, tracking, Questioner(state, asker, tracer), Sender(state, moves, asker))
-
-    async def round(self, nursery: trio.Nursery) -> None:
-        """Decide and act until nothing more follows at once; questions and broadcasts go on in ``nursery``.
-
-        Raises Retryable and NonceTaken. Cancellation: what was signed is durable or was never sent.
-        """
-        for _ in range(STEPS_AT_ONCE):
-            await self.tracking.load_answered()
-            chain = self.state.chain
-            assert chain is not None
-            self.questioner.ask_market(chain, nursery)
-            if not self.state.tracks.by_rid:
-                break
-            plan = decide(self.tracking.view(chain))
-            if plan == NOTHING or not await self._perform(plan, nursery):
-                break
-        self._remember()
-
-    async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
-        """Carry out a plan; say whether that changed something at once."""
-        self.questioner.ask(list(plan.questions()), nursery)
-        self.sender.broadcast([step.row for step in plan.of(Action.BROADCAST)], nursery)
-        moved = await self._move(plan)
-        signed = await self.sender.sign(plan.sign)
-        if plan.fill:
-            await self.sender.fill(plan.fill, nursery)
-        return moved or signed
-
-    async def _move(self, plan: ActionPlan) -> bool:
-        confirmed = plan.of(Action.CONFIRM)
-        await self.moves.confirm(
-            [(step.track, step.found.block) for step in confirmed if step.row.state is State.SIGNED]
-        )
-        await self.moves.finalize([(step.track, step.found.block) for step in plan.of(Action.FINALIZE)])
-        others = [step for step in confirmed if step.row.state is State.ANSWERED] + plan.of(*_MOVES)
-        if others:
-            await together([partial(self._move_one, step) for step in others])
-        return bool(confirmed or others)
-
-    async def _move_one(self, step: Step) -> None:
-        track, found = step.track, step.found
-        match step.action:
-            case Action.CONFIRM:
-                await self.moves.found(track, found.block)
-            case Action.DEFER:
-                tell_deferred(self.state.alerts, step.row, found, trio.current_time())
-                await self.moves.defer(track, found.reason)
-            case Action.TAKE_BACK:
-                await self.moves.take_back(track, found)
-            case Action.RELEASE:
-                await self.moves.release(track, found)
-            case Action.REJECT:
-                await self.moves.close(track, "reject", found.reason)
-            case _:
-                await self.moves.close(track, "finish", found.reason)
-
-    def _remember(self) -> None:
-        state, chain, price = self.state, self.state.chain, self.state.market.price
-        in_flight, waiting, included = state.tracks.counts()
-        state.manager.latest.statistics = TxStatistics(
-            balance=None if chain is None else chain.balance,
-            next_nonce=None if chain is None else top(chain.nonce, state.tracks.nonces, state.nonces.high),
-            in_flight=in_flight,
-            waiting=waiting,
-            included=included,
-            fee=None if price is None else price.needed,
-            priority=None if price is None else price.priority,
-            reply_cost=state.market.reply_cost,
-        )
-
-
 _MOVES = (Action.DEFER, Action.TAKE_BACK, Action.RELEASE, Action.REJECT, Action.FINISH)
 
 
@@ -133,12 +44,11 @@ async def run_txmanager(
     Cancellation: at any await; a signed transaction is durable before it is broadcast. Repeating: goes on from journal and chain.
     """
     task_status.started()
-    state = TxState.of(manager)
+    rounds = _Rounds.of(manager)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_empty, manager, nursery.cancel_scope)
-        loop = _Loop(state, Executor.of(state), Hold(ROUND_BACKOFF, manager.ports.random))
-        nursery.start_soon(loop.hear)
-        await loop.run(nursery)
+        nursery.start_soon(rounds.hear)
+        await rounds.run(nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -158,11 +68,14 @@ async def _end_when_empty(manager: TxManager, work: trio.CancelScope) -> None:
 
 
 @attrs.define
-class _Loop:
-    """The rounds of one transaction manager."""
+class _Rounds:
+    """The rounds of one transaction manager: each looks, decides, acts, and rests until there may be something to do."""
 
     state: TxState
-    executor: Executor
+    moves: ReplyMoves
+    tracking: Tracking
+    questioner: Questioner
+    sender: Sender
     backoff: Hold
     woken: bool = True
     """Somebody notified: an answer is durable, or there is a new head."""
@@ -172,6 +85,20 @@ class _Loop:
     """Somebody notified, and the last look was too recent for another one."""
     looked_at: float = float("-inf")
 
+    @classmethod
+    def of(cls, manager: TxManager) -> _Rounds:
+        """Return the rounds of a transaction manager that begins."""
+        endpoint, state = manager.endpoint, TxState.of(manager)
+        moves = ReplyMoves(state)
+        return cls(
+            state,
+            moves,
+            Tracking(state, ChainObserver(manager), moves),
+            Questioner(state, endpoint.rpc, endpoint.traces or endpoint.rpc),
+            Sender(state, moves),
+            Hold(ROUND_BACKOFF, manager.ports.random),
+        )
+
     async def hear(self) -> None:
         """Pass on what wakes the manager, for ever."""
         while True:
@@ -180,30 +107,101 @@ class _Loop:
             self.state.news.notify()
 
     async def run(self, nursery: trio.Nursery) -> None:
-        """Make rounds until one leaves nothing to do for a manager that is closing."""
+        """Make rounds until one leaves nothing to do for a manager that is closing; questions and broadcasts go on in ``nursery``."""
+        state = self.state
         while True:
-            self.state.manager.beat()
+            state.manager.beat()
             try:
-                await self._round(nursery)
+                await self._look()
+                await self._act(nursery)
             except (Retryable, NonceTaken) as error:
                 await self._failed(error)
                 continue
             if self.backoff.failures:
                 self.backoff.worked()
-                self.state.alerts.clear("rounds")
-            if self._is_done():
+                state.alerts.clear("rounds")
+            is_idle = not state.backlog.waiting and not state.tracks.of(State.SIGNED)
+            if state.manager.closing.is_set() and is_idle:
                 return
             await self._rest()
 
-    async def _round(self, nursery: trio.Nursery) -> None:
+    async def _look(self) -> None:
+        """Look at the chain, unless that was done just now."""
         now, woken = trio.current_time(), self.woken
         self.woken = False
         self.owed = self.owed or woken
         self.state.backlog.woken = self.state.backlog.woken or woken
         if now - self.looked_at >= (PACE if self.owed else CURRENT):
             self.owed, self.looked_at = False, now
-            await self.executor.tracking.look()
-        await self.executor.round(nursery)
+            await self.tracking.look()
+
+    async def _act(self, nursery: trio.Nursery) -> None:
+        """Decide and act until nothing more follows at once.
+
+        Raises Retryable and NonceTaken. Cancellation: what was signed is durable or was never sent.
+        """
+        for _ in range(STEPS_AT_ONCE):
+            await self.tracking.load_answered()
+            chain = self.state.chain
+            assert chain is not None
+            self.questioner.ask_market(chain, nursery)
+            if not self.state.tracks.by_rid:
+                break
+            plan = decide(self.tracking.view(chain))
+            if not (plan.steps or plan.fill) or not await self._perform(plan, nursery):
+                break
+        self._remember()
+
+    async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
+        """Carry out a plan; say whether that changed something at once."""
+        self.questioner.ask(
+            [(step.track, question) for step in plan.of(Action.ASK) for question in step.found.questions],
+            nursery,
+        )
+        self.sender.broadcast([step.track.row for step in plan.of(Action.BROADCAST)], nursery)
+        confirmed = plan.of(Action.CONFIRM)
+        await self.moves.confirm([step for step in confirmed if step.track.row.state is State.SIGNED])
+        await self.moves.finalize(plan.of(Action.FINALIZE))
+        others = [step for step in confirmed if step.track.row.state is State.ANSWERED] + plan.of(*_MOVES)
+        if others:
+            await together([partial(self._move, step) for step in others])
+        signed = await self.sender.sign(plan.sign)
+        if plan.fill:
+            await self.sender.fill(plan.fill, nursery)
+        return bool(confirmed or others or signed)
+
+    async def _move(self, step: Step) -> None:
+        track, found = step.track, step.found
+        match step.action:
+            case Action.CONFIRM:
+                await self.moves.found(track, found.block)
+            case Action.DEFER:
+                tell_deferred(self.state.alerts, track.row, found, trio.current_time())
+                await self.moves.defer(track, found.reason)
+            case Action.TAKE_BACK:
+                await self.moves.take_back(track, found)
+            case Action.RELEASE:
+                await self.moves.release(track, found)
+            case Action.REJECT:
+                await self.moves.close(track, "reject", found.reason)
+            case _:
+                await self.moves.close(track, "finish", found.reason)
+
+    def _remember(self) -> None:
+        state, chain, price = self.state, self.state.chain, self.state.market.price
+        in_flight, waiting, included = (
+            len(state.tracks.of(one)) for one in (State.SIGNED, State.ANSWERED, State.INCLUDED)
+        )
+        state.manager.statistics = TxStatistics(
+            balance=None if chain is None else chain.balance,
+            next_nonce=None if chain is None else top(chain.nonce, state.tracks.nonces, state.nonces.high),
+            in_flight=in_flight,
+            waiting=waiting,
+            included=included,
+            fee=None if price is None else price.needed,
+            priority=None if price is None else price.priority,
+            reply_cost=state.market.reply_cost,
+        )
 
     async def _failed(self, error: Exception) -> None:
         self.state.backlog.loaded = False  # something may have moved that was not noted here
@@ -215,16 +213,10 @@ class _Loop:
         self.backoff.failed(trio.current_time())
         await trio.sleep_until(self.backoff.until)
 
-    def _is_done(self) -> bool:
-        state = self.state
-        return (
-            state.manager.closing.is_set() and not state.backlog.waiting and not state.tracks.of(State.SIGNED)
-        )
-
     async def _rest(self) -> None:
         """Wait for an answer, a wake-up, or the time of the next look."""
         state = self.state
-        pace = min(state.manager.endpoint.block_time, SLOWEST)  # nothing happens between two blocks
+        pace = min(state.manager.endpoint.head.block_time, SLOWEST)  # nothing happens between two blocks
         unpriced = state.market.price is None and state.backlog.waiting
         eager = (unpriced or bool(state.tracks.of(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)

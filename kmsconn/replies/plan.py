@@ -16,12 +16,12 @@ import attrs
 
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.frozen import frozen
-from kmsconn.journal.values import Row
 from kmsconn.model.debounce import Debounce
+from kmsconn.model.life import State
 from kmsconn.replies import table
-from kmsconn.replies.fees import Price, TransactionRequest
+from kmsconn.replies.fees import new_transaction
 from kmsconn.replies.table import Action, Found, Phase
-from kmsconn.replies.view import AccountNonces, ChainView, Question, Track, View
+from kmsconn.replies.view import AccountNonces, ChainView, Track, View
 
 
 @frozen
@@ -31,11 +31,6 @@ class Step:
     action: Action
     track: Track
     found: Found
-
-    @property
-    def row(self) -> Row:
-        """The reply's row."""
-        return self.track.row
 
 
 @attrs.frozen
@@ -59,18 +54,13 @@ class ActionPlan:
         """Return the steps with an action."""
         return [step for step in self.steps if step.action in actions]
 
-    def questions(self) -> Iterator[tuple[Track, Question]]:
-        """Yield what is to be asked."""
-        for step in self.of(Action.ASK):
-            yield from ((step.track, question) for question in step.found.questions)
-
-
-NOTHING = ActionPlan()
-
 
 def decide(view: View) -> ActionPlan:
     """Return what to do now."""
-    steps = [_step(view, track) for track in view.tracks.values()]
+    steps = []
+    for track in view.tracks.values():
+        row, found = table.assess(view, track)
+        steps.append(Step(row.action, track, found))
     ready = [step for step in steps if step.action is Action.SIGN]
     planned = _plan_nonces(view, _claimed(view, steps), ready)
     signed = _signatures(view, ready, planned.nonces) if view.may_sign else []
@@ -86,24 +76,17 @@ def decide(view: View) -> ActionPlan:
     )
 
 
-def _step(view: View, track: Track) -> Step:
-    row, found = table.assess(view, track)
-    return Step(row.action, track, found)
-
-
 def _claimed(view: View, steps: Sequence[Step]) -> set[int]:
     """Return the open nonces of earlier bytes that go out again if the contract takes them, which is not known yet, or is asked next.
 
     With another transaction there the reply would be signed under a second nonce, and once its branch came back it would be sent twice.
     """
-    claims = (_open_nonce(view, step) for step in steps if _is_undecided(view, step))
-    return {nonce for nonce in claims if nonce is not None}
-
-
-def _is_undecided(view: View, step: Step) -> bool:
-    if step.action is Action.TAKE_BACK:
-        return True
-    return step.action in {Action.ASK, Action.WAIT} and table.phase_of(view, step.row) is Phase.UNSIGNED
+    claims: set[int] = set()
+    for step in steps:
+        is_unsure = step.action in {Action.ASK, Action.WAIT} and step.track.row.state is State.ANSWERED
+        nonce = _open_nonce(view, step) if is_unsure or step.action is Action.TAKE_BACK else None
+        claims.update(() if nonce is None else {nonce})
+    return claims
 
 
 def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:
@@ -237,26 +220,19 @@ def _again(chain_nonce: int, nonce: int | None, taken: set[int]) -> int | None:
 
 
 def _signatures(view: View, ready: Sequence[Step], planned: Sequence[int]) -> list[Signature]:
-    found = [_signature(view, step, nonce) for step, nonce in zip(ready, planned, strict=True)]
-    return sorted((one for one in found if one is not None), key=lambda one: one.nonce)
-
-
-def _signature(view: View, step: Step, nonce: int) -> Signature | None:
-    earlier, gas = step.track.earlier, step.found.gas
-    if earlier is not None and earlier.reply.nonce == nonce and earlier.reply.raw is not None:
-        return Signature(step.track, nonce, None)
-    price = None if view.price is None else view.policy.limits.for_gas(view.price, gas)
-    return (
-        None if price is None else Signature(step.track, nonce, transaction_for(step.row, nonce, gas, price))
-    )
-
-
-def transaction_for(row: Row, nonce: int, gas: int, price: Price) -> Transaction:
-    """Return the transaction that carries a reply."""
-    assert row.answer is not None
-    return TransactionRequest(row.event.chain_id, row.event.contract, row.answer.calldata, gas).at(
-        nonce, price
-    )
+    found = []
+    for step, nonce in zip(ready, planned, strict=True):
+        earlier, event, answer = step.track.earlier, step.track.row.event, step.track.row.answer
+        price = None if view.price is None else view.policy.limits.for_gas(view.price, step.found.gas)
+        if earlier is not None and earlier.reply.nonce == nonce:
+            found.append(Signature(step.track, nonce, None))
+        elif price is not None:
+            assert answer is not None
+            new = new_transaction(
+                event.chain_id, event.contract, answer.calldata, step.found.gas, nonce=nonce, price=price
+            )
+            found.append(Signature(step.track, nonce, new))
+    return sorted(found, key=lambda one: one.nonce)
 
 
 def _fills(view: View, steps: Sequence[Step], unfilled: Sequence[int]) -> Iterator[int]:

@@ -11,7 +11,6 @@ import trio
 
 from kmsconn.chain.port import Call
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
-from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import moves
 from kmsconn.journal.values import Row, RowReply, Signing
@@ -27,9 +26,9 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import funds_of, tell_sent
 from kmsconn.replies.answers import Sent, read_gas, read_sent
-from kmsconn.replies.asking import Asker
-from kmsconn.replies.fees import TransactionRequest, gas_limit, highest_cost
-from kmsconn.replies.plan import Signature
+from kmsconn.replies.asking import ask_many
+from kmsconn.replies.fees import gas_limit, highest_cost, new_transaction
+from kmsconn.replies.plan import Signature, Step
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found, out_of_gas
 from kmsconn.replies.view import Track, nonce_of
@@ -77,17 +76,17 @@ class ReplyMoves:
         track.signed_at = trio.current_time()
         self.state.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash, id=row.id))
 
-    async def confirm(self, confirmed: Sequence[tuple[Track, int]]) -> None:
+    async def confirm(self, steps: Sequence[Step]) -> None:
         """Note that replies are in the chain ④, each in its block."""
-        if not confirmed:
+        if not steps:
             return
         nonces = self.state.nonces
-        nonces.high = max([nonces.high, *(nonce_of(track.row) + 1 for track, _ in confirmed)])
-        blocks = [(track.row.rid, block) for track, block in confirmed]
+        nonces.high = max([nonces.high, *(nonce_of(step.track.row) + 1 for step in steps)])
+        blocks = [(step.track.row.rid, step.found.block) for step in steps]
         moved = await self.state.manager.journal.run_each(moves.confirm, blocks)
-        for (track, block), is_moved in zip(confirmed, moved, strict=True):
-            if self._left(track, is_moved):
-                self._included(track, block, found=False)
+        for step, is_moved in zip(steps, moved, strict=True):
+            if self._left(step.track, is_moved):
+                self._included(step.track, step.found.block, found=False)
 
     async def found(self, track: Track, block: int) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
@@ -132,7 +131,7 @@ class ReplyMoves:
         if row.reply.raw is not None:
             history.reusable = row
         if chain is not None:
-            finality = (chain.number - chain.final) * self.state.manager.endpoint.block_time
+            finality = (chain.number - chain.final) * self.state.manager.endpoint.head.block_time
             self.state.alerts.returned(row, found.reason, trio.current_time(), chain.number, finality)
         self.state.tracks.drop(track)
         transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
@@ -162,17 +161,18 @@ class ReplyMoves:
         if await manager.journal.run(moves.defer, row.rid, manager.ports.wall() + seconds, reason):
             manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds, id=row.id))
 
-    async def finalize(self, finalized: Sequence[tuple[Track, int]]) -> None:
+    async def finalize(self, steps: Sequence[Step]) -> None:
         """Note that included replies are there for good ⑤, none above its block."""
-        if not finalized:
+        if not steps:
             return
-        blocks = [(track.row.rid, block) for track, block in finalized]
+        blocks = [(step.track.row.rid, step.found.block) for step in steps]
         moved = await self.state.manager.journal.run_each(moves.finalize, blocks)
-        for (track, _), is_moved in zip(finalized, moved, strict=True):
-            self.state.alerts.finalized(track.row)
-            self._forget(track)
+        for step, is_moved in zip(steps, moved, strict=True):
+            row = step.track.row
+            self.state.alerts.finalized(row)
+            self._forget(step.track)
             if is_moved:
-                self.state.manager.on_event(ReplyFinalized(track.row.rid, track.row.kind, id=track.row.id))
+                self.state.manager.on_event(ReplyFinalized(row.rid, row.kind, id=row.id))
 
     def _forget(self, track: Track) -> None:
         """Forget a reply with its history."""
@@ -197,23 +197,12 @@ NOT_OURS = (
 FILLER = b"filler"  # stands for the hash: any empty transfer of a nonce will do
 
 
-def broadcast_call(raw: bytes) -> Call:
-    """Return the call that hands a raw transaction to a node."""
-    return Call("eth_sendRawTransaction", (to_hex(raw),))
-
-
-def transfer_estimate(sender: Address) -> Call:
-    """Return the question for the gas of an empty transfer of the sender to itself."""
-    return Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
-
-
 @attrs.frozen
 class Sender:
     """Sends for one transaction manager."""
 
     state: TxState
     moves: ReplyMoves
-    asker: Asker
 
     async def _signed(self, transactions: Sequence[Any]) -> list[Signed]:
         """Have transactions signed in their order, as many as the wallet can now; an alert says when it can sign none.
@@ -239,7 +228,13 @@ class Sender:
         made = iter(await self._signed(new))
         signed: list[tuple[Track, int, Signed]] = []
         for one in signatures:
-            found = _earlier(one) if one.transaction is None else next(made, None)
+            earlier = one.track.earlier
+            if one.transaction is not None:
+                found = next(made, None)
+            else:
+                assert earlier is not None
+                assert earlier.reply.raw is not None
+                found = earlier.reply.raw, earlier.reply.hash or b""
             if found is None:
                 break
             signed.append((one.track, one.nonce, found))
@@ -283,7 +278,9 @@ class Sender:
         without: Retryable = StageTimeout("eth_sendRawTransaction", BROADCAST_TIMEOUT)
         if endpoint.may_send():
             with trio.move_on_after(BROADCAST_TIMEOUT):
-                await endpoint.rpc.each([broadcast_call(raw) for raw in raws], take)
+                await endpoint.rpc.each(
+                    [Call("eth_sendRawTransaction", (to_hex(raw),)) for raw in raws], take
+                )
         else:
             without = Unreachable(NOT_OURS)
         for place in sorted(unanswered):
@@ -296,7 +293,7 @@ class Sender:
         row, now = rows[place], trio.current_time()
         said = read_sent(result, row.reply.hash)
         self._note_sent(row, said, now)
-        tell_sent(self.state.alerts, row, said, result, now, funds=self.funds())
+        tell_sent(self.state.alerts, row, said, result, now, funds=self._funds)
         self.state.news.notify()
         if said not in {Sent.FAILED, Sent.FUNDS}:
             return False
@@ -316,19 +313,23 @@ class Sender:
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:
         """Use nonces up by empty transfers to ourselves."""
         state, now = self.state, trio.current_time()
-        due = [gap for gap in gaps if state.fillers.due(gap, FILLER, now, state.manager.endpoint.block_time)]
+        due = [
+            gap for gap in gaps if state.fillers.due(gap, FILLER, now, state.manager.endpoint.head.block_time)
+        ]
         price = self.state.market.price
         if not due or price is None:
             return
         sender = state.manager.wallet.address
         answers: list[Any] = []
-        await self.asker.ask([transfer_estimate(sender)], lambda _p, result, _h: answers.append(result))
+        estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
+        await ask_many(state.manager.endpoint.rpc, [estimate], lambda _p, result, _h: answers.append(result))
         gas = gas_limit(read_gas(answers[0]), state.manager.settings.transactions.gas_multiplier_percent)
         within = self.state.market.limits.for_gas(price, gas)
         if within is None:
             return
-        request = TransactionRequest(state.chain_id, sender, b"", gas)
-        signed = await self._signed([request.at(gap, within) for gap in due])
+        signed = await self._signed(
+            [new_transaction(state.chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
+        )
         for gap in due[: len(signed)]:
             state.fillers.begin(gap, FILLER, now)
         nursery.start_soon(self._hand_over, [raw for raw, _ in signed], partial(self._filled, due))
@@ -339,14 +340,7 @@ class Sender:
         self.state.news.notify()
         return False
 
-    def funds(self) -> str:
+    def _funds(self) -> str:
         """Say what the account has."""
         chain = self.state.chain
         return funds_of(self.state.manager.wallet.address, None if chain is None else chain.balance)
-
-
-def _earlier(one: Signature) -> Signed | None:
-    earlier = one.track.earlier
-    if earlier is None or earlier.reply.raw is None or earlier.reply.hash is None:
-        return None
-    return earlier.reply.raw, earlier.reply.hash

@@ -17,9 +17,7 @@ from typing import Literal
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Call, Rpc
-from kmsconn.errors import KmsconnError, Retryable, StageTimeout
+from kmsconn.errors import KmsconnError, Retryable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
@@ -38,6 +36,8 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.shadow_replies import ReplyReader, SentReply, compare
+from kmsconn.replies.state import TxEndpoint
+from kmsconn.replies.tracking import FINALIZED, read_found
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp, together
 
@@ -49,35 +49,22 @@ ROWS_AT_ONCE = 64  # rows that are looked at for finality, or for their deadline
 MOST_WAITING = 10_000  # replies whose requests are pending here; further ones are not compared
 UNKNOWN_FOR = 120.0  # seconds that a reply waits for its request to be read
 ROUND_BACKOFF = Backoff(first=0.5, cap=8.0)
-FINALIZED = Call("eth_getBlockByNumber", ("finalized", False))
 SENDS_NOTHING = "shadow mode sends nothing"
 NOT_SEEN = "its reply stands in a block that was not read"
 NO_REPLY = "no reply of this node was included until the deadline of the request"
 
 
 @attrs.frozen
-class ShadowedChain:
-    """The chain of the replies. They are final once their block is; where the node has no ``finalized`` block, after ``confirmations``.
-
-    ``rests``: blocks are read only while a request is open, for a chain with large blocks and few requests.
-    """
-
-    rpc: Rpc
-    head: HeadTracker
-    name: str
-    confirmations: int = 0
-    rests: bool = False
-
-
-@attrs.frozen
 class ShadowManager:
     """The parts of one shadow. ``tx_sender`` is the account whose replies are followed.
 
-    ``has_reply`` asks the contract whether it has this node's reply to a row's request; it raises KmsconnError. ``wake`` is notified
-    when an answer became durable and when a head was heard; ``closing`` ends the shadow at once, for nothing of it waits for anybody.
+    They are final once their block is; where the node has no ``finalized`` block, after ``confirmations``. ``rests``: blocks are read
+    only while a request is open, for a chain with large blocks and few requests. ``has_reply`` asks the contract whether it has this
+    node's reply to a row's request; it raises KmsconnError. ``wake`` is notified when an answer became durable and when a head was
+    heard; ``closing`` ends the shadow at once, for nothing of it waits for anybody.
     """
 
-    chain: ShadowedChain
+    endpoint: TxEndpoint
     journal: Journal
     profile: Profile
     tx_sender: Address
@@ -85,6 +72,8 @@ class ShadowManager:
     wake: WakeUp
     ports: Ports
     on_event: OnEvent
+    confirmations: int = 0
+    rests: bool = False
     beat: Callable[[], None] = lambda: None
     closing: trio.Event = attrs.field(factory=trio.Event)
 
@@ -102,11 +91,16 @@ async def run_shadow(manager: ShadowManager) -> None:
 
 @attrs.define
 class _Shadow:
-    """One shadow at work. ``waiting`` has the replies whose requests are pending here, by row."""
+    """One shadow at work: moves requests by what another connector did for them, and tells each step.
+
+    ``waiting`` has the replies whose requests are pending here, by row.
+    """
 
     manager: ShadowManager
+    chain_id: int
+    journal: Journal
+    tell: OnEvent
     reader: ReplyReader
-    moves: ShadowMoves
     board: Board
     backoff: Hold
     waiting: dict[int, SentReply] = attrs.field(factory=dict)
@@ -117,23 +111,28 @@ class _Shadow:
 
     @classmethod
     def of(cls, manager: ShadowManager) -> _Shadow:
+        rpc = manager.endpoint.rpc
         return cls(
             manager,
-            ReplyReader(manager.chain.rpc, manager.profile, manager.tx_sender),
-            ShadowMoves(manager),
+            rpc.chain_id,
+            manager.journal,
+            manager.on_event,
+            ReplyReader(rpc, manager.profile, manager.tx_sender),
             Board(manager.on_event, trio.current_time),
             Hold(ROUND_BACKOFF, manager.ports.random),
         )
 
     async def run(self) -> None:
         """Make rounds for ever."""
-        manager, about = self.manager, f"shadow {self.manager.chain.name}"
+        manager, about = self.manager, f"shadow {self.manager.endpoint.name}"
         while True:
             manager.beat()
             try:
-                more = await self._round()
-            except Retryable as error:
-                self.board.set("rounds", about, str(error))
+                with trio.fail_after(ROUND_TIMEOUT):
+                    more = await self._round()
+            except (Retryable, trio.TooSlowError) as error:
+                late = f"a round of the shadow took longer than {ROUND_TIMEOUT:g} s"
+                self.board.set("rounds", about, str(error) or late)
                 self.backoff.failed(trio.current_time())
                 await trio.sleep_until(self.backoff.until)
                 continue
@@ -144,46 +143,52 @@ class _Shadow:
                 await manager.wake.wait()
 
     async def _round(self) -> bool:
-        with trio.move_on_after(ROUND_TIMEOUT) as scope:
-            if not self.begun:
-                await self.moves.take_back_signed()
-                self.begun = True
-            more = await self._read()
-            await self._judge_passed()
-            await self._look()
-            return more
-        assert scope.cancelled_caught
-        raise StageTimeout("a round of the shadow", ROUND_TIMEOUT)
+        """Read on, and look what became of what was read before; say whether there is more to read."""
+        if not self.begun:
+            await self._take_back_signed()
+            self.begun = True
+        more = await self._read()
+        for row in await self.journal.run(queries.passed, list(self.waiting)) if self.waiting else ():
+            await self._judge(row, self.waiting.pop(row.rid))
+        if trio.current_time() - self.looked_at >= LOOK_EVERY:
+            self.looked_at = trio.current_time()
+            await self._take_unknown()
+            await self._finalize()
+            await self._close_overdue()
+            if self.manager.rests and await self._begin() is None:
+                self.reader.rest()
+        return more
+
+    async def _take_back_signed(self) -> None:
+        """Take the nonces from replies that an active connector left signed: they are not broadcast here. Their bytes are kept."""
+        for row in await self.journal.run(queries.signed, self.chain_id):
+            if await self.journal.run(moves.release, row.rid, self.manager.ports.wall(), SENDS_NOTHING):
+                self._tell_returned(row, State.ANSWERED, SENDS_NOTHING)
 
     async def _read(self) -> bool:
-        manager = self.manager
         if self.reader.next_block is None:
             block = await self._begin()
             if block is None:
                 return False
             self.reader.begin(block)
-        replies, more = await self.reader.read(manager.ports.wall())
+        replies, more = await self.reader.read(self.manager.ports.wall())
         for reply in replies:
             await self._take(reply)
         return more
 
     async def _begin(self) -> int | None:
         """Return the block of the oldest open request, else the head; None: there is nothing to read yet."""
-        manager = self.manager
-        block = await manager.journal.run(queries.oldest_open_block, manager.chain.rpc.chain_id)
-        return manager.chain.head.number if block is None and not manager.chain.rests else block
+        block = await self.journal.run(queries.oldest_open_block, self.chain_id)
+        return self.manager.endpoint.head.number if block is None and not self.manager.rests else block
 
     async def _take(self, reply: SentReply) -> None:
         """Compare a reply with what is known of its request, now or when there is an answer."""
-        manager = self.manager
-        rows = await manager.journal.run(
-            queries.of_request, manager.chain.rpc.chain_id, reply.contract, reply.kind, reply.id
-        )
+        rows = await self.journal.run(queries.of_request, self.chain_id, reply.contract, reply.kind, reply.id)
         for row in rows[-1:]:
             if row.state is State.PENDING and len(self.waiting) < MOST_WAITING:
                 self.waiting[row.rid] = reply
             else:
-                await self.moves.judge(row, reply)
+                await self._judge(row, reply)
         if not rows and len(self.unknown) < MOST_WAITING:
             self.unknown.append(reply)
 
@@ -195,82 +200,26 @@ class _Shadow:
             if now - reply.seen <= UNKNOWN_FOR:
                 await self._take(reply)
 
-    async def _judge_passed(self) -> None:
-        """Compare the replies that waited for an answer which is there now."""
-        if not self.waiting:
-            return
-        for row in await self.manager.journal.run(queries.passed, list(self.waiting)):
-            await self.moves.judge(row, self.waiting.pop(row.rid))
-
-    async def _look(self) -> None:
-        """Now and then see what is final, what is overdue, and whether there is anything to read for."""
-        if trio.current_time() - self.looked_at < LOOK_EVERY:
-            return
-        self.looked_at = trio.current_time()
-        await self._take_unknown()
-        await self.moves.finalize(await self._final_block())
-        await self.moves.close_overdue()
-        if self.manager.chain.rests and await self._begin() is None:
-            self.reader.rest()
-
-    async def _final_block(self) -> int | None:
-        """Return the newest block that cannot go any more, as far as it is known."""
-        [block] = await self.manager.chain.rpc.batch([FINALIZED])
-        finalized = _number_of(block)
-        head = self.manager.chain.head.number
-        if finalized is not None or head is None:
-            return finalized
-        return head - self.manager.chain.confirmations
-
-
-def _number_of(block: object) -> int | None:
-    try:
-        return int(block["number"], 16) if isinstance(block, dict) else None
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-@attrs.frozen
-class ShadowMoves:
-    """Moves requests by what another connector did for them, and tells each step."""
-
-    manager: ShadowManager
-
-    async def take_back_signed(self) -> None:
-        """Take the nonces from replies that an active connector left signed: they are not broadcast here. Their bytes are kept."""
-        manager = self.manager
-        for row in await manager.journal.run(queries.signed, manager.chain.rpc.chain_id):
-            if await manager.journal.run(moves.release, row.rid, manager.ports.wall(), SENDS_NOTHING):
-                self._tell_returned(row, State.ANSWERED, SENDS_NOTHING)
-
-    async def judge(self, row: Row, reply: SentReply) -> None:
+    async def _judge(self, row: Row, reply: SentReply) -> None:
         """Take a reply to the request of a row. Repeating: a row that is included already is left alone."""
-        match row.state:
-            case State.INCLUDED | State.FINALIZED:
-                return
-            case State.ANSWERED | State.PENDING:
-                if not await self.manager.journal.run(moves.found_included, row.rid, reply.block):
-                    return
-                self._tell_included(row, reply)
-            case _:
-                self._tell_unmatched(row, row.progress.reason)
-
-    def _tell_included(self, row: Row, reply: SentReply) -> None:
-        if row.answer is None:
-            self._tell_unmatched(row, "there was no answer to it here when its reply was seen")
-        else:
-            self._tell_compared(row, row.answer.calldata, reply)
-        seconds = max(0.0, reply.included_at - row.times.recorded)
-        transaction = reply.transaction_hash
-        self.manager.on_event(
-            ReplyIncluded(row.rid, row.kind, reply.block, seconds, True, transaction, id=row.id)
-        )
+        if row.state in {State.INCLUDED, State.FINALIZED}:
+            return
+        if row.state not in {State.ANSWERED, State.PENDING}:
+            self._tell_unmatched(row, row.progress.reason)
+        elif await self.journal.run(moves.found_included, row.rid, reply.block):
+            if row.answer is None:
+                self._tell_unmatched(row, "there was no answer to it here when its reply was seen")
+            else:
+                self._tell_compared(row, row.answer.calldata, reply)
+            seconds = max(0.0, reply.included_at - row.times.recorded)
+            transaction = reply.transaction_hash
+            self.tell(ReplyIncluded(row.rid, row.kind, reply.block, seconds, True, transaction, id=row.id))
 
     def _tell_compared(self, row: Row, calldata: bytes, reply: SentReply) -> None:
         found = compare(self.manager.profile.operations[row.kind], calldata, reply.calldata)
         difference = found.difference
         answered = row.times.recorded if row.times.answered is None else row.times.answered
-        self.manager.on_event(
+        self.tell(
             ReplyCompared(
                 row.rid,
                 row.kind,
@@ -287,35 +236,33 @@ class ShadowMoves:
         )
 
     def _tell_unmatched(self, row: Row, reason: str) -> None:
-        self.manager.on_event(ReplyUnmatched(row.rid, row.kind, row.state, reason, id=row.id))
+        self.tell(ReplyUnmatched(row.rid, row.kind, row.state, reason, id=row.id))
 
     def _tell_returned(self, row: Row, state: State, reason: str) -> None:
-        self.manager.on_event(
-            ReplyReturned(row.rid, row.kind, state, reason, self.manager.chain.name, id=row.id)
-        )
+        name = self.manager.endpoint.name
+        self.tell(ReplyReturned(row.rid, row.kind, state, reason, name, id=row.id))
 
-    async def finalize(self, block: int | None) -> None:
+    async def _finalize(self) -> None:
         """End the requests whose replies stand at or below a final block, and which the contract still has."""
         manager = self.manager
-        if block is None or block < 0:
-            return
-        rows = await manager.journal.run(queries.included, manager.chain.rpc.chain_id, block, ROWS_AT_ONCE)
-        await together([partial(self._finalize, row) for row in rows])
+        final, head = (
+            read_found((await manager.endpoint.rpc.batch([FINALIZED]))[0]),
+            manager.endpoint.head.number,
+        )
+        block = final.number if final is not None else -1 if head is None else head - manager.confirmations
+        rows = await self.journal.run(queries.included, self.chain_id, block, ROWS_AT_ONCE)
+        await together([partial(self._finalize_one, row) for row in rows])
 
-    async def _finalize(self, row: Row) -> None:
+    async def _finalize_one(self, row: Row) -> None:
         stands = await self._has_reply(row)
-        if stands is None:
-            return
         if stands:
-            block = row.reply.included_block or 0
-            if await self.manager.journal.run(moves.finalize, (row.rid, block)):
-                self.manager.on_event(ReplyFinalized(row.rid, row.kind, id=row.id))
-            return
-        transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
-        reason = "the contract does not have its reply any more"
-        if await self.manager.journal.run(moves.unland, row.rid, transition, reason):
-            state = State.PENDING if row.answer is None else State.ANSWERED
-            self._tell_returned(row, state, reason)
+            if await self.journal.run(moves.finalize, (row.rid, row.reply.included_block or 0)):
+                self.tell(ReplyFinalized(row.rid, row.kind, id=row.id))
+        elif stands is False:
+            transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
+            reason = "the contract does not have its reply any more"
+            if await self.journal.run(moves.unland, row.rid, transition, reason):
+                self._tell_returned(row, State.PENDING if row.answer is None else State.ANSWERED, reason)
 
     async def _has_reply(self, row: Row) -> bool | None:
         """Ask the contract; None where it cannot be asked now."""
@@ -324,26 +271,22 @@ class ShadowMoves:
         except KmsconnError:
             return None
 
-    async def close_overdue(self) -> None:
+    async def _close_overdue(self) -> None:
         """End the answered requests whose deadline has passed, in chain time that is sure, the longest answered first."""
-        manager = self.manager
-        now = manager.chain.head.settled_timestamp
+        now = self.manager.endpoint.head.settled_timestamp
         if now is None:
             return
-        due = await manager.journal.run(
-            queries.answered, manager.chain.rpc.chain_id, manager.ports.wall(), ROWS_AT_ONCE
-        )
+        wall = self.manager.ports.wall()
+        due = await self.journal.run(queries.answered, self.chain_id, wall, ROWS_AT_ONCE)
         late = [row for row in due.rows if now > row.progress.deadline]
         await together([partial(self._close, row) for row in late])
 
     async def _close(self, row: Row) -> None:
-        manager, stands = self.manager, await self._has_reply(row)
-        if stands is None:
-            return
+        stands = await self._has_reply(row)
         if stands:
-            if await manager.journal.run(moves.found_included, row.rid, manager.chain.head.number or 0):
+            if await self.journal.run(moves.found_included, row.rid, self.manager.endpoint.head.number or 0):
                 self._tell_unmatched(row, NOT_SEEN)
-        elif await manager.journal.run(moves.close, row.rid, "finish", NO_REPLY):
-            seconds = manager.ports.wall() - row.times.recorded
-            manager.on_event(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
-            manager.on_event(RequestClosed(row.rid, row.kind, State.DONE, NO_REPLY, "no-reply", id=row.id))
+        elif stands is False and await self.journal.run(moves.close, row.rid, "finish", NO_REPLY):
+            seconds = self.manager.ports.wall() - row.times.recorded
+            self.tell(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
+            self.tell(RequestClosed(row.rid, row.kind, State.DONE, NO_REPLY, "no-reply", id=row.id))

@@ -8,17 +8,18 @@ from enum import StrEnum
 from typing import Any
 
 import attrs
+import msgspec
 
-from kmsconn.chain.port import Call, Rpc
+from kmsconn.chain.port import Call, Count, Quantity, Rpc, S, read
 from kmsconn.errors import KmsconnError, Undecodable, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.hexes import from_count, from_hex, quantity, to_hex
+from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Operation
 from kmsconn.protocols.profile import Profile
+from kmsconn.replies.asking import HEAD, read_number
 
-HEAD = Call("eth_blockNumber")
 BLOCKS_AT_ONCE = 16
 """Blocks with their transactions in one batch: some seconds of the fastest chain, some megabytes of a full one."""
 MOST_BLOCKS_BACK = 20_000
@@ -26,6 +27,25 @@ MOST_BLOCKS_BACK = 20_000
 REMEMBERED_BLOCKS = 4096
 """Hashes of blocks that were read last; a deeper fork is read again from the oldest of them on."""
 _WORD = 32
+
+
+class _Transaction(msgspec.Struct):
+    hash: str
+    sender: str = msgspec.field(name="from")
+    to: str | None
+    input: str
+
+
+class _Block(msgspec.Struct, rename="camel"):
+    number: Count
+    timestamp: Count
+    hash: str
+    parent_hash: str
+    transactions: list[_Transaction] = []
+
+
+class _Status(msgspec.Struct):
+    status: Quantity
 
 
 @attrs.frozen
@@ -75,7 +95,8 @@ class ReplyReader:
         """
         if self.next_block is None:
             return (), False
-        head = _number(await self._one(HEAD))
+        [number] = await self.rpc.batch([HEAD])
+        head = read_number(number)
         begin = max(self.next_block, head - MOST_BLOCKS_BACK)
         last = min(head, begin + BLOCKS_AT_ONCE - 1)
         if last < begin:
@@ -84,64 +105,45 @@ class ReplyReader:
         found = await self.rpc.batch(
             [Call("eth_getBlockByNumber", (quantity(number), True)) for number in numbers]
         )
-        blocks = self._in_line([_usable(block) for block in found])
+        blocks = self._in_line([None if block is None else _read(block, _Block) for block in found])
         candidates = [one for block in blocks for one in self._candidates(block, wall)]
         replies = await self._succeeded(candidates)
-        self._note(blocks)
+        for block in blocks:
+            self._read.append((int(block.number, 16), block.hash))
+            self.next_block = int(block.number, 16) + 1
         return replies, last < head
 
-    async def _one(self, call: Call) -> Any:
-        return _usable((await self.rpc.batch([call]))[0])
-
-    def _in_line(self, blocks: Sequence[Any]) -> Sequence[Any]:
+    def _in_line(self, blocks: Sequence[_Block | None]) -> Sequence[_Block]:
         """Return the blocks up to the first that the node does not have, or whose parent is another one than was read."""
-        line: list[Any] = []
+        line: list[_Block] = []
         parent = self._read[-1][1] if self._read else None
         for block in blocks:
-            if block is None or (parent is not None and _text(block, "parentHash") != parent):
+            if block is None or (parent is not None and block.parent_hash != parent):
                 break
             line.append(block)
-            parent = _text(block, "hash")
+            parent = block.hash
         if not line and blocks and blocks[0] is not None:
             number, _ = self._read.pop()  # it is not in the chain any more
             self.next_block = number
         return line
 
-    def _note(self, blocks: Sequence[Any]) -> None:
-        for block in blocks:
-            number = _number(block.get("number"))
-            self._read.append((number, _text(block, "hash")))
-            self.next_block = number + 1
-
-    def _candidates(self, block: Any, wall: float) -> list[SentReply]:
+    def _candidates(self, block: _Block, wall: float) -> list[SentReply]:
         """Return the calls of the sender in a block that are replies."""
-        number, timestamp = _number(block.get("number")), _number(block.get("timestamp"))
-        mine = to_hex(self.sender)
-        found = []
-        for transaction in block.get("transactions") or ():
-            if not isinstance(transaction, dict) or str(transaction.get("from")).lower() != mine:
+        mine, found = to_hex(self.sender), []
+        for transaction in block.transactions:
+            if transaction.sender.lower() != mine or transaction.to is None:
                 continue
-            reply = self._reply(transaction, number, timestamp, wall)
-            if reply is not None:
-                found.append(reply)
+            try:
+                contract, calldata = parse_address(transaction.to), from_hex(transaction.input)
+                transaction_hash = from_hex(transaction.hash)
+            except ValueError as error:
+                raise Unreachable("the node returned a transaction that cannot be decoded") from error
+            kind = self._kinds.get((contract, calldata[:SELECTOR_BYTES]))
+            if kind is not None and len(calldata) >= SELECTOR_BYTES + _WORD:
+                id_ = int.from_bytes(calldata[SELECTOR_BYTES : SELECTOR_BYTES + _WORD])
+                place = int(block.number, 16), int(block.timestamp, 16)
+                found.append(SentReply(contract, kind, id_, calldata, transaction_hash, *place, wall))
         return found
-
-    def _reply(
-        self, transaction: Mapping[str, Any], block: int, timestamp: int, wall: float
-    ) -> SentReply | None:
-        to = transaction.get("to")
-        if to is None:
-            return None
-        try:
-            contract, calldata = parse_address(to), from_hex(transaction.get("input"))
-            transaction_hash = from_hex(transaction["hash"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Unreachable("the node returned a transaction that cannot be decoded") from error
-        kind = self._kinds.get((contract, calldata[:SELECTOR_BYTES]))
-        if kind is None or len(calldata) < SELECTOR_BYTES + _WORD:
-            return None
-        identifier = int.from_bytes(calldata[SELECTOR_BYTES : SELECTOR_BYTES + _WORD])
-        return SentReply(contract, kind, identifier, calldata, transaction_hash, block, timestamp, wall)
 
     @property
     def _kinds(self) -> Mapping[tuple[Address, bytes], Kind]:
@@ -156,30 +158,17 @@ class ReplyReader:
         if not replies:
             return ()
         calls = [Call("eth_getTransactionReceipt", (to_hex(one.transaction_hash),)) for one in replies]
-        receipts = [_usable(receipt) for receipt in await self.rpc.batch(calls)]
-        if not all(isinstance(receipt, dict) for receipt in receipts):
-            raise Unreachable("the node has no receipt of a transaction that it showed")
-        return [one for one, receipt in zip(replies, receipts, strict=True) if _number(receipt.get("status"))]
+        receipts = [_read(receipt, _Status) for receipt in await self.rpc.batch(calls)]
+        return [one for one, receipt in zip(replies, receipts, strict=True) if int(receipt.status, 16)]
 
 
-def _usable(result: Any) -> Any:
-    if isinstance(result, KmsconnError):
-        raise Unreachable(f"the node answered {result}") from result
-    return result
-
-
-def _number(value: Any) -> int:
+def _read(result: Any, kind: type[S]) -> S:
+    """Return a result as its struct. Raises Unreachable for every other one."""
     try:
-        return from_count(value)
-    except (TypeError, ValueError) as error:
-        raise Unreachable("the node returned a block that cannot be decoded") from error
-
-
-def _text(block: Any, name: str) -> str:
-    found = block.get(name) if isinstance(block, dict) else None
-    if not isinstance(found, str):
-        raise Unreachable("the node returned a block that cannot be decoded")
-    return found
+        return read(result, kind)
+    except ValueError as error:
+        said = f"{result}" if isinstance(result, KmsconnError) else f"what cannot be decoded: {error}"
+        raise Unreachable(f"the node answered {said}") from error
 
 
 SHOWN_BYTES = 8

@@ -6,7 +6,6 @@ All memory here is a cache: the journal and the chain rebuild it, so a transacti
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 
 import attrs
 import trio
@@ -61,13 +60,6 @@ class TxStatistics:
         return self.balance // self.reply_cost if self.balance is not None and self.reply_cost else None
 
 
-@attrs.define
-class Latest:
-    """The figures of the last round."""
-
-    statistics: TxStatistics = TxStatistics()
-
-
 @attrs.frozen
 class TxEndpoint:
     """Where replies go: the chain's RPC endpoint, its head and its name.
@@ -81,11 +73,6 @@ class TxEndpoint:
     name: str = "gateway"
     traces: PipelinedRpc | None = None
     may_send: Callable[[], bool] = lambda: True
-
-    @property
-    def block_time(self) -> float:
-        """Seconds between blocks, as far as known."""
-        return self.head.block_time or 0.0
 
 
 @attrs.frozen
@@ -101,9 +88,9 @@ class TxConfig:
     replace_after: float = REPLACE_AFTER
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class TxManager:
-    """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it.
+    """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it; and the figures of its last round.
 
     ``wake`` is notified when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes it
     end once nothing is answered or signed. ``beat`` is called with each round.
@@ -120,11 +107,7 @@ class TxManager:
     config: TxConfig = TxConfig()
     beat: Callable[[], None] = lambda: None
     closing: trio.Event = attrs.field(factory=trio.Event)
-    latest: Latest = attrs.field(factory=Latest)
-
-    def statistics(self) -> TxStatistics:
-        """Return a snapshot; cheap, and at most a round old."""
-        return self.latest.statistics
+    statistics: TxStatistics = TxStatistics()
 
 
 @attrs.define
@@ -145,15 +128,6 @@ class Tracks:
             for track in self.by_rid.values():
                 self._by_state.setdefault(track.row.state, []).append(track)
         return self._by_state.get(state, [])
-
-    def counts(self) -> tuple[int, int, int]:
-        """Return how many are in flight, wait for a nonce, and are included."""
-        self.of(State.SIGNED)
-        by_state = self._by_state or {}
-        signed, answered, included = (
-            len(by_state.get(state, ())) for state in (State.SIGNED, State.ANSWERED, State.INCLUDED)
-        )
-        return signed, answered, included
 
     @property
     def nonces(self) -> frozenset[int]:
@@ -238,6 +212,8 @@ class TxState:
     """The memory of a transaction manager at work."""
 
     manager: TxManager
+    chain_id: int
+    policy: TxPolicy
     market: Market
     alerts: TxAlerts
     nonces: NonceTracker
@@ -254,25 +230,17 @@ class TxState:
     @classmethod
     def of(cls, manager: TxManager) -> TxState:
         """Return the state of a transaction manager that begins."""
-        random = manager.ports.random
+        random, policy = manager.ports.random, policy_of(manager)
         return cls(
             manager=manager,
-            market=Market(policy_of(manager).limits),
+            chain_id=manager.endpoint.rpc.chain_id,
+            policy=policy,
+            market=Market(policy.limits),
             alerts=TxAlerts(manager.endpoint.name, manager.on_event),
             nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
             sends=Hold(SEND_BACKOFF, random),
             signings=Hold(SIGNING_BACKOFF, random),
         )
-
-    @cached_property
-    def policy(self) -> TxPolicy:
-        """The rules by which it decides."""
-        return policy_of(self.manager)
-
-    @property
-    def chain_id(self) -> int:
-        """The chain."""
-        return self.manager.endpoint.rpc.chain_id
 
     @property
     def room(self) -> int:

@@ -15,16 +15,16 @@ import trio
 
 from kmsconn.chain.fork import Checkpoint, Checkpoints, Search, thinned, up_to
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Call, JsonBlock, JsonBlockHash, RpcError, read
-from kmsconn.errors import StageTimeout, Unreachable
-from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_count, from_hex, from_quantity, to_hex
+from kmsconn.chain.logs import BlockHead, read_block
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import KmsconnError, StageTimeout, Unreachable
+from kmsconn.ethereum.hexes import from_quantity, to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_market
-from kmsconn.replies.asking import ask_one_node, block_call, usable
+from kmsconn.replies.asking import ask_one_node, block_call, read_number
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxManager, TxState
 from kmsconn.replies.table import Found
@@ -45,66 +45,11 @@ MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
 REORGANISED = "the chain was reorganised below its block"
 
 
-@attrs.frozen
-class HeadAnswer:
-    """The latest block and the sender's nonce, both of one node, in this order: the nonce is not older than the block."""
-
-    number: int
-    timestamp: int
-    base_fee: int | None
-    nonce: int
-    gas_limit: int | None = None
-
-
-def nonce_call(sender: Address) -> Call:
-    """Return the question for the sender's nonce at the latest block."""
-    return Call("eth_getTransactionCount", (to_hex(sender), "latest"))
-
-
-def balance_call(sender: Address) -> Call:
-    """Return the question for the sender's balance."""
-    return Call("eth_getBalance", (to_hex(sender), "latest"))
-
-
-def read_head(block: Any, nonce: Any) -> HeadAnswer:
-    """Return the latest block and the nonce. Raises Unreachable."""
-    block, nonce = usable(block), usable(nonce)
+def read_found(block: Any) -> BlockHead | None:
+    """Return a block, None where the node has none or gives no block."""
     try:
-        head = read(block, JsonBlock)
-        return HeadAnswer(
-            number=int(head.number, 16),
-            timestamp=int(head.timestamp, 16),
-            base_fee=None if head.base_fee_per_gas is None else int(head.base_fee_per_gas, 16),
-            nonce=from_count(nonce),
-            gas_limit=None if head.gas_limit is None else int(head.gas_limit, 16),
-        )
-    except (TypeError, ValueError) as error:
-        raise Unreachable("the node's latest block or nonce cannot be decoded") from error
-
-
-def read_block_number(block: Any) -> int | None:
-    """Return the number of a block, None where the node has none or gives no block."""
-    try:
-        return (
-            None if block is None or isinstance(block, RpcError) else int(read(block, JsonBlock).number, 16)
-        )
-    except ValueError:
-        return None
-
-
-def read_block_hash(block: Any) -> bytes | None:
-    """Return the hash of a block, None where the node gives none."""
-    try:
-        return from_hex(read(block, JsonBlockHash).hash)
-    except ValueError:
-        return None
-
-
-def read_wei(result: Any) -> int | None:
-    """Return an amount, None where the node gives none."""
-    try:
-        return from_quantity(result)
-    except (TypeError, ValueError):
+        return None if block is None else read_block(block)
+    except KmsconnError:
         return None
 
 
@@ -129,50 +74,54 @@ class ChainObserver:
     _doubted_at: float | None = None
     """When a look first found another branch, unless a later one has found the one before."""
     _suspicious: bool = False
-    _last: HeadAnswer | None = None
+    _last: tuple[int, int] = (-1, -1)
+    """The head's number and the nonce of the look before."""
     _forked_at: float = attrs.field(factory=trio.current_time)
 
     async def look(self) -> ChainView:
         """Look at the chain. Raises Unreachable, Overloaded, StageTimeout. Repeating: reads only."""
         now = trio.current_time()
         details = now - self._details_at >= DETAILS_EVERY
-        address, kept = self.manager.wallet.address, self._kept
+        account, kept = to_hex(self.manager.wallet.address), self._kept
         calls = [
             LATEST,
-            nonce_call(address),
+            Call("eth_getTransactionCount", (account, "latest")),
             *([block_call(kept[-1].number)] if kept else ()),
-            *([balance_call(address), FINALIZED] if details else ()),
+            *([Call("eth_getBalance", (account, "latest")), FINALIZED] if details else ()),
         ]
         try:
             with trio.fail_after(LOOK_TIMEOUT):
-                block, nonce, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
-                head = read_head(block, nonce)
+                block, count, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
+                head, nonce = read_block(block), read_number(count, calls[1].method)
                 if kept:
-                    await self._compare(head, read_block_hash(more.pop(0)))
+                    await self._compare(head, nonce, read_found(more.pop(0)))
         except trio.TooSlowError as error:
             raise StageTimeout("a look at the chain", LOOK_TIMEOUT) from error
+        except RpcError as error:
+            raise Unreachable(f"the node answered {error}") from error
         if details:
             self._details_at = now
             self._take_details(head, *more)
-        self._keep(head, read_block_hash(block))
-        return self._view(head)
+        self._keep(head)
+        return self._view(head, nonce)
 
-    async def _compare(self, head: HeadAnswer, kept: bytes | None) -> None:
+    async def _compare(self, head: BlockHead, nonce: int, kept: BlockHead | None) -> None:
         """Compare a look with those before: another block than the newest kept one, or a lower head or nonce, is another epoch."""
-        last, self._last = self._last, head
-        self._suspicious = kept is not None and kept != self._kept[-1].hash
-        if last is not None and (head.number < last.number or head.nonce < last.nonce):
+        last, self._last = self._last, (head.number, nonce)
+        known = None if kept is None else kept.hash
+        self._suspicious = known is not None and known != self._kept[-1].hash
+        if self._suspicious or head.number < last[0] or nonce < last[1]:
             self._forked_at = trio.current_time()
         if self._suspicious:
-            self._forked_at = trio.current_time()
             await self._search(head)
 
-    async def _search(self, head: HeadAnswer) -> None:
+    async def _search(self, head: BlockHead) -> None:
         """Find the fork; a shallow one is believed at once, a deeper one by a later look."""
         search = Search.below(self._kept, head.number)
         while (question := search.question) is not None:
             [block] = await ask_one_node(self.manager.endpoint.rpc, [block_call(question.number)])
-            search = search.answered(read_block_hash(block))
+            found = read_found(block)
+            search = search.answered(None if found is None else found.hash)
         now = trio.current_time()
         self._doubted_at = now if self._doubted_at is None else self._doubted_at
         is_near = search.depth <= self._heads.blocks_in(self.manager.settings.reading.reorg_window)
@@ -180,20 +129,24 @@ class ChainObserver:
             self.fork, self._suspicious, self._doubted_at = search.fork, False, None
             self._kept = up_to(self._kept, search.fork)
 
-    def _keep(self, head: HeadAnswer, hash_: bytes | None) -> None:
-        if self._suspicious or hash_ is None or (self._kept and head.number <= self._kept[-1].number):
+    def _keep(self, head: BlockHead) -> None:
+        if self._suspicious or head.hash is None or (self._kept and head.number <= self._kept[-1].number):
             return
         self._doubted_at = None
-        self._kept = (*self._kept, Checkpoint(head.number, hash_))
+        self._kept = (*self._kept, Checkpoint(head.number, head.hash))
         if len(self._kept) > MOST_KEPT:
             self._kept = thinned(self._kept)
 
-    def _take_details(self, head: HeadAnswer, balance: Any, finalized: Any) -> None:
-        self._balance = read_wei(balance)
-        self._finalized = read_block_number(finalized)
-        self._young = 0 if self._finalized is None else max(0, head.number - self._finalized)
+    def _take_details(self, head: BlockHead, balance: Any, finalized: Any) -> None:
+        try:
+            self._balance = from_quantity(balance)
+        except (TypeError, ValueError):
+            self._balance = None
+        found = read_found(finalized)
+        self._finalized = None if found is None else found.number
+        self._young = 0 if found is None else max(0, head.number - found.number)
 
-    def _view(self, head: HeadAnswer) -> ChainView:
+    def _view(self, head: BlockHead, nonce: int) -> ChainView:
         tracker, reorg_window = self.manager.endpoint.head, self.manager.settings.reading.reorg_window
         tracker.note(head.number, head.timestamp)
         self._heads.note(head.number, head.timestamp)
@@ -201,29 +154,22 @@ class ChainObserver:
         blocks = (
             max(1, tracker.blocks_in(reorg_window)) if tracker.has_watched(reorg_window) else head.number + 1
         )
+        # the finalized one was asked some looks ago, perhaps on a longer branch that went since: so it falls with the head
+        final = head.number - (self.manager.config.confirmations if self._finalized is None else self._young)
         return ChainView(
             number=head.number,
             timestamp=head.timestamp,
             base_fee=head.base_fee,
             gas_limit=head.gas_limit,
-            nonce=head.nonce,
+            nonce=nonce,
             fresh=self._heads.number == head.number,
             reorg_blocks=blocks,
-            final=self._final(head),
+            final=max(NOT_FINAL, final if self._finalized is None else min(self._finalized, final)),
             balance=self._balance,
             at=trio.current_time(),
             forked_at=self._forked_at,
             suspicious=self._suspicious,
         )
-
-    def _final(self, head: HeadAnswer) -> int:
-        """Return the newest block that cannot go: the finalized one, or so many below the head where the node knows none.
-
-        The finalized one was asked some looks ago, perhaps on a longer branch that went since. So it falls with the head.
-        """
-        if self._finalized is not None:
-            return max(NOT_FINAL, min(self._finalized, head.number - self._young))
-        return max(NOT_FINAL, head.number - self.manager.config.confirmations)
 
 
 @attrs.define
@@ -244,7 +190,7 @@ class Tracking:
         state = self.state
         await state.load()
         chain = state.chain = await self.observer.look()
-        state.nonces.look(chain, state.tracks.nonces, self.state.policy.window)
+        state.nonces.look(chain, state.tracks.nonces, state.policy.window)
         state.backlog.woken = True
         self.state.market.judge(chain.base_fee, chain.number, trio.current_time())
         tell_market(state.alerts, self.state.market)
@@ -317,7 +263,7 @@ class Tracking:
         self._in_flight_since = {track.row.rid: known.get(track.row.rid, now) for track in signed}
         if not signed:
             return
-        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.block_time)
+        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.head.block_time)
         waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
         for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):
             text = f"no block has included it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
@@ -330,11 +276,11 @@ class Tracking:
             chain=chain,
             tracks=state.tracks.by_rid,
             broadcasts=state.broadcasts,
-            nonces=state.nonces.snapshot(chain, state.tracks.nonces, self.state.policy.window),
-            policy=self.state.policy,
+            nonces=state.nonces.snapshot(chain, state.tracks.nonces, state.policy.window),
+            policy=state.policy,
             price=self.state.market.price,
             now=now,
-            block_time=state.manager.endpoint.block_time,
+            block_time=state.manager.endpoint.head.block_time,
             sends_held=state.sends.holds(now),
             may_sign=not state.signings.holds(now),
         )

@@ -225,13 +225,14 @@ class Track:
     @property
     def earlier(self) -> Row | None:
         """The row with earlier bytes of this reply, where the journal or this process still has them."""
-        return self.row if self.row.reply.raw is not None else self.history.reusable
+        earlier = self.row if self.row.reply.raw is not None else self.history.reusable
+        return None if earlier is None or earlier.reply.raw is None else earlier
 
     @property
     def earlier_nonce(self) -> int | None:
         """The nonce of earlier bytes."""
         earlier = self.earlier
-        return None if earlier is None or earlier.reply.raw is None else earlier.reply.nonce
+        return None if earlier is None else earlier.reply.nonce
 
 
 @attrs.frozen

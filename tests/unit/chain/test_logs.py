@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kmsconn.chain.logs import decode_log, read_head, read_logs, read_pushed_head
+from kmsconn.chain.logs import decode_log, read_block, read_logs, read_pushed_head
 from kmsconn.chain.port import Call, Count, Quantity, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
@@ -207,7 +207,7 @@ def test_a_number_that_no_column_holds_makes_a_log_malformed(field: str) -> None
 @pytest.mark.parametrize("field", ["number", "timestamp"])
 def test_a_head_beyond_all_chains_is_none(field: str) -> None:
     with pytest.raises(Unreachable):
-        read_head({"number": "0x1", "timestamp": "0x1", field: hex(1 << 1030)})
+        read_block({"number": "0x1", "timestamp": "0x1", field: hex(1 << 1030)})
 
 
 def test_a_pushed_head_is_read_from_its_text() -> None:

@@ -11,9 +11,10 @@ import trio
 
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, StageTimeout, Unreachable
-from kmsconn.ethereum.addresses import Address
-from kmsconn.replies.asking import QUESTION_TIMEOUT, Asker, ask_one_node
-from kmsconn.replies.tracking import LATEST, HeadAnswer, nonce_call, read_head
+from kmsconn.replies.asking import QUESTION_TIMEOUT, ask_many, ask_one_node
+from kmsconn.replies.tracking import ChainObserver
+from kmsconn.replies.view import ChainView
+from tests.unit.replies.world import World
 
 BLOCK = {"number": "0x10", "timestamp": "0x20", "baseFeePerGas": "0x7"}
 NONSENSE: list[Any] = [
@@ -50,16 +51,15 @@ class Says:
             await trio.sleep_forever()
 
 
-SENDER = Address(b"\x11" * 20)
-
-
-async def look(*results: Any) -> HeadAnswer:
-    block, nonce = await ask_one_node(Says(results), [LATEST, nonce_call(SENDER)])
-    return read_head(block, nonce)
+async def look(*results: Any) -> ChainView:
+    manager = World().manager()
+    endpoint = attrs.evolve(manager.endpoint, rpc=Says([*results, None, None]))
+    return await ChainObserver(attrs.evolve(manager, endpoint=endpoint)).look()
 
 
 async def test_a_head_is_read_with_the_nonce() -> None:
-    assert await look(BLOCK, "0x3") == HeadAnswer(16, 32, 7, 3)
+    view = await look(BLOCK, "0x3")
+    assert (view.number, view.timestamp, view.base_fee, view.nonce) == (16, 32, 7, 3)
 
 
 async def test_a_block_without_base_fee_has_none() -> None:
@@ -90,7 +90,7 @@ class Asked:
     ) -> dict[int, tuple[Any, int | None]]:
         self.answers = {}
         calls = [Call("c", (n,)) for n in range(count)]
-        await Asker(self.rpc).ask(calls, lambda n, *found: self.answers.__setitem__(n, found), alone=alone)
+        await ask_many(self.rpc, calls, lambda n, *found: self.answers.__setitem__(n, found), alone=alone)
         return self.answers
 
 
@@ -109,6 +109,13 @@ class Batches(Says):
     async def call(self, method: str, *params: Any) -> Any:
         await trio.lowlevel.checkpoint()
         return "0x7" if method == "eth_blockNumber" else params[0]
+
+    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+        heard = [place for place, call in enumerate(calls) if call.params != (self.deaf,)]
+        for place in heard:
+            take(place, await self.call("c", *calls[place].params))
+        if len(heard) < len(calls):
+            await trio.sleep_forever()
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         await trio.lowlevel.checkpoint()
@@ -131,11 +138,10 @@ async def test_many_questions_are_several_batches_and_each_answer_has_the_head_o
     assert {head for _, head in answers.values()} == {997, 998, 999}
 
 
-async def test_a_batch_at_which_the_node_hangs_up_is_asked_in_smaller_ones() -> None:
-    chain = Batches(silent=[1])
-    answers = await Asked(chain).ask(100)
-    assert [answers[n][0] for n in range(100)] == list(range(100))
-    assert chain.sizes == [100, 25, 25, 25, 25]
+@pytest.mark.parametrize("chain", [Batches(silent=[1]), Batches(most=21)], ids=["hangs up", "limit"])
+async def test_a_batch_that_a_node_does_not_answer_is_asked_one_by_one(chain: Batches) -> None:
+    assert await Asked(chain).ask(100) == {n: (n, 7) for n in range(100)}
+    assert chain.sizes == [100]
 
 
 async def test_a_question_that_nobody_answers_fails_alone() -> None:
@@ -150,26 +156,6 @@ async def test_a_question_asked_alone_spoils_no_batch() -> None:
     with trio.move_on_after(QUESTION_TIMEOUT / 2):
         await asked.ask(100, alone=frozenset({7}))
     assert sorted(asked.answers) == [n for n in range(100) if n != 7]
-
-
-async def test_a_batch_limit_is_learnt_and_kept() -> None:
-    chain = Batches(most=21)
-    asker = Asker(chain)
-    answers: dict[int, Any] = {}
-    calls = [Call("c", (n,)) for n in range(100)]
-    for _ in range(2):
-        await asker.ask(calls, lambda n, result, _: answers.__setitem__(n, result))
-        assert answers == {n: n for n in range(100)}
-    assert chain.sizes[:5] == [100, 25, 25, 25, 25]
-    assert max(chain.sizes[30:]) <= 20
-
-
-async def test_batches_grow_again_when_the_node_answers_them_all() -> None:
-    chain = Batches(silent=[1])
-    asker = Asker(chain)
-    for _ in range(20):
-        await asker.ask([Call("c", (n,)) for n in range(100)], lambda *_: None)
-    assert chain.sizes[-1] == 100
 
 
 async def test_a_node_that_takes_no_batches_is_asked_one_by_one() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kmsconn.chain.port import RpcError
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction
+from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
 from kmsconn.model.events import Severity
 from kmsconn.replies.alerts import TxAlerts, tell_market
 from kmsconn.replies.fees import (
@@ -24,18 +24,24 @@ from kmsconn.replies.fees import (
     Fees,
     GasPrice,
     Market,
-    TransactionRequest,
+    Price,
     bumped,
     gas_limit,
     market_fees,
     median_priority,
+    new_transaction,
     read_history,
     replacement,
     repriced,
 )
 
 TO = Address(b"\x01" * 20)
-REQUEST = TransactionRequest(7, TO, b"data", 100)
+
+
+def at(nonce: int, price: Price) -> Transaction:
+    return new_transaction(7, TO, b"data", 100, nonce=nonce, price=price)
+
+
 amounts = st.integers(0, 2**80)
 
 
@@ -73,15 +79,15 @@ def test_the_gas_limit_is_rounded_down() -> None:
 
 
 def test_a_request_takes_the_form_that_its_price_asks_for() -> None:
-    assert REQUEST.at(4, Fees(9, 2)) == Eip1559Transaction(7, 4, 2, 9, 100, TO, 0, b"data")
-    assert REQUEST.at(4, GasPrice(9)) == LegacyTransaction(7, 4, 9, 100, TO, 0, b"data")
+    assert at(4, Fees(9, 2)) == Eip1559Transaction(7, 4, 2, 9, 100, TO, 0, b"data")
+    assert at(4, GasPrice(9)) == LegacyTransaction(7, 4, 9, 100, TO, 0, b"data")
 
 
 @given(amounts, amounts, amounts, amounts)
 def test_a_replacement_pays_an_eighth_more_and_no_less_than_the_market(
     fee: int, priority: int, market: int, market_priority: int
 ) -> None:
-    old = REQUEST.at(4, Fees(fee + priority, priority))
+    old = at(4, Fees(fee + priority, priority))
     new = replacement(old, Fees(market + market_priority, market_priority))
     assert isinstance(old, Eip1559Transaction)
     assert isinstance(new, Eip1559Transaction)
@@ -94,7 +100,7 @@ def test_a_replacement_pays_an_eighth_more_and_no_less_than_the_market(
 
 @given(amounts, amounts)
 def test_a_legacy_replacement_likewise(price: int, market: int) -> None:
-    old = REQUEST.at(4, GasPrice(price))
+    old = at(4, GasPrice(price))
     for now in (GasPrice(market), Fees(market, 1)):
         new = replacement(old, now)
         assert isinstance(new, LegacyTransaction)
@@ -102,13 +108,13 @@ def test_a_legacy_replacement_likewise(price: int, market: int) -> None:
 
 
 def test_a_typed_transaction_is_bumped_where_only_a_gas_price_is_known() -> None:
-    assert replacement(REQUEST.at(4, Fees(16, 8)), GasPrice(1)) == REQUEST.at(4, Fees(18, 9))
+    assert replacement(at(4, Fees(16, 8)), GasPrice(1)) == at(4, Fees(18, 9))
 
 
 def test_bytes_that_no_node_holds_are_repriced_to_the_market_downwards_too() -> None:
-    old = REQUEST.at(4, Fees(10**30, 10**20))
-    assert repriced(old, Fees(203, 3)) == REQUEST.at(4, Fees(203, 3))
-    assert repriced(REQUEST.at(4, GasPrice(10**30)), GasPrice(7)) == REQUEST.at(4, GasPrice(7))
+    old = at(4, Fees(10**30, 10**20))
+    assert repriced(old, Fees(203, 3)) == at(4, Fees(203, 3))
+    assert repriced(at(4, GasPrice(10**30)), GasPrice(7)) == at(4, GasPrice(7))
 
 
 LIMITS = FeeLimits(fee=1000, priority=50, cost=100_000)

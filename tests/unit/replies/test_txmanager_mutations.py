@@ -287,9 +287,7 @@ def old_block_finalizes(monkeypatch: Any) -> None:
 
 def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
     honest = ChainObserver._view
-    monkeypatch.setattr(
-        ChainObserver, "_view", lambda self, head: attrs.evolve(honest(self, head), fresh=True)
-    )
+    monkeypatch.setattr(ChainObserver, "_view", lambda *a: attrs.evolve(honest(*a), fresh=True))
 
 
 def l2_two_replies_claim_one_kept_nonce(monkeypatch: Any) -> None:
