@@ -109,9 +109,16 @@ class JsonBlock(msgspec.Struct, rename="camel"):
 
 
 class JsonBlockHash(msgspec.Struct):
-    """The hash of a block, whatever else the node tells of it."""
+    """The hash of a block, and those of its transactions, whatever else the node tells of it."""
 
     hash: str
+    transactions: list[Any] = []
+
+
+class JsonLogOrigin(msgspec.Struct):
+    """The contract that emitted a log."""
+
+    address: str
 
 
 class JsonReceipt(msgspec.Struct, rename="camel"):
@@ -121,6 +128,7 @@ class JsonReceipt(msgspec.Struct, rename="camel"):
     block_number: Count
     status: Quantity
     gas_used: Quantity | None = None
+    logs: list[JsonLogOrigin] = []
 
 
 class JsonTransaction(msgspec.Struct):

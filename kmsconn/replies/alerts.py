@@ -93,9 +93,9 @@ class TxAlerts:
         reason = Reason(self.dependency, "not-included", _about(row, text), after=after)
         self._to_finality.hold(REPLY, row.rid, reason, now=now, keep=WINDOW + after, order=head)
 
-    def finalized(self, row: Row) -> None:
+    def finalized(self, rid: int, block: int) -> None:
         """Note that a reply is there for good: which proves that replies passed when it was included, not now."""
-        self._to_finality.passed(REPLY, row.rid, order=row.reply.included_block or 0)
+        self._to_finality.passed(REPLY, rid, order=block)
 
     def forget(self, rid: int) -> None:
         """Note that a reply is over."""

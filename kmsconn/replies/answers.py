@@ -15,7 +15,8 @@ import attrs
 from kmsconn.chain.jsonrpc import is_overload
 from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, read
 from kmsconn.errors import KmsconnError, Retryable, StageTimeout, Unreachable
-from kmsconn.ethereum.hexes import from_hex, from_quantity
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex, from_quantity, to_hex
 from kmsconn.frozen import frozen
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Revert, Verdict
@@ -206,11 +207,16 @@ def reason_of(says: Says) -> str:
 
 @attrs.frozen
 class Receipt:
-    """A mined transaction: its block, whether it did what it should, and the gas that it used where the node says so."""
+    """A mined transaction: its block, whether it did what it should, and the gas that it used where the node says so.
+
+    ``heard``: the contract emitted something, as each does that takes a reply.
+    """
 
     block: int
     succeeded: bool
     gas_used: int | None = None
+    block_hash: bytes = b""
+    heard: bool = False
 
     def used_up(self, gas_limit: int) -> bool:
         """Say whether a failed transaction ran out of gas.
@@ -222,8 +228,8 @@ class Receipt:
         )
 
 
-def read_receipt(result: Any) -> Receipt | Unclear | None:
-    """Return a receipt, None when the node knows none, Unclear for an answer that says nothing."""
+def read_receipt(contract: Address, result: Any) -> Receipt | Unclear | None:
+    """Return the receipt of a reply to a contract, None when the node knows none, Unclear for an answer that says nothing."""
     if result is None:
         return None
     if isinstance(result, (RpcError, Retryable)):
@@ -236,6 +242,8 @@ def read_receipt(result: Any) -> Receipt | Unclear | None:
             int(receipt.block_number, 16),
             int(receipt.status, 16) == 1,
             None if receipt.gas_used is None else int(receipt.gas_used, 16),
+            from_hex(receipt.block_hash),
+            any(log.address.lower() == to_hex(contract) for log in receipt.logs),
         )
     except ValueError:
         return Unclear("the node's receipt cannot be decoded")
@@ -253,6 +261,12 @@ def read_stands(block_hash: bytes, result: Any) -> bool | Unclear:
         return result is not None and from_hex(read(result, JsonBlockHash).hash) == block_hash
     except ValueError:
         return Unclear("the node's block has no readable hash")
+
+
+def read_listed(block_hash: bytes, transaction_hash: bytes, result: Any) -> bool:
+    """Return whether a block is the one with this hash, and lists a transaction."""
+    stands = read_stands(block_hash, result) is True
+    return stands and to_hex(transaction_hash) in read(result, JsonBlockHash).transactions
 
 
 def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:

@@ -84,7 +84,7 @@ def read_finding(profile: Profile, track: Track, question: Question, result: Any
         case Question.CALL | Question.CALL_AT_BLOCK:
             return _explained(profile, track.row, read_call(profile, kind, result))
         case Question.RECEIPT:
-            return read_receipt(result)
+            return read_receipt(track.row.event.contract, result)
         case Question.TRACE:
             return read_trace(profile, kind, result)
         case Question.BLOCK:

@@ -18,6 +18,7 @@ from kmsconn.replies.sending import ReplyMoves, Sender
 from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager, TxState, TxStatistics
 from kmsconn.replies.table import Action
 from kmsconn.replies.tracking import ChainObserver, Tracking
+from kmsconn.replies.view import IncludedReply
 from kmsconn.transport.waiting import Backoff, Hold, together
 
 __all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
@@ -161,7 +162,8 @@ class _Rounds:
         self.sender.broadcast([step.track.row for step in plan.of(Action.BROADCAST)], nursery)
         confirmed = plan.of(Action.CONFIRM)
         await self.moves.confirm([step for step in confirmed if step.track.row.state is State.SIGNED])
-        await self.moves.finalize(plan.of(Action.FINALIZE))
+        final = [(step.track.row, step.found.block) for step in plan.of(Action.FINALIZE)]
+        await self.moves.finalize([IncludedReply(row.rid, row.kind, row.id, block) for row, block in final])
         others = [step for step in confirmed if step.track.row.state is State.ANSWERED] + plan.of(*_MOVES)
         if others:
             await together([partial(self._move, step) for step in others])

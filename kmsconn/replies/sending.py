@@ -30,12 +30,13 @@ from kmsconn.replies.asking import ask_many
 from kmsconn.replies.fees import gas_limit, highest_cost, new_transaction
 from kmsconn.replies.plan import Signature, Step
 from kmsconn.replies.state import TxState
-from kmsconn.replies.table import Found, out_of_gas
-from kmsconn.replies.view import Track, nonce_of
+from kmsconn.replies.table import Found, out_of_gas, receipt_of
+from kmsconn.replies.view import IncludedReply, Track, nonce_of
 from kmsconn.replies.wallet import Signed
 from kmsconn.transport.waiting import Backoff
 
 STAGE = "reply"
+MOST_STANDING = 4096  # blocks with replies that are not final yet
 REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
 FIRST = -86_400.0  # seconds from now: due before all that was answered today
 
@@ -87,19 +88,30 @@ class ReplyMoves:
         for step, is_moved in zip(steps, moved, strict=True):
             if self._left(step.track, is_moved):
                 self._included(step.track, step.found.block, found=False)
+                self._stands(step.track)
+
+    def _stands(self, track: Track) -> None:
+        """Note in which block an included reply stands, where its receipt shows that the contract took it."""
+        row, receipt, standing = track.row, receipt_of(track), self.state.standing
+        if receipt is not None and receipt.heard and len(standing) < MOST_STANDING:
+            place = receipt.block, receipt.block_hash, row.reply.hash or b""
+            reply = IncludedReply(row.rid, row.kind, row.id, *place)
+            standing.setdefault(receipt.block, []).append(reply)
+        else:
+            self.state.tracks.newly_included = True
 
     async def found(self, track: Track, block: int) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
         foreign, track.history.reusable = track.history.lost, None
         self.state.tracks.drop(track)
         if await self.state.manager.journal.run(moves.found_included, track.row.rid, block):
+            self.state.tracks.newly_included = True
             self._included(track, block, found=True, foreign=foreign)
 
     def _included(self, track: Track, block: int, *, found: bool, foreign: bool = False) -> None:
         row, state = track.row, self.state
         track.history.included()
         state.tracks.drop(track)
-        state.tracks.newly_included = True
         state.alerts.included(row.rid)
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
         own = None if foreign else row.reply.hash
@@ -148,7 +160,7 @@ class ReplyMoves:
     async def close(self, track: Track, transition: Literal["reject", "finish"], reason: str) -> None:
         """Reject a reply that can never be taken, or finish one that is not this node's to give."""
         row = track.row
-        self._forget(track)
+        self._forget(row.rid)
         state = State.REJECTED if transition == "reject" else State.DONE
         if self._left(track, await self.state.manager.journal.run(moves.close, row.rid, transition, reason)):
             self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply", id=row.id))
@@ -161,23 +173,24 @@ class ReplyMoves:
         if await manager.journal.run(moves.defer, row.rid, manager.ports.wall() + seconds, reason):
             manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds, id=row.id))
 
-    async def finalize(self, steps: Sequence[Step]) -> None:
+    async def finalize(self, replies: Sequence[IncludedReply]) -> None:
         """Note that included replies are there for good ⑤, none above its block."""
-        if not steps:
+        if not replies:
             return
-        blocks = [(step.track.row.rid, step.found.block) for step in steps]
+        blocks = [(reply.rid, reply.block) for reply in replies]
         moved = await self.state.manager.journal.run_each(moves.finalize, blocks)
-        for step, is_moved in zip(steps, moved, strict=True):
-            row = step.track.row
-            self.state.alerts.finalized(row)
-            self._forget(step.track)
+        for reply, is_moved in zip(replies, moved, strict=True):
+            track = self.state.tracks.by_rid.get(reply.rid)
+            if track is None or track.row.state is State.INCLUDED:  # else it has gone back since
+                self.state.alerts.finalized(reply.rid, reply.block)
+                self._forget(reply.rid)
             if is_moved:
-                self.state.manager.on_event(ReplyFinalized(row.rid, row.kind, id=row.id))
+                self.state.manager.on_event(ReplyFinalized(reply.rid, reply.kind, id=reply.id))
 
-    def _forget(self, track: Track) -> None:
+    def _forget(self, rid: int) -> None:
         """Forget a reply with its history."""
-        self.state.tracks.forget(track)
-        self.state.alerts.forget(track.row.rid)
+        self.state.tracks.forget(rid)
+        self.state.alerts.forget(rid)
 
     def _left(self, track: Track, moved: bool) -> bool:
         """Take a row off what is in flight; one that somebody else moved makes the journal be read again."""

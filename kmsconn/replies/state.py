@@ -24,7 +24,7 @@ from kmsconn.replies.alerts import TxAlerts
 from kmsconn.replies.answers import REPLACE_AFTER, Broadcasts
 from kmsconn.replies.fees import FeeLimits, Market
 from kmsconn.replies.plan import NonceTracker
-from kmsconn.replies.view import ChainView, ReplyHistory, Track, TxPolicy, nonce_of
+from kmsconn.replies.view import ChainView, IncludedReply, ReplyHistory, Track, TxPolicy, nonce_of
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp
@@ -163,10 +163,11 @@ class Tracks:
         if track.history == ReplyHistory():
             self.histories.pop(rid, None)
 
-    def forget(self, track: Track) -> None:
+    def forget(self, rid: int) -> None:
         """Forget a reply with its history: it is over."""
-        track.history = ReplyHistory()
-        self.drop(track)
+        self.by_rid.pop(rid, None)
+        self.histories.pop(rid, None)
+        self._by_state = self._nonces = None
 
 
 @attrs.define
@@ -222,6 +223,8 @@ class TxState:
     news: WakeUp = attrs.field(factory=WakeUp)
     """Notified when an answer came."""
     tracks: Tracks = attrs.field(factory=Tracks)
+    standing: dict[int, list[IncludedReply]] = attrs.field(factory=dict)
+    """By block, until it is final: the replies whose receipts show that the contract took them. Others are asked about one by one."""
     broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
     fillers: Broadcasts = attrs.field(factory=Broadcasts)
     chain: ChainView | None = None

@@ -365,7 +365,8 @@ def _goes_out(view: View, track: Track) -> Found | None:
 # --- spent
 
 
-def _receipt(track: Track) -> Receipt | None:
+def receipt_of(track: Track) -> Receipt | None:
+    """Return the receipt of a reply's bytes, None where no node showed one."""
     finding = track.findings.get(Question.RECEIPT)
     return finding.value if finding is not None and isinstance(finding.value, Receipt) else None
 
@@ -373,7 +374,7 @@ def _receipt(track: Track) -> Receipt | None:
 @_row(Phase.SPENT, Action.CONFIRM, "plain_path")
 def _succeeded(view: View, track: Track) -> Found | None:
     """Its receipt has status 1."""
-    receipt = _receipt(track)
+    receipt = receipt_of(track)
     if receipt is None or not receipt.succeeded or receipt.block > view.chain.number:
         return None  # in a block above the look: by that the next one sees whether it goes
     return Found(block=receipt.block)
@@ -382,7 +383,7 @@ def _succeeded(view: View, track: Track) -> Found | None:
 @_row(Phase.SPENT, Action.RELEASE, "nonce_taken", "mined_in_vain")
 def _lost(view: View, track: Track) -> Found | None:
     """Its receipt has status 0, and it is known why; or its absence is believed."""
-    receipt = _receipt(track)
+    receipt = receipt_of(track)
     if receipt is not None and not receipt.succeeded:
         why = _why(track)
         return None if why is None else Found(f"{_status_0(track.row, receipt)}: {why}")
@@ -407,7 +408,7 @@ def _why(track: Track) -> str | None:
 
 def out_of_gas(track: Track) -> int | None:
     """Return the gas limit of a failed reply that used it up; None for every other one."""
-    receipt, transaction = _receipt(track), transaction_of(track.row)
+    receipt, transaction = receipt_of(track), transaction_of(track.row)
     if receipt is None or transaction is None or not receipt.used_up(transaction.gas):
         return None
     return transaction.gas
@@ -488,7 +489,7 @@ def _of_in_flight(view: View, track: Track) -> Sequence[Question]:
 
 
 def _of_spent(view: View, track: Track) -> Sequence[Question]:
-    receipt = _receipt(track)
+    receipt = receipt_of(track)
     if receipt is None or receipt.succeeded:
         return (Question.RECEIPT,) if _may_ask(track.findings.get(Question.RECEIPT), view) else ()
     traces = view.policy.tracing and Question.TRACE not in track.findings

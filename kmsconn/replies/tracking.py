@@ -24,11 +24,12 @@ from kmsconn.journal.values import Row
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_market
+from kmsconn.replies.answers import read_listed
 from kmsconn.replies.asking import ask_one_node, block_call, read_number
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxManager, TxState
 from kmsconn.replies.table import Found
-from kmsconn.replies.view import NOT_FINAL, ChainView, View
+from kmsconn.replies.view import NOT_FINAL, ChainView, IncludedReply, View
 from kmsconn.transport.waiting import together
 
 LATEST = Call("eth_getBlockByNumber", ("latest", False))
@@ -40,6 +41,7 @@ NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
 """Seconds, and blocks at least, until a reply in flight is named."""
 NAMED_AT_ONCE = 16  # replies that an alert is about, the oldest ones
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
+BLOCKS_AT_ONCE = 16  # headers of final blocks in one look: more than any chain makes between two of them
 NO_END = 2**62  # above every block
 MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
 REORGANISED = "the chain was reorganised below its block"
@@ -78,8 +80,11 @@ class ChainObserver:
     """The head's number and the nonce of the look before."""
     _forked_at: float = attrs.field(factory=trio.current_time)
 
-    async def look(self) -> ChainView:
-        """Look at the chain. Raises Unreachable, Overloaded, StageTimeout. Repeating: reads only."""
+    async def look(self, final: Sequence[int] = ()) -> ChainView:
+        """Look at the chain, now and then with blocks that are said to be final. Raises Unreachable, Overloaded, StageTimeout.
+
+        Repeating: reads only.
+        """
         now = trio.current_time()
         details = now - self._details_at >= DETAILS_EVERY
         account, kept = to_hex(self.manager.wallet.address), self._kept
@@ -88,6 +93,7 @@ class ChainObserver:
             Call("eth_getTransactionCount", (account, "latest")),
             *([block_call(kept[-1].number)] if kept else ()),
             *([Call("eth_getBalance", (account, "latest")), FINALIZED] if details else ()),
+            *(block_call(number) for number in final if details),
         ]
         try:
             with trio.fail_after(LOOK_TIMEOUT):
@@ -101,9 +107,11 @@ class ChainObserver:
             raise Unreachable(f"the node answered {error}") from error
         if details:
             self._details_at = now
-            self._take_details(head, *more)
+            balance, finalized, *blocks = more
+            self._take_details(head, balance, finalized)
         self._keep(head)
-        return self._view(head, nonce)
+        view = self._view(head, nonce)
+        return attrs.evolve(view, blocks=dict(zip(final, blocks, strict=True))) if details and final else view
 
     async def _compare(self, head: BlockHead, nonce: int, kept: BlockHead | None) -> None:
         """Compare a look with those before: another block than the newest kept one, or a lower head or nonce, is another epoch."""
@@ -189,7 +197,9 @@ class Tracking:
         """Look at the chain, and at the journal for what it makes due. Raises Retryable. Repeating: reads only."""
         state = self.state
         await state.load()
-        chain = state.chain = await self.observer.look()
+        known = NOT_FINAL if state.chain is None else state.chain.final
+        due = sorted(block for block in state.standing if block <= known)
+        chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
         state.nonces.look(chain, state.tracks.nonces, state.policy.window)
         state.backlog.woken = True
         self.state.market.judge(chain.base_fee, chain.number, trio.current_time())
@@ -207,17 +217,34 @@ class Tracking:
         if self.observer.fork is not None:
             await self._rewind(self.observer.fork)
             self.observer.fork = None
+        if not chain.fresh:
+            return
+        await self._settle(chain)
         tracks = self.state.tracks
         tracked = len(tracks.of(State.INCLUDED))
-        same = chain.final == self._final and chain.at - self._final_at < DETAILS_EVERY
-        if not chain.fresh or (same and not tracked and not tracks.newly_included):
+        final = min(chain.final, min(self.state.standing, default=NO_END) - 1)
+        same = final == self._final and chain.at - self._final_at < DETAILS_EVERY
+        if same and not tracked and not tracks.newly_included:
             return
-        for row in await self._included(chain.final, limit=INCLUDED_AT_ONCE + tracked):
+        for row in await self._included(final, limit=INCLUDED_AT_ONCE + tracked):
             tracks.note(row)
-        tracks.newly_included, self._final, self._final_at = False, chain.final, chain.at
+        tracks.newly_included, self._final, self._final_at = False, final, chain.at
+
+    async def _settle(self, chain: ChainView) -> None:
+        """Finalize the replies in final blocks by the headers of these: where the block is that their receipts name, and lists them."""
+        stand: list[IncludedReply] = []
+        for number, answer in chain.blocks.items():
+            if number <= chain.final and not chain.suspicious:
+                replies = self.state.standing.pop(number, ())
+                stand += [one for one in replies if read_listed(one.block_hash, one.hash, answer)]
+                self.state.tracks.newly_included = True  # whoever does not stand is asked about
+        await self.moves.finalize(stand)
 
     async def _rewind(self, fork: int) -> None:
         """Take back every reply that is included above a fork: before anything else may take its nonce."""
+        standing = self.state.standing
+        for block in [one for one in standing if one > fork]:
+            del standing[block]
         while rows := await self._included(NO_END, limit=INCLUDED_AT_ONCE, from_block=fork + 1):
             tracks = [self.state.tracks.note(row) for row in rows]
             await together([partial(self.moves.take_back, track, Found(REORGANISED)) for track in tracks])

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
+from typing import Any
 
 import attrs
 
@@ -44,6 +45,8 @@ class ChainView:
     at: float
     forked_at: float = -math.inf
     suspicious: bool = False
+    blocks: Mapping[int, Any] = attrs.field(factory=dict, repr=False)
+    """What the node answered for blocks that it was asked for besides, by number."""
 
     @property
     def settled(self) -> int:
@@ -74,6 +77,18 @@ class AccountNonces:
     ripe: Collection[int]
     whole_since: float
     first_block: int | None
+
+
+@frozen
+class IncludedReply:
+    """A reply in a block: to which row and request, and its transaction there, where a receipt told."""
+
+    rid: int
+    kind: Kind
+    id: int
+    block: int
+    block_hash: bytes = b""
+    hash: bytes = b""
 
 
 class Question(StrEnum):

@@ -80,6 +80,7 @@ class Life:
         self.story = story
         self.draw = random.Random(story.seed)
         self.world = World(pool=story.pool, block_time=BLOCK_TIME)
+        self.world.contract.emits = story.seed // 10 % 2 == 1
         self.world.random = self.draw.random
         self.world.node.fault = self.fault
         self.world.node.on_accepted = self.check_not_doubled

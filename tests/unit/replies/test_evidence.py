@@ -30,7 +30,7 @@ from kmsconn.replies.answers import (
     read_trace,
     reason_of,
 )
-from tests.unit.replies.world import Reverts
+from tests.unit.replies.world import CONTRACT, Reverts
 
 PROFILE: Profile = Reverts()  # type: ignore[assignment]  # as much of it as a transaction manager needs
 KIND = Kind.PUBLIC_DECRYPTION
@@ -150,17 +150,23 @@ def test_gas_that_a_node_will_not_tell_is_unreachable() -> None:
 
 def test_a_receipt_tells_block_and_success() -> None:
     receipt = {"blockNumber": "0x10", "blockHash": "0xab", "status": "0x1"}
-    assert read_receipt(receipt) == Receipt(16, succeeded=True)
-    assert read_receipt({**receipt, "status": "0x0"}) == Receipt(16, succeeded=False)
+    assert read_receipt(CONTRACT, receipt) == Receipt(16, succeeded=True, block_hash=b"\xab")
+    assert read_receipt(CONTRACT, {**receipt, "status": "0x0"}) == Receipt(
+        16, succeeded=False, block_hash=b"\xab"
+    )
 
 
 def test_no_receipt_is_told_from_one_that_proves_nothing() -> None:
-    assert read_receipt(None) is None
-    assert isinstance(read_receipt({"blockNumber": "0x10", "blockHash": None, "status": "0x1"}), Unclear)
-    assert isinstance(read_receipt({"blockNumber": None, "blockHash": None, "status": "0x1"}), Unclear)
-    assert isinstance(read_receipt(RpcError(-32000, "busy")), Unclear)
-    assert isinstance(read_receipt({"blockHash": "0xab"}), Unclear)
-    assert isinstance(read_receipt(7), Unclear)
+    assert read_receipt(CONTRACT, None) is None
+    assert isinstance(
+        read_receipt(CONTRACT, {"blockNumber": "0x10", "blockHash": None, "status": "0x1"}), Unclear
+    )
+    assert isinstance(
+        read_receipt(CONTRACT, {"blockNumber": None, "blockHash": None, "status": "0x1"}), Unclear
+    )
+    assert isinstance(read_receipt(CONTRACT, RpcError(-32000, "busy")), Unclear)
+    assert isinstance(read_receipt(CONTRACT, {"blockHash": "0xab"}), Unclear)
+    assert isinstance(read_receipt(CONTRACT, 7), Unclear)
 
 
 def test_a_trace_with_revert_data_is_a_revert() -> None:

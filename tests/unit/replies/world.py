@@ -23,6 +23,7 @@ from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.emulator.node_faults import NodeError
 from kmsconn.emulator.pool import PoolKind, Submission
 from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
+from kmsconn.ethereum.abi import Event as AbiEvent
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
@@ -76,10 +77,17 @@ def calldata(identifier: int, variant: int = 0) -> bytes:
     return b"rply" + identifier.to_bytes(32) + digest_of(identifier, variant)
 
 
+TAKEN = AbiEvent.from_item({"name": "Taken", "inputs": [{"type": "uint256", "indexed": False}]})
+
+
 class Decryption:
-    """Takes one reply for each request in use, of its content; says why not, in the order of the real contract."""
+    """Takes one reply for each request in use, of its content; says why not, in the order of the real contract.
+
+    ``emits``: an event for each one, as the real contract does; without, nothing but the contract tells that it has a reply.
+    """
 
     address = CONTRACT
+    emits = False
 
     def execute(self, frame: Frame) -> bytes:
         identifier, digest = int.from_bytes(frame.data[4:36]), frame.data[36:68]
@@ -96,6 +104,8 @@ class Decryption:
         if frame.read("answered", identifier):
             raise Reverted(b"answered")
         frame.write(True, "answered", identifier)
+        if self.emits:
+            frame.emit(TAKEN, identifier)
         return b""
 
 
@@ -270,6 +280,7 @@ class Node:
             "timestamp": quantity(found.timestamp),
             "hash": to_hex(found.hash),
             "gasLimit": quantity(self.chain.intake.gas_limit),
+            "transactions": [to_hex(mined.transaction.hash) for mined in found.mined],
         }
         return block if found.base_fee is None else {**block, "baseFeePerGas": quantity(found.base_fee)}
 
@@ -288,6 +299,7 @@ class Node:
             "blockHash": to_hex(mined.block_hash),
             "status": quantity(mined.outcome.status),
             "gasUsed": quantity(mined.outcome.gas_used),
+            "logs": [{"address": to_hex(log.address)} for log in mined.logs],
         }
 
     def _run(self, view: NodeView, message: Any, block: str = "latest") -> int:
@@ -535,7 +547,8 @@ class World:
         **changes: Any,
     ) -> None:
         self.chain = EmulatedChain(CHAIN_ID, wall, pool=pool, base_fee=base_fee, block_time=block_time)
-        self.chain.evm.deploy(Decryption())
+        self.contract = Decryption()
+        self.chain.evm.deploy(self.contract)
         self.node = Node(self.chain)
         self.journal = MemoryJournal(wall)
         self.events: list[Event] = []

@@ -1,0 +1,140 @@
+"""Replies become final by the header of their block, together; one that it does not prove is asked about by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from kmsconn.chain.port import Call
+from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.events import ReplyReturned
+from kmsconn.model.life import State
+from kmsconn.replies import tracking
+from tests.unit.replies.test_bad_day import running
+from tests.unit.replies.world import CONTRACT, KEY, World, until
+
+Story = Callable[[], Any]
+
+
+def speaking(count: int = 1) -> World:
+    """Return a world whose contract emits something for each reply."""
+    world = World(pool="geth")
+    world.contract.emits = True
+    for rid in range(1, count + 1):
+        world.request(rid)
+    return world
+
+
+def all_final(world: World) -> Callable[[], bool]:
+    return lambda: all(row.state is State.FINALIZED for row in world.journal.rows.values())
+
+
+async def finalized(world: World) -> bool:
+    """Say whether each reply became final, and is in the chain."""
+    async with running(world):
+        await until(all_final(world))
+    return all(world.answered_on_chain(rid) for rid in world.journal.rows)
+
+
+def calls(world: World) -> int:
+    return sum(call.method == "eth_call" for call in world.node.calls)
+
+
+async def test_the_replies_of_a_block_are_final_by_its_header_alone() -> None:
+    world = speaking(50)
+    assert await finalized(world)
+    assert calls(world) == 0
+    numbers = {quantity(one.block_number) for one in world.ours()}
+    headers = [call.params[0] for call in world.node.calls if call.method == "eth_getBlockByNumber"]
+    assert all(headers.count(number) <= 3 for number in numbers)
+
+
+@pytest.mark.parametrize("content", [{"transactions": []}, {"transactions": 7}, {"hash": to_hex(bytes(32))}])
+async def test_a_header_that_proves_nothing_has_the_contract_asked(content: Any) -> None:
+    world = speaking()
+
+    def twist(call: Call, answer: Any) -> Any:
+        of_ours = call.method == "eth_getBlockByNumber" and answer and answer["transactions"]
+        return {**answer, **content} if of_ours and call.params[0] not in {"latest", "finalized"} else answer
+
+    world.node.twist = twist
+    assert await finalized(world)
+    assert calls(world) > 0
+
+
+async def a_node_shows_receipts_of_what_it_swallows() -> bool:
+    """Of success, in a block of the chain, with what the contract emits."""
+    world = speaking()
+    swallowed: dict[str, int] = {}
+
+    def twist(call: Call, answer: Any) -> Any:
+        if call.method == "eth_getTransactionCount" and swallowed:
+            return "0x1"
+        if call.method == "eth_getTransactionReceipt" and call.params[0] in swallowed:
+            number = swallowed[call.params[0]]
+            block = world.chain.block(number)
+            assert block is not None
+            return {
+                "blockNumber": quantity(number),
+                "blockHash": to_hex(block.hash),
+                "status": "0x1",
+                "logs": [{"address": to_hex(CONTRACT)}],
+            }
+        return answer
+
+    honest = type(world.node)._answer
+
+    def answer(node: Any, call: Call, fault: Any) -> Any:
+        if call.method == "eth_sendRawTransaction" and not swallowed:
+            sent = to_hex(keccak256(from_hex(call.params[0])))
+            swallowed[sent] = world.chain.head.number
+            return sent
+        return honest(node, call, fault)
+
+    world.node.twist = twist
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(world.node), "_answer", answer)
+        async with running(world):
+            await until(lambda: world.journal.rows[1].state is State.FINALIZED or world.said(ReplyReturned))
+    return world.journal.rows[1].state is State.FINALIZED
+
+
+async def the_contract_is_away_while_a_reply_is_mined() -> bool:
+    """The transaction succeeds, and nobody emits anything."""
+    world = speaking()
+    contract = world.chain.evm.contracts.pop(CONTRACT)
+    world.node.on_accepted = lambda _raw: world.chain.evm.deploy(contract)
+    return not await finalized(world)
+
+
+async def a_block_goes() -> bool:
+    """The replies stand in a block of a branch that is gone."""
+    world = speaking(3)
+    world.chain.mine_many(10)
+    async with running(world):
+        await until(lambda: all(row.state is State.INCLUDED for row in world.journal.rows.values()))
+        world.chain.reorg(5, drop=lambda one: one.sender == KEY.address)
+        await trio.sleep(1)
+        await until(all_final(world))
+    return not all(world.answered_on_chain(rid) for rid in (1, 2, 3))
+
+
+async def test_a_block_that_goes_takes_its_replies_back() -> None:
+    assert not await a_block_goes()
+
+
+@pytest.mark.parametrize(
+    "story", [a_node_shows_receipts_of_what_it_swallows, the_contract_is_away_while_a_reply_is_mined]
+)
+async def test_nothing_is_final_that_is_not_there(story: Story) -> None:
+    assert not await story()
+
+
+async def test_a_receipt_alone_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutation: whatever a final block lists."""
+    monkeypatch.setattr(tracking, "read_listed", lambda *_: True)
+    assert await a_node_shows_receipts_of_what_it_swallows()
