@@ -54,18 +54,22 @@ class TxAlerts:
         default=attrs.Factory(lambda self: f"txmanager {self.name}", takes_self=True), init=False
     )
     """What the alerts are about."""
+    _raised: set[str] = attrs.field(factory=set)
     _to_a_block: Progress = attrs.field(factory=Progress)
     _to_finality: Progress = attrs.field(factory=Progress)
 
     def raise_(self, cause: str, text: str, *, critical: bool = False, remedy: str = "") -> None:
         """Raise an alert, once, and again when its severity changes."""
         present = self._board.get(cause, self.dependency)
+        self._raised.add(cause)
         if present is None or present.critical is not critical:
             self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
 
     def clear(self, cause: str) -> None:
         """Clear an alert."""
-        self._board.set(cause, self.dependency, None)
+        if cause in self._raised:
+            self._raised.remove(cause)
+            self._board.set(cause, self.dependency, None)
 
     def hold(
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0

@@ -39,7 +39,7 @@ HEAD = Call("eth_blockNumber")
 
 def block_call(number: int) -> Call:
     """Return the question for a block, without its transactions."""
-    return Call("eth_getBlockByNumber", (quantity(max(0, number)), False))
+    return Call("eth_getBlockByNumber", (hex(max(0, number)), False))
 
 
 def call_for(track: Track, question: Question, sender: Address) -> Call:
@@ -66,13 +66,8 @@ def _receipt_block(track: Track) -> int:
 
 
 def _message(row: Row, sender: Address) -> dict[str, str]:
-    return {"from": to_hex(sender), "to": to_hex(row.event.contract), "data": to_hex(calldata_of(row))}
-
-
-def calldata_of(row: Row) -> bytes:
-    """Return the calldata of a row's reply; a row that is sent always has an answer."""
-    assert row.answer is not None
-    return row.answer.calldata
+    assert row.answer is not None, "a row that is sent always has one"
+    return {"from": to_hex(sender), "to": to_hex(row.event.contract), "data": to_hex(row.answer.calldata)}
 
 
 def read_finding(profile: Profile, track: Track, question: Question, result: Any) -> Finds:
@@ -95,10 +90,9 @@ def _explained(profile: Profile, row: Row, said: Says) -> Says:
     """Return what a contract says, with what its silence means for this very reply."""
     operation = profile.operations[row.kind]
     is_silent = isinstance(said, Revert) and said.name == NO_DATA
-    explained = (
-        is_silent and isinstance(operation, ExplainsSilence) and operation.explain_silence(calldata_of(row))
-    )
-    return explained or said
+    if not is_silent or row.answer is None or not isinstance(operation, ExplainsSilence):
+        return said
+    return operation.explain_silence(row.answer.calldata) or said
 
 
 def read_number(result: Any, method: str = HEAD.method) -> int:
@@ -134,7 +128,7 @@ async def ask_many(
 async def _ask_batch(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
     """Ask in one batch behind the node's head, or one by one where that has no answer."""
     asked = [HEAD, *(calls[place] for place in places)]
-    error: Retryable = StageTimeout(asked[-1].method, QUESTION_TIMEOUT)
+    error: Retryable | None = None
     with trio.move_on_after(QUESTION_TIMEOUT):
         try:
             head, *results = await rpc.batch(asked)
@@ -145,8 +139,9 @@ async def _ask_batch(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[
             for place, result in zip(places, results, strict=True):
                 take(place, result, number)
             return
-    spoilt = isinstance(error, StageTimeout) and len(places) == 1
-    if spoilt or isinstance(error, Overloaded):  # more calls would make it worse
+    if error is None and len(places) == 1:
+        error = StageTimeout(asked[-1].method, QUESTION_TIMEOUT)
+    if isinstance(error, (StageTimeout, Overloaded)):  # more calls would make it worse
         for place in places:
             take(place, error, None)
     else:
@@ -253,23 +248,20 @@ class Questioner:
         self._file(track, question, explained, head, began)
 
     def _file(self, track: Track, question: Question, said: Finds, head: int | None, began: float) -> None:
-        chain, now = self.state.chain, trio.current_time()
-        number = 0 if chain is None else chain.number
+        state, now = self.state, trio.current_time()
+        number = 0 if state.chain is None else state.chain.number
         answered = number if head is None else head
-        again = now + self._until_again(track, question, said)
-        track.file(question, Finding(said, answered, answered >= number, began, now, again), chain)
-        tell_answer(self.state.alerts, track.row, question, said, now)
-        self.state.news.notify()
-
-    def _until_again(self, track: Track, question: Question, said: Finds) -> float:
-        """Return the seconds until a question may be put again."""
-        state = self.state
+        block_time = state.manager.endpoint.head.block_time
         if isinstance(said, Unclear):
-            random = state.manager.ports.random()
-            return SILENCE_BACKOFF.seconds(track.silences[question], random)
-        if track.row.state is State.INCLUDED:
-            return max(1.0, state.manager.endpoint.head.block_time)
-        return max(EAGER, state.manager.endpoint.head.block_time / 4)
+            pause = SILENCE_BACKOFF.seconds(track.silences[question], state.manager.ports.random())
+        elif track.row.state is State.INCLUDED:
+            pause = max(1.0, block_time)
+        else:
+            pause = max(EAGER, block_time / 4)
+        finding = Finding(said, answered, answered >= number, began, now, now + pause)
+        track.file(question, finding, state.chain)
+        tell_answer(state.alerts, track.row, question, said, now)
+        state.news.notify()
 
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""

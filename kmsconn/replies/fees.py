@@ -292,7 +292,9 @@ class Market:
         self.asked, self._suspected = False, False
         self._at, self._due = now, now + CURRENT
         try:
-            self._answer = _read_price(question, result)
+            if isinstance(result, KmsconnError):
+                raise result
+            self._answer = from_quantity(result) if question is GAS_PRICE else read_history(result)
             self.failure = ""
         except (ValueError, TypeError, KmsconnError) as error:
             self.failure = f"{question.method}: {error}"
@@ -319,9 +321,3 @@ class Market:
         if median is None:
             return ""
         return f"the gas price is {in_gwei(price.needed)}, lately {in_gwei(median)}: the next look must confirm it"
-
-
-def _read_price(question: Call, result: Any) -> int:
-    if isinstance(result, KmsconnError):
-        raise result
-    return from_quantity(result) if question is GAS_PRICE else read_history(result)

@@ -15,10 +15,10 @@ from kmsconn.replies.alerts import tell_deferred
 from kmsconn.replies.asking import Questioner
 from kmsconn.replies.plan import ActionPlan, Step, decide, top
 from kmsconn.replies.sending import ReplyMoves, Sender
-from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager, TxState, TxStatistics
+from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
 from kmsconn.replies.table import Action
 from kmsconn.replies.tracking import ChainObserver, Tracking
-from kmsconn.replies.view import IncludedReply
+from kmsconn.replies.view import IncludedReply, TxConfig
 from kmsconn.transport.waiting import Backoff, Hold, together
 
 __all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]

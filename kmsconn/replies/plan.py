@@ -201,8 +201,11 @@ def plan(
     Earlier bytes may still be included while their nonce is not below the chain's: such a reply takes the same nonce again, so that
     it is never included twice. ``ripe`` are the gaps that may be filled.
     """
-    taken = set(in_flight)
-    again = [_again(chain_nonce, nonce, taken) for nonce in reusable]
+    taken, again = set(in_flight), list[int | None]()
+    for nonce in reusable:
+        is_open = nonce is not None and nonce >= chain_nonce and nonce not in taken
+        again.append(nonce if is_open else None)
+        taken.update({nonce} if nonce is not None and is_open else ())
     open_gaps = [nonce for nonce in sorted(ripe) if nonce not in taken]
     fresh = iter([*open_gaps[: again.count(None)]])
     beyond = (nonce for nonce in count(top(chain_nonce, taken, high)) if nonce not in taken)
@@ -212,18 +215,11 @@ def plan(
     return NoncePlan(filled, tuple(n for n in open_gaps if n not in filled and n < last))
 
 
-def _again(chain_nonce: int, nonce: int | None, taken: set[int]) -> int | None:
-    if nonce is None or nonce < chain_nonce or nonce in taken:
-        return None
-    taken.add(nonce)
-    return nonce
-
-
 def _signatures(view: View, ready: Sequence[Step], planned: Sequence[int]) -> list[Signature]:
     found = []
     for step, nonce in zip(ready, planned, strict=True):
         earlier, event, answer = step.track.earlier, step.track.row.event, step.track.row.answer
-        price = None if view.price is None else view.policy.limits.for_gas(view.price, step.found.gas)
+        price = None if view.price is None else view.limits.for_gas(view.price, step.found.gas)
         if earlier is not None and earlier.reply.nonce == nonce:
             found.append(Signature(step.track, nonce, None))
         elif price is not None:

@@ -261,16 +261,13 @@ class Sender:
 
     def broadcast(self, rows: Iterable[Row], nursery: trio.Nursery) -> None:
         """Hand signed bytes to a node, in nonce order, unless a failure holds all back."""
-        now = trio.current_time()
-        if self.state.sends.holds(now):
+        now, ordered = trio.current_time(), sorted(rows, key=nonce_of)
+        if not ordered or self.state.sends.holds(now):
             return
-        ordered = sorted(rows, key=nonce_of)
         for row in ordered:
             self.state.broadcasts.begin(row.rid, row.reply.hash or b"", now)
-        if ordered:
-            nursery.start_soon(
-                self._hand_over, [row.reply.raw or b"" for row in ordered], partial(self._sent, ordered)
-            )
+        raws = [row.reply.raw or b"" for row in ordered]
+        nursery.start_soon(self._hand_over, raws, partial(self._sent, ordered))
 
     async def _hand_over(self, raws: Sequence[bytes], sent: Any) -> None:
         """Broadcast in this order, unless another process may send by now; ``sent`` gets what came of each when it comes.
@@ -302,26 +299,22 @@ class Sender:
             self.state.sends.worked()
 
     def _sent(self, rows: Sequence[Row], place: int, result: Any, *, first: bool) -> bool:
-        """Note an answer to a broadcast; say whether it holds others back."""
-        row, now = rows[place], trio.current_time()
+        """Note an answer to a broadcast, with an event when a node holds the bytes first; say whether it holds others back."""
+        row, now, state = rows[place], trio.current_time(), self.state
+        manager, answered_at = state.manager, row.times.answered
         said = read_sent(result, row.reply.hash)
-        self._note_sent(row, said, now)
-        tell_sent(self.state.alerts, row, said, result, now, funds=self._funds)
-        self.state.news.notify()
-        if said not in {Sent.FAILED, Sent.FUNDS}:
-            return False
-        if first:
-            self.state.sends.failed(now)
-        return True
-
-    def _note_sent(self, row: Row, said: Sent, now: float) -> None:
-        """Note what a node said to a reply's bytes, with an event when a node holds them first."""
-        if self.state.broadcasts.note(row.rid, row.reply.hash or b"", said, now):
-            manager, answered_at = self.state.manager, row.times.answered
+        if state.broadcasts.note(row.rid, row.reply.hash or b"", said, now):
             since = None if answered_at is None else max(0.0, manager.ports.wall() - answered_at)
             manager.on_event(
                 ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
             )
+        tell_sent(state.alerts, row, said, result, now, funds=self._funds)
+        state.news.notify()
+        if said not in {Sent.FAILED, Sent.FUNDS}:
+            return False
+        if first:
+            state.sends.failed(now)
+        return True
 
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:
         """Use nonces up by empty transfers to ourselves."""

@@ -21,10 +21,10 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.alerts import TxAlerts
-from kmsconn.replies.answers import REPLACE_AFTER, Broadcasts
+from kmsconn.replies.answers import Broadcasts
 from kmsconn.replies.fees import FeeLimits, Market
 from kmsconn.replies.plan import NonceTracker
-from kmsconn.replies.view import ChainView, IncludedReply, ReplyHistory, Track, TxPolicy, nonce_of
+from kmsconn.replies.view import ChainView, IncludedReply, ReplyHistory, Track, TxConfig, nonce_of
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp
@@ -34,8 +34,6 @@ SIGNING_BACKOFF = Backoff(first=0.5, cap=15.0)
 GAP_SECONDS = 3.0
 """Until a nonce gap is believed without a later head; filling a gap that was none does no harm."""
 LOOK_AGAIN = 30.0  # seconds after which the journal is asked for answers without a sign of new ones
-WINDOW = 512
-"""Replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs."""
 
 
 @attrs.frozen
@@ -75,19 +73,6 @@ class TxEndpoint:
     may_send: Callable[[], bool] = lambda: True
 
 
-@attrs.frozen
-class TxConfig:
-    """The limits of one transaction manager: ``window`` is how many replies may be in flight at once.
-
-    An included reply is final once its block is; where the node has no ``finalized`` block, once ``confirmations`` blocks stand upon it.
-    One without a receipt for ``replace_after`` seconds is replaced.
-    """
-
-    window: int = WINDOW
-    confirmations: int = 0
-    replace_after: float = REPLACE_AFTER
-
-
 @attrs.define(eq=False)
 class TxManager:
     """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it; and the figures of its last round.
@@ -104,7 +89,7 @@ class TxManager:
     settings: Settings
     ports: Ports
     on_event: OnEvent
-    config: TxConfig = TxConfig()
+    config: TxConfig = attrs.field(factory=TxConfig)
     beat: Callable[[], None] = lambda: None
     closing: trio.Event = attrs.field(factory=trio.Event)
     statistics: TxStatistics = TxStatistics()
@@ -214,7 +199,6 @@ class TxState:
 
     manager: TxManager
     chain_id: int
-    policy: TxPolicy
     market: Market
     alerts: TxAlerts
     nonces: NonceTracker
@@ -233,12 +217,13 @@ class TxState:
     @classmethod
     def of(cls, manager: TxManager) -> TxState:
         """Return the state of a transaction manager that begins."""
-        random, policy = manager.ports.random, policy_of(manager)
+        random, limits = manager.ports.random, manager.settings.transactions
         return cls(
             manager=manager,
             chain_id=manager.endpoint.rpc.chain_id,
-            policy=policy,
-            market=Market(policy.limits),
+            market=Market(
+                FeeLimits(limits.max_fee_per_gas, limits.max_priority_fee_per_gas, limits.max_reply_cost)
+            ),
             alerts=TxAlerts(manager.endpoint.name, manager.on_event),
             nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
             sends=Hold(SEND_BACKOFF, random),
@@ -261,21 +246,3 @@ class TxState:
         for row in rows.values():
             self.tracks.note(row)
         self.backlog.loaded = self.backlog.unsure = True
-
-
-def policy_of(manager: TxManager) -> TxPolicy:
-    """Return the rules by which a transaction manager decides."""
-    settings, operations = manager.settings, manager.profile.operations
-    return TxPolicy(
-        limits=FeeLimits(
-            settings.transactions.max_fee_per_gas,
-            settings.transactions.max_priority_fee_per_gas,
-            settings.transactions.max_reply_cost,
-        ),
-        gas_percent=settings.transactions.gas_multiplier_percent,
-        spare_gas=lambda kind, estimate: operations[kind].spare(estimate),
-        window=manager.config.window,
-        tracing=settings.transactions.trace_reverted_tx,
-        replace_after=manager.config.replace_after,
-        absence_seconds=settings.reading.reorg_window,
-    )

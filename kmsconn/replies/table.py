@@ -73,23 +73,6 @@ class Action(StrEnum):
     WAIT = "wait"
 
 
-MEANINGS: dict[Action, str] = {
-    Action.CONFIRM: "mark the row as included; the reply is in the chain",
-    Action.FINISH: "mark the row as done; other nodes give this reply",
-    Action.REJECT: "reject the row with the reason; the contract will never accept the reply",
-    Action.SIGN: "give the reply a nonce, fees and a signature, all durable before the broadcast; or its earlier bytes again",
-    Action.DEFER: "let the reply wait in the journal without a nonce, longer each time, at most a minute",
-    Action.FILL: "use a nonce up by an empty transfer to the own account, so that later nonces can pass",
-    Action.REPRICE: "sign the reply again at the same nonce: for a higher fee, or for the market's fee if no node holds its bytes",
-    Action.BROADCAST: "send the reply's bytes to a node; the answer is evidence for a later round and blocks no other reply",
-    Action.RELEASE: "free the reply's nonce; the row is answered again, and its bytes are kept",
-    Action.TAKE_BACK: "mark the row as answered; its bytes go out again while their nonce is open. Without an answer it begins anew",
-    Action.FINALIZE: "mark the row as finalized; the reply's block is final",
-    Action.ASK: "send the next queries about the reply to a node",
-    Action.WAIT: "take no action; time or another answer brings the next step",
-}
-
-
 @frozen
 class Found:
     """What a row found: why, in which block, with which gas limit or transaction, which nonces to fill, what to ask.
@@ -174,7 +157,7 @@ def _never(view: View, track: Track) -> Says | None:
 def _never_on_its_chain(view: View, track: Track) -> Says | None:
     """Return a final no that is believed, of a node that holds the request's block: on another branch the id may name something else."""
     said = _never(view, track)
-    if said is None or not track.believes(Belief.HOPELESS, view.policy.absence_seconds):
+    if said is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
         return None
     block = track.finding(Question.BLOCK, view.now)
     return said if block is not None and block.trusted and block.value is True else None
@@ -215,12 +198,13 @@ def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
         return is_older and not (probe.trusted and probe.asked_at >= view.nonces.whole_since)
     if nonce >= view.chain.nonce:
         return False
-    believed = track.believes(Belief.ABSENT, view.policy.absence_seconds)
+    believed = track.believes(Belief.ABSENT, view.settings.reading.reorg_window)
     return not (view.chain.fresh and probe.trusted and believed)
 
 
 def _gas(view: View, track: Track, estimate: int) -> int:
-    gas = gas_limit(estimate, view.policy.gas_percent) + view.policy.spare_gas(track.row.kind, estimate)
+    gas = gas_limit(estimate, view.settings.transactions.gas_multiplier_percent)
+    gas += view.operations[track.row.kind].spare(estimate)
     gas = max(gas, track.history.least_gas)
     return gas if view.chain.gas_limit is None else min(gas, view.chain.gas_limit)
 
@@ -230,8 +214,8 @@ def _unpayable(view: View, track: Track, estimate: int) -> Found | None:
     if most is not None and estimate > most:
         text = f"the estimate of {estimate} gas is above the block's limit of {most}: the node's estimate may be wrong"
         return Found(text, alert="gas-estimate")
-    if view.price is not None and view.policy.limits.for_gas(view.price, gas) is None:
-        return Found(view.policy.limits.too_dear(view.price, gas), alert="cost", critical=True)
+    if view.price is not None and view.limits.for_gas(view.price, gas) is None:
+        return Found(view.limits.too_dear(view.price, gas), alert="cost", critical=True)
     return None
 
 
@@ -250,7 +234,7 @@ def _not_now(view: View, track: Track) -> Found | None:
             return Found(reason_of(said), alert=alert_of(said) or REFUSED, critical=bool(alert_of(said)))
         case _:
             block = track.finding(Question.BLOCK, view.now)
-            if block is None or not track.believes(Belief.HOPELESS, view.policy.absence_seconds):
+            if block is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
                 return None
             why = f"{reason_of(said)}, on a chain without the request's block"
             return Found(why, alert=REFUSED)
@@ -318,7 +302,7 @@ def _new_price(view: View, track: Track) -> Transaction | None:
         return None
     stuck = _is_stuck(view, track, broadcast)
     old = transaction_of(track.row) if stuck or broadcast.said in UNPAYABLE else None
-    price = None if old is None else view.policy.limits.for_gas(view.price, old.gas)
+    price = None if old is None else view.limits.for_gas(view.price, old.gas)
     if old is None or price is None:
         return None
     if broadcast.said in UNPAYABLE:
@@ -326,7 +310,7 @@ def _new_price(view: View, track: Track) -> Transaction | None:
         new = repriced(old, price) if is_dear else None
     else:
         new = replacement(old, price)
-    return new if new is not None and view.policy.limits.allows(new) else None
+    return new if new is not None and view.limits.allows(new) else None
 
 
 def _is_stuck(view: View, track: Track, broadcast: Broadcast) -> bool:
@@ -334,7 +318,7 @@ def _is_stuck(view: View, track: Track, broadcast: Broadcast) -> bool:
     if view.chain.base_fee is None and broadcast.said is not Sent.UNDERPRICED:
         return False
     near = nonce_of(track.row) < view.chain.nonce + REPRICED_AT_ONCE
-    return near and broadcast.is_stuck(view.now, view.block_time, view.policy.replace_after)
+    return near and broadcast.is_stuck(view.now, view.block_time, view.config.replace_after)
 
 
 @_row(Phase.IN_FLIGHT, Action.REPRICE, "spike")
@@ -387,7 +371,7 @@ def _lost(view: View, track: Track) -> Found | None:
     if receipt is not None and not receipt.succeeded:
         why = _why(track)
         return None if why is None else Found(f"{_status_0(track.row, receipt)}: {why}")
-    absent = track.believes(Belief.ABSENT, view.policy.absence_seconds)
+    absent = track.believes(Belief.ABSENT, view.settings.reading.reorg_window)
     if receipt is not None or not absent or nonce_of(track.row) >= view.chain.nonce:
         return None
     if track.lacks_receipt:
@@ -440,7 +424,7 @@ def _gone(view: View, track: Track) -> Found | None:
         return Found("found on chain earlier; it is checked again")
     if RowCause.BLOCK_UNKNOWN in row.progress.cause:
         return Found("its block is not known since the chain was reorganised")
-    if track.believes(Belief.GONE, view.policy.absence_seconds):
+    if track.believes(Belief.GONE, view.settings.reading.reorg_window):
         return Found("its block is gone", again=True)
     return None
 
@@ -492,7 +476,7 @@ def _of_spent(view: View, track: Track) -> Sequence[Question]:
     receipt = receipt_of(track)
     if receipt is None or receipt.succeeded:
         return (Question.RECEIPT,) if _may_ask(track.findings.get(Question.RECEIPT), view) else ()
-    traces = view.policy.tracing and Question.TRACE not in track.findings
+    traces = view.settings.transactions.trace_reverted_tx and Question.TRACE not in track.findings
     return (Question.TRACE,) if traces else (Question.CALL_AT_BLOCK,)
 
 
@@ -557,16 +541,3 @@ def assess(view: View, track: Track) -> tuple[TableRow, Found]:
         if found is not None:
             return row, found
     raise LookupError("no row of the table matches")
-
-
-def markdown() -> str:
-    """Return the actions and the table for the documentation."""
-    actions = "\n".join(f"- **{action}**: {MEANINGS[action]}." for action in Action)
-    rows = [f"| {number} | {_cells(row)} |" for number, row in enumerate(ROWS, 1)]
-    table = "\n".join(["| # | phase | evidence | action | red without it |", "|--:|---|---|---|---|", *rows])
-    return f"## Actions\n\n{actions}\n\n## The table\n\n{table}\n"
-
-
-def _cells(row: TableRow) -> str:
-    worlds = ", ".join(f"`{world}`" for world in row.worlds)
-    return " | ".join([row.phase, (row.when.__doc__ or "").removesuffix("."), row.action, worlds])

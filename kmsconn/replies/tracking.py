@@ -18,6 +18,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import BlockHead, read_block
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import KmsconnError, StageTimeout, Unreachable
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
@@ -47,6 +48,11 @@ MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
 REORGANISED = "the chain was reorganised below its block"
 
 
+def nonce_call(sender: Address) -> Call:
+    """Return the question for the sender's nonce at the latest block."""
+    return Call("eth_getTransactionCount", (to_hex(sender), "latest"))
+
+
 def read_found(block: Any) -> BlockHead | None:
     """Return a block, None where the node has none or gives no block."""
     try:
@@ -65,6 +71,9 @@ class ChainObserver:
 
     manager: TxManager
     fork: int | None = None
+    _nonce: Call = attrs.field(
+        default=attrs.Factory(lambda self: nonce_call(self.manager.wallet.address), takes_self=True)
+    )
     _heads: HeadTracker = attrs.field(factory=HeadTracker)
     _details_at: float = float("-inf")
     _finalized: int | None = None
@@ -87,18 +96,18 @@ class ChainObserver:
         """
         now = trio.current_time()
         details = now - self._details_at >= DETAILS_EVERY
-        account, kept = to_hex(self.manager.wallet.address), self._kept
+        kept = self._kept
         calls = [
             LATEST,
-            Call("eth_getTransactionCount", (account, "latest")),
+            self._nonce,
             *([block_call(kept[-1].number)] if kept else ()),
-            *([Call("eth_getBalance", (account, "latest")), FINALIZED] if details else ()),
+            *((Call("eth_getBalance", self._nonce.params), FINALIZED) if details else ()),
             *(block_call(number) for number in final if details),
         ]
         try:
             with trio.fail_after(LOOK_TIMEOUT):
                 block, count, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
-                head, nonce = read_block(block), read_number(count, calls[1].method)
+                head, nonce = read_block(block), read_number(count, self._nonce.method)
                 if kept:
                     await self._compare(head, nonce, read_found(more.pop(0)))
         except trio.TooSlowError as error:
@@ -200,7 +209,7 @@ class Tracking:
         known = NOT_FINAL if state.chain is None else state.chain.final
         due = sorted(block for block in state.standing if block <= known)
         chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
-        state.nonces.look(chain, state.tracks.nonces, state.policy.window)
+        state.nonces.look(chain, state.tracks.nonces, state.manager.config.window)
         state.backlog.woken = True
         self.state.market.judge(chain.base_fee, chain.number, trio.current_time())
         tell_market(state.alerts, self.state.market)
@@ -298,16 +307,19 @@ class Tracking:
 
     def view(self, chain: ChainView) -> View:
         """Return everything that a decision depends on."""
-        state, now = self.state, trio.current_time()
+        state, manager, now = self.state, self.state.manager, trio.current_time()
         return View(
             chain=chain,
             tracks=state.tracks.by_rid,
             broadcasts=state.broadcasts,
-            nonces=state.nonces.snapshot(chain, state.tracks.nonces, state.policy.window),
-            policy=state.policy,
-            price=self.state.market.price,
+            nonces=state.nonces.snapshot(chain, state.tracks.nonces, manager.config.window),
+            config=manager.config,
+            settings=manager.settings,
+            operations=manager.profile.operations,
+            limits=state.market.limits,
+            price=state.market.price,
             now=now,
-            block_time=state.manager.endpoint.head.block_time,
-            sends_held=state.sends.holds(now),
-            may_sign=not state.signings.holds(now),
+            block_time=manager.endpoint.head.block_time,
+            sends_held=now < state.sends.until,
+            may_sign=now >= state.signings.until,
         )

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any
 
 import attrs
 
+from kmsconn.config.settings import Settings
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.replies.answers import Accepts, Broadcast, Broadcasts, Finds, Unclear, is_hopeless
+from kmsconn.protocols.port import Operation
+from kmsconn.replies.answers import REPLACE_AFTER, Accepts, Broadcast, Broadcasts, Finds, Unclear, is_hopeless
 from kmsconn.replies.fees import FeeLimits, Price
 
 NOT_FINAL = -1
+WINDOW = 512
+"""Replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs."""
 SILENCES = 3  # in a row, until no answer counts as one that says nothing
 FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before something is done
 
@@ -48,14 +52,9 @@ class ChainView:
     blocks: Mapping[int, Any] = attrs.field(factory=dict, repr=False)
     """What the node answered for blocks that it was asked for besides, by number."""
 
-    @property
-    def settled(self) -> int:
-        """The newest block that is older than the reorg window."""
-        return self.number - self.reorg_blocks
-
     def is_old(self, row: Row) -> bool:
         """Say whether a row's request is older than the reorg window: only then is a final no believed."""
-        return row.event.log.block_number <= self.settled
+        return row.event.log.block_number <= self.number - self.reorg_blocks
 
 
 @attrs.frozen
@@ -251,16 +250,16 @@ class Track:
 
 
 @attrs.frozen
-class TxPolicy:
-    """The rules of a transaction manager that stay the same while it runs; seconds and percent where amounts are meant."""
+class TxConfig:
+    """The limits of one transaction manager: ``window`` is how many replies may be in flight at once.
 
-    limits: FeeLimits
-    gas_percent: int
-    spare_gas: Callable[[Kind, int], int]
-    window: int
-    tracing: bool
-    replace_after: float
-    absence_seconds: float
+    An included reply is final once its block is; where the node has no ``finalized`` block, once ``confirmations`` blocks stand upon it.
+    One without a receipt for ``replace_after`` seconds is replaced.
+    """
+
+    window: int = WINDOW
+    confirmations: int = 0
+    replace_after: float = REPLACE_AFTER
 
 
 @attrs.frozen
@@ -274,7 +273,10 @@ class View:
     tracks: Mapping[int, Track]
     broadcasts: Broadcasts
     nonces: AccountNonces
-    policy: TxPolicy
+    config: TxConfig
+    settings: Settings
+    operations: Mapping[Kind, Operation[Any]]
+    limits: FeeLimits
     price: Price | None
     now: float
     block_time: float
@@ -294,7 +296,7 @@ class View:
     @property
     def room(self) -> int:
         """How many more replies may be in flight."""
-        return max(0, self.policy.window - len(self.in_flight))
+        return max(0, self.config.window - len(self.in_flight))
 
     def broadcast_of(self, row: Row) -> Broadcast | None:
         """Return what became of a row's bytes in this process."""

@@ -99,7 +99,9 @@ async def a_node_shows_receipts_of_what_it_swallows() -> bool:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(world.node), "_answer", answer)
         async with running(world):
-            await until(lambda: world.journal.rows[1].state is State.FINALIZED or world.said(ReplyReturned))
+            await until(
+                lambda: world.journal.rows[1].state is State.FINALIZED or bool(world.said(ReplyReturned))
+            )
     return world.journal.rows[1].state is State.FINALIZED
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kmsconn.replies.table import MEANINGS, ROWS, Action
+from kmsconn.replies.table import ROWS, Action
+from tools.gen_transactions import MEANINGS
 
 
 def test_every_action_occurs_and_is_explained() -> None:

@@ -36,7 +36,8 @@ from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.port import ExplainsSilence, Operation, Revert, Verdict
 from kmsconn.protocols.queries import QueryPlan, StorageRead
-from kmsconn.replies.state import TxConfig, TxEndpoint, TxManager
+from kmsconn.replies.state import TxEndpoint, TxManager
+from kmsconn.replies.view import TxConfig
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import WakeUp
