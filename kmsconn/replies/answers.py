@@ -14,7 +14,7 @@ import attrs
 
 from kmsconn.chain.jsonrpc import is_overload
 from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, read
-from kmsconn.errors import KmsconnError, Retryable, StageTimeout, Unreachable
+from kmsconn.errors import KmsconnError, Retryable, StageTimeout
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, to_hex
 from kmsconn.frozen import frozen
@@ -125,45 +125,23 @@ def _unanswered(error: KmsconnError) -> Unclear:
     return Unclear(str(error), silent=not isinstance(error, RpcError) or is_overload(error))
 
 
-def read_call(profile: Profile, kind: Kind, result: Any) -> Says:
-    """Return what an ``eth_call`` of a reply from its own sender says. No function that takes a reply returns anything."""
-    if isinstance(result, Retryable):
-        return _unanswered(result)
-    if isinstance(result, RpcError):
-        return _refusal(profile, kind, result)
-    return (
-        Accepts()
-        if result == "0x"
-        else Unclear("the node answered with a result, but the function returns none")
-    )
+def read_probe(profile: Profile, kind: Kind, result: Any, *, is_estimate: bool) -> Says:
+    """Return what an ``eth_estimateGas`` or an ``eth_call`` of a reply from its own sender says.
 
-
-def read_estimate(profile: Profile, kind: Kind, result: Any) -> Says:
-    """Return what an ``eth_estimateGas`` of a reply says."""
-    if isinstance(result, Retryable):
+    No function that takes a reply returns anything.
+    """
+    if isinstance(result, RpcError) and is_revert(result):
+        return profile.operations[kind].revert(result.data)
+    if isinstance(result, (RpcError, Retryable)):
         return _unanswered(result)
-    if isinstance(result, RpcError):
-        return _refusal(profile, kind, result)
     try:
-        return Accepts(from_quantity(result))
+        if is_estimate:
+            return Accepts(from_quantity(result))
     except (ValueError, TypeError):
         return Unclear("the node's estimate is not a number")
-
-
-def read_gas(result: Any) -> int:
-    """Return the gas of a call that no contract answers. Raises Unreachable when the node gave none."""
-    if isinstance(result, (RpcError, Retryable)):
-        raise Unreachable(f"the node returned no estimate: {result}") from result
-    try:
-        return from_quantity(result)
-    except (ValueError, TypeError) as error:
-        raise Unreachable("the node's estimate is not a number") from error
-
-
-def _refusal(profile: Profile, kind: Kind, error: RpcError) -> Revert | Unclear:
-    if is_revert(error):
-        return profile.operations[kind].revert(error.data)
-    return Unclear(str(error), silent=is_overload(error))
+    if result == "0x":
+        return Accepts()
+    return Unclear("the node answered with a result, but the function returns none")
 
 
 _EXECUTION_REVERTED = 3

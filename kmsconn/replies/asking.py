@@ -24,8 +24,7 @@ from kmsconn.replies.answers import (
     Receipt,
     Says,
     Unclear,
-    read_call,
-    read_estimate,
+    read_probe,
     read_receipt,
     read_stands,
     read_trace,
@@ -74,10 +73,9 @@ def read_finding(profile: Profile, track: Track, question: Question, result: Any
     """Return what a node's answer to a question says."""
     kind = track.row.kind
     match question:
-        case Question.ESTIMATE:
-            return _explained(profile, track.row, read_estimate(profile, kind, result))
-        case Question.CALL | Question.CALL_AT_BLOCK:
-            return _explained(profile, track.row, read_call(profile, kind, result))
+        case Question.ESTIMATE | Question.CALL | Question.CALL_AT_BLOCK:
+            said = read_probe(profile, kind, result, is_estimate=question is Question.ESTIMATE)
+            return _explained(profile, track.row, said)
         case Question.RECEIPT:
             return read_receipt(track.row.event.contract, result)
         case Question.TRACE:

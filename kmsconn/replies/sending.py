@@ -25,8 +25,8 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import funds_of, tell_sent
-from kmsconn.replies.answers import Sent, read_gas, read_sent
-from kmsconn.replies.asking import ask_many
+from kmsconn.replies.answers import Sent, read_sent
+from kmsconn.replies.asking import ask_many, read_number
 from kmsconn.replies.fees import gas_limit, highest_cost, new_transaction
 from kmsconn.replies.plan import Signature, Step
 from kmsconn.replies.state import TxState
@@ -329,7 +329,10 @@ class Sender:
         answers: list[Any] = []
         estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
         await ask_many(state.manager.endpoint.rpc, [estimate], lambda _p, result, _h: answers.append(result))
-        gas = gas_limit(read_gas(answers[0]), state.manager.settings.transactions.gas_multiplier_percent)
+        gas = gas_limit(
+            read_number(answers[0], estimate.method),
+            state.manager.settings.transactions.gas_multiplier_percent,
+        )
         within = self.state.market.limits.for_gas(price, gas)
         if within is None:
             return

@@ -22,9 +22,7 @@ from kmsconn.replies.answers import (
     is_done,
     is_hopeless,
     is_revert,
-    read_call,
-    read_estimate,
-    read_gas,
+    read_probe,
     read_receipt,
     read_sent,
     read_trace,
@@ -107,11 +105,11 @@ def test_a_revert_is_told_by_code_data_or_text(error: RpcError, revert: bool) ->
 
 
 def test_a_call_that_passes_says_that_the_contract_has_no_reply() -> None:
-    assert read_call(PROFILE, KIND, "0x") == Accepts()
+    assert read_probe(PROFILE, KIND, "0x", is_estimate=False) == Accepts()
 
 
 def test_a_call_that_reverts_says_what_the_profile_says() -> None:
-    said = read_call(PROFILE, KIND, RpcError(3, "reverted", b"answered"))
+    said = read_probe(PROFILE, KIND, RpcError(3, "reverted", b"answered"), is_estimate=False)
     assert is_done(said)
     assert not is_hopeless(said)
 
@@ -122,30 +120,23 @@ def test_final_and_skip_are_hopeless(verdict: Verdict) -> None:
 
 
 def test_retry_is_neither_done_nor_hopeless() -> None:
-    said = read_call(PROFILE, KIND, RpcError(3, "reverted", b"notrequested"))
+    said = read_probe(PROFILE, KIND, RpcError(3, "reverted", b"notrequested"), is_estimate=False)
     assert not is_done(said)
     assert not is_hopeless(said)
 
 
 def test_another_error_is_no_answer() -> None:
-    said = read_call(PROFILE, KIND, RpcError(-32005, "limit exceeded"))
+    said = read_probe(PROFILE, KIND, RpcError(-32005, "limit exceeded"), is_estimate=False)
     assert said == Unclear("-32005: limit exceeded", silent=True)
 
 
 def test_an_estimate_is_a_quantity() -> None:
-    assert read_estimate(PROFILE, KIND, "0x5208") == Accepts(21_000)
+    assert read_probe(PROFILE, KIND, "0x5208", is_estimate=True) == Accepts(21_000)
 
 
 @pytest.mark.parametrize("result", ["52", None, {}, "0xzz"])
 def test_an_estimate_of_another_form_is_no_answer(result: Any) -> None:
-    assert isinstance(read_estimate(PROFILE, KIND, result), Unclear)
-    with pytest.raises(Unreachable):
-        read_gas(result)
-
-
-def test_gas_that_a_node_will_not_tell_is_unreachable() -> None:
-    with pytest.raises(Unreachable):
-        read_gas(RpcError(-32000, "no"))
+    assert isinstance(read_probe(PROFILE, KIND, result, is_estimate=True), Unclear)
 
 
 def test_a_receipt_tells_block_and_success() -> None:
@@ -207,4 +198,4 @@ def test_an_answer_to_a_broadcast_that_is_no_hash_is_no_acceptance(result: objec
 )
 def test_a_result_that_no_reply_has_is_no_acceptance(result: object) -> None:
     """Else a reply that is included would be taken for gone, and sent again."""
-    assert isinstance(read_call(PROFILE, KIND, result), Unclear)
+    assert isinstance(read_probe(PROFILE, KIND, result, is_estimate=False), Unclear)
