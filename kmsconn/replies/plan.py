@@ -63,7 +63,7 @@ def decide(view: View) -> ActionPlan:
         steps.append(Step(row.action, track, found))
     ready = [step for step in steps if step.action is Action.SIGN]
     planned = _plan_nonces(view, _claimed(view, steps), ready)
-    signed = _signatures(view, ready, planned.nonces) if view.may_sign else []
+    signed = _signatures(view, ready, planned.nonces)
     repriced = [
         Signature(step.track, step.found.transaction.nonce, step.found.transaction)
         for step in steps

@@ -92,7 +92,7 @@ class ReplyMoves:
 
     def _stands(self, track: Track) -> None:
         """Note in which block an included reply stands, where its receipt shows that the contract took it."""
-        row, receipt, standing = track.row, receipt_of(track), self.state.standing
+        row, receipt, standing = track.row, receipt_of(track), self.state.tracks.standing
         if receipt is not None and receipt.heard and len(standing) < MOST_STANDING:
             place = receipt.block, receipt.block_hash, row.reply.hash or b""
             reply = IncludedReply(row.rid, row.kind, row.id, *place)
@@ -337,7 +337,12 @@ class Sender:
         if within is None:
             return
         signed = await self._signed(
-            [new_transaction(state.chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
+            [
+                new_transaction(
+                    state.manager.endpoint.rpc.chain_id, sender, b"", gas, nonce=gap, price=within
+                )
+                for gap in due
+            ]
         )
         for gap in due[: len(signed)]:
             state.fillers.begin(gap, FILLER, now)

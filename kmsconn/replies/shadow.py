@@ -152,7 +152,11 @@ class _Shadow:
             await self._judge(row, self.waiting.pop(row.rid))
         if trio.current_time() - self.looked_at >= LOOK_EVERY:
             self.looked_at = trio.current_time()
-            await self._take_unknown()
+            now, unknown = self.manager.ports.wall(), self.unknown
+            self.unknown = []
+            for reply in unknown:  # the request may have come since; one of before this journal is let go
+                if now - reply.seen <= UNKNOWN_FOR:
+                    await self._take(reply)
             await self._finalize()
             await self._close_overdue()
             if self.manager.rests and await self._begin() is None:
@@ -192,14 +196,6 @@ class _Shadow:
         if not rows and len(self.unknown) < MOST_WAITING:
             self.unknown.append(reply)
 
-    async def _take_unknown(self) -> None:
-        """Look once more for the requests of replies that came before them; one of a request of before this journal is let go."""
-        now, unknown = self.manager.ports.wall(), self.unknown
-        self.unknown = []
-        for reply in unknown:
-            if now - reply.seen <= UNKNOWN_FOR:
-                await self._take(reply)
-
     async def _judge(self, row: Row, reply: SentReply) -> None:
         """Take a reply to the request of a row. Repeating: a row that is included already is left alone."""
         if row.state in {State.INCLUDED, State.FINALIZED}:
@@ -210,30 +206,10 @@ class _Shadow:
             if row.answer is None:
                 self._tell_unmatched(row, "there was no answer to it here when its reply was seen")
             else:
-                self._tell_compared(row, row.answer.calldata, reply)
+                self.tell(_compared(self.manager, row, row.answer.calldata, reply))
             seconds = max(0.0, reply.included_at - row.times.recorded)
             transaction = reply.transaction_hash
             self.tell(ReplyIncluded(row.rid, row.kind, reply.block, seconds, True, transaction, id=row.id))
-
-    def _tell_compared(self, row: Row, calldata: bytes, reply: SentReply) -> None:
-        found = compare(self.manager.profile.operations[row.kind], calldata, reply.calldata)
-        difference = found.difference
-        answered = row.times.recorded if row.times.answered is None else row.times.answered
-        self.tell(
-            ReplyCompared(
-                row.rid,
-                row.kind,
-                found.likeness,
-                reply.included_at - answered,
-                reply.block,
-                reply.transaction_hash,
-                None if difference is None else difference.at,
-                None if difference is None else difference.field,
-                None if difference is None else f"0x{difference.ours.hex()}",
-                None if difference is None else f"0x{difference.theirs.hex()}",
-                id=row.id,
-            )
-        )
 
     def _tell_unmatched(self, row: Row, reason: str) -> None:
         self.tell(ReplyUnmatched(row.rid, row.kind, row.state, reason, id=row.id))
@@ -290,3 +266,22 @@ class _Shadow:
             seconds = self.manager.ports.wall() - row.times.recorded
             self.tell(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
             self.tell(RequestClosed(row.rid, row.kind, State.DONE, NO_REPLY, "no-reply", id=row.id))
+
+
+def _compared(manager: ShadowManager, row: Row, calldata: bytes, reply: SentReply) -> ReplyCompared:
+    found = compare(manager.profile.operations[row.kind], calldata, reply.calldata)
+    difference = found.difference
+    answered = row.times.recorded if row.times.answered is None else row.times.answered
+    return ReplyCompared(
+        row.rid,
+        row.kind,
+        found.likeness,
+        reply.included_at - answered,
+        reply.block,
+        reply.transaction_hash,
+        None if difference is None else difference.at,
+        None if difference is None else difference.field,
+        None if difference is None else f"0x{difference.ours.hex()}",
+        None if difference is None else f"0x{difference.theirs.hex()}",
+        id=row.id,
+    )

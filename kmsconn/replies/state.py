@@ -101,6 +101,8 @@ class Tracks:
 
     by_rid: dict[int, Track] = attrs.field(factory=dict)
     histories: dict[int, ReplyHistory] = attrs.field(factory=dict)
+    standing: dict[int, list[IncludedReply]] = attrs.field(factory=dict)
+    """By block, until it is final: the replies whose receipts show that the contract took them. Others are asked about one by one."""
     newly_included: bool = True
     """A reply became included since the journal was asked for final ones."""
     _by_state: dict[State, list[Track]] | None = None
@@ -198,7 +200,6 @@ class TxState:
     """The memory of a transaction manager at work."""
 
     manager: TxManager
-    chain_id: int
     market: Market
     alerts: TxAlerts
     nonces: NonceTracker
@@ -207,8 +208,6 @@ class TxState:
     news: WakeUp = attrs.field(factory=WakeUp)
     """Notified when an answer came."""
     tracks: Tracks = attrs.field(factory=Tracks)
-    standing: dict[int, list[IncludedReply]] = attrs.field(factory=dict)
-    """By block, until it is final: the replies whose receipts show that the contract took them. Others are asked about one by one."""
     broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
     fillers: Broadcasts = attrs.field(factory=Broadcasts)
     chain: ChainView | None = None
@@ -220,7 +219,6 @@ class TxState:
         random, limits = manager.ports.random, manager.settings.transactions
         return cls(
             manager=manager,
-            chain_id=manager.endpoint.rpc.chain_id,
             market=Market(
                 FeeLimits(limits.max_fee_per_gas, limits.max_priority_fee_per_gas, limits.max_reply_cost)
             ),
@@ -239,7 +237,10 @@ class TxState:
         """Read what is in flight from the journal, once; every other change of it is made here."""
         if self.backlog.loaded:
             return
-        rows = {row.rid: row for row in await self.manager.journal.run(queries.signed, self.chain_id)}
+        rows = {
+            row.rid: row
+            for row in await self.manager.journal.run(queries.signed, self.manager.endpoint.rpc.chain_id)
+        }
         for track in self.tracks.of(State.SIGNED):
             if track.row.rid not in rows:
                 self.tracks.drop(track)

@@ -6,7 +6,7 @@ Each look asks one node for head, nonce, balance and finality. Asks nobody about
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -48,6 +48,7 @@ MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
 REORGANISED = "the chain was reorganised below its block"
 
 
+@cache
 def nonce_call(sender: Address) -> Call:
     """Return the question for the sender's nonce at the latest block."""
     return Call("eth_getTransactionCount", (to_hex(sender), "latest"))
@@ -71,9 +72,6 @@ class ChainObserver:
 
     manager: TxManager
     fork: int | None = None
-    _nonce: Call = attrs.field(
-        default=attrs.Factory(lambda self: nonce_call(self.manager.wallet.address), takes_self=True)
-    )
     _heads: HeadTracker = attrs.field(factory=HeadTracker)
     _details_at: float = float("-inf")
     _finalized: int | None = None
@@ -96,18 +94,18 @@ class ChainObserver:
         """
         now = trio.current_time()
         details = now - self._details_at >= DETAILS_EVERY
-        kept = self._kept
+        kept, count_call = self._kept, nonce_call(self.manager.wallet.address)
         calls = [
             LATEST,
-            self._nonce,
+            count_call,
             *([block_call(kept[-1].number)] if kept else ()),
-            *((Call("eth_getBalance", self._nonce.params), FINALIZED) if details else ()),
+            *((Call("eth_getBalance", count_call.params), FINALIZED) if details else ()),
             *(block_call(number) for number in final if details),
         ]
         try:
             with trio.fail_after(LOOK_TIMEOUT):
                 block, count, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
-                head, nonce = read_block(block), read_number(count, self._nonce.method)
+                head, nonce = read_block(block), read_number(count, count_call.method)
                 if kept:
                     await self._compare(head, nonce, read_found(more.pop(0)))
         except trio.TooSlowError as error:
@@ -175,7 +173,6 @@ class ChainObserver:
         final = head.number - (self.manager.config.confirmations if self._finalized is None else self._young)
         return ChainView(
             number=head.number,
-            timestamp=head.timestamp,
             base_fee=head.base_fee,
             gas_limit=head.gas_limit,
             nonce=nonce,
@@ -207,7 +204,7 @@ class Tracking:
         state = self.state
         await state.load()
         known = NOT_FINAL if state.chain is None else state.chain.final
-        due = sorted(block for block in state.standing if block <= known)
+        due = sorted(block for block in state.tracks.standing if block <= known)
         chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
         state.nonces.look(chain, state.tracks.nonces, state.manager.config.window)
         state.backlog.woken = True
@@ -231,7 +228,7 @@ class Tracking:
         await self._settle(chain)
         tracks = self.state.tracks
         tracked = len(tracks.of(State.INCLUDED))
-        final = min(chain.final, min(self.state.standing, default=NO_END) - 1)
+        final = min(chain.final, min(self.state.tracks.standing, default=NO_END) - 1)
         same = final == self._final and chain.at - self._final_at < DETAILS_EVERY
         if same and not tracked and not tracks.newly_included:
             return
@@ -244,14 +241,14 @@ class Tracking:
         stand: list[IncludedReply] = []
         for number, answer in chain.blocks.items():
             if number <= chain.final and not chain.suspicious:
-                replies = self.state.standing.pop(number, ())
+                replies = self.state.tracks.standing.pop(number, ())
                 stand += [one for one in replies if read_listed(one.block_hash, one.hash, answer)]
                 self.state.tracks.newly_included = True  # whoever does not stand is asked about
         await self.moves.finalize(stand)
 
     async def _rewind(self, fork: int) -> None:
         """Take back every reply that is included above a fork: before anything else may take its nonce."""
-        standing = self.state.standing
+        standing = self.state.tracks.standing
         for block in [one for one in standing if one > fork]:
             del standing[block]
         while rows := await self._included(NO_END, limit=INCLUDED_AT_ONCE, from_block=fork + 1):
@@ -261,7 +258,7 @@ class Tracking:
     async def _included(self, up_to_block: int, *, limit: int, from_block: int = 0) -> Sequence[Row]:
         state = self.state
         rows: Sequence[Row] = await state.manager.journal.run(
-            queries.included, state.chain_id, up_to_block, limit, from_block=from_block
+            queries.included, state.manager.endpoint.rpc.chain_id, up_to_block, limit, from_block=from_block
         )
         return rows
 
@@ -275,7 +272,7 @@ class Tracking:
         if not room:
             return
         backlog.asks(tick, now, wall)
-        due = await journal.run(queries.answered, state.chain_id, wall, room)
+        due = await journal.run(queries.answered, state.manager.endpoint.rpc.chain_id, wall, room)
         backlog.take(due)
         wanted = {row.rid for row in due.rows}
         for track in state.tracks.of(State.ANSWERED):
@@ -317,9 +314,8 @@ class Tracking:
             settings=manager.settings,
             operations=manager.profile.operations,
             limits=state.market.limits,
-            price=state.market.price,
+            price=state.market.price if now >= state.signings.until else None,
             now=now,
             block_time=manager.endpoint.head.block_time,
             sends_held=now < state.sends.until,
-            may_sign=now >= state.signings.until,
         )

@@ -38,7 +38,6 @@ class ChainView:
     """
 
     number: int
-    timestamp: int
     base_fee: int | None
     gas_limit: int | None
     nonce: int
@@ -281,7 +280,6 @@ class View:
     now: float
     block_time: float
     sends_held: bool
-    may_sign: bool
 
     @property
     def epoch(self) -> float:

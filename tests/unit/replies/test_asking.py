@@ -59,7 +59,7 @@ async def look(*results: Any) -> ChainView:
 
 async def test_a_head_is_read_with_the_nonce() -> None:
     view = await look(BLOCK, "0x3")
-    assert (view.number, view.timestamp, view.base_fee, view.nonce) == (16, 32, 7, 3)
+    assert (view.number, view.base_fee, view.nonce) == (16, 7, 3)
 
 
 async def test_a_block_without_base_fee_has_none() -> None:
