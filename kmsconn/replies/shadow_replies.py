@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
 
-from kmsconn.chain.port import Call, Count, Quantity, Rpc, S, read
+from kmsconn.chain.port import Call, Count, Quantity, Rpc, read
 from kmsconn.errors import KmsconnError, Undecodable, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -27,6 +27,7 @@ MOST_BLOCKS_BACK = 20_000
 REMEMBERED_BLOCKS = 4096
 """Hashes of blocks that were read last; a deeper fork is read again from the oldest of them on."""
 _WORD = 32
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class _Transaction(msgspec.Struct):

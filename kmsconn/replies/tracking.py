@@ -42,7 +42,7 @@ NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
 """Seconds, and blocks at least, until a reply in flight is named."""
 NAMED_AT_ONCE = 16  # replies that an alert is about, the oldest ones
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
-BLOCKS_AT_ONCE = 16  # headers of final blocks in one look: more than any chain makes between two of them
+BLOCKS_AT_ONCE = 32  # headers of final blocks in one look: more than any chain makes between two of them
 NO_END = 2**62  # above every block
 MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
 REORGANISED = "the chain was reorganised below its block"
@@ -204,7 +204,8 @@ class Tracking:
         state = self.state
         await state.load()
         known = NOT_FINAL if state.chain is None else state.chain.final
-        due = sorted(block for block in state.tracks.standing if block <= known)
+        ahead = 2 + int(DETAILS_EVERY / state.manager.endpoint.head.block_time)  # these may be final by then
+        due = sorted(block for block in state.tracks.standing if block <= known + ahead)
         chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
         state.nonces.look(chain, state.tracks.nonces, state.manager.config.window)
         state.backlog.woken = True
