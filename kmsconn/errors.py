@@ -182,6 +182,12 @@ class Misconfigured(Retryable):
     cause = "misconfigured"
 
 
+class Lost(Misconfigured):
+    """The Core seemed to have it already and does not know its result: it was restarted before anybody had asked (L10), or refused it."""
+
+    cause = "result-lost"
+
+
 class JournalFailed(Retryable):
     """The journal could not keep what it was told: disk full, I/O error, closed. Nothing may be built on that operation."""
 

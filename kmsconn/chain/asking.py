@@ -69,7 +69,7 @@ async def _answer(rpc: Rpc, question: ContractQuery[T], result: Any) -> T:
 
 
 async def run_query_plan(rpc: Rpc, plan: QueryPlan[T]) -> T:
-    """Put an plan's rounds and return what they amount to. Raises as ``ask``. Repeating: reads only, but takes a new plan."""
+    """Put a plan's rounds and return what they amount to. Raises as ``ask``. Repeating: reads only, but takes a new plan."""
     try:
         questions = next(plan)
         while True:

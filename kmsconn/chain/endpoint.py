@@ -31,7 +31,7 @@ RESUBSCRIBE_SECONDS = 30.0  # after a node refused a subscription
 
 @attrs.frozen(eq=False, repr=False)
 class Endpoint:
-    """One chain; implements ``rpc.port.PipelinedRpc``. Made by ``open_endpoint``. ``board``: of subscriptions."""
+    """One chain; implements ``chain.port.PipelinedRpc``. Made by ``open_endpoint``. ``board``: of subscriptions."""
 
     chain_id: int
     name: str

@@ -2,10 +2,10 @@
 
 In a file a statement takes microseconds, and SQLite lets go of the interpreter's lock at each, so that in a thread every one of them would
 have to win it back from the loop. They run in the loop, a few operations between two checkpoints; what waits for the disk, the commit, is
-off the loop, and so is an operation that says it is long (``operations.off_loop``).
+off the loop, and so is an operation that says it is long (``database.off_loop``).
 
 Where a server keeps the journal, a whole group is applied in one thread, and mostly in two round trips: nothing stands in a savepoint of
-its own, what nobody looks at is sent with what comes next, and of an operation that is one guarded update (``operations.counted``) the
+its own, what nobody looks at is sent with what comes next, and of an operation that is one guarded update (``database.counted``) the
 count is looked at when all was committed. A statement that fails spoils the transaction; then everything is undone and done again, each
 operation in a savepoint and a round trip of its own, so that it fails alone.
 """

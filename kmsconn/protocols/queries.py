@@ -122,7 +122,7 @@ It yields the questions of a round, gets their answers, and returns what they am
 """
 
 PlannedQueries = tuple[int, QueryPlan[T]]
-"""An plan with the chain that it is put to."""
+"""A plan with the chain that it is put to."""
 
 
 @attrs.frozen

@@ -278,9 +278,11 @@ class Components(CiphertextComponents):
             self.core,
             self.ports.random,
             reading_only=self.settings.is_shadow,
-            context=_trace_context(self.settings),
+            trace_metadata=_trace_context(self.settings),
         )
-        return stages if self.comparer is None else attrs.evolve(stages, shadow=self.comparer.hand)
+        return (
+            stages if self.comparer is None else attrs.evolve(stages, compare_attestations=self.comparer.hand)
+        )
 
     @cached_property
     def core_health(self) -> CoreHealth:

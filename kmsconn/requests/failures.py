@@ -6,7 +6,8 @@ may change: an answer about the request is told at once, and what may be a depen
 dependency that does not answer at all is waited for: the client's own time ends first, and the same request finds the work where it
 stands.
 
-A row is found by the class of an error, or the nearest one that it is made of.
+A row is found by the class of an error, or the nearest one that it is made of. What became of a request without an error is decided
+elsewhere: ``pipeline`` lets one expire, ``contexts`` ends what a destroyed context leaves, ``replies.table`` has what is answered.
 """
 
 from __future__ import annotations

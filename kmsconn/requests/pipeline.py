@@ -15,7 +15,7 @@ from kmsconn.config.working import Deadlines
 from kmsconn.errors import (
     Broken,
     Forgotten,
-    Misconfigured,
+    Lost,
     NotYet,
     Rejected,
     RequestError,
@@ -48,12 +48,6 @@ KEEPING = (
 
 CHECK_HOLDS = 30.0
 """Seconds; what is handed over later is checked once more: rights are withdrawn, windows end."""
-
-
-class Lost(Misconfigured):
-    """The Core seemed to have it already and does not know its result: it was restarted before anybody had asked (L10), or refused it."""
-
-    cause = "result-lost"
 
 
 @attrs.define

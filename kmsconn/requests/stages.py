@@ -67,9 +67,9 @@ class Stages:
     fetcher: Fetcher
     core: CoreClient
     random: Callable[[], float]
-    shadow: Callable[[CiphertextReference, Ciphertext], None] = lambda _, __: None
+    compare_attestations: Callable[[CiphertextReference, Ciphertext], None] = lambda _, __: None
     """Takes each reference with what was gathered for it, to compare its attestations; returns at once."""
-    context: Callable[[Request], Metadata] | None = None
+    trace_metadata: Callable[[Request], Metadata] | None = None
     """Returns what the Core is told of the trace of a request; None: nothing, and nobody is asked."""
     reading_only: bool = False
     """Whether another connector starts at the Core what must not be started twice (shadow mode)."""
@@ -91,7 +91,7 @@ class Stages:
         ciphertexts = await self.fetcher.fetch_all(references, lease) if references else []
         # now: before, buckets that are down would be reported at every attempt
         for pair in zip(references, ciphertexts, strict=True):
-            self.shadow(*pair)
+            self.compare_attestations(*pair)
         found = ciphertexts if references else await self._inquire(checked)
         return Gathered(checked.request, checked.context_id, checked.epoch_id, found)
 
@@ -116,8 +116,8 @@ class Stages:
         if self.reading_only and not operation.harmless_twice:
             return Submitted(request)
         calls = operation.start_calls(request.content, gathered.found)
-        if self.context is not None:
-            metadata = self.context(request)
+        if self.trace_metadata is not None:
+            metadata = self.trace_metadata(request)
             calls = tuple(attrs.evolve(call, metadata=metadata) for call in calls)
         first = next(iter(calls), None)
         if (
@@ -167,8 +167,8 @@ class Stages:
         call = operation.result_call(request.content)
         reply = submitted.reply
         if call is not None and reply is None:
-            if self.context is not None:
-                call = attrs.evolve(call, metadata=self.context(request))
+            if self.trace_metadata is not None:
+                call = attrs.evolve(call, metadata=self.trace_metadata(request))
             reply = await retrying(partial(self.core.result, call), self.random)
         if expected is None and operation.signed:
             return Answered(request, None)  # not ours to reply to: what it says is for others

@@ -17,7 +17,7 @@ from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 
 LARGEST_BATCH = 100
-"""Calls in a batch that ``rpc.asking`` makes at most."""
+"""Calls in a batch that ``chain.asking`` makes at most."""
 _BATCHES = (LARGEST_BATCH, 50, 20, 10, 3)  # the reader puts three calls in a batch: head, kept block and logs
 _VERSION_LENGTH = 64
 

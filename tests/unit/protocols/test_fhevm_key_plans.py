@@ -44,7 +44,7 @@ class Contracts:
     rounds: int = 0
 
     def run(self, plan: QueryPlan[Any]) -> Any:
-        """Put an plan and return what it comes to."""
+        """Put a plan and return what it comes to."""
         try:
             questions = next(plan)
             while True:

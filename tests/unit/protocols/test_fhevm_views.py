@@ -176,7 +176,7 @@ CURRENT = make_id(CONTEXT_TAG, 2)
 
 
 def verdict(plan: Any, current: int = CURRENT) -> Verdict:
-    """Put an plan to a Gateway whose current context is this."""
+    """Put a plan to a Gateway whose current context is this."""
     [_] = next(plan)
     with pytest.raises(StopIteration) as end:
         plan.send([current])

@@ -182,7 +182,7 @@ async def test_an_epoch_is_told_with_the_material_of_its_block() -> None:
 
 async def test_every_call_of_a_request_has_the_context_of_its_trace() -> None:
     core = Core(reply_of("keygen_default"))
-    told = attrs.evolve(stages(core), context=lambda asked: ((b"traceparent", b"%d" % asked.id),))
+    told = attrs.evolve(stages(core), trace_metadata=lambda asked: ((b"traceparent", b"%d" % asked.id),))
     await told.submit(await gathered("context_2_new", core))
     await told.answer(Submitted(request("keygen_default")))
     assert {call.metadata for call in core.started} == {
