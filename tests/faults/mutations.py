@@ -101,7 +101,9 @@ def absence_ignored(monkeypatch: Any) -> None:
 def a_move_begins_anew(monkeypatch: Any) -> None:
     """Known content at another place is worked on again."""
     monkeypatch.setattr(
-        recording, "_HERE", recording._HERE.replace("on_chain = 1,", "on_chain = 1, state = 'pending',")
+        recording,
+        "_HERE",
+        recording._HERE.replace("on_chain = 1,", "on_chain = 1, state = 'pending', next_attempt = 0,"),
     )
 
 
@@ -327,29 +329,7 @@ def waiting_holds_the_worker(monkeypatch: Any) -> None:
 
 def any_bytes_taken(monkeypatch: Any) -> None:
     """A ciphertext is what the bucket gives, whatever digest the chain names."""
-    honest = Fetcher._object
-
-    async def trusting(self: Fetcher, source: Any, reference: Any, lease: Any) -> Any:
-        digest = reference.digest
-
-        async def same(_body: bytes) -> bytes:
-            await trio.lowlevel.checkpoint()
-            return bytes(digest)
-
-        self_ = _Lying(self, same)
-        return await honest(self_, source, reference, lease)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Fetcher, "_object", trusting)
-
-
-class _Lying:
-    """A fetcher for which every digest is right."""
-
-    def __init__(self, fetcher: Fetcher, digest: Any) -> None:
-        self._fetcher, self._digest = fetcher, digest
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._fetcher, name)
+    monkeypatch.setattr(Fetcher, "_refuse", lambda *_: None)
 
 
 def some_ciphertexts_are_enough(monkeypatch: Any) -> None:

@@ -129,8 +129,15 @@ TRIALS = [
         [Ask(1.0, "public"), Reorg(8.0, 8, "vanished"), Ask(60.0, "direct")],
         asks_in_vain,
     ),
-    _trial(  # computed for so long that the journal has noted that the Core was asked
-        mutations.a_move_begins_anew, [Ask(1.0, "public"), Reorg(8.0, 8, "moved")], computing=2.0
+    _trial(  # its reply is in no block when it moves, else that is found first; the last one wakes the pool
+        mutations.a_move_begins_anew,
+        [
+            Strike(0.5, "gateway", Misbehaviour("swallowed", times=3, node=0)),
+            Ask(1.0, "public"),
+            Reorg(8.0, 8, "moved"),
+            Ask(8.5, "public"),
+        ],
+        computing=2.0,
     ),
     _trial(
         mutations.restart_at_the_head,
