@@ -13,122 +13,88 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kmsconn.chain.provider import (
-        Decoded,
-        Interfaces,
-        Place,
-        Provider,
-        UnknownLog,
-        interfaces,
-        open_provider,
-    )
-    from kmsconn.config.settings import Settings as Config
-    from kmsconn.config.sources import load_config
-    from kmsconn.connector.connector import Connector, open_connector, serve
-    from kmsconn.errors import (
-        CallReverted,
-        ConfigError,
-        Fault,
-        KmsconnError,
-        RequestError,
-        Retryable,
-        StartRefused,
-        Terminal,
-    )
-    from kmsconn.model.events import Event, OnEvent
-    from kmsconn.model.http_answers import HttpFailure, HttpResult
-    from kmsconn.model.life import State
-    from kmsconn.model.requests import Kind
-    from kmsconn.protocols.fhevm.http_decryption import BodyRefused, HttpLimits
-    from kmsconn.protocols.fhevm.http_decryption import read_public as read_public_decryption
-    from kmsconn.protocols.fhevm.http_decryption import read_user as read_user_decryption
-    from kmsconn.requests.snapshot import Statistics
-    from kmsconn.transport.ports import Dial, Offload, Ports
+    from kmsconn.chain.provider import Decoded as Decoded
+    from kmsconn.chain.provider import Interfaces as Interfaces
+    from kmsconn.chain.provider import Place as Place
+    from kmsconn.chain.provider import Provider as Provider
+    from kmsconn.chain.provider import UnknownLog as UnknownLog
+    from kmsconn.chain.provider import interfaces as interfaces
+    from kmsconn.chain.provider import open_provider as open_provider
+    from kmsconn.config.settings import Settings as Config  # noqa: F401 - public
+    from kmsconn.config.sources import load_config as load_config
+    from kmsconn.connector.connector import Connector as Connector
+    from kmsconn.connector.connector import open_connector as open_connector
+    from kmsconn.connector.connector import serve as serve
+    from kmsconn.errors import CallReverted as CallReverted
+    from kmsconn.errors import ConfigError as ConfigError
+    from kmsconn.errors import Fault as Fault
+    from kmsconn.errors import KmsconnError as KmsconnError
+    from kmsconn.errors import RequestError as RequestError
+    from kmsconn.errors import Retryable as Retryable
+    from kmsconn.errors import StartRefused as StartRefused
+    from kmsconn.errors import Terminal as Terminal
+    from kmsconn.model.events import Event as Event
+    from kmsconn.model.events import OnEvent as OnEvent
+    from kmsconn.model.http_answers import HttpFailure as HttpFailure
+    from kmsconn.model.http_answers import HttpResult as HttpResult
+    from kmsconn.model.life import State as State
+    from kmsconn.model.requests import Kind as Kind
+    from kmsconn.protocols.fhevm.http_decryption import BodyRefused as BodyRefused
+    from kmsconn.protocols.fhevm.http_decryption import HttpLimits as HttpLimits
+    from kmsconn.protocols.fhevm.http_decryption import read_public as read_public_decryption  # noqa: F401 - public
+    from kmsconn.protocols.fhevm.http_decryption import read_user as read_user_decryption  # noqa: F401 - public
+    from kmsconn.requests.snapshot import Statistics as Statistics
+    from kmsconn.transport.ports import Dial as Dial
+    from kmsconn.transport.ports import Offload as Offload
+    from kmsconn.transport.ports import Ports as Ports
 
-__all__ = [
-    "BodyRefused",
-    "CallReverted",
-    "Config",
-    "ConfigError",
-    "Connector",
-    "Decoded",
-    "Dial",
-    "Event",
-    "Fault",
-    "HttpFailure",
-    "HttpLimits",
-    "HttpResult",
-    "Interfaces",
-    "Kind",
-    "KmsconnError",
-    "Offload",
-    "OnEvent",
-    "Place",
-    "Ports",
-    "Provider",
-    "RequestError",
-    "Retryable",
-    "StartRefused",
-    "State",
-    "Statistics",
-    "Terminal",
-    "UnknownLog",
-    "__version__",
-    "interfaces",
-    "load_config",
-    "open_connector",
-    "open_provider",
-    "read_public_decryption",
-    "read_user_decryption",
-    "serve",
-]
-
-# A name is imported when it is first used: `kmsconn --version` and `kmsconn.emulator` need not load the whole service.
 _HOMES = {
-    "kmsconn.chain.provider": (
-        "Decoded",
-        "Interfaces",
-        "Place",
-        "Provider",
-        "UnknownLog",
-        "interfaces",
-        "open_provider",
-    ),
-    "kmsconn.config.settings": ("Settings",),
-    "kmsconn.config.sources": ("load_config",),
-    "kmsconn.errors": (
-        "CallReverted",
-        "ConfigError",
-        "Fault",
-        "KmsconnError",
-        "RequestError",
-        "Retryable",
-        "StartRefused",
-        "Terminal",
-    ),
-    "kmsconn.model.http_answers": ("HttpFailure", "HttpResult"),
-    "kmsconn.protocols.fhevm.http_decryption": ("BodyRefused", "HttpLimits", "read_public", "read_user"),
-    "kmsconn.model.events": ("Event", "OnEvent"),
-    "kmsconn.model.life": ("State",),
-    "kmsconn.model.requests": ("Kind",),
-    "kmsconn.transport.ports": ("Dial", "Offload", "Ports"),
-    "kmsconn.connector.connector": ("Connector", "open_connector", "serve"),
-    "kmsconn.requests.snapshot": ("Statistics",),
+    "BodyRefused": "protocols.fhevm.http_decryption",
+    "CallReverted": "errors",
+    "Config": "config.settings:Settings",
+    "ConfigError": "errors",
+    "Connector": "connector.connector",
+    "Decoded": "chain.provider",
+    "Dial": "transport.ports",
+    "Event": "model.events",
+    "Fault": "errors",
+    "HttpFailure": "model.http_answers",
+    "HttpLimits": "protocols.fhevm.http_decryption",
+    "HttpResult": "model.http_answers",
+    "Interfaces": "chain.provider",
+    "Kind": "model.requests",
+    "KmsconnError": "errors",
+    "Offload": "transport.ports",
+    "OnEvent": "model.events",
+    "Place": "chain.provider",
+    "Ports": "transport.ports",
+    "Provider": "chain.provider",
+    "RequestError": "errors",
+    "Retryable": "errors",
+    "StartRefused": "errors",
+    "State": "model.life",
+    "Statistics": "requests.snapshot",
+    "Terminal": "errors",
+    "UnknownLog": "chain.provider",
+    "interfaces": "chain.provider",
+    "load_config": "config.sources",
+    "open_connector": "connector.connector",
+    "open_provider": "chain.provider",
+    "read_public_decryption": "protocols.fhevm.http_decryption:read_public",
+    "read_user_decryption": "protocols.fhevm.http_decryption:read_user",
+    "serve": "connector.connector",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_RENAMED = {
-    "Config": "Settings",
-    "read_public_decryption": "read_public",
-    "read_user_decryption": "read_user",
-}
+"""Every public name, and the module that has it, with its name there where that is another one."""
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names, every one
 
 
 def __getattr__(name: str) -> Any:
-    inner = _RENAMED.get(name, name)
-    home = _HOME_OF.get(inner)
-    if home is None or (inner != name) != (name in _RENAMED):
+    """Import a name when it is first used: `kmsconn --version` and `kmsconn.emulator` need not load the whole service."""
+    if name not in _HOMES:
         raise AttributeError(f"module 'kmsconn' has no attribute {name!r}")
-    return getattr(importlib.import_module(home), inner)
+    home, _, inner = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(f"kmsconn.{home}"), inner or name)
 
 
 def __dir__() -> list[str]:

@@ -82,14 +82,6 @@ class ViewCall(Generic[T]):
         return None if self.on_error is None else self.on_error(message, data)
 
 
-def view(
-    chain_id: int, to: Address, function: Function, *values: Any, block: int | None = None, place: int = 0
-) -> ViewCall[Any]:
-    """Ask a view function, now or as of a block, for the value at a place of its results."""
-    calldata = function.encode(*values)
-    return ViewCall(chain_id, to, calldata, lambda data: function.decode_result(data)[place], block=block)
-
-
 @frozen
 class StorageRead(Generic[T]):
     """An ``eth_getStorageAt`` at ``latest`` or another block that has a name."""
@@ -113,6 +105,30 @@ class StorageRead(Generic[T]):
     def refused(self, message: str, data: bytes | None) -> T | None:
         """Nothing that a node says instead of a word is an answer."""
         return None
+
+
+@attrs.frozen
+class ContractViews:
+    """Questions to a contract at its place."""
+
+    chain_id: int
+    address: Address
+
+    @property
+    def at(self) -> tuple[int, Address]:
+        """The chain id and the address."""
+        return self.chain_id, self.address
+
+    def slot(self, slot: int, read: Any = int.from_bytes) -> StorageRead[Any]:
+        """Read a storage slot."""
+        return StorageRead(self.chain_id, self.address, slot, read)
+
+    def view(
+        self, function: Function, *values: Any, block: int | None = None, place: int = 0
+    ) -> ViewCall[Any]:
+        """Ask a view function, now or as of a block, for the value at a place of its results."""
+        calldata = function.encode(*values)
+        return ViewCall(*self.at, calldata, lambda data: function.decode_result(data)[place], block=block)
 
 
 QueryPlan = Generator[Sequence[ContractQuery[Any]], Sequence[Any], T]

@@ -48,10 +48,12 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import contracts, decryptions, messages
+from kmsconn.protocols.httpz_rc7.contracts import CURRENT_KEY, HttpzViews
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, OPERATIONS, HttpzRc7
 from kmsconn.protocols.port import Verdict
+from kmsconn.protocols.queries import ContractViews
 from kmsconn.transport.grpc.framing import Status
 from tests.httpz.world import COPROCESSOR, GATEWAY_ID, USER, USER_KEY, World, open_world
 from tests.opening import open_httpz_share
@@ -146,9 +148,9 @@ def key_topics() -> set[bytes]:
 async def test_row_010_both_adapters_work_over_a_fake_provider() -> None:
     node = ViewNode()
     sender = httpz.load()["keys"]["coprocessors"][0]
-    found = await ask(node, contracts.coprocessor(GATEWAY_ID, httpz.address("HTTPZ"), COPROCESSOR))
+    found = await ask(node, HttpzViews(GATEWAY_ID, httpz.address("HTTPZ")).coprocessor(COPROCESSOR))
     assert found.bucket == sender["s3BucketUrl"]
-    key = contracts.current_key_id(GATEWAY_ID, httpz.address("KeyManager"))
+    key = ContractViews(GATEWAY_ID, httpz.address("KeyManager")).view(CURRENT_KEY)
     assert await ask(node, key) == 3
 
 

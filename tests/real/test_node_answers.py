@@ -16,9 +16,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import wallet_agrees
-from kmsconn.protocols.fhevm.contracts import DECRYPTION
+from kmsconn.protocols.fhevm.contracts import DECRYPTION, DecryptionViews
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
 from kmsconn.replies.answers import Sent, read_sent
@@ -126,7 +125,7 @@ async def test_a_batch_keeps_its_order_and_its_errors(scene: Scene) -> None:
 
 async def test_a_slot_is_a_whole_word_however_it_is_named(scene: Scene) -> None:
     contract = to_hex(scene.gateway.decryption)
-    newest = contracts.newest_public_id(GATEWAY_ID, scene.gateway.decryption)
+    newest = DecryptionViews(GATEWAY_ID, scene.gateway.decryption).newest_public_id()
     long, short = f"0x{newest.slot:064x}", quantity(newest.slot)
     words = [await outcome(scene, "eth_getStorageAt", contract, name, "latest") for name in (long, short)]
     assert words == [f"0x{scene.ids[PUBLIC]:064x}"] * 2

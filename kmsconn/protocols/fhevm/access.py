@@ -28,7 +28,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import Handle
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION, ERC1271
-from kmsconn.protocols.queries import ViewCall, view
+from kmsconn.protocols.queries import ContractViews, ViewCall
 
 _PUBLIC, _USE = ACL.function("isAllowedForDecryption"), ACL.function("isAllowed")
 _DELEGATED = ACL.function("isHandleDelegatedForUserDecryption")
@@ -55,7 +55,7 @@ class AccessControl:
         self, handle: Handle, delegator: Address, delegate: Address, contract: Address
     ) -> ViewCall[None]:
         """Ask whether a delegate may see the delegator's value through a contract (3.3)."""
-        asked = view(*self.of(handle), _DELEGATED, delegator, delegate, contract, handle.raw)
+        asked = self.of(handle).view(_DELEGATED, delegator, delegate, contract, handle.raw)
         return _required(asked, f"{_name(handle)} is not delegated by {delegator.hex()}")
 
     def allowed_for_one(self, handle: Handle, several: Sequence[Address]) -> list[ViewCall[None]]:
@@ -65,7 +65,7 @@ class AccessControl:
 
     def not_invalidated(self, handle: Handle, user: Address, start: int) -> ViewCall[None]:
         """Ask whether signatures of a user that begin to count at ``start``, in Unix seconds, still do (3.4)."""
-        asked = view(*self.of(handle), _INVALIDATED, user)
+        asked = self.of(handle).view(_INVALIDATED, user)
 
         def read(data: bytes) -> None:
             if start < asked.read(data):
@@ -74,16 +74,16 @@ class AccessControl:
         return ViewCall(asked.chain_id, asked.to, asked.data, read)
 
     def _ask(self, handle: Handle, function: Function, *accounts: Address) -> ViewCall[bool]:
-        return view(*self.of(handle), function, handle.raw, *accounts)
+        return self.of(handle).view(function, handle.raw, *accounts)
 
-    def of(self, handle: Handle) -> tuple[int, Address]:
-        """Return the chain of a handle and its list."""
+    def of(self, handle: Handle) -> ContractViews:
+        """Return the questions to the list of the chain of a handle."""
         acl = self.acls.get(handle.chain_id)
         if acl is None:
             raise Misconfigured(f"host chain {handle.chain_id} is not configured (host_chains)").of(
                 f"host chain {handle.chain_id}", "not-configured"
             )
-        return handle.chain_id, acl
+        return ContractViews(handle.chain_id, acl)
 
 
 def _name(handle: Handle) -> str:

@@ -5,7 +5,7 @@ Never decides what an answer means for a request. Source: fhevm-0.14.md, section
 
 from __future__ import annotations
 
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import attrs
 
@@ -17,7 +17,15 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import FHEVM
 from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
 from kmsconn.protocols.profile import Version
-from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot
+from kmsconn.protocols.queries import (
+    ContractViews,
+    Instead,
+    StorageRead,
+    ViewCall,
+    base_slot,
+    flag,
+    mapping_slot,
+)
 
 _groups = read_groups(FHEVM)
 _later = as_contracts(_groups["later"])
@@ -77,13 +85,11 @@ DECRYPTION_TOPICS = _UPKEEP | DECRYPTION.events_by_topic.keys() | LATER_EVENTS.k
 """Every topic that a release of Decryption emits."""
 
 
-T = TypeVar("T")
 _VERIFIERS_CONFIG = Function.from_item(
     {"name": "getProtocolConfigAddress", "inputs": (), "outputs": ({"type": "address"},)}
 )
 
 DECRYPTION_BASE = base_slot("fhevm_gateway.storage.Decryption")
-_ANSWERED, _PUBLIC_COUNTER, _USER_COUNTER, _PINNED = 1, 6, 8, 9
 
 
 # ProtocolConfig on Ethereum
@@ -134,26 +140,22 @@ def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[No
 # Decryption
 
 
-def newest_public_id(chain_id: int, decryption: Address) -> StorageRead[int]:
-    """Ask which public request is the newest; 0 or the bare tag before the first (annex E.1, +6)."""
-    return StorageRead(chain_id, decryption, DECRYPTION_BASE + _PUBLIC_COUNTER, _number)
+@attrs.frozen
+class DecryptionViews(ContractViews):
+    """Questions to the contract Decryption."""
 
+    def newest_public_id(self) -> StorageRead[int]:
+        """Ask which public request is the newest; 0 or the bare tag before the first (annex E.1, +6)."""
+        return self.slot(DECRYPTION_BASE + 6)
 
-def newest_user_id(chain_id: int, decryption: Address) -> StorageRead[int]:
-    """Ask which user request is the newest; 0 or the bare tag before the first (annex E.1, +8)."""
-    return StorageRead(chain_id, decryption, DECRYPTION_BASE + _USER_COUNTER, _number)
+    def newest_user_id(self) -> StorageRead[int]:
+        """Ask which user request is the newest; 0 or the bare tag before the first (annex E.1, +8)."""
+        return self.slot(DECRYPTION_BASE + 8)
 
+    def has_answered(self, identifier: int, signer: Address) -> StorageRead[bool]:
+        """Ask whether a signer's answer to a request is in the contract (annex E.1, +1)."""
+        return self.slot(mapping_slot(mapping_slot(DECRYPTION_BASE + 1, identifier), signer), flag)
 
-def has_answered(chain_id: int, decryption: Address, identifier: int, signer: Address) -> StorageRead[bool]:
-    """Ask whether a signer's answer to a request is in the contract (annex E.1, +1)."""
-    slot = mapping_slot(mapping_slot(DECRYPTION_BASE + _ANSWERED, identifier), signer)
-    return StorageRead(chain_id, decryption, slot, flag)
-
-
-def pinned_context(chain_id: int, decryption: Address, identifier: int) -> StorageRead[int]:
-    """Ask which context was pinned with a request; 0 for requests older than pinning (annex E.1, +9)."""
-    return StorageRead(chain_id, decryption, mapping_slot(DECRYPTION_BASE + _PINNED, identifier), _number)
-
-
-def _number(word: bytes) -> int:
-    return int.from_bytes(word)
+    def pinned_context(self, identifier: int) -> StorageRead[int]:
+        """Ask which context was pinned with a request; 0 for requests older than pinning (annex E.1, +9)."""
+        return self.slot(mapping_slot(DECRYPTION_BASE + 9, identifier))

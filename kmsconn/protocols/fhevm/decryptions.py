@@ -32,7 +32,6 @@ from kmsconn.protocols.core_messages import (
     signer_of,
     typed_ciphertexts,
 )
-from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import handles_of
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
 from kmsconn.protocols.fhevm.operations import (
@@ -93,7 +92,7 @@ class DecryptionOperation(FhevmOperation[D]):
     @property
     def contract(self) -> tuple[int, Address]:
         """Decryption on the Gateway."""
-        return self.deployment.gateway, self.deployment.decryption.verifying_contract
+        return self.deployment.decryptions.at
 
     @staticmethod
     def digest(log: Log, content: Decryption) -> bytes:  # noqa: ARG004 - both forms of an event have the same
@@ -109,7 +108,7 @@ class DecryptionOperation(FhevmOperation[D]):
         named, _ = content.context
         if named is not None:
             return named
-        pinned = contracts.pinned_context(*self.contract, content.id)
+        pinned = self.deployment.decryptions.pinned_context(content.id)
         return pinned, self.deployment.gateway_config.current_context()
 
     def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
@@ -121,7 +120,7 @@ class DecryptionOperation(FhevmOperation[D]):
     ) -> StorageRead[bool] | None:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
-        return contracts.has_answered(*self.contract, content.id, signer)
+        return self.deployment.decryptions.has_answered(content.id, signer)
 
     def follow_up(self, error: str) -> FollowUp | None:
         """Ask whether a context that the Gateway does not take was destroyed."""
@@ -202,7 +201,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
 
     def numbering(self) -> Numbering | None:
         """Return the counter of public requests."""
-        return Numbering(self.kind, PUBLIC_DECRYPTION_TAG, contracts.newest_public_id(*self.contract))
+        return Numbering(self.kind, PUBLIC_DECRYPTION_TAG, self.deployment.decryptions.newest_public_id())
 
     def checks(self, content: PublicDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
         """Ask for each handle whether everybody may see its value (3.2). Raises Rejected, Misconfigured."""

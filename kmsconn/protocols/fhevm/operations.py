@@ -24,7 +24,7 @@ from kmsconn.model.requests import Content, Order
 from kmsconn.protocols.core_messages import domain_message
 from kmsconn.protocols.deployments import name_revert
 from kmsconn.protocols.fhevm.access import AccessControl
-from kmsconn.protocols.fhevm.contracts import ALL_ERRORS
+from kmsconn.protocols.fhevm.contracts import ALL_ERRORS, DecryptionViews
 from kmsconn.protocols.fhevm.views import GatewayViews, KeyViews
 from kmsconn.protocols.port import Operation, Revert, Verdict
 from kmsconn.protocols.queries import QueryPlan
@@ -48,6 +48,8 @@ class Deployment:
     preprocessing_ids: Mapping[int, int]
     keys: KeyViews = attrs.field(init=False)
     """The questions to the two contracts on Ethereum."""
+    decryptions: DecryptionViews = attrs.field(init=False)
+    """The questions to Decryption."""
     gateway: int = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.decryption.chain_id, takes_self=True)
     )
@@ -66,6 +68,10 @@ class Deployment:
         return KeyViews.at(
             self.config.chain_id, self.generation.verifying_contract, self.config.verifying_contract
         )
+
+    @decryptions.default
+    def _decryption_views(self) -> DecryptionViews:
+        return DecryptionViews(self.decryption.chain_id, self.decryption.verifying_contract)
 
     @classmethod
     def of(cls, settings: Settings) -> Deployment:

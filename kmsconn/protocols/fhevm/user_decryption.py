@@ -31,7 +31,6 @@ from kmsconn.protocols.core_messages import (
     signer_of,
     typed_ciphertexts,
 )
-from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import AccessControl, handles_of, read_call, wallet_agrees
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.decryptions import (
@@ -253,7 +252,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
 
     def numbering(self) -> Numbering | None:
         """Return the counter of user requests, which both forms share (0.2)."""
-        return Numbering(self.kind, USER_DECRYPTION_TAG, contracts.newest_user_id(*self.contract))
+        return Numbering(self.kind, USER_DECRYPTION_TAG, self.deployment.decryptions.newest_user_id())
 
     def checks(self, content: UserDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
         """Ask what the form of the request wants. Raises Rejected, NotYet, Misconfigured."""

@@ -13,13 +13,14 @@ from typing import Any
 import attrs
 
 from kmsconn.errors import ContextInvalid, Undecodable
-from kmsconn.ethereum.abi import Function, Log
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, id_hex, tag_of
 from kmsconn.protocols.fhevm.contracts import GATEWAY_CONFIG, KMS_GENERATION, PROTOCOL_CONFIG
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.protocols.queries import (
+    ContractViews,
     LogsAt,
     QueryPlan,
     StorageRead,
@@ -27,7 +28,6 @@ from kmsconn.protocols.queries import (
     base_slot,
     flag,
     mapping_slot,
-    view,
 )
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
@@ -74,22 +74,6 @@ class Relation(IntEnum):
 
 
 @attrs.frozen
-class ContractViews:
-    """Questions to a contract at its place."""
-
-    chain_id: int
-    address: Address
-
-    def _slot(self, slot: int, read: Any = int.from_bytes) -> StorageRead[Any]:
-        return StorageRead(self.chain_id, self.address, slot, read)
-
-    def _view(
-        self, function: Function, *values: Any, block: int | None = None, place: int = 0
-    ) -> ViewCall[Any]:
-        return view(self.chain_id, self.address, function, *values, block=block, place=place)
-
-
-@attrs.frozen
 class NodeViews(ContractViews):
     """Questions about the nodes of contexts, which GatewayConfig and ProtocolConfig answer alike."""
 
@@ -110,7 +94,7 @@ class NodeViews(ContractViews):
         return self._node(context_id, tx_sender, 3)
 
     def _node(self, context_id: int, tx_sender: Address, field: int) -> ViewCall[Any]:
-        asked = self._view(_NODE, context_id, tx_sender)
+        asked = self.view(_NODE, context_id, tx_sender)
         return attrs.evolve(asked, read=lambda data: asked.read(data)[field])
 
 
@@ -120,19 +104,19 @@ class GatewayViews(NodeViews):
 
     def current_context(self) -> ViewCall[int]:
         """Ask which context is current on the Gateway (3.9)."""
-        return self._view(_GATEWAY_CONTEXT)
+        return self.view(_GATEWAY_CONTEXT)
 
     def coprocessor_senders(self) -> ViewCall[tuple[Address, ...]]:
         """Ask which accounts commit ciphertexts (3.1)."""
-        return self._view(_COPROCESSORS)
+        return self.view(_COPROCESSORS)
 
     def coprocessor_threshold(self) -> ViewCall[int]:
         """Ask how many coprocessors are a majority (3.1)."""
-        return self._view(_MAJORITY)
+        return self.view(_MAJORITY)
 
     def coprocessor(self, tx_sender: Address) -> ViewCall[Coprocessor]:
         """Ask where a coprocessor keeps its ciphertexts (3.1)."""
-        asked = self._view(_COPROCESSOR, tx_sender)
+        asked = self.view(_COPROCESSOR, tx_sender)
         return attrs.evolve(asked, read=lambda data: Coprocessor(*asked.read(data)))
 
     def is_member(self, tx_sender: Address, known: Collection[int]) -> QueryPlan[bool]:
@@ -170,51 +154,51 @@ class GenerationViews(ContractViews):
 
     def has_answered(self, identifier: int, signer: Address) -> StorageRead[bool]:
         """Ask whether a signer's answer to a preparation, key or CRS is in the contract (+0)."""
-        return self._slot(mapping_slot(mapping_slot(GENERATION_BASE, identifier), signer), flag)
+        return self.slot(mapping_slot(mapping_slot(GENERATION_BASE, identifier), signer), flag)
 
     def is_over(self, identifier: int) -> StorageRead[bool]:
         """Ask whether a generation reached consensus or was aborted (+1)."""
-        return self._slot(mapping_slot(GENERATION_BASE + 1, identifier), flag)
+        return self.slot(mapping_slot(GENERATION_BASE + 1, identifier), flag)
 
     def has_consensus(self, identifier: int) -> StorageRead[bool]:
         """Ask whether a generation reached consensus, so that it was not aborted (+3)."""
-        return self._slot(mapping_slot(GENERATION_BASE + 3, identifier), any)  # a digest
+        return self.slot(mapping_slot(GENERATION_BASE + 3, identifier), any)  # a digest
 
     def newest_prep_id(self) -> StorageRead[int]:
         """Ask which preparation is the newest, as of the finalized block (+4)."""
-        return attrs.evolve(self._slot(GENERATION_BASE + 4), block=FINALIZED)
+        return attrs.evolve(self.slot(GENERATION_BASE + 4), block=FINALIZED)
 
     def related(self, relation: Relation, identifier: int) -> StorageRead[int]:
         """Ask which other id stands in a relation to an id; 0: none."""
-        return self._slot(mapping_slot(GENERATION_BASE + relation, identifier))
+        return self.slot(mapping_slot(GENERATION_BASE + relation, identifier))
 
     def newest_crs_id(self) -> StorageRead[int]:
         """Ask which common reference string is the newest, as of the finalized block (+9)."""
-        return attrs.evolve(self._slot(GENERATION_BASE + 9), block=FINALIZED)
+        return attrs.evolve(self.slot(GENERATION_BASE + 9), block=FINALIZED)
 
     def active_key(self) -> ViewCall[int]:
         """Ask which key is in use; 0 before the first."""
-        return self._view(_ACTIVE_KEY)
+        return self.view(_ACTIVE_KEY)
 
     def active_crs(self) -> ViewCall[int]:
         """Ask which common reference string is in use; 0 before the first."""
-        return self._view(_ACTIVE_CRS)
+        return self.view(_ACTIVE_CRS)
 
     def completed_keys(self, block: int | None = None) -> ViewCall[tuple[int, ...]]:
         """Ask which keys there were at a block, or are now, in the order in which an activation lists them (3.7)."""
-        return self._view(_KEYS, block=block)
+        return self.view(_KEYS, block=block)
 
     def completed_crs(self, block: int | None = None) -> ViewCall[tuple[int, ...]]:
         """Ask which common reference strings there were at a block, or are now, in the order of an activation (3.7)."""
-        return self._view(_ALL_CRS, block=block)
+        return self.view(_ALL_CRS, block=block)
 
     def key(self, key_id: int, block: int | None = None) -> ViewCall[tuple[Any, ...]]:
         """Ask for a key's preparation, id, parameters and digests, as of a block or of now (3.7)."""
-        return self._view(_KEY, key_id, block=block)
+        return self.view(_KEY, key_id, block=block)
 
     def crs_digest(self, crs_id: int, block: int) -> ViewCall[bytes]:
         """Ask for the digest of a common reference string (3.7)."""
-        return self._view(_CRS, crs_id, block=block, place=1)
+        return self.view(_CRS, crs_id, block=block, place=1)
 
 
 @attrs.frozen
@@ -223,23 +207,23 @@ class ConfigViews(NodeViews):
 
     def current_context(self) -> ViewCall[int]:
         """Ask which context is current (3.1)."""
-        return self._view(_CURRENT)
+        return self.view(_CURRENT)
 
     def current_context_and_epoch(self) -> ViewCall[tuple[int, int]]:
         """Ask which context and epoch are current (3.1)."""
-        return attrs.evolve(self._view(_CURRENT), read=_CURRENT.decode_result)
+        return attrs.evolve(self.view(_CURRENT), read=_CURRENT.decode_result)
 
     def is_valid_context(self, context_id: int) -> ViewCall[bool]:
         """Ask whether a context is active (3.5)."""
-        return self._view(_IS_CONTEXT, context_id)
+        return self.view(_IS_CONTEXT, context_id)
 
     def is_valid_epoch(self, context_id: int, epoch_id: int) -> ViewCall[bool]:
         """Ask whether an epoch is active in a context (3.5)."""
-        return self._view(_IS_EPOCH, context_id, epoch_id)
+        return self.view(_IS_EPOCH, context_id, epoch_id)
 
     def anchor(self, context_id: int) -> ViewCall[tuple[int, bytes]]:
         """Ask in which block a context was announced, and for the hash of what was said then (3.6)."""
-        return attrs.evolve(self._view(_ANCHOR, context_id), read=_ANCHOR.decode_result)
+        return attrs.evolve(self.view(_ANCHOR, context_id), read=_ANCHOR.decode_result)
 
     def announcements(self, context_id: int, block: int) -> LogsAt[Sequence[Log]]:
         """Ask for the events that announced a context; by its id, since another may stand in the same block (3.6, P6)."""
@@ -248,35 +232,35 @@ class ConfigViews(NodeViews):
 
     def context_standing(self, context_id: int) -> StorageRead[Standing]:
         """Ask for the state of a context (+14)."""
-        return self._slot(mapping_slot(CONFIG_BASE + 14, context_id), _standing)
+        return self.slot(mapping_slot(CONFIG_BASE + 14, context_id), _standing)
 
     def is_context_destroyed(self, context_id: int) -> StorageRead[bool]:
         """Ask whether a context was destroyed (+10)."""
-        return self._slot(mapping_slot(CONFIG_BASE + 10, context_id), flag)
+        return self.slot(mapping_slot(CONFIG_BASE + 10, context_id), flag)
 
     def epoch_standing(self, epoch_id: int) -> StorageRead[Standing]:
         """Ask for the state of an epoch (+15)."""
-        return self._slot(mapping_slot(CONFIG_BASE + 15, epoch_id), _standing)
+        return self.slot(mapping_slot(CONFIG_BASE + 15, epoch_id), _standing)
 
     def context_of_epoch(self, epoch_id: int) -> StorageRead[int]:
         """Ask for the context of an epoch (+16)."""
-        return self._slot(mapping_slot(CONFIG_BASE + 16, epoch_id))
+        return self.slot(mapping_slot(CONFIG_BASE + 16, epoch_id))
 
     def newest_context_id(self) -> StorageRead[int]:
         """Ask which context is the newest that was issued, as of the finalized block (+0)."""
-        return attrs.evolve(self._slot(CONFIG_BASE), block=FINALIZED)
+        return attrs.evolve(self.slot(CONFIG_BASE), block=FINALIZED)
 
     def newest_epoch_id(self) -> StorageRead[int]:
         """Ask which epoch is the newest that was issued (+12)."""
-        return self._slot(CONFIG_BASE + 12)
+        return self.slot(CONFIG_BASE + 12)
 
     def has_confirmed_context(self, context_id: int, tx_sender: Address) -> StorageRead[bool]:
         """Ask whether a sender's confirmation of a context is in the contract (+17)."""
-        return self._slot(mapping_slot(mapping_slot(CONFIG_BASE + 17, context_id), tx_sender), flag)
+        return self.slot(mapping_slot(mapping_slot(CONFIG_BASE + 17, context_id), tx_sender), flag)
 
     def has_confirmed_epoch(self, epoch_id: int, signer: Address) -> StorageRead[bool]:
         """Ask whether a signer's activation of an epoch is in the contract (+18)."""
-        return self._slot(mapping_slot(mapping_slot(CONFIG_BASE + 18, epoch_id), signer), flag)
+        return self.slot(mapping_slot(mapping_slot(CONFIG_BASE + 18, epoch_id), signer), flag)
 
 
 @attrs.frozen

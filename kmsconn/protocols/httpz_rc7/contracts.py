@@ -11,12 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import attrs
+
 from kmsconn.ethereum.abi import Abi, Error, Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
 from kmsconn.protocols.profile import Coprocessor
-from kmsconn.protocols.queries import Instead, StorageRead, ViewCall, base_slot, flag, mapping_slot, view
+from kmsconn.protocols.queries import (
+    ContractViews,
+    Instead,
+    StorageRead,
+    ViewCall,
+    base_slot,
+    flag,
+    mapping_slot,
+)
 
 _groups = {name: as_contracts(group) for name, group in read_groups(HTTPZ_RC7).items()}
 CONTRACTS: dict[str, Abi] = _groups["contracts"]
@@ -25,6 +35,8 @@ CONTRACTS: dict[str, Abi] = _groups["contracts"]
 DECRYPTION_MANAGER = CONTRACTS["DecryptionManager"]
 HTTPZ = CONTRACTS["HTTPZ"]
 KEY_MANAGER = CONTRACTS["KeyManager"]
+CURRENT_KEY = KEY_MANAGER.function("getCurrentKeyId")
+"""Tells the key in use; 0 before the first."""
 
 RC4: dict[str, Abi] = _groups["rc4"]
 """The interfaces of 14 March: no user address in user requests, flat values from getters."""
@@ -46,84 +58,68 @@ T = TypeVar("T")
 DECRYPTION_MANAGER_BASE = base_slot("httpz_gateway.storage.DecryptionManager")
 KEY_MANAGER_BASE = base_slot("httpz_gateway.storage.KeyManager")
 
-_PUBLIC_COUNTER, _PUBLIC_ANSWERED = 1, 2
-_USER_COUNTER, _USER_ANSWERED = 6, 7
-
 _WORD = 32
 _TUPLE = (_WORD).to_bytes(_WORD)
 _FIRST_TEXT = slice(3 * _WORD, 4 * _WORD)
 _TEXT_AFTER_FOUR = (4 * _WORD).to_bytes(_WORD)
 
 
-# DecryptionManager
+@attrs.frozen
+class RequestViews(ContractViews):
+    """Questions to DecryptionManager or KeyManager by slots of their namespace, which begins at ``base`` (annex C)."""
+
+    base: int
+
+    def newest(self, counter: int) -> StorageRead[int]:
+        """Ask which request is the newest, by the slot of its counter; 0 before the first."""
+        return self.slot(self.base + counter)
+
+    def has_answered(self, answers: int, identifier: int, account: Address) -> StorageRead[bool]:
+        """Ask whether an account's answer to a request, or to what it made, is in the contract."""
+        return self.slot(mapping_slot(mapping_slot(self.base + answers, identifier), account), flag)
 
 
-def newest_public_id(chain_id: int, manager: Address) -> StorageRead[int]:
-    """Ask which public request is the newest; 0 before the first (annex C, +1)."""
-    return StorageRead(chain_id, manager, DECRYPTION_MANAGER_BASE + _PUBLIC_COUNTER, int.from_bytes)
+@attrs.frozen
+class HttpzViews(ContractViews):
+    """Questions to the contract HTTPZ."""
 
+    def coprocessor(self, tx_sender: Address) -> ViewCall[Coprocessor]:
+        """Ask for one coprocessor; its bucket is empty for an address that is none."""
+        names = HTTPZ.function("coprocessors"), RC9.function("getCoprocessor")
+        return self._either(names, (tx_sender,), _coprocessor)
 
-def newest_user_id(chain_id: int, manager: Address) -> StorageRead[int]:
-    """Ask which user request is the newest; 0 before the first (annex C, +6)."""
-    return StorageRead(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_COUNTER, int.from_bytes)
+    def coprocessor_senders(self) -> ViewCall[tuple[Address, ...]]:
+        """Ask for the coprocessors' tx senders."""
+        names = HTTPZ.function("getAllCoprocessorTxSenderAddresses"), RC9.function("getCoprocessorTxSenders")
+        return self._either(names, (), lambda data: names[0].decode_result(data)[0])
 
+    def coprocessor_threshold(self) -> ViewCall[int]:
+        """Ask how many coprocessors are a majority."""
+        return self.view(HTTPZ.function("getCoprocessorMajorityThreshold"))
 
-def has_answered_public(
-    chain_id: int, manager: Address, identifier: int, signer: Address
-) -> StorageRead[bool]:
-    """Ask whether a signer's answer to a public request is in the contract (annex C, +2)."""
-    return _flag_of(chain_id, manager, DECRYPTION_MANAGER_BASE + _PUBLIC_ANSWERED, identifier, signer)
+    def node_signer(self, tx_sender: Address) -> ViewCall[Address]:
+        """Ask who signs for the node that sends as ``tx_sender``; zero when it is no node."""
+        names = HTTPZ.function("kmsNodes"), RC9.function("getKmsNode")
+        return self._either(names, (tx_sender,), _node_signer)
 
+    def _either(
+        self, names: tuple[Function, Function], values: tuple[Any, ...], read: Callable[[bytes], T]
+    ) -> ViewCall[T]:
+        """Ask by the first name, and by the second where there is none of the first."""
+        first, second = (function.encode(*values) for function in names)
+        other = ViewCall(*self.at, second, read)
 
-def has_answered_user(chain_id: int, manager: Address, identifier: int, signer: Address) -> StorageRead[bool]:
-    """Ask whether a signer's answer to a user request is in the contract (annex C, +7)."""
-    return _flag_of(chain_id, manager, DECRYPTION_MANAGER_BASE + _USER_ANSWERED, identifier, signer)
+        def understand(data: bytes) -> T:
+            if not data:
+                raise Instead(other)
+            return read(data)
 
+        def refused(message: str, data: bytes | None) -> T | None:
+            if "revert" in message and not data:
+                raise Instead(other)
+            return None
 
-# HTTPZ
-
-
-def coprocessor(chain_id: int, httpz: Address, tx_sender: Address) -> ViewCall[Coprocessor]:
-    """Ask for one coprocessor; its bucket is empty for an address that is none."""
-    first, second = HTTPZ.function("coprocessors"), RC9.function("getCoprocessor")
-    return _either(chain_id, httpz, (first, second), (tx_sender,), _coprocessor)
-
-
-def coprocessor_senders(chain_id: int, httpz: Address) -> ViewCall[tuple[Address, ...]]:
-    """Ask for the coprocessors' tx senders."""
-    names = HTTPZ.function("getAllCoprocessorTxSenderAddresses"), RC9.function("getCoprocessorTxSenders")
-    return _either(chain_id, httpz, names, (), lambda data: names[0].decode_result(data)[0])
-
-
-def coprocessor_threshold(chain_id: int, httpz: Address) -> ViewCall[int]:
-    """Ask how many coprocessors are a majority."""
-    return view(chain_id, httpz, HTTPZ.function("getCoprocessorMajorityThreshold"))
-
-
-def node_signer(chain_id: int, httpz: Address, tx_sender: Address) -> ViewCall[Address]:
-    """Ask who signs for the node that sends as ``tx_sender``; zero when it is no node."""
-    first, second = HTTPZ.function("kmsNodes"), RC9.function("getKmsNode")
-    return _either(chain_id, httpz, (first, second), (tx_sender,), _node_signer)
-
-
-# KeyManager
-
-
-def key_counter(chain_id: int, key_manager: Address, counter: int) -> StorageRead[int]:
-    """Ask which request of a kind is the newest, by the place of its counter; 0 before the first (annex C)."""
-    return StorageRead(chain_id, key_manager, KEY_MANAGER_BASE + counter, int.from_bytes)
-
-
-def has_told_key(
-    chain_id: int, key_manager: Address, answers: int, produced: int, tx_sender: Address
-) -> StorageRead[bool]:
-    """Ask whether a sender has told that it made something: by the id that it gave to that (annex C)."""
-    return _flag_of(chain_id, key_manager, KEY_MANAGER_BASE + answers, produced, tx_sender)
-
-
-def current_key_id(chain_id: int, key_manager: Address) -> ViewCall[int]:
-    """Ask which key is in use; 0 before the first."""
-    return view(chain_id, key_manager, KEY_MANAGER.function("getCurrentKeyId"))
+        return ViewCall(*self.at, first, understand, on_error=refused)
 
 
 def _coprocessor(data: bytes) -> Coprocessor:
@@ -139,33 +135,3 @@ def _coprocessor(data: bytes) -> Coprocessor:
 def _node_signer(data: bytes) -> Address:
     revision = RC7["HTTPZ"] if data[_FIRST_TEXT] == _TEXT_AFTER_FOUR else HTTPZ
     return Address(revision.function("kmsNodes").decode_result(data)[0][1])
-
-
-def _either(
-    chain_id: int,
-    to: Address,
-    functions: tuple[Function, Function],
-    values: tuple[Any, ...],
-    read: Callable[[bytes], T],
-) -> ViewCall[T]:
-    """Ask by the first name, and by the second where there is none of the first."""
-    first, second = (function.encode(*values) for function in functions)
-    other = ViewCall(chain_id, to, second, read)
-
-    def understand(data: bytes) -> T:
-        if not data:
-            raise Instead(other)
-        return read(data)
-
-    def refused(message: str, data: bytes | None) -> T | None:
-        if "revert" in message and not data:
-            raise Instead(other)
-        return None
-
-    return ViewCall(chain_id, to, first, understand, on_error=refused)
-
-
-def _flag_of(
-    chain_id: int, to: Address, mapping: int, identifier: int, account: Address
-) -> StorageRead[bool]:
-    return StorageRead(chain_id, to, mapping_slot(mapping_slot(mapping, identifier), account), flag)

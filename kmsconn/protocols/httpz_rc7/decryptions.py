@@ -28,8 +28,8 @@ from kmsconn.protocols.core_messages import (
     read_message,
     typed_ciphertexts,
 )
-from kmsconn.protocols.httpz_rc7 import contracts, messages
-from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER, RC4, RC7
+from kmsconn.protocols.httpz_rc7 import messages
+from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER, RC4, RC7, RequestViews
 from kmsconn.protocols.httpz_rc7.messages import (
     SIZES,
     link_digest,
@@ -38,13 +38,12 @@ from kmsconn.protocols.httpz_rc7.messages import (
     user_digest,
 )
 from kmsconn.protocols.httpz_rc7.operations import (
-    NO_TAG,
     SENDER_VERDICTS,
     HttpzOperation,
     Signed,
     first_signed,
 )
-from kmsconn.protocols.port import Facts, Numbering, RequestEvent, Verdict, id_in_topic
+from kmsconn.protocols.port import Facts, RequestEvent, Verdict, id_in_topic
 from kmsconn.protocols.protobuf import fields
 from kmsconn.protocols.queries import ContractQuery, StorageRead
 
@@ -77,9 +76,14 @@ class HttpzDecryptionOperation(HttpzOperation[D]):
     }
 
     @property
-    def contract(self) -> tuple[int, Address]:
-        """The DecryptionManager."""
-        return self.deployment.at_manager
+    def views(self) -> RequestViews:
+        """Those to the DecryptionManager."""
+        return self.deployment.decryptions
+
+    def has_answered(self, content: D, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
+        """Ask whether this node's answer is in the contract."""
+        assert signer is not None, "decryptions are signed"
+        return self.views.has_answered(self.answers, content.id, signer)
 
     def checks(self, content: D, facts: Facts) -> tuple[ContractQuery[None], ...]:
         """See that the Core can do it. Raises Rejected for a request without ciphertexts or with an unknown FHE type."""
@@ -144,17 +148,7 @@ class HttpzPublicDecryptions(HttpzDecryptionOperation[HttpzPublicDecryption]):
     reply = PUBLIC_RESPONSE
     spare_gas = 250_000
     start, result = "Decrypt", "GetDecryptResult"
-
-    def numbering(self) -> Numbering:
-        """Return the counter of public requests."""
-        return Numbering(self.kind, NO_TAG, contracts.newest_public_id(*self.contract))
-
-    def has_answered(
-        self, content: HttpzPublicDecryption, signer: Address | None, tx_sender: Address
-    ) -> StorageRead[bool]:
-        """Ask whether this node's answer is in the contract."""
-        assert signer is not None, "decryptions are signed"
-        return contracts.has_answered_public(*self.contract, content.id, signer)
+    counter, answers = 1, 2
 
     def request(
         self, content: HttpzPublicDecryption, gathered: Sequence[Ciphertext]
@@ -242,17 +236,7 @@ class HttpzUserDecryptions(HttpzDecryptionOperation[HttpzUserDecryption]):
     spare_gas = 250_000
     spare_percent = 150
     start, result = "Reencrypt", "GetReencryptResult"
-
-    def numbering(self) -> Numbering:
-        """Return the counter of user requests."""
-        return Numbering(self.kind, NO_TAG, contracts.newest_user_id(*self.contract))
-
-    def has_answered(
-        self, content: HttpzUserDecryption, signer: Address | None, tx_sender: Address
-    ) -> StorageRead[bool]:
-        """Ask whether this node's answer is in the contract."""
-        assert signer is not None, "decryptions are signed"
-        return contracts.has_answered_user(*self.contract, content.id, signer)
+    counter, answers = 6, 7
 
     def request(
         self, content: HttpzUserDecryption, gathered: Sequence[Ciphertext]

@@ -20,8 +20,7 @@ from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, expect_named, read_message, signer_of
-from kmsconn.protocols.httpz_rc7 import contracts
-from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER
+from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER, RequestViews
 from kmsconn.protocols.httpz_rc7.messages import (
     OBJECT_TYPES,
     object_digest,
@@ -29,7 +28,6 @@ from kmsconn.protocols.httpz_rc7.messages import (
 )
 from kmsconn.protocols.httpz_rc7.operations import (
     MEANS,
-    NO_TAG,
     SENDER_VERDICTS,
     HttpzDeployment,
     HttpzOperation,
@@ -38,7 +36,6 @@ from kmsconn.protocols.port import (
     CoreCall,
     Facts,
     Meaning,
-    Numbering,
     Reading,
     RequestEvent,
     Verdict,
@@ -80,35 +77,23 @@ def _verdicts(operation: str) -> Mapping[str, Verdict]:
 
 
 class KeyOperation(HttpzOperation[K]):
-    """A request of the KeyManager; the subclass has its event and its message.
-
-    ``counter`` and ``answers`` are storage slots of the contract: the newest request, None where it is named by its preparation, and who
-    has told of which id.
-    """
+    """A request of the KeyManager; the subclass has its event and its message."""
 
     pool = PoolName.KEY_GENERATION
     spare_gas = COMPLETING_GAS
-    counter: int | None = None
-    answers: int
 
     def __init__(self, deployment: HttpzDeployment) -> None:
         super().__init__(deployment)
         self.finalized = deployment.keys_at_finality
 
     @property
-    def contract(self) -> tuple[int, Address]:
-        """The KeyManager."""
-        return self.deployment.at_key_manager
-
-    def numbering(self) -> Numbering | None:
-        """Return the counter of these requests."""
-        if self.counter is None:
-            return None
-        return Numbering(self.kind, NO_TAG, contracts.key_counter(*self.contract, self.counter))
+    def views(self) -> RequestViews:
+        """Those to the KeyManager."""
+        return self.deployment.keys
 
     def has_answered(self, content: K, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
         """Ask whether this node has told what it made."""
-        return contracts.has_told_key(*self.contract, self.answers, content.id, tx_sender)
+        return self.views.has_answered(self.answers, content.id, tx_sender)
 
     def read_answer(self, content: K, reply: bytes | None, expected: Address | None) -> Answer:
         """Read an answer and tell what was made; the signer is ``expected``, or whoever else has signed an object. Raises Broken."""
@@ -179,7 +164,7 @@ class PreparedKey(KeyOperation[K]):
         """Ask whether this node has told that the key is prepared: only then is it made."""
         if facts.tx_sender is None:
             return ()
-        told = contracts.has_told_key(*self.contract, self.prepared, content.id, facts.tx_sender)
+        told = self.views.has_answered(self.prepared, content.id, facts.tx_sender)
         return (_prepared(told, content.id),)
 
 

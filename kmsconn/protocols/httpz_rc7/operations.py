@@ -5,6 +5,7 @@ Source: httpz-rc7.md, 2.1, 2.2 and 8.4; outcomes: deadlines.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -19,10 +20,15 @@ from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import Content
 from kmsconn.protocols.core_messages import DEPENDENCY, signer_of
 from kmsconn.protocols.deployments import name_revert
-from kmsconn.protocols.httpz_rc7 import contracts
-from kmsconn.protocols.httpz_rc7.contracts import ALL_ERRORS
+from kmsconn.protocols.httpz_rc7.contracts import (
+    ALL_ERRORS,
+    DECRYPTION_MANAGER_BASE,
+    KEY_MANAGER_BASE,
+    HttpzViews,
+    RequestViews,
+)
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, request_id
-from kmsconn.protocols.port import Meaning, Operation, Reading, Revert, Verdict
+from kmsconn.protocols.port import Meaning, Numbering, Operation, Reading, Revert, Verdict
 from kmsconn.protocols.queries import ContractQuery
 
 AUTO = (PlaintextForm.P3, PlaintextForm.P1, PlaintextForm.P2, PlaintextForm.RAW)
@@ -31,7 +37,7 @@ AUTO = (PlaintextForm.P3, PlaintextForm.P1, PlaintextForm.P2, PlaintextForm.RAW)
 
 @attrs.frozen
 class HttpzDeployment:
-    """DecryptionManager and HTTPZ, each as the domain that names its place too, and KeyManager, on one gateway.
+    """DecryptionManager and HTTPZ, as their domains and as what they are asked, and KeyManager, on one gateway.
 
     ``forms`` of public results are tried in their order. ``parameters`` says which FHE parameters a digest means, none: always the
     default. ``preprocessing``: the Core knows preparations. ``keys_at_finality``: key management counts in finalized blocks only.
@@ -39,7 +45,9 @@ class HttpzDeployment:
 
     manager: Domain
     httpz: Domain
-    key_manager: Address
+    decryptions: RequestViews
+    registry: HttpzViews
+    keys: RequestViews
     forms: Sequence[PlaintextForm] = AUTO
     parameters: Mapping[bytes, int] = attrs.field(factory=dict)
     preprocessing: bool = True
@@ -50,35 +58,22 @@ class HttpzDeployment:
         """Return the deployment that the settings name."""
         gateway, options = settings.chains.gateway.chain_id, settings.protocol.httpz
         auto = options.plaintext_encoding == "auto"
+        manager, httpz, keys = (
+            settings.protocol.decryption_contract,
+            settings.protocol.gateway_config_contract,
+            settings.protocol.kms_generation_contract,
+        )
         return cls(
-            manager=settings.protocol.decryption_contract.domain(gateway),
-            httpz=settings.protocol.gateway_config_contract.domain(gateway),
-            key_manager=settings.protocol.kms_generation_contract.address,
+            manager=manager.domain(gateway),
+            httpz=httpz.domain(gateway),
+            decryptions=RequestViews(gateway, manager.address, DECRYPTION_MANAGER_BASE),
+            registry=HttpzViews(gateway, httpz.address),
+            keys=RequestViews(gateway, keys.address, KEY_MANAGER_BASE),
             forms=AUTO if auto else (PlaintextForm(options.plaintext_encoding),),
             parameters=options.fhe_parameters,
             preprocessing=options.preprocessing,
             keys_at_finality=options.key_management_at_finality,
         )
-
-    @property
-    def gateway(self) -> int:
-        """The chain id of the gateway."""
-        return self.manager.chain_id
-
-    @property
-    def at_manager(self) -> tuple[int, Address]:
-        """Where the DecryptionManager is."""
-        return self.gateway, self.manager.verifying_contract
-
-    @property
-    def at_httpz(self) -> tuple[int, Address]:
-        """Where HTTPZ is."""
-        return self.gateway, self.httpz.verifying_contract
-
-    @property
-    def at_key_manager(self) -> tuple[int, Address]:
-        """Where the KeyManager is."""
-        return self.gateway, self.key_manager
 
 
 NO_TAG = 0
@@ -115,13 +110,33 @@ MEANS: Mapping[str, Reading] = {"ABORTED": aborted}
 
 
 class HttpzOperation(Operation[C]):
-    """A row of this generation. ``reply``: the function that takes a reply."""
+    """A row of this generation. ``reply``: the function that takes a reply.
+
+    ``counter`` and ``answers`` are slots of its contract: the newest request, None where it is named by its preparation, and who has told
+    of which id.
+    """
 
     reply: Function
     means = MEANS
+    counter: int | None = None
+    answers: int
 
     def __init__(self, deployment: HttpzDeployment) -> None:
         self.deployment = deployment
+
+    @property
+    @abstractmethod
+    def views(self) -> RequestViews:
+        """The questions to its contract."""
+
+    @property
+    def contract(self) -> tuple[int, Address]:
+        """Where its contract is."""
+        return self.views.at
+
+    def numbering(self) -> Numbering | None:
+        """Return the counter of these requests."""
+        return None if self.counter is None else Numbering(self.kind, NO_TAG, self.views.newest(self.counter))
 
     def identified(self, identifier: int) -> kms.RequestId:
         """Return an id as the Core knows it."""
@@ -133,7 +148,7 @@ class HttpzOperation(Operation[C]):
 
     def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask HTTPZ for the signer of a tx sender."""
-        return contracts.node_signer(*self.deployment.at_httpz, tx_sender)
+        return self.deployment.registry.node_signer(tx_sender)
 
     def revert(self, data: bytes | None) -> Revert:
         """Name a revert and say what it means."""

@@ -11,7 +11,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.protocols.deployments import HasCode, answers, has_domain, same_domain
-from kmsconn.protocols.httpz_rc7 import contracts
+from kmsconn.protocols.httpz_rc7.contracts import CURRENT_KEY, HttpzViews, RequestViews
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryptions, HttpzUserDecryptions
 from kmsconn.protocols.httpz_rc7.key_management import (
     HttpzCrsgens,
@@ -65,22 +65,22 @@ class HttpzRc7(Profile):
             "key_manager_address",
         )
         key_id = answers(
-            contracts.KEY_MANAGER.function("getCurrentKeyId"),
+            CURRENT_KEY,
             "KeyManager",
             keys,
-            where=at.at_key_manager,
+            where=at.keys.at,
             judge=lambda _: None,
         )
         return (
             ConfiguredContract(
                 "DecryptionManager",
                 manager,
-                *at.at_manager,
-                has_domain("DecryptionManager", manager, *at.at_manager),
+                *at.decryptions.at,
+                has_domain("DecryptionManager", manager, *at.decryptions.at),
                 same_domain("DecryptionManager", "decryption_manager_domain", at.manager, always=True),
             ),
-            ConfiguredContract("HTTPZ", httpz, *at.at_httpz, HasCode("HTTPZ", httpz, *at.at_httpz)),
-            ConfiguredContract("KeyManager", keys, *at.at_key_manager, key_id),
+            ConfiguredContract("HTTPZ", httpz, *at.registry.at, HasCode("HTTPZ", httpz, *at.registry.at)),
+            ConfiguredContract("KeyManager", keys, *at.keys.at, key_id),
         )
 
     def context_checks(self, context_id: int | None, epoch_id: int | None) -> PlannedQueries[None] | None:
@@ -89,27 +89,27 @@ class HttpzRc7(Profile):
 
     def memberships(self, tx_sender: Address, known: Collection[int]) -> PlannedQueries[bool]:
         """Ask nothing: who is not in the one set of nodes is in none."""
-        return self.deployment.gateway, _nowhere()
+        return self.deployment.registry.chain_id, _nowhere()
 
     def registrations(self, tx_sender: Address) -> tuple[PlannedQueries[Registration], ...]:
         """Ask HTTPZ."""
-        return ((self.deployment.gateway, _registered(self.deployment, tx_sender)),)
+        return ((self.deployment.registry.chain_id, _registered(self.deployment.registry, tx_sender)),)
 
     def material(self) -> PlannedQueries[MaterialInUse]:
         """Ask the KeyManager for the key; there is nothing else."""
-        return self.deployment.gateway, _material(self.deployment)
+        return self.deployment.keys.chain_id, _material(self.deployment.keys)
 
     def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
-        return contracts.coprocessor_senders(*self.deployment.at_httpz)
+        return self.deployment.registry.coprocessor_senders()
 
     def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
         """Ask for one coprocessor."""
-        return contracts.coprocessor(*self.deployment.at_httpz, tx_sender)
+        return self.deployment.registry.coprocessor(tx_sender)
 
     def coprocessor_threshold(self) -> ContractQuery[int]:
         """Ask for the majority threshold."""
-        return contracts.coprocessor_threshold(*self.deployment.at_httpz)
+        return self.deployment.registry.coprocessor_threshold()
 
 
 def _nowhere() -> QueryPlan[bool]:
@@ -117,11 +117,11 @@ def _nowhere() -> QueryPlan[bool]:
     return False
 
 
-def _registered(at: HttpzDeployment, tx_sender: Address) -> QueryPlan[Registration]:
-    [signer] = yield [contracts.node_signer(*at.at_httpz, tx_sender)]
+def _registered(registry: HttpzViews, tx_sender: Address) -> QueryPlan[Registration]:
+    [signer] = yield [registry.node_signer(tx_sender)]
     return Registration("HTTPZ", None, signer)
 
 
-def _material(at: HttpzDeployment) -> QueryPlan[MaterialInUse]:
-    [key_id] = yield [contracts.current_key_id(*at.at_key_manager)]
+def _material(keys: RequestViews) -> QueryPlan[MaterialInUse]:
+    [key_id] = yield [keys.view(CURRENT_KEY)]
     return MaterialInUse(key_id=key_id)

@@ -12,7 +12,7 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.plaintexts import abi_word, little_endian
 from kmsconn.emulator.signcryption import verification_key
 from kmsconn.protocols import bincode
-from kmsconn.protocols.fhevm import contracts
+from kmsconn.protocols.fhevm.contracts import DecryptionViews
 from kmsconn.testing.ground_truth import GroundTruthReport
 from tests.opening import open_share
 from tests.real.anvil.ground_truth import replies_of, wait_answered
@@ -82,14 +82,14 @@ def opened(users: Users, one: Asked, image: bytes) -> list[bytes]:
 
 async def assert_slots(world: World, asked: list[Asked]) -> None:
     """Check that our reads of the contracts' storage find what the contracts wrote (annex E.1)."""
-    chain, decryption = world.gateway.rpc.chain_id, world.at.decryption
+    views = DecryptionViews(world.gateway.rpc.chain_id, world.at.decryption)
     ids = [one.id for one in asked]
     public = [one.id for one in asked if one.plan.client is None]
     rpc = world.gateway.rpc
-    assert await ask_slot(rpc, contracts.newest_public_id(chain, decryption)) == max(public)
-    assert await ask_slot(rpc, contracts.newest_user_id(chain, decryption)) == max(ids)
+    assert await ask_slot(rpc, views.newest_public_id()) == max(public)
+    assert await ask_slot(rpc, views.newest_user_id()) == max(ids)
     for one in asked[: len(FORMS)]:
-        assert await ask_slot(rpc, contracts.pinned_context(chain, decryption, one.id)) == CONTEXT
-        ours = contracts.has_answered(chain, decryption, one.id, signer_key().address)
-        stranger = contracts.has_answered(chain, decryption, one.id, key_for("stranger").address)
+        assert await ask_slot(rpc, views.pinned_context(one.id)) == CONTEXT
+        ours = views.has_answered(one.id, signer_key().address)
+        stranger = views.has_answered(one.id, key_for("stranger").address)
         assert [await ask_slot(rpc, ours), await ask_slot(rpc, stranger)] == [True, False]

@@ -25,6 +25,7 @@ from tests.vectors import load, vector_settings
 
 CHAIN = 54321
 CONTRACT = Address(b"\x22" * 20)
+DECRYPTIONS = contracts.DecryptionViews(CHAIN, CONTRACT)
 GATEWAY, CONFIG = GatewayViews(CHAIN, CONTRACT), ConfigViews(CHAIN, CONTRACT)
 READS = vectors.load()["storage"]["reads"]
 VIEWS = vectors.load()["views"] + vectors.load()["ethereum"]["views"]
@@ -99,13 +100,13 @@ def test_slots_of_annex_e(entry: dict[str, Any]) -> None:
     what, value = entry["what"], from_hex(entry["value"])
     identifier = int(entry.get("id", "0x0"), 16)
     if what.startswith("base+6"):
-        slot: Any = contracts.newest_public_id(CHAIN, CONTRACT)
+        slot: Any = DECRYPTIONS.newest_public_id()
     elif what.startswith("base+8"):
-        slot = contracts.newest_user_id(CHAIN, CONTRACT)
+        slot = DECRYPTIONS.newest_user_id()
     elif what.startswith("base+9"):
-        slot = contracts.pinned_context(CHAIN, CONTRACT, identifier)
+        slot = DECRYPTIONS.pinned_context(identifier)
     elif what.startswith("base+1["):
-        slot = contracts.has_answered(CHAIN, CONTRACT, identifier, Address(from_hex(entry["signer"])))
+        slot = DECRYPTIONS.has_answered(identifier, Address(from_hex(entry["signer"])))
     else:
         assert mapping_slot(contracts.DECRYPTION_BASE, identifier) == int(entry["slot"], 16)
         return

@@ -14,7 +14,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import contracts
-from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER
+from kmsconn.protocols.httpz_rc7.contracts import CURRENT_KEY, KEY_MANAGER, HttpzViews, RequestViews
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
 from kmsconn.protocols.httpz_rc7.operations import AUTO, aborted
@@ -28,6 +28,8 @@ PROFILE: Profile = HttpzRc7(httpz.settings())
 GATEWAY = httpz.settings().chains.gateway.chain_id
 MANAGER, HTTPZ, KEYS = (httpz.address(name) for name in ("DecryptionManager", "HTTPZ", "KeyManager"))
 SENDER, SIGNER = (parse_address(httpz.node(1)[name]) for name in ("tx_sender", "signer"))
+MANAGER_VIEWS = RequestViews(GATEWAY, MANAGER, contracts.DECRYPTION_MANAGER_BASE)
+KEY_VIEWS = RequestViews(GATEWAY, KEYS, contracts.KEY_MANAGER_BASE)
 YES, NO = (1).to_bytes(32), bytes(32)
 FACTS = Facts(0.0, 0.0, tx_sender=SENDER)
 PUBLIC = httpz.log_of(httpz.exchange("bytes32", "public_decryption", "one_u64_P3"))
@@ -153,7 +155,7 @@ def test_a_key_waits_until_this_node_has_told_that_it_is_prepared(name: str, ans
     content = PROFILE.decode(KEY_LOGS[name])
     assert content is not None
     (question,) = PROFILE.operations[content.kind].checks(content, FACTS)
-    told = contracts.has_told_key(GATEWAY, KEYS, answers, content.id, SENDER)
+    told = KEY_VIEWS.has_answered(answers, content.id, SENDER)
     assert isinstance(question, StorageRead)
     assert (place(question), question.slot) == ((GATEWAY, KEYS), told.slot)
     question.understand(YES)
@@ -178,11 +180,11 @@ def slots(log: Log) -> int:
 
 def test_an_answer_is_told_by_signer_or_by_sender_and_product() -> None:
     identifiers = {log: PROFILE.id_of(log) or 0 for log in ALL_LOGS}
-    assert slots(PUBLIC) == contracts.has_answered_public(GATEWAY, MANAGER, identifiers[PUBLIC], SIGNER).slot
-    assert slots(USER) == contracts.has_answered_user(GATEWAY, MANAGER, identifiers[USER], SIGNER).slot
+    assert slots(PUBLIC) == MANAGER_VIEWS.has_answered(2, identifiers[PUBLIC], SIGNER).slot
+    assert slots(USER) == MANAGER_VIEWS.has_answered(7, identifiers[USER], SIGNER).slot
     places = {"preprocess_keygen": 4, "keygen": 6, "preprocess_kskgen": 12, "kskgen": 16, "crsgen": 22}
     for name, log in KEY_LOGS.items():
-        expected = contracts.has_told_key(GATEWAY, KEYS, places[name], identifiers[log], SENDER)
+        expected = KEY_VIEWS.has_answered(places[name], identifiers[log], SENDER)
         assert slots(log) == expected.slot
     assert len({slots(log) for log in ALL_LOGS}) == len(ALL_LOGS)
 
@@ -247,9 +249,7 @@ def test_no_node_has_the_zero_address() -> None:
     assert question.data.endswith(ZERO_ADDRESS)
 
 
-WHERE = (54321, httpz.address("HTTPZ"))
-MANAGER_AT = (54321, httpz.address("DecryptionManager"))
-KEYS_AT = (54321, httpz.address("KeyManager"))
+REGISTRY = HttpzViews(54321, httpz.address("HTTPZ"))
 COMMITS = sorted(httpz.load()["views"])
 UNKNOWN = parse_address("0x31De9c8ac5ECD5EacEddDdEE531e9BaD8AC9c2A5")
 every_commit = pytest.mark.parametrize("commit", COMMITS)
@@ -276,19 +276,19 @@ def test_a_coprocessor_by_whichever_getter_there_is(commit: str) -> None:
     entry = httpz.load()["keys"]["coprocessors"][0]
     sender, signer = parse_address(entry["tx_sender"]), parse_address(entry["signer"])
     expected = Coprocessor(sender, signer, entry["s3BucketUrl"])
-    assert answer(commit, contracts.coprocessor(*WHERE, sender)) == expected
+    assert answer(commit, REGISTRY.coprocessor(sender)) == expected
 
 
 @every_commit
 def test_an_unknown_coprocessor_has_no_bucket(commit: str) -> None:
-    found = answer(commit, contracts.coprocessor(*WHERE, UNKNOWN))
+    found = answer(commit, REGISTRY.coprocessor(UNKNOWN))
     assert found == Coprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
 
 
 @every_commit
 def test_the_signer_of_a_node_by_whichever_getter_there_is(commit: str) -> None:
     node = httpz.node(1)
-    found = answer(commit, contracts.node_signer(*WHERE, parse_address(node["tx_sender"])))
+    found = answer(commit, REGISTRY.node_signer(parse_address(node["tx_sender"])))
     assert found == parse_address(node["signer"])
 
 
@@ -298,7 +298,7 @@ def test_a_coprocessor_of_rc4_is_four_flat_values() -> None:
         .function("coprocessors")
         .encode_result(UNKNOWN, b"identity", "da", "http://b/ct")
     )
-    assert contracts.coprocessor(*WHERE, UNKNOWN).understand(result) == Coprocessor(
+    assert REGISTRY.coprocessor(UNKNOWN).understand(result) == Coprocessor(
         UNKNOWN, ZERO_ADDRESS, "http://b/ct"
     )
 
@@ -306,11 +306,11 @@ def test_a_coprocessor_of_rc4_is_four_flat_values() -> None:
 def test_a_stranger_is_no_node() -> None:
     nobody = (ZERO_ADDRESS, ZERO_ADDRESS, "")
     result = contracts.HTTPZ.function("kmsNodes").encode_result(nobody)
-    assert contracts.node_signer(*WHERE, UNKNOWN).understand(result) == ZERO_ADDRESS
+    assert REGISTRY.node_signer(UNKNOWN).understand(result) == ZERO_ADDRESS
 
 
 def test_the_senders_by_either_name() -> None:
-    first = contracts.coprocessor_senders(*WHERE)
+    first = REGISTRY.coprocessor_senders()
     result = contracts.RC9.function("getCoprocessorTxSenders").encode_result((UNKNOWN,))
     with pytest.raises(Instead) as other:
         first.refused("execution reverted", None)
@@ -320,7 +320,7 @@ def test_the_senders_by_either_name() -> None:
 
 def test_nothing_at_all_asks_by_the_other_name_and_is_then_unreadable() -> None:
     with pytest.raises(Instead) as other:
-        contracts.coprocessor(*WHERE, UNKNOWN).understand(b"")
+        REGISTRY.coprocessor(UNKNOWN).understand(b"")
     with pytest.raises(Undecodable):
         other.value.question.understand(b"")
 
@@ -329,7 +329,7 @@ def test_nothing_at_all_asks_by_the_other_name_and_is_then_unreadable() -> None:
     ("message", "data"), [("execution reverted", b"\x01\x02"), ("too many requests", None)]
 )
 def test_other_refusals_do_not_say_that_the_name_is_wrong(message: str, data: bytes | None) -> None:
-    assert contracts.coprocessor(*WHERE, UNKNOWN).refused(message, data) is None
+    assert REGISTRY.coprocessor(UNKNOWN).refused(message, data) is None
 
 
 @every_commit
@@ -350,12 +350,12 @@ def test_reads_of_the_other_contracts(commit: str) -> None:
 
 
 READS: dict[bytes, Callable[[int], ViewCall[Any]]] = {
-    contracts.KEY_MANAGER.function("getCurrentKeyId").selector: lambda _: contracts.current_key_id(*KEYS_AT),
+    CURRENT_KEY.selector: lambda _: KEY_VIEWS.view(CURRENT_KEY),
 }
 
 
 def test_the_threshold_is_a_number() -> None:
-    assert contracts.coprocessor_threshold(*WHERE).understand((2).to_bytes(32)) == 2
+    assert REGISTRY.coprocessor_threshold().understand((2).to_bytes(32)) == 2
 
 
 def test_the_bases_of_annex_c() -> None:
@@ -367,19 +367,14 @@ def test_the_bases_of_annex_c() -> None:
 
 
 def test_the_counters_of_annex_c() -> None:
-    base, word = contracts.DECRYPTION_MANAGER_BASE, (7).to_bytes(32)
-    assert (contracts.newest_public_id(*MANAGER_AT).slot, contracts.newest_user_id(*MANAGER_AT).slot) == (
-        base + 1,
-        base + 6,
-    )
-    assert contracts.newest_public_id(*MANAGER_AT).understand(word) == 7
+    newest = [PROFILE.operations[kind].numbering() for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)]
+    questions = [one.newest for one in newest if one is not None and isinstance(one.newest, StorageRead)]
+    assert [one.slot - contracts.DECRYPTION_MANAGER_BASE for one in questions] == [1, 6]
+    assert [one.understand((7).to_bytes(32)) for one in questions] == [7, 7]
 
 
-@pytest.mark.parametrize(
-    ("question", "at"), [(contracts.has_answered_public, 2), (contracts.has_answered_user, 7)]
-)
-def test_an_answer_is_found_by_id_and_signer(question: Any, at: int) -> None:
+def test_an_answer_is_found_by_id_and_signer() -> None:
     signer = Address(b"\x01" * 20)
-    found: StorageRead[bool] = question(*MANAGER_AT, 5, signer)
-    assert found.slot == mapping_slot(mapping_slot(contracts.DECRYPTION_MANAGER_BASE + at, 5), signer)
+    found = MANAGER_VIEWS.has_answered(2, 5, signer)
+    assert found.slot == mapping_slot(mapping_slot(contracts.DECRYPTION_MANAGER_BASE + 2, 5), signer)
     assert [found.understand(bytes(32)), found.understand((1).to_bytes(32))] == [False, True]
