@@ -64,7 +64,7 @@ class Connector:
     hook: EventHook
     watch: JournalWatch
     foreign_replies: ForeignReplies | ShadowFindings
-    http: HttpServing | None = None
+    http_serving: HttpServing | None = None
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
     _drained: trio.Event = attrs.field(factory=trio.Event)
@@ -93,7 +93,7 @@ class Connector:
     @property
     def decryptions(self) -> Decryptions:
         """Decrypts what does not come from a chain: the port of the HTTP server, and of a program that serves its own clients."""
-        return self.components.http
+        return self.components.http_decryptions
 
     def statistics(self) -> Statistics:
         """Return a snapshot."""
@@ -117,7 +117,7 @@ class Connector:
             },
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
-            http=None if self.http is None else self.http.service.statistics(),
+            http=None if self.http_serving is None else self.http_serving.service.statistics(),
             journal=JournalStatistics(self.watch.free, components.membership.statistics()),
         )
 
@@ -153,7 +153,7 @@ class Connector:
                     self._start_managers(txmanagers)
                     async with trio.open_nursery() as pools:
                         self._start_pools(pools)
-                        async with serving(self.http), trio.open_nursery() as reading:
+                        async with serving(self.http_serving), trio.open_nursery() as reading:
                             self._start_reading(reading)
                             _start_dispatchers(reading, self.components)
                             task_status.started()
@@ -162,7 +162,7 @@ class Connector:
                         membership.stop_waiting()
                         pools.cancel_scope.cancel()
                     await membership.give_rows_back()
-                    self.components.http.close()
+                    self.components.http_decryptions.close()
                     self._close_managers()
                     grace = 0.0 if membership.has_successor else self.components.settings.work.drain_grace
                     txmanagers.cancel_scope.deadline = trio.current_time() + grace

@@ -94,7 +94,7 @@ def wake_by(topics: Topics, components: Components) -> None:
 
     topics.on("due", due)
     topics.on("answered", answered)
-    topics.on("closed", components.http.waiters.closed)
+    topics.on("closed", components.http_decryptions.waiters.closed)
 
 
 async def recovered(

@@ -34,7 +34,9 @@ async def open_http_serving(components: Components) -> AsyncIterator[HttpServing
         return
     ports = components.ports
     try:
-        service = HttpApiService(settings, components.http, ports.offload, components.on_event, ports.wall)
+        service = HttpApiService(
+            settings, components.http_decryptions, ports.offload, components.on_event, ports.wall
+        )
         listeners = await ports.listen(settings.endpoint)
     except TlsFault as error:
         raise StartRefused(f"http_endpoint {settings.endpoint} cannot be served: {error}") from error

@@ -35,7 +35,7 @@ from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.heartbeats import Heartbeats
-from kmsconn.requests.http_decryption import HttpDecryptions, HttpWaiters
+from kmsconn.requests.http_decryption import HttpIntake, HttpWaiters
 from kmsconn.requests.identity import NodeIdentity
 from kmsconn.requests.membership import Membership
 from kmsconn.requests.pipeline import Pipeline
@@ -333,16 +333,16 @@ class Components(CiphertextComponents):
         return self.pools[self.profile.operations[kind].pool]
 
     @cached_property
-    def http(self) -> HttpDecryptions:
+    def http_decryptions(self) -> HttpIntake:
         """The second source of requests, whether or not anything is served over HTTP."""
         pools = self.pools
-        return HttpDecryptions(
+        return HttpIntake(
             profile=self.profile,
             journal=self.journal,
             head=self.checker.heads[self.settings.chains.gateway.chain_id],
             wall=self.ports.wall,
             expiry=self.expiry,
-            dispatch=lambda name: pools[name].wake_up.notify(),
+            notify_pool=lambda name: pools[name].wake_up.notify(),
             on_event=self.on_event,
             waiters=self.waiters,
         )

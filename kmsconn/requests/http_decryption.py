@@ -86,10 +86,10 @@ class HttpWaiters:
 
 
 @attrs.define
-class HttpDecryptions:
+class HttpIntake:
     """The second source of requests: takes contents into the journal, and returns the answers that come of them.
 
-    ``head`` is that of the Gateway, whose time counts; ``dispatch`` notifies the dispatcher of a pool.
+    ``head`` is that of the Gateway, whose time counts; ``notify_pool`` wakes the dispatcher of a pool.
     """
 
     profile: Profile
@@ -97,7 +97,7 @@ class HttpDecryptions:
     head: HeadTracker
     wall: Callable[[], float]
     expiry: DecryptionExpiry
-    dispatch: Callable[[PoolName], None]
+    notify_pool: Callable[[PoolName], None]
     on_event: OnEvent
     waiters: HttpWaiters
     _closed: bool = False
@@ -134,7 +134,7 @@ class HttpDecryptions:
             log = row.event.log
             place = (row.event.chain_id, log.block_number, log.transaction_hash, log.log_index)
             self.on_event(RequestRecorded(row.rid, row.kind, row.id, *place))
-            self.dispatch(operation.pool)
+            self.notify_pool(operation.pool)
         return row
 
     def _post(self, operation: Operation[Content], content: Content) -> NewRequest:

@@ -22,7 +22,7 @@ from kmsconn.protocols.fhevm.contracts import KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
     NOTHING_RUNS,
-    Generation,
+    GenerationOperation,
     KmsGenerationOperation,
     expect_id,
     expect_parameters,
@@ -56,7 +56,7 @@ class Crsgen(UnderContext):
         return cls(identifier, max_bits, expect_parameters(params), extra_data)
 
 
-class Crsgens(Generation[Crsgen]):
+class Crsgens(GenerationOperation[Crsgen]):
     """The row of common reference strings."""
 
     kind = Kind.CRSGEN

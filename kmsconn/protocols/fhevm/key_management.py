@@ -83,7 +83,7 @@ class ProtocolConfigOperation(EthereumOperation[C]):
         return self.ask.chain_id, self.ask.config.address
 
 
-class Generation(KmsGenerationOperation[G], NeedsAgreement):
+class GenerationOperation(KmsGenerationOperation[G], NeedsAgreement):
     """A row that makes a key, its preparation, or a common reference string."""
 
     pool = PoolName.KEY_GENERATION

@@ -28,7 +28,7 @@ from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATI
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
     LONG_POLL,
-    Generation,
+    GenerationOperation,
     expect_id,
     expect_parameters,
 )
@@ -129,7 +129,7 @@ def _read(*rest: Any) -> dict[str, Any]:
 K = TypeVar("K", bound=CeremonyRequest)
 
 
-class KeyCeremony(Generation[K], Choosing[K]):
+class KeyCeremony(GenerationOperation[K], Choosing[K]):
     """A row of a key ceremony. Its form is chosen with the preparation and holds for the key, whatever options and contract say then."""
 
     def choose(self, content: K, before: str) -> str:

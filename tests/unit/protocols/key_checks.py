@@ -18,7 +18,7 @@ from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.core_messages import read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, Generation, expect_id
+from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, GenerationOperation, expect_id
 from kmsconn.protocols.fhevm.operations import UnderContext, request_id, under_context
 from kmsconn.protocols.port import RequestEvent, Verdict, id_in_data
 
@@ -41,7 +41,7 @@ class KeyCheck(UnderContext):
     kind = Kind("key_check")
 
 
-class KeyChecks(Generation[KeyCheck]):
+class KeyChecks(GenerationOperation[KeyCheck]):
     """The row of key checks: pool, finality, context, node and spare gas are those of every generation."""
 
     kind = KeyCheck.kind

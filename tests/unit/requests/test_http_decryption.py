@@ -33,7 +33,7 @@ from kmsconn.requests.http_decryption import (
     JOURNAL_FAILS,
     STOPPING,
     WAITER_LOOK,
-    HttpDecryptions,
+    HttpIntake,
     HttpWaiters,
 )
 from kmsconn.transport.waiting import WakeUp
@@ -50,7 +50,7 @@ class Counter:
     """What stands at the counter: the port that is tested, over a pipeline whose stages do what a test says."""
 
     bench: Bench
-    port: HttpDecryptions
+    port: HttpIntake
     dispatched: list[PoolName]
     nursery: trio.Nursery
     results: list[HttpResult | HttpFailure] = attrs.field(factory=list)
@@ -96,7 +96,7 @@ async def at(bench: Bench) -> AsyncIterator[Counter]:
     tell = EventHook(bench.events.append, waiters)
     bench.pipeline.outcomes.on_event = tell
     bench.stages.kept = ANSWER
-    port = HttpDecryptions(
+    port = HttpIntake(
         PROFILE,
         bench.journal,
         bench.head,
