@@ -50,10 +50,6 @@ class Deployment:
     """The questions to the two contracts on Ethereum."""
     decryptions: DecryptionViews = attrs.field(init=False)
     """The questions to Decryption."""
-    gateway: int = attrs.field(
-        init=False, default=attrs.Factory(lambda self: self.decryption.chain_id, takes_self=True)
-    )
-    """The chain id of the Gateway."""
     ethereum: int = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.config.chain_id, takes_self=True)
     )
@@ -72,6 +68,11 @@ class Deployment:
     @decryptions.default
     def _decryption_views(self) -> DecryptionViews:
         return DecryptionViews(self.decryption.chain_id, self.decryption.verifying_contract)
+
+    @property
+    def gateway(self) -> int:
+        """The chain id of the Gateway."""
+        return self.decryption.chain_id
 
     @classmethod
     def of(cls, settings: Settings) -> Deployment:
