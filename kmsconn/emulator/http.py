@@ -1,30 +1,30 @@
 """An HTTP/1.1 server on one stream: keep-alive, streamed answers, websockets. Never what is served.
 
-Reading and writing plain requests with h11 takes most of the CPU of a bucket's answer. Everything that is not obviously plain (GET or HEAD
-without a body, answered by bytes of a known length) is left to h11, so what is accepted and what is refused stays h11's decision.
+It takes what RFC 9112 calls well-formed, with a body of a named length or none; every other request is refused, and was the last.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
-import h11
 import trio
 
 from kmsconn.emulator.websocket import WebSocket, WebSocketClosed, accept_websocket
 
-LARGEST: Final = 8 * 1024
-"""Bytes of a head; h11 takes 16 KiB."""
-_LINE: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [!-~](?:[ -~]*[!-~])?\r\n"
-_HEAD: Final = re.compile(rb"(GET|HEAD) (/[!-~]*) HTTP/1\.1\r\n((?:" + _LINE + rb")+)\r\n")
-_LEFT_TO_H11: Final = frozenset({"connection", "content-length", "expect", "transfer-encoding", "upgrade"})
-_FRAMED: Final = frozenset({"connection", "content-length", "transfer-encoding"})
-_WITH_A_BODY: Final = frozenset(range(200, 600)) - {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
+LARGEST: Final = 16 * 1024
+"""Bytes of a head."""
+_END: Final = b"\r\n\r\n"
+_LINE: Final = (
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[ \t]*(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?[ \t]*\r\n"
+)
+_HEAD: Final = re.compile(rb"([A-Z]+) ([!-~]+) HTTP/1\.1\r\n((?:" + _LINE + rb")*)\r\n")
+_DIGITS: Final = re.compile(r"[0-9]{1,18}")
+_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 MAX_BODY = 64 * 1024 * 1024
 CHUNK = 65_536
@@ -61,6 +61,11 @@ class HttpRequest:
         """The target without its query."""
         return self.target.partition("?")[0]
 
+    @property
+    def closes(self) -> bool:
+        """Whether it is to be the last one of its connection."""
+        return "close" in (self.header("connection") or "").lower()
+
 
 @attrs.frozen
 class HttpResponse:
@@ -87,64 +92,58 @@ async def serve_http(
     A request for a websocket is accepted when ``websocket`` is given, which then owns the connection.
     """
     wire = _HttpWire(stream)
-    wanted = await _serve_requests(wire, handler, max_body, upgrades=websocket is not None)
+    wanted: HttpRequest | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wire.read)
+        with suppress(trio.BrokenResourceError):
+            wanted = await _serve_requests(wire, handler, max_body, upgrades=websocket is not None)
+        nursery.cancel_scope.cancel()
     if websocket is not None and wanted is not None:
-        await _serve_websocket(stream, _head_bytes(wanted) + wire.unread(), websocket)
+        await _serve_websocket(stream, _head_bytes(wanted) + bytes(wire.unread), websocket)
 
 
 async def _serve_requests(
     wire: _HttpWire, handler: Handler, max_body: int, *, upgrades: bool
 ) -> HttpRequest | None:
     """Answer requests to the end of the connection, or to one for a websocket where that is served: return it."""
-    wanted: HttpRequest | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wire.read)
-        with suppress(trio.BrokenResourceError):
-            wanted = await _requests(wire, handler, max_body, upgrades=upgrades)
-        nursery.cancel_scope.cancel()
-    return wanted
-
-
-async def _requests(
-    wire: _HttpWire, handler: Handler, max_body: int, *, upgrades: bool
-) -> HttpRequest | None:
     try:
-        while (request := await wire.next_request(max_body)) is not None:
+        while True:
+            request = await wire.next_request(max_body)
             if upgrades and _wants_websocket(request):
                 return request
-            if not (await _answer_while_connected(wire, handler, request) and wire.next_cycle()):
+            if not await _answer_while_connected(wire, handler, request) or request.closes:
                 return None
-    except h11.RemoteProtocolError as error:
-        await wire.refuse(error.error_status_hint)
+    except _BadRequest as refusal:
+        await wire.respond(HttpResponse(refusal.status), closes=True)
     return None
 
 
 async def _answer_while_connected(wire: _HttpWire, handler: Handler, request: HttpRequest) -> bool:
     """Answer, or give up when the client leaves; say whether the answer went out whole."""
     with wire.while_connected():
-        return await _answer(wire, handler, request)
+        try:
+            response = await handler(request)
+            await wire.respond(response, with_body=request.method != "HEAD", closes=request.closes)
+        except (HangUp, trio.BrokenResourceError):
+            return False
+        return True
     return False
 
 
-async def _answer(wire: _HttpWire, handler: Handler, request: HttpRequest) -> bool:
-    try:
-        await wire.respond(await handler(request), with_body=request.method != "HEAD")
-    except (HangUp, trio.BrokenResourceError):
-        return False
-    return True
+class _BadRequest(Exception):  # noqa: N818 - what is answered
+    """The request is refused with this status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class _HttpWire:
-    """h11 on a stream: one task reads, the other takes requests and answers.
-
-    While all that comes and goes is plain (``_plain``), h11 has not heard of it; from the first that is not, it has the connection.
-    """
+    """Requests from a stream and answers to it: one task reads, the other takes requests and answers."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
+        self.unread = bytearray()
         self._stream = stream
-        self._h11 = h11.Connection(h11.SERVER)
-        self._plain: bytes | None = b""  # what came and is not asked yet; None: h11 has it
-        self._asked = b""  # the plain request that is being answered
         self._ahead, self._left = 0, False
         self._came, self._room = trio.Event(), trio.Event()
         self._answering = trio.CancelScope()
@@ -153,14 +152,10 @@ class _HttpWire:
         """Read until the client leaves, only so far ahead while an answer is made; one that leaves is answered no further."""
         while not self._left:
             try:
-                data = bytes(await self._stream.receive_some())
+                data = await self._stream.receive_some()
             except trio.BrokenResourceError:
                 data = b""
-            if self._plain is not None and data:
-                self._plain += data
-            else:
-                self._leave_to_h11()
-                self._h11.receive_data(data)
+            self.unread += data
             self._ahead += len(data)
             self._left = not data
             self._came.set()
@@ -169,178 +164,105 @@ class _HttpWire:
                 await self._room.wait()
         self._answering.cancel()
 
-    def _leave_to_h11(self) -> None:
-        """Let h11 have this connection from now on, with what is being answered as asked already."""
-        if self._plain is None:
-            return
-        waiting, self._plain = self._asked + self._plain, None
-        if waiting:
-            self._h11.receive_data(waiting)
-        for _ in range(2 if self._asked else 0):
-            self._h11.next_event()  # the request, and its end
-        self._asked = b""
-
     def while_connected(self) -> trio.CancelScope:
         """Return a scope that ends when the client leaves. What is answered is not ahead any more, what came behind it is."""
-        self._ahead = len(self.unread())
+        self._ahead = len(self.unread)
         self._room.set()
         self._answering = trio.CancelScope()
         if self._left:
             self._answering.cancel()
         return self._answering
 
-    async def next_request(self, limit: int) -> HttpRequest | None:
-        """Return the next request, or None at the end; one with a body longer than ``limit`` is refused and was the last."""
-        plain = await self._next_plain()
-        if plain is not None:
-            return plain
-        head = await self._next_event()
-        if not isinstance(head, h11.Request):
-            return None
-        body = await self._read_body(limit)
-        if body is None:
-            await self.refuse(413)
-            return None
-        return _request(head, body)
+    async def next_request(self, limit: int) -> HttpRequest:
+        """Return the next request. Raises _BadRequest, for a body longer than ``limit`` too, and BrokenResourceError at the end."""
+        while (size := self.unread.find(_END, 0, LARGEST)) < 0:
+            if len(self.unread) >= LARGEST or not (self.unread[:1] or b"A").isalpha():
+                raise _BadRequest(400)
+            await self._more()
+        request = _read_head(self._take(size + len(_END)))
+        length = _length_of(request)
+        if length > limit:
+            raise _BadRequest(413)
+        while len(self.unread) < length:
+            await self._more()
+        return attrs.evolve(request, body=self._take(length)) if length else request
 
-    async def _next_plain(self) -> HttpRequest | None:
-        """Return the next request if it is plain; None where h11 has the connection."""
-        while self._plain is not None:
-            self._came = trio.Event()
-            if (found := read_plain_request(self._plain)) is not None:
-                request, size = found
-                self._asked, self._plain = self._plain[:size], self._plain[size:]
-                return request
-            if self._plain:
-                self._leave_to_h11()
-                break
-            self._ahead = 0
-            self._room.set()
-            await self._came.wait()
-        return None
+    async def _more(self) -> None:
+        """Wait for what comes next. Raises BrokenResourceError where the client has left."""
+        if self._left:
+            raise trio.BrokenResourceError
+        self._came, self._ahead = trio.Event(), 0
+        self._room.set()
+        await self._came.wait()
 
-    async def _next_event(self) -> Any:
-        while True:
-            self._came = trio.Event()
-            event = self._h11.next_event()
-            if event is not h11.NEED_DATA:
-                return event
-            if self._h11.they_are_waiting_for_100_continue:
-                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-            self._ahead = 0
-            self._room.set()
-            await self._came.wait()
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self.unread[:size])
+        del self.unread[:size]
+        return taken
 
-    async def _read_body(self, limit: int) -> bytes | None:
-        """Return the request's body, or None when it is longer than ``limit``."""
-        pieces: list[bytes] = []
-        room = limit
-        while isinstance(event := await self._next_event(), h11.Data):
-            pieces.append(bytes(event.data))
-            room -= len(event.data)
-            if room < 0:
-                return None
-        return b"".join(pieces)
-
-    async def respond(self, response: HttpResponse, *, with_body: bool = True) -> None:
+    async def respond(self, response: HttpResponse, *, with_body: bool = True, closes: bool = False) -> None:
         """Send an answer. Raises HangUp when its body is shorter or longer than it says."""
-        plain = _plain_answer(response, with_body=with_body) if self._asked else None
-        if plain is not None:
-            self._asked = b""
-            for start in range(0, len(plain), CHUNK):
-                await self._stream.send_all(plain[start : start + CHUNK])
-            return
-        self._leave_to_h11()
-        await self._send(h11.Response(status_code=response.status, headers=_answer_headers(response)))
-        try:
-            if with_body:
-                await self._send_body(response.body)
-            await self._send(h11.EndOfMessage())
-        except h11.LocalProtocolError as error:
-            raise HangUp from error
+        body = response.body
+        length = next((value for name, value in response.headers if name.lower() == "content-length"), None)
+        whole = b"" if callable(body) or length or not with_body else body
+        await self._stream.send_all(_head_of(response, framed=length is not None, closes=closes) + whole)
+        if with_body and length is not None:
+            await self._send_exactly(int(length), body)
+        elif with_body and callable(body):
+            await body(self._send_chunk)
+            await self._stream.send_all(b"0\r\n\r\n")
 
-    async def _send_body(self, body: Body) -> None:
-        if callable(body):
-            await body(self._send_data)
-            return
-        for start in range(0, len(body), CHUNK):
-            await self._send_data(body[start : start + CHUNK])
-
-    async def _send_data(self, data: bytes) -> None:
-        await self._send(h11.Data(data=data))
-
-    async def _send(self, event: h11.Event) -> None:
-        data = self._h11.send(event)
+    async def _send_chunk(self, data: bytes) -> None:
         if data:
+            await self._stream.send_all(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def _send_exactly(self, left: int, body: Body) -> None:
+        async def send(data: bytes) -> None:
+            nonlocal left
+            left -= len(data)
+            if left < 0:
+                raise HangUp
             await self._stream.send_all(data)
 
-    async def refuse(self, status: int) -> None:
-        """Say what was wrong with the request, if that can still be said; the connection ends."""
-        if self._h11.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            await self.respond(HttpResponse(status, (("connection", "close"),)))
-
-    def next_cycle(self) -> bool:
-        """Get ready for the next request; say whether there can be one."""
-        if self._plain is not None:
-            return True
-        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
-            return False
-        self._h11.start_next_cycle()
-        return True
-
-    def unread(self) -> bytes:
-        return self._h11.trailing_data[0] if self._plain is None else self._plain
+        await (body(send) if callable(body) else send(body))
+        if left:
+            raise HangUp
 
 
-def read_plain_request(data: bytes) -> tuple[HttpRequest, int] | None:
-    """Return the plain request at the start, and its size; None where there is none, or not the whole of it."""
-    found = _HEAD.match(data)
-    if found is None or found.end() > LARGEST:
-        return None
-    fields = (line.partition(": ") for line in found[3].decode("ascii").splitlines())
-    headers = tuple((name.lower(), value) for name, _, value in fields)
-    names = [name for name, _ in headers]
-    if names.count("host") != 1 or not _LEFT_TO_H11.isdisjoint(names):
-        return None
-    return HttpRequest(found[1].decode("ascii"), found[2].decode("ascii"), headers), found.end()
+def _read_head(head: bytes) -> HttpRequest:
+    """Read a request without its body. Raises _BadRequest."""
+    found = _HEAD.fullmatch(head)
+    if found is None:
+        raise _BadRequest(400)
+    method, target, lines = (part.decode("latin-1") for part in found.groups())
+    fields = (line.partition(":") for line in lines.split("\r\n")[:-1])
+    headers = tuple((name.lower(), value.strip()) for name, _, value in fields)
+    if [name for name, _ in headers].count("host") != 1:
+        raise _BadRequest(400)
+    return HttpRequest(method, target, headers)
 
 
-def write_plain_answer(status: int, headers: Iterable[tuple[str, str]], length: int) -> bytes | None:
-    """Return the head of an answer with a body of this length; None where it is not plain."""
-    if status not in _WITH_A_BODY:
-        return None
-    lines = [f"HTTP/1.1 {status} \r\n"]
-    for name, value in headers:
-        if name.lower() in _FRAMED or not (_is_plain(name) and _is_plain(value)):
-            return None
-        lines.append(f"{name}: {value}\r\n")
-    lines.append(f"content-length: {length}\r\n\r\n")
-    return "".join(lines).encode("ascii")
+def _length_of(request: HttpRequest) -> int:
+    """Return the length of a request's body. Raises _BadRequest for one that is not said in one number."""
+    lengths = [value for name, value in request.headers if name == "content-length"] or ["0"]
+    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]) or request.header("transfer-encoding"):
+        raise _BadRequest(400)
+    return int(lengths[0])
 
 
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable() and text == text.strip() != ""
-
-
-def _plain_answer(response: HttpResponse, *, with_body: bool) -> bytes | None:
-    """Return an answer to a plain request as bytes; None where it is not plain."""
-    if callable(response.body):
-        return None
-    head = write_plain_answer(response.status, response.headers, len(response.body))
-    return head if head is None or not with_body else head + response.body
-
-
-def _request(head: h11.Request, body: bytes) -> HttpRequest:
-    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers)
-    return HttpRequest(head.method.decode(), head.target.decode("latin-1"), headers, body)
-
-
-def _answer_headers(response: HttpResponse) -> list[tuple[str, str]]:
+def _head_of(response: HttpResponse, *, framed: bool, closes: bool) -> bytes:
+    """Return the head of an answer; ``framed``: its headers name the length of its body."""
     headers = list(response.headers)
-    named = {name.lower() for name, _ in headers}
-    if not callable(response.body) and not named & {"content-length", "transfer-encoding"}:
-        headers.append(("content-length", str(len(response.body))))
-    return headers
+    if not framed and response.status not in _BODILESS:
+        headers.append(_framing(response.body))
+    if closes:
+        headers.append(("connection", "close"))
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"HTTP/1.1 {response.status} \r\n{fields}\r\n".encode("latin-1")
+
+
+def _framing(body: Body) -> tuple[str, str]:
+    return ("transfer-encoding", "chunked") if callable(body) else ("content-length", str(len(body)))
 
 
 def _wants_websocket(request: HttpRequest) -> bool:
