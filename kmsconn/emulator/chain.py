@@ -324,12 +324,11 @@ def _genesis(chain_id: int, timestamp: int, base_fee: int | None) -> Block:
 class NodeLimits:
     """What a node refuses. Every attribute may be changed at any time.
 
-    ``log_range`` in blocks, ``logs`` and ``pruned_before`` (a block number) limit what it tells; ``unsupported`` names methods that
+    ``log_range`` in blocks and ``pruned_before`` (a block number) limit what it tells; ``unsupported`` names methods that
     it does not know; ``batch`` calls are the most that it takes in a batch.
     """
 
     log_range: int | None = None
-    logs: int | None = None
     pruned_before: int = 0
     unsupported: set[str] = attrs.field(factory=set)
     batch: int | None = None
@@ -350,7 +349,6 @@ class NodeStanding:
         self.log_fork: Branch | None = None
         self.limits = NodeLimits()
         self.tip = 0
-        self.legacy_price = 1_000_000_000
         self.calls: Counter[str] = Counter()
 
     @property

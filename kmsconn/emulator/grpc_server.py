@@ -62,46 +62,19 @@ class GoAway(Exception):  # noqa: N818 - an order, not an error
     """Raised by a method: GOAWAY says that this call was not processed; earlier calls end, then the connection."""
 
 
-class Valve:
-    """Holds back the flow-control window of the calls that begin while it is shut: they stall once that is used up."""
-
-    def __init__(self) -> None:
-        self._open = trio.Event()
-        self._open.set()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether bytes flow."""
-        return self._open.is_set()
-
-    def shut(self) -> None:
-        """Grant no more."""
-        if self.is_open:
-            self._open = trio.Event()
-
-    def release(self) -> None:
-        """Grant what was held back, and all from now on."""
-        self._open.set()
-
-    async def wait_open(self) -> None:
-        """Wait until bytes flow."""
-        await self._open.wait()
-
-
 async def serve_grpc(
     stream: trio.abc.Stream,
     methods: Mapping[str, Method],
     *,
     max_message: int = MAX_MESSAGE,
     max_calls: int = MAX_CALLS,
-    valve: Valve | None = None,
 ) -> None:
     """Answer unary calls on one connection until either side ends it; ``methods`` are keyed by ``/package.Service/Method``.
 
     A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled.
     """
     http2 = Http2(max_calls)
-    connection = _ServerConnection(stream, methods, max_message, http2, valve or Valve())
+    connection = _ServerConnection(stream, methods, max_message, http2)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.output.write)
         await connection.read(nursery)
@@ -192,12 +165,10 @@ class _ServerConnection:
         methods: Mapping[str, Method],
         max_message: int,
         http2: Http2,
-        valve: Valve,
     ) -> None:
         self._stream = stream
         self._methods = methods
         self._max_message = max_message
-        self._valve = valve
         self._http2 = http2
         self.output = _Output(stream, self._http2)
         self._going = False
@@ -222,9 +193,6 @@ class _ServerConnection:
         match event:
             case HeadersCame():
                 self._begin(event.stream, dict(event.fields))
-                if not self._valve.is_open:
-                    self._http2.streams.hold(event.stream)
-                    nursery.start_soon(self._resume_later, event.stream)
             case DataCame():
                 self._receive(event.stream, bytes(event.data))
             case StreamEnded() if event.stream in self._calls:
@@ -253,11 +221,6 @@ class _ServerConnection:
             self._fail(call, Status.RESOURCE_EXHAUSTED, "the message is larger than the limit")
             self._http2.streams.reset(stream_id, frames.ErrorCode.NO_ERROR)
             del self._calls[stream_id]
-
-    async def _resume_later(self, stream_id: int) -> None:
-        await self._valve.wait_open()
-        self._http2.streams.resume(stream_id)
-        self.output.notify()
 
     async def _run(self, call: _ServedCall, connection: trio.CancelScope) -> None:
         try:

@@ -36,6 +36,8 @@ LIMIT_EXCEEDED: Final = -32005
 PRUNED_HISTORY: Final = 4444
 EXECUTION_REVERTED: Final = 3
 
+SLOW_SECONDS: Final = 2.0
+"""How late a slow answer comes."""
 _SELECTOR_BYTES = 4
 
 
@@ -219,15 +221,15 @@ class NodeFault(StrEnum):
     HANG = "hang"
     """The request is taken and never answered."""
     SLOW = "slow"
-    """The answer comes ``slow_seconds`` late."""
+    """The answer comes ``SLOW_SECONDS`` late."""
     HANG_UP = "hang_up"
     """The connection is closed before the request is carried out."""
     RATE_LIMITED = "rate_limited"
-    """HTTP 429, with Retry-After when ``retry_after`` is set; over a websocket the error −32005."""
+    """HTTP 429; over a websocket the error −32005."""
     BAD_GATEWAY = "bad_gateway"
     """HTTP 502."""
     UNAVAILABLE = "unavailable"
-    """HTTP 503, with Retry-After when ``retry_after`` is set."""
+    """HTTP 503."""
     TRUNCATED = "truncated"
     """The JSON text ends in the middle."""
     NOT_JSON = "not_json"
@@ -272,8 +274,6 @@ class NodeFaults:
     def __init__(self, seed: int = 0) -> None:
         self.probability: dict[NodeFault, float] = {}
         self.happened: Counter[NodeFault] = Counter()
-        self.slow_seconds = 2.0
-        self.retry_after: float | None = None
         self.rules: list[CallRule] = []
         self.forged: dict[bytes, tuple[Transaction, int]] = {}
         """By hash what was taken and forgotten, with the block of which its receipt speaks."""

@@ -1,8 +1,7 @@
-"""Bounded byte pipes in virtual time: latency, loss, cut. Never who is connected to whom."""
+"""Bounded byte pipes in memory: loss, cut. Never who is connected to whom."""
 
 from __future__ import annotations
 
-import math
 import operator
 from collections import deque
 
@@ -14,21 +13,19 @@ PIPE_BYTES = 65_536  # what a sender may have on the way before it waits: about 
 
 @attrs.define
 class Direction:
-    """How bytes travel one way. Knobs may be turned at any time; that counts for what is sent from then on."""
+    """How bytes travel one way. The knob may be turned at any time; that counts for what is sent from then on."""
 
-    latency: float = 0.0
-    """Seconds from sending to arrival."""
     lost: bool = False
     """Bytes are taken and never arrive: a silently dead path."""
 
 
 class Pipe:
-    """One direction of one connection: pieces with their time of arrival."""
+    """One direction of one connection."""
 
     def __init__(self, direction: Direction, capacity: int = PIPE_BYTES) -> None:
         self.direction = direction
         self.capacity = capacity
-        self._pieces: deque[tuple[float, bytes]] = deque()
+        self._pieces: deque[bytes] = deque()
         self._held = 0
         self._ended = False
         self._broken = False
@@ -49,17 +46,18 @@ class Pipe:
         """Send one piece once there is room. Raises BrokenResourceError when nobody can receive it."""
         await self.wait_room()
         if not self.direction.lost:
-            self._append(data)
+            self._pieces.append(data)
+            self._held += len(data)
+            self._ring()
 
     async def get(self, limit: int) -> bytes:
-        """Return at most ``limit`` arrived bytes; none at the end. Raises BrokenResourceError after a cut."""
-        while not self._arrived():
+        """Return at most ``limit`` bytes; none at the end. Raises BrokenResourceError after a cut."""
+        while not self._pieces:
             if self._broken:
                 raise trio.BrokenResourceError("the connection was cut")
-            if self._ended and not self._pieces:
+            if self._ended:
                 return b""
-            with trio.move_on_at(self._pieces[0][0] if self._pieces else math.inf):
-                await self._wake_up.wait()
+            await self._wake_up.wait()
         return self._take(limit)
 
     async def wait_room(self) -> None:
@@ -71,18 +69,10 @@ class Pipe:
         if self._broken:
             raise trio.BrokenResourceError("the connection was cut, or its other end is closed")
 
-    def _append(self, data: bytes) -> None:
-        self._pieces.append((trio.current_time() + self.direction.latency, data))
-        self._held += len(data)
-        self._ring()
-
-    def _arrived(self) -> bool:
-        return bool(self._pieces) and self._pieces[0][0] <= trio.current_time()
-
     def _take(self, limit: int) -> bytes:
-        due, piece = self._pieces.popleft()
+        piece = self._pieces.popleft()
         if len(piece) > limit:
-            self._pieces.appendleft((due, piece[limit:]))
+            self._pieces.appendleft(piece[limit:])
             piece = piece[:limit]
         self._held -= len(piece)
         self._ring()

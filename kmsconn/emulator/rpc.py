@@ -20,7 +20,7 @@ from kmsconn.emulator.blocks import Block
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.evm import NodeView
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse, serve_http
-from kmsconn.emulator.node_faults import INVALID_PARAMS, METHOD_NOT_FOUND, NodeError, NodeFault
+from kmsconn.emulator.node_faults import INVALID_PARAMS, METHOD_NOT_FOUND, SLOW_SECONDS, NodeError, NodeFault
 from kmsconn.emulator.rpc_answers import AnsweringNode, Begun, BegunBatch
 from kmsconn.emulator.rpc_json import LogFilter, block_json, log_json
 from kmsconn.emulator.websocket import WebSocket, WebSocketClosed
@@ -134,7 +134,7 @@ class _Session:
             raise HangUp
         if faults.happens(NodeFault.HANG):
             return
-        delay = faults.slow_seconds if faults.happens(NodeFault.SLOW) else 0.0
+        delay = SLOW_SECONDS if faults.happens(NodeFault.SLOW) else 0.0
         begun = self._begin(message)
         if delay or begun.waits:
             await self._places.acquire()

@@ -20,14 +20,20 @@ from kmsconn.emulator.node_faults import (
     LIMIT_EXCEEDED,
     METHOD_NOT_FOUND,
     PARSE_ERROR,
+    SLOW_SECONDS,
     NodeError,
     NodeFault,
 )
 from kmsconn.emulator.rpc_methods import METHODS, Later
 
 JSON_HEADERS = (("content-type", "application/json"),)
-TOO_MANY_REQUESTS, BAD_GATEWAY, UNAVAILABLE = 429, 502, 503
-_HTML = HttpResponse(200, (("content-type", "text/html"),), b"<html><body>welcome</body></html>")
+_REFUSALS = {
+    NodeFault.RATE_LIMITED: HttpResponse(429, (), b"too many requests"),
+    NodeFault.BAD_GATEWAY: HttpResponse(502, (), b"bad gateway"),
+    NodeFault.UNAVAILABLE: HttpResponse(503, (), b"unavailable"),
+    NodeFault.NOT_JSON: HttpResponse(200, (("content-type", "text/html"),), b"<html>welcome</html>"),
+}
+"""What HTTP says in place of an answer."""
 SessionMethods = Mapping[str, Callable[[list[Any]], Any]]
 """What only a connection that can be notified has: ``eth_subscribe`` and ``eth_unsubscribe``."""
 _NONE: SessionMethods = {}
@@ -158,25 +164,14 @@ class AnsweringNode(NodeStanding):
 
     async def http(self, request: HttpRequest) -> HttpResponse:
         """Answer one HTTP request. Raises HangUp."""
-        refusal = self._http_refusal()
+        refusal = next((answer for fault, answer in _REFUSALS.items() if self.faults.happens(fault)), None)
         if self.faults.happens(NodeFault.HANG_UP):
             raise HangUp
         if self.faults.happens(NodeFault.HANG):
             await trio.sleep_forever()
         if self.faults.happens(NodeFault.SLOW):
-            await trio.sleep(self.faults.slow_seconds)
+            await trio.sleep(SLOW_SECONDS)
         return refusal or HttpResponse(200, JSON_HEADERS, await self.answer(request.body))
-
-    def _http_refusal(self) -> HttpResponse | None:
-        after = self.faults.retry_after
-        headers = () if after is None else (("retry-after", f"{after:g}"),)
-        if self.faults.happens(NodeFault.RATE_LIMITED):
-            return HttpResponse(TOO_MANY_REQUESTS, headers, b"too many requests")
-        if self.faults.happens(NodeFault.BAD_GATEWAY):
-            return HttpResponse(BAD_GATEWAY, (), b"bad gateway")
-        if self.faults.happens(NodeFault.UNAVAILABLE):
-            return HttpResponse(UNAVAILABLE, headers, b"unavailable")
-        return _HTML if self.faults.happens(NodeFault.NOT_JSON) else None
 
     def pushed(self, content: Any) -> Any:
         """Return what is pushed for a new head or a log."""

@@ -37,12 +37,8 @@ class Acl(AbiContract):
                     not self.denies and frame.read("decryptable", handle, default=False),
                 ),
                 "isAllowed": lambda frame, handle, who: (self._is_allowed(frame, handle, who),),
-                "persistAllowed": lambda frame, handle, who: (self._is_allowed(frame, handle, who),),
                 "isHandleDelegatedForUserDecryption": lambda frame, *values: (
                     self._is_delegated(frame, *values),
-                ),
-                "getUserDecryptionDelegationExpirationDate": lambda frame, *values: (
-                    self._expiry(frame, *values),
                 ),
                 "decryptionSignatureInvalidatedBefore": lambda frame, who: (
                     frame.read("invalid", who, default=0),

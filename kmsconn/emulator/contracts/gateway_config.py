@@ -5,7 +5,7 @@ The latter stands for ``CiphertextCommits`` and the conformance checks of ``Decr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -90,15 +90,6 @@ class Committee:
         return signer
 
 
-def committee_views(committee: Callable[[Frame, int], Committee]) -> dict[str, Handler]:
-    """Return what both registries tell of the committee of a context."""
-    return {
-        "getKmsNodeForContext": lambda frame, i, who: (committee(frame, i).of_sender(who).as_abi,),
-        "isKmsSignerForContext": lambda frame, i, who: (committee(frame, i).has_signer(who),),
-        "isKmsTxSenderForContext": lambda frame, i, who: (committee(frame, i).of_sender(who) != NO_NODE,),
-    }
-
-
 class GatewayConfig(AbiContract):
     """The contract. The methods that take a frame are knobs (for ``Chain.set_up`` and ``Chain.act``) and other contracts' reads."""
 
@@ -110,12 +101,10 @@ class GatewayConfig(AbiContract):
             "getCoprocessor": self._coprocessor,
             "getCurrentKmsContextId": told("current"),
             "isValidKmsContext": lambda frame, i: (self.is_valid(frame, i),),
-            "getPublicDecryptionThresholdForContext": lambda f, i: (self.committee(f, i).thresholds.public,),
-            "getUserDecryptionThresholdForContext": lambda f, i: (self.committee(f, i).thresholds.user,),
-            "isHostChainRegistered": lambda frame, chain: (self.is_host_chain(frame, chain),),
+            "getKmsNodeForContext": lambda f, i, who: (self.committee(f, i).of_sender(who).as_abi,),
             "getVersion": lambda _: ("GatewayConfig v0.7.0",),
         }
-        super().__init__(address, GATEWAY_CONFIG, views | committee_views(self.committee))
+        super().__init__(address, GATEWAY_CONFIG, views)
 
     def set_coprocessors(
         self, frame: Frame, coprocessors: Sequence[EmulatedCoprocessor], threshold: int

@@ -113,7 +113,6 @@ class EmulatedGenerationViews:
         """The handlers by the functions of the contract."""
         return {
             "getKeyCounter": lambda frame: (frame.load(KEY_COUNTER),),
-            "getCrsCounter": lambda frame: (frame.load(CRS_COUNTER),),
             "getActiveKeyId": told("active", KEY_TAG),
             "getActiveCrsId": told("active", CRS_TAG),
             "getCompletedKeyIds": told("completed", KEY_TAG, default=()),

@@ -19,7 +19,7 @@ from kmsconn.emulator.contracts.contract import (
     recover_strictly,
     set_once,
 )
-from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds, committee_views
+from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds
 from kmsconn.emulator.contracts.generation_releases import (
     FIRST_KEY_TYPES,
     LATER_KEY_TYPES,
@@ -271,17 +271,15 @@ class ProtocolConfig(AbiContract):
         self.domain = Domain("ProtocolConfig", "1", chain_id, address)
         handlers: dict[str, Handler] = {
             "getCurrentKmsContextAndEpoch": lambda f: (f.load(ACTIVE_CONTEXT), f.load(ACTIVE_EPOCH)),
-            "getCurrentKmsContextIdCounter": lambda frame: (frame.load(NEWEST_CONTEXT),),
             "isValidKmsContext": lambda frame, i: (_context_state(frame, i) is ContextState.ACTIVE,),
-            "isLiveKmsContext": lambda frame, i: (_context_state(frame, i) is not ContextState.NONE,),
             "isValidEpochForContext": lambda frame, i, epoch: (self._is_valid_epoch(frame, i, epoch),),
-            "getKmsNodesForContext": lambda f, i: (tuple(n.as_abi for n in self.committee(f, i).nodes),),
             "getKmsContextAnchor": self._anchor,
             "confirmKmsContextCreation": confirm_context,
             "confirmEpochActivation": epoch_confirmation(self.domain),
+            "getKmsNodeForContext": lambda f, i, who: (self.committee(f, i).of_sender(who).as_abi,),
             "getVersion": lambda _: ("ProtocolConfig v0.2.0",),
         }
-        super().__init__(address, PROTOCOL_CONFIG, handlers | committee_views(self.committee))
+        super().__init__(address, PROTOCOL_CONFIG, handlers)
         self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
 
     def redeploy(self, frame: Frame, key_types: int = LATER_KEY_TYPES) -> None:

@@ -12,7 +12,7 @@ import h2.events
 import h2.settings
 import trio
 
-from kmsconn.emulator.grpc_server import MAX_MESSAGE, Method, Valve, serve_grpc
+from kmsconn.emulator.grpc_server import MAX_MESSAGE, Method, serve_grpc
 from kmsconn.emulator.pipes import Direction, PipeConnection
 
 
@@ -156,7 +156,6 @@ async def calling(
     methods: dict[str, Method],
     *,
     max_message: int = MAX_MESSAGE,
-    valve: Valve | None = None,
     window: int = 65_535,
     hold: bool = False,
 ) -> AsyncIterator[Caller]:
@@ -165,7 +164,7 @@ async def calling(
 
     async def serve() -> None:
         async with pair.server:
-            await serve_grpc(pair.server, methods, max_message=max_message, valve=valve)
+            await serve_grpc(pair.server, methods, max_message=max_message)
 
     async with trio.open_nursery() as nursery:
         caller = Caller(pair.client, window=window, hold=hold)

@@ -101,12 +101,6 @@ async def test_a_status_tells_the_fault(fault: NodeFault, status: int) -> None:
     assert (await faulty(fault).node.http(NUMBER)).status == status
 
 
-async def test_retry_after_is_told_when_set() -> None:
-    made = faulty(NodeFault.RATE_LIMITED)
-    made.node.faults.retry_after = 1.5
-    assert (await made.node.http(NUMBER)).headers == (("retry-after", "1.5"),)
-
-
 @pytest.mark.parametrize("fault", [NodeFault.TRUNCATED, NodeFault.NOT_JSON])
 async def test_a_spoiled_body_is_no_json(fault: NodeFault) -> None:
     with pytest.raises(json.JSONDecodeError):

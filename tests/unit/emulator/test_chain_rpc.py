@@ -152,12 +152,10 @@ def test_logs_are_filtered_by_address_and_topics() -> None:
     assert logs(made, topics=[topic[1]], **span) == []
 
 
-def test_a_node_may_limit_blocks_and_results() -> None:
+def test_a_node_may_limit_blocks() -> None:
     made = asked(world())
     made.node.limits.log_range = 3
     assert error(made, "eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x4"})[0] == -32005
-    made.node.limits.logs = 1
-    assert error(made, "eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x2"})[0] == -32005
 
 
 def test_a_pruned_node_has_no_old_logs_and_states() -> None:

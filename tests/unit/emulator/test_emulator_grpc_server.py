@@ -14,7 +14,6 @@ from kmsconn.emulator.grpc_server import (
     CutConnection,
     GoAway,
     GrpcFailure,
-    Valve,
     health_method,
     seconds_of,
 )
@@ -182,19 +181,6 @@ async def test_goaway_lets_earlier_calls_end_and_names_the_refused_one() -> None
         assert (await caller.wait(earlier)).reply == b"earlier"
         await caller.closed.wait()
     assert caller.goaway == earlier
-
-
-async def test_a_released_valve_lets_the_stalled_request_through() -> None:
-    valve = Valve()
-    valve.shut()
-    async with calling(METHODS, valve=valve) as caller, trio.open_nursery() as nursery:
-
-        async def release() -> None:
-            await trio.sleep(30)
-            valve.release()
-
-        nursery.start_soon(release)
-        assert (await caller.call(ECHO, bytes(3_000_000))).reply == bytes(3_000_000)
 
 
 @pytest.mark.parametrize("request_bytes", [b"\x0a", b"\x0a\x09core", b"\x0a\x01\xff"])

@@ -13,7 +13,7 @@ import h2.settings
 import trio
 from trio.testing import memory_stream_pair
 
-from kmsconn.emulator.grpc_server import GrpcFailure, Method, Valve, serve_grpc
+from kmsconn.emulator.grpc_server import GrpcFailure, Method, serve_grpc
 from kmsconn.transport.grpc.channel import Channel, open_channel
 from kmsconn.transport.ports import Ports, offload_inline
 
@@ -33,7 +33,6 @@ class Network:
     hang: bool = False
     dials: list[float] = attrs.field(factory=list)
     ends: list[Stream] = attrs.field(factory=list)
-    valve: Valve = attrs.field(factory=Valve)
 
     async def dial(self, host: str, port: int, *, tls: bool = False) -> Stream:
         self.dials.append(trio.current_time())
@@ -50,7 +49,7 @@ class Network:
     async def _serve(self, stream: Stream) -> None:
         try:
             async with stream:
-                await serve_grpc(stream, self.methods, valve=self.valve)
+                await serve_grpc(stream, self.methods)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
