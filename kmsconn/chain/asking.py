@@ -57,15 +57,13 @@ async def ask_beside(
 
 
 async def _answers(rpc: Rpc, questions: Sequence[ContractQuery[T]], results: Sequence[Any]) -> list[T]:
-    return [await _answer(rpc, question, result) for question, result in zip(questions, results, strict=True)]
-
-
-async def _answer(rpc: Rpc, question: ContractQuery[T], result: Any) -> T:
-    try:
-        return _understand(question, result)
-    except Instead as other:
-        answer: T = await ask(rpc, other.question)
-        return answer
+    answers: list[T] = []
+    for question, result in zip(questions, results, strict=True):
+        try:
+            answers.append(_understand(question, result))
+        except Instead as other:
+            answers.append(await ask(rpc, other.question))
+    return answers
 
 
 async def run_query_plan(rpc: Rpc, plan: QueryPlan[T]) -> T:

@@ -124,22 +124,16 @@ class Endpoint:
         """
         while True:
             link = await self._websocket()
-            await self._listen_on(link, subscription, notify)
-
-    async def _listen_on(
-        self, link: WebSocketLink, subscription: Sequence[Any], notify: Callable[[bytes | None], None]
-    ) -> None:
-        """Listen until the link ends, or for a while when the node takes no subscription."""
-        identifier = await self._subscribed(link, subscription, notify)
-        if identifier is None:
-            with trio.move_on_after(RESUBSCRIBE_SECONDS):
+            identifier = await self._subscribed(link, subscription, notify)
+            if identifier is None:
+                with trio.move_on_after(RESUBSCRIBE_SECONDS):
+                    await link.ended.wait()
+                continue
+            try:
+                notify(None)
                 await link.ended.wait()
-            return
-        try:
-            notify(None)
-            await link.ended.wait()
-        finally:
-            link.forget(identifier)
+            finally:
+                link.forget(identifier)
 
     async def _subscribed(
         self, link: WebSocketLink, subscription: Sequence[Any], notify: Callable[[bytes | None], None]

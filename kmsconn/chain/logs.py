@@ -7,7 +7,7 @@ when it looks for the logs. A node below the end of the range, or one that says 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -115,19 +115,20 @@ async def read_logs(
     logs, malformed = decode_logs(found)
     whole = len(logs) + len(malformed) == len(found)
     highest = last + _NEWER if to_block is None else to_block
-    wanted, foreign = [], []
+    wanted: dict[tuple[int, int], Log] = {}  # by place; of several at one the first counts
+    foreign = []
     for log in logs:
         asked_for = log.address == contract and log.topics[:1] and log.topics[0] in topics
         if not asked_for or not from_block <= log.block_number <= highest:
             foreign.append(f"a log of 0x{log.address.hex()} in block {log.block_number}")
         elif log.block_number <= last:
-            wanted.append(log)
+            wanted.setdefault((log.block_number, log.log_index), log)
     # a node that still shows logs of blocks that it left may leave out those of the blocks that it has now
     trusted = whole and from_block <= last <= number and not malformed and not foreign
     return LogsRead(
         number,
         top.timestamp,
-        _in_order(wanted),
+        tuple(wanted[place] for place in sorted(wanted)),
         trusted,
         from_block,
         last,
@@ -214,11 +215,3 @@ def decode_log(item: Any) -> Log | None:
 def _bytes(text: str) -> bytes:
     """Return the bytes of what many logs have in common, once for all: their contract, their event, their block."""
     return bytes.fromhex(text[2:])
-
-
-def _in_order(logs: Iterable[Log]) -> tuple[Log, ...]:
-    """Sort by place; of several at one place the first counts."""
-    places: dict[tuple[int, int], Log] = {}
-    for log in logs:
-        places.setdefault((log.block_number, log.log_index), log)
-    return tuple(places[place] for place in sorted(places))

@@ -9,7 +9,7 @@ Answers find their questions by id, pushes their subscription.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -35,9 +35,11 @@ from kmsconn.transport.urls import parse
 class RpcExchange:
     """Questions that went out together, as one batch or each for itself, and their answers as they come."""
 
-    def __init__(self, waiting: dict[int, RpcExchange], ids: range, method: str, *, batch: bool) -> None:
-        self._waiting, self.ids, self.method, self.batch = waiting, ids, method, batch
-        waiting.update(dict.fromkeys(ids, self))
+    def __init__(self, among: Exchanges, calls: Sequence[Call], *, batch: bool) -> None:
+        self.ids = range(among.next_id, among.next_id + len(calls))
+        among.next_id = self.ids.stop
+        self.method, self.batch, self._waiting = calls[0].method, batch, among.waiting
+        among.waiting.update(dict.fromkeys(self.ids, self))
         self.since = trio.current_time()
         self.outcomes: dict[int, Any] = {}
         self.failure: str | None = None
@@ -66,14 +68,6 @@ class RpcExchange:
         for number in self.ids:
             self._waiting.pop(number, None)
 
-    def so_far(self) -> Iterator[tuple[int, Any]]:
-        """Yield the outcomes with their places; those that will never come are Unreachable."""
-        for index, number in enumerate(self.ids):
-            if number in self.outcomes:
-                yield index, self.outcomes[number]
-            elif self.failure is not None:
-                yield index, Unreachable(self.failure)
-
 
 class Exchanges:
     """The exchanges of one connection by question, and what takes the pushes of each subscription."""
@@ -82,13 +76,7 @@ class Exchanges:
         self.waiting: dict[int, RpcExchange] = {}
         """The oldest first."""
         self.subscriptions: dict[str, Callable[[bytes], None]] = {}
-        self._next_id = 1
-
-    def begin(self, calls: Sequence[Call], *, batch: bool) -> RpcExchange:
-        """Return an exchange with ids of its own for these calls."""
-        ids = range(self._next_id, self._next_id + len(calls))
-        self._next_id = ids.stop
-        return RpcExchange(self.waiting, ids, calls[0].method, batch=batch)
+        self.next_id = 1
 
     def fail(self, reason: str) -> None:
         """Expect no more answers and no more pushes."""
@@ -155,7 +143,7 @@ class WebSocketLink:
         Raises Unreachable when the connection ends before all are answered.
         Cancellation: at any time; what comes late is dropped. Repeating: the caller's question.
         """
-        exchange = self._exchanges.begin(calls, batch=batch)
+        exchange = RpcExchange(self._exchanges, calls, batch=batch)
         try:
             await self._send([encode(exchange.ids.start, calls, batch=batch)])
             return await exchange.results()
@@ -164,7 +152,7 @@ class WebSocketLink:
 
     def send(self, calls: Sequence[Call]) -> RpcExchange | None:
         """Send a batch at once and return the exchange, which must be dropped in the end; None where the wire takes none now."""
-        exchange = self._exchanges.begin(calls, batch=True)
+        exchange = RpcExchange(self._exchanges, calls, batch=True)
         try:
             self._outbox.send_nowait(self._wire.text(encode(exchange.ids.start, calls, batch=True)))
         except (trio.WouldBlock, ConnectionError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -178,7 +166,7 @@ class WebSocketLink:
         Unreachable stands for those that were not answered when the connection ended.
         Cancellation: at any time; ``take`` gets what has come, and what comes late is dropped. Repeating: the caller's question.
         """
-        exchange = self._exchanges.begin(calls, batch=False)
+        exchange = RpcExchange(self._exchanges, calls, batch=False)
         questions = zip(exchange.ids, calls, strict=True)
         try:
             await self._send(encode(number, [call], batch=False) for number, call in questions)
@@ -187,8 +175,11 @@ class WebSocketLink:
             exchange.fail(str(error))
         finally:
             exchange.drop()
-            for index, outcome in exchange.so_far():
-                take(index, outcome)
+            for index, number in enumerate(exchange.ids):
+                if number in exchange.outcomes:
+                    take(index, exchange.outcomes[number])
+                elif exchange.failure is not None:
+                    take(index, Unreachable(exchange.failure))
 
     async def _send(self, messages: Iterable[bytes]) -> None:
         """Have messages written in one piece; waits only while too many are before them. Raises Unreachable."""
@@ -298,19 +289,14 @@ class WebSocketLink:
         """Send frames, those that wait together, until there are no more or the connection breaks."""
         try:
             async for data in self._frames:
-                await stream.send_all(b"".join([data, *_at_hand(self._frames)]))
+                pieces = [data]
+                with suppress(trio.WouldBlock, trio.EndOfChannel):
+                    while True:
+                        pieces.append(self._frames.receive_nowait())
+                await stream.send_all(b"".join(pieces))
         except FOREIGN_ERRORS as error:
             self.drop(_describe(error))
         self._written.set()
-
-
-def _at_hand(channel: trio.MemoryReceiveChannel[bytes]) -> list[bytes]:
-    """Take what waits in a channel."""
-    found: list[bytes] = []
-    with suppress(trio.WouldBlock, trio.EndOfChannel):
-        while True:
-            found.append(channel.receive_nowait())
-    return found
 
 
 def _describe(error: Exception) -> str:

@@ -69,10 +69,6 @@ class ByteBudget:
     """Who has gone beyond the total."""
     freed: trio.Event = attrs.field(factory=trio.Event, repr=False)
 
-    def lease(self) -> Lease:
-        """Return an empty lease; use it as a context manager."""
-        return Lease(self)
-
     def wake(self) -> None:
         """Let those who wait look again."""
         self.freed.set()
@@ -81,7 +77,7 @@ class ByteBudget:
 
 @attrs.define(eq=False)
 class Lease:
-    """What one request holds of the budget; everything is given back when the block is left."""
+    """What one request holds of the budget, nothing at first; everything is given back when the block is left."""
 
     budget: ByteBudget
     held: int = 0
@@ -101,14 +97,13 @@ class Lease:
             self.budget.holders.pop(self, None)
         self.budget.wake()
 
-    def attempt(self) -> Attempt:
-        """Return a part that is given back again unless it is kept; use it as a context manager."""
-        return Attempt(self)
-
 
 @attrs.define(eq=False)
 class Attempt:
-    """What one try to fetch something reserves: a bucket that fails, or loses a race, holds nothing afterwards."""
+    """What one try to fetch something reserves: a bucket that fails, or loses a race, holds nothing afterwards.
+
+    A context manager, too: what is not kept is given back.
+    """
 
     lease: Lease
     held: int = 0
@@ -201,11 +196,11 @@ class Fetcher:
         """
         steps = [partial(self._search, one, lease) for one in references]
         at_once = self.sources.at_hand and (
-            self.quorum is None or not any(map(self._is_attested, references))
+            self.quorum is None or not (self.enforced or any(one.is_bare for one in references))
         )
         searches = [await step() for step in steps] if at_once else await together(steps)
         try:
-            if self.standing.is_calm(trio.current_time()) and await self._ask_ahead(searches):
+            if trio.current_time() >= self.standing.calm_from and await self._ask_ahead(searches):
                 with trio.move_on_after(HEDGE) as first:
                     for one in searches:
                         await one.race.alone()
@@ -218,12 +213,9 @@ class Fetcher:
         self.counts.fetched += len(searches)
         return [one.found for one in searches]
 
-    def _is_attested(self, reference: CiphertextReference) -> bool:
-        return self.enforced or reference.is_bare
-
     async def _search(self, reference: CiphertextReference, lease: Lease) -> _Search:
         attested = None
-        if self.quorum is not None and self._is_attested(reference):
+        if self.quorum is not None and (self.enforced or reference.is_bare):
             reference, attested = await self.quorum.attested(reference)
         buckets = self.standing.in_turn(await self.sources.of(reference), trio.current_time())
         if not buckets:
@@ -281,7 +273,7 @@ class Fetcher:
     async def _object(
         self, source: CiphertextSource, reference: CiphertextReference, lease: Lease
     ) -> Ciphertext:
-        with lease.attempt() as attempt:
+        with Attempt(lease) as attempt:
             with trio.CancelScope() as silence:
                 async with source.open(max_bytes=self.max_size, begun=partial(_heard, silence)) as response:
                     if response.status not in _OK:
@@ -348,7 +340,8 @@ async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> 
 
     An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
     """
-    await _reserve(response.announced or 0, attempt, silence)
+    silence.deadline = math.inf  # waiting for the budget is no silence of the bucket
+    await attempt.reserve(response.announced or 0)
     begun = trio.current_time()
     silence.deadline = _due(begun, 0)
     # Its bytes are let go of here when the read fails, not with the error's frames.
@@ -356,18 +349,11 @@ async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> 
         async for chunk in response:
             body.write(chunk)
             if (more := body.tell() - attempt.held) > 0:
-                begun += await _reserve(more, attempt, silence)
+                silence.deadline, full = math.inf, trio.current_time()
+                await attempt.reserve(more)
+                begun += trio.current_time() - full
             silence.deadline = _due(begun, body.tell())
         return body.getvalue()
-
-
-async def _reserve(amount: int, attempt: Attempt, silence: trio.CancelScope) -> float:
-    """Reserve bytes, and return the seconds that this took; waiting for the budget is no silence of the bucket."""
-    begun = trio.current_time()
-    if not attempt.fits(amount):
-        silence.deadline = math.inf
-    await attempt.reserve(amount)
-    return trio.current_time() - begun
 
 
 def _due(begun: float, received: int) -> float:

@@ -266,11 +266,8 @@ class BucketStanding:
     """
 
     _again: dict[str, float] = attrs.field(factory=dict)
-    _calm_from: float = -math.inf
-
-    def is_calm(self, now: float) -> bool:
-        """Say whether every bucket that was asked of late gave something: then the first one will most likely do."""
-        return now >= self._calm_from
+    calm_from: float = -math.inf
+    """Since then every bucket that was asked of late gave something: the first one will most likely do."""
 
     def in_turn(self, buckets: Sequence[CandidateBucket], now: float) -> Sequence[CandidateBucket]:
         """Return the buckets in the order of asking. Where the time of one has come, it has its turn once: for this caller."""
@@ -293,6 +290,6 @@ class BucketStanding:
 
     def gave_nothing(self, address: str, now: float) -> None:
         """Note that a bucket gave no answer, or none that was of use."""
-        self._calm_from = now + AGAIN
+        self.calm_from = now + AGAIN
         if len(self._again) < MOST:
             self._again[show_origin(address)] = now + AGAIN

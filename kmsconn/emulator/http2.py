@@ -7,6 +7,7 @@ Source: RFC 9113; streams 5.1, requests 8.1 and 8.3.1.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 import attrs
 
 from kmsconn.transport.grpc import frames
-from kmsconn.transport.grpc.frames import Credit
+from kmsconn.transport.grpc.frames import Credit, Window
 from kmsconn.transport.grpc.headers import NO_TABLE, Header, encode, judged
 from kmsconn.transport.grpc.http2 import MAX_FRAME, Connection, StreamFrames
 from kmsconn.transport.grpc.outbox import Message, Outbox
@@ -58,7 +59,9 @@ class ServedStreams(Streams):
         if len(self._open) >= self._most:
             raise frames.protocol_error("more streams than were granted")
         self._next = number + 2
-        self._open[number] = ServedStream(Message.of(number, self.initial_window, ()), Credit(WINDOW))
+        self._open[number] = ServedStream(
+            Message(number, Window(self.initial_window), deque()), Credit(WINDOW)
+        )
 
     def end(self, number: int, stream: Stream) -> None:
         """Take the client's last word."""

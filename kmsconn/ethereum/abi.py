@@ -174,7 +174,11 @@ class Event:
         kinds, body = self._layout
         if len(topics) != len(kinds) + 1 or topics[0] != self.topic0:
             raise Undecodable(f"not the topics of {self.signature}")
-        named = iter([_topic(kind, topic) for kind, topic in zip(kinds, topics[1:], strict=True)])
+        if any(len(topic) != WORD for topic in topics):
+            raise Undecodable("a topic has 32 bytes")
+        named = iter(
+            [kind.decode(topic, 0, exact=True)[0] for kind, topic in zip(kinds, topics[1:], strict=True)]
+        )
         rest = iter(decode_exactly(body, data))
         return tuple(next(named) if indexed else next(rest) for indexed in self.indexed)
 
@@ -185,12 +189,6 @@ class Event:
         kinds = list(zip(items, self.indexed, strict=True))
         topics = tuple(parse_type("bytes32") if kind.dynamic else kind for kind, named in kinds if named)
         return topics, TupleType([kind for kind, named in kinds if not named])
-
-
-def _topic(kind: AbiType, topic: bytes) -> Any:
-    if len(topic) != WORD:
-        raise Undecodable("a topic has 32 bytes")
-    return kind.decode(topic, 0, exact=True)[0]
 
 
 class Abi:

@@ -107,7 +107,10 @@ class Checker:
         """
         request = seen.request
         context_id, epoch_id = request.content.context
-        knows_context = self._recall(request, context_id, epoch_id)
+        # what is known to stand in the way of all requests of a context, before anything is asked for this one
+        knows_context = self.contexts.recall(context_id, epoch_id)
+        if self.identity.remembers_noes and self._standing(request) is None:  # else others may finish it
+            self.identity.recall(request)
         facts = self._facts(request)
         steps: list[Step] = [partial(self._still_open, request)]
         if not knows_context:
@@ -136,16 +139,6 @@ class Checker:
             raise
         except Retryable:
             return
-
-    def _recall(self, request: Request, context_id: int | None, epoch_id: int | None) -> bool:
-        """Raise what is known to stand in the way of all requests of a context, before anything is asked for this one.
-
-        A request that others may finish without this node is asked about all the same. Returns what ``Contexts.recall`` does.
-        """
-        knows_context = self.contexts.recall(context_id, epoch_id)
-        if self.identity.remembers_noes and self._standing(request) is None:
-            self.identity.recall(request)
-        return knows_context
 
     def _facts(self, request: Request) -> Facts:
         timestamp = self.heads[request.chain_id].timestamp

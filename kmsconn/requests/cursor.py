@@ -135,16 +135,12 @@ def took(cursor: Cursor, first: int, last: int, *, logs: int = 0) -> Cursor:
     if last < first:
         return cursor
     grown = shrunk(cursor) if logs > MANY_LOGS else _grown(cursor, last - first + 1)
-    if first <= grown.next_block:
-        return _joined(attrs.evolve(grown, next_block=max(grown.next_block, last + 1)))
-    return attrs.evolve(grown, island=_island_with(grown.island, Island(first, last)))
-
-
-def _joined(cursor: Cursor) -> Cursor:
-    island = cursor.island
-    if island is None or island.first > cursor.next_block:
-        return cursor
-    return attrs.evolve(cursor, next_block=max(cursor.next_block, island.last + 1), island=None)
+    if first > grown.next_block:
+        return attrs.evolve(grown, island=_island_with(grown.island, Island(first, last)))
+    next_block, island = max(grown.next_block, last + 1), grown.island
+    if island is not None and island.first <= next_block:
+        next_block, island = max(next_block, island.last + 1), None
+    return attrs.evolve(grown, next_block=next_block, island=island)
 
 
 def _island_with(island: Island | None, read: Island) -> Island:

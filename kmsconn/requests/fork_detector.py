@@ -46,7 +46,8 @@ class ForkDetector:
     wall: Callable[[], float]
     kept: Checkpoints = ()
     saved: Doubts = NO_DOUBTS
-    _suspicion: ForkDebounce = attrs.field(factory=ForkDebounce)
+    suspicion: ForkDebounce = attrs.field(factory=ForkDebounce)
+    """Since when the chain, or its head, is doubted."""
     _thin_at: int = 0
     _unsaved: Checkpoints = ()
     """The first one: it is saved with the first read."""
@@ -54,12 +55,7 @@ class ForkDetector:
     def begin(self, kept: Checkpoints, doubts: Doubts = NO_DOUBTS) -> None:
         """Go on with what the journal kept."""
         self.kept = kept
-        self.saved = self._suspicion.doubts = doubts
-
-    @property
-    def doubts(self) -> Doubts:
-        """Since when the chain, or its head, is doubted."""
-        return self._suspicion.doubts
+        self.saved = self.suspicion.doubts = doubts
 
     def begin_at(self, first: Checkpoint) -> None:
         """Begin with the block below which nothing is ever read."""
@@ -76,11 +72,11 @@ class ForkDetector:
         Raises Retryable or RpcError when a question of the search finds no answer. Repeating: reads only.
         """
         if asked is None or found.kept == asked.hash:
-            self._suspicion.doubts = NO_DOUBTS
+            self.suspicion.doubts = NO_DOUBTS
             return STANDS
         search = await self._search(found.head_number)
-        if self._suspicion.confirms(search, self.wall(), window()):
-            self._suspicion.doubts = NO_DOUBTS
+        if self.suspicion.confirms(search, self.wall(), window()):
+            self.suspicion.doubts = NO_DOUBTS
             return ChainCheck("the chain was reorganised", search)
         return ChainCheck(_suspicion(found, asked, search))
 

@@ -144,7 +144,11 @@ class NodeIdentity:
         for_ever, *others = found
         if request.place.over_http:
             return await self._current_context(for_ever)
-        context_id = await self._ask_with(alternative, for_ever)
+        if alternative is None:
+            context_id = await self._ask(for_ever)
+        else:
+            both: list[ContractQuery[Any]] = [for_ever, alternative.question]
+            context_id, alternative.said = await ask_all(self.chains[for_ever.chain_id], both)
         if context_id and others:
             if len(self._contexts) >= _REMEMBERED:
                 self._contexts.clear()
@@ -160,14 +164,6 @@ class NodeIdentity:
         if said is None or now - said[0] >= CURRENT_FOR:
             said = self._current[question.chain_id] = now, await self._ask(question)
         return said[1]
-
-    async def _ask_with(self, alternative: _Alternative | None, question: ContractQuery[T]) -> T:
-        if alternative is None:
-            return await self._ask(question)
-        both: list[ContractQuery[Any]] = [question, alternative.question]
-        answer: T
-        answer, alternative.said = await ask_all(self.chains[question.chain_id], both)
-        return answer
 
     async def _ask(self, question: ContractQuery[T]) -> T:
         return await ask(self.chains[question.chain_id], question)

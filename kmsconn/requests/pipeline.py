@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.ciphertexts.fetch import ByteBudget
+from kmsconn.ciphertexts.fetch import ByteBudget, Lease
 from kmsconn.config.working import Deadlines
 from kmsconn.errors import (
     Broken,
@@ -95,7 +95,7 @@ class Pipeline:
                 self.runner.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
         checked, at = await self._check(row, request), trio.current_time()
-        with self.budgets[self.runner.shard(row)].lease() as lease:
+        with Lease(self.budgets[self.runner.shard(row)]) as lease:
             gathered = await self.runner.run(
                 row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
             )
@@ -209,6 +209,6 @@ async def _submit(pipeline: Pipeline, row: Row, request: Request) -> Submitted:
     """Hand a request over without the checks: the contract has its answer by now and would say so."""
     checked = Checked(request, *request.content.context)
     stages, deadlines = pipeline.stages, pipeline.deadlines
-    with pipeline.budgets[pipeline.runner.shard(row)].lease() as lease:
+    with Lease(pipeline.budgets[pipeline.runner.shard(row)]) as lease:
         gathered = await _within(deadlines.gather, "gather", stages.gather(checked, lease))
         return await _within(deadlines.submit, "submit", stages.submit(gathered))

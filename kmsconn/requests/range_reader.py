@@ -160,7 +160,7 @@ class RangeReader:
         if found.failure is not None and is_range_limit(found.failure):
             self.cursor = shrunk(self.cursor)
         look = await self.fork_detector.look(found, kept, lambda: contract.window)
-        if look.fork is None and self.fork_detector.doubts != self.fork_detector.saved:
+        if look.fork is None and self.fork_detector.suspicion.doubts != self.fork_detector.saved:
             await self._keep_doubts()
         if rewinds != self.rewinds:
             self.reason = "the chain was reorganised meanwhile"
@@ -178,7 +178,7 @@ class RangeReader:
     async def _keep_doubts(self) -> None:
         """Let a process that begins before the second look know of the first one."""
         detector, of, journal = self.fork_detector, self.contract.subscription, self.contract.journal
-        doubts = detector.doubts
+        doubts = detector.suspicion.doubts
         await until_kept(lambda: journal.run(rewinding.note_doubts, of.chain_id, of.contract, doubts))
         detector.saved = doubts
 

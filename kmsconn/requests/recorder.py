@@ -67,17 +67,14 @@ class DecodeCache:
         if known is None or known[0] != fingerprint:
             if len(self._known) >= REMEMBERED_LOGS:
                 self._known.clear()
-            known = self._known[place] = fingerprint, self._decoded(log)
+            content, one = self.profile.decode(log), None
+            if content is not None:
+                expires = self.profile.operations[content.kind].expires
+                whole = not any(reference.is_bare for reference in content.references)
+                one = _Decoded(content.id, content.kind, self.profile.digest(log), expires, whole)
+            known = self._known[place] = fingerprint, one
         one = known[1]
         return None if one is None else Arrival(one.id, one.kind, one.digest, log, one.expires, one.whole)
-
-    def _decoded(self, log: Log) -> _Decoded | None:
-        content = self.profile.decode(log)
-        if content is None:
-            return None
-        expires = self.profile.operations[content.kind].expires
-        whole = not any(reference.is_bare for reference in content.references)
-        return _Decoded(content.id, content.kind, self.profile.digest(log), expires, whole)
 
 
 @attrs.frozen

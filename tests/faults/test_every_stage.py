@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from kmsconn.chain.logs import read_logs
+from kmsconn.ciphertexts.fetch import Lease
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.connector.wiring import open_components
 from kmsconn.ethereum.addresses import Address
@@ -52,7 +53,7 @@ class Line:
 
     async def gathered(self) -> Gathered:
         checked = await self.checked()
-        with self.components.pipeline.budgets[0].lease() as lease:
+        with Lease(self.components.pipeline.budgets[0]) as lease:
             return await self.components.pipeline.stages.gather(checked, lease)
 
     async def submitted(self) -> Submitted:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
@@ -211,7 +211,7 @@ def sender(index: int) -> Address:
 
 async def fetch(fetcher: Fetcher, handle: bytes, digest: bytes, coprocessors: int = 1) -> Ciphertext:
     """Fetch as a request would, from the first so many coprocessors."""
-    with ByteBudget(1 << 28).lease() as lease:
+    with Lease(ByteBudget(1 << 28)) as lease:
         senders = tuple(map(sender, range(coprocessors)))
         return await fetcher.fetch(CiphertextReference(handle, 1, digest, senders), lease)
 

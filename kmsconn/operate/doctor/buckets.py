@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import ask
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
 from kmsconn.ciphertexts.places import BucketPolicy, by_handle
 from kmsconn.ciphertexts.registry import Directory
 from kmsconn.ciphertexts.sources import Sources
@@ -72,7 +72,7 @@ class BucketAccess:
         fetcher = Fetcher(
             sources, self.policy, self.ports.offload, self.settings.ciphertexts.max_ciphertext_size
         )
-        with ByteBudget(self.settings.ciphertexts.max_ciphertext_size).lease() as lease:
+        with Lease(ByteBudget(self.settings.ciphertexts.max_ciphertext_size)) as lease:
             return await fetcher.fetch(reference, lease)
 
     async def answers(self, bucket: str) -> int:

@@ -99,7 +99,12 @@ class Channel:
 
     async def _once(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header]) -> bytes:
         while True:
-            link = await self._usable_link()
+            link = self._link
+            if link is None or not link.usable:
+                attempt = self._shared_attempt()
+                await attempt.done.wait()
+                if (link := attempt.link) is None:
+                    raise Unreachable(attempt.reason)
             if link.slots.available_tokens > 0:
                 link.slots.acquire_nowait()  # the call that follows waits anyway
             else:
@@ -109,15 +114,6 @@ class Channel:
                     return await link.unary(path, parts, metadata)
             finally:
                 link.slots.release()
-
-    async def _usable_link(self) -> Link:
-        if self._link is not None and self._link.usable:
-            return self._link
-        attempt = self._shared_attempt()
-        await attempt.done.wait()
-        if attempt.link is None:
-            raise Unreachable(attempt.reason)
-        return attempt.link
 
     def _shared_attempt(self) -> _Attempt:
         if self._closed:

@@ -209,7 +209,10 @@ class GrpcReply:
         said = self._fields.get(b"grpc-status")
         if said is None:
             return _unsaid(self._fields, self._body if self._foreign else b"")
-        status = _status(said)
+        try:
+            status = Status(int(said))
+        except ValueError:  # a number that gRPC does not know, or none
+            status = Status.UNKNOWN
         if status is Status.OK:
             return None
         return StatusError(status, percent_decoded(self._fields.get(b"grpc-message", b"")))
@@ -229,14 +232,6 @@ def _unsaid(fields: Mapping[bytes, bytes], page: bytes | bytearray) -> StatusErr
     kind = fields.get(b"content-type", b"no content type").decode("latin-1")
     said = f" ({kind}): {text}" if text else ""
     return StatusError(status, f"no grpc-status, HTTP status {http or 'missing'}{said}", spoken=False)
-
-
-def _status(said: bytes) -> Status:
-    """Read a grpc-status; a number that gRPC does not know is UNKNOWN."""
-    try:
-        return Status(int(said))
-    except ValueError:
-        return Status.UNKNOWN
 
 
 def percent_decoded(text: bytes) -> str:

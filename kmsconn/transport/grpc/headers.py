@@ -48,11 +48,7 @@ def encode(fields: Iterable[Header]) -> bytes:
 @functools.lru_cache(256)
 def _literal(field: Header) -> bytes:
     name, value = field
-    return b"\0" + _text(name) + _text(value)
-
-
-def _text(text: bytes) -> bytes:
-    return _integer(len(text)) + text
+    return b"\0" + _integer(len(name)) + name + _integer(len(value)) + value
 
 
 def _integer(value: int) -> bytes:

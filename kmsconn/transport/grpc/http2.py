@@ -197,7 +197,7 @@ class Connection:
     @property
     def owes(self) -> bool:
         """Whether ``data_to_send`` may have something to write."""
-        return self.broken or self._outbox.waits
+        return bool(self.broken or self._outbox.control or self._outbox.turns)
 
     @property
     def max_streams(self) -> int:
@@ -225,7 +225,12 @@ class Connection:
         """
         try:
             for kind, flags, stream, payload in self._cutter.cut(data):
-                self._take_frame(kind, flags, stream, payload)
+                if not self.settled and (kind != frames.SETTINGS or flags & frames.ACK):
+                    raise protocol_error("the peer did not begin with its settings")
+                if self._on_streams.unfinished is not None and kind != frames.CONTINUATION:
+                    raise protocol_error("a header block was interrupted")
+                if take := self._take.get(kind):
+                    take(flags, stream, payload)
         except Http2Error as error:
             self._break(error)
             raise
@@ -236,14 +241,6 @@ class Connection:
         self.broken = True
         reason = bytes(4) + error.code.to_bytes(4) + str(error).encode()
         self._farewell = frames.frame(frames.GOAWAY, 0, 0, reason)
-
-    def _take_frame(self, kind: int, flags: int, stream: int, payload: memoryview) -> None:
-        if not self.settled and (kind != frames.SETTINGS or flags & frames.ACK):
-            raise protocol_error("the peer did not begin with its settings")
-        if self._on_streams.unfinished is not None and kind != frames.CONTINUATION:
-            raise protocol_error("a header block was interrupted")
-        if take := self._take.get(kind):
-            take(flags, stream, payload)
 
     def _take_push(self, _flags: int, _stream: int, _payload: memoryview) -> None:
         raise protocol_error("a push, which was not enabled")

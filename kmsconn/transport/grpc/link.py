@@ -237,17 +237,14 @@ class Link:
         self._heard += 1
         for event in self._http2.receive(data):
             self._calls.deliver(event)
-        self._allow()
-        self._wake()
-        self._leave_if_drained()
-
-    def _allow(self) -> None:
-        """Let as many callers in as the peer allows; all of them once they have to find another connection."""
+        # as many callers as the peer allows; all of them once they have to find another connection
         places = self._http2.max_streams if self._http2.usable else math.inf
         if self.slots.total_tokens != places:
             self.slots.total_tokens = places
         if self._http2.settled:
             self.ready.set()
+        self._wake()
+        self._leave_if_drained()
 
     def _leave_if_drained(self) -> None:
         if self._http2.draining and not self._calls:

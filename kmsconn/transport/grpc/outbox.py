@@ -9,7 +9,6 @@ Source: RFC 9113, 5.2 and 6.1.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 import attrs
 
@@ -37,11 +36,6 @@ class Message:
     window: Window
     unsent: deque[memoryview]
 
-    @classmethod
-    def of(cls, stream: int, window: int, parts: Iterable[bytes]) -> Message:
-        """Return a message of these pieces; empty ones are left out."""
-        return cls(stream, Window(window), deque(memoryview(part) for part in parts if part))
-
 
 class Outbox:
     """Frames and messages that wait to be written. ``window`` is the connection's, ``max_frame`` what the peer takes."""
@@ -49,41 +43,33 @@ class Outbox:
     def __init__(self) -> None:
         self.owed = 0
         """Answers to the peer among them."""
-        self._control: list[Piece] = []
+        self.control: list[Piece] = []
         self.window = Window(FIRST_WINDOW)
         self.max_frame = SMALLEST_MAX_FRAME
-        self._turns: deque[Message] = deque()
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is something to write, now or once a window grows."""
-        return bool(self._control or self._turns)
+        self.turns: deque[Message] = deque()
+        """Messages of which something is unsent; who has one puts it last."""
 
     def say(self, frame: bytes) -> None:
         """Put a control frame last."""
-        self._control.append(frame)
+        self.control.append(frame)
 
     def answer(self, frame: bytes) -> None:
         """Put an answer last that the peer is owed. Raises Http2Error for a peer that asks and takes no answers."""
         self.owed += 1
         if self.owed > MAX_OWED:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "the peer asks more than it takes answers")
-        self._control.append(frame)
-
-    def add(self, message: Message) -> None:
-        """Put a message last."""
-        self._turns.append(message)
+        self.control.append(frame)
 
     def drop(self, message: Message) -> None:
         """Send no more of a message."""
         if message.unsent:
             message.unsent.clear()
-            self._turns.remove(message)  # its turn may never come
+            self.turns.remove(message)  # its turn may never come
 
     def fill(self, budget: int) -> list[Piece]:
         """Return the next frames, in pieces: about ``budget`` message bytes, as far as the windows allow."""
-        out, self._control, self.owed = self._control, [], 0
-        for _ in range(len(self._turns)):
+        out, self.control, self.owed = self.control, [], 0
+        for _ in range(len(self.turns)):
             if budget <= 0 or self.window.left <= 0:
                 break
             budget -= self._take_turn(budget, out)
@@ -91,13 +77,13 @@ class Outbox:
 
     def _take_turn(self, budget: int, out: list[Piece]) -> int:
         """Give the first message frames while it is alone, else one, and put it last; return the bytes of them."""
-        message, sent = self._turns.popleft(), 0
+        message, sent = self.turns.popleft(), 0
         while message.unsent and sent < budget and (size := self._send_frame(message, out)):
             sent += size
-            if self._turns:
+            if self.turns:
                 break
         if message.unsent:
-            self._turns.append(message)
+            self.turns.append(message)
         return sent
 
     def _send_frame(self, message: Message, out: list[Piece]) -> int:

@@ -8,12 +8,13 @@ Source: RFC 9113; stream states 5.1, windows 5.2.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 import attrs
 
 from kmsconn.transport.grpc import frames
-from kmsconn.transport.grpc.frames import FIRST_WINDOW, Credit, ErrorCode, Http2Error, protocol_error
+from kmsconn.transport.grpc.frames import FIRST_WINDOW, Credit, ErrorCode, Http2Error, Window, protocol_error
 from kmsconn.transport.grpc.headers import NO_TABLE, Header, encode
 from kmsconn.transport.grpc.outbox import Message, Outbox
 
@@ -88,13 +89,14 @@ class Streams:
         number = self._next
         self._next += 2
         self.exhausted = self._next > _LAST_STREAM
-        message = Message.of(number, self.initial_window, parts)
+        unsent = deque(memoryview(part) for part in parts if part)
+        message = Message(number, Window(self.initial_window), unsent)
         self._open[number] = Stream(message, Credit(STREAM_WINDOW))
         block = (NO_TABLE if number == 1 else b"") + encode(headers)
         flags = frames.END_HEADERS | (0 if message.unsent else frames.END_STREAM)
         self._outbox.say(frames.frame(frames.HEADERS, flags, number, block))
         if message.unsent:
-            self._outbox.add(message)
+            self._outbox.turns.append(message)
         return number
 
     def close(self, number: int) -> None:

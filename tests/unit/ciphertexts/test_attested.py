@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, FORMAT_HEADER
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator import bucket_faults
 from kmsconn.emulator.buckets import ObjectForm
@@ -49,7 +49,7 @@ class Scene:
             quorum=quorum,
             enforced=self.enforced,
         )
-        with ByteBudget(1 << 20).lease() as lease:
+        with Lease(ByteBudget(1 << 20)) as lease:
             return await fetcher.fetch(reference, lease)
 
     def gets(self) -> list[int]:

@@ -7,14 +7,14 @@ from functools import partial
 import trio
 import trio.testing
 
-from kmsconn.ciphertexts.fetch import ByteBudget, Lease
+from kmsconn.ciphertexts.fetch import Attempt, ByteBudget, Lease
 
 
 async def test_what_fits_is_held_until_the_block_is_left() -> None:
     budget = ByteBudget(10)
-    with budget.lease() as lease:
-        await lease.attempt().reserve(4)
-        await lease.attempt().reserve(6)
+    with Lease(budget) as lease:
+        await Attempt(lease).reserve(4)
+        await Attempt(lease).reserve(6)
         assert budget.used == 10
     assert budget.used == 0
 
@@ -23,15 +23,15 @@ async def test_more_waits_until_another_gives_back() -> None:
     budget, order = ByteBudget(10), []
 
     async def hold() -> None:
-        with budget.lease() as lease:
-            await lease.attempt().reserve(8)
+        with Lease(budget) as lease:
+            await Attempt(lease).reserve(8)
             await trio.sleep(5)
             order.append("given back")
 
     async def want() -> None:
         await trio.sleep(1)
-        with budget.lease() as lease:
-            await lease.attempt().reserve(8)
+        with Lease(budget) as lease:
+            await Attempt(lease).reserve(8)
             order.append(f"held at {trio.current_time():g}")
 
     async with trio.open_nursery() as nursery:
@@ -42,7 +42,7 @@ async def test_more_waits_until_another_gives_back() -> None:
 
 async def test_one_alone_may_exceed_the_total() -> None:
     budget = ByteBudget(10)
-    with budget.lease() as lease, lease.attempt() as attempt:
+    with Lease(budget) as lease, Attempt(lease) as attempt:
         await attempt.reserve(8)
         await attempt.reserve(100)
         assert budget.used == 108
@@ -51,9 +51,9 @@ async def test_one_alone_may_exceed_the_total() -> None:
 
 async def test_what_fits_is_what_would_not_wait() -> None:
     budget = ByteBudget(10)
-    with budget.lease() as eldest, budget.lease() as other, other.attempt() as attempt:
-        await eldest.attempt().reserve(8)
-        assert (attempt.fits(2), attempt.fits(3), eldest.attempt().fits(100)) == (True, False, True)
+    with Lease(budget) as eldest, Lease(budget) as other, Attempt(other) as attempt:
+        await Attempt(eldest).reserve(8)
+        assert (attempt.fits(2), attempt.fits(3), Attempt(eldest).fits(100)) == (True, False, True)
 
 
 async def test_one_body_after_the_other_goes_beyond_the_total() -> None:
@@ -61,14 +61,14 @@ async def test_one_body_after_the_other_goes_beyond_the_total() -> None:
     budget, most = ByteBudget(10), []
 
     async def read(lease: Lease, *, kept: bool) -> None:
-        with lease.attempt() as attempt:
+        with Attempt(lease) as attempt:
             await attempt.reserve(8)
             most.append(budget.used)
             await trio.sleep(1)
             if kept:
                 attempt.held = 0
 
-    with budget.lease() as lease:
+    with Lease(budget) as lease:
         async with trio.open_nursery() as nursery:
             for kept in (True, False, False):
                 nursery.start_soon(partial(read, lease, kept=kept))
@@ -77,10 +77,10 @@ async def test_one_body_after_the_other_goes_beyond_the_total() -> None:
 
 async def test_a_cancelled_wait_holds_nothing_more() -> None:
     budget = ByteBudget(10)
-    with budget.lease() as first, budget.lease() as second:
-        await first.attempt().reserve(10)
+    with Lease(budget) as first, Lease(budget) as second:
+        await Attempt(first).reserve(10)
         with trio.move_on_after(1):
-            await second.attempt().reserve(1)
+            await Attempt(second).reserve(1)
         assert (second.held, budget.used) == (0, 10)
     assert budget.used == 0
 
@@ -90,7 +90,7 @@ async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_oth
     budget, ended, most = ByteBudget(10), [], []
 
     async def read(name: int) -> None:
-        with budget.lease() as lease, lease.attempt() as attempt:
+        with Lease(budget) as lease, Attempt(lease) as attempt:
             for _ in range(4):
                 await attempt.reserve(2)
                 most.append(budget.used)
@@ -107,11 +107,11 @@ async def test_those_who_each_hold_a_part_and_want_more_do_not_wait_for_each_oth
 
 async def test_what_an_attempt_gave_back_makes_another_the_eldest() -> None:
     budget = ByteBudget(10)
-    with budget.lease() as first, budget.lease() as second:
-        with first.attempt() as attempt:
+    with Lease(budget) as first, Lease(budget) as second:
+        with Attempt(first) as attempt:
             await attempt.reserve(5)
-        await second.attempt().reserve(10)
-        await second.attempt().reserve(5)
+        await Attempt(second).reserve(10)
+        await Attempt(second).reserve(5)
         with trio.move_on_after(1) as scope:
-            await first.attempt().reserve(1)
+            await Attempt(first).reserve(1)
         assert scope.cancelled_caught

@@ -17,9 +17,11 @@ from kmsconn.ciphertexts.fetch import (
     OTHERS,
     SILENCE,
     SLOWEST,
+    Attempt,
     BucketCounts,
     ByteBudget,
     Fetcher,
+    Lease,
 )
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
@@ -69,7 +71,7 @@ class Buckets:
         self, one: EmulatedCiphertext = SMALL, senders: Sequence[Address] = SENDERS
     ) -> Ciphertext:
         """Fetch as a request would."""
-        with self.budget.lease() as lease:
+        with Lease(self.budget) as lease:
             found = await self.fetcher.fetch(
                 CiphertextReference(one.handle, 1, one.digest, tuple(senders)), lease
             )
@@ -390,9 +392,9 @@ async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(ther
     there.publish(big, 0)
     there.buckets[0].script(Dripping(piece=SLOWEST, pause=0.1, announced=False))
     async with trio.open_nursery() as nursery:
-        with there.budget.lease() as other:
-            await other.attempt().reserve(MAX - SLOWEST)
-            nursery.start_soon(there.fetcher.fetch, reference(big), there.budget.lease())
+        with Lease(there.budget) as other:
+            await Attempt(other).reserve(MAX - SLOWEST)
+            nursery.start_soon(there.fetcher.fetch, reference(big), Lease(there.budget))
             await trio.sleep(5 * SILENCE)
         await trio.sleep(1)
         assert there.budget.used == len(big.body)
@@ -420,7 +422,7 @@ async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest(there:
     named = attrs.evolve(reference(SMALL), digest=SMALL.digest[:-1] + bytes([SMALL.digest[-1] ^ 1]))
     there.publish(SMALL)
     with (
-        there.budget.lease() as lease,
+        Lease(there.budget) as lease,
         pytest.raises(Unreachable, match="other bytes than the chain names"),
     ):
         await there.fetcher.fetch(named, lease)
@@ -452,7 +454,7 @@ THREE = [make_ciphertext(name, 7, 2, chain_id=5) for name in ("one", "two", "thr
 
 async def fetch_three(there: Buckets) -> list[bytes]:
     """Fetch three ciphertexts of one request, and return their bytes."""
-    with there.budget.lease() as lease:
+    with Lease(there.budget) as lease:
         found = await there.fetcher.fetch_all([reference(one, SENDERS) for one in THREE], lease)
         assert there.budget.used == sum(len(one.body) for one in found)
     assert there.budget.used == 0

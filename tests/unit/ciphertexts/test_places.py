@@ -10,7 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
+from kmsconn.ciphertexts.fetch import Attempt, ByteBudget, Fetcher, Lease
 from kmsconn.ciphertexts.places import (
     BucketPolicy,
     ObjectPlace,
@@ -295,7 +295,7 @@ def fetcher(http: Http, *buckets: str, **policy: bool) -> Fetcher:
 
 
 async def fetch(one: Fetcher, budget: ByteBudget | None = None) -> Any:
-    with (budget or ByteBudget(1 << 20)).lease() as lease:
+    with Lease(budget or ByteBudget(1 << 20)) as lease:
         return await one.fetch(REFERENCE, lease)
 
 
@@ -337,7 +337,7 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once() -> None:
             async with super().stream_get(url, max_bytes=max_bytes, begun=begun) as answer:
                 yield answer
 
-    with budget.lease() as lease:
+    with Lease(budget) as lease:
         found = await fetcher(Watching(liar=liar, good=Answer()), "https://liar.example", GOOD).fetch(
             REFERENCE, lease
         )
@@ -349,15 +349,15 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once() -> None:
 async def test_the_loser_of_a_race_gives_back_what_it_had_reserved() -> None:
     budget = ByteBudget(1000)
     slow = Answer(headers={"content-length": "900"}, hang=True)
-    with budget.lease() as lease:
+    with Lease(budget) as lease:
         await fetcher(Http(slow=slow, good=Answer()), "https://slow.example", GOOD).fetch(REFERENCE, lease)
         assert budget.used == len(BODY)
 
 
 async def test_waiting_for_the_budget_is_no_silence_of_the_bucket() -> None:
     budget = ByteBudget(1000)
-    other = budget.lease()
-    await other.attempt().reserve(1000)
+    other = Lease(budget)
+    await Attempt(other).reserve(1000)
 
     async def free_later() -> None:
         await trio.sleep(30)

@@ -184,11 +184,10 @@ def test_a_flood_of_addresses_takes_no_more_room() -> None:
 def test_it_is_calm_until_a_bucket_gives_nothing_and_a_while_after_the_last_that_did() -> None:
     """What was given in between proves nothing: where all are slow, each would be cut after a second."""
     standing = BucketStanding()
-    assert standing.is_calm(0.0)
+    assert standing.calm_from <= 0.0
     standing.gave_nothing(BUCKETS[0].address, 0.0)
     standing.gave(BUCKETS[0].address)
-    assert not standing.is_calm(AGAIN - 0.1)
-    assert standing.is_calm(AGAIN)
+    assert standing.calm_from == AGAIN
 
 
 def way(result: Any, *, after: Any = 0.0, log: Any = None) -> Any:

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.ciphertexts.fetch import ByteBudget, Lease
+from kmsconn.ciphertexts.fetch import Attempt, ByteBudget, Lease
 from kmsconn.config.working import Deadlines
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
@@ -73,7 +73,7 @@ class ScriptedStages:
         return Checked(seen.request, None, None)
 
     async def gather(self, checked: Checked, lease: Lease) -> Gathered:
-        await lease.attempt().reserve(self.bytes)
+        await Attempt(lease).reserve(self.bytes)
         await self._play("gather")
         return Gathered(checked.request, None, None, None)
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call
-from kmsconn.ciphertexts.fetch import ByteBudget
+from kmsconn.ciphertexts.fetch import ByteBudget, Lease
 from kmsconn.core.client import Started
 from kmsconn.errors import Broken, NotYet, Overloaded, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -133,7 +133,7 @@ def request(name: str) -> Request:
 
 async def gathered(name: str, core: Core) -> Gathered:
     content = keys.content(name)
-    with ByteBudget(100).lease() as lease:
+    with Lease(ByteBudget(100)) as lease:
         return await stages(core).gather(Checked(request(name), *content.context), lease)
 
 
@@ -148,7 +148,7 @@ async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch() -> None:
 
     profile: Any = SimpleNamespace(operations={Kind.NEW_KMS_CONTEXT: Row()})
     at, checked = attrs.evolve(stages(Core()), profile=profile), Checked(request("context_2_new"), 1, 2)
-    with ByteBudget(100).lease() as lease:
+    with Lease(ByteBudget(100)) as lease:
         with pytest.raises(NotYet, match="asked again"):
             await at.gather(checked, lease)
         await trio.sleep(WITHOUT_BLOCKS)
