@@ -1,7 +1,8 @@
-"""Bounded byte pipes in memory: loss, cut. Never who is connected to whom."""
+"""Bounded byte pipes in virtual time: latency, loss, cut. Never who is connected to whom."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import deque
 
@@ -13,19 +14,21 @@ PIPE_BYTES = 65_536  # what a sender may have on the way before it waits: about 
 
 @attrs.define
 class Direction:
-    """How bytes travel one way. The knob may be turned at any time; that counts for what is sent from then on."""
+    """How bytes travel one way. Knobs may be turned at any time; that counts for what is sent from then on."""
 
+    latency: float = 0.0
+    """Seconds from sending to arrival."""
     lost: bool = False
     """Bytes are taken and never arrive: a silently dead path."""
 
 
 class Pipe:
-    """One direction of one connection."""
+    """One direction of one connection: pieces with their time of arrival."""
 
     def __init__(self, direction: Direction, capacity: int = PIPE_BYTES) -> None:
         self.direction = direction
         self.capacity = capacity
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[tuple[float, bytes]] = deque()
         self._held = 0
         self._ended = False
         self._broken = False
@@ -46,18 +49,17 @@ class Pipe:
         """Send one piece once there is room. Raises BrokenResourceError when nobody can receive it."""
         await self.wait_room()
         if not self.direction.lost:
-            self._pieces.append(data)
-            self._held += len(data)
-            self._ring()
+            self._append(data)
 
     async def get(self, limit: int) -> bytes:
-        """Return at most ``limit`` bytes; none at the end. Raises BrokenResourceError after a cut."""
-        while not self._pieces:
+        """Return at most ``limit`` arrived bytes; none at the end. Raises BrokenResourceError after a cut."""
+        while not self._arrived():
             if self._broken:
                 raise trio.BrokenResourceError("the connection was cut")
-            if self._ended:
+            if self._ended and not self._pieces:
                 return b""
-            await self._wake_up.wait()
+            with trio.move_on_at(self._pieces[0][0] if self._pieces else math.inf):
+                await self._wake_up.wait()
         return self._take(limit)
 
     async def wait_room(self) -> None:
@@ -69,10 +71,18 @@ class Pipe:
         if self._broken:
             raise trio.BrokenResourceError("the connection was cut, or its other end is closed")
 
+    def _append(self, data: bytes) -> None:
+        self._pieces.append((trio.current_time() + self.direction.latency, data))
+        self._held += len(data)
+        self._ring()
+
+    def _arrived(self) -> bool:
+        return bool(self._pieces) and self._pieces[0][0] <= trio.current_time()
+
     def _take(self, limit: int) -> bytes:
-        piece = self._pieces.popleft()
+        due, piece = self._pieces.popleft()
         if len(piece) > limit:
-            self._pieces.appendleft(piece[limit:])
+            self._pieces.appendleft((due, piece[limit:]))
             piece = piece[:limit]
         self._held -= len(piece)
         self._ring()

@@ -187,6 +187,7 @@ class World:
         for name in self.dependencies.names:
             line = self.network.line(*self.dependencies.places[name])
             line.refuse = line.unreachable = line.mute = False
+            line.there.latency = line.back.latency = 0.0
             line.there.lost = line.back.lost = False
             line.cut()
         for cluster in self.dependencies.clusters.values():

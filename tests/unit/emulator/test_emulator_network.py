@@ -51,6 +51,17 @@ async def test_a_mute_place_accepts_and_says_nothing(network: MemoryNetwork) -> 
         await stream.receive_some()
 
 
+async def test_latency_is_counted_each_way(network: MemoryNetwork) -> None:
+    network.serve("core", 1, echo)
+    line = network.line("core", 1)
+    line.there.latency, line.back.latency = 1, 2
+    stream = await network("core", 1)
+    start = trio.current_time()
+    await stream.send_all(b"x")
+    await stream.receive_some()
+    assert trio.current_time() == start + 3
+
+
 async def test_a_cut_ends_all_connections_of_a_place_and_only_those(network: MemoryNetwork) -> None:
     network.serve("core", 1, echo)
     network.serve("core", 2, echo)

@@ -1,4 +1,4 @@
-"""What a bounded pipe does to bytes."""
+"""What a bounded pipe does to bytes, in virtual time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import trio.testing
 from kmsconn.emulator.pipes import Direction, PipeConnection
 
 
-def joined(there: Direction | None = None, capacity: int = 64) -> PipeConnection:
-    return PipeConnection.between(there or Direction(), Direction(), capacity)
+def joined(
+    there: Direction | None = None, back: Direction | None = None, capacity: int = 64
+) -> PipeConnection:
+    return PipeConnection.between(there or Direction(), back or Direction(), capacity)
 
 
 async def all_of(stream: trio.abc.Stream) -> bytes:
@@ -27,6 +29,15 @@ async def test_a_waiting_sender_goes_on_when_the_other_end_reads() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
         assert await all_of(pair.server) == bytes(1000)
+
+
+async def test_latency_delays_arrival_and_not_sending() -> None:
+    pair = joined(there=Direction(latency=0.25))
+    start = trio.current_time()
+    await pair.client.send_all(b"x")
+    assert trio.current_time() == start
+    await pair.server.receive_some()
+    assert trio.current_time() == start + 0.25
 
 
 async def test_lost_bytes_never_arrive() -> None:
