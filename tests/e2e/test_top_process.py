@@ -76,3 +76,14 @@ async def test_ctrl_c_ends_it_without_a_word(tmp_path: Path) -> None:
             left = os.read(ours, 1 << 16)
             assert b"Traceback" not in left
             assert b"\x1b[?1049l" in left  # the screen of before is back
+
+
+async def test_a_demonstration_in_a_terminal_shows_the_same_and_how_it_ended() -> None:
+    command = [sys.executable, "-m", "kmsconn.operate.commands.main", "demo", "--requests", "4"]
+    with trio.fail_after(PATIENCE), terminal() as (ours, theirs):
+        process = await trio.lowlevel.open_process(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment(), "TERM": "xterm"}
+        )
+        await read_until(ours, b"transaction manager")
+        await read_until(ours, b"every request was answered once")
+        assert await process.wait() == 0

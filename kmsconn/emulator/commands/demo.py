@@ -55,8 +55,6 @@ def execute(arguments: argparse.Namespace) -> int:
         monitor, console = Monitor(), None if arguments.json else Console()
         began = time.monotonic()
         trio.run(until_interrupted, partial(_run, emulation, monitor, console))
-        if console is not None and console.is_terminal:
-            console.print(whole(seen(monitor)))
         return tell_end(emulation, time.monotonic() - began, as_json=arguments.json)
 
 
@@ -77,12 +75,16 @@ def plan_of(arguments: argparse.Namespace, config: Path) -> EmulationPlan:
 async def _run(emulation: Emulation, monitor: Monitor, console: Console | None) -> None:
     is_live = console is not None and console.is_terminal
     tell = print if console is not None and not is_live else None
-    async with trio.open_nursery() as nursery:
+    try:
+        async with trio.open_nursery() as nursery:
+            if console is not None and is_live:
+                nursery.start_soon(watch, partial(_look, monitor), console, _FRAME)
+            on_event = monitor.on_event if tell is None else told_in_lines(monitor.on_event, tell)
+            await run_demo(emulation, monitor, on_event, offload=offload_to_threads, wall=time.time)
+            nursery.cancel_scope.cancel()
+    finally:
         if console is not None and is_live:
-            nursery.start_soon(watch, partial(_look, monitor), console, _FRAME)
-        on_event = monitor.on_event if tell is None else told_in_lines(monitor.on_event, tell)
-        await run_demo(emulation, monitor, on_event, offload=offload_to_threads, wall=time.time)
-        nursery.cancel_scope.cancel()
+            console.print(whole(seen(monitor)))  # below the prompt, where the screen of before is shown again
 
 
 async def _look(monitor: Monitor) -> Mapping[str, Any]:
