@@ -19,6 +19,7 @@ from kmsconn.chain.port import Call, Count, JsonBlock, Rpc, RpcError, read
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import quantity
 
 LATEST, FINALIZED = "latest", "finalized"
 _NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
@@ -99,10 +100,10 @@ async def read_logs(
     criteria = {
         "address": f"0x{contract.hex()}",
         "topics": [[f"0x{topic.hex()}" for topic in topics]],
-        "fromBlock": hex(from_block),
-        "toBlock": head if to_block is None else hex(to_block),
+        "fromBlock": quantity(from_block),
+        "toBlock": head if to_block is None else quantity(to_block),
     }
-    kept_block = [] if kept is None else [Call("eth_getBlockByNumber", (hex(kept), False))]
+    kept_block = [] if kept is None else [block_call(kept)]
     block, *between, found = await rpc.batch(
         [Call("eth_getBlockByNumber", (head, False)), *kept_block, Call("eth_getLogs", (criteria,))]
     )
@@ -140,17 +141,22 @@ async def read_logs(
 
 async def read_hash(rpc: Rpc, number: int) -> bytes | None:
     """Ask for the hash of a block; None where the node has no such block, or does not tell. Raises as ``read_logs``."""
-    return _hash_of(await rpc.call("eth_getBlockByNumber", hex(number), False))
+    return _hash_of(await rpc.call("eth_getBlockByNumber", quantity(number), False))
 
 
 async def read_hashes(rpc: Rpc, numbers: Sequence[int]) -> list[bytes | None]:
     """Ask one node for the hashes of blocks, in one batch. Returns and raises as ``read_hash``."""
-    found = await rpc.batch([Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers])
+    found = await rpc.batch([block_call(number) for number in numbers])
     return [_hash_of(block) for block in found]
 
 
 def _hash_of(block: Any) -> bytes | None:
     return None if block is None else read_block(block).hash
+
+
+def block_call(number: int) -> Call:
+    """Return the question for a block, without its transactions."""
+    return Call("eth_getBlockByNumber", (quantity(max(0, number)), False))
 
 
 def read_block(block: Any) -> BlockHead:

@@ -1,4 +1,4 @@
-"""The open journal as operations see it: statements, savepoints, and the tick of the last row that moved.
+"""The open journal as operations see it: statements, savepoints, the tick of the last row that moved, and what is not written yet.
 
 A ``Database`` is used by one thread at a time: the journal sees to that. What differs between databases stands in a driver
 (``journal.sqlite``); operations use SQL that SQLite and PostgreSQL both speak, with these conventions:

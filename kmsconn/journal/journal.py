@@ -215,9 +215,8 @@ class Journal:
 
     async def _serve(self, asked: Sequence[Execution[Any]]) -> None:
         group, ahead = asked, self._db.wall() - trio.current_time()
-        if (
-            ahead < self._ahead - CLOCK_STEP
-        ):  # then rows of before, and those of this group, would wait for longer than they may
+        # Set back: rows of before, and those of this group, would wait for longer than they may.
+        if ahead < self._ahead - CLOCK_STEP:
             group = [Execution(heal), *asked, Execution(heal)]
         self._ahead = ahead
         notes = self._db.notes.take_all_once_old(trio.current_time())

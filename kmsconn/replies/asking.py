@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import MAX_BATCH, run_query_plan
+from kmsconn.chain.logs import block_call
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
 from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -34,11 +35,6 @@ from kmsconn.replies.view import ChainView, Finding, Question, Track
 from kmsconn.transport.waiting import Backoff
 
 HEAD = Call("eth_blockNumber")
-
-
-def block_call(number: int) -> Call:
-    """Return the question for a block, without its transactions."""
-    return Call("eth_getBlockByNumber", (hex(max(0, number)), False))
 
 
 def call_for(track: Track, question: Question, sender: Address) -> Call:

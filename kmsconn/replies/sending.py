@@ -94,8 +94,9 @@ class ReplyMoves:
         """Note in which block an included reply stands, where its receipt shows that the contract took it."""
         row, receipt, standing = track.row, receipt_of(track), self.state.tracks.standing
         if receipt is not None and receipt.heard and len(standing) < MOST_STANDING:
-            place = receipt.block, receipt.block_hash, row.reply.hash or b""
-            reply = IncludedReply(row.rid, row.kind, row.id, *place)
+            reply = IncludedReply(
+                row.rid, row.kind, row.id, receipt.block, receipt.block_hash, row.reply.hash or b""
+            )
             standing.setdefault(receipt.block, []).append(reply)
         else:
             self.state.tracks.newly_included = True

@@ -15,7 +15,7 @@ import trio
 
 from kmsconn.chain.fork import Checkpoint, Checkpoints, Search, thinned, up_to
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.logs import BlockHead, read_block
+from kmsconn.chain.logs import BlockHead, block_call, read_block
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import KmsconnError, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -26,7 +26,7 @@ from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_market
 from kmsconn.replies.answers import read_listed
-from kmsconn.replies.asking import ask_one_node, block_call, read_number
+from kmsconn.replies.asking import ask_one_node, read_number
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxManager, TxState
 from kmsconn.replies.table import Found
