@@ -114,13 +114,15 @@ class NonceTracker:
     whole_since: float = math.inf
     first_block: int | None = None
 
-    def look(self, chain: ChainView, in_flight: Collection[int], window: int) -> None:
-        """Compare a look at the chain with the nonces in flight."""
+    def look(self, chain: ChainView, in_flight: Collection[int], window: int, pooled: int = 0) -> None:
+        """Compare a look at the chain with the nonces in flight; ``pooled``: the nonce behind what waits in a pool."""
         if chain.nonce > top(0, in_flight, self.high):
             self.stranger_at = chain.at
         self.high = max(self.high, chain.nonce)
         self.first_block = chain.number if self.first_block is None else self.first_block
-        is_whole = chain.fresh or chain.nonce == self.high
+        # what is in a pool and not in flight may be replies of a process that lost its journal
+        hides = pooled > top(chain.nonce, in_flight, self.high)
+        is_whole = not hides and (chain.fresh or chain.nonce == self.high)
         self.whole_since = min(self.whole_since, chain.at) if is_whole else math.inf
         found = gaps(chain.nonce, in_flight, self.high, window)
         self.debounce.keep(found)

@@ -190,7 +190,8 @@ def _takes_it(view: View, track: Track) -> Found | None:
 def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
     """Say whether earlier bytes of a reply may still be included although their nonce is used: a node may lag, or be on a fork.
 
-    A process before this one may have sent bytes that the journal has lost; a look that lacks transactions of the account hides them.
+    A process before this one may have sent bytes that the journal has lost; a look that lacks transactions of the account hides them, and
+    so does a pool while no block is made.
     """
     nonce = track.earlier_nonce
     if nonce is None:

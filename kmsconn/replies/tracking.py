@@ -6,6 +6,7 @@ Each look asks one node for head, nonce, balance and finality. Asks nobody about
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import islice
 from typing import Any
@@ -19,7 +20,7 @@ from kmsconn.chain.logs import BlockHead, block_call, read_block
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import KmsconnError, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_quantity, to_hex
+from kmsconn.ethereum.hexes import from_count, from_quantity, to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
 from kmsconn.model.debounce import CONFIRMING
@@ -43,15 +44,17 @@ NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
 NAMED_AT_ONCE = 16  # replies that an alert is about, the oldest ones
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
 BLOCKS_AT_ONCE = 32  # headers of final blocks in one look: more than any chain makes between two of them
+POOL_TIMEOUT = 1.0  # seconds; a node that does not answer for its pool holds nobody up
+POOL_BLOCKS = 3  # from the first look on: what may be mined at all of what a process before this one sent, is mined by then
 NO_END = 2**62  # above every block
 MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
 REORGANISED = "the chain was reorganised below its block"
 
 
 @cache
-def nonce_call(sender: Address) -> Call:
-    """Return the question for the sender's nonce at the latest block."""
-    return Call("eth_getTransactionCount", (to_hex(sender), "latest"))
+def nonce_call(sender: Address, block: str = "latest") -> Call:
+    """Return the question for the sender's nonce at a block; at ``pending`` what waits in the node's pool counts, too."""
+    return Call("eth_getTransactionCount", (to_hex(sender), block))
 
 
 def read_found(block: Any) -> BlockHead | None:
@@ -207,7 +210,8 @@ class Tracking:
         ahead = 2 + int(DETAILS_EVERY / state.manager.endpoint.head.block_time)  # these may be final by then
         due = sorted(block for block in state.tracks.standing if block <= known + ahead)
         chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
-        state.nonces.look(chain, state.tracks.nonces, state.manager.config.window)
+        pooled = await self._pooled(chain)
+        state.nonces.look(chain, state.tracks.nonces, state.manager.config.window, pooled)
         state.backlog.woken = True
         self.state.market.judge(chain.base_fee, chain.number, trio.current_time())
         tell_market(state.alerts, self.state.market)
@@ -236,6 +240,16 @@ class Tracking:
         for row in await self._included(final, limit=INCLUDED_AT_ONCE + tracked):
             tracks.note(row)
         tracks.newly_included, self._final, self._final_at = False, final, chain.at
+
+    async def _pooled(self, chain: ChainView) -> int:
+        """Return the nonce behind what waits in a pool, in the first blocks; 0 where no node tells."""
+        manager, first = self.state.manager, self.state.nonces.first_block
+        if first is not None and chain.number >= first + POOL_BLOCKS:
+            return 0
+        call = nonce_call(manager.wallet.address, "pending")
+        with trio.move_on_after(POOL_TIMEOUT), suppress(KmsconnError, ValueError):
+            return from_count(await manager.endpoint.rpc.call(call.method, *call.params))
+        return 0
 
     async def _settle(self, chain: ChainView) -> None:
         """Finalize the replies in final blocks by the headers of these: where the block is that their receipts name, and lists them."""

@@ -63,8 +63,8 @@ class AccountNonces:
     ``in_flight`` are those that signed replies hold; no nonce below ``high`` is free, since it was seen used. ``stranger_at`` is when
     another transaction of the account was seen last, which may have been any reply. ``missing`` are nonces that nobody holds below one
     that somebody does, ``gaps`` the same of a fresh look, ``ripe`` those of them that a later look confirmed. ``whole_since``: since when
-    each look has had every transaction of the account that was seen, or been the newest one; inf while one has not. ``first_block``: that
-    of the first look; what was asked up to there, a process before this one may have answered.
+    each look has had every transaction of the account that was seen, or been the newest one; inf while one has not, or a pool has more.
+    ``first_block``: that of the first look; what was asked up to there, a process before this one may have answered.
     """
 
     in_flight: frozenset[int]

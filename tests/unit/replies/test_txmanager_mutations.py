@@ -66,6 +66,25 @@ async def a_journal_is_lost_and_a_node_lags() -> bool:
     return len(world.said(ReplySigned)) > 1
 
 
+async def a_journal_is_lost_while_replies_wait_in_a_pool() -> bool:
+    """The chain stands still; a process that has lost the journal has one more to reply to, before the others."""
+    world = World(pool="geth")
+    for rid in (2, 3):
+        world.request(rid)
+    world.chain.stalled = True
+    async with running(world):
+        await until(lambda: len(world.node.accepted) == 2)
+    world.journal.rows.clear()
+    for rid in (1, 2, 3):
+        world.request(rid)
+    async with running(world):
+        await trio.sleep(20)
+        world.chain.stalled = False
+        await until(lambda: all(world.answered_on_chain(rid) for rid in (1, 2, 3)), 60)
+        await trio.sleep(10)
+    return any(mined.outcome.revert_data == b"answered" for mined in world.ours())
+
+
 async def two_replies_have_bytes_for_one_nonce() -> bool:
     """A pool holds the second one's bytes for the nonce; whoever signs it for another nonce sends it twice."""
     world = World(pool="geth")
@@ -343,6 +362,12 @@ def looks_of_before_known_nonces_believed(monkeypatch: Any) -> None:
     monkeypatch.setattr(NonceTracker, "snapshot", lambda *known: attrs.evolve(honest(*known), first_block=-1))
 
 
+def pools_not_looked_at(monkeypatch: Any) -> None:
+    """Nobody asks what a process before this one left in a node's pool."""
+    honest = NonceTracker.look
+    monkeypatch.setattr(NonceTracker, "look", lambda *looked: honest(*looked[:4]))
+
+
 def an_absence_outlives_its_bytes(monkeypatch: Any) -> None:
     """What was suspected of a nonce that was lost counts against the next one."""
     honest = view.Track.moved
@@ -382,6 +407,7 @@ TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [
     (old_block_finalizes, a_reply_moves_to_a_later_block),
     (gaps_of_a_lagging_node_awaited, a_node_lags_below_a_reply_in_flight),
     (looks_of_before_known_nonces_believed, a_journal_is_lost_and_a_node_lags),
+    (pools_not_looked_at, a_journal_is_lost_while_replies_wait_in_a_pool),
     (an_absence_outlives_its_bytes, a_nonce_was_lost_and_receipts_trail),
     (earlier_bytes_believed_gone, a_start_meets_state_that_trails),
     (estimates_of_before_a_stranger_believed, a_stranger_replies_during_an_estimate),

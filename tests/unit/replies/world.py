@@ -286,7 +286,10 @@ class Node:
         return block if found.base_fee is None else {**block, "baseFeePerGas": quantity(found.base_fee)}
 
     def _eth_getTransactionCount(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
-        return quantity(self.chain.evm.account(Address(from_hex(address)), view.state()).nonce)
+        owner = Address(from_hex(address))
+        if number == "pending" and self.chain.intake.pool.public and view.head == self.chain.head:
+            return quantity(self.chain.intake.pending_nonce(owner))
+        return quantity(self.chain.evm.account(owner, view.state()).nonce)
 
     def _eth_getBalance(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
         return quantity(self.chain.evm.account(Address(from_hex(address)), view.state()).balance)
