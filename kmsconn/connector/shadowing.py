@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import attrs
 
-from kmsconn.errors import Undecodable
+from kmsconn.errors import KmsconnError, Undecodable
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.journal.values import Row
 from kmsconn.model.events import (
@@ -49,13 +49,16 @@ def shadow_of(components: Components, chain_context: ChainContext) -> ShadowMana
     )
 
 
-async def _has_reply(components: Components, row: Row) -> bool:
-    """Ask the contract whether it has this node's reply to a row's request; what it cannot be asked counts as there."""
+async def _has_reply(components: Components, row: Row) -> bool | None:
+    """Ask the contract whether it has this node's reply to a row's request, None where that fails; what it cannot be asked is there."""
     try:
         request = request_of(components.profile, row)
     except Undecodable:
         return True
-    return await components.pipeline.stages.identity.has_answered(request, otherwise=True)
+    try:
+        return await components.pipeline.stages.identity.has_answered(request, otherwise=True)
+    except KmsconnError:
+        return None
 
 
 @attrs.define

@@ -8,7 +8,6 @@ import attrs
 import trio
 
 from kmsconn.errors import KmsconnError
-from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Board
@@ -54,22 +53,14 @@ class TxAlerts:
         default=attrs.Factory(lambda self: f"txmanager {self.name}", takes_self=True), init=False
     )
     """What the alerts are about."""
-    _raised: set[str] = attrs.field(factory=set)
     _to_a_block: Progress = attrs.field(factory=Progress)
     _to_finality: Progress = attrs.field(factory=Progress)
 
-    def raise_(self, cause: str, text: str, *, critical: bool = False, remedy: str = "") -> None:
-        """Raise an alert, once, and again when its severity changes."""
+    def set(self, cause: str, text: str | None, *, critical: bool = False, remedy: str = "") -> None:
+        """Raise an alert, once, and again when its severity changes; or clear it where there is nothing to say."""
         present = self._board.get(cause, self.dependency)
-        self._raised.add(cause)
-        if present is None or present.critical is not critical:
+        if not text or present is None or present.critical is not critical:
             self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
-
-    def clear(self, cause: str) -> None:
-        """Clear an alert."""
-        if cause in self._raised:
-            self._raised.remove(cause)
-            self._board.set(cause, self.dependency, None)
 
     def hold(
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0
@@ -123,9 +114,9 @@ def tell_market(alerts: TxAlerts, market: Market) -> None:
         remedy = "raise the option in the text, if the chain really costs as much" if market.beyond else ""
         what = "nothing is signed" if market.price is None else "the connector pays the last known price"
         text = f"{what}: {market.refusal or market.failure}"
-        alerts.raise_("fees", text, critical=market.beyond, remedy=remedy)
+        alerts.set("fees", text, critical=market.beyond, remedy=remedy)
     elif market.price is not None:
-        alerts.clear("fees")
+        alerts.set("fees", None)
 
 
 def tell_deferred(alerts: TxAlerts, row: Row, found: Found, now: float) -> None:
@@ -140,12 +131,12 @@ def tell_sent(
 ) -> None:
     """Say that bytes were not taken, or that they are again; ``funds`` says what the account has."""
     if said in THERE:
-        alerts.clear("funds")
+        alerts.set("funds", None)
         alerts.free(row.rid, {"broadcast"})
     elif said is Sent.FUNDS:
         transaction = transaction_of(row)
         need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
-        alerts.raise_("funds", f"{funds()}{need} ({result})", critical=True, remedy=SEND_FUNDS)
+        alerts.set("funds", f"{funds()}{need} ({result})", critical=True, remedy=SEND_FUNDS)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
         why = (
@@ -166,9 +157,3 @@ def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now
     elif question is not Question.TRACE:
         which = f" of {to_hex(row.reply.hash)}" if question is Question.RECEIPT and row.reply.hash else ""
         alerts.hold(row, cause, f"{question.value}{which}: {said.reason}", now)
-
-
-def funds_of(account: Address, balance: int | None) -> str:
-    """Say what an account has."""
-    has = "an unknown balance" if balance is None else in_ether(balance)
-    return f"account {checksum(account)} has {has}"

@@ -30,57 +30,28 @@ ETHER = 10**18
 
 
 @frozen
-class Fees:
-    """Wei for a unit of gas on a chain with a fee market (EIP-1559): the most to pay, and of it the priority fee.
+class Price:
+    """Wei for a unit of gas: the most to pay, and of it the priority fee (EIP-1559). ``needed`` is what a block takes now.
 
-    ``needed`` is what a block takes now.
+    ``is_legacy``: the gas price of a chain without base fee, which is all that.
     """
 
     max_fee: int
-    priority: int
+    priority: int = 0
     needed: int = attrs.field(default=attrs.Factory(lambda self: self.max_fee, takes_self=True), eq=False)
+    is_legacy: bool = False
 
-    @property
-    def highest(self) -> int:
-        """The most that a unit of gas may cost."""
-        return self.max_fee
-
-    def at_most(self, wei: int) -> Fees:
-        """Return these fees with a lower limit, not below what is needed now."""
-        return Fees(max(self.needed, min(self.max_fee, wei)), self.priority, self.needed)
-
-
-@attrs.frozen
-class GasPrice:
-    """Wei for a unit of gas on a chain without base fee."""
-
-    price: int
-    priority = 0
-
-    @property
-    def highest(self) -> int:
-        """The most that a unit of gas may cost."""
-        return self.price
-
-    @property
-    def needed(self) -> int:
-        """What the gas price is now."""
-        return self.price
-
-    def at_most(self, wei: int) -> GasPrice:  # noqa: ARG002 - there is one price
-        """Return the same: it is what is needed."""
-        return self
-
-
-Price = Fees | GasPrice
+    def at_most(self, wei: int) -> Price:
+        """Return this price with a lower limit, not below what is needed now."""
+        return Price(max(self.needed, min(self.max_fee, wei)), self.priority, self.needed, self.is_legacy)
 
 
 def new_transaction(
     chain_id: int, to: Address, data: bytes, gas: int, *, nonce: int, price: Price
 ) -> Transaction:
     """Return the transaction that calls ``to`` with ``data``, with this nonce at this price."""
-    if isinstance(price, GasPrice):
-        return LegacyTransaction(chain_id, nonce, price.price, gas, to, 0, data)
+    if price.is_legacy:
+        return LegacyTransaction(chain_id, nonce, price.max_fee, gas, to, 0, data)
     return Eip1559Transaction(chain_id, nonce, price.priority, price.max_fee, gas, to, 0, data)
 
 
@@ -89,9 +60,9 @@ def gas_limit(estimate: int, multiplier_percent: int) -> int:
     return estimate * multiplier_percent // 100
 
 
-def market_fees(base_fee: int, priority: int) -> Fees:
+def market_fees(base_fee: int, priority: int) -> Price:
     """Return twice the base fee and the priority fee: it stays valid while the base fee doubles."""
-    return Fees(2 * base_fee + priority, priority, base_fee + priority)
+    return Price(2 * base_fee + priority, priority, base_fee + priority)
 
 
 def median_priority(rewards: Sequence[int]) -> int:
@@ -120,22 +91,22 @@ def bumped(fee: int) -> int:
 
 def replacement(old: Transaction, price: Price) -> Transaction:
     """Return the same transaction at the market's price, but for at least an eighth more than before."""
+    is_alike = price.is_legacy is isinstance(old, LegacyTransaction)
+    market, priority = (price.max_fee, price.priority) if is_alike else (0, 0)
     if isinstance(old, LegacyTransaction):
-        market = price.price if isinstance(price, GasPrice) else 0
         return attrs.evolve(old, gas_price=max(bumped(old.gas_price), market))
-    market_fee, priority = (price.max_fee, price.priority) if isinstance(price, Fees) else (0, 0)
     return attrs.evolve(
         old,
         max_priority_fee=max(bumped(old.max_priority_fee), priority),
-        max_fee=max(bumped(old.max_fee), market_fee),
+        max_fee=max(bumped(old.max_fee), market),
     )
 
 
 def repriced(old: Transaction, price: Price) -> Transaction:
     """Return the same transaction at the market's price, which may be lower: for bytes that no node holds."""
     if isinstance(old, LegacyTransaction):
-        return attrs.evolve(old, gas_price=price.highest)
-    return attrs.evolve(old, max_priority_fee=price.priority, max_fee=price.highest)
+        return attrs.evolve(old, gas_price=price.max_fee)
+    return attrs.evolve(old, max_priority_fee=price.priority, max_fee=price.max_fee)
 
 
 def highest_fee(transaction: Transaction) -> int:
@@ -307,7 +278,8 @@ class Market:
         self.refusal, self.beyond = self.failure, False
         if self._answer is None or (now - self._at > USABLE and not self.failure):
             return
-        price: Price = GasPrice(self._answer) if base_fee is None else market_fees(base_fee, self._answer)
+        answer = self._answer
+        price = Price(answer, is_legacy=True) if base_fee is None else market_fees(base_fee, answer)
         if not self.history.accepts(price, head, now):
             self._suspected, self._due = True, now + ASKED_AGAIN_AFTER
             self.refusal = self._jump(price)

@@ -13,12 +13,12 @@ from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.replies.alerts import tell_deferred
 from kmsconn.replies.asking import Questioner
-from kmsconn.replies.plan import ActionPlan, Step, decide, top
+from kmsconn.replies.plan import ActionPlan, Step, decide
 from kmsconn.replies.sending import ReplyMoves, Sender
 from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
 from kmsconn.replies.table import Action
 from kmsconn.replies.tracking import ChainObserver, Tracking
-from kmsconn.replies.view import IncludedReply, TxConfig
+from kmsconn.replies.view import IncludedReply, TxConfig, top
 from kmsconn.transport.waiting import Backoff, Hold, together
 
 __all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
@@ -73,7 +73,7 @@ class _Rounds:
     """The rounds of one transaction manager: each looks, decides, acts, and rests until there may be something to do."""
 
     state: TxState
-    moves: ReplyMoves
+    reply_moves: ReplyMoves
     tracking: Tracking
     questioner: Questioner
     sender: Sender
@@ -90,13 +90,13 @@ class _Rounds:
     def of(cls, manager: TxManager) -> _Rounds:
         """Return the rounds of a transaction manager that begins."""
         endpoint, state = manager.endpoint, TxState.of(manager)
-        moves = ReplyMoves(state)
+        reply_moves = ReplyMoves(state)
         return cls(
             state,
-            moves,
-            Tracking(state, ChainObserver(manager), moves),
+            reply_moves,
+            Tracking(state, ChainObserver(manager), reply_moves),
             Questioner(state, endpoint.rpc, endpoint.traces or endpoint.rpc),
-            Sender(state, moves),
+            Sender(state, reply_moves),
             Hold(ROUND_BACKOFF, manager.ports.random),
         )
 
@@ -120,7 +120,7 @@ class _Rounds:
                 continue
             if self.backoff.failures:
                 self.backoff.worked()
-                state.alerts.clear("rounds")
+                state.alerts.set("rounds", None)
             is_idle = not state.backlog.waiting and not state.tracks.of(State.SIGNED)
             if state.manager.closing.is_set() and is_idle:
                 return
@@ -161,9 +161,11 @@ class _Rounds:
         )
         self.sender.broadcast([step.track.row for step in plan.of(Action.BROADCAST)], nursery)
         confirmed = plan.of(Action.CONFIRM)
-        await self.moves.confirm([step for step in confirmed if step.track.row.state is State.SIGNED])
+        await self.reply_moves.confirm([step for step in confirmed if step.track.row.state is State.SIGNED])
         final = [(step.track.row, step.found.block) for step in plan.of(Action.FINALIZE)]
-        await self.moves.finalize([IncludedReply(row.rid, row.kind, row.id, block) for row, block in final])
+        await self.reply_moves.finalize(
+            [IncludedReply(row.rid, row.kind, row.id, block) for row, block in final]
+        )
         others = [step for step in confirmed if step.track.row.state is State.ANSWERED] + plan.of(*_MOVES)
         if others:
             await together([partial(self._move, step) for step in others])
@@ -176,18 +178,18 @@ class _Rounds:
         track, found = step.track, step.found
         match step.action:
             case Action.CONFIRM:
-                await self.moves.found(track, found.block)
+                await self.reply_moves.found(track, found.block)
             case Action.DEFER:
                 tell_deferred(self.state.alerts, track.row, found, trio.current_time())
-                await self.moves.defer(track, found.reason)
+                await self.reply_moves.defer(track, found.reason)
             case Action.TAKE_BACK:
-                await self.moves.take_back(track, found)
+                await self.reply_moves.take_back(track, found)
             case Action.RELEASE:
-                await self.moves.release(track, found)
+                await self.reply_moves.release(track, found)
             case Action.REJECT:
-                await self.moves.close(track, "reject", found.reason)
+                await self.reply_moves.close(track, "reject", found.reason)
             case _:
-                await self.moves.close(track, "finish", found.reason)
+                await self.reply_moves.close(track, "finish", found.reason)
 
     def _remember(self) -> None:
         state, chain, price = self.state, self.state.chain, self.state.market.price
@@ -211,7 +213,7 @@ class _Rounds:
         if not (
             isinstance(error, JournalFailed) and self.state.manager.journal.failure
         ):  # that has its alert
-            self.state.alerts.raise_("rounds", str(error))
+            self.state.alerts.set("rounds", str(error))
         self.backoff.failed(trio.current_time())
         await trio.sleep_until(self.backoff.until)
 

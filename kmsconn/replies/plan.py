@@ -16,12 +16,11 @@ import attrs
 
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.frozen import frozen
-from kmsconn.model.debounce import Debounce
 from kmsconn.model.life import State
 from kmsconn.replies import table
 from kmsconn.replies.fees import new_transaction
 from kmsconn.replies.table import Action, Found, Phase
-from kmsconn.replies.view import AccountNonces, ChainView, Track, View
+from kmsconn.replies.view import Track, View, top
 
 
 @frozen
@@ -67,7 +66,7 @@ def decide(view: View) -> ActionPlan:
     repriced = [
         Signature(step.track, step.found.transaction.nonce, step.found.transaction)
         for step in steps
-        if step.found.transaction is not None
+        if step.action is Action.REPRICE and step.found.transaction is not None
     ]
     return ActionPlan(
         steps=tuple(step for step in steps if step.action is not Action.WAIT),
@@ -89,61 +88,6 @@ def _claimed(view: View, steps: Sequence[Step]) -> set[int]:
     return claims
 
 
-def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:
-    """Return the lowest nonce above everything known."""
-    return max(chain_nonce, high, max(in_flight, default=-1) + 1)
-
-
-def gaps(chain_nonce: int, in_flight: Collection[int], high: int, window: int) -> tuple[int, ...]:
-    """Return the nonces below ``top`` that nobody holds, lowest first; only the next ``window`` nonces are looked at.
-
-    No more are in flight at once, and the rest waits behind these: so one wild answer about the nonce costs no endless list.
-    """
-    end = min(top(chain_nonce, in_flight, high), chain_nonce + window)
-    return tuple(nonce for nonce in range(chain_nonce, end) if nonce not in in_flight)
-
-
-@attrs.define
-class NonceTracker:
-    """Follows the account's nonces over the looks at the chain; ``AccountNonces`` says what each one means."""
-
-    debounce: Debounce
-    high: int = 0
-    stranger_at: float = -math.inf
-    ripe: frozenset[int] = frozenset()
-    whole_since: float = math.inf
-    first_block: int | None = None
-
-    def look(self, chain: ChainView, in_flight: Collection[int], window: int, pooled: int = 0) -> None:
-        """Compare a look at the chain with the nonces in flight; ``pooled``: the nonce behind what waits in a pool."""
-        if chain.nonce > top(0, in_flight, self.high):
-            self.stranger_at = chain.at
-        self.high = max(self.high, chain.nonce)
-        self.first_block = chain.number if self.first_block is None else self.first_block
-        # what is in a pool and not in flight may be replies of a process that lost its journal
-        hides = pooled > top(chain.nonce, in_flight, self.high)
-        is_whole = not hides and (chain.fresh or chain.nonce == self.high)
-        self.whole_since = min(self.whole_since, chain.at) if is_whole else math.inf
-        found = gaps(chain.nonce, in_flight, self.high, window)
-        self.debounce.keep(found)
-        self.ripe = frozenset(gap for gap in found if self.debounce.confirms(gap, chain.at, chain.number))
-
-    def snapshot(self, chain: ChainView, in_flight: frozenset[int], window: int) -> AccountNonces:
-        """Return the nonces on which the next decision rests."""
-        missing = gaps(chain.nonce, in_flight, self.high, window)
-        open_gaps = missing if chain.fresh else ()
-        return AccountNonces(
-            in_flight,
-            self.high,
-            self.stranger_at,
-            missing,
-            open_gaps,
-            self.ripe.intersection(open_gaps),
-            self.whole_since,
-            self.first_block,
-        )
-
-
 @attrs.frozen
 class NoncePlan:
     """A nonce for each new reply, in their order; and the gaps that hold up something in flight and nothing new fills."""
@@ -160,15 +104,15 @@ def _plan_nonces(view: View, claimed: Collection[int], ready: list[Step]) -> Non
     """
     in_flight = view.in_flight
     _drop_second_claims(view, ready, in_flight)
-    blocking = [gap for gap in view.nonces.gaps if gap < max(in_flight, default=-1)]
-    unsure = bool(claimed) or view.chain.suspicious or not set(blocking) <= set(view.nonces.ripe)
+    blocking = [gap for gap in view.gaps if gap < max(in_flight, default=-1)]
+    unsure = bool(claimed) or view.chain.suspicious or not set(blocking) <= set(view.ripe)
     if view.price is None or unsure:
         ready[:] = [step for step in ready if _open_nonce(view, step) is not None]
-    if not ready and not view.nonces.ripe:
+    if not ready and not view.ripe:
         return NoncePlan((), ())
     del ready[view.room :]
     reusable = [step.track.earlier_nonce for step in ready]
-    ripe = [gap for gap in view.nonces.ripe if gap < min(claimed, default=math.inf)]
+    ripe = [gap for gap in view.ripe if gap < min(claimed, default=math.inf)]
     return plan(view.chain.nonce, in_flight, view.nonces.high, ripe, reusable)
 
 
@@ -239,4 +183,5 @@ def _fills(view: View, steps: Sequence[Step], unfilled: Sequence[int]) -> Iterat
         found = row.when(view, unfilled)
         yield from () if found is None else found.nonces
     for step in steps:
-        yield from step.found.nonces
+        if step.action is Action.FILL:
+            yield from step.found.nonces

@@ -11,6 +11,7 @@ import trio
 
 from kmsconn.chain.port import Call
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import moves
 from kmsconn.journal.values import Row, RowReply, Signing
@@ -24,10 +25,10 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.alerts import funds_of, tell_sent
+from kmsconn.replies.alerts import tell_sent
 from kmsconn.replies.answers import Sent, read_sent
 from kmsconn.replies.asking import ask_many, read_number
-from kmsconn.replies.fees import gas_limit, highest_cost, new_transaction
+from kmsconn.replies.fees import gas_limit, highest_cost, in_ether, new_transaction
 from kmsconn.replies.plan import Signature, Step
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found, out_of_gas, receipt_of
@@ -216,7 +217,7 @@ class Sender:
     """Sends for one transaction manager."""
 
     state: TxState
-    moves: ReplyMoves
+    reply_moves: ReplyMoves
 
     async def _signed(self, transactions: Sequence[Any]) -> list[Signed]:
         """Have transactions signed in their order, as many as the wallet can now; an alert says when it can sign none.
@@ -229,10 +230,10 @@ class Sender:
         try:
             signed = await state.manager.wallet.sign(transactions)
         except Retryable as error:
-            state.alerts.raise_("wallet", str(error), critical=True)
+            state.alerts.set("wallet", str(error), critical=True)
             state.signings.failed(trio.current_time())
             return []
-        state.alerts.clear("wallet")
+        state.alerts.set("wallet", None)
         state.signings.worked()
         return signed
 
@@ -257,7 +258,7 @@ class Sender:
         if new:
             self.state.market.reply_cost = highest_cost(new[-1])
         self.state.backlog.unsure = True
-        await self.moves.sign(signed)
+        await self.reply_moves.sign(signed)
         return True
 
     def broadcast(self, rows: Iterable[Row], nursery: trio.Nursery) -> None:
@@ -357,5 +358,6 @@ class Sender:
 
     def _funds(self) -> str:
         """Say what the account has."""
-        chain = self.state.chain
-        return funds_of(self.state.manager.wallet.address, None if chain is None else chain.balance)
+        balance = None if self.state.chain is None else self.state.chain.balance
+        has = "an unknown balance" if balance is None else in_ether(balance)
+        return f"account {checksum(self.state.manager.wallet.address)} has {has}"

@@ -17,7 +17,7 @@ from typing import Literal
 import attrs
 import trio
 
-from kmsconn.errors import KmsconnError, Retryable
+from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
@@ -58,9 +58,9 @@ NO_REPLY = "no reply of this node was included until the deadline of the request
 class ShadowManager:
     """The parts of one shadow. ``tx_sender`` is the account whose replies are followed.
 
-    They are final once their block is; where the node has no ``finalized`` block, after ``confirmations``. ``rests``: blocks are read
-    only while a request is open, for a chain with large blocks and few requests. ``has_reply`` asks the contract whether it has this
-    node's reply to a row's request; it raises KmsconnError. ``wake`` is notified when an answer became durable and when a head was
+    They are final once their block is; where the node has no ``finalized`` block, after ``confirmations``. ``rests``: blocks are read only
+    while a request is open, for a chain with large blocks and few requests. ``has_reply`` asks the contract whether it has this node's
+    reply to a row's request; None where it cannot be asked now. ``wake`` is notified when an answer became durable and when a head was
     heard; ``closing`` ends the shadow at once, for nothing of it waits for anybody.
     """
 
@@ -68,7 +68,7 @@ class ShadowManager:
     journal: Journal
     profile: Profile
     tx_sender: Address
-    has_reply: Callable[[Row], Awaitable[bool]]
+    has_reply: Callable[[Row], Awaitable[bool | None]]
     wake: WakeUp
     ports: Ports
     on_event: OnEvent
@@ -83,8 +83,14 @@ async def run_shadow(manager: ShadowManager) -> None:
 
     Cancellation: at any await; the journal and the chain have everything. Repeating: goes on from there.
     """
+    shadow = _Shadow(
+        manager,
+        ReplyReader(manager.endpoint.rpc, manager.profile, manager.tx_sender),
+        Board(manager.on_event, trio.current_time),
+        Hold(ROUND_BACKOFF, manager.ports.random),
+    )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_Shadow.of(manager).run)
+        nursery.start_soon(shadow.run)
         await manager.closing.wait()
         nursery.cancel_scope.cancel()
 
@@ -97,9 +103,6 @@ class _Shadow:
     """
 
     manager: ShadowManager
-    chain_id: int
-    journal: Journal
-    tell: OnEvent
     reader: ReplyReader
     board: Board
     backoff: Hold
@@ -108,19 +111,6 @@ class _Shadow:
     """Replies to requests that the journal does not have, or not yet."""
     looked_at: float = float("-inf")
     begun: bool = False
-
-    @classmethod
-    def of(cls, manager: ShadowManager) -> _Shadow:
-        rpc = manager.endpoint.rpc
-        return cls(
-            manager,
-            rpc.chain_id,
-            manager.journal,
-            manager.on_event,
-            ReplyReader(rpc, manager.profile, manager.tx_sender),
-            Board(manager.on_event, trio.current_time),
-            Hold(ROUND_BACKOFF, manager.ports.random),
-        )
 
     async def run(self) -> None:
         """Make rounds for ever."""
@@ -148,7 +138,7 @@ class _Shadow:
             await self._take_back_signed()
             self.begun = True
         more = await self._read()
-        for row in await self.journal.run(queries.passed, list(self.waiting)) if self.waiting else ():
+        for row in await self.manager.journal.run(queries.passed, list(self.waiting)) if self.waiting else ():
             await self._judge(row, self.waiting.pop(row.rid))
         if trio.current_time() - self.looked_at >= LOOK_EVERY:
             self.looked_at = trio.current_time()
@@ -165,8 +155,10 @@ class _Shadow:
 
     async def _take_back_signed(self) -> None:
         """Take the nonces from replies that an active connector left signed: they are not broadcast here. Their bytes are kept."""
-        for row in await self.journal.run(queries.signed, self.chain_id):
-            if await self.journal.run(moves.release, row.rid, self.manager.ports.wall(), SENDS_NOTHING):
+        for row in await self.manager.journal.run(queries.signed, self.reader.rpc.chain_id):
+            if await self.manager.journal.run(
+                moves.release, row.rid, self.manager.ports.wall(), SENDS_NOTHING
+            ):
                 self._tell_returned(row, State.ANSWERED, SENDS_NOTHING)
 
     async def _read(self) -> bool:
@@ -174,7 +166,7 @@ class _Shadow:
             block = await self._begin()
             if block is None:
                 return False
-            self.reader.begin(block)
+            self.reader.next_block = block
         replies, more = await self.reader.read(self.manager.ports.wall())
         for reply in replies:
             await self._take(reply)
@@ -182,12 +174,14 @@ class _Shadow:
 
     async def _begin(self) -> int | None:
         """Return the block of the oldest open request, else the head; None: there is nothing to read yet."""
-        block = await self.journal.run(queries.oldest_open_block, self.chain_id)
+        block = await self.manager.journal.run(queries.oldest_open_block, self.reader.rpc.chain_id)
         return self.manager.endpoint.head.number if block is None and not self.manager.rests else block
 
     async def _take(self, reply: SentReply) -> None:
         """Compare a reply with what is known of its request, now or when there is an answer."""
-        rows = await self.journal.run(queries.of_request, self.chain_id, reply.contract, reply.kind, reply.id)
+        rows = await self.manager.journal.run(
+            queries.of_request, self.reader.rpc.chain_id, reply.contract, reply.kind, reply.id
+        )
         for row in rows[-1:]:
             if row.state is State.PENDING and len(self.waiting) < MOST_WAITING:
                 self.waiting[row.rid] = reply
@@ -202,21 +196,23 @@ class _Shadow:
             return
         if row.state not in {State.ANSWERED, State.PENDING}:
             self._tell_unmatched(row, row.progress.reason)
-        elif await self.journal.run(moves.found_included, row.rid, reply.block):
+        elif await self.manager.journal.run(moves.found_included, row.rid, reply.block):
             if row.answer is None:
                 self._tell_unmatched(row, "there was no answer to it here when its reply was seen")
             else:
-                self.tell(_compared(self.manager, row, row.answer.calldata, reply))
+                self.manager.on_event(_compared(self.manager, row, row.answer.calldata, reply))
             seconds = max(0.0, reply.included_at - row.times.recorded)
             transaction = reply.transaction_hash
-            self.tell(ReplyIncluded(row.rid, row.kind, reply.block, seconds, True, transaction, id=row.id))
+            self.manager.on_event(
+                ReplyIncluded(row.rid, row.kind, reply.block, seconds, True, transaction, id=row.id)
+            )
 
     def _tell_unmatched(self, row: Row, reason: str) -> None:
-        self.tell(ReplyUnmatched(row.rid, row.kind, row.state, reason, id=row.id))
+        self.manager.on_event(ReplyUnmatched(row.rid, row.kind, row.state, reason, id=row.id))
 
     def _tell_returned(self, row: Row, state: State, reason: str) -> None:
         name = self.manager.endpoint.name
-        self.tell(ReplyReturned(row.rid, row.kind, state, reason, name, id=row.id))
+        self.manager.on_event(ReplyReturned(row.rid, row.kind, state, reason, name, id=row.id))
 
     async def _finalize(self) -> None:
         """End the requests whose replies stand at or below a final block, and which the contract still has."""
@@ -226,26 +222,19 @@ class _Shadow:
             manager.endpoint.head.number,
         )
         block = final.number if final is not None else -1 if head is None else head - manager.confirmations
-        rows = await self.journal.run(queries.included, self.chain_id, block, ROWS_AT_ONCE)
+        rows = await self.manager.journal.run(queries.included, self.reader.rpc.chain_id, block, ROWS_AT_ONCE)
         await together([partial(self._finalize_one, row) for row in rows])
 
     async def _finalize_one(self, row: Row) -> None:
-        stands = await self._has_reply(row)
+        stands = await self.manager.has_reply(row)
         if stands:
-            if await self.journal.run(moves.finalize, (row.rid, row.reply.included_block or 0)):
-                self.tell(ReplyFinalized(row.rid, row.kind, id=row.id))
+            if await self.manager.journal.run(moves.finalize, (row.rid, row.reply.included_block or 0)):
+                self.manager.on_event(ReplyFinalized(row.rid, row.kind, id=row.id))
         elif stands is False:
             transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
             reason = "the contract does not have its reply any more"
-            if await self.journal.run(moves.unland, row.rid, transition, reason):
+            if await self.manager.journal.run(moves.unland, row.rid, transition, reason):
                 self._tell_returned(row, State.PENDING if row.answer is None else State.ANSWERED, reason)
-
-    async def _has_reply(self, row: Row) -> bool | None:
-        """Ask the contract; None where it cannot be asked now."""
-        try:
-            return await self.manager.has_reply(row)
-        except KmsconnError:
-            return None
 
     async def _close_overdue(self) -> None:
         """End the answered requests whose deadline has passed, in chain time that is sure, the longest answered first."""
@@ -253,24 +242,27 @@ class _Shadow:
         if now is None:
             return
         wall = self.manager.ports.wall()
-        due = await self.journal.run(queries.answered, self.chain_id, wall, ROWS_AT_ONCE)
+        due = await self.manager.journal.run(queries.answered, self.reader.rpc.chain_id, wall, ROWS_AT_ONCE)
         late = [row for row in due.rows if now > row.progress.deadline]
         await together([partial(self._close, row) for row in late])
 
     async def _close(self, row: Row) -> None:
-        stands = await self._has_reply(row)
+        stands = await self.manager.has_reply(row)
         if stands:
-            if await self.journal.run(moves.found_included, row.rid, self.manager.endpoint.head.number or 0):
+            if await self.manager.journal.run(
+                moves.found_included, row.rid, self.manager.endpoint.head.number or 0
+            ):
                 self._tell_unmatched(row, NOT_SEEN)
-        elif stands is False and await self.journal.run(moves.close, row.rid, "finish", NO_REPLY):
+        elif stands is False and await self.manager.journal.run(moves.close, row.rid, "finish", NO_REPLY):
             seconds = self.manager.ports.wall() - row.times.recorded
-            self.tell(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
-            self.tell(RequestClosed(row.rid, row.kind, State.DONE, NO_REPLY, "no-reply", id=row.id))
+            self.manager.on_event(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
+            self.manager.on_event(
+                RequestClosed(row.rid, row.kind, State.DONE, NO_REPLY, "no-reply", id=row.id)
+            )
 
 
 def _compared(manager: ShadowManager, row: Row, calldata: bytes, reply: SentReply) -> ReplyCompared:
     found = compare(manager.profile.operations[row.kind], calldata, reply.calldata)
-    difference = found.difference
     answered = row.times.recorded if row.times.answered is None else row.times.answered
     return ReplyCompared(
         row.rid,
@@ -279,9 +271,9 @@ def _compared(manager: ShadowManager, row: Row, calldata: bytes, reply: SentRepl
         reply.included_at - answered,
         reply.block,
         reply.transaction_hash,
-        None if difference is None else difference.at,
-        None if difference is None else difference.field,
-        None if difference is None else f"0x{difference.ours.hex()}",
-        None if difference is None else f"0x{difference.theirs.hex()}",
+        found.at,
+        found.field,
+        found.ours,
+        found.theirs,
         id=row.id,
     )

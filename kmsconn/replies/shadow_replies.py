@@ -12,7 +12,7 @@ import msgspec
 
 from kmsconn.chain.port import Call, Count, Quantity, Rpc, read
 from kmsconn.errors import KmsconnError, Undecodable, Unreachable
-from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
+from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.requests import Kind
@@ -79,13 +79,8 @@ class ReplyReader:
     _read: deque[tuple[int, str]] = attrs.field(factory=lambda: deque(maxlen=REMEMBERED_BLOCKS))
     """Number and hash of the blocks that were read last."""
 
-    def begin(self, block: int) -> None:
-        """Read from a block on. Repeating: no effect while it reads."""
-        if self.next_block is None:
-            self.next_block = block
-
     def rest(self) -> None:
-        """Read nothing until the next ``begin``."""
+        """Read nothing until ``next_block`` is set."""
         self.next_block = None
         self._read.clear()
 
@@ -187,21 +182,14 @@ class Likeness(StrEnum):
 
 
 @attrs.frozen
-class ReplyDifference:
-    """Where two replies differ first: the offset in the calldata, the argument, and some bytes of each from there on."""
-
-    at: int
-    field: str
-    ours: bytes
-    theirs: bytes
-
-
-@attrs.frozen
 class ReplyComparison:
-    """What comparing came to; ``difference`` is None for equal replies."""
+    """How two replies stand to each other; ``at``: the offset of the first difference, with its argument and some bytes of each."""
 
     likeness: Likeness
-    difference: ReplyDifference | None = None
+    at: int | None = None
+    field: str | None = None
+    ours: str | None = None
+    theirs: str | None = None
 
 
 def compare(operation: Operation[Any], ours: bytes, theirs: bytes) -> ReplyComparison:
@@ -214,7 +202,7 @@ def compare(operation: Operation[Any], ours: bytes, theirs: bytes) -> ReplyCompa
     at = first_difference(ours, theirs)
     shown = slice(at, at + SHOWN_BYTES)
     field = wrong[0] if wrong else fields[0][0]
-    return ReplyComparison(likeness, ReplyDifference(at, field, ours[shown], theirs[shown]))
+    return ReplyComparison(likeness, at, field, to_hex(ours[shown]), to_hex(theirs[shown]))
 
 
 def first_difference(one: bytes, other: bytes) -> int:
@@ -229,13 +217,9 @@ def differing_fields(operation: Operation[Any], ours: bytes, theirs: bytes) -> l
     if function is None or ours[:SELECTOR_BYTES] != theirs[:SELECTOR_BYTES]:
         return [(SELECTOR, False)]
     try:
-        values = zip(function.parameters, function.decode(ours), _decoded(function, theirs), strict=True)
+        decoded = function.decode(ours), function.decode(theirs, exact=False)  # as a contract reads it
+        values = zip(function.parameters, *decoded, strict=True)
         found = [(name, operation.may_vary(name, one, two)) for name, one, two in values if one != two]
     except Undecodable:
         found = []
     return found or [(ENCODING, False)]
-
-
-def _decoded(function: Function, calldata: bytes) -> tuple[Any, ...]:
-    """Read what a contract reads, which takes more than one way of writing."""
-    return function.decode(calldata, exact=False)

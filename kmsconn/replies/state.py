@@ -23,8 +23,15 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.replies.alerts import TxAlerts
 from kmsconn.replies.answers import Broadcasts
 from kmsconn.replies.fees import FeeLimits, Market
-from kmsconn.replies.plan import NonceTracker
-from kmsconn.replies.view import ChainView, IncludedReply, ReplyHistory, Track, TxConfig, nonce_of
+from kmsconn.replies.view import (
+    ChainView,
+    IncludedReply,
+    NonceTracker,
+    ReplyHistory,
+    Track,
+    TxConfig,
+    nonce_of,
+)
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp

@@ -307,7 +307,7 @@ def _new_price(view: View, track: Track) -> Transaction | None:
     if old is None or price is None:
         return None
     if broadcast.said in UNPAYABLE:
-        is_dear = highest_fee(old) * 100 > view.price.highest * MARGIN_PERCENT
+        is_dear = highest_fee(old) * 100 > view.price.max_fee * MARGIN_PERCENT
         new = repriced(old, price) if is_dear else None
     else:
         new = replacement(old, price)

@@ -195,7 +195,7 @@ class Tracking:
 
     state: TxState
     observer: ChainObserver
-    moves: ReplyMoves
+    reply_moves: ReplyMoves
     _final: int = NOT_FINAL
     """The final block of the last time when the journal was asked for what stands up to it, and that time."""
     _final_at: float = float("-inf")
@@ -259,7 +259,7 @@ class Tracking:
                 replies = self.state.tracks.standing.pop(number, ())
                 stand += [one for one in replies if read_listed(one.block_hash, one.hash, answer)]
                 self.state.tracks.newly_included = True  # whoever does not stand is asked about
-        await self.moves.finalize(stand)
+        await self.reply_moves.finalize(stand)
 
     async def _rewind(self, fork: int) -> None:
         """Take back every reply that is included above a fork: before anything else may take its nonce."""
@@ -268,7 +268,9 @@ class Tracking:
             del standing[block]
         while rows := await self._included(NO_END, limit=INCLUDED_AT_ONCE, from_block=fork + 1):
             tracks = [self.state.tracks.note(row) for row in rows]
-            await together([partial(self.moves.take_back, track, Found(REORGANISED)) for track in tracks])
+            await together(
+                [partial(self.reply_moves.take_back, track, Found(REORGANISED)) for track in tracks]
+            )
 
     async def _included(self, up_to_block: int, *, limit: int, from_block: int = 0) -> Sequence[Row]:
         state = self.state
@@ -324,7 +326,7 @@ class Tracking:
             chain=chain,
             tracks=state.tracks.by_rid,
             broadcasts=state.broadcasts,
-            nonces=state.nonces.snapshot(chain, state.tracks.nonces, manager.config.window),
+            nonces=state.nonces.hold(chain, state.tracks.nonces, manager.config.window),
             config=manager.config,
             settings=manager.settings,
             operations=manager.profile.operations,

@@ -13,7 +13,7 @@ import attrs
 from kmsconn.config.settings import Settings
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
-from kmsconn.model.debounce import Suspicion
+from kmsconn.model.debounce import Debounce, Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Operation
@@ -56,25 +56,58 @@ class ChainView:
         return row.event.log.block_number <= self.number - self.reorg_blocks
 
 
-@attrs.frozen
-class AccountNonces:
-    """The account's nonces as a decision sees them.
+def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:
+    """Return the lowest nonce above everything known."""
+    return max(chain_nonce, high, max(in_flight, default=-1) + 1)
 
-    ``in_flight`` are those that signed replies hold; no nonce below ``high`` is free, since it was seen used. ``stranger_at`` is when
-    another transaction of the account was seen last, which may have been any reply. ``missing`` are nonces that nobody holds below one
-    that somebody does, ``gaps`` the same of a fresh look, ``ripe`` those of them that a later look confirmed. ``whole_since``: since when
-    each look has had every transaction of the account that was seen, or been the newest one; inf while one has not, or a pool has more.
-    ``first_block``: that of the first look; what was asked up to there, a process before this one may have answered.
+
+def gaps(chain_nonce: int, in_flight: Collection[int], high: int, window: int) -> tuple[int, ...]:
+    """Return the nonces below ``top`` that nobody holds, lowest first; only the next ``window`` nonces are looked at.
+
+    No more are in flight at once, and the rest waits behind these: so one wild answer about the nonce costs no endless list.
+    """
+    end = min(top(chain_nonce, in_flight, high), chain_nonce + window)
+    return tuple(nonce for nonce in range(chain_nonce, end) if nonce not in in_flight)
+
+
+@attrs.define
+class NonceTracker:
+    """Follows the account's nonces over the looks at the chain.
+
+    ``in_flight`` are those that signed replies hold, ``missing`` those that nobody holds below one that somebody does: both of the last
+    decision. No nonce below ``high`` is free, since it was seen used. ``stranger_at`` is when another transaction of the account was seen
+    last, which may have been any reply. ``ripe`` are gaps that a later look confirmed. ``whole_since``: since when each look has had every
+    transaction of the account that was seen, or been the newest one; inf while one has not, or a pool has more. ``first_block``: that of
+    the first look; what was asked up to there, a process before this one may have answered.
     """
 
-    in_flight: frozenset[int]
-    high: int
-    stranger_at: float
-    missing: Collection[int]
-    gaps: Collection[int]
-    ripe: Collection[int]
-    whole_since: float
-    first_block: int | None
+    debounce: Debounce
+    high: int = 0
+    stranger_at: float = -math.inf
+    ripe: frozenset[int] = frozenset()
+    whole_since: float = math.inf
+    first_block: int | None = None
+    in_flight: frozenset[int] = frozenset()
+    missing: Collection[int] = ()
+
+    def hold(self, chain: ChainView, in_flight: frozenset[int], window: int) -> NonceTracker:
+        """Take the nonces that are in flight now, on which the next decision rests."""
+        self.in_flight, self.missing = in_flight, gaps(chain.nonce, in_flight, self.high, window)
+        return self
+
+    def look(self, chain: ChainView, in_flight: Collection[int], window: int, pooled: int = 0) -> None:
+        """Compare a look at the chain with the nonces in flight; ``pooled``: the nonce behind what waits in a pool."""
+        if chain.nonce > top(0, in_flight, self.high):
+            self.stranger_at = chain.at
+        self.high = max(self.high, chain.nonce)
+        self.first_block = chain.number if self.first_block is None else self.first_block
+        # what is in a pool and not in flight may be replies of a process that lost its journal
+        hides = pooled > top(chain.nonce, in_flight, self.high)
+        is_whole = not hides and (chain.fresh or chain.nonce == self.high)
+        self.whole_since = min(self.whole_since, chain.at) if is_whole else math.inf
+        found = gaps(chain.nonce, in_flight, self.high, window)
+        self.debounce.keep(found)
+        self.ripe = frozenset(gap for gap in found if self.debounce.confirms(gap, chain.at, chain.number))
 
 
 @frozen
@@ -271,7 +304,7 @@ class View:
     chain: ChainView
     tracks: Mapping[int, Track]
     broadcasts: Broadcasts
-    nonces: AccountNonces
+    nonces: NonceTracker
     config: TxConfig
     settings: Settings
     operations: Mapping[Kind, Operation[Any]]
@@ -290,6 +323,16 @@ class View:
     def in_flight(self) -> frozenset[int]:
         """The nonces that signed replies hold."""
         return self.nonces.in_flight
+
+    @property
+    def gaps(self) -> Collection[int]:
+        """The missing nonces of a fresh look."""
+        return self.nonces.missing if self.chain.fresh else ()
+
+    @property
+    def ripe(self) -> frozenset[int]:
+        """The gaps that a later look confirmed."""
+        return self.nonces.ripe.intersection(self.gaps)
 
     @property
     def room(self) -> int:

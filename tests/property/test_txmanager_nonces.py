@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.replies.plan import gaps, plan, top
+from kmsconn.replies.plan import plan
+from kmsconn.replies.view import gaps, top
 
 nonces = st.integers(0, 12)
 Sight = tuple[int, frozenset[int], int, frozenset[int], list[int | None]]

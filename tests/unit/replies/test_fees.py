@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,8 +22,6 @@ from kmsconn.replies.fees import (
     USABLE,
     FeeHistory,
     FeeLimits,
-    Fees,
-    GasPrice,
     Market,
     Price,
     bumped,
@@ -36,6 +35,7 @@ from kmsconn.replies.fees import (
 )
 
 TO = Address(b"\x01" * 20)
+gas_price = partial(Price, is_legacy=True)
 
 
 def at(nonce: int, price: Price) -> Transaction:
@@ -71,7 +71,7 @@ def test_a_history_of_another_form_is_refused(history: Any) -> None:
 
 
 def test_the_max_fee_is_twice_the_base_fee_and_the_priority() -> None:
-    assert market_fees(100, 3) == Fees(203, 3)
+    assert market_fees(100, 3) == Price(203, 3)
 
 
 def test_the_gas_limit_is_rounded_down() -> None:
@@ -79,16 +79,16 @@ def test_the_gas_limit_is_rounded_down() -> None:
 
 
 def test_a_request_takes_the_form_that_its_price_asks_for() -> None:
-    assert at(4, Fees(9, 2)) == Eip1559Transaction(7, 4, 2, 9, 100, TO, 0, b"data")
-    assert at(4, GasPrice(9)) == LegacyTransaction(7, 4, 9, 100, TO, 0, b"data")
+    assert at(4, Price(9, 2)) == Eip1559Transaction(7, 4, 2, 9, 100, TO, 0, b"data")
+    assert at(4, gas_price(9)) == LegacyTransaction(7, 4, 9, 100, TO, 0, b"data")
 
 
 @given(amounts, amounts, amounts, amounts)
 def test_a_replacement_pays_an_eighth_more_and_no_less_than_the_market(
     fee: int, priority: int, market: int, market_priority: int
 ) -> None:
-    old = at(4, Fees(fee + priority, priority))
-    new = replacement(old, Fees(market + market_priority, market_priority))
+    old = at(4, Price(fee + priority, priority))
+    new = replacement(old, Price(market + market_priority, market_priority))
     assert isinstance(old, Eip1559Transaction)
     assert isinstance(new, Eip1559Transaction)
     assert new.max_fee >= market + market_priority
@@ -100,21 +100,21 @@ def test_a_replacement_pays_an_eighth_more_and_no_less_than_the_market(
 
 @given(amounts, amounts)
 def test_a_legacy_replacement_likewise(price: int, market: int) -> None:
-    old = at(4, GasPrice(price))
-    for now in (GasPrice(market), Fees(market, 1)):
+    old = at(4, gas_price(price))
+    for now in (gas_price(market), Price(market, 1)):
         new = replacement(old, now)
         assert isinstance(new, LegacyTransaction)
         assert new.gas_price >= bumped(price)
 
 
 def test_a_typed_transaction_is_bumped_where_only_a_gas_price_is_known() -> None:
-    assert replacement(at(4, Fees(16, 8)), GasPrice(1)) == at(4, Fees(18, 9))
+    assert replacement(at(4, Price(16, 8)), gas_price(1)) == at(4, Price(18, 9))
 
 
 def test_bytes_that_no_node_holds_are_repriced_to_the_market_downwards_too() -> None:
-    old = at(4, Fees(10**30, 10**20))
-    assert repriced(old, Fees(203, 3)) == at(4, Fees(203, 3))
-    assert repriced(at(4, GasPrice(10**30)), GasPrice(7)) == at(4, GasPrice(7))
+    old = at(4, Price(10**30, 10**20))
+    assert repriced(old, Price(203, 3)) == at(4, Price(203, 3))
+    assert repriced(at(4, gas_price(10**30)), gas_price(7)) == at(4, gas_price(7))
 
 
 LIMITS = FeeLimits(fee=1000, priority=50, cost=100_000)
@@ -129,7 +129,7 @@ def test_a_price_within_the_limits_is_not_refused() -> None:
     [
         (market_fees(2**120, 3), "max_fee_per_gas"),
         (market_fees(100, 51), "max_priority_fee_per_gas"),
-        (GasPrice(1001), "max_fee_per_gas"),
+        (gas_price(1001), "max_fee_per_gas"),
     ],
 )
 def test_a_price_beyond_a_limit_is_refused_with_figures_and_the_option(price: Any, named: str) -> None:
@@ -139,37 +139,37 @@ def test_a_price_beyond_a_limit_is_refused_with_figures_and_the_option(price: An
 
 
 def test_the_margin_of_a_fee_gives_way_to_the_limits_and_its_need_does_not() -> None:
-    assert LIMITS.for_gas(market_fees(600, 10), 100) == Fees(1000, 10)
-    assert LIMITS.for_gas(market_fees(600, 10), 150) == Fees(666, 10)
+    assert LIMITS.for_gas(market_fees(600, 10), 100) == Price(1000, 10)
+    assert LIMITS.for_gas(market_fees(600, 10), 150) == Price(666, 10)
     assert LIMITS.for_gas(market_fees(600, 10), 164) is None
 
 
 def test_a_jump_far_above_the_median_waits_for_another_look() -> None:
     history = FeeHistory()
     for head in range(1, 4):
-        history.accepts(GasPrice(100), head, 0.0)
+        history.accepts(gas_price(100), head, 0.0)
     assert history.median == 100
-    assert history.accepts(GasPrice(100 * JUMP), 4, 0.0)
-    assert not history.accepts(GasPrice(100 * JUMP + 1), 5, 0.0)
-    assert history.accepts(GasPrice(100), 5, 0.0)
-    assert not history.accepts(GasPrice(10**9), 6, 0.0)
-    assert not history.accepts(GasPrice(10**9), 6, 1.0)
-    assert history.accepts(GasPrice(10**9), 7, 1.0)
+    assert history.accepts(gas_price(100 * JUMP), 4, 0.0)
+    assert not history.accepts(gas_price(100 * JUMP + 1), 5, 0.0)
+    assert history.accepts(gas_price(100), 5, 0.0)
+    assert not history.accepts(gas_price(10**9), 6, 0.0)
+    assert not history.accepts(gas_price(10**9), 6, 1.0)
+    assert history.accepts(gas_price(10**9), 7, 1.0)
 
 
 def test_a_second_look_confirms_only_what_the_first_one_said() -> None:
     history = FeeHistory()
-    history.accepts(GasPrice(100), 1, 0.0)
-    history.accepts(GasPrice(100), 2, 0.0)
-    assert not history.accepts(GasPrice(1000), 3, 0.0)
-    assert not history.accepts(GasPrice(10**9), 4, 0.0)
-    assert history.accepts(GasPrice(10**9), 5, 0.0)
+    history.accepts(gas_price(100), 1, 0.0)
+    history.accepts(gas_price(100), 2, 0.0)
+    assert not history.accepts(gas_price(1000), 3, 0.0)
+    assert not history.accepts(gas_price(10**9), 4, 0.0)
+    assert history.accepts(gas_price(10**9), 5, 0.0)
 
 
 def test_the_first_price_of_all_waits_for_another_look_and_a_lower_one_is_taken() -> None:
     history = FeeHistory()
-    assert not history.accepts(GasPrice(10**9), 1, 0.0)
-    assert history.accepts(GasPrice(100), 2, 0.0)
+    assert not history.accepts(gas_price(10**9), 1, 0.0)
+    assert history.accepts(gas_price(100), 2, 0.0)
     assert history.median == 100
 
 
@@ -193,27 +193,27 @@ def judged(market: Market, answer: Any, base_fee: int | None = BASE_FEE, at: flo
 
 def test_the_market_is_asked_once_for_a_while() -> None:
     market = market_with({"reward": [["0x3"]]})
-    assert market.price == Fees(203, 3)
+    assert market.price == Price(203, 3)
     assert market.question(BASE_FEE, CURRENT - 0.1) is None
     market.judge(50, HEAD, CURRENT - 0.1)
-    assert market.price == Fees(103, 3)
+    assert market.price == Price(103, 3)
     assert market.question(BASE_FEE, CURRENT) is FEE_HISTORY
 
 
 def test_a_chain_without_base_fee_is_asked_for_its_gas_price() -> None:
     assert Market(NO_LIMITS).question(None, 0.0) is GAS_PRICE
-    assert market_with("0x9", base_fee=None).price == GasPrice(9)
+    assert market_with("0x9", base_fee=None).price == gas_price(9)
 
 
 def test_a_base_fee_of_zero_is_a_base_fee() -> None:
-    assert market_with({"reward": [["0x3"]]}, base_fee=0).price == Fees(3, 3)
+    assert market_with({"reward": [["0x3"]]}, base_fee=0).price == Price(3, 3)
 
 
 def test_the_last_answer_serves_when_the_market_does_not_answer() -> None:
     market = market_with({"reward": [["0x3"]]})
     market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
     market.judge(1, HEAD, 2 * USABLE)
-    assert market.price == Fees(5, 3)
+    assert market.price == Price(5, 3)
 
 
 async def test_the_alert_says_that_the_last_answer_serves_and_why() -> None:

@@ -15,7 +15,8 @@ from kmsconn.replies.answers import (
     Broadcasts,
     Sent,
 )
-from kmsconn.replies.plan import NoncePlan, gaps, plan
+from kmsconn.replies.plan import NoncePlan, plan
+from kmsconn.replies.view import gaps
 from kmsconn.replies.wallet import Wallet
 from tests.unit.replies.world import KEY, SECRET
 

@@ -82,9 +82,7 @@ class FakeChain:
 
 
 def reader(chain: FakeChain) -> ReplyReader:
-    made = ReplyReader(chain, PROFILE, SENDER)
-    made.begin(1)
-    return made
+    return ReplyReader(chain, PROFILE, SENDER, 1)
 
 
 async def ids(read: ReplyReader) -> list[int]:

@@ -18,12 +18,11 @@ from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.replies import asking, plan, table, view
-from kmsconn.replies.plan import NonceTracker
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found
 from kmsconn.replies.tracking import ChainObserver, Tracking
-from kmsconn.replies.view import AccountNonces, Belief, Finding
+from kmsconn.replies.view import Belief, Finding, NonceTracker
 from tests.unit.replies.test_bad_day import running
 from tests.unit.replies.world import HEALTHY, KEY, Fault, World, until
 
@@ -347,19 +346,28 @@ def l19_the_full_window_ignored(monkeypatch: Any) -> None:
 
 def gaps_of_a_lagging_node_awaited(monkeypatch: Any) -> None:
     """New replies wait while a node that lags shows nonces as open that are used."""
-    honest = NonceTracker.snapshot
+    honest: Any = view.View.ripe
+    monkeypatch.setattr(
+        view.View, "ripe", property(lambda self: honest.fget(self) if self.chain.fresh else ())
+    )
+    monkeypatch.setattr(view.View, "gaps", property(lambda self: self.nonces.missing))
 
-    def snapshot(*arguments: Any) -> AccountNonces:
-        found = honest(*arguments)
-        return attrs.evolve(found, gaps=found.missing)
 
-    monkeypatch.setattr(NonceTracker, "snapshot", snapshot)
+def remember(monkeypatch: Any, **values: Any) -> None:
+    """Let the account's nonces have these values after each look."""
+    honest = NonceTracker.look
+
+    def look(self: NonceTracker, *seen: Any) -> None:
+        honest(self, *seen)
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    monkeypatch.setattr(NonceTracker, "look", look)
 
 
 def looks_of_before_known_nonces_believed(monkeypatch: Any) -> None:
     """A reply is signed after a look that lacks transactions of the account, of which one may be that reply."""
-    honest = NonceTracker.snapshot
-    monkeypatch.setattr(NonceTracker, "snapshot", lambda *known: attrs.evolve(honest(*known), first_block=-1))
+    remember(monkeypatch, first_block=-1)
 
 
 def pools_not_looked_at(monkeypatch: Any) -> None:
@@ -387,8 +395,7 @@ def earlier_bytes_believed_gone(monkeypatch: Any) -> None:
 
 
 def estimates_of_before_a_stranger_believed(monkeypatch: Any) -> None:
-    honest = NonceTracker.snapshot
-    monkeypatch.setattr(NonceTracker, "snapshot", lambda *a: attrs.evolve(honest(*a), stranger_at=-math.inf))
+    remember(monkeypatch, stranger_at=-math.inf)
 
 
 def estimates_of_before_a_fork_believed(monkeypatch: Any) -> None:
