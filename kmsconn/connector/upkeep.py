@@ -27,7 +27,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal, until_kept
-from kmsconn.journal.values import Row, RowEnding, Waiting
+from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.life import RowCause, State
@@ -99,8 +99,8 @@ async def name_overdue(profile: Profile, journal: Journal, wall: Callable[[], fl
     return OVERDUE_INTERVAL
 
 
-def _overdue_alert(one: Waiting) -> AlertRaised:
-    text = f"has waited for more than an hour; reason: {one.reason or 'its turn'}"
+def _overdue_alert(one: Row) -> AlertRaised:
+    text = f"has waited for more than an hour; reason: {one.progress.reason or 'its turn'}"
     return AlertRaised(f"{one.kind} 0x{one.id:064x}", OVERDUE, text)
 
 
@@ -112,16 +112,16 @@ async def name_undone(journal: Journal, board: Board) -> float:
     return UNDONE_INTERVAL
 
 
-def _undone_alert(kind: Kind, found: Sequence[RowEnding]) -> AlertRaised:
+def _undone_alert(kind: Kind, found: Sequence[Row]) -> AlertRaised:
     last, severity = found[0], Severity.CRITICAL if kind in STOPPING else Severity.WARNING
-    text = f"{len(found)} such requests ended unfinished, the last one, {id_name(last.id)}, {last.state}: {last.reason}"
+    text = f"{len(found)} such requests ended unfinished, the last one, {id_name(last.id)}, {last.state}: {last.progress.reason}"
     return AlertRaised(str(kind), UNDONE, text, severity, count=len(found))
 
 
-def undone(endings: Sequence[RowEnding]) -> list[RowEnding]:
+def undone(endings: Sequence[Row]) -> list[Row]:
     """Return what failed since the last request that was done, the newest first."""
     later = takewhile(lambda one: one.state in _FAILED, endings)
-    return [one for one in later if RowCause.DESTROYED not in one.cause]
+    return [one for one in later if RowCause.DESTROYED not in one.progress.cause]
 
 
 NOT_AGREED = "not-agreed"

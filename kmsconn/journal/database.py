@@ -14,7 +14,6 @@ means that the row was no longer in a state that allows it, and that nothing was
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -169,35 +168,6 @@ def opening(driver: Driver) -> Generator[None]:
         raise driver.refusal(error) from error
 
 
-NOTE_DELAY = 1.0  # seconds that a note waits for the end of its row's turn, which mostly makes it worthless
-
-
-@attrs.frozen
-class Notes:
-    """The latest note on each row, with the time when it was made; the oldest first."""
-
-    _made: dict[int, tuple[float, bool]] = attrs.field(factory=dict)
-
-    def put(self, rid: int, submitted: bool, now: float) -> None:
-        """Note that the Core has the request of a row, or has forgotten it. It replaces an earlier note."""
-        self._made.pop(rid, None)
-        self._made[rid] = now, submitted
-
-    def take(self, rid: int) -> bool | None:
-        """Remove and return the note on a row, if there is one."""
-        _made_at, submitted = self._made.pop(rid, (0.0, None))
-        return submitted
-
-    def take_all_once_old(self, now: float) -> Mapping[int, bool]:
-        """Remove and return all notes, once the oldest of them is ``NOTE_DELAY`` old."""
-        oldest, _ = next(iter(self._made.values()), (math.inf, False))
-        if now < oldest + NOTE_DELAY:
-            return {}
-        notes = {rid: submitted for rid, (_made_at, submitted) in self._made.items()}
-        self._made.clear()
-        return notes
-
-
 _KEY = 3  # columns: kind, state, on_chain
 Key = tuple[Any, ...]
 Numbers = tuple[int, int, int]
@@ -244,7 +214,7 @@ class Database:
 
     ``is_whole``: the transaction is undone as a whole where anything in it fails, so that it needs no savepoints.
     ``damaged`` are rows that could not be read, with the reasons; ``notes`` say of which rows the Core has the request, ``stage_times``
-    how many seconds each stage of the present pass of a row took: both until the row's next move writes them.
+    how many seconds each stage of the present pass of a row took: both until the row's next move or deferral.
     """
 
     def __init__(self, driver: Driver, wall: Callable[[], float]) -> None:
@@ -254,7 +224,7 @@ class Database:
         self.shards = driver.shards
         self.tick = 0
         self.damaged: dict[int, str] = {}
-        self.notes = Notes()
+        self.notes: dict[int, bool] = {}
         self.stage_times: dict[int, dict[str, float]] = {}
         self.warnings: tuple[str, ...] = ()
         self.is_whole = False

@@ -12,7 +12,7 @@ operation in a savepoint and a round trip of its own, so that it fails alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -22,7 +22,6 @@ import trio
 
 from kmsconn.errors import JournalFailed, KmsconnError
 from kmsconn.journal.database import Database, NotWritten, is_counted, is_off_loop, is_reading
-from kmsconn.journal.moves import note_submitted
 from kmsconn.transport.ports import Offload
 
 if TYPE_CHECKING:
@@ -75,9 +74,7 @@ class Execution(Generic[T]):
         return cast("T", self.value)
 
 
-async def apply_group(
-    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
-) -> str | None:
+async def apply_group(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> str | None:
     """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
 
     Who only asked in a file has an answer all the same: a full disk can be read. Return why it failed, empty when it was written, None
@@ -88,9 +85,9 @@ async def apply_group(
     before = db.driver.changes
     try:
         if db.driver.is_remote:
-            await offload("journal", partial(_apply_in_thread, db, group, notes))
+            await offload("journal", partial(_apply_in_thread, db, group))
         else:
-            await _apply_here(db, group, notes, offload)
+            await _apply_here(db, group, offload)
     except (db.driver.error, NotWritten) as error:
         db.roll_back()
         failed = _settle(db, group, error)
@@ -127,17 +124,9 @@ def _ours(db: Database, error: Exception) -> BaseException:
     return failed
 
 
-def _note(db: Database, notes: Mapping[int, bool]) -> None:
-    for rid, submitted in notes.items():
-        note_submitted(db, rid, submitted)
-
-
-async def _apply_here(
-    db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool], offload: Offload
-) -> None:
+async def _apply_here(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> None:
     before = db.driver.changes
     db.begin()
-    _note(db, notes)
     await _apply_all(db, group, offload)
     if db.driver.changes != before:
         await offload("journal", db.keep)
@@ -155,29 +144,27 @@ async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Off
             await trio.lowlevel.checkpoint()
 
 
-def _apply_in_thread(db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool]) -> None:
+def _apply_in_thread(db: Database, group: Sequence[Execution[Any]]) -> None:
     """Apply and commit a group on a server. Raises an error of the database or NotWritten: all is undone then; StartAgain.
 
     Where it is done again, the notes in memory that the first time took are gone: they only spare work.
     """
-    if _together(db, group, notes):
+    if _together(db, group):
         return
     db.roll_back()
     db.begin()
-    _note(db, notes)
     for execution in group:
         execution.fault = None
         _apply_alone(db, execution)
     db.keep()
 
 
-def _together(db: Database, group: Sequence[Execution[Any]], notes: Mapping[int, bool]) -> bool:
+def _together(db: Database, group: Sequence[Execution[Any]]) -> bool:
     """Apply and commit without a savepoint; False when a statement failed, or something that may have changed something."""
     batch = cast("PostgresDriver", db.driver).batch
     db.begin()
     db.is_whole = True
     try:
-        _note(db, notes)
         counts: list[tuple[Execution[Any], BatchResult]] = []
         for execution in group:
             batch.assumes, batch.last = is_counted(execution.operation), None

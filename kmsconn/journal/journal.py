@@ -182,12 +182,11 @@ class Journal:
         self.tick = max(self.tick, tick)
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
-        """Remember that the Core has the request of a row, or has forgotten it.
+        """Remember that the Core has the request of a row, or has forgotten it; becomes durable as the row is deferred.
 
-        Becomes durable as the row is deferred, or with the first group after a second: before that it is mostly answered, and the note
-        worth nothing.
+        Mostly it is answered before, and the note worth nothing; one that is lost costs a repeated start.
         """
-        self._db.notes.put(rid, submitted, trio.current_time())
+        self._db.notes[rid] = submitted
 
     def note_stage(self, rid: int, stage: str, seconds: float) -> None:
         """Remember how long a stage of a row took; becomes durable with the row's next move or deferral."""
@@ -219,9 +218,8 @@ class Journal:
         if ahead < self._ahead - CLOCK_STEP:
             group = [Execution(heal), *asked, Execution(heal)]
         self._ahead = ahead
-        notes = self._db.notes.take_all_once_old(trio.current_time())
         try:
-            failed = await apply_group(self._db, group, notes, self._offload)
+            failed = await apply_group(self._db, group, self._offload)
             if failed is not None:
                 self.failures.unwritten = failed
             if not failed:

@@ -36,7 +36,7 @@ _JOIN: Final = "INSERT INTO member (name, roles, settings) VALUES (?, ?, ?) RETU
 _VERSIONS: Final = "SELECT value FROM meta WHERE key = ?"
 _APPEAR: Final = "INSERT INTO presence (token) VALUES (?)"
 _RENEW: Final = "UPDATE presence SET renewed_at = clock_timestamp(), pid = ? WHERE token = ?"
-_MEMBERS: Final = (
+MEMBERS: Final = (
     "SELECT token, name, roles, extract(epoch FROM since)::float8, extract(epoch FROM clock_timestamp() - renewed_at)::float8, settings "
     "FROM member JOIN presence USING (token) ORDER BY token"
 )
@@ -103,7 +103,7 @@ class MemberRow:
     @property
     def label(self) -> str:
         """Name it as no other one: two processes may have one name."""
-        return label_of(self.name, self.token)
+        return f"{self.name or 'a process without a name'} (member {self.token})"
 
 
 @attrs.frozen
@@ -131,17 +131,14 @@ class Claimed:
     next_due: float | None
 
 
-def label_of(name: str, token: int) -> str:
-    """Name a member as no other one."""
-    return f"{name or 'a process without a name'} (member {token})"
-
-
-def read_settings(written: str | None) -> dict[str, str]:
-    """Read the settings that a member wrote; nothing where it wrote none, or in another form."""
+def member_of(stored: Sequence[Any]) -> MemberRow:
+    """Return a member as stored (``MEMBERS``); without settings where it wrote none, or in another form."""
+    token, name, roles, since, silent, written = stored
     try:
-        return msgspec.json.decode(written or "{}", type=dict[str, str])
+        settings = msgspec.json.decode(written or "{}", type=dict[str, str])
     except msgspec.MsgspecError:
-        return {}
+        settings = {}
+    return MemberRow(token, name, frozenset(roles.split()), since, silent, settings)
 
 
 def join(
@@ -165,7 +162,7 @@ def join(
 def renew(session: Session, token: int, pid: int) -> Gathering:
     """Say that the member is there, and look who else is; ``pid``: the server's process that serves its writes. Repeating: no effect."""
     _, _, renewed, _, members, leases = session.exchange(
-        [_BEGIN, _FLEETING, call_of(_RENEW, (pid, token)), _COMMIT, call_of(_MEMBERS), call_of(_LEASES)]
+        [_BEGIN, _FLEETING, call_of(_RENEW, (pid, token)), _COMMIT, call_of(MEMBERS), call_of(_LEASES)]
     )
     return _gathering(renewed.changed == 1, members.rows, leases.rows)
 
@@ -175,20 +172,13 @@ def gathering(db: Database) -> Gathering:
     """Return who is there and who holds what, as somebody sees it who is no member; nobody where the journal is a file."""
     if not db.driver.is_remote:
         return Gathering(is_member=False)
-    return _gathering(False, db.execute(_MEMBERS).fetchall(), db.execute(_LEASES).fetchall())
+    return _gathering(False, db.execute(MEMBERS).fetchall(), db.execute(_LEASES).fetchall())
 
 
 def _gathering(
     is_member: bool, members: Sequence[tuple[Any, ...]], leases: Sequence[tuple[Any, ...]]
 ) -> Gathering:
-    return Gathering(
-        is_member,
-        tuple(
-            MemberRow(number, name, frozenset(roles.split()), since, silent, read_settings(settings))
-            for number, name, roles, since, silent, settings in members
-        ),
-        tuple(LeaseRow(*lease) for lease in leases),
-    )
+    return Gathering(is_member, tuple(map(member_of, members)), tuple(LeaseRow(*lease) for lease in leases))
 
 
 def take(session: Session, token: int, names: Collection[str]) -> None:

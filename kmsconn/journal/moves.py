@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from kmsconn.errors import NonceTaken
-from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.database import Database, counted, reads
-from kmsconn.journal.rows import appended, line_of, pack_id
+from kmsconn.journal.database import Database, counted
+from kmsconn.journal.rows import appended, line_of
 from kmsconn.journal.values import Signing
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
@@ -115,6 +114,7 @@ def move(
 ) -> bool:
     """Apply a transition of ``model.life`` and say whether the row was in a state that allows it."""
     now = db.wall()
+    db.notes.pop(rid, None)  # nobody asks the Core any more, or all begins anew
     line = line_of(now, transition, reason or _detail(values), db.stage_times.pop(rid, {}))
     always = {
         "rid": rid,
@@ -137,14 +137,12 @@ def _detail(values: Mapping[str, object]) -> str:
 @counted
 def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
     """PENDING → ANSWERED ②; due for the transaction manager at once."""
-    db.notes.take(rid)  # nobody asks any more
     return move(db, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
 @counted
 def deliver(db: Database, rid: int, kept: Answer, now: float) -> bool:
     """PENDING → DONE with the Core's answer ②: whoever asks over HTTP has it from here, and no chain gets it."""
-    db.notes.take(rid)
     return move(db, "deliver", rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
@@ -252,7 +250,7 @@ def defer(
         "reason": reason,
         "cause": cause.value,
         "max_wait": max_wait,
-        "submitted": db.notes.take(rid),
+        "submitted": db.notes.pop(rid, None),
         "again": again,
         "line": line_of(db.wall(), f"defer {stage}".strip(), reason, db.stage_times.pop(rid, {})),
     }
@@ -271,17 +269,8 @@ def hurry(db: Database, kinds: Collection[Kind], shard: int, shards: int) -> boo
     return sum(db.execute(statement, values).rowcount for values in of_kinds) > 0
 
 
-def note_submitted(db: Database, rid: int, submitted: bool) -> None:
-    """Write down that the Core has a request, or has forgotten it."""
-    db.execute("UPDATE request SET submitted = ? WHERE rid = ?", (submitted, rid))
-
-
 _KEEP = "UPDATE request SET choice = ? WHERE rid = ? AND choice = ''"
 _KEPT = "SELECT choice FROM request WHERE rid = ?"
-_OF_REQUEST = (
-    "SELECT choice FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id = ? "
-    "AND kind = ? AND on_chain = 1 ORDER BY rid DESC LIMIT 1"
-)
 
 
 def keep_choice(db: Database, rid: int, choice: str) -> str:
@@ -289,10 +278,3 @@ def keep_choice(db: Database, rid: int, choice: str) -> str:
     db.execute(_KEEP, (choice, rid))
     found = db.execute(_KEPT, (rid,)).fetchone()
     return choice if found is None else str(found[0])
-
-
-@reads
-def choice_of(db: Database, chain_id: int, contract: Address, kind: Kind, identifier: int) -> str:
-    """Return the choice that is kept for a request on chain; empty where there is none."""
-    found = db.execute(_OF_REQUEST, (chain_id, contract, pack_id(identifier), kind.value)).fetchone()
-    return "" if found is None else str(found[0])

@@ -11,7 +11,7 @@ import attrs
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.extras import require_extra
-from kmsconn.journal.members import label_of, read_settings
+from kmsconn.journal.members import MEMBERS, MemberRow, member_of
 from kmsconn.journal.postgres_refusals import PoolerMode
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS
 
@@ -43,8 +43,6 @@ SELECT has_schema_privilege(current_schema(), 'USAGE'), has_schema_privilege(cur
 _SCHEMA: Final = "SELECT current_setting('search_path'), has_database_privilege(current_database(), 'CREATE')"
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _META: Final = "SELECT key, value FROM meta"
-# Tables of an older version have no such column.
-_MEMBERS: Final = "SELECT token, name, roles, to_jsonb(member) ->> 'settings' FROM member ORDER BY token"
 
 
 @attrs.frozen
@@ -89,15 +87,6 @@ class TablesState:
 
 
 @attrs.frozen
-class MemberState:
-    """A process that uses the journal: its name and roles, and what it wrote of the settings that all must have alike."""
-
-    name: str
-    roles: frozenset[str] = frozenset()
-    settings: Mapping[str, str] = attrs.field(factory=dict)
-
-
-@attrs.frozen
 class PostgresPlace:
     """All that was found. ``refusal``: why there is no connection, then nothing else is known.
 
@@ -109,7 +98,7 @@ class PostgresPlace:
     server: ServerState | None = None
     tables: TablesState | None = None
     clock: float = 0.0
-    members: tuple[MemberState, ...] = ()
+    members: tuple[MemberRow, ...] = ()
     pooler: PoolerMode = PoolerMode.NONE
 
 
@@ -168,14 +157,10 @@ def _meta(connection: psycopg.Connection[Any]) -> dict[str, str]:
         return {}
 
 
-def _members(connection: psycopg.Connection[Any]) -> tuple[MemberState, ...]:
+def _members(connection: psycopg.Connection[Any]) -> tuple[MemberRow, ...]:
     import psycopg
 
     try:
-        found = connection.execute(_MEMBERS).fetchall()
-        return tuple(
-            MemberState(label_of(name, token), frozenset(roles.split()), read_settings(settings))
-            for token, name, roles, settings in found
-        )
+        return tuple(map(member_of, connection.execute(MEMBERS)))
     except psycopg.Error:
         return ()

@@ -20,12 +20,9 @@ from kmsconn.journal.values import (
     Counts,
     Due,
     JournalPlace,
-    Queued,
     Reread,
     Row,
-    RowEnding,
     Shards,
-    Waiting,
 )
 from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
@@ -46,7 +43,7 @@ _DUE = (
 )
 _NEXT_SEEN = f"{_NEXT} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_attempt > :now"
 _IN_ORDER = (
-    "SELECT block, log_index, rid, next_attempt <= :now FROM request INDEXED BY request_due_{shards} "
+    "SELECT block, log_index, rid FROM request INDEXED BY request_due_{shards} "
     "WHERE kind = :kind AND state = 'pending' AND on_chain = 1 ORDER BY block, log_index LIMIT :limit"
 )
 
@@ -106,11 +103,11 @@ _OLDEST = (
     f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND (cause & {RowCause.REFUSED_BY_CORE.value}) = 0"
 )
 _WAITING = (
-    "SELECT recorded_at, rid, kind, id, reason FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
+    "SELECT recorded_at, rid FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
     f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND recorded_at < ? ORDER BY recorded_at LIMIT ?"
 )
 _ENDINGS = (
-    "SELECT rid, id, state, reason, cause FROM request INDEXED BY request_key_management "
+    "SELECT rid FROM request INDEXED BY request_key_management "
     "WHERE kind = ? AND kind NOT IN ('public_decryption', 'user_decryption', 'http_public_decryption', 'http_user_decryption') "
     "AND on_chain = 1 "
     "AND state IN ('included', 'finalized', 'done', 'rejected', 'quarantined') ORDER BY block DESC, log_index DESC LIMIT ?"
@@ -221,15 +218,13 @@ def _of(db: Database, heads: Iterable[Head]) -> tuple[Row, ...]:
 
 
 @reads
-def in_order(db: Database, kinds: Collection[Kind], now: float, limit: int) -> tuple[Queued, ...]:
+def in_order(db: Database, kinds: Collection[Kind], limit: int) -> tuple[Row, ...]:
     """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not."""
     statement = _for_shards(_IN_ORDER, db.shards)
-    values = {"now": now, "limit": limit}
-    found = sorted(
-        place for kind in kinds for place in db.execute(statement, {**values, "kind": kind.value})
-    )[:limit]
-    is_due = {rid: bool(due) for *_, rid, due in found}
-    return tuple(Queued(row, is_due[row.rid]) for row in read_rows(db, list(is_due)))
+    asked = ({"kind": kind.value, "limit": limit} for kind in kinds)
+    return read_rows(
+        db, [rid for *_, rid in sorted(p for one in asked for p in db.execute(statement, one))[:limit]]
+    )
 
 
 @reads
@@ -278,7 +273,7 @@ def row(db: Database, rid: int) -> Row | None:
 def of_request(
     db: Database, chain_id: int, contract: Address, kind: Kind, identifier: int
 ) -> tuple[Row, ...]:
-    """Return the rows on chain of a kind and an on-chain id: one, but for a moment after a reorganisation."""
+    """Return the rows on chain of a kind and an on-chain id, the newest last: one, but for a moment after a reorganisation."""
     return _rows(db, db.execute(_OF_REQUEST, (chain_id, contract, pack_id(identifier), kind.value)))
 
 
@@ -328,27 +323,19 @@ def _readable(stored: tuple[bytes, int, bytes, bytes, int]) -> Log | None:
 
 
 @reads
-def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) -> tuple[Waiting, ...]:
+def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) -> tuple[Row, ...]:
     """Return the first ``limit`` open requests of ``kinds`` that are on chain and were recorded ``before`` (wall time)."""
     found = sorted(one for kind in kinds for one in db.execute(_WAITING, (kind.value, before, limit)))
-    return tuple(
-        Waiting(rid, Kind(kind), int.from_bytes(i), since, why) for since, rid, kind, i, why in found[:limit]
-    )
+    return read_rows(db, [rid for _, rid in found[:limit]])
 
 
 @reads
-def endings(db: Database, kinds: Iterable[Kind], limit: int) -> dict[Kind, tuple[RowEnding, ...]]:
+def endings(db: Database, kinds: Iterable[Kind], limit: int) -> dict[Kind, tuple[Row, ...]]:
     """Return how requests of each of some kinds of key management that are on chain ended, those that stand last first.
 
     Done are ``included``, ``finalized`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
     """
-    return {
-        kind: tuple(
-            RowEnding(rid, int.from_bytes(i), State(state), why, RowCause(cause))
-            for rid, i, state, why, cause in db.execute(_ENDINGS, (kind.value, limit))
-        )
-        for kind in kinds
-    }
+    return {kind: _rows(db, db.execute(_ENDINGS, (kind.value, limit))) for kind in kinds}
 
 
 @reads

@@ -200,41 +200,11 @@ NO_SHARDS = Shards()
 
 
 @attrs.frozen
-class Waiting:
-    """An open request that has waited since ``since`` (wall time), and what it last waited for."""
-
-    rid: int
-    kind: Kind
-    id: int
-    since: float
-    reason: str
-
-
-@attrs.frozen
-class RowEnding:
-    """How a request ended, or that its reply is included, and why it is not done."""
-
-    rid: int
-    id: int
-    state: State
-    reason: str
-    cause: RowCause = RowCause.NONE
-
-
-@attrs.frozen
 class Due:
     """Rows to work on now, best first, and when the next one after them is due (wall time; None: nothing waits)."""
 
     rows: tuple[Row, ...]
     next_due: float | None
-
-
-@attrs.frozen
-class Queued:
-    """A row that waits for its turn, and whether its time has come."""
-
-    row: Row
-    due: bool
 
 
 @attrs.frozen

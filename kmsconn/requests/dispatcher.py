@@ -173,22 +173,19 @@ class OrderedDispatcher:
 
     async def _look(self) -> float:
         """Dispatch what may begin and is due; return the seconds until something else is."""
-        queued = await until_kept(
-            lambda: self.journal.run(queries.in_order, self.pool.kinds, self.wall(), LINE)
-        )
-        line = [Entry(one, order_of(self.profile, one.row)) for one in queued]
+        queued = await until_kept(lambda: self.journal.run(queries.in_order, self.pool.kinds, LINE))
+        line = [Entry(row, order_of(self.profile, row)) for row in queued]
         for entry, identifier in ended(line):
             if entry.rid not in self.pool.busy:
                 await self._end(entry, identifier)
         free = free_to_begin(line, self.pool.busy)
-        free = [entry for entry in free if entry.queued.row.kind not in self.pool.paused]
-        for entry in [entry for entry in free if entry.queued.due][: max(0, self.pool.free)]:
-            self.pool.dispatch(entry.queued.row)
-        later = [
-            entry.queued.row.progress.next_attempt - self.wall() for entry in free if not entry.queued.due
-        ]
+        free = [entry for entry in free if entry.row.kind not in self.pool.paused]
+        now = self.wall()
+        for entry in [one for one in free if one.row.progress.next_attempt <= now][: max(0, self.pool.free)]:
+            self.pool.dispatch(entry.row)
+        later = [wait for one in free if (wait := one.row.progress.next_attempt - now) > 0.0]
         return max(SOONEST, min([self.look_again, *later]))
 
     async def _end(self, entry: Entry, identifier: int) -> None:
         reason = f"{id_name(identifier)} was destroyed"
-        await until_kept(lambda: self.end(entry.queued.row, reason))
+        await until_kept(lambda: self.end(entry.row, reason))

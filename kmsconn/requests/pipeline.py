@@ -174,7 +174,8 @@ async def settle_choice(operation: Choosing[Any], journal: Journal, row: Row, ga
 async def _choose(journal: Journal, operation: Choosing[Any], request: Request) -> str:
     earlier, before = operation.continues(request.content), ""
     if earlier is not None:
-        before = await journal.run(moves.choice_of, request.chain_id, request.contract, *earlier)
+        known = await journal.run(queries.of_request, request.chain_id, request.contract, *earlier)
+        before = known[-1].progress.choice if known else ""
         if not before:  # a guess, which an operator can correct by the option
             return operation.choose(request.content, "")
     return await journal.run(moves.keep_choice, request.rid, operation.choose(request.content, before))

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from kmsconn.errors import Undecodable
-from kmsconn.journal.values import Queued, Row
+from kmsconn.journal.values import Row
 from kmsconn.model.requests import EventPlace, Order, Request
 from kmsconn.protocols.port import Operation
 from kmsconn.protocols.profile import Profile
@@ -53,13 +53,13 @@ def order_of(profile: Profile, row: Row) -> Order:
 class Entry:
     """A request in the line with its order."""
 
-    queued: Queued
+    row: Row
     order: Order
 
     @property
     def rid(self) -> int:
         """Its row."""
-        return self.queued.row.rid
+        return self.row.rid
 
 
 def ended(line: Sequence[Entry]) -> list[tuple[Entry, int]]:

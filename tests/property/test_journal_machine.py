@@ -317,17 +317,11 @@ class JournalMachine(RuleBasedStateMachine):
         row = self.model.rows.get(rid)
         waits = row is not None and row.state in WAITING
         if noted is not None:
-            self.db.notes.put(rid, noted, 0.0)
+            self.db.notes[rid] = noted
         assert moves.defer(self.db, rid, next_attempt, "later", max_wait=max_wait) == waits
         if row is not None and waits:
             row.next_attempt, row.max_wait, row.deferred = next_attempt, max_wait, row.deferred + 1
             row.submitted = row.submitted if noted is None else noted
-
-    @rule(rid=rids, submitted=st.booleans())
-    def note_submitted(self, rid: int, submitted: bool) -> None:
-        moves.note_submitted(self.db, rid, submitted)
-        if rid in self.model.rows:
-            self.model.rows[rid].submitted = submitted
 
     @rule(now=walls)
     def heal(self, now: float) -> None:

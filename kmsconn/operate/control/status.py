@@ -45,8 +45,8 @@ async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001
                     "row": one.rid,
                     "kind": one.kind.value,
                     "id": f"0x{one.id:064x}",
-                    "seconds": now - one.since,
-                    "reason": one.reason[:SHORT],
+                    "seconds": now - one.times.recorded,
+                    "reason": one.progress.reason[:SHORT],
                 }
                 for one in oldest
             ),

@@ -9,7 +9,8 @@ from kmsconn.config.places import is_loopback
 from kmsconn.config.storage import differences
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.config.working import Pools
-from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
+from kmsconn.journal.members import MemberRow
+from kmsconn.journal.postgres_place import PostgresPlace, ServerState, TablesState
 from kmsconn.journal.postgres_refusals import BREAKS, REMEDY, PoolerMode, remedy_of
 from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
@@ -42,7 +43,7 @@ def judge_postgres(
         )
         return
     yield _server(checked, place.server)
-    yield _tables(f"{checked}: tables", place.tables, tuple(one.name for one in place.members))
+    yield _tables(f"{checked}: tables", place.tables, tuple(one.label for one in place.members))
     if place.pooler is PoolerMode.SESSION:
         yield ok(f"{checked}: pooler", f"one in {place.pooler} mode stands before the server")
     yield _commits(f"{checked}: commits", place.server)
@@ -58,13 +59,11 @@ def judge_postgres(
         yield _encryption(f"{checked}: TLS", place.server)
 
 
-def judge_common(
-    checked: str, ours: Mapping[str, str], members: Sequence[MemberState]
-) -> Iterator[Diagnosis]:
+def judge_common(checked: str, ours: Mapping[str, str], members: Sequence[MemberRow]) -> Iterator[Diagnosis]:
     """Compare what all processes must have alike: this configuration, and those that use the journal now."""
     if not members:
         return
-    found = differences([("this configuration", ours), *((one.name, one.settings) for one in members)])
+    found = differences([("this configuration", ours), *((one.label, one.settings) for one in members)])
     for one in found:
         yield warning(
             f"{checked}: {one.option} of all processes",
@@ -76,7 +75,7 @@ def judge_common(
 
 
 def judge_workers(
-    checked: str, pools: Pools, cores: int, members: Sequence[MemberState]
+    checked: str, pools: Pools, cores: int, members: Sequence[MemberRow]
 ) -> Iterator[Diagnosis]:
     """Multiply the workers by the processes that work now, and compare with what a Core has room for."""
     working = sum(Role.WORK in one.roles for one in members)

@@ -51,14 +51,18 @@ def test_a_fresh_database_is_well_and_stays_empty(fresh: PostgresAddress, postgr
     assert postgresql.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", fresh.database) == "0"
 
 
+PRESENT = "INSERT INTO presence (token) SELECT token FROM member"
+
+
 def test_a_journal_tells_its_version_owner_and_members(fresh: PostgresAddress, postgresql: Cluster) -> None:
     opened(fresh).close()
     postgresql.run("INSERT INTO member (name) VALUES ('kmsconn-1'), ('')", fresh.database)
+    postgresql.run(PRESENT, fresh.database)
     place = look_at_postgres(fresh)
     assert place.tables is not None
     assert place.tables.versions is not None
     assert BINDING.as_text().items() <= place.tables.stored.items()
-    assert [one.name for one in place.members] == [
+    assert [one.label for one in place.members] == [
         "kmsconn-1 (member 1)",
         "a process without a name (member 2)",
     ]
@@ -68,15 +72,16 @@ def test_a_journal_tells_its_version_owner_and_members(fresh: PostgresAddress, p
 def test_the_settings_of_the_processes_are_read_where_there_are_some(
     fresh: PostgresAddress, postgresql: Cluster
 ) -> None:
-    """Tables of an older version have none, and something else may stand there."""
+    """Something else may stand there."""
     opened(fresh).close()
     postgresql.run(
         """INSERT INTO member (name, settings) VALUES ('a', '{"lease": "5s"}'), ('b', '[1]'), ('c', '')""",
         fresh.database,
     )
+    postgresql.run(PRESENT, fresh.database)
     assert [one.settings for one in look_at_postgres(fresh).members] == [{"lease": "5s"}, {}, {}]
     postgresql.run("ALTER TABLE member DROP COLUMN settings", fresh.database)
-    assert [one.settings for one in look_at_postgres(fresh).members] == [{}, {}, {}]
+    assert look_at_postgres(fresh).members == ()
 
 
 def test_the_clock_is_this_machines(fresh: PostgresAddress, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
-from kmsconn.journal.database import NOTE_DELAY, Database, off_loop, reads
+from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
 from kmsconn.journal.journal import QUEUE, Journal
 from tests.unit.journal.samples import AutocommitDatabase, dump, new_row, opened, row_of
@@ -184,7 +184,7 @@ async def test_of_a_group_that_writes_only_the_commit_is_taken_off_the_loop(db: 
         used.append((use, work))
         return work()
 
-    await apply_group(db, [Execution(adds(number)) for number in range(3)], {}, offload)
+    await apply_group(db, [Execution(adds(number)) for number in range(3)], offload)
     assert used == [("journal", db.keep)]
 
 
@@ -192,7 +192,7 @@ async def test_of_a_group_that_writes_only_the_commit_is_taken_off_the_loop(db: 
 async def test_a_long_operation_is_applied_off_the_loop_in_its_turn(db: Database) -> None:
     gate = Gate()
     executions: list[Execution[int]] = [Execution(rows), Execution(off_loop()(adds(1))), Execution(rows)]
-    await apply_group(db, executions, {}, gate)
+    await apply_group(db, executions, gate)
     assert [execution.result() for execution in executions] == [0, 1, 1]
     assert gate.groups == 2
 
@@ -209,7 +209,7 @@ async def test_the_loop_runs_on_while_a_large_group_is_applied(db: Database) -> 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
         seen = [Execution(lambda _: len(steps)) for _ in range(3 * OPERATIONS_BETWEEN_CHECKPOINTS)]
-        await apply_group(db, seen, {}, Gate())
+        await apply_group(db, seen, Gate())
     assert seen[0].result() < seen[-1].result()
 
 
@@ -221,7 +221,7 @@ async def test_what_was_applied_has_failed_when_the_commit_was_not_waited_for(db
         raise AssertionError
 
     with trio.move_on_after(0):
-        await apply_group(db, [operation], {}, hangs)
+        await apply_group(db, [operation], hangs)
     with pytest.raises(JournalFailed):
         operation.result()
 
@@ -288,7 +288,7 @@ async def test_a_transaction_that_is_lost_whole_fails_all(db: Database) -> None:
         raise db.driver.error("disk I/O error")
 
     group: list[Execution[Any]] = [Execution(adds(1)), Execution(loses_all), Execution(adds(2))]
-    await apply_group(db, group, {}, Gate())
+    await apply_group(db, group, Gate())
     assert all(isinstance(operation.error, JournalFailed) for operation in group)
     assert rows(db) == 0
 
@@ -308,39 +308,6 @@ async def test_the_tick_is_published_once_it_is_durable(db: Database) -> None:
         gate.open.set()
         await wait_all_tasks_blocked()
         assert (before, journal.tick) == (0, 1)
-
-
-async def test_a_note_is_written_with_the_first_group_after_a_second(db: Database) -> None:
-    async with writing(db, Gate()) as journal:
-        rid = await journal.run(adds(1))
-        journal.note_submitted(rid, True)
-        assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
-        await trio.sleep(NOTE_DELAY)
-        assert not row_of(db, rid).progress.submitted
-        assert await journal.run(lambda db: row_of(db, rid).progress.submitted)
-
-
-async def test_a_note_made_again_does_not_hold_back_the_others(db: Database) -> None:
-    async with writing(db, Gate()) as journal:
-        rids = [await journal.run(adds(number)) for number in (1, 2)]
-        for rid in rids:
-            journal.note_submitted(rid, True)
-        await trio.sleep(NOTE_DELAY / 2)
-        journal.note_submitted(rids[0], True)
-        await trio.sleep(NOTE_DELAY / 2)
-        assert await journal.run(lambda db: [row_of(db, rid).progress.submitted for rid in rids]) == [
-            True,
-            True,
-        ]
-
-
-async def test_a_note_that_was_taken_is_not_written(db: Database) -> None:
-    async with writing(db, Gate()) as journal:
-        rid = await journal.run(adds(1))
-        journal.note_submitted(rid, True)
-        assert (db.notes.take(rid), db.notes.take(rid)) == (True, None)
-        await trio.sleep(NOTE_DELAY)
-        assert not await journal.run(lambda db: row_of(db, rid).progress.submitted)
 
 
 async def test_a_closed_journal_says_so(db: Database) -> None:
@@ -445,7 +412,7 @@ async def test_nothing_of_a_group_stays_when_the_process_dies_before_the_commit(
         raise Killed
 
     with pytest.raises(Killed):
-        await apply_group(db, [Execution(adds(1)), Execution(dies)], {}, Gate())
+        await apply_group(db, [Execution(adds(1)), Execution(dies)], Gate())
     db.close()
     again = opened(path)
     assert rows(again) == 0

@@ -90,7 +90,7 @@ def test_all_rows_of_an_id_are_found(db: Database) -> None:
 @pytest.mark.parametrize("state", sorted(RETRIED))
 def test_what_failed_begins_again_from_the_start(db: Database, state: State) -> None:
     rid = walk(db, new_row(db), WAYS[state])
-    moves.note_submitted(db, rid, True)
+    db.execute("UPDATE request SET submitted = 1 WHERE rid = ?", (rid,))
     before = row_of(db, rid)
     inspecting.retry(db, rid, 5000.0, 777.0)
     after = row_of(db, rid)

@@ -246,6 +246,7 @@ def test_without_an_answer_there_is_nothing_to_send_again(db: Database) -> None:
 @pytest.mark.parametrize("submitted", [True, False])
 def test_what_the_core_knows_is_written_down(db: Database, submitted: bool) -> None:
     rid = new_row(db)
-    moves.note_submitted(db, rid, not submitted)
-    moves.note_submitted(db, rid, submitted)
+    for db.notes[rid] in (not submitted, submitted):
+        assert moves.defer(db, rid, 1010.0, "waits")
+    assert moves.defer(db, rid, 1010.0, "waits")
     assert row_of(db, rid).progress.submitted is submitted

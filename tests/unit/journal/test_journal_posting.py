@@ -83,7 +83,7 @@ def test_what_ended_for_good_stays_ended(db: Database, transition: str) -> None:
 @pytest.mark.parametrize("transition", ["reject", "expire", "quarantine"])
 def test_what_ended_repeatably_begins_again_as_if_recorded_now(db: Database, transition: str) -> None:
     rid = end(db, transition, RowCause.REPEATABLE | RowCause.ACCESS_DENIED)
-    moves.note_submitted(db, rid, True)
+    db.execute("UPDATE request SET submitted = 1 WHERE rid = ?", (rid,))
     taken = post(db, LATER)
     assert taken.begins
     row = row_of(db, rid)

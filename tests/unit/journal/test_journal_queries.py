@@ -346,20 +346,19 @@ def test_the_next_of_several_kinds_is_the_soonest(db: Database) -> None:
     assert of_kinds(db) == Due((), NOW + 10)
 
 
-def in_order(db: Database, now: float = NOW, limit: int = 10) -> list[tuple[int, bool]]:
-    queued = queries.in_order(db, (Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH), now, limit)
-    return [(one.row.rid, one.due) for one in queued]
+def in_order(db: Database, limit: int = 10) -> list[int]:
+    return [row.rid for row in queries.in_order(db, (Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH), limit)]
 
 
 def test_in_order_comes_what_is_open_as_the_chain_has_it_due_or_not(db: Database) -> None:
     later = new_row(db, 2, 20, kind=Kind.NEW_KMS_EPOCH)
     first = new_row(db, 1, 10, kind=Kind.NEW_KMS_CONTEXT)
-    assert in_order(db) == [(first, True), (later, True)]
-    assert in_order(db, limit=1) == [(first, True)]
+    assert in_order(db) == [first, later]
+    assert in_order(db, limit=1) == [first]
     moves.defer(db, first, NOW + 5, "waits")
-    assert in_order(db) == [(first, False), (later, True)]
+    assert in_order(db) == [first, later]
     moves.move(db, "finish", first, reason="done")
-    assert in_order(db) == [(later, True)]
+    assert in_order(db) == [later]
 
 
 def test_nothing_comes_first_in_an_empty_journal(db: Database) -> None:

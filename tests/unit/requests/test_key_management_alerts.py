@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
@@ -19,7 +21,7 @@ from kmsconn.connector.upkeep import (
 )
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import inspecting, moves, recording
-from kmsconn.journal.values import RowEnding
+from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.life import RowCause, State
@@ -116,8 +118,9 @@ async def test_a_rejected_decryption_is_not_of_key_management(bench: Bench, told
     assert told == []
 
 
-def ended(*states: State) -> list[RowEnding]:
-    return [RowEnding(rid, rid, state, "") for rid, state in enumerate(states)]
+def ended(*states: State) -> list[Row]:
+    progress = SimpleNamespace(cause=RowCause.NONE)
+    return [cast("Row", SimpleNamespace(state=state, progress=progress)) for state in states]
 
 
 @pytest.mark.parametrize("done", [State.INCLUDED, State.FINALIZED, State.DONE])

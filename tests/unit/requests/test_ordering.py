@@ -11,7 +11,7 @@ import pytest
 from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
-from kmsconn.journal.values import Arrival, Queued, Row
+from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, NewContext
 from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
@@ -48,7 +48,7 @@ def line(*contents: Content) -> list[Entry]:
     found = []
     for rid, content in enumerate(contents):
         order = content.order
-        found.append(Entry(Queued(SimpleNamespace(rid=rid), due=True), order))  # type: ignore[arg-type]
+        found.append(Entry(SimpleNamespace(rid=rid), order))  # type: ignore[arg-type]
     return found
 
 

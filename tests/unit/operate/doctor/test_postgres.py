@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -9,7 +10,8 @@ import pytest
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.config.working import Pools
-from kmsconn.journal.postgres_place import MemberState, PostgresPlace, ServerState, TablesState
+from kmsconn.journal.members import MemberRow
+from kmsconn.journal.postgres_place import PostgresPlace, ServerState, TablesState
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.postgres import judge_common, judge_postgres, judge_workers
 from tests.unit.operate.doctor.patient import Patient
@@ -105,28 +107,32 @@ def test_tables_that_are_there_need_no_right_to_make_some() -> None:
     )
 
 
+def member(name: str, *roles: str, settings: Mapping[str, str] | None = None) -> MemberRow:
+    return MemberRow(1, name, frozenset(roles), 0.0, 0.0, settings or {})
+
+
 def test_the_members_are_named() -> None:
     place = attrs.evolve(
         WELL,
         tables=TablesState("k", stored={"kmsconn_tables": "2 1"}),
-        members=(MemberState("a"), MemberState("b")),
+        members=(member("a"), member("b")),
     )
-    assert lines(place)[1].found == "version 2 in the schema k, used by a, b"
+    assert lines(place)[1].found == "version 2 in the schema k, used by a (member 1), b (member 1)"
 
 
 def test_settings_are_compared_with_those_of_the_processes_that_run() -> None:
     ours = {"lease": "5s", "mode": "active"}
     assert [*judge_common("journal", ours, ())] == []
-    (line,) = judge_common("journal", ours, [MemberState("a", settings=dict(ours)), MemberState("b")])
+    (line,) = judge_common("journal", ours, [member("a", settings=dict(ours)), member("b")])
     assert (line.status, line.found) == (CheckStatus.OK, "alike with 2: lease, mode")
-    (line,) = judge_common("journal", ours, [MemberState("a", settings=ours | {"lease": "9s"})])
+    (line,) = judge_common("journal", ours, [member("a", settings=ours | {"lease": "9s"})])
     assert (line.status, line.checked) == (CheckStatus.WARNING, "journal: lease of all processes")
-    assert line.found == "5s at this configuration; 9s at a"
+    assert line.found == "5s at this configuration; 9s at a (member 1)"
 
 
 def workers(number: int, pools: Pools, cores: int = 1) -> list[Diagnosis]:
-    members = [MemberState(f"{one}", frozenset({"work", "hear"})) for one in range(number)]
-    return [*judge_workers("workers", pools, cores, [*members, MemberState("sends", frozenset({"send"}))])]
+    members = [member(f"{one}", "work", "hear") for one in range(number)]
+    return [*judge_workers("workers", pools, cores, [*members, member("sends", "send")])]
 
 
 def test_the_workers_of_all_processes_are_added_up() -> None:
@@ -145,7 +151,7 @@ def test_more_workers_than_a_core_has_room_for_are_a_warning() -> None:
 
 async def test_the_doctor_tells_settings_of_processes_that_differ(one: Patient) -> None:
     one.changes["journal"] = REMOTE
-    members = (MemberState("a (member 1)", settings={"lease": "9s"}),)
+    members = (member("a", settings={"lease": "9s"}),)
     one.postgres = attrs.evolve(WELL, members=members)
     found = [line.found for line in await one.examine() if "of all processes" in line.checked]
     assert found == ["5s at this configuration; 9s at a (member 1)"]
