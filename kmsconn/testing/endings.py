@@ -85,13 +85,15 @@ async def cancel_everywhere(
         at += 1
         with trio.CancelScope() as scope:
             steps = Steps(at, scope.cancel)
-            await _run_marked(stage, steps)
+            await run_marked(stage, steps)
         await after()
         if steps.fired is None:
             return at - 1
 
 
-async def _run_marked(stage: Callable[[], Awaitable[object]], steps: Steps) -> None:
+async def run_marked(stage: Callable[[], Awaitable[object]], steps: Steps) -> None:
+    """Run a stage in a task of its own, with its steps counted."""
+
     async def marked() -> None:
         steps.mark()
         await stage()

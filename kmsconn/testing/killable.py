@@ -17,7 +17,7 @@ import trio
 
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.errors import JournalFailed, JournalUnreachable, StartAgain
+from kmsconn.errors import JournalFailed, JournalUnreachable, StartAgain, StartRefused
 from kmsconn.model.events import Event
 from kmsconn.testing.spoiling import WrappedStream
 from kmsconn.transport.ports import Dial, Ports
@@ -31,11 +31,15 @@ class Killed(Exception):  # noqa: N818 - what happened to the process
 
 @attrs.define(eq=False)
 class Life:
-    """The life of one emulated process. ``kill_before``/``kill_after`` name the journal's n-th piece of work to die at."""
+    """The life of one emulated process. ``kill_before``/``kill_after`` name the journal's n-th piece of work to die at.
+
+    ``leaving``: it was asked to end.
+    """
 
     kill_before: int | None = None
     kill_after: int | None = None
     dead: bool = False
+    leaving: bool = False
     works: int = 0
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -111,15 +115,19 @@ class KillableStream(WrappedStream):
 
 @attrs.define(eq=False)
 class ConnectorProcess:
-    """One process after the other; ``crashes`` says what those died of that were not killed.
+    """One process after the other, which dial and draw pauses alike; ``crashes`` says what those died of that were not killed.
 
-    ``starts_anew``: how often one ended since its journal did not hold any more; ``kmsconn run`` starts such a connector anew.
+    One that ends since its journal does not hold any more is no crash: ``kmsconn run`` starts such a connector anew.
+    ``refusals``: starts that were refused while ``may_refuse``; at other times one is a crash.
     """
 
+    dial: Dial
+    random: Random
     life: Life = attrs.field(factory=Life)
     connector: Connector | None = None
     crashes: list[str] = attrs.field(factory=list)
-    starts_anew: int = 0
+    refusals: list[str] = attrs.field(factory=list)
+    may_refuse: Callable[[], bool] = lambda: False
     _holds: int = 0
     _free: trio.Event = attrs.field(factory=trio.Event)
 
@@ -140,25 +148,40 @@ class ConnectorProcess:
             self._free = trio.Event()
             await self._free.wait()
 
-    async def run(self, settings: Settings, ports: Ports, on_event: Callable[[Event], None]) -> None:
-        """Run the connector until the present life ends."""
-        life = self.life
+    def drain(self) -> None:
+        """Ask the present process to end well, as soon as there is a connector."""
+        self.life.leaving = True
+        if self.connector is not None:
+            self.connector.drain()
+
+    async def run(
+        self, settings: Settings, wall: Callable[[], float], on_event: Callable[[Event], None]
+    ) -> None:
+        """Begin a life, and run the connector until its end."""
+        life = self.life = Life()
+        ports = KillablePorts(life, self.dial, wall, self.random).ports()
         try:
             with life.scope:
                 async with open_connector(settings, ports=ports, on_event=on_event) as connector:
                     self.connector = connector
+                    if life.leaving:
+                        connector.drain()
                     await connector.wait_drained()
-                    if not self._holds:
+                    if not life.leaving:
                         self.crashes.append("the connector ended by itself")
         except* Exception as group:  # noqa: BLE001 - whatever a living process dies of is a finding
-            if _starts_anew(group):
-                self.starts_anew += 1
-                life.kill()
-            elif not life.dead:
-                self.crashes.append("".join(traceback.format_exception(group)))
+            self._note_end(life, group)
         finally:
             self.connector = None
             life.ended.set()
+
+    def _note_end(self, life: Life, group: ExceptionGroup[Exception]) -> None:
+        if _starts_anew(group):
+            life.kill()
+        elif group.split(StartRefused)[1] is None and self.may_refuse():
+            self.refusals.append("".join(traceback.format_exception_only(group.exceptions[0])))
+        elif not life.dead:
+            self.crashes.append("".join(traceback.format_exception(group)))
 
 
 def _starts_anew(group: ExceptionGroup[Exception]) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -35,7 +35,7 @@ from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.testing.http_clients import HttpClients
 from kmsconn.testing.invariants import Invariants
-from kmsconn.testing.killable import ConnectorProcess, KillablePorts, Life
+from kmsconn.testing.killable import ConnectorProcess
 
 EPOCH_SECONDS = 1_767_225_600.0  # where chain time and wall time begin
 HEALED_TIMEOUT = 1800.0  # seconds of virtual time in which a healed world must have answered everything
@@ -110,9 +110,11 @@ class World:
     dependencies: EmulatedDependencies
     network: MemoryNetwork
     scene: DrillScene
-    random: Random
     journal: Path
-    changes: dict[str, Any]
+    process: ConnectorProcess
+    changes: Mapping[str, Any]
+    websocket: bool = True
+    """Whether the chains are asked over websockets, else over HTTP."""
     invariants: Invariants = attrs.field(init=False)
     wall_step: float = 0.0
     ids_reused: bool = False
@@ -120,7 +122,6 @@ class World:
 
     It is restarted once the connector knows what stands on the chain: as long as it does not, it may hand over what is gone.
     """
-    process: ConnectorProcess = attrs.field(factory=ConnectorProcess)
     clients: HttpClients = attrs.field(
         default=attrs.Factory(lambda self: HttpClients(self.process), takes_self=True)
     )
@@ -140,7 +141,8 @@ class World:
 
     def settings(self) -> Settings:
         """Return the connector's settings."""
-        return self.dependencies.settings(self.journal, **self.changes)
+        settings = self.dependencies.settings(self.journal, **self.changes)
+        return settings if self.websocket else _over_http(settings)
 
     async def kill(self, down: float, *, lose_journal: bool = False) -> None:
         """Kill the connector as ``kill -9`` does and let the next one start after ``down`` seconds."""
@@ -154,12 +156,12 @@ class World:
 
     async def drain(self, down: float) -> None:
         """Let the connector end well, as at SIGTERM, and let the next one start ``down`` seconds later."""
-        connector, life = self.process.connector, self.process.life
-        if connector is None or life.dead:
+        life = self.process.life
+        if self.process.connector is None or life.dead:
             return
         limit = self.settings().work.drain_grace + DRAIN_SLACK
         with self.process.held():
-            connector.drain()
+            self.process.drain()
             with trio.move_on_after(limit) as scope:
                 await life.ended.wait()
             if scope.cancelled_caught:
@@ -170,17 +172,24 @@ class World:
         """Run the connector, one process after the other, for ever."""
         while True:
             await self.process.wait_free()
-            life = self.process.life = Life()
-            self.invariants.born()
-            ports = KillablePorts(life, self.network, self.wall, self.random).ports()
-            await self.process.run(self.settings(), ports, self._note)
-            if life.dead:
-                self.invariants.killed()
+            await self.live_once()
             await trio.sleep(REBIRTH)
+
+    async def live_once(self) -> None:
+        """Run one process until its end."""
+        self.invariants.born()
+        await self.process.run(self.settings(), self.wall, self._note)
+        if self.process.life.dead:
+            self.invariants.killed()
 
     def _note(self, event: Event) -> None:
         self.record.note(event)
         self.invariants.hear(event)
+
+    def cut(self) -> None:
+        """Break every connection to a dependency."""
+        for place in self.dependencies.places.values():
+            self.network.line(*place).cut()
 
     def heal(self) -> None:
         """Turn every knob back: from here on all dependencies are honest and quick."""
@@ -189,7 +198,7 @@ class World:
             line.refuse = line.unreachable = line.mute = False
             line.there.latency = line.back.latency = 0.0
             line.there.lost = line.back.lost = False
-            line.cut()
+        self.cut()
         for cluster in self.dependencies.clusters.values():
             for node in cluster.nodes:
                 node.lag, node.fork, node.log_fork = 0, None, None
@@ -197,9 +206,6 @@ class World:
                 node.faults.heal()
         for chain in self.dependencies.chains:
             chain.stalled = False
-        self._heal_storage()
-
-    def _heal_storage(self) -> None:
         for core in self.dependencies.cores:
             core.heal()
         for bucket in self.dependencies.buckets:
@@ -230,19 +236,20 @@ class World:
             return read_keys(self.dependencies, self.dependencies.sender.address)
         return NO_KEYS
 
-    def faults(self) -> Counter[str]:
-        """Count what the dependencies did wrong."""
-        counts: Counter[str] = Counter()
-        for name, cluster in self.dependencies.clusters.items():
-            for node in cluster.nodes:
-                counts.update({f"{name} node: {fault}": n for fault, n in node.faults.happened.items()})
-        for core in self.dependencies.cores:
-            counts.update(
-                {f"core: {method} {said}": n for (method, said), n in core.counts.items() if said != "OK"}
-            )
-        for bucket in self.dependencies.buckets:
-            counts.update({f"bucket: {fault}": n for fault, n in bucket.counts.items()})
-        return counts
+
+def _faults_of(dependencies: EmulatedDependencies) -> Counter[str]:
+    """Count what the dependencies did wrong."""
+    counts: Counter[str] = Counter()
+    for name, cluster in dependencies.clusters.items():
+        for node in cluster.nodes:
+            counts.update({f"{name} node: {fault}": n for fault, n in node.faults.happened.items()})
+    for core in dependencies.cores:
+        counts.update(
+            {f"core: {method} {said}": n for (method, said), n in core.counts.items() if said != "OK"}
+        )
+    for bucket in dependencies.buckets:
+        counts.update({f"bucket: {fault}": n for fault, n in bucket.counts.items()})
+    return counts
 
 
 DRAIN_SLACK = 15.0  # seconds beside the grace: the journal and connections close after it
@@ -263,23 +270,41 @@ async def play_world(
 ) -> WorldReport:
     """Play one plan in a fresh world and report. Needs a virtual clock; ``changes`` are settings of the connector."""
     begin = trio.current_time()
+    opened = open_world(
+        changes, seed, profile, block_time=block_time, pool=pool, nodes=nodes, shards=shards, computing=computing
+    )  # fmt: skip
+    async with opened as world, trio.open_nursery() as nursery:
+        nursery.start_soon(world.live)
+        nursery.start_soon(world.clients.run)
+        await _play_all(world, plan)
+        world.heal()
+        await world.settle(settle_time)
+        report = _report(world, trio.current_time() - begin)
+        nursery.cancel_scope.cancel()
+    return report
+
+
+@asynccontextmanager
+async def open_world(
+    changes: Mapping[str, Any],
+    seed: int = 0,
+    profile: str = FHEVM,
+    *,
+    settle: Callable[[Any, MemoryNetwork], None] = EmulatedDependencies.settle_in_memory,
+    block_time: float = 1.0,
+    computing: float = 0.1,
+    **made: Any,
+) -> AsyncIterator[World]:
+    """Give a world in which no connector runs yet; ``changes`` are settings of it, ``made`` says how the dependencies are."""
     traffic = GENERATIONS[profile_named(profile)].settle(
-        lambda: EPOCH_SECONDS + trio.current_time(), Random(seed),
-        block_time=block_time, pool=pool, nodes=nodes, shards=shards, computing=computing, seed=seed,
+        lambda: EPOCH_SECONDS + trio.current_time(), Random(seed), block_time=block_time, computing=computing, seed=seed, **made
     )  # fmt: skip
     dependencies = traffic.dependencies
     with memory_backed() as folder:
-        async with dependencies.run_in_memory() as network, trio.open_nursery() as nursery:
+        async with dependencies.run_in_memory(partial(settle, dependencies)) as network:
+            process = ConnectorProcess(network, Random(seed))
             scene = DrillScene(dependencies, traffic)
-            world = World(dependencies, network, scene, Random(seed), folder / "journal.db", changes)
-            nursery.start_soon(world.live)
-            nursery.start_soon(world.clients.run)
-            await _play_all(world, plan)
-            world.heal()
-            await world.settle(settle_time)
-            report = _report(world, trio.current_time() - begin)
-            nursery.cancel_scope.cancel()
-    return report
+            yield World(dependencies, network, scene, folder / "journal.db", process, changes)
 
 
 def _report(world: World, seconds: float) -> WorldReport:
@@ -290,7 +315,7 @@ def _report(world: World, seconds: float) -> WorldReport:
         crashes=tuple(world.process.crashes),
         seconds=seconds,
         steps=world.record.steps,
-        faults=world.faults(),
+        faults=_faults_of(world.dependencies),
         sometimes=+invariants.sometimes,
         events=world.record.events,
         reasons=world.record.reasons,
@@ -318,7 +343,7 @@ def run_world(plan: Sequence[PlanStep], *, seed: int = 0, **options: Any) -> Wor
         return trio.run(partial(play_world, plan, seed=seed, **options), clock=clock)
 
 
-def over_http(settings: Settings) -> Settings:
+def _over_http(settings: Settings) -> Settings:
     """Return settings with which the chains are asked over HTTP and not over websockets."""
 
     def changed(chain: Chain) -> Chain:

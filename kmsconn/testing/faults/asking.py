@@ -61,7 +61,7 @@ class Post:
         await trio.lowlevel.checkpoint()
         world.traffic.granted = True
         for _ in range(self.count):
-            form = world.random.choice(POSTED_FORMS) if self.form == "any" else self.form
+            form = world.process.random.choice(POSTED_FORMS) if self.form == "any" else self.form
             world.clients.post(world.traffic.prepare(form))
 
 

@@ -10,46 +10,35 @@ from __future__ import annotations
 import gc
 import math
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import cache, partial
-from pathlib import Path
-from random import Random
 from typing import Any
 
-import attrs
 import trio
 import trio.testing
 
-from kmsconn.config.settings import Settings
 from kmsconn.config.values import AwsKmsKey
-from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.ground_truth import GroundTruth
+from kmsconn.emulator.ground_truth import ground_truth_of
 from kmsconn.emulator.key_life import QUICK, KeyLife
-from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import GENERATIONS, Traffic
+from kmsconn.emulator.traffic import Traffic
 from kmsconn.emulator.users import Users
-from kmsconn.errors import StartRefused
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model import events
-from kmsconn.model.events import Event
 from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.hostile.aws import ENDPOINT, KEY_ID, in_memory
 from kmsconn.testing.hostile.lies import SETTINGS, Lie, Setting, lies_about
 from kmsconn.testing.hostile.outcome import WELL, CpuUse, HostileOutcome, trouble_in
 from kmsconn.testing.hostile.servers import Hostility, _sign
-from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.testing.world import EPOCH_SECONDS, memory_backed, over_http
+from kmsconn.testing.world import World, open_world
 
 HOSTILE_FROM = 6.0  # virtual seconds until answers become hostile: the first requests are under way, and the next will be
 LASTING = 25.0  # virtual seconds for which they are; longer than any dependency may fail unnamed
 LASTING_ON_ETHEREUM = 75.0  # likewise: it is asked once in a block of 12 s
-RESTART = 1.0  # virtual seconds from a start that was refused to the next one
 RECOVERY_TIMEOUT = 900.0  # virtual seconds in which everything must be answered afterwards
 
 
@@ -99,91 +88,52 @@ class _Longest(trio.abc.Instrument):
         self._began = math.inf
 
 
-@attrs.define(eq=False)
-class _World:
-    dependencies: EmulatedDependencies
-    network: MemoryNetwork
-    hostility: Hostility
-    setting: Setting
-    settings: Settings
-    life: KeyLife | None
-    told: list[tuple[float, Event]] = attrs.field(factory=list)
-    crash: str = ""
-    refusals: list[str] = attrs.field(factory=list)
-
-    async def live(self) -> None:
-        """Run the connector until it is cancelled; note what it dies of."""
-        ports = KillablePorts(
-            Life(), self.network, lambda: EPOCH_SECONDS + trio.current_time(), Random(0)
-        ).ports()
-        while not self.crash:
-            try:
-                async with open_connector(self.settings, ports=ports, on_event=self.note) as connector:
-                    await connector.wait_drained()
-                    self.crash = "the connector ended by itself"
-            except* StartRefused as group:
-                self.refused(group)
-            except* Exception as group:  # noqa: BLE001 - whatever the process dies of is the finding
-                self.crash = "".join(traceback.format_exception(group))
-            await trio.sleep(RESTART)
-
-    def refused(self, group: BaseExceptionGroup[StartRefused]) -> None:
-        """Note that a start was refused, which may only be where it was lied to."""
-        if self.setting.birth and self.hostility.on and self.hostility.struck:
-            self.refusals.append("".join(traceback.format_exception_only(group.exceptions[0])))
-        else:
-            self.crash = "".join(traceback.format_exception(group))
-
-    def note(self, event: Event) -> None:
-        self.told.append((trio.current_time(), event))
-
-    @property
-    def said(self) -> tuple[str, ...]:
-        begin = 0.0 if self.setting.birth else HOSTILE_FROM
-        said = (text for at, event in self.told if at >= begin and (text := trouble_in(event)))
-        return (*said, *self.refusals)
-
-    @property
-    def closed(self) -> dict[int, str]:
-        ids = {one.rid: one.id for _, one in self.told if isinstance(one, events.RequestRecorded)}
-        ended = [one for _, one in self.told if isinstance(one, events.RequestClosed)]
-        return {ids[one.rid]: one.reason for one in ended if one.state not in WELL}
-
-    @property
-    def keys(self) -> str:
-        return "" if self.life is None else self.life.doing
-
-    def is_done(self) -> bool:
-        answered = all(one in self.closed for one in read_ground_truth(self.dependencies).open)
-        return bool(self.crash) or (answered and (not self.keys or bool(self.closed)))
-
-
 async def _play(hostility: Hostility, setting: Setting, seed: int) -> HostileOutcome:
     longest, began = _Longest(), time.process_time()
-    traffic = GENERATIONS[setting.profile].settle(
-        lambda: EPOCH_SECONDS + trio.current_time(), Random(seed), block_time=1.0, computing=0.1, seed=seed
-    )
-    dependencies = traffic.dependencies
     hostility.on = setting.birth
-    if setting.hard:
-        dependencies.gateway.base_fee = None
-    life = _life(traffic) if setting.keys else None
-    settle = partial(hostility.settle, dependencies)
-    with memory_backed() as folder, _aws(hostility, setting, dependencies.sender):
-        async with dependencies.run_in_memory(settle) as network, trio.open_nursery() as nursery:
-            settings = _settings(dependencies, folder / "journal.db", setting)
-            world = _World(dependencies, network, hostility, setting, settings, life)
-            trio.lowlevel.add_instrument(longest)
-            nursery.start_soon(world.live)
-            before = await _script(world, traffic, nursery)
-            nursery.cancel_scope.cancel()
-        trio.lowlevel.remove_instrument(longest)
-    ground_truth = read_ground_truth(dependencies)
+    async with open_world(_changes(setting), seed, setting.profile, settle=hostility.settle) as world:
+        world.websocket = setting.websocket
+        # a start may only be refused where it was lied to
+        world.process.may_refuse = lambda: setting.birth and hostility.on and bool(hostility.struck)
+        if setting.hard:
+            world.dependencies.gateway.base_fee = None
+        life = _life(world.traffic) if setting.keys else None
+        with _aws(hostility, setting, world.dependencies.sender):
+            async with trio.open_nursery() as nursery:
+                trio.lowlevel.add_instrument(longest)
+                nursery.start_soon(world.live)
+                before = await _script(world, hostility, setting, life, nursery)
+                nursery.cancel_scope.cancel()
+            trio.lowlevel.remove_instrument(longest)
+    ground_truth = read_ground_truth(world.dependencies)
     return HostileOutcome(
-        hostility.subject, hostility.lie, hostility.struck, hostility.asked, world.crash, world.said,
-        tuple(event for _, event in world.told), ground_truth, world.closed, frozenset(ground_truth.requested) - before,
-        world.keys, CpuUse(time.process_time() - began, longest.seconds),
+        hostility.subject, hostility.lie, hostility.struck, hostility.asked, "".join(world.process.crashes),
+        _said(world, setting), tuple(event for _, event in world.record.log), ground_truth, _closed(world),
+        frozenset(ground_truth.requested) - before, _doing(life), CpuUse(time.process_time() - began, longest.seconds),
     )  # fmt: skip
+
+
+def _said(world: World, setting: Setting) -> tuple[str, ...]:
+    begin = 0.0 if setting.birth else HOSTILE_FROM
+    said = (text for at, event in world.record.log if at >= begin and (text := trouble_in(event)))
+    return (*said, *world.process.refusals)
+
+
+def _closed(world: World) -> dict[int, str]:
+    told = [event for _, event in world.record.log]
+    ids = {one.rid: one.id for one in told if isinstance(one, events.RequestRecorded)}
+    ended = [one for one in told if isinstance(one, events.RequestClosed)]
+    return {ids[one.rid]: one.reason for one in ended if one.state not in WELL}
+
+
+def _doing(life: KeyLife | None) -> str:
+    return "" if life is None else life.doing
+
+
+def _is_done(world: World, life: KeyLife | None) -> bool:
+    closed = _closed(world)
+    answered = all(one in closed for one in read_ground_truth(world.dependencies).open)
+    return bool(world.process.crashes) or (answered and (not _doing(life) or bool(closed)))
 
 
 def _aws(hostility: Hostility, setting: Setting, key: PrivateKey) -> AbstractContextManager[None]:
@@ -195,59 +145,44 @@ def _aws(hostility: Hostility, setting: Setting, key: PrivateKey) -> AbstractCon
 
 def _life(traffic: Users[EmulatedDependencies]) -> KeyLife:
     assert isinstance(traffic, Traffic), "keys are made in the generation of today"
-    dependencies = traffic.dependencies
-    ground_truth = GroundTruth(
-        dependencies.gateway, dependencies.decryption.address, dependencies.sender.address
-    )
-    return KeyLife.beside(traffic, ground_truth)
+    return KeyLife.beside(traffic, ground_truth_of(traffic.dependencies))
 
 
 async def _script(
-    world: _World, traffic: Users[EmulatedDependencies], nursery: trio.Nursery
+    world: World, hostility: Hostility, setting: Setting, life: KeyLife | None, nursery: trio.Nursery
 ) -> frozenset[int]:
     """Let everything happen, and return the requests that were asked before the last lie."""
-    _ask(traffic, world.setting.before)
+    _ask(world, setting.before)
     await trio.sleep_until(HOSTILE_FROM)
-    world.dependencies.gateway.evm.failing = 2 if world.setting.hard else 0
-    if not world.setting.birth:
-        world.hostility.on = True
-        _cut(world)
-    _ask(traffic, world.setting.during)
-    if world.life is not None:
-        nursery.start_soon(world.life.play)
-    slow = world.hostility.subject.startswith("ethereum")
+    world.dependencies.gateway.evm.failing = 2 if setting.hard else 0
+    if not setting.birth:
+        hostility.on = True
+        world.cut()
+    _ask(world, setting.during)
+    if life is not None:
+        nursery.start_soon(life.play)
+    slow = hostility.subject.startswith("ethereum")
     await trio.sleep(LASTING_ON_ETHEREUM if slow else LASTING)
-    world.hostility.on = False
+    hostility.on = False
     before = frozenset(read_ground_truth(world.dependencies).requested)
-    _cut(world)
-    _ask(traffic, world.setting.after)
+    world.cut()
+    _ask(world, setting.after)
     await trio.sleep(5.0)
     with trio.move_on_after(RECOVERY_TIMEOUT):
-        while not world.is_done():  # noqa: ASYNC110 - the chain is read from outside
+        while not _is_done(world, life):  # noqa: ASYNC110 - the chain is read from outside
             await trio.sleep(1.0)
     return before
 
 
-def _ask(traffic: Users[EmulatedDependencies], forms: tuple[str, ...]) -> None:
+def _ask(world: World, forms: tuple[str, ...]) -> None:
     for form in forms:
-        traffic.forms[form]()
+        world.traffic.forms[form]()
 
 
-def _cut(world: _World) -> None:
-    for place in world.dependencies.places.values():
-        world.network.line(*place).cut()
-
-
-def _settings(dependencies: EmulatedDependencies, journal: Path, setting: Setting) -> Settings:
+def _changes(setting: Setting) -> Mapping[str, Any]:
     # whatever is asked now and then is asked while the answers are hostile
-    settings = dependencies.settings(
-        journal,
-        reorg_window=4.0,
-        registry_refresh=5.0,
-        **(QUICK if setting.keys else {}),
-        **(_IN_AWS if setting.hard else {}),
-    )
-    return settings if setting.websocket else over_http(settings)
+    now_and_then = {"reorg_window": 4.0, "registry_refresh": 5.0}
+    return {**now_and_then, **(QUICK if setting.keys else {}), **(_IN_AWS if setting.hard else {})}
 
 
 _IN_AWS: Mapping[str, Any] = {"private_key": None, "aws_kms": AwsKmsKey(KEY_ID, "eu-west-1", ENDPOINT)}
