@@ -168,6 +168,13 @@ class World:
         return [event.text if isinstance(event, AlertRaised) else "recovered" for event in self.events]
 
 
+def numbered(counters: Sequence[int], /, *, issued: int | None = None, **others: Any) -> World:
+    """Return a world with the public requests of these counters."""
+    world = World(**others)
+    world.blocks(counters, issued=issued)
+    return world
+
+
 @asynccontextmanager
 async def proving(world: World) -> AsyncIterator[Completeness]:
     world.head.note(100, 1000)
@@ -188,17 +195,63 @@ async def rounds(number: int = 1) -> None:
     await trio.sleep(number * max(PROOF_INTERVAL, SETTINGS.reading.reorg_window))
 
 
-async def test_nothing_is_missing_where_all_is_known() -> None:
-    world = World()
-    world.blocks(range(1, 8))
+_LOG = Log(SUBSCRIPTION.contract, (bytes(32), public(2).to_bytes(32)), b"", 20, bytes(32), bytes(32), 0)
+_SENSELESS = (0, 1, 5 << 248, (1 << 248) | (1 << 200), (1 << 256) - 1, public(0))
+_BEGAN_LATER: dict[str, Any] = {"known": {public(7): 70, public(8): 80}, "counters": [public(8), user(5)]}
+
+# The public requests that are known, or what else there is; how many rounds; how many are missing then, and where they are looked for.
+CASES: dict[str, tuple[World, int, int, list[tuple[int, int]]]] = {
+    "all is known": (numbered(range(1, 8)), 3, 0, []),
+    "a gap is looked for each round": (numbered([1, 3]), 4, 1, [(10, 30)] * 4),
+    "the newest up to where the reader is": (numbered([1], issued=4), 1, 3, [(10, 100)]),
+    "piece by piece": (numbered([n for n in range(1, 21) if n not in {4, 11}]), 1, 2, [(30, 50), (100, 120)]),
+    "what could not be read was heard": (
+        numbered([1, 3], logs=(_LOG, attrs.evolve(_LOG, topics=()))), 2, 0, [],
+    ),
+    "what is found again is over": (numbered([1, 2, 4], hidden={public(3): 30}), 4, 0, [(20, 40)]),
+    "above its first id it answers for everything": (
+        World(from_block=None, known={public(7): 70, public(9): 90}, counters=[public(9), 0]), 1, 1, [(70, 90)],
+    ),
+    "it began later": (World(from_block=None, **_BEGAN_LATER), 3, 0, []),
+    "it began at a block": (World(from_block=500, **_BEGAN_LATER), 3, 0, []),
+    "an error is no answer": (numbered([1], issued=2, error=RpcError(-32601, "no such method")), 2, 0, []),
+    **{
+        f"counters of no sense {number:x}": (World(counters=[number, number & ~(0xFF << 248)]), 3, 0, [])
+        for number in _SENSELESS
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("world", "number", "missing", "read"), CASES.values(), ids=CASES)
+async def test_what_is_missing_is_counted_looked_for_and_told_once(
+    world: World, number: int, missing: int, read: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_ids, "CHUNK", 3)
     async with proving(world) as proof:
+        await rounds(number)
+        assert (proof.missing, world.read) == (missing, read)
+    over = [AlertCleared] if read and not missing else []
+    assert [type(event) for event in world.events] == ([AlertRaised] if read else []) + over
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({"next_block": 50}, {"next_block": 101}), ({"next_block": None}, {"next_block": 101}), ({"down": True}, {"down": False})],
+    ids=["the reader has not passed the head of then", "the reader has not begun", "the gateway is down"],
+)  # fmt: skip
+async def test_nothing_is_said_while_nothing_is_sure(before: dict[str, Any], after: dict[str, Any]) -> None:
+    world = numbered([1], issued=9, **before)
+    async with proving(world):
         await rounds(3)
-        assert (proof.missing, world.events, world.read) == (0, [], [])
+        assert world.events == []
+        for name, value in after.items():
+            setattr(world, name, value)
+        await rounds(2)
+        assert len(world.events) == 1
 
 
 async def test_what_is_missing_is_named_in_red_and_read_again_between_its_adjacent_ids() -> None:
-    world = World()
-    world.blocks([1, 2, 5, 7])
+    world = numbered([1, 2, 5, 7])
     async with proving(world) as proof:
         await rounds()
         assert proof.missing == 3
@@ -238,43 +291,14 @@ async def test_each_contract_has_a_trouble_of_its_own() -> None:
     assert told == [f"{NAME} {checksum(one.contract)}" for one in PROFILE.subscriptions()[:2]]
 
 
-async def test_what_is_found_again_is_over() -> None:
-    world = World(hidden={public(3): 30})
-    world.blocks([1, 2, 4])
-    async with proving(world) as proof:
-        await rounds()
-        assert proof.missing == 0
-        await rounds(3)
-    assert [type(event) for event in world.events] == [AlertRaised, AlertCleared]
-    assert world.read == [(20, 40)]
-
-
 async def test_what_a_read_takes_off_chain_is_missing_though_it_was_complete() -> None:
-    world = World()
-    world.blocks(range(1, 8))
+    world = numbered(range(1, 8))
     async with proving(world) as proof:
         await rounds(2)
         del world.known[public(3)]
         world.gone += 1
         await rounds()
         assert (proof.missing, world.read) == (1, [(20, 40)])
-
-
-async def test_a_gap_is_looked_for_each_round_and_told_once() -> None:
-    world = World()
-    world.blocks([1, 3])
-    async with proving(world):
-        await rounds(4)
-    assert len(world.events) == 1
-    assert world.read == [(10, 30)] * 4
-
-
-async def test_the_newest_are_looked_for_up_to_where_the_reader_is() -> None:
-    world = World()
-    world.blocks([1], issued=4)
-    async with proving(world) as proof:
-        await rounds()
-        assert (proof.missing, world.read) == (3, [(10, 100)])
 
 
 async def test_both_counters_are_compared() -> None:
@@ -286,8 +310,7 @@ async def test_both_counters_are_compared() -> None:
 
 
 async def test_what_was_just_issued_has_a_round_to_arrive() -> None:
-    world = World()
-    world.blocks([1])
+    world = numbered([1])
     async with proving(world):
         for counter in range(2, 9):
             world.blocks([counter - 1], issued=counter)
@@ -295,31 +318,8 @@ async def test_what_was_just_issued_has_a_round_to_arrive() -> None:
     assert world.events == []
 
 
-async def test_nothing_is_said_while_the_reader_has_not_passed_the_head_of_then() -> None:
-    world = World(next_block=50)
-    world.blocks([1], issued=9)
-    async with proving(world):
-        await rounds(3)
-        assert world.events == []
-        world.next_block = 101
-        await rounds()
-        assert len(world.events) == 1
-
-
-async def test_it_begins_once_the_reader_has() -> None:
-    world = World(next_block=None)
-    world.blocks([1], issued=2)
-    async with proving(world):
-        await rounds(2)
-        assert world.events == []
-        world.next_block = 101
-        await rounds(2)
-        assert len(world.events) == 1
-
-
 async def test_a_lower_counter_of_a_lagging_node_accuses_nobody() -> None:
-    world = World()
-    world.blocks([1, 2, 3], issued=9)
+    world = numbered([1, 2, 3], issued=9)
     async with proving(world):
         world.counters[0] = public(3)
         await rounds(2)
@@ -327,21 +327,6 @@ async def test_a_lower_counter_of_a_lagging_node_accuses_nobody() -> None:
 
 
 # Where the journal begins.
-
-
-@pytest.mark.parametrize("from_block", [None, 500])
-async def test_a_journal_that_began_later_answers_for_nothing_older(from_block: int | None) -> None:
-    world = World(from_block=from_block, known={public(7): 70, public(8): 80}, counters=[public(8), user(5)])
-    async with proving(world):
-        await rounds(3)
-    assert world.events == []
-
-
-async def test_above_its_first_id_it_answers_for_everything() -> None:
-    world = World(from_block=None, known={public(7): 70, public(9): 90}, counters=[public(9), 0])
-    async with proving(world) as proof:
-        await rounds()
-        assert (proof.missing, world.read) == (1, [(70, 90)])
 
 
 async def test_what_was_issued_since_the_start_is_missed_even_when_nothing_was_ever_heard() -> None:
@@ -356,52 +341,6 @@ async def test_what_was_issued_since_the_start_is_missed_even_when_nothing_was_e
 # What proves nothing.
 
 
-@pytest.mark.parametrize("number", [0, 1, 5 << 248, (1 << 248) | (1 << 200), (1 << 256) - 1, public(0)])
-async def test_a_counter_of_no_sense_is_left_alone(number: int) -> None:
-    world = World(counters=[number, number & ~(0xFF << 248)])
-    async with proving(world):
-        await rounds(3)
-    assert (world.events, world.read) == ([], [])
-
-
-async def test_a_gateway_that_is_down_is_not_the_subject() -> None:
-    world = World(down=True)
-    world.blocks([1], issued=2)
-    async with proving(world):
-        await rounds(2)
-        assert world.events == []
-        world.down = False
-        await rounds(2)
-        assert len(world.events) == 1
-
-
-async def test_an_error_of_the_node_is_no_answer() -> None:
-    world = World(error=RpcError(-32601, "no such method"))
-    world.blocks([1], issued=2)
-    async with proving(world):
-        await rounds(2)
-    assert world.events == []
-
-
-async def test_a_log_that_could_not_be_read_was_heard() -> None:
-    log = Log(SUBSCRIPTION.contract, (bytes(32), public(2).to_bytes(32)), b"", 20, bytes(32), bytes(32), 0)
-    world = World(logs=(log, attrs.evolve(log, topics=())))
-    world.blocks([1, 3])
-    async with proving(world):
-        await rounds(2)
-    assert world.events == []
-
-
-async def test_many_ids_are_compared_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_ids, "CHUNK", 3)
-    world = World()
-    world.blocks([number for number in range(1, 21) if number not in {4, 11}])
-    async with proving(world) as proof:
-        await rounds()
-        assert proof.missing == 2
-        assert world.read == [(30, 50), (100, 120)]
-
-
 async def test_nothing_below_the_low_water_mark_is_asked_for() -> None:
     """Most of its rows are deleted."""
     world = World(marks={Kind.PUBLIC_DECRYPTION: JournalPlace(public(1000), 50)})
@@ -414,8 +353,7 @@ async def test_nothing_below_the_low_water_mark_is_asked_for() -> None:
 
 
 async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final() -> None:
-    world = World()
-    world.blocks(range(1, 8))
+    world = numbered(range(1, 8))
     async with proving(world):
         await rounds(3)
         assert world.marks == {}
@@ -426,8 +364,7 @@ async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final() ->
 
 
 async def test_a_mark_stays_below_what_is_missing() -> None:
-    world = World()
-    world.blocks([1, 2, 5, 7])
+    world = numbered([1, 2, 5, 7])
     async with proving(world):
         await rounds(2)
         world.head.note(100_000, 1000 + 36_000)
@@ -437,8 +374,7 @@ async def test_a_mark_stays_below_what_is_missing() -> None:
 
 
 async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again() -> None:
-    world = World()
-    world.blocks(range(1, 8))
+    world = numbered(range(1, 8))
     async with proving(world) as proof:
         await rounds(2)
         assert proof.missing == 0
@@ -450,8 +386,7 @@ async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again() -> None:
 
 async def test_after_a_fork_the_proof_begins_at_the_mark_again() -> None:
     """What was complete above the fork may be missing now."""
-    world = World()
-    world.blocks(range(1, 8))
+    world = numbered(range(1, 8))
     async with proving(world) as proof:
         await rounds(2)
         assert proof.missing == 0
@@ -466,8 +401,7 @@ async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody
     call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal has lowered its marks to the fork, and its rows above it are off chain until they are read again."""
-    world = World(counters=[0, user(2)])
-    world.blocks(range(1, 8))
+    world = numbered(range(1, 8), counters=[0, user(2)])
     world.known |= {user(1): 10, user(2): 20}
     honest = getattr(World, call)
     async with proving(world) as proof:
@@ -498,8 +432,7 @@ async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody
 
 async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_is_looked_for() -> None:
     """Id 3 stands in another block with other content."""
-    world = World(next_block=1000)
-    world.blocks([1, 2, 3, 4, 5])
+    world = numbered([1, 2, 3, 4, 5], next_block=1000)
     async with proving(world) as proof:
         await rounds()
         world.replaced, world.hidden = {30}, {public(3): 33}
@@ -511,16 +444,14 @@ async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_
 
 
 async def test_each_block_is_compared_once() -> None:
-    world = World(next_block=1000)
-    world.blocks(range(1, 40))
+    world = numbered(range(1, 40), next_block=1000)
     async with proving(world):
         await rounds(4)
     assert world.compared == [10 * counter for counter in range(1, 40)]
 
 
 async def test_after_a_fork_all_are_compared_again() -> None:
-    world = World(next_block=1000)
-    world.blocks([1, 2])
+    world = numbered([1, 2], next_block=1000)
     async with proving(world):
         await rounds()
         world.rewinds += 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -17,59 +19,73 @@ from kmsconn.requests.cursor import (
 )
 
 
-def test_near_the_head_the_tail_is_everything_that_is_new() -> None:
-    assert plan(Cursor(90), 100, 20, again=False) == ReadPlan(Range(90, None))
+def at(*, again: bool = False, head: int = 100, window: int = 20, **cursor: Any) -> ReadPlan:
+    """Return what is to be read at a cursor."""
+    return plan(Cursor(**cursor), head, window, again=again)
 
 
-def test_with_nothing_new_the_head_block_is_read_so_that_no_node_is_asked_beyond_its_head() -> None:
-    assert plan(Cursor(101), 100, 20, again=False) == ReadPlan(Range(100, None))
+FAR = Island(9901, 10_000)
+PLANS = {
+    "near the head the tail is everything that is new": (at(next_block=90), ReadPlan(Range(90, None))),
+    "with nothing new the head block, so that no node is asked beyond its head": (
+        at(next_block=101), ReadPlan(Range(100, None)),
+    ),
+    "a due reorg window stretches the tail downwards": (at(next_block=101, again=True), ReadPlan(Range(80, None))),
+    "a reorg window larger than a range is cut, highest piece first": (
+        at(next_block=1001, size=100, head=1000, window=250, again=True),
+        ReadPlan(Range(901, None), (Range(801, 900), Range(750, 800))),
+    ),
+    "nothing below the origin is ever read": (
+        at(next_block=95, origin=95, window=50, again=True), ReadPlan(Range(95, None)),
+    ),
+    "a cursor above the head waits at its origin": (
+        at(next_block=120, origin=120, window=50, again=True), ReadPlan(Range(120, None)),
+    ),
+    "a head below what was read makes the reorg window due": (at(next_block=101, head=95), ReadPlan(Range(75, None))),
+    "far behind the live tail comes first and the back-fill beside it": (
+        at(next_block=0, size=100, head=10_000), ReadPlan(Range(9901, None), (), Range(0, 99)),
+    ),
+    "the tail goes on from the island": (
+        at(next_block=100, size=100, island=FAR, head=10_003), ReadPlan(Range(10_001, None), (), Range(100, 199)),
+    ),
+    "an island left behind by a burst is not waited for": (
+        at(next_block=100, size=100, island=FAR, head=10_500), ReadPlan(Range(10_401, None), (), Range(100, 199)),
+    ),
+    "the back-fill stops where the island begins": (
+        at(next_block=9850, size=100, island=FAR, head=10_000), ReadPlan(Range(10_000, None), (), Range(9850, 9900)),
+    ),
+    "a narrow node gets ranges with an end": (at(next_block=98, size=8, window=3), ReadPlan(Range(98, 100))),
+}  # fmt: skip
 
 
-def test_a_due_reorg_window_stretches_the_tail_downwards() -> None:
-    assert plan(Cursor(101), 100, 20, again=True) == ReadPlan(Range(80, None))
+@pytest.mark.parametrize(("planned", "expected"), PLANS.values(), ids=PLANS)
+def test_the_tail_is_read_first_and_the_rest_beside_or_after_it(
+    planned: ReadPlan, expected: ReadPlan
+) -> None:
+    assert planned == expected
 
 
-def test_an_reorg_window_larger_than_a_range_is_cut_highest_piece_first() -> None:
-    due = plan(Cursor(1001, size=100), 1000, 250, again=True)
-    assert due == ReadPlan(Range(901, None), (Range(801, 900), Range(750, 800)))
+ISLAND = Island(15, 20)
+SIZE = Cursor(0, size=100)
+TOOK = {
+    "what was read above the cursor is an island": (took(Cursor(10), 15, 20), Cursor(10, island=ISLAND)),
+    "the island joins when the back-fill reaches it": (took(Cursor(10, island=ISLAND), 10, 14), Cursor(21)),
+    "and not over a hole": (took(Cursor(10, island=ISLAND), 10, 13), Cursor(14, island=ISLAND)),
+    "an answer of a node below the range moves nothing": (took(Cursor(10), 10, 9), Cursor(10)),
+    "a whole range that went well doubles the size": (took(SIZE, 0, 99), Cursor(100, 200)),
+    "a part of a range does not": (took(SIZE, 0, 98), Cursor(99, 100)),
+    "the size has a ceiling": (took(Cursor(0, 4000), 0, 3999), Cursor(4000, MAX_SIZE)),
+    "and stays there": (took(Cursor(0, MAX_SIZE), 0, MAX_SIZE), Cursor(MAX_SIZE + 1, MAX_SIZE)),
+    "a range that held very many logs is not asked for so wide again": (
+        took(SIZE, 0, 99, logs=MANY_LOGS + 1), Cursor(100, 50, calm=CALM_AFTER_FAILURE),
+    ),
+    "a range may hold many logs and grow": (took(SIZE, 0, 99, logs=MANY_LOGS), Cursor(100, 200)),
+}  # fmt: skip
 
 
-def test_nothing_below_the_origin_is_ever_read() -> None:
-    assert plan(Cursor(95, origin=95), 100, 50, again=True) == ReadPlan(Range(95, None))
-
-
-def test_a_cursor_above_the_head_waits_at_its_origin() -> None:
-    assert plan(Cursor(120, origin=120), 100, 50, again=True) == ReadPlan(Range(120, None))
-
-
-def test_a_head_below_what_was_read_makes_the_reorg_window_due() -> None:
-    """A lagging node, or a reorganisation to a lower head."""
-    assert plan(Cursor(101), 95, 20, again=False) == ReadPlan(Range(75, None))
-
-
-def test_far_behind_the_live_tail_comes_first_and_the_back_fill_beside_it() -> None:
-    planned = plan(Cursor(0, size=100), 10_000, 20, again=False)
-    assert planned == ReadPlan(Range(9901, None), (), Range(0, 99))
-    assert planned.ranges == (Range(9901, None), Range(0, 99))
-
-
-def test_the_tail_goes_on_from_the_island() -> None:
-    cursor = Cursor(100, size=100, island=Island(9901, 10_000))
-    assert plan(cursor, 10_003, 20, again=False) == ReadPlan(Range(10_001, None), (), Range(100, 199))
-
-
-def test_an_island_left_behind_by_a_burst_is_not_waited_for() -> None:
-    cursor = Cursor(100, size=100, island=Island(9901, 10_000))
-    assert plan(cursor, 10_500, 20, again=False).tail == Range(10_401, None)
-
-
-def test_the_back_fill_stops_where_the_island_begins() -> None:
-    cursor = Cursor(9850, size=100, island=Island(9901, 10_000))
-    assert plan(cursor, 10_000, 20, again=False).backfill == Range(9850, 9900)
-
-
-def test_a_narrow_node_gets_ranges_with_an_end() -> None:
-    assert plan(Cursor(98, size=8), 100, 3, again=False) == ReadPlan(Range(98, 100))
+@pytest.mark.parametrize(("cursor", "expected"), TOOK.values(), ids=TOOK)
+def test_the_cursor_moves_over_what_was_read_one_after_the_other(cursor: Cursor, expected: Cursor) -> None:
+    assert cursor == expected
 
 
 @pytest.mark.parametrize(
@@ -77,18 +93,6 @@ def test_a_narrow_node_gets_ranges_with_an_end() -> None:
 )
 def test_the_cursor_moves_over_what_was_read_from_it_on(first: int, last: int, next_block: int) -> None:
     assert took(Cursor(10), first, last).next_block == next_block
-
-
-def test_what_was_read_above_the_cursor_is_an_island() -> None:
-    assert took(Cursor(10), 15, 20) == Cursor(10, island=Island(15, 20))
-
-
-def test_the_island_joins_when_the_back_fill_reaches_it() -> None:
-    assert took(Cursor(10, island=Island(15, 20)), 10, 14) == Cursor(21)
-
-
-def test_the_island_does_not_join_over_a_hole() -> None:
-    assert took(Cursor(10, island=Island(15, 20)), 10, 13) == Cursor(14, island=Island(15, 20))
 
 
 @pytest.mark.parametrize(
@@ -103,23 +107,6 @@ def test_the_island_does_not_join_over_a_hole() -> None:
 )
 def test_there_is_one_island_the_one_nearest_to_the_head(first: int, last: int, island: Island) -> None:
     assert took(Cursor(10, island=Island(15, 20)), first, last).island == island
-
-
-def test_an_answer_of_a_node_below_the_range_moves_nothing() -> None:
-    assert took(Cursor(10), 10, 9) == Cursor(10)
-
-
-def test_a_whole_range_that_went_well_doubles_the_size() -> None:
-    assert took(Cursor(0, size=100), 0, 99).size == 200
-
-
-def test_a_part_of_a_range_does_not() -> None:
-    assert took(Cursor(0, size=100), 0, 98).size == 100
-
-
-def test_the_size_has_a_ceiling() -> None:
-    assert took(Cursor(0, size=4000), 0, 3999).size == MAX_SIZE
-    assert took(Cursor(0, size=MAX_SIZE), 0, MAX_SIZE).size == MAX_SIZE
 
 
 def test_a_range_that_was_too_wide_halves_the_size_down_to_one() -> None:
@@ -146,12 +133,3 @@ def test_a_size_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="size"):
         Cursor(0, size=0)
     assert attrs.has(Cursor)
-
-
-def test_a_range_that_held_very_many_logs_is_not_asked_for_so_wide_again() -> None:
-    cursor = took(Cursor(0, size=100), 0, 99, logs=MANY_LOGS + 1)
-    assert (cursor.next_block, cursor.size) == (100, 50)
-
-
-def test_a_range_may_hold_many_logs_and_grow() -> None:
-    assert took(Cursor(0, size=100), 0, 99, logs=MANY_LOGS).size == 200
