@@ -33,7 +33,7 @@ from kmsconn.connector.dependency_checks import (
 from kmsconn.connector.event_hook import EventHook, ForeignReplies, in_words_of
 from kmsconn.connector.following import follow_pauses, forget_ended
 from kmsconn.connector.http_serving import HttpServing, open_http_serving, serving
-from kmsconn.connector.shadowing import ShadowFindings, shadow_of
+from kmsconn.connector.shadowing import ShadowFindings
 from kmsconn.connector.upkeep import keep_looking, run_upkeep
 from kmsconn.connector.wiring import open_components
 from kmsconn.ethereum.addresses import checksum
@@ -42,7 +42,6 @@ from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
 from kmsconn.replies.manager import TxConfig, TxEndpoint, TxManager, run_txmanager
-from kmsconn.replies.shadow import ShadowManager, run_shadow
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.components import ChainContext, Components
@@ -71,7 +70,7 @@ class Connector:
     _txmanagers_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _ranges: list[RangeReader] = attrs.field(factory=list)
     _proofs: list[Completeness] = attrs.field(factory=list)
-    _managers: dict[str, TxManager | ShadowManager] = attrs.field(factory=dict)
+    _managers: dict[str, TxManager] = attrs.field(factory=dict)
 
     def drain(self) -> None:
         """Begin to drain: hear nothing new, give the work back to the journal, broadcast and confirm answers. Repeating: no effect."""
@@ -113,7 +112,7 @@ class Connector:
             cursors={one.contract.name: one.next_block for one in self._ranges if one.next_block is not None},
             ciphertexts=components.ciphertext_statistics(),
             transactions={
-                name: one.statistics for name, one in self._managers.items() if isinstance(one, TxManager)
+                name: one.statistics for name, one in self._managers.items() if isinstance(one.wallet, Wallet)
             },
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
@@ -204,12 +203,8 @@ class Connector:
 
     async def _manage(self, chain_context: ChainContext) -> None:
         """Run the transaction manager of one chain, or its shadow, until it is closed and has nothing left."""
-        if self.components.settings.is_shadow:
-            shadow = self._managers[chain_context.name] = shadow_of(self.components, chain_context)
-            await run_shadow(shadow)
-        else:
-            manager = self._managers[chain_context.name] = txmanager_of(self.components, chain_context)
-            await run_txmanager(manager)
+        manager = self._managers[chain_context.name] = txmanager_of(self.components, chain_context)
+        await run_txmanager(manager)
 
     def _close_managers(self) -> None:
         """Let each manager end once it has nothing left."""
@@ -256,9 +251,7 @@ def _contract_watch(components: Components, endpoint: Endpoint) -> ContractWatch
 
 def txmanager_of(components: Components, chain_context: ChainContext) -> TxManager:
     """Return the transaction manager of one chain; it broadcasts only while no other process can have taken over."""
-    wallet = components.sender
-    assert isinstance(wallet, Wallet), "who sends nothing has none, and no manager"
-    return TxManager(
+    manager = TxManager(
         endpoint=TxEndpoint(
             chain_context.endpoint,
             chain_context.head,
@@ -267,15 +260,16 @@ def txmanager_of(components: Components, chain_context: ChainContext) -> TxManag
             components.membership.is_valid,
         ),
         journal=components.journal,
-        wallet=wallet,
+        wallet=components.sender,
         profile=components.profile,
         wake=chain_context.wake_up,
         settings=components.settings,
         ports=components.ports,
         on_event=components.on_event,
         config=TxConfig(confirmations=chain_context.confirmations, replace_after=chain_context.replace_after),
-        beat=components.heartbeats.part(f"txmanager {chain_context.name}", chain_context.name),
     )
+    manager.beat = components.heartbeats.part(manager.name, chain_context.name)
+    return manager
 
 
 def _start_dispatchers(nursery: trio.Nursery, components: Components) -> None:

@@ -1,17 +1,14 @@
-"""The shadow of a connector: builds the parts of shadow mode, and turns what they found into alerts."""
+"""The shadow of a connector: turns what shadow mode found into alerts."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
 from typing import ClassVar
 
 import attrs
 
-from kmsconn.errors import KmsconnError, Undecodable
 from kmsconn.ethereum.ids import id_hex
-from kmsconn.journal.values import Row
 from kmsconn.model.events import (
     AlertRaised,
     Event,
@@ -19,46 +16,12 @@ from kmsconn.model.events import (
     ReplyMissing,
     ReplyUnmatched,
 )
-from kmsconn.replies.shadow import ShadowManager
 from kmsconn.replies.shadow_replies import Likeness
-from kmsconn.replies.state import TxEndpoint
-from kmsconn.requests.components import ChainContext, Components
-from kmsconn.requests.rows import request_of
 
 MEMORY = 3600.0  # seconds for which a finding counts
 MOST_REMEMBERED = 10_000  # findings of one cause; further ones take the place of the oldest
 SHADOW = "shadow"
 DIFFER, UNMATCHED, MISSING = "replies-differ", "replies-unmatched", "replies-missing"
-
-
-def shadow_of(components: Components, chain_context: ChainContext) -> ShadowManager:
-    """Return the shadow of the transaction manager of one chain."""
-    chain_id, profile = chain_context.endpoint.chain_id, components.profile
-    return ShadowManager(
-        endpoint=TxEndpoint(chain_context.endpoint, chain_context.head, chain_context.name),
-        journal=components.journal,
-        profile=profile,
-        tx_sender=components.tx_sender,
-        has_reply=partial(_has_reply, components),
-        wake=chain_context.wake_up,
-        ports=components.ports,
-        on_event=components.on_event,
-        confirmations=chain_context.confirmations,
-        rests=all(one.finalized for one in profile.subscriptions() if one.chain_id == chain_id),
-        beat=components.heartbeats.part(f"shadow {chain_context.name}", chain_context.name),
-    )
-
-
-async def _has_reply(components: Components, row: Row) -> bool | None:
-    """Ask the contract whether it has this node's reply to a row's request, None where that fails; what it cannot be asked is there."""
-    try:
-        request = request_of(components.profile, row)
-    except Undecodable:
-        return True
-    try:
-        return await components.pipeline.stages.identity.has_answered(request, otherwise=True)
-    except KmsconnError:
-        return None
 
 
 @attrs.define

@@ -263,7 +263,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "read the Core's log about the copy to the migrated key; coprocessors take the key set from other nodes meanwhile",
     ),
     "not-included": Cause(
-        "txmanager …",
+        "txmanager …, shadow …",
         "No block has included a signed reply for minutes, whatever the node answers to its broadcast, or the "
         "contract lacks replies that the node gives receipts for",
         "check that the node forwards transactions, and that the chain makes blocks; the connector sends the reply again",
@@ -274,13 +274,13 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "see the text; the next round runs by itself",
     ),
     "gas-estimate-unanswered": Cause(
-        "txmanager …", "A node does not estimate a reply; that reply waits", "see the node"
+        "txmanager …, shadow …", "A node does not estimate a reply; that reply waits", "see the node"
     ),
     "contract-unanswered": Cause(
-        "txmanager …", "A node does not answer a call about a reply", "see the node"
+        "txmanager …, shadow …", "A node does not answer a call about a reply", "see the node"
     ),
     "receipt-unanswered": Cause(
-        "txmanager …",
+        "txmanager …, shadow …",
         "A node does not give receipts",
         "check the node; the connector asks the contract instead",
     ),

@@ -43,16 +43,13 @@ class TxAlerts:
     back: its node may show receipts of what it swallows. Such a one passes when it is final.
     """
 
-    name: str
+    dependency: str
+    """What the alerts are about."""
     on_event: OnEvent
     _board: Board = attrs.field(
         default=attrs.Factory(lambda self: Board(self.on_event, trio.current_time), takes_self=True),
         init=False,
     )
-    dependency: str = attrs.field(
-        default=attrs.Factory(lambda self: f"txmanager {self.name}", takes_self=True), init=False
-    )
-    """What the alerts are about."""
     _to_a_block: Progress = attrs.field(factory=Progress)
     _to_finality: Progress = attrs.field(factory=Progress)
 

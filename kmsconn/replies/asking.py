@@ -208,7 +208,7 @@ class Questioner:
             nursery.start_soon(self._ask_all, self.tracer, [trace])
 
     async def _ask_all(self, rpc: PipelinedRpc, wanted: Sequence[tuple[Track, Question]]) -> None:
-        sender, began = self.state.manager.wallet.address, trio.current_time()
+        sender, began = self.state.manager.account, trio.current_time()
         calls = [call_for(track, question, sender) for track, question in wanted]
         alone = frozenset(place for place, (track, question) in enumerate(wanted) if question in track.alone)
         async with trio.open_nursery() as nursery:

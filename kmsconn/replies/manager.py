@@ -15,10 +15,13 @@ from kmsconn.replies.alerts import tell_deferred
 from kmsconn.replies.asking import Questioner
 from kmsconn.replies.plan import ActionPlan, Step, decide
 from kmsconn.replies.sending import ReplyMoves, Sender
+from kmsconn.replies.shadow import TABLE as SHADOW_TABLE
+from kmsconn.replies.shadow import Shadow
 from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
 from kmsconn.replies.table import Action
 from kmsconn.replies.tracking import ChainObserver, Tracking
 from kmsconn.replies.view import IncludedReply, TxConfig, top
+from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, Hold, together
 
 __all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
@@ -41,6 +44,8 @@ async def run_txmanager(
 ) -> None:
     """Send the replies of a chain until ``manager.closing`` is set and no reply is answered or signed; finality is not waited for.
 
+    A shadow ends at once, for nothing of it waits for anybody.
+
     Failures of the chain, and of the journal, are alerts and waited out.
     Cancellation: at any await; a signed transaction is durable before it is broadcast. Repeating: goes on from journal and chain.
     """
@@ -56,6 +61,8 @@ async def run_txmanager(
 async def _end_when_empty(manager: TxManager, work: trio.CancelScope) -> None:
     """End the work once the manager is closing and the journal holds nothing for it: that needs no chain, which may not answer."""
     await manager.closing.wait()
+    if not isinstance(manager.wallet, Wallet):
+        work.cancel()
     with suppress(JournalFailed):
         due = await manager.journal.run(
             queries.answered, manager.endpoint.rpc.chain_id, manager.ports.wall(), 1
@@ -76,7 +83,8 @@ class _Rounds:
     reply_moves: ReplyMoves
     tracking: Tracking
     questioner: Questioner
-    sender: Sender
+    sender: Sender | None
+    """None for a shadow, whose moves read what another connector sent."""
     backoff: Hold
     woken: bool = True
     """Somebody notified: an answer is durable, or there is a new head."""
@@ -89,14 +97,14 @@ class _Rounds:
     @classmethod
     def of(cls, manager: TxManager) -> _Rounds:
         """Return the rounds of a transaction manager that begins."""
-        endpoint, state = manager.endpoint, TxState.of(manager)
-        reply_moves = ReplyMoves(state)
+        endpoint, wallet, state = manager.endpoint, manager.wallet, TxState.of(manager)
+        reply_moves = ReplyMoves(state) if isinstance(wallet, Wallet) else Shadow.of(state)
         return cls(
             state,
             reply_moves,
             Tracking(state, ChainObserver(manager), reply_moves),
             Questioner(state, endpoint.rpc, endpoint.traces or endpoint.rpc),
-            Sender(state, reply_moves),
+            Sender(state, wallet, reply_moves) if isinstance(wallet, Wallet) else None,
             Hold(ROUND_BACKOFF, manager.ports.random),
         )
 
@@ -141,16 +149,20 @@ class _Rounds:
 
         Raises Retryable and NonceTaken. Cancellation: what was signed is durable or was never sent.
         """
+        chain, reply_moves = self.state.chain, self.reply_moves
+        assert chain is not None
+        shadow = reply_moves if isinstance(reply_moves, Shadow) else None
         for _ in range(STEPS_AT_ONCE):
-            await self.tracking.load_answered()
-            chain = self.state.chain
-            assert chain is not None
-            self.questioner.ask_market(chain, nursery)
+            if shadow is None:
+                await self.tracking.load_answered()
+                self.questioner.ask_market(chain, nursery)
             if not self.state.tracks.by_rid:
                 break
-            plan = decide(self.tracking.view(chain))
+            plan = decide(self.tracking.view(chain), None if shadow is None else SHADOW_TABLE)
             if not (plan.steps or plan.fill) or not await self._perform(plan, nursery):
                 break
+        if shadow is not None:
+            await shadow.step(chain)
         self._remember()
 
     async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
@@ -159,7 +171,8 @@ class _Rounds:
             [(step.track, question) for step in plan.of(Action.ASK) for question in step.found.questions],
             nursery,
         )
-        self.sender.broadcast([step.track.row for step in plan.of(Action.BROADCAST)], nursery)
+        if self.sender is not None:
+            self.sender.broadcast([step.track.row for step in plan.of(Action.BROADCAST)], nursery)
         confirmed = plan.of(Action.CONFIRM)
         await self.reply_moves.confirm([step for step in confirmed if step.track.row.state is State.SIGNED])
         final = [(step.track.row, step.found.block) for step in plan.of(Action.FINALIZE)]
@@ -169,8 +182,8 @@ class _Rounds:
         others = [step for step in confirmed if step.track.row.state is State.ANSWERED] + plan.of(*_MOVES)
         if others:
             await together([partial(self._move, step) for step in others])
-        signed = await self.sender.sign(plan.sign)
-        if plan.fill:
+        signed = self.sender is not None and await self.sender.sign(plan.sign)
+        if plan.fill and self.sender is not None:
             await self.sender.fill(plan.fill, nursery)
         return bool(confirmed or others or signed)
 

@@ -54,11 +54,11 @@ class ActionPlan:
         return [step for step in self.steps if step.action in actions]
 
 
-def decide(view: View) -> ActionPlan:
-    """Return what to do now."""
+def decide(view: View, rows: table.Table | None = None) -> ActionPlan:
+    """Return what to do now, by other rows than those of the table where they are given."""
     steps = []
     for track in view.tracks.values():
-        row, found = table.assess(view, track)
+        row, found = table.assess(view, track, rows or table.TABLE)
         steps.append(Step(row.action, track, found))
     ready = [step for step in steps if step.action is Action.SIGN]
     planned = _plan_nonces(view, _claimed(view, steps), ready)

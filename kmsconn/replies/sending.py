@@ -33,7 +33,7 @@ from kmsconn.replies.plan import Signature, Step
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found, out_of_gas, receipt_of
 from kmsconn.replies.view import IncludedReply, Track, nonce_of
-from kmsconn.replies.wallet import Signed
+from kmsconn.replies.wallet import Signed, Wallet
 from kmsconn.transport.waiting import Backoff
 
 STAGE = "reply"
@@ -42,7 +42,7 @@ REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
 FIRST = -86_400.0  # seconds from now: due before all that was answered today
 
 
-@attrs.frozen
+@attrs.define
 class ReplyMoves:
     """Moves the replies of one transaction manager."""
 
@@ -89,16 +89,17 @@ class ReplyMoves:
         for step, is_moved in zip(steps, moved, strict=True):
             if self._left(step.track, is_moved):
                 self._included(step.track, step.found.block, found=False)
-                self._stands(step.track)
+                row, receipt = step.track.row, receipt_of(step.track)
+                at = (
+                    (receipt.block, receipt.block_hash) if receipt is not None and receipt.heard else (0, b"")
+                )
+                self.stands(IncludedReply(row.rid, row.kind, row.id, *at, row.reply.hash or b""))
 
-    def _stands(self, track: Track) -> None:
+    def stands(self, reply: IncludedReply) -> None:
         """Note in which block an included reply stands, where its receipt shows that the contract took it."""
-        row, receipt, standing = track.row, receipt_of(track), self.state.tracks.standing
-        if receipt is not None and receipt.heard and len(standing) < MOST_STANDING:
-            reply = IncludedReply(
-                row.rid, row.kind, row.id, receipt.block, receipt.block_hash, row.reply.hash or b""
-            )
-            standing.setdefault(receipt.block, []).append(reply)
+        standing = self.state.tracks.standing
+        if reply.block_hash and len(standing) < MOST_STANDING:
+            standing.setdefault(reply.block, []).append(reply)
         else:
             self.state.tracks.newly_included = True
 
@@ -217,6 +218,7 @@ class Sender:
     """Sends for one transaction manager."""
 
     state: TxState
+    wallet: Wallet
     reply_moves: ReplyMoves
 
     async def _signed(self, transactions: Sequence[Any]) -> list[Signed]:
@@ -228,7 +230,7 @@ class Sender:
         if not transactions or state.signings.holds(trio.current_time()):
             return []
         try:
-            signed = await state.manager.wallet.sign(transactions)
+            signed = await self.wallet.sign(transactions)
         except Retryable as error:
             state.alerts.set("wallet", str(error), critical=True)
             state.signings.failed(trio.current_time())
@@ -327,7 +329,7 @@ class Sender:
         price = self.state.market.price
         if not due or price is None:
             return
-        sender = state.manager.wallet.address
+        sender = self.wallet.address
         answers: list[Any] = []
         estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
         await ask_many(state.manager.endpoint.rpc, [estimate], lambda _p, result, _h: answers.append(result))
@@ -360,4 +362,4 @@ class Sender:
         """Say what the account has."""
         balance = None if self.state.chain is None else self.state.chain.balance
         has = "an unknown balance" if balance is None else in_ether(balance)
-        return f"account {checksum(self.state.manager.wallet.address)} has {has}"
+        return f"account {checksum(self.wallet.address)} has {has}"

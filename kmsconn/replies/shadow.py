@@ -1,7 +1,8 @@
-"""The shadow of a transaction manager: one loop per chain that follows another connector's replies and sends nothing, ever.
+"""Shadow mode: what a transaction manager does instead of sending. It follows another connector's replies, and sends nothing, ever.
 
-Each round reads the blocks since the last one, compares each reply of the node with the answer in the journal, and moves the request as
-if this connector had found its own reply: included, and final once its block is. No key, no nonce, no broadcast is within its reach.
+Each round reads the blocks up to the look at the chain, compares each reply of the node with the answer in the journal, and moves the
+request as if this connector had found its own reply; finality, forks and what is gone are the transaction manager's. No key, no nonce, no
+broadcast is within its reach.
 
 - A request that is still pending here when its reply is seen waits in memory for the answer; a restart reads the blocks again.
 - A request that ended here without an answer, which another connector answered, is told.
@@ -10,270 +11,196 @@ if this connector had found its own reply: included, and final once its block is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Literal
 
 import attrs
 import trio
 
-from kmsconn.errors import Retryable
-from kmsconn.ethereum.addresses import Address
+from kmsconn.errors import StageTimeout
 from kmsconn.journal import moves, queries
-from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.alerts import Board
-from kmsconn.model.events import (
-    OnEvent,
-    ReplyCompared,
-    ReplyFinalized,
-    ReplyIncluded,
-    ReplyMissing,
-    ReplyReturned,
-    ReplyUnmatched,
-    RequestClosed,
-)
+from kmsconn.model.events import ReplyCompared, ReplyIncluded, ReplyMissing, ReplyUnmatched, RequestClosed
 from kmsconn.model.life import State
-from kmsconn.protocols.profile import Profile
+from kmsconn.replies import table
+from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.shadow_replies import ReplyReader, SentReply, compare
-from kmsconn.replies.state import TxEndpoint
-from kmsconn.replies.tracking import FINALIZED, read_found
-from kmsconn.transport.ports import Ports
-from kmsconn.transport.waiting import Backoff, Hold, WakeUp, together
+from kmsconn.replies.state import TxState
+from kmsconn.replies.table import Action, Found, Phase, TableRow
+from kmsconn.replies.view import ChainView, IncludedReply, Track, View
 
-IDLE = 1.0  # seconds without a wake-up until the next round
-PACE = 0.05  # seconds between rounds under load
-LOOK_EVERY = 2.0  # seconds between looks at what is final and what is overdue
-ROUND_TIMEOUT = 30.0  # seconds; longer than a connection waits, so that a dead one is noticed
-ROWS_AT_ONCE = 64  # rows that are looked at for finality, or for their deadline
+LOOK_EVERY = 2.0  # seconds between looks at what is overdue
+READ_TIMEOUT = 30.0  # seconds; longer than a connection waits, so that a dead one is noticed
+ROWS_AT_ONCE = 64  # rows that are looked at for their deadline
 MOST_WAITING = 10_000  # replies whose requests are pending here; further ones are not compared
 UNKNOWN_FOR = 120.0  # seconds that a reply waits for its request to be read
-ROUND_BACKOFF = Backoff(first=0.5, cap=8.0)
 SENDS_NOTHING = "shadow mode sends nothing"
 NOT_SEEN = "its reply stands in a block that was not read"
 NO_REPLY = "no reply of this node was included until the deadline of the request"
 
 
-@attrs.frozen
-class ShadowManager:
-    """The parts of one shadow. ``tx_sender`` is the account whose replies are followed.
-
-    They are final once their block is; where the node has no ``finalized`` block, after ``confirmations``. ``rests``: blocks are read only
-    while a request is open, for a chain with large blocks and few requests. ``has_reply`` asks the contract whether it has this node's
-    reply to a row's request; None where it cannot be asked now. ``wake`` is notified when an answer became durable and when a head was
-    heard; ``closing`` ends the shadow at once, for nothing of it waits for anybody.
-    """
-
-    endpoint: TxEndpoint
-    journal: Journal
-    profile: Profile
-    tx_sender: Address
-    has_reply: Callable[[Row], Awaitable[bool | None]]
-    wake: WakeUp
-    ports: Ports
-    on_event: OnEvent
-    confirmations: int = 0
-    rests: bool = False
-    beat: Callable[[], None] = lambda: None
-    closing: trio.Event = attrs.field(factory=trio.Event)
+def _nobody_sent(view: View, track: Track) -> Found | None:
+    probe = table.probe_of(view, track)
+    return Found(NO_REPLY) if probe is not None and probe.trusted and not probe.says_nothing else None
 
 
-async def run_shadow(manager: ShadowManager) -> None:
-    """Compare until ``manager.closing`` is set. Failures of the chain are alerts and waited out.
+def _left_signed(_view: View, _track: Track) -> Found:
+    return Found(SENDS_NOTHING)
 
-    Cancellation: at any await; the journal and the chain have everything. Repeating: goes on from there.
-    """
-    shadow = _Shadow(
-        manager,
-        ReplyReader(manager.endpoint.rpc, manager.profile, manager.tx_sender),
-        Board(manager.on_event, trio.current_time),
-        Hold(ROUND_BACKOFF, manager.ports.random),
-    )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(shadow.run)
-        await manager.closing.wait()
-        nursery.cancel_scope.cancel()
+
+TABLE = table.by_phase([
+    *(row for row in table.ROWS if (row.phase, row.action) == (Phase.UNSIGNED, Action.CONFIRM)),
+    TableRow(Phase.UNSIGNED, Action.FINISH, (), _nobody_sent),
+    *(TableRow(phase, Action.RELEASE, (), _left_signed) for phase in (Phase.IN_FLIGHT, Phase.SPENT)),
+    *(row for row in table.ROWS if row.phase in {Phase.INCLUDED, Phase.ANY}),
+])  # fmt: skip
+"""The rows of shadow mode: what is answered is looked at once it is overdue; what an active connector left signed is not broadcast here."""
 
 
 @attrs.define
-class _Shadow:
+class Shadow(ReplyMoves):
     """One shadow at work: moves requests by what another connector did for them, and tells each step.
 
-    ``waiting`` has the replies whose requests are pending here, by row.
+    ``rests``: blocks are read only while a request is open, for a chain with large blocks and few requests. ``waiting`` has the replies
+    whose requests are pending here, by row; ``unknown`` those to requests that the journal does not have, or not yet.
     """
 
-    manager: ShadowManager
     reader: ReplyReader
-    board: Board
-    backoff: Hold
+    rests: bool
     waiting: dict[int, SentReply] = attrs.field(factory=dict)
     unknown: list[SentReply] = attrs.field(factory=list)
-    """Replies to requests that the journal does not have, or not yet."""
-    looked_at: float = float("-inf")
-    begun: bool = False
+    _looked_at: float = float("-inf")
 
-    async def run(self) -> None:
-        """Make rounds for ever."""
-        manager, about = self.manager, f"shadow {self.manager.endpoint.name}"
-        while True:
-            manager.beat()
-            try:
-                with trio.fail_after(ROUND_TIMEOUT):
-                    more = await self._round()
-            except (Retryable, trio.TooSlowError) as error:
-                late = f"a round of the shadow took longer than {ROUND_TIMEOUT:g} s"
-                self.board.set("rounds", about, str(error) or late)
-                self.backoff.failed(trio.current_time())
-                await trio.sleep_until(self.backoff.until)
-                continue
-            self.backoff.worked()
-            self.board.set("rounds", about, None)
-            await trio.sleep(PACE)
-            with trio.move_on_after(0 if more else IDLE):
-                await manager.wake.wait()
+    @classmethod
+    def of(cls, state: TxState) -> Shadow:
+        """Return the shadow of a chain that begins."""
+        manager, rpc = state.manager, state.manager.endpoint.rpc
+        subscriptions = [one for one in manager.profile.subscriptions() if one.chain_id == rpc.chain_id]
+        reader = ReplyReader(rpc, manager.profile, manager.account)
+        return cls(state, reader, all(one.finalized for one in subscriptions))
 
-    async def _round(self) -> bool:
-        """Read on, and look what became of what was read before; say whether there is more to read."""
-        if not self.begun:
-            await self._take_back_signed()
-            self.begun = True
-        more = await self._read()
-        for row in await self.manager.journal.run(queries.passed, list(self.waiting)) if self.waiting else ():
+    async def step(self, chain: ChainView) -> None:
+        """Read on up to a look at the chain, and see what became of what was read before.
+
+        Raises Retryable. Cancellation: at any await; the journal and the chain have everything. Repeating: goes on from there.
+        """
+        try:
+            with trio.fail_after(READ_TIMEOUT):
+                await self._read(chain)
+        except trio.TooSlowError as error:
+            raise StageTimeout("the reading of blocks", READ_TIMEOUT) from error
+        journal, now = self.state.manager.journal, self.state.manager.ports.wall()
+        for row in await journal.run(queries.passed, list(self.waiting)) if self.waiting else ():
             await self._judge(row, self.waiting.pop(row.rid))
-        if trio.current_time() - self.looked_at >= LOOK_EVERY:
-            self.looked_at = trio.current_time()
-            now, unknown = self.manager.ports.wall(), self.unknown
-            self.unknown = []
-            for reply in unknown:  # the request may have come since; one of before this journal is let go
-                if now - reply.seen <= UNKNOWN_FOR:
-                    await self._take(reply)
-            await self._finalize()
-            await self._close_overdue()
-            if self.manager.rests and await self._begin() is None:
-                self.reader.rest()
-        return more
+        if trio.current_time() - self._looked_at < LOOK_EVERY:
+            return
+        self._looked_at, unknown, self.unknown = trio.current_time(), self.unknown, []
+        for reply in unknown:  # the request may have come since; one of before this journal is let go
+            if now - reply.seen <= UNKNOWN_FOR:
+                await self._take(reply)
+        await self._note_overdue()
+        if self.rests and await self._begin(chain) is None:
+            self.reader.rest()
 
-    async def _take_back_signed(self) -> None:
-        """Take the nonces from replies that an active connector left signed: they are not broadcast here. Their bytes are kept."""
-        for row in await self.manager.journal.run(queries.signed, self.reader.rpc.chain_id):
-            if await self.manager.journal.run(
-                moves.release, row.rid, self.manager.ports.wall(), SENDS_NOTHING
-            ):
-                self._tell_returned(row, State.ANSWERED, SENDS_NOTHING)
-
-    async def _read(self) -> bool:
+    async def _read(self, chain: ChainView) -> None:
         if self.reader.next_block is None:
-            block = await self._begin()
-            if block is None:
-                return False
-            self.reader.next_block = block
-        replies, more = await self.reader.read(self.manager.ports.wall())
+            self.reader.next_block = await self._begin(chain)
+        replies, more = await self.reader.read(chain.number, self.state.manager.ports.wall())
         for reply in replies:
             await self._take(reply)
-        return more
+        if more:
+            self.state.news.notify()
 
-    async def _begin(self) -> int | None:
+    async def _begin(self, chain: ChainView) -> int | None:
         """Return the block of the oldest open request, else the head; None: there is nothing to read yet."""
-        block = await self.manager.journal.run(queries.oldest_open_block, self.reader.rpc.chain_id)
-        return self.manager.endpoint.head.number if block is None and not self.manager.rests else block
+        block: int | None = await self.state.manager.journal.run(
+            queries.oldest_open_block, self.reader.rpc.chain_id
+        )
+        return chain.number if block is None and not self.rests else block
 
     async def _take(self, reply: SentReply) -> None:
         """Compare a reply with what is known of its request, now or when there is an answer."""
-        rows = await self.manager.journal.run(
+        rows = await self.state.manager.journal.run(
             queries.of_request, self.reader.rpc.chain_id, reply.contract, reply.kind, reply.id
         )
         for row in rows[-1:]:
-            if row.state is State.PENDING and len(self.waiting) < MOST_WAITING:
-                self.waiting[row.rid] = reply
-            else:
+            if row.state is not State.PENDING:
                 await self._judge(row, reply)
+            elif len(self.waiting) < MOST_WAITING:
+                self.waiting[row.rid] = reply
         if not rows and len(self.unknown) < MOST_WAITING:
             self.unknown.append(reply)
 
     async def _judge(self, row: Row, reply: SentReply) -> None:
         """Take a reply to the request of a row. Repeating: a row that is included already is left alone."""
-        if row.state in {State.INCLUDED, State.FINALIZED}:
-            return
-        if row.state not in {State.ANSWERED, State.PENDING}:
-            self._tell_unmatched(row, row.progress.reason)
-        elif await self.manager.journal.run(moves.found_included, row.rid, reply.block):
-            if row.answer is None:
-                self._tell_unmatched(row, "there was no answer to it here when its reply was seen")
-            else:
-                self.manager.on_event(_compared(self.manager, row, row.answer.calldata, reply))
-            seconds = max(0.0, reply.included_at - row.times.recorded)
-            transaction = reply.transaction_hash
-            self.manager.on_event(
+        manager = self.state.manager
+        if row.state is State.ANSWERED and await manager.journal.run(
+            moves.found_included, row.rid, reply.block
+        ):
+            assert row.answer is not None
+            operation = manager.profile.operations[row.kind]
+            compared = compare(operation, row.answer.calldata, reply.calldata)
+            answered = row.times.recorded if row.times.answered is None else row.times.answered
+            manager.on_event(
+                ReplyCompared(
+                    row.rid,
+                    row.kind,
+                    compared.likeness,
+                    reply.included_at - answered,
+                    reply.block,
+                    reply.transaction_hash,
+                    compared.at,
+                    compared.field,
+                    compared.ours,
+                    compared.theirs,
+                    id=row.id,
+                )
+            )
+            seconds, transaction = max(0.0, reply.included_at - row.times.recorded), reply.transaction_hash
+            manager.on_event(
                 ReplyIncluded(row.rid, row.kind, reply.block, seconds, True, transaction, id=row.id)
             )
+        if row.state in {State.ANSWERED, State.INCLUDED}:
+            self.stands(
+                IncludedReply(
+                    row.rid, row.kind, row.id, reply.block, reply.block_hash, reply.transaction_hash
+                )
+            )
+        elif row.state is not State.FINALIZED:
+            self._tell_unmatched(row, row.progress.reason)
 
     def _tell_unmatched(self, row: Row, reason: str) -> None:
-        self.manager.on_event(ReplyUnmatched(row.rid, row.kind, row.state, reason, id=row.id))
+        self.state.manager.on_event(ReplyUnmatched(row.rid, row.kind, row.state, reason, id=row.id))
 
-    def _tell_returned(self, row: Row, state: State, reason: str) -> None:
-        name = self.manager.endpoint.name
-        self.manager.on_event(ReplyReturned(row.rid, row.kind, state, reason, name, id=row.id))
-
-    async def _finalize(self) -> None:
-        """End the requests whose replies stand at or below a final block, and which the contract still has."""
-        manager = self.manager
-        final, head = (
-            read_found((await manager.endpoint.rpc.batch([FINALIZED]))[0]),
-            manager.endpoint.head.number,
-        )
-        block = final.number if final is not None else -1 if head is None else head - manager.confirmations
-        rows = await self.manager.journal.run(queries.included, self.reader.rpc.chain_id, block, ROWS_AT_ONCE)
-        await together([partial(self._finalize_one, row) for row in rows])
-
-    async def _finalize_one(self, row: Row) -> None:
-        stands = await self.manager.has_reply(row)
-        if stands:
-            if await self.manager.journal.run(moves.finalize, (row.rid, row.reply.included_block or 0)):
-                self.manager.on_event(ReplyFinalized(row.rid, row.kind, id=row.id))
-        elif stands is False:
-            transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
-            reason = "the contract does not have its reply any more"
-            if await self.manager.journal.run(moves.unland, row.rid, transition, reason):
-                self._tell_returned(row, State.PENDING if row.answer is None else State.ANSWERED, reason)
-
-    async def _close_overdue(self) -> None:
-        """End the answered requests whose deadline has passed, in chain time that is sure, the longest answered first."""
-        now = self.manager.endpoint.head.settled_timestamp
+    async def _note_overdue(self) -> None:
+        """Have the contract asked about requests whose deadline has passed, in chain time that is sure, the longest answered first."""
+        manager = self.state.manager
+        now = manager.endpoint.head.settled_timestamp
         if now is None:
             return
-        wall = self.manager.ports.wall()
-        due = await self.manager.journal.run(queries.answered, self.reader.rpc.chain_id, wall, ROWS_AT_ONCE)
-        late = [row for row in due.rows if now > row.progress.deadline]
-        await together([partial(self._close, row) for row in late])
+        due = await manager.journal.run(
+            queries.answered, self.reader.rpc.chain_id, manager.ports.wall(), ROWS_AT_ONCE
+        )
+        for row in due.rows:
+            if now > row.progress.deadline:
+                self.state.tracks.note(row)
 
-    async def _close(self, row: Row) -> None:
-        stands = await self.manager.has_reply(row)
-        if stands:
-            if await self.manager.journal.run(
-                moves.found_included, row.rid, self.manager.endpoint.head.number or 0
-            ):
-                self._tell_unmatched(row, NOT_SEEN)
-        elif stands is False and await self.manager.journal.run(moves.close, row.rid, "finish", NO_REPLY):
-            seconds = self.manager.ports.wall() - row.times.recorded
-            self.manager.on_event(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
-            self.manager.on_event(
-                RequestClosed(row.rid, row.kind, State.DONE, NO_REPLY, "no-reply", id=row.id)
-            )
+    async def found(self, track: Track, block: int) -> None:
+        """Note that the contract has a reply that was not seen."""
+        if self._left(
+            track, await self.state.manager.journal.run(moves.found_included, track.row.rid, block)
+        ):
+            self.state.tracks.newly_included = True
+            self._tell_unmatched(track.row, NOT_SEEN)
 
+    async def close(self, track: Track, transition: Literal["reject", "finish"], reason: str) -> None:
+        """End a request whose reply did not come."""
+        row, manager = track.row, self.state.manager
+        if self._left(track, await manager.journal.run(moves.close, row.rid, transition, reason)):
+            seconds = manager.ports.wall() - row.times.recorded
+            manager.on_event(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
+            manager.on_event(RequestClosed(row.rid, row.kind, State.DONE, reason, "no-reply", id=row.id))
 
-def _compared(manager: ShadowManager, row: Row, calldata: bytes, reply: SentReply) -> ReplyCompared:
-    found = compare(manager.profile.operations[row.kind], calldata, reply.calldata)
-    answered = row.times.recorded if row.times.answered is None else row.times.answered
-    return ReplyCompared(
-        row.rid,
-        row.kind,
-        found.likeness,
-        reply.included_at - answered,
-        reply.block,
-        reply.transaction_hash,
-        found.at,
-        found.field,
-        found.ours,
-        found.theirs,
-        id=row.id,
-    )
+    async def take_back(self, track: Track, found: Found) -> None:
+        """Take an included reply back to answered, and read from its block on again: it may stand there, or in a later one."""
+        self.reader.back_to(track.row.reply.included_block)
+        await super().take_back(track, found)

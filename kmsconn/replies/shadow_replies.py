@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import attrs
 import msgspec
 
-from kmsconn.chain.port import Call, Count, Quantity, Rpc, read
+from kmsconn.chain.port import Call, Count, Rpc, read
 from kmsconn.errors import KmsconnError, Undecodable, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -18,7 +18,7 @@ from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Operation
 from kmsconn.protocols.profile import Profile
-from kmsconn.replies.asking import HEAD, read_number
+from kmsconn.replies.answers import Receipt, read_receipt
 
 BLOCKS_AT_ONCE = 16
 """Blocks with their transactions in one batch: some seconds of the fastest chain, some megabytes of a full one."""
@@ -45,10 +45,6 @@ class _Block(msgspec.Struct, rename="camel"):
     transactions: list[_Transaction] = []
 
 
-class _Status(msgspec.Struct):
-    status: Quantity
-
-
 @attrs.frozen
 class SentReply:
     """A reply in a block: to which request of which contract, its calldata, and where it stands. ``seen``: wall time of the read."""
@@ -61,6 +57,8 @@ class SentReply:
     block: int
     timestamp: int
     seen: float
+    block_hash: bytes = b""
+    """Known where its receipt has an event of the contract."""
 
     @property
     def included_at(self) -> float:
@@ -84,15 +82,18 @@ class ReplyReader:
         self.next_block = None
         self._read.clear()
 
-    async def read(self, wall: float) -> tuple[Sequence[SentReply], bool]:
-        """Read on, at most ``BLOCKS_AT_ONCE`` blocks; return the replies there, and whether there are more blocks.
+    def back_to(self, block: int | None) -> None:
+        """Read from a block on again, where it was read."""
+        while self._read and block is not None and self._read[-1][0] >= block:
+            self.next_block, _ = self._read.pop()
+
+    async def read(self, head: int, wall: float) -> tuple[Sequence[SentReply], bool]:
+        """Read on up to a head, at most ``BLOCKS_AT_ONCE`` blocks; return the replies there, and whether there are more blocks.
 
         Raises Retryable, and then nothing was read. Cancellation: likewise. Repeating: reads only.
         """
         if self.next_block is None:
             return (), False
-        [number] = await self.rpc.batch([HEAD])
-        head = read_number(number)
         begin = max(self.next_block, head - MOST_BLOCKS_BACK)
         last = min(head, begin + BLOCKS_AT_ONCE - 1)
         if last < begin:
@@ -154,8 +155,14 @@ class ReplyReader:
         if not replies:
             return ()
         calls = [Call("eth_getTransactionReceipt", (to_hex(one.transaction_hash),)) for one in replies]
-        receipts = [_read(receipt, _Status) for receipt in await self.rpc.batch(calls)]
-        return [one for one, receipt in zip(replies, receipts, strict=True) if int(receipt.status, 16)]
+        found = []
+        for reply, answer in zip(replies, await self.rpc.batch(calls), strict=True):
+            receipt = read_receipt(reply.contract, answer)
+            if not isinstance(receipt, Receipt):
+                raise Unreachable(f"the node has no receipt of a transaction that it showed: {receipt}")
+            if receipt.succeeded:
+                found.append(attrs.evolve(reply, block_hash=receipt.block_hash) if receipt.heard else reply)
+        return found
 
 
 def _read(result: Any, kind: type[S]) -> S:

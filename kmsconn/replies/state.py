@@ -13,6 +13,7 @@ import trio
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
+from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Due, Row
@@ -84,13 +85,14 @@ class TxEndpoint:
 class TxManager:
     """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it; and the figures of its last round.
 
+    Without a wallet, with the account alone, it is a shadow: it follows the replies that another connector sends.
     ``wake`` is notified when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes it
     end once nothing is answered or signed. ``beat`` is called with each round.
     """
 
     endpoint: TxEndpoint
     journal: Journal
-    wallet: Wallet
+    wallet: Wallet | Address
     profile: Profile
     wake: WakeUp
     settings: Settings
@@ -100,6 +102,16 @@ class TxManager:
     beat: Callable[[], None] = lambda: None
     closing: trio.Event = attrs.field(factory=trio.Event)
     statistics: TxStatistics = TxStatistics()
+
+    @property
+    def account(self) -> Address:
+        """The account that sends."""
+        return self.wallet.address if isinstance(self.wallet, Wallet) else self.wallet
+
+    @property
+    def name(self) -> str:
+        """What alerts are about, and what the heartbeat is called."""
+        return f"{'txmanager' if isinstance(self.wallet, Wallet) else 'shadow'} {self.endpoint.name}"
 
 
 @attrs.define
@@ -229,7 +241,7 @@ class TxState:
             market=Market(
                 FeeLimits(limits.max_fee_per_gas, limits.max_priority_fee_per_gas, limits.max_reply_cost)
             ),
-            alerts=TxAlerts(manager.endpoint.name, manager.on_event),
+            alerts=TxAlerts(manager.name, manager.on_event),
             nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
             sends=Hold(SEND_BACKOFF, random),
             signings=Hold(SIGNING_BACKOFF, random),

@@ -126,13 +126,14 @@ def _row(phase: Phase, action: Action, *worlds: str) -> Callable[[When], When]:
 # --- unsigned
 
 
-def _probe(view: View, track: Track) -> Finding | None:
+def probe_of(view: View, track: Track) -> Finding | None:
     """Return the probe of an unsigned reply, where one counts."""
     finding = track.finding(Question.ESTIMATE, view.now)
     return finding if finding is not None and finding.asked_at >= view.epoch else None
 
 
-def _said(finding: Finding) -> Says:
+def said_in(finding: Finding) -> Says:
+    """Return what a probe says."""
     assert not isinstance(finding.value, Receipt | bool | None)
     return finding.value
 
@@ -140,18 +141,18 @@ def _said(finding: Finding) -> Says:
 @_row(Phase.UNSIGNED, Action.CONFIRM, "answered_by_another")
 def _has_it(view: View, track: Track) -> Found | None:
     """The contract has it."""
-    probe = _probe(view, track)
-    if probe is None or not is_done(_said(probe)):
+    probe = probe_of(view, track)
+    if probe is None or not is_done(said_in(probe)):
         return None
-    return Found(reason_of(_said(probe)), block=probe.head)
+    return Found(reason_of(said_in(probe)), block=probe.head)
 
 
 def _never(view: View, track: Track) -> Says | None:
     """Return a final no of a node that can be believed: to a request whose block is settled."""
-    probe = _probe(view, track)
+    probe = probe_of(view, track)
     if probe is None or not probe.trusted or not view.chain.is_old(track.row):
         return None
-    return _said(probe) if is_hopeless(_said(probe)) else None
+    return said_in(probe) if is_hopeless(said_in(probe)) else None
 
 
 def _never_on_its_chain(view: View, track: Track) -> Says | None:
@@ -180,7 +181,7 @@ def _never_ours(view: View, track: Track) -> Found | None:
 @_row(Phase.UNSIGNED, Action.SIGN, "plain_path")
 def _takes_it(view: View, track: Track) -> Found | None:
     """The contract takes it, it can be paid, and the nonce of earlier bytes is open or their absence believed."""
-    probe = _probe(view, track)
+    probe = probe_of(view, track)
     if probe is None or not isinstance(probe.value, Accepts) or _may_be_included(view, track, probe):
         return None
     estimate = probe.value.gas
@@ -223,10 +224,10 @@ def _unpayable(view: View, track: Track, estimate: int) -> Found | None:
 @_row(Phase.UNSIGNED, Action.DEFER, "one_is_refused")
 def _not_now(view: View, track: Track) -> Found | None:
     """The contract takes it later, no node tells, its gas is above a block's, or it is too dear."""
-    probe = _probe(view, track)
+    probe = probe_of(view, track)
     if probe is None:
         return None
-    match said := _said(probe):
+    match said := said_in(probe):
         case Accepts(gas):
             return _unpayable(view, track, gas)
         case Unclear(reason):
@@ -257,7 +258,7 @@ def _call_since(view: View, track: Track) -> Finding | None:
 
 
 def _is_there(call: Finding | None) -> bool:
-    return call is not None and call.trusted and is_done(_said(call))
+    return call is not None and call.trusted and is_done(said_in(call))
 
 
 @_row(Phase.IN_FLIGHT, Action.CONFIRM, "branch_back_unsent")
@@ -384,11 +385,11 @@ def _why(track: Track) -> str | None:
     """Return why a reply was mined with status 0, None before that was asked: its trace is, then a call, once each."""
     trace, call = track.findings.get(Question.TRACE), track.findings.get(Question.CALL_AT_BLOCK)
     if trace is not None and not trace.says_nothing:
-        return reason_of(_said(trace))
+        return reason_of(said_in(trace))
     if call is None:
         return None
-    hint = "" if trace is None else f"; {reason_of(_said(trace))}"
-    return f"{reason_of(_said(call))}{hint}"
+    hint = "" if trace is None else f"; {reason_of(said_in(trace))}"
+    return f"{reason_of(said_in(call))}{hint}"
 
 
 def out_of_gas(track: Track) -> int | None:
@@ -436,7 +437,7 @@ def _final(view: View, track: Track) -> Found | None:
     call, block = track.finding(Question.CALL, view.now), track.row.reply.included_block or 0
     if call is None or not call.trusted or call.asked_at < view.epoch or view.chain.suspicious:
         return None
-    if not is_done(_said(call)):
+    if not is_done(said_in(call)):
         receipt = track.finding(Question.RECEIPT, view.now)
         found = None if receipt is None or isinstance(call.value, Accepts) else receipt.value
         if not isinstance(found, Receipt) or not found.succeeded:
@@ -462,7 +463,7 @@ def _may_ask(finding: Finding | None, view: View) -> bool:
 
 
 def _of_unsigned(view: View, track: Track) -> Sequence[Question]:
-    if not _may_ask(_probe(view, track), view) or Question.ESTIMATE in track.asked:
+    if not _may_ask(probe_of(view, track), view) or Question.ESTIMATE in track.asked:
         return ()
     hopeless = track.suspects(Belief.HOPELESS) and view.chain.is_old(track.row)
     return (Question.ESTIMATE, Question.BLOCK) if hopeless else (Question.ESTIMATE,)
@@ -485,7 +486,7 @@ def _of_included(view: View, track: Track) -> Sequence[Question]:
     call = track.finding(Question.CALL, view.now)
     if _may_ask(call, view):
         return (Question.CALL,)
-    cannot_tell = call is not None and not isinstance(call.value, Accepts) and not is_done(_said(call))
+    cannot_tell = call is not None and not isinstance(call.value, Accepts) and not is_done(said_in(call))
     receipt = track.finding(Question.RECEIPT, view.now)
     return (Question.RECEIPT,) if cannot_tell and _may_ask(receipt, view) else ()
 
@@ -513,7 +514,10 @@ def _gaps(view: View, unfilled: Sequence[int]) -> Found | None:
 # --- the table
 
 
-def by_phase(rows: Sequence[TableRow]) -> dict[Phase, tuple[TableRow, ...]]:
+Table = dict[Phase, tuple[TableRow, ...]]
+
+
+def by_phase(rows: Sequence[TableRow]) -> Table:
     """Return the rows that count in each phase, in their order."""
     every = {
         phase: {phase, Phase.ANY} - ({Phase.ANY} if phase is Phase.ACCOUNT else set()) for phase in Phase
@@ -535,9 +539,9 @@ def phase_of(view: View, row: Row) -> Phase:
     return Phase.SPENT if said or nonce_of(row) < view.chain.nonce else Phase.IN_FLIGHT
 
 
-def assess(view: View, track: Track) -> tuple[TableRow, Found]:
+def assess(view: View, track: Track, rows: Table) -> tuple[TableRow, Found]:
     """Return the first row that matches a reply, and what it found. Raises LookupError for a table without the last one."""
-    for row in TABLE[phase_of(view, track.row)]:
+    for row in rows[phase_of(view, track.row)]:
         found = row.when(view, track)
         if found is not None:
             return row, found

@@ -32,6 +32,7 @@ from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxManager, TxState
 from kmsconn.replies.table import Found
 from kmsconn.replies.view import NOT_FINAL, ChainView, IncludedReply, View
+from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import together
 
 LATEST = Call("eth_getBlockByNumber", ("latest", False))
@@ -97,7 +98,7 @@ class ChainObserver:
         """
         now = trio.current_time()
         details = now - self._details_at >= DETAILS_EVERY
-        kept, count_call = self._kept, nonce_call(self.manager.wallet.address)
+        kept, count_call = self._kept, nonce_call(self.manager.account)
         calls = [
             LATEST,
             count_call,
@@ -210,8 +211,11 @@ class Tracking:
         ahead = 2 + int(DETAILS_EVERY / state.manager.endpoint.head.block_time)  # these may be final by then
         due = sorted(block for block in state.tracks.standing if block <= known + ahead)
         chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
-        pooled = await self._pooled(chain)
-        state.nonces.look(chain, state.tracks.nonces, state.manager.config.window, pooled)
+        if isinstance(
+            state.manager.wallet, Wallet
+        ):  # to a shadow the account's transactions are another connector's
+            pooled = await self._pooled(chain)
+            state.nonces.look(chain, state.tracks.nonces, state.manager.config.window, pooled)
         state.backlog.woken = True
         self.state.market.judge(chain.base_fee, chain.number, trio.current_time())
         tell_market(state.alerts, self.state.market)
@@ -246,7 +250,7 @@ class Tracking:
         manager, first = self.state.manager, self.state.nonces.first_block
         if first is not None and chain.number >= first + POOL_BLOCKS:
             return 0
-        call = nonce_call(manager.wallet.address, "pending")
+        call = nonce_call(manager.account, "pending")
         with trio.move_on_after(POOL_TIMEOUT), suppress(KmsconnError, ValueError):
             return from_count(await manager.endpoint.rpc.call(call.method, *call.params))
         return 0

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from kmsconn.config.values import Mode
-from kmsconn.connector import connector as connector_module
 from kmsconn.connector import wiring
-from kmsconn.connector.connector import txmanager_of
 from kmsconn.emulator.core_faults import FailingCore, SpoiledCore
 from kmsconn.journal import inspecting
 from kmsconn.model.events import (
@@ -24,10 +21,8 @@ from kmsconn.model.events import (
     RequestRecorded,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.shadow_replies import Likeness
 from kmsconn.replies.wallet import open_wallet
-from kmsconn.requests.components import ChainContext
 from tests.faults.shadow_scene import (
     ALL_EQUAL,
     EVERY_FORM,
@@ -203,13 +198,8 @@ async def test_what_an_active_connector_left_signed_is_not_broadcast(scene: Shad
 
 
 async def test_a_shadow_that_sends_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutation: transaction managers in the place of shadows. Two connectors then answer with one key, as the check must see."""
-
-    async def manage(self: Any, chain_context: ChainContext) -> None:
-        await run_txmanager(txmanager_of(self.components, chain_context))
-
+    """The mutation: a shadow with a wallet. Two connectors then answer with one key, as the check must see."""
     monkeypatch.setattr(wiring, "open_tx_sender", open_wallet)
-    monkeypatch.setattr(connector_module.Connector, "_manage", manage)
     async with open_shadow_scene(tmp_path) as scene:
         key = scene.settings("active", 0).wallet.private_key
         async with scene.active(), scene.shadow(private_key=key, tx_sender_address=None):

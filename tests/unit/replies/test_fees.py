@@ -221,7 +221,7 @@ async def test_the_alert_says_that_the_last_answer_serves_and_why() -> None:
     market = market_with({"reward": [["0x3"]]})
     market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
     market.judge(BASE_FEE, HEAD, 2 * USABLE)
-    tell_market(TxAlerts("gateway", events.append), market)
+    tell_market(TxAlerts("txmanager gateway", events.append), market)
     [alert] = events
     assert alert.text == "the connector pays the last known price: eth_feeHistory: -32000: busy"
     assert alert.severity is Severity.WARNING

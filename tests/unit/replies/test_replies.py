@@ -70,30 +70,35 @@ class FakeChain:
 
     def _answer(self, call: Call) -> Any:
         match call.method:
-            case "eth_blockNumber":
-                return quantity(len(self.blocks) - 1)
             case "eth_getBlockByNumber":
                 number = int(call.params[0], 16)
                 return self.blocks[number] if number < len(self.blocks) else None
             case _:
                 if call.params[0] in self.unknown:
                     return None
-                return {"status": "0x0" if call.params[0] in self.failed else "0x1"}
+                status = "0x0" if call.params[0] in self.failed else "0x1"
+                return {"status": status, "blockNumber": "0x1", "blockHash": to_hex(bytes(32)), "logs": []}
 
 
 def reader(chain: FakeChain) -> ReplyReader:
     return ReplyReader(chain, PROFILE, SENDER, 1)
 
 
+async def go_on(read: ReplyReader, wall: float = 1002.5) -> tuple[Sequence[SentReply], bool]:
+    chain = read.rpc
+    assert isinstance(chain, FakeChain)
+    return await read.read(len(chain.blocks) - 1, wall)
+
+
 async def ids(read: ReplyReader) -> list[int]:
-    return [one.id for one in (await read.read(1002.5))[0]]
+    return [one.id for one in (await go_on(read))[0]]
 
 
 async def test_a_reply_is_read_with_its_request_place_and_time() -> None:
     """The block tells whole seconds, the read tells the rest."""
     chain = FakeChain()
     chain.add(transaction(1))
-    [found] = (await reader(chain).read(1001.5))[0]
+    [found] = (await go_on(reader(chain), 1001.5))[0]
     assert found == SentReply(CONTRACT, Kind.PUBLIC_DECRYPTION, 1, calldata(1), b"\1" * 32, 1, 1001, 1001.5)
     assert found.included_at == 1001.5
 
@@ -105,7 +110,7 @@ async def test_the_time_of_inclusion_lies_within_the_second_of_the_block(
     """A clock that is wrong, or a block that was read late, moves it no further."""
     chain = FakeChain()
     chain.add(transaction(1))
-    [found] = (await reader(chain).read(seen))[0]
+    [found] = (await go_on(reader(chain), seen))[0]
     assert found.included_at == included
 
 
@@ -154,7 +159,7 @@ async def test_a_block_is_read_again_where_the_node_has_no_receipt_yet() -> None
     chain.unknown.add(to_hex(b"\1" * 32))
     read = reader(chain)
     with pytest.raises(Retryable):
-        await read.read(0.0)
+        await go_on(read, 0.0)
     chain.unknown.clear()
     assert await ids(read) == [1]
 
@@ -180,7 +185,7 @@ async def test_a_node_that_says_no_is_asked_again() -> None:
     chain.refuses = True
     read = reader(chain)
     with pytest.raises(Retryable):
-        await read.read(0.0)
+        await go_on(read, 0.0)
     chain.refuses = False
     assert await ids(read) == [1]
 
@@ -191,8 +196,8 @@ async def test_a_long_way_is_read_in_pieces() -> None:
     for _ in range(BLOCKS_AT_ONCE + 1):
         chain.add()
     read = reader(chain)
-    assert (await read.read(0.0))[1]
-    assert not (await read.read(0.0))[1]
+    assert (await go_on(read, 0.0))[1]
+    assert not (await go_on(read, 0.0))[1]
 
 
 async def test_what_lies_too_far_back_is_not_read() -> None:
@@ -211,5 +216,5 @@ async def test_a_reader_that_rests_asks_nothing() -> None:
     chain = FakeChain()
     read = reader(chain)
     read.rest()
-    assert await read.read(0.0) == ((), False)
+    assert await go_on(read, 0.0) == ((), False)
     assert chain.asked == []
