@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -240,7 +241,7 @@ def announcement_of(committee: Committee) -> Announcement:
     return Announcement(tuple(nodes), committee.thresholds)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class KeyCeremonies:
     """The owner."""
 
@@ -249,35 +250,39 @@ class KeyCeremonies:
     params: int = DEFAULT_PARAMS
     """The FHE parameters of what is made."""
 
+    migrates: bool = False
+    """Whether the contracts are upgraded under way, and the key migrated: for threshold Cores."""
+
     @property
     def by_name(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """The ceremonies by name, in their order; with real Cores those whose end the contracts show."""
         shown: dict[str, Callable[[], Awaitable[None]]] = {
             "announcement": self.announce_first,
-            "key": self.make_key,
+            "key across an upgrade" if self.migrates else "key": self.make_key,
             "CRS": self.make_crs,
-            "context": self.change_context,
-            "epoch": self.change_epoch,
         }
-        aborts = {"abort of a key": self.abort_key, "abort of a CRS": self.abort_crs}
-        return shown | aborts | self.ends if any(self.cores.nodes) else shown
-
-    @property
-    def ends(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """The last ones."""
-        return {
+        if self.migrates:
+            shown |= {"abort of a migration": partial(self.abort_key, KEY), "migration": self.migrate}
+        shown |= {"context": self.change_context, "epoch": self.change_epoch}
+        aborts = {} if self.migrates else {"abort of a key": self.abort_key}
+        hidden = {
+            **aborts,
+            "abort of a CRS": self.abort_crs,
             "end of an epoch": self.end_epoch,
             "end of a context": self.end_context,
             "end on the Gateway": self.end_on_gateway,
         }
+        return shown | hidden if any(self.cores.nodes) else shown
 
     async def announce_first(self) -> None:
         """Announce the first context, whose anchor the next one is reached by."""
         await self.contracts.do("announce", CONTEXT, FIRST_PREDECESSOR, self.contracts.announced(first=True))
 
     async def make_key(self) -> None:
-        """Have a key prepared and made."""
+        """Have a key prepared and made; before a migration, the contracts are upgraded before anybody has replied."""
         await self.contracts.do("keygen", self.params)
+        if self.migrates:
+            await self.contracts.upgrade()
         await self.contracts.until_made(KEY)
 
     async def make_crs(self) -> None:
@@ -348,37 +353,8 @@ class KeyCeremonies:
         """Let the Gateway follow."""
         await self.contracts.end_on_gateway(CONTEXT)
 
-
-class MigratingCeremonies(KeyCeremonies):
-    """The same owner, with an upgrade, an aborted migration and one that is done in the place of the abort of a key."""
-
-    @property
-    def by_name(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """The ceremonies by name, in their order."""
-        return {
-            "announcement": self.announce_first,
-            "key across an upgrade": self.make_key,
-            "CRS": self.make_crs,
-            "abort of a migration": self.abort_migration,
-            "migration": self.migrate,
-            "context": self.change_context,
-            "epoch": self.change_epoch,
-            "abort of a CRS": self.abort_crs,
-            **self.ends,
-        }
-
-    async def make_key(self) -> None:
-        """Have a key prepared, upgrade the contracts before anybody has replied, and have it made."""
-        await self.contracts.do("keygen", self.params)
-        await self.contracts.upgrade()
-        await self.contracts.until_made(KEY)
-
-    async def abort_migration(self) -> None:
-        """Begin a migration, and abort it while every Core of the committee is at work on it."""
-        await self.abort_key(KEY)
-
     async def migrate(self) -> None:
-        """Begin the migration anew, under new ids, and have it done."""
+        """Begin the migration of a key anew, under new ids, and have it done."""
         await self.contracts.do("keygen", self.params, KEY)
         await self.contracts.until_made(MIGRATION_REQUEST)
 
@@ -389,9 +365,12 @@ def owner_of(
     traffic: Traffic | None = None,
     ground_truths: tuple[GroundTruth, ...] = (),
     params: int = DEFAULT_PARAMS,
+    *,
+    migrates: bool = False,
 ) -> KeyCeremonies:
     """Return the owner of emulated contracts; see `EmulatedContracts`."""
     own = [shard.core for shard in dependencies.cores]
     nodes = (own, *([faults.core] for faults in dependencies.others))
     cores = KeyCores(nodes, incoming, lambda: LATE_BLOCKS * dependencies.ethereum.block_time)
-    return KeyCeremonies(EmulatedContracts(dependencies, incoming, traffic, ground_truths), cores, params)
+    contracts = EmulatedContracts(dependencies, incoming, traffic, ground_truths)
+    return KeyCeremonies(contracts, cores, params, migrates)

@@ -17,7 +17,7 @@ from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies, MigratingCeremonies, owner_of
+from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies, owner_of
 from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
@@ -120,10 +120,6 @@ class KeyLife:
 
     dependencies: FhevmDependencies
     ceremonies: KeyCeremonies
-    migrates: bool = False
-    """Whether the contracts are upgraded under way, and the key migrated: for threshold Cores."""
-    doing: str = ""
-    """The step that is under way."""
     done: list[str] = attrs.field(factory=list)
 
     @classmethod
@@ -145,24 +141,26 @@ class KeyLife:
         for core in (*dependencies.cores, *dependencies.others):
             core.core.memory.generating = GENERATING
         traffic.extra_data = naming(CONTEXT, EPOCH)
-        owner = owner_of(dependencies, dependencies.members, traffic, ground_truths, params)
-        return cls(dependencies, owner, migrates)
+        owner = owner_of(
+            dependencies, dependencies.members, traffic, ground_truths, params, migrates=migrates
+        )
+        return cls(dependencies, owner)
 
     @property
     def steps(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """The steps by name, in their order."""
-        owner = self.ceremonies
-        if self.migrates:
-            owner = MigratingCeremonies(owner.contracts, owner.cores, owner.params)
-        return owner.by_name
+        return self.ceremonies.by_name
+
+    @property
+    def doing(self) -> str:
+        """The step that is under way, or will be; none after the last one."""
+        return next((name for name in self.steps if name not in self.done), "")
 
     async def play(self) -> None:
         """Take all steps. Cancellation: at any time; ``done`` says how far it came."""
         for name, step in self.steps.items():
-            self.doing = name
             await step()
             self.done.append(name)
-        self.doing = ""
 
     async def lead(self, reply_timeout: float = KEY_STEP_TIMEOUT) -> None:
         """Take all steps, but for so many seconds only. Cancellation: at any time."""

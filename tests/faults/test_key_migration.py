@@ -53,7 +53,7 @@ def kinds(digests: Any) -> tuple[int, ...]:
 async def test_a_key_is_made_across_an_upgrade_migrated_and_reshared(ceremony: Ceremony) -> None:
     """Its form is that of its preparation; the epoch names the preprocessing of the migration, which the Cores compare."""
     comparing(ceremony)
-    ceremony.owner.migrates = True
+    ceremony.owner.ceremonies.migrates = True
     with trio.fail_after(2 * LONG):
         await ceremony.owner.play()
     replies = {identifier: kinds(digests) for identifier, digests, _ in included(ceremony, KEY_RESPONSE)}
@@ -77,7 +77,7 @@ async def test_an_epoch_that_a_core_refuses_for_its_preprocessing_id_is_a_loud_a
     configured(monkeypatch, preprocessing_ids={KEY: PREP})
     async with open_ceremony(tmp_path) as ceremony:
         comparing(ceremony)
-        ceremony.owner.migrates = True
+        ceremony.owner.ceremonies.migrates = True
         with trio.fail_after(2 * LONG):
             for name, step in ceremony.owner.steps.items():
                 if name == "context":

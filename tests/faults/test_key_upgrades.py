@@ -86,7 +86,7 @@ async def test_a_committee_migrates_its_key_and_leads_it_to_the_end(
     releases: tuple[CoreRelease, ...], ceremony: Ceremony
 ) -> None:
     """From 0.15 on the Cores compare the preprocessing of a key in a new epoch with the recorded one."""
-    ceremony.owner.migrates = True
+    ceremony.owner.ceremonies.migrates = True
     for core, release in zip(ceremony.cores, cycle(releases), strict=False):
         become(core, release)
     with trio.fail_after(4 * LONG):
@@ -125,7 +125,7 @@ async def test_a_copy_that_fails_is_told_by_the_node_whose_storage_lacks_the_key
     ceremony: Ceremony,
 ) -> None:
     """The migration is done all the same, and nobody else says anything; the alert ends once the object is there."""
-    ceremony.owner.migrates = True
+    ceremony.owner.ceremonies.migrates = True
     ceremony.cores[0].management.store.copies = False
     with trio.fail_after(4 * LONG):
         for name in STEPS_UNTIL_MIGRATED:
@@ -156,7 +156,7 @@ async def test_a_copy_under_the_prefix_of_a_storage_is_found(
     monkeypatch.setattr(FhevmDependencies, "_storage_url", bare)
     monkeypatch.setattr(key_ceremonies, "announcement_of", prefixed)
     async with open_ceremony(tmp_path) as ceremony:
-        ceremony.owner.migrates = True
+        ceremony.owner.ceremonies.migrates = True
         with trio.fail_after(4 * LONG):
             for name in STEPS_UNTIL_MIGRATED:
                 await ceremony.owner.steps[name]()

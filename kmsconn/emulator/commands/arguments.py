@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
+from kmsconn.config import forms
 from kmsconn.config.places import core_endpoints
 from kmsconn.errors import ConfigError, Fault
-from kmsconn.ethereum.addresses import Address, parse_address
+from kmsconn.ethereum.addresses import parse_address
 from kmsconn.model.requests import PROFILE_ALIASES, PROFILES
+
+T = TypeVar("T")
 
 _NODES_PER_FAULT: Final = 3
 KINDS: Final = ("decryptions", "all")
@@ -53,59 +57,45 @@ def wants_keys(arguments: argparse.Namespace) -> bool:
     return wanted
 
 
-def not_negative(text: str) -> float:
-    """Read a finite number that is not below zero. Raises ArgumentTypeError."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+def read_by(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a reader that says in the words of ``read`` what is wrong with a text. Raises ArgumentTypeError."""
+
+    def taken(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return taken
+
+
+def _number(text: str) -> float:
+    number = float(text)
     if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of at least zero, not {text!r}")
+        raise ValueError(f"must be a number of at least zero, not {text!r}")
     return number
 
 
-def positive(text: str) -> float:
-    """Read a finite number above zero. Raises ArgumentTypeError."""
-    number = not_negative(text)
-    if not number:
-        raise argparse.ArgumentTypeError("must be above zero")
+def _positive(text: str) -> float:
+    if not (number := _number(text)):
+        raise ValueError("must be above zero")
     return number
 
 
-def committee_size(text: str) -> int:
-    """Read the number of nodes of a committee, 3t + 1 as the Cores demand. Raises ArgumentTypeError."""
-    number = at_least(1)(text)
+def committee_size(number: int) -> int:
+    """Judge the number of nodes of a committee, 3t + 1 as the Cores demand. Raises ValueError."""
     if number % _NODES_PER_FAULT != 1:
-        raise argparse.ArgumentTypeError(f"must be 1, 4, 7, 10 and so on (3t + 1), not {number}")
+        raise ValueError(f"must be 1, 4, 7, 10 and so on (3t + 1), not {number}")
     return number
-
-
-def core_url(text: str) -> str:
-    """Read the address of a Core, as a connector takes it. Raises ArgumentTypeError."""
-    try:
-        return core_endpoints([text])[0]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def address(text: str) -> Address:
-    """Read an address of Ethereum. Raises ArgumentTypeError."""
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def at_least(minimum: int) -> Callable[[str], int]:
     """Return a reader of whole numbers from ``minimum`` on, which raises ArgumentTypeError."""
+    return read_by(partial(forms.at_least, minimum))
 
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
-        if number < minimum:
-            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {number}")
-        return number
 
-    return read
+not_negative = read_by(_number)
+positive = read_by(_positive)
+members = read_by(lambda text: committee_size(forms.at_least(1, text)))
+core_url = read_by(lambda text: core_endpoints([text])[0])
+address = read_by(parse_address)

@@ -19,8 +19,8 @@ from kmsconn.emulator.commands.arguments import (
     add_profile,
     address,
     at_least,
-    committee_size,
     core_url,
+    members,
     not_negative,
     positive,
 )
@@ -80,7 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--members",
         metavar="N",
-        type=committee_size,
+        type=members,
         help="number of nodes of the committee: 1, 4, 7, 10, …; 2t+1 of 3t+1 must agree (1)",
     )
     add(

@@ -97,7 +97,7 @@ def _faults(arguments: argparse.Namespace) -> Iterator[Fault]:
 
 def _size_fault(cores: int) -> str:
     try:
-        committee_size(str(cores))
-    except argparse.ArgumentTypeError as error:
+        committee_size(cores)
+    except ValueError as error:
         return str(error)
     return ""

@@ -32,7 +32,9 @@ from kmsconn.emulator.node_faults import (
 )
 from kmsconn.emulator.pool import PoolKind, pool_of
 from kmsconn.emulator.rpc import RpcNode
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity
+from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 
 
@@ -271,8 +273,7 @@ def _requests(scene: DrillScene, branch: Branch) -> list[Transaction]:
 
 def _put_back(chain: EmulatedChain, branch: Branch) -> None:
     """Let the old branch return where its root still stands."""
-    root = chain.block(branch.root)
-    if root is not None and root.hash == branch.blocks[0].parent and chain.head.number > branch.root:
+    if chain.history.carries(branch) and chain.head.number > branch.root:
         chain.restore(branch)
 
 
@@ -313,17 +314,31 @@ class _Copying:
         return ours and self._dependencies.generation_events.replied(transaction.data) is not None
 
     def _copy(self, reply: Transaction) -> None:
-        chain, key = self._chain, self._dependencies.sender
-        nonce = chain.intake.pending_nonce(key.address)
-        copy = Eip1559Transaction(
-            chain.chain_id, nonce, reply.tip, reply.max_fee, reply.gas, reply.to, 0, reply.data
-        )
-        raw, own_hash = sign_transaction(copy, key)
-        self._own.add(own_hash)
-        try:
-            chain.intake.submit(raw)
-        except NodeError:
-            self._own.discard(own_hash)
+        fees = {"tip": reply.tip, "max_fee": reply.max_fee, "gas": reply.gas}
+        sent = transact(self._chain, self._dependencies.sender, reply.to, reply.data, **fees)
+        self._own |= set() if sent is None else {sent}
+
+
+def transact(
+    chain: EmulatedChain,
+    key: PrivateKey,
+    to: Address,
+    data: bytes = b"",
+    *,
+    tip: int = 1,
+    max_fee: int = 10**10,
+    gas: int = 100_000,
+) -> bytes | None:
+    """Sign a transaction on the nonce that is next and submit it; return its hash, None where a node refuses it."""
+    nonce = chain.intake.pending_nonce(key.address)
+    raw, own_hash = sign_transaction(
+        Eip1559Transaction(chain.chain_id, nonce, tip, max_fee, gas, to, 0, data), key
+    )
+    try:
+        chain.intake.submit(raw)
+    except NodeError:
+        return None
+    return own_hash
 
 
 CHAIN_DRILLS: tuple[type[Drill], ...] = (

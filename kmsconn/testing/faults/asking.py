@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 import attrs
@@ -15,12 +14,12 @@ from kmsconn.emulator.contracts.generation_releases import LATER_0_2, MIGRATING_
 from kmsconn.emulator.contracts.generation_rules import KEY_TAG
 from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.dependencies import address_for, key_for
+from kmsconn.emulator.drills.chain_drills import transact
 from kmsconn.emulator.execution import Emitted, Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.node_faults import NodeError
+from kmsconn.emulator.key_ceremonies import EmulatedContracts
 from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.testing.ground_truth import requests_of
 from kmsconn.testing.http_clients import POSTED_FORMS
@@ -158,14 +157,10 @@ class KeyUpgrade:
     release: str = "0.3.0"
 
     async def play(self, world: World) -> None:
-        """Queue it for the next block of Ethereum."""
+        """Let it be so in the next block of Ethereum."""
         await trio.lowlevel.checkpoint()
-        dependencies, release = world.dependencies, KEY_RELEASES[self.release]
-        if isinstance(dependencies, FhevmDependencies):  # the other generations have no such contract
-            generation, config = dependencies.kms_generation, dependencies.protocol_config
-            act = dependencies.ethereum.actors.act
-            act(generation.address, lambda frame: generation.upgrade(frame, release))
-            act(config.address, lambda frame: config.redeploy(frame, release.key_types))
+        if isinstance(world.dependencies, FhevmDependencies):  # the other generations have no such contract
+            await EmulatedContracts(world.dependencies, release=KEY_RELEASES[self.release]).upgrade()
 
 
 @attrs.frozen
@@ -177,20 +172,8 @@ class Foreign:
     async def play(self, world: World) -> None:
         """Sign and submit it; a node may refuse it."""
         await trio.lowlevel.checkpoint()
-        chain, key = world.dependencies.gateway, world.dependencies.sender
-        transaction = Eip1559Transaction(
-            chain_id=chain.chain_id,
-            nonce=chain.intake.pending_nonce(key.address),
-            max_priority_fee=1,
-            max_fee=10**10,
-            gas=100_000,
-            to=key.address,
-            value=0,
-            data=b"",
-        )
-        raw, _ = sign_transaction(transaction, key)
-        with suppress(NodeError):
-            chain.intake.submit(raw)
+        sender = world.dependencies.sender
+        transact(world.dependencies.gateway, sender, sender.address)
 
 
 @attrs.frozen

@@ -105,8 +105,7 @@ def _contents(world: World) -> dict[int, bytes]:
 
 def _put_back(world: World, branch: Branch) -> None:
     chain = world.dependencies.gateway
-    root = chain.block(branch.root)
-    if root is not None and root.hash == branch.blocks[0].parent and chain.head.number > branch.root:
+    if chain.history.carries(branch) and chain.head.number > branch.root:
         world.invariants.note_shown()
         world.invariants.reorganised(chain.restore(branch))
 

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.testing.hostile.json_values import RESULTS
+from kmsconn.testing.hostile.changes import ANY, Change
+from kmsconn.testing.hostile.json_rpc import RESULTS
 
 KEY_ID: Final = "alias/kmsconn"
 ENDPOINT: Final = "http://aws-kms"
@@ -99,15 +100,20 @@ def _body(raw: bytes, status: int = 200) -> Answer:
     return lambda _: (status, raw)
 
 
+def _ok(change: Change) -> Answer:
+    return lambda honest: (200, change(honest))
+
+
+def _fields(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Answer:
+    return _ok(lambda honest: json.dumps(change(json.loads(honest))).encode())
+
+
 def _with(**fields: Any) -> Answer:
-    return lambda honest: (200, json.dumps({**json.loads(honest), **fields}).encode())
+    return _fields(lambda honest: {**honest, **fields})
 
 
 def _without(name: str) -> Answer:
-    return lambda honest: (
-        200,
-        json.dumps({k: v for k, v in json.loads(honest).items() if k != name}).encode(),
-    )
+    return _fields(lambda honest: {k: v for k, v in honest.items() if k != name})
 
 
 def _base64(raw: bytes) -> str:
@@ -149,10 +155,8 @@ _NO_BLOBS: Final[Mapping[str, Any]] = {
 
 AWS: Final[Mapping[str, Answer]] = {
     **{name: _body(raw) for name, raw in RESULTS.items()},
-    "an empty body": _body(b""),
+    **{name: _ok(change) for name, change in ANY.items()},
     "invalid UTF-8": _body(b'{"Signature": "\xff\xfe"}'),
-    "half of it": lambda honest: (200, honest[: len(honest) // 2]),
-    "twice of it": lambda honest: (200, honest * 2),
     **{f"status {status}": _body(b"", status) for status in (201, 204, 302, 400, 403, 404, 429, 500, 503, 599)},
     **{f"status {status} of a web page": _body(b"<html></html>", status) for status in (200, 400, 502)},
     "an unknown refusal": _refusal("WhatException"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, FORMAT_HEADER
-from kmsconn.testing.hostile.json_values import _BIG_TEXT, _DIGITS
+from kmsconn.testing.hostile.changes import ANY, BIG_TEXT, DIGITS, Change, always
 
 
 def _head(*lines: bytes, status: bytes = b"200 OK") -> bytes:
@@ -26,14 +26,14 @@ HTTP: Final[Mapping[str, bytes]] = {
         f"status {status}": _head(b"content-length: 0", status=status.encode())
         for status in ("99", "000", "1000", "-200", "2e2", "２００", "204", "304", "418", "511", "999")
     },
-    "status of 5,000 digits": _head(b"content-length: 0", status=b"2" * _DIGITS),
+    "status of 5,000 digits": _head(b"content-length: 0", status=b"2" * DIGITS),
     "204 with a body": _head(b"content-length: 2", status=b"204 No Content") + b"{}",
     "a thousand interim answers": _head(status=b"100 Continue") * 1_000,
     "switching protocols": _head(
         b"upgrade: websocket", b"connection: upgrade", status=b"101 Switching Protocols"
     ),
     "a negative length": _head(b"content-length: -1") + b"{}",
-    "a length of 5,000 digits": _head(b"content-length: " + b"9" * _DIGITS) + b"{}",
+    "a length of 5,000 digits": _head(b"content-length: " + b"9" * DIGITS) + b"{}",
     "a length in exponents": _head(b"content-length: 1e3") + b"{}",
     "two lengths": _head(b"content-length: 2", b"content-length: 3") + b"{}",
     "a length and chunks": _head(b"content-length: 2", b"transfer-encoding: chunked")
@@ -44,11 +44,11 @@ HTTP: Final[Mapping[str, bytes]] = {
     "a chunk of no size": _head(b"transfer-encoding: chunked") + b"zz\r\n{}\r\n",
     "a chunk of negative size": _head(b"transfer-encoding: chunked") + b"-2\r\n{}\r\n",
     "a chunk of 2^64": _head(b"transfer-encoding: chunked") + b"f" * 16 + b"\r\n{}",
-    "a chunk size of 5,000 digits": _head(b"transfer-encoding: chunked") + b"f" * _DIGITS + b"\r\n{}",
+    "a chunk size of 5,000 digits": _head(b"transfer-encoding: chunked") + b"f" * DIGITS + b"\r\n{}",
     "trailers without end": _head(b"transfer-encoding: chunked") + b"0\r\n" + b"a: b\r\n" * 10_000,
     "gzip": _head(b"content-length: 22", b"content-encoding: gzip") + b"\x1f\x8b\x08" + b"\0" * 19,
     "10,000 headers": _head(*[b"a: b"] * 10_000),
-    "a header of a million bytes": _head(b"a: " + b"b" * _BIG_TEXT),
+    "a header of a million bytes": _head(b"a: " + b"b" * BIG_TEXT),
     "a header without a colon": _head(b"nonsense", b"content-length: 0"),
     "a header in two lines": _head(b"a: b\r\n c", b"content-length: 0"),
     "a header of control bytes": _head(b"a: \x01\x1b[31m", b"content-length: 0"),
@@ -65,7 +65,7 @@ HTTP: Final[Mapping[str, bytes]] = {
     "a body that is no JSON": _head(b"content-length: 15") + b"<html>no</html>",
     "an error page": _head(b"content-length: 15", status=b"500 Oops") + b"<html>no</html>",
     "403": _head(b"content-length: 0", status=b"403 Forbidden"),
-    "429 for ever": _head(b"retry-after: " + b"9" * _DIGITS, b"content-length: 0", status=b"429 Slow"),
+    "429 for ever": _head(b"retry-after: " + b"9" * DIGITS, b"content-length: 0", status=b"429 Slow"),
     "two answers": (_head(b"content-length: 2") + b"{}") * 2,
 }
 """In the place of all that a server sends on one connection."""
@@ -98,12 +98,10 @@ METADATA: Final[Mapping[str, Mapping[str, str]]] = {
     "a format of 20,000 letters": {FORMAT_HEADER: "x" * 20_000},
 }
 """In the place of an object's metadata headers."""
-BODIES: Final[Mapping[str, Callable[[bytes], bytes]]] = {
-    "nothing": lambda _: b"",
-    "half of it": lambda honest: honest[: len(honest) // 2],
-    "twice of it": lambda honest: honest * 2,
+BODIES: Final[Mapping[str, Change]] = {
+    **ANY,
     "one bit changed": lambda honest: bytes([honest[0] ^ 1]) + honest[1:],
-    "an error document": lambda _: b"<Error><Code>NoSuchKey</Code></Error>",
-    "a million bytes": lambda _: bytes(_BIG_TEXT),
+    "an error document": always(b"<Error><Code>NoSuchKey</Code></Error>"),
+    "a million bytes": always(bytes(BIG_TEXT)),
 }
 """In the place of an object's body."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -12,8 +12,23 @@ from kmsconn.testing.hostile.aws import AWS
 from kmsconn.testing.hostile.frames import HTTP2, WEBSOCKET
 from kmsconn.testing.hostile.grpc import GRPC, PROTOBUF
 from kmsconn.testing.hostile.http import BODIES, HTTP, METADATA
-from kmsconn.testing.hostile.json_rpc import MESSAGES
-from kmsconn.testing.hostile.json_values import ERRORS, RESULTS
+from kmsconn.testing.hostile.json_rpc import ERRORS, MESSAGES, RESULTS
+
+LIES: Mapping[str, Mapping[str, Any]] = {
+    "result": RESULTS,
+    "error": ERRORS,
+    "message": MESSAGES,
+    "push": RESULTS,
+    "http": HTTP,
+    "metadata": METADATA,
+    "body": BODIES,
+    "protobuf": PROTOBUF,
+    "grpc": GRPC,
+    "websocket": WEBSOCKET,
+    "http2": HTTP2,
+    "aws": AWS,
+}
+"""What is said, by kind and name."""
 
 
 @attrs.frozen
@@ -23,25 +38,13 @@ class Lie:
     kind: str
     name: str
 
+    @property
+    def content(self) -> Any:
+        """What is said, or what makes it of the honest answer."""
+        return LIES[self.kind][self.name]
+
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
-
-
-LIES: dict[str, tuple[Lie, ...]] = {
-    "result": tuple(Lie("result", name) for name in RESULTS),
-    "error": tuple(Lie("error", name) for name in ERRORS),
-    "message": tuple(Lie("message", name) for name in MESSAGES),
-    "push": tuple(Lie("push", name) for name in RESULTS),
-    "http": tuple(Lie("http", name) for name in HTTP),
-    "metadata": tuple(Lie("metadata", name) for name in METADATA),
-    "body": tuple(Lie("body", name) for name in BODIES),
-    "protobuf": tuple(Lie("protobuf", name) for name in PROTOBUF),
-    "grpc": tuple(Lie("grpc", name) for name in GRPC),
-    "websocket": tuple(Lie("websocket", name) for name in WEBSOCKET),
-    "http2": tuple(Lie("http2", name) for name in HTTP2),
-    "aws": tuple(Lie("aws", name) for name in AWS),
-}
-"""By kind."""
 
 
 def subject_of(request: Any) -> str:
@@ -54,28 +57,22 @@ def subject_of(request: Any) -> str:
     return f"{method} {params[0]}" if method == "eth_subscribe" else str(method)
 
 
-def lies_about(subject: str) -> Iterator[Lie]:
-    """Yield every lie that can stand in the place of this answer."""
-    _, _, what = subject.partition(" ")
-    if what in {"batch", "answer"}:
-        yield from LIES["message"]
-    elif what == "frame":
-        yield from LIES["http2" if subject.startswith("core") else "websocket"]
-    elif subject.startswith("aws"):
-        yield from LIES["aws"]
-    elif what.startswith("push"):
-        yield from LIES["push"]
-    elif what == "http":
-        yield from LIES["http"]
-    elif what in {"GET", "HEAD"}:
-        yield from LIES["metadata"]
-        yield from LIES["body"] if what == "GET" else ()
-    elif subject.startswith("core"):
-        yield from LIES["protobuf"]
-        yield from LIES["grpc"]
-    elif what.startswith(("eth_", "debug_")):
-        yield from LIES["result"]
-        yield from LIES["error"]
+def lies_about(subject: str) -> list[Lie]:
+    """Return every lie that can stand in the place of this answer."""
+    who, _, what = subject.partition(" ")
+    rows = (
+        (what in {"batch", "answer"}, ("message",)),
+        (what == "frame", ("http2" if who.startswith("core") else "websocket",)),
+        (who == "aws", ("aws",)),
+        (what.startswith("push"), ("push",)),
+        (what == "http", ("http",)),
+        (what == "HEAD", ("metadata",)),
+        (what == "GET", ("metadata", "body")),
+        (who.startswith("core"), ("protobuf", "grpc")),
+        (what.startswith(("eth_", "debug_")), ("result", "error")),
+    )
+    kinds = next((kinds for meant, kinds in rows if meant), ())
+    return [Lie(kind, name) for kind in kinds for name in LIES[kind]]
 
 
 @attrs.frozen

@@ -20,12 +20,9 @@ from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import Handler, MemoryNetwork
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.emulator.rpc_answers import Begun, BegunBatch, SessionMethods
-from kmsconn.testing.hostile.aws import AWS, operation_of
-from kmsconn.testing.hostile.frames import HTTP2, WEBSOCKET, FramedStream
-from kmsconn.testing.hostile.grpc import GRPC, PROTOBUF
-from kmsconn.testing.hostile.http import BODIES, ENDLESS, HTTP, METADATA
-from kmsconn.testing.hostile.json_rpc import MESSAGES
-from kmsconn.testing.hostile.json_values import ERRORS, RESULTS
+from kmsconn.testing.hostile.aws import operation_of
+from kmsconn.testing.hostile.frames import FramedStream
+from kmsconn.testing.hostile.http import ENDLESS
 from kmsconn.testing.hostile.lies import Lie, subject_of
 
 
@@ -67,9 +64,7 @@ class Hostility:
     def frames(self, name: str, honest: bytes) -> bytes:
         """Return what a server sends in the place of a few frames."""
         lie = self.strikes(f"{name} frame")
-        if lie is None:
-            return honest
-        return (HTTP2 if lie.kind == "http2" else WEBSOCKET)[lie.name](honest)
+        return honest if lie is None else bytes(lie.content(honest))
 
 
 async def _serve_core(
@@ -85,7 +80,7 @@ async def _connection(hostility: Hostility, name: str, handler: Handler, stream:
         await handler(FramedStream(stream, partial(hostility.frames, name), upgrades=True))
         return
     await stream.receive_some()
-    await stream.send_all(HTTP[lie.name])
+    await stream.send_all(lie.content)
     while lie.name in ENDLESS and hostility.on:
         await trio.sleep(0.1)
         await stream.send_all(ENDLESS[lie.name])
@@ -97,8 +92,8 @@ async def _call(hostility: Hostility, name: str, path: str, method: Method, requ
         return await method(request)
     if lie.kind == "grpc":
         await trio.lowlevel.checkpoint()
-        raise Verbatim(*GRPC[lie.name])
-    return PROTOBUF[lie.name](await method(request))
+        raise Verbatim(*lie.content)
+    return bytes(lie.content(await method(request)))
 
 
 async def _sign(hostility: Hostility, kms: EmulatedAwsKms, request: HttpRequest) -> HttpResponse:
@@ -106,7 +101,7 @@ async def _sign(hostility: Hostility, kms: EmulatedAwsKms, request: HttpRequest)
     lie = hostility.strikes(f"aws {operation_of(request)}")
     if lie is None or not isinstance(honest.body, bytes):
         return honest
-    status, body = AWS[lie.name](honest.body)
+    status, body = lie.content(honest.body)
     return attrs.evolve(honest, status=status, body=body)
 
 
@@ -121,8 +116,8 @@ async def _get(
     if lie is None or not isinstance(honest.body, bytes):
         return honest
     if lie.kind == "body":
-        return attrs.evolve(honest, body=BODIES[lie.name](honest.body) if honest.body else b"")
-    return attrs.evolve(honest, headers=tuple(METADATA[lie.name].items()))
+        return attrs.evolve(honest, body=lie.content(honest.body) if honest.body else b"")
+    return attrs.evolve(honest, headers=tuple(lie.content.items()))
 
 
 class _HostileNode(RpcNode):
@@ -141,11 +136,11 @@ class _HostileNode(RpcNode):
     async def finish(self, begun: Begun | BegunBatch) -> bytes:
         honest = await super().finish(begun)
         lie = self._hostility.strikes(f"{self._name} {'answer' if isinstance(begun, Begun) else 'batch'}")
-        return honest if lie is None else MESSAGES[lie.name](honest)
+        return honest if lie is None else bytes(lie.content(honest))
 
     def pushed(self, content: Any) -> Any:
         lie = self._hostility.strikes(f"{self._name} push of {'a log' if 'topics' in content else 'a head'}")
-        return content if lie is None else msgspec.Raw(RESULTS[lie.name])
+        return content if lie is None else msgspec.Raw(lie.content)
 
 
 @attrs.frozen(kw_only=True)
@@ -156,5 +151,4 @@ class _Crooked(Begun):
 
     def as_json(self) -> dict[str, Any]:
         head = {"jsonrpc": "2.0", "id": self.id}
-        values = ERRORS if self.lie.kind == "error" else RESULTS
-        return {**head, self.lie.kind: msgspec.Raw(values[self.lie.name])}
+        return {**head, self.lie.kind: msgspec.Raw(self.lie.content)}

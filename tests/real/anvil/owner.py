@@ -11,7 +11,6 @@ from kmsconn.emulator.contracts.protocol_config import Announcement
 from kmsconn.emulator.key_ceremonies import (
     KeyCeremonies,
     KeyCores,
-    MigratingCeremonies,
     OwnedContracts,
     announcement_of,
 )
@@ -75,8 +74,7 @@ async def lead(world: World, generating: float, *, migrates: bool = False) -> No
     """Lead the whole life, ``generating`` seconds for what is not aborted. Raises TooSlowError for a step that does not end."""
     for core in world.cores:
         core.memory.generating = generating
-    kind = MigratingCeremonies if migrates else KeyCeremonies
     cores = KeyCores([[core] for core in world.cores], tuple(range(len(world.cores))), lambda: PATIENCE)
-    for ceremony in kind(AnvilContracts(world), cores).by_name.values():
+    for ceremony in KeyCeremonies(AnvilContracts(world), cores, migrates=migrates).by_name.values():
         with trio.fail_after(2 * PATIENCE):
             await ceremony()
