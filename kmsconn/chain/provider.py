@@ -18,7 +18,7 @@ from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.errors import CallReverted, Undecodable, Unreachable
-from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Error, Event, Function
+from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Event, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.requests import HTTPZ_RC7, profile_named
@@ -178,7 +178,7 @@ def _label(group: str, contract: str) -> str:
 
 
 def _parameter_names(items: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    kinds: dict[str, type[Function | Event | Error]] = {"function": Function, "event": Event, "error": Error}
+    kinds: dict[str, type[Function | Event]] = {"function": Function, "event": Event, "error": Function}
     named = (item for item in items if item["type"] in kinds)
     return {
         kinds[item["type"]].from_item(item).signature: tuple(one.get("name", "") for one in item["inputs"])

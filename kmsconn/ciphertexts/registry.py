@@ -81,14 +81,14 @@ class Registry:
         Raises StartRefused for a threshold of zero before the first snapshot, NotYet for one later and where no bucket is registered,
         Unreachable.
         """
-        threshold = await ask(self.gateway, self.profile.coprocessor_threshold())
+        threshold = await ask(self.gateway, self.profile.registry.coprocessor_threshold())
         if threshold == 0:
             raise self._zero_threshold()
-        senders = await ask(self.gateway, self.profile.coprocessor_senders())
+        senders = await ask(self.gateway, self.profile.registry.coprocessor_senders())
         if len(senders) > MOST:
             raise Unreachable(f"the registry names {len(senders)} coprocessors, more than {MOST}")
         found = await together(
-            [partial(ask, self.gateway, self.profile.coprocessor(sender)) for sender in senders]
+            [partial(ask, self.gateway, self.profile.registry.coprocessor(sender)) for sender in senders]
         )
         if not any(coprocessor.bucket for coprocessor in found):
             raise NotYet("no coprocessor has a bucket registered")
@@ -166,7 +166,7 @@ class Lookup:
             await trio.lowlevel.checkpoint()
             return known
         try:
-            bucket = (await ask(self.gateway, self.profile.coprocessor(sender))).bucket
+            bucket = (await ask(self.gateway, self.profile.registry.coprocessor(sender))).bucket
         except Retryable as error:
             self._board.set("unreachable", _name(sender), str(error), critical=False)
             return known

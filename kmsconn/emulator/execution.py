@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 import attrs
 
-from kmsconn.ethereum.abi import Error, Event
+from kmsconn.ethereum.abi import Event, Function
 from kmsconn.ethereum.addresses import Address
 
 Key = tuple[Any, ...]
@@ -233,7 +233,7 @@ class EmulatedContract(Protocol):
 Contracts = Mapping[Address, EmulatedContract]
 
 
-def revert(error: Error, *values: Any) -> NoReturn:
+def revert(error: Function, *values: Any) -> NoReturn:
     """End the message with a custom error. Raises Reverted."""
     raise Reverted(error.encode(*values))
 

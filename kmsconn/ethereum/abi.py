@@ -35,7 +35,7 @@ class Log:
 
 SELECTOR_BYTES = 4
 Item = Mapping[str, Any]
-Entry = TypeVar("Entry", "Function", "Event", "Error")
+Entry = TypeVar("Entry", "Function", "Event")
 
 
 def canonical(parameter: Item) -> str:
@@ -69,7 +69,7 @@ def _selector(signature: str) -> bytes:
 
 @attrs.frozen(slots=False)
 class Function:
-    """A function: encodes and decodes its calldata and its result."""
+    """A function, or a custom error, whose calldata is the data of a revert: encodes and decodes its calldata and its result."""
 
     name: str
     signature: str
@@ -80,7 +80,7 @@ class Function:
 
     @classmethod
     def from_item(cls, item: Item) -> Function:
-        """Make a function from a JSON ABI item."""
+        """Make a function, or an error, from a JSON ABI item."""
         signature = item["name"] + arguments(item["inputs"])
         names = tuple(str(one.get("name") or place) for place, one in enumerate(item["inputs"]))
         return cls(item["name"], signature, _selector(signature), arguments(item.get("outputs", ())), names)
@@ -109,33 +109,6 @@ class Function:
     def decode_result(self, data: bytes) -> tuple[Any, ...]:
         """Read the result of ``eth_call``. Raises Undecodable, also for the nothing of an account without code."""
         return decode_exactly(self._outputs, data)
-
-
-@attrs.frozen(slots=False)
-class Error:
-    """A custom error: decodes the data of a revert."""
-
-    name: str
-    signature: str
-    selector: bytes
-
-    @classmethod
-    def from_item(cls, item: Item) -> Error:
-        """Make an error from a JSON ABI item."""
-        signature = item["name"] + arguments(item["inputs"])
-        return cls(item["name"], signature, _selector(signature))
-
-    @cached_property
-    def _inputs(self) -> TupleType:
-        return tuple_type(self.signature[len(self.name) :])
-
-    def encode(self, *values: Any) -> bytes:
-        """Return the revert data of this error. Raises ValueError."""
-        return self.selector + self._inputs.encode(values)
-
-    def decode(self, data: bytes) -> tuple[Any, ...]:
-        """Read the arguments. Raises Undecodable."""
-        return decode_exactly(self._inputs, _body(data, self.selector, self.signature))
 
 
 @attrs.frozen(slots=False)
@@ -195,7 +168,10 @@ class Abi:
     """All that one contract offers, by name, signature, selector and topic0."""
 
     def __init__(
-        self, functions: Iterable[Function] = (), events: Iterable[Event] = (), errors: Iterable[Error] = ()
+        self,
+        functions: Iterable[Function] = (),
+        events: Iterable[Event] = (),
+        errors: Iterable[Function] = (),
     ) -> None:
         self.functions_by_selector = {function.selector: function for function in functions}
         self.events_by_topic = {event.topic0: event for event in events}
@@ -210,7 +186,7 @@ class Abi:
         return cls(
             map(Function.from_item, kinds["function"]),
             map(Event.from_item, kinds["event"]),
-            map(Error.from_item, kinds["error"]),
+            map(Function.from_item, kinds["error"]),
         )
 
     def function(self, name: str) -> Function:
@@ -221,7 +197,7 @@ class Abi:
         """Return an event by name or signature. Raises KeyError."""
         return _only(name, self.events_by_topic.values())
 
-    def error(self, name: str) -> Error:
+    def error(self, name: str) -> Function:
         """Return an error by name or signature. Raises KeyError."""
         return _only(name, self.errors_by_selector.values())
 

@@ -44,40 +44,22 @@ class AbiType:
         raise NotImplementedError
 
 
-class UnsignedType(AbiType):
-    """``uintN``: an int."""
+class IntegerType(AbiType):
+    """``uintN`` or ``intN``: an int, the latter in two's complement over the whole word."""
 
-    def __init__(self, bits: int) -> None:
-        self.name, self._limit = f"uint{bits}", 1 << bits
+    def __init__(self, bits: int, *, signed: bool) -> None:
+        self.name, self._signed = f"{'' if signed else 'u'}int{bits}", signed
+        self._least, self._limit = (-1 << (bits - 1), 1 << (bits - 1)) if signed else (0, 1 << bits)
 
     def encode(self, value: int) -> bytes:
-        if not isinstance(value, int) or not 0 <= value < self._limit:
+        if not isinstance(value, int) or not self._least <= value < self._limit:
             raise ValueError(f"{value!r} is no {self.name}")
-        return value.to_bytes(WORD)
+        return value.to_bytes(WORD, signed=self._signed)
 
     def decode(self, data: bytes, at: int, *, exact: bool) -> tuple[int, int]:
         end = at + WORD
-        value = int.from_bytes(data[at:end])
-        if value >= self._limit:
-            raise Undecodable(f"{self.name}: {_PADDING}")
-        return value, end
-
-
-class SignedType(AbiType):
-    """``intN``: an int, in two's complement over the whole word."""
-
-    def __init__(self, bits: int) -> None:
-        self.name, self._limit = f"int{bits}", 1 << (bits - 1)
-
-    def encode(self, value: int) -> bytes:
-        if not isinstance(value, int) or not -self._limit <= value < self._limit:
-            raise ValueError(f"{value!r} is no {self.name}")
-        return value.to_bytes(WORD, signed=True)
-
-    def decode(self, data: bytes, at: int, *, exact: bool) -> tuple[int, int]:
-        end = at + WORD
-        value = int.from_bytes(data[at:end], signed=True)
-        if not -self._limit <= value < self._limit:
+        value = int.from_bytes(data[at:end], signed=self._signed)
+        if not self._least <= value < self._limit:
             raise Undecodable(f"{self.name}: {_PADDING}")
         return value, end
 
@@ -305,7 +287,7 @@ def _elementary(text: str) -> AbiType:
     if match and match[1] == "bytes" and 0 < size <= WORD:
         return FixedBytesType(size)
     if match and match[1] != "bytes" and 0 < size <= _MAX_BITS and size % 8 == 0:
-        return UnsignedType(size) if match[1] == "uint" else SignedType(size)
+        return IntegerType(size, signed=match[1] == "int")
     raise ValueError(f"{text!r} is no ABI type")
 
 

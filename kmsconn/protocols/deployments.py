@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import attrs
 
 from kmsconn.errors import NotYet, Undecodable, WrongContract
-from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Error, Function
+from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Function
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import to_hex
@@ -52,7 +52,7 @@ def as_contracts(group: dict[str, list[dict[str, Any]]]) -> dict[str, Abi]:
     return {name: Abi.from_items(items) for name, items in group.items()}
 
 
-def union_of_errors(contracts: Iterable[Abi]) -> dict[bytes, Error]:
+def union_of_errors(contracts: Iterable[Abi]) -> dict[bytes, Function]:
     """Return the errors of several contracts by selector: an error of a called contract comes through unchanged."""
     return {selector: error for abi in contracts for selector, error in abi.errors_by_selector.items()}
 
@@ -60,8 +60,8 @@ def union_of_errors(contracts: Iterable[Abi]) -> dict[bytes, Error]:
 _BUILT_IN = {
     error.selector: error
     for error in (
-        Error.from_item({"name": "Error", "inputs": [{"type": "string"}]}),
-        Error.from_item({"name": "Panic", "inputs": [{"type": "uint256"}]}),
+        Function.from_item({"name": "Error", "inputs": [{"type": "string"}]}),
+        Function.from_item({"name": "Panic", "inputs": [{"type": "uint256"}]}),
     )
 }
 NO_DATA = "no revert data"
@@ -70,7 +70,9 @@ NO_DATA = "no revert data"
 _PLAIN_NUMBER = 1 << 64
 
 
-def name_revert(errors: Mapping[bytes, Error], verdicts: Mapping[str, Verdict], data: bytes | None) -> Revert:
+def name_revert(
+    errors: Mapping[bytes, Function], verdicts: Mapping[str, Verdict], data: bytes | None
+) -> Revert:
     """Name the revert by its data; what is not known, or not there, is RETRY."""
     if not data:
         return Revert(NO_DATA, (), Verdict.RETRY)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from functools import wraps
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 
 import attrs
 from betterproto2 import Message
@@ -295,6 +296,23 @@ class Operation(HandedOver[C]):
     @abstractmethod
     def revert(self, data: bytes | None) -> Revert:
         """Name a revert of a reply and say what it means; unknown ones are RETRY."""
+
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=Operation[Any])
+P = ParamSpec("P")
+
+
+def planned(
+    plan: Callable[Concatenate[Row, P], QueryPlan[T]],
+) -> Callable[Concatenate[Row, P], PlannedQueries[T]]:
+    """Put a plan of an operation to the chain of its contract."""
+
+    @wraps(plan)
+    def put(operation: Row, /, *args: P.args, **kwargs: P.kwargs) -> PlannedQueries[T]:
+        return operation.contract[0], plan(operation, *args, **kwargs)
+
+    return put
 
 
 # --- what an operation may be beside

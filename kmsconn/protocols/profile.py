@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import attrs
 
@@ -167,6 +167,22 @@ class EventTable:
         return _FIRST_TOPIC(log) if found is None else found[1].id_of(log)
 
 
+class CoprocessorViews(Protocol):
+    """Questions to a registry of coprocessors (3.1)."""
+
+    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
+        """Ask for the coprocessors' tx senders."""
+        ...
+
+    def coprocessor(self, tx_sender: Address, /) -> ContractQuery[Coprocessor]:
+        """Ask for one coprocessor."""
+        ...
+
+    def coprocessor_threshold(self) -> ContractQuery[int]:
+        """Ask for the majority threshold."""
+        ...
+
+
 class Profile(EventTable, ABC):
     """One generation: its operations, and what is about none of them: its deployment, contexts and coprocessors."""
 
@@ -183,7 +199,8 @@ class Profile(EventTable, ABC):
     later_network: ClassVar[tuple[str, Version] | None] = None
     """The contract that tells a release whose nodes give decryptions up after an hour, and its first version; None: there is none."""
 
-    def __init__(self, operations: Iterable[Operation[Any]]) -> None:
+    def __init__(self, operations: Iterable[Operation[Any]], registry: CoprocessorViews) -> None:
+        self.registry = registry
         self.operations: Mapping[Kind, Operation[Any]] = {one.kind: one for one in operations}
         super().__init__(self.operations.values())
 
@@ -239,15 +256,3 @@ class Profile(EventTable, ABC):
     @abstractmethod
     def material(self) -> PlannedQueries[MaterialInUse]:
         """Return what must be asked for the context, epoch, key and CRS in use."""
-
-    @abstractmethod
-    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
-        """Return the question for the coprocessors' tx senders (3.1)."""
-
-    @abstractmethod
-    def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
-        """Return the question for one coprocessor (3.1)."""
-
-    @abstractmethod
-    def coprocessor_threshold(self) -> ContractQuery[int]:
-        """Return the question for the majority threshold (3.1)."""

@@ -6,7 +6,9 @@ Source of slots: ERC-7201; Solidity documentation, "Layout of State Variables in
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from functools import reduce
+from operator import itemgetter
+from typing import Any, Concatenate, Final, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -19,6 +21,7 @@ from kmsconn.frozen import frozen
 
 T = TypeVar("T")
 _WORD_BYTES = 32
+_FIRST: Final = itemgetter(0)
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -119,16 +122,34 @@ class ContractViews:
         """The chain id and the address."""
         return self.chain_id, self.address
 
-    def slot(self, slot: int, read: Any = int.from_bytes) -> StorageRead[Any]:
-        """Read a storage slot."""
-        return StorageRead(self.chain_id, self.address, slot, read)
-
     def view(
-        self, function: Function, *values: Any, block: int | None = None, place: int = 0
+        self, function: Function, *values: Any, block: int | None = None, of: Callable[[Any], Any] = _FIRST
     ) -> ViewCall[Any]:
-        """Ask a view function, now or as of a block, for the value at a place of its results."""
+        """Ask a view function, now or as of a block; ``of`` says what its results amount to, by default to the first."""
         calldata = function.encode(*values)
-        return ViewCall(*self.at, calldata, lambda data: function.decode_result(data)[place], block=block)
+        return ViewCall(*self.at, calldata, lambda data: of(function.decode_result(data)), block=block)
+
+
+def viewed(
+    function: Function, of: Callable[[Any], Any] = _FIRST
+) -> Callable[Concatenate[ContractViews, ...], ViewCall[Any]]:
+    """Return a question of ``ContractViews``: that of ``view`` for the values which it is given, now or as of a ``block``."""
+
+    def ask(views: ContractViews, *values: Any, block: int | None = None) -> ViewCall[Any]:
+        return views.view(function, *values, block=block, of=of)
+
+    return ask
+
+
+def stored(
+    slot: int, read: Callable[[bytes], Any] = int.from_bytes, block: str = "latest"
+) -> Callable[Concatenate[ContractViews, ...], StorageRead[Any]]:
+    """Return a question of ``ContractViews``: for the word in a slot, or for an entry of the mappings there, by its keys."""
+
+    def ask(views: ContractViews, *keys: int | Address) -> StorageRead[Any]:
+        return StorageRead(*views.at, reduce(mapping_slot, keys, slot), read, block)
+
+    return ask
 
 
 QueryPlan = Generator[Sequence[ContractQuery[Any]], Sequence[Any], T]

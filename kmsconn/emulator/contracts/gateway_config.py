@@ -12,7 +12,7 @@ import attrs
 
 from kmsconn.emulator.contracts.contract import AbiContract, Handler, recover_strictly, told
 from kmsconn.emulator.execution import Frame, revert
-from kmsconn.ethereum.abi import Abi, Error
+from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import FHE_TYPE_NAMES, PLAINTEXT_BITS
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, GATEWAY_CONFIG
@@ -166,7 +166,7 @@ class GatewayConfig(AbiContract):
 
 MAX_BITS = 2048
 _CHAIN, _TYPE = slice(22, 30), 30
-_NOT_FOUND = Error.from_item(
+_NOT_FOUND = Function.from_item(
     {"type": "error", "name": "CiphertextMaterialNotFound", "inputs": [{"type": "bytes32"}]}
 )
 

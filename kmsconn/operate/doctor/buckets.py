@@ -87,11 +87,14 @@ def registry_probe(
     """Return the probe of the registry of coprocessors."""
 
     async def look() -> Sequence[Diagnosis]:
-        quorum = profile.coprocessor_threshold() if profile.has_attestations else None
+        quorum = profile.registry.coprocessor_threshold() if profile.has_attestations else None
         threshold = 1 if quorum is None else await ask(chain.rpc, quorum)
-        senders = await ask(chain.rpc, profile.coprocessor_senders())
+        senders = await ask(chain.rpc, profile.registry.coprocessor_senders())
         several = await together(
-            [partial(ask, chain.rpc, profile.coprocessor(one)) for one in senders[:MOST_COPROCESSORS]]
+            [
+                partial(ask, chain.rpc, profile.registry.coprocessor(one))
+                for one in senders[:MOST_COPROCESSORS]
+            ]
         )
         line = judge_registry(several, threshold)
         if any(one.bucket for one in several):

@@ -42,8 +42,8 @@ from kmsconn.protocols.fhevm.key_management import (
     id_of,
     was_destroyed,
 )
-from kmsconn.protocols.fhevm.operations import FollowUp, request_id
-from kmsconn.protocols.fhevm.views import KeyViews, Standing
+from kmsconn.protocols.fhevm.operations import request_id
+from kmsconn.protocols.fhevm.views import Standing
 from kmsconn.protocols.port import (
     CoreCall,
     EndsOthers,
@@ -52,9 +52,10 @@ from kmsconn.protocols.port import (
     RequestEvent,
     Verdict,
     id_in_topic,
+    planned,
 )
 from kmsconn.protocols.protobuf import decode
-from kmsconn.protocols.queries import PlannedQueries, QueryPlan, StorageRead
+from kmsconn.protocols.queries import QueryPlan, StorageRead
 
 EVENT = PROTOCOL_CONFIG.event("NewKmsContext")
 CONFIRM = PROTOCOL_CONFIG.function("confirmKmsContextCreation")
@@ -141,6 +142,7 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
     spare_gas = COMPLETING_GAS
     start = "NewMpcContext"
     reply = CONFIRM
+    in_doubt = "KmsContextNotPending"
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsContextCreationAlreadyConfirmed": Verdict.DONE,
         "KmsContextNotPending": Verdict.RETRY,  # done where the context turns out to be live: the caller asks
@@ -151,13 +153,27 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
         """Return the counter of contexts; the first one is made by the contract itself."""
         return Numbering(self.kind, CONTEXT_TAG, self.ask.config.newest_context_id(), before_first=1)
 
-    def standing(self, content: NewContext, tx_sender: Address) -> PlannedQueries[bool]:
+    @planned
+    def standing(self, content: NewContext, tx_sender: Address) -> QueryPlan[bool]:
         """Ask whether it was destroyed: its Core needs it until then, confirmed or not. Raises Destroyed."""
-        return self.ask.chain_id, context_stands(self.ask, content)
+        [destroyed] = yield [final(self.ask.config.is_context_destroyed(content.id))]
+        if destroyed:
+            raise was_destroyed(content.id)
+        return True
 
-    def plan(self, content: NewContext) -> PlannedQueries[NewContext | None]:
-        """Ask for the previous context, of which the Core is told first."""
-        return self.ask.chain_id, previous_context(self.ask, content)
+    @planned
+    def plan(self, content: NewContext) -> QueryPlan[NewContext | None]:
+        """Find the announcement of the previous context, of which the Core is told first, and see that it is the one that was hashed (3.6).
+
+        None where that context was destroyed: its Core is to forget it, and must not be told of it again.
+        Raises NotYet when it is not there, or another.
+        """
+        [destroyed] = yield [final(self.ask.config.is_context_destroyed(content.previous_id))]
+        if destroyed:
+            return None
+        [(block, digest)] = yield [self.ask.config.anchor(content.previous_id)]
+        [logs] = yield [self.ask.config.announcements(content.previous_id, block)]
+        return _announced(content.previous_id, logs, digest)
 
     def has_answered(
         self, content: NewContext, signer: Address | None, tx_sender: Address
@@ -187,11 +203,15 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
         """Return the confirmation."""
         return Answer(CONFIRM.encode(content.id), None)
 
-    def follow_up(self, error: str) -> FollowUp | None:
-        """Ask whether a context that is not pending lives, or was destroyed."""
-        if error != "KmsContextNotPending":
-            return None
-        return lambda context_id: after_no_pending_context(self.ask, context_id)
+    def verdict_on(self, identifier: int) -> QueryPlan[Verdict]:
+        """Say what "not pending" means for a confirmation: done where the context lives, final where it was destroyed (annex A)."""
+        standing, destroyed = yield [
+            self.ask.config.context_standing(identifier),
+            self.ask.config.is_context_destroyed(identifier),
+        ]
+        if destroyed:
+            return Verdict.FINAL
+        return Verdict.DONE if standing in {Standing.CREATED, Standing.ACTIVE} else Verdict.RETRY
 
 
 @attrs.frozen
@@ -217,9 +237,14 @@ class ContextEnds(ProtocolConfigOperation[ContextDestroyed], EndsOthers[ContextD
     signed = False
     longest_wait = SELDOM
 
-    def plan(self, content: ContextDestroyed) -> PlannedQueries[tuple[int, ...]]:
-        """Ask for the epochs of the context."""
-        return self.ask.chain_id, epochs_of(self.ask, content)
+    @planned
+    def plan(self, content: ContextDestroyed) -> QueryPlan[tuple[int, ...]]:
+        """Find the epochs that the context had, the newest of them if there are too many for one call."""
+        [newest] = yield [self.ask.config.newest_epoch_id()]
+        last = counter_of(newest) if tag_of(newest) == EPOCH_TAG else 0
+        ids = [make_id(EPOCH_TAG, counter) for counter in range(max(1, last - _MOST_EPOCHS + 1), last + 1)]
+        contexts = yield [self.ask.config.context_of_epoch(one) for one in ids]
+        return tuple(one for one, context in zip(ids, contexts, strict=True) if context == content.id)
 
     def request(self, content: ContextDestroyed, gathered: Sequence[int]) -> kms.DestroyMpcContextRequest:
         """Return the end of a context and of its epochs, which a Core of 0.14 must be told of."""
@@ -259,28 +284,6 @@ def _node(node: ContextNode) -> kms.MpcNode:
     )
 
 
-def context_stands(ask: KeyViews, content: NewContext) -> QueryPlan[bool]:
-    """Ask about a new context: its Core needs it as long as it is not destroyed, confirmed or not. Raises Destroyed."""
-    [destroyed] = yield [final(ask.config.is_context_destroyed(content.id))]
-    if destroyed:
-        raise was_destroyed(content.id)
-    return True
-
-
-def previous_context(ask: KeyViews, content: NewContext) -> QueryPlan[NewContext | None]:
-    """Find the announcement of the previous context in its block, and see that it is the one that the contract hashed (3.6).
-
-    None where that context was destroyed: its Core is to forget it, and must not be told of it again.
-    Raises NotYet when it is not there, or another.
-    """
-    [destroyed] = yield [final(ask.config.is_context_destroyed(content.previous_id))]
-    if destroyed:
-        return None
-    [(block, digest)] = yield [ask.config.anchor(content.previous_id)]
-    [logs] = yield [ask.config.announcements(content.previous_id, block)]
-    return _announced(content.previous_id, logs, digest)
-
-
 def _announced(context_id: int, logs: Sequence[Log], digest: bytes) -> NewContext:
     if len(logs) != 1:
         raise NotYet(
@@ -294,23 +297,3 @@ def _announced(context_id: int, logs: Sequence[Log], digest: bytes) -> NewContex
         return NewContext.read(*EVENT.decode(logs[0].topics, logs[0].data))
     except Undecodable as error:
         raise NotYet(f"the announcement of context {id_hex(context_id)} cannot be read: {error}") from error
-
-
-def epochs_of(ask: KeyViews, content: ContextDestroyed) -> QueryPlan[tuple[int, ...]]:
-    """Find the epochs that a context had, the newest of them if there are too many for one call."""
-    [newest] = yield [ask.config.newest_epoch_id()]
-    last = counter_of(newest) if tag_of(newest) == EPOCH_TAG else 0
-    ids = [make_id(EPOCH_TAG, counter) for counter in range(max(1, last - _MOST_EPOCHS + 1), last + 1)]
-    contexts = yield [ask.config.context_of_epoch(epoch_id) for epoch_id in ids]
-    return tuple(epoch_id for epoch_id, context in zip(ids, contexts, strict=True) if context == content.id)
-
-
-def after_no_pending_context(ask: KeyViews, context_id: int) -> QueryPlan[Verdict]:
-    """Say what "not pending" means for a confirmation: done where the context lives, final where it was destroyed (annex A)."""
-    standing, destroyed = yield [
-        ask.config.context_standing(context_id),
-        ask.config.is_context_destroyed(context_id),
-    ]
-    if destroyed:
-        return Verdict.FINAL
-    return Verdict.DONE if standing in {Standing.CREATED, Standing.ACTIVE} else Verdict.RETRY

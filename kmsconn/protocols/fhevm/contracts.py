@@ -11,7 +11,7 @@ import attrs
 
 from kmsconn.config.networks import protocol_config_instead_of
 from kmsconn.errors import Undecodable, WrongContract
-from kmsconn.ethereum.abi import Abi, Error, Event, Function
+from kmsconn.ethereum.abi import Abi, Event, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import FHEVM
@@ -20,11 +20,10 @@ from kmsconn.protocols.profile import Version
 from kmsconn.protocols.queries import (
     ContractViews,
     Instead,
-    StorageRead,
     ViewCall,
     base_slot,
     flag,
-    mapping_slot,
+    stored,
 )
 
 _groups = read_groups(FHEVM)
@@ -75,7 +74,7 @@ KMS_GENERATION_TOPICS = (
 PROTOCOL_CONFIG_TOPICS = _UPKEEP | _FOR_OTHERS | PROTOCOL_CONFIG.events_by_topic.keys()
 """Every topic that a release of the contract emits."""
 
-ALL_ERRORS: dict[bytes, Error] = union_of_errors([*CONTRACTS.values(), LATER_KMS_GENERATION])
+ALL_ERRORS: dict[bytes, Function] = union_of_errors([*CONTRACTS.values(), LATER_KMS_GENERATION])
 """Errors of all contracts by selector: an error of a called contract comes through unchanged (annex A)."""
 
 LATER_EVENTS: dict[bytes, Event] = _later["Decryption"].events_by_topic
@@ -142,20 +141,13 @@ def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[No
 
 @attrs.frozen
 class DecryptionViews(ContractViews):
-    """Questions to the contract Decryption."""
+    """Questions to the contract Decryption, by the ids of requests (annex E.1)."""
 
-    def newest_public_id(self) -> StorageRead[int]:
-        """Ask which public request is the newest; 0 or the bare tag before the first (annex E.1, +6)."""
-        return self.slot(DECRYPTION_BASE + 6)
-
-    def newest_user_id(self) -> StorageRead[int]:
-        """Ask which user request is the newest; 0 or the bare tag before the first (annex E.1, +8)."""
-        return self.slot(DECRYPTION_BASE + 8)
-
-    def has_answered(self, identifier: int, signer: Address) -> StorageRead[bool]:
-        """Ask whether a signer's answer to a request is in the contract (annex E.1, +1)."""
-        return self.slot(mapping_slot(mapping_slot(DECRYPTION_BASE + 1, identifier), signer), flag)
-
-    def pinned_context(self, identifier: int) -> StorageRead[int]:
-        """Ask which context was pinned with a request; 0 for requests older than pinning (annex E.1, +9)."""
-        return self.slot(mapping_slot(DECRYPTION_BASE + 9, identifier))
+    has_answered = stored(DECRYPTION_BASE + 1, flag)
+    """Ask whether a signer's answer to a request is in the contract."""
+    newest_public_id = stored(DECRYPTION_BASE + 6)
+    """Ask which public request is the newest; 0 or the bare tag before the first."""
+    newest_user_id = stored(DECRYPTION_BASE + 8)
+    """Ask which user request is the newest; 0 or the bare tag before the first."""
+    pinned_context = stored(DECRYPTION_BASE + 9)
+    """Ask which context was pinned with a request; 0 for requests older than pinning."""

@@ -37,14 +37,13 @@ from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
 from kmsconn.protocols.fhevm.operations import (
     SIGNATURE,
     FhevmOperation,
-    FollowUp,
     UnderContext,
     normalise_extra_data,
     request_id,
     under_context,
 )
 from kmsconn.protocols.port import Facts, Numbering, RequestEvent, Verdict, id_in_topic
-from kmsconn.protocols.queries import ContractQuery, StorageRead, ViewCall
+from kmsconn.protocols.queries import ContractQuery, QueryPlan, StorageRead, ViewCall
 
 REFERENCES = "(bytes32,uint256,bytes32,address[])[]"
 """The ABI type of ciphertext references."""
@@ -75,6 +74,7 @@ class DecryptionOperation(FhevmOperation[D]):
     """A request of the Decryption contract; the subclass has its event, its checks, its message and its answer."""
 
     expires = True
+    in_doubt = "InvalidKmsContext"
     harmless_twice = True  # ALREADY_EXISTS counts as accepted, and everybody gets the one result
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsNodeAlreadySigned": Verdict.DONE,
@@ -122,9 +122,9 @@ class DecryptionOperation(FhevmOperation[D]):
         assert signer is not None, "decryptions are signed"
         return self.deployment.decryptions.has_answered(content.id, signer)
 
-    def follow_up(self, error: str) -> FollowUp | None:
+    def verdict_on(self, identifier: int) -> QueryPlan[Verdict]:
         """Ask whether a context that the Gateway does not take was destroyed."""
-        return self.deployment.gateway_config.after_invalid if error == "InvalidKmsContext" else None
+        return self.deployment.gateway_config.after_invalid(identifier)
 
 
 def references_of(values: Iterable[Any]) -> tuple[CiphertextReference, ...]:

@@ -6,8 +6,6 @@ Source: fhevm-0.14.md, 1.4, 1.5, 2.5, 3.7, 5.4, annexes A and E.2; kms-core-grpc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import repeat
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import attrs
@@ -45,11 +43,10 @@ from kmsconn.protocols.fhevm.keygen import (
 from kmsconn.protocols.fhevm.operations import (
     SIGNATURE,
     SIGNING_SCHEMES,
-    FollowUp,
     build_extra_data,
     request_id,
 )
-from kmsconn.protocols.fhevm.views import KeyViews, Relation, Standing
+from kmsconn.protocols.fhevm.views import KeyViews, Standing
 from kmsconn.protocols.port import (
     CoreCall,
     ExplainsSilence,
@@ -60,13 +57,13 @@ from kmsconn.protocols.port import (
     Revert,
     Verdict,
     id_in_topic,
+    planned,
 )
-from kmsconn.protocols.queries import PlannedQueries, QueryPlan, StorageRead
+from kmsconn.protocols.queries import QueryPlan, StorageRead
 
 CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
 OLD_CONFIG = "have ProtocolConfig deployed again from a release that knows it; no epoch becomes active before"
 OVERRIDE = "the option preprocessing_ids names the right ones"
-NO_OVERRIDES: Mapping[int, int] = MappingProxyType({})
 _START = {"INVALID_ARGUMENT": Meaning.UNCERTAIN, "FAILED_PRECONDITION": Meaning.WAIT}
 """An epoch may be there already; and the Core begins none while it destroys one, or a context (0.15: 2.4)."""
 
@@ -121,6 +118,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreeme
     spare_gas = COMPLETING_GAS
     start, result, means = "NewMpcEpoch", "GetEpochResult", _START
     reply = CONFIRM
+    in_doubt = "InvalidKmsEpoch"
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "EpochActivationAlreadyConfirmed": Verdict.DONE,
         "InvalidKmsEpoch": Verdict.RETRY,  # done where the epoch turns out to be active: the caller asks
@@ -141,13 +139,47 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreeme
         """Return the counter of epochs; the first one is made by the contract itself."""
         return Numbering(self.kind, EPOCH_TAG, final(self.ask.config.newest_epoch_id()), before_first=1)
 
-    def standing(self, content: NewEpoch, tx_sender: Address) -> PlannedQueries[bool]:
-        """Ask whether it is still made, with this node. Raises Destroyed."""
-        return self.ask.chain_id, epoch_stands(self.ask, content, tx_sender)
+    @planned
+    def standing(self, content: NewEpoch, tx_sender: Address) -> QueryPlan[bool]:
+        """Ask whether it is still made, with this node. Raises Destroyed once it, or its context, was.
 
-    def plan(self, content: NewEpoch) -> PlannedQueries[EpochMaterial]:
-        """Ask for what is reshared."""
-        return self.ask.chain_id, epoch_material(self.ask, content, self.deployment.preprocessing_ids)
+        It needs the nodes of both contexts. The Core of any other node refuses it for ever, and would hold up what comes behind.
+        """
+        config = self.ask.config
+        destroyed, standing, *signers = yield [
+            final(config.is_context_destroyed(content.context_id)),
+            config.epoch_standing(content.id),
+            *(
+                config.node_signer(one, tx_sender)
+                for one in (content.previous_context_id, content.context_id)
+            ),
+        ]
+        if destroyed:
+            raise was_destroyed(content.context_id)
+        yield from expect_epoch(self.ask, content.id)
+        return standing is not Standing.CREATED and any(signer != ZERO_ADDRESS for signer in signers)
+
+    @planned
+    def plan(self, content: NewEpoch) -> QueryPlan[EpochMaterial]:
+        """Read what is reshared, as of the block that the event names (3.7). Raises Rejected for a type that is not known.
+
+        The preparation of a key is the one that an operator names, or else that of its migration, or else that of the contract.
+        """
+        ask, block = self.ask.generation, content.material_block
+        key_ids, crs_ids = yield [ask.completed_keys(block=block), ask.completed_crs(block=block)]
+        found = yield [
+            *(ask.key(key_id, block=block) for key_id in key_ids),
+            *(ask.crs_digest(crs_id, block=block) for crs_id in crs_ids),
+        ]
+        keys = [KeyMaterial(*key) for key in found[: len(key_ids)]]
+        for key in keys:
+            if key.params not in PARAMETERS or not {kind for kind, _ in key.digests} <= KEY_TYPES.keys():
+                raise Rejected(f"key {id_hex(key.id)} has parameters or digests of a type that is not known")
+        named = {**(yield from recorded_preparations(self.ask, keys)), **self.deployment.preprocessing_ids}
+        return EpochMaterial(
+            tuple(attrs.evolve(key, prep_id=named.get(key.id, key.prep_id)) for key in keys),
+            tuple(zip(crs_ids, found[len(key_ids) :], strict=True)),
+        )
 
     def replying_context(self, content: NewEpoch) -> int:
         """Return the context of the epoch."""
@@ -198,11 +230,16 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreeme
         [signer] = found.signers
         return Answer(CONFIRM.encode(content.id, found.keys, found.crs), signer)
 
-    def follow_up(self, error: str) -> FollowUp | None:
-        """Ask whether an epoch that is not pending is active, or was destroyed."""
-        if error != "InvalidKmsEpoch":
-            return None
-        return lambda epoch_id: after_no_pending_epoch(self.ask, epoch_id)
+    def verdict_on(self, identifier: int) -> QueryPlan[Verdict]:
+        """Say what "not pending" means for an activation: done where the epoch is active, final where it was destroyed (annex A)."""
+        standing, newest = yield [
+            self.ask.config.epoch_standing(identifier),
+            self.ask.config.newest_epoch_id(),
+        ]
+        if standing is Standing.CREATED:
+            return Verdict.DONE
+        destroyed = standing is Standing.NONE and is_issued(identifier, newest)
+        return Verdict.FINAL if destroyed else Verdict.RETRY
 
 
 @attrs.frozen
@@ -234,55 +271,6 @@ class EpochEnds(ProtocolConfigOperation[EpochDestroyed]):
         return kms.DestroyMpcEpochRequest(request_id(content.id))
 
 
-def epoch_stands(ask: KeyViews, content: NewEpoch, tx_sender: Address) -> QueryPlan[bool]:
-    """Ask about a new epoch; return whether it is still made, with this node. Raises Destroyed once it, or its context, was.
-
-    It needs the nodes of both contexts. The Core of any other node refuses it for ever, and would hold up what comes behind.
-    """
-    destroyed, standing, *signers = yield [
-        final(ask.config.is_context_destroyed(content.context_id)),
-        ask.config.epoch_standing(content.id),
-        *(
-            ask.config.node_signer(context_id, tx_sender)
-            for context_id in (content.previous_context_id, content.context_id)
-        ),
-    ]
-    if destroyed:
-        raise was_destroyed(content.context_id)
-    yield from expect_epoch(ask, content.id)
-    return standing is not Standing.CREATED and any(signer != ZERO_ADDRESS for signer in signers)
-
-
-def epoch_material(
-    ask: KeyViews, content: NewEpoch, preparations: Mapping[int, int] = NO_OVERRIDES
-) -> QueryPlan[EpochMaterial]:
-    """Read what is reshared, as of the block that the event names (3.7). Raises Rejected for a type that is not known.
-
-    ``preparations``: those that an operator knows better than the contract, by their keys.
-    """
-    block = content.material_block
-    key_ids, crs_ids = yield [ask.generation.completed_keys(block), ask.generation.completed_crs(block)]
-    found = yield [
-        *map(ask.generation.key, key_ids, repeat(block)),
-        *map(ask.generation.crs_digest, crs_ids, repeat(block)),
-    ]
-    keys, digests = found[: len(key_ids)], found[len(key_ids) :]
-    material = EpochMaterial(
-        tuple(KeyMaterial(*key) for key in keys), tuple(zip(crs_ids, digests, strict=True))
-    )
-    for key in material.keys:
-        if key.params not in PARAMETERS or not {kind for kind, _ in key.digests} <= KEY_TYPES.keys():
-            raise Rejected(f"key {id_hex(key.id)} has parameters or digests of a type that is not known")
-    recorded = yield from recorded_preparations(ask, material.keys)
-    return attrs.evolve(
-        material,
-        keys=tuple(
-            attrs.evolve(key, prep_id=preparations.get(key.id, recorded.get(key.id, key.prep_id)))
-            for key in material.keys
-        ),
-    )
-
-
 def recorded_preparations(ask: KeyViews, keys: Sequence[KeyMaterial]) -> QueryPlan[dict[int, int]]:
     """Find the preparations of the migrations of keys: the Core has recorded them, the contract names the original ones (1.9 of 0.15).
 
@@ -292,31 +280,17 @@ def recorded_preparations(ask: KeyViews, keys: Sequence[KeyMaterial]) -> QueryPl
     compressed = [key.id for key in keys if any(kind == COMPRESSED_KEY_SET for kind, _ in key.digests)]
     if not compressed:
         return {}
-    requests = yield [ask.generation.related(Relation.MIGRATION, key_id) for key_id in compressed]
+    requests = yield [ask.generation.migration(key_id) for key_id in compressed]
     migrations = [(key_id, request) for key_id, request in zip(compressed, requests, strict=True) if request]
-    if not migrations:
-        return {}
     found = yield [
         question
         for _, request in migrations
-        for question in (
-            ask.generation.has_consensus(request),
-            ask.generation.related(Relation.PAIR, request),
-        )
+        for question in (ask.generation.has_consensus(request), ask.generation.key_pair(request))
     ]
     pairs = zip(found[::2], found[1::2], strict=True)
     return {
         key_id: prep for (key_id, _), (agreed, prep) in zip(migrations, pairs, strict=True) if agreed and prep
     }
-
-
-def after_no_pending_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[Verdict]:
-    """Say what "not pending" means for an activation: done where the epoch is active, final where it was destroyed (annex A)."""
-    standing, newest = yield [ask.config.epoch_standing(epoch_id), ask.config.newest_epoch_id()]
-    if standing is Standing.CREATED:
-        return Verdict.DONE
-    destroyed = standing is Standing.NONE and is_issued(epoch_id, newest)
-    return Verdict.FINAL if destroyed else Verdict.RETRY
 
 
 @attrs.frozen

@@ -15,10 +15,10 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
 from kmsconn.model.requests import Content, PoolName
 from kmsconn.protocols.core_messages import DEPENDENCY
-from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, FollowUp, UnderContext
+from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, UnderContext
 from kmsconn.protocols.fhevm.views import FINALIZED, KeyViews, Standing
-from kmsconn.protocols.port import Meaning, NeedsAgreement, Verdict
-from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan, StorageRead
+from kmsconn.protocols.port import Meaning, NeedsAgreement, Verdict, planned
+from kmsconn.protocols.queries import ContractQuery, QueryPlan, StorageRead
 
 COMPLETING_GAS = 500_000
 """Recorded were 176,000 more for the reply that completes a CRS of four nodes, 66,000 for an epoch. What is not used is not paid."""
@@ -89,10 +89,18 @@ class GenerationOperation(KmsGenerationOperation[G], NeedsAgreement):
     pool = PoolName.KEY_GENERATION
     longest_wait = LOST_SOON
     spare_gas = COMPLETING_GAS
+    in_doubt = "InvalidKmsContext"
 
-    def standing(self, content: G, tx_sender: Address) -> PlannedQueries[bool]:
+    @planned
+    def standing(self, content: G, tx_sender: Address) -> QueryPlan[bool]:
         """Ask whether it still waits for answers. Raises Aborted."""
-        return self.ask.chain_id, generation_stands(self.ask, content.id)
+        over, consensus = yield [
+            self.ask.generation.is_over(content.id),
+            self.ask.generation.has_consensus(content.id),
+        ]
+        if over and not consensus:
+            raise Aborted("it was aborted on chain")
+        return not over
 
     def has_answered(
         self, content: G, signer: Address | None, tx_sender: Address
@@ -100,13 +108,10 @@ class GenerationOperation(KmsGenerationOperation[G], NeedsAgreement):
         """Ask whether this node's answer is in the contract."""
         return None if signer is None else self.ask.generation.has_answered(content.id, signer)
 
-    def follow_up(self, error: str) -> FollowUp | None:
-        """Ask whether a context that the contract does not take was destroyed."""
-        return (
-            (lambda context_id: after_invalid_context(self.ask, context_id))
-            if error == "InvalidKmsContext"
-            else None
-        )
+    def verdict_on(self, identifier: int) -> QueryPlan[Verdict]:
+        """Say what "invalid context" means for an answer: final once it was destroyed (annex A, bounded)."""
+        [destroyed] = yield [self.ask.config.is_context_destroyed(identifier)]
+        return Verdict.FINAL if destroyed and tag_of(identifier) == CONTEXT_TAG else Verdict.RETRY
 
 
 GENERATION_VERDICTS: Mapping[str, Verdict] = {
@@ -149,14 +154,6 @@ _DIGITS = 64
 
 
 # --- what still stands
-
-
-def generation_stands(ask: KeyViews, identifier: int) -> QueryPlan[bool]:
-    """Ask about a preparation, key or CRS; return whether it still waits for answers. Raises Aborted."""
-    over, consensus = yield [ask.generation.is_over(identifier), ask.generation.has_consensus(identifier)]
-    if over and not consensus:
-        raise Aborted("it was aborted on chain")
-    return not over
 
 
 def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> QueryPlan[None]:
@@ -202,9 +199,3 @@ def expect_epoch(ask: KeyViews, epoch_id: int) -> QueryPlan[None]:
 def is_issued(epoch_id: int, newest: int) -> bool:
     """Say whether an epoch's number is not above the newest one's."""
     return tag_of(epoch_id) == EPOCH_TAG == tag_of(newest) and 0 < counter_of(epoch_id) <= counter_of(newest)
-
-
-def after_invalid_context(ask: KeyViews, context_id: int) -> QueryPlan[Verdict]:
-    """Say what "invalid context" means for an answer: final once it was destroyed (annex A, bounded)."""
-    [destroyed] = yield [ask.config.is_context_destroyed(context_id)]
-    return Verdict.FINAL if destroyed and tag_of(context_id) == CONTEXT_TAG else Verdict.RETRY

@@ -20,7 +20,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.protocols.fhevm.contexts import EVENT, NewContext
 from kmsconn.protocols.fhevm.keygen import COMPRESSED_KEY_SET, KEY_TYPES
-from kmsconn.protocols.fhevm.views import KeyViews, Relation
+from kmsconn.protocols.fhevm.views import KeyViews
 from kmsconn.protocols.profile import KeysAndCrs, PublicObject
 from kmsconn.protocols.protobuf import decode
 from kmsconn.protocols.queries import QueryPlan
@@ -103,7 +103,7 @@ def migrated_key_set(ask: KeyViews, tx_sender: Address) -> QueryPlan[PublicObjec
     """Find the object of the key in use; None where that was not migrated, or this node is in no context that is current."""
     context_id, key_id = yield [ask.config.current_context(), ask.generation.active_key()]
     request, where, signer = yield [
-        ask.generation.related(Relation.MIGRATION, key_id),
+        ask.generation.migration(key_id),
         ask.config.node_storage(context_id, tx_sender),
         ask.config.node_signer(context_id, tx_sender),
     ]

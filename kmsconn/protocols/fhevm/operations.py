@@ -7,8 +7,8 @@ Source: fhevm-0.14.md, 5.1-5.3, section 6 and annex A; fhevm-0.15.md, 4.2.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 from betterproto2 import Message
@@ -124,7 +124,6 @@ SIGNATURE: Mapping[str, Verdict] = {
 """What every function says of a signature that it does not take."""
 
 C = TypeVar("C", bound=Content)
-FollowUp = Callable[[int], QueryPlan[Verdict]]
 
 
 class UnderContext(Content):
@@ -149,7 +148,9 @@ class UnderContext(Content):
 
 
 class FhevmOperation(Operation[C]):
-    """A row of this generation."""
+    """A row of this generation. ``in_doubt``: the error of a reply that says too little, so that the contract is asked what it means."""
+
+    in_doubt: ClassVar[str] = ""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -161,15 +162,14 @@ class FhevmOperation(Operation[C]):
     def revert(self, data: bytes | None) -> Revert:
         """Name a revert, with the question that tells what it means where its name alone does not (annex A)."""
         revert = name_revert(ALL_ERRORS, self.verdicts, data)
-        follow_up = self.follow_up(revert.name)
-        if follow_up is None:
+        if revert.name != self.in_doubt:
             return revert
         identifier = int(revert.arguments[0], 16)
-        return attrs.evolve(revert, plan=lambda: follow_up(identifier))
+        return attrs.evolve(revert, plan=lambda: self.verdict_on(identifier))
 
-    def follow_up(self, error: str) -> FollowUp | None:
-        """Return what must be asked of the id in an error before it has a verdict; None where its name is enough."""
-        return None
+    def verdict_on(self, identifier: int) -> QueryPlan[Verdict]:
+        """Ask what the error ``in_doubt`` means, which names this context or epoch."""
+        raise NotImplementedError
 
 
 _CONTEXT_ONLY, _CONTEXT_AND_EPOCH = 1, 2

@@ -32,7 +32,6 @@ from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
 from kmsconn.protocols.fhevm.views import ConfigViews, GatewayViews, KeyViews
 from kmsconn.protocols.profile import (
     ConfiguredContract,
-    Coprocessor,
     EventTable,
     KeysAndCrs,
     MaterialCall,
@@ -42,7 +41,7 @@ from kmsconn.protocols.profile import (
     Registration,
     Spoken,
 )
-from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
+from kmsconn.protocols.queries import PlannedQueries, QueryPlan
 
 OPERATIONS = (
     PublicDecryptions,
@@ -84,7 +83,7 @@ class Fhevm(Profile):
 
     def __init__(self, settings: Settings) -> None:
         self.deployment = Deployment.of(settings)
-        super().__init__(row(self.deployment) for row in OPERATIONS)
+        super().__init__((row(self.deployment) for row in OPERATIONS), self.deployment.gateway_config)
 
     def all_topics(self, contract: Address) -> frozenset[bytes]:
         """Return those of the three contracts that ask nodes for something."""
@@ -147,18 +146,6 @@ class Fhevm(Profile):
     def material(self) -> PlannedQueries[MaterialInUse]:
         """Ask ProtocolConfig and KMSGeneration."""
         return self.deployment.ethereum, _material(self.deployment.keys)
-
-    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
-        """Ask for the coprocessors' tx senders."""
-        return self.deployment.gateway_config.coprocessor_senders()
-
-    def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
-        """Ask for one coprocessor."""
-        return self.deployment.gateway_config.coprocessor(tx_sender)
-
-    def coprocessor_threshold(self) -> ContractQuery[int]:
-        """Ask for the majority threshold."""
-        return self.deployment.gateway_config.coprocessor_threshold()
 
 
 def _contract(kind: str, option: str, chain_id: int, address: Address) -> ConfiguredContract:

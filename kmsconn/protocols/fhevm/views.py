@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from enum import IntEnum
-from typing import Any
+from operator import itemgetter
 
 import attrs
 
@@ -23,34 +23,21 @@ from kmsconn.protocols.queries import (
     ContractViews,
     LogsAt,
     QueryPlan,
-    StorageRead,
     ViewCall,
     base_slot,
     flag,
-    mapping_slot,
+    stored,
+    viewed,
 )
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
 CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
 
 _NEW_CONTEXT = PROTOCOL_CONFIG.event("NewKmsContext")
-_ANCHOR = PROTOCOL_CONFIG.function("getKmsContextAnchor")
 _CURRENT = PROTOCOL_CONFIG.function("getCurrentKmsContextAndEpoch")
-_IS_CONTEXT = PROTOCOL_CONFIG.function("isValidKmsContext")
-_IS_EPOCH = PROTOCOL_CONFIG.function("isValidEpochForContext")
-_GATEWAY_CONTEXT = GATEWAY_CONFIG.function("getCurrentKmsContextId")
 _NODE = GATEWAY_CONFIG.function("getKmsNodeForContext")
 _INVALID_CONTEXT = GATEWAY_CONFIG.error("InvalidKmsContext")
-_COPROCESSOR = GATEWAY_CONFIG.function("getCoprocessor")
-_COPROCESSORS = GATEWAY_CONFIG.function("getCoprocessorTxSenders")
-_MAJORITY = GATEWAY_CONFIG.function("getCoprocessorMajorityThreshold")
 _RECENT = 8  # contexts; two or three are valid at a time, and the Gateway may skip numbers
-_ACTIVE_KEY = KMS_GENERATION.function("getActiveKeyId")
-_ACTIVE_CRS = KMS_GENERATION.function("getActiveCrsId")
-_KEYS = KMS_GENERATION.function("getCompletedKeyIds")
-_ALL_CRS = KMS_GENERATION.function("getCompletedCrsIds")
-_KEY = KMS_GENERATION.function("getKeyInfo")
-_CRS = KMS_GENERATION.function("getCrsMaterials")
 
 FINALIZED = "finalized"
 
@@ -62,15 +49,6 @@ class Standing(IntEnum):
     PENDING = 1
     CREATED = 2  # of an epoch: active
     ACTIVE = 3
-
-
-class Relation(IntEnum):
-    """How ids of KMSGeneration belong together, by the slot of the mapping that says so."""
-
-    PAIR = 6
-    """A preparation and its key, either way; both are given together."""
-    MIGRATION = 18
-    """A key and the newest request that migrates it, since 0.3.0."""
 
 
 @attrs.frozen
@@ -87,37 +65,25 @@ class NodeViews(ContractViews):
             if _is_invalid_context(data):
                 raise ContextInvalid(f"context {id_hex(context_id)} is unknown to the contract, or destroyed")
 
-        return attrs.evolve(self._node(context_id, tx_sender, 1), on_error=unknown)
+        return attrs.evolve(self._node_signer(context_id, tx_sender), on_error=unknown)
 
-    def node_storage(self, context_id: int, tx_sender: Address) -> ViewCall[str]:
-        """Ask where the public storage of a node is; empty when it is no member of the context."""
-        return self._node(context_id, tx_sender, 3)
-
-    def _node(self, context_id: int, tx_sender: Address, field: int) -> ViewCall[Any]:
-        asked = self.view(_NODE, context_id, tx_sender)
-        return attrs.evolve(asked, read=lambda data: asked.read(data)[field])
+    node_storage = viewed(_NODE, lambda values: values[0][3])
+    """Ask where the public storage of a node is, by context and tx sender; empty when it is no member of the context."""
+    _node_signer = viewed(_NODE, lambda values: Address(values[0][1]))
 
 
 @attrs.frozen
 class GatewayViews(NodeViews):
-    """Questions to the contract GatewayConfig."""
+    """Questions to the contract GatewayConfig (3.1, 3.9)."""
 
-    def current_context(self) -> ViewCall[int]:
-        """Ask which context is current on the Gateway (3.9)."""
-        return self.view(_GATEWAY_CONTEXT)
-
-    def coprocessor_senders(self) -> ViewCall[tuple[Address, ...]]:
-        """Ask which accounts commit ciphertexts (3.1)."""
-        return self.view(_COPROCESSORS)
-
-    def coprocessor_threshold(self) -> ViewCall[int]:
-        """Ask how many coprocessors are a majority (3.1)."""
-        return self.view(_MAJORITY)
-
-    def coprocessor(self, tx_sender: Address) -> ViewCall[Coprocessor]:
-        """Ask where a coprocessor keeps its ciphertexts (3.1)."""
-        asked = self.view(_COPROCESSOR, tx_sender)
-        return attrs.evolve(asked, read=lambda data: Coprocessor(*asked.read(data)))
+    current_context = viewed(GATEWAY_CONFIG.function("getCurrentKmsContextId"))
+    """Ask which context is current on the Gateway."""
+    coprocessor_senders = viewed(GATEWAY_CONFIG.function("getCoprocessorTxSenders"))
+    """Ask which accounts commit ciphertexts."""
+    coprocessor_threshold = viewed(GATEWAY_CONFIG.function("getCoprocessorMajorityThreshold"))
+    """Ask how many coprocessors are a majority."""
+    coprocessor = viewed(GATEWAY_CONFIG.function("getCoprocessor"), lambda values: Coprocessor(*values[0]))
+    """Ask where a coprocessor keeps its ciphertexts, by its tx sender."""
 
     def is_member(self, tx_sender: Address, known: Collection[int]) -> QueryPlan[bool]:
         """Ask whether a tx sender is a node of the current context, one just before it, or a ``known`` one, that is still valid."""
@@ -136,7 +102,7 @@ class GatewayViews(NodeViews):
         def gone(_message: str, data: bytes | None) -> Address | None:
             return ZERO_ADDRESS if _is_invalid_context(data) else None
 
-        return attrs.evolve(self._node(context_id, tx_sender, 1), on_error=gone)
+        return attrs.evolve(self._node_signer(context_id, tx_sender), on_error=gone)
 
 
 def _is_invalid_context(data: bytes | None) -> bool:
@@ -148,119 +114,80 @@ def _is_context(identifier: int) -> bool:
     return tag_of(identifier) == CONTEXT_TAG and counter_of(identifier) > 0
 
 
+def _standing(word: bytes) -> Standing:
+    try:
+        return Standing(int.from_bytes(word))
+    except ValueError as error:
+        raise Undecodable(f"a state of {word.hex()}") from error
+
+
 @attrs.frozen
 class GenerationViews(ContractViews):
-    """Questions to the contract KMSGeneration."""
+    """Questions to the contract KMSGeneration, by the ids of what is generated; its views as of a block, or as of now (3.7, annex E.2)."""
 
-    def has_answered(self, identifier: int, signer: Address) -> StorageRead[bool]:
-        """Ask whether a signer's answer to a preparation, key or CRS is in the contract (+0)."""
-        return self.slot(mapping_slot(mapping_slot(GENERATION_BASE, identifier), signer), flag)
-
-    def is_over(self, identifier: int) -> StorageRead[bool]:
-        """Ask whether a generation reached consensus or was aborted (+1)."""
-        return self.slot(mapping_slot(GENERATION_BASE + 1, identifier), flag)
-
-    def has_consensus(self, identifier: int) -> StorageRead[bool]:
-        """Ask whether a generation reached consensus, so that it was not aborted (+3)."""
-        return self.slot(mapping_slot(GENERATION_BASE + 3, identifier), any)  # a digest
-
-    def newest_prep_id(self) -> StorageRead[int]:
-        """Ask which preparation is the newest, as of the finalized block (+4)."""
-        return attrs.evolve(self.slot(GENERATION_BASE + 4), block=FINALIZED)
-
-    def related(self, relation: Relation, identifier: int) -> StorageRead[int]:
-        """Ask which other id stands in a relation to an id; 0: none."""
-        return self.slot(mapping_slot(GENERATION_BASE + relation, identifier))
-
-    def newest_crs_id(self) -> StorageRead[int]:
-        """Ask which common reference string is the newest, as of the finalized block (+9)."""
-        return attrs.evolve(self.slot(GENERATION_BASE + 9), block=FINALIZED)
-
-    def active_key(self) -> ViewCall[int]:
-        """Ask which key is in use; 0 before the first."""
-        return self.view(_ACTIVE_KEY)
-
-    def active_crs(self) -> ViewCall[int]:
-        """Ask which common reference string is in use; 0 before the first."""
-        return self.view(_ACTIVE_CRS)
-
-    def completed_keys(self, block: int | None = None) -> ViewCall[tuple[int, ...]]:
-        """Ask which keys there were at a block, or are now, in the order in which an activation lists them (3.7)."""
-        return self.view(_KEYS, block=block)
-
-    def completed_crs(self, block: int | None = None) -> ViewCall[tuple[int, ...]]:
-        """Ask which common reference strings there were at a block, or are now, in the order of an activation (3.7)."""
-        return self.view(_ALL_CRS, block=block)
-
-    def key(self, key_id: int, block: int | None = None) -> ViewCall[tuple[Any, ...]]:
-        """Ask for a key's preparation, id, parameters and digests, as of a block or of now (3.7)."""
-        return self.view(_KEY, key_id, block=block)
-
-    def crs_digest(self, crs_id: int, block: int) -> ViewCall[bytes]:
-        """Ask for the digest of a common reference string (3.7)."""
-        return self.view(_CRS, crs_id, block=block, place=1)
+    has_answered = stored(GENERATION_BASE, flag)
+    """Ask whether a signer's answer to a preparation, key or CRS is in the contract."""
+    is_over = stored(GENERATION_BASE + 1, flag)
+    """Ask whether a generation reached consensus or was aborted."""
+    has_consensus = stored(GENERATION_BASE + 3, any)  # a digest
+    """Ask whether a generation reached consensus, so that it was not aborted."""
+    newest_prep_id = stored(GENERATION_BASE + 4, block=FINALIZED)
+    """Ask which preparation is the newest."""
+    key_pair = stored(GENERATION_BASE + 6)
+    """Ask for the key of a preparation, or the preparation of a key; both are given together. 0: none."""
+    newest_crs_id = stored(GENERATION_BASE + 9, block=FINALIZED)
+    """Ask which common reference string is the newest."""
+    migration = stored(GENERATION_BASE + 18)
+    """Ask for the newest request that migrates a key, since 0.3.0. 0: none."""
+    active_key = viewed(KMS_GENERATION.function("getActiveKeyId"))
+    """Ask which key is in use; 0 before the first."""
+    active_crs = viewed(KMS_GENERATION.function("getActiveCrsId"))
+    """Ask which common reference string is in use; 0 before the first."""
+    completed_keys = viewed(KMS_GENERATION.function("getCompletedKeyIds"))
+    """Ask which keys there are, in the order in which an activation lists them."""
+    completed_crs = viewed(KMS_GENERATION.function("getCompletedCrsIds"))
+    """Ask which common reference strings there are, in the order of an activation."""
+    key = viewed(KMS_GENERATION.function("getKeyInfo"))
+    """Ask for a key's preparation, id, parameters and digests."""
+    crs_digest = viewed(KMS_GENERATION.function("getCrsMaterials"), itemgetter(1))
+    """Ask for the digest of a common reference string."""
 
 
 @attrs.frozen
 class ConfigViews(NodeViews):
-    """Questions to the contract ProtocolConfig."""
+    """Questions to the contract ProtocolConfig, by the ids of contexts and epochs (3.1, 3.5, 3.6, annex E.2)."""
 
-    def current_context(self) -> ViewCall[int]:
-        """Ask which context is current (3.1)."""
-        return self.view(_CURRENT)
-
-    def current_context_and_epoch(self) -> ViewCall[tuple[int, int]]:
-        """Ask which context and epoch are current (3.1)."""
-        return attrs.evolve(self.view(_CURRENT), read=_CURRENT.decode_result)
-
-    def is_valid_context(self, context_id: int) -> ViewCall[bool]:
-        """Ask whether a context is active (3.5)."""
-        return self.view(_IS_CONTEXT, context_id)
-
-    def is_valid_epoch(self, context_id: int, epoch_id: int) -> ViewCall[bool]:
-        """Ask whether an epoch is active in a context (3.5)."""
-        return self.view(_IS_EPOCH, context_id, epoch_id)
-
-    def anchor(self, context_id: int) -> ViewCall[tuple[int, bytes]]:
-        """Ask in which block a context was announced, and for the hash of what was said then (3.6)."""
-        return attrs.evolve(self.view(_ANCHOR, context_id), read=_ANCHOR.decode_result)
+    newest_context_id = stored(CONFIG_BASE, block=FINALIZED)
+    """Ask which context is the newest that was issued."""
+    is_context_destroyed = stored(CONFIG_BASE + 10, flag)
+    """Ask whether a context was destroyed."""
+    newest_epoch_id = stored(CONFIG_BASE + 12)
+    """Ask which epoch is the newest that was issued."""
+    context_standing = stored(CONFIG_BASE + 14, _standing)
+    """Ask for the state of a context."""
+    epoch_standing = stored(CONFIG_BASE + 15, _standing)
+    """Ask for the state of an epoch."""
+    context_of_epoch = stored(CONFIG_BASE + 16)
+    """Ask for the context of an epoch."""
+    has_confirmed_context = stored(CONFIG_BASE + 17, flag)
+    """Ask whether a sender's confirmation of a context is in the contract."""
+    has_confirmed_epoch = stored(CONFIG_BASE + 18, flag)
+    """Ask whether a signer's activation of an epoch is in the contract."""
+    current_context = viewed(_CURRENT)
+    """Ask which context is current."""
+    current_context_and_epoch = viewed(_CURRENT, tuple)
+    """Ask which context and epoch are current."""
+    is_valid_context = viewed(PROTOCOL_CONFIG.function("isValidKmsContext"))
+    """Ask whether a context is active."""
+    is_valid_epoch = viewed(PROTOCOL_CONFIG.function("isValidEpochForContext"))
+    """Ask whether an epoch is active in a context."""
+    anchor = viewed(PROTOCOL_CONFIG.function("getKmsContextAnchor"), tuple)
+    """Ask in which block a context was announced, and for the hash of what was said then."""
 
     def announcements(self, context_id: int, block: int) -> LogsAt[Sequence[Log]]:
-        """Ask for the events that announced a context; by its id, since another may stand in the same block (3.6, P6)."""
+        """Ask for the events that announced a context; by its id, since another may stand in the same block (P6)."""
         topics = (_NEW_CONTEXT.topic0, context_id.to_bytes(32))
         return LogsAt(self.chain_id, self.address, topics, block, tuple)
-
-    def context_standing(self, context_id: int) -> StorageRead[Standing]:
-        """Ask for the state of a context (+14)."""
-        return self.slot(mapping_slot(CONFIG_BASE + 14, context_id), _standing)
-
-    def is_context_destroyed(self, context_id: int) -> StorageRead[bool]:
-        """Ask whether a context was destroyed (+10)."""
-        return self.slot(mapping_slot(CONFIG_BASE + 10, context_id), flag)
-
-    def epoch_standing(self, epoch_id: int) -> StorageRead[Standing]:
-        """Ask for the state of an epoch (+15)."""
-        return self.slot(mapping_slot(CONFIG_BASE + 15, epoch_id), _standing)
-
-    def context_of_epoch(self, epoch_id: int) -> StorageRead[int]:
-        """Ask for the context of an epoch (+16)."""
-        return self.slot(mapping_slot(CONFIG_BASE + 16, epoch_id))
-
-    def newest_context_id(self) -> StorageRead[int]:
-        """Ask which context is the newest that was issued, as of the finalized block (+0)."""
-        return attrs.evolve(self.slot(CONFIG_BASE), block=FINALIZED)
-
-    def newest_epoch_id(self) -> StorageRead[int]:
-        """Ask which epoch is the newest that was issued (+12)."""
-        return self.slot(CONFIG_BASE + 12)
-
-    def has_confirmed_context(self, context_id: int, tx_sender: Address) -> StorageRead[bool]:
-        """Ask whether a sender's confirmation of a context is in the contract (+17)."""
-        return self.slot(mapping_slot(mapping_slot(CONFIG_BASE + 17, context_id), tx_sender), flag)
-
-    def has_confirmed_epoch(self, epoch_id: int, signer: Address) -> StorageRead[bool]:
-        """Ask whether a signer's activation of an epoch is in the contract (+18)."""
-        return self.slot(mapping_slot(mapping_slot(CONFIG_BASE + 18, epoch_id), signer), flag)
 
 
 @attrs.frozen
@@ -279,10 +206,3 @@ class KeyViews:
     def chain_id(self) -> int:
         """The chain of both contracts."""
         return self.config.chain_id
-
-
-def _standing(word: bytes) -> Standing:
-    try:
-        return Standing(int.from_bytes(word))
-    except ValueError as error:
-        raise Undecodable(f"a state of {word.hex()}") from error

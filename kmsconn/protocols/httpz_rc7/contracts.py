@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from kmsconn.ethereum.abi import Abi, Error, Function
+from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
@@ -26,6 +26,7 @@ from kmsconn.protocols.queries import (
     base_slot,
     flag,
     mapping_slot,
+    viewed,
 )
 
 _groups = {name: as_contracts(group) for name, group in read_groups(HTTPZ_RC7).items()}
@@ -47,7 +48,7 @@ RC7: dict[str, Abi] = _groups["rc7"]
 RC9 = _groups["rc9_getters"]["HTTPZ"]
 """The getters of HTTPZ from 9 April on; nothing else changed."""
 
-ALL_ERRORS: dict[bytes, Error] = union_of_errors(
+ALL_ERRORS: dict[bytes, Function] = union_of_errors(
     contract for group in _groups.values() for contract in group.values()
 )
 """Errors of all contracts and revisions by selector: an error of a called contract comes through unchanged."""
@@ -72,11 +73,12 @@ class RequestViews(ContractViews):
 
     def newest(self, counter: int) -> StorageRead[int]:
         """Ask which request is the newest, by the slot of its counter; 0 before the first."""
-        return self.slot(self.base + counter)
+        return StorageRead(*self.at, self.base + counter, int.from_bytes)
 
     def has_answered(self, answers: int, identifier: int, account: Address) -> StorageRead[bool]:
         """Ask whether an account's answer to a request, or to what it made, is in the contract."""
-        return self.slot(mapping_slot(mapping_slot(self.base + answers, identifier), account), flag)
+        slot = mapping_slot(mapping_slot(self.base + answers, identifier), account)
+        return StorageRead(*self.at, slot, flag)
 
 
 @attrs.frozen
@@ -93,9 +95,8 @@ class HttpzViews(ContractViews):
         names = HTTPZ.function("getAllCoprocessorTxSenderAddresses"), RC9.function("getCoprocessorTxSenders")
         return self._either(names, (), lambda data: names[0].decode_result(data)[0])
 
-    def coprocessor_threshold(self) -> ViewCall[int]:
-        """Ask how many coprocessors are a majority."""
-        return self.view(HTTPZ.function("getCoprocessorMajorityThreshold"))
+    coprocessor_threshold = viewed(HTTPZ.function("getCoprocessorMajorityThreshold"))
+    """Ask how many coprocessors are a majority."""
 
     def node_signer(self, tx_sender: Address) -> ViewCall[Address]:
         """Ask who signs for the node that sends as ``tx_sender``; zero when it is no node."""

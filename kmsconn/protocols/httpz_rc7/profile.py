@@ -23,13 +23,12 @@ from kmsconn.protocols.httpz_rc7.key_management import (
 from kmsconn.protocols.httpz_rc7.operations import HttpzDeployment
 from kmsconn.protocols.profile import (
     ConfiguredContract,
-    Coprocessor,
     EventTable,
     MaterialInUse,
     Profile,
     Registration,
 )
-from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
+from kmsconn.protocols.queries import PlannedQueries, QueryPlan
 
 OPERATIONS = (
     HttpzPublicDecryptions,
@@ -54,7 +53,7 @@ class HttpzRc7(Profile):
 
     def __init__(self, settings: Settings) -> None:
         self.deployment = HttpzDeployment.of(settings)
-        super().__init__(row(self.deployment) for row in OPERATIONS)
+        super().__init__((row(self.deployment) for row in OPERATIONS), self.deployment.registry)
 
     def contracts(self) -> tuple[ConfiguredContract, ...]:
         """Return those of the deployment. HTTPZ has nothing that all its versions answer, and signs nothing itself."""
@@ -98,18 +97,6 @@ class HttpzRc7(Profile):
     def material(self) -> PlannedQueries[MaterialInUse]:
         """Ask the KeyManager for the key; there is nothing else."""
         return self.deployment.keys.chain_id, _material(self.deployment.keys)
-
-    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
-        """Ask for the coprocessors' tx senders."""
-        return self.deployment.registry.coprocessor_senders()
-
-    def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
-        """Ask for one coprocessor."""
-        return self.deployment.registry.coprocessor(tx_sender)
-
-    def coprocessor_threshold(self) -> ContractQuery[int]:
-        """Ask for the majority threshold."""
-        return self.deployment.registry.coprocessor_threshold()
 
 
 def _nowhere() -> QueryPlan[bool]:

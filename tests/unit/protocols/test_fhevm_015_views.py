@@ -21,10 +21,10 @@ from kmsconn.protocols.fhevm.contracts import (
     PROTOCOL_CONFIG,
     PROTOCOL_CONFIG_TOPICS,
 )
-from kmsconn.protocols.fhevm.epochs import KeyMaterial, epoch_material, recorded_preparations
+from kmsconn.protocols.fhevm.epochs import KeyMaterial, NewEpochs, recorded_preparations
 from kmsconn.protocols.fhevm.key_material import migrated_key_set
 from kmsconn.protocols.fhevm.profile import EVENTS
-from kmsconn.protocols.fhevm.views import GENERATION_BASE, Relation
+from kmsconn.protocols.fhevm.views import GENERATION_BASE
 from kmsconn.protocols.profile import PublicObject
 from kmsconn.protocols.queries import mapping_slot
 from tests.unit.protocols.test_fhevm_key_plans import Contracts
@@ -122,7 +122,7 @@ def test_both_versions_are_the_contract_that_is_meant(version: str) -> None:
 
 def test_the_request_that_migrates_a_key_is_asked_for_at_its_slot() -> None:
     entry = STORAGE["requestIdByExistingKeyId"]
-    question = ASK.generation.related(Relation.MIGRATION, int(entry["example_key"], 16))
+    question = ASK.generation.migration(int(entry["example_key"], 16))
     assert f"0x{question.slot:064x}" == entry["slot"]
     assert question.understand(from_hex(entry["value"])) == REQUEST
 
@@ -214,7 +214,8 @@ def test_an_operator_knows_better_than_the_contract() -> None:
     expected = keys.material(name)
     [first, *_] = expected.keys
     contracts = Contracts()
-    found = contracts.run(epoch_material(keys.PROFILE.deployment.keys, keys.content(name), {first.id: 7}))
+    deployment = attrs.evolve(keys.PROFILE.deployment, preprocessing_ids={first.id: 7})
+    found = contracts.run(NewEpochs(deployment).plan(keys.content(name))[1])
     assert {key.id: key.prep_id for key in found.keys} == {
         key.id: 7 if key.id == first.id else key.prep_id for key in expected.keys
     }

@@ -14,7 +14,8 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.fhevm import contexts, epochs, key_management
+from kmsconn.protocols.fhevm.keygen import Keygen
+from kmsconn.protocols.fhevm.operations import FhevmOperation
 from kmsconn.protocols.fhevm.views import CONFIG_BASE, GENERATION_BASE, KeyViews
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.queries import LogsAt, QueryPlan, StorageRead, ViewCall, mapping_slot
@@ -26,6 +27,8 @@ ASK = KeyViews.at(
     SETTINGS.protocol.kms_generation_contract.address,
     SETTINGS.protocol.protocol_config_contract.address,
 )
+SENDER, SIGNER = Address(b"\x5e" * 20), Address(b"\x51" * 20)
+OPERATIONS = keys.PROFILE.operations
 CONTEXT, EPOCH, KEY = 7 << 248 | 2, 8 << 248 | 2, 4 << 248 | 1
 RECORDED = {
     (from_hex(entry["call"]["data"]), entry["block"]): from_hex(entry["result"])
@@ -67,6 +70,31 @@ class Contracts:
         return question.understand(self.views[question.data, question.call()[1][1]])
 
 
+def standing(content: Any) -> Any:
+    """Return the plan that asks whether a request still stands for a node."""
+    planned = OPERATIONS[content.kind].standing(content, SENDER)
+    assert planned is not None
+    return planned[1]
+
+
+def gathered(name: str) -> Any:
+    """Return the plan of what is gathered for an event of the vectors."""
+    content = keys.content(name)
+    planned = OPERATIONS[content.kind].plan(content)
+    assert planned is not None
+    return planned[1]
+
+
+def verdict_on(kind: Kind, identifier: int) -> Any:
+    """Return the plan that asks what the error in doubt means."""
+    operation = OPERATIONS[kind]
+    assert isinstance(operation, FhevmOperation)
+    return operation.verdict_on(identifier)
+
+
+KEYGEN = Keygen(0, KEY, b"")
+
+
 def over(identifier: int, *, consensus: bool) -> dict[int, int]:
     return {
         mapping_slot(GENERATION_BASE + 1, identifier): 1,
@@ -75,13 +103,13 @@ def over(identifier: int, *, consensus: bool) -> dict[int, int]:
 
 
 def test_a_generation_stands_until_it_is_over() -> None:
-    assert Contracts().run(key_management.generation_stands(ASK, KEY)) is True
-    assert Contracts(over(KEY, consensus=True)).run(key_management.generation_stands(ASK, KEY)) is False
+    assert Contracts().run(standing(KEYGEN)) is True
+    assert Contracts(over(KEY, consensus=True)).run(standing(KEYGEN)) is False
 
 
 def test_a_generation_that_is_over_without_consensus_was_aborted() -> None:
     with pytest.raises(Aborted):
-        Contracts(over(KEY, consensus=False)).run(key_management.generation_stands(ASK, KEY))
+        Contracts(over(KEY, consensus=False)).run(standing(KEYGEN))
 
 
 DESTROYED = {mapping_slot(CONFIG_BASE + 10, CONTEXT): 1}
@@ -89,12 +117,9 @@ DESTROYED = {mapping_slot(CONFIG_BASE + 10, CONTEXT): 1}
 
 def test_a_new_context_stands_until_it_is_destroyed() -> None:
     content = keys.content("context_2_new")
-    assert Contracts().run(contexts.context_stands(ASK, content)) is True
+    assert Contracts().run(standing(content)) is True
     with pytest.raises(Rejected, match=r"context 0x07.* was destroyed"):
-        Contracts(DESTROYED).run(contexts.context_stands(ASK, content))
-
-
-SENDER, SIGNER = Address(b"\x5e" * 20), Address(b"\x51" * 20)
+        Contracts(DESTROYED).run(standing(content))
 
 
 def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
@@ -106,7 +131,7 @@ def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
         strings = (128).to_bytes(32) + (160).to_bytes(32) + bytes(64)
         question = ASK.config.node_signer(context, SENDER)
         asked.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
-    return asked.run(epochs.epoch_stands(ASK, content, SENDER))
+    return asked.run(standing(content))
 
 
 @pytest.mark.parametrize("slots", [{}, {CONFIG_BASE + 12: EPOCH, mapping_slot(CONFIG_BASE + 15, EPOCH): 1}])
@@ -137,7 +162,7 @@ def test_an_epoch_that_is_gone_or_whose_context_is_gone_is_rejected(slots: dict[
 
 def test_the_previous_context_is_found_by_its_anchor() -> None:
     asked = Contracts(logs=[keys.log("context_1_first")])
-    assert asked.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+    assert asked.run(gathered("context_2_new")) == keys.previous()
     assert asked.rounds == 3
 
 
@@ -146,7 +171,7 @@ def test_a_previous_context_that_was_destroyed_is_not_told_again() -> None:
     slots = {mapping_slot(CONFIG_BASE + 10, CONTEXT - 1): 1}
     asked = Contracts(slots, logs=[keys.log("context_1_first")])
     content = keys.content("context_2_new")
-    assert asked.run(contexts.previous_context(ASK, content)) is None
+    assert asked.run(gathered("context_2_new")) is None
     [told] = keys.PROFILE.operations[content.kind].start_calls(content, None)
     assert bytes(told.message) == bytes(keys.calls("context_2_new")[1].message)
 
@@ -156,7 +181,7 @@ def test_another_context_in_the_same_block_does_not_matter() -> None:
     first = keys.log("context_1_first")
     other = attrs.evolve(first, topics=(first.topics[0], CONTEXT.to_bytes(32), first.topics[2]))
     asked = Contracts(logs=[other, first])
-    assert asked.run(contexts.previous_context(ASK, keys.content("context_2_new"))) == keys.previous()
+    assert asked.run(gathered("context_2_new")) == keys.previous()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +196,7 @@ def test_what_is_not_the_hashed_announcement_is_waited_for(
 ) -> None:
     asked = Contracts(logs=logs(keys.log("context_1_first")))
     with pytest.raises(NotYet, match=said):
-        asked.run(contexts.previous_context(ASK, keys.content("context_2_new")))
+        asked.run(gathered("context_2_new"))
 
 
 def anchored(announcement: Log, hashed: bytes) -> Contracts:
@@ -187,15 +212,13 @@ def test_an_announcement_is_the_hashed_one_only_by_its_whole_hash() -> None:
     hashed = bytearray(keccak256(first.data))
     hashed[-1] ^= 1
     with pytest.raises(NotYet, match="not the one that the contract hashed"):
-        anchored(first, bytes(hashed)).run(contexts.previous_context(ASK, keys.content("context_2_new")))
+        anchored(first, bytes(hashed)).run(gathered("context_2_new"))
 
 
 def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for() -> None:
     nonsense = attrs.evolve(keys.log("context_1_first"), data=b"nonsense")
     with pytest.raises(NotYet, match="cannot be read"):
-        anchored(nonsense, keccak256(nonsense.data)).run(
-            contexts.previous_context(ASK, keys.content("context_2_new"))
-        )
+        anchored(nonsense, keccak256(nonsense.data)).run(gathered("context_2_new"))
 
 
 # --- what an epoch reshares (3.7)
@@ -204,7 +227,7 @@ def test_an_announcement_with_the_right_hash_that_cannot_be_read_is_waited_for()
 @pytest.mark.parametrize("name", ["epoch_2_context_switch", "epoch_3_same_set"])
 def test_the_material_of_an_epoch_is_that_of_its_block_in_the_contracts_order(name: str) -> None:
     asked = Contracts()
-    assert asked.run(epochs.epoch_material(ASK, keys.content(name))) == keys.material(name)
+    assert asked.run(gathered(name)) == keys.material(name)
     assert asked.rounds == 2
 
 
@@ -212,11 +235,11 @@ def test_without_keys_and_crs_the_material_is_empty() -> None:
     """It is sent as such; the contract refuses the activation later."""
     content, asked = keys.content("epoch_2_context_switch"), Contracts()
     for question in (
-        ASK.generation.completed_keys(content.material_block),
-        ASK.generation.completed_crs(content.material_block),
+        ASK.generation.completed_keys(block=content.material_block),
+        ASK.generation.completed_crs(block=content.material_block),
     ):
         asked.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + bytes(32)
-    found = asked.run(epochs.epoch_material(ASK, content))
+    found = asked.run(gathered("epoch_2_context_switch"))
     assert (found.keys, found.crs) == ((), ())
 
 
@@ -229,22 +252,22 @@ def test_the_epochs_of_a_context_are_found_by_their_numbers() -> None:
         for n in range(1, 5)
     }
     asked = Contracts({CONFIG_BASE + 12: 8 << 248 | 4, **epochs})
-    found = asked.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed")))
+    found = asked.run(gathered("context_1_destroyed"))
     assert found == (8 << 248 | 1, 8 << 248 | 3)
 
 
 @pytest.mark.parametrize("newest", [0, 8 << 248, 5])
 def test_without_epochs_nothing_is_asked_for(newest: int) -> None:
     asked = Contracts({CONFIG_BASE + 12: newest})
-    assert asked.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+    assert asked.run(gathered("context_1_destroyed")) == ()
 
 
 def test_of_very_many_epochs_the_newest_that_one_call_takes_are_named() -> None:
     asked = Contracts({CONFIG_BASE + 12: 8 << 248 | 5000})
-    plan = contexts.epochs_of(ASK, keys.content("context_1_destroyed"))
+    plan = gathered("context_1_destroyed")
     next(plan)
     assert len(plan.send([8 << 248 | 5000])) == 1024
-    assert asked.run(contexts.epochs_of(ASK, keys.content("context_1_destroyed"))) == ()
+    assert asked.run(gathered("context_1_destroyed")) == ()
 
 
 # --- what a revert means that its name does not tell (annex A)
@@ -261,7 +284,7 @@ def test_of_very_many_epochs_the_newest_that_one_call_takes_are_named() -> None:
     ],
 )
 def test_a_context_that_is_not_pending(slots: dict[int, int], verdict: Verdict) -> None:
-    assert Contracts(slots).run(contexts.after_no_pending_context(ASK, CONTEXT)) is verdict
+    assert Contracts(slots).run(verdict_on(Kind.NEW_KMS_CONTEXT, CONTEXT)) is verdict
 
 
 @pytest.mark.parametrize(
@@ -276,12 +299,12 @@ def test_a_context_that_is_not_pending(slots: dict[int, int], verdict: Verdict) 
 )
 def test_an_epoch_that_is_not_pending(state: int, newest: int, verdict: Verdict) -> None:
     slots = {mapping_slot(CONFIG_BASE + 15, EPOCH): state, CONFIG_BASE + 12: newest}
-    assert Contracts(slots).run(epochs.after_no_pending_epoch(ASK, EPOCH)) is verdict
+    assert Contracts(slots).run(verdict_on(Kind.NEW_KMS_EPOCH, EPOCH)) is verdict
 
 
 def test_an_invalid_context_is_final_once_it_was_destroyed() -> None:
-    assert Contracts().run(key_management.after_invalid_context(ASK, CONTEXT)) is Verdict.RETRY
-    assert Contracts(DESTROYED).run(key_management.after_invalid_context(ASK, CONTEXT)) is Verdict.FINAL
+    assert Contracts().run(verdict_on(Kind.KEYGEN, CONTEXT)) is Verdict.RETRY
+    assert Contracts(DESTROYED).run(verdict_on(Kind.KEYGEN, CONTEXT)) is Verdict.FINAL
 
 
 @pytest.mark.parametrize(

@@ -240,11 +240,11 @@ def test_a_standing_of_no_sense_is_no_answer() -> None:
 
 MADE: dict[str, Any] = {
     "getKmsContextAnchor": lambda entry, _: ASK.config.anchor(int(entry["call"]["data"][10:], 16)),
-    "getCompletedKeyIds": lambda _, block: ASK.generation.completed_keys(block),
-    "getCompletedCrsIds": lambda _, block: ASK.generation.completed_crs(block),
-    "getKeyInfo": lambda entry, block: ASK.generation.key(int(entry["call"]["data"][10:], 16), block),
+    "getCompletedKeyIds": lambda _, block: ASK.generation.completed_keys(block=block),
+    "getCompletedCrsIds": lambda _, block: ASK.generation.completed_crs(block=block),
+    "getKeyInfo": lambda entry, block: ASK.generation.key(int(entry["call"]["data"][10:], 16), block=block),
     "getCrsMaterials": lambda entry, block: ASK.generation.crs_digest(
-        int(entry["call"]["data"][10:], 16), block
+        int(entry["call"]["data"][10:], 16), block=block
     ),
     "getCurrentKmsContextAndEpoch": lambda _entry, _block: ASK.config.current_context(),
 }

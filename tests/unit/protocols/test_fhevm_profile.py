@@ -105,9 +105,9 @@ def test_gateway_questions_go_to_their_contracts() -> None:
     for config in (
         current,
         PROFILE.operations[Kind.PUBLIC_DECRYPTION].node_signer(CONTEXT, sender),
-        PROFILE.coprocessor_senders(),
-        PROFILE.coprocessor(sender),
-        PROFILE.coprocessor_threshold(),
+        PROFILE.registry.coprocessor_senders(),
+        PROFILE.registry.coprocessor(sender),
+        PROFILE.registry.coprocessor_threshold(),
     ):
         assert place(config) == (GATEWAY, SETTINGS.protocol.gateway_config_contract.address)
 

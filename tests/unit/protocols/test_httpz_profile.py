@@ -192,9 +192,9 @@ def test_an_answer_is_told_by_signer_or_by_sender_and_product() -> None:
 def test_httpz_is_asked_for_nodes_and_coprocessors() -> None:
     for question in (
         PROFILE.operations[Kind.CRSGEN].node_signer(0, SENDER),
-        PROFILE.coprocessor_senders(),
-        PROFILE.coprocessor(SENDER),
-        PROFILE.coprocessor_threshold(),
+        PROFILE.registry.coprocessor_senders(),
+        PROFILE.registry.coprocessor(SENDER),
+        PROFILE.registry.coprocessor_threshold(),
     ):
         assert place(question) == (GATEWAY, HTTPZ)
 
