@@ -32,7 +32,6 @@ from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind
-from kmsconn.protocols.port import NeedsAgreement
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.components import Components
 from kmsconn.requests.range_reader import watched_contracts
@@ -158,7 +157,7 @@ class OpenAgreements:
         return AGREEMENT_INTERVAL
 
     def _agreed(self) -> list[Kind]:
-        return [kind for kind, one in self.profile.operations.items() if isinstance(one, NeedsAgreement)]
+        return [kind for kind, one in self.profile.operations.items() if one.agreed]
 
     async def _long_final(self, kind: Kind) -> list[Row]:
         endings = await until_kept(lambda: self.journal.run(queries.endings, (kind,), NEWEST_REPLIES))

@@ -17,10 +17,9 @@ from kmsconn.ciphertexts.attestation import StoredFormat
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_handle
 from kmsconn.emulator.plaintexts import ABI_TYPES, abi_word, little_endian
 from kmsconn.errors import ConfigError, Fault
-from kmsconn.ethereum.ids import FHE_TYPE_NAMES
 from kmsconn.ethereum.keccak import keccak256
 
-_TYPES: Final = {FHE_TYPE_NAMES[kind].lower(): kind for kind in ABI_TYPES}
+_TYPES: Final = {name: kind for kind, name in ABI_TYPES.items()}
 _FORMATS: Final = {stored.name.lower(): stored for stored in StoredFormat}
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 

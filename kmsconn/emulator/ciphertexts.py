@@ -14,7 +14,7 @@ import attrs
 from kmsconn.ciphertexts.attestation import VERSION, Attestation, StoredFormat, signed_digest
 from kmsconn.emulator.plaintexts import little_endian
 from kmsconn.ethereum.hexes import quantity, to_hex
-from kmsconn.ethereum.ids import FHE_TYPE_NAMES, HANDLE_BYTES
+from kmsconn.ethereum.ids import FHE_TYPES, HANDLE_BYTES
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
 
@@ -45,7 +45,7 @@ class EmulatedCiphertext:
 
 def make_handle(seed: bytes, *, chain_id: int, fhe_type: int, index: int = 0, version: int = 0) -> bytes:
     """Lay out a handle; ``seed`` makes its 21 bytes of hash. Raises ValueError or OverflowError for what does not fit."""
-    if fhe_type not in FHE_TYPE_NAMES:
+    if fhe_type not in FHE_TYPES:
         raise ValueError(f"FHE type {fhe_type} is not known")
     tail = bytes([index]) + chain_id.to_bytes(8) + bytes([fhe_type, version])
     return keccak256(seed)[:_HASH_BYTES] + tail

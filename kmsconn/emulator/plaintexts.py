@@ -48,8 +48,17 @@ PLAINTEXT_BYTES = {
 }
 """The types that a Core decrypts, with the width of their little-endian bytes."""
 
-ABI_TYPES = frozenset({0, 2, 3, 4, 5, 6, 7, 8})
-"""The types that a public decryption can write for the contract."""
+ABI_TYPES = {
+    0: "bool",
+    2: "uint8",
+    3: "uint16",
+    4: "uint32",
+    5: "uint64",
+    6: "uint128",
+    7: "uint160",
+    8: "uint256",
+}
+"""The types that a public decryption can write for the contract, by their names."""
 
 _SUB_BYTE_BITS = {0: 2, 1: 4}  # Bool is one block, Uint4 is two
 _BLOCK_BITS = 2

@@ -146,48 +146,7 @@ class RequestEvent:
         return self.make(*self.event.decode(topics, data))
 
 
-class HandedOver(ABC, Generic[C]):
-    """How requests of a kind are handed to the Core.
-
-    ``start``, ``result`` and ``at_once`` are its methods, ``means`` what statuses of the first one mean (see ``CoreCall``); without
-    ``result`` handing over is all. ``everywhere``: every endpoint is told of it.
-    """
-
-    start: str
-    result: str = ""
-    at_once: str = ""
-    means: Mapping[str, Reading] = MappingProxyType({})
-    everywhere: bool = False
-
-    @abstractmethod
-    def identified(self, identifier: int) -> Message:
-        """Return an id as the Core knows it."""
-
-    def shard(self, content: C) -> int:
-        """Return the id that chooses the endpoint of a request, and of what asks for its result (5.5)."""
-        return content.id
-
-    @abstractmethod
-    def request(self, content: C, gathered: Any) -> Message:
-        """Return the message that hands a request over; ``gathered``: its ciphertexts, or what its plan came to.
-
-        Raises Rejected when the content cannot be put into one, ValueError when the ciphertexts are not those of its references.
-        """
-
-    def start_calls(self, content: C, gathered: Any) -> tuple[CoreCall, ...]:
-        """Build the calls that hand a request over, in their order (spec 5.4). Raises as ``request``."""
-        shard = None if self.everywhere else self.shard(content)
-        message = encode(self.request(content, gathered))
-        return (CoreCall(self.start, message, shard, self.means, self.at_once),)
-
-    def result_call(self, content: C) -> CoreCall | None:
-        """Build the long poll for the same request, which goes where that went; None where handing over is all."""
-        if not self.result:
-            return None
-        return CoreCall(self.result, encode(self.identified(content.id)), self.shard(content))
-
-
-class Operation(HandedOver[C]):
+class Operation(ABC, Generic[C]):
     """One kind of request: all that a generation knows of it, as a row of values and as pure functions of a content.
 
     A subclass is the row; a profile makes one over the contracts of its settings.
@@ -203,6 +162,9 @@ class Operation(HandedOver[C]):
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
     ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
     ``verdicts``: what the reverts of a reply mean, by the names of their errors; what is not there means RETRY.
+    ``start``, ``result`` and ``at_once`` are the Core's methods, ``means`` what statuses of the first one mean (see ``CoreCall``); without
+    ``start`` nothing is handed over, without ``result`` handing over is all. ``everywhere``: every endpoint is told of it.
+    ``agreed``: the contract counts equal replies of the nodes, and acts once there are enough; ``standing`` says whether it still waits.
     """
 
     kind: Kind
@@ -219,6 +181,12 @@ class Operation(HandedOver[C]):
     spare_gas: int = 0
     spare_percent: int = 0
     verdicts: ClassVar[Mapping[str, Verdict]] = MappingProxyType({})
+    start: str = ""
+    result: str = ""
+    at_once: str = ""
+    means: Mapping[str, Reading] = MappingProxyType({})
+    everywhere: bool = False
+    agreed: bool = False
 
     @property
     @abstractmethod
@@ -239,6 +207,37 @@ class Operation(HandedOver[C]):
     def numbering(self) -> Numbering | None:
         """Return how the contract numbers these requests (annex E); None where it does not."""
         return None
+
+    # --- how it is handed to the Core
+
+    @abstractmethod
+    def identified(self, identifier: int) -> Message:
+        """Return an id as the Core knows it."""
+
+    def shard(self, content: C) -> int:
+        """Return the id that chooses the endpoint of a request, and of what asks for its result (5.5)."""
+        return content.id
+
+    @abstractmethod
+    def request(self, content: C, gathered: Any) -> Message:
+        """Return the message that hands a request over; ``gathered``: its ciphertexts, or what its plan came to.
+
+        Raises Rejected when the content cannot be put into one, ValueError when the ciphertexts are not those of its references.
+        """
+
+    def start_calls(self, content: C, gathered: Any) -> tuple[CoreCall, ...]:
+        """Build the calls that hand a request over, in their order (spec 5.4). Raises as ``request``."""
+        if not self.start:
+            return ()
+        shard = None if self.everywhere else self.shard(content)
+        message = encode(self.request(content, gathered))
+        return (CoreCall(self.start, message, shard, self.means, self.at_once),)
+
+    def result_call(self, content: C) -> CoreCall | None:
+        """Build the long poll for the same request, which goes where that went; None where handing over is all."""
+        if not self.result:
+            return None
+        return CoreCall(self.result, encode(self.identified(content.id)), self.shard(content))
 
     # --- may it be answered?
 
@@ -297,6 +296,10 @@ class Operation(HandedOver[C]):
     def revert(self, data: bytes | None) -> Revert:
         """Name a revert of a reply and say what it means; unknown ones are RETRY."""
 
+    def explain_silence(self, calldata: bytes) -> Revert | None:
+        """Return what a revert without data means for a reply with this calldata; None: that is not known."""
+        return None
+
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=Operation[Any])
@@ -316,21 +319,6 @@ def planned(
 
 
 # --- what an operation may be beside
-
-
-class NeedsAgreement:
-    """An operation whose contract counts equal replies of the nodes, and acts once there are enough.
-
-    Its ``standing`` says whether the contract still waits for the nodes.
-    """
-
-
-class ExplainsSilence(ABC):
-    """An operation that knows what a revert without data may mean for a reply."""
-
-    @abstractmethod
-    def explain_silence(self, calldata: bytes) -> Revert | None:
-        """Return what a revert without data means for a reply with this calldata; None: that is not known."""
 
 
 class Choosing(ABC, Generic[C]):

@@ -17,7 +17,7 @@ from kmsconn.ethereum.hexes import from_count, quantity, to_hex
 from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
-from kmsconn.protocols.port import ExplainsSilence, Revert
+from kmsconn.protocols.port import Revert
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.alerts import tell_answer, tell_market
 from kmsconn.replies.answers import (
@@ -82,11 +82,9 @@ def read_finding(profile: Profile, track: Track, question: Question, result: Any
 
 def _explained(profile: Profile, row: Row, said: Says) -> Says:
     """Return what a contract says, with what its silence means for this very reply."""
-    operation = profile.operations[row.kind]
-    is_silent = isinstance(said, Revert) and said.name == NO_DATA
-    if not is_silent or row.answer is None or not isinstance(operation, ExplainsSilence):
+    if not isinstance(said, Revert) or said.name != NO_DATA or row.answer is None:
         return said
-    return operation.explain_silence(row.answer.calldata) or said
+    return profile.operations[row.kind].explain_silence(row.answer.calldata) or said
 
 
 def read_number(result: Any, method: str = HEAD.method) -> int:

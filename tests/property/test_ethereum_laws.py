@@ -13,7 +13,6 @@ from kmsconn.ethereum import rlp
 from kmsconn.ethereum.abi_types import parse_type, tuple_type
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
-from kmsconn.ethereum.ids import Handle
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
 from kmsconn.ethereum.transactions import (
     Eip1559Transaction,
@@ -201,12 +200,3 @@ def test_foreign_hex_is_a_value_error(text: str) -> None:
         except ValueError:
             continue
         assert text[:2].lower() == "0x"
-
-
-@given(st.binary(max_size=40))
-def test_foreign_handles_are_value_errors(raw: bytes) -> None:
-    try:
-        handle = Handle.parse(raw)
-    except ValueError:
-        return
-    assert raw[22:30] == handle.chain_id.to_bytes(8)

@@ -14,7 +14,7 @@ from kmsconn.emulator.contracts.contract import AbiContract, Handler, recover_st
 from kmsconn.emulator.execution import Frame, revert
 from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.ethereum.ids import FHE_TYPE_NAMES, PLAINTEXT_BITS
+from kmsconn.ethereum.ids import FHE_TYPES, PLAINTEXT_BITS
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, GATEWAY_CONFIG
 
 
@@ -203,7 +203,7 @@ def check_handles(frame: Frame, config: GatewayConfig, handles: Sequence[bytes])
 
 def _bits(handle: bytes) -> int:
     fhe_type = handle[_TYPE]
-    if fhe_type not in FHE_TYPE_NAMES:
+    if fhe_type not in FHE_TYPES:
         revert(DECRYPTION.error("InvalidFHEType"), fhe_type)
     if fhe_type not in PLAINTEXT_BITS:
         revert(DECRYPTION.error("UnsupportedFHEType"), fhe_type)

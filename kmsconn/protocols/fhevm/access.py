@@ -25,7 +25,7 @@ from kmsconn.errors import (
 )
 from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.ids import Handle
+from kmsconn.ethereum.ids import FHE_TYPES, HANDLE_BYTES, chain_id_of, fhe_type_of
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION, ERC1271
 from kmsconn.protocols.queries import ContractViews, ViewCall
@@ -41,29 +41,29 @@ class AccessControl:
 
     acls: Mapping[int, Address]
 
-    def public(self, handle: Handle) -> ViewCall[None]:
+    def public(self, handle: bytes) -> ViewCall[None]:
         """Ask whether everybody may see a value (3.2)."""
         return _required(self._ask(handle, _PUBLIC), f"{_name(handle)} is not allowed for public decryption")
 
-    def allowed(self, handle: Handle, account: Address) -> ViewCall[None]:
+    def allowed(self, handle: bytes, account: Address) -> ViewCall[None]:
         """Ask whether an account may use a handle (3.3)."""
         return _required(
             self._ask(handle, _USE, account), f"{_name(handle)} is not allowed for {account.hex()}"
         )
 
     def delegated(
-        self, handle: Handle, delegator: Address, delegate: Address, contract: Address
+        self, handle: bytes, delegator: Address, delegate: Address, contract: Address
     ) -> ViewCall[None]:
         """Ask whether a delegate may see the delegator's value through a contract (3.3)."""
-        asked = self.of(handle).view(_DELEGATED, delegator, delegate, contract, handle.raw)
+        asked = self.of(handle).view(_DELEGATED, delegator, delegate, contract, handle)
         return _required(asked, f"{_name(handle)} is not delegated by {delegator.hex()}")
 
-    def allowed_for_one(self, handle: Handle, several: Sequence[Address]) -> list[ViewCall[None]]:
+    def allowed_for_one(self, handle: bytes, several: Sequence[Address]) -> list[ViewCall[None]]:
         """Ask whether at least one of the contracts may use a handle."""
         found = _OneOf(len(several), f"{_name(handle)} is allowed for no contract of the request")
         return [found.ask(self._ask(handle, _USE, one)) for one in several]
 
-    def not_invalidated(self, handle: Handle, user: Address, start: int) -> ViewCall[None]:
+    def not_invalidated(self, handle: bytes, user: Address, start: int) -> ViewCall[None]:
         """Ask whether signatures of a user that begin to count at ``start``, in Unix seconds, still do (3.4)."""
         asked = self.of(handle).view(_INVALIDATED, user)
 
@@ -73,28 +73,34 @@ class AccessControl:
 
         return ViewCall(asked.chain_id, asked.to, asked.data, read)
 
-    def _ask(self, handle: Handle, function: Function, *accounts: Address) -> ViewCall[bool]:
-        return self.of(handle).view(function, handle.raw, *accounts)
+    def _ask(self, handle: bytes, function: Function, *accounts: Address) -> ViewCall[bool]:
+        return self.of(handle).view(function, handle, *accounts)
 
-    def of(self, handle: Handle) -> ContractViews:
+    def of(self, handle: bytes) -> ContractViews:
         """Return the questions to the list of the chain of a handle."""
-        acl = self.acls.get(handle.chain_id)
+        chain_id = chain_id_of(handle)
+        acl = self.acls.get(chain_id)
         if acl is None:
-            raise Misconfigured(f"host chain {handle.chain_id} is not configured (host_chains)").of(
-                f"host chain {handle.chain_id}", "not-configured"
+            raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)").of(
+                f"host chain {chain_id}", "not-configured"
             )
-        return ContractViews(handle.chain_id, acl)
+        return ContractViews(chain_id, acl)
 
 
-def _name(handle: Handle) -> str:
-    return f"handle {handle.raw.hex()}"
+def _name(handle: bytes) -> str:
+    return f"handle {handle.hex()}"
 
 
-def handles_of(references: Sequence[CiphertextReference]) -> list[Handle]:
+def handles_of(references: Sequence[CiphertextReference]) -> list[bytes]:
     """Return the handles of a request. Raises Rejected where there is none, or one is malformed."""
-    handles = [_parse(reference.handle) for reference in references]
+    handles = [reference.handle for reference in references]
     if not handles:
         raise Rejected("the request names no ciphertext")
+    for one in handles:
+        if len(one) != HANDLE_BYTES:
+            raise Rejected(f"malformed handle {one.hex()}: a handle has {HANDLE_BYTES} bytes, not {len(one)}")
+        if fhe_type_of(one) not in FHE_TYPES:
+            raise Rejected(f"malformed handle {one.hex()}: FHE type {fhe_type_of(one)} is not known")
     return handles
 
 
@@ -112,13 +118,6 @@ class _OneOf:
                 raise Denied(self._message)
 
         return ViewCall(view.chain_id, view.to, view.data, read)
-
-
-def _parse(raw: bytes) -> Handle:
-    try:
-        return Handle.parse(raw)
-    except ValueError as error:
-        raise Rejected(f"malformed handle {raw.hex()}: {error}") from error
 
 
 def _required(view: ViewCall[bool], message: str) -> ViewCall[None]:

@@ -49,9 +49,7 @@ from kmsconn.protocols.fhevm.operations import (
 from kmsconn.protocols.fhevm.views import KeyViews, Standing
 from kmsconn.protocols.port import (
     CoreCall,
-    ExplainsSilence,
     Meaning,
-    NeedsAgreement,
     Numbering,
     RequestEvent,
     Revert,
@@ -107,12 +105,13 @@ class EpochMaterial:
     crs: tuple[tuple[int, bytes], ...]
 
 
-class NewEpochs(ProtocolConfigOperation[NewEpoch], ExplainsSilence, NeedsAgreement):
+class NewEpochs(ProtocolConfigOperation[NewEpoch]):
     """The row of new epochs. Nodes of the previous context send shares and activate nothing (P13)."""
 
     kind = Kind.NEW_KMS_EPOCH
     events = (RequestEvent(PROTOCOL_CONFIG.event("NewKmsEpoch"), NewEpoch, id_in_topic(2)),)
     outsiders = True
+    agreed = True
     stages: ClassVar[Mapping[str, float]] = {"submit": 300.0}
     longest_wait = LOST_SOON
     spare_gas = COMPLETING_GAS

@@ -17,7 +17,7 @@ from kmsconn.model.requests import Content, PoolName
 from kmsconn.protocols.core_messages import DEPENDENCY
 from kmsconn.protocols.fhevm.operations import SIGNATURE, FhevmOperation, UnderContext
 from kmsconn.protocols.fhevm.views import FINALIZED, KeyViews, Standing
-from kmsconn.protocols.port import Meaning, NeedsAgreement, Verdict, planned
+from kmsconn.protocols.port import Meaning, Verdict, planned
 from kmsconn.protocols.queries import ContractQuery, QueryPlan, StorageRead
 
 COMPLETING_GAS = 500_000
@@ -83,10 +83,11 @@ class ProtocolConfigOperation(EthereumOperation[C]):
         return self.ask.chain_id, self.ask.config.address
 
 
-class GenerationOperation(KmsGenerationOperation[G], NeedsAgreement):
+class GenerationOperation(KmsGenerationOperation[G]):
     """A row that makes a key, its preparation, or a common reference string."""
 
     pool = PoolName.KEY_GENERATION
+    agreed = True
     longest_wait = LOST_SOON
     spare_gas = COMPLETING_GAS
     in_doubt = "InvalidKmsContext"

@@ -39,7 +39,6 @@ from kmsconn.protocols.fhevm.operations import (
 )
 from kmsconn.protocols.port import (
     Choosing,
-    ExplainsSilence,
     Numbering,
     RequestEvent,
     Revert,
@@ -217,7 +216,7 @@ class Keygen(CeremonyRequest):
         return cls(prep_id, identifier, **_read(*rest))
 
 
-class Keygens(KeyCeremony[Keygen], ExplainsSilence):
+class Keygens(KeyCeremony[Keygen]):
     """The row of keys."""
 
     kind = Kind.KEYGEN

@@ -17,7 +17,6 @@ from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Rejected
-from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import Content, Order
@@ -34,7 +33,7 @@ from kmsconn.protocols.queries import QueryPlan
 class Deployment:
     """Decryption on the Gateway, KMSGeneration and ProtocolConfig on Ethereum, each as the domain that names its place too.
 
-    ``acls``: host chain → access control list. ``compressed_key_sets``: whether fresh keys are.
+    ``compressed_key_sets``: whether fresh keys are.
     ``preprocessing_ids``: those of keys that an epoch is told instead of what the contract says.
     """
 
@@ -42,32 +41,20 @@ class Deployment:
     generation: Domain
     config: Domain
     gateway_config: GatewayViews
-    acls: Mapping[int, Address]
     erc1271_gas: int
     compressed_key_sets: CompressedKeySets
     preprocessing_ids: Mapping[int, int]
-    keys: KeyViews = attrs.field(init=False)
+    keys: KeyViews
     """The questions to the two contracts on Ethereum."""
-    decryptions: DecryptionViews = attrs.field(init=False)
+    decryptions: DecryptionViews
     """The questions to Decryption."""
-    ethereum: int = attrs.field(
-        init=False, default=attrs.Factory(lambda self: self.config.chain_id, takes_self=True)
-    )
-    """The chain id of Ethereum."""
-    access: AccessControl = attrs.field(
-        init=False, default=attrs.Factory(lambda self: AccessControl(self.acls), takes_self=True)
-    )
+    access: AccessControl
     """The access control of the host chains, chosen by the chain id of a handle."""
 
-    @keys.default
-    def _key_views(self) -> KeyViews:
-        return KeyViews.at(
-            self.config.chain_id, self.generation.verifying_contract, self.config.verifying_contract
-        )
-
-    @decryptions.default
-    def _decryption_views(self) -> DecryptionViews:
-        return DecryptionViews(self.decryption.chain_id, self.decryption.verifying_contract)
+    @property
+    def ethereum(self) -> int:
+        """The chain id of Ethereum."""
+        return self.config.chain_id
 
     @property
     def gateway(self) -> int:
@@ -78,15 +65,19 @@ class Deployment:
     def of(cls, settings: Settings) -> Deployment:
         """Return the deployment that the settings name."""
         gateway, ethereum = settings.chains.gateway.chain_id, settings.chains.ethereum.chain_id
+        named = settings.protocol
+        generation, config = named.kms_generation_contract, named.protocol_config_contract
         return cls(
-            decryption=settings.protocol.decryption_contract.domain(gateway),
-            generation=settings.protocol.kms_generation_contract.domain(ethereum),
-            config=settings.protocol.protocol_config_contract.domain(ethereum),
-            gateway_config=GatewayViews(gateway, settings.protocol.gateway_config_contract.address),
-            acls={host.chain.chain_id: host.acl for host in settings.chains.host_chains},
-            erc1271_gas=settings.protocol.erc1271_gas_limit,
-            compressed_key_sets=settings.protocol.compressed_key_sets,
-            preprocessing_ids=settings.protocol.preprocessing_ids,
+            decryption=named.decryption_contract.domain(gateway),
+            generation=generation.domain(ethereum),
+            config=config.domain(ethereum),
+            gateway_config=GatewayViews(gateway, named.gateway_config_contract.address),
+            erc1271_gas=named.erc1271_gas_limit,
+            compressed_key_sets=named.compressed_key_sets,
+            preprocessing_ids=named.preprocessing_ids,
+            keys=KeyViews.at(ethereum, generation.address, config.address),
+            decryptions=DecryptionViews(gateway, named.decryption_contract.address),
+            access=AccessControl({host.chain.chain_id: host.acl for host in settings.chains.host_chains}),
         )
 
 

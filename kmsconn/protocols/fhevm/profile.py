@@ -121,7 +121,7 @@ class Fhevm(Profile):
             attrs.evolve(config, identity=contracts.is_protocol_config(version)),
             *(
                 _contract("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
-                for place, (chain_id, acl) in enumerate(at.acls.items())
+                for place, (chain_id, acl) in enumerate(at.access.acls.items())
             ),
         )
 

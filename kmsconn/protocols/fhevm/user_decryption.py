@@ -17,7 +17,7 @@ from kmsconn.errors import Broken, Rejected, WindowNotOpen, WindowOver
 from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
-from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, Handle, id_hex
+from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, chain_id_of, id_hex
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.model.steps import Answer, Ciphertext
@@ -110,7 +110,7 @@ class LegacyUserDecryption(UserDecryption):
         access = deployment.access
         call = read_call(deployment.decryption.verifying_contract, facts.to, facts.input)
         for handle in handles:
-            listed = call.contracts_of(handle.raw)
+            listed = call.contracts_of(handle)
             if call.delegator is None:
                 yield from (access.allowed(handle, account) for account in (self.user, *listed))
             else:
@@ -195,18 +195,18 @@ class UnifiedUserDecryption(UserDecryption):
         handles = handles_of(self.references)
         self._check(handles, facts.chain_time)
         access = deployment.access
-        yield from self._wallet(deployment, handles[0].chain_id, facts)
+        yield from self._wallet(deployment, chain_id_of(handles[0]), facts)
         yield access.not_invalidated(handles[0], self.user, self.start)
         for handle, entry in zip(handles, self.handles, strict=True):
             yield self._owned(access, handle, entry)
         for handle in handles:
             yield from access.allowed_for_one(handle, self.allowed_contracts)
 
-    def _check(self, handles: list[Handle], chain_time: float) -> None:
+    def _check(self, handles: list[bytes], chain_time: float) -> None:
         """Judge the request from its own bytes. Raises Rejected, or NotYet before its validity begins."""
-        if [entry.handle for entry in self.handles] != [handle.raw for handle in handles]:
+        if [entry.handle for entry in self.handles] != handles:
             raise Rejected("handles and ciphertext references of the request are not the same")
-        if len({handle.chain_id for handle in handles}) > 1:
+        if len(set(map(chain_id_of, handles))) > 1:
             raise Rejected("the handles of the request are of several host chains")
         if self.user in self.allowed_contracts:
             raise Rejected("the user is among the allowed contracts")
@@ -229,7 +229,7 @@ class UnifiedUserDecryption(UserDecryption):
                 domain_confirmed=facts.domain_confirmed,
             )
 
-    def _owned(self, access: AccessControl, handle: Handle, entry: HandleEntry) -> ViewCall[None]:
+    def _owned(self, access: AccessControl, handle: bytes, entry: HandleEntry) -> ViewCall[None]:
         if entry.owner == self.user:
             return access.allowed(handle, self.user)
         return access.delegated(handle, entry.owner, self.user, entry.contract)

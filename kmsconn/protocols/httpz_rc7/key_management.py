@@ -33,7 +33,6 @@ from kmsconn.protocols.httpz_rc7.operations import (
     HttpzOperation,
 )
 from kmsconn.protocols.port import (
-    CoreCall,
     Facts,
     Meaning,
     Reading,
@@ -131,21 +130,17 @@ class Preparation(KeyOperation[K]):
     """
 
     signed = False
-    start, result = "KeyGenPreproc", "GetKeyGenPreprocResult"
     keyset: kms.KeySetConfig | None = None
+
+    def __init__(self, deployment: HttpzDeployment) -> None:
+        super().__init__(deployment)
+        if deployment.preprocessing:
+            self.start, self.result = "KeyGenPreproc", "GetKeyGenPreprocResult"
 
     def request(self, content: K, gathered: Any) -> kms.KeyGenPreprocRequest:
         """Return the message for the Core."""
         identifier = request_id(content.id)
         return kms.KeyGenPreprocRequest(identifier, self.fhe_parameters(content), self.keyset)
-
-    def start_calls(self, content: K, gathered: Any) -> tuple[CoreCall, ...]:
-        """Return the call that hands a request over; none where the Core does not know preparations."""
-        return super().start_calls(content, gathered) if self.deployment.preprocessing else ()
-
-    def result_call(self, content: K) -> CoreCall | None:
-        """Return the long poll for a request's result; None where the Core does not know preparations."""
-        return super().result_call(content) if self.deployment.preprocessing else None
 
     def objects(self, content: K, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Read the answer, which is about no object. Raises Broken."""

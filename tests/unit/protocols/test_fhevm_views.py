@@ -11,7 +11,7 @@ import pytest
 from kmsconn.errors import Denied, NotYet, Undecodable, WrongSignature
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, HANDLE_BYTES, Handle, make_id
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, HANDLE_BYTES, chain_id_of, make_id
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import MAGIC_VALUE, AccessControl, wallet_agrees
@@ -129,7 +129,7 @@ def test_results_of_the_real_acl(entry: dict[str, str]) -> None:
     function = contracts.ACL.functions_by_selector[calldata[:4]]
     values = function.decode(calldata)
     raw = next((one for one in values if len(one) == HANDLE_BYTES), bytes(HANDLE_BYTES))
-    lists, handle = AccessControl({1: CONTRACT}), Handle(raw, 1, 0, 0, 0)
+    lists, handle = AccessControl({chain_id_of(raw): CONTRACT}), raw
     match function.name:
         case "isAllowedForDecryption":
             view = lists.public(handle)

@@ -34,7 +34,7 @@ from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.port import ExplainsSilence, Operation, Revert, Verdict
+from kmsconn.protocols.port import Operation, Revert, Verdict
 from kmsconn.protocols.queries import QueryPlan, StorageRead
 from kmsconn.replies.state import TxEndpoint, TxManager
 from kmsconn.replies.view import TxConfig
@@ -110,7 +110,7 @@ class Decryption:
         return b""
 
 
-class Replied(Operation[Any], ExplainsSilence):
+class Replied(Operation[Any]):
     """A row of which only the reply counts."""
 
     contract = (CHAIN_ID, CONTRACT)
@@ -124,9 +124,6 @@ class Replied(Operation[Any], ExplainsSilence):
 
     def request(self, content: Any, gathered: Any) -> Message:
         raise NotImplementedError
-
-    def explain_silence(self, calldata: bytes) -> Revert | None:
-        return None
 
     def revert(self, data: bytes | None) -> Revert:
         said = (data or b"unknown").decode()
