@@ -146,69 +146,18 @@ class RequestEvent:
         return self.make(*self.event.decode(topics, data))
 
 
-class Operation(ABC, Generic[C]):
-    """One kind of request: all that a generation knows of it, as a row of values and as pure functions of a content.
+class HandedOver(ABC, Generic[C]):
+    """How requests of a kind are handed to the Core.
 
-    A subclass is the row; a profile makes one over the contracts of its settings.
-
-    ``finalized``: the reader takes the event only from finalized blocks; events of other operations count at once.
-    ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over.
-    ``signed``: the Core's answer bears the signature of this node, which is compared.
-    ``reply``: the function whose calldata is the reply; None where nothing is replied.
-    ``outsiders``: nodes that are not to reply work on it too.
-    ``harmless_twice``: two connectors may start it at one Core: it is done once, and neither is told of a failure.
-    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries
-    at the most.
-    ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
-    ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
-    ``verdicts``: what the reverts of a reply mean, by the names of their errors; what is not there means RETRY.
     ``start``, ``result`` and ``at_once`` are the Core's methods, ``means`` what statuses of the first one mean (see ``CoreCall``); without
     ``start`` nothing is handed over, without ``result`` handing over is all. ``everywhere``: every endpoint is told of it.
-    ``agreed``: the contract counts equal replies of the nodes, and acts once there are enough; ``standing`` says whether it still waits.
     """
 
-    kind: Kind
-    pool: PoolName
-    events: tuple[RequestEvent, ...] = ()
-    finalized: bool = False
-    expires: bool = False
-    signed: bool = True
-    outsiders: bool = False
-    harmless_twice: bool = False
-    reply: Function | None = None
-    stages: ClassVar[Mapping[str, float]] = MappingProxyType({})
-    longest_wait: float = 60.0
-    spare_gas: int = 0
-    spare_percent: int = 0
-    verdicts: ClassVar[Mapping[str, Verdict]] = MappingProxyType({})
     start: str = ""
     result: str = ""
     at_once: str = ""
     means: Mapping[str, Reading] = MappingProxyType({})
     everywhere: bool = False
-    agreed: bool = False
-
-    @property
-    @abstractmethod
-    def contract(self) -> tuple[int, Address]:
-        """The chain and the contract that emits the events."""
-
-    def spare(self, estimate: int) -> int:
-        """Return the gas to add to an estimate."""
-        return self.spare_gas + estimate * self.spare_percent // 100
-
-    # --- its event
-
-    @staticmethod
-    def digest(log: Log, content: Any) -> bytes:  # noqa: ARG004 - all is in the log
-        """Return what tells a content from other content under the same id: the Keccak-256 of topics and data."""
-        return keccak256(b"".join(log.topics) + log.data)
-
-    def numbering(self) -> Numbering | None:
-        """Return how the contract numbers these requests (annex E); None where it does not."""
-        return None
-
-    # --- how it is handed to the Core
 
     @abstractmethod
     def identified(self, identifier: int) -> Message:
@@ -238,6 +187,62 @@ class Operation(ABC, Generic[C]):
         if not self.result:
             return None
         return CoreCall(self.result, encode(self.identified(content.id)), self.shard(content))
+
+
+class Operation(HandedOver[C]):
+    """One kind of request: all that a generation knows of it, as a row of values and as pure functions of a content.
+
+    A subclass is the row; a profile makes one over the contracts of its settings.
+
+    ``finalized``: the reader takes the event only from finalized blocks; events of other operations count at once.
+    ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over.
+    ``signed``: the Core's answer bears the signature of this node, which is compared.
+    ``reply``: the function whose calldata is the reply; None where nothing is replied.
+    ``outsiders``: nodes that are not to reply work on it too.
+    ``harmless_twice``: two connectors may start it at one Core: it is done once, and neither is told of a failure.
+    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries
+    at the most.
+    ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
+    ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
+    ``verdicts``: what the reverts of a reply mean, by the names of their errors; what is not there means RETRY.
+    ``agreed``: the contract counts equal replies of the nodes, and acts once there are enough; ``standing`` says whether it still waits.
+    """
+
+    kind: Kind
+    pool: PoolName
+    events: tuple[RequestEvent, ...] = ()
+    finalized: bool = False
+    expires: bool = False
+    signed: bool = True
+    outsiders: bool = False
+    harmless_twice: bool = False
+    reply: Function | None = None
+    stages: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    longest_wait: float = 60.0
+    spare_gas: int = 0
+    spare_percent: int = 0
+    verdicts: ClassVar[Mapping[str, Verdict]] = MappingProxyType({})
+    agreed: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def contract(self) -> tuple[int, Address]:
+        """The chain and the contract that emits the events."""
+
+    def spare(self, estimate: int) -> int:
+        """Return the gas to add to an estimate."""
+        return self.spare_gas + estimate * self.spare_percent // 100
+
+    # --- its event
+
+    @staticmethod
+    def digest(log: Log, content: Any) -> bytes:  # noqa: ARG004 - all is in the log
+        """Return what tells a content from other content under the same id: the Keccak-256 of topics and data."""
+        return keccak256(b"".join(log.topics) + log.data)
+
+    def numbering(self) -> Numbering | None:
+        """Return how the contract numbers these requests (annex E); None where it does not."""
+        return None
 
     # --- may it be answered?
 
