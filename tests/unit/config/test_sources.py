@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from kmsconn.ethereum.addresses import parse_address
 from tests.unit.config.sample_values import ACL, COMPLETE, KEY, faults_of, load, warnings_of, write_toml
 
 
-def test_a_complete_file_needs_no_environment(tmp_path: Path) -> None:
+def test_a_complete_file_needs_no_environment_and_gives_no_warning(tmp_path: Path) -> None:
+    assert load(tmp_path).warnings == ()
     assert load(tmp_path) == Settings.of(
         gateway=Chain(10901, ("http://127.0.0.1:8546",)),
         ethereum=Chain(11155111, ("http://127.0.0.1:8545",)),
@@ -37,10 +39,6 @@ def test_a_complete_file_needs_no_environment(tmp_path: Path) -> None:
     )
 
 
-def test_a_complete_file_gives_no_warning(tmp_path: Path) -> None:
-    assert load(tmp_path).warnings == ()
-
-
 def environment_form(value: Any) -> str:
     if isinstance(value, list):
         return json.dumps(value) if isinstance(value[0], dict) else ",".join(value)
@@ -55,15 +53,71 @@ def test_the_environment_alone_gives_the_same_settings(tmp_path: Path) -> None:
     assert load_config(environ=environ) == load(tmp_path)
 
 
-def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"decryption_polling": "1s"}, {"KMS_CONNECTOR_DECRYPTION_POLLING": "250ms"})
-    assert settings.reading.decryption_polling == 0.25
+VARIABLE = "KMS_CONNECTOR_"
+CHAINS = json.dumps([{"url": "http://a,ws://b", "chainId": 5, "aclAddress": ACL}])
+THEIRS = "postgres://db/environment"
+
+# Options of the file, and of the environment; what is looked at, and what is there then; which places are warned about.
+FOUND: dict[str, tuple[dict[str, Any], dict[str, str], str, Any, list[str]]] = {
+    "the environment wins over the file": (
+        {"decryption_polling": "1s"}, {"DECRYPTION_POLLING": "250ms"}, "reading.decryption_polling", 0.25, [],
+    ),
+    "its host chains replace those of the file": (
+        {}, {"HOST_CHAINS": CHAINS}, "chains.host_chains", (HostChain(Chain(5, ("http://a", "ws://b")), parse_address(ACL)),), [],
+    ),
+    "a nested option": ({"pools.user_decryption": 5}, {}, "work.pools.user_decryption", 5, []),
+    "the default beside it": ({"pools.user_decryption": 5}, {}, "work.pools.public_decryption", 128, []),
+    "a nested variable": ({}, {"DEADLINES__GATHER": "7s"}, "work.deadlines.gather", 7.0, []),
+    "an empty domain version stays empty": (
+        {"decryption_contract.domain_version": ""}, {}, "protocol.decryption_contract.domain_version", "", [],
+    ),
+    "a websocket beside an http url comes first": (
+        {"gateway_ws_url": "ws://g"}, {}, "chains.gateway.urls", ("ws://g", "http://127.0.0.1:8546"), [],
+    ),
+    "of ethereum, too": (
+        {"ethereum_ws_url": "wss://e"}, {}, "chains.ethereum.urls", ("wss://e", "http://127.0.0.1:8545"), [],
+    ),
+    "a wrong name of the samples": (
+        {}, {"KMS_GENERATION_POLLING": "7s"}, "reading.key_management_polling", 7.0, ["KMS_GENERATION_POLLING"],
+    ),
+    "another one": (
+        {}, {"KMS_FROM_BLOCK_NUMBER": "7"}, "reading.kms_operation_from_block_number", 7, ["KMS_FROM_BLOCK_NUMBER"],
+    ),
+    "the wrong name of the domain version": (
+        {}, {"DECRYPTION_DOMAIN_VERSION": "2"}, "protocol.decryption_contract.domain_version", "2", ["DECRYPTION_DOMAIN_VERSION"],
+    ),
+    "the right name wins over its alias in one source": (
+        {"database_url": "sqlite:////alias.db", "journal": "sqlite:////right.db"}, {},
+        "storage.journal", Path("/right.db"), ["database_url"],
+    ),
+    "an alias in the environment wins over the file": (
+        {"journal": "sqlite:////file.db"}, {"DATABASE_URL": "sqlite:////e.db"}, "storage.journal", Path("/e.db"), [],
+    ),
+    # it is left over from a migration: a connector must not go on with an empty journal for that
+    "the database of the three services does not replace the journal of the file": (
+        {"journal": "sqlite:////file.db"}, {"DATABASE_URL": THEIRS}, "storage.journal", Path("/file.db"), ["DATABASE_URL"],
+    ),
+    "but their database there": (
+        {"database_url": "postgres://db/file"}, {"DATABASE_URL": THEIRS},
+        "storage.journal.database", "environment", ["database_url", "DATABASE_URL"],
+    ),
+    **{
+        f"what kubernetes puts beside a service of that name: {name}": ({}, {name: "10.0.0.1"}, "chains.gateway.chain_id", 10901, [])
+        for name in ("SERVICE_HOST", "PORT_9100_TCP_ADDR", "PORT")
+    },
+}  # fmt: skip
 
 
-def test_the_environments_host_chains_replace_the_files(tmp_path: Path) -> None:
-    chains = json.dumps([{"url": "http://a,ws://b", "chainId": 5, "aclAddress": ACL}])
-    settings = load(tmp_path, environ={"KMS_CONNECTOR_HOST_CHAINS": chains})
-    assert settings.chains.host_chains == (HostChain(Chain(5, ("http://a", "ws://b")), parse_address(ACL)),)
+def environment(variables: dict[str, str]) -> dict[str, str]:
+    return {VARIABLE + name: value for name, value in variables.items()}
+
+
+@pytest.mark.parametrize("case", FOUND.values(), ids=FOUND)
+def test_of_both_sources_the_right_one_counts(tmp_path: Path, case: Any) -> None:
+    changes, variables, path, expected, warned = case
+    settings = load(tmp_path, changes, environment(variables))
+    assert attrgetter(path)(settings) == expected
+    assert [warning.place.removeprefix(VARIABLE) for warning in settings.warnings] == warned
 
 
 @pytest.mark.parametrize(
@@ -110,24 +164,6 @@ def test_an_option_becomes_its_setting(
 ) -> None:
     settings = load(tmp_path, {name: value})
     assert getattr(getattr(settings, GROUP_OF[field]), field) == expected
-
-
-def test_nested_options_become_nested_settings(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"pools.user_decryption": 5}, {"KMS_CONNECTOR_DEADLINES__GATHER": "7s"})
-    assert settings.work.pools.user_decryption == 5
-    assert settings.work.deadlines.gather == 7.0
-    assert settings.work.pools.public_decryption == 128
-
-
-def test_an_empty_domain_version_stays_empty(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"decryption_contract.domain_version": ""})
-    assert settings.protocol.decryption_contract.domain_version == ""
-
-
-def test_a_websocket_beside_an_http_url_comes_first(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"gateway_ws_url": "ws://g", "ethereum_ws_url": "wss://e"})
-    assert settings.chains.gateway.urls == ("ws://g", "http://127.0.0.1:8546")
-    assert settings.chains.ethereum.urls == ("wss://e", "http://127.0.0.1:8545")
 
 
 def test_tls_files_of_the_core(tmp_path: Path) -> None:
@@ -221,35 +257,49 @@ def test_a_faulty_value_is_named_by_its_place(tmp_path: Path, name: str, value: 
     assert message in faults[name].message
 
 
-def test_a_faulty_value_of_the_environment_is_named_by_its_variable(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, environ={"KMS_CONNECTOR_POOLS__USER_DECRYPTION": "many"})
-    assert list(faults) == ["KMS_CONNECTOR_POOLS__USER_DECRYPTION"]
+GOOD = COMPLETE["host_chains"][0]
+TABLE = (
+    "its options are pools.public_decryption, pools.user_decryption, pools.http_public_decryption, pools.http_user_decryption, "
+    "pools.key_generation, pools.aborts, pools.protocol_config"
+)
+
+# Options of the file, and of the environment → the places that are named, each with parts of what is said, and of the remedy.
+NAMED: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, tuple[str, str]]]] = {
+    "a variable": ({}, {"POOLS__USER_DECRYPTION": "many"}, {VARIABLE + "POOLS__USER_DECRYPTION": ("", "")}),
+    "within a host chain": (
+        {"host_chains": [GOOD, {"url": "x", "chain_id": 2, "acl_adress": ACL}]}, {},
+        {
+            "host_chains[1].url": ("", ""),
+            "host_chains[1].acl_address": ("is required", ""),
+            "host_chains[1].acl_adress": ("", "did you mean acl_address?"),
+        },
+    ),
+    "a host chain that is no table": ({"host_chains": [5]}, {}, {"host_chains[0]": ("table", "")}),
+    "a chain that is listed twice": (
+        {"host_chains": [GOOD, {**GOOD, "url": "http://other"}]}, {},
+        {"host_chains[1].chain_id": ("11155111 is listed twice", "host_chains[0]")},
+    ),
+    "host chains that are no json": (
+        {}, {"HOST_CHAINS": "[{url: http://hunter2}]"}, {VARIABLE + "HOST_CHAINS": ("JSON array", "")},
+    ),
+    "an unknown option": (
+        {"gatway_url": "http://x"}, {}, {"gatway_url": ("is unknown", "did you mean gateway_url?")},
+    ),
+    "a value where a table belongs": ({"pools": 5}, {}, {"pools": ("is a table", TABLE)}),
+    "another word for compressed key sets": (
+        {"compressed_key_sets": "perhaps"}, {}, {"compressed_key_sets": ("must be auto, true or false, not 'perhaps'", "")},
+    ),
+}  # fmt: skip
 
 
-def test_a_fault_inside_a_host_chain_is_named_by_its_index(tmp_path: Path) -> None:
-    good = COMPLETE["host_chains"][0]
-    faults = faults_of(tmp_path, {"host_chains": [good, {"url": "x", "chain_id": 2, "acl_adress": ACL}]})
-    assert faults.keys() == {"host_chains[1].url", "host_chains[1].acl_address", "host_chains[1].acl_adress"}
-    assert faults["host_chains[1].acl_adress"].remedy == "did you mean acl_address?"
-    assert faults["host_chains[1].acl_address"].message == "is required"
-
-
-def test_a_host_chain_that_is_no_table_is_named_by_its_index(tmp_path: Path) -> None:
-    assert "table" in faults_of(tmp_path, {"host_chains": [5]})["host_chains[0]"].message
-
-
-def test_a_chain_listed_twice_names_both_places(tmp_path: Path) -> None:
-    good = COMPLETE["host_chains"][0]
-    fault = faults_of(tmp_path, {"host_chains": [good, {**good, "url": "http://other"}]})[
-        "host_chains[1].chain_id"
-    ]
-    assert "11155111 is listed twice" in fault.message
-    assert "host_chains[0]" in fault.remedy
-
-
-def test_host_chains_of_the_environment_must_be_json(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, environ={"KMS_CONNECTOR_HOST_CHAINS": "[{url: http://hunter2}]"})
-    assert "JSON array" in faults["KMS_CONNECTOR_HOST_CHAINS"].message
+@pytest.mark.parametrize("case", NAMED.values(), ids=NAMED)
+def test_a_fault_is_named_with_what_to_do(tmp_path: Path, case: Any) -> None:
+    changes, variables, expected = case
+    faults = faults_of(tmp_path, changes, environment(variables))
+    assert faults.keys() == expected.keys()
+    for place, (said, remedy) in expected.items():
+        assert said in faults[place].message
+        assert remedy in faults[place].remedy
     assert "hunter2" not in str(faults)
 
 
@@ -257,16 +307,6 @@ def test_half_a_client_certificate_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "c.pem").touch()
     faults = faults_of(tmp_path, {"core_tls.certificate_file": str(tmp_path / "c.pem")})
     assert list(faults) == ["core_tls.key_file"]
-
-
-def test_an_unknown_option_gets_a_suggestion(tmp_path: Path) -> None:
-    fault = faults_of(tmp_path, {"gatway_url": "http://x"})["gatway_url"]
-    assert (fault.message, fault.remedy) == ("is unknown", "did you mean gateway_url?")
-
-
-def test_an_unknown_variable_is_a_warning_with_a_suggestion(tmp_path: Path) -> None:
-    found = warnings_of(tmp_path, environ={"KMS_CONNECTOR_DECRYPTION_POLING": "1s"})
-    assert found["KMS_CONNECTOR_DECRYPTION_POLING"].remedy == "did you mean decryption_polling?"
 
 
 def test_the_database_of_the_three_services_is_the_journal_and_a_warning_says_of_what(tmp_path: Path) -> None:
@@ -312,24 +352,6 @@ def test_a_name_before_0_14_is_taken_for_its_option(
     assert [warning.remedy for warning in reading.findings.warnings] == [f"taken as {option}"]
 
 
-def test_a_value_where_a_table_belongs_names_the_tables_options(tmp_path: Path) -> None:
-    fault = faults_of(tmp_path, {"pools": 5})["pools"]
-    assert (fault.message, fault.remedy) == (
-        "is a table",
-        (
-            "its options are pools.public_decryption, pools.user_decryption, pools.http_public_decryption, pools.http_user_decryption, "
-            "pools.key_generation, pools.aborts, pools.protocol_config"
-        ),
-    )
-
-
-@pytest.mark.parametrize(
-    "name", ["KMS_CONNECTOR_SERVICE_HOST", "KMS_CONNECTOR_PORT_9100_TCP_ADDR", "KMS_CONNECTOR_PORT"]
-)
-def test_what_kubernetes_puts_beside_a_service_of_that_name_is_not_ours(tmp_path: Path, name: str) -> None:
-    assert load(tmp_path, environ={name: "10.0.0.1"}).warnings == ()
-
-
 def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
         load_config(tmp_path / "absent.toml", environ={})
@@ -340,6 +362,7 @@ def test_a_file_that_is_no_toml_names_the_line_and_quotes_nothing(tmp_path: Path
     path.write_text(f'gateway_chain_id = 1\nprivate_key = "{KEY}\n', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"is not TOML: .*line 2") as caught:
         load_config(path, environ={})
+    assert len(caught.value.faults) == 1  # what it would have said cannot be called missing
     assert KEY[:8] not in str(caught.value)
 
 
@@ -368,66 +391,23 @@ def test_no_secret_stands_in_the_repr_of_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["task_limit", "tx_retries", "gauge_update_interval", "host_rpc_call_timeout"],
-)
-def test_an_accepted_option_warns_and_names_what_takes_its_place(tmp_path: Path, name: str) -> None:
-    warning = warnings_of(tmp_path, {name: 5})[name]
-    assert warning.message == "has no effect"
-    assert warning.remedy
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "field", "expected"),
+    ("changes", "variables", "message", "remedy"),
     [
-        ("KMS_CONNECTOR_KMS_GENERATION_POLLING", "7s", "key_management_polling", 7.0),
-        ("KMS_CONNECTOR_KMS_FROM_BLOCK_NUMBER", "7", "kms_operation_from_block_number", 7),
+        ({}, {"DECRYPTION_POLING": "1s"}, "", "did you mean decryption_polling?"),
+        ({}, {"DECRYPTION_DOMAIN_VERSION": "2"}, "", "decryption_contract.domain_version"),
+        *(
+            ({name: 5}, {}, "has no effect", "")
+            for name in ("task_limit", "tx_retries", "gauge_update_interval", "host_rpc_call_timeout")
+        ),
     ],
 )
-def test_a_wrong_name_of_the_samples_is_taken_with_a_warning(
-    tmp_path: Path, variable: str, value: str, field: str, expected: object
+def test_a_warning_says_what_is_right(
+    tmp_path: Path, changes: dict[str, Any], variables: dict[str, str], message: str, remedy: str
 ) -> None:
-    settings = load(tmp_path, environ={variable: value})
-    assert getattr(settings.reading, field) == expected
-    assert [warning.place for warning in settings.warnings] == [variable]
-
-
-def test_the_wrong_name_of_the_domain_version_is_taken_with_a_warning(tmp_path: Path) -> None:
-    settings = load(tmp_path, environ={"KMS_CONNECTOR_DECRYPTION_DOMAIN_VERSION": "2"})
-    assert settings.protocol.decryption_contract.domain_version == "2"
-    assert "decryption_contract.domain_version" in settings.warnings[0].remedy
-
-
-def test_the_right_name_wins_over_its_alias_in_one_source(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"database_url": "sqlite:///alias.db", "journal": "sqlite:///right.db"})
-    assert settings.storage.journal == tmp_path / "right.db"
-    assert [warning.place for warning in settings.warnings] == ["database_url"]
-
-
-def test_an_alias_in_the_environment_wins_over_the_file(tmp_path: Path) -> None:
-    settings = load(
-        tmp_path, {"journal": "sqlite:///file.db"}, {"KMS_CONNECTOR_DATABASE_URL": "sqlite:///environment.db"}
-    )
-    assert settings.storage.journal == Path("environment.db")
-
-
-def test_the_database_of_the_three_services_in_the_environment_does_not_replace_the_journal_of_the_file(
-    tmp_path: Path,
-) -> None:
-    """It is left over from a migration: a connector must not go on with an empty journal for that."""
-    environ = {"KMS_CONNECTOR_DATABASE_URL": "postgres://u:p@db/k"}
-    settings = load(tmp_path, {"journal": "sqlite:///file.db"}, environ)
-    assert settings.storage.journal == tmp_path / "file.db"
-    assert [warning.place for warning in settings.warnings] == ["KMS_CONNECTOR_DATABASE_URL"]
-
-
-def test_the_database_of_the_three_services_in_the_environment_wins_over_that_of_the_file(
-    tmp_path: Path,
-) -> None:
-    environ = {"KMS_CONNECTOR_DATABASE_URL": "postgres://db/environment"}
-    settings = load(tmp_path, {"database_url": "postgres://db/file"}, environ)
-    assert isinstance(settings.storage.journal, PostgresAddress)
-    assert settings.storage.journal.database == "environment"
+    [warning] = load(tmp_path, changes, environment(variables)).warnings
+    assert warning.remedy
+    assert message in warning.message
+    assert remedy in warning.remedy
 
 
 def test_a_file_with_a_key_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
@@ -444,17 +424,3 @@ def test_a_journal_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
     journal = tmp_path / "journal.db"
     journal.touch(mode=0o644)
     assert str(journal) in warnings_of(tmp_path, {"journal": f"sqlite:///{journal}"})
-
-
-def test_a_file_that_is_no_toml_is_the_only_fault(tmp_path: Path) -> None:
-    """What it would have said cannot be called missing."""
-    path = tmp_path / "broken.toml"
-    path.write_text("gateway_url = [broken", encoding="utf-8")
-    with pytest.raises(ConfigError) as caught:
-        load_config(path, environ={})
-    assert [fault.message.split(":")[0] for fault in caught.value.faults] == ["is not TOML"]
-
-
-def test_compressed_key_sets_are_auto_true_or_false(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="compressed_key_sets: must be auto, true or false, not 'perhaps'"):
-        load(tmp_path, {"compressed_key_sets": "perhaps"})

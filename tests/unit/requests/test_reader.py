@@ -40,7 +40,7 @@ from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.requests.components import ChainContext
-from kmsconn.requests.cursor import MAX_SIZE
+from kmsconn.requests.cursor import MAX_SIZE, Range, rewound
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.range_reader import WatchedContract
@@ -685,3 +685,17 @@ async def test_a_read_that_was_asked_before_a_fork_was_found_counts_no_more(tmp_
             chain.latency = 0.001
         assert it.reader.ranges.next_block == before
         assert it.reader.ranges.reason == "the chain was reorganised meanwhile"
+
+
+async def test_a_read_that_is_recorded_while_a_fork_is_found_moves_nothing(tmp_path: Path) -> None:
+    async with reading(tmp_path, Chain()) as it:
+        ranges: Any = it.reader.ranges
+
+        async def record(*_: Any) -> int:
+            await trio.lowlevel.checkpoint()
+            ranges.rewinds, ranges.cursor = ranges.rewinds + 1, rewound(ranges.cursor, 50)
+            return 0
+
+        ranges.recorder = SimpleNamespace(record=record)
+        await ranges.read(Range(51, 100))
+        assert ranges.next_block == 51
