@@ -179,31 +179,28 @@ def prove(db: Database, last: int, chunk: int = 2000) -> None:
 
 def retain(db: Database, what: str, plan: RetentionStep) -> None:
     position: Position | None = Position()
-    steps, longest, rows, began, pages = 0, 0.0, 0, time.perf_counter(), 0
+    steps, longest, began, changes = 0, 0.0, time.perf_counter(), db.driver.changes
     while position is not None:
         at = time.perf_counter()
         db.begin()
-        done = retention.step(db, plan, position)
+        position, steps = retention.step(db, plan, position), steps + 1
         db.commit()
         longest = max(longest, time.perf_counter() - at)
-        position, steps, rows, pages = (
-            done.position,
-            steps + 1,
-            rows + done.cleared + done.deleted,
-            pages + done.pages,
-        )
     seconds = time.perf_counter() - began
     each = f"{seconds / steps * 1000:.1f} ms each, {longest * 1000:.1f} ms the longest (off the loop)"
-    print(f"{what:<72} {seconds:8.1f} s   {steps} steps for {rows} rows, {each}", flush=True)
+    print(
+        f"{what:<72} {seconds:8.1f} s   {steps} steps for {db.driver.changes - changes} rows, {each}",
+        flush=True,
+    )
 
 
 def give_back(db: Database) -> None:
-    while True:
+    before, pages = -1, 0
+    while pages != before:
         db.begin()
-        done = retention.step(db, RetentionStep(None, None, {}), Position())
+        retention.step(db, RetentionStep(None, None, {}), Position())
         db.commit()
-        if not done.pages:
-            return
+        before, pages = pages, int(db.execute("PRAGMA page_count").fetchone()[0])
 
 
 def run(path: Path, closed: int, opens: int) -> None:

@@ -22,8 +22,8 @@ from kmsconn.journal import members, queries
 from kmsconn.journal.damage import UNREADABLE
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Claimed
-from kmsconn.journal.postgres import connect_fleetingly
-from kmsconn.journal.postgres_session import Session, SessionLimits
+from kmsconn.journal.postgres_batch import Batch
+from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.journal.postgres_side import SideSession, listen, watch_servers
 from kmsconn.journal.rows import read_row
 from kmsconn.journal.values import Due, Row, Shards
@@ -143,7 +143,7 @@ async def open_member(
     assert isinstance(address, PostgresAddress), "a file has one process"
     limits = limits_of(lease)
     side = SideSession(address, "membership", ports.offload, limits)
-    claiming = SideSession(address, "claims", ports.offload, limits, connect_fleetingly)
+    claiming = SideSession(address, "claims", ports.offload, attrs.evolve(limits, is_fleeting=True))
     clock, sent = LeaseClock(lease), trio.current_time()
     try:
         token = await side.ask(partial(_join, settings=settings))
@@ -187,8 +187,8 @@ async def open_member(
         claiming.close()
 
 
-def _join(session: Session, settings: Settings) -> int:
-    return members.join(session, name_of(settings), settings.work.roles, common_settings(settings))
+def _join(batch: Batch, settings: Settings) -> int:
+    return members.join(batch, name_of(settings), settings.work.roles, common_settings(settings))
 
 
 def limits_of(lease: float) -> SessionLimits:

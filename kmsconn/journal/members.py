@@ -19,18 +19,11 @@ import msgspec
 from kmsconn.errors import LeaseLost
 from kmsconn.journal.database import Database, reads
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
-from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.rows import COLUMNS
 
 if TYPE_CHECKING:
     from kmsconn.journal.postgres import PostgresDriver
-    from kmsconn.journal.postgres_session import Session
-
-_BEGIN: Final = call_of("BEGIN")
-_COMMIT: Final = call_of("COMMIT")
-_ROLLBACK: Final = call_of("ROLLBACK")
-_FLEETING: Final = call_of("SET LOCAL synchronous_commit = off")
-"""Begins what a crash of the server may undo: nothing stands on it for longer than a lease."""
+    from kmsconn.journal.postgres_batch import Batch
 
 _JOIN: Final = "INSERT INTO member (name, roles, settings) VALUES (?, ?, ?) RETURNING token"
 _VERSIONS: Final = "SELECT value FROM meta WHERE key = ?"
@@ -141,30 +134,36 @@ def member_of(stored: Sequence[Any]) -> MemberRow:
     return MemberRow(token, name, frozenset(roles.split()), since, silent, settings)
 
 
-def join(
-    session: Session, name: str, roles: Collection[str], settings: Mapping[str, str] | None = None
-) -> int:
+def join(batch: Batch, name: str, roles: Collection[str], settings: Mapping[str, str] | None = None) -> int:
     """Become a member and return the token. Repeating: another member.
 
     Raises LeaseLost where a newer version has changed the tables since they were opened: who begins anew is refused, and told why.
     """
-    session.exchange([_BEGIN])
+    batch.execute("BEGIN")
     words = (name, " ".join(sorted(roles)), msgspec.json.encode(settings or {}).decode())
-    joined, versions = session.exchange([call_of(_JOIN, words), call_of(_VERSIONS, (SCHEMA_KEY,))])
-    if int(versions.rows[0][0].split()[1]) > VERSION:
-        session.exchange([_ROLLBACK])
+    joined, versions = batch.execute(_JOIN, words), batch.execute(_VERSIONS, (SCHEMA_KEY,))
+    if int(versions.fetchone()[0].split()[1]) > VERSION:
+        batch.execute("ROLLBACK")
+        batch.flush()
         raise LeaseLost("a newer version has just changed the tables of the journal")
-    ((token,),) = joined.rows
-    session.exchange([call_of(_APPEAR, (token,)), _COMMIT])
-    return int(token)
+    token = int(joined.fetchone()[0])
+    batch.execute(_APPEAR, (token,))
+    batch.execute("COMMIT")
+    batch.flush()
+    return token
 
 
-def renew(session: Session, token: int, pid: int) -> Gathering:
+def renew(batch: Batch, token: int, pid: int) -> Gathering:
     """Say that the member is there, and look who else is; ``pid``: the server's process that serves its writes. Repeating: no effect."""
-    _, _, renewed, _, members, leases = session.exchange(
-        [_BEGIN, _FLEETING, call_of(_RENEW, (pid, token)), _COMMIT, call_of(MEMBERS), call_of(_LEASES)]
-    )
-    return _gathering(renewed.changed == 1, members.rows, leases.rows)
+    for beginning in (
+        "BEGIN",
+        "SET LOCAL synchronous_commit = off",
+    ):  # nothing stands on it for longer than a lease
+        batch.execute(beginning)
+    renewed = batch.execute(_RENEW, (pid, token))
+    batch.execute("COMMIT")
+    members, leases = batch.execute(MEMBERS), batch.execute(_LEASES)
+    return _gathering(renewed.rowcount == 1, members.fetchall(), leases.fetchall())
 
 
 @reads
@@ -181,29 +180,30 @@ def _gathering(
     return Gathering(is_member, tuple(map(member_of, members)), tuple(LeaseRow(*lease) for lease in leases))
 
 
-def take(session: Session, token: int, names: Collection[str]) -> None:
+def take(batch: Batch, token: int, names: Collection[str]) -> None:
     """Take those of some leases that nobody has. Raises an error of the database for a token that is none. Repeating: no effect."""
-    session.exchange([call_of(_TAKE, (token, _listed(names)))])
+    batch.execute(_TAKE, (token, _listed(names)))
+    batch.flush()
 
 
-def dismiss(session: Session, token: int, lease: float) -> list[tuple[int, str]]:
+def dismiss(batch: Batch, token: int, lease: float) -> list[tuple[int, str]]:
     """Delete the other members that have not renewed for a lease; return their tokens and names. Repeating: finds nobody.
 
     Their connections are ended before: what they had begun is undone, and holds nobody up.
     """
-    session.exchange([call_of(_DISCONNECT, (token, lease))])
-    (gone,) = session.exchange([call_of(_DISMISS, (token, lease))])
-    return [(number, name) for number, name in gone.rows]
+    batch.execute(_DISCONNECT, (token, lease))
+    batch.flush()
+    return batch.execute(_DISMISS, (token, lease)).fetchall()
 
 
-def tick(session: Session) -> int:
+def tick(batch: Batch) -> int:
     """Return the tick that the last commit of any process left."""
-    (found,) = session.exchange([call_of(_TICK)])
-    return int(found.rows[0][0]) if found.rows else 0
+    found = batch.execute(_TICK).fetchone()
+    return int(found[0]) if found else 0
 
 
 def claim(
-    session: Session,
+    batch: Batch,
     token: int,
     shards: int,
     *,
@@ -215,14 +215,15 @@ def claim(
 ) -> Claimed:
     """Claim up to ``limit`` due rows that no other member has, the longest due ones; ``busy`` ones are left out.
 
-    Rows that another process is just claiming are passed over: nothing found means "again soon". The session is one of
-    ``postgres.connect_fleetingly``: what a crash of the server undoes of a claim is claimed again. Repeating: rows of ours are due again.
+    Rows that another process is just claiming are passed over: nothing found means "again soon". The connection may be
+    a fleeting one: what a crash of the server undoes of a claim is claimed again. Repeating: rows of ours are due again.
     """
     lines = {"kinds": _listed(kinds), "shards": _listed(of_shards), "now": now}
     values = {**lines, "me": token, "limit": limit, "busy": _listed(busy)}
     due, following = statements(shards)
-    found, later = session.exchange([call_of(due, values), call_of(following, lines)])
-    return Claimed(found.rows, now if len(found.rows) >= limit else later.rows[0][0])
+    found, later = batch.execute(due, values), batch.execute(following, lines)
+    stored = found.fetchall()
+    return Claimed(stored, now if len(stored) >= limit else later.fetchone()[0])
 
 
 @cache
@@ -249,9 +250,10 @@ def leave(db: Database, token: int) -> None:
     cast("PostgresDriver", db.driver).leave()
 
 
-def depart(session: Session, token: int) -> None:
+def depart(batch: Batch, token: int) -> None:
     """Be a member no more, once a commit that is under way has ended. Repeating: no effect."""
-    session.exchange([call_of(_LEAVE, (token,))])
+    batch.execute(_LEAVE, (token,))
+    batch.flush()
 
 
 def _listed(values: Collection[Any]) -> str:

@@ -68,14 +68,6 @@ _HEAL = (
     "WHERE closed_at IS NULL AND next_attempt - max_wait > :now AND state IN ({states})"
 )
 
-CLOSINGS = frozenset({"expire", "reject", "quarantine", "found_finalized", "finish", "abort"})
-RETURNS = frozenset({"resend", "restart"})
-
-
-def _expect(transition: str, allowed: Collection[str]) -> None:
-    if transition not in allowed:
-        raise ValueError(f"{transition!r} is none of {', '.join(sorted(allowed))}")
-
 
 def _states(states: Iterable[State]) -> str:
     return ", ".join(sorted(f"'{state.value}'" for state in states))
@@ -103,8 +95,10 @@ _DEFER = (
 )
 
 
+@counted
 def move(
     db: Database,
+    /,
     transition: str,
     rid: int,
     *,
@@ -112,7 +106,11 @@ def move(
     cause: RowCause = RowCause.NONE,
     **values: object,
 ) -> bool:
-    """Apply a transition of ``model.life`` and say whether the row was in a state that allows it."""
+    """Apply a transition of ``model.life`` and say whether the row was in a state that allows it.
+
+    ``values`` are what the transition writes beside reason and cause (``_SETS``). A ``block`` that comes with ``found_included`` or
+    ``found_finalized`` is the head when a reply was found, which is not below its block; a reorganisation below has it looked for again.
+    """
     now = db.wall()
     db.notes.pop(rid, None)  # nobody asks the Core any more, or all begins anew
     line = line_of(now, transition, reason or _detail(values), db.stage_times.pop(rid, {}))
@@ -147,31 +145,6 @@ def deliver(db: Database, rid: int, kept: Answer, now: float) -> bool:
 
 
 @counted
-def close(
-    db: Database,
-    rid: int,
-    transition: str,
-    reason: str,
-    *,
-    cause: RowCause = RowCause.NONE,
-    block: int | None = None,
-) -> bool:
-    """Apply ``expire``, ``reject``, ``quarantine``, ``found_finalized``, ``finish`` or ``abort`` of ``model.life``.
-
-    ``block``: the head when a reply was found, which is not below its block; a reorganisation below has it looked for again.
-    Raises ValueError for a transition that does not close.
-    """
-    _expect(transition, CLOSINGS)
-    return move(db, transition, rid, reason=reason, cause=cause, block=block)
-
-
-@counted
-def found_included(db: Database, rid: int, verify_block: int) -> bool:
-    """PENDING or ANSWERED → INCLUDED: the contract says that this node has answered already."""
-    return move(db, "found_included", rid, block=verify_block)
-
-
-@counted
 def sign(db: Database, signing: Signing) -> bool | NonceTaken:
     """ANSWERED and on chain → SIGNED with a nonce ③, or other bytes (and perhaps another nonce) for a SIGNED row.
 
@@ -191,15 +164,6 @@ def sign(db: Database, signing: Signing) -> bool | NonceTaken:
 
 
 @counted
-def release(db: Database, rid: int, next_attempt: float, reason: str) -> bool:
-    """SIGNED → ANSWERED: the nonce was taken by another transaction, or the reply was mined with status 0.
-
-    Nonce and signed bytes stay known, for they may still be included.
-    """
-    return move(db, "release", rid, next_attempt=next_attempt, reason=reason)
-
-
-@counted
 def confirm(db: Database, inclusion: tuple[int, int]) -> bool:
     """SIGNED → INCLUDED ④, a row and its block; the nonce is free for nobody, the signed bytes stay."""
     rid, block = inclusion
@@ -214,16 +178,6 @@ def finalize(db: Database, inclusion: tuple[int, int]) -> bool:
     """
     rid, block = inclusion
     return move(db, "finalize", rid, block=block)
-
-
-@counted
-def unland(db: Database, rid: int, transition: str, reason: str, seconds: float = 0.0) -> bool:
-    """INCLUDED → ANSWERED (``resend``, when an answer is kept) or PENDING (``restart``), due in ``seconds``: the reply is gone.
-
-    Raises ValueError for another transition.
-    """
-    _expect(transition, RETURNS)
-    return move(db, transition, rid, next_attempt=db.wall() + seconds, reason=reason)
 
 
 @counted

@@ -10,6 +10,7 @@ by one thread at a time; never knows what a request is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -90,11 +91,6 @@ def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
     return Session(keywords, limits, partial(refuse_transaction_mode, str(address), further))
 
 
-def connect_fleetingly(address: PostgresAddress, limits: SessionLimits) -> Session:
-    """Make a connection for what a crash of the server may undo: a commit there waits for no disk. Raises OperationalError."""
-    return Session(keywords_of(address), limits, is_fleeting=True)
-
-
 def may_pass(error: Exception) -> bool:
     """Say whether an error at the opening may pass by itself: the server is away, starts, is full, or is a standby at present."""
     if isinstance(error, (errors.ReadOnlySqlTransaction, OutcomeUnknown)):
@@ -153,11 +149,9 @@ class PostgresDriver:
 
     def open(self, *, make: bool) -> tuple[str, ...]:
         """Check the server, and bring the tables up to date; return what an operator should know about it."""
-        session = self._connect_to_migrate()
-        try:
-            migrate(session, self.shards, self.where, make=make)
-        finally:
-            session.close()
+        with closing(Batch(self._connect_to_migrate)) as batch:
+            batch.connect()
+            migrate(batch.execute, self.shards, self.where, make=make)
         self.batch.connect()
         return ()
 

@@ -11,16 +11,16 @@ another process has made newer is fine while it says that ours may run on it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from kmsconn.errors import JournalTooNew, StartRefused
-from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.schema import INDICES, TABLES, Table, shard_index
 
 if TYPE_CHECKING:
-    from kmsconn.journal.postgres_session import Session
+    from kmsconn.journal.postgres_batch import BatchResult
 
 OLDEST_SERVER: Final = 130_000  # PostgreSQL 13, the oldest one that the tests were run against
 
@@ -251,6 +251,8 @@ STOP_CAPTURING: Final = tuple(
 )
 
 
+Execute = Callable[..., "BatchResult"]
+
 BEGIN: Final = "BEGIN"
 COMMIT: Final = "COMMIT"
 ROLLBACK: Final = "ROLLBACK"
@@ -272,7 +274,7 @@ Who joins meanwhile waits for the lock, and looks at the version (``members.join
 """
 
 
-def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
+def migrate(execute: Execute, shards: int, where: str, *, make: bool) -> None:
     """Check the server, and make or complete the tables; ``make``: where there are none.
 
     A version that excludes programs which could use the tables until now dismisses every member: one that is too old writes nothing more.
@@ -280,33 +282,34 @@ def migrate(session: Session, shards: int, where: str, *, make: bool) -> None:
     Raises StartRefused for a server that is too old, for tables of another program, and for a journal that is missing; JournalTooNew;
     psycopg's errors for everything else, and leaves nothing behind then.
     """
-    _check_server(session, where, make=make)
-    _do(session, BEGIN)
-    _do(session, LOCK)
-    version = _known_version(session, where, make=make)
+    _check_server(execute, where, make=make)
+    _do(execute, BEGIN)
+    _do(execute, LOCK)
+    version = _known_version(execute, where, make=make)
     for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
-        session.exchange([call_of(statement) for statement in migration.statements])
-        _do(session, _NOTE, SCHEMA_KEY, f"{number} {migration.compatible_from}")
+        for statement in migration.statements:
+            execute(statement)
+        _do(execute, _NOTE, SCHEMA_KEY, f"{number} {migration.compatible_from}")
     if version and MIGRATIONS[-1].compatible_from > MIGRATIONS[version - 1].compatible_from:
         for statement in _DISMISS_ALL:
-            _do(session, statement)
-    _index_shards(session, shards)
-    _do(session, COMMIT)
+            _do(execute, statement)
+    _index_shards(execute, shards)
+    _do(execute, COMMIT)
 
 
-def _index_shards(session: Session, shards: int) -> None:
+def _index_shards(execute: Execute, shards: int) -> None:
     """Make the index of due rows for our number of shards; drop those of another number, unless a member may use them still."""
     wanted, making = shard_index(shards)
-    known = {name for (name,) in _do(session, _KNOWN_INDICES)}
+    known = {name for (name,) in _do(execute, _KNOWN_INDICES)}
     if wanted not in known:
-        _do(session, making)
-    ((members,),) = _do(session, _MEMBERS)
+        _do(execute, making)
+    ((members,),) = _do(execute, _MEMBERS)
     for name in () if members else known - {wanted}:
-        _do(session, f"DROP INDEX {name}")
+        _do(execute, f"DROP INDEX {name}")
 
 
-def _check_server(session: Session, where: str, *, make: bool) -> None:
-    ((version, encoding, schema),) = _do(session, _SURROUNDINGS)
+def _check_server(execute: Execute, where: str, *, make: bool) -> None:
+    ((version, encoding, schema),) = _do(execute, _SURROUNDINGS)
     if version < OLDEST_SERVER:
         raise StartRefused(
             f"the server of the journal {where} is PostgreSQL {version // 10_000}, which is too old; "
@@ -317,25 +320,25 @@ def _check_server(session: Session, where: str, *, make: bool) -> None:
             f"the database of the journal {where} stores text as {encoding}; create it with ENCODING 'UTF8'"
         )
     if schema is None:
-        _make_schema(session, where, make=make)
+        _make_schema(execute, where, make=make)
 
 
-def _make_schema(session: Session, where: str, *, make: bool) -> None:
+def _make_schema(execute: Execute, where: str, *, make: bool) -> None:
     """Make the schema that the search path names, where it names a single one in plain letters."""
-    ((path,),) = _do(session, _SEARCH_PATH)
+    ((path,),) = _do(execute, _SEARCH_PATH)
     if not PLAIN_SCHEMA.fullmatch(path):
         raise StartRefused(
             f"the database of the journal {where} has no schema on the search path; create it, or change search_path"
         )
     if not make:
         raise StartRefused(f"there is no journal in {where}, and no schema {path}")
-    _do(session, f"CREATE SCHEMA IF NOT EXISTS {path}")
+    _do(execute, f"CREATE SCHEMA IF NOT EXISTS {path}")
 
 
-def _known_version(session: Session, where: str, *, make: bool) -> int:
+def _known_version(execute: Execute, where: str, *, make: bool) -> int:
     """Return the version of the tables, 0 where there are none; no newer one than ours, for what is newer needs nothing."""
-    ((tables, metas),) = _do(session, TABLE_COUNTS)
-    found = _do(session, _VERSION, SCHEMA_KEY) if metas else []
+    ((tables, metas),) = _do(execute, TABLE_COUNTS)
+    found = _do(execute, _VERSION, SCHEMA_KEY) if metas else []
     if not tables and not make:
         raise StartRefused(f"there is no journal in {where}")
     if tables and not found:
@@ -353,6 +356,5 @@ def _known_version(session: Session, where: str, *, make: bool) -> int:
     return min(version, VERSION)
 
 
-def _do(session: Session, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    (reply,) = session.exchange([call_of(statement, values)])
-    return reply.rows
+def _do(execute: Execute, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    return execute(statement, values).fetchall()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -129,19 +129,18 @@ def connect_to_newest(
     keywords: Mapping[str, Any], met: NewestTimelines = MET
 ) -> tuple[psycopg.Connection[Any], ServerTimeline]:
     """Make a connection to the first server that was not left behind, and return it with its timeline. Raises OperationalError."""
-    left, refused = dict(keywords), ""
-    while True:
-        connection = _connect(left, refused)
-        timeline = _timeline_of(connection)
+    refused: list[str] = []
+    for one in servers_of(keywords):
+        try:
+            connection, timeline = _meet(one, met)
+        except psycopg.OperationalError as error:
+            refused.append(str(error))
+            continue
         if not met.is_behind(timeline):
-            met.note(timeline)
             return connection, timeline
-        host, port = connection.info.host, connection.info.port
+        refused.append(f"the server at {_place_of(connection)}, {met.say(timeline)}")
         connection.close()
-        refused += f"the server at {host}, port {port}, {met.say(timeline)}; "
-        left = without_server(left, host, port)
-        if not left:
-            raise psycopg.OperationalError(refused.removesuffix("; "))
+    raise psycopg.OperationalError("; ".join(refused))
 
 
 def look_around(keywords: Mapping[str, Any], met: NewestTimelines = MET) -> str:
@@ -149,51 +148,41 @@ def look_around(keywords: Mapping[str, Any], met: NewestTimelines = MET) -> str:
 
     Passes over a server that cannot be reached or is a standby: nobody writes there.
     """
-    found = [*filter(None, (_meet(one, met) for one in servers_of(keywords)))]
+    found: list[tuple[str, ServerTimeline]] = []
+    servers = servers_of(keywords)
+    for one in servers if len(servers) > 1 else ():
+        with suppress(psycopg.Error):
+            connection, timeline = _meet(one, met)
+            found.append((_place_of(connection), timeline))
+            connection.close()
     return "; ".join(f"the server at {where} {met.say(one)}" for where, one in found if met.is_behind(one))
 
 
 def servers_of(keywords: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the parameters of a connection to each single one of several servers; nothing where no more than one is named."""
+    """Return the parameters of a connection to each single server that they name."""
     lists = {name: str(keywords[name]).split(",") for name in _LISTS if name in keywords}
-    count = max(map(len, lists.values()), default=1)
     return [
         {**keywords, **{name: values[min(place, len(values) - 1)] for name, values in lists.items()}}
-        for place in range(count if count > 1 else 0)
+        for place in range(max(map(len, lists.values()), default=1))
     ]
 
 
-def without_server(keywords: Mapping[str, Any], host: str, port: int) -> dict[str, Any]:
-    """Return the parameters of a connection without one of several servers; nothing where no other one is named."""
-    servers = servers_of(keywords)
-    left = [one for one in servers if _place_of(one) != (host, str(port))]
-    if not left or len(left) == len(servers):
-        return {}
-    return {**keywords, **{name: ",".join(one[name] for one in left) for name in _LISTS if name in keywords}}
+def _place_of(connection: psycopg.Connection[Any]) -> str:
+    return f"{connection.info.host}, port {connection.info.port}"
 
 
-def _place_of(server: Mapping[str, Any]) -> tuple[str, str]:
-    return server.get("host") or server.get("hostaddr") or "", server.get("port") or "5432"
-
-
-def _connect(keywords: Mapping[str, Any], refused: str) -> psycopg.Connection[Any]:
-    """Make a connection; the error has what was said of servers that were refused before."""
+def _meet(
+    keywords: Mapping[str, Any], met: NewestTimelines
+) -> tuple[psycopg.Connection[Any], ServerTimeline]:
+    """Make a connection to a server, and note its timeline. Raises OperationalError."""
+    connection = psycopg.connect(autocommit=True, **keywords)
     try:
-        return psycopg.connect(autocommit=True, **keywords)
-    except psycopg.OperationalError as error:
-        if not refused:
-            raise
-        raise psycopg.OperationalError(f"{refused}{error}") from error
-
-
-def _meet(keywords: Mapping[str, Any], met: NewestTimelines) -> tuple[str, ServerTimeline] | None:
-    try:
-        with closing(_connect(keywords, "")) as connection:
-            timeline = _timeline_of(connection)
-    except psycopg.Error:
-        return None
+        timeline = _timeline_of(connection)
+    except BaseException:
+        connection.close()
+        raise
     met.note(timeline)
-    return ", port ".join(_place_of(keywords)), timeline
+    return connection, timeline
 
 
 def _timeline_of(connection: psycopg.Connection[Any]) -> ServerTimeline:

@@ -35,13 +35,15 @@ class SessionLimits:
 
     ``lock``: a statement waits for a lock, the writers' among them; ``statement``: the server works on one; ``reply``: a whole batch has
     its replies, since a synchronous connection waits for ever on a peer that is silent; ``stopped``: a process may do nothing within a
-    transaction, before the server ends it, since others wait for it.
+    transaction, before the server ends it, since others wait for it. ``is_fleeting``: a crash of the server may undo what is committed,
+    which waits for no disk then.
     """
 
     lock: int = 8
     statement: int = 10
     reply: int = 15
     stopped: int = 3
+    is_fleeting: bool = False
 
 
 MIGRATING: Final = SessionLimits(lock=60, statement=3600, reply=3700)
@@ -108,7 +110,8 @@ def _settings(limits: SessionLimits) -> str:
     """Return the first statements of a connection; the last one asks who serves it, which a pooler tells wrong as it begins."""
     return (
         f"SET statement_timeout = '{limits.statement}s'; SET lock_timeout = '{limits.lock}s'; "
-        f"SET idle_in_transaction_session_timeout = '{limits.stopped}s'; {_SETTINGS} SELECT pg_backend_pid()"
+        f"SET idle_in_transaction_session_timeout = '{limits.stopped}s'; {_SETTINGS}"
+        f"{'SET synchronous_commit = off;' if limits.is_fleeting else ''} SELECT pg_backend_pid()"
     )
 
 
@@ -127,8 +130,7 @@ class Reply(NamedTuple):
 class Session:
     """A connection to a server; ``keywords`` are libpq's, the password among them. ``pid``: which of the server's processes serves it.
 
-    ``check`` looks at the connection before anything is set for it, and may raise. ``is_fleeting``: a crash of the server may undo what
-    is committed here.
+    ``check`` looks at the connection before anything is set for it, and may raise.
     """
 
     def __init__(
@@ -136,8 +138,6 @@ class Session:
         keywords: Mapping[str, Any],
         limits: SessionLimits,
         check: Callable[[psycopg.Connection[Any]], None] | None = None,
-        *,
-        is_fleeting: bool = False,
     ) -> None:
         self._limits = limits
         self._connection, self._timeline = connect_to_newest({**KEYWORDS, **keywords})
@@ -150,8 +150,6 @@ class Session:
             if check is not None:
                 check(self._connection)
             self.pid = int(ask_plainly(self._connection, _settings(limits)))
-            if is_fleeting:
-                ask_plainly(self._connection, "SET synchronous_commit = off")
             self._wire.enter_pipeline_mode()
         except BaseException:
             self._connection.close()

@@ -6,6 +6,7 @@ Never waits for the writers' lock, so that a slow commit holds up neither renewa
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Never, TypeVar
 
 import psycopg
@@ -14,8 +15,9 @@ import trio
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.postgres import connect
+from kmsconn.journal.postgres_batch import Batch
 from kmsconn.journal.postgres_servers import MET, ServerTimeline, connect_to_newest, look_around
-from kmsconn.journal.postgres_session import KEYWORDS, LASTING, Session, SessionLimits, keywords_of
+from kmsconn.journal.postgres_session import KEYWORDS, LASTING, SessionLimits, keywords_of
 from kmsconn.transport.ports import Offload
 
 T = TypeVar("T")
@@ -31,21 +33,14 @@ BREATH: Final = 0.005  # seconds between two batches of what was told: what come
 class SideSession:
     """A connection that answers one question at a time, and is made anew after a failure. ``use`` names its thread."""
 
-    def __init__(
-        self,
-        address: PostgresAddress,
-        use: str,
-        offload: Offload,
-        limits: SessionLimits,
-        connect: Any = connect,
-    ) -> None:
-        self._connect: Callable[[], Session] = lambda: connect(address, limits)
+    def __init__(self, address: PostgresAddress, use: str, offload: Offload, limits: SessionLimits) -> None:
+        self._batch = Batch(partial(connect, address, limits))
         self._use = use
         self._offload = offload
         self._turn = trio.Lock()
-        self._session: Session | None = None
+        self.close = self._batch.close
 
-    async def ask(self, question: Callable[[Session], T]) -> T:
+    async def ask(self, question: Callable[[Batch], T]) -> T:
         """Ask one question. Raises JournalFailed where the database fails.
 
         Cancellation: while others have their turn; a question that was asked is answered first. Repeating: the question's matter.
@@ -53,23 +48,14 @@ class SideSession:
         async with self._turn:
             return await self._offload(self._use, lambda: self._asked(question))
 
-    def _asked(self, question: Callable[[Session], T]) -> T:
+    def _asked(self, question: Callable[[Batch], T]) -> T:
         try:
-            if self._session is None or self._session.is_lost:
-                self.close()
-                self._session = self._connect()
-            return question(self._session)
+            self._batch.connect()
+            return question(self._batch)
         except psycopg.Error as error:  # whatever was begun ends with the connection
-            self.close()
-            raise JournalFailed(
-                f"the database of the journal fails: {' '.join(str(error).split())}"
-            ) from error
-
-    def close(self) -> None:
-        """End the connection. Repeating: does nothing."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+            self._batch.close()
+            said = " ".join(str(error).split())
+            raise JournalFailed(f"the database of the journal fails: {said}") from error
 
 
 async def listen(

@@ -18,7 +18,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.rows import pack_id
-from kmsconn.journal.values import JournalPlace, Position, Retained, RetentionStep
+from kmsconn.journal.values import JournalPlace, Position, RetentionStep
 from kmsconn.model.requests import Kind
 
 ROWS = 64  # looked at in one step: some milliseconds
@@ -71,8 +71,6 @@ _BELOW = (
 _LOWERED = "UPDATE low_water SET id = ?, block = ? WHERE chain_id = ? AND contract = ? AND kind = ?"
 _FORGOTTEN = "DELETE FROM low_water WHERE chain_id = ? AND contract = ? AND kind = ?"
 
-Mark = tuple[int, bytes, str]
-
 
 @attrs.frozen
 class _Sweep:
@@ -81,9 +79,6 @@ class _Sweep:
     look: str
     deletes: bool
     counted: bool = True
-
-    def before(self, plan: RetentionStep) -> float | None:
-        return plan.delete_before if self.deletes else plan.clear_before
 
 
 _SWEEPS = (
@@ -106,35 +101,24 @@ class _Candidate:
     id: bytes
     block: int
 
-    @property
-    def mark(self) -> Mark:
-        return self.chain_id, self.contract, self.kind
-
 
 @off_loop()
-def step(db: Database, plan: RetentionStep, at: Position) -> Retained:
+def step(db: Database, plan: RetentionStep, at: Position) -> Position | None:
     """Take a bounded step of retention: clear or delete some rows that are not needed, give some free pages of the file back.
 
-    None for a position: that was the last step of the round. Repeating: what is gone is not found again.
+    Return where the next one goes on; None: that was the last step of the round. Repeating: what is gone is not found again.
     """
-    sweep, pages = _SWEEPS[at.sweep], db.driver.give_back(PAGES, SPARE)
-    before = sweep.before(plan)
+    db.driver.give_back(PAGES, SPARE)
+    sweep = _SWEEPS[at.sweep]
+    before = plan.delete_before if sweep.deletes else plan.clear_before
     if before is None:
-        return Retained(pages=pages, position=_next_sweep(at))
+        return _next_sweep(at)
     values = {"at": at.ended, "rid": at.rid, "before": before}
     found = [_Candidate(*stored) for stored in db.execute(sweep.look, values)]
     taken = [one.rid for one in _not_needed(db, plan, sweep, found)]
-    rids = msgspec.json.encode(taken).decode()
-    if sweep.deletes:
-        db.execute(_DELETE, {"rids": rids})
-    else:
-        db.execute(_CLEAR, {"rids": rids, "nothing": b""})
-    position = (
-        attrs.evolve(at, ended=found[-1].ended, rid=found[-1].rid) if len(found) == ROWS else _next_sweep(at)
-    )
-    if sweep.deletes:
-        return Retained(deleted=len(taken), pages=pages, position=position)
-    return Retained(cleared=len(taken), pages=pages, position=position)
+    statement = _DELETE if sweep.deletes else _CLEAR
+    db.execute(statement, {"rids": msgspec.json.encode(taken).decode(), "nothing": b""})
+    return Position(at.sweep, found[-1].ended, found[-1].rid) if len(found) == ROWS else _next_sweep(at)
 
 
 def _next_sweep(at: Position) -> Position | None:
@@ -147,7 +131,11 @@ def _not_needed(
     marks = {(chain, contract, kind): id_ for chain, contract, kind, id_ in db.execute(_MARKS)}
     for one in found:
         is_final = one.block <= plan.final.get(one.chain_id, -1)
-        is_counted = sweep.counted and one.kind in plan.numbered and one.id > marks.get(one.mark, b"")
+        is_counted = (
+            sweep.counted
+            and one.kind in plan.numbered
+            and one.id > marks.get((one.chain_id, one.contract, one.kind), b"")
+        )
         if is_final and not is_counted:
             yield one
 

@@ -244,13 +244,3 @@ class Position:
     sweep: int = 0
     ended: float = -math.inf
     rid: int = 0
-
-
-@attrs.frozen
-class Retained:
-    """What one step of retention did: rows cleared and deleted, pages of the file given back; where the next one goes on, if anywhere."""
-
-    position: Position | None
-    cleared: int = 0
-    deleted: int = 0
-    pages: int = 0

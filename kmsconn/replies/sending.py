@@ -107,7 +107,7 @@ class ReplyMoves:
         """Note that the contract has the reply of a row that holds no nonce."""
         foreign, track.history.reusable = track.history.lost, None
         self.state.tracks.drop(track)
-        if await self.state.manager.journal.run(moves.found_included, track.row.rid, block):
+        if await self.state.manager.journal.run(moves.move, "found_included", track.row.rid, block=block):
             self.state.tracks.newly_included = True
             self._included(track, block, found=True, foreign=foreign)
 
@@ -131,7 +131,9 @@ class ReplyMoves:
             history.least_gas = limit * 3 // 2
         next_attempt = self.state.manager.ports.wall() + self._delay(history.returned)
         history.returned += 1
-        is_moved = await self.state.manager.journal.run(moves.release, row.rid, next_attempt, found.reason)
+        is_moved = await self.state.manager.journal.run(
+            moves.move, "release", row.rid, next_attempt=next_attempt, reason=found.reason
+        )
         if self._left(track, is_moved):
             self._say_returned(row, State.ANSWERED, found.reason, nonce_taken=found.again)
 
@@ -142,6 +144,7 @@ class ReplyMoves:
         """
         row, history, chain = track.row, track.history, self.state.chain
         seconds = self._delay(history.gone) if found.again and history.gone else FIRST
+        due = self.state.manager.ports.wall() + seconds
         history.gone += found.again
         if row.reply.raw is not None:
             history.reusable = row
@@ -150,7 +153,9 @@ class ReplyMoves:
             self.state.alerts.returned(row, found.reason, trio.current_time(), chain.number, finality)
         self.state.tracks.drop(track)
         transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
-        if await self.state.manager.journal.run(moves.unland, row.rid, transition, found.reason, seconds):
+        if await self.state.manager.journal.run(
+            moves.move, transition, row.rid, reason=found.reason, next_attempt=due
+        ):
             self._say_returned(row, State.PENDING if row.answer is None else State.ANSWERED, found.reason)
 
     def _say_returned(self, row: Row, state: State, reason: str, *, nonce_taken: bool = False) -> None:
@@ -165,7 +170,9 @@ class ReplyMoves:
         row = track.row
         self._forget(row.rid)
         state = State.REJECTED if transition == "reject" else State.DONE
-        if self._left(track, await self.state.manager.journal.run(moves.close, row.rid, transition, reason)):
+        if self._left(
+            track, await self.state.manager.journal.run(moves.move, transition, row.rid, reason=reason)
+        ):
             self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply", id=row.id))
 
     async def defer(self, track: Track, reason: str) -> None:

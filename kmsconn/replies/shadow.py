@@ -134,7 +134,7 @@ class Shadow(ReplyMoves):
         """Take a reply to the request of a row. Repeating: a row that is included already is left alone."""
         manager = self.state.manager
         if row.state is State.ANSWERED and await manager.journal.run(
-            moves.found_included, row.rid, reply.block
+            moves.move, "found_included", row.rid, block=reply.block
         ):
             assert row.answer is not None
             operation = manager.profile.operations[row.kind]
@@ -187,7 +187,8 @@ class Shadow(ReplyMoves):
     async def found(self, track: Track, block: int) -> None:
         """Note that the contract has a reply that was not seen."""
         if self._left(
-            track, await self.state.manager.journal.run(moves.found_included, track.row.rid, block)
+            track,
+            await self.state.manager.journal.run(moves.move, "found_included", track.row.rid, block=block),
         ):
             self.state.tracks.newly_included = True
             self._tell_unmatched(track.row, NOT_SEEN)
@@ -195,7 +196,7 @@ class Shadow(ReplyMoves):
     async def close(self, track: Track, transition: Literal["reject", "finish"], reason: str) -> None:
         """End a request whose reply did not come."""
         row, manager = track.row, self.state.manager
-        if self._left(track, await manager.journal.run(moves.close, row.rid, transition, reason)):
+        if self._left(track, await manager.journal.run(moves.move, transition, row.rid, reason=reason)):
             seconds = manager.ports.wall() - row.times.recorded
             manager.on_event(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
             manager.on_event(RequestClosed(row.rid, row.kind, State.DONE, reason, "no-reply", id=row.id))

@@ -59,7 +59,7 @@ class Retaining:
         position: Position | None = Position()
         while position is not None:
             began, at = trio.current_time(), position
-            position = (await until_kept(lambda: self.journal.run(retention.step, plan, at))).position  # noqa: B023 - called at once
+            position = await until_kept(lambda: self.journal.run(retention.step, plan, at))  # noqa: B023 - called at once
             await trio.sleep(max(RETENTION_STEP_DELAY, REST * (trio.current_time() - began)))
 
     async def _forget_logs(self, of: Subscription, plan: RetentionStep) -> None:

@@ -152,7 +152,7 @@ class RowOutcomes:
         """End a row; ``slug`` and reason are told, or what is ``told`` instead, and the ``cause`` is kept. Repeating: it is told once."""
         self.runner.forget(row.rid)
         head = self.heads[row.event.chain_id].number if transition == "found_finalized" else None
-        if await self.journal.run(moves.close, row.rid, transition, reason, cause=cause, block=head):
+        if await self.journal.run(moves.move, transition, row.rid, reason=reason, cause=cause, block=head):
             self._tell(row, TRANSITIONS[transition][1], told or reason, slug)
 
     def _tell(self, row: Row, state: State, reason: str, slug: str) -> None:

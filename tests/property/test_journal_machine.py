@@ -195,6 +195,9 @@ def shadow_of(row: Row, moved_at: int) -> Shadow:
     )
 
 
+CLOSINGS = ("expire", "reject", "quarantine", "found_finalized", "finish", "abort")
+
+
 class JournalMachine(RuleBasedStateMachine):
     """Each rule does the same to the journal and to the model; after each the two must agree."""
 
@@ -301,7 +304,7 @@ class JournalMachine(RuleBasedStateMachine):
         kept = {} if transition == "resend" else {"nonce": None}
         assert moved == self.model.move(transition, rid, next_attempt=now, included_block=None, **kept)
 
-    @rule(rid=rids, transition=st.sampled_from(["reopen", *sorted(moves.CLOSINGS)]))
+    @rule(rid=rids, transition=st.sampled_from(["reopen", *sorted(CLOSINGS)]))
     def end(self, rid: int, transition: str) -> None:
         found = {"included_block": None} if transition == "found_finalized" else {}
         moved = moves.move(self.db, transition, rid, reason="", block=None)

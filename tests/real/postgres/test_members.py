@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -15,9 +16,10 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import LeaseLost
 from kmsconn.journal import members, moves
 from kmsconn.journal.database import Database
-from kmsconn.journal.postgres import PostgresDriver, connect, connect_fleetingly
+from kmsconn.journal.postgres import PostgresDriver, connect
+from kmsconn.journal.postgres_batch import Batch
 from kmsconn.journal.postgres_schema import VERSION
-from kmsconn.journal.postgres_session import Session, SessionLimits
+from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.journal.postgres_statements import call_of
 from kmsconn.journal.rows import read_row
 from kmsconn.model.requests import Kind
@@ -34,20 +36,18 @@ def plain(path: PostgresAddress) -> psycopg.Connection[Any]:
 
 
 @contextmanager
-def session(path: PostgresAddress) -> Iterator[Session]:
-    made = connect(path, SessionLimits())
-    try:
+def session(path: PostgresAddress) -> Iterator[Batch]:
+    with closing(Batch(partial(connect, path, SessionLimits()))) as made:
+        made.connect()
         yield made
-    finally:
-        made.close()
 
 
-def join(side: Session, name: str = "one") -> int:
+def join(side: Batch, name: str = "one") -> int:
     return members.join(side, name, ("hear", "send", "work"))
 
 
 def claim(
-    side: Session,
+    side: Batch,
     token: int,
     *,
     limit: int = 9,
@@ -281,7 +281,7 @@ def test_the_time_of_the_next_row_is_told(path: PostgresAddress, db: Database) -
 
 def test_a_claim_waits_for_no_disk(path: PostgresAddress) -> None:
     """What a crash of the server undoes of it is claimed again."""
-    made = connect_fleetingly(path, SessionLimits())
+    made = connect(path, SessionLimits(is_fleeting=True))
     (found,) = made.exchange([call_of("SELECT current_setting('synchronous_commit')")])
     made.close()
     assert found.rows == [("off",)]
@@ -360,12 +360,8 @@ def test_a_claim_walks_over_no_closed_row(path: PostgresAddress, db: Database) -
 def explained(path: PostgresAddress) -> list[tuple[str]]:
     due, *_ = members.statements(1)
     values = {"kinds": f'["{KIND}"]', "shards": "[0]", "now": 1.0, "me": 1, "limit": 5, "busy": "[]"}
-    made = Session(path.keywords(), SessionLimits())
-    try:
-        (reply,) = made.exchange([call_of(f"EXPLAIN {due}", values)])
-        return reply.rows
-    finally:
-        made.close()
+    with session(path) as side:
+        return side.execute(f"EXPLAIN {due}", values).fetchall()
 
 
 def test_a_member_that_leaves_is_gone_with_its_leases(path: PostgresAddress, db: Database) -> None:

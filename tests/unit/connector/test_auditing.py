@@ -49,7 +49,7 @@ class Scene:
             nursery.cancel_scope.cancel()
 
     async def reject(self, row: Row) -> None:
-        await self.bench.journal.run(moves.close, row.rid, "reject", "no")
+        await self.bench.journal.run(moves.move, "reject", row.rid, reason="no")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ async def test_requests_that_another_process_ended_are_forgotten_and_its_answers
         await trio.sleep(PATIENCE)
         [before] = bench.holdups()
         nursery.start_soon(forget_ended, bench.pipeline.runner, bench.journal)
-        await bench.journal.run(moves.close, rows[0].rid, "reject", "by another process")
+        await bench.journal.run(moves.move, "reject", rows[0].rid, reason="by another process")
         await trio.sleep(FORGET_INTERVAL + 1)
         [ended] = bench.holdups()
         await bench.journal.run(moves.answer, rows[1].rid, ANSWER, wall())

@@ -143,7 +143,7 @@ class Watch:
         """Let this node's reply be final."""
         rid = (await self.bench.record_key_request(name)).rid
         assert await self.bench.journal.run(moves.answer, rid, Answer(b"reply", None), wall())
-        assert await self.bench.journal.run(moves.found_included, rid, 1)
+        assert await self.bench.journal.run(moves.move, "found_included", rid, block=1)
         assert await self.bench.journal.run(moves.finalize, (rid, 1))
 
     @property

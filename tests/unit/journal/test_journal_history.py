@@ -44,7 +44,7 @@ def test_deferrals_for_the_same_reason_are_one_line(db: Database) -> None:
 
 def test_a_deferral_after_a_transition_is_a_line_of_its_own(db: Database) -> None:
     rid = walk(db, new_row(db), WAYS[State.SIGNED])
-    moves.release(db, rid, 5000.0, "nonce taken")
+    moves.move(db, "release", rid, next_attempt=5000.0, reason="nonce taken")
     moves.defer(db, rid, 5000.0, "nonce taken")
     assert [step for step, _ in steps(db, rid)] == ["answer", "sign", "release", "defer"]
 
@@ -61,7 +61,7 @@ def test_the_stages_of_a_pass_stand_with_what_ended_it(db: Database) -> None:
 def test_a_move_that_is_not_allowed_leaves_no_line(db: Database) -> None:
     rid = walk(db, new_row(db), WAYS[State.FINALIZED])
     before = steps(db, rid)
-    assert not moves.found_included(db, rid, 9)
+    assert not moves.move(db, "found_included", rid, block=9)
     assert steps(db, rid) == before
 
 

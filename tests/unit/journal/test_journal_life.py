@@ -76,35 +76,22 @@ async def test_a_whole_life(path: Path) -> None:
         assert await journal.run(queries.cursor, CHAIN, CONTRACT) == 11
 
 
-@pytest.mark.parametrize("transition", ["answer", "sign", "restart", "nonsense"])
-async def test_a_transition_that_does_not_close_is_refused(path: Path, transition: str) -> None:
-    async with journal_at(path) as journal:
-        with pytest.raises(ValueError, match=transition):
-            await journal.run(moves.close, 1, transition, "")
-
-
-async def test_a_transition_that_does_not_return_is_refused(path: Path) -> None:
-    async with journal_at(path) as journal:
-        with pytest.raises(ValueError, match="finalize"):
-            await journal.run(moves.unland, 1, "finalize", "")
-
-
-async def test_a_reply_that_is_gone_is_due_at_once(path: Path) -> None:
+async def test_a_reply_that_is_gone_is_due_again(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
         await journal.run(moves.answer, rid, ANSWER, 1000.0)
         await journal.run_each(moves.sign, [signing(rid, 0)])
         await journal.run_each(moves.confirm, [(rid, 30)])
-        assert await journal.run(moves.unland, rid, "resend", "gone")
+        assert await journal.run(moves.move, "resend", rid, next_attempt=1000.0, reason="gone")
         row = await row_of(journal, rid)
-        assert (row.state, row.progress.next_attempt, row.progress.reason) == (State.ANSWERED, 7000.0, "gone")
+        assert (row.state, row.progress.next_attempt, row.progress.reason) == (State.ANSWERED, 1000.0, "gone")
 
 
 async def test_a_request_answered_by_nobody_we_know_starts_again(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        assert await journal.run(moves.found_included, rid, 30)
-        assert await journal.run(moves.unland, rid, "restart", "gone")
+        assert await journal.run(moves.move, "found_included", rid, block=30)
+        assert await journal.run(moves.move, "restart", rid, next_attempt=1000.0, reason="gone")
         assert (await row_of(journal, rid)).state == State.PENDING
 
 
@@ -115,7 +102,7 @@ async def test_deferral_and_releasing(path: Path) -> None:
         assert (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).next_due == 1020.0
         await journal.run(moves.answer, rid, ANSWER, 1000.0)
         await journal.run_each(moves.sign, [signing(rid, 0)])
-        assert await journal.run(moves.release, rid, 1030.0, "nonce taken")
+        assert await journal.run(moves.move, "release", rid, next_attempt=1030.0, reason="nonce taken")
         assert (await journal.run(queries.answered, CHAIN, 1000.0, 5)).next_due == 1030.0
 
 

@@ -65,7 +65,7 @@ async def journal_on(server: FakeServer) -> AsyncIterator[Journal]:
 
 @counted
 def closes(db: Database, rid: int) -> bool:
-    return moves.close(db, rid, "quarantine", "because")
+    return moves.move(db, "quarantine", rid, reason="because")
 
 
 async def until_kept(work: Callable[[], Awaitable[Any]]) -> int:
@@ -240,7 +240,7 @@ async def test_a_group_of_moves_is_two_round_trips(server: FakeServer) -> None:
     """Begin, lock, tick and count; then all moves with the tick and the commit. What did not move says so all the same."""
     async with journal_on(server) as journal:
         rids = [await journal.run(adds(number)) for number in range(1, 6)]
-        await journal.run(moves.close, rids[2], "expire", "over")
+        await journal.run(moves.move, "expire", rids[2], reason="over")
         server.rounds.clear()
         moved = await journal.run_each(closes, rids)
         assert moved == [True, True, False, True, True]

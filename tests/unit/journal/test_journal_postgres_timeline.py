@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from kmsconn.journal.postgres_servers import NewestTimelines, ServerTimeline, servers_of, without_server
+from kmsconn.journal.postgres_servers import NewestTimelines, ServerTimeline, servers_of
 
 
 @pytest.fixture
@@ -44,28 +42,8 @@ def test_the_words_name_both_timelines_and_the_remedy(met: NewestTimelines) -> N
 LISTED = {"host": "a,b,c", "port": "1,2,3", "dbname": "k"}
 
 
-@pytest.mark.parametrize(
-    ("keywords", "left"),
-    [
-        (LISTED, {"host": "a,c", "port": "1,3"}),
-        ({**LISTED, "port": "2"}, {"host": "a,c", "port": "2,2"}),
-        ({"host": "a,b", "port": "1,2"}, {"host": "a", "port": "1"}),
-        ({**LISTED, "hostaddr": "x,y,z"}, {"host": "a,c", "hostaddr": "x,z", "port": "1,3"}),
-        ({"host": "b", "port": "2"}, {}),
-        ({"host": "a,c", "port": "1,3"}, {}),
-        ({"dbname": "k"}, {}),
-    ],
-)
-def test_a_server_is_left_out(keywords: dict[str, Any], left: dict[str, Any]) -> None:
-    """Nothing is left of a single server, and of servers among which it is not."""
-    assert without_server(keywords, "b", 2) == ({**keywords, **left} if left else {})
-
-
-def test_a_server_of_the_default_port_is_left_out() -> None:
-    assert without_server({"host": "a,b"}, "b", 5432) == {"host": "a"}
-
-
 def test_each_of_several_servers_is_named_alone() -> None:
     found = servers_of(LISTED)
     assert found == [{**LISTED, "host": host, "port": port} for host, port in ("a1", "b2", "c3")]
-    assert servers_of({"host": "a", "port": "1"}) == []
+    assert servers_of({**LISTED, "port": "2"}) == [{**LISTED, "host": host, "port": "2"} for host in "abc"]
+    assert servers_of({"dbname": "k"}) == [{"dbname": "k"}]

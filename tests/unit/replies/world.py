@@ -461,8 +461,14 @@ class MemoryJournal:
     async def row(self, rid: int) -> Row | None:
         return await self._do(lambda: self.rows.get(rid))
 
-    async def _move(self, rid: int, transition: str, **values: Any) -> bool:
-        return bool(await self._do(lambda: self._moved(rid, transition, **values)))
+    async def move(
+        self, transition: str, rid: int, *, reason: str = "", block: int | None = None, **values: Any
+    ) -> bool:
+        if transition in {"release", "resend", "restart"}:
+            values |= self._unsigned()
+        if transition != "release" and (block is not None or values):
+            values["included_block"] = block
+        return bool(await self._do(lambda: self._moved(rid, transition, reason=reason, **values)))
 
     def _moved(self, rid: int, transition: str, **values: Any) -> bool:
         row = self.rows[rid]
@@ -490,9 +496,6 @@ class MemoryJournal:
         except NonceTaken as error:
             return error
 
-    async def release(self, rid: int, next_attempt: float, reason: str) -> bool:
-        return await self._move(rid, "release", next_attempt=next_attempt, reason=reason, **self._unsigned())
-
     async def confirm(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
         return list(
             await self._do(
@@ -500,22 +503,12 @@ class MemoryJournal:
             )
         )
 
-    async def found_included(self, rid: int, verify_block: int) -> bool:
-        return await self._move(rid, "found_included", included_block=verify_block)
-
     async def finalize(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
         return list(
             await self._do(
                 lambda: [self._moved(rid, "finalize", included_block=block) for rid, block in inclusions]
             )
         )
-
-    async def close(self, rid: int, transition: str, reason: str) -> bool:
-        return await self._move(rid, transition, reason=reason)
-
-    async def unland(self, rid: int, transition: str, reason: str, seconds: float = 0.0) -> bool:
-        values = {"next_attempt": self.wall() + seconds, "reason": reason, "included_block": None}
-        return await self._move(rid, transition, **values, **self._unsigned())
 
     def _unsigned(self) -> dict[str, None]:
         return {} if self.keeps else {"nonce": None, "raw": None, "hash": None}

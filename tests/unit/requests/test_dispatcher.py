@@ -68,7 +68,7 @@ async def test_no_more_is_dispatched_than_there_is_room_for(bench: Bench) -> Non
 async def test_a_freed_place_takes_the_next_row(bench: Bench) -> None:
     rows = await rows_of(bench, 4)
     async with picking(bench, size=3) as pool:
-        await bench.journal.run(moves.close, rows[0].rid, "reject", "done")
+        await bench.journal.run(moves.move, "reject", rows[0].rid, reason="done")
         del pool.busy[rows[0].rid]
         pool.wake_up.notify()
         await trio.sleep(1)
@@ -136,7 +136,7 @@ async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(tmp_path: Pa
         rows = await rows_of(bench, 4)
         ours = [row for row in rows if row.id % 2 == rows[0].id % 2]
         async with picking(bench, size=2, shards=2) as pool:
-            await bench.journal.run(moves.close, ours[0].rid, "reject", "done")
+            await bench.journal.run(moves.move, "reject", ours[0].rid, reason="done")
             del pool.busy[ours[0].rid]
             pool.wake_up.notify()
             await trio.sleep(1)
@@ -211,7 +211,7 @@ async def test_contexts_and_epochs_wait_only_for_what_they_need(bench: Bench) ->
     context, epoch, end = await record_all(bench, CONTEXT_SWITCH)
     async with picking_in_order(bench) as pool:
         assert [rid for _, rid in pool.handed] == [context, end]
-        await bench.journal.run(moves.close, context, "finish", "done")
+        await bench.journal.run(moves.move, "finish", context, reason="done")
         await free_a_place(pool, context)
         assert [rid for _, rid in pool.handed] == [context, end, epoch]
 
@@ -314,7 +314,7 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
     async def work(row: Row) -> bool:
         await trio.sleep(1)
         done.append(round(trio.current_time() - started))
-        return await bench.journal.run(moves.close, row.rid, "reject", "done")
+        return await bench.journal.run(moves.move, "reject", row.rid, reason="done")
 
     pool = WorkerPool(NAME, (KIND,), size, WakeUp())
     async with trio.open_nursery() as nursery:

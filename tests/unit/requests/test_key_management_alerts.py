@@ -53,7 +53,7 @@ async def closed(
     cause: RowCause = RowCause.NONE,
 ) -> int:
     rid = (await bench.record_key_request(name)).rid
-    assert await bench.journal.run(moves.close, rid, transition, reason, cause=cause)
+    assert await bench.journal.run(moves.move, transition, rid, reason=reason, cause=cause)
     await trio.sleep(2 * UNDONE_INTERVAL)
     return rid
 
@@ -113,7 +113,7 @@ async def test_what_left_the_chain_is_not_undone(bench: Bench, told: list[Event]
 
 
 async def test_a_rejected_decryption_is_not_of_key_management(bench: Bench, told: list[Event]) -> None:
-    await bench.journal.run(moves.close, (await bench.record()).rid, "reject", "malformed")
+    await bench.journal.run(moves.move, "reject", (await bench.record()).rid, reason="malformed")
     await trio.sleep(2 * UNDONE_INTERVAL)
     assert told == []
 
@@ -166,7 +166,7 @@ async def test_another_reason_is_told_again(bench: Bench, told: list[Event]) -> 
 async def test_it_is_over_when_the_request_has_ended(bench: Bench, told: list[Event]) -> None:
     rid = await record(bench)
     await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
-    await bench.journal.run(moves.close, rid, "finish", "done")
+    await bench.journal.run(moves.move, "finish", rid, reason="done")
     await trio.sleep(2 * OVERDUE_INTERVAL)
     assert isinstance(told[-1], AlertCleared)
     assert told[-1].dependency == told[0].dependency  # type: ignore[union-attr]

@@ -231,7 +231,7 @@ async def test_a_row_that_no_program_can_read_is_quarantined(bench: Bench) -> No
 async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(bench: Bench) -> None:
     row = await bench.record()
     bench.stages.does["answer"] = partial(
-        bench.journal.run, moves.close, row.rid, "reject", "by the operator"
+        bench.journal.run, moves.move, "reject", row.rid, reason="by the operator"
     )
     assert (await bench.run(row)).state is State.REJECTED
     assert bench.told(AnswerKept) == []

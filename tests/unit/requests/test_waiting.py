@@ -260,7 +260,7 @@ async def test_nothing_is_told_of_a_deferral_that_did_not_happen(bench: Bench) -
     row = await bench.record()
 
     async def closed_meanwhile() -> None:
-        await bench.journal.run(moves.close, row.rid, "reject", "by the operator")
+        await bench.journal.run(moves.move, "reject", row.rid, reason="by the operator")
         raise NotYet("not now")
 
     bench.stages.does["check"] = closed_meanwhile

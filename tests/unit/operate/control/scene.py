@@ -37,7 +37,9 @@ async def open_scene(folder: Path) -> AsyncIterator[Scene]:
         for block, (fate, transition) in enumerate(FATES.items(), start=10):
             rows[fate] = await bench.record(NAMES[fate], block)
             if transition:
-                await bench.journal.run(moves.close, rows[fate].rid, transition, f"because it was {fate}")
+                await bench.journal.run(
+                    moves.move, transition, rows[fate].rid, reason=f"because it was {fate}"
+                )
         yield Scene(bench, context, woken, rows)
 
 

@@ -140,7 +140,7 @@ async def test_an_answer_over_http_is_said_to_be_kept(scene: Scene) -> None:
 async def test_a_request_that_its_client_may_repeat_says_so(scene: Scene) -> None:
     row = await posted(scene)
     cause = RowCause.REPEATABLE | RowCause.ACCESS_DENIED
-    await scene.bench.journal.run(moves.close, row.rid, "reject", "no right", cause=cause)
+    await scene.bench.journal.run(moves.move, "reject", row.rid, reason="no right", cause=cause)
     assert (await explain(scene, "posted"))["next"] == "nothing, until its client asks again"
     await posted(scene)
     timeline = (await explain(scene, "posted"))["timeline"]
