@@ -14,23 +14,15 @@ from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext
 from kmsconn.emulator.contracts.acl import WalletContract
 from kmsconn.emulator.contracts.gateway_config import Material
-from kmsconn.emulator.contracts.request_calls import (
-    Asking,
-    delegated_request,
-    direct_request,
-    public_request,
-    sign_unified,
-    unified_request,
-)
+from kmsconn.emulator.contracts.request_calls import FORMS, Asking, request_of
 from kmsconn.emulator.core_requests import DEFAULT_KEY
-from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, address_for, key_for
+from kmsconn.emulator.dependencies import EmulatedDependencies, address_for, key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.httpz.traffic import FirstTraffic
 from kmsconn.emulator.plaintexts import bits_of
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.emulator.users import Users
-from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PLAINTEXT_BITS
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 
@@ -51,6 +43,7 @@ EXTRA_DATA = (b"", b"\x00", *naming(CONTEXT, EPOCH))
 class Traffic(Users[FhevmDependencies]):
     """The users of a set of dependencies of fhevm."""
 
+    names = FORMS
     form = ObjectForm.HANDLE
     bits = {kind: 1 if kind == 0 else bits_of(kind) for kind in PLAINTEXT_BITS}  # noqa: RUF012 - see Users.bits
 
@@ -62,61 +55,20 @@ class Traffic(Users[FhevmDependencies]):
         wallet = WalletContract(address_for("wallet"), key_for("wallet owner").address)
         self.dependencies.host.evm.deploy(wallet)
 
-    @property
-    def makers(self) -> dict[str, Callable[[], bytes]]:
-        """What makes the calldata of each form, with everything that belongs to it in its place."""
-        return {
-            "public": self._public,
-            "direct": self._direct,
-            "delegated": self._delegated,
-            "unified": self._own,
-            "unified_delegated": self._anothers,
-            "wallet": self._wallet,
-        }
-
-    def _public(self) -> bytes:
-        ciphertexts = self.ciphertexts()
-        acl = self.dependencies.acl
-        for one in ciphertexts:
-            self._host(partial(acl.allow_for_decryption, handle=one.handle, allowed=self.granted))
-        return public_request([one.handle for one in ciphertexts], self._extra_data())
-
-    def _direct(self) -> bytes:
-        """Ask as a user for own values, in the legacy form."""
-        user = key_for("user")
-        pairs = [(one.handle, APP) for one in self.ciphertexts()]
-        self._allow(pairs, user.address)
-        return direct_request(self._asking(), user, pairs)
-
-    def _delegated(self) -> bytes:
-        """Ask as a delegate for another's values, in the legacy form."""
-        owner, delegate = key_for("owner"), key_for("delegate")
-        pairs = [(one.handle, APP) for one in self.ciphertexts()]
-        self._allow(pairs, owner.address)
-        self._delegate(owner.address, delegate.address)
-        return delegated_request(self._asking(), delegate, owner.address, pairs)
-
-    def _own(self) -> bytes:
-        """Ask as a user for own values."""
-        return self._unified(key_for("user").address, key_for("user").address, "user")
-
-    def _anothers(self) -> bytes:
-        """Ask as a user for another's values."""
-        owner, delegate = key_for("owner").address, key_for("delegate").address
-        self._delegate(owner, delegate)
-        return self._unified(delegate, owner, "delegate")
-
-    def _wallet(self) -> bytes:
-        """Ask as a contract wallet for its own values (ERC-1271)."""
-        wallet = address_for("wallet")
-        return self._unified(wallet, wallet, "wallet owner")
-
-    def _unified(self, user: Address, owner: Address, signing: str) -> bytes:
-        entries = [(one.handle, APP, owner) for one in self.ciphertexts()]
-        self._allow([(handle, APP) for handle, _, _ in entries], owner)
-        asking = self._asking()
-        signature = sign_unified(asking, key_for(signing), user, HOST_ID)
-        return unified_request(asking, user, entries, signature)
+    def make(self, form: str) -> bytes:
+        """Return the calldata of a form, with everything that belongs to it in its place."""
+        handles = [one.handle for one in self.ciphertexts()]
+        made = request_of(form, handles, self._asking(), address_for("wallet"), key_for)
+        acl, granted = self.dependencies.acl, self.granted
+        for handle in handles:
+            if made.client is None:
+                self._host(partial(acl.allow_for_decryption, handle=handle, allowed=granted))
+                continue
+            for account in (made.owner, APP):
+                self._host(partial(acl.allow, handle=handle, account=account, allowed=granted))
+        if made.client not in {None, made.owner}:
+            self._host(partial(acl.delegate, delegator=made.owner, delegate=made.client))
+        return made.calldata
 
     def publish(self, one: EmulatedCiphertext) -> None:
         """Put a ciphertext into the buckets, attested, and commit it."""
@@ -133,15 +85,6 @@ class Traffic(Users[FhevmDependencies]):
         decryption = dependencies.decryption
         dependencies.gateway.evm.set_up(decryption.address, lambda frame: decryption.commit(frame, material))
 
-    def _allow(self, pairs: Sequence[tuple[bytes, Address]], account: Address) -> None:
-        acl = self.dependencies.acl
-        for handle, contract in pairs:
-            self._host(partial(acl.allow, handle=handle, account=account, allowed=self.granted))
-            self._host(partial(acl.allow, handle=handle, account=contract, allowed=self.granted))
-
-    def _delegate(self, owner: Address, delegate: Address) -> None:
-        self._host(partial(self.dependencies.acl.delegate, delegator=owner, delegate=delegate))
-
     def _host(self, action: Callable[..., None]) -> None:
         self.dependencies.host.evm.set_up(self.dependencies.acl.address, action)
 
@@ -151,20 +94,21 @@ class Traffic(Users[FhevmDependencies]):
             public_key=self.user_key.enc_key,
             start=self.dependencies.gateway.head.timestamp,
             contracts=(APP,),
-            extra_data=self._extra_data(),
+            extra_data=self.random.choice(self.extra_data),
         )
-
-    def _extra_data(self) -> bytes:
-        return self.random.choice(self.extra_data)
 
 
 @attrs.frozen
 class EmulatedGeneration:
-    """One generation: the forms of its requests, its dependencies and its users."""
+    """One generation: its dependencies and its users."""
 
-    forms: tuple[str, ...]
     dependencies: Any
-    users: Callable[..., Users[EmulatedDependencies]]
+    users: type[Users[Any]]
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The forms of its requests."""
+        return self.users.names
 
     def settle(
         self, clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
@@ -174,10 +118,6 @@ class EmulatedGeneration:
 
 
 GENERATIONS: Final[Mapping[str, EmulatedGeneration]] = {
-    FHEVM: EmulatedGeneration(
-        ("public", "direct", "delegated", "unified", "unified_delegated", "wallet"),
-        FhevmDependencies,
-        Traffic,
-    ),
-    HTTPZ_RC7: EmulatedGeneration(("public", "user", "delegated"), HttpzDependencies, FirstTraffic),
+    FHEVM: EmulatedGeneration(FhevmDependencies, Traffic),
+    HTTPZ_RC7: EmulatedGeneration(HttpzDependencies, FirstTraffic),
 }

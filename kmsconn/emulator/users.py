@@ -37,6 +37,8 @@ class Users(ABC, Generic[N_co]):
     ``random`` draws forms, types and values: the same seed makes the same requests.
     """
 
+    names: ClassVar[tuple[str, ...]]
+    """The forms of requests."""
     form: ClassVar[ObjectForm]
     """Under which keys objects lie in the buckets."""
     bits: ClassVar[Mapping[int, int]]
@@ -56,10 +58,9 @@ class Users(ABC, Generic[N_co]):
     _latest: tuple[EmulatedCiphertext, ...] = ()
     _remembered: dict[bytes, tuple[EmulatedCiphertext, ...]] = attrs.field(factory=dict)
 
-    @property
     @abstractmethod
-    def makers(self) -> dict[str, Callable[[], bytes]]:
-        """What makes the calldata of each form, with everything that belongs to it in its place."""
+    def make(self, form: str) -> bytes:
+        """Return the calldata of a form, with everything that belongs to it in its place. Raises KeyError."""
 
     @abstractmethod
     def publish(self, one: EmulatedCiphertext) -> None:
@@ -68,11 +69,11 @@ class Users(ABC, Generic[N_co]):
     @property
     def forms(self) -> dict[str, Callable[[], bytes]]:
         """Every form of request by name; each call queues one and returns the hash of its transaction."""
-        return {form: partial(self._ask, form) for form in self.makers}
+        return {form: partial(self._ask, form) for form in self.names}
 
     def prepare(self, form: str) -> Prepared:
         """Make everything for a request of a form: ciphertexts in the buckets, rights, calldata. Nothing is sent."""
-        calldata = self.makers[form]()
+        calldata = self.make(form)
         return Prepared(form, calldata, self._latest)
 
     def send(self, prepared: Prepared) -> bytes:
@@ -85,7 +86,7 @@ class Users(ABC, Generic[N_co]):
 
     def any(self) -> bytes:
         """Queue a request of a form drawn by chance."""
-        return self._ask(self.random.choice(list(self.makers)))
+        return self._ask(self.random.choice(self.names))
 
     def public(self) -> bytes:
         """Ask for values to be revealed to everybody."""

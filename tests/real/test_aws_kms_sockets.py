@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from kmsconn.config.values import AwsKmsKey
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault
+from kmsconn.emulator.contracts.request_calls import FORMS
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.errors import Misconfigured, Overloaded, StartRefused, Unreachable
@@ -35,7 +36,7 @@ from kmsconn.transport.aws import open_aws
 from tests.e2e.test_cli_process import config, kmsconn
 from tests.real.anvil.ground_truth import wait_answered, wait_until
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
-from tests.real.anvil.users import FORMS, Users
+from tests.real.anvil.users import Users
 from tests.real.anvil.world import open_world, sender_key
 
 KEY = PrivateKey.parse("22" * 32)

@@ -16,11 +16,12 @@ import trio
 
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.connector.connector import open_connector
+from kmsconn.emulator.contracts.request_calls import FORMS
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.signcryption import UserKey
 from kmsconn.ethereum.addresses import Address, checksum
 from tests.real.anvil.ground_truth import replies_of, wait_answered
-from tests.real.anvil.users import FORMS, Asked, Users
+from tests.real.anvil.users import Asked, Users
 from tests.real.anvil.world import World, open_world, sender_key, signer_key
 from tests.real.tkms import as_numbers, ask
 

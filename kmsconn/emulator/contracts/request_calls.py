@@ -5,7 +5,7 @@ Source: fhevm-0.14.md, 1.6 and 2.4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -93,6 +93,42 @@ class Asking:
 def public_request(handles: Sequence[bytes], extra_data: bytes = b"") -> bytes:
     """Return the call for a public decryption."""
     return DECRYPTION.function("publicDecryptionRequest").encode(tuple(handles), extra_data)
+
+
+FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "wallet")
+
+
+@attrs.frozen
+class Formed:
+    """A request of a form: who owns the values, who gets them (None: everybody), and the call."""
+
+    owner: Address
+    client: Address | None
+    calldata: bytes
+
+
+def request_of(
+    form: str, handles: Sequence[bytes], asking: Asking, wallet: Address, key_for: Callable[[str], PrivateKey]
+) -> Formed:
+    """Return a request as a user makes it, a delegate of another's values, or a contract wallet (ERC-1271). Raises KeyError."""
+    contract, user, delegate = asking.contracts[0], key_for("user"), key_for("delegate")
+    another, pairs = key_for("owner").address, [(handle, contract) for handle in handles]
+    match form:
+        case "public":
+            return Formed(another, None, public_request(handles, asking.extra_data))
+        case "direct":
+            return Formed(user.address, user.address, direct_request(asking, user, pairs))
+        case "delegated":
+            calldata = delegated_request(asking, delegate, another, pairs)
+            return Formed(another, delegate.address, calldata)
+    signer, client, owner = {
+        "unified": (user, user.address, user.address),
+        "unified_delegated": (delegate, delegate.address, another),
+        "wallet": (key_for("wallet owner"), wallet, wallet),
+    }[form]
+    signature = sign_unified(asking, signer, client, chain_of(handles[0]))
+    entries = [(handle, contract, owner) for handle in handles]
+    return Formed(owner, client, unified_request(asking, client, entries, signature))
 
 
 def direct_request(asking: Asking, user: PrivateKey, pairs: Pairs) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, Never
+from functools import partial
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -59,11 +60,6 @@ def find(name: str, kinds: frozenset[Target]) -> type[Drill] | None:
     return next((drill for drill in DRILLS if drill.name == name and drill.target in kinds), None)
 
 
-_BEGINNING = (
-    16  # tasks that were asked for and did not begin yet; more than one request at a time can ask for
-)
-
-
 class UnknownDrillError(LookupError):
     """There is no drill, or no target, of this name."""
 
@@ -82,13 +78,10 @@ class ActiveDrills:
     """The drills of one emulation. ``run`` must run for those that have tasks, or look at each block."""
 
     def __init__(self, dependencies: EmulatedDependencies, users: Users[EmulatedDependencies]) -> None:
-        self.scene = DrillScene(dependencies, users, self._start)
+        self.scene = DrillScene(dependencies, users)
         self.active: list[ActiveDrill] = []
         """In the order in which they were put on."""
         self._dependencies = dependencies
-        self._asked, self._tasks = trio.open_memory_channel[
-            tuple[Callable[[], Awaitable[object]], trio.CancelScope]
-        ](_BEGINNING)
 
     def put_on(self, target: str, name: str, content: bytes) -> None:
         """Put a drill on a target, or on all of a group, beside those that are on.
@@ -156,21 +149,12 @@ class ActiveDrills:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run what drills need, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch)
+            self.scene.start = partial(_start, nursery)
             task_status.started()
-            async for work, scope in self._tasks:
-                nursery.start_soon(_within, scope, work)
-
-    async def _watch(self) -> Never:
-        while True:
-            await self._dependencies.gateway.wait_change()
-            for look in list(self.scene.each_block):
-                look()
-
-    def _start(self, work: Callable[[], Awaitable[object]]) -> End:
-        scope = trio.CancelScope()
-        self._asked.send_nowait((work, scope))
-        return scope.cancel
+            while True:
+                await self._dependencies.gateway.wait_change()
+                for look in list(self.scene.each_block):
+                    look()
 
     def _found(self, target: str, name: str) -> list[tuple[str, type[Drill]]]:
         targets = targets_of(self._dependencies)
@@ -185,6 +169,12 @@ class ActiveDrills:
             self.active = [other for other in self.active if other is not one]
             one.end()
         return len(ending)
+
+
+def _start(nursery: trio.Nursery, work: Callable[[], Awaitable[object]]) -> End:
+    scope = trio.CancelScope()
+    nursery.start_soon(_within, scope, work)
+    return scope.cancel
 
 
 async def _within(scope: trio.CancelScope, work: Callable[[], Awaitable[object]]) -> None:

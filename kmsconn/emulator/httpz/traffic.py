@@ -5,7 +5,6 @@ Source: httpz-rc7.md, 1.2, 3.4 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import attrs
@@ -33,13 +32,14 @@ _NARROW = {0: 1, 1: 4}  # the types that are narrower than a byte
 class FirstTraffic(Users[HttpzDependencies]):
     """The users of a set of dependencies of httpz-rc7. Rights are the contract's to know: without them a request is refused there."""
 
+    names = ("public", "user", "delegated")
     form = ObjectForm.DIGEST
     bits = {kind: _NARROW.get(kind, 8 * size) for kind, size in SIZES.items()}  # noqa: RUF012 - see Users.bits
 
-    @property
-    def makers(self) -> dict[str, Callable[[], bytes]]:
-        """What makes the calldata of each form, with everything that belongs to it in its place."""
-        return {"public": self._public, "user": self._own, "delegated": self._for_a_delegate}
+    def make(self, form: str) -> bytes:
+        """Return the calldata of a form, with everything that belongs to it in its place."""
+        delegates = {"user": None, "delegated": key_for("delegate").address}
+        return self._public() if form == "public" else self._user(delegates[form])
 
     def publish(self, one: EmulatedCiphertext) -> None:
         """Put a ciphertext into the buckets and commit it."""
@@ -57,14 +57,6 @@ class FirstTraffic(Users[HttpzDependencies]):
         numeric = self.dependencies.httpz.revision.numeric
         asked = [int.from_bytes(handle) if numeric else handle for handle in handles]
         return self.dependencies.httpz.revision.manager.function("publicDecryptionRequest").encode(asked)
-
-    def _own(self) -> bytes:
-        """Ask as a user for own values."""
-        return self._user(None)
-
-    def _for_a_delegate(self) -> bytes:
-        """Ask as a user for own values in the name of a delegate."""
-        return self._user(key_for("delegate").address)
 
     def _user(self, delegate: Address | None) -> bytes:
         user, revision = key_for("user").address, self.dependencies.httpz.revision

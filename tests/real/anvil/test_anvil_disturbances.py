@@ -10,11 +10,12 @@ import pytest
 import trio
 
 from kmsconn.connector.connector import open_connector
+from kmsconn.emulator.contracts.request_calls import FORMS
 from kmsconn.model.events import ChainReorganised, Event, ReplyFinalized, ReplyIncluded, RequestRecorded
 from kmsconn.testing.ground_truth import GroundTruthReport
 from tests.real.anvil.ground_truth import wait_answered, wait_until
 from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
-from tests.real.anvil.users import FORMS, Users
+from tests.real.anvil.users import Users
 from tests.real.anvil.world import World, open_world, sender_key
 
 pytestmark = pytest.mark.sampled

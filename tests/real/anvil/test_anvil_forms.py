@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kmsconn.connector.connector import open_connector
+from kmsconn.emulator.contracts.request_calls import FORMS
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.emulator.plaintexts import abi_word, little_endian
@@ -17,7 +18,7 @@ from kmsconn.testing.ground_truth import GroundTruthReport
 from tests.opening import open_share
 from tests.real.anvil.ground_truth import replies_of, wait_answered
 from tests.real.anvil.slots import ask_slot
-from tests.real.anvil.users import FORMS, Asked, Users
+from tests.real.anvil.users import Asked, Users
 from tests.real.anvil.world import World, open_world, sender_key, signer_key
 
 pytestmark = pytest.mark.sampled

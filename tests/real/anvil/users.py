@@ -12,14 +12,7 @@ from kmsconn.ciphertexts.attestation import StoredFormat
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, FOR_EVER
 from kmsconn.emulator.contracts.gateway_config import Material
-from kmsconn.emulator.contracts.request_calls import (
-    Asking,
-    delegated_request,
-    direct_request,
-    public_request,
-    sign_unified,
-    unified_request,
-)
+from kmsconn.emulator.contracts.request_calls import Asking, request_of
 from kmsconn.emulator.dependencies import HOST_ID, key_for
 from kmsconn.emulator.plaintexts import bits_of
 from kmsconn.emulator.signcryption import UserKey
@@ -30,8 +23,6 @@ from kmsconn.ethereum.ids import PLAINTEXT_BITS
 from tests.real.anvil import contracts
 from tests.real.anvil.account import Account, Wish
 from tests.real.anvil.world import World
-
-FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "wallet")
 
 
 @attrs.frozen
@@ -100,35 +91,12 @@ class Users:
             (APP,),
             extra_data=self.random.choice(self.extra_data),
         )
-        owner, client, calldata = self._request(form, [one.handle for one in made], asking)
+        formed = request_of(form, [one.handle for one in made], asking, self.world.at.wallet, key_for)
+        owner, client = formed.owner, formed.client
         rights = self._public_rights(made) if client is None else self._rights(made, owner)
         if client not in {None, owner}:
             rights.append(self._acl("setDelegation", owner, client, EVERY_CONTRACT, FOR_EVER))
-        return Plan(form, made, client, rights, calldata, asking.extra_data)
-
-    def _request(
-        self, form: str, handles: list[bytes], asking: Asking
-    ) -> tuple[Address, Address | None, bytes]:
-        """Return the owner of the values, who gets them, and the calldata."""
-        user, owner, delegate = key_for("user"), key_for("owner").address, key_for("delegate")
-        wallet = self.world.at.wallet
-        pairs = [(handle, APP) for handle in handles]
-        match form:
-            case "public":
-                return owner, None, public_request(handles, asking.extra_data)
-            case "direct":
-                return user.address, user.address, direct_request(asking, user, pairs)
-            case "delegated":
-                return owner, delegate.address, delegated_request(asking, delegate, owner, pairs)
-            case "unified":
-                signer, client, owner = "user", user.address, user.address
-            case "unified_delegated":
-                signer, client = "delegate", delegate.address
-            case _:
-                signer, client, owner = "wallet owner", wallet, wallet
-        signature = sign_unified(asking, key_for(signer), client, HOST_ID)
-        entries = [(handle, APP, owner) for handle in handles]
-        return owner, client, unified_request(asking, client, entries, signature)
+        return Plan(form, made, client, rights, formed.calldata, asking.extra_data)
 
     def _ciphertext(self) -> EmulatedCiphertext:
         self._made += 1

@@ -113,6 +113,7 @@ def target_for(desk: Handler, drill: type[Drill]) -> str:
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: f"{drill.target}-{drill.name}")
 async def test_every_drill_is_put_on_listed_and_ended(desk: Handler, drill: type[Drill]) -> None:
     desk.control.drills.scene.monitoring = "127.0.0.1:1"
+    desk.control.drills.scene.start = lambda _: lambda: None
     desk.dependencies.gateway.mine_many(5)
     target = target_for(desk, drill)
     await put_on(desk, f"/{target}/{drill.name}", **body_for(drill))

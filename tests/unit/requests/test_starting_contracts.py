@@ -17,6 +17,7 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.connector.dependency_checks import MISSING_INTERVAL, NEWER_CONTRACT, WRONG_CONTRACT
 from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.emulator.fhevm_dependencies import ETHEREUM_ID
@@ -272,9 +273,10 @@ async def test_a_signature_is_refused_for_good_only_under_a_confirmed_domain(
         [alert] = alerts(events, WRONG_CONTRACT)
         assert (alert.dependency, alert.severity) == ("gateway", Severity.CRITICAL)
         assert alert.text.startswith("decryption_contract.domain_version: is '1', but")
-        user = key_for("user").address
-        calldata = components.traffic._unified(user, user, "a stranger")
-        components.traffic.send(Prepared("unified", calldata, ()))
+        asked = components.traffic.prepare("unified")
+        *_, signature, _ = DECRYPTION.function(UNIFIED_CALL).decode(asked.calldata)
+        forged = asked.calldata.replace(signature, key_for("a stranger").sign(bytes(32)))
+        components.traffic.send(Prepared("unified", forged, ()))
         await trio.sleep(MISSING_INTERVAL)
         assert not [one for one in events if isinstance(one, RequestClosed)]
         decryption.offer(tell, domain_teller(decryption.domain))
