@@ -75,14 +75,13 @@ class Endpoint:
             return []
         return batch_results(await self._ask(calls, batch=True))
 
-    def send(self, calls: Sequence[Call]) -> SentBatch | None:
+    def send(self, calls: Sequence[Call]) -> RpcExchange | None:
         """Send a batch over a websocket that takes it now; None where there is none. What it is asked for is as ``batch``.
 
         Whoever sent it drops it in the end. Repeating: the caller's question.
         """
         link = self.keeper.usable
-        exchange = link.send(calls) if isinstance(link, WebSocketLink) else None
-        return None if exchange is None else SentBatch(exchange, self.name)
+        return link.send(calls, self.name) if isinstance(link, WebSocketLink) else None
 
     async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
         """Ask each for itself, all on their way at once over one connection in this order.
@@ -185,26 +184,6 @@ class Endpoint:
             if self.keeper.has_websocket:
                 self.keeper.wanted.set()
             await self.keeper.changed.wait()
-
-
-@attrs.frozen(eq=False)
-class SentBatch:
-    """A batch on its way over a websocket; errors name the chain."""
-
-    exchange: RpcExchange
-    name: str
-
-    async def results(self) -> list[Any]:
-        """Return and raise as ``Endpoint.batch``."""
-        try:
-            return batch_results(await self.exchange.results())
-        except Retryable as error:
-            error.of(self.name)
-            raise
-
-    def drop(self) -> None:
-        """Drop what still comes."""
-        self.exchange.drop()
 
 
 @asynccontextmanager

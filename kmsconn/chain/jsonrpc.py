@@ -189,23 +189,19 @@ def is_overload(error: RpcError) -> bool:
 
 def call_result(outcome: Any) -> Any:
     """Return the result of one question. Raises RpcError, or Overloaded for a rate limit."""
-    if not isinstance(outcome, RpcError):
-        return outcome
-    if is_overload(outcome):
-        raise Overloaded(str(outcome)) from outcome
-    raise outcome
+    result = each_result(outcome)
+    if isinstance(result, (RpcError, Overloaded)):
+        raise result
+    return result
 
 
 def each_result(outcome: Any) -> Any:
     """Return the result of one question, or the error that ``call_result`` raises."""
-    try:
-        return call_result(outcome)
-    except (RpcError, Overloaded) as error:
-        return error
+    return Overloaded(str(outcome)) if isinstance(outcome, RpcError) and is_overload(outcome) else outcome
 
 
-def batch_results(outcomes: Sequence[Any]) -> list[Any]:
-    """Return a batch's outcomes as they are. Raises Overloaded only when the rate limit left no usable answer at all."""
+def batch_results(outcomes: Sequence[Any], name: str = "") -> list[Any]:
+    """Return a batch's outcomes as they are. Raises Overloaded, of ``name``, only when the rate limit left no usable answer at all."""
     if outcomes and all(isinstance(outcome, RpcError) and is_overload(outcome) for outcome in outcomes):
-        raise Overloaded(str(outcomes[0])) from outcomes[0]
+        raise Overloaded(str(outcomes[0])).of(name) from outcomes[0]
     return list(outcomes)

@@ -20,6 +20,7 @@ from kmsconn.chain.jsonrpc import (
     Message,
     Notification,
     RpcAnswer,
+    batch_results,
     call_result,
     clean,
     decode,
@@ -33,9 +34,10 @@ from kmsconn.transport.urls import parse
 
 
 class RpcExchange:
-    """Questions that went out together, as one batch or each for itself, and their answers as they come."""
+    """Questions that went out together, as one batch or each for itself, and their answers as they come. ``name``: what errors name."""
 
-    def __init__(self, among: Exchanges, calls: Sequence[Call], *, batch: bool) -> None:
+    def __init__(self, among: Exchanges, calls: Sequence[Call], name: str = "", *, batch: bool) -> None:
+        self.name = name
         self.ids = range(among.next_id, among.next_id + len(calls))
         among.next_id = self.ids.stop
         self.method, self.batch, self._waiting = calls[0].method, batch, among.waiting
@@ -57,11 +59,12 @@ class RpcExchange:
         self.done.set()
 
     async def results(self) -> list[Any]:
-        """Return all outcomes once they are there. Raises Unreachable when some will never come."""
+        """Return all outcomes once they are there. Raises Unreachable when some will never come, and as ``batch_results``."""
         await self.done.wait()
         if self.failure is not None:
-            raise Unreachable(self.failure)
-        return [self.outcomes[number] for number in self.ids]
+            raise Unreachable(self.failure).of(self.name)
+        outcomes = [self.outcomes[number] for number in self.ids]
+        return batch_results(outcomes, self.name) if self.batch else outcomes
 
     def drop(self) -> None:
         """Drop what still comes."""
@@ -150,9 +153,9 @@ class WebSocketLink:
         finally:
             exchange.drop()
 
-    def send(self, calls: Sequence[Call]) -> RpcExchange | None:
+    def send(self, calls: Sequence[Call], name: str) -> RpcExchange | None:
         """Send a batch at once and return the exchange, which must be dropped in the end; None where the wire takes none now."""
-        exchange = RpcExchange(self._exchanges, calls, batch=True)
+        exchange = RpcExchange(self._exchanges, calls, name, batch=True)
         try:
             self._outbox.send_nowait(self._wire.text(encode(exchange.ids.start, calls, batch=True)))
         except (trio.WouldBlock, ConnectionError, trio.BrokenResourceError, trio.ClosedResourceError):

@@ -64,18 +64,11 @@ def signature_of(message: Any) -> bytes:
     return signature
 
 
-def expect_signature(signature: bytes) -> None:
-    """See that a signature is one that a contract takes. Raises Broken."""
-    if len(signature) != SIGNATURE_BYTES:
-        raise Broken(DEPENDENCY, f"the signature has {len(signature)} bytes, not {SIGNATURE_BYTES}")
-    if not is_canonical(signature):
-        raise Broken(DEPENDENCY, "the contract does not accept signatures of this form")
-
-
 def signer_of(digest: bytes, signature: bytes) -> Address:
     """Return who made a signature. Raises Broken for one that no contract takes."""
-    expect_signature(signature)
-    signer = recover(digest, signature)
+    if len(signature) != SIGNATURE_BYTES:
+        raise Broken(DEPENDENCY, f"the signature has {len(signature)} bytes, not {SIGNATURE_BYTES}")
+    signer = recover(digest, signature) if is_canonical(signature) else None
     if signer is None:
         raise Broken(DEPENDENCY, "the contract does not accept signatures of this form")
     return signer

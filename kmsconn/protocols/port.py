@@ -141,10 +141,6 @@ class RequestEvent:
     make: Callable[..., Content | None]
     id_of: Callable[[Log], int | None] = no_id
 
-    def read(self, topics: tuple[bytes, ...], data: bytes) -> Content | None:
-        """Read a log strictly. Raises Undecodable."""
-        return self.make(*self.event.decode(topics, data))
-
 
 class HandedOver(ABC, Generic[C]):
     """How requests of a kind are handed to the Core.

@@ -151,7 +151,8 @@ class EventTable:
         found = self._by_topic.get(topics[0]) if topics else None
         if found is None:
             raise Undecodable("no request event of this generation")
-        return found[1].read(topics, data)
+        _, event = found
+        return event.make(*event.event.decode(topics, data))
 
     def digest(self, log: Log) -> bytes:
         """Return what tells this content from other content under the same id. Raises Undecodable."""

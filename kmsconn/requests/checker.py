@@ -109,7 +109,7 @@ class Checker:
         context_id, epoch_id = request.content.context
         # what is known to stand in the way of all requests of a context, before anything is asked for this one
         knows_context = self.contexts.recall(context_id, epoch_id)
-        if self.identity.remembers_noes and self._standing(request) is None:  # else others may finish it
+        if self.identity.outside.said and self._standing(request) is None:  # else others may finish it
             self.identity.recall(request)
         facts = self._facts(request)
         steps: list[Step] = [partial(self._still_open, request)]

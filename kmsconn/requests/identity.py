@@ -51,15 +51,11 @@ class NodeIdentity:
     chains: Mapping[int, Rpc]
     tx_sender: Address
     _signers: dict[Context, Address] = attrs.field(factory=dict)
-    _outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _OUTSIDE))
+    outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _OUTSIDE))
+    """What ``recall`` may raise."""
     _contexts: dict[tuple[int, bytes], int] = attrs.field(factory=dict)
     _current: dict[int, tuple[float, int]] = attrs.field(factory=dict)
     """When the context that is current for requests over HTTP was asked for, and which it is, by chain."""
-
-    @property
-    def remembers_noes(self) -> bool:
-        """Whether ``recall`` may have something to raise."""
-        return bool(self._outside.said)
 
     def recall(self, request: Request) -> None:
         """Raise what was said of the request's context while it is too early to ask again (``Shared``); asks nothing."""
@@ -67,7 +63,7 @@ class NodeIdentity:
             return
         context_id = self._known_context(request)
         if isinstance(context_id, int):
-            self._outside.recall((request.chain_id, context_id))
+            self.outside.recall((request.chain_id, context_id))
 
     async def has_answered(self, request: Request, *, otherwise: bool = False) -> bool:
         """Say whether this node's answer to a request is in the contract, or ``otherwise`` where it cannot be asked for one.
@@ -105,7 +101,7 @@ class NodeIdentity:
         key = (request.chain_id, context_id)
         if key not in self._signers:
             try:
-                await self._outside.ask(key, partial(self._learn, request.kind, key))
+                await self.outside.ask(key, partial(self._learn, request.kind, key))
             except NotMember:
                 if not operation.outsiders:
                     raise
