@@ -132,9 +132,7 @@ class WebSocketWire:
         self._ws = WSConnection(ConnectionType.CLIENT)
         authorization = [(b"Authorization", url.authorization.encode())] if url.authorization else []
         try:
-            self.request = self._ws.send(
-                Request(url.authority, url.request_target, extra_headers=authorization)
-            )
+            self.request = self._ws.send(Request(url.authority, url.target, extra_headers=authorization))
             """What to send first. Holds the URL's secrets."""
         except ValueError as error:
             raise NoWebsocket("the URL cannot be requested") from error

@@ -203,7 +203,8 @@ class Fetcher:
             if trio.current_time() >= self.standing.calm_from and await self._ask_ahead(searches):
                 with trio.move_on_after(HEDGE) as first:
                     for one in searches:
-                        await one.race.alone()
+                        one.race.begun = True
+                        await one.race.go(one.race.ways[0])
                 for one in searches:  # all were asked, whichever held the others up
                     one.race.begun |= first.cancelled_caught
             await together([one.race.run for one in searches if not one.race.won])

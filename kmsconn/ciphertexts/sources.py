@@ -204,13 +204,6 @@ class Race(Generic[T]):
     """Each reason, and whether only the operator can mend it; an error would hold its frames, and they what they had read."""
     begun: bool = False
     """Whether the first way has had its time: the next one is gone at once, and the first anew beside it unless it failed."""
-    _failed: bool = False
-
-    async def alone(self) -> None:
-        """Go the first way, without a task. Cancellation: ``run`` goes on from there."""
-        self.begun = True
-        await self._go(self.ways[0])
-        self._failed = not self.won
 
     async def run(self) -> None:
         """Go the ways that are left until one leads there.
@@ -218,9 +211,9 @@ class Race(Generic[T]):
         Raises Unreachable with the reason of each when every way failed; Misconfigured when only the operator can open any of them.
         Cancellation: cancels what runs.
         """
-        ways, beside = self.ways[self.begun :], self.ways[: self.begun and not self._failed]
+        ways, beside = self.ways[self.begun :], self.ways[: self.begun and not self._said]
         if len(ways) + len(beside) == 1:
-            await self._go([*ways, *beside][0])
+            await self.go([*ways, *beside][0])
         elif ways or beside:
             await self._race(ways, beside)
         if not self.won:
@@ -228,8 +221,8 @@ class Race(Generic[T]):
             closed = self._said and all(self._said.values())
             raise Misconfigured(text) if closed else Unreachable(text)
 
-    async def _go(self, way: Callable[[], Awaitable[T]]) -> None:
-        """Go one way, and note what came of it."""
+    async def go(self, way: Callable[[], Awaitable[T]]) -> None:
+        """Go one way, without a task, and note what came of it. Cancellation: ``run`` goes on from there."""
         try:
             self.won.append(await way())
         except Retryable as error:
@@ -241,7 +234,7 @@ class Race(Generic[T]):
         """Go ways one after the other, not waiting for ever for any, and others ``beside`` them from the beginning."""
 
         async def go(way: Callable[[], Awaitable[T]], over: trio.Event) -> None:
-            await self._go(way)
+            await self.go(way)
             if self.won and len(nursery.child_tasks) > 1:
                 nursery.cancel_scope.cancel()
             over.set()

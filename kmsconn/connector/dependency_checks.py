@@ -134,7 +134,7 @@ class ContractWatch:
         """Go by a contract's version: decryptions expire as its release has it, and one newer than is known here is an alert."""
         profile, known = self.components.profile, self.components.profile.spoken.get(contract.kind)
         if profile.later_network is not None and contract.kind == profile.later_network[0]:
-            self.components.expiry.later = version is not None and version >= profile.later_network[1]
+            self.components.checker.expiry.later = version is not None and version >= profile.later_network[1]
         name = f"{self.endpoint.name} {checksum(contract.address)}"
         self.components.board.set(NEWER_CONTRACT, name, _newer(contract, version, known))
 

@@ -133,8 +133,8 @@ class Http2(Connection):
             frames.INITIAL_WINDOW_SIZE: WINDOW,
             frames.MAX_FRAME_SIZE: MAX_FRAME,
         }
-        self._outbox.say(frames.settings_frame(settings))
-        self._outbox.say(frames.word_frame(frames.WINDOW_UPDATE, 0, WINDOW - frames.FIRST_WINDOW))
+        self._outbox.control.append(frames.settings_frame(settings))
+        self._outbox.control.append(frames.word_frame(frames.WINDOW_UPDATE, 0, WINDOW - frames.FIRST_WINDOW))
         self.streams = ServedStreams(self._outbox, max_calls)
         taken = ServedFrames(self.streams, self._outbox, self._reader, Credit(WINDOW))
         self._on_streams = taken
@@ -163,9 +163,9 @@ class Http2(Connection):
         block, self._table = self._table + _block(tuple(fields)), b""
         size, kind, flags = self._outbox.max_frame, frames.HEADERS, frames.END_STREAM if end_stream else 0
         while len(block) > size:
-            self._outbox.say(frames.frame(kind, flags, stream_id, block[:size]))
+            self._outbox.control.append(frames.frame(kind, flags, stream_id, block[:size]))
             block, kind, flags = block[size:], frames.CONTINUATION, 0
-        self._outbox.say(frames.frame(kind, flags | frames.END_HEADERS, stream_id, block))
+        self._outbox.control.append(frames.frame(kind, flags | frames.END_HEADERS, stream_id, block))
         if end_stream:
             self.streams.end_ours(stream_id)
 
@@ -173,17 +173,17 @@ class Http2(Connection):
         """Send bytes within ``room``. Raises StreamClosed."""
         for window in (self._outbox.window, self.streams.going_on(stream_id).message.window):
             window.left -= len(data)
-        self._outbox.say(frames.frame(frames.DATA, 0, stream_id, data))
+        self._outbox.control.append(frames.frame(frames.DATA, 0, stream_id, data))
 
     def end_stream(self, stream_id: int) -> None:
         """End a stream with its data. Raises StreamClosed."""
         self.streams.going_on(stream_id)
-        self._outbox.say(frames.frame(frames.DATA, frames.END_STREAM, stream_id))
+        self._outbox.control.append(frames.frame(frames.DATA, frames.END_STREAM, stream_id))
         self.streams.end_ours(stream_id)
 
     def go_away(self, last_stream: int) -> None:
         """Say that nothing after this stream was processed; earlier calls end."""
-        self._outbox.say(frames.frame(frames.GOAWAY, 0, 0, last_stream.to_bytes(4) + bytes(4)))
+        self._outbox.control.append(frames.frame(frames.GOAWAY, 0, 0, last_stream.to_bytes(4) + bytes(4)))
 
     def room(self, stream_id: int) -> int:
         """Return how many bytes may be sent now, in one frame. Raises StreamClosed."""

@@ -127,7 +127,9 @@ class ContractViews:
     ) -> ViewCall[Any]:
         """Ask a view function, now or as of a block; ``of`` says what its results amount to, by default to the first."""
         calldata = function.encode(*values)
-        return ViewCall(*self.at, calldata, lambda data: of(function.decode_result(data)), block=block)
+        return ViewCall(
+            self.chain_id, self.address, calldata, lambda data: of(function.decode_result(data)), block=block
+        )
 
 
 def viewed(
@@ -147,7 +149,7 @@ def stored(
     """Return a question of ``ContractViews``: for the word in a slot, or for an entry of the mappings there, by its keys."""
 
     def ask(views: ContractViews, *keys: int | Address) -> StorageRead[Any]:
-        return StorageRead(*views.at, reduce(mapping_slot, keys, slot), read, block)
+        return StorageRead(views.chain_id, views.address, reduce(mapping_slot, keys, slot), read, block)
 
     return ask
 

@@ -144,9 +144,13 @@ class Checker:
         timestamp = self.heads[request.chain_id].timestamp
         if timestamp is None:
             raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
+        settled, age = self.heads[request.chain_id].settled_timestamp, 0.0
+        if settled is not None and not math.isinf(request.deadline):  # else none is sure, or it never expires
+            shortest = expiry_of(self.profile.operations[request.kind], self.expiry.shortest())
+            age = max(0.0, settled - (request.deadline - shortest))
         return Facts(
             float(timestamp),
-            self._age(request),
+            age,
             tx_sender=self.identity.tx_sender,
             domain_confirmed=trio.current_time() - self.domain_confirmed_at <= CONFIRMED,
         )
@@ -178,14 +182,6 @@ class Checker:
         if failure is not None:
             raise failure
         return questions
-
-    def _age(self, request: Request) -> float:
-        """Return the seconds since it was recorded that are sure; 0 for what never expires."""
-        settled = self.heads[request.chain_id].settled_timestamp
-        if settled is None or math.isinf(request.deadline):
-            return 0.0
-        shortest = expiry_of(self.profile.operations[request.kind], self.expiry.shortest())
-        return max(0.0, settled - (request.deadline - shortest))
 
     def _sure_time(self, request: Request) -> float:
         """Return a chain time that has passed for sure: the settled one, or the earliest at which the request can have been recorded."""

@@ -263,11 +263,6 @@ class Components(CiphertextComponents):
             shadow=settings.is_shadow,
         )
 
-    @property
-    def expiry(self) -> DecryptionExpiry:
-        """When decryptions expire."""
-        return self.checker.expiry
-
     def _stages(self) -> Stages:
         stages = Stages(
             self.profile,
@@ -341,7 +336,7 @@ class Components(CiphertextComponents):
             journal=self.journal,
             head=self.checker.heads[self.settings.chains.gateway.chain_id],
             wall=self.ports.wall,
-            expiry=self.expiry,
+            expiry=self.checker.expiry,
             notify_pool=lambda name: pools[name].wake_up.notify(),
             on_event=self.on_event,
             waiters=self.waiters,

@@ -59,11 +59,6 @@ class WorkerPool:
         self._send, self._receive = trio.open_memory_channel[Row](self.size)
 
     @property
-    def dispatched_kinds(self) -> tuple[Kind, ...]:
-        """The kinds whose rows are dispatched: all that are not paused."""
-        return tuple(kind for kind in self.kinds if kind not in self.paused)
-
-    @property
     def free(self) -> int:
         """How many places are free."""
         return self.size - len(self.busy)
@@ -124,7 +119,11 @@ async def run_dispatcher(
         if pool.free:
             due = await until_kept(
                 lambda: membership.pick(
-                    pool.dispatched_kinds, wall(), pool.free, frozenset(pool.busy), without=pool.full
+                    tuple(kind for kind in pool.kinds if kind not in pool.paused),
+                    wall(),
+                    pool.free,
+                    frozenset(pool.busy),
+                    without=pool.full,
                 )
             )
             if not _dispatch(pool, due.rows):

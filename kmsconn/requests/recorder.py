@@ -108,7 +108,7 @@ class Recorder:
             asked=asked,
             now=self.components.ports.wall(),
             chain_time=float(found.head_timestamp),
-            expiry=self.components.expiry.seconds(),
+            expiry=self.components.checker.expiry.seconds(),
             extension=extension,
         )
         recorded = await self.components.journal.run(recording.record, read)

@@ -18,7 +18,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import CiphertextReference, Request
 from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
-from kmsconn.protocols.port import CoreCall, EndsOthers, Operation
+from kmsconn.protocols.port import CoreCall, EndsOthers
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.failures import SOON
@@ -131,7 +131,9 @@ class Stages:
         uncertain, existed = "", False
         said: list[bytes] = []
         for call in calls:  # one after the other: the second is made once the first was taken
-            started = await self._start(operation, call)
+            start = partial(self.core.start, call)
+            # what is repeated seldom is not repeated within a pass: the Core may crash over it each time
+            started = await (start() if operation.longest_wait > SOON.cap else retrying(start, self.random))
             existed = started.existed
             if started.uncertain:
                 uncertain = f"{started.uncertain} ({call.hint})" if call.hint else started.uncertain
@@ -140,12 +142,6 @@ class Stages:
         if isinstance(operation, EndsOthers):
             over = operation.over(request.content, gathered.found, said)
         return Submitted(request, uncertain, existed, over=over)
-
-    async def _start(self, operation: Operation[Any], call: CoreCall) -> Started:
-        """Start something; what is repeated seldom is not repeated within a pass: the Core may crash over it each time."""
-        if operation.longest_wait > SOON.cap:
-            return await self.core.start(call)
-        return await retrying(partial(self.core.start, call), self.random)
 
     async def _decrypt(self, call: CoreCall) -> Started:
         """Wait for a result at once, but not to the stage's end: the Core has it then, and is asked for the result without the payload."""

@@ -221,7 +221,7 @@ class HttpClient:
             parsed = parse(url)
             forwarder = self._way.forwarder(parsed)
             fields = _fields(parsed, headers, body, forwarder)
-            target = parsed.request_target if forwarder is None else parsed.origin + parsed.request_target
+            target = parsed.target if forwarder is None else parsed.origin + parsed.target
             head = make_request(method, target, fields.items())
             return _Request(method, url, parsed, parsed.origin, headers, head, body or b"", forwarder)
         except ValueError as error:

@@ -54,13 +54,8 @@ class Url:
 
     @property
     def target(self) -> str:
-        """Path and query, as a request line has them. May hold a key: never show it."""
-        return f"{self.path}?{self.query}" if self.query else self.path
-
-    @property
-    def request_target(self) -> str:
-        """The target as a request may have it: what must not stand there is percent-encoded. May hold a key too."""
-        return quote(self.target, safe=_STAYS_IN_TARGET)
+        """Path and query as a request has them: what must not stand there is percent-encoded. May hold a key: never show it."""
+        return quote(f"{self.path}?{self.query}" if self.query else self.path, safe=_STAYS_IN_TARGET)
 
     @property
     def authorization(self) -> str | None:

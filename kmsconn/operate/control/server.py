@@ -95,7 +95,7 @@ def context_of(connector: Connector, health: Callable[[], HealthReport] | None =
     return Context(
         journal=components.journal,
         profile=components.profile,
-        expiry=components.expiry.seconds,
+        expiry=components.checker.expiry.seconds,
         wall=components.ports.wall,
         chain_time=chain_time,
         wake=lambda kind: components.pool_for(kind).wake_up.notify(),

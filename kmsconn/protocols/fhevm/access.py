@@ -23,7 +23,7 @@ from kmsconn.errors import (
     Undecodable,
     WrongSignature,
 )
-from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
+from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import FHE_TYPES, HANDLE_BYTES, chain_id_of, fhe_type_of
 from kmsconn.model.requests import CiphertextReference
@@ -43,12 +43,15 @@ class AccessControl:
 
     def public(self, handle: bytes) -> ViewCall[None]:
         """Ask whether everybody may see a value (3.2)."""
-        return _required(self._ask(handle, _PUBLIC), f"{_name(handle)} is not allowed for public decryption")
+        return _required(
+            self.of(handle).view(_PUBLIC, handle), f"{_name(handle)} is not allowed for public decryption"
+        )
 
     def allowed(self, handle: bytes, account: Address) -> ViewCall[None]:
         """Ask whether an account may use a handle (3.3)."""
         return _required(
-            self._ask(handle, _USE, account), f"{_name(handle)} is not allowed for {account.hex()}"
+            self.of(handle).view(_USE, handle, account),
+            f"{_name(handle)} is not allowed for {account.hex()}",
         )
 
     def delegated(
@@ -61,7 +64,7 @@ class AccessControl:
     def allowed_for_one(self, handle: bytes, several: Sequence[Address]) -> list[ViewCall[None]]:
         """Ask whether at least one of the contracts may use a handle."""
         found = _OneOf(len(several), f"{_name(handle)} is allowed for no contract of the request")
-        return [found.ask(self._ask(handle, _USE, one)) for one in several]
+        return [found.ask(self.of(handle).view(_USE, handle, one)) for one in several]
 
     def not_invalidated(self, handle: bytes, user: Address, start: int) -> ViewCall[None]:
         """Ask whether signatures of a user that begin to count at ``start``, in Unix seconds, still do (3.4)."""
@@ -72,9 +75,6 @@ class AccessControl:
                 raise WrongSignature("the user has invalidated signatures of that time")
 
         return ViewCall(asked.chain_id, asked.to, asked.data, read)
-
-    def _ask(self, handle: bytes, function: Function, *accounts: Address) -> ViewCall[bool]:
-        return self.of(handle).view(function, handle, *accounts)
 
     def of(self, handle: bytes) -> ContractViews:
         """Return the questions to the list of the chain of a handle."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import attrs
-from betterproto2 import Message
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.config.settings import Settings
@@ -146,9 +145,7 @@ class FhevmOperation(Operation[C]):
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
 
-    def identified(self, identifier: int) -> Message:
-        """Return an id as the Core knows it."""
-        return request_id(identifier)
+    identified = staticmethod(request_id)
 
     def revert(self, data: bytes | None) -> Revert:
         """Name a revert, with the question that tells what it means where its name alone does not (annex A)."""

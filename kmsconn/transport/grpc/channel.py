@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from random import random
 
 import attrs
@@ -91,13 +91,7 @@ class Channel:
         Cancellation: resets the stream; the server may have done its work. Repeating: the caller's question, but for
         calls that the server did not process.
         """
-        for _ in range(REFUSALS):
-            with suppress(NotProcessed):
-                return await self._once(path, parts, metadata)
-            await trio.sleep(REFUSED_PAUSE)
-        return await self._once(path, parts, metadata)
-
-    async def _once(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header]) -> bytes:
+        refusals = 0
         while True:
             link = self._link
             if link is None or not link.usable:
@@ -112,8 +106,14 @@ class Channel:
             try:
                 if link.usable:
                     return await link.unary(path, parts, metadata)
+                continue
+            except NotProcessed:
+                if refusals == REFUSALS:
+                    raise
             finally:
                 link.slots.release()
+            refusals += 1
+            await trio.sleep(REFUSED_PAUSE)
 
     def _shared_attempt(self) -> _Attempt:
         if self._closed:

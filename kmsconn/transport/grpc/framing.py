@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from urllib.parse import unquote_to_bytes
 
@@ -110,11 +110,6 @@ def timeout_text(seconds: float) -> bytes:
     return b"%dm" % milliseconds if milliseconds <= _MAX_TIMEOUT else b"%dS" % math.ceil(seconds)
 
 
-def message_parts(parts: Sequence[bytes]) -> list[bytes]:
-    """Return a message with its length prefix in front, still in pieces."""
-    return [PREFIX.pack(0, sum(len(part) for part in parts)), *parts]
-
-
 class GrpcReply:
     """The reply of one unary call, put together from events in whatever pieces they come.
 
@@ -186,8 +181,17 @@ class GrpcReply:
         if self.finished:
             return
         self.finished = True
-        self._error = self._status_error()
-        if self._error is None and (self._missing or len(self._prefix) < PREFIX.size):
+        said = self._fields.get(b"grpc-status")
+        if said is None:
+            self._error = _unsaid(self._fields, self._body if self._foreign else b"")
+            return
+        try:
+            status = Status(int(said))
+        except ValueError:  # a number that gRPC does not know, or none
+            status = Status.UNKNOWN
+        if status is not Status.OK:
+            self._error = StatusError(status, percent_decoded(self._fields.get(b"grpc-message", b"")))
+        elif self._missing or len(self._prefix) < PREFIX.size:
             self._error = Broken("core", "status OK without a whole message")
 
     def take_reset(self, code: int) -> None:
@@ -203,19 +207,6 @@ class GrpcReply:
         if not self.finished:
             self.finished, self._error = True, error
             self._body = bytearray()
-
-    def _status_error(self) -> StatusError | None:
-        """Read how a finished reply ended; None when the server said OK."""
-        said = self._fields.get(b"grpc-status")
-        if said is None:
-            return _unsaid(self._fields, self._body if self._foreign else b"")
-        try:
-            status = Status(int(said))
-        except ValueError:  # a number that gRPC does not know, or none
-            status = Status.UNKNOWN
-        if status is Status.OK:
-            return None
-        return StatusError(status, percent_decoded(self._fields.get(b"grpc-message", b"")))
 
     def message(self) -> bytes:
         """Dispatch the message. Raises StatusError, Broken or whatever ``fail`` was given."""

@@ -54,7 +54,7 @@ class StreamFrames:
         if not self.credit.take(len(payload)):
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was not kept")
         if grant := self.credit.grant():
-            self.outbox.say(frames.word_frame(frames.WINDOW_UPDATE, 0, grant))
+            self.outbox.control.append(frames.word_frame(frames.WINDOW_UPDATE, 0, grant))
         data = frames.unpadded(flags, payload) if flags & frames.PADDED else payload
         if stream is None:
             return
@@ -166,7 +166,7 @@ class Connection:
         self._peer = PeerSettings()
         self._cutter = frames.Cutter(MAX_FRAME)
         self._outbox = Outbox()
-        self._outbox.say(_GREETING)
+        self._outbox.control.append(_GREETING)
         self._farewell = b""
         self.streams = Streams(self._outbox)
         self._reader = Reader()
@@ -209,7 +209,7 @@ class Connection:
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""
-        self._outbox.say(frames.frame(frames.PING, 0, 0, b"kmsconn?"))
+        self._outbox.control.append(frames.frame(frames.PING, 0, 0, b"kmsconn?"))
 
     def data_to_send(self) -> bytes:
         """Return the next bytes to write, as far as the peer's windows allow; empty when there is nothing."""

@@ -8,7 +8,7 @@ call in flight fails.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
@@ -26,7 +26,6 @@ from kmsconn.transport.grpc.streams import (
     HeadersCame,
     StreamEnded,
     StreamReset,
-    Streams,
 )
 
 
@@ -38,70 +37,6 @@ class ClientCall:
     reply: GrpcReply
     claim: Claim | None = None
     done: trio.Event = attrs.field(factory=trio.Event)
-
-
-@attrs.define(eq=False)
-class ClientCalls:
-    """Calls over ``streams``. ``max_message`` limits one reply; ``wake`` is called when there is something to write."""
-
-    streams: Streams
-    max_message: int
-    allowance: Allowance
-    wake: Callable[[], None]
-    _in_flight: dict[int, ClientCall] = attrs.field(factory=dict)
-
-    def __len__(self) -> int:
-        return len(self._in_flight)
-
-    def begin(self, headers: Sequence[Header], parts: Iterable[bytes]) -> ClientCall:
-        """Send a call."""
-        stream = self.streams.open(headers, parts)
-        call = self._in_flight[stream] = ClientCall(stream, GrpcReply(self.max_message))
-        self.wake()
-        return call
-
-    def end(self, call: ClientCall) -> None:
-        """Forget a call, and reset its stream where that is not over."""
-        del self._in_flight[call.stream]
-        self.streams.close(call.stream)
-        if call.claim is not None:
-            self.allowance.give_back(call.claim)
-        self.wake()
-
-    def fail(self, reason: str) -> None:
-        """End all calls as unreachable, each with an error of its own: a shared one would hold what all of them had sent."""
-        for call in self._in_flight.values():
-            call.reply.fail(Unreachable(reason))
-            call.done.set()
-
-    def deliver(self, event: Event) -> None:
-        """Take an event of a stream."""
-        call = self._in_flight.get(event.stream)
-        if call is None:
-            return
-        match event:
-            case HeadersCame():
-                call.reply.take_headers(event.fields)
-            case DataCame():
-                call.reply.take_data(event.data)
-                if call.claim is None and call.reply.size > STREAM_WINDOW:
-                    self._claim(call)
-            case StreamEnded():
-                call.reply.take_end()
-            case StreamReset():
-                call.reply.take_reset(event.code)
-        if call.reply.finished:
-            call.done.set()
-
-    def _claim(self, call: ClientCall) -> None:
-        """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
-        self.streams.hold(call.stream)
-        # the stream's number only: the call holds the claim, and a claim that held the call would keep the reply
-        call.claim = self.allowance.ask(call.reply.size, partial(self._come, call.stream))
-
-    def _come(self, stream: int) -> None:
-        self.streams.resume(stream)
-        self.wake()
 
 
 READ_SIZE = 64 * 1024  # a buffer of 128 KiB or more may be mapped anew for each read, and brings no speed
@@ -134,7 +69,9 @@ class Link:
         self._heard = 0  # reads that brought something
         self._stream, self._authority, self._scheme = stream, authority, scheme
         self._http2 = http2.Connection()
-        self._calls = ClientCalls(self._http2.streams, max_message, allowance or Allowance(), self._wake)
+        self._streams = self._http2.streams
+        self._max_message, self._allowance = max_message, allowance or Allowance()
+        self._in_flight: dict[int, ClientCall] = {}
         self._wake_up = trio.Event()
         self._scope = trio.CancelScope()
 
@@ -151,11 +88,18 @@ class Link:
         """
         timeout = trio.current_effective_deadline() - trio.current_time()
         headers = [*framing.request_headers(path, self._authority, self._scheme, timeout), *metadata]
-        call = self._calls.begin(headers, framing.message_parts(parts))
+        prefix = framing.PREFIX.pack(0, sum(map(len, parts)))
+        stream = self._streams.open(headers, [prefix, *parts])
+        call = self._in_flight[stream] = ClientCall(stream, GrpcReply(self._max_message))
+        self._wake()
         try:
             await call.done.wait()
         finally:
-            self._calls.end(call)
+            del self._in_flight[stream]
+            self._streams.close(stream)
+            if call.claim is not None:
+                self._allowance.give_back(call.claim)
+            self._wake()
             self._leave_if_drained()
         return call.reply.message()
 
@@ -183,7 +127,11 @@ class Link:
         if self.lost is not None:
             return
         self.lost = f"{self._authority}: {reason}"
-        self._calls.fail(self.lost)
+        for (
+            call
+        ) in self._in_flight.values():  # each an error of its own: a shared one would hold what all had sent
+            call.reply.fail(Unreachable(self.lost))
+            call.done.set()
         self.slots.total_tokens = math.inf
         self.ready.set()
         self._wake_up.set()
@@ -221,7 +169,7 @@ class Link:
     async def _watch(self) -> None:
         """Find out whether a silent peer still lives: without this, calls would hang on a dead connection."""
         while True:
-            if await self._heard_within(QUIET) or not self._calls:
+            if await self._heard_within(QUIET) or not self._in_flight:
                 continue
             self._http2.ping()
             self._wake_up.set()
@@ -236,7 +184,7 @@ class Link:
     def _take(self, data: bytes) -> None:
         self._heard += 1
         for event in self._http2.receive(data):
-            self._calls.deliver(event)
+            self._deliver(event)
         # as many callers as the peer allows; all of them once they have to find another connection
         places = self._http2.max_streams if self._http2.usable else math.inf
         if self.slots.total_tokens != places:
@@ -246,8 +194,37 @@ class Link:
         self._wake()
         self._leave_if_drained()
 
+    def _deliver(self, event: Event) -> None:
+        """Let the call of a stream have what came on it."""
+        call = self._in_flight.get(event.stream)
+        if call is None:
+            return
+        match event:
+            case HeadersCame():
+                call.reply.take_headers(event.fields)
+            case DataCame():
+                call.reply.take_data(event.data)
+                if call.claim is None and call.reply.size > STREAM_WINDOW:
+                    self._claim(call)
+            case StreamEnded():
+                call.reply.take_end()
+            case StreamReset():
+                call.reply.take_reset(event.code)
+        if call.reply.finished:
+            call.done.set()
+
+    def _claim(self, call: ClientCall) -> None:
+        """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
+        self._streams.hold(call.stream)
+        # the stream's number only: the call holds the claim, and a claim that held the call would keep the reply
+        call.claim = self._allowance.ask(call.reply.size, partial(self._come, call.stream))
+
+    def _come(self, stream: int) -> None:
+        self._streams.resume(stream)
+        self._wake()
+
     def _leave_if_drained(self) -> None:
-        if self._http2.draining and not self._calls:
+        if self._http2.draining and not self._in_flight:
             self.lose(f"the peer went away: {self._http2.goodbye}")
 
 

@@ -44,14 +44,11 @@ class Outbox:
         self.owed = 0
         """Answers to the peer among them."""
         self.control: list[Piece] = []
+        """Frames that go before messages; a new one is put last."""
         self.window = Window(FIRST_WINDOW)
         self.max_frame = SMALLEST_MAX_FRAME
         self.turns: deque[Message] = deque()
         """Messages of which something is unsent; who has one puts it last."""
-
-    def say(self, frame: bytes) -> None:
-        """Put a control frame last."""
-        self.control.append(frame)
 
     def answer(self, frame: bytes) -> None:
         """Put an answer last that the peer is owed. Raises Http2Error for a peer that asks and takes no answers."""

@@ -94,7 +94,7 @@ class Streams:
         self._open[number] = Stream(message, Credit(STREAM_WINDOW))
         block = (NO_TABLE if number == 1 else b"") + encode(headers)
         flags = frames.END_HEADERS | (0 if message.unsent else frames.END_STREAM)
-        self._outbox.say(frames.frame(frames.HEADERS, flags, number, block))
+        self._outbox.control.append(frames.frame(frames.HEADERS, flags, number, block))
         if message.unsent:
             self._outbox.turns.append(message)
         return number
@@ -127,7 +127,7 @@ class Streams:
     def grant(self, number: int, stream: Stream) -> None:
         """Let the peer send again what it has used up, unless the stream is held."""
         if not stream.held and (grant := stream.credit.grant()):
-            self._outbox.say(frames.word_frame(frames.WINDOW_UPDATE, number, grant))
+            self._outbox.control.append(frames.word_frame(frames.WINDOW_UPDATE, number, grant))
 
     def change_initial_window(self, size: int) -> None:
         """Let more, or less, of every message go. Raises Http2Error where a window grows too large."""
@@ -163,7 +163,7 @@ class Streams:
 
     def _reset(self, number: int, code: ErrorCode) -> None:
         self._forget(number)
-        self._outbox.say(frames.word_frame(frames.RST_STREAM, number, code))
+        self._outbox.control.append(frames.word_frame(frames.RST_STREAM, number, code))
 
     def _forget(self, number: int) -> None:
         self._outbox.drop(self._open.pop(number).message)

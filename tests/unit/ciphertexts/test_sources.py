@@ -210,7 +210,8 @@ async def first_success(ways: Any, hedge_delay: float, *, calm: bool = True) -> 
     race = Race[Any](ways, hedge_delay)
     if calm and len(ways) > 1:
         with trio.move_on_after(hedge_delay):
-            await race.alone()
+            race.begun = True
+            await race.go(race.ways[0])
     if not race.won:
         await race.run()
     return race.won[0]

@@ -185,7 +185,7 @@ async def reading(
             profile=PROFILE,
             ports=SimpleNamespace(wall=wall),
             heartbeats=Heartbeats(trio.current_time),
-            expiry=DecryptionExpiry(EXPIRY),
+            checker=SimpleNamespace(expiry=DecryptionExpiry(EXPIRY)),
             on_event=bench.events.append,
             board=Board(bench.events.append, trio.current_time),
             pool_for=pools.__getitem__,

@@ -342,4 +342,4 @@ async def test_the_network_is_later_from_decryption_0_7_0_on(
     decryption.offer(DECRYPTION.function("getVersion"), lambda _: (version,))
     async with open_connector(components.settings(), ports=components.ports) as connector:
         await connector.wait_ready()
-        assert connector.components.expiry.later is later
+        assert connector.components.checker.expiry.later is later

@@ -14,7 +14,6 @@ from kmsconn.transport.grpc.framing import (
     GrpcReply,
     Status,
     StatusError,
-    message_parts,
     percent_decoded,
     request_headers,
     timeout_text,
@@ -77,10 +76,6 @@ def test_without_a_deadline_no_timeout_is_sent() -> None:
 )
 def test_a_timeout_has_at_most_eight_digits_and_is_rounded_up(seconds: float, text: bytes) -> None:
     assert text == timeout_text(seconds)
-
-
-def test_a_message_gets_its_length_in_front_and_stays_in_pieces() -> None:
-    assert message_parts([b"ab", b"", b"cde"]) == [b"\0\0\0\0\5", b"ab", b"", b"cde"]
 
 
 # The reply.
