@@ -164,11 +164,9 @@ class Channel:
     async def _connect(self, links: trio.Nursery) -> Link:
         """Dial, and return the link once the server's settings are here; it runs in ``links``."""
         stream = await self._secured(await self._dial(self._address.host, self._address.port))
-        scheme = "http" if self._address.context is None else "https"
         link = Link(
             stream,
             self._address.authority,
-            scheme=scheme,
             max_message=self._max_message,
             allowance=self._allowance,
         )

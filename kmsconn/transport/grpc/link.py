@@ -59,7 +59,6 @@ class Link:
         stream: trio.abc.Stream,
         authority: str,
         *,
-        scheme: str = "http",
         max_message: int = framing.MAX_MESSAGE,
         allowance: Allowance | None = None,
     ) -> None:
@@ -67,9 +66,8 @@ class Link:
         self.slots = trio.CapacityLimiter(0)
         self.lost: str | None = None
         self._heard = 0  # reads that brought something
-        self._stream, self._authority, self._scheme = stream, authority, scheme
+        self._stream, self._authority = stream, authority
         self._http2 = http2.Connection()
-        self._streams = self._http2.streams
         self._max_message, self._allowance = max_message, allowance or Allowance()
         self._in_flight: dict[int, ClientCall] = {}
         self._wake_up = trio.Event()
@@ -87,16 +85,17 @@ class Link:
         the connection is lost before. Cancellation: the stream is reset, the connection stays as it is.
         """
         timeout = trio.current_effective_deadline() - trio.current_time()
-        headers = [*framing.request_headers(path, self._authority, self._scheme, timeout), *metadata]
+        scheme = "https" if isinstance(self._stream, trio.SSLStream) else "http"
+        headers = [*framing.request_headers(path, self._authority, scheme, timeout), *metadata]
         prefix = framing.PREFIX.pack(0, sum(map(len, parts)))
-        stream = self._streams.open(headers, [prefix, *parts])
+        stream = self._http2.streams.open(headers, [prefix, *parts])
         call = self._in_flight[stream] = ClientCall(stream, GrpcReply(self._max_message))
         self._wake()
         try:
             await call.done.wait()
         finally:
             del self._in_flight[stream]
-            self._streams.close(stream)
+            self._http2.streams.close(stream)
             if call.claim is not None:
                 self._allowance.give_back(call.claim)
             self._wake()
@@ -215,12 +214,12 @@ class Link:
 
     def _claim(self, call: ClientCall) -> None:
         """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
-        self._streams.hold(call.stream)
+        self._http2.streams.hold(call.stream)
         # the stream's number only: the call holds the claim, and a claim that held the call would keep the reply
         call.claim = self._allowance.ask(call.reply.size, partial(self._come, call.stream))
 
     def _come(self, stream: int) -> None:
-        self._streams.resume(stream)
+        self._http2.streams.resume(stream)
         self._wake()
 
     def _leave_if_drained(self) -> None:
