@@ -11,9 +11,11 @@ import attrs
 import trio
 
 from kmsconn.config.settings import Settings
+from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.model.events import Event
 from kmsconn.transport.ports import Ports, offload_inline
 
 EPOCH = 1_767_225_600.0
@@ -35,6 +37,17 @@ class FewComponents:
 
     def settings(self, **changes: Any) -> Settings:
         return self.dependencies.settings(self.journal, **changes)
+
+    @asynccontextmanager
+    async def running(self, **changes: Any) -> AsyncIterator[tuple[Connector, list[Event]]]:
+        """Run a connector with these settings while the block lasts, and give it once it is ready, with what it tells."""
+        told: list[Event] = []
+        async with open_connector(
+            self.settings(**changes), ports=self.ports, on_event=told.append
+        ) as connector:
+            with trio.fail_after(60):
+                await connector.wait_ready()
+            yield connector, told
 
 
 @asynccontextmanager

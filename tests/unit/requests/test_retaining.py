@@ -34,7 +34,7 @@ from kmsconn.requests import retaining
 from kmsconn.requests.retaining import SETTLED, Retaining, final_block
 from tests.unit.requests.bench import PROFILE, SETTINGS, Bench
 from tests.unit.requests.bench import wall as bench_wall
-from tests.unit.requests.few_components import few_components, wall
+from tests.unit.requests.few_components import FewComponents, few_components, wall
 from tests.vectors import log_of, request
 
 DAY = 86_400.0
@@ -164,14 +164,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-async def test_a_full_disk_is_named_and_waited_out(tmp_path: Path, disk: Any) -> None:
-    seen: list[Event] = []
+async def test_a_full_disk_is_named_and_waited_out(components: FewComponents, disk: Any) -> None:
     with trio.fail_after(600):
-        async with (
-            few_components(tmp_path) as components,
-            open_connector(components.settings(), ports=components.ports, on_event=seen.append) as connector,
-        ):
-            await connector.wait_ready()
+        async with components.running() as (_, seen):
             disk.append("full")
             components.traffic.forms["public"]()
             await trio.sleep(30)
@@ -187,14 +182,10 @@ async def test_a_full_disk_is_named_and_waited_out(tmp_path: Path, disk: Any) ->
     assert not [event for event in seen if isinstance(event, RequestClosed)]
 
 
-async def test_a_journal_file_open_to_others_is_named(tmp_path: Path) -> None:
-    (tmp_path / "journal.db").touch(mode=0o644)
-    seen: list[Event] = []
-    async with (
-        few_components(tmp_path) as components,
-        open_connector(components.settings(), ports=components.ports, on_event=seen.append) as connector,
-    ):
-        await connector.wait_ready()
+async def test_a_journal_file_open_to_others_is_named(components: FewComponents) -> None:
+    components.journal.touch(mode=0o644)
+    async with components.running() as (_, seen):
+        pass
     assert [
         "chmod 600" in e.text for e in seen if isinstance(e, AlertRaised) and e.dependency == "journal file"
     ] == [True]
@@ -217,15 +208,10 @@ async def test_a_step_of_the_journal_is_tried_until_it_is_kept() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", "-wal", ".lock"])
 async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothing_is_recorded(
-    tmp_path: Path, suffix: Any
+    components: FewComponents, tmp_path: Path, suffix: Any
 ) -> None:
-    seen: list[Event] = []
     with trio.fail_after(600):
-        async with (
-            few_components(tmp_path) as components,
-            open_connector(components.settings(), ports=components.ports, on_event=seen.append) as connector,
-        ):
-            await connector.wait_ready()
+        async with components.running() as (_, seen):
             file = components.journal.with_name(components.journal.name + suffix)
             file.rename(tmp_path / "elsewhere")
             await trio.sleep(5)  # nothing happens meanwhile, and yet it is noticed
@@ -243,15 +229,11 @@ async def test_a_journal_file_that_is_removed_or_moved_away_is_noticed_and_nothi
     assert [event for event in seen if isinstance(event, ReplyIncluded)]
 
 
-async def test_a_journal_file_that_is_replaced_is_told_so(tmp_path: Path) -> None:
-    seen: list[Event] = []
-    async with (
-        few_components(tmp_path) as components,
-        open_connector(components.settings(), ports=components.ports, on_event=seen.append) as connector,
-    ):
-        await connector.wait_ready()
-        (tmp_path / "another").write_bytes(components.journal.read_bytes())
-        (tmp_path / "another").rename(components.journal)
+async def test_a_journal_file_that_is_replaced_is_told_so(components: FewComponents) -> None:
+    async with components.running() as (_, seen):
+        another = components.journal.with_name("another")
+        another.write_bytes(components.journal.read_bytes())
+        another.rename(components.journal)
         await trio.sleep(5)
     assert [e.critical for e in seen if isinstance(e, AlertRaised) and "was replaced" in e.text] == [True]
 
@@ -259,12 +241,9 @@ async def test_a_journal_file_that_is_replaced_is_told_so(tmp_path: Path) -> Non
 @pytest.mark.slow
 async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answered(tmp_path: Path) -> None:
     """Its event is read again from the chain: the proof of completeness finds its id missing."""
-    seen: list[Event] = []
     with trio.fail_after(3600):
         async with few_components(tmp_path, block_time=2.0) as components:
-            settings = components.settings(decryption_from_block_number=0)
-            async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
-                await connector.wait_ready()
+            async with components.running(decryption_from_block_number=0) as (_, seen):
                 core = components.dependencies.cores[0]
                 core.strike(core_faults.FailingCore(code="UNAVAILABLE"))
                 bad = components.traffic.forms["public"]()
@@ -275,9 +254,7 @@ async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answere
             file.commit()
             file.close()
             assert not [e for e in seen if isinstance(e, ReplyIncluded)]
-            seen.clear()
-            async with open_connector(settings, ports=components.ports, on_event=seen.append) as connector:
-                await connector.wait_ready()
+            async with components.running(decryption_from_block_number=0) as (_, seen):
                 components.dependencies.cores[0].heal()
                 await trio.sleep(300)
     assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "damaged-rows"]

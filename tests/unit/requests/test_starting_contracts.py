@@ -71,9 +71,8 @@ async def refusal(components: FewComponents, address: Address) -> str:
 
 
 async def test_a_protocol_config_that_answers_is_ready(components: FewComponents) -> None:
-    with trio.fail_after(60):
-        async with open_connector(components.settings(), ports=components.ports) as connector:
-            await connector.wait_ready()
+    async with components.running():
+        pass
 
 
 async def test_a_kms_verifier_in_its_place_tells_the_address_to_use(components: FewComponents) -> None:
@@ -171,9 +170,8 @@ async def test_only_decryption_must_tell_its_domain(components: FewComponents) -
     near = components.dependencies
     for contract in (near.kms_generation, near.protocol_config):
         contract.offer(DECRYPTION.function("eip712Domain"), untold)
-    async with open_connector(components.settings(), ports=components.ports) as connector:
-        with trio.fail_after(30):
-            await connector.wait_ready()
+    async with components.running():
+        pass
     near.decryption.offer(DECRYPTION.function("eip712Domain"), untold)
     told = await refused(components.settings(), components)
     assert "there is no Decryption at" in told
@@ -192,9 +190,8 @@ async def test_a_corrected_start_goes_on_with_the_journal_of_the_refused_one(
     chain = attrs.evolve(right.chains.gateway, chain_id=77)
     changed = {"decryption_contract": other} if wrong == "address" else {"gateway": chain}
     await refused(right.but(**changed), components)
-    async with open_connector(right, ports=components.ports) as connector:
-        with trio.fail_after(60):
-            await connector.wait_ready()
+    async with components.running():
+        pass
     assert "belongs to another connector" in await refused(right.but(**changed), components)
 
 
@@ -239,15 +236,11 @@ async def test_a_contract_without_code_is_named_with_its_option_until_it_is_back
     components: FewComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
-    events: list[Event] = []
     ethereum, where = components.dependencies.ethereum, address_for("KMSGeneration")
-    async with open_connector(
-        components.settings(), ports=components.ports, on_event=events.append
-    ) as connector:
-        await connector.wait_ready()
+    async with components.running() as (_, events):
         contract = ethereum.evm.contracts.pop(where)
         await trio.sleep(INTERVAL + 5)
-        [alert] = [one for one in events if isinstance(one, AlertRaised) and one.cause == WRONG_CONTRACT]
+        [alert] = alerts(events, WRONG_CONTRACT)
         assert (alert.dependency, alert.severity) == ("ethereum", Severity.CRITICAL)
         assert alert.text.startswith("kms_generation_contract.address: ")
         ethereum.evm.contracts[where] = contract
@@ -263,11 +256,8 @@ async def test_a_signature_is_refused_for_good_only_under_a_confirmed_domain(
     components: FewComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
-    events: list[Event] = []
     decryption, tell = components.dependencies.decryption, DECRYPTION.function("eip712Domain")
-    settings = components.settings()
-    async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
-        await connector.wait_ready()
+    async with components.running() as (_, events):
         decryption.offer(tell, domain_teller(attrs.evolve(decryption.domain, version="2")))
         await trio.sleep(INTERVAL + 5)
         [alert] = alerts(events, WRONG_CONTRACT)
@@ -290,11 +280,8 @@ async def test_after_an_hour_without_an_answer_no_domain_is_confirmed(
 ) -> None:
     monkeypatch.setattr(dependency_checks, "CONFIRMED", 2 * INTERVAL)
     monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
-    events: list[Event] = []
     decryption, tell = components.dependencies.decryption, DECRYPTION.function("eip712Domain")
-    settings = components.settings()
-    async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
-        await connector.wait_ready()
+    async with components.running() as (_, events):
         decryption.offer(tell, _not_ready)
         await trio.sleep(2 * INTERVAL - 5)
         assert alerts(events, WRONG_CONTRACT) == []
@@ -309,12 +296,9 @@ def _not_ready(_: Frame) -> None:
 
 
 async def test_a_newer_contract_is_told_at_the_start_and_decryptions_go_on(components: FewComponents) -> None:
-    events: list[Event] = []
     config, version = components.dependencies.protocol_config, PROTOCOL_CONFIG.function("getVersion")
     config.offer(version, lambda _: ("ProtocolConfig v0.4.0",))
-    settings = components.settings()
-    async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
-        await connector.wait_ready()
+    async with components.running() as (_, events):
         [alert] = alerts(events, NEWER_CONTRACT)
         components.traffic.forms["public"]()
         await trio.sleep(30)
@@ -340,6 +324,5 @@ async def test_the_network_is_later_from_decryption_0_7_0_on(
 ) -> None:
     decryption = components.dependencies.decryption
     decryption.offer(DECRYPTION.function("getVersion"), lambda _: (version,))
-    async with open_connector(components.settings(), ports=components.ports) as connector:
-        await connector.wait_ready()
+    async with components.running() as (connector, _):
         assert connector.components.checker.expiry.later is later
