@@ -87,6 +87,9 @@ def test_what_is_written_leaves_the_outbox_and_numbers_are_not_used_again(db: Da
     walk(db, rid, ["answer"])
     assert [one.seq for one in outbox.pending(db, 100)] == [2]
     assert outbox.read_head(db) == Head(1, "ab")
+    walk(db, rid, ["sign"])
+    outbox.written(db, Head(2, "cd"))
+    assert [one.seq for one in outbox.pending(db, 100)] == [3]
 
 
 def test_before_the_first_line_there_is_no_head(db: Database) -> None:

@@ -13,7 +13,7 @@ from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Counts, Due, Shards
-from kmsconn.model.life import State
+from kmsconn.model.life import OPEN, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
     ANSWER,
@@ -289,10 +289,11 @@ def test_suspect_blocks_come_newest_first_and_each_once(db: Database) -> None:
     assert suspect_blocks(db, from_block=10, limit=2) == (12, 11)
 
 
-def test_nobody_suspects_the_block_of_a_closed_request(db: Database) -> None:
-    walk(db, new_row(db, 1, 10), WAYS[State.FINALIZED])
+@pytest.mark.parametrize("state", State)
+def test_nobody_suspects_the_block_of_a_closed_request(db: Database, state: State) -> None:
+    walk(db, new_row(db, 1, 10), WAYS[state])
     take(db, blocks=(10, 10))
-    assert suspect_blocks(db) == ()
+    assert suspect_blocks(db) == ((10,) if state in OPEN else ())
 
 
 def places(db: Database, first: int, last: int, limit: int = 10) -> list[tuple[int, int]]:
