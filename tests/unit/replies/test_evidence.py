@@ -147,6 +147,11 @@ def test_a_receipt_tells_block_and_success() -> None:
     )
 
 
+def test_what_kept_a_64th_of_its_gas_and_no_more_ran_out_of_it() -> None:
+    found = [Receipt(1, succeeded=False, gas_used=used).used_up(6400) for used in (6400, 6300, 6299, None)]
+    assert found == [True, True, False, False]
+
+
 def test_no_receipt_is_told_from_one_that_proves_nothing() -> None:
     assert read_receipt(CONTRACT, None) is None
     assert isinstance(
