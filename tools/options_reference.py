@@ -108,10 +108,10 @@ def _reference_lines() -> Iterator[str]:
 
 
 def _sections(table: OptionTable, level: str) -> Iterator[str]:
-    for section in table.sections:
-        yield f"{level} {section.title}\n"
+    for title, options in table.sections.items():
+        yield f"{level} {title}\n"
         yield "| option | form | default | meaning |\n|---|---|---|---|"
-        for option in section.options:
+        for option in options:
             yield f"| `{option.name}` | {option.form.word} | {_default_text(option)} | {option.doc} |"
         yield ""
 
@@ -156,9 +156,9 @@ def sample() -> str:
 
 def _sample_lines() -> Iterator[str]:
     yield _SAMPLE_INTRODUCTION
-    for section in FHEVM.sections:
-        yield f"# {f' {section.title} ':-^{_WIDTH}}\n"
-        for option in section.options:
+    for title, options in FHEVM.sections.items():
+        yield f"# {f' {title} ':-^{_WIDTH}}\n"
+        for option in options:
             yield from (f"# {line}" for line in wrap(option.doc.replace("`", ""), _WIDTH))
             yield f"{'' if option.default is REQUIRED else '#'}{option.name} = {toml_value(option)}\n"
 

@@ -23,28 +23,31 @@ from kmsconn.config.values import Secret, StatusPage
 
 @attrs.frozen
 class Written:
-    """What the sources of a generation say: the typed value of each option, None where it is faulty or not set; and what was found."""
+    """What the sources of a generation say: the typed value of each option, None where it is faulty or not set; and what was found.
+
+    ``makers`` stand by the names of fields. ``environ`` may name files that hold keys.
+    """
 
     table: OptionTable
     values: Mapping[str, Any] = attrs.field(repr=False)
     findings: Findings
+    makers: Mapping[str, Maker]
     environ: Mapping[str, str] = attrs.field(repr=False)
 
     def place(self, name: str) -> str:
         """Return where a given option stands."""
         return self.findings.given[name].place
 
+    def assemble(self) -> Settings | None:
+        """Return the settings, or None when a fault was noted, now or before. Reads the files that hold keys."""
+        made = {name: make(self) for name, make in self.makers.items()}
+        return None if self.findings.faults else Settings(**values_of(Settings, self, made))
+
 
 Maker = Callable[[Written], Any]
 """Makes the value of a field of several options; None for its default, or after noting what is wrong."""
 
 _TOP: Final = Section()
-
-
-def assemble(written: Written, makers: Mapping[str, Maker]) -> Settings | None:
-    """Return the settings, or None when a fault was noted, now or before. ``makers`` stand by the names of fields."""
-    made = {name: make(written) for name, make in makers.items()}
-    return None if written.findings.faults else Settings(**values_of(Settings, written, made))
 
 
 def values_of(

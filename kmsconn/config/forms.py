@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Final
@@ -162,20 +162,19 @@ def duration(value: object) -> float:
     return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
 
 
-def positive_duration(value: object) -> float:
-    """Read a duration that is not zero."""
+def _limited(is_wrong: Callable[[float], bool], wanted: str, value: object) -> float:
+    """Read a duration that is not a wrong one."""
     seconds = duration(value)
-    if not seconds:
-        raise ValueError("must be longer than zero")
+    if is_wrong(seconds):
+        raise ValueError(f"must be {wanted}")
     return seconds
 
 
-def age(value: object) -> float:
-    """Read a duration of an hour at least, or zero: what is younger may still be needed."""
-    seconds = duration(value)
-    if 0 < seconds < _YOUNG:
-        raise ValueError("must be at least 1h, or 0s to keep it for ever")
-    return seconds
+positive_duration = partial(_limited, lambda seconds: not seconds, "longer than zero")
+age = partial(_limited, lambda seconds: 0 < seconds < _YOUNG, "at least 1h, or 0s to keep it for ever")
+"""What is younger may still be needed."""
+lease = partial(_limited, lambda seconds: seconds < 1, "at least 1s")
+"""A lease is renewed four times before it ends."""
 
 
 def size(value: object) -> int:
@@ -241,17 +240,6 @@ def roles(value: object) -> frozenset[Role]:
     if wrong := [one for one in listed if one not in known]:
         raise ValueError(f"must be a list of {', '.join(known)}, and has {quoted(wrong[0])}")
     return frozenset(Role(one) for one in listed)
-
-
-_SHORTEST_LEASE = 1.0
-
-
-def lease(value: object) -> float:
-    """Read a duration of a second at least: a lease is renewed four times before it ends."""
-    seconds = duration(value)
-    if seconds < _SHORTEST_LEASE:
-        raise ValueError("must be at least 1s")
-    return seconds
 
 
 PLAINTEXT_ENCODINGS: Final = ("auto", "p3", "p1", "p2", "raw")

@@ -26,19 +26,15 @@ class Accepted:
     form: Form | None = None
 
 
-@attrs.frozen
-class OptionSection:
-    """Options that belong together in the reference and in the sample."""
-
-    title: str
-    options: tuple[Described, ...]
+Page = Mapping[str, tuple[Described, ...]]
+"""Options that belong together in the reference and in the sample, by titles."""
 
 
 @attrs.frozen(eq=False, slots=False)
 class OptionTable:
     """All that the sources of one generation may say. ``names``: where an option has another name than the setting's description gives."""
 
-    sections: tuple[OptionSection, ...]
+    sections: Page
     aliases: Mapping[str, Alias]
     accepted: Mapping[str, Accepted]
     names: Mapping[str, str] = attrs.field(factory=dict)
@@ -46,7 +42,7 @@ class OptionTable:
     @cached_property
     def options(self) -> dict[str, Described]:
         """Every option by its name."""
-        return {option.name: option for section in self.sections for option in section.options}
+        return {option.name: option for options in self.sections.values() for option in options}
 
     @cached_property
     def known_names(self) -> tuple[str, ...]:
@@ -72,26 +68,18 @@ DESCRIBED: Final = {one.name: one for one in described(Settings)}
 """Every option as the settings describe it."""
 
 
-def page(sections: Mapping[str, str], own: Mapping[str, Described]) -> tuple[OptionSection, ...]:
+def page(sections: Mapping[str, str], own: Mapping[str, Described]) -> Page:
     """Return titled sections of names, separated by blanks; one that ends with a dot stands for all that begin so."""
     known = {**DESCRIBED, **own}
-    return tuple(
-        OptionSection(title, tuple(known[name] for name in _expanded(names.split(), known)))
+    return {
+        title: tuple(known[name] for name in _expanded(names.split(), known))
         for title, names in sections.items()
-    )
+    }
 
 
 def _expanded(names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     for name in names:
         yield from [one for one in known if one.startswith(name)] if name.endswith(".") else [name]
-
-
-def aliases_of(sections: Iterable[OptionSection]) -> Iterator[tuple[str, Alias]]:
-    """Yield the aliases that the options of a page have, by their names."""
-    for section in sections:
-        for option in section.options:
-            for alias in option.aliases:
-                yield alias.name, attrs.evolve(alias, option=option.name)
 
 
 PROCESS: Final = (
@@ -137,7 +125,15 @@ _PAGE: Final = page(
 
 _VERSION: Final = Alias("decryption_domain_version", WRONG, option="decryption_contract.domain_version")
 
-ALIASES: Final = {**dict(aliases_of(_PAGE)), _VERSION.name: _VERSION}
+ALIASES: Final = {
+    **{
+        alias.name: attrs.evolve(alias, option=option.name)
+        for options in _PAGE.values()
+        for option in options
+        for alias in option.aliases
+    },
+    _VERSION.name: _VERSION,
+}
 
 _BY_DEADLINE = "deadlines end work, not a count (deadlines.*, decryption_expiry)"
 _NO_TABLE = "this connector polls no table"

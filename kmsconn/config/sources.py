@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.config import assembly, httpz, presets
-from kmsconn.config.assembly import Maker, Written, assemble
+from kmsconn.config.assembly import Maker, Written
 from kmsconn.config.description import PREFIX, REQUIRED, environment_name
 from kmsconn.config.findings import Findings, Given
 from kmsconn.config.http_api import http_api_of
@@ -93,34 +93,20 @@ def load_config(
     What was accepted without effect, or is unsafe, stands in ``Settings.warnings``. Raises ConfigError with every fault at once.
     Repeating: reads again, changes nothing.
     """
-    reading = read_sources(path, environ=environ, network=network, service_name=service_name, alone=alone)
-    settings = reading.assemble(environ)
-    proxies = NO_PROXIES if reading.alone else _proxies(environ, reading.findings)
-    if reading.findings.faults or settings is None:
-        raise ConfigError(tuple(reading.findings.faults))
+    written = read_sources(path, environ=environ, network=network, service_name=service_name, alone=alone)
+    findings, settings = written.findings, written.assemble()
+    alone = alone and written.table is HTTPZ_RC7
+    proxies = NO_PROXIES if alone else _proxies(environ, findings)
+    if findings.faults or settings is None:
+        raise ConfigError(tuple(findings.faults))
     service = settings.monitoring.service_name
-    tracing = None if reading.alone else tracing_of(environ, service, reading.findings.warn)
+    tracing = None if alone else tracing_of(environ, service, findings.warn)
     return settings.but(
         proxies=proxies,
         tracing=tracing,
         control_socket=control_socket_of(settings, path),
-        warnings=tuple(reading.findings.warnings),
+        warnings=tuple(findings.warnings),
     )
-
-
-@attrs.frozen
-class Reading:
-    """What the sources say before it becomes settings: every option's typed value (None: faulty, or not set), faults and warnings."""
-
-    generation: GenerationOptions
-    findings: Findings
-    values: Mapping[str, Any] = attrs.field(repr=False)
-    alone: bool
-
-    def assemble(self, environ: Mapping[str, str]) -> Settings | None:
-        """Return the settings; None after noting what else is wrong. Reads the files that hold keys."""
-        written = Written(self.generation.table, self.values, self.findings, environ)
-        return assemble(written, self.generation.makers)
 
 
 def read_sources(
@@ -130,7 +116,7 @@ def read_sources(
     network: str | None = None,
     service_name: str | None = None,
     alone: bool = False,
-) -> Reading:
+) -> Written:
     """Return what the sources of ``load_config`` say, faulty or not. Raises ConfigError where the file cannot be read."""
     findings = Findings()
     document = {} if path is None else read_toml(Path(path), findings)
@@ -147,7 +133,7 @@ def read_sources(
         name: Given(value, place, name) for name, (place, value) in arguments.items() if value is not None
     }
     values = _values(generation, (document, variables, named), findings, alone=alone)
-    return Reading(generation, findings, values, alone)
+    return Written(generation.table, values, findings, generation.makers, environ)
 
 
 def _proxies(environ: Mapping[str, str], findings: Findings) -> Proxies:

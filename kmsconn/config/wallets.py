@@ -47,12 +47,8 @@ class FoundWallet:
         return f"{'an AWS KMS key' if self.address is None else checksum(self.address)} by {self.place}"
 
 
-@attrs.frozen
-class KeySource:
-    """One configured place of a wallet, not read yet."""
-
-    place: str
-    read: Callable[[], FoundWallet | None]
+KeySource = tuple[str, Callable[[], FoundWallet | None]]
+"""One configured place of a wallet, and how it is read."""
 
 
 def wallet_of(written: Written) -> WalletSettings | None:
@@ -85,7 +81,7 @@ def find_wallet(
         return None
     if values["profile"] in FIRST_COUNTS:
         sources = _only_first(sources, findings)
-    wallets = [wallet for source in sources if (wallet := source.read()) is not None]
+    wallets = [wallet for _, read in sources if (wallet := read()) is not None]
     _refuse_two(wallets, findings)
     for wallet in wallets[:1]:
         _refuse_another_sender(wallet, named, findings)
@@ -106,7 +102,7 @@ def account_index(values: Mapping[str, Any]) -> int:
 def _sources(
     values: Mapping[str, Any], findings: Findings, environ: Mapping[str, str]
 ) -> Iterator[KeySource]:
-    """Yield what is configured, in the order of httpz-rc7."""
+    """Yield what is configured, in the order of httpz-rc7; nothing is read yet."""
     folder = environ.get(_CREDENTIALS)
     credential = Path(folder) / "private_key" if folder else None
     found = {**values, _CREDENTIALS: credential if credential and credential.is_file() else None}
@@ -121,13 +117,13 @@ def _sources(
     for name, read in readers.items():
         if found[name] is not None:
             place = name if name == _CREDENTIALS else findings.given[name].place
-            yield KeySource(place, partial(read, place, found[name], findings))
+            yield place, partial(read, place, found[name], findings)
 
 
 def _only_first(sources: list[KeySource], findings: Findings) -> list[KeySource]:
     first, *others = sources
-    for other in others:
-        findings.warn(other.place, f"is not used: {first.place} comes first")
+    for place, _ in others:
+        findings.warn(place, f"is not used: {first[0]} comes first")
     return [first]
 
 

@@ -154,12 +154,10 @@ def config(arguments: argparse.Namespace) -> int:
 def explain_config(arguments: argparse.Namespace) -> int:
     """Print the options, then warnings and faults. A faulty configuration is explained too, and ends with status 2."""
     path = config_file(arguments)
-    reading = read_sources(path, environ=os.environ, network=arguments.network)
-    reading.assemble(os.environ)
-    findings = reading.findings
-    rows = explain(
-        reading.generation.table, findings.given, reading.values, "default" if path is None else str(path)
-    )
+    written = read_sources(path, environ=os.environ, network=arguments.network)
+    written.assemble()
+    findings = written.findings
+    rows = explain(written.table, findings.given, written.values, "default" if path is None else str(path))
     for line in table([row for row in rows if arguments.all or row.source != "default"]):
         print(line)
     for warning in findings.warnings:

@@ -98,7 +98,7 @@ def explained(
 ) -> dict[str, ExplainedOption]:
     """Explain the complete configuration with changes, by option."""
     reading = read_sources(write_toml(folder, changes), environ=environ)
-    rows = explain(reading.generation.table, reading.findings.given, reading.values, "kmsconn.toml")
+    rows = explain(reading.table, reading.findings.given, reading.values, "kmsconn.toml")
     return {row.name: row for row in rows}
 
 
