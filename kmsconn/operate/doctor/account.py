@@ -14,7 +14,7 @@ from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.operate.doctor.nodes import NewestBlock
-from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.operate.doctor.probing import Found, Probe
 from kmsconn.protocols.profile import Profile, Registration
 from kmsconn.replies.fees import in_ether, market_fees, read_history
 
@@ -27,27 +27,20 @@ FEW_KEY_REPLIES = 10
 
 
 def registration_probe(
-    profile: Profile,
-    place: int,
-    chain: CheckedChain,
-    tx_sender: Fact[Address],
-    *,
-    signer: Fact[Address],
-    right: Fact[bool],
-) -> Probe:
-    """Return the probe of one registry of nodes: whether the tx sender is a node of its current context.
+    profile: Profile, place: int, chain: CheckedChain, tx_sender: Probe[Address], right: Probe[bool]
+) -> Probe[Address]:
+    """Return the probe of one registry of nodes: whether the tx sender is a node of its current context, and who signs for it.
 
-    ``place`` is that of the registry in the profile's list; ``signer`` learns who signs for the node; ``right``: its contract is there.
+    ``place`` is that of the registry in the profile's list; ``right``: its contract is there.
     """
     checked = f"{chain.name}: registration of the tx sender"
 
-    async def look() -> Sequence[Diagnosis]:
+    async def look() -> Found[Address]:
         found = await run_query_plan(chain.rpc, profile.registrations(tx_sender.value)[place][1])
-        if found.signer != ZERO_ADDRESS:
-            signer.learn(found.signer)
-        return [judge_registration(checked, tx_sender.value, found)]
+        line = judge_registration(checked, tx_sender.value, found)
+        return Found(None if found.signer == ZERO_ADDRESS else found.signer, [line])
 
-    return Probe(checked, look, (tx_sender, chain.usable, right), gives=(signer,))
+    return Probe(checked, look, (tx_sender, chain.usable, right))
 
 
 def judge_registration(checked: str, tx_sender: Address, found: Registration) -> Diagnosis:
@@ -62,22 +55,21 @@ def judge_registration(checked: str, tx_sender: Address, found: Registration) ->
     return ok(checked, f"{checksum(tx_sender)}, signer {checksum(found.signer)}{context}")
 
 
-def balance_probe(chain: CheckedChain, tx_sender: Fact[Address], gas: Fact[int], *, few: int) -> Probe:
-    """Return the probe of the account's balance on a chain, as replies that it pays for."""
+def balance_probe(
+    chain: CheckedChain, tx_sender: Probe[Address], gas: Probe[int] | None, *, few: int
+) -> Probe[None]:
+    """Return the probe of the account's balance on a chain, as replies that it pays for; ``gas``: of one, where that is estimated."""
     checked = f"{chain.name}: balance of the tx sender"
 
     async def look() -> Sequence[Diagnosis]:
-        await gas.wait()
         account = to_hex(tx_sender.value)
         balance = await nodes.read_wei(chain.rpc, "eth_getBalance", account, "latest")
         price = await _price(chain.rpc, chain.head.value)
-        return [judge_balance(checked, tx_sender.value, balance, price, _gas(gas), few=few)]
+        of_reply = REPLY_GAS if gas is None or gas.missing else gas.value
+        return [judge_balance(checked, tx_sender.value, balance, price, of_reply, few=few)]
 
-    return Probe(checked, look, (tx_sender, chain.usable, chain.head), limit=60.0)
-
-
-def _gas(estimated: Fact[int]) -> int:
-    return REPLY_GAS if estimated.missing else estimated.value
+    uses = () if gas is None else (gas,)
+    return Probe(checked, look, (tx_sender, chain.usable, chain.head), uses, limit=60.0)
 
 
 async def _price(rpc: Rpc, head: NewestBlock) -> int:

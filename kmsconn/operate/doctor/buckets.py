@@ -20,7 +20,7 @@ from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, warning
-from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.operate.doctor.probing import Found, Probe
 from kmsconn.operate.doctor.recent import RecentRequests
 from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.transport.http import HttpClient
@@ -82,26 +82,21 @@ class BucketAccess:
 
 
 def registry_probe(
-    profile: Profile, chain: CheckedChain, needs: tuple[Fact[bool], ...], found: Fact[tuple[Coprocessor, ...]]
-) -> Probe:
+    profile: Profile, chain: CheckedChain, right: Probe[bool]
+) -> Probe[tuple[Coprocessor, ...]]:
     """Return the probe of the registry of coprocessors."""
 
-    async def look() -> Sequence[Diagnosis]:
-        quorum = profile.registry.coprocessor_threshold() if profile.has_attestations else None
-        threshold = 1 if quorum is None else await ask(chain.rpc, quorum)
-        senders = await ask(chain.rpc, profile.registry.coprocessor_senders())
+    async def look() -> Found[tuple[Coprocessor, ...]]:
+        registry = profile.registry
+        threshold = await ask(chain.rpc, registry.coprocessor_threshold()) if profile.has_attestations else 1
+        senders = await ask(chain.rpc, registry.coprocessor_senders())
         several = await together(
-            [
-                partial(ask, chain.rpc, profile.registry.coprocessor(one))
-                for one in senders[:MOST_COPROCESSORS]
-            ]
+            [partial(ask, chain.rpc, registry.coprocessor(one)) for one in senders[:MOST_COPROCESSORS]]
         )
-        line = judge_registry(several, threshold)
-        if any(one.bucket for one in several):
-            found.learn(tuple(several))
-        return [line]
+        found = tuple(several) if any(one.bucket for one in several) else None
+        return Found(found, [judge_registry(several, threshold)])
 
-    return Probe(CHECKED, look, (chain.usable, *needs), gives=(found,))
+    return Probe(CHECKED, look, (chain.usable, right))
 
 
 def judge_registry(coprocessors: Sequence[Coprocessor], threshold: int) -> Diagnosis:
@@ -122,18 +117,16 @@ def judge_registry(coprocessors: Sequence[Coprocessor], threshold: int) -> Diagn
 
 
 def buckets_probe(
-    access: BucketAccess, coprocessors: Fact[tuple[Coprocessor, ...]], recent: Fact[RecentRequests]
-) -> Probe:
+    access: BucketAccess, coprocessors: Probe[tuple[Coprocessor, ...]], recent: Probe[RecentRequests]
+) -> Probe[None]:
     """Return the probe of every bucket: each is its own line, and one that hangs holds up none."""
 
     async def look() -> Sequence[Diagnosis]:
-        await recent.wait()
         reference = None if recent.missing else _newest(recent.value)
         known = [one for one in coprocessors.value if one.bucket]
-        lines = await together([partial(_look_at, access, one, reference) for one in known])
-        return judge_together(lines)
+        return judge_together(await together([partial(_look_at, access, one, reference) for one in known]))
 
-    return Probe("buckets", look, (coprocessors,), limit=BUCKET_LIMIT + 45.0)
+    return Probe("buckets", look, (coprocessors,), (recent,), limit=BUCKET_LIMIT + 45.0)
 
 
 def _newest(recent: RecentRequests) -> CiphertextReference | None:

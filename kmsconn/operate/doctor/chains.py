@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -17,9 +17,9 @@ from kmsconn.errors import KmsconnError, StartRefused, Unreachable
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, skipped, warning
 from kmsconn.operate.doctor.nodes import NewestBlock
-from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.operate.doctor.probing import Found, Probe
 from kmsconn.protocols.profile import Subscription
-from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.urls import TLS_SCHEMES, parse, show_origin
 from kmsconn.transport.waiting import together
@@ -85,7 +85,7 @@ class NodeAtUrl:
 
 @attrs.frozen
 class CheckedChain:
-    """A chain that the connector uses, under its name, with a connection to each of its URLs and what is found out about it.
+    """A chain that the connector uses, under its name, with a connection to each of its URLs.
 
     ``option`` names the URLs in the configuration, ``id_option`` the chain id. ``steady``: it makes blocks without requests too, so that
     an old newest block is a fault.
@@ -96,10 +96,30 @@ class CheckedChain:
     option: str
     id_option: str
     steady: bool
+    ports: Ports
     nodes: tuple[NodeAtUrl, ...]
-    usable: Fact[tuple[NodeAtUrl, ...]]
-    """The nodes that answer and are on the right chain, at least one."""
-    head: Fact[NewestBlock]
+    usable: Probe[tuple[NodeAtUrl, ...]] = attrs.field(init=False)
+    """Finds the nodes that answer and are on the right chain, at least one."""
+    head: Probe[NewestBlock] = attrs.field(init=False)
+    """Reads the newest block; only its failure is a line, the clock's probe judges it."""
+
+    @usable.default
+    def _usable(self) -> Probe[tuple[NodeAtUrl, ...]]:
+        async def look() -> Found[tuple[NodeAtUrl, ...]]:
+            lines = await together([partial(_look_at_url, self, node) for node in self.nodes])
+            several = zip(self.nodes, lines, strict=True)
+            return Found(
+                tuple(node for node, line in several if line.status is CheckStatus.OK) or None, lines
+            )
+
+        return Probe(f"{self.name}: chain id", look, remedy=RPC_REMEDY, limit=30.0)
+
+    @head.default
+    def _head(self) -> Probe[NewestBlock]:
+        async def look() -> Found[NewestBlock]:
+            return Found(await nodes.read_head(self.rpc))
+
+        return Probe(f"{self.name}: newest block", look, (self.usable,), remedy=RPC_REMEDY)
 
     @property
     def rpc(self) -> Endpoint:
@@ -111,61 +131,30 @@ class CheckedChain:
 async def open_chains(settings: Settings, ports: Ports) -> AsyncIterator[tuple[CheckedChain, ...]]:
     """Open every chain of the settings, each once, connecting to nobody yet: the gateway, Ethereum, the host chains."""
     async with AsyncExitStack() as stack:
-        opened: list[CheckedChain] = []
+
+        async def node(name: str, chain: Chain, url: str) -> NodeAtUrl:
+            http = await stack.enter_async_context(open_http(ports))
+            one = open_endpoint(attrs.evolve(chain, urls=(url,)), name, ports, http)
+            return NodeAtUrl(url, await stack.enter_async_context(one))
+
+        opened = []
         for name, chain, option, id_option, steady in _named_chains(settings):
-            nodes_of_chain = [
-                NodeAtUrl(url, await _open(stack, attrs.evolve(chain, urls=(url,)), name, ports))
-                for url in chain.urls
-            ]
-            usable, head = Fact[tuple[NodeAtUrl, ...]](name), Fact[NewestBlock](f"the newest block of {name}")
-            opened.append(
-                CheckedChain(name, chain, option, id_option, steady, tuple(nodes_of_chain), usable, head)
-            )
+            several = tuple([await node(name, chain, url) for url in chain.urls])
+            opened.append(CheckedChain(name, chain, option, id_option, steady, ports, several))
         yield tuple(opened)
 
 
-async def _open(stack: AsyncExitStack, chain: Chain, name: str, ports: Ports) -> Endpoint:
-    http: HttpClient = await stack.enter_async_context(open_http(ports))
-    return await stack.enter_async_context(open_endpoint(chain, name, ports, http))
-
-
-def _named_chains(settings: Settings) -> Sequence[tuple[str, Chain, str, str, bool]]:
+def _named_chains(settings: Settings) -> Iterator[tuple[str, Chain, str, str, bool]]:
     gateway, ethereum = settings.chains.gateway, settings.chains.ethereum
-    hosts = [
-        (f"host chain {one.chain.chain_id}", one.chain, f"host_chains[{place}].url", f"host_chains[{place}].chain_id", True)
-        for place, one in enumerate(settings.chains.host_chains)
-    ]  # fmt: skip
-    of_keys = (
-        [("ethereum", ethereum, "ethereum_url", "ethereum_chain_id", True)] if ethereum != gateway else []
-    )
-    return [("gateway", gateway, "gateway_url", "gateway_chain_id", False), *of_keys, *hosts]
+    yield "gateway", gateway, "gateway_url", "gateway_chain_id", False
+    if ethereum != gateway:
+        yield "ethereum", ethereum, "ethereum_url", "ethereum_chain_id", True
+    for place, one in enumerate(settings.chains.host_chains):
+        option = f"host_chains[{place}]"
+        yield f"host chain {one.chain.chain_id}", one.chain, f"{option}.url", f"{option}.chain_id", True
 
 
-# --- its URLs
-
-
-def url_probe(chain: CheckedChain, ports: Ports) -> Probe:
-    """Return the probe of a chain's URLs: whether each answers, with the configured chain id."""
-    return Probe(
-        f"{chain.name}: chain id",
-        partial(_look_at_urls, chain, ports),
-        gives=(chain.usable,),
-        remedy=RPC_REMEDY,
-        limit=30.0,
-    )
-
-
-async def _look_at_urls(chain: CheckedChain, ports: Ports) -> Sequence[Diagnosis]:
-    lines = await together([partial(_look_at_url, chain, node, ports) for node in chain.nodes])
-    usable = tuple(
-        node for node, line in zip(chain.nodes, lines, strict=True) if line.status is CheckStatus.OK
-    )
-    if usable:
-        chain.usable.learn(usable)
-    return lines
-
-
-async def _look_at_url(chain: CheckedChain, node: NodeAtUrl, ports: Ports) -> Diagnosis:
+async def _look_at_url(chain: CheckedChain, node: NodeAtUrl) -> Diagnosis:
     checked = f"{chain.name} {node.shown}: chain id"
     try:
         await node.endpoint.probe()
@@ -176,7 +165,7 @@ async def _look_at_url(chain: CheckedChain, node: NodeAtUrl, ports: Ports) -> Di
             checked, str(error), f"name a node of this chain in {chain.option}, or correct {chain.id_option}"
         )
     except Unreachable as error:
-        other = await find_scheme(node.url, ports)
+        other = await find_scheme(node.url, chain.ports)
         remedy = (
             f"write {other}://… in {chain.option}: this address speaks that"
             if other
@@ -191,27 +180,15 @@ async def _look_at_url(chain: CheckedChain, node: NodeAtUrl, ports: Ports) -> Di
 # --- clocks and limits
 
 
-def head_probe(chain: CheckedChain) -> Probe:
-    """Return the probe that reads the newest block; only its failure is a line, the clock's probe judges it."""
-
-    async def look() -> Sequence[Diagnosis]:
-        chain.head.learn(await nodes.read_head(chain.rpc))
-        return ()
-
-    return Probe(f"{chain.name}: newest block", look, (chain.usable,), gives=(chain.head,), remedy=RPC_REMEDY)
-
-
-def clock_probe(chains: Sequence[CheckedChain], wall: Callable[[], float]) -> Probe:
+def clock_probe(chains: Sequence[CheckedChain], wall: Callable[[], float]) -> Probe[None]:
     """Return the probe of this machine's clock, and of each chain's newest block by it."""
 
     async def look() -> Sequence[Diagnosis]:
-        for chain in chains:
-            await chain.head.wait()
+        await trio.lowlevel.checkpoint()
         known = {one.name: one.head.value.timestamp for one in chains if not one.head.missing}
-        steady = frozenset(one.name for one in chains if one.steady)
-        return judge(known, steady, wall())
+        return judge(known, frozenset(one.name for one in chains if one.steady), wall())
 
-    return Probe(CLOCK, look, limit=60.0)
+    return Probe(CLOCK, look, uses=tuple(one.head for one in chains), limit=60.0)
 
 
 def limits_probe(
@@ -220,7 +197,7 @@ def limits_probe(
     batch_size: int,
     from_block: int | None,
     from_option: str,
-) -> Probe:
+) -> Probe[None]:
     """Return the probe of what each node gives: the calls of a batch, the blocks of a read, the logs of the first block."""
 
     async def of_node(node: NodeAtUrl) -> Sequence[Diagnosis]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import attrs
 
@@ -14,44 +14,38 @@ from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped
-from kmsconn.operate.doctor.probing import Fact, Probe
-from kmsconn.protocols.profile import ConfiguredContract, Profile
+from kmsconn.operate.doctor.probing import Found, Probe
+from kmsconn.protocols.profile import ConfiguredContract
 
 
 @attrs.frozen
 class CheckedContract:
-    """A configured contract, and whether it turned out to be the one that is meant."""
+    """A configured contract on its chain; the probe ``right`` finds whether it is the one that is meant, by its code and its kind."""
 
     configured: ConfiguredContract
-    right: Fact[bool]
+    chain: CheckedChain
+    right: Probe[bool] = attrs.field(init=False)
+
+    @right.default
+    def _right(self) -> Probe[bool]:
+        one = self.configured
+        checked = f"{self.option} {checksum(one.address)}: {one.kind} on {self.chain.name}"
+
+        async def look() -> Sequence[Diagnosis] | Found[bool]:
+            if not await _code_size(self.chain.rpc, one.address):
+                return [fault(checked, f"has no code on chain {one.chain_id}", _where_it_is(self))]
+            try:
+                await ask(self.chain.rpc, one.identity)
+            except WrongContract as error:
+                return [fault(checked, _why(error), _where_it_is(self))]
+            return Found(True, [ok(checked, "is there")])
+
+        return Probe(checked, look, (self.chain.usable,))
 
     @property
     def option(self) -> str:
         """The option that names it."""
         return self.configured.option.removesuffix(".address")
-
-
-def contracts_of(profile: Profile) -> tuple[CheckedContract, ...]:
-    """Return the configured contracts."""
-    return tuple(CheckedContract(one, Fact(f"{one.kind} at {one.option}")) for one in profile.contracts())
-
-
-def contract_probe(contract: CheckedContract, chain: CheckedChain) -> Probe:
-    """Return the probe of a contract's code and kind."""
-    one = contract.configured
-    checked = f"{contract.option} {checksum(one.address)}: {one.kind} on {chain.name}"
-
-    async def look() -> Sequence[Diagnosis]:
-        if not await _code_size(chain.rpc, one.address):
-            return [fault(checked, f"has no code on chain {one.chain_id}", _where_it_is(contract))]
-        try:
-            await ask(chain.rpc, one.identity)
-        except WrongContract as error:
-            return [fault(checked, _why(error), _where_it_is(contract))]
-        contract.right.learn(True)
-        return [ok(checked, "is there")]
-
-    return Probe(checked, look, (chain.usable,), gives=(contract.right,))
 
 
 async def _code_size(rpc: Rpc, address: Address) -> int:
@@ -82,31 +76,28 @@ def networks_with(address: Address) -> list[str]:
     return [
         f"{kind} of {network.name}"
         for network in NETWORKS.values()
-        for kind, known in _addresses(network).items()
-        if known == address
+        for kind, field in _KINDS.items()
+        if parse_address(getattr(network, field)) == address
     ]
 
 
-def _addresses(network: object) -> Mapping[str, Address]:
-    kinds = {
-        "Decryption": "decryption",
-        "GatewayConfig": "gateway_config",
-        "ProtocolConfig": "protocol_config",
-        "KMSGeneration": "kms_generation",
-        "KMSVerifier": "kms_verifier",
-    }
-    found = {kind: getattr(network, field) for kind, field in kinds.items()}
-    return {kind: parse_address(text) for kind, text in found.items()}
+_KINDS = {
+    "Decryption": "decryption",
+    "GatewayConfig": "gateway_config",
+    "ProtocolConfig": "protocol_config",
+    "KMSGeneration": "kms_generation",
+    "KMSVerifier": "kms_verifier",
+}
 
 
-def domain_probe(contract: CheckedContract, chain: CheckedChain) -> Probe:
+def domain_probe(contract: CheckedContract) -> Probe[None]:
     """Return the probe that compares a contract's EIP-712 domain with the configured one."""
     checked = f"{contract.option}: EIP-712 domain of {contract.configured.kind}"
 
     async def look() -> Sequence[Diagnosis]:
         assert contract.configured.domain is not None, "only of contracts for which something is signed"
         try:
-            told = await ask(chain.rpc, contract.configured.domain)
+            told = await ask(contract.chain.rpc, contract.configured.domain)
         except WrongContract as error:
             found, _, remedy = str(error).rpartition("; ")
             return [fault(checked, found, remedy)]
@@ -114,4 +105,4 @@ def domain_probe(contract: CheckedContract, chain: CheckedChain) -> Probe:
             return [skipped(checked, "the contract does not tell its domain (EIP-5267)")]
         return [ok(checked, "as configured")]
 
-    return Probe(checked, look, (chain.usable, contract.right))
+    return Probe(checked, look, (contract.chain.usable, contract.right))

@@ -14,7 +14,7 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Content
 from kmsconn.model.steps import Answer
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.operate.doctor.probing import Found, Probe
 from kmsconn.operate.doctor.recent import RecentRequests
 from kmsconn.protocols.fhevm.key_material import (
     MATERIAL_METHOD,
@@ -43,41 +43,42 @@ class FoundAnswer:
 
 @attrs.frozen
 class CheckedCore:
-    """One endpoint of the Core by its place in the configuration."""
+    """One endpoint of the Core by its place in the configuration; ``serves`` is its health check, of ``limit`` seconds."""
 
     client: CoreClient
     index: int
     url: str
-    serves: Fact[bool]
-    answer: Fact[FoundAnswer]
-    """An answer with the registered signer, for the probe of a reply."""
+    limit: float
+    serves: Probe[bool] = attrs.field(init=False)
 
     @property
     def name(self) -> str:
         """How lines name it."""
         return f"{self.client.endpoints[self.index]} {show_origin(self.url)}"
 
+    @serves.default
+    def _serves(self) -> Probe[bool]:
+        checked = f"{self.name}: health"
 
-def health_probe(core: CheckedCore, limit: float) -> Probe:
-    """Return the probe of an endpoint's health check."""
-    checked = f"{core.name}: health"
+        async def look() -> Found[bool]:
+            wrong = f"accepts calls and does not answer for {self.limit:g} s"
+            try:
+                with trio.move_on_after(self.limit):
+                    wrong = await self.client.health(self.index)
+            except Unreachable as error:
+                wrong = str(error)
+            return (
+                Found(None, [fault(checked, wrong, START_CORE)])
+                if wrong
+                else Found(True, [ok(checked, "serves")])
+            )
 
-    async def look() -> Sequence[Diagnosis]:
-        wrong = f"accepts calls and does not answer for {limit:g} s"
-        try:
-            with trio.move_on_after(limit):
-                wrong = await core.client.health(core.index)
-        except Unreachable as error:
-            wrong = str(error)
-        if wrong:
-            return [fault(checked, wrong, START_CORE)]
-        core.serves.learn(True)
-        return [ok(checked, "serves")]
-
-    return Probe(checked, look, gives=(core.serves,), limit=limit + 5.0)
+        return Probe(checked, look, limit=self.limit + 5.0)
 
 
-def material_probe(core: CheckedCore, material: Fact[MaterialInUse], recent: Fact[RecentRequests]) -> Probe:
+def material_probe(
+    core: CheckedCore, material: Probe[MaterialInUse], recent: Probe[RecentRequests]
+) -> Probe[None]:
     """Return the probe of an endpoint's keys, CRS and contexts, compared with those in use on the chain."""
     checked = f"{core.name}: key material"
 
@@ -85,7 +86,6 @@ def material_probe(core: CheckedCore, material: Fact[MaterialInUse], recent: Fac
         reply = await core.client.inspect(core.index, MATERIAL_METHOD)
         if reply is None:
             return [skipped(checked, f"this Core has no call {MATERIAL_METHOD}: it is older than 0.14")]
-        await recent.wait()
         used = material.value
         lines = [judge_material(checked, read_material(reply), used, keys_in_use(used, recent))]
         status = await core.client.inspect(core.index, STATUS_METHOD)
@@ -93,10 +93,10 @@ def material_probe(core: CheckedCore, material: Fact[MaterialInUse], recent: Fac
             lines.append(judge_status(f"{core.name}: context", read_status(status), used))
         return lines
 
-    return Probe(checked, look, (core.serves, material), limit=45.0, remedy=START_CORE)
+    return Probe(checked, look, (core.serves, material), (recent,), limit=45.0, remedy=START_CORE)
 
 
-def keys_in_use(material: MaterialInUse, recent: Fact[RecentRequests]) -> frozenset[int]:
+def keys_in_use(material: MaterialInUse, recent: Probe[RecentRequests]) -> frozenset[int]:
     """Return the keys that the contract and the newest request name."""
     keys = {material.key_id} if material.key_id else set()
     if not recent.missing:
@@ -161,8 +161,8 @@ class SignerProbe:
 
     core: CheckedCore
     profile: Profile
-    recent: Fact[RecentRequests]
-    signer: Fact[Address]
+    recent: Probe[RecentRequests]
+    signer: Probe[Address]
     hand_over: Callable[[Content], Awaitable[str]] | None = None
 
     @property
@@ -170,13 +170,12 @@ class SignerProbe:
         """What is checked."""
         return f"{self.core.name}: signer"
 
-    def probe(self) -> Probe:
-        """Return it as a probe."""
+    def probe(self) -> Probe[FoundAnswer]:
+        """Return it as a probe, which finds an answer with the registered signer."""
         needs = (self.core.serves, self.recent, self.signer)
-        gives = (self.core.answer,)
-        return Probe(self.checked, self._look, needs, gives, limit=150.0, remedy=START_CORE)
+        return Probe(self.checked, self._look, needs, limit=150.0, remedy=START_CORE)
 
-    async def _look(self) -> Sequence[Diagnosis]:
+    async def _look(self) -> Sequence[Diagnosis] | Found[FoundAnswer]:
         contents = [one for one in self.recent.value.contents if self._is_asked(one)]
         reason = f"the Core has no result for the newest {len(contents)} requests"
         try:
@@ -189,9 +188,8 @@ class SignerProbe:
             return [fault(self.checked, f"the Core refuses a request: {error}", _KNOWS_NOT)]
         if found is None:
             return [skipped(self.checked, reason, "run the connector, or kmsconn doctor --ask-core")]
-        if found.answer.signer == self.signer.value:
-            self.core.answer.learn(found)
-        return [judge_signer(self.checked, self.signer.value, found.answer.signer)]
+        line = judge_signer(self.checked, self.signer.value, found.answer.signer)
+        return Found(found if found.answer.signer == self.signer.value else None, [line])
 
     def _is_asked(self, content: Content) -> bool:
         call = self.profile.operations[content.kind].result_call(content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import attrs
 
@@ -19,7 +20,7 @@ from kmsconn.ciphertexts.sources import BothForms, ByPlace
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import GENERATIONS
 from kmsconn.connector.wiring import PROFILES
-from kmsconn.core.client import CoreClient, open_core
+from kmsconn.core.client import open_core
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.events import ignore
@@ -27,14 +28,14 @@ from kmsconn.model.requests import HTTPZ_RC7, Kind
 from kmsconn.operate.doctor import account, buckets, chains, contracts, cores, machine, rehearsal
 from kmsconn.operate.doctor.buckets import BucketAccess
 from kmsconn.operate.doctor.chains import CheckedChain, open_chains
-from kmsconn.operate.doctor.contracts import CheckedContract, contracts_of
+from kmsconn.operate.doctor.contracts import CheckedContract
 from kmsconn.operate.doctor.cores import CheckedCore, SignerProbe
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok
 from kmsconn.operate.doctor.machine import Machine
-from kmsconn.operate.doctor.probing import Fact, Probe, run_probes
-from kmsconn.operate.doctor.recent import RecentRequests, recent_probe
+from kmsconn.operate.doctor.probing import Found, Probe, run_probes
+from kmsconn.operate.doctor.recent import recent_probe
 from kmsconn.operate.doctor.rehearsal import HandOver
-from kmsconn.protocols.profile import Coprocessor, MaterialInUse, Profile, Subscription
+from kmsconn.protocols.profile import MaterialInUse, Profile, Subscription
 from kmsconn.replies.wallet import Wallet, open_tx_sender
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import open_http
@@ -42,21 +43,9 @@ from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import Way
 
 
-class _Knowledge:
-    """What probes learn for others."""
-
-    def __init__(self) -> None:
-        self.tx_sender = Fact[Address]("the tx sender")
-        self.signer = Fact[Address]("the registered signer")
-        self.material = Fact[MaterialInUse]("the key material on chain")
-        self.recent = Fact[RecentRequests]("a recent decryption request")
-        self.coprocessors = Fact[tuple[Coprocessor, ...]]("the registry of coprocessors")
-        self.gas = Fact[int]("the gas of a reply")
-
-
 @attrs.frozen
 class _Subject:
-    """What is examined: settings, and everything that was opened for them."""
+    """What is examined: settings, everything that was opened for them, and the probes that others need."""
 
     settings: Settings
     ports: Ports
@@ -66,8 +55,6 @@ class _Subject:
     contracts: tuple[CheckedContract, ...]
     cores: tuple[CheckedCore, ...]
     access: BucketAccess
-    ask_core: bool
-    known: _Knowledge = attrs.field(factory=_Knowledge)
 
     def chain(self, chain_id: int) -> CheckedChain:
         """Return the chain of an id."""
@@ -77,6 +64,13 @@ class _Subject:
     def gateway(self) -> CheckedChain:
         """The chain of decryptions."""
         return self.chain(self.settings.chains.gateway.chain_id)
+
+    @property
+    def registries(self) -> Sequence[str]:
+        """The kinds of the contracts that know nodes, in the order of the profile; the first one knows coprocessors too."""
+        return (
+            ("HTTPZ",) if self.settings.protocol.profile == HTTPZ_RC7 else ("GatewayConfig", "ProtocolConfig")
+        )
 
     def contract(self, kind: str) -> CheckedContract:
         """Return a configured contract by its kind."""
@@ -98,42 +92,35 @@ async def examine(
     """
     ports = attrs.evolve(ports, proxies=settings.proxies)
     lines: list[Diagnosis] = []
-    async with _open_subject(settings, ports, there, ask_core=ask_core) as subject:
-        lines += await run_probes(list(_probes(subject)))
+    async with _open_subject(settings, ports, there) as subject:
+        lines += await run_probes(_probes(subject, ask_core=ask_core))
     own = GENERATIONS[settings.protocol.profile].table.in_own_words
     return [attrs.evolve(one, found=own(one.found), remedy=own(one.remedy)) for one in lines]
 
 
 @asynccontextmanager
-async def _open_subject(
-    settings: Settings, ports: Ports, there: Machine, *, ask_core: bool
-) -> AsyncIterator[_Subject]:
-    profile = PROFILES[settings.protocol.profile](settings)
+async def _open_subject(settings: Settings, ports: Ports, there: Machine) -> AsyncIterator[_Subject]:
+    profile, core = PROFILES[settings.protocol.profile](settings), settings.core
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(open_chains(settings, ports))
+        opened = {
+            one.chain.chain_id: one for one in await stack.enter_async_context(open_chains(settings, ports))
+        }
         client = await stack.enter_async_context(
-            open_core(
-                settings.core.core_endpoints, ports, settings.core.core_tls, settings.core.core_reply_budget
-            )
+            open_core(core.core_endpoints, ports, core.core_tls, core.core_reply_budget)
         )
         yield _Subject(
             settings,
             ports,
             there,
             profile,
-            opened,
-            contracts_of(profile),
-            _endpoints(client, settings.core.core_endpoints),
+            tuple(opened.values()),
+            tuple(CheckedContract(one, opened[one.chain_id]) for one in profile.contracts()),
+            tuple(
+                CheckedCore(client, index, url, core.healthcheck_timeout)
+                for index, url in enumerate(core.core_endpoints)
+            ),
             await _open_buckets(stack, settings, ports, profile),
-            ask_core,
         )
-
-
-def _endpoints(client: CoreClient, urls: Sequence[str]) -> tuple[CheckedCore, ...]:
-    return tuple(
-        CheckedCore(client, index, url, Fact(client.endpoints[index]), Fact("an answer of the Core"))
-        for index, url in enumerate(urls)
-    )
 
 
 async def _open_buckets(
@@ -154,21 +141,43 @@ async def _open_buckets(
     )
 
 
-def _probes(subject: _Subject) -> Sequence[Probe]:
+def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
     """Return all probes in the order in which their lines are shown."""
-    settings, ports, known = subject.settings, subject.ports, subject.known
+    settings, ports, profile, gateway = subject.settings, subject.ports, subject.profile, subject.gateway
+    tx_sender, material = _wallet_probe(settings), _on_chain_material_probe(subject)
+    registrations = _registration_probes(subject, tx_sender)
+    recent = recent_probe(
+        profile,
+        subject.subscription(Kind.PUBLIC_DECRYPTION),
+        gateway,
+        settings.reading.get_logs_batch_size,
+        subject.contracts[0].right,
+    )
+    registry = buckets.registry_probe(profile, gateway, subject.contract(subject.registries[0]).right)
+    hand_over = HandOver(profile, subject.chain, subject.cores[0].client, subject.access, registry, tx_sender)
+    start = hand_over.of if ask_core else None
+    answers = tuple(
+        SignerProbe(core, profile, recent, registrations[0], start).probe() for core in subject.cores
+    )
+    reply = rehearsal.reply_probe(profile, gateway, tx_sender, answers)
     return [
-        _wallet_probe(settings, known.tx_sender),
-        machine.journal_probe(settings, subject.machine, ports, known.tx_sender),
+        tx_sender,
+        machine.journal_probe(settings, subject.machine, ports, tx_sender),
         machine.monitoring_probe(settings, subject.machine, ports),
         *([machine.certificate_probe(settings, ports)] if _has_certificate(settings) else []),
         *_chain_probes(subject),
-        *_contract_probes(subject),
-        *_account_probes(subject),
-        *_balance_probes(subject),
-        *_core_probes(subject),
-        *_ciphertext_probes(subject),
-        rehearsal.reply_probe(subject.profile, subject.gateway, known.tx_sender, subject.cores, known.gas),
+        *(contract.right for contract in subject.contracts),
+        *(contracts.domain_probe(one) for one in subject.contracts if one.configured.domain is not None),
+        *registrations,
+        *_balance_probes(subject, tx_sender, reply),
+        *(core.serves for core in subject.cores),
+        material,
+        *(cores.material_probe(core, material, recent) for core in subject.cores),
+        *answers,
+        recent,
+        registry,
+        buckets.buckets_probe(subject.access, registry, recent),
+        reply,
     ]
 
 
@@ -182,8 +191,8 @@ def _kind_of(settings: Settings) -> str:
     return ", of a shadow" if settings.is_shadow else ", for which other processes send"
 
 
-def _wallet_probe(settings: Settings, tx_sender: Fact[Address]) -> Probe:
-    async def look() -> Sequence[Diagnosis]:
+def _wallet_probe(settings: Settings) -> Probe[Address]:
+    async def look() -> Sequence[Diagnosis] | Found[Address]:
         async with AsyncExitStack() as stack:
             try:
                 sender = await stack.enter_async_context(open_tx_sender(settings, ignore))
@@ -192,16 +201,13 @@ def _wallet_probe(settings: Settings, tx_sender: Fact[Address]) -> Probe:
                     fault("tx sender", str(error), "check private_key or aws_kms, and the rights to use it")
                 ]
             address = sender.address if isinstance(sender, Wallet) else sender
-            tx_sender.learn(address)
-            return [ok("tx sender", f"{checksum(address)}{_kind_of(settings)}")]
+            return Found(address, [ok("tx sender", f"{checksum(address)}{_kind_of(settings)}")])
 
-    return Probe("tx sender", look, gives=(tx_sender,), remedy="check private_key or aws_kms", limit=30.0)
+    return Probe("tx sender", look, remedy="check private_key or aws_kms", limit=30.0)
 
 
-def _chain_probes(subject: _Subject) -> Sequence[Probe]:
-    settings = subject.settings
-    several = subject.chains
-    reading = settings.reading
+def _chain_probes(subject: _Subject) -> Sequence[Probe[Any]]:
+    several, reading = subject.chains, subject.settings.reading
     starts = {
         "ethereum": (Kind.KEYGEN, reading.kms_operation_from_block_number, "kms_operation_from_block_number"),
         "gateway": (
@@ -211,120 +217,48 @@ def _chain_probes(subject: _Subject) -> Sequence[Probe]:
         ),
     }
 
-    def limits(chain: CheckedChain) -> Probe:
+    def limits(chain: CheckedChain) -> Probe[None]:
         if (heard := starts.get(chain.name)) is None:
-            return chains.limits_probe(chain, None, settings.reading.get_logs_batch_size, None, "")
+            return chains.limits_probe(chain, None, reading.get_logs_batch_size, None, "")
         kind, first, option = heard
         contract = subject.subscription(kind)
-        return chains.limits_probe(chain, contract, settings.reading.get_logs_batch_size, first, option)
+        return chains.limits_probe(chain, contract, reading.get_logs_batch_size, first, option)
 
     return [
-        *(chains.url_probe(chain, subject.ports) for chain in several),
-        *(chains.head_probe(chain) for chain in several),
+        *(chain.usable for chain in several),
+        *(chain.head for chain in several),
         chains.clock_probe(several, subject.ports.wall),
         *(limits(chain) for chain in several),
     ]
 
 
-def _contract_probes(subject: _Subject) -> Sequence[Probe]:
-    placed = [(one, subject.chain(one.configured.chain_id)) for one in subject.contracts]
+def _registration_probes(subject: _Subject, tx_sender: Probe[Address]) -> Sequence[Probe[Address]]:
+    found = [subject.contract(kind) for kind in subject.registries]
     return [
-        *(contracts.contract_probe(*pair) for pair in placed),
-        *(contracts.domain_probe(*pair) for pair in placed if pair[0].configured.domain is not None),
+        account.registration_probe(subject.profile, place, one.chain, tx_sender, one.right)
+        for place, one in enumerate(found)
     ]
 
 
-def _account_probes(subject: _Subject) -> Sequence[Probe]:
-    known, gateway = subject.known, subject.gateway
-    if subject.settings.protocol.profile == HTTPZ_RC7:
-        return [_registration(subject, 0, gateway, known.signer, "HTTPZ")]
-    ethereum, unused = subject.chain(subject.settings.chains.ethereum.chain_id), Fact[Address]("the signer")
-    return [
-        _registration(subject, 0, gateway, known.signer, "GatewayConfig"),
-        _registration(subject, 1, ethereum, unused, "ProtocolConfig"),
-    ]
-
-
-def _balance_probes(subject: _Subject) -> Sequence[Probe]:
-    """Return the probes of the balances, for who sends."""
-    known, gateway = subject.known, subject.gateway
+def _balance_probes(subject: _Subject, tx_sender: Probe[Address], reply: Probe[int]) -> Sequence[Probe[None]]:
+    """Return the probes of the balances, for who sends; ``reply`` estimates one on the Gateway."""
     if not subject.settings.sends:
         return []
-    balance = account.balance_probe(gateway, known.tx_sender, known.gas, few=account.FEW_REPLIES)
-    ethereum = subject.chain(subject.settings.chains.ethereum.chain_id)
-    if ethereum is gateway:
-        return [balance]
-    no_estimate = Fact[int]("the gas of a reply on Ethereum")
-    no_estimate.lack("no reply is called there")
-    of_keys = account.balance_probe(ethereum, known.tx_sender, no_estimate, few=account.FEW_KEY_REPLIES)
-    return [balance, of_keys]
-
-
-def _registration(
-    subject: _Subject, place: int, chain: CheckedChain, signer: Fact[Address], registry: str
-) -> Probe:
-    right = subject.contract(registry).right
-    tx_sender = subject.known.tx_sender
-    return account.registration_probe(subject.profile, place, chain, tx_sender, signer=signer, right=right)
-
-
-def _core_probes(subject: _Subject) -> Sequence[Probe]:
-    known, limit = subject.known, subject.settings.core.healthcheck_timeout
-    hand_over = HandOver(
-        subject.profile,
-        subject.chain,
-        subject.cores[0].client,
-        subject.access,
-        known.coprocessors,
-        known.tx_sender,
-    )
+    gateway, ethereum = subject.gateway, subject.chain(subject.settings.chains.ethereum.chain_id)
+    of_keys = account.balance_probe(ethereum, tx_sender, None, few=account.FEW_KEY_REPLIES)
     return [
-        *(cores.health_probe(core, limit) for core in subject.cores),
-        _on_chain_material_probe(subject),
-        *(cores.material_probe(core, known.material, known.recent) for core in subject.cores),
-        *(
-            SignerProbe(
-                core,
-                subject.profile,
-                known.recent,
-                known.signer,
-                hand_over.of if subject.ask_core else None,
-            ).probe()
-            for core in subject.cores
-        ),
+        account.balance_probe(gateway, tx_sender, reply, few=account.FEW_REPLIES),
+        *([] if ethereum is gateway else [of_keys]),
     ]
 
 
-def _on_chain_material_probe(subject: _Subject) -> Probe:
-    chain_id, _ = subject.profile.material()
-    chain = subject.chain(chain_id)
-    kinds = (
-        ("KeyManager",)
-        if subject.settings.protocol.profile == HTTPZ_RC7
-        else ("KMSGeneration", "ProtocolConfig")
-    )
-    needs = tuple(subject.contract(kind).right for kind in kinds)
+def _on_chain_material_probe(subject: _Subject) -> Probe[MaterialInUse]:
+    checked, chain = "key material on chain", subject.chain(subject.profile.material()[0])
+    older = subject.settings.protocol.profile == HTTPZ_RC7
+    kinds = ("KeyManager",) if older else ("KMSGeneration", "ProtocolConfig")
 
-    async def look() -> Sequence[Diagnosis]:
+    async def look() -> Found[MaterialInUse]:
         found = await run_query_plan(chain.rpc, subject.profile.material()[1])
-        subject.known.material.learn(found)
-        return [cores.describe_material("key material on chain", found)]
+        return Found(found, [cores.describe_material(checked, found)])
 
-    return Probe("key material on chain", look, (chain.usable, *needs), gives=(subject.known.material,))
-
-
-def _ciphertext_probes(subject: _Subject) -> Sequence[Probe]:
-    known, gateway, settings = subject.known, subject.gateway, subject.settings
-    registry = subject.contract("HTTPZ" if settings.protocol.profile == HTTPZ_RC7 else "GatewayConfig").right
-    return [
-        recent_probe(
-            subject.profile,
-            subject.subscription(Kind.PUBLIC_DECRYPTION),
-            gateway,
-            settings.reading.get_logs_batch_size,
-            recent=known.recent,
-            right=subject.contracts[0].right,
-        ),
-        buckets.registry_probe(subject.profile, gateway, (registry,), known.coprocessors),
-        buckets.buckets_probe(subject.access, known.coprocessors, known.recent),
-    ]
+    return Probe(checked, look, (chain.usable, *(subject.contract(kind).right for kind in kinds)))

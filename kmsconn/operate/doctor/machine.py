@@ -27,7 +27,7 @@ from kmsconn.journal.sqlite import lock_path
 from kmsconn.model.events import Severity
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.operate.doctor.postgres import judge_common, judge_postgres, judge_workers
-from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.operate.doctor.probing import Probe
 from kmsconn.transport.certificates import end_of, told_end
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports
@@ -93,11 +93,12 @@ def real_machine() -> Machine:
 # --- the journal
 
 
-def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender: Fact[Address]) -> Probe:
+def journal_probe(
+    settings: Settings, machine: Machine, ports: Ports, tx_sender: Probe[Address]
+) -> Probe[None]:
     """Return the probe of the journal's place, and of whose journal it is."""
-    checked = f"journal {settings.storage.journal}"
-
     journal = settings.storage.journal
+    checked = f"journal {journal}"
 
     async def look() -> Sequence[Diagnosis]:
         if isinstance(journal, PostgresAddress):
@@ -112,13 +113,12 @@ def journal_probe(settings: Settings, machine: Machine, ports: Ports, tx_sender:
         else:
             place = await ports.offload("doctor", partial(machine.journal, journal))
             lines, stored = [judge_place(checked, place)], place.stored
-        await tx_sender.wait()
         if stored and not tx_sender.missing:
             ours = Binding.of(settings, tx_sender.value).as_text()
             lines.append(judge_binding(f"{checked}: owner", stored, ours))
         return lines
 
-    return Probe(checked, look, limit=30.0)
+    return Probe(checked, look, uses=(tx_sender,), limit=30.0)
 
 
 def judge_place(checked: str, place: JournalFiles) -> Diagnosis:
@@ -201,7 +201,7 @@ def _stored(path: Path, *, in_use: bool) -> Mapping[str, str]:
 # --- the monitoring address
 
 
-def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Probe:
+def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Probe[None]:
     """Return the probe of the monitoring address: free, held by a kmsconn that runs, or taken by another program."""
     checked = f"monitoring_endpoint {settings.monitoring.monitoring_endpoint}"
 
@@ -220,7 +220,7 @@ def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Prob
     return Probe(checked, look)
 
 
-def certificate_probe(settings: Settings, ports: Ports) -> Probe:
+def certificate_probe(settings: Settings, ports: Ports) -> Probe[None]:
     """Return the probe of the certificate of the HTTP address: how long it still counts."""
     assert settings.http_api is not None
     assert settings.http_api.tls is not None

@@ -1,13 +1,12 @@
-"""Runs probes side by side: each under its own deadline, each once the facts that it needs are known. Knows no dependency.
+"""Runs probes side by side: each under its own deadline, each once those that it needs have ended. Knows no dependency.
 
-A fact is settled once: learnt by the probe that gives it, or missing with the reason. A probe of which a fact is missing is not run: it
-is one skipped line with that reason. A probe that fails, or takes too long, is one line too and stops no other.
+A probe may find a value that others need. One of which another has found nothing is not run: it is one skipped line with the reason. A
+probe that fails, or takes too long, is one line too and stops no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -22,96 +21,87 @@ PROBE_LIMIT = 15.0  # seconds for one probe: more than the ten in which a connec
 ASK_AGAIN = "check that it is reachable from this machine and not overloaded"
 
 
-@attrs.define(eq=False)
-class Fact(Generic[T]):
-    """A value that one probe finds and others need; ``name`` says what it is in the reason why they could not be run."""
-
-    name: str
-    _known: list[T] = attrs.field(factory=list)
-    _missing: str = ""
-    _settled: trio.Event = attrs.field(factory=trio.Event)
-
-    def learn(self, value: T) -> None:
-        """Take the value. Repeating: the first one counts."""
-        if not self._settled.is_set():
-            self._known.append(value)
-            self._settled.set()
-
-    def lack(self, reason: str) -> None:
-        """Take why there is no value. Repeating: no effect once it is settled."""
-        if not self._settled.is_set():
-            self._missing = reason
-            self._settled.set()
-
-    async def wait(self) -> None:
-        """Return once it is settled."""
-        await self._settled.wait()
-
-    @property
-    def missing(self) -> str:
-        """Why there is no value; empty where there is one."""
-        return "" if self._known else self._missing or f"{self.name} is not known"
-
-    @property
-    def value(self) -> T:
-        """The value. Raises IndexError while it is missing: a probe names what it needs."""
-        return self._known[0]
-
-
 @attrs.frozen
-class Probe:
-    """One look at a dependency: what it is called, what it does, the facts that it needs and gives, and its limit in seconds.
+class Found(Generic[T]):
+    """What a probe has found for others, and its lines; None: nothing, and ``missing`` may say why."""
 
-    ``run`` may raise KmsconnError or OSError, which make one line with ``remedy``.
+    value: T | None
+    lines: Sequence[Diagnosis] = ()
+    missing: str = ""
+
+
+Look = Callable[[], Awaitable[Sequence[Diagnosis] | Found[T]]]
+
+
+@attrs.define(eq=False)
+class Probe(Generic[T]):
+    """One look at a dependency: what it is called, what it does, the probes without which it cannot be run, and its limit in seconds.
+
+    ``look`` may raise KmsconnError or OSError, which make one line with ``remedy``. What ``uses`` have found it can do without.
     """
 
     checked: str
-    run: Callable[[], Awaitable[Sequence[Diagnosis]]]
-    needs: tuple[Fact[Any], ...] = ()
-    gives: tuple[Fact[Any], ...] = ()
+    look: Look[T]
+    needs: tuple[Probe[Any], ...] = ()
+    uses: tuple[Probe[Any], ...] = ()
     remedy: str = ASK_AGAIN
     limit: float = PROBE_LIMIT
+    missing: str = attrs.field(default="", init=False)
+    """Why nothing was found; empty where something was."""
+    _found: list[T] = attrs.field(factory=list, init=False)
+    _ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    @property
+    def value(self) -> T:
+        """What was found. Raises IndexError while it is missing: a probe names what it needs."""
+        return self._found[0]
+
+    async def wait(self) -> None:
+        """Return once it has ended."""
+        await self._ended.wait()
+
+    async def run(self) -> Sequence[Diagnosis]:
+        """Wait for the others, look, and return the lines. Once."""
+        for one in (*self.needs, *self.uses):
+            await one.wait()
+        missing = next((one.missing for one in self.needs if one.missing), "")
+        said = Found[T](None, [skipped(self.checked, missing)], missing) if missing else await self._look()
+        if said.value is None:
+            self.missing = said.missing or self._why_not(said.lines)
+        else:
+            self._found.append(said.value)
+        self._ended.set()
+        return said.lines
+
+    def _why_not(self, lines: Sequence[Diagnosis]) -> str:
+        """Return why nothing was found: what the first line that is not well says."""
+        found = next((line.found for line in lines if line.status is not CheckStatus.OK), "")
+        return f"{self.checked}: {found}" if found else f"{self.checked} did not tell"
+
+    async def _look(self) -> Found[T]:
+        with trio.move_on_after(self.limit):
+            try:
+                said = await self.look()
+                return said if isinstance(said, Found) else Found(None, said)
+            except KmsconnError as error:
+                own = error.remedy if isinstance(error, RequestError) else ""
+                return Found(None, [fault(self.checked, str(error), own or self.remedy)])
+            except OSError as error:
+                return Found(None, [fault(self.checked, error.strerror or type(error).__name__, self.remedy)])
+        return Found(None, [fault(self.checked, f"no result within {self.limit:g} s", self.remedy)])
 
 
-async def run_probes(probes: Sequence[Probe]) -> list[Diagnosis]:
+async def run_probes(probes: Sequence[Probe[Any]]) -> list[Diagnosis]:
     """Run probes and return their lines, those of one probe together, in the order of the probes.
 
-    A fact that no probe gives must be settled before. Cancellation: at any time.
+    Every probe that another one needs must be among them. Cancellation: at any time.
     """
     lines: list[Sequence[Diagnosis]] = [()] * len(probes)
 
-    async def put(index: int, probe: Probe) -> None:
-        lines[index] = await _run(probe)
+    async def put(index: int, probe: Probe[Any]) -> None:
+        lines[index] = await probe.run()
 
     async with trio.open_nursery() as nursery:
         for index, probe in enumerate(probes):
-            nursery.start_soon(partial(put, index, probe))
+            nursery.start_soon(put, index, probe)
     return [line for several in lines for line in several]
-
-
-async def _run(probe: Probe) -> Sequence[Diagnosis]:
-    for fact in probe.needs:
-        await fact.wait()
-    missing = next((fact.missing for fact in probe.needs if fact.missing), "")
-    lines = [skipped(probe.checked, missing)] if missing else await _look(probe)
-    for fact in probe.gives:
-        fact.lack(missing or _why_not(probe, lines))
-    return lines
-
-
-def _why_not(probe: Probe, lines: Sequence[Diagnosis]) -> str:
-    """Return why a probe did not learn what it gives: what its first line that is not well has found."""
-    found = next((line.found for line in lines if line.status is not CheckStatus.OK), "")
-    return f"{probe.checked}: {found}" if found else f"{probe.checked} did not tell"
-
-
-async def _look(probe: Probe) -> Sequence[Diagnosis]:
-    with trio.move_on_after(probe.limit):
-        try:
-            return await probe.run()
-        except KmsconnError as error:
-            own = error.remedy if isinstance(error, RequestError) else ""
-            return [fault(probe.checked, str(error), own or probe.remedy)]
-        except OSError as error:
-            return [fault(probe.checked, error.strerror or type(error).__name__, probe.remedy)]
-    return [fault(probe.checked, f"no result within {probe.limit:g} s", probe.remedy)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import attrs
 
@@ -12,8 +12,8 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.model.requests import Content
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.chains import CheckedChain
-from kmsconn.operate.doctor.diagnosis import Diagnosis, ok, skipped
-from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.operate.doctor.diagnosis import ok, skipped
+from kmsconn.operate.doctor.probing import Found, Probe
 from kmsconn.protocols.profile import Profile, Subscription
 
 CHECKED = "newest decryption requests"
@@ -30,28 +30,21 @@ class RecentRequests:
 
 
 def recent_probe(
-    profile: Profile,
-    subscription: Subscription,
-    chain: CheckedChain,
-    width: int,
-    *,
-    recent: Fact[RecentRequests],
-    right: Fact[bool],
-) -> Probe:
+    profile: Profile, subscription: Subscription, chain: CheckedChain, width: int, right: Probe[bool]
+) -> Probe[RecentRequests]:
     """Return the probe that looks for requests backwards from the newest block, ``width`` blocks at once.
 
     ``right``: their contract is there.
     """
 
-    async def look() -> Sequence[Diagnosis]:
+    async def look() -> Found[RecentRequests]:
         found = await _find(profile, subscription, chain, width)
         if not found.contents:
-            recent.lack(f"there was no decryption request in the last {found.blocks} blocks")
-            return [skipped(CHECKED, recent.missing)]
-        recent.learn(found)
-        return [ok(CHECKED, f"{len(found.contents)} in the last {found.blocks} blocks")]
+            missing = f"there was no decryption request in the last {found.blocks} blocks"
+            return Found(None, [skipped(CHECKED, missing)], missing)
+        return Found(found, [ok(CHECKED, f"{len(found.contents)} in the last {found.blocks} blocks")])
 
-    return Probe(CHECKED, look, (chain.usable, chain.head, right), gives=(recent,), limit=30.0)
+    return Probe(CHECKED, look, (chain.usable, chain.head, right), limit=30.0)
 
 
 async def _find(profile: Profile, where: Subscription, chain: CheckedChain, width: int) -> RecentRequests:

@@ -18,9 +18,9 @@ from kmsconn.model.steps import Ciphertext
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.buckets import BucketAccess, KnownBuckets
 from kmsconn.operate.doctor.chains import CheckedChain
-from kmsconn.operate.doctor.cores import CheckedCore, FoundAnswer
+from kmsconn.operate.doctor.cores import FoundAnswer
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.probing import Fact, Probe
+from kmsconn.operate.doctor.probing import Found, Probe
 from kmsconn.protocols.port import Facts, Revert, Verdict
 from kmsconn.protocols.profile import Coprocessor, Profile
 
@@ -33,8 +33,8 @@ class HandOver:
     chain: Callable[[int], CheckedChain]
     client: CoreClient
     access: BucketAccess
-    coprocessors: Fact[tuple[Coprocessor, ...]]
-    tx_sender: Fact[Address]
+    coprocessors: Probe[tuple[Coprocessor, ...]]
+    tx_sender: Probe[Address]
 
     async def of(self, content: Content) -> str:
         """Hand a request over, and return nothing, or why that was not done.
@@ -77,16 +77,15 @@ CHECKED = "a reply, called and not sent"
 def reply_probe(
     profile: Profile,
     chain: CheckedChain,
-    tx_sender: Fact[Address],
-    cores: Sequence[CheckedCore],
-    gas: Fact[int],
-) -> Probe:
-    """Return the probe that makes an ``eth_call`` of a reply, and gives its gas where the contract takes it."""
+    tx_sender: Probe[Address],
+    answers: tuple[Probe[FoundAnswer], ...],
+) -> Probe[int]:
+    """Return the probe that makes an ``eth_call`` of a reply, and finds its gas where the contract takes it."""
 
-    async def look() -> Sequence[Diagnosis]:
-        found = await _first_answer(cores)
+    async def look() -> Sequence[Diagnosis] | Found[int]:
+        found = next((one.value for one in answers if not one.missing), None)
         if found is None:
-            return [skipped(CHECKED, f"there is no answer of the Core: {cores[0].answer.missing}")]
+            return [skipped(CHECKED, f"there is no answer of the Core: {answers[0].missing}")]
         operation = profile.operations[found.content.kind]
         message = {
             "from": to_hex(tx_sender.value),
@@ -99,16 +98,10 @@ def reply_probe(
         except RpcError as error:
             return [judge_refusal(name, error, operation.revert(error.data))]
         estimate = await nodes.read_wei(chain.rpc, "eth_estimateGas", message)
-        gas.learn(operation.spare(estimate) + estimate)
-        return [ok(CHECKED, f"the contract takes the reply to {name}, {estimate} gas")]
+        line = ok(CHECKED, f"the contract takes the reply to {name}, {estimate} gas")
+        return Found(operation.spare(estimate) + estimate, [line])
 
-    return Probe(CHECKED, look, (tx_sender, chain.usable), gives=(gas,), limit=300.0)
-
-
-async def _first_answer(cores: Sequence[CheckedCore]) -> FoundAnswer | None:
-    for core in cores:
-        await core.answer.wait()
-    return next((core.answer.value for core in cores if not core.answer.missing), None)
+    return Probe(CHECKED, look, (tx_sender, chain.usable), answers, limit=300.0)
 
 
 def judge_refusal(name: str, error: RpcError, revert: Revert) -> Diagnosis:
