@@ -14,7 +14,7 @@ from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.operate.doctor.nodes import NewestBlock
-from kmsconn.operate.doctor.probing import Found, Probe
+from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.protocols.profile import Profile, Registration
 from kmsconn.replies.fees import in_ether, market_fees, read_history
 
@@ -35,10 +35,10 @@ def registration_probe(
     """
     checked = f"{chain.name}: registration of the tx sender"
 
-    async def look() -> Found[Address]:
+    async def look() -> Discovery[Address]:
         found = await run_query_plan(chain.rpc, profile.registrations(tx_sender.value)[place][1])
         line = judge_registration(checked, tx_sender.value, found)
-        return Found(None if found.signer == ZERO_ADDRESS else found.signer, [line])
+        return Discovery(None if found.signer == ZERO_ADDRESS else found.signer, [line])
 
     return Probe(checked, look, (tx_sender, chain.usable, right))
 

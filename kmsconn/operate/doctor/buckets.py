@@ -20,7 +20,7 @@ from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, warning
-from kmsconn.operate.doctor.probing import Found, Probe
+from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.operate.doctor.recent import RecentRequests
 from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.transport.http import HttpClient
@@ -86,7 +86,7 @@ def registry_probe(
 ) -> Probe[tuple[Coprocessor, ...]]:
     """Return the probe of the registry of coprocessors."""
 
-    async def look() -> Found[tuple[Coprocessor, ...]]:
+    async def look() -> Discovery[tuple[Coprocessor, ...]]:
         registry = profile.registry
         threshold = await ask(chain.rpc, registry.coprocessor_threshold()) if profile.has_attestations else 1
         senders = await ask(chain.rpc, registry.coprocessor_senders())
@@ -94,7 +94,7 @@ def registry_probe(
             [partial(ask, chain.rpc, registry.coprocessor(one)) for one in senders[:MOST_COPROCESSORS]]
         )
         found = tuple(several) if any(one.bucket for one in several) else None
-        return Found(found, [judge_registry(several, threshold)])
+        return Discovery(found, [judge_registry(several, threshold)])
 
     return Probe(CHECKED, look, (chain.usable, right))
 

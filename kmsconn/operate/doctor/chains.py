@@ -17,7 +17,7 @@ from kmsconn.errors import KmsconnError, StartRefused, Unreachable
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, skipped, warning
 from kmsconn.operate.doctor.nodes import NewestBlock
-from kmsconn.operate.doctor.probing import Found, Probe
+from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.protocols.profile import Subscription
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
@@ -105,10 +105,10 @@ class CheckedChain:
 
     @usable.default
     def _usable(self) -> Probe[tuple[NodeAtUrl, ...]]:
-        async def look() -> Found[tuple[NodeAtUrl, ...]]:
+        async def look() -> Discovery[tuple[NodeAtUrl, ...]]:
             lines = await together([partial(_look_at_url, self, node) for node in self.nodes])
             several = zip(self.nodes, lines, strict=True)
-            return Found(
+            return Discovery(
                 tuple(node for node, line in several if line.status is CheckStatus.OK) or None, lines
             )
 
@@ -116,8 +116,8 @@ class CheckedChain:
 
     @head.default
     def _head(self) -> Probe[NewestBlock]:
-        async def look() -> Found[NewestBlock]:
-            return Found(await nodes.read_head(self.rpc))
+        async def look() -> Discovery[NewestBlock]:
+            return Discovery(await nodes.read_head(self.rpc))
 
         return Probe(f"{self.name}: newest block", look, (self.usable,), remedy=RPC_REMEDY)
 

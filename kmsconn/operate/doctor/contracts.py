@@ -14,7 +14,7 @@ from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped
-from kmsconn.operate.doctor.probing import Found, Probe
+from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.protocols.profile import ConfiguredContract
 
 
@@ -31,14 +31,14 @@ class CheckedContract:
         one = self.configured
         checked = f"{self.option} {checksum(one.address)}: {one.kind} on {self.chain.name}"
 
-        async def look() -> Sequence[Diagnosis] | Found[bool]:
+        async def look() -> Sequence[Diagnosis] | Discovery[bool]:
             if not await _code_size(self.chain.rpc, one.address):
                 return [fault(checked, f"has no code on chain {one.chain_id}", _where_it_is(self))]
             try:
                 await ask(self.chain.rpc, one.identity)
             except WrongContract as error:
                 return [fault(checked, _why(error), _where_it_is(self))]
-            return Found(True, [ok(checked, "is there")])
+            return Discovery(True, [ok(checked, "is there")])
 
         return Probe(checked, look, (self.chain.usable,))
 

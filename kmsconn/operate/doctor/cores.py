@@ -14,7 +14,7 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Content
 from kmsconn.model.steps import Answer
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.probing import Found, Probe
+from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.operate.doctor.recent import RecentRequests
 from kmsconn.protocols.fhevm.key_material import (
     MATERIAL_METHOD,
@@ -60,7 +60,7 @@ class CheckedCore:
     def _serves(self) -> Probe[bool]:
         checked = f"{self.name}: health"
 
-        async def look() -> Found[bool]:
+        async def look() -> Discovery[bool]:
             wrong = f"accepts calls and does not answer for {self.limit:g} s"
             try:
                 with trio.move_on_after(self.limit):
@@ -68,9 +68,9 @@ class CheckedCore:
             except Unreachable as error:
                 wrong = str(error)
             return (
-                Found(None, [fault(checked, wrong, START_CORE)])
+                Discovery(None, [fault(checked, wrong, START_CORE)])
                 if wrong
-                else Found(True, [ok(checked, "serves")])
+                else Discovery(True, [ok(checked, "serves")])
             )
 
         return Probe(checked, look, limit=self.limit + 5.0)
@@ -175,7 +175,7 @@ class SignerProbe:
         needs = (self.core.serves, self.recent, self.signer)
         return Probe(self.checked, self._look, needs, limit=150.0, remedy=START_CORE)
 
-    async def _look(self) -> Sequence[Diagnosis] | Found[FoundAnswer]:
+    async def _look(self) -> Sequence[Diagnosis] | Discovery[FoundAnswer]:
         contents = [one for one in self.recent.value.contents if self._is_asked(one)]
         reason = f"the Core has no result for the newest {len(contents)} requests"
         try:
@@ -189,7 +189,7 @@ class SignerProbe:
         if found is None:
             return [skipped(self.checked, reason, "run the connector, or kmsconn doctor --ask-core")]
         line = judge_signer(self.checked, self.signer.value, found.answer.signer)
-        return Found(found if found.answer.signer == self.signer.value else None, [line])
+        return Discovery(found if found.answer.signer == self.signer.value else None, [line])
 
     def _is_asked(self, content: Content) -> bool:
         call = self.profile.operations[content.kind].result_call(content)

@@ -32,7 +32,7 @@ from kmsconn.operate.doctor.contracts import CheckedContract
 from kmsconn.operate.doctor.cores import CheckedCore, SignerProbe
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok
 from kmsconn.operate.doctor.machine import Machine
-from kmsconn.operate.doctor.probing import Found, Probe, run_probes
+from kmsconn.operate.doctor.probing import Discovery, Probe, run_probes
 from kmsconn.operate.doctor.recent import recent_probe
 from kmsconn.operate.doctor.rehearsal import HandOver
 from kmsconn.protocols.profile import MaterialInUse, Profile, Subscription
@@ -192,7 +192,7 @@ def _kind_of(settings: Settings) -> str:
 
 
 def _wallet_probe(settings: Settings) -> Probe[Address]:
-    async def look() -> Sequence[Diagnosis] | Found[Address]:
+    async def look() -> Sequence[Diagnosis] | Discovery[Address]:
         async with AsyncExitStack() as stack:
             try:
                 sender = await stack.enter_async_context(open_tx_sender(settings, ignore))
@@ -201,7 +201,7 @@ def _wallet_probe(settings: Settings) -> Probe[Address]:
                     fault("tx sender", str(error), "check private_key or aws_kms, and the rights to use it")
                 ]
             address = sender.address if isinstance(sender, Wallet) else sender
-            return Found(address, [ok("tx sender", f"{checksum(address)}{_kind_of(settings)}")])
+            return Discovery(address, [ok("tx sender", f"{checksum(address)}{_kind_of(settings)}")])
 
     return Probe("tx sender", look, remedy="check private_key or aws_kms", limit=30.0)
 
@@ -257,8 +257,8 @@ def _on_chain_material_probe(subject: _Subject) -> Probe[MaterialInUse]:
     older = subject.settings.protocol.profile == HTTPZ_RC7
     kinds = ("KeyManager",) if older else ("KMSGeneration", "ProtocolConfig")
 
-    async def look() -> Found[MaterialInUse]:
+    async def look() -> Discovery[MaterialInUse]:
         found = await run_query_plan(chain.rpc, subject.profile.material()[1])
-        return Found(found, [cores.describe_material(checked, found)])
+        return Discovery(found, [cores.describe_material(checked, found)])
 
     return Probe(checked, look, (chain.usable, *(subject.contract(kind).right for kind in kinds)))

@@ -22,7 +22,7 @@ ASK_AGAIN = "check that it is reachable from this machine and not overloaded"
 
 
 @attrs.frozen
-class Found(Generic[T]):
+class Discovery(Generic[T]):
     """What a probe has found for others, and its lines; None: nothing, and ``missing`` may say why."""
 
     value: T | None
@@ -30,7 +30,7 @@ class Found(Generic[T]):
     missing: str = ""
 
 
-Look = Callable[[], Awaitable[Sequence[Diagnosis] | Found[T]]]
+Look = Callable[[], Awaitable[Sequence[Diagnosis] | Discovery[T]]]
 
 
 @attrs.define(eq=False)
@@ -65,7 +65,9 @@ class Probe(Generic[T]):
         for one in (*self.needs, *self.uses):
             await one.wait()
         missing = next((one.missing for one in self.needs if one.missing), "")
-        said = Found[T](None, [skipped(self.checked, missing)], missing) if missing else await self._look()
+        said = (
+            Discovery[T](None, [skipped(self.checked, missing)], missing) if missing else await self._look()
+        )
         if said.value is None:
             self.missing = said.missing or self._why_not(said.lines)
         else:
@@ -78,17 +80,19 @@ class Probe(Generic[T]):
         found = next((line.found for line in lines if line.status is not CheckStatus.OK), "")
         return f"{self.checked}: {found}" if found else f"{self.checked} did not tell"
 
-    async def _look(self) -> Found[T]:
+    async def _look(self) -> Discovery[T]:
         with trio.move_on_after(self.limit):
             try:
                 said = await self.look()
-                return said if isinstance(said, Found) else Found(None, said)
+                return said if isinstance(said, Discovery) else Discovery(None, said)
             except KmsconnError as error:
                 own = error.remedy if isinstance(error, RequestError) else ""
-                return Found(None, [fault(self.checked, str(error), own or self.remedy)])
+                return Discovery(None, [fault(self.checked, str(error), own or self.remedy)])
             except OSError as error:
-                return Found(None, [fault(self.checked, error.strerror or type(error).__name__, self.remedy)])
-        return Found(None, [fault(self.checked, f"no result within {self.limit:g} s", self.remedy)])
+                return Discovery(
+                    None, [fault(self.checked, error.strerror or type(error).__name__, self.remedy)]
+                )
+        return Discovery(None, [fault(self.checked, f"no result within {self.limit:g} s", self.remedy)])
 
 
 async def run_probes(probes: Sequence[Probe[Any]]) -> list[Diagnosis]:

@@ -13,7 +13,7 @@ from kmsconn.model.requests import Content
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import ok, skipped
-from kmsconn.operate.doctor.probing import Found, Probe
+from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.protocols.profile import Profile, Subscription
 
 CHECKED = "newest decryption requests"
@@ -37,12 +37,12 @@ def recent_probe(
     ``right``: their contract is there.
     """
 
-    async def look() -> Found[RecentRequests]:
+    async def look() -> Discovery[RecentRequests]:
         found = await _find(profile, subscription, chain, width)
         if not found.contents:
             missing = f"there was no decryption request in the last {found.blocks} blocks"
-            return Found(None, [skipped(CHECKED, missing)], missing)
-        return Found(found, [ok(CHECKED, f"{len(found.contents)} in the last {found.blocks} blocks")])
+            return Discovery(None, [skipped(CHECKED, missing)], missing)
+        return Discovery(found, [ok(CHECKED, f"{len(found.contents)} in the last {found.blocks} blocks")])
 
     return Probe(CHECKED, look, (chain.usable, chain.head, right), limit=30.0)
 

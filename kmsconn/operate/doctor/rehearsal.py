@@ -20,7 +20,7 @@ from kmsconn.operate.doctor.buckets import BucketAccess, KnownBuckets
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.cores import FoundAnswer
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.probing import Found, Probe
+from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.protocols.port import Facts, Revert, Verdict
 from kmsconn.protocols.profile import Coprocessor, Profile
 
@@ -82,7 +82,7 @@ def reply_probe(
 ) -> Probe[int]:
     """Return the probe that makes an ``eth_call`` of a reply, and finds its gas where the contract takes it."""
 
-    async def look() -> Sequence[Diagnosis] | Found[int]:
+    async def look() -> Sequence[Diagnosis] | Discovery[int]:
         found = next((one.value for one in answers if not one.missing), None)
         if found is None:
             return [skipped(CHECKED, f"there is no answer of the Core: {answers[0].missing}")]
@@ -99,7 +99,7 @@ def reply_probe(
             return [judge_refusal(name, error, operation.revert(error.data))]
         estimate = await nodes.read_wei(chain.rpc, "eth_estimateGas", message)
         line = ok(CHECKED, f"the contract takes the reply to {name}, {estimate} gas")
-        return Found(operation.spare(estimate) + estimate, [line])
+        return Discovery(operation.spare(estimate) + estimate, [line])
 
     return Probe(CHECKED, look, (tx_sender, chain.usable), answers, limit=300.0)
 
