@@ -20,9 +20,8 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.journal import moves, queries, recording, retention
-from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Binding, Database
-from kmsconn.journal.rows import RESIDUES, pack_log
+from kmsconn.journal.rows import RESIDUES, find_odd_rows, pack_log
 from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Arrival, JournalPlace, Position, Read, RetentionStep, Shards
 from kmsconn.model.requests import Kind

@@ -24,8 +24,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.database import Binding, Database
-from kmsconn.journal.journal import Journal
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.values import Arrival, Read, Signing
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer

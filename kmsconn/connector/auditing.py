@@ -15,7 +15,7 @@ from kmsconn import __version__
 from kmsconn.errors import JournalFailed
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import outbox
-from kmsconn.journal.audit.log_file import AuditFile
+from kmsconn.journal.audit import AuditFile
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.outbox import Transition
 from kmsconn.model.alerts import Board

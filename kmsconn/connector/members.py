@@ -19,13 +19,12 @@ from kmsconn.connector.following import Topics
 from kmsconn.connector.leases import GIVING, Dismissals, LeaseClock, Leases
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import members, queries
-from kmsconn.journal.damage import UNREADABLE
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Claimed
-from kmsconn.journal.postgres_batch import Batch
+from kmsconn.journal.postgres import Batch
 from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.journal.postgres_side import SideSession, listen, watch_servers
-from kmsconn.journal.rows import read_row
+from kmsconn.journal.rows import UNREADABLE, read_row
 from kmsconn.journal.values import Due, Row, Shards
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent

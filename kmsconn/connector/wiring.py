@@ -19,8 +19,7 @@ from kmsconn.core.client import open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable
 from kmsconn.journal import outbox
 from kmsconn.journal.database import Binding
-from kmsconn.journal.journal import Journal, until_kept
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import Journal, open_journal, until_kept
 from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.requests import (
     FHEVM,

@@ -27,8 +27,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 if TYPE_CHECKING:
     from sqlite3 import Cursor
 
-    from kmsconn.journal.postgres import PostgresDriver
-    from kmsconn.journal.postgres_batch import BatchResult
+    from kmsconn.journal.postgres import BatchResult, PostgresDriver
     from kmsconn.journal.sqlite import SqliteDriver
 
 AnyOperation = TypeVar("AnyOperation", bound=Callable[..., Any])

@@ -25,8 +25,7 @@ from kmsconn.journal.database import Database, NotWritten, is_counted, is_off_lo
 from kmsconn.transport.ports import Offload
 
 if TYPE_CHECKING:
-    from kmsconn.journal.postgres import PostgresDriver
-    from kmsconn.journal.postgres_batch import BatchResult
+    from kmsconn.journal.postgres import BatchResult, PostgresDriver
 
 T = TypeVar("T")
 

@@ -15,11 +15,10 @@ import attrs
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.damage import read_rows
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.moves import LONGEST_WAIT, move
 from kmsconn.journal.recording import record
-from kmsconn.journal.rows import HistoryEntry, appended, line_of, pack_id, read_history, unpack_log
+from kmsconn.journal.rows import HistoryEntry, appended, line_of, pack_id, read_history, read_rows, unpack_log
 from kmsconn.journal.values import Arrival, FoundRows, Read, Recorded, Row, Wanted
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind

@@ -22,8 +22,7 @@ from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
 from kmsconn.journal.rows import COLUMNS
 
 if TYPE_CHECKING:
-    from kmsconn.journal.postgres import PostgresDriver
-    from kmsconn.journal.postgres_batch import Batch
+    from kmsconn.journal.postgres import Batch, PostgresDriver
 
 _JOIN: Final = "INSERT INTO member (name, roles, settings) VALUES (?, ?, ?) RETURNING token"
 _VERSIONS: Final = "SELECT value FROM meta WHERE key = ?"

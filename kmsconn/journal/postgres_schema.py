@@ -20,7 +20,7 @@ from kmsconn.errors import JournalTooNew, StartRefused
 from kmsconn.journal.schema import INDICES, TABLES, Table, shard_index
 
 if TYPE_CHECKING:
-    from kmsconn.journal.postgres_batch import BatchResult
+    from kmsconn.journal.postgres import BatchResult
 
 OLDEST_SERVER: Final = 130_000  # PostgreSQL 13, the oldest one that the tests were run against
 

@@ -14,8 +14,7 @@ import trio
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalFailed
-from kmsconn.journal.postgres import connect
-from kmsconn.journal.postgres_batch import Batch
+from kmsconn.journal.postgres import Batch, connect
 from kmsconn.journal.postgres_servers import MET, ServerTimeline, connect_to_newest, look_around
 from kmsconn.journal.postgres_session import KEYWORDS, LASTING, SessionLimits, keywords_of
 from kmsconn.transport.ports import Offload

@@ -12,9 +12,8 @@ import msgspec
 from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Checkpoints, Doubts
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.damage import read_one, read_rows
 from kmsconn.journal.database import Database, off_loop, reads
-from kmsconn.journal.rows import pack_id, unpack_log
+from kmsconn.journal.rows import pack_id, read_one, read_rows, unpack_log
 from kmsconn.journal.values import (
     NO_SHARDS,
     Counts,

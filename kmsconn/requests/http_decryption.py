@@ -17,10 +17,10 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.errors import JournalFailed, Undecodable
-from kmsconn.journal import posting, queries
+from kmsconn.journal import queries, recording
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.posting import NewRequest
+from kmsconn.journal.recording import NewRequest
 from kmsconn.journal.values import Row
 from kmsconn.model.events import Event, OnEvent, RequestClosed, RequestRecorded
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
@@ -128,7 +128,7 @@ class HttpIntake:
 
     async def _take(self, operation: Operation[Content], content: Content) -> Row | None:
         self._expect_open(content)
-        taken = await self._run(content, posting.take, self._post(operation, content))
+        taken = await self._run(content, recording.take, self._post(operation, content))
         row = taken.row
         if taken.begins and row is not None:
             log = row.event.log
@@ -166,7 +166,7 @@ class HttpIntake:
         except JournalFailed as error:
             code = FailureCode.UPSTREAM_TRANSIENT
             raise HttpFailure(code, JOURNAL_FAILS, decryption_id=content.id) from error
-        except posting.TooManyPosts as error:
+        except recording.TooManyPosts as error:
             raise HttpFailure(FailureCode.OVERLOADED, str(error), decryption_id=content.id) from error
 
     def _expect_open(self, content: Content) -> None:

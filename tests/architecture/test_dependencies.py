@@ -24,7 +24,6 @@ OF_POSTGRES = frozenset(
     f"kmsconn.journal.{name}"
     for name in (
         "postgres",
-        "postgres_batch",
         "postgres_place",
         "postgres_session",
         "postgres_side",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.journal.audit.lines import verify
+from kmsconn.journal.audit import verify
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.testing.faults import Ask, Kill, KillAtWork
 from kmsconn.testing.world import run_world

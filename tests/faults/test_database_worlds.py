@@ -13,7 +13,7 @@ import pytest
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable, OutcomeUnknown
-from kmsconn.journal import opening
+from kmsconn.journal import journal
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Readers
 from kmsconn.journal.postgres import PostgresDriver, PostgresReadingDriver
@@ -49,7 +49,7 @@ class Servers:
         return self.server
 
     def driver_of(self, where: Path | PostgresAddress, shards: int, _synchronous: str = "") -> PostgresDriver:
-        """Take the place of ``opening.driver_of``: a new process, and those before it have lost their connections."""
+        """Take the place of ``journal.driver_of``: a new process, and those before it have lost their connections."""
         assert isinstance(where, Path)
         server = self.at(where)
         self.starts += 1
@@ -61,7 +61,7 @@ class Servers:
         return driver
 
     def readers(self, where: Path | PostgresAddress, db: Database, offload: Offload, limit: int) -> Readers:
-        """Take the place of ``opening._readers``."""
+        """Take the place of ``journal._readers``."""
         assert isinstance(where, Path)
         make: Callable[[], PostgresReadingDriver] = partial(
             PostgresReadingDriver, ADDRESS, db.shards, self.at(where).connect
@@ -72,8 +72,8 @@ class Servers:
 def over_servers(monkeypatch: pytest.MonkeyPatch, hazards: Hazards) -> Servers:
     """Let journals stand on servers that lose connections."""
     servers = Servers(hazards)
-    monkeypatch.setattr(opening, "driver_of", servers.driver_of)
-    monkeypatch.setattr(opening, "_readers", servers.readers)
+    monkeypatch.setattr(journal, "driver_of", servers.driver_of)
+    monkeypatch.setattr(journal, "_readers", servers.readers)
     return servers
 
 

@@ -11,8 +11,7 @@ import pytest
 import trio
 
 from kmsconn.journal import moves, recording
-from kmsconn.journal.journal import Journal
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.model.life import State
 from tests.unit.journal.samples import ANSWER, BINDING, arrival, opened, read_of, row_of, signing
 

@@ -11,8 +11,7 @@ import trio
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal import moves, queries, recording
-from kmsconn.journal.journal import Journal
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_to_threads
 from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, arrival, opened, read_of, signing
@@ -86,7 +85,7 @@ async def test_a_journal_held_by_another_process_is_refused_until_that_is_killed
 LIVE = """
 import sys, time, trio
 from pathlib import Path
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import open_journal
 from kmsconn.transport.ports import offload_to_threads
 from tests.real.test_journal_threads import one_life
 from tests.unit.journal.samples import BINDING

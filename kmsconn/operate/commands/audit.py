@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kmsconn.journal.audit.lines import TRANSITION, numbered_lines, read_line, verify
+from kmsconn.journal.audit import TRANSITION, numbered_lines, read_line, verify
 from kmsconn.operate.commands.command import CliCommand, ExitStatus
 
 COLUMNS: Final = (

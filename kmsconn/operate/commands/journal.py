@@ -15,7 +15,7 @@ from kmsconn.config.storage import with_password
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.journal.copying import copy_journal
-from kmsconn.journal.opening import driver_of
+from kmsconn.journal.journal import driver_of
 from kmsconn.operate.commands.command import CliCommand, ExitStatus
 
 TELLING: Final = 2.0  # seconds between lines that tell of the progress, on a terminal

@@ -12,7 +12,7 @@ import trio
 from kmsconn.config.settings import Settings
 from kmsconn.connector.wiring import PROFILES
 from kmsconn.errors import StartRefused
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import open_journal
 from kmsconn.operate.control.commands import CommandError, Context, perform
 from kmsconn.operate.control.server import COMMANDS, address_of, control_path
 from kmsconn.requests.checker import DecryptionExpiry

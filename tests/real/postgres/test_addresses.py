@@ -13,7 +13,7 @@ from kmsconn.config.postgres_url import PARAMETERS, parse_postgres_url
 from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, StartRefused
 from kmsconn.journal.copying import copy_journal
-from kmsconn.journal.opening import driver_of
+from kmsconn.journal.journal import driver_of
 from tests.unit.journal.samples import new_row, opened, row_of
 
 URLS = (

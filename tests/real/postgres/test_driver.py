@@ -28,7 +28,6 @@ from kmsconn.errors import (
     StartRefused,
 )
 from kmsconn.journal import (
-    damage,
     inspecting,
     moves,
     postgres_schema,
@@ -36,10 +35,10 @@ from kmsconn.journal import (
     recording,
     retention,
     rewinding,
+    rows,
 )
 from kmsconn.journal.database import Database
-from kmsconn.journal.journal import Journal
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.postgres import PostgresDriver
 from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION, Migration
 from kmsconn.journal.postgres_session import Session, SessionLimits
@@ -285,7 +284,7 @@ def test_a_large_value_passes_both_ways(path: PostgresAddress) -> None:
 # --- plans
 
 NAMED_INDEX = re.compile(r"INDEXED BY (\w+)")
-MODULES = (damage, inspecting, queries, recording, retention, rewinding)
+MODULES = (inspecting, queries, recording, retention, rewinding, rows)
 
 
 def statements() -> Iterator[tuple[str, str]]:

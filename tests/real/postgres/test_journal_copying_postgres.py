@@ -12,7 +12,7 @@ from bench.cluster import Cluster
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import StartRefused
 from kmsconn.journal.copying import copy_journal
-from kmsconn.journal.opening import driver_of
+from kmsconn.journal.journal import driver_of
 from kmsconn.journal.schema import TABLES
 from tests.unit.journal.samples import Place, new_row, opened
 from tests.unit.journal.test_journal_copying import *  # noqa: F403 - its tests and fixtures are collected here once more

@@ -16,8 +16,7 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import LeaseLost
 from kmsconn.journal import members, moves
 from kmsconn.journal.database import Database
-from kmsconn.journal.postgres import PostgresDriver, connect
-from kmsconn.journal.postgres_batch import Batch
+from kmsconn.journal.postgres import Batch, PostgresDriver, connect
 from kmsconn.journal.postgres_schema import VERSION
 from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.journal.postgres_statements import call_of

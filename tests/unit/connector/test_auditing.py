@@ -15,8 +15,7 @@ import trio
 
 from kmsconn.connector.auditing import AUDIT_INTERVAL, AUDIT_RETRY, Auditing
 from kmsconn.journal import moves, outbox
-from kmsconn.journal.audit.lines import verify
-from kmsconn.journal.audit.log_file import AuditFile
+from kmsconn.journal.audit import AuditFile, verify
 from kmsconn.journal.values import Row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event

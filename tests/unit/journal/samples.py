@@ -15,7 +15,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Binding, Database, QueryResult
-from kmsconn.journal.opening import driver_of
+from kmsconn.journal.journal import driver_of
 from kmsconn.journal.recording import record
 from kmsconn.journal.values import Arrival, Read, Recorded, Row, Signing
 from kmsconn.model.life import State

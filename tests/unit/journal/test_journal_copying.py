@@ -15,7 +15,7 @@ from kmsconn.journal import inspecting, moves, outbox, queries, retention
 from kmsconn.journal.copying import BATCH, CopyFailed, batches, copy_journal
 from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import PausedKind
-from kmsconn.journal.opening import driver_of
+from kmsconn.journal.journal import driver_of
 from kmsconn.journal.outbox import Head
 from kmsconn.journal.rewinding import note_reread
 from kmsconn.journal.schema import TABLES

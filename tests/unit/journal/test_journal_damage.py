@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.journal import queries
-from kmsconn.journal.damage import find_odd_rows
 from kmsconn.journal.database import Database
+from kmsconn.journal.rows import find_odd_rows
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (

@@ -13,8 +13,7 @@ import trio
 
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import moves, queries, recording
-from kmsconn.journal.journal import Journal
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_inline

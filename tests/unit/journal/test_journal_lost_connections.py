@@ -19,7 +19,8 @@ from kmsconn.errors import (
     OutcomeUnknown,
     StartAgain,
 )
-from kmsconn.journal import inspecting, moves, opening, queries
+from kmsconn.journal import inspecting, moves, queries
+from kmsconn.journal import journal as journal_module
 from kmsconn.journal.database import Database, counted
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.postgres import MemberCount
@@ -139,7 +140,7 @@ def test_a_start_is_tried_again_wherever_the_connection_ends(after: bool) -> Non
 def open_first(server: FakeServer) -> None:
     """Open a journal as a start does."""
     with closing(Database(server.driver(), wall)) as db:
-        opening._open(db, BINDING)
+        journal_module._open(db, BINDING)
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -8,19 +8,18 @@ from collections.abc import Iterator
 import pytest
 
 from kmsconn.journal import (
-    damage,
     inspecting,
     moves,
     outbox,
-    posting,
     queries,
     recording,
     retention,
     rewinding,
+    rows,
 )
 
 MODULES = (
-    damage, inspecting, moves, outbox, posting, queries, recording, retention, rewinding,
+    inspecting, moves, outbox, queries, recording, retention, rewinding, rows,
 )  # fmt: skip
 ONLY_SQLITE = [
     r"\bOR (IGNORE|REPLACE|ABORT)\b", r"\bPRAGMA\b", r"\bGLOB\b", r"\biif\(", r"\bifnull\(", r"\binstr\(", r"\bzeroblob\(", r"\bx'",

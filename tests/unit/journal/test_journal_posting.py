@@ -8,9 +8,9 @@ import attrs
 import pytest
 
 from kmsconn.ethereum.abi import Log
-from kmsconn.journal import inspecting, moves, posting, queries, recording, retention, rewinding
+from kmsconn.journal import inspecting, moves, queries, recording, retention, rewinding
 from kmsconn.journal.database import Database
-from kmsconn.journal.posting import NewRequest, Taken, TooManyPosts
+from kmsconn.journal.recording import NewRequest, Taken, TooManyPosts
 from kmsconn.journal.values import Position, RetentionStep
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
@@ -22,7 +22,7 @@ LATER = attrs.evolve(POST, now=1500.0, deadline=4600.0)
 
 
 def post(db: Database, what: NewRequest = POST) -> Taken:
-    return posting.take(db, what)
+    return recording.take(db, what)
 
 
 def rid_of(db: Database, what: NewRequest = POST) -> int:
@@ -135,7 +135,7 @@ def test_rows_that_are_old_are_deleted(db: Database) -> None:
 
 
 def test_no_more_than_so_many_are_in_work(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "MOST_PENDING", 2)
+    monkeypatch.setattr(recording, "MOST_PENDING", 2)
     posts = [attrs.evolve(POST, id=n, digest=bytes([n]) * 32) for n in range(1, 4)]
     assert [post(db, one).begins for one in posts[:2]] == [True, True]
     with pytest.raises(TooManyPosts):

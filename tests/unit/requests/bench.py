@@ -18,8 +18,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.journal import queries, recording
 from kmsconn.journal.database import Binding
-from kmsconn.journal.journal import Journal
-from kmsconn.journal.opening import open_journal
+from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.values import Arrival, Read, Row
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import Event

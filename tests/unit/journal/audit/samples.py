@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kmsconn.journal.audit.log_file import AuditFile
+from kmsconn.journal.audit import AuditFile
 from kmsconn.journal.outbox import Transition, TransitionReply, TransitionSubject
 
 ORIGIN = {"version": "0.1.0", "profile": "fhevm", "chain": 10901, "sender": "0x01"}

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import attrs
 
-from kmsconn.journal.audit.lines import GENESIS, NO_LINE, End, end_of, read_line, transitions
+from kmsconn.journal.audit import GENESIS, NO_LINE, End, end_of, read_line, transitions
 from kmsconn.journal.outbox import TransitionReply
 from kmsconn.model.requests import NO_BLOCK
 from tests.unit.journal.audit.samples import ORIGIN, happened

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.journal.audit.lines import verify
-from kmsconn.journal.audit.log_file import InUse, rotated
+from kmsconn.journal.audit import InUse, rotated, verify
 from kmsconn.journal.outbox import Head
 from tests.unit.journal.audit.samples import audit_file, happened, make_log
 

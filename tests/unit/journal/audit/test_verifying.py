@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsconn.journal.audit.lines import verify
+from kmsconn.journal.audit import verify
 from tests.unit.journal.audit.samples import make_log
 
 Lines = list[bytes]

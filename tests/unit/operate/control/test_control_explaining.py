@@ -8,9 +8,9 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.journal import inspecting, moves, posting
+from kmsconn.journal import inspecting, moves, recording
 from kmsconn.journal.inspecting import PausedKind
-from kmsconn.journal.posting import NewRequest
+from kmsconn.journal.recording import NewRequest
 from kmsconn.journal.rows import HistoryEntry
 from kmsconn.journal.values import Row, Signing
 from kmsconn.model.events import AnswerKept
@@ -115,7 +115,7 @@ async def posted(scene: Scene) -> Row:
     log = PROFILE.operations[PUBLIC.kind].log_of(PUBLIC)  # type: ignore[attr-defined]
     where = (log.address, PUBLIC.id, PUBLIC.kind)
     post = NewRequest(SETTINGS.chains.gateway.chain_id, *where, PROFILE.digest(log), log, 1e9, wall())
-    row = (await scene.bench.journal.run(posting.take, post)).row
+    row = (await scene.bench.journal.run(recording.take, post)).row
     assert row is not None
     scene.rows["posted"] = row
     return row

@@ -1,1 +1,0 @@
-"""The audit log, fed by the journal's outbox: its hashed lines, its files, their verification."""
