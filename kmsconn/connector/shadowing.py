@@ -16,7 +16,7 @@ from kmsconn.model.events import (
     ReplyMissing,
     ReplyUnmatched,
 )
-from kmsconn.replies.shadow_replies import Likeness
+from kmsconn.replies.shadow import Likeness
 
 MEMORY = 3600.0  # seconds for which a finding counts
 MOST_REMEMBERED = 10_000  # findings of one cause; further ones take the place of the oldest

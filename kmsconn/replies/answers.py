@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -108,6 +108,11 @@ class Accepts:
     """The contract would take the reply now, so it has none of this signer. ``gas`` where an estimate was asked for."""
 
     gas: int = 0
+    verdict: ClassVar[Verdict | None] = None
+    alert: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return "the contract has no reply of this node"
 
 
 @attrs.frozen
@@ -116,6 +121,11 @@ class Unclear:
 
     reason: str
     silent: bool = False
+    verdict: ClassVar[Verdict | None] = None
+    alert: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 Says = Accepts | Revert | Unclear
@@ -154,33 +164,12 @@ def is_revert(error: RpcError) -> bool:
 
 def is_done(says: Says) -> bool:
     """Say whether the contract has this signer's reply."""
-    return isinstance(says, Revert) and says.verdict is Verdict.DONE
+    return says.verdict is Verdict.DONE
 
 
-def is_hopeless(says: Finds) -> bool:
+def is_hopeless(says: Says) -> bool:
     """Say whether the reply can never be taken; believed only once the request's block is older than the reorg window."""
-    return isinstance(says, Revert) and says.verdict in {Verdict.FINAL, Verdict.SKIP}
-
-
-def is_not_ours(says: Says) -> bool:
-    """Say whether the contract takes this reply from others only."""
-    return isinstance(says, Revert) and says.verdict is Verdict.SKIP
-
-
-def alert_of(says: Says) -> str:
-    """Return the cause of an alert that a refusal raises for one reply alone; empty: it raises none."""
-    return says.alert if isinstance(says, Revert) else ""
-
-
-def reason_of(says: Says) -> str:
-    """Return an answer as text for a reason."""
-    match says:
-        case Accepts():
-            return "the contract has no reply of this node"
-        case Unclear():
-            return says.reason
-        case _:
-            return str(says)
+    return says.verdict in {Verdict.FINAL, Verdict.SKIP}
 
 
 @attrs.frozen

@@ -19,7 +19,6 @@ from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import Revert
 from kmsconn.protocols.profile import Profile
-from kmsconn.replies.alerts import tell_answer, tell_market
 from kmsconn.replies.answers import (
     Finds,
     Receipt,
@@ -30,7 +29,7 @@ from kmsconn.replies.answers import (
     read_stands,
     read_trace,
 )
-from kmsconn.replies.state import TxState
+from kmsconn.replies.state import TxState, tell_answer, tell_market
 from kmsconn.replies.view import ChainView, Finding, Question, Track
 from kmsconn.transport.waiting import Backoff
 

@@ -11,9 +11,8 @@ import trio
 from kmsconn.errors import JournalFailed, NonceTaken, Retryable
 from kmsconn.journal import queries
 from kmsconn.model.life import State
-from kmsconn.replies.alerts import tell_deferred
 from kmsconn.replies.asking import Questioner
-from kmsconn.replies.plan import ActionPlan, Step, decide
+from kmsconn.replies.plan import ActionPlan, decide
 from kmsconn.replies.sending import ReplyMoves, Sender
 from kmsconn.replies.shadow import TABLE as SHADOW_TABLE
 from kmsconn.replies.shadow import Shadow
@@ -34,9 +33,6 @@ PACE = 0.05  # seconds between looks under load; what is answered in between nee
 BREATH = 0.005  # seconds between rounds: answers of one moment are taken together
 CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
-
-
-_MOVES = (Action.DEFER, Action.TAKE_BACK, Action.RELEASE, Action.REJECT, Action.FINISH)
 
 
 async def run_txmanager(
@@ -167,42 +163,29 @@ class _Rounds:
 
     async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
         """Carry out a plan; say whether that changed something at once."""
+        by_action = self.reply_moves.by_action
         self.questioner.ask(
             [(step.track, question) for step in plan.of(Action.ASK) for question in step.found.questions],
             nursery,
         )
         if self.sender is not None:
             self.sender.broadcast([step.track.row for step in plan.of(Action.BROADCAST)], nursery)
-        confirmed = plan.of(Action.CONFIRM)
-        await self.reply_moves.confirm([step for step in confirmed if step.track.row.state is State.SIGNED])
+        confirmed = [step for step in plan.of(Action.CONFIRM) if step.track.row.state is State.SIGNED]
+        others = [
+            step
+            for step in plan.of(*by_action)
+            if step.action is not Action.CONFIRM or step.track.row.state is State.ANSWERED
+        ]
+        await self.reply_moves.confirm(confirmed)
         final = [(step.track.row, step.found.block) for step in plan.of(Action.FINALIZE)]
         await self.reply_moves.finalize(
             [IncludedReply(row.rid, row.kind, row.id, block) for row, block in final]
         )
-        others = [step for step in confirmed if step.track.row.state is State.ANSWERED] + plan.of(*_MOVES)
-        if others:
-            await together([partial(self._move, step) for step in others])
+        await together([partial(by_action[step.action], step.track, step.found) for step in others])
         signed = self.sender is not None and await self.sender.sign(plan.sign)
         if plan.fill and self.sender is not None:
             await self.sender.fill(plan.fill, nursery)
         return bool(confirmed or others or signed)
-
-    async def _move(self, step: Step) -> None:
-        track, found = step.track, step.found
-        match step.action:
-            case Action.CONFIRM:
-                await self.reply_moves.found(track, found.block)
-            case Action.DEFER:
-                tell_deferred(self.state.alerts, track.row, found, trio.current_time())
-                await self.reply_moves.defer(track, found.reason)
-            case Action.TAKE_BACK:
-                await self.reply_moves.take_back(track, found)
-            case Action.RELEASE:
-                await self.reply_moves.release(track, found)
-            case Action.REJECT:
-                await self.reply_moves.close(track, "reject", found.reason)
-            case _:
-                await self.reply_moves.close(track, "finish", found.reason)
 
     def _remember(self) -> None:
         state, chain, price = self.state, self.state.chain, self.state.market.price

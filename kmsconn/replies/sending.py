@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -25,13 +25,12 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.alerts import tell_sent
 from kmsconn.replies.answers import Sent, read_sent
 from kmsconn.replies.asking import ask_many, read_number
 from kmsconn.replies.fees import gas_limit, highest_cost, in_ether, new_transaction
 from kmsconn.replies.plan import Signature, Step
-from kmsconn.replies.state import TxState
-from kmsconn.replies.table import Found, out_of_gas, receipt_of
+from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_deferred, tell_sent
+from kmsconn.replies.table import Action, Found, out_of_gas, receipt_of
 from kmsconn.replies.view import IncludedReply, Track, nonce_of
 from kmsconn.replies.wallet import Signed, Wallet
 from kmsconn.transport.waiting import Backoff
@@ -40,6 +39,9 @@ STAGE = "reply"
 MOST_STANDING = 4096  # blocks with replies that are not final yet
 REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
 FIRST = -86_400.0  # seconds from now: due before all that was answered today
+
+
+Move = Callable[[Track, Found], Awaitable[None]]
 
 
 @attrs.define
@@ -71,7 +73,7 @@ class ReplyMoves:
         row, history = track.row, track.history
         first = row.state is State.ANSWERED and not history.returned and history.reusable is None
         history.reusable, history.signed_once = None, first
-        self.state.alerts.signed(row.rid)
+        self.state.alerts.to_a_block.went_on(row.rid, UNSIGNED)
         reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
         signed = attrs.evolve(row, state=State.SIGNED, reply=reply)
         self.state.tracks.move(track, signed)
@@ -103,11 +105,24 @@ class ReplyMoves:
         else:
             self.state.tracks.newly_included = True
 
-    async def found(self, track: Track, block: int) -> None:
+    @property
+    def by_action(self) -> dict[Action, Move]:
+        """What moves one reply by itself."""
+        return {
+            Action.CONFIRM: self.found,
+            Action.DEFER: self.defer,
+            Action.TAKE_BACK: self.take_back,
+            Action.RELEASE: self.release,
+            Action.REJECT: partial(self.close, "reject"),
+            Action.FINISH: partial(self.close, "finish"),
+        }
+
+    async def found(self, track: Track, found: Found) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
+        block = found.block
         foreign, track.history.reusable = track.history.lost, None
         self.state.tracks.drop(track)
-        if await self.state.manager.journal.run(moves.move, "found_included", track.row.rid, block=block):
+        if await self._move("found_included", track.row.rid, block=block):
             self.state.tracks.newly_included = True
             self._included(track, block, found=True, foreign=foreign)
 
@@ -115,7 +130,7 @@ class ReplyMoves:
         row, state = track.row, self.state
         track.history.included()
         state.tracks.drop(track)
-        state.alerts.included(row.rid)
+        state.alerts.to_a_block.passed(REPLY, row.rid)
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
         own = None if foreign else row.reply.hash
         state.manager.on_event(
@@ -131,9 +146,7 @@ class ReplyMoves:
             history.least_gas = limit * 3 // 2
         next_attempt = self.state.manager.ports.wall() + self._delay(history.returned)
         history.returned += 1
-        is_moved = await self.state.manager.journal.run(
-            moves.move, "release", row.rid, next_attempt=next_attempt, reason=found.reason
-        )
+        is_moved = await self._move("release", row.rid, next_attempt=next_attempt, reason=found.reason)
         if self._left(track, is_moved):
             self._say_returned(row, State.ANSWERED, found.reason, nonce_taken=found.again)
 
@@ -153,9 +166,7 @@ class ReplyMoves:
             self.state.alerts.returned(row, found.reason, trio.current_time(), chain.number, finality)
         self.state.tracks.drop(track)
         transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
-        if await self.state.manager.journal.run(
-            moves.move, transition, row.rid, reason=found.reason, next_attempt=due
-        ):
+        if await self._move(transition, row.rid, reason=found.reason, next_attempt=due):
             self._say_returned(row, State.PENDING if row.answer is None else State.ANSWERED, found.reason)
 
     def _say_returned(self, row: Row, state: State, reason: str, *, nonce_taken: bool = False) -> None:
@@ -165,23 +176,22 @@ class ReplyMoves:
             ReplyReturned(row.rid, row.kind, state, reason, manager.endpoint.name, nonce_taken, id=row.id)
         )
 
-    async def close(self, track: Track, transition: Literal["reject", "finish"], reason: str) -> None:
+    async def close(self, transition: Literal["reject", "finish"], track: Track, found: Found) -> None:
         """Reject a reply that can never be taken, or finish one that is not this node's to give."""
-        row = track.row
+        row, reason = track.row, found.reason
         self._forget(row.rid)
         state = State.REJECTED if transition == "reject" else State.DONE
-        if self._left(
-            track, await self.state.manager.journal.run(moves.move, transition, row.rid, reason=reason)
-        ):
+        if self._left(track, await self._move(transition, row.rid, reason=reason)):
             self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply", id=row.id))
 
-    async def defer(self, track: Track, reason: str) -> None:
+    async def defer(self, track: Track, found: Found) -> None:
         """Let a reply wait in the journal, without a nonce."""
+        tell_deferred(self.state.alerts, track.row, found, trio.current_time())
         row, manager, seconds = track.row, self.state.manager, self._delay(track.row.progress.deferred)
         self.state.tracks.drop(track)
         self.state.backlog.unsure = True
-        if await manager.journal.run(moves.defer, row.rid, manager.ports.wall() + seconds, reason):
-            manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, reason, seconds, id=row.id))
+        if await manager.journal.run(moves.defer, row.rid, manager.ports.wall() + seconds, found.reason):
+            manager.on_event(RequestDeferred(row.rid, row.kind, STAGE, found.reason, seconds, id=row.id))
 
     async def finalize(self, replies: Sequence[IncludedReply]) -> None:
         """Note that included replies are there for good ⑤, none above its block."""
@@ -192,10 +202,15 @@ class ReplyMoves:
         for reply, is_moved in zip(replies, moved, strict=True):
             track = self.state.tracks.by_rid.get(reply.rid)
             if track is None or track.row.state is State.INCLUDED:  # else it has gone back since
-                self.state.alerts.finalized(reply.rid, reply.block)
+                self.state.alerts.to_finality.passed(REPLY, reply.rid, order=reply.block)
                 self._forget(reply.rid)
             if is_moved:
                 self.state.manager.on_event(ReplyFinalized(reply.rid, reply.kind, id=reply.id))
+
+    async def _move(self, transition: str, rid: int, **values: Any) -> bool:
+        """Move a row in the journal; say whether it moved."""
+        is_moved: bool = await self.state.manager.journal.run(moves.move, transition, rid, **values)
+        return is_moved
 
     def _forget(self, rid: int) -> None:
         """Forget a reply with its history."""

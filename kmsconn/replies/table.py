@@ -21,6 +21,7 @@ from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
 from kmsconn.model.life import RowCause, State
+from kmsconn.protocols.port import Verdict
 from kmsconn.replies.answers import (
     UNPAYABLE,
     Accepts,
@@ -29,11 +30,8 @@ from kmsconn.replies.answers import (
     Says,
     Sent,
     Unclear,
-    alert_of,
     is_done,
     is_hopeless,
-    is_not_ours,
-    reason_of,
 )
 from kmsconn.replies.fees import gas_limit, highest_fee, replacement, repriced
 from kmsconn.replies.view import Belief, Finding, Question, Track, View, nonce_of
@@ -144,7 +142,7 @@ def _has_it(view: View, track: Track) -> Found | None:
     probe = probe_of(view, track)
     if probe is None or not is_done(said_in(probe)):
         return None
-    return Found(reason_of(said_in(probe)), block=probe.head)
+    return Found(str(said_in(probe)), block=probe.head)
 
 
 def _never(view: View, track: Track) -> Says | None:
@@ -168,14 +166,14 @@ def _never_on_its_chain(view: View, track: Track) -> Says | None:
 def _not_ours(view: View, track: Track) -> Found | None:
     """The contract will never take it from this node, only from others: believed, of a settled request, by a node with its block."""
     said = _never_on_its_chain(view, track)
-    return Found(reason_of(said)) if said is not None and is_not_ours(said) else None
+    return Found(str(said)) if said is not None and said.verdict is Verdict.SKIP else None
 
 
 @_row(Phase.UNSIGNED, Action.REJECT, "id_given_away_for_good")
 def _never_ours(view: View, track: Track) -> Found | None:
     """The contract will never take it: likewise."""
     said = _never_on_its_chain(view, track)
-    return Found(reason_of(said)) if said is not None else None
+    return Found(str(said)) if said is not None else None
 
 
 @_row(Phase.UNSIGNED, Action.SIGN, "plain_path")
@@ -233,12 +231,12 @@ def _not_now(view: View, track: Track) -> Found | None:
         case Unclear(reason):
             return Found(reason)
         case _ if _never(view, track) is None:
-            return Found(reason_of(said), alert=alert_of(said) or REFUSED, critical=bool(alert_of(said)))
+            return Found(str(said), alert=said.alert or REFUSED, critical=bool(said.alert))
         case _:
             block = track.finding(Question.BLOCK, view.now)
             if block is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
                 return None
-            why = f"{reason_of(said)}, on a chain without the request's block"
+            why = f"{said}, on a chain without the request's block"
             return Found(why, alert=REFUSED)
 
 
@@ -385,11 +383,11 @@ def _why(track: Track) -> str | None:
     """Return why a reply was mined with status 0, None before that was asked: its trace is, then a call, once each."""
     trace, call = track.findings.get(Question.TRACE), track.findings.get(Question.CALL_AT_BLOCK)
     if trace is not None and not trace.says_nothing:
-        return reason_of(said_in(trace))
+        return str(said_in(trace))
     if call is None:
         return None
-    hint = "" if trace is None else f"; {reason_of(said_in(trace))}"
-    return f"{reason_of(said_in(call))}{hint}"
+    hint = "" if trace is None else f"; {said_in(trace)}"
+    return f"{said_in(call)}{hint}"
 
 
 def out_of_gas(track: Track) -> int | None:

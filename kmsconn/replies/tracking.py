@@ -25,11 +25,10 @@ from kmsconn.journal import queries
 from kmsconn.journal.values import Row
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import State
-from kmsconn.replies.alerts import tell_market
 from kmsconn.replies.answers import read_listed
 from kmsconn.replies.asking import ask_one_node, read_number
 from kmsconn.replies.sending import ReplyMoves
-from kmsconn.replies.state import TxManager, TxState
+from kmsconn.replies.state import TxManager, TxState, tell_market
 from kmsconn.replies.table import Found
 from kmsconn.replies.view import NOT_FINAL, ChainView, IncludedReply, View
 from kmsconn.replies.wallet import Wallet

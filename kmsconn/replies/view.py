@@ -16,7 +16,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.debounce import Debounce, Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Operation
+from kmsconn.protocols.port import Operation, Revert
 from kmsconn.replies.answers import REPLACE_AFTER, Accepts, Broadcast, Broadcasts, Finds, Unclear, is_hopeless
 from kmsconn.replies.fees import FeeLimits, Price
 
@@ -236,7 +236,7 @@ class Track:
         accepts = isinstance(value, Accepts)
         if question is Question.ESTIMATE:
             if not finding.says_nothing:
-                self._note(Belief.HOPELESS, finding, says=is_hopeless(value))
+                self._note(Belief.HOPELESS, finding, says=isinstance(value, Revert) and is_hopeless(value))
             if lost_nonce and chain.fresh and accepts:
                 self._note(Belief.ABSENT, finding, says=True)
         elif question is Question.RECEIPT and self.row.state is State.SIGNED:

@@ -1,24 +1,31 @@
-"""The account that sends: signs transactions. Knows neither chains nor fees.
+"""The account that sends: signs transactions, with a key in memory or in AWS KMS, whose secret it never has. Knows no chain.
 
 The signer may be far away (a key service), hence async and for many digests at once; a key in memory signs them one by one.
+KMS signs digests as DER (r, s) with s in either half and without a recovery id: s is made low (EIP-2) and the recovery id is the one
+with which the key's own address comes out. Source: httpz-rc7.md 5.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 import trio
 
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import Secret
+from kmsconn.config.values import AwsKmsKey, Secret
+from kmsconn.errors import Misconfigured, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.ethereum.signing import PrivateKey, address_of_key, recoverable
 from kmsconn.ethereum.transactions import Transaction
-from kmsconn.model.events import OnEvent
+from kmsconn.extras import require_extra
+from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent
+from kmsconn.transport.aws import open_aws
+from kmsconn.transport.proxies import NO_PROXIES, Proxies
 
 BREATH = 32  # signatures of a key in memory between two checkpoints: some two milliseconds
 Signed = tuple[bytes, bytes]
@@ -110,7 +117,180 @@ async def open_wallet(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wa
     if settings.wallet.private_key is not None:
         yield Wallet.from_hex(settings.wallet.private_key)
     elif settings.wallet.aws_kms is not None:
-        from kmsconn.replies.aws_kms import open_aws_kms
+        from kmsconn.replies.wallet import open_aws_kms
 
         async with open_aws_kms(settings.wallet.aws_kms, on_event, settings.proxies) as signer:
             yield Wallet(signer)
+
+
+NAME: Final = "wallet"
+UNREACHABLE: Final = "unreachable"
+SIGNATURES_AT_ONCE: Final = (
+    16  # signatures on their way: KMS takes some tens of ms for each, and hundreds a second
+)
+SIGNING: Final = 10.0  # seconds for the signatures of one call
+ASKING: Final = 5.0  # seconds for the public key
+STARTING: Final = 20.0  # seconds that a start waits for a KMS which does not answer
+AGAIN: Final = 1.0
+
+_T = TypeVar("_T")
+_SPEC, _USAGE, _ALGORITHM = "ECC_SECG_P256K1", "SIGN_VERIFY", "ECDSA_SHA_256"
+
+
+class Service(Protocol):
+    """AWS KMS, by the names of its operations."""
+
+    async def ask(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
+        """Call an operation. Raises Retryable."""
+        ...
+
+
+@attrs.frozen
+class AwsKmsSigner:
+    """A key in AWS KMS; ``address`` is its account."""
+
+    address: Address
+    key_id: str
+    _service: Service
+    _places: trio.CapacityLimiter = attrs.field(
+        factory=lambda: trio.CapacityLimiter(SIGNATURES_AT_ONCE), repr=False
+    )
+    """As many as connections, for all transaction managers together: a pool that is waited for in the SDK's client may leak places."""
+
+    async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Sign digests, SIGNATURES_AT_ONCE at a time, within SIGNING seconds; the signatures of the first ones where KMS fails on the way.
+
+        Raises Retryable when the first has none: Misconfigured where another key signed. Cancellation and Repeating: signs anew.
+        """
+        waiting, signed, failures = iter(enumerate(digests)), dict[int, bytes](), list[Retryable]()
+
+        async def work(waiting: Iterator[tuple[int, bytes]]) -> None:
+            for index, digest in waiting:
+                try:
+                    signed[index] = await self._sign(digest)
+                except Retryable as error:
+                    failures.append(error)
+                if failures:  # what is on its way is waited for: lower nonces may be among it
+                    return
+
+        with trio.move_on_after(SIGNING):
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(SIGNATURES_AT_ONCE, len(digests))):
+                    nursery.start_soon(work, waiting)
+        first = [signed[index] for index in range(_without_gap(signed))]
+        if digests and not first:
+            raise failures[0] if failures else Unreachable(f"AWS KMS: no signature within {SIGNING:g} s")
+        return first
+
+    async def _sign(self, digest: bytes) -> bytes:
+        async with self._places:
+            answer = await self._service.ask(
+                "sign", KeyId=self.key_id, Message=digest, MessageType="DIGEST", SigningAlgorithm=_ALGORITHM
+            )
+        signature = recoverable(digest, *_read_der(answer), self.address)
+        if signature is None:
+            raise Misconfigured(f"AWS KMS: {self.key_id} signed with another key than that of the start")
+        return signature
+
+
+def _without_gap(signed: Mapping[int, bytes]) -> int:
+    """Return how many of the first digests are signed."""
+    return next(index for index in range(len(signed) + 1) if index not in signed)
+
+
+def _read_der(answer: Mapping[str, Any]) -> tuple[int, int]:
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    try:
+        return decode_dss_signature(answer["Signature"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise Unreachable("AWS KMS: its answer holds no DER signature") from error
+
+
+@asynccontextmanager
+async def open_aws_kms(
+    key: AwsKmsKey, on_event: OnEvent, proxies: Proxies = NO_PROXIES
+) -> AsyncIterator[AwsKmsSigner]:
+    """Ask AWS KMS for a key and return it as a signer.
+
+    Raises StartRefused where the key cannot be used, its SDK is not installed, or KMS is silent for STARTING seconds: without its
+    address nothing can begin.
+    """
+    require_extra("aws", "aws_kms_config")
+    async with AsyncExitStack() as stack:
+
+        async def open_service() -> Service:
+            return await stack.enter_async_context(
+                open_aws(
+                    "kms",
+                    region=key.region,
+                    endpoint=key.endpoint,
+                    connections=SIGNATURES_AT_ONCE,
+                    proxies=proxies,
+                )
+            )
+
+        try:
+            service = await _patiently(open_service, on_event)
+            signer = await find_signer(service, key.key_id, on_event)
+        except Misconfigured as error:
+            raise _refused(error) from error
+        yield signer
+
+
+def _refused(error: Retryable) -> StartRefused:
+    return StartRefused(f"AWS KMS initialization failed: {error}")
+
+
+async def find_signer(service: Service, key_id: str, on_event: OnEvent) -> AwsKmsSigner:
+    """Return the signer of a key. Raises Misconfigured where it cannot be used, StartRefused where KMS stays silent."""
+    address = await _patiently(partial(_address, service, key_id), on_event)
+    return AwsKmsSigner(address, key_id, service)
+
+
+async def _patiently(ask: Callable[[], Awaitable[_T]], on_event: OnEvent) -> _T:
+    """Ask until there is an answer. Raises StartRefused after STARTING seconds of silence, Misconfigured as ``ask`` does."""
+    began, told = trio.current_time(), ""
+    while True:
+        try:
+            found = await ask()
+        except Misconfigured:
+            raise
+        except Retryable as error:
+            if trio.current_time() - began > STARTING:
+                raise _refused(error) from error
+            if not told:
+                told = str(error)
+                on_event(AlertRaised(NAME, UNREACHABLE, f"has not answered yet: {told}"))
+            await trio.sleep(AGAIN)
+        else:
+            break
+    if told:
+        on_event(AlertCleared(NAME, UNREACHABLE))
+    return found
+
+
+async def _address(service: Service, key_id: str) -> Address:
+    with trio.move_on_after(ASKING):
+        return read_public_key(await service.ask("get_public_key", KeyId=key_id))
+    raise Unreachable(f"AWS KMS: no public key within {ASKING:g} s")
+
+
+def read_public_key(answer: Mapping[str, Any]) -> Address:
+    """Return the account of the key that GetPublicKey answers. Raises Misconfigured for a key that cannot sign transactions."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256K1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+    spec = answer.get("KeySpec") or answer.get("CustomerMasterKeySpec")
+    if spec != _SPEC or answer.get("KeyUsage") != _USAGE:
+        raise Misconfigured(
+            f"AWS KMS: the key is {spec} for {answer.get('KeyUsage')}, not {_SPEC} for {_USAGE}"
+        )
+    try:
+        key = load_der_public_key(answer["PublicKey"])
+    except (KeyError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise Misconfigured("AWS KMS: its answer holds no public key") from error
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256K1):
+        raise Misconfigured("AWS KMS: its public key is not on secp256k1")
+    return address_of_key(key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))

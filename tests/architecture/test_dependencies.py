@@ -17,7 +17,7 @@ from tests.installations import locked, packages_of
 
 PAGE = DOCS / "dependencies.md"
 MOST = 40
-OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.replies.aws_kms"})
+OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.replies.wallet"})
 """The modules that import the packages of the extra aws, inside functions."""
 
 OF_POSTGRES = frozenset(

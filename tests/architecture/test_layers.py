@@ -48,7 +48,6 @@ WITHOUT_TRIO = frozenset({"protocols", "config", "model", "ethereum", "extras", 
 MODULES_WITHOUT_TRIO = frozenset(
     {
         "kmsconn.journal.audit",
-        "kmsconn.replies.shadow_replies",
         "kmsconn.requests.cursor",
         "kmsconn.chain.logs",
         "kmsconn.chain.port",

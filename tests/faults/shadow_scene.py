@@ -24,7 +24,7 @@ from kmsconn.model.life import State
 from kmsconn.observe.monitor import Monitor
 from kmsconn.protocols.fhevm.decryptions import RESPONSE as PUBLIC
 from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER
-from kmsconn.replies.shadow_replies import Likeness
+from kmsconn.replies.shadow import Likeness
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
 from tests.faults.scene import BEGIN, MOMENTS

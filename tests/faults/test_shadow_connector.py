@@ -21,7 +21,7 @@ from kmsconn.model.events import (
     RequestRecorded,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.shadow_replies import Likeness
+from kmsconn.replies.shadow import Likeness
 from kmsconn.replies.wallet import open_wallet
 from tests.faults.shadow_scene import (
     ALL_EQUAL,

@@ -34,7 +34,7 @@ from kmsconn.model.requests import HTTPZ_RC7, Kind
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.decryptions import NAMELESS_EVENT
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts
-from kmsconn.replies.shadow_replies import Likeness
+from kmsconn.replies.shadow import Likeness
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.grpc.framing import Status

@@ -31,7 +31,7 @@ from kmsconn.errors import Misconfigured, Overloaded, StartRefused, Unreachable
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover, recoverable
 from kmsconn.model.events import AlertCleared, AlertRaised, ignore
-from kmsconn.replies.aws_kms import open_aws_kms, read_public_key
+from kmsconn.replies.wallet import open_aws_kms, read_public_key
 from kmsconn.transport.aws import open_aws
 from tests.e2e.test_cli_process import config, kmsconn
 from tests.real.anvil.ground_truth import wait_answered, wait_until
@@ -204,7 +204,7 @@ async def test_a_service_that_goes_away_is_unreachable() -> None:
 
 
 async def test_a_service_that_nobody_serves_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kmsconn.replies.aws_kms.STARTING", 0.1)
+    monkeypatch.setattr("kmsconn.replies.wallet.STARTING", 0.1)
     events: list[Any] = []
     with pytest.raises(StartRefused, match="EndpointConnectionError"):
         async with open_aws_kms(AwsKmsKey("alias/x", None, "http://127.0.0.1:9"), events.append):
@@ -215,7 +215,7 @@ async def test_a_service_that_nobody_serves_ends_the_start(monkeypatch: pytest.M
 async def test_a_start_waits_for_the_service_that_gives_a_container_its_credentials(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kmsconn.replies.aws_kms.AGAIN", 0.01)
+    monkeypatch.setattr("kmsconn.replies.wallet.AGAIN", 0.01)
     monkeypatch.setattr(ContainerMetadataFetcher, "RETRY_ATTEMPTS", 1)
     monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

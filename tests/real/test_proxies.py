@@ -23,7 +23,7 @@ from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import ignore
-from kmsconn.replies.aws_kms import open_aws_kms
+from kmsconn.replies.wallet import open_aws_kms
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_to_threads, start_tls

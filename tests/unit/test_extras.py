@@ -16,7 +16,7 @@ from kmsconn.config.values import AwsKmsKey
 from kmsconn.extras import EXTRAS, ExtraMissing, require_extra
 from kmsconn.model.events import ignore
 from kmsconn.operate.commands.main import main
-from kmsconn.replies.aws_kms import open_aws_kms
+from kmsconn.replies.wallet import open_aws_kms
 from kmsconn.transport.ports import offload_inline
 
 Remove = Callable[..., None]

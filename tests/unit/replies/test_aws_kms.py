@@ -21,15 +21,15 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ignore
 from kmsconn.model.life import State
-from kmsconn.replies.aws_kms import (
+from kmsconn.replies.wallet import (
     SIGNATURES_AT_ONCE,
     SIGNING,
     STARTING,
     AwsKmsSigner,
+    Wallet,
     find_signer,
     read_public_key,
 )
-from kmsconn.replies.wallet import Wallet
 from tests.unit.replies.test_txmanager import all_in, running
 from tests.unit.replies.world import KEY, World, until
 

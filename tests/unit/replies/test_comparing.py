@@ -10,7 +10,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm import decryptions, keygen, user_decryption
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.replies.shadow_replies import (
+from kmsconn.replies.shadow import (
     Likeness,
     ReplyComparison,
     compare,

@@ -26,7 +26,6 @@ from kmsconn.replies.answers import (
     read_receipt,
     read_sent,
     read_trace,
-    reason_of,
 )
 from tests.unit.replies.world import CONTRACT, Reverts
 
@@ -182,12 +181,9 @@ def test_a_trace_names_why_without_data() -> None:
 
 
 def test_every_answer_has_a_text() -> None:
-    assert reason_of(Accepts()) == "the contract has no reply of this node"
-    assert reason_of(Unclear("busy")) == "busy"
-    assert (
-        reason_of(Revert("KmsNodeAlreadySigned", ("1", "0xab"), Verdict.DONE))
-        == "KmsNodeAlreadySigned(1, 0xab)"
-    )
+    assert str(Accepts()) == "the contract has no reply of this node"
+    assert str(Unclear("busy")) == "busy"
+    assert str(Revert("KmsNodeAlreadySigned", ("1", "0xab"), Verdict.DONE)) == "KmsNodeAlreadySigned(1, 0xab)"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from kmsconn.chain.port import RpcError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
 from kmsconn.model.events import Severity
-from kmsconn.replies.alerts import TxAlerts, tell_market
 from kmsconn.replies.fees import (
     CURRENT,
     FEE_HISTORY,
@@ -33,6 +32,7 @@ from kmsconn.replies.fees import (
     replacement,
     repriced,
 )
+from kmsconn.replies.state import TxAlerts, tell_market
 
 TO = Address(b"\x01" * 20)
 gas_price = partial(Price, is_legacy=True)

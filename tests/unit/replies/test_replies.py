@@ -14,7 +14,7 @@ from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm import decryptions
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.replies.shadow_replies import BLOCKS_AT_ONCE, MOST_BLOCKS_BACK, ReplyReader, SentReply
+from kmsconn.replies.shadow import BLOCKS_AT_ONCE, MOST_BLOCKS_BACK, ReplyReader, SentReply
 from tests import vectors
 
 SETTINGS = vectors.vector_settings()
@@ -214,7 +214,5 @@ async def test_what_lies_too_far_back_is_not_read() -> None:
 async def test_a_reader_that_rests_asks_nothing() -> None:
     """Blocks of Ethereum are large, and requests there rare."""
     chain = FakeChain()
-    read = reader(chain)
-    read.rest()
-    assert await go_on(read, 0.0) == ((), False)
+    assert await go_on(ReplyReader(chain, PROFILE, SENDER)) == ((), False)
     assert chain.asked == []

@@ -27,7 +27,7 @@ async def test_nothing_is_remembered_of_a_reply_that_was_returned_and_ended(
     track = state.tracks.note(attrs.evolve(row, state=State.SIGNED, reply=RowReply(0, b"raw", bytes(32))))
     await moves.release(track, Found("status 0"))
     assert state.tracks.histories[row.rid].returned == 1
-    await moves.close(state.tracks.note(row), end, "never")
+    await moves.close(end, state.tracks.note(row), Found("never"))
     assert (state.tracks.by_rid, state.tracks.histories) == ({}, {})
 
 
