@@ -220,13 +220,7 @@ class AuditFile:
 
         ``known``: what the journal knows of the log. Raises InUse.
         """
-        self.close()
-        made = not self._path.exists()
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._lock()
-        cut = self._find_end()
-        if made:
-            _sync_folder(self._path)
+        cut = self._open()
         warnings = [self._begin(), self._note_cut(cut), self._note_gap(known)]
         self._write(STARTED, self._origin)
         return tuple(filter(None, warnings))
@@ -247,12 +241,16 @@ class AuditFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _lock(self) -> None:
-        assert self._descriptor is not None
+    def _open(self) -> int:
+        """Open or make the file, for this process alone; return how many bytes were cut off its end."""
+        self.close()
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InUse(error.errno, "another process writes this audit log") from error
+        _sync_folder(self._path)
+        return self._find_end()
 
     def _find_end(self) -> int:
         """Find the last whole line and cut off what comes after it; return how many bytes that were."""
@@ -332,13 +330,9 @@ class AuditFile:
     def _begin_anew(self) -> None:
         """Begin the next file; the chain goes on in it."""
         end = self._end
-        self.close()
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._lock()
-        self._find_end()
+        self._open()
         self._end = end
         self._write(CONTINUED, {})
-        _sync_folder(self._path)
 
 
 def rotated(path: Path) -> list[Path]:

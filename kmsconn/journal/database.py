@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -32,54 +32,34 @@ if TYPE_CHECKING:
 
 AnyOperation = TypeVar("AnyOperation", bound=Callable[..., Any])
 
-_OFF_LOOP = "is_off_loop"
-_COUNTED = "is_counted"
-_READS = "is_reading"
+LONG: Final[dict[Callable[..., Any], Callable[..., bool]]] = {}
+"""Operations that may take milliseconds, which the loop does not have: applied in a thread where this says so of their arguments."""
+COUNTED: Final[set[Callable[..., Any]]] = set()
+"""Operations that are one statement, and return whether that changed a row: they can be sent together with others."""
+READING: Final[set[Callable[..., Any]]] = set()
+"""Operations that change nothing, whatever their arguments are: they need no turn where reading has connections of its own."""
 
 
-def _always(*_args: Any, **_kwargs: Any) -> bool:
-    return True
-
-
-def off_loop(when: Callable[..., bool] = _always) -> Callable[[AnyOperation], AnyOperation]:
-    """Mark an operation that may take milliseconds, which the loop does not have: it is applied in a thread.
-
-    ``when`` says so of the operation's arguments, without the database.
-    """
+def off_loop(when: Callable[..., bool] = lambda *_, **__: True) -> Callable[[AnyOperation], AnyOperation]:
+    """Mark an operation as one of ``LONG``; ``when`` knows nothing of the database."""
 
     def mark(operation: AnyOperation) -> AnyOperation:
-        setattr(operation, _OFF_LOOP, when)
+        LONG[operation] = when
         return operation
 
     return mark
 
 
-def is_off_loop(operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Say whether an operation with these arguments is applied in a thread."""
-    when: Callable[..., bool] | None = getattr(operation, _OFF_LOOP, None)
-    return when is not None and when(*args, **kwargs)
-
-
 def counted(operation: AnyOperation) -> AnyOperation:
-    """Mark an operation that is one statement, and returns whether that changed a row: it can be sent together with others."""
-    setattr(operation, _COUNTED, True)
+    """Mark an operation as one of ``COUNTED``."""
+    COUNTED.add(operation)
     return operation
-
-
-def is_counted(operation: Callable[..., Any]) -> bool:
-    """Say whether an operation is one statement and the count of its rows."""
-    return getattr(operation, _COUNTED, False)
 
 
 def reads(operation: AnyOperation) -> AnyOperation:
-    """Mark an operation that changes nothing, whatever its arguments are: it needs no turn where reading has connections of its own."""
-    setattr(operation, _READS, True)
+    """Mark an operation as one of ``READING``."""
+    READING.add(operation)
     return operation
-
-
-def is_reading(operation: Callable[..., Any]) -> bool:
-    """Say whether an operation changes nothing."""
-    return getattr(operation, _READS, False)
 
 
 @attrs.frozen
@@ -106,26 +86,22 @@ class Binding:
             tx_sender,
         )
 
+    def confirmed_by(self, chain_id: int) -> dict[str, str]:
+        """Return what is right once this chain has answered, and its contracts are those that are meant."""
+        told = {}
+        if chain_id == self.gateway_chain_id:
+            contract = checksum(self.decryption_contract)
+            told = {"gateway chain id": str(chain_id), "decryption contract": contract}
+        return told if chain_id != self.ethereum_chain_id else {**told, "ethereum chain id": str(chain_id)}
+
     def own(self) -> dict[str, str]:
         """Return what no chain needs to confirm."""
         return {"profile": self.profile, "tx sender": checksum(self.sender)}
 
-    def confirmed_by(self, chain_id: int) -> dict[str, str]:
-        """Return what is right once this chain has answered, and its contracts are those that are meant."""
-        gateway, ethereum = "gateway chain id", "ethereum chain id"
-        chains = {gateway: self.gateway_chain_id, ethereum: self.ethereum_chain_id}
-        told = {name: str(own) for name, own in chains.items() if own == chain_id}
-        return (
-            {**told, "decryption contract": checksum(self.decryption_contract)} if gateway in told else told
-        )
-
     def as_text(self) -> dict[str, str]:
         """Return the fields under the names that the journal stores and that messages use."""
-        gateway, ethereum = (
-            self.confirmed_by(self.gateway_chain_id),
-            self.confirmed_by(self.ethereum_chain_id),
-        )
-        return {**self.own(), **gateway, **ethereum}
+        chains = self.gateway_chain_id, self.ethereum_chain_id
+        return self.own() | self.confirmed_by(chains[0]) | self.confirmed_by(chains[1])
 
 
 def differences(stored: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from kmsconn.errors import JournalFailed, KmsconnError
-from kmsconn.journal.database import Database, NotWritten, is_counted, is_off_loop, is_reading
+from kmsconn.journal.database import COUNTED, LONG, READING, Database, NotWritten
 from kmsconn.transport.ports import Offload
 
 if TYPE_CHECKING:
@@ -46,16 +46,15 @@ class Execution(Generic[T]):
     error: BaseException | None = attrs.field(
         factory=lambda: JournalFailed("the journal ended before the operation was done")
     )
-    is_long: bool = attrs.field(
-        init=False,
-        default=attrs.Factory(
-            lambda self: is_off_loop(self.operation, self.args, self.kwargs), takes_self=True
-        ),
-    )
     fault: BaseException | None = None
     """What the operation raised; becomes ``error`` once the group is committed."""
     value: T | None = None
     """What the operation returned."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it may take milliseconds."""
+        return self.operation in LONG and LONG[self.operation](*self.args, **self.kwargs)
 
     def apply(self, db: Database) -> None:
         """Apply the operation. Raises NotWritten only when the whole transaction is lost."""
@@ -91,7 +90,7 @@ async def apply_group(db: Database, group: Sequence[Execution[Any]], offload: Of
         db.roll_back()
         failed = _settle(db, group, error)
         if not db.driver.is_remote:
-            await _answer(db, [one for one in group if is_reading(one.operation)], offload)
+            await _answer(db, [one for one in group if one.operation in READING], offload)
         return failed
     _settle(db, group)
     return "" if db.driver.changes != before else None
@@ -166,7 +165,7 @@ def _together(db: Database, group: Sequence[Execution[Any]]) -> bool:
     try:
         counts: list[tuple[Execution[Any], BatchResult]] = []
         for execution in group:
-            batch.assumes, batch.last = is_counted(execution.operation), None
+            batch.assumes, batch.last = execution.operation in COUNTED, None
             execution.apply(db)
             if batch.is_faulty or (execution.fault is not None and batch.last is not None):
                 return False

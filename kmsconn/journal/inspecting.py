@@ -186,6 +186,7 @@ def paused_kinds(db: Database) -> tuple[PausedKind, ...]:
 _COLUMNS = "chain_id, contract, log, block, block_hash, transaction_hash, log_index, reason, found_at"
 _ALL = f"SELECT {_COLUMNS} FROM quarantined_log ORDER BY found_at DESC, block DESC, log_index DESC LIMIT ?"  # noqa: S608 - of our own literals
 _NAMED = f"SELECT {_COLUMNS} FROM quarantined_log WHERE log_index = ? ORDER BY block"  # noqa: S608
+_OF_CONTRACT = f"SELECT {_COLUMNS} FROM quarantined_log WHERE chain_id = ? AND contract = ?"  # noqa: S608
 _DROP = "DELETE FROM quarantined_log WHERE chain_id = ? AND block_hash = ? AND log_index = ?"
 _OTHER_CHECKPOINT = (
     "SELECT hash FROM checkpoint WHERE chain_id = ? AND contract = ? AND block = ? AND hash <> ?"
@@ -234,6 +235,13 @@ class UndecodableLog:
 def undecodable_logs(db: Database, limit: int) -> tuple[UndecodableLog, ...]:
     """Return logs that could not be decoded, those found last first."""
     return tuple(_read(stored) for stored in db.execute(_ALL, (limit,)))
+
+
+@reads
+def quarantined(db: Database, chain_id: int, contract: Address) -> tuple[Log, ...]:
+    """Return the logs of a contract that could not be decoded; one that cannot even be read as a log is left out."""
+    found = (_read(stored).log for stored in db.execute(_OF_CONTRACT, (chain_id, contract)))
+    return tuple(log for log in found if log is not None)
 
 
 @reads

@@ -24,7 +24,7 @@ import trio
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.extras import require_extra
-from kmsconn.journal.database import Binding, Database, Driver, is_reading, opening
+from kmsconn.journal.database import READING, Binding, Database, Driver, opening
 from kmsconn.journal.groups import Execution, apply_group
 from kmsconn.journal.moves import heal
 from kmsconn.journal.rows import find_odd_rows
@@ -141,7 +141,7 @@ class Journal:
         Raises what the operation raises; JournalFailed when it could not be committed or the journal is closed.
         Cancellation: at any time; the operation may or may not be done then.
         """
-        if self._readers is not None and is_reading(operation) and not self.is_closed:
+        if self._readers is not None and operation in READING and not self.is_closed:
             with suppress(MustWrite):
                 return cast("T", await self._readers.run(operation, args, kwargs))
         execution = Execution(operation, args, kwargs)

@@ -144,11 +144,7 @@ _FUNCTIONS: Final = (
     """
     CREATE FUNCTION request_appears() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        UPDATE tally SET rows = rows + 1, deferred = deferred + (new.deferred > 0)::int
-        WHERE kind = new.kind AND state = new.state AND on_chain = new.on_chain;
-        IF NOT FOUND THEN
-            INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, (new.deferred > 0)::int, 0);
-        END IF;
+        PERFORM tally_add(new.kind, new.state, new.on_chain, (new.deferred > 0)::int);
         IF current_setting('kmsconn.alone', true) IS DISTINCT FROM 'on' THEN
             PERFORM request_told(new.state, new.kind, new.chain_id, new.id);
         END IF;

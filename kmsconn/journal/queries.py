@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 
 from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Checkpoints, Doubts
-from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, off_loop, reads
-from kmsconn.journal.rows import pack_id, read_one, read_rows, unpack_log
+from kmsconn.journal.rows import pack_id, read_one, read_rows
 from kmsconn.journal.values import (
     NO_SHARDS,
     Counts,
@@ -85,7 +84,6 @@ _PLACES = (
     "SELECT id, block FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id BETWEEN ? AND ? "
     "AND on_chain = 1 AND kind = ? ORDER BY id LIMIT ?"
 )
-_ASIDE = "SELECT log, block, block_hash, transaction_hash, log_index FROM quarantined_log WHERE chain_id = ? AND contract = ?"
 _OF_REQUEST = (
     "SELECT rid FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id = ? "
     "AND kind = ? AND on_chain = 1 ORDER BY rid"
@@ -305,20 +303,6 @@ def places(
     """Return the first ``limit`` requests of a kind on chain in the order of their ids, from the first to the last of ``ids``."""
     found = db.execute(_PLACES, (chain_id, contract, *map(pack_id, ids), kind.value, limit))
     return tuple(JournalPlace(int.from_bytes(identifier), block) for identifier, block in found)
-
-
-@reads
-def quarantined(db: Database, chain_id: int, contract: Address) -> tuple[Log, ...]:
-    """Return the logs of a contract that could not be decoded; one that cannot even be read as a log is left out."""
-    found = (_readable(stored) for stored in db.execute(_ASIDE, (chain_id, contract)))
-    return tuple(log for log in found if log is not None)
-
-
-def _readable(stored: tuple[bytes, int, bytes, bytes, int]) -> Log | None:
-    try:
-        return unpack_log(*stored)
-    except ValueError:
-        return None
 
 
 @reads

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import Any
 
 import attrs
@@ -30,17 +29,12 @@ from kmsconn.model.steps import Answer
 
 ID_BYTES = 32
 
-# Of each part of a row, in the order in which ``read_row`` takes them.
-_PARTS = (
-    "rid, id, kind, state, on_chain",
-    "chain_id, contract, digest, log, block, block_hash, transaction_hash, log_index",
-    "next_attempt, deadline, submitted, deferred, reason, cause, choice",
-    "calldata, signer",
-    "nonce, raw, reply_hash, included_block",
-    "recorded_at, answered_at, closed_at",
+COLUMNS = (
+    "rid, id, kind, state, on_chain, chain_id, contract, digest, log, block, block_hash, transaction_hash, log_index, "
+    "next_attempt, deadline, submitted, deferred, reason, cause, choice, calldata, signer, "
+    "nonce, raw, reply_hash, included_block, recorded_at, answered_at, closed_at"
 )
-COLUMNS = ", ".join(_PARTS)
-_LENGTHS = tuple(part.count(",") + 1 for part in _PARTS)
+"""In the order in which ``read_row`` takes them."""
 
 _said = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, ...], bytes])
 _say = msgspec.msgpack.Encoder()
@@ -84,26 +78,24 @@ def place_of(log: Log) -> tuple[int, bytes, bytes, int]:
 
 def read_row(stored: tuple[Any, ...]) -> Row:
     """Return the value of one row selected with ``COLUMNS``. Raises ValueError or TypeError for what is none."""
-    values = iter(stored)
-    request, event, progress, answer, reply, times = (tuple(islice(values, length)) for length in _LENGTHS)
-    rid, identifier, kind, state, on_chain = request
-    chain_id, contract, digest, log, *place = event
-    next_attempt, deadline, submitted, deferred, reason, cause, choice = progress
-    calldata, signer = answer
+    rid, identifier, kind, state, on_chain, chain_id, contract, digest, log, *others = stored
+    block, block_hash, transaction_hash, log_index, next_attempt, deadline, submitted, deferred, *others = (
+        others
+    )
+    reason, cause, choice, calldata, signer, nonce, raw, reply_hash, included_block, *times = others
+    said = unpack_log(log or pack_nothing(contract), block, block_hash, transaction_hash, log_index)
     return Row(
         rid=rid,
         id=_unpack_id(identifier),
         kind=Kind(kind),
         state=State(state),
         on_chain=bool(on_chain),
-        event=RowEvent(
-            chain_id, address(contract), digest, unpack_log(log or pack_nothing(contract), *place)
-        ),
+        event=RowEvent(chain_id, address(contract), digest, said),
         progress=RowProgress(
             next_attempt, deadline, bool(submitted), deferred, reason, RowCause(cause), choice
         ),
         answer=None if calldata is None else Answer(calldata, None if signer is None else Address(signer)),
-        reply=RowReply(*reply),
+        reply=RowReply(nonce, raw, reply_hash, included_block),
         times=RowTimes(*times),
     )
 

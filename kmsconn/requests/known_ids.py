@@ -13,7 +13,7 @@ from operator import attrgetter
 import attrs
 
 from kmsconn.ethereum.ids import make_id
-from kmsconn.journal import queries, retention
+from kmsconn.journal import inspecting, queries, retention
 from kmsconn.journal.journal import until_kept
 from kmsconn.journal.values import JournalPlace
 from kmsconn.model.requests import Kind
@@ -118,7 +118,7 @@ class KnownIds:
     async def _set_aside(self) -> list[JournalPlace]:
         """Return the ids of logs that could not be read: they were heard."""
         of, id_of = self._of, self.ranges.contract.components.profile.id_of
-        logs = await self.ranges.contract.journal.run(queries.quarantined, of.chain_id, of.contract)
+        logs = await self.ranges.contract.journal.run(inspecting.quarantined, of.chain_id, of.contract)
         return [JournalPlace(found, log.block_number) for log in logs if (found := id_of(log)) is not None]
 
 

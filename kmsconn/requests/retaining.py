@@ -12,7 +12,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.ids import tag_of
-from kmsconn.journal import queries, retention
+from kmsconn.journal import inspecting, retention
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.values import Position, RetentionStep
 from kmsconn.model.requests import Kind
@@ -66,7 +66,7 @@ class Retaining:
         """Delete the undecodable logs of a contract that are old and final, and whose ids the proof of completeness has passed."""
         if (before := plan.delete_before) is None:
             return
-        logs = await until_kept(lambda: self.journal.run(queries.quarantined, of.chain_id, of.contract))
+        logs = await until_kept(lambda: self.journal.run(inspecting.quarantined, of.chain_id, of.contract))
         final = [log for log in logs if log.block_number <= plan.final.get(of.chain_id, -1)]
         if not final:
             return

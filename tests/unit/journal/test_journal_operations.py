@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kmsconn.journal import inspecting, moves, queries, recording, retention, rewinding
-from kmsconn.journal.database import is_off_loop
+from kmsconn.journal.groups import Execution
 from kmsconn.journal.values import Position, RetentionStep, Wanted
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, KIND, arrival, read_of, signing
 
@@ -43,4 +43,4 @@ def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any
 def test_an_operation_is_off_the_loop_when_it_may_take_long(
     operation: Callable[..., Any], given: tuple[Any, Any], expected: bool
 ) -> None:
-    assert is_off_loop(operation, *given) == expected
+    assert Execution(operation, *given).is_long == expected

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import moves, queries
+from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Counts, Due, Shards
@@ -320,8 +320,8 @@ def test_what_is_off_chain_has_no_place_and_what_is_closed_has_one(db: Database)
 def test_quarantined_logs_of_a_contract_are_given_as_they_were_read(db: Database) -> None:
     log = arrival(7, 12).log
     take(db, undecodable=[(log, "short")])
-    assert queries.quarantined(db, CHAIN, CONTRACT) == (log,)
-    assert queries.quarantined(db, CHAIN, Address(bytes(20))) == ()
+    assert inspecting.quarantined(db, CHAIN, CONTRACT) == (log,)
+    assert inspecting.quarantined(db, CHAIN, Address(bytes(20))) == ()
 
 
 GENERATION = (Kind.PREP_KEYGEN, Kind.KEYGEN)

@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import moves, queries
-from kmsconn.journal.database import Database, is_reading
+from kmsconn.journal.database import READING, Database
 from kmsconn.journal.journal import REFUSED, TOLD, Journal, Readers
 from kmsconn.journal.postgres import PostgresReadingDriver
 from kmsconn.model.life import State
@@ -155,7 +155,7 @@ async def test_a_closed_journal_answers_no_question(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("operation", [moves.answer, moves.sign, adds(1), Database.misplaced])
 def test_what_changes_something_is_no_question(operation: Any) -> None:
-    assert not is_reading(operation)
+    assert operation not in READING
 
 
 async def test_without_a_place_for_a_connection_questions_take_their_turn(

@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import moves, queries
+from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.recording import LARGEST_UNDECODABLE, LONGEST_REASON, UNDECODABLE_BYTES, record
 from kmsconn.journal.sqlite import SqliteDriver
@@ -221,7 +221,7 @@ def test_undecodable_logs_are_kept_within_bounds_each_and_together(db: Database,
     sizes = [size for (size,) in db.execute("SELECT length(log) + length(reason) FROM quarantined_log")]
     assert (len(sizes), max(sizes) <= LARGEST_UNDECODABLE) == (count, True)
     assert sum(sizes) < UNDECODABLE_BYTES + 2 * count * LONGEST_REASON
-    kept = queries.quarantined(db, CHAIN, CONTRACT)[-1]
+    kept = inspecting.quarantined(db, CHAIN, CONTRACT)[-1]
     assert kept.data == b"\x07" * (0 if not size else 33)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Doubts, Extension
-from kmsconn.journal import moves, queries
+from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.rewinding import note_doubts, rewind
 from kmsconn.journal.values import Recorded, Rewound
@@ -143,4 +143,4 @@ def test_logs_above_the_fork_that_could_not_be_decoded_are_forgotten(db: Databas
     logs = [arrival(1, block).log for block in (50, 51)]
     take(db, undecodable=[(log, "no") for log in logs])
     rewind(db, *HERE, 50, 70)
-    assert [log.block_number for log in queries.quarantined(db, *HERE)] == [50]
+    assert [log.block_number for log in inspecting.quarantined(db, *HERE)] == [50]

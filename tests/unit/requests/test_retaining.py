@@ -15,7 +15,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.errors import JournalFailed
-from kmsconn.journal import queries, recording, retention
+from kmsconn.journal import inspecting, recording, retention
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import DISK_PAUSE, until_kept
 from kmsconn.journal.values import JournalPlace
@@ -145,7 +145,7 @@ async def test_a_log_that_could_not_be_decoded_is_deleted_once_the_proof_of_comp
     ports: Any = SimpleNamespace(wall=lambda: bench_wall() + days * DAY)
     with trio.move_on_after(60):
         await Retaining(SETTINGS, PROFILE, bench.journal, chains, ports).run()
-    assert len(await run(queries.quarantined, of.chain_id, of.contract)) == left
+    assert len(await run(inspecting.quarantined, of.chain_id, of.contract)) == left
 
 
 @pytest.fixture
