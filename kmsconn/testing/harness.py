@@ -17,7 +17,6 @@ import trio
 import trio.testing
 
 from kmsconn.emulator.dependencies import EmulatedDependencies
-from kmsconn.emulator.users import Users
 from kmsconn.errors import StartRefused
 from kmsconn.journal.sqlite import locked
 from kmsconn.model.life import State
@@ -40,7 +39,7 @@ LIMITS: Mapping[Ending, float] = {
 
 @attrs.frozen
 class Scenario:
-    """What is asked: ``forms`` before the connector starts, ``later`` a moment after."""
+    """What is asked: ``forms`` before the connector starts, ``later`` a moment after; ``posts`` over HTTP, until they are answered."""
 
     forms: tuple[str, ...] = ("public", "direct")
     later: tuple[str, ...] = ("unified",)
@@ -49,11 +48,17 @@ class Scenario:
     reorg_window: float = 4.0
     websocket: bool = True
     """Whether the chains are asked over websockets, else over HTTP."""
+    posts: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
-        """How many requests there are."""
+        """How many requests there are on the chain."""
         return len(self.forms) + len(self.later)
+
+    @property
+    def states(self) -> Counter[State]:
+        """In which states all requests end."""
+        return Counter({State.FINALIZED: self.count, State.DONE: len(self.posts)})
 
 
 @attrs.frozen
@@ -68,6 +73,8 @@ class ScenarioOutcome:
     struck: bool
     """Whether the step or call was reached."""
     seconds: float
+    starts: Counter[int]
+    """How often the Core took the start of each request, by its id."""
     complaints: tuple[str, ...]
 
     def check(self, scenario: Scenario) -> None:
@@ -76,7 +83,7 @@ class ScenarioOutcome:
         assert len(self.ground_truth.requested) == scenario.count, "not everything was asked"
         assert not self.ground_truth.open, f"lost: {[hex(i) for i in self.ground_truth.open]}"
         assert not self.ground_truth.doubled, f"doubled: {[hex(i) for i in self.ground_truth.doubled]}"
-        assert self.states == Counter({State.FINALIZED: scenario.count}), dict(self.states)
+        assert self.states == scenario.states, dict(self.states)
 
 
 def run_scenario(
@@ -96,12 +103,15 @@ async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: 
     async with open_world(changes, scenario.seed, settle=spoiler.settle) as world:
         world.process.dial, world.websocket = spoiler.dial(world.network), scenario.websocket
         steps = Steps(at, partial(_strike, world.process, ending))
+        starts = _starts(world.dependencies)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_ask, world.traffic, scenario)
+            nursery.start_soon(world.clients.run)
+            nursery.start_soon(_ask, world, scenario)
             complaints = await _live(world, scenario, steps, ending)
             if not _all_replied(world, scenario):
                 complaints += await _live(world, scenario, Steps())
             nursery.cancel_scope.cancel()
+        unserved = [*world.clients.violations, *world.clients.owed()]
         return ScenarioOutcome(
             ground_truth=read_ground_truth(world.dependencies),
             states=_states(world),
@@ -110,16 +120,26 @@ async def _play(scenario: Scenario, *, ending: Ending | None, at: int, spoiler: 
             bursts=tuple(spoiler.bursts),
             struck=steps.fired is not None or spoiler.struck,
             seconds=trio.current_time(),
-            complaints=(*complaints, *world.process.crashes, *world.invariants.violations),
+            starts=starts,
+            complaints=(*complaints, *world.process.crashes, *world.invariants.violations, *unserved),
         )
 
 
-async def _ask(traffic: Users[EmulatedDependencies], scenario: Scenario) -> None:
+def _starts(dependencies: EmulatedDependencies) -> Counter[int]:
+    """Count the starts that the Core takes from now on."""
+    starts: Counter[int] = Counter()
+    dependencies.cores[0].core.on_start = lambda request_id: starts.update([int.from_bytes(request_id)])
+    return starts
+
+
+async def _ask(world: World, scenario: Scenario) -> None:
     for form in scenario.forms:
-        traffic.forms[form]()
+        world.traffic.forms[form]()
+    for form in scenario.posts:
+        world.clients.post(world.traffic.prepare(form))
     await trio.sleep(scenario.moment)
     for form in scenario.later:
-        traffic.forms[form]()
+        world.traffic.forms[form]()
 
 
 def _strike(process: ConnectorProcess, ending: Ending | None) -> None:
@@ -161,7 +181,7 @@ async def _end_when_replied(world: World, scenario: Scenario) -> None:
 
 
 def _all_replied(world: World, scenario: Scenario) -> bool:
-    return _states(world) == Counter({State.FINALIZED: scenario.count})
+    return _states(world) == scenario.states
 
 
 def _states(world: World) -> Counter[State]:

@@ -98,7 +98,7 @@ class HttpClients:
 
         async with trio.open_nursery() as nursery:
             nursery.cancel_scope.deadline = trio.current_time() + CLIENT_WAIT
-            nursery.start_soon(ask)
+            self.process.context.run(nursery.start_soon, ask)
             await life.ended.wait()
             nursery.cancel_scope.cancel()
         if life.dead:  # nothing that a dead process says reaches anybody

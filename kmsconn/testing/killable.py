@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from random import Random
 from typing import TypeVar
 
@@ -125,6 +126,8 @@ class ConnectorProcess:
     random: Random
     life: Life = attrs.field(factory=Life)
     connector: Connector | None = None
+    context: Context = attrs.field(factory=copy_context)
+    """That of the present process: what is started in it is a task of the process."""
     crashes: list[str] = attrs.field(factory=list)
     refusals: list[str] = attrs.field(factory=list)
     may_refuse: Callable[[], bool] = lambda: False
@@ -163,7 +166,7 @@ class ConnectorProcess:
         try:
             with life.scope:
                 async with open_connector(settings, ports=ports, on_event=on_event) as connector:
-                    self.connector = connector
+                    self.connector, self.context = connector, copy_context()
                     if life.leaving:
                         connector.drain()
                     await connector.wait_drained()

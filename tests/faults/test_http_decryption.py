@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import attrs
@@ -15,12 +12,10 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.connector.connector import Connector, open_connector
+from kmsconn.connector.connector import Connector
 from kmsconn.emulator.core_faults import FailingCore, HangingCore
 from kmsconn.emulator.dependencies import key_for
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, FhevmDependencies
-from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.fhevm_dependencies import CONTEXT
 from kmsconn.ethereum.signing import recover
 from kmsconn.model.events import (
     AlertRaised,
@@ -37,11 +32,10 @@ from kmsconn.operate.control.commands import perform
 from kmsconn.operate.control.server import COMMANDS, context_of
 from kmsconn.protocols.fhevm.decryptions import public_digest
 from kmsconn.protocols.fhevm.http_decryption import HTTP_PATIENCE
-from kmsconn.testing.endings import Steps, seeded_scheduler
+from kmsconn.testing.endings import Ending
 from kmsconn.testing.ground_truth import read_ground_truth
+from kmsconn.testing.harness import Scenario, ScenarioOutcome, run_scenario
 from kmsconn.testing.invariants import kept_in
-from kmsconn.testing.killable import KillablePorts, Killed, Life
-from kmsconn.testing.world import EPOCH_SECONDS, memory_backed
 from tests.faults.posts import POSTED, post
 from tests.faults.scene import Scene
 from tests.faults.test_destroyed import AT_WORK, NAMING, destroy
@@ -323,127 +317,24 @@ async def test_a_draining_connector_sends_its_clients_away(scene: Scene) -> None
 # --- processes that die
 
 
-@attrs.define
-class Played:
-    """What a play came to: what each client got, the starts at the Core, replies on chain, and the steps of the first process."""
-
-    results: dict[int, list[HttpResult]]
-    starts: Counter[int]
-    open: tuple[int, ...]
-    doubled: tuple[int, ...]
-    steps: int
-    struck: bool
-
-
-FORMS = ("public", "unified", "wallet")
-CHAIN_FORMS = ("public", "direct")
-AT_MOST = 300.0  # virtual seconds
-
-
-def play(at: int = 0) -> Played:
-    """Let clients post while requests come from the chain; kill the process at its step number ``at``, and let clients repeat."""
-    with seeded_scheduler(0):
-        return trio.run(_play, at, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
-async def _play(at: int) -> Played:
-    dependencies = FhevmDependencies.make(
-        lambda: EPOCH_SECONDS + trio.current_time(), block_time=1.0, computing=0.1
-    )
-    counted: Counter[int] = Counter()
-    dependencies.cores[0].core.on_start = lambda request_id: counted.update([int.from_bytes(request_id)])
-    with memory_backed() as folder:
-        async with dependencies.run_in_memory() as network:
-            traffic = Traffic(dependencies, Random(0))
-            contents = [post(traffic, form) for form in FORMS]
-            results: dict[int, list[HttpResult]] = {content.id: [] for content in contents}
-            for form in CHAIN_FORMS:
-                traffic.forms[form]()
-            around = Around(dependencies, network, folder / "journal.db", contents, results)
-            steps = await _process(around, at)
-            if steps.fired is not None:
-                await _process(around, 0)
-    truth = read_ground_truth(dependencies)
-    return Played(
-        results,
-        counted,
-        tuple(truth.open),
-        tuple(truth.doubled),
-        steps.count,
-        steps.fired is not None,
-    )
-
-
-@attrs.frozen
-class Around:
-    """What processes live among, and what their clients want and have got."""
-
-    dependencies: FhevmDependencies
-    network: MemoryNetwork
-    journal: Path
-    contents: Sequence[Content]
-    results: dict[int, list[HttpResult]]
-
-
-async def _process(around: Around, at: int) -> Steps:
-    """Run one process until every client has its answer and every request from the chain too, or until it is killed."""
-    life = Life()
-    steps = Steps(at, life.kill)
-    ports = KillablePorts(
-        life, around.network, lambda: EPOCH_SECONDS + trio.current_time(), Random(0)
-    ).ports()
-
-    async def client(connector: Connector, content: Content) -> None:
-        result = await connector.decryptions.decrypt(content)
-        life.check()
-        around.results[content.id].append(result)
-
-    async def main() -> None:
-        steps.mark()
-        with suppress(Killed), life.scope:
-            await _serve()
-
-    async def _serve() -> None:
-        settings = around.dependencies.settings(around.journal, reorg_window=4.0, drain_grace=20.0)
-        try:
-            async with open_connector(settings, ports=ports) as connector:
-                async with trio.open_nursery() as clients:
-                    for content in around.contents:
-                        if not around.results[content.id]:
-                            clients.start_soon(client, connector, content)
-                with trio.fail_after(AT_MOST):
-                    while len(read_ground_truth(around.dependencies).answered) < len(CHAIN_FORMS):
-                        await trio.sleep(0.5)
-        except* Killed:
-            pass
-
-    trio.lowlevel.add_instrument(steps)
-    try:
-        async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - a task of its own, whose context is marked
-            nursery.start_soon(main)
-    finally:
-        trio.lowlevel.remove_instrument(steps)
-    return steps
+PLAYED = Scenario(("public", "direct"), (), posts=("public", "unified", "wallet"))
 
 
 @cache
-def undisturbed() -> Played:
-    return play()
+def undisturbed() -> ScenarioOutcome:
+    return run_scenario(PLAYED)
 
 
 def test_a_play_that_nothing_happens_to_asks_the_core_once_for_each() -> None:
-    played = undisturbed()
-    assert [len(results) for results in played.results.values()] == [1] * len(FORMS)
-    assert set(played.starts.values()) == {1}
-    assert not played.open
+    undisturbed().check(PLAYED)
+    assert len(undisturbed().starts) == PLAYED.states.total()
+    assert set(undisturbed().starts.values()) == {1}
 
 
 def test_a_process_killed_at_any_step_is_followed_by_one_that_answers_each_client_once() -> None:
     """A start that the Core took just before the kill is repeated, and the Core has the id: it works once."""
     for at in points_of(undisturbed().steps):
-        played = play(at)
+        played = run_scenario(PLAYED, ending=Ending.KILL, at=at)
         assert played.struck, f"step {at} was not reached"
-        assert [len(results) for results in played.results.values()] == [1] * len(FORMS), f"step {at}"
+        played.check(PLAYED)
         assert max(played.starts.values()) <= 2, f"step {at}"
-        assert not played.open, f"step {at}"
-        assert not played.doubled, f"step {at}"
