@@ -145,7 +145,7 @@ async def _ask(world: World, scenario: Scenario) -> None:
 def _strike(process: ConnectorProcess, ending: Ending | None) -> None:
     match ending:
         case Ending.KILL:
-            process.life.kill()
+            process.kill()
         case Ending.CANCEL:
             process.life.scope.cancel()
         case _:

@@ -151,6 +151,10 @@ class ConnectorProcess:
             self._free = trio.Event()
             await self._free.wait()
 
+    def kill(self) -> None:
+        """Let the present process die."""
+        self.life.kill()
+
     def drain(self) -> None:
         """Ask the present process to end well, as soon as there is a connector."""
         self.life.leaving = True

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import sender_of
@@ -27,8 +26,8 @@ from kmsconn.ethereum.ids import counter_of
 from kmsconn.model.events import Event, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.testing.endings import Steps
-from kmsconn.testing.killable import KillablePorts, Killed, Life
+from kmsconn.testing.endings import Steps, run_marked
+from kmsconn.testing.killable import ConnectorProcess
 from tests.faults.scene import BEGIN
 
 E = TypeVar("E")
@@ -47,7 +46,7 @@ class Ceremony:
     folder: Path
     incoming: tuple[int, ...]
     events: list[list[Event]] = attrs.field(init=False)
-    lives: list[Life] = attrs.field(init=False)
+    processes: list[ConnectorProcess] = attrs.field(init=False)
     deadly: Callable[[Event], bool] = lambda _: False
     """Says of what the first connector tells whether it dies of it."""
     dies_at: Callable[[int], int] = lambda _: 0
@@ -58,7 +57,7 @@ class Ceremony:
 
     def __attrs_post_init__(self) -> None:
         self.events = [[] for _ in self.nodes]
-        self.lives = [Life() for _ in self.nodes]
+        self.processes = [ConnectorProcess(self.network, Random(0)) for _ in self.nodes]
         self.traffic = Traffic(self.dependencies, Random(0))
         self.owner = KeyLife(self.dependencies, owner_of(self.dependencies, self.incoming, self.traffic))
 
@@ -79,31 +78,23 @@ class Ceremony:
 
     async def run(self, node: int) -> None:
         """Run one connector, again and again: when its life ends it begins a new one with the same journal."""
+        process = self.processes[node]
+        settings = self.dependencies.settings(
+            self.folder / f"journal-{node}.db", node, reorg_window=4.0, kms_operation_from_block_number=0
+        )
+        live = partial(process.run, settings, lambda: BEGIN + trio.current_time(), partial(self.note, node))
         while True:
-            life = self.lives[node] = Life()
-            steps = Steps(self.dies_at(node), life.kill)
-            ports = KillablePorts(life, self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
-            settings = self.dependencies.settings(
-                self.folder / f"journal-{node}.db", node, reorg_window=4.0, kms_operation_from_block_number=0
-            )
-            steps.mark()
-            trio.lowlevel.add_instrument(steps)
-            try:
-                with life.scope:
-                    async with open_connector(settings, ports=ports, on_event=partial(self.note, node)):
-                        await trio.sleep_forever()
-            except* Killed:
-                assert life.dead
-            finally:
-                trio.lowlevel.remove_instrument(steps)
+            await run_marked(live, Steps(self.dies_at(node), process.kill))
+            assert not process.crashes, process.crashes
             self.deaths[node] += 1
             await trio.sleep(1)
 
     def note(self, node: int, event: Event) -> None:
         """Keep what a connector said; the first one dies of whatever ``deadly`` says."""
         self.events[node].append(event)
-        if node == 0 and not self.lives[0].dead and self.deadly(event):
-            self.lives[0].kill()
+        first = self.processes[0].life
+        if node == 0 and not first.dead and self.deadly(event):
+            first.kill()
 
     def act(self, contract: Any, what: Callable[[Any], Any]) -> None:
         """Do what the owner does, in the next block."""
