@@ -196,6 +196,7 @@ async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_w
     async with running(world):
         await trio.sleep(3)
         assert world.journal.rows[1].state is State.ANSWERED
+        assert world.said(RequestDeferred)  # it holds no place meanwhile
         await until(lambda: world.journal.rows[1].state is State.REJECTED)
     assert world.chain.head.number >= 8 + 20
     assert world.said(RequestClosed)[0].reason == "wrong: other content()"
