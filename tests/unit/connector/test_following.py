@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from kmsconn.connector.following import FORGET_INTERVAL, follow_pauses, forget_ended
+from kmsconn.connector.following import FORGET_INTERVAL, Topics, follow_pauses, forget_ended
 from kmsconn.connector.shadowing import MEMORY, ShadowFindings
 from kmsconn.errors import Unreachable
 from kmsconn.journal import inspecting, moves
@@ -51,6 +51,16 @@ async def test_a_pause_that_came_into_the_journal_holds_and_ends(tmp_path: Path)
         await components.journal.run(inspecting.resume, Kind.PUBLIC_DECRYPTION)
         await scene.wait(lambda: not pool.paused)
         nursery.cancel_scope.cancel()
+
+
+def test_a_topic_wakes_its_own_and_where_nobody_heard_which_one_everybody_is_woken() -> None:
+    woken: list[str] = []
+    topics = Topics()
+    topics.on("due", lambda name: woken.append(f"due {name}"))
+    topics.on("answered", lambda name: woken.append(f"answered {name}"))
+    topics.tell({"due keygen", "of a later version"})
+    topics.tell(())
+    assert woken == ["due keygen", "due ", "answered "]
 
 
 KIND = Kind.PUBLIC_DECRYPTION
