@@ -71,7 +71,7 @@ class FaultyCore(Faulty[CoreFault], Generic[C]):
     async def _check_health(self, honest: Method, request: bytes) -> bytes:
         """Answer a health check; only faults that name it strike it, and nobody is told of it."""
         named = [one for one in self.injections if one.method == HEALTH]
-        fault = next((one.fault for one in reversed(named) if one.strikes(HEALTH, self.random)), None)
+        fault = next((one.fault for one in reversed(named) if one.strikes(HEALTH)), None)
         if fault is None:
             return await honest(request)
         self.counts[HEALTH, fault.label] += 1

@@ -6,9 +6,9 @@ Source: kms-core-grpc.md, section 5, above all 5.5.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import attrs
 import trio
@@ -16,8 +16,6 @@ import trio
 from kmsconn.emulator.core_requests import Invalid
 from kmsconn.emulator.grpc_server import CutConnection
 from kmsconn.transport.grpc.framing import Status
-
-K = TypeVar("K", bound=Hashable)
 
 CAPACITY = 10_000
 KEPT = 6_000
@@ -88,23 +86,23 @@ class CoreJob:
         return self.made
 
 
-class JobTable(Generic[K]):
+class JobTable:
     """The jobs of one kind, oldest first."""
 
     def __init__(self, capacity: int = CAPACITY, kept: int = KEPT) -> None:
         self.capacity = capacity
         self.kept = kept
-        self._jobs: dict[K, CoreJob] = {}
+        self._jobs: dict[bytes, CoreJob] = {}
         self._pending: list[float] = []
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def items(self) -> list[tuple[K, CoreJob]]:
+    def items(self) -> list[tuple[bytes, CoreJob]]:
         """Return all ids and jobs."""
         return list(self._jobs.items())
 
-    def get(self, identifier: K) -> CoreJob | None:
+    def get(self, identifier: bytes) -> CoreJob | None:
         """Return the job of an id."""
         return self._jobs.get(identifier)
 
@@ -118,14 +116,14 @@ class JobTable(Generic[K]):
         """Tell whether there is no room, and too few jobs are finished to forget one."""
         return len(self) >= self.capacity and len(self) - self.pending(now) <= self.kept
 
-    def check(self, identifier: K, now: float) -> None:
+    def check(self, identifier: bytes, now: float) -> None:
         """See that an id can be added. Raises RefusedCall."""
         if identifier in self._jobs:
             raise RefusedCall(Status.ALREADY_EXISTS)
         if self.is_full(now):
             raise RefusedCall(Status.ABORTED)
 
-    def add(self, identifier: K, job: CoreJob, now: float) -> None:
+    def add(self, identifier: bytes, job: CoreJob, now: float) -> None:
         """Remember an id, and forget the oldest finished one when there is no room. Raises RefusedCall."""
         self.check(identifier, now)
         if len(self) >= self.capacity:
@@ -133,7 +131,7 @@ class JobTable(Generic[K]):
         self._jobs[identifier] = job
         heapq.heappush(self._pending, job.ready_at)
 
-    def forget(self, identifier: K) -> None:
+    def forget(self, identifier: bytes) -> None:
         """Free an id. Raises KeyError for one that is not there."""
         job = self._jobs.pop(identifier)
         if job.ready_at in self._pending:
@@ -156,9 +154,9 @@ class CoreJobs:
     on_start: Callable[[bytes], None] = lambda _: None
     """Is told the id of each start call that was understood."""
     uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
-    _tables: dict[str, JobTable[bytes]] = attrs.field(factory=dict, init=False, repr=False)
+    _tables: dict[str, JobTable] = attrs.field(factory=dict, init=False, repr=False)
 
-    def table(self, kind: str) -> JobTable[bytes]:
+    def table(self, kind: str) -> JobTable:
         """Return the jobs of a kind by id."""
         return self._tables.setdefault(kind, JobTable(self.capacity, self.kept))
 

@@ -17,7 +17,6 @@ import trio
 from kmsconn.emulator.blocks import Block, Mined, Transaction
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import FHEVM, EmulatedDependencies, GenerationEvents, sender_of
-from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import Kind
 
@@ -84,67 +83,6 @@ class ChainVerdict:
         return not (self.open or self.doubled or self.strays)
 
 
-@attrs.define
-class _Tally:
-    """What was counted so far."""
-
-    strays: int = 0
-    answered: int = 0
-    doubled: int = 0
-    consensus: int = 0
-    latencies: list[float] = attrs.field(factory=list)
-
-    def take(self, trace: Trace, reply: ReplyOnChain) -> None:
-        """Add a reply to its request, and count it."""
-        self.doubled += bool(trace.replies)
-        trace.replies.append(reply)
-        if reply.status and trace.answer is None:
-            trace.answer = reply
-            self.answered += 1
-            self.latencies.append(reply.at - trace.at)
-
-    def agree(self, trace: Trace | None, at: float) -> None:
-        """Count a request that has enough answers."""
-        if trace is not None and trace.agreed is None:
-            trace.agreed = at
-            self.consensus += 1
-
-    def verdict(self, emitted: int) -> ChainVerdict:
-        """Judge what was counted, of so many requests."""
-        ordered = sorted(self.latencies)
-        return ChainVerdict(
-            emitted=emitted,
-            answered=self.answered,
-            doubled=self.doubled,
-            strays=self.strays,
-            p50=percentile(ordered, 0.50),
-            p99=percentile(ordered, 0.99),
-            consensus=self.consensus,
-        )
-
-
-@attrs.frozen
-class _Replier:
-    """The one whose replies are followed, and the contract that they go to."""
-
-    decryption: Address
-    sender: Address
-    generation_events: GenerationEvents
-
-    def replied(self, transaction: Transaction) -> int | None:
-        """Return the name of the request that a transaction answers for this sender."""
-        ours = transaction.to == self.decryption and transaction.sender == self.sender
-        return self.generation_events.replied(transaction.data) if ours else None
-
-    def agreed(self, log: Log) -> int | None:
-        """Return the name of the request that has enough answers, as a log of the contract says."""
-        return self.generation_events.agreed(log.topics) if log.address == self.decryption else None
-
-    def requested(self, log: Log) -> int | None:
-        """Return the name of the request that a log of the contract announces."""
-        return self.generation_events.requested(log.topics) if log.address == self.decryption else None
-
-
 class GroundTruth:
     """Follows the chain for the replies of one tx sender, which stands for one node signer."""
 
@@ -164,10 +102,10 @@ class GroundTruth:
         self.on_reply: Callable[[Trace, Mined], None] = lambda *_: None
         """Is told each reply to a known request when its block is read."""
         self._chain, self._clock = chain, clock
-        self._replier = _Replier(decryption, sender, generation_events)
+        self._decryption, self._sender, self._events = decryption, sender, generation_events
         self._seen_at: dict[bytes, float] = {}
         self._by_transaction: dict[bytes, Trace] = {}
-        self._tally = _Tally()
+        self._strays = 0
         self._last: Block | None = None
 
     def read(self) -> None:
@@ -201,36 +139,45 @@ class GroundTruth:
 
     def name(self, kind: Kind, identifier: int) -> int:
         """Return the name by which a request is known here."""
-        return self._replier.generation_events.name(kind, identifier)
+        return self._events.name(kind, identifier)
 
     def note_started(self, request_id: bytes) -> None:
         """Take note that a start call for this name reached the Core; only the first one counts."""
-        trace = self.traces.get(int.from_bytes(request_id))
-        if trace is not None and trace.started is None:
-            trace.started = self._clock()
+        self._note(int.from_bytes(request_id), "started")
 
     def note_given(self, request_id: bytes) -> None:
         """Take note that the Core gives the answer of this name out; only the first time counts."""
-        trace = self.traces.get(int.from_bytes(request_id))
-        if trace is not None and trace.given is None:
-            trace.given = self._clock()
+        self._note(int.from_bytes(request_id), "given")
 
     def note_sent(self, transaction: Transaction) -> None:
         """Take note that a signed transaction reached the node; only the first with a reply of a request counts."""
-        name = self._replier.replied(transaction)
+        if transaction.to == self._decryption and transaction.sender == self._sender:
+            self._note(self._events.replied(transaction.data), "sent")
+
+    def _note(self, name: int | None, moment: str, at: float | None = None) -> None:
         trace = None if name is None else self.traces.get(name)
-        if trace is not None and trace.sent is None:
-            trace.sent = self._clock()
+        if trace is not None and getattr(trace, moment) is None:
+            setattr(trace, moment, self._clock() if at is None else at)
 
     def verdict(self) -> ChainVerdict:
         """Judge what was read so far."""
-        return self._tally.verdict(len(self.traces))
+        traces = self.traces.values()
+        latencies = sorted(trace.latency for trace in traces if trace.latency is not None)
+        return ChainVerdict(
+            emitted=len(traces),
+            answered=len(latencies),
+            doubled=sum(max(0, len(trace.replies) - 1) for trace in traces),
+            strays=self._strays,
+            p50=percentile(latencies, 0.50),
+            p99=percentile(latencies, 0.99),
+            consensus=sum(trace.agreed is not None for trace in traces),
+        )
 
     def _begin_again(self) -> None:
         """Forget the reading, not when a block was first seen: one that comes back is no news."""
         self.traces.clear()
         self._by_transaction.clear()
-        self._tally = _Tally()
+        self._strays = 0
         self._last = None
 
     def _take(self, block: Block) -> None:
@@ -242,27 +189,33 @@ class GroundTruth:
 
     def _take_transaction(self, mined: Mined, at: float) -> None:
         transaction = mined.transaction
-        if transaction.to != self._replier.decryption:
+        if transaction.to != self._decryption:
             return
-        if (answered := self._replier.replied(transaction)) is not None:
+        answered = self._events.replied(transaction.data) if transaction.sender == self._sender else None
+        if answered is not None:
             self._take_reply(answered, mined, at)
         for log in mined.logs:
-            if (name := self._replier.requested(log)) is not None:
-                self._take_request(Trace(name, transaction.hash, mined.block_number, at))
-            if (name := self._replier.agreed(log)) is not None:
-                self._tally.agree(self.traces.get(name), at)
+            if log.address == self._decryption:
+                self._take_log(log.topics, Trace(0, transaction.hash, mined.block_number, at))
 
-    def _take_request(self, trace: Trace) -> None:
-        self.traces[trace.id] = self._by_transaction[trace.transaction_hash] = trace
-        self.on_request(trace)
+    def _take_log(self, topics: tuple[bytes, ...], trace: Trace) -> None:
+        """Take a request that a log announces, or the agreement of which it tells."""
+        if (name := self._events.requested(topics)) is not None:
+            trace.id = name
+            self.traces[name] = self._by_transaction[trace.transaction_hash] = trace
+            self.on_request(trace)
+        else:
+            self._note(self._events.agreed(topics), "agreed", trace.at)
 
     def _take_reply(self, name: int, mined: Mined, at: float) -> None:
         trace = self.traces.get(name)
         if trace is None:
-            self._tally.strays += 1
+            self._strays += 1
             return
         reply = ReplyOnChain(mined.transaction.hash, mined.outcome.status, mined.block_number, at)
-        self._tally.take(trace, reply)
+        trace.replies.append(reply)
+        if reply.status and trace.answer is None:
+            trace.answer = reply
         self.on_reply(trace, mined)
 
 

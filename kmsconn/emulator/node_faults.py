@@ -6,11 +6,9 @@ Performs no fault itself. Each fault draws from a generator of its own, so that 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from random import Random
-from typing import Any, Final, Never
+from typing import Any, Final, Literal, Never
 
 import attrs
 import msgspec
@@ -18,11 +16,11 @@ import trio
 
 from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.drills.drill import (
-    Drill,
     DrillScene,
     End,
+    Faulty,
+    Occasional,
     Target,
-    appended,
 )
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.hexes import from_quantity, quantity
@@ -87,8 +85,61 @@ _SELECTOR_TEXT = len("0x") + 8
 _ID_TEXT = 64
 
 
-class CallFault(Drill, frozen=True):
-    """On a share of a node's calls of this method (empty: of all), ``times`` of them in all (None: no end).
+class NodeFault(StrEnum):
+    """What a node can do wrong (the network's own faults, such as refusing or resetting, are elsewhere)."""
+
+    HANG = "hang"
+    """The request is taken and never answered."""
+    SLOW = "slow"
+    """The answer comes ``SLOW_SECONDS`` late."""
+    HANG_UP = "hang_up"
+    """The connection is closed before the request is carried out."""
+    RATE_LIMITED = "rate_limited"
+    """HTTP 429; over a websocket the error −32005."""
+    BAD_GATEWAY = "bad_gateway"
+    """HTTP 502."""
+    UNAVAILABLE = "unavailable"
+    """HTTP 503."""
+    TRUNCATED = "truncated"
+    """The JSON text ends in the middle."""
+    NOT_JSON = "not_json"
+    """HTML with status 200."""
+    WRONG_ID = "wrong_id"
+    """The answer carries another id."""
+    SHUFFLED = "shuffled"
+    """The answers of a batch come in another order."""
+    EMPTY_LOGS = "empty_logs"
+    """``eth_getLogs`` says that there are none."""
+    PARTIAL_LOGS = "partial_logs"
+    """``eth_getLogs`` leaves out the later half."""
+    REMOVED_LOGS = "removed_logs"
+    """``eth_getLogs`` marks its logs as removed."""
+    DUPLICATE_LOGS = "duplicate_logs"
+    """``eth_getLogs`` says everything twice."""
+    REVERSED_LOGS = "reversed_logs"
+    """``eth_getLogs`` gives the newest log first."""
+    SILENT_SOCKET = "silent_socket"
+    """A websocket stops sending anything for good, while pings work."""
+    DUPLICATE_PUSH = "duplicate_push"
+    """A notification is sent twice."""
+    LOST_PUSH = "lost_push"
+    """A notification is not sent."""
+    WRONG_CHAIN_ID = "wrong_chain_id"
+    """``eth_chainId`` names the next chain."""
+    LOST_REPLY = "lost_reply"
+    """A sent transaction is taken; then the connection is closed instead of an answer."""
+    SWALLOWED = "swallowed"
+    """A sent transaction is confirmed with its hash and forgotten."""
+    FORGED = "forged"
+    """A sent transaction is confirmed with its hash and forgotten; a receipt says that it is in the next block, and its nonce counts."""
+    BARE_RECEIPT = "bare_receipt"
+    """A receipt without block hash and number."""
+    NO_RECEIPT = "no_receipt"
+    """A receipt is not found although the transaction is mined."""
+
+
+class CallFault(Occasional, frozen=True):
+    """On a node's calls of this method (empty: of all).
 
     ``containing``: only calls in whose parameters this text stands. ``one``: the first reply that is struck is struck again in every
     call about it, and no other: a transaction hash, or the contract's function and id at the start of the calldata, tell replies apart.
@@ -96,46 +147,23 @@ class CallFault(Drill, frozen=True):
 
     target = Target.CHAIN
     method: str = ""
-    share: float = 1.0
-    times: int | None = None
     containing: str = ""
     one: bool = False
 
     def put_on(self, scene: DrillScene, name: str) -> End:
         return scene.on_nodes(name, lambda node: node.faults.strike(self))
 
-    def meant(self, method: str) -> bool:
-        """Say whether calls of a method may be struck."""
-        return self.method in {"", method}
+    def meant(self, method: str, params: Sequence[Any]) -> bool:
+        if isinstance(method, NodeFault) or self.method not in {"", method}:
+            return False
+        return self.containing.lower() in json.dumps(params).lower() if self.containing else True
+
+    def about(self, params: Sequence[Any]) -> str:
+        return subject_of(params) if self.one else ""
 
     def act(self, method: str, honest: Honest) -> Any:
         """Give the result instead. Raises NodeError; returns a function to be awaited where the caller must wait."""
         raise NotImplementedError
-
-
-@attrs.define(eq=False)
-class CallRule:
-    """A fault that strikes a node's calls; ``left``: how often still (None: no end)."""
-
-    fault: CallFault
-    left: int | None = attrs.field(default=attrs.Factory(lambda self: self.fault.times, takes_self=True))
-    random: Random = attrs.field(factory=lambda: Random(0), repr=False)
-    _chosen: str = ""
-
-    def strikes(self, method: str, params: Sequence[Any]) -> bool:
-        """Decide about one call, and count it."""
-        fault = self.fault
-        if self.left == 0 or not fault.meant(method):
-            return False
-        if fault.containing and fault.containing.lower() not in json.dumps(params).lower():
-            return False
-        if fault.one and self._chosen and subject_of(params) != self._chosen:
-            return False
-        if self.random.random() >= fault.share:
-            return False
-        self._chosen = self._chosen or subject_of(params)
-        self.left = None if self.left is None else self.left - 1
-        return True
 
 
 def subject_of(params: Sequence[Any]) -> str:
@@ -215,115 +243,49 @@ class ShortEstimate(CallFault, frozen=True):
         return quantity(from_quantity(honest()) * self.percent // 100)
 
 
-class NodeFault(StrEnum):
-    """What a node can do wrong (the network's own faults, such as refusing or resetting, are elsewhere)."""
+class Misbehaviour(Occasional, frozen=True):
+    """One of the other faults of a node, by the names of `Fault` in `kmsconn/emulator/node_faults.py`.
 
-    HANG = "hang"
-    """The request is taken and never answered."""
-    SLOW = "slow"
-    """The answer comes ``SLOW_SECONDS`` late."""
-    HANG_UP = "hang_up"
-    """The connection is closed before the request is carried out."""
-    RATE_LIMITED = "rate_limited"
-    """HTTP 429; over a websocket the error −32005."""
-    BAD_GATEWAY = "bad_gateway"
-    """HTTP 502."""
-    UNAVAILABLE = "unavailable"
-    """HTTP 503."""
-    TRUNCATED = "truncated"
-    """The JSON text ends in the middle."""
-    NOT_JSON = "not_json"
-    """HTML with status 200."""
-    WRONG_ID = "wrong_id"
-    """The answer carries another id."""
-    SHUFFLED = "shuffled"
-    """The answers of a batch come in another order."""
-    EMPTY_LOGS = "empty_logs"
-    """``eth_getLogs`` says that there are none."""
-    PARTIAL_LOGS = "partial_logs"
-    """``eth_getLogs`` leaves out the later half."""
-    REMOVED_LOGS = "removed_logs"
-    """``eth_getLogs`` marks its logs as removed."""
-    DUPLICATE_LOGS = "duplicate_logs"
-    """``eth_getLogs`` says everything twice."""
-    REVERSED_LOGS = "reversed_logs"
-    """``eth_getLogs`` gives the newest log first."""
-    SILENT_SOCKET = "silent_socket"
-    """A websocket stops sending anything for good, while pings work."""
-    DUPLICATE_PUSH = "duplicate_push"
-    """A notification is sent twice."""
-    LOST_PUSH = "lost_push"
-    """A notification is not sent."""
-    WRONG_CHAIN_ID = "wrong_chain_id"
-    """``eth_chainId`` names the next chain."""
-    LOST_REPLY = "lost_reply"
-    """A sent transaction is taken; then the connection is closed instead of an answer."""
-    SWALLOWED = "swallowed"
-    """A sent transaction is confirmed with its hash and forgotten."""
-    FORGED = "forged"
-    """A sent transaction is confirmed with its hash and forgotten; a receipt says that it is in the next block, and its nonce counts."""
-    BARE_RECEIPT = "bare_receipt"
-    """A receipt without block hash and number."""
-    NO_RECEIPT = "no_receipt"
-    """A receipt is not found although the transaction is mined."""
+    See docs/outcomes.md, *Hearing* and *Reply*. Replies whose receipts a node never finds look like those of another connector.
+    """
+
+    name, target = "misbehave", Target.CHAIN
+    how: Literal[*(fault.value for fault in NodeFault)]  # type: ignore[valid-type]
+    node: int | None = None  # of its nodes; all without a number
+
+    def put_on(self, scene: DrillScene, name: str) -> End:
+        return scene.on_nodes(name, lambda node: node.faults.strike(self, self.how), self.node)
 
 
-class NodeFaults:
-    """Probabilities and scripts of one node's faults. All knobs may be turned at any time."""
+@attrs.define(eq=False)
+class NodeFaults(Faulty[CallFault | Misbehaviour]):
+    """The faults of one node."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.probability: dict[NodeFault, float] = {}
-        self.happened: Counter[NodeFault] = Counter()
-        self.rules: list[CallRule] = []
-        self.forged: dict[bytes, tuple[Transaction, int]] = {}
-        """By hash what was taken and forgotten, with the block of which its receipt speaks."""
-        self._seed = seed
-        self._scripted: Counter[NodeFault] = Counter()
-        self._generators: dict[NodeFault, Random] = {}
+    forged: dict[bytes, tuple[Transaction, int]] = attrs.field(factory=dict, init=False)
+    """By hash what was taken and forgotten, with the block of which its receipt speaks."""
 
-    def script(self, fault: NodeFault, times: int = 1) -> None:
-        """Let the fault happen at its next ``times`` occasions."""
-        self._scripted[fault] += times
+    def misbehave(self, how: NodeFault, **chance: Any) -> End:
+        """Let a fault happen at its occasions: a ``share`` of them, or ``times``."""
+        return self.strike(Misbehaviour(how, **chance), how)
 
-    def scripted(self, fault: NodeFault) -> int:
-        """Return at how many further occasions the fault was ordered to happen."""
-        return self._scripted[fault]
-
-    def strike(self, fault: CallFault) -> End:
-        """Let a fault strike calls from now on, before those that were put on earlier."""
-        return appended(self.rules, CallRule(fault))
-
-    def happens(self, fault: NodeFault) -> bool:
-        """Decide whether the fault happens at this occasion, and count it."""
-        if not (self._scripted or self.probability):
+    def happens(self, how: NodeFault) -> bool:
+        """Decide whether a fault happens at this occasion, and count it."""
+        if not self.injections or self.struck(how) is None:
             return False
-        if self._scripted[fault]:
-            self._scripted[fault] -= 1
-        elif not self._drawn(fault):
-            return False
-        self.happened[fault] += 1
+        self.counts[how] += 1
         return True
 
-    def _drawn(self, fault: NodeFault) -> bool:
-        probability = self.probability.get(fault, 0.0)
-        if not probability:
-            return False
-        generator = self._generators.get(fault)
-        if generator is None:
-            generator = self._generators[fault] = Random(f"{self._seed} {fault}")
-        return generator.random() < probability
+    def of_call(self, method: str, params: Sequence[Any]) -> CallFault | None:
+        """Return the fault that strikes this call, the newest first."""
+        fault = self.struck(method, params=params)
+        return fault if isinstance(fault, CallFault) else None
 
     def forgeries(self) -> dict[bytes, tuple[Transaction, int]]:
         """Return what the node claims to be in blocks and is not, while it does that."""
-        return self.forged if self.probability.get(NodeFault.FORGED) else {}
-
-    def rule_for(self, method: str, params: Sequence[Any]) -> CallRule | None:
-        """Return the rule that strikes this call, the newest first."""
-        return next((rule for rule in reversed(self.rules) if rule.strikes(method, params)), None)
+        lasting = any(one.method == NodeFault.FORGED and one.left is None for one in self.injections)
+        return self.forged if lasting else {}
 
     def heal(self) -> None:
         """End all faults; the counters stay."""
-        self.rules.clear()
+        super().heal()
         self.forged.clear()
-        self.probability.clear()
-        self._scripted.clear()

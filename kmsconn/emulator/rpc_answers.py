@@ -132,8 +132,8 @@ class AnsweringNode(NodeStanding):
         self.calls[method] += 1
         try:
             honest = partial(self._carry_out, method, params, own)
-            rule = self.faults.rule_for(method, params)
-            result = honest() if rule is None else rule.fault.act(method, honest)
+            fault = self.faults.of_call(method, params)
+            result = honest() if fault is None else fault.act(method, honest)
         except NodeError as error:
             return Begun(request.get("id"), error=error)
         if callable(result):

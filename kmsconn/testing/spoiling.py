@@ -184,7 +184,7 @@ class _RpcCall(CallFault, frozen=True):
         if how in {Spoil.CUT, Spoil.CUT_AFTER}:
             raise HangUp
         if how is Spoil.TRUNCATED:
-            self.faults.script(NodeFault.TRUNCATED)
+            self.faults.misbehave(NodeFault.TRUNCATED, times=1)
         return _RPC[how].act(method, honest) if how in _RPC else honest()
 
 

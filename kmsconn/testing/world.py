@@ -242,7 +242,7 @@ def _faults_of(dependencies: EmulatedDependencies) -> Counter[str]:
     counts: Counter[str] = Counter()
     for name, cluster in dependencies.clusters.items():
         for node in cluster.nodes:
-            counts.update({f"{name} node: {fault}": n for fault, n in node.faults.happened.items()})
+            counts.update({f"{name} node: {fault}": n for fault, n in node.faults.counts.items()})
     for core in dependencies.cores:
         counts.update(
             {f"core: {method} {said}": n for (method, said), n in core.counts.items() if said != "OK"}

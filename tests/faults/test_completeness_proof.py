@@ -21,7 +21,7 @@ FORMS = ("public", "direct", "unified")
 def hide(scene: Scene, fault: NodeFault) -> None:
     """Let every node of the gateway hide logs until it is healed."""
     for node in scene.dependencies.clusters["gateway"].nodes:
-        node.faults.probability[fault] = 1.0
+        node.faults.misbehave(fault)
 
 
 def heal(scene: Scene) -> None:

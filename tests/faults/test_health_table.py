@@ -417,7 +417,7 @@ async def test_a_node_that_shows_receipts_of_what_it_swallows(scene: Scene, conn
     await scene.wait_answered(await scene.ask(*FORMS))
     faults = [node.faults for node in scene.dependencies.clusters["gateway"].nodes]
     for one in faults:
-        one.probability[NodeFault.FORGED] = 1.0
+        one.misbehave(NodeFault.FORGED)
     ids = await scene.ask(*FORMS * 4)
     found = await named(scene, "txmanager gateway", "not-included")
     assert found.count >= 3

@@ -174,7 +174,7 @@ async def test_activation_is_no_business_of_a_node(tmp_path: Path) -> None:
 async def test_a_core_that_forgot_is_asked_again(tmp_path: Path) -> None:
     async with open_world(tmp_path, computing=20.0) as world, world.connected():
         world.ask_public(world.reference(1000))
-        await world.wait(lambda: world.core.known)
+        await world.wait(lambda: world.core.memory.table("GetDecryptResult"))
         world.core.restart()
         await world.wait_replies("publicDecryptionResponse", seconds=200.0)
         assert [method for method, _ in world.core.calls].count("Decrypt") >= 2
@@ -185,7 +185,7 @@ async def test_an_id_that_the_core_knows_is_started(tmp_path: Path) -> None:
     async with open_world(tmp_path, computing=5.0) as world:
         world.ask_public(world.reference(1000))
         async with world.connected():
-            await world.wait(lambda: world.core.known)
+            await world.wait(lambda: world.core.memory.table("GetDecryptResult"))
         (tmp_path / "journal.db").unlink()
         async with world.connected():
             await world.wait_replies("publicDecryptionResponse")

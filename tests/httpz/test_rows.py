@@ -227,7 +227,7 @@ async def test_row_018_a_full_queue_drops_nothing(tmp_path: Path) -> None:
         assert connector.statistics().queue.counts is not None
         world.core.computing = 0.0
         for number in range(1, 6):
-            if begun := world.core.known.get(("GetDecryptResult", f"{number:064x}")):
+            if begun := world.core.memory.table("GetDecryptResult").get(f"{number:064x}".encode()):
                 begun.ready_at = 0.0
         replies = await world.wait_replies(PUBLIC, 5, 600.0)
         await trio.sleep(30)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Literal
@@ -25,8 +25,8 @@ from kmsconn.emulator.node_faults import (
     FalseResults,
     HangingCalls,
     Honest,
+    Misbehaviour,
     NodeError,
-    NodeFault,
     RefusedCalls,
     ShortEstimate,
 )
@@ -76,7 +76,8 @@ class WildFees(CallFault, frozen=True):
             return end
         return together(end, changing(scene.chain(name), "base_fee", base))
 
-    def meant(self, method: str) -> bool:
+    def meant(self, method: str, params: Sequence[Any]) -> bool:
+        del params
         return method in _FEES
 
     def act(self, method: str, honest: Honest) -> Any:
@@ -193,30 +194,6 @@ class OtherPool(ChainDrill, frozen=True):
 
     def put_on(self, scene: DrillScene, name: str) -> End:
         return changing(scene.chain(name).intake, "pool", pool_of(self.kind))
-
-
-class Misbehaviour(ChainDrill, frozen=True):
-    """One of the other faults of a node, by the names of `Fault` in `kmsconn/emulator/node_faults.py`.
-
-    See docs/outcomes.md, *Hearing* and *Reply*. Replies whose receipts a node never finds look like those of another connector.
-    """
-
-    name = "misbehave"
-    how: Literal[*(fault.value for fault in NodeFault)]  # type: ignore[valid-type]
-    share: float = 1.0  # of the occasions; or ``times``, a number of them
-    times: int | None = None
-    node: int | None = None
-
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        return scene.on_nodes(name, self._on, self.node)
-
-    def _on(self, node: RpcNode) -> End:
-        faults, how = node.faults, NodeFault(self.how)
-        if self.times is not None:
-            faults.script(how, self.times)
-            return lambda: faults.script(how, -faults.scripted(how))
-        faults.probability[how] = self.share
-        return lambda: faults.probability.update({how: 0.0})
 
 
 class Reorganisation(Drill, frozen=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import partial
 from random import Random
@@ -165,11 +165,19 @@ _KINDS: dict[Any, str] = {
 }
 
 
-class Occasional(Drill, frozen=True):
-    """Strikes a share of the occasions, or so many of them."""
+class Occasional(Drill, frozen=True, kw_only=True):
+    """Strikes a share of the occasions, ``times`` of them in all (None: no end)."""
 
     share: float = 1.0
     times: int | None = None
+
+    def meant(self, method: str, params: Sequence[Any]) -> bool:  # noqa: ARG002 - for those that choose
+        """Say whether calls of a method, with these parameters, may be struck."""
+        return True
+
+    def about(self, params: Sequence[Any]) -> str:  # noqa: ARG002 - likewise
+        """Return what a call is about, for a fault that keeps to what it struck first; empty for any other."""
+        return ""
 
 
 F = TypeVar("F", bound=Occasional)
@@ -182,14 +190,21 @@ class FaultInjection(Generic[F]):
     fault: F
     method: str | None = None
     left: int | None = attrs.field(init=False)
+    random: Random = attrs.field(init=False, repr=False)
+    """Of its own, so that turning one knob never moves when another fault strikes."""
+    _kept: str = attrs.field(default="", init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.left = self.fault.times
+        self.left, self.random = self.fault.times, Random(self.fault.label)
 
-    def strikes(self, method: str, random: Random) -> bool:
+    def strikes(self, method: str, params: Sequence[Any] = ()) -> bool:
         """Decide about one call, and count it."""
-        if self.left == 0 or self.method not in {None, method} or random.random() >= self.fault.share:
+        if self.left == 0 or self.method not in {None, method} or not self.fault.meant(method, params):
             return False
+        about = self.fault.about(params)
+        if self._kept not in {"", about} or self.random.random() >= self.fault.share:
+            return False
+        self._kept = about
         self.left = None if self.left is None else self.left - 1
         return True
 
@@ -198,7 +213,6 @@ class FaultInjection(Generic[F]):
 class Faulty(Generic[F]):
     """The faults of one server: scripted ones first, call by call, else by chance, the newest first."""
 
-    random: Random = attrs.field(factory=lambda: Random(0), repr=False)
     injections: list[FaultInjection[F]] = attrs.field(factory=list)
     counts: Counter[Any] = attrs.field(factory=Counter, init=False)
     """What happened, by label."""
@@ -215,14 +229,12 @@ class Faulty(Generic[F]):
         self._scripts.clear()
         self.injections.clear()
 
-    def struck(self, method: str, *keys: str | None) -> F | None:
+    def struck(self, method: str, *keys: str | None, params: Sequence[Any] = ()) -> F | None:
         """Return the fault that strikes a call, if one does: the next one scripted under one of the keys, or one by chance."""
         for key in keys:
             if script := self._scripts.get(key):
                 return script.popleft()
-        return next(
-            (one.fault for one in reversed(self.injections) if one.strikes(method, self.random)), None
-        )
+        return next((one.fault for one in reversed(self.injections) if one.strikes(method, params)), None)
 
 
 def changing(holder: Any, name: str, value: Any) -> End:

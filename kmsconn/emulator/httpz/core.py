@@ -35,7 +35,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     TypedSigncryptedCiphertext,
 )
 from kmsconn.core.client import SERVICE
-from kmsconn.emulator.core_jobs import CAPACITY, CoreJob, JobTable, Uptime
+from kmsconn.emulator.core_jobs import CoreJob, CoreJobs, RefusedCall
 from kmsconn.emulator.dependencies import REPLIES, GenerationEvents
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.signcryption import HttpzRandomness, signcrypt
@@ -219,15 +219,9 @@ class FirstCore(FirstNode):
     """Is told the name of each decryption that a start call asks for, whatever comes of it."""
     on_answer: Callable[[bytes], None] = _nobody
     """Is told the name of each decryption whose answer goes out."""
-    capacity: int = CAPACITY
-    known: JobTable[tuple[str, str]] = attrs.field(init=False, repr=False)
-    """What was asked by result call and id."""
+    memory: CoreJobs = attrs.field(factory=lambda: CoreJobs(kept=0), repr=False)
+    """What was asked, by result call and id."""
     prepared: set[str] = attrs.field(factory=set, init=False)
-    _uptime: Uptime = attrs.field(factory=Uptime, init=False, repr=False)
-
-    @known.default
-    def _no_jobs(self) -> JobTable[tuple[str, str]]:
-        return JobTable(self.capacity, kept=0)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls for ``serve_grpc``, keyed by path."""
@@ -242,8 +236,7 @@ class FirstCore(FirstNode):
 
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""
-        self.known = self._no_jobs()
-        self._uptime.restart()
+        self.memory.restart()
 
     def hear(self, method: str, identifier: str, message: Any = None) -> None:
         """Take note of a call, and of what a start call asks for."""
@@ -263,46 +256,42 @@ class FirstCore(FirstNode):
         message = kind.parse(request)
         identifier: str = message.request_id.request_id
         self.hear(method, identifier, message)
-        if self.known.get((result, identifier)) is not None:
+        jobs, now = self.memory.table(result), trio.current_time()
+        if jobs.get(identifier.encode()) is not None:
             if method == "KeyGenPreproc":
                 return b""
             raise GrpcFailure(Status.ABORTED, KNOWN_ID.format(what=method, id=identifier))
-        if self.known.is_full(trio.current_time()):
+        if jobs.is_full(now):
             raise GrpcFailure(Status.ABORTED, FULL.format(what=method))
         if method == "KeyGen":
             self._use_preprocessing(message.preproc_id.request_id)
         seconds = self.computing() if callable(self.computing) else self.computing
-        now = trio.current_time()
-        self.known.add((result, identifier), CoreJob(now + seconds, partial(self.answer, message)), now)
+        jobs.add(identifier.encode(), CoreJob(now + seconds, partial(self._made, message)), now)
         return b""
 
     async def _result(self, method: str, request: bytes) -> bytes:
-        await trio.lowlevel.checkpoint()
         identifier = RequestId.parse(request).request_id
         self.hear(method, identifier)
-        job = self.known.get((method, identifier))
-        if job is None:
-            raise GrpcFailure(Status.NOT_FOUND, "no such request")
-        longest = trio.current_time() + LONG_POLL
-        await self._uptime.wait(lambda: min(job.ready_at, longest))
-        if trio.current_time() < job.ready_at:
-            raise GrpcFailure(Status.UNAVAILABLE, "not completed yet")
+        await trio.lowlevel.checkpoint()
+        try:
+            reply = await self.memory.result(method, LONG_POLL, identifier.encode())
+        except RefusedCall as error:
+            raise GrpcFailure(error.status, _REFUSALS[error.status]) from error
         if method == "GetKeyGenPreprocResult":
             self.prepared.add(identifier)
-        reply = self._reply(job)
         self._tell(self.on_answer, method, identifier)
         return reply
 
-    def _reply(self, job: CoreJob) -> bytes:
+    def _made(self, message: Any) -> bytes:
         try:
-            return job.result()
+            return self.answer(message)
         except (KeyError, ValueError) as error:
-            raise GrpcFailure(Status.INTERNAL, "the operation failed") from error
+            raise RefusedCall(Status.INTERNAL) from error
 
     def _use_preprocessing(self, identifier: str) -> None:
         """Take a preprocessing away as soon as it is named (8.3)."""
         try:
-            self.known.forget(("GetKeyGenPreprocResult", identifier))
+            self.memory.table("GetKeyGenPreprocResult").forget(identifier.encode())
         except KeyError:
             raise GrpcFailure(Status.NOT_FOUND, "no such preprocessing") from None
 
@@ -310,3 +299,10 @@ class FirstCore(FirstNode):
         kind = _DECRYPTIONS.get(method)
         if kind is not None:
             whom(HTTPZ.name(kind, int(identifier, 16)).to_bytes(32))
+
+
+_REFUSALS = {
+    Status.NOT_FOUND: "no such request",
+    Status.UNAVAILABLE: "not completed yet",
+    Status.INTERNAL: "the operation failed",
+}

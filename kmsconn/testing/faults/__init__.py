@@ -12,10 +12,9 @@ from kmsconn.emulator.core_faults import FailingCore, HangingCore, SpoiledCore
 from kmsconn.emulator.drills.chain_drills import (
     Balance,
     LaggingNodes,
-    Misbehaviour,
     StalledChain,
 )
-from kmsconn.emulator.node_faults import RefusedCalls, ShortEstimate
+from kmsconn.emulator.node_faults import Misbehaviour, RefusedCalls, ShortEstimate
 from kmsconn.testing.faults.asking import (
     KEY_RELEASES,
     Ask,

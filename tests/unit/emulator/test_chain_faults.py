@@ -34,27 +34,28 @@ async def ask(made: World, request: HttpRequest = NUMBER) -> tuple[int, Any]:
 def faulty(*faults: NodeFault, pool: PoolKind = "arbitrum") -> World:
     made = world(pool=pool)
     for fault in faults:
-        made.node.faults.script(fault)
+        made.node.faults.misbehave(fault, times=1)
     return made
 
 
 def test_a_scripted_fault_happens_as_often_as_asked() -> None:
     faults = NodeFaults()
-    faults.script(NodeFault.HANG, 2)
+    faults.misbehave(NodeFault.HANG, times=2)
     assert [faults.happens(NodeFault.HANG) for _ in range(4)] == [True, True, False, False]
-    assert faults.happened[NodeFault.HANG] == 2
+    assert faults.counts[NodeFault.HANG] == 2
 
 
 def test_a_drawn_fault_happens_about_as_often_as_its_probability() -> None:
-    faults = NodeFaults(seed=1)
-    faults.probability[NodeFault.SLOW] = 0.25
+    faults = NodeFaults()
+    faults.misbehave(NodeFault.SLOW, share=0.25)
     assert 180 < sum(faults.happens(NodeFault.SLOW) for _ in range(1_000)) < 320
 
 
 def test_one_knob_does_not_move_when_another_fault_happens() -> None:
     def drawn(*, other: bool) -> list[bool]:
-        faults = NodeFaults(seed=5)
-        faults.probability = {NodeFault.SLOW: 0.5, NodeFault.HANG: 0.5}
+        faults = NodeFaults()
+        for fault in (NodeFault.SLOW, NodeFault.HANG):
+            faults.misbehave(fault, share=0.5)
         happened = []
         for _ in range(50):
             if other:
@@ -67,14 +68,14 @@ def test_one_knob_does_not_move_when_another_fault_happens() -> None:
 
 def test_healing_ends_all_faults_and_keeps_the_counters() -> None:
     faults = NodeFaults()
-    faults.probability[NodeFault.SLOW] = 1.0
-    faults.script(NodeFault.HANG)
+    faults.misbehave(NodeFault.SLOW)
+    faults.misbehave(NodeFault.HANG, times=1)
     faults.strike(RefusedCalls("eth_call"))
     assert faults.happens(NodeFault.SLOW)
     faults.heal()
     assert not any(faults.happens(fault) for fault in NodeFault)
-    assert faults.rule_for("eth_call", []) is None
-    assert faults.happened[NodeFault.SLOW] == 1
+    assert faults.of_call("eth_call", []) is None
+    assert faults.counts[NodeFault.SLOW] == 1
 
 
 async def test_a_hung_request_is_never_answered() -> None:
@@ -133,7 +134,7 @@ def spoiled(fault: NodeFault, requests: int = 4) -> list[Any]:
         made.ask(index)
     made.chain.mine()
     answer: list[Any] = rpc(made.node, "eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest"})["result"]
-    assert made.node.faults.happened[fault] == bool(requests)
+    assert made.node.faults.counts[fault] == bool(requests)
     return answer
 
 

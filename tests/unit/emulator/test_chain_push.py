@@ -159,7 +159,7 @@ async def test_a_silent_socket_sends_nothing_and_answers_pings() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
-        made.node.faults.script(NodeFault.SILENT_SOCKET)
+        made.node.faults.misbehave(NodeFault.SILENT_SOCKET, times=1)
         made.chain.mine_many(5)
         assert await client.pushes() == []
         await client.socket.ping(b"are you there?")
@@ -169,8 +169,8 @@ async def test_notifications_may_be_lost_or_doubled() -> None:
     made = world()
     async with connected(made) as client:
         await client.ask("eth_subscribe", "newHeads")
-        made.node.faults.script(NodeFault.LOST_PUSH)
-        made.node.faults.script(NodeFault.DUPLICATE_PUSH)
+        made.node.faults.misbehave(NodeFault.LOST_PUSH, times=1)
+        made.node.faults.misbehave(NodeFault.DUPLICATE_PUSH, times=1)
         made.chain.mine_many(3)
         assert [head["number"] for head in await client.pushes()] == ["0x2", "0x2", "0x3"]
 
@@ -178,7 +178,7 @@ async def test_notifications_may_be_lost_or_doubled() -> None:
 @pytest.mark.parametrize("fault", [NodeFault.HANG_UP, NodeFault.LOST_REPLY])
 async def test_a_socket_may_be_closed_instead_of_an_answer(fault: NodeFault) -> None:
     made = world()
-    made.node.faults.script(fault)
+    made.node.faults.misbehave(fault, times=1)
     async with connected(made) as client:
         with pytest.raises(ConnectionClosed):
             await client.ask("eth_sendRawTransaction", to_hex(signed(0)))
@@ -189,7 +189,7 @@ async def test_a_socket_may_be_closed_instead_of_an_answer(fault: NodeFault) -> 
 
 async def test_a_question_may_be_forgotten() -> None:
     made = world()
-    made.node.faults.script(NodeFault.HANG)
+    made.node.faults.misbehave(NodeFault.HANG, times=1)
     async with connected(made) as client:
         await client.send("eth_blockNumber", number=1)
         await client.send("eth_blockNumber", number=2)
@@ -198,7 +198,7 @@ async def test_a_question_may_be_forgotten() -> None:
 
 async def test_a_rate_limited_socket_says_so_with_an_error() -> None:
     made = world()
-    made.node.faults.script(NodeFault.RATE_LIMITED)
+    made.node.faults.misbehave(NodeFault.RATE_LIMITED, times=1)
     async with connected(made) as client:
         assert (await client.ask("eth_blockNumber"))["code"] == -32005
 

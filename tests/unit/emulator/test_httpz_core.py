@@ -27,6 +27,7 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     TypedCiphertext,
 )
 from kmsconn.core.client import SERVICE
+from kmsconn.emulator.core_jobs import CoreJobs
 from kmsconn.emulator.dependencies import address_for, key_for, secret_for
 from kmsconn.emulator.httpz import signcryption as box
 from kmsconn.emulator.httpz.core import STARTS, FirstCore, domain_of
@@ -157,14 +158,15 @@ async def test_a_restart_forgets_everything() -> None:
 
 
 async def test_a_full_table_forgets_what_is_finished_and_refuses_when_nothing_is() -> None:
-    small = core(capacity=1, computing=5.0)
+    small = core(memory=CoreJobs(capacity=1, kept=0), computing=5.0)
+    other = KeyGenPreprocRequest(request_id=RequestId(request_id=f"{2:064x}"))
     async with calling(small.methods()) as caller:
-        await Client(caller).start("Decrypt")
-        full = await Client(caller).start("Reencrypt")
+        await Client(caller).start("KeyGenPreproc")
+        full = await Client(caller).call("KeyGenPreproc", other)
         assert (full.status, "Error in" in full.message) == (Status.ABORTED.value, True)
         await trio.sleep(6)
-        assert (await Client(caller).start("Reencrypt")).status == 0
-        assert (await Client(caller).result("Decrypt")).status == Status.NOT_FOUND.value
+        assert (await Client(caller).call("KeyGenPreproc", other)).status == 0
+        assert (await Client(caller).result("KeyGenPreproc")).status == Status.NOT_FOUND.value
 
 
 async def test_a_preprocessing_is_used_up() -> None:
