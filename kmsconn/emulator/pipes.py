@@ -109,77 +109,60 @@ class _Turn:
         self._busy = False
 
 
-class SendEnd(trio.abc.SendStream):
-    """The end that sends."""
+class PipeEnd(trio.abc.HalfCloseableStream):
+    """One end of a connection: sends into one pipe, and receives from the other."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
+    def __init__(self, out: Pipe, into: Pipe) -> None:
+        self._out, self._into = out, into
         self._closed = False
-        self._turn = _Turn("sending")
+        self._sending, self._receiving = _Turn("sending"), _Turn("receiving")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send, waiting while the pipe is full. Cancellation: some of it may have been sent."""
-        with self._turn:
+        with self._sending:
             await trio.lowlevel.checkpoint()
             view = memoryview(data)
             while view:
-                self._check_open()
-                await self._pipe.put(bytes(view[: self._pipe.capacity]))
-                view = view[self._pipe.capacity :]
+                await self._out.put(bytes(view[: self._out.capacity]))
+                view = view[self._out.capacity :]
             self._check_open()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait for room."""
-        with self._turn:
+        with self._sending:
+            await trio.lowlevel.checkpoint()
+            await self._out.wait_room()
+
+    async def send_eof(self) -> None:
+        """Send nothing more; what comes is still received."""
+        self._out.end()
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what has arrived, or wait for it; no bytes at the end. Cancellation: nothing is lost."""
+        limit = self._into.capacity if max_bytes is None else operator.index(max_bytes)
+        if limit < 1:
+            raise ValueError("max_bytes is at least 1")
+        with self._receiving:
             await trio.lowlevel.checkpoint()
             self._check_open()
-            await self._pipe.wait_room()
+            try:
+                return await self._into.get(limit)
+            except trio.BrokenResourceError:
+                self._check_open()
+                raise
 
     async def aclose(self) -> None:
-        """End the stream; idempotent."""
+        """Send and receive no more; whoever still sends finds the pipe broken. Idempotent."""
         if not self._closed:
             self._closed = True
-            self._pipe.end()
+            self._out.end()
+            self._into.break_()
         await trio.lowlevel.checkpoint()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise trio.ClosedResourceError
-
-
-class ReceiveEnd(trio.abc.ReceiveStream):
-    """The end that receives."""
-
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._closed = False
-        self._turn = _Turn("receiving")
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return what has arrived, or wait for it; no bytes at the end. Cancellation: nothing is lost."""
-        limit = self._pipe.capacity if max_bytes is None else operator.index(max_bytes)
-        if limit < 1:
-            raise ValueError("max_bytes is at least 1")
-        with self._turn:
-            await trio.lowlevel.checkpoint()
-            if self._closed:
-                raise trio.ClosedResourceError
-            return await self._receive(limit)
-
-    async def _receive(self, limit: int) -> bytes:
-        try:
-            return await self._pipe.get(limit)
-        except trio.BrokenResourceError:
-            if self._closed:
-                raise trio.ClosedResourceError from None
-            raise
-
-    async def aclose(self) -> None:
-        """Receive no more; whoever still sends finds the pipe broken. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            self._pipe.break_()
-        await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError from None
 
 
 @attrs.frozen
@@ -194,8 +177,7 @@ class PipeConnection:
     def between(cls, there: Direction, back: Direction, capacity: int = PIPE_BYTES) -> PipeConnection:
         """Join a client and a server; ``there`` is the client's way to the server."""
         up, down = Pipe(there, capacity), Pipe(back, capacity)
-        client = trio.StapledStream(SendEnd(up), ReceiveEnd(down))
-        return cls(client, trio.StapledStream(SendEnd(down), ReceiveEnd(up)), (up, down))
+        return cls(PipeEnd(up, down), PipeEnd(down, up), (up, down))
 
     def cut(self) -> None:
         """Break both ways at once, as a reset does."""

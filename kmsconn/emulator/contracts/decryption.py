@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller, is_set, set_once
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
@@ -61,22 +59,59 @@ _G3_LATER = _LATER[f"UserDecryptionRequest(uint256,(bytes32,address,address)[],{
 _PUBLIC_REQUEST_GAS, _USER_REQUEST_GAS = 150_000, 250_000
 _HANDLE_GAS = 2_300
 
+PUBLIC_TYPE = "PublicDecryptVerification(bytes32[] ctHandles,bytes decryptedResult,bytes extraData)"
+USER_TYPE = "UserDecryptResponseVerification(bytes publicKey,bytes32[] ctHandles,bytes userDecryptedShare,bytes extraData)"
 
-@attrs.frozen
-class DecryptionRequests:
-    """The handlers of every form of request; contexts are those of ``config``."""
+_NO_DIGEST = bytes(32)  # user shares differ, so they are counted under no digest
 
-    _config: GatewayConfig
+_PUBLIC_REPLY_GAS, _USER_REPLY_GAS = 208_000, 180_000
+_FIRST_REPLY_GAS = 17_100  # a list begins, two for public replies
+_PUBLIC_CONSENSUS_GAS, _SIGNATURE_GAS, _USER_CONSENSUS_GAS = 33_000, 9_500, 20_000
 
-    @property
-    def handlers(self) -> dict[str, Handler]:
-        """The handlers by the functions of the contract."""
-        return {
+
+class DecryptionContract(AbiContract):
+    """The contract, with the contexts and signers of ``config``. What no function runs is a knob (for ``Chain.set_up`` and ``Chain.act``)."""
+
+    def __init__(self, address: Address, chain_id: int, config: GatewayConfig) -> None:
+        self.domain = Domain("Decryption", "1", chain_id, address)
+        self._config = config
+        handlers: dict[str, Handler] = {
             "publicDecryptionRequest": self.public_request,
             DIRECT_CALL: self.direct_request,
             "delegatedUserDecryptionRequest": self.delegated_request,
             UNIFIED_CALL: self.unified_request,
+            "publicDecryptionResponse": self.public_response,
+            "userDecryptionResponse": self.user_response,
+            "isDecryptionDone": lambda frame, i: (is_set(frame, DONE, i),),
+            "getDecryptionConsensusTxSenders": self.consensus_senders,
+            "eip712Domain": domain_teller(self.domain),
+            "getVersion": lambda frame: (
+                "Decryption v0.7.0" if frame.read("later") else "Decryption v0.6.0",
+            ),
         }
+        super().__init__(address, DECRYPTION, handlers)
+
+    def initialize(self, frame: Frame) -> None:
+        """Set the counters to their bare tags, as a fresh deployment does."""
+        frame.store(PUBLIC_COUNTER, make_id(PUBLIC_DECRYPTION_TAG, 0))
+        frame.store(USER_COUNTER, make_id(USER_DECRYPTION_TAG, 0))
+
+    def commit(self, frame: Frame, material: Material) -> None:
+        """Let the coprocessors have committed a ciphertext."""
+        frame.write(material, "material", material.handle)
+
+    def pause(self, frame: Frame, *, paused: bool = True) -> None:
+        """Refuse requests, or take them again; replies are always taken."""
+        frame.write(paused, "paused")
+
+    def emit_later_events(self, frame: Frame, *, later: bool = True, only: bool = False) -> None:
+        """Emit each request a second time in its form of the next generation, as 0.15 does, or in that form ``only`` (annex C)."""
+        frame.write(later, "later")
+        frame.write(only, "only later")
+
+    def pin(self, frame: Frame, decryption_id: int, context_id: int) -> None:
+        """Pin another context; 0 makes the request one from before pinning."""
+        frame.store(mapping_slot(PINNED, decryption_id), context_id)
 
     def public_request(self, frame: Frame, handles: tuple[bytes, ...], extra_data: bytes) -> None:
         """Take a request for everybody. Raises Reverted."""
@@ -150,43 +185,6 @@ class DecryptionRequests:
         frame.write(handles, "handles", decryption_id)
         return decryption_id, tuple(material.as_abi for material in materials)
 
-
-def _emit_forms(frame: Frame, first: tuple[Any, ...], later: tuple[Any, ...]) -> None:
-    """Emit a request in the forms that the contract is set to; each an event with its values."""
-    if not frame.read("only later"):
-        frame.emit(*first)
-    if frame.read("later"):
-        frame.emit(*later)
-
-
-PUBLIC_TYPE = "PublicDecryptVerification(bytes32[] ctHandles,bytes decryptedResult,bytes extraData)"
-USER_TYPE = "UserDecryptResponseVerification(bytes publicKey,bytes32[] ctHandles,bytes userDecryptedShare,bytes extraData)"
-
-_NO_DIGEST = bytes(32)  # user shares differ, so they are counted under no digest
-
-# Seen on the real contract, without calldata and logs (fhevm-0.14.md, E.1, and the proofs of the vectors).
-_PUBLIC_REPLY_GAS, _USER_REPLY_GAS, _HANDLE_GAS = 208_000, 180_000, 2_300
-_FIRST_REPLY_GAS = 17_100  # a list begins, two for public replies
-_PUBLIC_CONSENSUS_GAS, _SIGNATURE_GAS, _USER_CONSENSUS_GAS = 33_000, 9_500, 20_000
-
-
-@attrs.frozen
-class DecryptionReplies:
-    """The handlers of both kinds of reply; what is signed is under ``domain``, signers are those of ``config``."""
-
-    _domain: Domain
-    _config: GatewayConfig
-
-    @property
-    def handlers(self) -> dict[str, Handler]:
-        """The handlers by the functions of the contract."""
-        return {
-            "publicDecryptionResponse": self.public_response,
-            "userDecryptionResponse": self.user_response,
-            "isDecryptionDone": lambda frame, i: (is_set(frame, DONE, i),),
-            "getDecryptionConsensusTxSenders": self.consensus_senders,
-        }
-
     def public_response(
         self, frame: Frame, decryption_id: int, result: bytes, signature: bytes, extra_data: bytes
     ) -> None:
@@ -196,7 +194,7 @@ class DecryptionReplies:
         )
         handles = frame.read("handles", decryption_id)
         frame.meter.burn(_PUBLIC_REPLY_GAS + _HANDLE_GAS * len(handles))
-        digest = signing_digest(self._domain, hash_struct(PUBLIC_TYPE, handles, result, extra_data))
+        digest = signing_digest(self.domain, hash_struct(PUBLIC_TYPE, handles, result, extra_data))
         self._take_signature(frame, committee, decryption_id, digest, signature)
         signatures = _append(frame, signature, "signatures", decryption_id, digest)
         _append(frame, frame.sender, "senders", decryption_id, digest)
@@ -216,7 +214,7 @@ class DecryptionReplies:
         handles = frame.read("handles", decryption_id)
         frame.meter.burn(_USER_REPLY_GAS + _HANDLE_GAS * len(handles))
         public_key = frame.read("public_key", decryption_id)
-        digest = signing_digest(self._domain, hash_struct(USER_TYPE, public_key, handles, share, extra_data))
+        digest = signing_digest(self.domain, hash_struct(USER_TYPE, public_key, handles, share, extra_data))
         self._take_signature(frame, committee, decryption_id, digest, signature)
         senders = _append(frame, frame.sender, "senders", decryption_id, _NO_DIGEST)
         event = (decryption_id, len(senders) - 1, share, signature, extra_data)
@@ -255,45 +253,16 @@ class DecryptionReplies:
         return (frame.read("senders", decryption_id, digest, default=()),)
 
 
+def _emit_forms(frame: Frame, first: tuple[Any, ...], later: tuple[Any, ...]) -> None:
+    """Emit a request in the forms that the contract is set to; each an event with its values."""
+    if not frame.read("only later"):
+        frame.emit(*first)
+    if frame.read("later"):
+        frame.emit(*later)
+
+
 def _append(frame: Frame, item: Any, *key: Any) -> tuple[Any, ...]:
     items: tuple[Any, ...] = (*frame.read(*key, default=()), item)
     frame.meter.burn(_FIRST_REPLY_GAS if len(items) == 1 else 0)
     frame.write(items, *key)
     return items
-
-
-class DecryptionContract(AbiContract):
-    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``)."""
-
-    def __init__(self, address: Address, chain_id: int, config: GatewayConfig) -> None:
-        self.domain = Domain("Decryption", "1", chain_id, address)
-        views: dict[str, Handler] = {
-            "eip712Domain": domain_teller(self.domain),
-            "getVersion": lambda frame: (
-                "Decryption v0.7.0" if frame.read("later") else "Decryption v0.6.0",
-            ),
-        }
-        requests, replies = DecryptionRequests(config), DecryptionReplies(self.domain, config)
-        super().__init__(address, DECRYPTION, requests.handlers | replies.handlers | views)
-
-    def initialize(self, frame: Frame) -> None:
-        """Set the counters to their bare tags, as a fresh deployment does."""
-        frame.store(PUBLIC_COUNTER, make_id(PUBLIC_DECRYPTION_TAG, 0))
-        frame.store(USER_COUNTER, make_id(USER_DECRYPTION_TAG, 0))
-
-    def commit(self, frame: Frame, material: Material) -> None:
-        """Let the coprocessors have committed a ciphertext."""
-        frame.write(material, "material", material.handle)
-
-    def pause(self, frame: Frame, *, paused: bool = True) -> None:
-        """Refuse requests, or take them again; replies are always taken."""
-        frame.write(paused, "paused")
-
-    def emit_later_events(self, frame: Frame, *, later: bool = True, only: bool = False) -> None:
-        """Emit each request a second time in its form of the next generation, as 0.15 does, or in that form ``only`` (annex C)."""
-        frame.write(later, "later")
-        frame.write(only, "only later")
-
-    def pin(self, frame: Frame, decryption_id: int, context_id: int) -> None:
-        """Pin another context; 0 makes the request one from before pinning."""
-        frame.store(mapping_slot(PINNED, decryption_id), context_id)

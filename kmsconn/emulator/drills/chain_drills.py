@@ -31,7 +31,6 @@ from kmsconn.emulator.node_faults import (
     ShortEstimate,
 )
 from kmsconn.emulator.pool import PoolKind, pool_of
-from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity
 from kmsconn.ethereum.signing import PrivateKey

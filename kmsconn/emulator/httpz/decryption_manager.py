@@ -31,10 +31,10 @@ from kmsconn.protocols.httpz_rc7 import contracts, decryptions
 from kmsconn.protocols.httpz_rc7.messages import public_digest, user_digest
 from kmsconn.protocols.queries import mapping_slot
 
-_PUBLIC_ANSWERED, _PUBLIC_DONE, _USER_ANSWERED, _USER_DONE = (
-    contracts.DECRYPTION_MANAGER_BASE + n for n in (2, 5, 7, 10)
-)
-_REPLY_GAS = 150_000
+_BASE = contracts.DECRYPTION_MANAGER_BASE
+_PUBLIC_COUNTER, _PUBLIC_ANSWERED, _PUBLIC_HANDLES, _PUBLIC_DONE = (_BASE + n for n in (1, 2, 4, 5))
+_USER_COUNTER, _USER_ANSWERED, _USER_REQUEST, _USER_DONE = (_BASE + n for n in (6, 7, 9, 10))
+_REPLY_GAS, _REQUEST_GAS = 150_000, 200_000
 _ANY_DIGEST = b""
 
 
@@ -46,70 +46,6 @@ class _Reply:
     answered: int
     digest: bytes
     counted: tuple[str, bytes]
-
-
-@attrs.frozen
-class ManagerReplies:
-    """The handlers of both kinds of reply; what is signed is under ``domain``, signers are those of ``httpz``."""
-
-    _domain: Domain
-    _httpz: HttpzContract
-    _counts_shares: bool = attrs.field(kw_only=True)
-
-    @property
-    def handlers(self) -> dict[str, Handler]:
-        """The handlers by the functions of the contract."""
-        return {
-            "publicDecryptionResponse": self.public_reply,
-            "userDecryptionResponse": self.user_reply,
-            "isPublicDecryptionDone": lambda frame, i: (is_set(frame, _PUBLIC_DONE, i),),
-            "isUserDecryptionDone": lambda frame, i: (is_set(frame, _USER_DONE, i),),
-        }
-
-    @property
-    def _numeric(self) -> bool:
-        return self._httpz.revision.numeric
-
-    def public_reply(self, frame: Frame, number: int, result: bytes, signature: bytes) -> None:
-        """Take a reply for everybody; enough of them for one result complete the request. Raises Reverted."""
-        handles = frame.read("public", number, default=())
-        digest = public_digest(self._domain, handles, result, numeric=self._numeric)
-        reply = _Reply(number, _PUBLIC_ANSWERED, digest, ("public", digest))
-        replies = self._take(frame, reply, (signature,))
-        needed = self._httpz.threshold(frame) + 1
-        if len(replies) >= needed and set_once(frame, _PUBLIC_DONE, number):
-            event = contracts.DECRYPTION_MANAGER.event("PublicDecryptionResponse")
-            frame.emit(event, number, result, tuple(one[0] for one in replies))
-
-    def user_reply(self, frame: Frame, number: int, share: bytes, signature: bytes) -> None:
-        """Take a reply with a user's share; enough that count together complete the request. Raises Reverted."""
-        handles, key = frame.read("user", number, default=((), b""))
-        digest = user_digest(self._domain, key, handles, share, numeric=self._numeric)
-        counted = "user", _ANY_DIGEST if self._counts_shares else digest
-        replies = self._take(frame, _Reply(number, _USER_ANSWERED, digest, counted), (share, signature))
-        needed = 2 * self._httpz.threshold(frame) + 1
-        if len(replies) >= needed and set_once(frame, _USER_DONE, number):
-            event = contracts.DECRYPTION_MANAGER.event("UserDecryptionResponse")
-            frame.emit(event, number, tuple(one[0] for one in replies), tuple(one[1] for one in replies))
-
-    def _take(self, frame: Frame, to: _Reply, reply: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], ...]:
-        """Check sender, signature, signer and that it is the signer's first; note the reply and return all that count with it."""
-        frame.meter.burn(_REPLY_GAS)
-        self._httpz.check_sender(frame)
-        signer = recover_strictly(to.digest, reply[-1])
-        self._httpz.check_signer(frame, signer)
-        if not set_once(frame, mapping_slot(to.answered, to.number), signer):
-            revert(contracts.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded"), to.number, signer)
-        where = ("replies", *to.counted, to.number)
-        replies: tuple[tuple[bytes, ...], ...] = (*frame.read(*where, default=()), reply)
-        frame.write(replies, *where)
-        return replies
-
-
-_BASE = contracts.DECRYPTION_MANAGER_BASE
-_PUBLIC_COUNTER, _PUBLIC_HANDLES = _BASE + 1, _BASE + 4
-_USER_COUNTER, _USER_REQUEST = _BASE + 6, _BASE + 9
-_REQUEST_GAS = 200_000
 
 
 class DecryptionManager(AbiContract):
@@ -124,13 +60,17 @@ class DecryptionManager(AbiContract):
     ) -> None:
         self.domain = Domain("DecryptionManager", "1", chain_id, address)
         self.numeric = httpz.revision.numeric
-        replies = ManagerReplies(self.domain, httpz, counts_shares=counts_shares)
-        requests: dict[str, Handler] = {
+        self._httpz, self._counts_shares = httpz, counts_shares
+        handlers: dict[str, Handler] = {
             "publicDecryptionRequest": self._public_request,
             "userDecryptionRequest": self._user_request,
             "delegatedUserDecryptionRequest": self._delegated_request,
+            "publicDecryptionResponse": self.public_reply,
+            "userDecryptionResponse": self.user_reply,
+            "isPublicDecryptionDone": lambda frame, i: (is_set(frame, _PUBLIC_DONE, i),),
+            "isUserDecryptionDone": lambda frame, i: (is_set(frame, _USER_DONE, i),),
         }
-        super().__init__(address, httpz.revision.manager, requests | replies.handlers)
+        super().__init__(address, httpz.revision.manager, handlers)
         self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
 
     def commit(self, frame: Frame, material: CiphertextReference) -> None:
@@ -211,3 +151,38 @@ class DecryptionManager(AbiContract):
             (int.from_bytes(m.handle) if self.numeric else m.handle, m.key_id, m.digest, m.coprocessors)
             for m in materials
         )
+
+    def public_reply(self, frame: Frame, number: int, result: bytes, signature: bytes) -> None:
+        """Take a reply for everybody; enough of them for one result complete the request. Raises Reverted."""
+        handles = frame.read("public", number, default=())
+        digest = public_digest(self.domain, handles, result, numeric=self.numeric)
+        reply = _Reply(number, _PUBLIC_ANSWERED, digest, ("public", digest))
+        replies = self._take(frame, reply, (signature,))
+        needed = self._httpz.threshold(frame) + 1
+        if len(replies) >= needed and set_once(frame, _PUBLIC_DONE, number):
+            event = contracts.DECRYPTION_MANAGER.event("PublicDecryptionResponse")
+            frame.emit(event, number, result, tuple(one[0] for one in replies))
+
+    def user_reply(self, frame: Frame, number: int, share: bytes, signature: bytes) -> None:
+        """Take a reply with a user's share; enough that count together complete the request. Raises Reverted."""
+        handles, key = frame.read("user", number, default=((), b""))
+        digest = user_digest(self.domain, key, handles, share, numeric=self.numeric)
+        counted = "user", _ANY_DIGEST if self._counts_shares else digest
+        replies = self._take(frame, _Reply(number, _USER_ANSWERED, digest, counted), (share, signature))
+        needed = 2 * self._httpz.threshold(frame) + 1
+        if len(replies) >= needed and set_once(frame, _USER_DONE, number):
+            event = contracts.DECRYPTION_MANAGER.event("UserDecryptionResponse")
+            frame.emit(event, number, tuple(one[0] for one in replies), tuple(one[1] for one in replies))
+
+    def _take(self, frame: Frame, to: _Reply, reply: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], ...]:
+        """Check sender, signature, signer and that it is the signer's first; note the reply and return all that count with it."""
+        frame.meter.burn(_REPLY_GAS)
+        self._httpz.check_sender(frame)
+        signer = recover_strictly(to.digest, reply[-1])
+        self._httpz.check_signer(frame, signer)
+        if not set_once(frame, mapping_slot(to.answered, to.number), signer):
+            revert(contracts.DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded"), to.number, signer)
+        where = ("replies", *to.counted, to.number)
+        replies: tuple[tuple[bytes, ...], ...] = (*frame.read(*where, default=()), reply)
+        frame.write(replies, *where)
+        return replies

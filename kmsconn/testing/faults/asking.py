@@ -11,8 +11,7 @@ import trio
 from kmsconn.emulator.contracts.acl import Acl
 from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.generation_releases import LATER_0_2, MIGRATING_0_3, TAGGED_0_2
-from kmsconn.emulator.contracts.generation_rules import KEY_TAG
-from kmsconn.emulator.contracts.kms_generation import KmsGeneration
+from kmsconn.emulator.contracts.kms_generation import KEY_TAG, KmsGeneration
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.drills.chain_drills import transact
 from kmsconn.emulator.execution import Emitted, Frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.emulator.contracts import generation_rules as at
+from kmsconn.emulator.contracts import kms_generation as at
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex

@@ -10,7 +10,7 @@ import trio
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.contracts import protocol_config as ceremonies
 from kmsconn.emulator.contracts.contract import AbiContract
-from kmsconn.emulator.contracts.generation_rules import BASE
+from kmsconn.emulator.contracts.kms_generation import BASE
 from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.key_ceremonies import KEY, LATE_BLOCKS, KeyCeremonies, owner_of

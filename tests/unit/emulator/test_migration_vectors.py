@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from kmsconn.emulator.contracts import generation_rules as at
+from kmsconn.emulator.contracts import kms_generation as at
 from kmsconn.emulator.contracts.generation_releases import (
     LATER_0_2,
     MIGRATING_0_3,
