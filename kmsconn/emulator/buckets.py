@@ -5,7 +5,6 @@ Source: fhevm-0.14.md, 4.3-4.5.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from enum import Enum
 from functools import partial
@@ -23,24 +22,6 @@ from kmsconn.ciphertexts.attestation import (
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, attest, attestation_header
 from kmsconn.emulator.http import Handler, Headers, HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.signing import PrivateKey
-
-_PART = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
-_TAIL = re.compile(r"bytes=-([0-9]{1,18})")
-
-
-def asked_range(header: str, size: int) -> range | None:
-    """Return which of the ``size`` bytes of an object are asked for, none where it does not reach so far.
-
-    None where no range is asked for, or none that can be read: then the whole object is the answer.
-    """
-    if tail := _TAIL.fullmatch(header):
-        return range(max(0, size - int(tail[1])), size)
-    if part := _PART.fullmatch(header):
-        first = int(part[1])
-        last = int(part[2]) if part[2] else max(first, size)
-        return range(first, min(last + 1, size)) if first <= last else None
-    return None
-
 
 XML = ("content-type", "application/xml")
 
@@ -130,24 +111,11 @@ class EmulatedBucket:
             return error(403, "AccessDenied")
         if stored is None:
             return error(404, "NoSuchKey") if self.listed else error(403, "AccessDenied")
-        return _object(stored, request.header("range"))
+        return HttpResponse(200, (("content-type", "binary/octet-stream"), *stored.headers), stored.body)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection of a network."""
         await serve_bucket(self.handle, stream)
-
-
-def _object(stored: StoredObject, asked: str | None) -> HttpResponse:
-    """Answer with the object, or with the part of it that a range asks for."""
-    size = len(stored.body)
-    headers = (("content-type", "binary/octet-stream"), ("accept-ranges", "bytes"), *stored.headers)
-    part = asked_range(asked or "", size)
-    if part is None:
-        return HttpResponse(200, headers, stored.body)
-    if not part:
-        return error(416, "InvalidRange")
-    where = ("content-range", f"bytes {part.start}-{part.stop - 1}/{size}")
-    return HttpResponse(206, (*headers, where), stored.body[part.start : part.stop])
 
 
 async def serve_bucket(handler: Handler, stream: trio.abc.Stream) -> None:

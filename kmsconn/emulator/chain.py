@@ -255,14 +255,6 @@ class EmulatedChain:
         self._announce()
         return branch
 
-    def rewind(self, depth: int, *, drop: Callable[[Transaction], bool] = keep_all) -> Branch:
-        """Take the last ``depth`` blocks off and put none in their place; what is not dropped waits again. Return what was taken off."""
-        branch = self.history.pop(depth)
-        self._salt += 1
-        self._give_back([transaction for transaction in branch.transactions if not drop(transaction)])
-        self._announce()
-        return branch
-
     def restore(self, branch: Branch) -> Branch:
         """Put a branch back (A → B → A), with its hashes; return the branch that it replaces.
 

@@ -114,7 +114,10 @@ class GroundTruth:
         New blocks are noted as visible now. Repeating: no effect without a new block.
         """
         if self._last is not None and _was_replaced(self._chain, self._last):
-            self._begin_again()
+            # forget the reading, not when a block was first seen: one that comes back is no news
+            self.traces.clear()
+            self._by_transaction.clear()
+            self._strays, self._last = 0, None
         start = 0 if self._last is None else self._last.number + 1
         for number in range(start, self._chain.head.number + 1):
             block = self._chain.block(number)
@@ -172,13 +175,6 @@ class GroundTruth:
             p99=percentile(latencies, 0.99),
             consensus=sum(trace.agreed is not None for trace in traces),
         )
-
-    def _begin_again(self) -> None:
-        """Forget the reading, not when a block was first seen: one that comes back is no news."""
-        self.traces.clear()
-        self._by_transaction.clear()
-        self._strays = 0
-        self._last = None
 
     def _take(self, block: Block) -> None:
         if block.mined:

@@ -21,7 +21,7 @@ from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.evm import NodeView
 from kmsconn.emulator.http import HangUp, HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.node_faults import INVALID_PARAMS, METHOD_NOT_FOUND, SLOW_SECONDS, NodeError, NodeFault
-from kmsconn.emulator.rpc_answers import AnsweringNode, Begun, BegunBatch
+from kmsconn.emulator.rpc_answers import AnsweringNode, Begun
 from kmsconn.emulator.rpc_json import LogFilter, block_json, log_json
 from kmsconn.emulator.websocket import WebSocket, WebSocketClosed
 
@@ -142,16 +142,16 @@ class _Session:
         else:
             await self._finish(begun)
 
-    def _begin(self, message: bytes | str) -> Begun | BegunBatch:
+    def _begin(self, message: bytes | str) -> Begun:
         begun = self._node.begin(message, self._methods)
         return self._node.rate_limit(begun) if self._node.faults.happens(NodeFault.RATE_LIMITED) else begun
 
-    async def _finish_later(self, begun: Begun | BegunBatch, delay: float) -> None:
+    async def _finish_later(self, begun: Begun, delay: float) -> None:
         await trio.sleep(delay)
         await self._finish(begun)
         self._places.release()
 
-    async def _finish(self, begun: Begun | BegunBatch) -> None:
+    async def _finish(self, begun: Begun) -> None:
         await self._outgoing.send(await self._node.finish(begun))
         for one in begun.all():
             if isinstance(one.result, str) and one.result in self._subscriptions:

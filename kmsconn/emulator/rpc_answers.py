@@ -5,7 +5,7 @@ What a method answers is in ``rpc_methods``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ _NONE: SessionMethods = {}
 
 
 @attrs.frozen
-class Begun:
+class Carried:
     """A request that was carried out: its id, and its result, its error, or what it still waits for."""
 
     id: Any
@@ -53,18 +53,9 @@ class Begun:
         if self.later is None:
             return self.as_json()
         try:
-            return Begun(self.id, await self.later()).as_json()
+            return Carried(self.id, await self.later()).as_json()
         except NodeError as error:
-            return Begun(self.id, error=error).as_json()
-
-    @property
-    def waits(self) -> bool:
-        """Tell whether the answer is not there yet."""
-        return self.later is not None
-
-    def all(self) -> Iterator[Begun]:
-        """Yield the request."""
-        yield self
+            return Carried(self.id, error=error).as_json()
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON-RPC answer of a request that waits for nothing."""
@@ -74,35 +65,33 @@ class Begun:
         )
 
 
-class BegunBatch:
-    """A batch whose requests are carried out one by one: the next one when the one before is answered, as nodes do.
+class Begun:
+    """The requests of a message, carried out one by one: the next one when the one before is answered, as nodes do.
 
-    ``requests`` carries one out with each step; those up to the first that waits are carried out here.
+    ``requests`` carries one out with each step; those up to the first that waits are carried out here. ``alone``: there is one, in no
+    batch.
     """
 
-    def __init__(self, requests: Iterator[Begun]) -> None:
-        self._requests = requests
-        self._begun: list[Begun] = []
-        for one in requests:
+    def __init__(self, requests: Iterable[Carried], *, alone: bool = False) -> None:
+        self.alone = alone
+        self._requests = iter(requests)
+        self._begun: list[Carried] = []
+        for one in self._requests:
             self._begun.append(one)
-            if one.waits:
+            if one.later is not None:
                 break
 
     @property
     def waits(self) -> bool:
         """Tell whether the answers are not there yet."""
-        return self._begun[-1].waits
+        return self._begun[-1].later is not None
 
-    def all(self) -> Iterator[Begun]:
+    def all(self) -> Iterator[Carried]:
         """Yield every request, carried out by the time it comes."""
         yield from self._begun
         for one in self._requests:
             self._begun.append(one)
             yield one
-
-    async def finish(self) -> list[dict[str, Any]]:
-        """Wait for each in turn and return the JSON-RPC answers."""
-        return [await one.finish() for one in self.all()]
 
 
 class AnsweringNode(NodeStanding):
@@ -113,21 +102,21 @@ class AnsweringNode(NodeStanding):
         await trio.lowlevel.checkpoint()
         return await self.finish(self.begin(body))
 
-    def begin(self, body: bytes | str, own: SessionMethods = _NONE) -> Begun | BegunBatch:
+    def begin(self, body: bytes | str, own: SessionMethods = _NONE) -> Begun:
         """Carry out a request, or a batch up to the first request that waits. Raises HangUp."""
         try:
             content = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return Begun(None, error=NodeError(PARSE_ERROR, f"parse error: {error}"))
-        if isinstance(content, list) and content:
-            if self.limits.batch is not None and len(content) > self.limits.batch:
-                return BegunBatch(iter([_too_large(content)]))
-            return BegunBatch(self._begin_one(request, own) for request in content)
-        return self._begin_one(content, own)
+            return Begun([Carried(None, error=NodeError(PARSE_ERROR, f"parse error: {error}"))], alone=True)
+        if not isinstance(content, list) or not content:
+            return Begun([self._begin_one(content, own)], alone=True)
+        if self.limits.batch is not None and len(content) > self.limits.batch:
+            return Begun([_too_large(content)])
+        return Begun(self._begin_one(request, own) for request in content)
 
-    def _begin_one(self, request: Any, own: SessionMethods) -> Begun:
+    def _begin_one(self, request: Any, own: SessionMethods) -> Carried:
         if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-            return Begun(None, error=NodeError(INVALID_REQUEST, "invalid request"))
+            return Carried(None, error=NodeError(INVALID_REQUEST, "invalid request"))
         method, params = request["method"], request.get("params") or []
         self.calls[method] += 1
         try:
@@ -135,10 +124,10 @@ class AnsweringNode(NodeStanding):
             fault = self.faults.of_call(method, params)
             result = honest() if fault is None else fault.act(method, honest)
         except NodeError as error:
-            return Begun(request.get("id"), error=error)
+            return Carried(request.get("id"), error=error)
         if callable(result):
-            return Begun(request.get("id"), later=result)
-        return Begun(request.get("id"), result)
+            return Carried(request.get("id"), later=result)
+        return Carried(request.get("id"), result)
 
     def _carry_out(self, method: str, params: list[Any], own: SessionMethods) -> Any:
         if method in own:
@@ -148,15 +137,12 @@ class AnsweringNode(NodeStanding):
             raise NodeError(METHOD_NOT_FOUND, f"the method {method} does not exist/is not available")
         return function(self, params)
 
-    async def finish(self, begun: Begun | BegunBatch) -> bytes:
-        """Wait for what was begun and return the bytes of the answer, with the faults that spoil it."""
-        if isinstance(begun, Begun):
-            answer: Any = self._spoiled(await begun.finish())
-        else:
-            answer = [self._spoiled(one) for one in await begun.finish()]
-            if self.faults.happens(NodeFault.SHUFFLED):
-                answer = answer[::-1]
-        text = msgspec.json.encode(answer)
+    async def finish(self, begun: Begun) -> bytes:
+        """Wait for each of what was begun in turn and return the bytes of the answer, with the faults that spoil it."""
+        answers = [self._spoiled(await one.finish()) for one in begun.all()]
+        if not begun.alone and self.faults.happens(NodeFault.SHUFFLED):
+            answers.reverse()
+        text = msgspec.json.encode(answers[0] if begun.alone else answers)
         return text[: len(text) // 2] if self.faults.happens(NodeFault.TRUNCATED) else text
 
     def _spoiled(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -177,15 +163,13 @@ class AnsweringNode(NodeStanding):
         """Return what is pushed for a new head or a log."""
         return content
 
-    def rate_limit(self, begun: Begun | BegunBatch) -> Begun | BegunBatch:
+    def rate_limit(self, begun: Begun) -> Begun:
         """Return what a websocket says instead when it is rate limited."""
         error = NodeError(LIMIT_EXCEEDED, "rate limit exceeded")
-        if isinstance(begun, Begun):
-            return Begun(begun.id, error=error)
-        return BegunBatch(Begun(one.id, error=error) for one in list(begun.all()))
+        return Begun([Carried(one.id, error=error) for one in begun.all()], alone=begun.alone)
 
 
-def _too_large(batch: list[Any]) -> Begun:
+def _too_large(batch: list[Any]) -> Carried:
     """Refuse a batch as geth does: with one error, under the id of the first call."""
     first = batch[0].get("id") if isinstance(batch[0], dict) else None
-    return Begun(first, error=NodeError(INVALID_REQUEST, "batch too large"))
+    return Carried(first, error=NodeError(INVALID_REQUEST, "batch too large"))

@@ -28,7 +28,6 @@ SIGNER = PrivateKey(bytes(31) + b"\x05")
 ONE = make_ciphertext("one", 7, 2, chain_id=5, size=1000)
 BIG = make_ciphertext("big", 8, 5, chain_id=5, size=8 << 20)
 STRANGE_KEY, ENCODED_KEY = "a b+c%ü/d", "a%20b+c%25%C3%BC/d"
-WITHOUT_RADOSGW = pytest.mark.parametrize("store", ["emulated", "moto"], indirect=True)
 WITHOUT_MOTO = pytest.mark.parametrize("store", ["emulated", "radosgw"], indirect=True)
 
 
@@ -86,7 +85,7 @@ async def test_get_tells_what_head_tells(store: Store, client: Client) -> None:
     await bucket.put("key", b"body", {FORMAT_HEADER: "uncompressed_on_gpu"})
     told = await client.http.head(f"{bucket.url}/key")
     async with client.http.stream_get(f"{bucket.url}/key", max_bytes=10) as answer:
-        names = ("content-length", "content-type", "accept-ranges", FORMAT_HEADER)
+        names = ("content-length", "content-type", FORMAT_HEADER)
         assert [answer.headers[name] for name in names] == [told.headers[name] for name in names]
         assert (answer.announced, await answer.read()) == (4, b"body")
         assert answer.headers["content-type"] == "binary/octet-stream"
@@ -118,45 +117,6 @@ async def test_an_object_that_is_put_again_is_the_new_one(store: Store, client: 
     for body in (b"old", b"newer"):
         await bucket.put("key", body, {})
         assert await get(client, f"{bucket.url}/key") == (200, body)
-
-
-PARTS = pytest.mark.parametrize(
-    ("asked", "start", "end"),
-    [("bytes=0-9", 0, 10), ("bytes=990-2000", 990, 1000), ("bytes=995-", 995, 1000), ("bytes=-5", 995, 1000)],
-)
-
-
-@PARTS
-async def test_a_part_of_an_object_has_its_length_and_place(
-    store: Store, client: Client, asked: str, start: int, end: int
-) -> None:
-    bucket = await store.open_bucket()
-    await publish(bucket, ONE)
-    url = by_handle(bucket.url, ONE.handle)
-    response = await client.http.head(url, {"Range": asked})
-    assert (response.status, response.headers["content-length"]) == (206, str(end - start))
-    assert response.headers["content-range"] == f"bytes {start}-{end - 1}/1000"
-    status, body = await get(client, url, {"Range": asked})
-    assert (status, len(body)) == (206, end - start)
-
-
-@WITHOUT_RADOSGW
-@PARTS
-async def test_a_part_of_an_object_has_its_bytes(
-    store: Store, client: Client, asked: str, start: int, end: int
-) -> None:
-    """On SQLite radosgw gives the first bytes of the object whatever part is asked for: nobody may rely on ranges there."""
-    bucket = await store.open_bucket()
-    await publish(bucket, ONE)
-    found = await get(client, by_handle(bucket.url, ONE.handle), {"Range": asked})
-    assert found == (206, ONE.body[start:end])
-
-
-async def test_a_part_beyond_the_end_is_refused(store: Store, client: Client) -> None:
-    bucket = await store.open_bucket()
-    await publish(bucket, ONE)
-    status, body = await get(client, by_handle(bucket.url, ONE.handle), {"Range": "bytes=1000-"})
-    assert (status, b"<Code>InvalidRange</Code>" in body) == (416, True)
 
 
 # What is not there, and what is forbidden

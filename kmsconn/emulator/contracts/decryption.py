@@ -70,20 +70,27 @@ _PUBLIC_CONSENSUS_GAS, _SIGNATURE_GAS, _USER_CONSENSUS_GAS = 33_000, 9_500, 20_0
 
 
 class DecryptionContract(AbiContract):
-    """The contract, with the contexts and signers of ``config``. What no function runs is a knob (for ``Chain.set_up`` and ``Chain.act``)."""
+    """The contract, with the contexts and signers of ``config``.
+
+    Those of its methods that no function runs are knobs (for ``Chain.set_up`` and ``Chain.act``).
+    """
 
     def __init__(self, address: Address, chain_id: int, config: GatewayConfig) -> None:
         self.domain = Domain("Decryption", "1", chain_id, address)
         self._config = config
         handlers: dict[str, Handler] = {
             "publicDecryptionRequest": self.public_request,
-            DIRECT_CALL: self.direct_request,
-            "delegatedUserDecryptionRequest": self.delegated_request,
+            DIRECT_CALL: lambda frame, pairs, _validity, _chain, user, key, _signature, extra: (
+                self._legacy_request(frame, pairs, user, key, extra)
+            ),
+            "delegatedUserDecryptionRequest": lambda frame, pairs, _validity, both, _chain, key, _signature, extra: (
+                self._legacy_request(frame, pairs, both[1], key, extra)
+            ),
             UNIFIED_CALL: self.unified_request,
             "publicDecryptionResponse": self.public_response,
             "userDecryptionResponse": self.user_response,
             "isDecryptionDone": lambda frame, i: (is_set(frame, DONE, i),),
-            "getDecryptionConsensusTxSenders": self.consensus_senders,
+            "getDecryptionConsensusTxSenders": consensus_senders,
             "eip712Domain": domain_teller(self.domain),
             "getVersion": lambda frame: (
                 "Decryption v0.7.0" if frame.read("later") else "Decryption v0.6.0",
@@ -115,7 +122,7 @@ class DecryptionContract(AbiContract):
 
     def public_request(self, frame: Frame, handles: tuple[bytes, ...], extra_data: bytes) -> None:
         """Take a request for everybody. Raises Reverted."""
-        self._check_open(frame)
+        _check_open(frame)
         if not handles:
             revert(DECRYPTION.error("EmptyCtHandles"))
         frame.meter.burn(_PUBLIC_REQUEST_GAS + _HANDLE_GAS * len(handles))
@@ -128,19 +135,9 @@ class DecryptionContract(AbiContract):
             (_G1_LATER, decryption_id, handles, extra_data),
         )
 
-    def direct_request(self, frame: Frame, *arguments: Any) -> None:
-        """Take a user's request in its first form. Raises Reverted."""
-        pairs, _, _, user, public_key, _, extra_data = arguments
-        self._legacy_request(frame, pairs, user, public_key, extra_data)
-
-    def delegated_request(self, frame: Frame, *arguments: Any) -> None:
-        """Take a delegate's request. Raises Reverted."""
-        pairs, _, (_, delegate), _, public_key, _, extra_data = arguments
-        self._legacy_request(frame, pairs, delegate, public_key, extra_data)
-
     def _legacy_request(self, frame: Frame, pairs: Pairs, *rest: Any) -> None:
         """Take a request; ``rest`` is the user, the public key and the extraData. Raises Reverted."""
-        self._check_open(frame)
+        _check_open(frame)
         frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(pairs))
         handles = tuple(handle for handle, _ in pairs)
         decryption_id, materials = self._record_user(frame, handles, *rest[1:])
@@ -149,7 +146,7 @@ class DecryptionContract(AbiContract):
     def unified_request(self, frame: Frame, *arguments: Any) -> None:
         """Take a request in the unified form. Raises Reverted."""
         entries, user, public_key, contracts, validity, signature, extra_data = arguments
-        self._check_open(frame)
+        _check_open(frame)
         frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(entries))
         handles = tuple(entry[0] for entry in entries)
         decryption_id, materials = self._record_user(frame, handles, public_key, extra_data)
@@ -159,10 +156,6 @@ class DecryptionContract(AbiContract):
             (_G3, decryption_id, materials, entries, payload),
             (_G3_LATER, decryption_id, entries, payload),
         )
-
-    def _check_open(self, frame: Frame) -> None:
-        if frame.read("paused"):
-            revert(DECRYPTION.error("EnforcedPause"))
 
     def _record_user(
         self, frame: Frame, handles: tuple[bytes, ...], public_key: bytes, extra_data: bytes
@@ -200,7 +193,7 @@ class DecryptionContract(AbiContract):
         _append(frame, frame.sender, "senders", decryption_id, digest)
         call = (decryption_id, result, signature, frame.sender, extra_data)
         frame.emit(DECRYPTION.event("PublicDecryptionResponseCall"), *call)
-        if self._reaches(frame, decryption_id, len(signatures), committee.thresholds.public):
+        if _reaches(frame, decryption_id, len(signatures), committee.thresholds.public):
             frame.meter.burn(_PUBLIC_CONSENSUS_GAS + _SIGNATURE_GAS * len(signatures))
             frame.store(mapping_slot(DIGEST, decryption_id), int.from_bytes(digest))
             consensus = (decryption_id, result, signatures, extra_data)
@@ -219,7 +212,7 @@ class DecryptionContract(AbiContract):
         senders = _append(frame, frame.sender, "senders", decryption_id, _NO_DIGEST)
         event = (decryption_id, len(senders) - 1, share, signature, extra_data)
         frame.emit(DECRYPTION.event("UserDecryptionResponse"), *event)
-        if self._reaches(frame, decryption_id, len(senders), committee.thresholds.user):
+        if _reaches(frame, decryption_id, len(senders), committee.thresholds.user):
             frame.meter.burn(_USER_CONSENSUS_GAS)
             frame.emit(DECRYPTION.event("UserDecryptionResponseThresholdReached"), decryption_id)
 
@@ -243,15 +236,6 @@ class DecryptionContract(AbiContract):
         if not set_once(frame, mapping_slot(ANSWERED, decryption_id), signer):
             revert(DECRYPTION.error("KmsNodeAlreadySigned"), decryption_id, signer)
 
-    def _reaches(self, frame: Frame, decryption_id: int, count: int, threshold: int) -> bool:
-        """Tell whether this answer completes the request, and note it."""
-        return count >= threshold and set_once(frame, DONE, decryption_id)
-
-    def consensus_senders(self, frame: Frame, decryption_id: int) -> tuple[Any, ...]:
-        """Return who sent the replies that completed a public request."""
-        digest = frame.load(mapping_slot(DIGEST, decryption_id)).to_bytes(32)
-        return (frame.read("senders", decryption_id, digest, default=()),)
-
 
 def _emit_forms(frame: Frame, first: tuple[Any, ...], later: tuple[Any, ...]) -> None:
     """Emit a request in the forms that the contract is set to; each an event with its values."""
@@ -266,3 +250,19 @@ def _append(frame: Frame, item: Any, *key: Any) -> tuple[Any, ...]:
     frame.meter.burn(_FIRST_REPLY_GAS if len(items) == 1 else 0)
     frame.write(items, *key)
     return items
+
+
+def _check_open(frame: Frame) -> None:
+    if frame.read("paused"):
+        revert(DECRYPTION.error("EnforcedPause"))
+
+
+def consensus_senders(frame: Frame, decryption_id: int) -> tuple[Any, ...]:
+    """Return who sent the replies that completed a public request."""
+    digest = frame.load(mapping_slot(DIGEST, decryption_id)).to_bytes(32)
+    return (frame.read("senders", decryption_id, digest, default=()),)
+
+
+def _reaches(frame: Frame, decryption_id: int, count: int, threshold: int) -> bool:
+    """Tell whether this answer completes the request, and note it."""
+    return count >= threshold and set_once(frame, DONE, decryption_id)

@@ -7,6 +7,7 @@ The order of the checks is that of annex A of fhevm-0.14.md, and of 1.4 of fhevm
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -127,6 +128,83 @@ _SIGNED_ALREADY = {
     KEY_TAG: KMS_GENERATION.error("KmsAlreadySignedForKeygen"),
     CRS_TAG: KMS_GENERATION.error("KmsAlreadySignedForCrsgen"),
 }
+
+
+def abort_keygen(frame: Frame, prep_id: int) -> None:
+    """End a key that is not done, with its preprocessing; emits E4. Raises Reverted."""
+    if not make_id(PREP_TAG, 0) < prep_id <= frame.load(PREP_COUNTER):
+        revert(KMS_GENERATION.error("AbortKeygenInvalidId"), prep_id)
+    key_id = frame.load(mapping_slot(PAIR, prep_id))
+    if is_set(frame, DONE, key_id):
+        revert(KMS_GENERATION.error("AbortKeygenAlreadyDone"), prep_id)
+    for request in (prep_id, key_id):
+        set_once(frame, DONE, request)
+    frame.emit(KMS_GENERATION.event("AbortKeygen"), prep_id)
+
+
+def abort_crsgen(frame: Frame, crs_id: int) -> None:
+    """End a CRS that is not done; emits E5. Raises Reverted."""
+    if not make_id(CRS_TAG, 0) < crs_id <= frame.load(CRS_COUNTER):
+        revert(KMS_GENERATION.error("AbortCrsgenInvalidId"), crs_id)
+    if is_set(frame, DONE, crs_id):
+        revert(KMS_GENERATION.error("AbortCrsgenAlreadyDone"), crs_id)
+    set_once(frame, DONE, crs_id)
+    frame.emit(KMS_GENERATION.event("AbortCrsgen"), crs_id)
+
+
+def _check_finished(frame: Frame, counter: int, error: str) -> None:
+    newest = frame.load(counter)
+    if newest != make_id(newest >> TAG_SHIFT, 0) and not is_set(frame, DONE, newest):
+        revert(KMS_GENERATION.error(error), newest)
+
+
+def _check_requested(frame: Frame, counter: int, tag: int, request: int, error: str) -> None:
+    frame.meter.burn(_REPLY_GAS)
+    if not make_id(tag, 0) < request <= frame.load(counter):
+        revert(KMS_GENERATION.error(error), request)
+
+
+def _reaches(frame: Frame, committee: Committee, request: int, digest: bytes) -> bool:
+    """Tell whether this answer completes the request, and note it."""
+    senders = frame.read("senders", request, digest)
+    if len(senders) < committee.thresholds.kms_gen or not set_once(frame, DONE, request):
+        return False
+    frame.meter.burn(_CONSENSUS_GAS)
+    frame.store(mapping_slot(DIGEST, request), int.from_bytes(digest))
+    return True
+
+
+def _complete(frame: Frame, tag: int, request: int, material: Any) -> None:
+    frame.write(material, "material", request)
+    frame.write((*frame.read("completed", tag, default=()), request), "completed", tag)
+    frame.write(request, "active", tag)
+
+
+def _key_info(frame: Frame, key_id: int) -> tuple[Any, ...]:
+    check_generated(frame, key_id)
+    prep_id, params = frame.load(mapping_slot(PAIR, key_id)), frame.read("params", key_id)
+    return ((prep_id, key_id, params, frame.read("material", key_id)),)
+
+
+def _key_params(frame: Frame, key_id: int) -> tuple[Any, ...]:
+    check_generated(frame, key_id)
+    return (frame.read("params", key_id),)
+
+
+def _name_current(frame: Frame, config: ProtocolConfig, *requests: int) -> bytes:
+    """Keep with the requests the context and epoch that are current now."""
+    there = frame.at(config.address)
+    extra_data = named_pair(there.load(ACTIVE_CONTEXT), there.load(ACTIVE_EPOCH))
+    for request in requests:
+        frame.write(extra_data, "extra_data", request)
+    return extra_data
+
+
+def _without_result(knob: Callable[..., object], *given: Any) -> None:
+    """Turn a knob as a function of the contract that returns nothing."""
+    knob(*given)
+
+
 _FIRST_KEYGEN = Function.from_item({"name": "keygen", "inputs": ({"type": "uint8"},), "outputs": ()})
 """The function with which the owner of 0.2.0 begins a key."""
 
@@ -134,7 +212,8 @@ _FIRST_KEYGEN = Function.from_item({"name": "keygen", "inputs": ({"type": "uint8
 class KmsGeneration(AbiContract):
     """The contract; who is a node, and where its storage is, ``config`` says.
 
-    Its requests and aborts are knobs too (for ``Chain.set_up`` and ``Chain.act``). It begins as 0.2.0 of the tag v0.14.0; what only its owner may call there, anybody may call here.
+    Its requests and aborts are knobs too (for ``Chain.set_up`` and ``Chain.act``).
+    It begins as 0.2.0 of the tag v0.14.0; what only its owner may call there, anybody may call here.
     """
 
     def __init__(self, address: Address, chain_id: int, config: ProtocolConfig) -> None:
@@ -142,9 +221,9 @@ class KmsGeneration(AbiContract):
         self._config = config
         handlers: dict[str, Handler] = {
             "keygen": partial(self._keygen, migrates=True),
-            "crsgenRequest": self._crsgen,
-            "abortKeygen": self.abort_keygen,
-            "abortCrsgen": self.abort_crsgen,
+            "crsgenRequest": partial(_without_result, self.request_crsgen),
+            "abortKeygen": abort_keygen,
+            "abortCrsgen": abort_crsgen,
             "prepKeygenResponse": self.prep_response,
             "keygenResponse": self.key_response,
             "crsgenResponse": self.crs_response,
@@ -154,9 +233,9 @@ class KmsGeneration(AbiContract):
             "getCompletedKeyIds": told("completed", KEY_TAG, default=()),
             "getCompletedCrsIds": told("completed", CRS_TAG, default=()),
             "getConsensusTxSenders": lambda frame, i: (consensus_senders(frame, i),),
-            "getKeyInfo": self._key_info,
+            "getKeyInfo": _key_info,
             "getKeyMaterials": self._key_materials,
-            "getKeyParamsType": self._key_params,
+            "getKeyParamsType": _key_params,
             "getCrsMaterials": self._crs_materials,
             "isRequestDone": lambda frame, i: (is_set(frame, DONE, i),),
             "getVersion": lambda frame: (release_of(frame).version,),
@@ -164,10 +243,6 @@ class KmsGeneration(AbiContract):
         super().__init__(address, LATER_KMS_GENERATION, handlers)
         self.offer(_FIRST_KEYGEN, partial(self._keygen, migrates=False))
         self.offer(DECRYPTION.function("eip712Domain"), domain_teller(self.domain))
-
-    def _crsgen(self, frame: Frame, max_bit_length: int, params: int) -> None:
-        """Begin a CRS, as the function that returns nothing."""
-        self.request_crsgen(frame, max_bit_length, params)
 
     def _keygen(self, frame: Frame, params: int, existing: int = 0, *, migrates: bool) -> None:
         """Begin a key by the function that the release has. Raises Reverted, without data for the function of another one."""
@@ -184,13 +259,16 @@ class KmsGeneration(AbiContract):
         """Run another release from here on, whatever ceremony is open."""
         frame.write(release, "release")
 
+    abort_keygen = staticmethod(abort_keygen)
+    abort_crsgen = staticmethod(abort_crsgen)
+
     def request_keygen(self, frame: Frame, params: int = 0, existing: int = 0) -> int:
         """Begin a key, or the migration of an existing one: take both ids and emit E1; return the prep-keygen id.
 
         Raises Reverted while another is open, and for what cannot be migrated.
         """
         release = release_of(frame)
-        self._check_finished(frame, KEY_COUNTER, "KeygenOngoing")
+        _check_finished(frame, KEY_COUNTER, "KeygenOngoing")
         if existing and not release.migrates:
             raise Reverted
         if existing:
@@ -200,68 +278,35 @@ class KmsGeneration(AbiContract):
         frame.store(mapping_slot(PAIR, key_id), prep_id)
         if existing:
             begin_migration(frame, key_id, existing)
-        extra_data = self._name_current(frame, prep_id, key_id)
+        extra_data = _name_current(frame, self._config, prep_id, key_id)
         frame.write(params, "params", key_id)
         frame.emit(release.event("PrepKeygenRequest"), prep_id, params, *release.named(existing), extra_data)
         return prep_id
 
     def request_crsgen(self, frame: Frame, max_bit_length: int = 2048, params: int = 0) -> int:
         """Begin a CRS and emit E3; return its id. Raises Reverted while another is open."""
-        self._check_finished(frame, CRS_COUNTER, "CrsgenOngoing")
+        _check_finished(frame, CRS_COUNTER, "CrsgenOngoing")
         crs_id = count(frame, CRS_COUNTER)
-        extra_data = self._name_current(frame, crs_id)
+        extra_data = _name_current(frame, self._config, crs_id)
         frame.write(max_bit_length, "bits", crs_id)
         frame.emit(KMS_GENERATION.event("CrsgenRequest"), crs_id, max_bit_length, params, extra_data)
         return crs_id
 
-    def abort_keygen(self, frame: Frame, prep_id: int) -> None:
-        """End a key that is not done, with its preprocessing; emits E4. Raises Reverted."""
-        if not make_id(PREP_TAG, 0) < prep_id <= frame.load(PREP_COUNTER):
-            revert(KMS_GENERATION.error("AbortKeygenInvalidId"), prep_id)
-        key_id = frame.load(mapping_slot(PAIR, prep_id))
-        if is_set(frame, DONE, key_id):
-            revert(KMS_GENERATION.error("AbortKeygenAlreadyDone"), prep_id)
-        for request in (prep_id, key_id):
-            set_once(frame, DONE, request)
-        frame.emit(KMS_GENERATION.event("AbortKeygen"), prep_id)
-
-    def abort_crsgen(self, frame: Frame, crs_id: int) -> None:
-        """End a CRS that is not done; emits E5. Raises Reverted."""
-        if not make_id(CRS_TAG, 0) < crs_id <= frame.load(CRS_COUNTER):
-            revert(KMS_GENERATION.error("AbortCrsgenInvalidId"), crs_id)
-        if is_set(frame, DONE, crs_id):
-            revert(KMS_GENERATION.error("AbortCrsgenAlreadyDone"), crs_id)
-        set_once(frame, DONE, crs_id)
-        frame.emit(KMS_GENERATION.event("AbortCrsgen"), crs_id)
-
-    def _check_finished(self, frame: Frame, counter: int, error: str) -> None:
-        newest = frame.load(counter)
-        if newest != make_id(newest >> TAG_SHIFT, 0) and not is_set(frame, DONE, newest):
-            revert(KMS_GENERATION.error(error), newest)
-
-    def _name_current(self, frame: Frame, *requests: int) -> bytes:
-        """Keep with the requests the context and epoch that are current now."""
-        there = frame.at(self._config.address)
-        extra_data = named_pair(there.load(ACTIVE_CONTEXT), there.load(ACTIVE_EPOCH))
-        for request in requests:
-            frame.write(extra_data, "extra_data", request)
-        return extra_data
-
     def prep_response(self, frame: Frame, prep_id: int, signature: bytes) -> None:
         """Take a reply for a preparation; enough of them ask for the key. Raises Reverted."""
-        self._check_requested(frame, PREP_COUNTER, PREP_TAG, prep_id, "PrepKeygenNotRequested")
+        _check_requested(frame, PREP_COUNTER, PREP_TAG, prep_id, "PrepKeygenNotRequested")
         committee, extra_data = self._membership(frame, prep_id)
         struct_hash = prep_keygen_hash(prep_id, extra_data)
         digest = self._take(frame, committee, prep_id, struct_hash, signature)
         frame.emit(KMS_GENERATION.event("PrepKeygenResponse"), prep_id, signature, frame.sender)
-        if self._reaches(frame, committee, prep_id, digest):
+        if _reaches(frame, committee, prep_id, digest):
             key_id, release = frame.load(mapping_slot(PAIR, prep_id)), release_of(frame)
             named = release.named(existing_key(frame, key_id))
             frame.emit(release.event("KeygenRequest"), prep_id, key_id, *named, extra_data)
 
     def key_response(self, frame: Frame, key_id: int, digests: KeyDigests, signature: bytes) -> None:
         """Take a reply for a key or a migration; enough of them activate the key, or complete the existing one. Raises Reverted."""
-        self._check_requested(frame, KEY_COUNTER, KEY_TAG, key_id, "KeygenNotRequested")
+        _check_requested(frame, KEY_COUNTER, KEY_TAG, key_id, "KeygenNotRequested")
         if not digests:
             revert(KMS_GENERATION.error("EmptyKeyDigests"), key_id)
         if existing_key(frame, key_id):
@@ -274,7 +319,7 @@ class KmsGeneration(AbiContract):
         struct_hash = keygen_hash(prep_id, key_id, digests, extra_data)
         digest = self._take(frame, committee, key_id, struct_hash, signature)
         frame.emit(KMS_GENERATION.event("KeygenResponse"), key_id, digests, signature, frame.sender)
-        if self._reaches(frame, committee, key_id, digest):
+        if _reaches(frame, committee, key_id, digest):
             self._finish_key(frame, key_id, digests)
 
     def _finish_key(self, frame: Frame, key_id: int, digests: KeyDigests) -> None:
@@ -282,26 +327,21 @@ class KmsGeneration(AbiContract):
         if existing:
             add_compressed(frame, existing, digests)
         else:
-            self._complete(frame, KEY_TAG, key_id, digests)
+            _complete(frame, KEY_TAG, key_id, digests)
         urls = self._urls(frame, key_id)
         frame.emit(release.event("ActivateKey"), key_id, *release.named(existing), urls, digests)
 
     def crs_response(self, frame: Frame, crs_id: int, crs_digest: bytes, signature: bytes) -> None:
         """Take a reply for a CRS; enough of them activate it. Raises Reverted."""
-        self._check_requested(frame, CRS_COUNTER, CRS_TAG, crs_id, "CrsgenNotRequested")
+        _check_requested(frame, CRS_COUNTER, CRS_TAG, crs_id, "CrsgenNotRequested")
         committee, extra_data = self._membership(frame, crs_id)
         struct_hash = crsgen_hash(crs_id, frame.read("bits", crs_id), crs_digest, extra_data)
         digest = self._take(frame, committee, crs_id, struct_hash, signature)
         frame.emit(KMS_GENERATION.event("CrsgenResponse"), crs_id, crs_digest, signature, frame.sender)
-        if self._reaches(frame, committee, crs_id, digest):
-            self._complete(frame, CRS_TAG, crs_id, crs_digest)
+        if _reaches(frame, committee, crs_id, digest):
+            _complete(frame, CRS_TAG, crs_id, crs_digest)
             urls = self._urls(frame, crs_id)
             frame.emit(KMS_GENERATION.event("ActivateCrs"), crs_id, urls, crs_digest)
-
-    def _check_requested(self, frame: Frame, counter: int, tag: int, request: int, error: str) -> None:
-        frame.meter.burn(_REPLY_GAS)
-        if not make_id(tag, 0) < request <= frame.load(counter):
-            revert(KMS_GENERATION.error(error), request)
 
     def _membership(self, frame: Frame, request: int) -> tuple[Committee, bytes]:
         """Return the committee that the request names, and its extraData; the sender must belong to it. Raises Reverted."""
@@ -324,38 +364,15 @@ class KmsGeneration(AbiContract):
         frame.write(senders, "senders", request, digest)
         return digest
 
-    def _reaches(self, frame: Frame, committee: Committee, request: int, digest: bytes) -> bool:
-        """Tell whether this answer completes the request, and note it."""
-        senders = frame.read("senders", request, digest)
-        if len(senders) < committee.thresholds.kms_gen or not set_once(frame, DONE, request):
-            return False
-        frame.meter.burn(_CONSENSUS_GAS)
-        frame.store(mapping_slot(DIGEST, request), int.from_bytes(digest))
-        return True
-
-    def _complete(self, frame: Frame, tag: int, request: int, material: Any) -> None:
-        frame.write(material, "material", request)
-        frame.write((*frame.read("completed", tag, default=()), request), "completed", tag)
-        frame.write(request, "active", tag)
-
     def _urls(self, frame: Frame, request: int) -> tuple[str, ...]:
         """Return the storage of those whose replies completed a request."""
         context_id = int.from_bytes(frame.read("extra_data", request)[CONTEXT])
         committee = self._config.committee(frame.at(self._config.address), context_id)
         return tuple(committee.of_sender(one).storage_url for one in consensus_senders(frame, request))
 
-    def _key_info(self, frame: Frame, key_id: int) -> tuple[Any, ...]:
-        check_generated(frame, key_id)
-        prep_id, params = frame.load(mapping_slot(PAIR, key_id)), frame.read("params", key_id)
-        return ((prep_id, key_id, params, frame.read("material", key_id)),)
-
     def _key_materials(self, frame: Frame, key_id: int) -> tuple[Any, ...]:
         check_generated(frame, key_id)
         return self._urls(frame, material_request(frame, key_id)), frame.read("material", key_id)
-
-    def _key_params(self, frame: Frame, key_id: int) -> tuple[Any, ...]:
-        check_generated(frame, key_id)
-        return (frame.read("params", key_id),)
 
     def _crs_materials(self, frame: Frame, crs_id: int) -> tuple[Any, ...]:
         check_complete(frame, crs_id, "CrsAborted", "CrsNotGenerated")

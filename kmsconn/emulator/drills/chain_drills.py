@@ -216,8 +216,8 @@ class Reorganisation(Drill, frozen=True):
             raise DrillError(
                 "blocks", f"the chain can lose 1 to {deepest} blocks now", "name fewer, or wait for more"
             )
-        replace = chain.rewind if self.shorter else chain.reorg
-        branch = replace(self.blocks, drop=self._dropping(scene))
+        shorter = self.blocks if self.shorter else 0
+        branch = chain.reorg(self.blocks, drop=self._dropping(scene), shorter=shorter)
         if self.reuse_ids:
             for _ in _requests(scene, branch):
                 scene.users.any()

@@ -63,8 +63,12 @@ class DecryptionManager(AbiContract):
         self._httpz, self._counts_shares = httpz, counts_shares
         handlers: dict[str, Handler] = {
             "publicDecryptionRequest": self._public_request,
-            "userDecryptionRequest": self._user_request,
-            "delegatedUserDecryptionRequest": self._delegated_request,
+            "userDecryptionRequest": lambda frame, pairs, _validity, _chain, _contracts, user, key, _signature: (
+                self._ask(frame, self._pairs(pairs), user, key)
+            ),
+            "delegatedUserDecryptionRequest": lambda frame, pairs, _validity, both, _chain, _contracts, key, _signature: (
+                self._ask(frame, self._pairs(pairs), both[0], key)
+            ),
             "publicDecryptionResponse": self.public_reply,
             "userDecryptionResponse": self.user_reply,
             "isPublicDecryptionDone": lambda frame, i: (is_set(frame, _PUBLIC_DONE, i),),
@@ -108,14 +112,6 @@ class DecryptionManager(AbiContract):
         for handle in ours:
             self._check_allowed(frame, handle, None)
         self.ask_public(frame, self._materials(frame, ours))
-
-    def _user_request(self, frame: Frame, *arguments: Any) -> None:
-        pairs, _, _, _, user, key, _ = arguments
-        self._ask(frame, self._pairs(pairs), user, key)
-
-    def _delegated_request(self, frame: Frame, *arguments: Any) -> None:
-        pairs, _, (user, _), _, _, key, _ = arguments
-        self._ask(frame, self._pairs(pairs), user, key)
 
     def _ask(self, frame: Frame, pairs: tuple[tuple[bytes, Address], ...], user: Address, key: bytes) -> None:
         frame.meter.burn(_REQUEST_GAS)

@@ -19,7 +19,7 @@ from kmsconn.emulator.grpc_server import Method, Verbatim, serve_grpc
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import Handler, MemoryNetwork
 from kmsconn.emulator.rpc import RpcNode
-from kmsconn.emulator.rpc_answers import Begun, BegunBatch, SessionMethods
+from kmsconn.emulator.rpc_answers import Begun, Carried, SessionMethods
 from kmsconn.testing.hostile.aws import operation_of
 from kmsconn.testing.hostile.frames import FramedStream
 from kmsconn.testing.hostile.http import ENDLESS
@@ -127,15 +127,15 @@ class _HostileNode(RpcNode):
         super().__init__(node.chain, node.faults)
         self._name, self._hostility = name, hostility
 
-    def _begin_one(self, request: Any, own: SessionMethods) -> Begun:
+    def _begin_one(self, request: Any, own: SessionMethods) -> Carried:
         lie = self._hostility.strikes(f"{self._name} {subject_of(request)}")
         if lie is None:
             return super()._begin_one(request, own)
         return _Crooked(request["id"], lie=lie)
 
-    async def finish(self, begun: Begun | BegunBatch) -> bytes:
+    async def finish(self, begun: Begun) -> bytes:
         honest = await super().finish(begun)
-        lie = self._hostility.strikes(f"{self._name} {'answer' if isinstance(begun, Begun) else 'batch'}")
+        lie = self._hostility.strikes(f"{self._name} {'answer' if begun.alone else 'batch'}")
         return honest if lie is None else bytes(lie.content(honest))
 
     def pushed(self, content: Any) -> Any:
@@ -144,7 +144,7 @@ class _HostileNode(RpcNode):
 
 
 @attrs.frozen(kw_only=True)
-class _Crooked(Begun):
+class _Crooked(Carried):
     """An answer with a hostile result or error."""
 
     lie: Lie

@@ -22,7 +22,6 @@ from kmsconn.emulator.contracts.gateway_config import (
 )
 from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL, public_request
 from kmsconn.emulator.rpc import RpcNode
-from kmsconn.emulator.rpc_answers import Begun
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
@@ -42,9 +41,8 @@ _CONTRACTS = {name: parse_address(text) for name, text in _GATEWAY["contracts"].
 def rpc(node: RpcNode, method: str, *params: Any) -> dict[str, Any]:
     """Ask a node one question that needs no waiting; return the answer object."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-    begun = node.begin(body)
-    assert isinstance(begun, Begun)
-    answer: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(begun.as_json()))
+    (carried,) = node.begin(body).all()
+    answer: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(carried.as_json()))
     return answer
 
 

@@ -500,9 +500,9 @@ async def test_the_finalized_block_falls_with_a_head_that_falls(world: World) ->
     observer, chain = ChainObserver(world.manager()), world.chain
     chain.mine_many(50)
     assert (await observer.look()).final == 30
-    chain.rewind(10)
+    chain.reorg(10, shorter=10)
     assert (await observer.look()).final == 20
-    chain.rewind(30)
+    chain.reorg(30, shorter=30)
     assert (await observer.look()).final == NOT_FINAL
     chain.mine_many(60)
     assert (await observer.look()).final == 30
