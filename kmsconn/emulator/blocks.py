@@ -140,9 +140,6 @@ class Branch:
         return tuple(transaction for block in self.blocks for transaction in block.transactions)
 
 
-_REMEMBERED_STATES = 8  # one or two nodes that lag, and a historic read beside them
-
-
 class ChainHistory:
     """The canonical blocks. ``kept``: how many behind the head are kept whole (None: all); of older ones only the headers stay."""
 
@@ -153,7 +150,6 @@ class ChainHistory:
         self._blocks: list[Block] = [genesis]
         self._mined: dict[bytes, Mined] = {}
         self._loud: list[int] = []
-        self._states: dict[tuple[bytes, bytes], Overlay] = {}
 
     @property
     def head(self) -> Block:
@@ -222,21 +218,7 @@ class ChainHistory:
 
     def state_of(self, block: Block, branch: Branch | None = None) -> Overlay:
         """Return the state after a canonical block, or after a block of ``branch``; writes to it are lost."""
-        key = self.head.hash, block.hash
-        base = self._states.get(key)
-        if base is None:
-            base = Overlay(self._state, self._difference(block, branch))
-            while len(self._states) >= _REMEMBERED_STATES:
-                self._states.pop(next(iter(self._states)))
-            self._states[key] = base
-        return base.fresh()
-
-    def _difference(self, block: Block, branch: Branch | None) -> dict[tuple[object, ...], object]:
         root = block.number if branch is None else min(block.number, branch.root)
         undone = [later.changes for later in reversed(self._blocks[root + 1 :])]
         done = [] if branch is None else [b.changes for b in branch.blocks if b.number <= block.number]
-        return difference(undone, done)
-
-    def forget_states(self) -> None:
-        """Forget the states that were looked at: the head is another one."""
-        self._states.clear()
+        return Overlay(self._state, difference(undone, done))

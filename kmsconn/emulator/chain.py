@@ -302,7 +302,6 @@ class EmulatedChain:
         self.intake.give_back([t for t in transactions if t.envelope is not None])
 
     def _announce(self) -> None:
-        self.history.forget_states()
         self._changed.set()
         self._changed = trio.Event()
 

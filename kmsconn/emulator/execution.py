@@ -94,10 +94,6 @@ class Overlay:
         self._difference = difference
         self._written: dict[Key, Any] = {}
 
-    def fresh(self) -> Overlay:
-        """Return the same state without the writes made to this overlay."""
-        return Overlay(self._base, self._difference)
-
     def get(self, key: Key, default: Any = None) -> Any:
         """Return the value of ``key`` in this state."""
         value = self._written.get(key, MISSING)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-import attrs
-
 from kmsconn.emulator.blocks import Block, Mined
 from kmsconn.emulator.chain import NodeStanding
 from kmsconn.emulator.execution import OutOfGas, Reverted
@@ -24,7 +22,6 @@ from kmsconn.emulator.node_faults import (
     refused,
     reverted,
 )
-from kmsconn.emulator.pool import Submission
 from kmsconn.emulator.rpc_json import (
     LogFilter,
     block_json,
@@ -206,40 +203,24 @@ def _fee_history(node: NodeStanding, params: Params) -> Any:
 
 @method("eth_sendRawTransaction")
 def _send(node: NodeStanding, params: Params) -> str | Later:
-    accepted = _accept(node, params)
-    return to_hex(accepted.hash) if accepted.at_once else accepted.wait
-
-
-@attrs.frozen
-class _Accepted:
-    """A transaction that the node took, or let vanish: then there is no submission."""
-
-    hash: bytes
-    submission: Submission | None
-
-    @property
-    def at_once(self) -> bool:
-        return self.submission is None or self.submission.over
-
-    async def wait(self) -> str:
-        """Return the hash when the transaction is taken. Raises NodeError."""
-        if self.submission is not None:
-            await self.submission.wait()
-        return to_hex(self.hash)
-
-
-def _accept(node: NodeStanding, params: Params) -> _Accepted:
+    """Take a transaction, or let it vanish; return its hash, or what waits until a block answers."""
     raw = _bytes(_parameter(params, 0))
     if node.faults.happens(NodeFault.SWALLOWED):
-        return _Accepted(keccak256(raw), None)
+        return to_hex(keccak256(raw))
     if node.faults.happens(NodeFault.FORGED):
         transaction = node.chain.intake.check(raw)
         node.faults.forged[transaction.hash] = transaction, node.chain.head.number + 1
-        return _Accepted(transaction.hash, None)
+        return to_hex(transaction.hash)
     submission = node.chain.intake.enter(raw)
     if node.faults.happens(NodeFault.LOST_REPLY):
         raise HangUp
-    return _Accepted(submission.transaction.hash, submission)
+    name = to_hex(submission.transaction.hash)
+
+    async def wait() -> str:
+        await submission.wait()
+        return name
+
+    return name if submission.over else wait
 
 
 @method("eth_getTransactionByHash")
