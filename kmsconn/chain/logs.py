@@ -16,10 +16,10 @@ import msgspec
 
 from kmsconn.chain.jsonrpc import clean
 from kmsconn.chain.port import Call, Count, JsonBlock, Rpc, RpcError, read
-from kmsconn.errors import Unreachable
+from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import quantity
+from kmsconn.ethereum.hexes import from_count, quantity
 
 LATEST, FINALIZED = "latest", "finalized"
 _NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
@@ -174,6 +174,23 @@ def read_block(block: Any) -> BlockHead:
         )
     except ValueError as error:
         raise Unreachable(f"the node's head is no block: {clean(str(error))}") from error
+
+
+def read_found(block: Any) -> BlockHead | None:
+    """Return a block, None where the node has none or gives no block."""
+    try:
+        return None if block is None else read_block(block)
+    except KmsconnError:
+        return None
+
+
+def read_number(result: Any, method: str = "eth_blockNumber") -> int:
+    """Return the number that a node answered to a method. Raises Unreachable."""
+    try:
+        return from_count(result)
+    except (TypeError, ValueError) as error:
+        said = result if isinstance(result, KmsconnError) else "no number"
+        raise Unreachable(f"the node's answer to {method} is {said}") from error
 
 
 def read_pushed_head(push: bytes) -> tuple[int, int]:

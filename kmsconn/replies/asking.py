@@ -9,11 +9,11 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import MAX_BATCH, run_query_plan
-from kmsconn.chain.logs import block_call
+from kmsconn.chain.logs import block_call, read_number
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
-from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout, Unreachable
+from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_count, quantity, to_hex
+from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
@@ -84,15 +84,6 @@ def _explained(profile: Profile, row: Row, said: Says) -> Says:
     if not isinstance(said, Revert) or said.name != NO_DATA or row.answer is None:
         return said
     return profile.operations[row.kind].explain_silence(row.answer.calldata) or said
-
-
-def read_number(result: Any, method: str = HEAD.method) -> int:
-    """Return the number that a node answered. Raises Unreachable."""
-    try:
-        return from_count(result)
-    except (TypeError, ValueError) as error:
-        said = result if isinstance(result, KmsconnError) else "no number"
-        raise Unreachable(f"the node's answer to {method} is {said}") from error
 
 
 QUESTION_TIMEOUT = 5.0

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 import trio
 
+from kmsconn.chain.logs import read_number
 from kmsconn.chain.port import Call
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import checksum
@@ -26,7 +27,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.replies.answers import Sent, read_sent
-from kmsconn.replies.asking import ask_many, read_number
+from kmsconn.replies.asking import ask_many
 from kmsconn.replies.fees import gas_limit, highest_cost, in_ether, new_transaction
 from kmsconn.replies.plan import Signature, Step
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_deferred, tell_sent

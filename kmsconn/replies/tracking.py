@@ -16,7 +16,7 @@ import trio
 
 from kmsconn.chain.fork import Checkpoint, Checkpoints, Search, thinned, up_to
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.logs import BlockHead, block_call, read_block
+from kmsconn.chain.logs import BlockHead, block_call, read_block, read_found, read_number
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import KmsconnError, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -26,7 +26,7 @@ from kmsconn.journal.values import Row
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import State
 from kmsconn.replies.answers import read_listed
-from kmsconn.replies.asking import ask_one_node, read_number
+from kmsconn.replies.asking import ask_one_node
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxManager, TxState, tell_market
 from kmsconn.replies.table import Found
@@ -55,14 +55,6 @@ REORGANISED = "the chain was reorganised below its block"
 def nonce_call(sender: Address, block: str = "latest") -> Call:
     """Return the question for the sender's nonce at a block; at ``pending`` what waits in the node's pool counts, too."""
     return Call("eth_getTransactionCount", (to_hex(sender), block))
-
-
-def read_found(block: Any) -> BlockHead | None:
-    """Return a block, None where the node has none or gives no block."""
-    try:
-        return None if block is None else read_block(block)
-    except KmsconnError:
-        return None
 
 
 @attrs.define

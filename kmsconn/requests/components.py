@@ -34,7 +34,6 @@ from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.dispatcher import WorkerPool
-from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.http_decryption import HttpIntake, HttpWaiters
 from kmsconn.requests.identity import NodeIdentity
 from kmsconn.requests.membership import Membership
@@ -45,7 +44,7 @@ from kmsconn.requests.stage_runner import StageRunner
 from kmsconn.requests.stages import Metadata, Stages
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.waiting import WakeUp
+from kmsconn.transport.waiting import Heartbeats, WakeUp
 
 
 @attrs.frozen

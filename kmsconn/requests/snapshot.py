@@ -9,7 +9,7 @@ import attrs
 from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.values import Counts
 from kmsconn.replies.manager import TxStatistics
-from kmsconn.requests.heartbeats import StalledTask
+from kmsconn.transport.waiting import StalledTask
 
 
 @attrs.frozen

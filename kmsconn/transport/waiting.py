@@ -1,8 +1,12 @@
-"""How tasks wait: how long after a failure, for a notification, for several steps at once. Times are whatever clock the caller reads."""
+"""How tasks wait: how long after a failure, for a notification, for several steps at once; and which make no progress.
+
+Times are whatever clock the caller reads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -11,6 +15,9 @@ import trio
 from kmsconn.errors import KmsconnError
 
 _LARGEST_EXPONENT = 32  # 2**32 is beyond every cap; keeps the power small
+
+STALLED_AFTER = 300.0
+"""Seconds without a finished round after which a task is stalled: every wait inside a round has a far shorter deadline."""
 
 
 @attrs.frozen
@@ -67,6 +74,43 @@ class WakeUp:
         """
         await self._notified.wait()
         self._notified = trio.Event()
+
+
+@attrs.frozen
+class StalledTask:
+    """A task that has finished no round for ``seconds``; a critical alert of its ``dependency`` explains it."""
+
+    part: str
+    dependency: str
+    seconds: float
+
+
+@attrs.define
+class Heartbeats:
+    """The time of each task's last round, for ``/liveness``, which asks for a restart.
+
+    A task that finishes a round is alive, whatever it found: alerts tell about dependencies, and no restart would help there.
+    """
+
+    now: Callable[[], float]
+    _last: dict[tuple[str, str], float] = attrs.field(factory=dict)
+
+    def part(self, name: str, dependency: str) -> Callable[[], None]:
+        """Return the function that a task calls in each round; the task counts from now on."""
+        self._beat((name, dependency))
+        return partial(self._beat, (name, dependency))
+
+    def _beat(self, key: tuple[str, str]) -> None:
+        self._last[key] = self.now()
+
+    def stalled(self) -> tuple[StalledTask, ...]:
+        """Return the tasks that make no progress."""
+        now = self.now()
+        return tuple(
+            StalledTask(name, dependency, now - last)
+            for (name, dependency), last in self._last.items()
+            if now - last > STALLED_AFTER
+        )
 
 
 T = TypeVar("T")

@@ -98,7 +98,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.replies.fees",
         "kmsconn.requests.recorder",
         "kmsconn.requests.failures",
-        "kmsconn.requests.heartbeats",
         "kmsconn.requests.rows",
         "kmsconn.operate.doctor.diagnosis",
         "kmsconn.operate.doctor.nodes",

@@ -26,7 +26,7 @@ from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.node_faults import FalseResults, NodeFault
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
-from kmsconn.requests.heartbeats import STALLED_AFTER
+from kmsconn.transport.waiting import STALLED_AFTER
 from tests.faults.scene import BEGIN, Scene, open_scene
 
 pytestmark = [pytest.mark.once, pytest.mark.sampled]

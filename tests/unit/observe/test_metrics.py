@@ -22,8 +22,8 @@ from kmsconn.observe.families import (
 )
 from kmsconn.observe.monitor import Monitor
 from kmsconn.replies.manager import TxStatistics
-from kmsconn.requests.heartbeats import StalledTask
 from kmsconn.requests.snapshot import QueueStatistics
+from kmsconn.transport.waiting import StalledTask
 from tests.queries import Reading, kept, named_by_text, readings
 from tests.unit.observe.snapshots import EACH, snapshot
 from tools.gen_monitoring import known_families

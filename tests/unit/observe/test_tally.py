@@ -18,8 +18,8 @@ from kmsconn.observe import families
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, Page, answer, make_app
 from kmsconn.observe.tally import COUNTING, UNCOUNTED, EventTakers, EventTally, Histogram
-from kmsconn.requests.heartbeats import StalledTask
 from kmsconn.serving.wire import ServedAnswer, ServedRequest
+from kmsconn.transport.waiting import StalledTask
 from tests.unit.observe.snapshots import EACH, PUBLIC, snapshot
 
 

@@ -16,7 +16,6 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.requests.core_health import ENDPOINT_FAILURE_GRACE, HEALTH_CHECK_INTERVAL, CoreHealth
-from kmsconn.requests.heartbeats import STALLED_AFTER, Heartbeats
 from tests.unit.requests.few_components import FewComponents
 
 
@@ -149,29 +148,6 @@ async def test_recovery_is_told_once_and_so_is_another_connection() -> None:
         core.connected = 2
         await trio.sleep(2 * HEALTH_CHECK_INTERVAL)
         assert sorted(told) == [(0, True), (1, False), (1, True)]
-
-
-def test_a_part_stands_still_after_the_limit_and_not_before() -> None:
-    now = [0.0]
-    heartbeats = Heartbeats(lambda: now[0])
-    beat = heartbeats.part("reader of 0x01", "gateway")
-    now[0] = STALLED_AFTER
-    assert heartbeats.stalled() == ()
-    now[0] += 1
-    [found] = heartbeats.stalled()
-    assert (found.part, found.dependency, found.seconds) == ("reader of 0x01", "gateway", STALLED_AFTER + 1)
-    beat()
-    assert heartbeats.stalled() == ()
-
-
-def test_each_part_stands_for_itself() -> None:
-    now = [0.0]
-    heartbeats = Heartbeats(lambda: now[0])
-    heartbeats.part("journal", "journal")
-    beat = heartbeats.part("txmanager gateway", "gateway")
-    now[0] = STALLED_AFTER + 1
-    beat()
-    assert [one.part for one in heartbeats.stalled()] == ["journal"]
 
 
 TOLD_AFTER = CAUSES["logs"].after

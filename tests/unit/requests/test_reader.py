@@ -42,10 +42,9 @@ from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.requests.components import ChainContext
 from kmsconn.requests.cursor import MAX_SIZE, Range, rewound
 from kmsconn.requests.dispatcher import WorkerPool
-from kmsconn.requests.heartbeats import Heartbeats
 from kmsconn.requests.range_reader import WatchedContract
 from kmsconn.requests.reader import LogReader
-from kmsconn.transport.waiting import WakeUp
+from kmsconn.transport.waiting import Heartbeats, WakeUp
 from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, PROFILE, SETTINGS, Bench, open_bench, wall
 from tests.vectors import keys, log_of, request
 

@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import NotYet, Rejected, Unreachable
 from kmsconn.transport.ports import THREADS_PER_USE, _limiter, offload_inline, offload_to_threads
-from kmsconn.transport.waiting import Backoff, Hold, WakeUp, together
+from kmsconn.transport.waiting import STALLED_AFTER, Backoff, Heartbeats, Hold, WakeUp, together
 
 
 @given(failures=st.integers(0, 10_000), random=st.floats(0, 1), least=st.floats(0, 1))
@@ -208,3 +208,26 @@ async def test_cancellation_cancels_every_step(at: float) -> None:
         )
     assert scope.cancelled_caught
     assert len(log) == (2 if at > 1 else 3)
+
+
+def test_a_part_stands_still_after_the_limit_and_not_before() -> None:
+    now = [0.0]
+    heartbeats = Heartbeats(lambda: now[0])
+    beat = heartbeats.part("reader of 0x01", "gateway")
+    now[0] = STALLED_AFTER
+    assert heartbeats.stalled() == ()
+    now[0] += 1
+    [found] = heartbeats.stalled()
+    assert (found.part, found.dependency, found.seconds) == ("reader of 0x01", "gateway", STALLED_AFTER + 1)
+    beat()
+    assert heartbeats.stalled() == ()
+
+
+def test_each_part_stands_for_itself() -> None:
+    now = [0.0]
+    heartbeats = Heartbeats(lambda: now[0])
+    heartbeats.part("journal", "journal")
+    beat = heartbeats.part("txmanager gateway", "gateway")
+    now[0] = STALLED_AFTER + 1
+    beat()
+    assert [one.part for one in heartbeats.stalled()] == ["journal"]
