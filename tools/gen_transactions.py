@@ -1,12 +1,14 @@
-"""Prints docs/transactions.md: the decision table of the transaction manager, from the rows that it decides by."""
+"""Prints the decision table of the transaction manager (docs/transactions.md), and what is red without each row (docs/testing.md)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kmsconn.replies.table import ROWS, Action, TableRow
+from kmsconn.replies.table import ROWS, Action
+from tools.gen_monitoring import between
 
-TARGET = Path(__file__).parents[1] / "docs" / "transactions.md"
+DOCS = Path(__file__).parents[1] / "docs"
+TARGET, TESTING = DOCS / "transactions.md", DOCS / "testing.md"
 
 INTRODUCTION = """\
 # Actions of the transaction manager
@@ -25,7 +27,7 @@ An included reply whose receipt holds an event of the contract needs no row to b
 which lists its transaction and has the hash that the receipt names, finalizes all such replies of the block at once. Every other one, and
 each that a header does not prove, is asked about by the rows for *included*.
 
-The last column names the worlds that fail without the row (`tests/unit/replies/test_rows.py`).
+[testing.md](testing.md#rows) names the worlds that fail without each row.
 
 """
 
@@ -53,18 +55,26 @@ def text() -> str:
 
 
 def files() -> dict[Path, str]:
-    """Return the file with its text."""
-    return {TARGET: text()}
+    """Return the files with their texts."""
+    return {TARGET: text(), TESTING: between(TESTING.read_text(encoding="utf-8"), red_without())}
+
+
+def red_without() -> str:
+    """Return the worlds that are red without each row."""
+    worlds = (", ".join(f"`{world}`" for world in row.worlds) for row in ROWS)
+    rows = [
+        f"| {number} | {row.phase}: {row.action} | {found} |"
+        for number, (row, found) in enumerate(zip(ROWS, worlds, strict=True), 1)
+    ]
+    return "\n".join(["| # | row | red without it |", "|--:|---|---|", *rows, ""])
 
 
 def markdown() -> str:
     """Return the actions and the table."""
     actions = "\n".join(f"- **{action}**: {MEANINGS[action]}." for action in Action)
-    rows = [f"| {number} | {_cells(row)} |" for number, row in enumerate(ROWS, 1)]
-    table = "\n".join(["| # | phase | evidence | action | red without it |", "|--:|---|---|---|---|", *rows])
+    rows = [
+        f"| {number} | {row.phase} | {(row.when.__doc__ or '').removesuffix('.')} | {row.action} |"
+        for number, row in enumerate(ROWS, 1)
+    ]
+    table = "\n".join(["| # | phase | evidence | action |", "|--:|---|---|---|", *rows])
     return f"## Actions\n\n{actions}\n\n## The table\n\n{table}\n"
-
-
-def _cells(row: TableRow) -> str:
-    worlds = ", ".join(f"`{world}`" for world in row.worlds)
-    return " | ".join([row.phase, (row.when.__doc__ or "").removesuffix("."), row.action, worlds])

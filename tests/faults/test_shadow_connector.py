@@ -21,6 +21,7 @@ from kmsconn.model.events import (
     RequestRecorded,
 )
 from kmsconn.model.life import State
+from kmsconn.replies import shadow as shadow_module
 from kmsconn.replies.shadow import Likeness
 from kmsconn.replies.wallet import open_wallet
 from tests.faults.shadow_scene import (
@@ -137,6 +138,21 @@ async def test_a_reply_whose_block_is_gone_is_compared_where_it_is_included_agai
         scene.check_sends_nothing(2)
 
 
+async def test_a_reply_above_a_deep_fork_is_compared_again_once_the_fork_is_believed(
+    scene: ShadowScene,
+) -> None:
+    """Its block on the other branch was read before that, and is read again."""
+    async with scene.shadow() as shadow:
+        scene.ask("public")
+        await trio.sleep(12)
+        async with scene.active():
+            await scene.wait(lambda: scene.likenesses() == [Likeness.EQUAL])
+            await trio.sleep(4)
+            scene.dependencies.gateway.reorg(7)
+            await scene.wait(lambda: scene.likenesses() == [Likeness.EQUAL] * 2)
+            await scene.wait(lambda: states_of(shadow) == {State.FINALIZED: 1})
+
+
 async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(scene: ShadowScene) -> None:
     """The replies that were sent meanwhile are compared afterwards."""
     async with scene.active(), scene.shadow():
@@ -163,6 +179,22 @@ async def test_a_request_that_nobody_answers_is_told_after_its_deadline(scene: S
         await scene.wait(lambda: states_of(shadow) == {State.DONE: 1})
         await scene.wait(lambda: [one for one in scene.told(AlertRaised) if one.cause == "replies-missing"])
         scene.check_sent_once(0)
+
+
+async def test_a_reply_in_a_block_that_was_not_read_is_told_at_the_deadline(
+    scene: ShadowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contract has it: the request is no missing one, and ends as final."""
+    monkeypatch.setattr(shadow_module, "MOST_BLOCKS_BACK", 5)
+    async with scene.active():
+        scene.ask("public")
+        await scene.wait(scene.replies)
+    await trio.sleep(20)
+    async with scene.shadow(decryption_expiry=60.0):
+        [unmatched] = await scene.wait(lambda: scene.told(ReplyUnmatched), 200)
+        assert unmatched.reason == shadow_module.NOT_SEEN
+        await scene.wait_finalized(1)
+        assert not scene.told(ReplyMissing)
 
 
 async def test_a_reply_to_what_was_rejected_here_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Each row of the decision table beside the worlds that turn red without it.
 
-A world returns what went wrong, in words. ``docs/transactions.md`` has the table.
+A world returns what went wrong, in words. ``docs/transactions.md`` has the table, ``docs/testing.md`` what is red without each row.
 """
 
 from __future__ import annotations
