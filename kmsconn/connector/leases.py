@@ -28,10 +28,10 @@ import trio
 
 from kmsconn.errors import JournalFailed, LeaseLost
 from kmsconn.journal import members
-from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Gathering, LeaseRow
 from kmsconn.journal.postgres_side import SideSession
 from kmsconn.model.alerts import Board
+from kmsconn.requests.membership import Membership
 from kmsconn.transport.waiting import WakeUp
 
 RENEWALS: Final = 4  # in a lease: three may fail
@@ -101,10 +101,9 @@ class Dismissals:
 
 
 @attrs.define(eq=False)
-class Leases:
+class Leases(Membership):
     """The place and the leases of one member. ``gathering``: who was there at the last look; ``wake_up`` asks for the next one."""
 
-    journal: Journal
     side: SideSession
     token: int
     clock: LeaseClock
@@ -198,7 +197,7 @@ class Leases:
         run: Callable[[], Awaitable[object]],
         meanwhile: Callable[[], Awaitable[object]] = trio.sleep_forever,
     ) -> None:
-        """Run a component once its lease is ours, and give the lease back as it ends; see ``Membership``."""
+        """Wait for the lease; see ``Membership``."""
         try:
             await self._wait_for(name, meanwhile)
             if self._wanted is not None:

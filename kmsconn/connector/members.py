@@ -40,11 +40,11 @@ LOOK_AGAIN: Final = (
 
 @attrs.define(eq=False, kw_only=True)
 class Member(Leases):
-    """A member of a journal; implements ``requests.membership.Membership``. Made by ``open_member``."""
+    """A member of a journal; made by ``open_member``."""
 
     claiming: SideSession
     shards: int
-    look_again: float = LOOK_AGAIN
+    look_again = LOOK_AGAIN
 
     @property
     def has_successor(self) -> bool:

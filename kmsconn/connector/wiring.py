@@ -31,7 +31,7 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.replies.wallet import open_tx_sender
 from kmsconn.requests.components import Components, Resources
 from kmsconn.requests.http_decryption import HttpWaiters
-from kmsconn.requests.membership import Membership, SoleMember
+from kmsconn.requests.membership import Membership
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Dial, Ports
@@ -138,7 +138,7 @@ async def _open_membership(
 ) -> Membership:
     """Become one of the processes over the journal: the only one of a file."""
     if isinstance(base.settings.storage.journal, Path):
-        return SoleMember(journal)
+        return Membership(journal)
     from kmsconn.connector.members import open_member
 
     member = open_member(journal, base.settings, base.ports, topics, base.on_event)

@@ -39,10 +39,6 @@ class Board:
     def __iter__(self) -> Iterator[AlertRaised]:
         return iter(tuple(self._present.values()))
 
-    def get(self, cause: str, about: str) -> AlertRaised | None:
-        """Return a present alert, None where there is none."""
-        return self._present.get((about, cause))
-
     def set(
         self,
         cause: str,

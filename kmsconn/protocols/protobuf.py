@@ -94,10 +94,6 @@ def _signed(bits: int) -> Callable[[int], int]:
     return lambda value: ((value & mask) ^ sign) - sign
 
 
-def _text(value: memoryview) -> str:
-    return str(value, "utf-8")
-
-
 def _number_of(kind: type[betterproto2.Enum]) -> Callable[[int], betterproto2.Enum]:
     """Return how a number of an enum is read: as an int32, one without a name too."""
     signed = _signed(32)
@@ -111,7 +107,7 @@ _READS: Mapping[str, Callable[[Any], Any]] = {
     "uint64": int,
     "bool": bool,
     "bytes": bytes,
-    "string": _text,
+    "string": functools.partial(str, encoding="utf-8"),
 }
 """How a value off the wire becomes that of a field; numbers that are too wide lose their upper bits, as protobuf has it."""
 

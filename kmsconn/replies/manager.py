@@ -181,7 +181,8 @@ class _Rounds:
         await self.reply_moves.finalize(
             [IncludedReply(row.rid, row.kind, row.id, block) for row, block in final]
         )
-        await together([partial(by_action[step.action], step.track, step.found) for step in others])
+        if others:
+            await together([partial(by_action[step.action], step.track, step.found) for step in others])
         signed = self.sender is not None and await self.sender.sign(plan.sign)
         if plan.fill and self.sender is not None:
             await self.sender.fill(plan.fill, nursery)

@@ -74,15 +74,16 @@ class TxAlerts:
         default=attrs.Factory(lambda self: Board(self.on_event, trio.current_time), takes_self=True),
         init=False,
     )
+    _raised: set[str] = attrs.field(factory=set)
     to_a_block: Progress = attrs.field(factory=Progress)
     to_finality: Progress = attrs.field(factory=Progress)
     """By blocks: one that is final proves that replies passed when it was included, not now."""
 
     def set(self, cause: str, text: str | None, *, critical: bool = False, remedy: str = "") -> None:
-        """Raise an alert, once, and again when its severity changes; or clear it where there is nothing to say."""
-        present = self._board.get(cause, self.dependency)
-        if not text or present is None or present.critical is not critical:
+        """Raise an alert, or clear it where there is nothing to say."""
+        if text or cause in self._raised:
             self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
+            (self._raised.add if text else self._raised.discard)(cause)
 
     def hold(
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0

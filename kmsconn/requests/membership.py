@@ -1,14 +1,14 @@
 """Which of several processes over one journal does what: the port that the task tree asks. Knows no database.
 
 Components that must be there once take a lease and run while they hold it; rows of parallel pools are picked so that no two processes
-work on one. A journal in SQLite has one process, which has everything (``SoleMember``). Alerts tell the roles that nobody has, and
+work on one. A journal in SQLite has one process, which has everything (``Membership``). Alerts tell the roles that nobody has, and
 settings that differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
@@ -27,68 +27,21 @@ from kmsconn.requests.snapshot import MemberStatistics
 LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
 
 
-class Membership(Protocol):
-    """This process among those over its journal."""
+@attrs.define(eq=False)
+class Membership:
+    """This process among those over its journal: here the only one. ``look_again``: seconds after which it looks without being told to."""
 
-    @property
-    def look_again(self) -> float:
-        """Seconds after which the journal is looked at without being told to."""
-        ...
+    journal: Journal
+    _takes_more: bool = attrs.field(default=True, init=False)
+    look_again = LOOK_AGAIN
 
     @property
     def has_successor(self) -> bool:
         """Whether another process goes on with what this one leaves, at once."""
-        ...
+        return False
 
     def is_valid(self) -> bool:
         """Say whether no other process can have taken over from this one by now. Asks nobody."""
-        ...
-
-    async def hold(
-        self,
-        name: str,
-        run: Callable[[], Awaitable[object]],
-        meanwhile: Callable[[], Awaitable[object]] = trio.sleep_forever,
-    ) -> None:
-        """Run a component once its lease is ours, and give the lease back as it ends; ``meanwhile`` runs while another process has it.
-
-        Without the lease nothing is run any more once ``stop_waiting`` was called. Cancellation: at any time; the lease is given back.
-        """
-        ...
-
-    def stop_waiting(self) -> None:
-        """Take no further lease; what is held stays. Repeating: no effect."""
-        ...
-
-    async def pick(
-        self, kinds: Collection[Kind], now: float, limit: int, busy: frozenset[int], *, without: Shards
-    ) -> Due:
-        """Return due rows as ``queries.due`` does; no other process gets them until they move, are deferred, or are given back.
-
-        Raises JournalFailed. Repeating: rows of ours that are not ``busy`` are due again.
-        """
-        ...
-
-    async def give_rows_back(self) -> None:
-        """Let other processes pick what this one has picked and does not work on any more. Repeating: no effect."""
-        ...
-
-    def statistics(self) -> tuple[MemberStatistics, ...]:
-        """Return the processes over the journal, as this one saw them last; nothing of a journal that one process has."""
-        ...
-
-
-@attrs.define
-class SoleMember:
-    """The only process of its journal."""
-
-    journal: Journal
-    look_again: float = LOOK_AGAIN
-    has_successor: bool = attrs.field(default=False, init=False)
-    _takes_more: bool = attrs.field(default=True, init=False)
-
-    def is_valid(self) -> bool:
-        """Return True: nobody takes over."""
         return True
 
     async def hold(
@@ -97,25 +50,31 @@ class SoleMember:
         run: Callable[[], Awaitable[object]],
         meanwhile: Callable[[], Awaitable[object]] = trio.sleep_forever,  # noqa: ARG002 - nothing is waited for
     ) -> None:
-        """Run a component at once."""
+        """Run a component once its lease is ours, and give the lease back as it ends; ``meanwhile`` runs while another process has it.
+
+        Without the lease nothing is run any more once ``stop_waiting`` was called. Cancellation: at any time; the lease is given back.
+        """
         if self._takes_more:
             await run()
 
     def stop_waiting(self) -> None:
-        """Begin nothing more."""
+        """Take no further lease; what is held stays. Repeating: no effect."""
         self._takes_more = False
 
     async def pick(
         self, kinds: Collection[Kind], now: float, limit: int, busy: frozenset[int], *, without: Shards
     ) -> Due:
-        """Return due rows: what is not busy here is nobody's."""
+        """Return due rows as ``queries.due`` does; no other process gets them until they move, are deferred, or are given back.
+
+        Raises JournalFailed. Repeating: rows of ours that are not ``busy`` are due again.
+        """
         return await self.journal.run(queries.due, kinds, now, limit, busy, without=without)
 
     async def give_rows_back(self) -> None:
-        """Do nothing: rows that nobody works on are due."""
+        """Let other processes pick what this one has picked and does not work on any more. Repeating: no effect."""
 
     def statistics(self) -> tuple[MemberStatistics, ...]:
-        """Return nothing: there are no others."""
+        """Return the processes over the journal, as this one saw them last; nothing of a journal that one process has."""
         return ()
 
 

@@ -14,16 +14,17 @@ from kmsconn.journal import queries
 from kmsconn.model.events import AlertRaised, ReplySigned, RequestRecorded
 from kmsconn.model.life import State
 from kmsconn.model.requests import PoolName
-from kmsconn.requests.membership import SoleMember
+from kmsconn.requests.membership import Membership
 from tests.faults.scene import Scene
 
 
 @attrs.define
-class FakeMember(SoleMember):
+class FakeMember(Membership):
     """A member whose leases the test gives, by the first word of their names."""
 
     given: dict[str, trio.Event] = attrs.field(factory=dict)
     valid: bool = True
+    has_successor: bool = False
     waited: list[str] = attrs.field(factory=list)
     gave_back: int = 0
 
@@ -62,7 +63,7 @@ def members(monkeypatch: pytest.MonkeyPatch) -> list[FakeMember]:
         made.append(FakeMember(journal))
         return made[-1]
 
-    monkeypatch.setattr(wiring, "SoleMember", make)
+    monkeypatch.setattr(wiring, "Membership", make)
     return made
 
 

@@ -89,19 +89,14 @@ def request_id(identifier: int) -> kms.RequestId:
     return kms.RequestId(id_hex(identifier))
 
 
-def optional_id(identifier: int | None) -> kms.RequestId | None:
-    """Return the id of a context or epoch, where the request names one."""
-    return None if identifier is None else request_id(identifier)
-
-
 def under_context(content: UnderContext, domain: Domain) -> dict[str, Any]:
     """Return what every request under a context says (5.2-5.4)."""
-    context_id, epoch_id = content.context
+    context_id, epoch_id = (None if one is None else request_id(one) for one in content.context)
     return {
         "request_id": request_id(content.id),
         "domain": domain_message(kms, domain),
-        "context_id": optional_id(context_id),
-        "epoch_id": optional_id(epoch_id),
+        "context_id": context_id,
+        "epoch_id": epoch_id,
         "signing_schemes": SIGNING_SCHEMES,
     }
 

@@ -19,7 +19,7 @@ from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.requests.dispatcher import OrderedDispatcher, WorkerPool, run_dispatcher
-from kmsconn.requests.membership import LOOK_AGAIN, SoleMember
+from kmsconn.requests.membership import LOOK_AGAIN, Membership
 from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import PROFILE, Bench, open_bench, wall
 from tests.unit.requests.test_pools import rows_of
@@ -46,7 +46,7 @@ async def picking(
 ) -> AsyncIterator[Record]:
     pool = Record(NAME, (KIND,), size, WakeUp(), shards)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_dispatcher, pool, SoleMember(journal or bench.journal), wall)
+        nursery.start_soon(run_dispatcher, pool, Membership(journal or bench.journal), wall)
         await trio.sleep(0.001)
         yield pool
         nursery.cancel_scope.cancel()
@@ -117,7 +117,7 @@ async def test_other_kinds_are_left_to_their_own_dispatchers(bench: Bench) -> No
     await bench.record()
     pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, WakeUp())
     with trio.move_on_after(LOOK_AGAIN):
-        await run_dispatcher(pool, SoleMember(bench.journal), wall)
+        await run_dispatcher(pool, Membership(bench.journal), wall)
     assert pool.handed == []
 
 
@@ -294,7 +294,7 @@ async def test_busy_rows_are_those_at_the_time_of_the_question(bench: Bench) -> 
     pool.busy[row.rid] = 0
     slow: Any = Slow()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_dispatcher, pool, SoleMember(slow), wall)
+        nursery.start_soon(run_dispatcher, pool, Membership(slow), wall)
         await trio.sleep(0.5)
         pool.busy.clear()
         await trio.sleep(1)
@@ -319,7 +319,7 @@ async def test_rows_get_a_place_as_soon_as_there_is_one_and_nobody_asks_for_thos
     pool = WorkerPool(NAME, (KIND,), size, WakeUp())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run, work, bench.pipeline.outcomes.unexpected)
-        nursery.start_soon(run_dispatcher, pool, SoleMember(journal), wall)
+        nursery.start_soon(run_dispatcher, pool, Membership(journal), wall)
         await trio.sleep(LOOK_AGAIN / 2)
         nursery.cancel_scope.cancel()
     assert (done, journal.asked) == (times, questions)

@@ -19,7 +19,7 @@ from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Contexts, Suspicions
 from kmsconn.requests.identity import NodeIdentity
-from kmsconn.requests.membership import LOOK_AGAIN, SoleMember
+from kmsconn.requests.membership import LOOK_AGAIN, Membership
 from tests.unit.requests.answers import Answers, confirmed, later
 from tests.unit.requests.bench import Bench, wall
 from tests.unit.requests.test_pools import rows_of
@@ -190,7 +190,7 @@ async def test_a_component_runs_at_once_and_nothing_meanwhile(bench: Bench) -> N
     async def note(what: str) -> None:
         ran.append(what)
 
-    await SoleMember(bench.journal).hold("reads", lambda: note("component"), lambda: note("meanwhile"))
+    await Membership(bench.journal).hold("reads", lambda: note("component"), lambda: note("meanwhile"))
     assert ran == ["component"]
 
 
@@ -200,7 +200,7 @@ async def test_nothing_begins_after_waiting_was_stopped(bench: Bench) -> None:
     async def note() -> None:
         ran.append("component")
 
-    member = SoleMember(bench.journal)
+    member = Membership(bench.journal)
     member.stop_waiting()
     await member.hold("sends", note)
     assert ran == []
@@ -208,13 +208,13 @@ async def test_nothing_begins_after_waiting_was_stopped(bench: Bench) -> None:
 
 async def test_what_is_due_is_picked_without_what_is_busy(bench: Bench) -> None:
     first, second = await rows_of(bench, 2)
-    member = SoleMember(bench.journal)
+    member = Membership(bench.journal)
     due = await member.pick([Kind.PUBLIC_DECRYPTION], wall(), 10, frozenset({first.rid}), without=NO_SHARDS)
     assert [row.rid for row in due.rows] == [second.rid]
 
 
 async def test_it_is_always_valid_and_leaves_its_work_to_nobody(bench: Bench) -> None:
-    member = SoleMember(bench.journal)
+    member = Membership(bench.journal)
     await trio.sleep(10_000)
     await member.give_rows_back()
     assert member.is_valid()
