@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.chain.asking import ask, ask_all, run_query_plan
+from kmsconn.chain.asking import MAX_BATCH, ask, ask_all, run_query_plan
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address
@@ -145,16 +145,19 @@ def as_many_as_said() -> QueryPlan[int]:
     return sum(values)
 
 
-async def test_an_inquiry_asks_in_rounds_of_one_batch_each() -> None:
-    node = Node(["0x02", "0x05", "0x06"])
-    assert await run_query_plan(node, as_many_as_said()) == 11
-    assert [len(batch) for batch in node.batches] == [1, 2]
-
-
-async def test_a_round_without_questions_costs_no_call() -> None:
-    node = Node(["0x00"])
-    assert await run_query_plan(node, as_many_as_said()) == 0
-    assert len(node.batches) == 1
+@pytest.mark.parametrize(
+    ("results", "total", "batches"),
+    [
+        (["0x02", "0x05", "0x06"], 11, [1, 2]),
+        (["0x00"], 0, [1]),
+        (["0xfa", *["0x01"] * 250], 250, [1, MAX_BATCH, MAX_BATCH, 50]),
+    ],
+    ids=["of one batch", "without questions", "of more than a node takes at once"],
+)
+async def test_an_inquiry_asks_in_rounds(results: list[Any], total: int, batches: list[int]) -> None:
+    node = Node(results)
+    assert await run_query_plan(node, as_many_as_said()) == total
+    assert [len(batch) for batch in node.batches] == batches
 
 
 async def test_an_inquiry_ends_with_the_error_of_its_question() -> None:
