@@ -96,51 +96,30 @@ def test_an_alert_is_as_severe_as_its_cause_unless_it_says_otherwise() -> None:
     assert AlertRaised("new_kms_epoch", "undone", "rejected", Severity.CRITICAL).critical
 
 
-def test_a_first_look_confirms_nothing_and_neither_does_the_same_head() -> None:
-    look = Debounce(5.0)
-    assert not look.confirms(1, 0.0, 100)
-    assert not look.confirms(1, 4.9, 100)
+# When one looks, at which head, what is said there, and whether that is confirmed.
+LOOKS: dict[str, tuple[Debounce, list[tuple[float, int, str, bool]]]] = {
+    "neither a first look nor the same head": (Debounce(5.0), [(0.0, 100, "", False), (4.9, 100, "", False)]),
+    "a later head": (Debounce(5.0), [(0.0, 100, "", False), (0.1, 101, "", True)]),
+    "the seconds, without a later head": (Debounce(5.0), [(0.0, 100, "", False), (5.0, 100, "", True)]),
+    "not a later head that comes too soon": (
+        Debounce(30.0, least=5.0), [(0.0, 100, "", False), (4.9, 101, "", False), (5.0, 101, "", True)],
+    ),
+    "not a head below that of the first look, which begins anew": (
+        Debounce(5.0, anew_below=True),
+        [(0.0, 100, "", False), (4.9, 99, "", False), (5.0, 99, "", False), (5.0, 100, "", True)],
+    ),
+    "a lower head as one more look, where it does not": (
+        Debounce(5.0), [(0.0, 100, "", False), (4.9, 99, "", False), (5.0, 99, "", True)],
+    ),
+    "not something else that is said": (
+        Debounce(5.0), [(0.0, 100, "aborted", False), (0.1, 101, "over", False), (0.2, 102, "over", True)],
+    ),
+}  # fmt: skip
 
 
-def test_a_later_head_confirms() -> None:
-    look = Debounce(5.0)
-    look.confirms(1, 0.0, 100)
-    assert look.confirms(1, 0.1, 101)
-
-
-def test_the_seconds_confirm_without_a_later_head() -> None:
-    look = Debounce(5.0)
-    look.confirms(1, 0.0, 100)
-    assert look.confirms(1, 5.0, 100)
-
-
-def test_a_later_head_that_comes_too_soon_confirms_nothing() -> None:
-    look = Debounce(30.0, least=5.0)
-    look.confirms(1, 0.0, 100)
-    assert not look.confirms(1, 4.9, 101)
-    assert look.confirms(1, 5.0, 101)
-
-
-def test_a_head_below_that_of_the_first_look_begins_anew() -> None:
-    look = Debounce(5.0, anew_below=True)
-    look.confirms(1, 0.0, 100)
-    assert not look.confirms(1, 4.9, 99)
-    assert not look.confirms(1, 5.0, 99)
-    assert look.confirms(1, 5.0, 100)
-
-
-def test_a_lower_head_counts_as_one_more_look_where_it_does_not_begin_anew() -> None:
-    look = Debounce(5.0)
-    look.confirms(1, 0.0, 100)
-    assert not look.confirms(1, 4.9, 99)
-    assert look.confirms(1, 5.0, 99)
-
-
-def test_something_else_that_is_said_begins_anew() -> None:
-    look = Debounce(5.0)
-    look.confirms(1, 0.0, 100, says="aborted")
-    assert not look.confirms(1, 0.1, 101, says="over")
-    assert look.confirms(1, 0.2, 102, says="over")
+@pytest.mark.parametrize(("look", "looks"), LOOKS.values(), ids=LOOKS)
+def test_what_confirms(look: Debounce, looks: list[tuple[float, int, str, bool]]) -> None:
+    assert [look.confirms(1, at, head, says) for at, head, says, _ in looks] == [one[-1] for one in looks]
 
 
 def test_a_suspicion_that_is_not_kept_begins_anew() -> None:
