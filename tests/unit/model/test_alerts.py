@@ -5,10 +5,12 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from kmsconn.model import progress
 from kmsconn.model.alerts import UPDATE, Board
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.model.progress import Lane, Progress, Reason
 
 
 @attrs.define
@@ -145,3 +147,26 @@ def test_the_oldest_suspicion_is_forgotten_where_there_are_too_many() -> None:
     assert look.confirms(2, 0.1, 101)
     assert look.confirms(3, 0.1, 101)
     assert not look.confirms(1, 0.1, 101)
+
+
+LANE, SLOW = Lane("keygen"), Reason("core[0]", "too-slow", "x")
+
+
+def test_held_up_work_goes_on_by_its_step_and_is_forgiven_by_its_cause() -> None:
+    held = Progress()
+    held.hold(LANE, 1, SLOW, now=0.0, step=2)
+    held.hold(LANE, 2, Reason("core[0]", "calls-fail", "x"), now=0.0, step=2)
+    held.went_on(1, 1)
+    held.forgive("core[0]", {"calls-fail"})
+    assert [*held] == [1]
+    held.went_on(1, 2)
+    assert [*held] == []
+
+
+def test_of_each_lane_so_much_work_is_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "REMEMBERED", 2)
+    held = Progress()
+    for rid in range(3):
+        held.hold(LANE, rid, SLOW, now=0.0)
+    held.hold(Lane("crsgen"), 9, SLOW, now=0.0)
+    assert [*held] == [0, 1, 9]
