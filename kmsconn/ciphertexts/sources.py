@@ -6,7 +6,7 @@ Buckets that gave nothing of late are asked last, the next one after a failure o
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import ClassVar, Final, Generic, Protocol, TypeVar
@@ -16,43 +16,17 @@ import trio
 
 from kmsconn.ciphertexts.places import ObjectPlace, Substitute, by_digest, by_handle, places
 from kmsconn.ciphertexts.registry import Directory
-from kmsconn.ciphertexts.sdk import Sdk
+from kmsconn.ciphertexts.sdk import Sdk, SdkBody
 from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.frozen import frozen
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.transport.http import Asked, HttpClient
+from kmsconn.transport.http import Asked, Download, HttpClient
 from kmsconn.transport.urls import show, show_origin
 
-
-class Body(Protocol):
-    """An answer whose bytes are still on their way; iterating raises Unreachable when it breaks or grows beyond the cap."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        ...
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers, names in lower case."""
-        ...
-
-    @property
-    def announced(self) -> int | None:
-        """How many bytes there will be, if that was said."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give the bytes as they come."""
-        ...
-
-
-class Open(Protocol):
-    """Asks."""
-
-    def __call__(self, *, max_bytes: int, begun: Callable[[], None]) -> AbstractAsyncContextManager[Body]:
-        """Ask, with a cap on the bytes and what to call once it is this request's turn."""
-        ...
+Body = Download | SdkBody
+"""An answer whose bytes are still on their way; iterating raises Unreachable when it breaks or grows beyond the cap."""
+Open = Callable[..., AbstractAsyncContextManager[Body]]
+"""Asks, with a cap on the bytes (``max_bytes``) and what to call once it is this request's turn (``begun``)."""
 
 
 @frozen
