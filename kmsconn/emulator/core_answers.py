@@ -26,7 +26,7 @@ from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm.decryptions import public_digest
-from kmsconn.protocols.fhevm.user_decryption import share_payload, user_digest
+from kmsconn.protocols.fhevm.user_decryption import user_digest
 from kmsconn.protocols.proto_writer import encode
 
 LINKER_TYPE = "UserDecryptionLinker(bytes publicKey,bytes32[] handles,address userAddress)"
@@ -105,7 +105,7 @@ def user_answer(
         party_id=node.party_id,
         degree=node.degree,
     )
-    image = bincode.encode(share_payload(payload))
+    image = bincode.encode(bincode.payload_of(payload))
     digest = user_digest(job.domain, user.enc_key, job.handles, image, job.extra_data)
     signed = node.sign(digest, job.schemes)
     return UserDecryptionResponse(

@@ -46,7 +46,7 @@ class PrivateKey:
         """The account of the key."""
         from btclib_secp256k1 import keys
 
-        return _address_of(keys.pubkey_from_prvkey(self._secret, compressed=False))
+        return address_of_key(keys.pubkey_from_prvkey(self._secret, compressed=False))
 
     @cached_property
     def public_key(self) -> bytes:
@@ -82,14 +82,9 @@ def recover(digest: bytes, signature: bytes) -> Address | None:
     from btclib_secp256k1 import recovery
 
     try:
-        return _address_of(recovery.recover(digest, signature[:64], parity, compressed=False))
+        return address_of_key(recovery.recover(digest, signature[:64], parity, compressed=False))
     except ValueError:
         return None
-
-
-def address_of_key(point: bytes) -> Address:
-    """Return the account of a public key, given as 65 bytes, uncompressed."""
-    return _address_of(point)
 
 
 def recoverable(digest: bytes, r: int, s: int, signer: Address) -> bytes | None:
@@ -116,5 +111,6 @@ def _parity(v: int) -> int | None:
     return (v - _EIP155_V) % 2 if v >= _EIP155_V else None
 
 
-def _address_of(uncompressed: bytes) -> Address:
-    return Address(keccak256(uncompressed[1:])[-ADDRESS_BYTES:])
+def address_of_key(point: bytes) -> Address:
+    """Return the account of a public key, given as 65 bytes, uncompressed."""
+    return Address(keccak256(point[1:])[-ADDRESS_BYTES:])

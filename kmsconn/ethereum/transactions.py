@@ -113,37 +113,25 @@ def decode_transaction(raw: bytes) -> SignedTransaction:
 
 
 def _dynamic_fee(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:
-    chain_id, nonce, priority, fee, gas, to, value, data, access, parity, _, _ = fields
+    *head, access, parity, _, _ = fields
     if access != ():
         raise Undecodable("access lists are not supported")
-    transaction = Eip1559Transaction(
-        chain_id=rlp.decode_int(chain_id),
-        nonce=rlp.decode_int(nonce),
-        max_priority_fee=rlp.decode_int(priority),
-        max_fee=rlp.decode_int(fee),
-        gas=rlp.decode_int(gas),
-        to=_to(to),
-        value=rlp.decode_int(value),
-        data=_bytes(data),
-    )
+    chain_id, nonce, priority, fee, gas = map(rlp.decode_int, head[:5])
+    transaction = Eip1559Transaction(chain_id, nonce, priority, fee, gas, *_transfer(*head[5:]))
     return transaction, _bit(rlp.decode_int(parity))
 
 
 def _legacy(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:
-    nonce, price, gas, to, value, data, v, _, _ = fields
+    *head, v, _, _ = fields
     chain_id, parity = divmod(rlp.decode_int(v) - _EIP155_V, 2)
     if chain_id < 0:
         raise Undecodable("a transaction of no chain")
-    transaction = LegacyTransaction(
-        chain_id=chain_id,
-        nonce=rlp.decode_int(nonce),
-        gas_price=rlp.decode_int(price),
-        gas=rlp.decode_int(gas),
-        to=_to(to),
-        value=rlp.decode_int(value),
-        data=_bytes(data),
-    )
-    return transaction, parity
+    nonce, price, gas = map(rlp.decode_int, head[:3])
+    return LegacyTransaction(chain_id, nonce, price, gas, *_transfer(*head[3:])), parity
+
+
+def _transfer(to: rlp.Rlp, value: rlp.Rlp, data: rlp.Rlp) -> tuple[Address, int, bytes]:
+    return _to(to), rlp.decode_int(value), _bytes(data)
 
 
 def _split(signature: bytes) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -38,6 +39,20 @@ class SharePayload:
     shares: tuple[Share, ...]
     party_id: int
     degree: int
+
+
+def payload_of(message: Any) -> SharePayload:
+    """Return the payload of a Core's answer to a user, of either generation, as the values that are signed."""
+    shares = tuple(
+        Share(
+            int(one.fhe_type),
+            one.signcrypted_ciphertext,
+            one.external_handle,
+            getattr(one, "packing_factor", None),
+        )
+        for one in message.signcrypted_ciphertexts
+    )
+    return SharePayload(message.verification_key, message.digest, shares, message.party_id, message.degree)
 
 
 def encode(payload: SharePayload) -> bytes:

@@ -48,7 +48,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER
-from kmsconn.protocols.httpz_rc7.decryptions import NAMELESS_EVENT, share_payload
+from kmsconn.protocols.httpz_rc7.decryptions import NAMELESS_EVENT
 from kmsconn.protocols.httpz_rc7.messages import (
     SIZES,
     PlaintextForm,
@@ -137,7 +137,7 @@ class FirstNode:
             party_id=self.party_id,
             degree=self.degree,
         )
-        share = bincode.encode(share_payload(payload))
+        share = bincode.encode(bincode.payload_of(payload))
         digest = user_digest(domain, message.enc_key, handles, share, numeric=self.numeric)
         return ReencryptionResponse(
             signature=sign_sha256(self.key, share), external_signature=self.key.sign(digest), payload=payload

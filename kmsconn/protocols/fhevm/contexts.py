@@ -48,7 +48,6 @@ from kmsconn.protocols.port import (
     CoreCall,
     EndsOthers,
     Meaning,
-    Numbering,
     RequestEvent,
     Verdict,
     id_in_topic,
@@ -143,15 +142,13 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
     start = "NewMpcContext"
     reply = CONFIRM
     in_doubt = "KmsContextNotPending"
+    counter = CONTEXT_TAG, lambda at: at.keys.config.newest_context_id()
+    before_first = 1  # which the contract makes itself
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsContextCreationAlreadyConfirmed": Verdict.DONE,
         "KmsContextNotPending": Verdict.RETRY,  # done where the context turns out to be live: the caller asks
         "KmsContextCreationUnauthorized": Verdict.SKIP,
     }
-
-    def numbering(self) -> Numbering:
-        """Return the counter of contexts; the first one is made by the contract itself."""
-        return Numbering(self.kind, CONTEXT_TAG, self.ask.config.newest_context_id(), before_first=1)
 
     @planned
     def standing(self, content: NewContext, tx_sender: Address) -> QueryPlan[bool]:

@@ -32,7 +32,7 @@ from kmsconn.protocols.fhevm.operations import (
     request_id,
     under_context,
 )
-from kmsconn.protocols.port import Numbering, RequestEvent, Verdict, id_in_data
+from kmsconn.protocols.port import RequestEvent, Verdict, id_in_data
 
 RESPONSE = KMS_GENERATION.function("crsgenResponse")
 SIGNED_TYPE = "CrsgenVerification(uint256 crsId,uint256 maxBitLength,bytes crsDigest,bytes extraData)"
@@ -61,6 +61,7 @@ class Crsgens(GenerationOperation[Crsgen]):
 
     kind = Kind.CRSGEN
     events = (RequestEvent(KMS_GENERATION.event("CrsgenRequest"), Crsgen.read, id_in_data),)
+    counter = CRS_TAG, lambda at: at.keys.generation.newest_crs_id()
     start, result = "CrsGen", "GetCrsGenResult"
     reply = RESPONSE
     verdicts: ClassVar[Mapping[str, Verdict]] = {
@@ -68,10 +69,6 @@ class Crsgens(GenerationOperation[Crsgen]):
         "CrsgenNotRequested": Verdict.RETRY,
         **GENERATION_VERDICTS,
     }
-
-    def numbering(self) -> Numbering:
-        """Return the counter of common reference strings."""
-        return Numbering(self.kind, CRS_TAG, self.ask.generation.newest_crs_id())
 
     def request(self, content: Crsgen, gathered: Any) -> kms.CrsGenRequest:
         """Return the start of the generation."""

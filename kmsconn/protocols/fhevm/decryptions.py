@@ -37,12 +37,13 @@ from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
 from kmsconn.protocols.fhevm.operations import (
     SIGNATURE,
     FhevmOperation,
+    IdCounter,
     UnderContext,
     normalise_extra_data,
     request_id,
     under_context,
 )
-from kmsconn.protocols.port import Facts, Numbering, RequestEvent, Verdict, id_in_topic
+from kmsconn.protocols.port import Facts, RequestEvent, Verdict, id_in_topic
 from kmsconn.protocols.queries import ContractQuery, QueryPlan, StorageRead, ViewCall
 
 REFERENCES = "(bytes32,uint256,bytes32,address[])[]"
@@ -196,12 +197,9 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         RequestEvent(LATER_EVENT, PublicDecryption.read, id_in_topic(1)),
     )
     reply: Function | None = RESPONSE
+    counter: ClassVar[IdCounter | None] = PUBLIC_DECRYPTION_TAG, lambda at: at.decryptions.newest_public_id()
     spare_gas = 250_000
     start, result, at_once = "PublicDecrypt", "GetPublicDecryptionResult", "PublicDecryptSync"
-
-    def numbering(self) -> Numbering | None:
-        """Return the counter of public requests."""
-        return Numbering(self.kind, PUBLIC_DECRYPTION_TAG, self.deployment.decryptions.newest_public_id())
 
     def checks(self, content: PublicDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
         """Ask for each handle whether everybody may see its value (3.2). Raises Rejected, Misconfigured."""

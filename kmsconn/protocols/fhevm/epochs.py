@@ -50,7 +50,6 @@ from kmsconn.protocols.fhevm.views import KeyViews, Standing
 from kmsconn.protocols.port import (
     CoreCall,
     Meaning,
-    Numbering,
     RequestEvent,
     Revert,
     Verdict,
@@ -118,6 +117,8 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
     start, result, means = "NewMpcEpoch", "GetEpochResult", _START
     reply = CONFIRM
     in_doubt = "InvalidKmsEpoch"
+    counter = EPOCH_TAG, lambda at: final(at.keys.config.newest_epoch_id())
+    before_first = 1  # which the contract makes itself
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "EpochActivationAlreadyConfirmed": Verdict.DONE,
         "InvalidKmsEpoch": Verdict.RETRY,  # done where the epoch turns out to be active: the caller asks
@@ -133,10 +134,6 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
         """Say that the contract does not know key type 3, where the reply has a digest of it."""
         _, keys, _ = CONFIRM.decode(calldata)
         return unknown_key_type((digests for _, _, digests, _ in keys), OLD_CONFIG)
-
-    def numbering(self) -> Numbering:
-        """Return the counter of epochs; the first one is made by the contract itself."""
-        return Numbering(self.kind, EPOCH_TAG, final(self.ask.config.newest_epoch_id()), before_first=1)
 
     @planned
     def standing(self, content: NewEpoch, tx_sender: Address) -> QueryPlan[bool]:

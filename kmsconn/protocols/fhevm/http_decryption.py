@@ -9,7 +9,7 @@ Source: fhevm-0.15.md, 5.2-5.5.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import attrs
 import msgspec
@@ -30,9 +30,9 @@ from kmsconn.protocols.fhevm.decryptions import (
     PublicDecryptions,
     references_of,
 )
-from kmsconn.protocols.fhevm.operations import Deployment, parse_extra_data
+from kmsconn.protocols.fhevm.operations import Deployment, IdCounter, parse_extra_data
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry, UnifiedUserDecryption, UserDecryptions
-from kmsconn.protocols.port import Numbering, Posted, RequestEvent, id_in_topic
+from kmsconn.protocols.port import Posted, RequestEvent, id_in_topic
 from kmsconn.protocols.queries import ContractQuery, StorageRead
 
 HTTP_LIFETIME: Final = 3600.0
@@ -126,16 +126,13 @@ def _named(content: D) -> D:
 
 
 class OverHttp(Posted):
-    """What a contract would add is left out: a counter, a context of the request's time, the answer on chain, the reply."""
+    """What a contract would add is left out: a counter, since ids are hashes, a context of that time, the answer on chain, the reply."""
 
     deployment: Deployment
     lifetime = HTTP_LIFETIME
     patience = HTTP_PATIENCE
     reply: Function | None = None
-
-    def numbering(self) -> Numbering | None:
-        """Return nothing: ids are hashes."""
-        return None
+    counter: ClassVar[IdCounter | None] = None
 
     def replying_context(self, content: Decryption) -> int | Sequence[ContractQuery[int]]:
         """Return the context of extraData; else ask for the Gateway's current one, for none was pinned."""

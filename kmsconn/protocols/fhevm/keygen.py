@@ -39,7 +39,6 @@ from kmsconn.protocols.fhevm.operations import (
 )
 from kmsconn.protocols.port import (
     Choosing,
-    Numbering,
     RequestEvent,
     Revert,
     Verdict,
@@ -162,7 +161,7 @@ class PrepKeygen(CeremonyRequest):
 
 
 class PrepKeygens(KeyCeremony[PrepKeygen]):
-    """The row of preparations."""
+    """The row of preparations; a key has an event only if its preparation succeeds (annex E.2)."""
 
     kind = Kind.PREP_KEYGEN
     events = (
@@ -170,6 +169,7 @@ class PrepKeygens(KeyCeremony[PrepKeygen]):
         RequestEvent(LATER_KMS_GENERATION.event("PrepKeygenRequest"), PrepKeygen.read, id_in_data),
     )
     stages: ClassVar[Mapping[str, float]] = LONG_POLL
+    counter = PREP_KEYGEN_TAG, lambda at: at.keys.generation.newest_prep_id()
     start, result = "KeyGenPreproc", "GetKeyGenPreprocResult"
     reply = PREP_RESPONSE
     verdicts: ClassVar[Mapping[str, Verdict]] = {
@@ -177,10 +177,6 @@ class PrepKeygens(KeyCeremony[PrepKeygen]):
         "PrepKeygenNotRequested": Verdict.RETRY,
         **GENERATION_VERDICTS,
     }
-
-    def numbering(self) -> Numbering:
-        """Return the counter of preparations; a key has an event only if its preparation succeeds (annex E.2)."""
-        return Numbering(self.kind, PREP_KEYGEN_TAG, self.ask.generation.newest_prep_id())
 
     def request(self, content: PrepKeygen, gathered: Any) -> kms.KeyGenPreprocRequest:
         """Return the start of a preparation."""

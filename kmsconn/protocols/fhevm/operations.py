@@ -7,7 +7,7 @@ Source: fhevm-0.14.md, 5.1-5.3, section 6 and annex A; fhevm-0.15.md, 4.2.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import attrs
@@ -24,8 +24,8 @@ from kmsconn.protocols.deployments import name_revert
 from kmsconn.protocols.fhevm.access import AccessControl
 from kmsconn.protocols.fhevm.contracts import ALL_ERRORS, DecryptionViews
 from kmsconn.protocols.fhevm.views import GatewayViews, KeyViews
-from kmsconn.protocols.port import Operation, Revert, Verdict
-from kmsconn.protocols.queries import QueryPlan
+from kmsconn.protocols.port import Numbering, Operation, Revert, Verdict
+from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 
 @attrs.frozen
@@ -109,6 +109,8 @@ SIGNATURE: Mapping[str, Verdict] = {
 """What every function says of a signature that it does not take."""
 
 C = TypeVar("C", bound=Content)
+IdCounter = tuple[int, Callable[[Deployment], ContractQuery[int]]]
+"""The tag of the ids that a contract gives out, and the question for the newest."""
 
 
 class UnderContext(Content):
@@ -133,14 +135,26 @@ class UnderContext(Content):
 
 
 class FhevmOperation(Operation[C]):
-    """A row of this generation. ``in_doubt``: the error of a reply that says too little, so that the contract is asked what it means."""
+    """A row of this generation. ``in_doubt``: the error of a reply that says too little, so that the contract is asked what it means.
+
+    ``counter``: how the contract numbers these requests, None where it does not; ``before_first`` as in ``Numbering``.
+    """
 
     in_doubt: ClassVar[str] = ""
+    counter: ClassVar[IdCounter | None] = None
+    before_first = 0
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
 
     identified = staticmethod(request_id)
+
+    def numbering(self) -> Numbering | None:
+        """Return how the contract numbers these requests (annex E); None where it does not."""
+        if self.counter is None:
+            return None
+        tag, newest = self.counter
+        return Numbering(self.kind, tag, newest(self.deployment), self.before_first)
 
     def revert(self, data: bytes | None) -> Revert:
         """Name a revert, with the question that tells what it means where its name alone does not (annex A)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 
@@ -44,11 +44,12 @@ from kmsconn.protocols.fhevm.decryptions import (
 )
 from kmsconn.protocols.fhevm.operations import (
     Deployment,
+    IdCounter,
     normalise_extra_data,
     request_id,
     under_context,
 )
-from kmsconn.protocols.port import Facts, Numbering, RequestEvent, id_in_topic
+from kmsconn.protocols.port import Facts, RequestEvent, id_in_topic
 from kmsconn.protocols.queries import ViewCall
 
 _PAYLOAD = "(address,bytes,address[],(uint256,uint256),bytes,bytes)"
@@ -247,12 +248,9 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         RequestEvent(LATER_UNIFIED, UnifiedUserDecryption.read_later, id_in_topic(1)),
     )
     reply: Function | None = RESPONSE
+    counter: ClassVar[IdCounter | None] = USER_DECRYPTION_TAG, lambda at: at.decryptions.newest_user_id()
     spare_gas = 50_000
     start, result, at_once = "UserDecrypt", "GetUserDecryptionResult", "UserDecryptSync"
-
-    def numbering(self) -> Numbering | None:
-        """Return the counter of user requests, which both forms share (0.2)."""
-        return Numbering(self.kind, USER_DECRYPTION_TAG, self.deployment.decryptions.newest_user_id())
 
     def checks(self, content: UserDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
         """Ask what the form of the request wants. Raises Rejected, NotYet, Misconfigured."""
@@ -281,7 +279,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         expect_count(len(handles), payload.signcrypted_ciphertexts)
         if [entry.external_handle for entry in payload.signcrypted_ciphertexts] != handles:
             raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} is for other handles")
-        share = bincode.encode(share_payload(payload))
+        share = bincode.encode(bincode.payload_of(payload))
         extra_data = extra_data_of(content, message)
         digest = user_digest(self.deployment.decryption, content.public_key, handles, share, extra_data)
         signature = signature_of(message)
@@ -315,19 +313,6 @@ def user_digest(
 ) -> bytes:
     """Return what a node signs for a user decryption; ``share`` is the bincode image (2.4)."""
     return signing_digest(domain, hash_struct(SIGNED_TYPE, public_key, handles, share, extra_data))
-
-
-def share_payload(message: Any) -> bincode.SharePayload:
-    """Return a kms.v1.UserDecryptionResponsePayload as the values that are signed."""
-    shares = tuple(
-        bincode.Share(
-            entry.fhe_type, entry.signcrypted_ciphertext, entry.external_handle, entry.packing_factor
-        )
-        for entry in message.signcrypted_ciphertexts
-    )
-    return bincode.SharePayload(
-        message.verification_key, message.digest, shares, message.party_id, message.degree
-    )
 
 
 @lru_cache

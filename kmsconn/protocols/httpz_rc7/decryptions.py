@@ -287,22 +287,11 @@ def links(domain: Domain, content: HttpzUserDecryption) -> tuple[bytes, bytes]:
     return first, second
 
 
-def share_payload(message: Any) -> bincode.SharePayload:
-    """Return a kms.v1.ReencryptionResponsePayload as the values that are signed."""
-    shares = tuple(
-        bincode.Share(int(entry.fhe_type), entry.signcrypted_ciphertext, entry.external_handle, None)
-        for entry in message.signcrypted_ciphertexts
-    )
-    return bincode.SharePayload(
-        message.verification_key, message.digest, shares, message.party_id, message.degree
-    )
-
-
 def _payload_and_signature(reply: bytes) -> tuple[bincode.SharePayload, bytes]:
     """Read an answer; before 2 April the payload stood in field 2 and had the signature inside (8.2, profile A)."""
     message = read_message(kms.ReencryptionResponse, reply)
     if message.payload is not None or not message.external_signature:
-        return share_payload(payload_of(message)), message.external_signature
+        return bincode.payload_of(payload_of(message)), message.external_signature
     inner: bytes = message.external_signature
     payload = read_message(kms.ReencryptionResponsePayload, inner)
     found = [
@@ -310,4 +299,4 @@ def _payload_and_signature(reply: bytes) -> tuple[bincode.SharePayload, bytes]:
         for number, _, value in fields(inner)
         if number == _SIGNATURE_IN_PAYLOAD and not isinstance(value, int)
     ]
-    return share_payload(payload), found[-1] if found else b""
+    return bincode.payload_of(payload), found[-1] if found else b""

@@ -30,7 +30,6 @@ from kmsconn.protocols.httpz_rc7.decryptions import (
     HttpzUserDecryption,
     HttpzUserDecryptions,
     links,
-    share_payload,
 )
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts, public_digest, user_digest
 from kmsconn.protocols.httpz_rc7.operations import AUTO, HttpzDeployment
@@ -182,7 +181,7 @@ def user_payload(**changes: Any) -> ReencryptionResponsePayload:
 
 
 def user_answer(payload: ReencryptionResponsePayload, handles: list[bytes] | None = None) -> bytes:
-    share = bincode.encode(share_payload(payload))
+    share = bincode.encode(bincode.payload_of(payload))
     digest = user_digest(httpz.annex_domain(), PUBLIC_KEY, handles or [HANDLE], share, numeric=False)
     return bytes(ReencryptionResponse(external_signature=KEY.sign(digest), payload=payload))
 
